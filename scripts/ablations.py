@@ -267,7 +267,9 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
 def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
     """Mean IoU in percent over the images of the development set."""
     predictor = Predictor(model, device="cpu", precision="exact")
-    scores = yield from evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(most=most))
+    scores = yield from evaluate_job(
+        predictor, find_labeled_files(folder), ScoreConfig(max_objects=most)
+    )
     return {"development": {kind: round(100 * v, 1) for kind, v in scores.headline.items()}}
 
 

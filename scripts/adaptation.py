@@ -26,7 +26,7 @@ from napari_simmat import Predictor, load_model, segment_everything
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.folder import from_folder
-from napari_simmat.evaluation.scores import ImageMatches, plane_matches
+from napari_simmat.evaluation.scores import PlaneMatches, plane_matches
 from napari_simmat.io.readers import read_image
 from napari_simmat.models.spec import Model, Normalization, StrategyName
 from napari_simmat.training.batches import as_rgb
@@ -115,8 +115,8 @@ def everything(model: Model, dataset: Dataset) -> float:
         values, labels = sample.load()
         predictor.set_image(values[as_rgb(len(values))] if rgb else values, channel_axis=0)
         found = segment_everything(predictor).labels
-        matched.append(((), plane_matches(found, labels, np.zeros(labels.shape, bool))))
-    return 100 * ImageMatches("all", tuple(matched)).figures["ap@50"]
+        matched.append(plane_matches(found, labels, np.zeros(labels.shape, bool)))
+    return 100 * PlaneMatches.pooled(matched)["ap@50"]
 
 
 def _read(name: str) -> NDArray[Any]:

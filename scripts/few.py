@@ -251,9 +251,7 @@ def score(
         values = values[as_rgb(len(values))]
     predictor.set_image(values, 0)
     scores = finish(UserProtocol(clicks=1).score_job(predictor, labels, objects))
-    click, box = (
-        float(np.mean([each.answers[kind].iou for each in scores])) for kind in ("click", "box")
-    )
+    click, box = (float(np.mean([each.iou[kind] for each in scores])) for kind in ("click", "box"))
     return round(100 * click, 1), round(100 * box, 1)
 
 

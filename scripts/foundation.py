@@ -186,7 +186,7 @@ def corrected(
     refiner, reached = Refiner(), []
     for turn in range(clicks + 1):
         [answer] = finish(refiner.refine_job(predictor, [prompt], ()))
-        reached.append(truth.iou(answer.mask))
+        reached.append(truth.agreement(answer.mask)[0])
         further = truth.correction(answer.mask) if turn < clicks else None
         if further is None:
             break

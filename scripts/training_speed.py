@@ -92,7 +92,7 @@ def trained(name: str, seed: int, steps: int) -> dict[str, float]:
         objects = list(range(1, int(labels.max()) + 1))
         for score in finish(UserProtocol(clicks=1).score_job(predictor, labels, objects)):
             for kind, found in ious.items():
-                found.append(score.answers[kind].iou)
+                found.append(score.iou[kind])
     means = {kind: round(100 * float(np.mean(found)), 1) for kind, found in ious.items()}
     return {**means, "s": round(seconds, 1)}
 

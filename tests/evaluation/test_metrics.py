@@ -1,4 +1,4 @@
-"""Metrics on masks that can be counted by hand."""
+"""Metrics of masks and label images, counted by hand and compared with MONAI's."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from skimage.morphology import dilation, disk
+from scipy import ndimage as ndi
+from skimage.measure import label
 
 from napari_simmat.engine.masks import iou
 from napari_simmat.evaluation import metrics
 from napari_simmat.evaluation.metrics import (
-    boundary_f,
-    boundary_pixels,
+    THRESHOLDS,
+    Matching,
+    average_precision,
     dice,
+    match_labels,
+    pairwise_iou,
+    panoptic_quality,
+    sum_matchings,
 )
 
-MASKS = arrays(bool, st.tuples(st.integers(2, 9), st.integers(2, 9)))
 
-
-def test_the_worked_examples_are_true():
-    done = doctest.testmod(metrics)
-    assert done.attempted >= 7
-    assert done.failed == 0
-
-
-def test_worked_example():
+def test_iou_and_dice_of_a_small_mask_are_counted_by_hand():
     ours = np.array([[1, 1, 0], [0, 0, 0]])
     theirs = np.array([[0, 1, 1], [1, 0, 0]])
     assert iou(ours, theirs) == 1 / 4
     assert dice(ours, theirs) == 2 / 5
 
 
-def test_empty_masks():
+def test_iou_and_dice_of_empty_masks_are_defined():
     nothing, all_of_it = np.zeros((3, 3)), np.ones((3, 3))
     assert iou(nothing, nothing) == dice(nothing, nothing) == 1
     assert iou(nothing, all_of_it) == dice(nothing, all_of_it) == 0
@@ -43,7 +41,7 @@ def test_empty_masks():
 
 
 @given(st.data())
-def test_symmetric_bounded_and_tied_together(data):
+def test_iou_is_symmetric_bounded_and_determines_dice(data):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     ours, theirs = (data.draw(arrays(bool, shape)) for _ in range(2))
     value = iou(ours, theirs)
@@ -53,51 +51,115 @@ def test_symmetric_bounded_and_tied_together(data):
     assert dice(ours, theirs) == pytest.approx(2 * value / (1 + value))
 
 
-def test_other_shapes_are_refused():
+def test_iou_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(3,\) cannot be compared"):
         iou(np.ones((2, 2)), np.ones(3))
-    with pytest.raises(ValueError, match=r"\(2, 2\) and \(3, 2\) cannot be compared"):
-        boundary_f(np.ones((2, 2)), np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"\(H, W\), got the shape \(2, 2, 2\)"):
-        boundary_f(np.ones((2, 2, 2)), np.ones((2, 2, 2)))
 
 
-def test_the_boundary_of_a_square_is_counted_by_hand():
-    square = np.zeros((10, 10), bool)
-    square[3:7, 3:7] = True
-    # What differs from its right, lower or lower right neighbor: row 2 and column 2 outside (5
-    # each, one shared), row 6 and column 6 inside (4 each, one shared).
-    assert np.count_nonzero(boundary_pixels(square)) == 9 + 7
-    assert not boundary_pixels(np.ones((5, 6))).any()
+LABELS = arrays(np.int32, (5, 6), elements=st.integers(0, 4))
 
 
-def test_boundaries_within_the_tolerance_agree():
-    left, right = np.zeros((20, 40), bool), np.zeros((20, 40), bool)
-    left[:, :10], right[:, :13] = True, True  # two straight borders, 3 px apart
-    assert boundary_f(left, right, 2) == (0, 0, 0)
-    assert boundary_f(left, right, 3) == (1, 1, 1)
-    assert boundary_f(left, right) == (0, 0, 0)  # 0.8 % of the diagonal: 1 px
-    left[:, 25:], right[:, 25:] = True, True
-    assert boundary_f(left, right, 2) == (0.5, 0.5, 0.5)
+@pytest.fixture(scope="module")
+def images() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Objects found, and the truth, alike to different degrees."""
+    pairs = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        field = ndi.gaussian_filter(rng.standard_normal((96, 80)), 4)
+        other = field + (0.1 + 0.3 * seed) * ndi.gaussian_filter(rng.standard_normal((96, 80)), 4)
+        pairs.append((label(other > 0.5 * other.std()), label(field > 0.5 * field.std())))
+    return pairs
 
 
-def test_boundaries_of_empty_and_full_masks_are_defined():
-    nothing, something, full = np.zeros((9, 9)), np.zeros((9, 9)), np.ones((9, 9))
-    something[3:5, 3:5] = 1
-    assert boundary_f(nothing, nothing) == boundary_f(nothing, full) == (1, 1, 1)
-    assert boundary_f(nothing, something) == (0, 1, 0)
-    assert boundary_f(something, nothing) == (0, 0, 1)
+def test_docstring_examples_run():
+    done = doctest.testmod(metrics)
+    assert done.attempted >= 9
+    assert done.failed == 0
 
 
-@given(MASKS, st.integers(0, 3), st.randoms(use_true_random=False))
-def test_matching_by_distance_is_davis_dilation_with_scikit_image(mask, tolerance, random):
-    other = np.roll(mask, (random.randint(-2, 2), random.randint(-2, 2)), (0, 1))
-    mine, theirs = boundary_pixels(mask), boundary_pixels(other)
-    reach = disk(tolerance)
-    score = boundary_f(mask, other, tolerance)
-    if mine.any() and theirs.any():
-        precision = (mine & dilation(theirs, reach)).sum() / mine.sum()
-        recall = (theirs & dilation(mine, reach)).sum() / theirs.sum()
-        assert score[1:] == pytest.approx((precision, recall))
-    assert boundary_f(mask, mask, 0) == (1, 1, 1)
-    assert score.f == boundary_f(other, mask, tolerance).f
+def test_matching_of_a_scene_is_counted_by_hand():
+    truth, found = np.zeros((2, 20), int), np.zeros((2, 20), int)
+    truth[:, 0:4], truth[:, 6:10], truth[:, 12:16] = 1, 2, 3
+    found[:, 0:4], found[:, 6:9], found[:, 15:18], found[:, 19:] = 3, 1, 8, 9
+    # IoUs: 1, 3/4, 2/12; one more is invented.
+    assert match_labels(found, truth) == Matching(2, 2, 1, 1.75)
+    assert panoptic_quality(found, truth) == pytest.approx((1.75 / 3.5, 1.75 / 2, 2 / 3.5))
+    precision = average_precision(found, truth, (0.1, 0.5, 0.75, 0.9))
+    np.testing.assert_allclose(precision, [3 / 4, 2 / 5, 1 / 6, 1 / 6])
+
+
+def test_match_labels_prefers_two_pairs_to_the_best_one():
+    """Taken greedily, the best pair (4/9) would leave the two others alone."""
+    truth = np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2]])
+    found = np.array([[1, 1, 2, 2, 2, 2, 2, 2, 2]])
+    np.testing.assert_allclose(pairwise_iou(found, truth), [[2 / 6, 0], [4 / 9, 3 / 7]])
+    assert match_labels(found, truth, 0.3) == Matching(2, 0, 0, pytest.approx(2 / 6 + 3 / 7))
+
+
+def test_matching_of_empty_images_is_defined():
+    nothing, one = np.zeros((4, 4), np.uint16), np.ones((4, 4), np.uint16)
+    assert match_labels(nothing, nothing) == Matching(0, 0, 0, 0)
+    assert panoptic_quality(nothing, nothing) == (1, 1, 1)
+    assert (average_precision(nothing, nothing) == 1).all()
+    assert match_labels(one, nothing) == Matching(0, 1, 0, 0)
+    assert match_labels(nothing, one) == Matching(0, 0, 1, 0)
+    assert panoptic_quality(one, nothing) == panoptic_quality(nothing, one) == (0, 0, 0)
+    assert (average_precision(one, nothing) == 0).all()
+    assert sum_matchings([]) == Matching(0, 0, 0, 0)
+
+
+@given(LABELS, LABELS, st.sampled_from((0.0, 0.3, 0.5, 0.8)))
+@settings(deadline=None)
+def test_match_labels_ignores_ids_and_mirrors_its_sides(found, truth, threshold):
+    there = match_labels(found, truth, threshold)
+    assert match_labels(found * 7, truth + 3 * (truth > 0), threshold) == there
+    back = match_labels(truth, found, threshold)
+    assert back[:3] == (there[0], there[2], there[1])
+    assert back.iou_sum == pytest.approx(there.iou_sum)
+    same = match_labels(truth, truth, threshold)
+    assert same.quality == (1, 1, 1)
+    pq, sq, rq = there.quality
+    assert pq == pytest.approx(sq * rq) or not there.true_positives
+
+
+def test_average_precision_falls_with_the_threshold(images):
+    for found, truth in images:
+        precision = average_precision(found, truth)
+        assert len(precision) == len(THRESHOLDS)
+        assert (np.diff(precision) <= 0).all()
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.7, 0.9])
+def test_match_labels_agrees_with_monai(images, threshold):
+    """`compute_panoptic_quality` of MONAI: TP, FP, FN and the sum of IoUs at any threshold."""
+    torch = pytest.importorskip("torch")
+    reference = pytest.importorskip("monai.metrics.panoptic_quality").compute_panoptic_quality
+    for found, truth in images:
+        counts = reference(
+            torch.tensor(found),
+            torch.tensor(truth),
+            match_iou_threshold=threshold,
+            output_confusion_matrix=True,
+        )
+        ours = match_labels(found, truth, threshold)
+        np.testing.assert_allclose(ours, counts.numpy(), rtol=1e-5)
+        if threshold == 0.5:
+            values = [
+                float(reference(torch.tensor(found), torch.tensor(truth), metric_name=name))
+                for name in ("pq", "sq", "rq")
+            ]
+            np.testing.assert_allclose(ours.quality, values, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "threshold", "words"),
+    [
+        (np.zeros((2, 3), int), 0.5, r"\(2, 3\) and \(2, 2\) cannot be compared"),
+        (np.zeros((2, 2)), 0.5, "whole numbers, one per object, got float64"),
+        (np.full((2, 2), -1), 0.5, "positive, got -1"),
+        (np.zeros((2, 2), int), 1.5, r"0..1, got 1.5"),
+    ],
+)
+def test_match_labels_refuses_unfit_input(found, threshold, words):
+    with pytest.raises(ValueError, match=words):
+        match_labels(found, np.ones((2, 2), int), threshold)

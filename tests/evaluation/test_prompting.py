@@ -1,18 +1,35 @@
-"""Training's prompts are what a user gives."""
+"""Prompts as users and SimMAT's paper give them, and how their masks are scored."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from segment_anything import SamPredictor, sam_model_registry
 
+from napari_simmat.checkpoints.catalog import sam_spec
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.masks import iou, label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.prompting import (
     PROMPT_KIND_WEIGHTS,
+    GroundTruthObject,
+    PaperProtocol,
     PromptBatch,
+    UserProtocol,
     add_correction,
     bounding_box,
+    center_clicks,
+    correcting_click,
     draw_prompts,
+    resample_to_grid,
 )
+from napari_simmat.models.spec import Model
+from napari_simmat.models.tuning import build_network
+from napari_simmat.progress import finish
+from tests.scripted_predictor import Scripted
 
 
 @pytest.fixture
@@ -25,7 +42,7 @@ def masks():
 
 
 @pytest.mark.parametrize("kind", PROMPT_KIND_WEIGHTS)
-def test_every_kind_gives_what_it_says(kind, masks):
+def test_draw_prompts_gives_the_points_of_each_kind(kind, masks):
     for seed in range(20):
         points, labels, mask = draw_prompts(kind, masks, np.random.default_rng(seed))
         assert points.shape[:2] == labels.shape
@@ -56,7 +73,7 @@ def test_every_kind_gives_what_it_says(kind, masks):
 
 
 @pytest.mark.parametrize(("kind", "in_the_middle"), [("anywhere", 60), ("click", 330)])
-def test_where_clicks_fall(kind: str, in_the_middle: int) -> None:
+def test_draw_prompts_places_clicks_as_their_kind_says(kind: str, in_the_middle: int) -> None:
     """600 clicks into 10 pixels in a row, of which one counts as the middle."""
     row = np.zeros((1, 5, 20), bool)
     row[0, 2, 4:14] = True
@@ -68,14 +85,14 @@ def test_where_clicks_fall(kind: str, in_the_middle: int) -> None:
     assert abs(counts.min() - (600 - in_the_middle) / 9) < 30
 
 
-def test_a_tight_box_has_its_edges_half_a_pixel_outside(masks):
+def test_draw_prompts_tight_box_has_edges_half_a_pixel_outside(masks):
     np.testing.assert_array_equal(bounding_box(masks[0]), [[40, 10], [70, 30]])
     boxes = [draw_prompts("box", masks[:1], np.random.default_rng(s)).points[0] for s in range(40)]
     assert any(np.array_equal(box, [[39.5, 9.5], [69.5, 29.5]]) for box in boxes)
 
 
 @pytest.mark.parametrize("height", [2, 6, 30])
-def test_a_box_holds_most_of_an_object_however_thin(height):
+def test_draw_prompts_box_holds_most_of_a_thin_object(height):
     rod = np.zeros((1, 64, 160), bool)
     rod[0, 20 : 20 + height, 20:120] = True
     boxes = [draw_prompts("box", rod, np.random.default_rng(s)).points[0] for s in range(200)]
@@ -85,7 +102,7 @@ def test_a_box_holds_most_of_an_object_however_thin(height):
     assert any(top < 19.5 - 0.2 * height for (_, top), _ in boxes)  # loose by more
 
 
-def test_a_correction_is_in_the_largest_error_with_its_label(masks):
+def test_add_correction_clicks_the_largest_error(masks):
     truth = torch.tensor(masks[:1, None]).float()
     target = torch.nn.functional.avg_pool2d(truth, 2)
     logits = torch.full((1, 1, 32, 40), -5.0)
@@ -105,3 +122,269 @@ def test_a_correction_is_in_the_largest_error_with_its_label(masks):
     (x, y), label = after.points[0, 0].tolist(), int(after.labels[0, 0])
     assert label == 0
     assert not masks[0][int(y), int(x)]
+
+
+LABELS = np.zeros((20, 20), int)
+LABELS[4:14, 5:15] = 3
+
+
+def part(pixels: int) -> np.ndarray:
+    """So many of the object's 100 pixels, which is the IoU in percent."""
+    mask = np.zeros(LABELS.shape, bool)
+    mask.flat[np.flatnonzero(LABELS)[:pixels]] = True
+    return mask
+
+
+def clicked(*pixels: int, clicks: int):
+    predictor = Scripted(*map(part, pixels))
+    (score,) = finish(UserProtocol("iterative", clicks).score_job(predictor, LABELS))
+    return predictor, score
+
+
+def test_user_protocol_counts_clicks_until_the_iou_is_reached() -> None:
+    """80 % with the second click, though the third loses it again; 90 % with the fourth."""
+    _, score = clicked(50, 85, 79, 90, 95, clicks=5)
+    assert list(score.iou.values())[:5] == [0.5, 0.85, 0.79, 0.9, 0.95]
+    assert score.clicks_until(0.8) == 2
+    assert score.clicks_until(0.9) == 4
+    assert score.clicks_until(0.96) is None
+    figures = score.figures
+    assert [figures[f"{each}@{n}"] for n in (80, 90) for each in ("noc", "failed")] == [2, 0, 4, 0]
+
+
+def test_user_protocol_counts_all_clicks_of_a_failure() -> None:
+    _, score = clicked(50, 85, 79, clicks=3)
+    assert score.figures["noc@90"] == 3
+    assert score.figures["failed@90"] == 1
+    _, score = clicked(50, 85, 90, clicks=3)
+    assert score.figures["noc@90"] == 3
+    assert score.figures["failed@90"] == 0
+
+
+def test_user_protocol_measures_dice_beside_the_iou() -> None:
+    """Half of the object: 2 * 50 / (50 + 100)."""
+    _, score = clicked(50, 100, clicks=2)
+    assert score.figures["dice_click"] == pytest.approx(2 / 3, abs=1e-12)
+    assert list(score.iou) == ["click", "click+1", "filled_box", "disk"]
+    assert score.iou["filled_box"] == 1
+
+
+def test_user_protocol_corrects_the_largest_error_with_logits() -> None:
+    predictor, _ = clicked(50, 100, 100, clicks=2)
+    first, second = predictor.asked
+    assert (first.points, first.labels, first.mask) == (((9, 9),), (1,), None)
+    assert second.points[0] == (9, 9)
+    y, x = second.points[1]
+    assert second.labels == (1, 1)
+    assert 9 <= y < 14  # the lower half is missing
+    assert 5 <= x < 15
+    assert (second.mask == 1).all()  # what the first answer's logits were
+
+
+def test_user_protocol_stops_where_nothing_is_wrong() -> None:
+    predictor, score = clicked(50, 100, clicks=5)
+    assert len(predictor.asked) == 2
+    assert list(score.iou.values())[:5] == [0.5, 1, 1, 1, 1]
+    assert score.figures["noc@90"] == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns", "prompts"),
+    [
+        ("click", ["click"], 1),
+        ("box", ["box"], 1),
+        ("iterative", ["click", "click+1", "click+2"], 3),
+        ("all", ["click", "click+1", "click+2", "box"], 4),
+    ],
+)
+def test_user_protocol_prompts_and_shows_what_was_chosen(
+    asked: str, columns: list[str], prompts: int
+) -> None:
+    predictor, seen = Scripted(*[part(50)] * 4), []
+    (score,) = finish(
+        UserProtocol(asked, 3).score_job(
+            predictor, LABELS, show=lambda *all_of_it: seen.append(all_of_it)
+        )
+    )
+    assert list(score.iou) == [*columns, "filled_box", "disk"]
+    assert list(score.dice) == columns
+    assert len(predictor.asked) == prompts
+    shown = {"click", "click+2", "box"} & set(columns)
+    assert [column for column, *_ in seen] == sorted(shown, key=columns.index)
+    for column, prompt, mask, reached in seen:
+        assert prompt.object == 3
+        assert len(prompt.points) == {"click": 1, "click+2": 3, "box": 0}[column]
+        assert mask.sum() == 50
+        assert reached == score.iou[column]
+    counted = asked in ("iterative", "all")
+    assert ("noc@80" in score.figures) is counted
+
+
+def test_user_protocol_scores_every_object_of_a_plane():
+    y, x = np.mgrid[:96, :96]
+    labels = np.zeros((96, 96), int)
+    labels[(y - 30) ** 2 + (x - 30) ** 2 < 18**2] = 3
+    labels[(y - 65) ** 2 + (x - 65) ** 2 < 15**2] = 7
+    image = np.array([0, 0, 0, 200, 0, 0, 0, 120])[labels] + np.random.default_rng(0).normal(
+        20, 5, labels.shape
+    )
+    predictor = Predictor(load_model("tiny"), "cpu")
+    predictor.set_image(image)
+    scores = finish(UserProtocol(clicks=3).score_job(predictor, labels))
+    assert [score.label for score in scores] == [3, 7]
+    for score in scores:
+        assert list(score.dice) == ["click", "click+1", "click+2", "box"]
+        assert min(score.iou[name] for name in score.dice) > 0.75
+    assert predictor.encodes == 1
+
+
+def test_score_job_refuses_labels_of_another_shape():
+    predictor = Predictor(load_model("tiny"), "cpu")
+    predictor.set_image(np.random.default_rng(0).normal(size=(40, 40)))
+    with pytest.raises(ValueError, match="labels"):
+        finish(UserProtocol().score_job(predictor, np.ones((30, 40), int)))
+
+
+def test_correcting_click_lies_in_the_largest_error():
+    truth = np.zeros((20, 20), bool)
+    truth[5:15, 5:15] = True
+    assert correcting_click(truth, truth) is None
+    (y, x), label = correcting_click(truth & (np.arange(20) < 9), truth)
+    assert label == 1
+    assert 9 <= x < 15
+    assert 5 <= y < 15
+    (y, x), label = correcting_click(truth | (np.arange(20) > 13), truth)
+    assert label == 0
+    assert x > 13
+
+
+def test_ground_truth_middle_lies_deepest_inside() -> None:
+    labels = np.zeros((20, 30), np.int64)
+    labels[2:5, 2:28] = labels[2:17, 2:11] = 2_000_000_000  # an L, thick below
+    labels[19, 29], labels[19, 0] = 3, -5
+    (_, window), (label, other) = label_windows(labels)
+    y, x = GroundTruthObject(labels, label, other).middle
+    assert 5 <= y <= 13
+    assert 5 <= x <= 7
+    assert GroundTruthObject(labels, 3, window).middle == (19, 29)
+    assert label_windows(np.zeros((3, 4), int)) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agreement_equals_that_of_whole_images(seed: int) -> None:
+    """Blobs anywhere, also at the border: the same figures as from whole images."""
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.normal(size=(2, 60, 80)), (0, 4, 4))
+    truth = noise[0] > np.quantile(noise[0], 0.8)
+    ours = (noise[0] + 0.5 * noise[1]) > np.quantile(noise[0], 0.8)
+    labels = np.where(truth, 5, 0)
+    ((label, window),) = label_windows(labels)
+    reached = GroundTruthObject(labels, label, window).agreement(ours)
+    assert reached == (iou(ours, truth), dice(ours, truth))
+    assert 0 < reached[0] < 1
+
+
+def test_center_clicks_takes_the_middle_pixel_in_row_major_order() -> None:
+    """Six pixels: the fourth begins the second row, at the region's left edge."""
+    labels = np.zeros((1024, 1024), int)
+    labels[10:12, 100:103] = 4
+    assert center_clicks(labels) == {4: (11, 100)}
+
+
+def test_center_clicks_are_found_at_1024_in_pixels_of_the_image() -> None:
+    """2 x 2 pixels of 512 are 4 x 4: the ninth of 16 is in row 10, column 16."""
+    labels = np.zeros((512, 512), int)
+    labels[4:6, 8:10] = 1
+    assert center_clicks(labels) == {1: (4.75, 7.75)}
+    # Pixels twice as wide as high: the aspect is not kept.
+    wide = np.zeros((1024, 512), int)
+    wide[8:12, 8:10] = 1
+    assert center_clicks(wide) == {1: (10, 7.75)}
+
+
+@pytest.mark.parametrize("shape", [(37, 301), (1500, 1100), (256, 256), (7, 5)])
+def test_center_clicks_lie_on_their_regions(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 6, (7, 5))
+    labels = np.kron(cells, np.ones((-(-shape[0] // 7), -(-shape[1] // 5)), int))
+    labels = labels[: shape[0], : shape[1]]
+    clicks = center_clicks(labels)
+    assert list(clicks) == [label for label in np.unique(labels) if label]
+    for label, (y, x) in clicks.items():
+        assert labels[round(y), round(x)] == label
+
+
+def test_center_clicks_leave_out_small_and_unseen_regions() -> None:
+    """64 x 64 pixels of 512 count as 128 x 128; a lone pixel of 1024 lies between the cells."""
+    labels = np.zeros((512, 512), int)
+    labels[:64, :64] = 7
+    assert list(center_clicks(labels, 128 * 128 - 1)) == [7]
+    assert list(center_clicks(labels, 128 * 128)) == []
+    speck = np.zeros((1024, 1024), int)
+    speck[0, 0] = 1
+    assert center_clicks(speck) == {}
+    speck[2, 2] = 1
+    assert list(center_clicks(speck)) == [1]
+
+
+def test_paper_protocol_compares_masks_on_256_cells() -> None:
+    """Half of the answer is right: IoU 1/3, Dice 1/2. What no cell's center sees is not counted."""
+    labels, answer = np.zeros((2, 512, 512), int)
+    labels[100:164, 100:164] = 9
+    answer[132:196, 100:164] = 1
+    answer[::2] = 0  # cells see the odd rows
+    seen = []
+    predictor = Scripted(answer > 0)
+    job = PaperProtocol().score_job(predictor, labels, show=lambda *each: seen.append(each))
+    (score,) = finish(job)
+    assert score.figures == {"paper": 1 / 3, "dice_paper": 0.5}
+    assert (score.label, score.area) == (9, 64 * 64)
+    ((column, prompt, mask, reached),) = seen
+    assert (column, prompt.object, reached) == ("paper", 9, score.iou["paper"])
+    assert (mask == (answer > 0)).all()
+
+
+def test_resample_to_grid_takes_the_nearest_pixels() -> None:
+    plane = np.arange(12).reshape(3, 4)
+    assert resample_to_grid(plane, 3).tolist() == [[0, 2, 3], [4, 6, 7], [8, 10, 11]]
+    assert (resample_to_grid(plane, 6)[::2, 1] == plane[:, 1]).all()
+
+
+def test_paper_protocol_scores_chosen_labels_of_the_same_size() -> None:
+    labels = np.repeat([[1, 2, 3, 0]], 4, axis=0)
+    predictor = Scripted(labels == 2)
+    (score,) = finish(PaperProtocol().score_job(predictor, labels, {2}))
+    assert (score.label, score.figures["paper"]) == (2, 1)
+    with pytest.raises(ValueError, match="The labels have 3 x 4 pixels"):
+        finish(PaperProtocol().score_job(Scripted(labels == 2), labels[:3]))
+
+
+def test_paper_protocol_scores_stock_sam_as_its_own_predictor() -> None:
+    """Random weights: the stock network's best of three masks, cut at 0, on the cells."""
+    torch.manual_seed(0)
+    network = build_network("vit_b")
+    network.image_encoder.blocks = network.image_encoder.blocks[:1]  # enough, and quick
+    y, x = np.mgrid[:300, :200]
+    labels = np.where((y - 120) ** 2 + (x - 80) ** 2 < 50**2, 6, 0)
+    image = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
+
+    predictor = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random"), "cpu", "exact")
+    predictor.set_image(image, channel_axis=-1)
+    (score,) = finish(PaperProtocol().score_job(predictor, labels))
+    theirs = sam_model_registry["vit_b"]().eval()
+    theirs.image_encoder.blocks = theirs.image_encoder.blocks[:1]
+    theirs.load_state_dict(network.state_dict())
+    stock = SamPredictor(theirs)
+    stock.set_image(image)
+    ((down, right),) = center_clicks(labels).values()
+    masks, quality, _ = stock.predict(np.array([[right, down]]), np.array([1]))
+    answer, truth = (
+        resample_to_grid(masks[quality.argmax()], 256),
+        resample_to_grid(labels == 6, 256),
+    )
+    expected = (answer & truth).sum() / (answer | truth).sum()
+    assert 0 < expected < 1
+    assert score.iou["paper"] == pytest.approx(expected, abs=1e-6)
+
+    (clicked,) = finish(UserProtocol(clicks=3).score_job(predictor, labels))
+    assert list(clicked.dice) == ["click", "click+1", "click+2", "box"]

@@ -109,7 +109,6 @@ def evaluate(
     min_size: int = 0,
     max_objects: int | None = None,
     output: Annotated[Path | None, OUTPUT] = None,
-    history: Path | None = None,
     overwrite: Annotated[bool, FLAG] = False,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
@@ -127,7 +126,7 @@ def evaluate(
     simmat evaluate cells --model tiny --output results
     simmat evaluate cells --model tiny --prompts iterative --clicks 10 --output results
     simmat evaluate cells --model sensor.safetensors --prompts paper --min-size 1000
-    simmat evaluate cells --model tiny --prompts click --max-objects 20 --history history.jsonl
+    simmat evaluate cells --model tiny --prompts click --max-objects 20
     simmat evaluate cells --model tiny --prompts auto --auto.quality 0.7
     ```
 
@@ -156,34 +155,23 @@ def evaluate(
     max_objects
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
-        Folder for results.csv (every object; with auto every plane), summary.json,
-        STEM_overlay.png (predicted objects, with the true outlines in white) and, except with
-        auto, overlays.png (the worst and best objects of all images).
-    history
-        A file to which each run adds a line. Warns if a metric is more than 0.02 below the best
-        earlier run on the same images.
+        Folder for results.csv (every object; with auto every plane), summary.json and
+        STEM_overlay.png (predicted objects, with the true outlines in white).
     overwrite
         Replace existing results.
     automatic
         Settings for segmenting everything.
     """
     from napari_simmat.datasets.folder import find_labeled_files, fingerprint
-    from napari_simmat.evaluation.evaluate import (
-        append_entry,
-        history_line,
-        read_history,
-        regressions,
-        summary_values,
-        write_report,
-    )
+    from napari_simmat.evaluation.evaluate import summary_values, write_report
     from napari_simmat.evaluation.scores import ScoreConfig
 
     terminal = speech.terminal()
     config = ScoreConfig(
-        prompt=prompts,
+        prompts=prompts,
         clicks=clicks,
-        smallest=min_size,
-        most=max_objects,
+        min_size=min_size,
+        max_objects=max_objects,
         channels=channels.selection,
         channel_axis=channels.channel_axis,
         pixel_ratio=channels.pixel_ratio,
@@ -191,26 +179,18 @@ def evaluate(
     )
     files = find_labeled_files(data)
     _check_output(output, files, overwrite)
-    earlier = [] if history is None else read_history(history)
     start = time.monotonic()
     predictor, scores = terminal.watch(_evaluate_job(model, files, config, compute, output))
     seconds, contents = time.monotonic() - start, fingerprint(files)
-    line = history_line(predictor, scores, config, contents)
     values = summary_values(predictor, scores, config, contents, seconds)
 
     _show(terminal, scores, config)
     written = list(scores.overlays)
     if output is not None:
         written = [*write_report(output, scores, values), *written]
-    sentences = regressions(line, earlier)
-    if history is not None:
-        append_entry(history, line)
-        written.append(history)
-    for sentence in sentences:
-        terminal.note(sentence)
     for path in written:
         terminal.say(f"Wrote {path}")
-    terminal.result({**values, "worse": sentences, "files": [str(path) for path in written]})
+    terminal.result({**values, "files": [str(path) for path in written]})
 
 
 def _evaluate_job(
@@ -256,9 +236,10 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
     """Print the mean IoU of each image, the means over all, and the number of clicks."""
     from napari_simmat.evaluation.scores import TARGET_IOUS
 
-    columns, counts = _shown(scores.headline), scores.counts
+    together = scores.together
+    columns, counts = _shown(scores.headline), together.counts
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    table.add_column("segment everything" if scores.automatic else "mean IoU", overflow="fold")
+    table.add_column("segment everything" if together.automatic else "mean IoU", overflow="fold")
     for heading in (*counts, *columns.values()):
         table.add_column(heading, justify="right", no_wrap=True)
 
@@ -275,13 +256,12 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
 
     for image in scores.images:
         add(image.name, image.headline, image.counts)
-    everything = scores.over_objects
+    everything = together.figures
     add("mean over images", scores.headline, style="bold")
-    all_objects = "all objects" if scores.automatic else "mean over objects"
+    all_objects = "all objects" if together.automatic else "mean over objects"
     add(all_objects, everything, counts, style="bold")
-    for title, of in (("Dice", "dice_"), ("boundary F", "boundary_f_")):
-        if any(name.startswith(of) for name in everything):
-            add(f"{title} over objects", everything, of=of)
+    if not together.automatic:
+        add("Dice over objects", everything, of="dice_")
     terminal.say(table)
     for percent in TARGET_IOUS:
         if f"noc@{percent}" in everything:

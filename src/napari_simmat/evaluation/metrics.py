@@ -6,20 +6,16 @@ Objects of label images are matched one to one; ids play no part, 0 is the backg
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, hypot
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 from scipy.optimize import linear_sum_assignment
 
 from napari_simmat.engine.masks import as_masks
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """IoU thresholds of the Data Science Bowl 2018."""
-_DAVIS_TOLERANCE = 0.008
-"""Tolerance of a boundary as a share of the image's diagonal, as the DAVIS benchmark has it."""
 
 
 class Matching(NamedTuple):
@@ -207,80 +203,3 @@ def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     ours, theirs = as_masks(ours, theirs)
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
     return float(2 * np.count_nonzero(ours & theirs) / total) if total else 1.0
-
-
-class BoundaryScore(NamedTuple):
-    """Agreement of two boundaries: `precision` of ours, `recall` of theirs, their mean `f`."""
-
-    f: float
-    precision: float
-    recall: float
-
-
-def boundary_f(
-    ours: NDArray[Any], theirs: NDArray[Any], tolerance: float | None = None
-) -> BoundaryScore:
-    """Boundary F measure of DAVIS (Perazzi et al., CVPR 2016, section 5) of two masks (H, W).
-
-    Precision is the share of our boundary pixels with one of theirs within `tolerance` pixels,
-    recall the share of theirs with one of ours; F is the harmonic mean. DAVIS matches by dilation
-    with a disk, which is equivalent. By default 0.8 % of the image's diagonal, rounded up, is
-    tolerated.
-
-    All three are 1 if neither mask has a boundary (empty, or filling the image). If only one has,
-    the other has no wrong pixel and gets 1, the one with a boundary gets 0, and F is 0.
-
-    Raises
-    ------
-    ValueError
-        If the masks are not two-dimensional or of different shapes.
-
-    Examples
-    --------
-    A square and the same one 2 px further right: the two sides that are shared, and no others,
-    are found within 1 px.
-
-    >>> square, moved = np.zeros((12, 16)), np.zeros((12, 16))
-    >>> square[3:9, 3:9] = moved[3:9, 5:11] = 1
-    >>> boundary_f(square, square, 0).f, boundary_f(square, moved, 2).f
-    (1.0, 1.0)
-    >>> round(boundary_f(square, moved, 1).f, 3)
-    0.583
-    """
-    ours, theirs = as_masks(ours, theirs)
-    if ours.ndim != 2:
-        raise ValueError(f"A boundary is that of a mask (H, W), got the shape {ours.shape}.")
-    if tolerance is None:
-        tolerance = davis_tolerance(ours.shape)
-    mine, other = boundary_pixels(ours), boundary_pixels(theirs)
-    precision, recall = _share_near(mine, other, tolerance), _share_near(other, mine, tolerance)
-    total = precision + recall
-    return BoundaryScore(2 * precision * recall / total if total else 0.0, precision, recall)
-
-
-def davis_tolerance(shape: tuple[int, ...]) -> int:
-    """DAVIS' tolerance in pixels for an image (H, W): 0.8 % of its diagonal, rounded up."""
-    return ceil(_DAVIS_TOLERANCE * hypot(*shape))
-
-
-def boundary_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels (H, W) that differ from the one to the right, below, or right below.
-
-    One pixel wide, as DAVIS draws it: half a pixel off the true border, for every mask alike.
-    The image's own edge is no boundary.
-    """
-    inside = np.pad(np.asarray(mask).astype(bool), (0, 1), mode="edge")
-    here = inside[:-1, :-1]
-    return np.asarray(
-        (here != inside[:-1, 1:]) | (here != inside[1:, :-1]) | (here != inside[1:, 1:])
-    )
-
-
-def _share_near(some: NDArray[np.bool_], others: NDArray[np.bool_], tolerance: float) -> float:
-    """Share of the pixels `some` with one of `others` within `tolerance`; 1 of no pixels."""
-    if not some.any():
-        return 1.0
-    if not others.any():
-        return 0.0
-    away = ndi.distance_transform_edt(~others)
-    return float(np.mean(away[some] <= tolerance))

@@ -6,7 +6,7 @@ averaged over all masks. The model is prompted through the Predictor, so any kin
 scored: the mask is the one that the Predictor chooses for a lone click (`Result.mask`), cut at 0
 at the image's resolution and then resampled to the grid.
 
-Prompts drawn from true masks for training, as a user would give them.
+Training draws its prompts from true masks, as a user would give them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from napari_simmat.datasets.dataset import REFERENCE_SIDE, large_regions
 from napari_simmat.engine.masks import Mask, Window, interior_point, iou, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.evaluation.metrics import boundary_f, davis_tolerance, dice
+from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.scores import (
     MIN_OBJECT_PIXELS,
-    MaskAgreement,
     ObjectScore,
     click_column,
 )
@@ -207,8 +206,8 @@ def _coarse_mask_logits(masks: BoolMasks, rng: np.random.Generator) -> Tensor:
 
 EvaluationPrompts = Literal["click", "box", "iterative", "all"]
 """Prompts given to a model: iterative is the click and its corrections."""
-OnAnswer = Callable[[str, Prompt, Mask, MaskAgreement], object]
-"""Called with a column's name, the prompt, its mask (Y, X) and the agreement with the truth."""
+OnResult = Callable[[str, Prompt, Mask, float], object]
+"""Called with a column's name, the prompt, its mask (Y, X) and the IoU with the truth."""
 PAPER_GRID = 256
 """Rows and columns on which masks are compared."""
 
@@ -221,21 +220,21 @@ class PromptProtocol(ABC):
         """The labels of a plane (Y, X) that count."""
 
     @abstractmethod
-    def targets(self, labels: NDArray[Any], only: Collection[int] | None) -> list[Any]:
-        """What `score_target_job` needs to know of each object of `labels` (Y, X)."""
-
-    @abstractmethod
-    def score_target_job(
-        self, predictor: Predictor, target: Any, show: OnAnswer | None
-    ) -> Job[ObjectScore]:
-        """Prompt and score one object."""
+    def object_jobs(
+        self,
+        predictor: Predictor,
+        labels: NDArray[Any],
+        only: Collection[int] | None,
+        show: OnResult | None,
+    ) -> list[Job[ObjectScore]]:
+        """For each object of `labels` (Y, X), a job that prompts and scores it."""
 
     def score_job(
         self,
         predictor: Predictor,
         labels: NDArray[Any],
         only: Collection[int] | None = None,
-        show: OnAnswer | None = None,
+        show: OnResult | None = None,
     ) -> Job[list[ObjectScore]]:
         """Prompt the objects of `labels` (Y, X) on the predictor's current plane.
 
@@ -260,11 +259,11 @@ class PromptProtocol(ABC):
                 f"The labels have {format_shape(labels.shape)} pixels, the image's planes "
                 f"{format_shape(predictor.shape[-2:])}; give labels of the same plane."
             )
-        targets = self.targets(labels, only)
+        jobs = self.object_jobs(predictor, labels, only, show)
         scores = []
-        for done, target in enumerate(targets, start=1):
-            scores.append((yield from self.score_target_job(predictor, target, show)))
-            yield Progress(done, len(targets), "evaluating")
+        for done, job in enumerate(jobs, start=1):
+            scores.append((yield from job))
+            yield Progress(done, len(jobs), "evaluating")
         return scores
 
 
@@ -283,80 +282,86 @@ class UserProtocol(PromptProtocol):
         Which prompts are given.
     clicks
         Clicks per object, including the first, if there are corrections.
-    smallest
+    min_size
         Objects count if they have more pixels than this, in a plane of 1024 x 1024, and at least
         `MIN_OBJECT_PIXELS` pixels.
     """
 
     prompts: EvaluationPrompts = "all"
     clicks: int = 4
-    smallest: int = 0
+    min_size: int = 0
 
     def objects(self, labels: NDArray[Any]) -> list[int]:
         """As `PromptProtocol`."""
-        large = set(large_regions(labels, self.smallest))
+        large = set(large_regions(labels, self.min_size))
         return [
             label
             for label, window in label_windows(labels)
             if label in large and np.count_nonzero(labels[window] == label) >= MIN_OBJECT_PIXELS
         ]
 
-    def targets(
-        self, labels: NDArray[Any], only: Collection[int] | None
-    ) -> list[tuple[int, GroundTruthObject, Mask]]:
-        """Label, object, and the baseline: a disk of the median object's size at the click."""
-        objects = [
-            (label, GroundTruthObject(labels, label, window))
+    def object_jobs(
+        self,
+        predictor: Predictor,
+        labels: NDArray[Any],
+        only: Collection[int] | None,
+        show: OnResult | None,
+    ) -> list[Job[ObjectScore]]:
+        """As `PromptProtocol`."""
+        truths = [
+            GroundTruthObject(labels, label, window)
             for label, window in label_windows(labels)
             if only is None or label in only
         ]
-        areas = [truth.area for _, truth in objects]
-        radius = math.sqrt(float(np.median(areas)) / math.pi) if areas else 0.0
-        return [(n, truth, disk(labels.shape, truth.middle, radius)) for n, truth in objects]
+        radius = math.sqrt(float(np.median([t.area for t in truths])) / math.pi) if truths else 0.0
+        return [self._score_job(predictor, truth, radius, show) for truth in truths]
 
-    def score_target_job(
+    def _score_job(
         self,
         predictor: Predictor,
-        target: tuple[int, GroundTruthObject, Mask],
-        show: OnAnswer | None,
+        truth: GroundTruthObject,
+        radius: float,
+        show: OnResult | None,
     ) -> Job[ObjectScore]:
-        """As `PromptProtocol`."""
-        label, truth, baseline = target
-        clicked: tuple[MaskAgreement, ...] = ()
-        boxed = None
+        """`radius` is that of the baseline, a disk at the click."""
+        ious: dict[str, float] = {}
+        dices: dict[str, float] = {}
         if self.prompts != "box":
-            clicked = yield from self._click_job(predictor, truth, label, show)
+            ious, dices = yield from self._click_job(predictor, truth, show)
         if self.prompts in ("box", "all"):
-            answer = predictor.predict(box=truth.box)
-            boxed = truth.agreement(answer.mask)
+            mask = predictor.predict(box=truth.box).mask
+            ious["box"], dices["box"] = truth.agreement(mask)
             if show is not None:
-                show("box", Prompt(box=truth.box, object=label), answer.mask, boxed)
-        filled = truth.area / truth.mask.size
-        overlap = truth.iou(baseline)
-        return ObjectScore(label, truth.area, clicked, boxed, filled_box=filled, disk=overlap)
+                show("box", Prompt(box=truth.box, object=truth.label), mask, ious["box"])
+        ious["filled_box"] = truth.area / truth.mask.size
+        shape = (predictor.shape[-2], predictor.shape[-1])
+        ious["disk"], _ = truth.agreement(disk(shape, truth.middle, radius))
+        return ObjectScore(truth.label, truth.area, ious, dices)
 
     def _click_job(
-        self, predictor: Predictor, truth: GroundTruthObject, label: int, show: OnAnswer | None
-    ) -> Job[tuple[MaskAgreement, ...]]:
-        """The agreement after each click."""
+        self, predictor: Predictor, truth: GroundTruthObject, show: OnResult | None
+    ) -> Job[tuple[dict[str, float], dict[str, float]]]:
+        """IoU and Dice after each click, by column."""
         clicks = 1 if self.prompts == "click" else self.clicks
         refiner = Refiner()
-        prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
-        reached: list[MaskAgreement] = []
+        prompt = Prompt(points=(truth.middle,), labels=(1,), object=truth.label)
+        reached: list[tuple[float, float]] = []
         while True:
-            [answer] = yield from refiner.refine_job(predictor, [prompt], ())
-            reached.append(truth.agreement(answer.mask))
-            further = truth.correction(answer.mask) if len(reached) < clicks else None
+            [result] = yield from refiner.refine_job(predictor, [prompt], ())
+            reached.append(truth.agreement(result.mask))
+            further = truth.correction(result.mask) if len(reached) < clicks else None
             if show is not None and len(reached) == 1:
-                show(click_column(1), prompt, answer.mask, reached[0])
+                show(click_column(1), prompt, result.mask, reached[0][0])
             if further is None:
                 break
             point, kind = further
             prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
         reached += [reached[-1]] * (clicks - len(reached))  # nothing was wrong any more
         if show is not None and clicks > 1:
-            show(click_column(clicks), prompt, answer.mask, reached[-1])
-        return tuple(reached)
+            show(click_column(clicks), prompt, result.mask, reached[-1][0])
+        columns = [click_column(number) for number in range(1, clicks + 1)]
+        ious, dices = zip(*reached, strict=True)
+        return dict(zip(columns, ious, strict=True)), dict(zip(columns, dices, strict=True))
 
 
 @dataclass(frozen=True)
@@ -365,56 +370,55 @@ class PaperProtocol(PromptProtocol):
 
     Parameters
     ----------
-    smallest
+    min_size
         Regions count if they have more pixels than this, in a plane of 1024 x 1024.
     """
 
-    smallest: int = 0
+    min_size: int = 0
 
     def objects(self, labels: NDArray[Any]) -> list[int]:
         """As `PromptProtocol`."""
-        return list(center_clicks(labels, self.smallest))
+        return list(center_clicks(labels, self.min_size))
 
-    def targets(
-        self, labels: NDArray[Any], only: Collection[int] | None
-    ) -> list[tuple[int, tuple[float, float], int, NDArray[np.bool_]]]:
-        """Label, click (y, x), area in pixels and mask on the grid."""
+    def object_jobs(
+        self,
+        predictor: Predictor,
+        labels: NDArray[Any],
+        only: Collection[int] | None,
+        show: OnResult | None,
+    ) -> list[Job[ObjectScore]]:
+        """As `PromptProtocol`."""
         truth = resample_to_grid(labels, PAPER_GRID)
+
+        def score_job(label: int, point: tuple[float, float]) -> Job[ObjectScore]:
+            yield from ()
+            mask = predictor.predict(points=[point], labels=[1]).mask
+            ours, theirs = resample_to_grid(mask, PAPER_GRID), truth == label
+            reached = iou(ours, theirs)
+            if show is not None:
+                show("paper", Prompt(points=(point,), labels=(1,), object=label), mask, reached)
+            area = int(np.count_nonzero(labels == label))
+            return ObjectScore(label, area, {"paper": reached}, {"paper": dice(ours, theirs)})
+
         return [
-            (label, point, int(np.count_nonzero(labels == label)), truth == label)
-            for label, point in center_clicks(labels, self.smallest).items()
+            score_job(label, point)
+            for label, point in center_clicks(labels, self.min_size).items()
             if only is None or label in only
         ]
 
-    def score_target_job(
-        self, predictor: Predictor, target: Any, show: OnAnswer | None
-    ) -> Job[ObjectScore]:
-        """As `PromptProtocol`."""
-        yield from ()
-        label, point, area, truth = target
-        answer = predictor.predict(points=[point], labels=[1])
-        ours = resample_to_grid(answer.mask, PAPER_GRID)
-        reached = MaskAgreement(iou(ours, truth), dice(ours, truth))
-        if show is not None:
-            prompt = Prompt(points=(point,), labels=(1,), object=label)
-            show("paper", prompt, answer.mask, reached)
-        return ObjectScore(label, area, paper=reached)
 
-
-def center_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
+def center_clicks(labels: NDArray[Any], min_size: int = 0) -> dict[int, tuple[float, float]]:
     """The protocol's click (y, x) in image pixels for each region of (Y, X).
 
     The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
     which need not lie in its middle. A region without a pixel there or on the coarse grid, as may
-    happen in larger images, cannot be clicked or scored and is left out. For `smallest` see
+    happen in larger images, cannot be clicked or scored and is left out. For `min_size` see
     `large_regions`.
     """
-    fine, scored = (
-        resample_to_grid(labels, REFERENCE_SIDE),
-        set(np.unique(resample_to_grid(labels, PAPER_GRID)).tolist()),
-    )
+    fine = resample_to_grid(labels, REFERENCE_SIDE)
+    scored = set(np.unique(resample_to_grid(labels, PAPER_GRID)).tolist())
     clicks = {}
-    for label in large_regions(labels, smallest):
+    for label in large_regions(labels, min_size):
         pixels = np.flatnonzero(fine == label)
         if len(pixels) and label in scored:
             cell = np.array(divmod(int(pixels[len(pixels) // 2]), REFERENCE_SIDE))
@@ -444,22 +448,16 @@ class GroundTruthObject:
         self.mask: Mask = labels[window] == label
         self.window = window
         self.area = int(np.count_nonzero(self.mask))
-        self._labels, self._label = labels, label
+        self._labels, self.label = labels, label
         rows, columns = window
         self.box = (rows.start, columns.start, rows.stop, columns.stop)
         y, x = interior_point(self.mask, ties="median")
         self.middle = (rows.start + y, columns.start + x)
 
-    def agreement(self, ours: Mask) -> MaskAgreement:
-        """Agreement of a mask (Y, X) of the whole image with the object."""
-        ours, truth = self._both(_padded_window(_window_union(self.window, ours), ours.shape), ours)
-        tolerance = boundary_tolerance(self._labels.shape, self.area)
-        boundary = boundary_f(ours, truth, tolerance).f
-        return MaskAgreement(iou(ours, truth), dice(ours, truth), boundary)
-
-    def iou(self, ours: Mask) -> float:
-        """IoU with a mask (Y, X) of the whole image."""
-        return iou(*self._both(_window_union(self.window, ours), ours))
+    def agreement(self, ours: Mask) -> tuple[float, float]:
+        """IoU and Dice of a mask (Y, X) of the whole image with the object."""
+        ours, truth = self._both(_window_union(self.window, ours), ours)
+        return iou(ours, truth), dice(ours, truth)
 
     def correction(self, ours: Mask) -> tuple[tuple[float, float], int] | None:
         """See `correcting_click`; in the coordinates of the whole image."""
@@ -471,7 +469,7 @@ class GroundTruthObject:
         return (window[0].start + y, window[1].start + x), kind
 
     def _both(self, window: Window, ours: Mask) -> tuple[Mask, Mask]:
-        return ours[window], self._labels[window] == self._label
+        return ours[window], self._labels[window] == self.label
 
 
 def correcting_click(ours: Mask, truth: Mask) -> tuple[tuple[float, float], int] | None:
@@ -492,17 +490,6 @@ def disk(shape: tuple[int, ...], center: tuple[float, float], radius: float) -> 
     return np.asarray((y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2)
 
 
-def boundary_tolerance(shape: tuple[int, ...], area: int) -> float:
-    """Tolerated distance of boundaries in pixels: DAVIS', at most a tenth of the object's width.
-
-    DAVIS' tolerance depends on the image's size `shape` (Y, X) and is made for objects that fill
-    much of it: for a nucleus 20 px wide in an image of 1024 px it would accept any outline. The
-    object's width is that of a disk of its `area` in pixels. Never below 1.
-    """
-    width = 2 * math.sqrt(area / math.pi)
-    return max(1.0, min(davis_tolerance(shape), width / 10))
-
-
 def _window_union(window: Window, ours: Mask) -> Window:
     """The smallest part of the image that holds a window and a mask."""
     rows, columns = np.flatnonzero(ours.any(axis=1)), np.flatnonzero(ours.any(axis=0))
@@ -512,12 +499,3 @@ def _window_union(window: Window, ours: Mask) -> Window:
         slice(min(window[0].start, int(rows[0])), max(window[0].stop, int(rows[-1]) + 1)),
         slice(min(window[1].start, int(columns[0])), max(window[1].stop, int(columns[-1]) + 1)),
     )
-
-
-def _padded_window(window: Window, shape: tuple[int, ...]) -> Window:
-    """A pixel more on each side, within the image: boundaries reach that far."""
-    rows, columns = (
-        slice(max(side.start - 1, 0), min(side.stop + 1, length))
-        for side, length in zip(window, shape, strict=True)
-    )
-    return rows, columns

@@ -150,7 +150,7 @@ def compare_with_base_job(
             yield from predictor.set_image_job(given_values, 0)
             scores = yield from UserProtocol(clicks=1).score_job(predictor, labels, objects)
             for kind, ious in reached[name].items():
-                ious += [score.answers[kind].iou for score in scores]
+                ious += [score.iou[kind] for score in scores]
         yield Progress(done + 1, count, f"comparing on {sample.name}")
     return {
         name: {kind: round(100 * float(np.mean(ious)), 2) for kind, ious in kinds.items()}

@@ -1,0 +1,122 @@
+"""Pairs of images and label images in a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.datasets.folder import find_labeled_files, fingerprint
+
+
+def write(path: Path, values: np.ndarray) -> None:
+    tifffile.imwrite(path, values, photometric="minisblack")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
+    labels = np.zeros((40, 50), np.uint16)
+    labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
+    stack = np.zeros((3, 40, 50), np.uint16)
+    stack[0, 4:12, 4:12] = stack[2, 20:28, 20:28] = 1
+    for name, values in (("a", labels), ("b", stack)):
+        write(tmp_path / f"{name}.tif", (values > 0).astype(np.uint8))
+        write(tmp_path / f"{name}_labels.tif", values)
+    return tmp_path
+
+
+def test_find_labeled_files_takes_folders_images_and_labels(folder: Path) -> None:
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for name in "ab":
+        (folder / f"{name}.tif").rename(folder / "images" / f"{name}.tif")
+        (folder / f"{name}_labels.tif").rename(folder / "labels" / f"{name}.tif")
+    files = find_labeled_files(folder)
+    assert [file.name for file in files] == ["a", "b"]
+    assert files[0].read()[1].max() == 300
+
+
+def test_find_labeled_files_warns_of_images_without_labels(folder: Path, caplog) -> None:
+    (folder / "b_labels.tif").unlink()
+    (folder / "README.md").write_text("not an image")
+    assert [file.name for file in find_labeled_files(folder)] == ["a"]
+    assert "b.tif" in caplog.text
+
+
+def test_find_labeled_files_warns_of_labels_without_image(folder: Path, caplog) -> None:
+    (folder / "b.tif").unlink()
+    (folder / "b.json").write_text("{}")
+    assert [file.name for file in find_labeled_files(folder)] == ["a"]
+    assert "b_labels.tif" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [((1, 20, 30), (20, 30)), ((20, 30), (1, 1, 20, 30)), ((1, 3, 20, 30),) * 2],
+)
+def test_labeled_file_ignores_axes_of_length_one(image, labels, tmp_path: Path) -> None:
+    """Many programs write OME-Zarr with all five axes."""
+    np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
+    np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
+    [file] = find_labeled_files(tmp_path)
+    assert file.read()[1].shape == image
+
+
+@pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 30, 20), (3, 20, 30, 1)])
+def test_labeled_file_refuses_labels_of_another_shape(
+    labels: tuple[int, ...], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 20, 30), np.uint8))
+    np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
+    [file] = find_labeled_files(tmp_path)
+    with pytest.raises(ValueError, match=r"a_labels\.npy has the shape .* 1 x 3 x 20 x 30; give"):
+        file.read()
+
+
+def test_find_labeled_files_refuses_two_images_of_one_stem(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):
+        find_labeled_files(folder)
+
+
+def test_fingerprint_depends_on_contents(folder: Path) -> None:
+    before = fingerprint(find_labeled_files(folder))
+    assert fingerprint(find_labeled_files(folder)) == before
+    tifffile.imwrite(folder / "a_labels.tif", np.ones((40, 50), np.uint8))
+    assert fingerprint(find_labeled_files(folder)) != before
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_labeled_file_warns_once_of_other_directions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mirrored: bool
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    name, labels = f"scan-{mirrored}", np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    affine = np.diag([-0.5, 0.5, 2, 1])
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}.nii")
+    if mirrored:
+        affine = np.diag([0.5, 0.5, 2, 1])
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}_labels.nii")
+    [file] = find_labeled_files(tmp_path)
+    for _ in range(2):
+        assert np.array_equal(file.read()[1], labels.T), "as they are stored"
+    if mirrored:
+        assert caplog.messages == [
+            f"By their headers, the voxels of {name}_labels.nii run RAS, those of {name}.nii LAS. "
+            "They are used as stored: check whether they match."
+        ]
+    else:
+        assert not caplog.messages
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_fingerprint_takes_names_that_are_not_text(folder: Path) -> None:
+    before = fingerprint(find_labeled_files(folder))
+    for ending in (".tif", "_labels.tif"):
+        (folder / f"a{ending}").rename(folder / os.fsdecode(b"10\xb5m" + ending.encode()))
+    assert fingerprint(find_labeled_files(folder)) != before
