@@ -1,4 +1,4 @@
-"""`simmat train` and `simmat pretrain` through the real entry point."""
+"""`simmat train` through the real entry point."""
 
 from __future__ import annotations
 
@@ -59,33 +59,6 @@ def test_what_is_said_stays_though_it_is_the_default(
         assert asked == [TrainConfig(prompts=("box",))]
 
 
-@pytest.mark.slow
-def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    settings = ["--families", "plain", "struck"]
-    assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
-    said = capsys.readouterr()
-    assert f"Wrote {first}" in said.out
-    assert "click+3" in said.out
-    spec = read_spec(first)
-    assert (spec.name, spec.training["steps"]) == ("a", 2)
-    assert spec.training["families"] == ["plain", "struck"]
-    log = tmp_path / "a-training" / "log.jsonl"
-    assert json.loads(log.read_text().splitlines()[-1])["step"] == 2
-
-    assert main(["pretrain", *settings, "--steps", "3", "--output", str(first)]) == 1  # exists
-    again = ["pretrain", *settings, "--steps", "3", "--output", str(first), "--overwrite"]
-    assert main(again) == 0
-    assert read_spec(first).training["steps"] == 3
-    going_on = ["pretrain", *settings, "--steps", "4", "--start", str(first)]
-    assert main([*going_on, "--output", str(second)]) == 0
-    assert read_spec(second).training["steps"] == 4
-    model = load_model(second)
-    assert model.spec.name == "b"
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -97,15 +70,6 @@ def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
         (
             ["train", "generated:rgb", "--output", "x.pt"],
             "Checkpoints must end in .safetensors; use x",
-        ),
-        (["pretrain", "--output", "x"], "Checkpoints must end in .safetensors; use x.safetensors."),
-        (
-            ["pretrain", "--families", "moon", "--output", "x.safetensors"],
-            "No family of scenes is called moon; use some of",
-        ),
-        (
-            ["pretrain", "--start", "gone.safetensors", "--output", "x.safetensors"],
-            "gone.safetensors",
         ),
     ],
 )

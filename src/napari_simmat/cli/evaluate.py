@@ -1,4 +1,4 @@
-"""`simmat evaluate`: measure a model; `simmat benchmark`: rerun the paper's comparisons."""
+"""`simmat evaluate`: measure a model on labeled images."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from napari_simmat.cli.terminal import (
     OutputOptions,
     Terminal,
 )
-from napari_simmat.cli.train import keep_freed_memory
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.research.experiments import BenchmarkConfig, ExperimentName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,65 +33,6 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.evaluation.scores import ScoreConfig, Scores
     from napari_simmat.progress import Job
-
-
-CONFIG = BenchmarkConfig()
-
-
-def benchmark(
-    experiment: ExperimentName,
-    /,
-    *,
-    output: Path,
-    data: str = "generated",
-    base: str = "",
-    config: Annotated[
-        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
-    ] = CONFIG,
-    device: str = "auto",
-    speech: OutputOptions = DEFAULT_OUTPUT,
-) -> None:
-    """Rerun a comparison of SimMAT's paper.
-
-    transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
-    pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
-    layer (4c). lr: learning rates (5a). size: number of training images (5b). panels: images,
-    clicks and masks (2).
-
-    ```
-    simmat benchmark transfer --quick --output quick
-    simmat benchmark transfer --output results
-    simmat benchmark transfer --data AIMS --base vit_b --output aims
-    ```
-
-    Every finished run is a row of EXPERIMENT.csv; the same command resumes after an interruption.
-
-    Parameters
-    ----------
-    experiment
-        The comparison.
-    output
-        Folder for EXPERIMENT.csv, EXPERIMENT.md and EXPERIMENT.png.
-    data
-        generated (scenes drawn through sensors, of objects and surfaces that no foundation was
-        trained on), or the folder of the AIMS benchmark.
-    base
-        The foundation: tiny-rgb on generated data, vit_b on AIMS.
-    device
-        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
-    """
-    from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.research.runner import run_experiment_job
-
-    terminal = speech.terminal()
-    keep_freed_memory()
-    foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
-    job = run_experiment_job(experiment, data, foundation, config, output, device)
-    report = terminal.watch(job)
-    terminal.say(report.text)
-    for path in report.files:
-        terminal.say(f"Wrote {path}")
-    terminal.result({"files": [str(path) for path in report.files], "table": report.text})
 
 
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")

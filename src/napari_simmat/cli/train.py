@@ -1,4 +1,4 @@
-"""`simmat train` and `simmat pretrain`: modality checkpoints and foundations."""
+"""`simmat train`: modality checkpoints from labeled images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -170,7 +171,7 @@ def train(
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
     terminal = speech.terminal()
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     keep_freed_memory()
     foundation = load_model(base)
     given = wanted.given
@@ -190,7 +191,7 @@ def train(
     if events:
         print_event({"output": str(output), "metrics": dict(spec.metrics)})
     else:
-        _say_metrics(terminal, output, spec.metrics)
+        say_metrics(terminal, output, spec.metrics)
 
 
 def _learn_few(
@@ -246,10 +247,13 @@ def _read_dataset_job(
     from napari_simmat.datasets import folder as folder_module
 
     if data.startswith(GENERATED):
-        drawn = dataset_module.GeneratedConfig(
+        # By name: the product does not import research.
+        generated = import_module("napari_simmat.research.generated")
+        drawn = generated.GeneratedConfig(
             sensor=data.removeprefix(GENERATED), side=labeled.scene_side, train=labeled.scenes
         )
-        return (yield from dataset_module.generate_job(drawn))
+        dataset: Dataset = yield from generated.generate_job(drawn)
+        return dataset
     if labeled.aims:
         return aims_module.from_aims(data, labeled.aims)
     wanted = dataset_module.DataConfig(
@@ -292,101 +296,7 @@ def _with_events(progress: Progress) -> Progress:
     return progress
 
 
-def pretrain(
-    *,
-    output: Annotated[Path, OUTPUT],
-    families: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    steps: int = 20_000,
-    seed: int = 0,
-    folder: Path | None = None,
-    start: Path | None = None,
-    real: Path | None = None,
-    sources: Path | None = None,
-    real_share: float = 0.5,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    consistency: float = 0.0,
-    off_scale: float = 0.2,
-    blocks: int = 6,
-    local_contrast: bool = True,
-    overwrite: Annotated[bool, FLAG] = False,
-    speech: OutputOptions = DEFAULT_OUTPUT,
-) -> None:
-    """Train an embedded foundation on drawn scenes and real images: hours on two cores.
-
-    It can be stopped at any time; the same command resumes it from its folder. Without that
-    folder, --start continues from an earlier foundation.
-
-    ```
-    simmat pretrain --output tiny-4.safetensors --steps 20000
-    simmat pretrain --output cells.safetensors --families fluorescence mri
-    simmat pretrain --output tiny-5.safetensors --start tiny-4.safetensors --steps 40000
-    simmat pretrain --output mine.safetensors --start tiny-4.safetensors --steps 37000 --real images
-    ```
-
-    Parameters
-    ----------
-    output
-        The foundation's file; its stem is the model's name.
-    families
-        Families of scenes to draw; all by default.
-    steps
-        Optimizer steps in total, including those of --start.
-    seed
-        Seed of all random numbers.
-    folder
-        Folder for the state and the log; beside the output by default.
-    start
-        File of an earlier foundation to continue from.
-    real
-        Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
-    sources
-        Table (CSV) of the sources: folder, share, complete, filled, license, source; by default
-        sources.csv in the folder, if it exists.
-    real_share
-        Share of the scenes that are real, 0 to 1.
-    precision
-        Precision of the computation; which is faster depends on the processor.
-    consistency
-        Share of the steps that also train towards the mean answer over reflections of the image.
-    off_scale
-        Share of the crops in which objects are too small or too large, from which the network
-        learns to choose a scale.
-    blocks
-        Attention blocks of the network: 6, or 4 as in foundations up to tiny-3 and in those
-        without local contrast.
-    local_contrast
-        Add local contrast to the network's first projection; tiny-1, tiny-2 and tiny-rgb-1 have
-        none.
-    overwrite
-        Replace the output if it exists.
-    """
-    from napari_simmat.research.pretrain import PretrainConfig, export_base, pretrain_job
-    from napari_simmat.research.real_scenes import read_sources
-
-    terminal = speech.terminal()
-    keep_freed_memory()
-    _check_output(output, overwrite)
-    if sources is not None and real is None:
-        raise ValueError("A table of sources needs their folder; give it with --real.")
-    config = PretrainConfig(
-        steps=steps,
-        families=families,
-        sources=() if real is None else read_sources(real, sources),
-        real_share=real_share,
-        seed=seed,
-        precision=precision,
-        consistency=consistency,
-        off_scale=off_scale,
-        blocks=blocks,
-        local_contrast=local_contrast,
-    )
-    folder = folder or output.with_name(f"{output.stem}-training")
-    pretrained = terminal.watch(pretrain_job(config, folder, start))
-    export_base(output, pretrained, config)
-    _say_metrics(terminal, output, pretrained.metrics)
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, overwrite: bool) -> None:
     """Fail early: check the output path before hours of training."""
     if path.suffix != SUFFIX:
         raise ValueError(f"Checkpoints must end in {SUFFIX}; use {path.stem}{SUFFIX}.")
@@ -394,7 +304,7 @@ def _check_output(path: Path, overwrite: bool) -> None:
         raise ValueError(f"{path} exists. Choose another name, or replace it with --overwrite.")
 
 
-def _say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -> None:
+def say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -> None:
     """Print the metrics and the output path."""
     table = Table("mean IoU %", "", box=None, header_style="bold")
     for name, value in metrics.items():

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_simmat.datasets.aims import from_aims
-from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
+from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.network import Network
 from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress, map_progress
@@ -31,6 +31,7 @@ from napari_simmat.research.experiments import (
     read_rows,
     run_name,
 )
+from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.report import (
     PANEL_ARMS,
     draw_panels_job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from napari_simmat.models.tiny import build_tiny
@@ -9,6 +10,8 @@ from napari_simmat.research.muon import MIN_MUON_SIDE, MuonAdamW
 
 RATE, DECAY = 1e-2, 0.1
 ENDS = ("image_encoder.patch_embed.proj.weight", "image_encoder.dense.weight")
+
+pytestmark = pytest.mark.usefixtures("nano")
 
 
 def network():

@@ -27,7 +27,7 @@ from napari_simmat.research.real_scenes import read_sources
 from napari_simmat.training.trainer import IS_OUTDATED, Devices, RunFolder, Trainer
 from tests.training.squares import picture
 
-pytestmark = pytest.mark.usefixtures("small_training")
+pytestmark = pytest.mark.usefixtures("nano", "small_training")
 
 
 def config(**changes):

@@ -7,7 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
+from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.research.generated import GeneratedConfig, from_generated
 from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS
 
 

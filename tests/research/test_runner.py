@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
+from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.research import runner
@@ -23,6 +23,7 @@ from napari_simmat.research.experiments import (
     make_runs,
     read_rows,
 )
+from napari_simmat.research.generated import GeneratedConfig, from_generated
 from napari_simmat.research.report import square_around
 from napari_simmat.research.runner import run_all_job, run_experiment_job
 

@@ -1,0 +1,164 @@
+"""`simmat pretrain`: train a foundation; `simmat benchmark`: rerun the paper's comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OUTPUT, OutputOptions
+from napari_simmat.cli.train import check_output, keep_freed_memory, say_metrics
+from napari_simmat.research.experiments import BenchmarkConfig, ExperimentName
+
+DEFAULT_BENCHMARK = BenchmarkConfig()
+
+
+def benchmark(
+    experiment: ExperimentName,
+    /,
+    *,
+    output: Path,
+    data: str = "generated",
+    base: str = "",
+    config: Annotated[
+        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
+    ] = DEFAULT_BENCHMARK,
+    device: str = "auto",
+    speech: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Rerun a comparison of SimMAT's paper.
+
+    transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
+    pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
+    layer (4c). lr: learning rates (5a). size: number of training images (5b). panels: images,
+    clicks and masks (2).
+
+    ```
+    simmat benchmark transfer --quick --output quick
+    simmat benchmark transfer --output results
+    simmat benchmark transfer --data AIMS --base vit_b --output aims
+    ```
+
+    Every finished run is a row of EXPERIMENT.csv; the same command resumes after an interruption.
+
+    Parameters
+    ----------
+    experiment
+        The comparison.
+    output
+        Folder for EXPERIMENT.csv, EXPERIMENT.md and EXPERIMENT.png.
+    data
+        generated (scenes drawn through sensors, of objects and surfaces that no foundation was
+        trained on), or the folder of the AIMS benchmark.
+    base
+        The foundation: tiny-rgb on generated data, vit_b on AIMS.
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    """
+    from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.research.runner import run_experiment_job
+
+    terminal = speech.terminal()
+    keep_freed_memory()
+    foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
+    job = run_experiment_job(experiment, data, foundation, config, output, device)
+    report = terminal.watch(job)
+    terminal.say(report.text)
+    for path in report.files:
+        terminal.say(f"Wrote {path}")
+    terminal.result({"files": [str(path) for path in report.files], "table": report.text})
+
+
+def pretrain(
+    *,
+    output: Annotated[Path, OUTPUT],
+    families: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    steps: int = 20_000,
+    seed: int = 0,
+    folder: Path | None = None,
+    start: Path | None = None,
+    real: Path | None = None,
+    sources: Path | None = None,
+    real_share: float = 0.5,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    consistency: float = 0.0,
+    off_scale: float = 0.2,
+    blocks: int = 6,
+    local_contrast: bool = True,
+    overwrite: Annotated[bool, FLAG] = False,
+    speech: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Train an embedded foundation on drawn scenes and real images: hours on two cores.
+
+    It can be stopped at any time; the same command resumes it from its folder. Without that
+    folder, --start continues from an earlier foundation.
+
+    ```
+    simmat pretrain --output tiny-4.safetensors --steps 20000
+    simmat pretrain --output cells.safetensors --families fluorescence mri
+    simmat pretrain --output tiny-5.safetensors --start tiny-4.safetensors --steps 40000
+    simmat pretrain --output mine.safetensors --start tiny-4.safetensors --steps 37000 --real images
+    ```
+
+    Parameters
+    ----------
+    output
+        The foundation's file; its stem is the model's name.
+    families
+        Families of scenes to draw; all by default.
+    steps
+        Optimizer steps in total, including those of --start.
+    seed
+        Seed of all random numbers.
+    folder
+        Folder for the state and the log; beside the output by default.
+    start
+        File of an earlier foundation to continue from.
+    real
+        Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
+    sources
+        Table (CSV) of the sources: folder, share, complete, filled, license, source; by default
+        sources.csv in the folder, if it exists.
+    real_share
+        Share of the scenes that are real, 0 to 1.
+    precision
+        Precision of the computation; which is faster depends on the processor.
+    consistency
+        Share of the steps that also train towards the mean answer over reflections of the image.
+    off_scale
+        Share of the crops in which objects are too small or too large, from which the network
+        learns to choose a scale.
+    blocks
+        Attention blocks of the network: 6, or 4 as in foundations up to tiny-3 and in those
+        without local contrast.
+    local_contrast
+        Add local contrast to the network's first projection; tiny-1, tiny-2 and tiny-rgb-1 have
+        none.
+    overwrite
+        Replace the output if it exists.
+    """
+    from napari_simmat.research.pretrain import PretrainConfig, export_base, pretrain_job
+    from napari_simmat.research.real_scenes import read_sources
+
+    terminal = speech.terminal()
+    keep_freed_memory()
+    check_output(output, overwrite)
+    if sources is not None and real is None:
+        raise ValueError("A table of sources needs their folder; give it with --real.")
+    config = PretrainConfig(
+        steps=steps,
+        families=families,
+        sources=() if real is None else read_sources(real, sources),
+        real_share=real_share,
+        seed=seed,
+        precision=precision,
+        consistency=consistency,
+        off_scale=off_scale,
+        blocks=blocks,
+        local_contrast=local_contrast,
+    )
+    folder = folder or output.with_name(f"{output.stem}-training")
+    pretrained = terminal.watch(pretrain_job(config, folder, start))
+    export_base(output, pretrained, config)
+    say_metrics(terminal, output, pretrained.metrics)

@@ -1,0 +1,105 @@
+"""`simmat pretrain` and `simmat benchmark` through the real entry point."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from napari_simmat.checkpoints.checkpoint import read_spec
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
+from napari_simmat.research.experiments import read_rows
+
+
+def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", "strategies", "--quick", "--steps", "1", "--modalities", "thermal"]
+    small = ["--side", "64", "--images", "2", "--validation", "1", "--test", "1"]
+    where = ["--output", str(tmp_path), "--device", "cpu"]
+    assert main([*words, *small, *where, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["files"] == [str(tmp_path / f"quick-strategies.{e}") for e in ("csv", "md", "png")]
+    assert "Quick form" in said["table"]
+    rows = read_rows(tmp_path / "quick-strategies.csv")
+    names = ["frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full"]
+    assert [row.run.strategy for row in rows] == names
+    assert main([*words, *small, *where]) == 0  # nothing is left to do
+    assert "| strategy | trained parameters | thermal |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["transfer", "--modalities", "sonar"], "Sensor 'sonar' is unknown; use one of rgb"),
+        (["transfer", "--base", "polarization"], "polarization is a modality checkpoint, not a"),
+        (["transfer", "--data", "nowhere", "--base", "tiny-rgb"], "nowhere"),
+    ],
+)
+def test_errors_are_sentences(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--side", "64", "--images", "1", "--validation", "1", "--test", "1"]
+    given = ["benchmark", *words, "--quick", "--output", str(tmp_path), "--device", "cpu", *small]
+    assert main(given) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "unexpected" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_training")
+def test_pretrain_resumes_its_folder_or_starts_from_a_foundation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    settings = ["--families", "plain", "struck"]
+    assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
+    said = capsys.readouterr()
+    assert f"Wrote {first}" in said.out
+    assert "click+3" in said.out
+    spec = read_spec(first)
+    assert (spec.name, spec.training["steps"]) == ("a", 2)
+    assert spec.training["families"] == ["plain", "struck"]
+    log = tmp_path / "a-training" / "log.jsonl"
+    assert json.loads(log.read_text().splitlines()[-1])["step"] == 2
+
+    assert main(["pretrain", *settings, "--steps", "3", "--output", str(first)]) == 1  # exists
+    again = ["pretrain", *settings, "--steps", "3", "--output", str(first), "--overwrite"]
+    assert main(again) == 0
+    assert read_spec(first).training["steps"] == 3
+    going_on = ["pretrain", *settings, "--steps", "4", "--start", str(first)]
+    assert main([*going_on, "--output", str(second)]) == 0
+    assert read_spec(second).training["steps"] == 4
+    model = load_model(second)
+    assert model.spec.name == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["pretrain", "--output", "x"], "Checkpoints must end in .safetensors; use x.safetensors."),
+        (
+            ["pretrain", "--families", "moon", "--output", "x.safetensors"],
+            "No family of scenes is called moon; use some of",
+        ),
+        (
+            ["pretrain", "--start", "gone.safetensors", "--output", "x.safetensors"],
+            "gone.safetensors",
+        ),
+    ],
+)
+def test_pretrain_of_bad_settings_is_refused_and_writes_nothing(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
