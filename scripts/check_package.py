@@ -1,7 +1,8 @@
 """Build the distributions and check them: ``python scripts/check_package.py``.
 
-``--release v1.2.3`` also checks that version, changelog and citation are those of this tag, and
-``--output FOLDER`` keeps the distributions.
+``--release v1.2.3`` also checks that version, changelog and addresses are those of this tag,
+``--output FOLDER`` keeps the distributions, and ``--fill`` only writes the version of the package
+and the addresses of pyproject.toml into the files that repeat them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -19,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 
 # A plugin is installed with many others: the embedded models must stay small.
-LARGEST_WHEEL = 25 * MIB
-LARGEST_FOUNDATION = 20 * MIB
-LARGEST_CHECKPOINTS = 6_000_000  # bytes of all of them
+LARGEST_WHEEL = 15_000_000  # bytes
+LARGEST_FOUNDATION = 12_000_000
+LARGEST_CHECKPOINTS = 6_000_000  # of all of them
 
 NEEDED = (
     "napari_simmat/napari.yaml",
@@ -30,18 +33,37 @@ NEEDED = (
     "napari_simmat/assets/polarization*.safetensors",
 )
 
+# File, key with its indentation, source of its value; a key without a value becomes a comment.
+REPEATED = (
+    ("CITATION.cff", "version", "version"),
+    ("CITATION.cff", "repository-code", "Repository"),
+    ("CITATION.cff", "url", "Homepage"),
+    ("mkdocs.yml", "site_url", "Documentation"),
+    ("mkdocs.yml", "repo_url", "Repository"),
+    ("recipe/recipe.yaml", "  version", "version"),
+    ("recipe/recipe.yaml", "  homepage", "Homepage"),
+    ("recipe/recipe.yaml", "  repository", "Repository"),
+    ("recipe/recipe.yaml", "  documentation", "Documentation"),
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the wheel's size and any problems; 1 if there are some."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--release", metavar="TAG", default="", help="tag of the release, v1.2.3")
     parser.add_argument("--output", metavar="FOLDER", help="keep the distributions there")
+    parser.add_argument("--fill", action="store_true", help="write version and addresses")
     given = parser.parse_args(arguments)
+    if given.fill:
+        for path, text in filled(ROOT).items():
+            path.write_text(text, encoding="utf-8")
+        return 0
     problems = release_faults(given.release, ROOT) if given.release else []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(given.output or temporary)
         # By way of the source distribution, so that this is checked to be complete as well.
-        subprocess.run([sys.executable, "-m", "build", "--outdir", folder, str(ROOT)], check=True)
+        source = copy_for_pypi(ROOT, Path(temporary) / "source")
+        subprocess.run([sys.executable, "-m", "build", "--outdir", folder, source], check=True)
         [wheel] = folder.glob("*.whl")
         problems += faults(wheel)
         files = [str(path) for path in folder.glob("napari_simmat-*")]
@@ -54,26 +76,66 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if problems else 0
 
 
+def addresses(root: Path) -> dict[str, str]:
+    """``[project.urls]`` of pyproject.toml: empty until the names are registered."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    return dict(project.get("urls", {}))
+
+
+def filled(root: Path) -> dict[Path, str]:
+    """The files that repeat the version and the addresses, as they should be."""
+    code = (root / "src/napari_simmat/__init__.py").read_text("utf-8")
+    [version] = re.findall(r'^__version__ = "(.*)"$', code, re.M)
+    values = {"version": version, **addresses(root)}
+    texts: dict[Path, str] = {}
+    for name, key, source in REPEATED:
+        path = root / name
+        text = texts.get(path) or path.read_text("utf-8")
+        value = values.get(source)
+        quoted = f'"{value}"' if source == "version" and path.suffix == ".yaml" else value
+        line = f"{key}: {quoted}" if value else f"# {key}:"
+        texts[path] = re.sub(rf"^(# )?{key}:.*$", line, text, count=1, flags=re.M)
+    return texts
+
+
 def release_faults(tag: str, root: Path) -> list[str]:
     """Messages about files that are not those of the release with this tag."""
     version = tag.removeprefix("v")
-    code = (root / "src/napari_simmat/_text.py").read_text("utf-8")
+    code = (root / "src/napari_simmat/__init__.py").read_text("utf-8")
     found = []
     if f'__version__ = "{version}"' not in code:
-        found.append(f"__version__ in _text.py is not that of the tag {tag}")
+        found.append(f"__version__ in napari_simmat/__init__.py is not that of the tag {tag}")
+    if not addresses(root):
+        found.append("pyproject.toml has no [project.urls]; register the names and fill them in")
     changes = (root / "CHANGELOG.md").read_text("utf-8")
     heading = re.search(rf"^## {re.escape(version)} \((.*)\)$", changes, re.M)
     if heading is None:
         found.append(f"CHANGELOG.md has no section {version}")
     elif not re.fullmatch(r"\d{4}-\d\d-\d\d", heading[1]):
         found.append(f"CHANGELOG.md gives {version} no date but {heading[1]!r}")
-    for name, line in {
-        "CITATION.cff": f"version: {version}",
-        "recipe/recipe.yaml": f'  version: "{version}"',
-    }.items():
-        if line not in (root / name).read_text("utf-8").splitlines():
-            found.append(f"{name} lacks the line {line!r}")
-    return found
+    return found + [
+        f"{path.name} has another version or address; run check_package.py --fill"
+        for path, text in filled(root).items()
+        if path.read_text("utf-8") != text
+    ]
+
+
+def copy_for_pypi(root: Path, folder: Path) -> Path:
+    """Copy the tree with a README whose links work on PyPI, where no files lie beside it."""
+    skipped = shutil.ignore_patterns(".git", ".tox", ".venv", ".*_cache", "__pycache__", "site")
+    shutil.copytree(root, folder, ignore=skipped)
+    repository = addresses(root).get("Repository")
+    if repository:
+        readme = folder / "README.md"
+        readme.write_text(absolute_links(readme.read_text("utf-8"), repository), encoding="utf-8")
+    return folder
+
+
+def absolute_links(page: str, repository: str) -> str:
+    """A Markdown page whose relative links and pictures lead to the repository."""
+    target = r"(?!https?://|#|mailto:)"
+    page = re.sub(rf"(!\[[^\]]*\]\(){target}", rf"\1{repository}/raw/main/", page)
+    return re.sub(rf"(?<!!)(\[[^\]]*\]\(){target}", rf"\1{repository}/blob/main/", page)
 
 
 def relative_links(page: str) -> list[str]:
@@ -86,6 +148,9 @@ def faults(wheel: Path) -> list[str]:
     """Messages about files that are missing, too large or do not belong in the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
+        texts = {
+            Path(name).name: archive.read(name).decode() for name in sizes if ".dist-info/" in name
+        }
     found = [f"{name} is not in the wheel" for name in NEEDED if not fnmatch.filter(sizes, name)]
     found += [
         f"{name} does not belong in the wheel"
@@ -95,7 +160,7 @@ def faults(wheel: Path) -> list[str]:
     models = {name: size for name, size in sizes.items() if name.endswith(".safetensors")}
     foundations = {name for name in models if Path(name).name.startswith("tiny")}
     found += [
-        f"{name} has {models[name] / MIB:.2f} MiB, at most {LARGEST_FOUNDATION / MIB:.0f} fit"
+        f"{name} has {models[name] / 1e6:.2f} MB, at most {LARGEST_FOUNDATION / 1e6:.0f} fit"
         for name in foundations
         if models[name] > LARGEST_FOUNDATION
     ]
@@ -106,25 +171,17 @@ def faults(wheel: Path) -> list[str]:
             f"{LARGEST_CHECKPOINTS / 1e6:.0f} fit"
         )
     if wheel.stat().st_size > LARGEST_WHEEL:
-        found.append(f"the wheel has more than {LARGEST_WHEEL / MIB:.0f} MiB")
-    with zipfile.ZipFile(wheel) as archive:
-        [name] = [name for name in sizes if name.endswith(".dist-info/METADATA")]
-        metadata = archive.read(name).decode()
-    found += [f"the README's link {link} is dead on PyPI" for link in relative_links(metadata)]
-    if "Project-URL: Repository, https://" not in metadata:
-        found.append("the metadata name no repository")
-    entry_points = next((name for name in sizes if name.endswith("entry_points.txt")), None)
-    if entry_points is None:
-        return [*found, "the wheel has no entry points"]
-    with zipfile.ZipFile(wheel) as archive:
-        text = archive.read(entry_points).decode()
+        found.append(f"the wheel has more than {LARGEST_WHEEL / 1e6:.0f} MB")
+    if "Project-URL: Repository, https://" in texts["METADATA"]:
+        dead = relative_links(texts["METADATA"])
+        found += [f"the README's link {link} is dead on PyPI" for link in dead]
     return found + [
         f"the entry point {line!r} is missing"
         for line in (
             "napari-simmat = napari_simmat:napari.yaml",
             "simmat = napari_simmat.__main__:main",
         )
-        if line not in text
+        if line not in texts.get("entry_points.txt", "")
     ]
 
 

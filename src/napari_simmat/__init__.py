@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_simmat._text import __version__
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.automatic_generator import segment_everything
     from napari_simmat.engine.predictor import Predictor
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from napari_simmat.models.spec import ModelSpec
     from napari_simmat.training.few_shot import learn_objects
 
+__version__ = "0.1.0"
 
 __all__ = [
     "AutomaticSettings",
@@ -38,7 +38,6 @@ _HOMES = {
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.result",
-    "__version__": "napari_simmat._text",
     "learn_objects": "napari_simmat.training.few_shot",
     "load_model": "napari_simmat.checkpoints.loading",
     "segment_everything": "napari_simmat.engine.automatic_generator",

@@ -1,10 +1,9 @@
-"""Text for messages: plurals, lists, shapes, durations; version, and what Ctrl+C says."""
+"""Text for messages: plurals, lists, shapes, durations, and what Ctrl+C says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__version__ = "0.1.0"
 CANCELED = 130
 """Exit status after Ctrl+C, as shells have it."""
 CANCELED_MESSAGE = "Canceled; nothing half-written was left behind."

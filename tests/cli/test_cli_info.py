@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.cli import main
 from napari_simmat.cli.info import CPU_BUILD, NO_DRIVER, gpu_problem
 

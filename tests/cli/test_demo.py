@@ -191,7 +191,7 @@ def test_the_window_without_napari_is_a_sentence(
     monkeypatch.setattr(sys.modules["napari_simmat.cli.demo"], "find_spec", lambda name: None)
     assert main(["demo", "--gui"]) == 1
     assert capsys.readouterr().err.strip() == (
-        'napari is not installed, so no window can open; run pip install "napari-simmat[all]".'
+        'napari is not installed, so no window can open; run pip install "napari[all]".'
     )
 
 

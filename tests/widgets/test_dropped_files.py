@@ -16,7 +16,7 @@ from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from safetensors.torch import save_file
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.checkpoints.library import export

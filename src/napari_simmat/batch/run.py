@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from napari_simmat._text import __version__, format_duration, pluralize
+from napari_simmat import __version__
+from napari_simmat._text import format_duration, pluralize
 from napari_simmat.batch.outputs import draw_thumbnail, recover_partial, with_kept_thumbnail
 from napari_simmat.batch.plan import (
     LoadedImage,
@@ -483,8 +484,7 @@ def _distributed() -> Any:
         return import_module("distributed")
     except ImportError:
         raise ValueError(
-            "A cluster needs the package distributed; install it (pip install "
-            '"napari-simmat[cluster]").'
+            "A cluster needs the package distributed; install it (pip install distributed)."
         ) from None
 
 

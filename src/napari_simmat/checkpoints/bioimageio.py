@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.checkpoints.checkpoint import read_description, save_checkpoint
 from napari_simmat.checkpoints.library import import_file_job
 from napari_simmat.checkpoints.loading import assemble_job

@@ -17,7 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from napari_simmat._text import __version__, format_list
+from napari_simmat import __version__
+from napari_simmat._text import format_list
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card
 from napari_simmat.checkpoints.library import import_file_job
 from napari_simmat.checkpoints.loading import model_file
@@ -31,7 +32,7 @@ CARD = "README.md"
 _FILE = re.compile(r"[\w][\w .-]*\.safetensors")
 NEEDS_LIBRARY = (
     "Sharing models on the Hugging Face Hub needs the package huggingface_hub; install it "
-    '(pip install "napari-simmat[hub]").'
+    "(pip install huggingface_hub)."
 )
 _LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc0-1.0")
 """What the Hub calls licenses, of those that occur here; any other is named in the card."""
@@ -193,8 +194,7 @@ def model_card(spec: ModelSpec, repository: str, file: str) -> str:
         "",
         _plain(spec.description) or f"A SimMAT model for {_plain(spec.modality)}.",
         "",
-        "Segments images with clicks, boxes and masks in "
-        "[napari-simmat](https://pypi.org/project/napari-simmat):",
+        "Segments images with clicks, boxes and masks in napari-simmat:",
         "",
         "```sh",
         f"simmat models fetch {PREFIX}{repository}",

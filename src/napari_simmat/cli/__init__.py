@@ -18,7 +18,8 @@ from io import TextIOWrapper
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
-from napari_simmat._text import CANCELED, CANCELED_MESSAGE, __version__
+from napari_simmat import __version__
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.encode import encode
 from napari_simmat.cli.evaluate import evaluate

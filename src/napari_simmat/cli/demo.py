@@ -197,7 +197,7 @@ def _is_demo_folder(folder: Path) -> bool:
 def _open_window() -> None:
     if find_spec("napari") is None:
         raise ImportError(
-            'napari is not installed, so no window can open; run pip install "napari-simmat[all]".'
+            'napari is not installed, so no window can open; run pip install "napari[all]".'
         )
     from napari_simmat.widgets.main import open_demo
 

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
 from typing import Any
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.cli.terminal import DEFAULT_OUTPUT, OutputOptions
 
 PACKAGES = (

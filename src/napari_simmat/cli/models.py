@@ -161,7 +161,7 @@ def push(
     simmat models push my-thermal hf:OWNER/NAME
     ```
 
-    Needs huggingface_hub: pip install "napari-simmat[hub]".
+    Needs huggingface_hub: pip install huggingface_hub.
 
     Parameters
     ----------

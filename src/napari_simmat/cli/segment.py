@@ -99,7 +99,7 @@ class LinkOptions:
     ----------
     link
         Link the objects of the frames: each keeps its id over time, and who divides gets two
-        daughters. Also writes STEM_res_track.txt. Needs napari-simmat[tracks].
+        daughters. Also writes STEM_res_track.txt. Needs laptrack: pip install laptrack.
     link_axis
         The time axis, counted from 0 without channels, if a file does not say.
     link_distance

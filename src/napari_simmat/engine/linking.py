@@ -21,8 +21,7 @@ from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
 
 LAPTRACK_MISSING = (
-    "Linking objects over time needs the package laptrack; install it (pip install "
-    '"napari-simmat[tracks]").'
+    "Linking objects over time needs the package laptrack; install it (pip install laptrack)."
 )
 _AREA_WEIGHT = 0.5
 """Diameters that a doubled area counts for, beside the distance."""

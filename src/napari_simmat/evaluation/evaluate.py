@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_side, to_rgb
 from napari_simmat.engine.masks import label_windows

@@ -360,8 +360,8 @@ def _pydicom(path: Path) -> Any:
         import_module("pydicom.pixels")
     except ImportError:
         raise RefusedFileError(
-            f"{path.name} is DICOM, which needs the package pydicom; install it (pip install "
-            '"napari-simmat[formats]").'
+            f"{path.name} is DICOM, which needs the package pydicom; install it "
+            "(pip install pydicom)."
         ) from None
     return module
 

@@ -40,8 +40,8 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
         nibabel: Any = import_module("nibabel")
     except ImportError:
         raise RefusedFileError(
-            f"{path.name} is NIfTI, which needs the package nibabel; install it (pip install "
-            '"napari-simmat[formats]").'
+            f"{path.name} is NIfTI, which needs the package nibabel; install it "
+            "(pip install nibabel)."
         ) from None
     packed = path.name.lower().endswith(".gz")
     options.limits.check(path.name, "metadata_bytes", _start_of_voxels(path, packed), "header")

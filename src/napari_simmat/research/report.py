@@ -67,9 +67,7 @@ def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: boo
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError(
-            "Plots need matplotlib; run `pip install 'napari-simmat[plots]'`."
-        ) from None
+        raise ImportError("Plots need matplotlib; run `pip install matplotlib`.") from None
     figure = Figure(figsize=(8.5, 4.2), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylabel("mean IoU on the test images, %")

@@ -238,7 +238,7 @@ SLOW_HALF_PRECISION = (
     "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
 )
 NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
-NO_FABRIC = "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
+NO_FABRIC = "Training needs Lightning Fabric; run `pip install lightning-fabric`."
 
 
 @dataclass(frozen=True, kw_only=True)

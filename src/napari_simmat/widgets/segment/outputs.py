@@ -9,7 +9,7 @@ from napari import Viewer
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
-from napari_simmat._text import __version__
+from napari_simmat import __version__
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE

@@ -41,7 +41,7 @@ from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, Trai
 from napari_simmat.widgets.worker import no_garbage_collection
 
 READY = "Ready to train."
-NO_CURVES = 'No curves without matplotlib; install it: pip install "napari-simmat[plots]"'
+NO_CURVES = "No curves without matplotlib; install it: pip install matplotlib"
 STOP_AND_KEEP = "Stop and keep the best"
 STOP_AT_ONCE = "Stop at once"
 _NAME = "my-sensor"
