@@ -14,6 +14,7 @@ from napari_simmat.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REPORTS = sorted((ROOT / "docs/reports").glob("*.md"))
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -69,17 +70,17 @@ def test_a_notebook_runs(
     assert "objects" in capsys.readouterr().out
 
 
-def test_the_api_page_has_every_public_name() -> None:
+def test_python_page_describes_every_public_name() -> None:
     import napari_simmat
 
-    page = (ROOT / "docs/api.md").read_text("utf-8")
+    page = (ROOT / "docs/python.md").read_text("utf-8")
     described = set(re.findall(r"^::: ([\w.]+)$", page, re.M))
     for name in set(napari_simmat.__all__) - {"__version__"}:
         assert f"{napari_simmat._HOMES[name]}.{name}" in described, name
     assert "`napari_simmat.__version__`" in page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
 def test_each_picture_has_a_text_for_those_who_do_not_see_it(page: Path) -> None:
     text = page.read_text("utf-8")
     described = re.findall(r"!\[([^\]]*)\]\(", text) + re.findall(r"<img[^>]*?alt=\"([^\"]*)", text)
@@ -90,10 +91,9 @@ def test_each_picture_has_a_text_for_those_who_do_not_see_it(page: Path) -> None
 def test_the_navigation_leads_to_every_page() -> None:
     """A page that is left out is found by nobody; mkdocs says so too, but only when it builds."""
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1].split("theme:")[0]
-    listed = set(re.findall(r": ([\w/-]+\.(?:md|ipynb))$", navigation, re.M))
-    pages = {path.name for path in PAGES[1:]}
-    notebooks = {f"notebooks/{path.name}" for path in (ROOT / "docs/notebooks").glob("*.ipynb")}
-    assert listed == pages | notebooks
+    listed = set(re.findall(r"[:-] ([\w/-]+\.(?:md|ipynb))$", navigation, re.M))
+    pages = [*PAGES[1:], *REPORTS, *(ROOT / "docs/notebooks").glob("*.ipynb")]
+    assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in pages}
 
 
 def test_the_readme_shows_code_and_commands() -> None:
@@ -104,12 +104,12 @@ def test_the_readme_shows_code_and_commands() -> None:
 
 
 def test_what_is_said_to_be_a_part_of_the_package_is_one() -> None:
-    """Names such as `engine.point_grids.prompts_at` in the docs and in docstrings."""
+    """Names such as `engine.automatic_generator.prompts_at` in the docs and in docstrings."""
     layers = [path.parent.name for path in (ROOT / "src/napari_simmat").glob("*/__init__.py")]
     named = re.compile(rf"`((?:{'|'.join(layers)})(?:\.\w+)+)`")
     sources = [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]
     found = {name for path in sources for name in named.findall(path.read_text("utf-8"))}
-    assert "engine.point_grids.prompts_at" in found
+    assert "engine.automatic_generator.prompts_at" in found
     wrong = []
     for name in sorted(found):
         try:
@@ -157,7 +157,7 @@ def test_the_extras_that_the_readme_installs_exist() -> None:
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]

@@ -40,7 +40,7 @@ from napari_simmat.progress import Job, Progress, finish
 
 NEEDS_LIBRARY = (
     "Packages of BioImage.IO need the package bioimageio.spec; install it "
-    '(pip install "napari-simmat[bioimageio]").'
+    "(pip install bioimageio.spec pyyaml)."
 )
 DESCRIPTION = "rdf.yaml"
 SUFFIX = ".bioimageio.zip"

@@ -256,7 +256,7 @@ def export(
         Include the weights of its base: a larger file that needs no other.
     bioimageio
         Write NAME.bioimageio.zip, a package of BioImage.IO with the base's weights: a network that
-        segments what a box encloses. Needs pip install "napari-simmat[bioimageio]".
+        segments what a box encloses. Needs pip install bioimageio.spec pyyaml.
     overwrite
         Replace the file if it exists.
     """
