@@ -380,7 +380,7 @@ def save_objects_job(
         The objects.
     path
         A file in place of ``STEM_labels.tif``, in the format of its ending, which holds classes
-        itself; see `engine.object_writers`.
+        itself; see `engine.object_files`.
 
     Returns
     -------

@@ -43,7 +43,7 @@ def import_file(
     name
         The model's name; by default the file's stem, or the name of published weights.
     modality
-        Sensor of a file of the authors' code, one of `checkpoints.modalities.MODALITIES`.
+        Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
     base
         Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
 

@@ -49,7 +49,7 @@ AIMS: dict[str, Collection] = {
     "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
     "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
 }
-"""The images by the authors' keys; their modalities: `checkpoints.modalities.MODALITIES`."""
+"""The images by the authors' keys; their modalities: `checkpoints.authors.MODALITIES`."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:

@@ -265,7 +265,7 @@ class FileRow:
     name
         Of the file.
     state
-        ``"waiting"``, a state of `batch.runner`, or ``"skipped"``.
+        ``"waiting"``, a state of `batch.run`, or ``"skipped"``.
     objects, seconds
         None until known.
     message

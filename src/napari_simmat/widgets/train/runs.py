@@ -45,7 +45,7 @@ class TrainEvent:
     is_step
         Whether this is a training step or a validation.
     figures
-        Measured values, named as in `training.run_folder.LOG_COLUMNS`; often empty.
+        Measured values, named as in `training.trainer.LOG_COLUMNS`; often empty.
     metrics
         Only in the last event, after the checkpoint was written.
     """
@@ -241,7 +241,7 @@ class TrainRequest:
 
 
 _REQUEST = "request.json"
-# Names from `training.run_folder`, which imports torch.
+# Names from `training.trainer`, which imports torch.
 _LOG, _BEST, _STOP = "log.csv", "best.safetensors", "stop"
 
 
