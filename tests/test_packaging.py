@@ -31,6 +31,7 @@ TEXTS = (
 # conda-forge's names where they differ.
 CONDA = {
     "dask[array]": "dask-core",
+    "docstring-parser": "docstring_parser",
     "torch": "pytorch",
     "xxhash": "python-xxhash",
     "matplotlib": "matplotlib-base",

@@ -16,7 +16,13 @@ from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.plain import from_plain
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
-from napari_simmat.widgets.forms import EverythingForm, Options, command_words, shown_fields
+from napari_simmat.widgets.forms import (
+    EverythingForm,
+    Options,
+    command_words,
+    field_texts,
+    shown_fields,
+)
 from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
 
 
@@ -89,6 +95,22 @@ def test_every_field_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) 
         options.show(**{name: getattr(other, name)})
         assert options.value() == other
         options.set_value(value)
+
+
+@pytest.mark.parametrize(
+    "value", [TrainConfig(), TrainRequest(), BatchRequest(), AutomaticSettings()]
+)
+def test_options_tooltip_is_the_docstrings_text(qtbot: Any, value: Any) -> None:
+    options, texts = Options(value), field_texts(type(value))
+    for name in shown_fields(type(value)):
+        assert " ".join(options[name].toolTip().split()) == texts[name]
+        assert len(texts[name]) > 10
+    assert "``" not in " ".join(texts.values())
+
+
+def test_field_texts_joins_lines_and_drops_markup() -> None:
+    assert field_texts(BatchRequest)["prompts"] == "auto, same-stem or a file."
+    assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
 
 
 def test_settings_of_automatic_segmentation_read_back(qtbot: Any) -> None:

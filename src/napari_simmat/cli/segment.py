@@ -98,7 +98,7 @@ class LinkOptions:
     Parameters
     ----------
     link
-        Link the objects of the frames: each keeps its id over time, and who divides gets two
+        Link the objects of the frames: each keeps its id over time; a dividing object gets two
         daughters. Also writes STEM_res_track.txt. Needs laptrack: pip install laptrack.
     link_axis
         The time axis, counted from 0 without channels, if a file does not say.

@@ -49,7 +49,8 @@ class AutomaticSettings:
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.
     seeds
-        Where the model is prompted: on a ``"grid"``, or at the ``"maxima"`` of a channel.
+        Where the model is prompted: on a regular grid, or at the maxima (bright spots) of a
+        channel.
     maxima_channel
         Model channel (0-based) in which to detect maxima.
     maxima_distance
@@ -57,7 +58,7 @@ class AutomaticSettings:
     maxima_height
         Minimum value of a maximum, as a fraction of the channel's normalized range, 0-1.
     quality
-        Minimum predicted IoU, 0.3-1 (default: set by the model).
+        Minimum IoU that the model predicts for a mask, 0.3-1 (default: set by the model).
     stability
         Minimum IoU of the masks at cutoffs of plus and minus `offset`, 0-1 (default: set by the
         model).
@@ -78,8 +79,8 @@ class AutomaticSettings:
     keep_border
         Whether objects that touch the plane's border are kept.
     crop_layers
-        Number of crop layers prompted besides the whole plane, each with half the side; 0-4.
-        Ignored for a plane that is cut into tiles.
+        Number of crop layers prompted besides the whole plane, each with half the side, for small
+        crowded objects; 0-4. Ignored for a plane that is cut into tiles.
     crop_overlap
         Overlap of the first layer's crops as a fraction of the plane's shorter side, 0-0.9.
     tile
@@ -91,83 +92,27 @@ class AutomaticSettings:
 
     seeds: Annotated[
         Literal["grid", "maxima"],
-        {
-            "label": "Point prompts",
-            "tooltip": "Where the model is prompted: on a regular grid, or at bright spots",
-            "choices": [("grid", "grid"), ("bright spots", "maxima")],
-        },
+        {"label": "Point prompts", "choices": [("grid", "grid"), ("bright spots", "maxima")]},
     ] = "grid"
     points_per_side: Annotated[
-        int,
-        {
-            "label": "Points per side",
-            "tooltip": "Grid points along the longer side; 0 chooses them by the image's size",
-            "special": "Auto",
-            "min": 0,
-            "max": 512,
-        },
+        int, {"label": "Points per side", "special": "Auto", "min": 0, "max": 512}
     ] = 0
     maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
     maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
     maxima_height: Annotated[float, {"min": 0, "max": 1}] = 0.2
     quality: Annotated[
-        float | None,
-        {
-            "label": "Predicted IoU",
-            "tooltip": "Minimum IoU that the model predicts for a mask",
-            "min": MIN_PREDICTED_IOU,
-            "max": 1,
-            **_SLIDER,
-        },
+        float | None, {"label": "Predicted IoU", "min": MIN_PREDICTED_IOU, "max": 1, **_SLIDER}
     ] = None
-    stability: Annotated[
-        float | None,
-        {
-            "label": "Stability",
-            "tooltip": "Minimum fraction of a mask that stays when its threshold moves",
-            "min": 0,
-            "max": 1,
-            **_SLIDER,
-        },
-    ] = None
+    stability: Annotated[float | None, {"label": "Stability", "min": 0, "max": 1, **_SLIDER}] = None
     offset: Annotated[float, {"min": 0, "max": 10}] = 1.0
-    agreement: Annotated[
-        float,
-        {
-            "label": "Agreement",
-            "tooltip": "Minimum fraction of the points on a mask that must reproduce it",
-            "min": 0,
-            "max": 1,
-            **_SLIDER,
-        },
-    ] = 0.2
+    agreement: Annotated[float, {"label": "Agreement", "min": 0, "max": 1, **_SLIDER}] = 0.2
     box_overlap: Annotated[float, {"min": 0, "max": 1}] = 0.7
     overlap: Annotated[float, {"min": 0, "max": 1}] = 0.5
-    min_area: Annotated[
-        int,
-        {
-            "label": "Minimum area",
-            "tooltip": "In pixels: smaller objects are dropped, smaller holes filled",
-            "min": 0,
-            "max": 2**31,
-        },
-    ] = 20
+    min_area: Annotated[int, {"label": "Minimum area", "min": 0, "max": 2**31}] = 20
     max_area: Annotated[float, {"min": 0, "max": 1}] = 0.9
     background: Annotated[float, {"min": 0, "max": 1}] = 0.5
-    keep_border: Annotated[
-        bool,
-        {"label": "Keep objects at the border", "tooltip": "Objects that touch the image's edge"},
-    ] = True
-    crop_layers: Annotated[
-        int,
-        {
-            "label": "Crop layers",
-            "tooltip": "Segment again in smaller and smaller crops, for small crowded objects",
-            "special": "none",
-            "min": 0,
-            "max": 4,
-        },
-    ] = 0
+    keep_border: Annotated[bool, {"label": "Keep objects at the border"}] = True
+    crop_layers: Annotated[int, {"label": "Crop layers", "special": "none", "min": 0, "max": 4}] = 0
     crop_overlap: Annotated[float, {"min": 0, "max": 0.9}] = 512 / 1500
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: int = 0

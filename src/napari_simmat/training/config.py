@@ -34,13 +34,14 @@ class TrainConfig:
     epochs
         Passes over the images.
     steps
-        Optimizer steps in all; each epoch is then an equal part of them.
+        Optimizer steps in all; each epoch is then an equal part of them. Training can be stopped
+        at any time.
     batch
-        Images per step.
+        Images per step; fewer need less memory.
     objects
         Objects prompted in each image.
     learning_rate
-        Adam's.
+        Learning rate of Adam; 1e-3 suits tiny, 3e-4 SAM, 3e-5 full fine-tuning of SAM.
     halve_every
         The learning rate is halved every so many epochs.
     validate_every
@@ -69,49 +70,22 @@ class TrainConfig:
     recompute
         Whether to recompute the encoder's blocks for the gradient, to save memory.
     seed
-        Fixes all random numbers.
+        Seed of all random numbers: the same seed gives the same model.
     """
 
     transfer: TransferName = "simmat"
     start: TransferStart = "random"
     strategy: Annotated[
         StrategyName,
-        {
-            "label": "Fine-tuning method",
-            "tooltip": "What is trained in addition to the transfer layer",
-            "choices": [(name, name) for name in STRATEGY_TITLES],
-        },
+        {"label": "Fine-tuning method", "choices": [(name, name) for name in STRATEGY_TITLES]},
     ] = "lora"
     size: int | None = None
     epochs: int = 51
-    steps: Annotated[
-        int | None,
-        {
-            "label": "Steps",
-            "tooltip": "Optimizer steps; training can be stopped at any time",
-            "min": 1,
-            "max": 1_000_000,
-        },
-    ] = None
-    batch: Annotated[
-        int,
-        {
-            "label": "Batch",
-            "tooltip": "Images per step; fewer need less memory",
-            "min": 1,
-            "max": 256,
-        },
-    ] = 4
+    steps: Annotated[int | None, {"label": "Steps", "min": 1, "max": 1_000_000}] = None
+    batch: Annotated[int, {"label": "Batch", "min": 1, "max": 256}] = 4
     objects: int = 1
     learning_rate: Annotated[
-        float,
-        {
-            "label": "Learning rate",
-            "tooltip": "Of Adam; 1e-3 suits tiny, 3e-4 SAM, 3e-5 full fine-tuning of SAM",
-            "widget_type": "LineEdit",
-            "min": 1e-7,
-            "max": 0.9999,
-        },
+        float, {"label": "Learning rate", "widget_type": "LineEdit", "min": 1e-7, "max": 0.9999}
     ] = 3e-4
     halve_every: int = 10
     validate_every: int = 5
@@ -124,15 +98,7 @@ class TrainConfig:
     precision: Precision = "32-true"
     accumulate: int = 1
     recompute: bool = False
-    seed: Annotated[
-        int,
-        {
-            "label": "Seed",
-            "tooltip": "Of all random numbers: the same seed gives the same model",
-            "min": 0,
-            "max": 2**31 - 1,
-        },
-    ] = 0
+    seed: Annotated[int, {"label": "Seed", "min": 0, "max": 2**31 - 1}] = 0
 
     def __post_init__(self) -> None:
         _one_of("Transfer layer", self.transfer, get_args(TransferName))

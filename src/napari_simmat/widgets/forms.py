@@ -5,8 +5,9 @@ Below them what the tabs share: `EverythingForm`, `PathField`, `PixelShape`, `Co
 
 A field's annotation holds what its control shows, as magicgui reads it::
 
-    steps: Annotated[int, {"label": "Steps", "min": 1, "tooltip": "..."}] = 500
+    steps: Annotated[int, {"label": "Steps", "min": 1}] = 500
 
+Its tooltip is the field's text in the dataclass's docstring, as in the help of the command line.
 One key is added to magicgui's: ``special`` is the text shown for the least value of a number.
 A float with the ``widget_type`` LineEdit is typed as text, e.g. 0.001 or 3e-5.
 """
@@ -21,9 +22,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from docstring_parser import DocstringStyle
+from docstring_parser import parse as parse_docstring
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
@@ -78,7 +82,11 @@ class Options(QObject):
         super().__init__(parent)
         self._value = value
         hints = get_type_hints(type(value), include_extras=True)
-        self._controls = {name: _Control(name, hints[name]) for name in shown_fields(type(value))}
+        texts = field_texts(type(value))
+        self._controls = {
+            name: _Control(name, hints[name], texts.get(name, ""))
+            for name in shown_fields(type(value))
+        }
         self._shown: dict[str, Any] = {}
         for name, control in self._controls.items():
             control.widget.changed.connect(partial(self._on_changed, name))
@@ -134,7 +142,7 @@ class Options(QObject):
 class _Control:
     """The widget of one field, and how its value is shown."""
 
-    def __init__(self, name: str, hint: Any) -> None:
+    def __init__(self, name: str, hint: Any, text: str) -> None:
         kind, options = _split(hint)
         special = options.pop("special", "")
         self._kind = kind
@@ -145,6 +153,7 @@ class _Control:
         self.widget: ValueWidget[Any] = create_widget(annotation=kind, name=name, options=options)
         self.native = native = self.widget.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        native.setToolTip(fill(text, 80))
         if limits:
             validator = QDoubleValidator(*limits, -1, native)
             validator.setLocale(QLocale.c())
@@ -192,6 +201,13 @@ class _IgnoredWheel(QObject):
 
 
 _wheel = _IgnoredWheel()
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """The text of each field in the docstring of a dataclass."""
+    described = parse_docstring(kind.__doc__ or "", DocstringStyle.NUMPYDOC).params
+    texts = {each.arg_name: each.description or "" for each in described}
+    return {name: " ".join(text.replace("`", "").split()) for name, text in texts.items()}
 
 
 def shown_fields(kind: type) -> tuple[str, ...]:

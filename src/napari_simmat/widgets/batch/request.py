@@ -63,7 +63,7 @@ class BatchRequest:
     images
         A folder, a file, a pattern or a manifest.
     pattern
-        Which files of a folder are images; empty for all image files.
+        Which files of a folder are images, e.g. *.tif; empty for all image files.
     output
         Folder for the results.
     model
@@ -79,23 +79,26 @@ class BatchRequest:
     extras
         Kinds of optional outputs.
     existing
-        What to do where an output exists.
+        What to do with existing results: resume keeps those that were made the same way and refuses
+        others.
     scheduler
-        Address of a Dask scheduler; empty for this machine.
+        Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786; empty for this machine. It can run
+        code on its workers, and they on what they receive: use one that you trust.
     propagate
-        Whether prompted objects are propagated through stacks.
+        Propagate prompted objects through stacks: from the planes with prompts through all others,
+        until the object ends.
     link
-        Whether objects are linked over time.
+        Link objects over time: each keeps its id from frame to frame; a dividing object gets two
+        daughters. Also writes STEM_res_track.txt.
     link_axis
-        The time axis; empty if the file says it.
+        Number of the time axis, counted from 0 without channels; empty if the file says which it
+        is.
     automatic
         Settings for ``auto``.
     """
 
     images: str = ""
-    pattern: Annotated[
-        str, {"label": "Pattern", "tooltip": "Which files of the folder are images, e.g. *.tif"}
-    ] = ""
+    pattern: Annotated[str, {"label": "Pattern"}] = ""
     output: str = ""
     model: str = "tiny"
     channels: str = ""
@@ -107,7 +110,6 @@ class BatchRequest:
         Literal["resume", "refuse", "overwrite"],
         {
             "label": "Existing results",
-            "tooltip": "Resume keeps results that were made the same way and refuses others",
             "choices": [
                 ("Keep them and resume", "resume"),
                 ("Stop with an error", "refuse"),
@@ -115,37 +117,10 @@ class BatchRequest:
             ],
         },
     ] = "resume"
-    scheduler: Annotated[
-        str,
-        {
-            "label": "Scheduler",
-            "tooltip": "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on "
-            "its workers, and they on what they receive: use one that you trust.",
-        },
-    ] = ""
-    propagate: Annotated[
-        bool,
-        {
-            "label": "Propagate objects through stacks",
-            "tooltip": "From the planes with prompts through all others, until the object ends",
-        },
-    ] = False
-    link: Annotated[
-        bool,
-        {
-            "label": "Link objects over time",
-            "tooltip": "Each object keeps its id from frame to frame; who divides gets two "
-            "daughters. Also writes STEM_res_track.txt",
-        },
-    ] = False
-    link_axis: Annotated[
-        str,
-        {
-            "label": "Time axis",
-            "tooltip": "Number of the time axis, counted from 0 without channels, if a file does "
-            "not say which it is",
-        },
-    ] = ""
+    scheduler: Annotated[str, {"label": "Scheduler"}] = ""
+    propagate: Annotated[bool, {"label": "Propagate objects through stacks"}] = False
+    link: Annotated[bool, {"label": "Link objects over time"}] = False
+    link_axis: Annotated[str, {"label": "Time axis"}] = ""
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
     def __post_init__(self) -> None:

@@ -176,7 +176,7 @@ class TrainRequest:
     Parameters
     ----------
     name
-        Of the new model.
+        Name of the new model in the list.
     base
         The foundation, by name or file.
     modality
@@ -184,23 +184,19 @@ class TrainRequest:
     folder
         Of labeled images; empty for open layers.
     channels
-        Of the folder's images, names or numbers separated by commas; empty for all.
+        Channels of the folder's images: names, or numbers from 0, separated by commas; empty for
+        all.
     pixel_ratio
         Height of a pixel over its width, where a file does not say.
     config
         How it is trained.
     """
 
-    name: Annotated[str, {"label": "Name", "tooltip": "Of the new model in the list"}] = ""
+    name: Annotated[str, {"label": "Name"}] = ""
     base: str = "tiny"
-    modality: Annotated[
-        str, {"label": "Modality", "tooltip": "What the sensor measures, for the description"}
-    ] = ""
+    modality: Annotated[str, {"label": "Modality"}] = ""
     folder: str = ""
-    channels: Annotated[
-        str,
-        {"label": "Channels", "tooltip": "Names or numbers from 0, separated by commas, in order"},
-    ] = ""
+    channels: Annotated[str, {"label": "Channels"}] = ""
     pixel_ratio: float = 1.0
     config: TrainConfig = DEFAULT_CONFIG
 
