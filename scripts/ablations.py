@@ -212,7 +212,7 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     """Train a variant from one seed and measure it."""
     variant = VARIANTS[name]
 
-    def build(**how: bool) -> TinyNetwork:
+    def build(**how: Any) -> TinyNetwork:
         network = build_tiny(**how)
         if variant.change is not None:
             variant.change(network)

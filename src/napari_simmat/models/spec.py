@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
-EMBEDDED = ("tiny", "tiny_local", "tiny_deep")
+EMBEDDED = ("tiny", "tiny_local", "tiny_deep", "tiny_lite")
 """Architectures of the project's own small networks; see `models.tuning`."""
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; see `models.transfer`."""

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 
+from napari_simmat.models.lite_encoder import LITE_BLOCKS, LiteEncoder
 from napari_simmat.models.multiscale import (
     BEST_OBJECT_SIDE,
     SUFFICIENT_TRUST,
@@ -47,6 +48,7 @@ from napari_simmat.models.tiny_encoder import (
     SIZE,
     SIZE_UNIT,
     DensePixels,
+    FusedEncoder,
     TinyEncoder,
     click_bumps,
     prompt_prior,
@@ -70,18 +72,27 @@ CLICKS_AT_ONCE = 8
 
 
 def build_tiny(
-    *, local: bool = True, blocks: int = MIN_BLOCKS, initialize: bool = True
+    *,
+    local: bool = True,
+    blocks: int = MIN_BLOCKS,
+    encoder: Literal["plain", "lite"] = "plain",
+    initialize: bool = True,
 ) -> TinyNetwork:
     """The embedded network with random weights; ``initialize=False`` leaves them on meta.
 
     `local` adds local contrast to the first projection, as in all foundations since tiny-3;
-    `blocks` is the number of attention blocks.
+    `blocks` is the number of attention blocks of the plain encoder; the lite one
+    (`lite_encoder`) always has local contrast and `LITE_BLOCKS`.
     """
     with nullcontext() if initialize else torch.device("meta"):
-        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local, blocks=blocks)
+        images: FusedEncoder
+        if encoder == "lite":
+            images = LiteEncoder(blocks=LITE_BLOCKS, embedding=WIDTH, dense=DENSE_CHANNELS)
+        else:
+            images = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local, blocks=blocks)
         prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
         decoder = TinyMaskDecoder(WIDTH)
-    network = TinyNetwork(encoder, prompts, decoder)
+    network = TinyNetwork(images, prompts, decoder)
     if initialize:
         _attend_to_near_positions(network)
     network.eval()
@@ -110,7 +121,7 @@ class TinyNetwork(Network):
 
     mask_stride = MASK_STRIDE
     averages_views = True
-    image_encoder: TinyEncoder
+    image_encoder: FusedEncoder
     prompt_encoder: TinyPromptEncoder
     mask_decoder: TinyMaskDecoder
 

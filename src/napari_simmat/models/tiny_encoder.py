@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from segment_anything.modeling.image_encoder import Attention, Block
@@ -46,15 +47,15 @@ ATTENTION_SPAN = 32
 """Largest side in tokens of what one token attends to: 512 pixels."""
 
 
-class TinyEncoder(nn.Module):
-    """Stages at strides 2, 4, 8; attention at 16; fused down to an embedding at stride 8.
+class FusedEncoder(nn.Module):
+    """Stages at strides 2, 4, 8 and 16; attention at 16; fused down to an embedding at stride 8.
+
+    A subclass makes the stages; the transfer layer takes the slot of their first convolution.
 
     Parameters
     ----------
     widths
         Channels at strides 2, 4 and 8.
-    depths
-        Residual blocks at strides 4 and 8.
     tokens, blocks, heads
         Width, number and heads of the attention blocks.
     embedding
@@ -70,8 +71,7 @@ class TinyEncoder(nn.Module):
     def __init__(
         self,
         *,
-        widths: tuple[int, int, int] = (32, 64, 128),
-        depths: tuple[int, int] = (2, 3),
+        widths: tuple[int, int, int],
         tokens: int = 192,
         blocks: int = MIN_BLOCKS,
         heads: int = 6,
@@ -84,20 +84,7 @@ class TinyEncoder(nn.Module):
         half = embedding // 2
         self.patch_embed = FirstProjection(two)
         self.local = LocalContrast(two) if local else nn.Identity()
-        self.stage2 = nn.Sequential(
-            nn.ReLU(inplace=True), nn.Conv2d(two, two, 3, padding=1), nn.ReLU(inplace=True)
-        )
-        self.stage4 = nn.Sequential(
-            nn.Conv2d(two, four, 3, stride=2, padding=1),
-            *[Residual(four) for _ in range(depths[0])],
-        )
-        self.stage8 = nn.Sequential(
-            ChannelNorm(four, eps=1e-6),
-            nn.Conv2d(four, eight, 3, stride=2, padding=1),
-            *[Residual(eight) for _ in range(depths[1])],
-        )
-        self.norm8 = ChannelNorm(eight, eps=1e-6)
-        self.to_tokens = nn.Conv2d(eight, tokens, 3, stride=2, padding=1)
+        self._make_stages(widths, tokens)
         self.position = nn.Conv2d(tokens, tokens, 3, padding=1, groups=tokens)
         self.blocks = nn.ModuleList(
             _block(tokens, heads, silent=number >= MIN_BLOCKS) for number in range(blocks)
@@ -121,15 +108,12 @@ class TinyEncoder(nn.Module):
         )
         self.dense = nn.Conv2d(half, dense * 4, 1)
 
+    def _make_stages(self, widths: tuple[int, int, int], tokens: int) -> None:
+        raise NotImplementedError
+
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""
-        image = image.contiguous(memory_format=torch.channels_last)
-        two = self.stage2(self.local(self.patch_embed.proj(image)))
-        four = self.stage4(two)
-        eight = self.norm8(self.stage8(four))
-        tokens = self.to_tokens(eight)
-        tokens = tokens + self.position(tokens)
-        return two, four, eight, tokens.permute(0, 2, 3, 1)
+        raise NotImplementedError
 
     def fuse(self, four: Tensor, eight: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embedding at stride 8, features at stride 4, dense map at stride 2."""
@@ -139,6 +123,57 @@ class TinyEncoder(nn.Module):
         fine = functional.interpolate(self.down4(embedding), scale_factor=2.0, mode="nearest")
         fine = self.fuse4(fine + self.lateral4(self.norm4(four)))
         return embedding, fine, functional.pixel_shuffle(self.dense(fine), 2)
+
+
+class TinyEncoder(FusedEncoder):
+    """Plain residual stages, trained from random weights.
+
+    Parameters
+    ----------
+    widths
+        Channels at strides 2, 4 and 8.
+    depths
+        Residual blocks at strides 4 and 8.
+    **options
+        As for `FusedEncoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, int, int] = (32, 64, 128),
+        depths: tuple[int, int] = (2, 3),
+        **options: Any,
+    ) -> None:
+        self._depths = depths
+        super().__init__(widths=widths, **options)
+
+    def _make_stages(self, widths: tuple[int, int, int], tokens: int) -> None:
+        two, four, eight = widths
+        self.stage2 = nn.Sequential(
+            nn.ReLU(inplace=True), nn.Conv2d(two, two, 3, padding=1), nn.ReLU(inplace=True)
+        )
+        self.stage4 = nn.Sequential(
+            nn.Conv2d(two, four, 3, stride=2, padding=1),
+            *[Residual(four) for _ in range(self._depths[0])],
+        )
+        self.stage8 = nn.Sequential(
+            ChannelNorm(four, eps=1e-6),
+            nn.Conv2d(four, eight, 3, stride=2, padding=1),
+            *[Residual(eight) for _ in range(self._depths[1])],
+        )
+        self.norm8 = ChannelNorm(eight, eps=1e-6)
+        self.to_tokens = nn.Conv2d(eight, tokens, 3, stride=2, padding=1)
+
+    def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        two = self.stage2(self.local(self.patch_embed.proj(image)))
+        four = self.stage4(two)
+        eight = self.norm8(self.stage8(four))
+        tokens = self.to_tokens(eight)
+        tokens = tokens + self.position(tokens)
+        return two, four, eight, tokens.permute(0, 2, 3, 1)
 
 
 def _block(width: int, heads: int, silent: bool = False) -> Block:

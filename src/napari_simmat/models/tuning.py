@@ -79,6 +79,7 @@ def build_network(
         network: Network = build_tiny(
             local=architecture != "tiny",
             blocks=MAX_BLOCKS if architecture == "tiny_deep" else MIN_BLOCKS,
+            encoder="lite" if architecture == "tiny_lite" else "plain",
             initialize=initialize,
         )
     elif architecture in ARCHITECTURES:
@@ -95,6 +96,8 @@ def build_network(
 
 def architecture_of(state: Mapping[str, Tensor]) -> str:
     """The architecture of these tensors, from their shapes; ValueError if it is unknown."""
+    if "image_encoder.deep_tokens.weight" in state:
+        return "tiny_lite"
     if "image_encoder.to_tokens.weight" in state:
         if f"image_encoder.blocks.{MAX_BLOCKS - 1}.norm1.weight" in state:
             return "tiny_deep"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from napari_simmat.models.tiny import TinyNetwork
 logger = logging.getLogger(__name__)
 MIN_MUON_SIDE = 16
 """Smallest number of rows and columns for which a matrix is given to Muon."""
+PRETRAINED_RATE = 0.3
+"""Learning rate of pretrained parameters, relative to that of the others."""
 NO_MUON = (
     "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
     "instead. Update torch for the published recipe."
@@ -36,22 +39,32 @@ class MuonAdamW(torch.optim.Optimizer):
         each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
     rate, decay
         Learning rate and weight decay (of matrices and kernels).
+    pretrained
+        Parameters that AdamW trains at `PRETRAINED_RATE` times the rate, without decay.
     """
 
-    def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
+    def __init__(
+        self,
+        network: TinyNetwork,
+        rate: float,
+        decay: float,
+        pretrained: Sequence[nn.Parameter] = (),
+    ) -> None:
         super().__init__(list(network.parameters()), {"lr": rate})
         ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
+        slow = {id(parameter) for parameter in pretrained}
         inner = [
             module.weight
             for module in network.modules()
             if isinstance(module, nn.Linear | nn.Conv2d)
             and min(module.weight.shape[:2]) >= MIN_MUON_SIDE
             and module not in ends
+            and id(module.weight) not in slow
         ]
         if not muon_is_available():
             logger.warning(NO_MUON, torch.__version__)
             inner = []
-        known = {id(weight) for weight in inner}
+        known = {id(weight) for weight in inner} | slow
         others = [p for p in network.parameters() if id(p) not in known]
         # Views of the same memory as matrices, whose gradients are set before each step.
         self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
@@ -60,6 +73,8 @@ class MuonAdamW(torch.optim.Optimizer):
             {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        if pretrained:
+            groups.append({"params": list(pretrained), "weight_decay": 0.0, "slow": True})
         self._parts: dict[str, torch.optim.Optimizer] = {
             "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
         }
@@ -75,7 +90,8 @@ class MuonAdamW(torch.optim.Optimizer):
             view.grad = None if weight.grad is None else _matrix(weight.grad)
         for part in self._parts.values():
             for group in part.param_groups:
-                group["lr"] = self.param_groups[0]["lr"]
+                factor = PRETRAINED_RATE if group.get("slow") else 1.0
+                group["lr"] = factor * self.param_groups[0]["lr"]
             part.step()
 
     def state_dict(self) -> dict[str, Any]:

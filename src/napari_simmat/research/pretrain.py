@@ -23,11 +23,12 @@ from napari_simmat.evaluation.prompting import (
     add_correction,
     draw_prompts,
 )
+from napari_simmat.models.lite_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCKS, DensePixels
-from napari_simmat.models.tuning import architecture_of
+from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.models.views import ALL_VIEWS
 from napari_simmat.progress import Job, Progress
 from napari_simmat.research.muon import MuonAdamW, muon_is_available
@@ -98,6 +99,13 @@ class PretrainConfig:
     consistency
         Share of the steps that also train the first answer towards the averaged network's mean
         answer over the crop and two of its reflections and rotations, which is the better one.
+    encoder
+        ``"plain"`` stages, or ``"lite"``: those of EfficientNet-Lite0 (`models.lite_encoder`).
+    imagenet
+        File of EfficientNet-Lite0's published weights, from which the lite encoder starts.
+    teacher, distillation
+        An embedded foundation whose decoder a new training starts from, and whose maps the
+        encoder imitates; the weight of that loss falls to zero over this share of the steps.
     blocks
         Attention blocks of the network, 4 or 6; 4 without local contrast.
     local_contrast
@@ -124,6 +132,10 @@ class PretrainConfig:
     corrections: float = 0.6
     off_scale: float = 0.2
     consistency: float = 0.0
+    encoder: Literal["plain", "lite"] = "plain"
+    imagenet: str = ""
+    teacher: str = ""
+    distillation: float = 0.0
     blocks: int = MAX_BLOCKS
     local_contrast: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -153,6 +165,8 @@ class PretrainConfig:
         own = {
             name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
         }
+        for path in ("imagenet", "teacher"):
+            own[path] = Path(own[path]).name
         sources = {each.name: each.recipe for each in self.sources}
         return {**own, "sources": sources, "optimizer": rule}
 
@@ -298,11 +312,18 @@ class PretrainingTask(TrainingTask):
         network = build_tiny(
             local=config.local_contrast,
             blocks=config.blocks if config.local_contrast else MIN_BLOCKS,
+            encoder=config.encoder,
         )
+        teacher = _load_teacher(config.teacher)
+        pretrained: list[nn.Parameter] = []
+        if isinstance(network.image_encoder, LiteEncoder):
+            pretrained = _start_lite(network, teacher, config.imagenet)
         self.network: TinyNetwork = network.train().to(memory_format=torch.channels_last)
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.module = PretrainModule(self.network, self.averaged, config)
-        self.optimizer = MuonAdamW(self.network, config.learning_rate, config.weight_decay)
+        self.module = PretrainModule(self.network, self.averaged, config, teacher)
+        self.optimizer = MuonAdamW(
+            self.network, config.learning_rate, config.weight_decay, pretrained
+        )
         draw = config.scene_drawer()
         self.pool = ScenePool(config.seed, draw, augment_scene, off_scale=config.off_scale)
         self.begun = 0
@@ -430,10 +451,17 @@ class PretrainModule(nn.Module):
         Settings.
     """
 
-    def __init__(self, network: TinyNetwork, averaged: TinyNetwork, config: PretrainConfig) -> None:
+    def __init__(
+        self,
+        network: TinyNetwork,
+        averaged: TinyNetwork,
+        config: PretrainConfig,
+        distilled: TinyNetwork | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.config = network, config
         self._teacher = (averaged,)  # no submodule: it is not trained
+        self._distilled = (distilled,)
 
     def forward(self, batch: PretrainBatch) -> tuple[Tensor, dict[str, float]]:
         """The loss, and losses and mean IoUs of its parts by name."""
@@ -447,6 +475,13 @@ class PretrainModule(nn.Module):
         known = _known_cells(crops.labels)
         loss = dense_loss(dense, dense_targets(crops.labels), known)
         figures = {"dense": loss.item()}
+        if done < config.distillation and self._distilled[0] is not None:
+            with torch.no_grad(), self._autocast():
+                example = self._distilled[0].features((crops.images - MEAN) / STD)
+                example = self._distilled[0].with_decoder_maps(example)
+            imitation = _imitation(encoded, example)
+            loss = loss + (1 - done / config.distillation) * imitation
+            figures["imitation"] = imitation.item()
 
         # The clicks of the dense prior reach the encoder by the shortest path.
         count = config.affinity_objects
@@ -500,6 +535,49 @@ class PretrainModule(nn.Module):
     def _autocast(self) -> torch.autocast:
         half = self.config.precision == "bfloat16"
         return torch.autocast("cpu", torch.bfloat16, enabled=half)
+
+
+def _load_teacher(path: str) -> TinyNetwork | None:
+    if not path:
+        return None
+    network = build_network(read_spec(Path(path)).base.architecture)
+    network.load_state_dict({n: t.float() for n, t in read_tensors(Path(path)).items()})
+    network.eval().requires_grad_(False)
+    assert isinstance(network, TinyNetwork)
+    return network
+
+
+def _start_lite(
+    network: TinyNetwork, teacher: TinyNetwork | None, imagenet: str
+) -> list[nn.Parameter]:
+    """Published weights for the stages, a teacher's for all else that fits; the former."""
+    encoder = network.image_encoder
+    assert isinstance(encoder, LiteEncoder)
+    if teacher is not None:
+        own = network.state_dict()
+        first = "image_encoder.patch_embed.", "image_encoder.local."
+        fitting = {
+            name: tensor
+            for name, tensor in teacher.state_dict().items()
+            if name in own and own[name].shape == tensor.shape and not name.startswith(first)
+        }
+        network.load_state_dict(own | fitting)
+    if not imagenet:
+        return []
+    published = torch.load(imagenet, map_location="cpu", weights_only=True)
+    encoder.load_state_dict(efficientnet_tensors(published, MEAN, STD), strict=False)
+    return encoder.pretrained()
+
+
+def _imitation(encoded: Encoded, example: Encoded) -> Tensor:
+    """Squared differences of the embedding and of the decoder's maps, relative to the example."""
+    pairs = [(encoded.embedding, example.embedding)]
+    pairs += [(encoded.maps[name], example.maps[name]) for name in ("skip4", "skip2")]
+    total = torch.zeros(())
+    for own, wanted in pairs:
+        wanted = wanted.float()
+        total = total + (own.float() - wanted).square().mean() / wanted.var()
+    return total
 
 
 @torch.no_grad()

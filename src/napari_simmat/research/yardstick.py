@@ -1,0 +1,227 @@
+"""Score a foundation on images that it may or may not have been trained on.
+
+``python -m napari_simmat.research.yardstick --model tiny --development DEVELOPMENT --real REAL
+--sources SOURCES --output scores.csv`` scores the images of the development set, validation images
+of each trained source, and the sources that are held out whole (named in ``held_out.txt``), on
+whole images, through `Predictor` and `Refiner`, as a user prompts. It appends a row for each
+object; images that the file holds already are not scored again, so that a long run resumes.
+``--table scores.csv ...`` prints the means over objects, images and sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
+from napari_simmat.engine.masks import label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.prompting import GroundTruthObject
+from napari_simmat.progress import finish
+from napari_simmat.research.real_scenes import read_sources
+from napari_simmat.research.scene_pool import MIN_AREA
+
+CORRECTIONS = (1, 3, 5)
+GOALS = (0.8, 0.85, 0.9)
+MAX_CLICKS = 10
+"""Clicks after which a goal counts as reached."""
+HELD_OUT_FILE = "held_out.txt"
+DEVELOPMENT, VALIDATION, HELD_OUT = "development", "validation", "held out"
+IOU_COLUMNS = tuple(
+    f"{prompt}{turn}"
+    for prompt in ("click", "box", "both")
+    for turn in ("", *(f" + {count}" for count in CORRECTIONS))
+)
+BEST_COLUMNS = ("click, best candidate", "box, best candidate")
+GOAL_COLUMNS = tuple(f"clicks to {goal:.2f}" for goal in GOALS)
+COLUMNS = (*IOU_COLUMNS, *BEST_COLUMNS, *GOAL_COLUMNS)
+KEYS = ("set", "source", "image", "label")
+
+
+class LabeledSample(NamedTuple):
+    """An image (Y, X) or (Y, X, C) and the labels (Y, X) to prompt, 0 for the background."""
+
+    kind: str
+    source: str
+    name: str
+    image: NDArray[Any]
+    labels: NDArray[np.int32]
+    channel_axis: int | None
+
+
+def development_samples(folder: Path, objects: int) -> Iterator[LabeledSample]:
+    """The images that ``scripts/development_set.py`` wrote; each is its own source."""
+    for file in find_labeled_files(folder):
+        yield _sample(DEVELOPMENT, file.name, file, objects, 1)
+
+
+def source_samples(
+    real: Path, table: Path | None, images: int, objects: int
+) -> Iterator[LabeledSample]:
+    """Validation images of the trained sources, then images of those that are held out.
+
+    Of each source `images` at most, spread evenly over the names, and of each `objects`.
+    """
+    for source in read_sources(real, table):
+        for file in _spread(source.validation, images):
+            yield _sample(VALIDATION, source.name, file, objects, MIN_AREA)
+    for name in (real / HELD_OUT_FILE).read_text(encoding="utf-8").split():
+        for file in _spread(find_labeled_files(real / name), images):
+            yield _sample(HELD_OUT, name, file, objects, MIN_AREA)
+
+
+def _spread(values: Sequence[Any], count: int) -> list[Any]:
+    places = np.linspace(0, len(values) - 1, min(count, len(values)))
+    return [values[int(place)] for place in places]
+
+
+def _sample(
+    kind: str, source: str, file: LabeledFile, objects: int, min_area: int
+) -> LabeledSample:
+    image, labels = file.read()
+    large = [
+        label
+        for label, window in label_windows(labels)
+        if np.count_nonzero(labels[window] == label) >= min_area
+    ]
+    kept = np.where(np.isin(labels, _spread(large, objects)), labels, 0).astype(np.int32)
+    values = np.asarray(image.data)
+    if image.rgb and image.channel_axis is not None:
+        values = np.take(values, range(3), image.channel_axis)  # without alpha
+    return LabeledSample(kind, source, file.name, values, kept, image.channel_axis)
+
+
+def score_objects(predictor: Predictor, sample: LabeledSample) -> Iterator[tuple[int, list[float]]]:
+    """For each object its label and the values of `COLUMNS`."""
+    predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    for label, window in label_windows(sample.labels):
+        truth = GroundTruthObject(sample.labels, label, window)
+        click, box = Prompt(points=(truth.middle,), labels=(1,)), Prompt(box=truth.box)
+        clicked, best_clicked = corrected(predictor, truth, click, MAX_CLICKS - 1)
+        boxed, best_boxed = corrected(predictor, truth, box, max(CORRECTIONS))
+        both, _ = corrected(predictor, truth, replace(click, box=truth.box), max(CORRECTIONS))
+        reached = [run[turn] for run in (clicked, boxed, both) for turn in (0, *CORRECTIONS)]
+        needed = [
+            next((n for n, value in enumerate(clicked, 1) if value >= goal), MAX_CLICKS)
+            for goal in GOALS
+        ]
+        yield label, [*reached, best_clicked, best_boxed, *map(float, needed)]
+
+
+def corrected(
+    predictor: Predictor, truth: GroundTruthObject, prompt: Prompt, clicks: int
+) -> tuple[list[float], float]:
+    """IoU with a prompt and after each correcting click, and of the prompt's best candidate.
+
+    A correcting click is the pixel deepest inside the largest error. Once nothing is wrong, the
+    mask stays.
+    """
+    refiner, reached, best = Refiner(), [], 0.0
+    for turn in range(clicks + 1):
+        [result] = finish(refiner.refine_job(predictor, [prompt], ()))
+        reached.append(truth.iou(result.mask))
+        if not turn:
+            best = max(truth.iou(result.alternative(n).mask) for n in range(result.count))
+        further = truth.correction(result.mask) if turn < clicks else None
+        if further is None:
+            break
+        points, labels = (*prompt.points, further[0]), (*prompt.labels, further[1])
+        prompt = replace(prompt, points=points, labels=labels)
+    return reached + [reached[-1]] * (clicks + 1 - len(reached)), best
+
+
+def write_scores(predictor: Predictor, samples: Iterator[LabeledSample], path: Path) -> None:
+    """Append a row for each object of the images that `path` does not hold yet."""
+    known = set()
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            known = {(row["set"], row["source"], row["image"]) for row in csv.DictReader(file)}
+    else:
+        path.write_text(
+            ",".join(f'"{name}"' for name in (*KEYS, *COLUMNS)) + "\n", encoding="utf-8"
+        )
+    for sample in samples:
+        key = (sample.kind, sample.source, sample.name)
+        if key in known or not sample.labels.any():
+            continue
+        rows = [
+            (*key, label, *(f"{value:.4f}" for value in values))
+            for label, values in score_objects(predictor, sample)
+        ]
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        print(*key, len(rows), flush=True)  # noqa: T201  # a long run says where it is
+
+
+def means(path: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Mean values of `COLUMNS` by set and source: over objects of an image, then over images."""
+    images: dict[tuple[str, str, str], list[list[float]]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["set"], row["source"], row["image"])
+            images[key].append([float(row[name]) for name in COLUMNS])
+    sources: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
+    for (kind, source, _), rows in images.items():
+        sources[kind, source].append(np.mean(rows, axis=0))
+    table: dict[str, dict[str, NDArray[np.float64]]] = defaultdict(dict)
+    for (kind, source), values in sources.items():
+        table[kind][source] = np.mean(values, axis=0)
+    return table
+
+
+def print_tables(paths: Sequence[Path], by_source: bool) -> None:
+    """Markdown tables of files of scores, one row each; optionally one for each source."""
+    measured = {path.stem: means(path) for path in paths}
+    for kind in (DEVELOPMENT, VALIDATION, HELD_OUT):
+        shared = [set(table[kind]) for table in measured.values()]
+        sources = sorted(set.intersection(*shared)) if shared else []
+        if not sources:
+            continue
+        print(f"\n{kind}, {len(sources)} sources\n")  # noqa: T201
+        print("| | " + " | ".join(COLUMNS) + " |\n| --- |" + " ---: |" * len(COLUMNS))  # noqa: T201
+        for name, table in measured.items():
+            rows = {name: np.mean([table[kind][source] for source in sources], axis=0)}
+            if by_source:
+                rows = {f"{name}, {source}": table[kind][source] for source in sources} | rows
+            for title, values in rows.items():
+                print(f"| {title} | " + " | ".join(f"{value:.3f}" for value in values) + " |")  # noqa: T201
+
+
+def main() -> None:
+    """Score a model, or print tables of scores."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny", help="a name or a file")
+    parser.add_argument("--development", type=Path, help="folder of the development set")
+    parser.add_argument("--real", type=Path, help="folder of real sources")
+    parser.add_argument("--sources", type=Path, help="table of the trained ones")
+    parser.add_argument("--images", type=int, default=10, help="of each source")
+    parser.add_argument("--objects", type=int, default=10, help="of each image")
+    parser.add_argument("--output", type=Path, default=Path("scores.csv"))
+    parser.add_argument("--table", type=Path, nargs="+", help="files of scores to print")
+    parser.add_argument("--by-source", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print_tables(options.table, options.by_source)
+        return
+    predictor = Predictor(load_model(options.model), device="cpu")
+    if options.real:
+        found = source_samples(options.real, options.sources, options.images, options.objects)
+        write_scores(predictor, found, options.output)
+    if options.development:
+        found = development_samples(options.development, options.objects)
+        write_scores(predictor, found, options.output)
+
+
+if __name__ == "__main__":
+    main()
