@@ -35,6 +35,12 @@ _BATCH_NORM_EPSILON = 1e-3
 class LiteEncoder(FusedEncoder):
     """EfficientNet-Lite0's stages, the deepest added to the tokens at stride 16."""
 
+    stage2: nn.Sequential
+    stage4: nn.Sequential
+    stage8: nn.Sequential
+    stage16: nn.Sequential
+    stage32: nn.Sequential
+
     def __init__(self, **options: Any) -> None:
         super().__init__(widths=WIDTHS, **options)
 

@@ -130,9 +130,9 @@ def corrected(
     refiner, reached, best = Refiner(), [], 0.0
     for turn in range(clicks + 1):
         [result] = finish(refiner.refine_job(predictor, [prompt], ()))
-        reached.append(truth.iou(result.mask))
+        reached.append(truth.agreement(result.mask)[0])
         if not turn:
-            best = max(truth.iou(result.alternative(n).mask) for n in range(result.count))
+            best = max(truth.agreement(result.alternative(n).mask)[0] for n in range(result.count))
         further = truth.correction(result.mask) if turn < clicks else None
         if further is None:
             break
