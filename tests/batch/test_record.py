@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from napari_simmat.batch.record import (
     Record,
@@ -16,8 +13,6 @@ from napari_simmat.batch.record import (
     RecordedSettings,
     Request,
     UsedModel,
-    prompt_from_dict,
-    prompt_to_dict,
     read_record,
 )
 from napari_simmat.engine.prompts import Prompt
@@ -30,7 +25,7 @@ def a_request() -> Request:
         input=RecordedInput(file="a.tif", sha256="aa", shape=(2, 4, 6), axes="CYX", dtype="uint16"),
         model=UsedModel(name="tiny-1", fingerprint="ff", base="tiny-1"),
         prompts=tuple(
-            prompt_to_dict(prompt)
+            prompt.to_plain()
             for prompt in (
                 Prompt(points=((1.5, 2), (0, 0)), labels=(1, 0), object=3),
                 Prompt(box=(0, 1, 2, 3.5), plane=(1,)),
@@ -62,32 +57,6 @@ def test_all_but_the_run_block_is_the_same_for_two_runs() -> None:
     first, second = (json.loads(replace(a_record(), run={"host": h}).to_json()) for h in "ab")
     assert first.pop("run") != second.pop("run")
     assert first == second
-
-
-@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(lambda m: m.any()))
-def test_any_mask_comes_back_from_its_runs(mask: np.ndarray) -> None:
-    prompt = Prompt(mask=mask)
-    values = json.loads(json.dumps(prompt_to_dict(prompt)))
-    assert prompt_from_dict(values) == prompt
-
-
-def test_points_and_boxes_come_back_as_they_were() -> None:
-    prompt = Prompt(points=((0.1, 2),), labels=(0,), box=(0, 1, 2, 3.5), object=7, plane=(1, 2))
-    assert prompt_from_dict(json.loads(json.dumps(prompt_to_dict(prompt)))) == prompt
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{"points": 5}, {"points": [[1]]}, {"box": "abcd"}, {"mask": {}}, {"plane": ["a"]}, {}],
-)
-def test_a_foreign_prompt_is_a_sentence(values: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"\w+ .*\."):
-        prompt_from_dict(values)
-
-
-def test_logits_come_back_exactly() -> None:
-    prompt = Prompt(mask=np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
-    assert prompt_from_dict(json.loads(json.dumps(prompt_to_dict(prompt)))) == prompt
 
 
 @pytest.mark.parametrize(
@@ -123,17 +92,3 @@ def test_what_is_no_record_is_refused_in_a_sentence(
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"a\.json cannot be read as a record.*{sentence}"):
         read_record(path)
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [0, 3]},
-        {"shape": [4, 4], "bbox": [0, 0, 2, 9], "runs": [0, 18]},
-        {"shape": [1 << 40, 1 << 40], "bbox": [0, 0, 1, 1], "runs": [0, 1]},
-        {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [8, -4]},
-    ],
-)
-def test_a_mask_that_cannot_be_is_refused_before_it_is_made(mask: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="mask"):
-        prompt_from_dict({"mask": mask})

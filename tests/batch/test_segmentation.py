@@ -22,7 +22,6 @@ from napari_simmat.batch.record import (
     RecordedSettings,
     Request,
     UsedModel,
-    prompt_to_dict,
     read_record,
 )
 from napari_simmat.batch.segment_image import (
@@ -71,7 +70,7 @@ def write_record(path: Path, prompt: Prompt) -> Path:
                 file="a.tif", sha256="", shape=(3, 4, 6), axes="ZYX", dtype="uint8"
             ),
             model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
-            prompts=(prompt_to_dict(prompt),),
+            prompts=(prompt.to_plain(),),
             settings=RecordedSettings(),
         ),
         normalization={},

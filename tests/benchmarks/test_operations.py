@@ -94,7 +94,9 @@ def test_a_click_takes_little_more_than_half_of_stocks_operations(
         decoder = network.mask_decoder
         decoder(encoded.embedding, network.prompt_encoder.get_dense_pe(), sparse, dense, True)
 
-    ours = operations(lambda: network.decode(encoded, CLICKS[:1], torch.ones(1)))
+    ours = operations(
+        lambda: network.decode(encoded, {"points": CLICKS[:1], "labels": torch.ones(1)})
+    )
     assert ours < 0.6 * operations(stock)
 
 

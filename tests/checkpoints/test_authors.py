@@ -106,8 +106,8 @@ def answer(name: str | Path, image: torch.Tensor) -> tuple[torch.Tensor, torch.T
     network = load_model(name).network
     with torch.no_grad():
         encoded = network.encode(image)
-        click = torch.tensor([[61.0, 34.0]]), torch.tensor([1])
-        return encoded.embedding, network.decode(encoded, *click).logits[:1]
+        click = {"points": torch.tensor([[61.0, 34.0]]), "labels": torch.tensor([1])}
+        return encoded.embedding, network.decode(encoded, click).logits[:1]
 
 
 def their_answer(network: AuthorsNetwork, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -76,7 +76,7 @@ def admitted_cells(
         return (slice(None),)
     bounds = Prompt(box=tuple(box)).bounds(shape)
     assert bounds is not None
-    return predictor._current().frame.cells_within(*bounds, 4)
+    return predictor._current().transform.cells_within(*bounds, 4)
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"])

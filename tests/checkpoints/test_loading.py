@@ -41,7 +41,8 @@ def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
     encoded = network.encode(torch.randn(1, 4, 64, 64))
-    decoded = network.decode(encoded, torch.tensor([[30.0, 30.0]]), torch.tensor([1.0]))
+    click = {"points": torch.tensor([[30.0, 30.0]]), "labels": torch.tensor([1.0])}
+    decoded = network.decode(encoded, click)
     decoded.logits.mean().backward()
     assert all(
         parameter.grad is not None and parameter.grad.isfinite().all()
@@ -76,10 +77,11 @@ def test_a_checkpoint_of_every_strategy_gives_the_masks_of_the_trained_network(
     bundle = export(path, tmp_path / "bundle.safetensors", bundle=True)
     assert set(read_tensors(bundle)) == set(state)  # as trained: nothing is merged in a file
     (assets / "tiny-1.safetensors").unlink()
-    image, click = torch.randn(1, 4, 64, 64), torch.tensor([[30.0, 30.0]])
+    image = torch.randn(1, 4, 64, 64)
+    click = {"points": torch.tensor([[30.0, 30.0]]), "labels": torch.tensor([1.0])}
     with torch.no_grad():
         ours, theirs, alone = (
-            each.decode(each.encode(image), click, torch.tensor([1.0]))
+            each.decode(each.encode(image), click)
             for each in (model.network, network, load_model(bundle).network)
         )
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)

@@ -204,7 +204,7 @@ def test_what_was_stored_comes_back_as_it_was(
     again.set_image(stack, plane=2)
     assert (fresh.encodes, again.encodes) == (1, 0)
     one, other = fresh._embedding, again._embedding
-    assert one.frame == other.frame
+    assert one.transform == other.transform
     for mine, theirs in zip(one.encoded.levels, other.encoded.levels, strict=True):
         assert torch.equal(mine.embedding, theirs.embedding)
         assert theirs.embedding.is_contiguous(memory_format=torch.channels_last)

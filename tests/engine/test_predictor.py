@@ -71,7 +71,7 @@ def test_a_box_bounds_the_first_mask(predictor, discs, monkeypatch):
     predictor.set_image(discs[0])
     logits = torch.arange(1.0, 5.0)[:, None, None].expand(4, 48, 64).clone()
     everything = DecodedMasks(logits, torch.ones(4))
-    monkeypatch.setattr(type(predictor.model.network), "decode", lambda *_, **__: everything)
+    monkeypatch.setattr(type(predictor.model.network), "decode", lambda *_: everything)
     box = (30, 40, 50, 80)
     first = predictor.predict(box=box)
     admitted = np.zeros((90, 120), bool)

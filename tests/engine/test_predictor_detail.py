@@ -9,9 +9,11 @@ import pytest
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.engine.detail_windows import detail_window, wants_detail
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import iou
+from napari_simmat.engine.predictor import DetailWindows
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.models.spec import InputSize
 
 SIDE, INPUT = 1200, 400
 SMALL = ((300, 420), (640, 1105), (1010, 75))
@@ -80,22 +82,37 @@ def test_clicks_refine_in_the_window_and_beyond_it(reduced: Predictor) -> None:
     assert whole.mask[LARGE]
 
 
-def test_a_window_follows_from_the_prompt() -> None:
-    click = Prompt(points=[(300, 420)])
-    assert detail_window(click, (SIDE, SIDE), 100) == (slice(250, 350), slice(375, 475))
-    near = detail_window(Prompt(points=[(303, 424)]), (SIDE, SIDE), 100)
-    assert near == (slice(250, 350), slice(375, 475)), "neighbors share it"
-    corner = detail_window(Prompt(points=[(0, SIDE - 1)]), (SIDE, SIDE), 100)
-    assert corner == (slice(0, 100), slice(SIDE - 100, SIDE))
-    later = Prompt(points=[(300, 420), (310, 440)])
-    assert detail_window(later, (SIDE, SIDE), 100) == near
-    beyond = Prompt(points=[(300, 420), (600, 420)])
-    assert detail_window(beyond, (SIDE, SIDE), 100) is None
-    assert detail_window(Prompt(box=(0, 0, 400, 400)), (SIDE, SIDE), 100) is None
+def windows_of(side: int, size: int) -> DetailWindows:
+    """Windows of 100 pixels of a plane of `side` pixels that is reduced to `size`."""
+    input_size = InputSize(method="native", size=size)
+    plane = InputTransform.of((side, side), input_size)
+    windows = DetailWindows.of(plane, input_size, 2)
+    assert windows is not None
+    return windows
 
 
-def test_a_click_that_takes_nearly_everything_is_looked_at_again() -> None:
-    everything = np.ones((60, 60), bool)
-    assert wants_detail(Prompt(points=[(9, 9)]), everything, 1.0)
-    assert not wants_detail(Prompt(points=[(9, 9), (0, 0)], labels=[1, 0]), everything, 1.0)
-    assert not wants_detail(Prompt(box=(0, 0, 60, 60)), everything, 1.0)
+@pytest.mark.parametrize(
+    ("prompt", "window"),
+    [
+        (Prompt(points=[(300, 420)]), (slice(250, 350), slice(375, 475))),
+        (Prompt(points=[(303, 424)]), (slice(250, 350), slice(375, 475))),  # a neighbor shares it
+        (Prompt(points=[(0, SIDE - 1)]), (slice(0, 100), slice(SIDE - 100, SIDE))),
+        (Prompt(points=[(300, 420), (310, 440)]), (slice(250, 350), slice(375, 475))),
+        (Prompt(points=[(300, 420), (600, 420)]), None),
+        (Prompt(box=(0, 0, 400, 400)), None),
+    ],
+)
+def test_detail_windows_around_a_prompt_follow_from_it(prompt: Prompt, window: object) -> None:
+    assert windows_of(SIDE, INPUT).around(prompt) == window
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lost"),
+    [
+        (Prompt(points=[(9, 9)]), True),
+        (Prompt(points=[(9, 9), (0, 0)], labels=[1, 0]), False),
+        (Prompt(box=(0, 0, 60, 60)), False),
+    ],
+)
+def test_detail_windows_with_a_mask_of_everything_doubt_a_click(prompt: Prompt, lost: bool) -> None:
+    assert windows_of(SIDE, INPUT).lost_detail(prompt, np.ones((SIDE, SIDE), bool)) == lost

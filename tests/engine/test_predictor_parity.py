@@ -85,7 +85,7 @@ def test_logits_masks_and_scores_are_those_of_stock(pair):
         best = int(scores.argmax())
         admitted, cells = np.ones(shape, bool), np.ones((256, 256), bool)
         if (bounds := prompt.bounds(shape)) is not None:  # stock's masks may exceed the box
-            frame = ours._current().frame
+            frame = ours._current().transform
             for inside, part in (admitted, bounds), (cells, frame.cells_within(*bounds, 4)):
                 inside[...] = False
                 inside[part] = True

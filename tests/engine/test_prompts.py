@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_simmat.engine.prompts import Prompt
 
@@ -120,3 +125,43 @@ def test_what_lies_on_the_image_passes(prompt):
 def test_what_lies_outside_is_refused(prompt, sentence):
     with pytest.raises(ValueError, match=sentence):
         prompt.check_inside((10, 20))
+
+
+def saved_and_read(prompt: Prompt) -> Prompt:
+    return Prompt.from_plain(json.loads(json.dumps(prompt.to_plain())))
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(lambda m: m.any()))
+def test_prompt_with_any_mask_is_read_as_it_was_saved(mask: np.ndarray) -> None:
+    assert saved_and_read(Prompt(mask=mask)) == Prompt(mask=mask)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(points=((0.1, 2),), labels=(0,), box=(0, 1, 2, 3.5), object=7, plane=(1, 2)),
+        Prompt(mask=np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)),
+    ],
+)
+def test_prompt_with_numbers_is_read_as_it_was_saved(prompt: Prompt) -> None:
+    assert saved_and_read(prompt) == prompt
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"points": 5}, "points of a prompt must be a list"),
+        ({"points": [[1]]}, "A point has two coordinates"),
+        ({"box": "abcd"}, "A box is numbers"),
+        ({"mask": {}}, "incomplete or foreign .'shape'"),
+        ({"plane": ["a"]}, "plane of a prompt is a whole number"),
+        ({}, "prompt is empty"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [0, 3]}}, "do not fill its box"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 9], "runs": [0, 18]}}, "do not fill its box"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [8, -4]}}, "do not fill its box"),
+        ({"mask": {"shape": [1 << 40] * 2, "bbox": [0, 0, 1, 1], "runs": [0, 1]}}, "cannot have"),
+    ],
+)
+def test_prompt_from_foreign_values_is_refused(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence.replace("its box", "its bounding box")):
+        Prompt.from_plain(values)

@@ -31,10 +31,10 @@ class Thresholder:
         self.stack = self
 
     def set_image_job(
-        self, array, _axis=None, _channels=None, plane=None, _names=None, *, pixel_size=None
+        self, array, _axis=None, _channels=None, plane=None, *, names=None, pixel_size=None
     ):
         self.image, self.shape = np.asarray(array), array.shape
-        self.pixel_size = pixel_size
+        self.names, self.pixel_size = names, pixel_size
         yield from self.set_plane_job(plane)
 
     def set_plane_job(self, plane):
@@ -121,9 +121,8 @@ def test_evaluate_job_passes_on_the_pixel_size(folder: Path) -> None:
 @pytest.mark.parametrize("axis", [None, 0, -3])
 def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path: Path, axis) -> None:
     class Named(Thresholder):
-        def set_image_job(self, array, *args, pixel_size=None):
-            self.names = args[3]
-            yield from super().set_image_job(array[0], plane=args[2], pixel_size=pixel_size)
+        def set_image_job(self, array, *args, **more):
+            yield from super().set_image_job(array[0], plane=args[2], **more)
 
     values = np.zeros((2, 40, 50), np.uint8)
     values[:, 4:12, 4:12] = 1
@@ -210,8 +209,8 @@ def test_evaluate_job_auto_matches_all_objects(
     """Of `a` the larger square and something in the corner are found, of `b` nothing."""
 
     class Opening(Thresholder):
-        def open_image_job(self, array, *_, pixel_size=None):
-            assert pixel_size is None
+        def open_image_job(self, array, *_, names=None, pixel_size=None):
+            assert (names, pixel_size) == (None, None)
             self.image = np.asarray(array)
             yield from ()
 

@@ -350,9 +350,10 @@ def test_an_enlarged_image_gets_the_enlarged_mask(factor):
     original = finish(network.encode_job(image))
     resized = finish(network.encode_job(interpolate(image, scale_factor=factor, mode="area")))
     for cy, cx, radius in discs:
-        ours = network.decode(original, torch.tensor([[float(cx), float(cy)]]), torch.tensor([1]))
+        there = torch.tensor([[float(cx), float(cy)]])
+        ours = network.decode(original, {"points": there, "labels": torch.tensor([1])})
         point = torch.tensor([[(cx + 0.5) * factor - 0.5, (cy + 0.5) * factor - 0.5]])
-        theirs = network.decode(resized, point, torch.tensor([1]))
+        theirs = network.decode(resized, {"points": point, "labels": torch.tensor([1])})
         mask = interpolate((theirs.logits[:1, None] > 0).float(), (128, 128), mode="area") >= 0.5
         assert iou((ours.logits[0] > 0).numpy(), mask[0, 0].numpy()) > 0.85
         truth = math.pi * radius**2 / 4

@@ -59,6 +59,12 @@ PROMPTS = {
 }
 
 
+def in_window(network, level, window, points, labels, box, mask):
+    prompt = {"points": points, "labels": labels, "box": box, "mask": mask}
+    given = {name: each for name, each in prompt.items() if each is not None}
+    return network._in_window(level, window, given)
+
+
 @pytest.mark.parametrize("kind", PROMPTS)
 @torch.no_grad()
 def test_masks_are_the_mean_over_the_views(network, kind) -> None:
@@ -70,13 +76,13 @@ def test_masks_are_the_mean_over_the_views(network, kind) -> None:
     points = torch.tensor(given.get("points", [])).reshape(-1, 2)
     labels = torch.tensor(given.get("labels", []))
     prompt = (points, labels, given.get("box"), given.get("mask"))
-    found = network._in_window(level, LevelWindow(0, 0, HEIGHT, WIDTH), *prompt)
+    found = in_window(network, level, LevelWindow(0, 0, HEIGHT, WIDTH), *prompt)
 
     def seen(turn, points, box):
         part = replace(network.encode(turn(image)), scale=1)
         whole = LevelWindow(0, 0, *part.input_size)
         mask = None if prompt[3] is None else turn(prompt[3])
-        logits, quality = network._in_window(part, whole, points, labels, box, mask)
+        logits, quality = in_window(network, part, whole, points, labels, box, mask)
         return turn(logits), quality  # each of the four turns is its own inverse
 
     def at(x, y):

@@ -28,7 +28,7 @@ POINTS = torch.tensor([[300.0, 200.0], [700.0, 650.0], [10.0, 1000.0], [512.0, 5
 
 def stock(network: SamNetwork, encoded: Encoded, index: int, **prompt: Tensor) -> Tensor:
     one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
-    return network.decode(one, **prompt).logits
+    return network.decode(one, prompt).logits
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def test_an_answer_is_that_of_stock(
 ) -> None:
     monkeypatch.setattr(sam_module, "TOKENS_AT_ONCE", at_once)
     logits, quality = by_stock(network, encoded, **PROMPTS[kind])
-    ours = network.decode(encoded, **PROMPTS[kind])
+    ours = network.decode(encoded, PROMPTS[kind])
     assert ours.logits.shape == (4, 40, 40)
     assert relative(ours.logits, logits) < 1e-5
     assert relative(ours.predicted_iou, quality) < 1e-5
@@ -158,7 +158,7 @@ def test_each_term_matters(network: SamNetwork, encoded: Encoded, name: str) -> 
     stock = copy.deepcopy(network)
     network.get_parameter(name).zero_()
     logits, _ = by_stock(stock, encoded, **PROMPTS["a click"])
-    assert relative(network.decode(encoded, **PROMPTS["a click"]).logits, logits) > 1e-4
+    assert relative(network.decode(encoded, PROMPTS["a click"]).logits, logits) > 1e-4
 
 
 @pytest.mark.parametrize("way", ["token_to_image", "image_to_token"])
@@ -167,7 +167,7 @@ def test_what_is_equal_for_all_keys_does_not_matter(
     network: SamNetwork, encoded: Encoded, way: str
 ) -> None:
     name = f"{LAYER}cross_attn_{way}.k_proj.bias"
-    before = network.decode(encoded, **PROMPTS["a click"]).logits
+    before = network.decode(encoded, PROMPTS["a click"]).logits
     network.get_parameter(name).add_(3)
     logits, _ = by_stock(network, encoded, **PROMPTS["a click"])
     assert relative(logits, before) < 1e-5
@@ -186,12 +186,12 @@ def test_every_strategy_answers_as_while_it_is_trained(
             parameter.add_(0.05 * torch.randn_like(parameter))
     for kind in ("a click", "a box, a click and a mask"):
         with torch.enable_grad():
-            expected = network.decode(encoded, **PROMPTS[kind])
-        unmerged = network.decode(encoded, **PROMPTS[kind])
+            expected = network.decode(encoded, PROMPTS[kind])
+        unmerged = network.decode(encoded, PROMPTS[kind])
         assert relative(unmerged.logits, expected.logits) < 1e-5
         merged = copy.deepcopy(network)
         merge(merged)
-        result = merged.decode(encoded, **PROMPTS[kind])
+        result = merged.decode(encoded, PROMPTS[kind])
         assert relative(result.logits, expected.logits) < 1e-5
         assert relative(result.predicted_iou, expected.predicted_iou) < 1e-5
 
@@ -203,7 +203,7 @@ def test_half_precision_is_no_worse_than_in_stock(
 ) -> None:
     exact, _ = by_stock(network, encoded, **PROMPTS[kind])
     with torch.autocast("cpu", torch.bfloat16):
-        ours = network.decode(encoded, **PROMPTS[kind]).logits
+        ours = network.decode(encoded, PROMPTS[kind]).logits
         theirs, _ = by_stock(network, encoded, **PROMPTS[kind])
     assert ours.dtype == torch.float32
     assert 0 < relative(ours, exact) < 1.2 * relative(theirs, exact)
@@ -213,16 +213,16 @@ def test_half_precision_is_no_worse_than_in_stock(
 def test_positions_follow_the_network(network: SamNetwork, encoded: Encoded) -> None:
     """They are kept, but not beyond the numbers they were made of."""
     matrix = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-    network.decode(encoded, **PROMPTS["a click"])
+    network.decode(encoded, PROMPTS["a click"])
     kept = network._positions()
     assert network._positions() is kept
     matrix.mul_(1.5)
     logits, _ = by_stock(network, encoded, **PROMPTS["a click"])
-    assert relative(network.decode(encoded, **PROMPTS["a click"]).logits, logits) < 1e-5
+    assert relative(network.decode(encoded, PROMPTS["a click"]).logits, logits) < 1e-5
     other = copy.deepcopy(network)
     other.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(2)
     logits, _ = by_stock(other, encoded, **PROMPTS["a click"])
-    assert relative(other.decode(encoded, **PROMPTS["a click"]).logits, logits) < 1e-5
+    assert relative(other.decode(encoded, PROMPTS["a click"]).logits, logits) < 1e-5
 
 
 @pytest.mark.gpu

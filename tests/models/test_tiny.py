@@ -29,6 +29,12 @@ def relative(ours, theirs):
     return float((ours - theirs).norm() / theirs.norm())
 
 
+def clicked(points, labels=None):
+    """A prompt of clicks (K, 2) x, y, all positive by default."""
+    points = torch.as_tensor(points)
+    return {"points": points, "labels": torch.ones(len(points)) if labels is None else labels}
+
+
 PROMPTS = {
     "click": {"points": [(40.0, 30.0)], "labels": [1]},
     "negative click alone": {"points": [(40.0, 30.0)], "labels": [0]},
@@ -74,13 +80,11 @@ def test_equals_the_plain_reference(network, size, kind):
     assert relative(batched[0][0], logits) < 1e-4
     assert relative(batched[1][0], quality) < 1e-4
     if max(size) <= WINDOW:  # the whole image is one window
-        result = network.decode(
-            ours,
-            None if points is None else torch.tensor(points),
-            None if labels is None else torch.tensor(labels),
-            None if box is None else torch.tensor(box),
-            None if mask is None else mask[None, None],
-        )
+        prompt = {
+            name: torch.tensor(given[name]) for name in ("points", "labels", "box") if name in given
+        }
+        prompt |= {} if mask is None else {"mask": mask[None, None]}
+        result = network.decode(ours, prompt)
         if kind == "box":
             middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
             again = plain_tiny.decode(weights, theirs, points=[middle], labels=[1], box=box)
@@ -104,7 +108,7 @@ def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
     logits, quality = network.decode_batch(network.encode(images), points, labels)
     for number in range(6):
         alone = network.encode(images[number // 3][None])
-        result = network.decode(alone, points[number, :1], labels[number, :1])
+        result = network.decode(alone, clicked(points[number, :1], labels[number, :1]))
         assert relative(logits[number], result.logits) < 1e-4
         assert relative(quality[number], result.predicted_iou) < 1e-4
 
@@ -150,7 +154,7 @@ def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, m
         return part, torch.tensor([0.8 if level.scale == 2 else 0.81, 0.1, 0.1, 0.1])
 
     monkeypatch.setattr(network, "_in_window", in_window)
-    found = network.decode(encoded, torch.tensor([[128.0, 128.0]]), torch.tensor([1]), mask=mask)
+    found = network.decode(encoded, {**clicked([[128.0, 128.0]]), "mask": mask})
     assert scales == [2, 1]
     assert found.predicted_iou[0] == 0.8
 
@@ -184,11 +188,11 @@ def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, to
     if together:
         [found] = network.decode_clicks(encoded, click)
     else:
-        found = network.decode(encoded, click, torch.tensor([1]))
+        found = network.decode(encoded, clicked(click))
     assert 0 < (found.logits[0] > 0).sum() <= 64
     assert found.predicted_iou[0] == pytest.approx(0.3)
     several = torch.tensor([[60.0, 60.0], [126.0, 126.0]])
-    assert network.decode(encoded, several, torch.ones(2)).predicted_iou[0] == pytest.approx(0.96)
+    assert network.decode(encoded, clicked(several)).predicted_iou[0] == pytest.approx(0.96)
 
 
 @torch.no_grad()
@@ -232,14 +236,15 @@ def test_decode_box_returns_the_mask_that_fills_it(network, monkeypatch):
     quality = torch.tensor([0.9, 0.5, 0.7, 0.1])
     monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality))
     encoded = network.encode(torch.zeros(1, 3, 64, 64))
-    boxed = network.decode(encoded, box=torch.tensor([15.5, 15.5, 47.5, 31.5]))
+    boxed = network.decode(encoded, {"box": torch.tensor([15.5, 15.5, 47.5, 31.5])})
     assert torch.equal(boxed.logits, masks[[2, 0, 1, 3]])
     assert torch.equal(boxed.predicted_iou, quality[[2, 0, 1, 3]])
-    corrected = network.decode(encoded, mask=masks[None, 2:3])
+    corrected = network.decode(encoded, {"mask": masks[None, 2:3]})
     assert torch.equal(corrected.logits, masks)  # without a box the predicted quality decides
-    click = torch.tensor([[20.0, 20.0]]), torch.tensor([1])
     monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality.flip(0)))
-    assert torch.equal(network.decode(encoded, *click).logits, masks)  # the single mask stays
+    assert torch.equal(
+        network.decode(encoded, clicked([[20.0, 20.0]])).logits, masks
+    )  # the single mask stays
 
 
 @torch.no_grad()
@@ -252,16 +257,16 @@ def test_a_box_with_a_poor_mask_is_tried_with_a_click_in_its_middle(
     first[:, 8:16, poor] = 5  # a quarter of the box below, or all of it, but hardly sure
     second[:, 8:16, 8:23] = 5
 
-    def in_window(level, window, points, labels, box, mask):
-        if not len(points):
+    def in_window(level, window, prompt):
+        if not len(prompt["points"]):
             return first, torch.full((4,), sure)
-        assert points.tolist() == [[31.5, 23.5]]
-        assert labels.tolist() == [1]
+        assert prompt["points"].tolist() == [[31.5, 23.5]]
+        assert prompt["labels"].tolist() == [1]
         return second, torch.full((4,), 0.7 if better else 0.0)
 
     monkeypatch.setattr(network, "_in_window", in_window)
     encoded = network.encode(torch.zeros(1, 3, 64, 64))
     box = torch.tensor([15.5, 15.5, 47.5, 31.5])
-    assert torch.equal(network.decode(encoded, box=box).logits, second if better else first)
-    given = network.decode(encoded, box=box, mask=first[None, :1])
+    assert torch.equal(network.decode(encoded, {"box": box}).logits, second if better else first)
+    given = network.decode(encoded, {"box": box, "mask": first[None, :1]})
     assert torch.equal(given.logits, first)  # a mask says what is meant

@@ -41,7 +41,7 @@ def test_together_as_alone(tiny, encoded) -> None:
     together = tiny.decode_clicks(encoded, clicks)
     assert len(together) == len(clicks)
     for click, placed in zip(clicks, together, strict=True):
-        alone = tiny.decode(encoded, click[None], torch.ones(1))
+        alone = tiny.decode(encoded, {"points": click[None], "labels": torch.ones(1)})
         height, width = placed.logits.shape[1:]
         whole = alone.logits[0]
         part = whole[placed.top : placed.top + height, placed.left : placed.left + width].clone()
@@ -118,7 +118,7 @@ def test_sam_answers_clicks_together_as_alone() -> None:
     encoded = Encoded(torch.randn(1, 256, 64, 64), (1024, 1024))
     clicks = torch.rand(2, 2) * 1024
     for click, placed in zip(clicks, network.decode_clicks(encoded, clicks), strict=True):
-        alone = network.decode(encoded, click[None], torch.ones(1))
+        alone = network.decode(encoded, {"points": click[None], "labels": torch.ones(1)})
         torch.testing.assert_close(placed.logits, alone.logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(placed.predicted_iou, alone.predicted_iou, rtol=1e-4, atol=1e-5)
         assert (placed.top, placed.left) == (0, 0)

@@ -51,10 +51,10 @@ def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
     tuned.load_state_dict(base.state_dict(), strict=False)
     tuned.projection.pass_on((0, 1, 2), torch.ones(3), torch.zeros(3))
     image = torch.randn(1, 3, 64, 64)
-    click = torch.tensor([[30.0, 20.0]]), torch.tensor([1])
+    click = {"points": torch.tensor([[30.0, 20.0]]), "labels": torch.tensor([1])}
     ours, theirs = (
-        tuned.decode(tuned.encode(image), *click),
-        base.decode(base.encode(image), *click),
+        tuned.decode(tuned.encode(image), click),
+        base.decode(base.encode(image), click),
     )
     assert torch.equal(ours.logits, theirs.logits)
     assert torch.equal(ours.predicted_iou, theirs.predicted_iou)

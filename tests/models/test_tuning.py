@@ -37,7 +37,7 @@ def tuned_network(strategy, size=None, transfer="simmat", channels=2):
 
 def predict(network, channels=2):
     torch.manual_seed(2)
-    return network.decode(network.encode(torch.randn(1, channels, 64, 64)), **CLICK)
+    return network.decode(network.encode(torch.randn(1, channels, 64, 64)), CLICK)
 
 
 def disturb(network, names):
@@ -61,7 +61,7 @@ def test_a_step_changes_what_the_strategy_declares_and_nothing_else(strategy):
     optimizer = torch.optim.Adam([p for p in parameters.values() if p.requires_grad], lr=1e-2)
     for prompt in (CLICK, {**CLICK, "box": torch.tensor([10.0, 12.0, 50.0, 41.0])}):
         encoded = network.encode(torch.randn(1, 2, 64, 64))
-        decoded = network.decode(encoded, **prompt)
+        decoded = network.decode(encoded, prompt)
         loss = decoded.logits.square().mean() + decoded.predicted_iou.square().mean()
         loss = loss + encoded.maps["dense"].square().mean()
         optimizer.zero_grad()
@@ -104,9 +104,9 @@ def test_what_is_added_acts_in_encoder_and_decoder(strategy):
     network, _, tuned = tuned_network(strategy)
     image = torch.randn(1, 2, 64, 64)
     encoded = network.encode(image)
-    before = network.decode(encoded, **CLICK)
+    before = network.decode(encoded, CLICK)
     disturb(network, [n for n in tuned.names if n.startswith("mask_decoder.")])
-    assert not torch.equal(network.decode(encoded, **CLICK).logits, before.logits)
+    assert not torch.equal(network.decode(encoded, CLICK).logits, before.logits)
     assert torch.equal(network.encode(image).embedding, encoded.embedding)
     own = network.transfer_names()
     disturb(network, [n for n in tuned.names if n.startswith("image_encoder.") and n not in own])

@@ -23,10 +23,10 @@ def test_a_layer_that_starts_as_zero_shot_answers_as_the_base_alone(
     assert ours.shape[0] == channels
     assert theirs.shape[0] == 3
     torch.testing.assert_close(begun.network.projection.mat(ours[None])[0], theirs)
-    click = torch.tensor([[30.0, 20.0]]), torch.tensor([1])
+    click = {"points": torch.tensor([[30.0, 20.0]]), "labels": torch.tensor([1])}
     begun.network.eval()
     answers = [
-        network.decode(network.encode(image[None]), *click).logits
+        network.decode(network.encode(image[None]), click).logits
         for network, image in ((begun.network, ours), (base.network, theirs))
     ]
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-3, atol=1e-3)

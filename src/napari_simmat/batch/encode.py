@@ -136,7 +136,7 @@ def _encode_job(predictor: Predictor, opened: _OpenedImage, space: _Space, done:
     yield Progress(done, space.planes, f"{name}: opening")
     # A new list each time: the predictor would hold the image before while it opens this one.
     job = predictor.open_image_job(
-        image.data, axis, opened.channels, names, pixel_size=image.pixel_size
+        image.data, axis, opened.channels, names=names, pixel_size=image.pixel_size
     )
     opening = Progress(done, space.planes, f"{name}: measuring intensities")
     for _ in job:

@@ -12,10 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     LinkSettings,
@@ -101,7 +97,7 @@ class Request:
     input, model, settings
         Image, model and settings.
     prompts
-        From `prompt_to_dict`: a thousand masks of the image's size would not fit into memory.
+        From `Prompt.to_plain`: a thousand masks of the image's size would not fit into memory.
     """
 
     input: RecordedInput
@@ -244,34 +240,6 @@ def outputs_recorded_in(folder: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as plain JSON values; empty fields are left out."""
-    values: dict[str, Any] = {}
-    if prompt.object is not None:
-        values["object"] = prompt.object
-    if prompt.plane:
-        values["plane"] = list(prompt.plane)
-    if prompt.points:
-        values["points"] = [list(point) for point in prompt.points]
-        values["labels"] = list(prompt.labels)
-    if prompt.box is not None:
-        values["box"] = list(prompt.box)
-    if prompt.mask is not None:
-        values["mask"] = _mask_to_dict(prompt.mask)
-    return values
-
-
-def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
-    """Read what `prompt_to_dict` returned.
-
-    Raises ValueError if it is anything else.
-    """
-    try:
-        return _prompt(values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"The record's prompts are incomplete or foreign ({error}).") from None
-
-
 def _lines(key: str, value: Any) -> str:
     """One entry of the record: one line, or one line per element of a list."""
     name = f" {json.dumps(key)}: "
@@ -282,47 +250,3 @@ def _lines(key: str, value: Any) -> str:
 
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _prompt(values: Mapping[str, Any]) -> Prompt:
-    mask = values.get("mask")
-    return Prompt(
-        points=values.get("points", ()),
-        labels=values.get("labels", ()),
-        box=values.get("box"),
-        mask=None if mask is None else _mask_from_dict(mask),
-        object=values.get("object"),
-        plane=values.get("plane", ()),
-    )
-
-
-def _mask_to_dict(mask: NDArray[Any]) -> dict[str, Any]:
-    """A bool mask as run lengths within its bounding box, logits as their numbers.
-
-    The runs alternate between background and object, row by row, and begin with background.
-    """
-    if mask.dtype != bool:
-        return {"shape": list(mask.shape), "logits": mask.astype(np.float32).ravel().tolist()}
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    flat = np.concatenate(([False], mask[y0:y1, x0:x1].ravel(), [False]))
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    ends = np.concatenate(([0], changes, [(y1 - y0) * (x1 - x0)]))
-    return {"shape": list(mask.shape), "bbox": [y0, x0, y1, x1], "runs": np.diff(ends).tolist()}
-
-
-def _mask_from_dict(values: Mapping[str, Any]) -> NDArray[Any]:
-    height, width = (int(size) for size in values["shape"])
-    if not (height > 0 and width > 0 and height * width <= 2**32):
-        raise ValueError(f"A mask of {height} x {width} pixels cannot be.")
-    if "logits" in values:
-        return np.asarray(values["logits"], dtype=np.float32).reshape(height, width)
-    y0, x0, y1, x1 = (int(edge) for edge in values["bbox"])
-    runs = [int(run) for run in values["runs"]]
-    inside = 0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width
-    if not inside or min(runs) < 0 or sum(runs) != (y1 - y0) * (x1 - x0):
-        raise ValueError("A mask's runs do not fill its bounding box.")
-    is_object = np.arange(len(runs)) % 2 == 1
-    mask = np.zeros((height, width), dtype=bool)
-    mask[y0:y1, x0:x1] = np.repeat(is_object, runs).reshape(y1 - y0, x1 - x0)
-    return mask

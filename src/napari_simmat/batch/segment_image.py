@@ -28,8 +28,6 @@ from napari_simmat.batch.record import (
     Request,
     UsedModel,
     is_record,
-    prompt_from_dict,
-    prompt_to_dict,
     read_record,
 )
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
@@ -348,7 +346,7 @@ class _Segmenter:
         """Give the image to the predictor without encoding it."""
         image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
         job = self.predictor.open_image_job(
-            image.data, axis, self._channels, names, pixel_size=image.pixel_size
+            image.data, axis, self._channels, names=names, pixel_size=image.pixel_size
         )
         yield from map_progress(
             job,
@@ -415,7 +413,7 @@ def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """Read prompts from a prompt file, or from the record of an earlier result to replay it."""
     if not _is_replayed(path):
         return read_prompts(path, shape)
-    prompts = [prompt_from_dict(values) for values in read_record(path).request.prompts]
+    prompts = [Prompt.from_plain(values) for values in read_record(path).request.prompts]
     for prompt in prompts:
         fits = len(prompt.plane) == len(shape) - 2 and all(
             0 <= index < size for index, size in zip(prompt.plane, shape[:-2], strict=True)
@@ -488,7 +486,7 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
         model=UsedModel(
             name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name
         ),
-        prompts=tuple(map(prompt_to_dict, loaded.prompts or ())),
+        prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
         settings=RecordedSettings(
             channels=config.channels,
             channel_axis=config.channel_axis,

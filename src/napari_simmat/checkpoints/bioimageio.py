@@ -95,7 +95,7 @@ class BoxPromptedNetwork(nn.Module):
         encoded = finish(self.model.encode_job(image.float()))
         y0, x0, y1, x1 = box[0].tolist()
         corners = torch.tensor(frame.box_to_input((y0, x0, y1, x1)), device=image.device)
-        decoded = self.model.decode(encoded, box=corners)
+        decoded = self.model.decode(encoded, {"box": corners})
         decoded = decoded._replace(
             logits=decoded.logits.cpu(), predicted_iou=decoded.predicted_iou.cpu()
         )

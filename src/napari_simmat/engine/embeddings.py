@@ -55,7 +55,7 @@ class Embedding(NamedTuple):
     """An encoded image and how it lies in the network's input."""
 
     encoded: Encoded
-    frame: InputTransform
+    transform: InputTransform
 
 
 class EmbeddingCache:
@@ -267,7 +267,7 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
     import torch
     from safetensors.torch import save_file
 
-    encoded, frame = embedding
+    encoded, transform = embedding
     named = {
         f"{number}.{name}": tensor
         for number, level in enumerate(encoded.levels)
@@ -283,7 +283,9 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
     described = {
         "format": FORMAT,
         "key": key,
-        "frame": json.dumps([frame.image, frame.resized, frame.padded, frame.half_pixel]),
+        "frame": json.dumps(
+            [transform.image, transform.resized, transform.padded, transform.half_pixel]
+        ),
         "levels": json.dumps(levels),
         "channels_last": json.dumps(last),
     }
@@ -305,8 +307,8 @@ def _read(path: Path, key: str) -> Embedding:
     for name in json.loads(described["channels_last"]):
         tensors[name] = tensors[name].permute(0, 3, 1, 2)
     image, resized, padded, half_pixel = json.loads(described["frame"])
-    frame = InputTransform(tuple(image), tuple(resized), tuple(padded), bool(half_pixel))
-    return Embedding(_encoded(json.loads(described["levels"]), tensors), frame)
+    transform = InputTransform(tuple(image), tuple(resized), tuple(padded), bool(half_pixel))
+    return Embedding(_encoded(json.loads(described["levels"]), tensors), transform)
 
 
 def _tensors(level: Encoded) -> dict[str, Tensor]:
@@ -455,7 +457,7 @@ class PlaneEncoder:
                 start = partial(self._encode_and_cache_job, stack, index)
                 embedding = yield from self.resumable.resume_job(key, start)
             if embedding is not None:
-                return Embedding(embedding.encoded.to(self.compute.device), embedding.frame)
+                return Embedding(embedding.encoded.to(self.compute.device), embedding.transform)
 
     def embed_once_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         """A plane encoded but not cached."""
@@ -486,26 +488,26 @@ class PlaneEncoder:
         return quick or key in self.cache or self.resumable.done(key) >= PREVIEW_CUTOFF
 
     def _encode_preview_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        frame = self._frame(stack)
-        values = self.network_input(stack.normalized(index), frame)
+        transform = self._transform(stack)
+        values = self.network_input(stack.normalized(index), transform)
         fast = choose_precision("fast", self.compute.device)
         encoded = yield from self.compute.run_job(
             self.compute.network.coarse_preview_job(values), fast
         )
         self._check(encoded)
-        return Embedding(encoded, frame)
+        return Embedding(encoded, transform)
 
     def _check(self, encoded: Encoded) -> None:
         embeddings = (level.embedding for level in encoded.levels)
         self.compute.check_finite(self.model.spec.name, *embeddings)
 
-    def network_input(self, image: NDArray[Any], frame: InputTransform) -> Tensor:
+    def network_input(self, image: NDArray[Any], transform: InputTransform) -> Tensor:
         """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
         channels = self.model.spec.channels
-        values = torch.zeros(1, len(channels), *frame.padded)
-        height, width = frame.resized
+        values = torch.zeros(1, len(channels), *transform.padded)
+        height, width = transform.resized
         for index, channel in enumerate(channels):  # one at a time: there may be hundreds
-            resized = torch.tensor(frame.resize(image[index : index + 1])[0])  # a copy
+            resized = torch.tensor(transform.resize(image[index : index + 1])[0])  # a copy
             values[0, index, :height, :width] = (resized - channel.mean) / channel.std
         return values
 
@@ -515,10 +517,10 @@ class PlaneEncoder:
         content = stack.key(index)  # of the values read now: the array may change meanwhile
         embedding = yield from self._run_encoder_job(stack, index)
         self.encodes += 1
-        kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
+        kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.transform)
         key = self._key_of(content)  # the device may have changed
         # An embedding that was reduced for lack of memory is of no use once there is enough.
-        self.cache.put(key, kept, lasting=kept.frame == self._frame(stack))
+        self.cache.put(key, kept, lasting=kept.transform == self._transform(stack))
         return embedding
 
     def _key(self, stack: ChannelStack, index: tuple[int, ...]) -> str:
@@ -529,7 +531,7 @@ class PlaneEncoder:
         views = "-views" if self.average else ""
         return f"{self.model.fingerprint}-{content}-{device}-{precision}{views}"
 
-    def _frame(self, stack: ChannelStack) -> InputTransform:
+    def _transform(self, stack: ChannelStack) -> InputTransform:
         """How a plane lies in the network's input if memory suffices."""
         return InputTransform.of(stack.shape[-2:], self.model.spec.input_size, stack.pixel_size)
 
@@ -537,20 +539,20 @@ class PlaneEncoder:
         image = stack.normalized(index)
         compute, input_size = self.compute, self.model.spec.input_size
         while True:
-            frame = InputTransform.of(image.shape[-2:], input_size, stack.pixel_size)
+            transform = InputTransform.of(image.shape[-2:], input_size, stack.pixel_size)
             values: Tensor | None = None
             try:
-                values = self.network_input(image, frame).to(compute.device)
+                values = self.network_input(image, transform).to(compute.device)
                 network = compute.network
                 encode = network.encode_views_job if self.average else network.encode_job
                 encoded = yield from compute.run_job(encode(values))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = _smaller_input_size(input_size, frame)
+                smaller = _smaller_input_size(input_size, transform)
             else:
                 self._check(encoded)
-                return Embedding(encoded, frame)
+                return Embedding(encoded, transform)
             # Outside the handler, where the failed run's tensors are already freed.
             values = None
             compute.release()
@@ -562,9 +564,9 @@ class PlaneEncoder:
                 compute.to_cpu()
 
 
-def _smaller_input_size(input_size: InputSize, frame: InputTransform) -> InputSize | None:
+def _smaller_input_size(input_size: InputSize, transform: InputTransform) -> InputSize | None:
     """Half the size, for a network that takes any; None if it does not, or this is too small."""
-    half = max(frame.resized) // 2
+    half = max(transform.resized) // 2
     if input_size.method != "native" or half < 4 * input_size.multiple:
         return None
     return replace(input_size, size=half, minimum=min(input_size.minimum, half))

@@ -15,7 +15,7 @@ import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -444,6 +444,14 @@ def _check_dtype(array: Any, what: str) -> None:
 
 def _of_channels(channel_axis: int | None) -> str:
     return "" if channel_axis is None else f" with channels along axis {channel_axis}"
+
+
+class StackOptions(TypedDict, total=False):
+    """What `ChannelStack.build` takes besides array and channels."""
+
+    names: Sequence[str] | None
+    statistics: Statistics | None
+    pixel_size: tuple[float, float] | None
 
 
 class ChannelStack:

@@ -8,38 +8,45 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.detail_windows import (
-    detail_side,
-    detail_window,
-    in_window,
-    is_cut,
-    wants_detail,
-)
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
-from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.engine.masks import Window
+from napari_simmat.engine.image_stack import ChannelStack, StackOptions
+from napari_simmat.engine.masks import Mask, Window, bounding_box
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result, enlarge, shrink
 from napari_simmat.engine.settings import Quality
-from napari_simmat.models.network import ClickEstimates, DecodedMasks
+from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
-    from napari_simmat.models.spec import Model
+    from napari_simmat.models.spec import InputSize, Model
 
 
 T = TypeVar("T")
 NO_IMAGE = "There is no image yet; call set_image first."
+UNKNOWN_KIND = "{} does not read this kind of prompt: {}. Use another kind, or another model."
+MAX_SCALE = 0.75
+"""Planes that are reduced less than this lose too little for a second encoding."""
+SMALL_OBJECT = 48
+"""Longest side of an object, in pixels of the network's input, up to which detail is lost."""
+MOST_OF_PLANE = 0.5
+"""A mask of a lone click over more of the plane than this is not trusted."""
+SHARE_OF_INPUT = 4
+"""How many times smaller than the largest input a window is."""
+STEPS = 4
+"""Windows begin at multiples of their side divided by this, so that neighboring prompts share."""
+MARGIN = 0.1
+"""Minimum distance of a prompt from the border of its window, in sides of the window."""
 
 
 class Predictor:
@@ -149,9 +156,7 @@ class Predictor:
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
         plane: int | Sequence[int] | None = None,
-        names: Sequence[str] | None = None,
-        statistics: Statistics | None = None,
-        pixel_size: tuple[float, float] | None = None,
+        **more: Unpack[StackOptions],
     ) -> None:
         """Set the image and encode one plane of it.
 
@@ -182,9 +187,7 @@ class Predictor:
             If the image does not suit the model, or the model computes NaN or infinity. The
             previous image stays.
         """
-        self._finish(
-            self.set_image_job(array, channel_axis, channels, plane, names, statistics, pixel_size)
-        )
+        self._finish(self.set_image_job(array, channel_axis, channels, plane, **more))
 
     def set_image_job(
         self,
@@ -192,14 +195,10 @@ class Predictor:
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
         plane: int | Sequence[int] | None = None,
-        names: Sequence[str] | None = None,
-        statistics: Statistics | None = None,
-        pixel_size: tuple[float, float] | None = None,
+        **more: Unpack[StackOptions],
     ) -> Job[None]:
         """`set_image` as a job: yields after every block of the encoder; closing it cancels."""
-        stack = yield from self._build_stack_job(
-            array, channel_axis, channels, names, statistics, pixel_size
-        )
+        stack = yield from self._stack_job(array, channel_axis, channels, more)
         yield from self._set_plane_job(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
@@ -215,14 +214,10 @@ class Predictor:
         array: Any,
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
-        names: Sequence[str] | None = None,
-        statistics: Statistics | None = None,
-        pixel_size: tuple[float, float] | None = None,
+        **more: Unpack[StackOptions],
     ) -> Job[None]:
         """Set the image without encoding any of it, before `encode_tile_job`."""
-        stack = yield from self._build_stack_job(
-            array, channel_axis, channels, names, statistics, pixel_size
-        )
+        stack = yield from self._stack_job(array, channel_axis, channels, more)
         self._stack, self._embedding, self._plane = stack, None, None
 
     def coarse_preview_job(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
@@ -329,12 +324,12 @@ class Predictor:
     @property
     def embedding(self) -> NDArray[np.float32]:
         """The current plane's embedding (D, h, w), whose cells cover the plane evenly."""
-        encoded, frame = self._current()
+        encoded, transform = self._current()
         level = next((each for each in encoded.levels if each.scale <= 1), encoded)
         rows, columns = (
             max(1, round(cells * length * level.scale / padded))
             for cells, length, padded in zip(
-                level.embedding.shape[-2:], frame.resized, level.input_size, strict=True
+                level.embedding.shape[-2:], transform.resized, level.input_size, strict=True
             )
         )
         return np.asarray(level.embedding[0, :, :rows, :columns].float().cpu().numpy())
@@ -385,40 +380,39 @@ class Predictor:
 
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
-        frame = self._current().frame
-        side = self._detail_side()
+        transform = self._current().transform
+        windows = self._detail_windows()
         for prompt in prompts:
-            if self._is_in_detail(prompt, side):
-                prompt.check_inside(frame.image)
+            if windows is not None and windows.refines(prompt):
+                prompt.check_inside(transform.image)
             else:
-                self._decoder.check(prompt, frame)
+                self._decoder.check(prompt, transform)
         results = []
         for done, prompt in enumerate(prompts, start=1):
-            if side is None:
+            if windows is None:
                 results.append(self._decode(partial(self._decoder.result, prompt=prompt)))
             else:
-                results.append((yield from self._predict_reduced_job(prompt, side)))
+                results.append((yield from self._predict_reduced_job(prompt, windows)))
             yield Progress(done, len(prompts), "predicting")
         return results
 
-    def _predict_reduced_job(self, prompt: Prompt, side: int) -> Job[Result]:
+    def _predict_reduced_job(self, prompt: Prompt, windows: DetailWindows) -> Job[Result]:
         """Predict on a plane that was reduced; what is small, in a window at full resolution."""
-        frame = self._current().frame
-        window = detail_window(prompt, frame.image, side)
-        in_detail = self._is_in_detail(prompt, side)
-        if in_detail and window is None:  # a click beyond the window of the clicks before it
-            prompt = replace(prompt, mask=self._drawn(prompt, side))
-        elif in_detail and window is not None:
-            return (yield from self._predict_in_window_job(prompt, window))
+        window = windows.around(prompt)
+        if windows.refines(prompt):
+            if window is not None:
+                return (yield from self._predict_in_window_job(prompt, window))
+            # A click beyond the window of the clicks before it: the plane shows all of them.
+            prompt = replace(prompt, mask=windows.drawn(prompt))
         result = self._decode(partial(self._decoder.result, prompt=prompt))
         is_refined = prompt.mask is not None and prompt.mask.dtype != bool
-        if window is None or is_refined or not wants_detail(prompt, result.mask, frame.scale[0]):
+        if window is None or is_refined or not windows.lost_detail(prompt, result.mask):
             return result
         detailed = yield from self._predict_in_window_job(prompt, window)
-        return result if is_cut(detailed.mask, window, frame.image) else detailed
+        return result if windows.cut(detailed.mask, window) else detailed
 
     def _predict_in_window_job(self, prompt: Prompt, window: Window) -> Job[Result]:
-        plane, image = self._plane, self._current().frame.image
+        plane, image = self._plane, self._current().transform.image
         assert plane is not None
         with self.keeping_plane():
             yield from self.encode_tile_job(plane, *window)
@@ -426,54 +420,31 @@ class Predictor:
             result = self._decode(partial(self._decoder.result, prompt=inner))
         return result.placed(window, image)
 
-    def _detail_side(self) -> int | None:
-        """Side of the windows in which small objects are predicted; None if there is no need."""
+    def _detail_windows(self) -> DetailWindows | None:
+        """Windows for small objects; None where the plane is not reduced."""
         if self._plane is None or self.is_preview:
             return None
-        return detail_side(self._current().frame, self.model.spec.input_size)
+        size, stride = self.model.spec.input_size, self._compute.network.mask_stride
+        return DetailWindows.of(self._current().transform, size, stride)
 
-    def _is_in_detail(self, prompt: Prompt, side: int | None) -> bool:
-        """Whether a prompt refines the logits of a window."""
-        if side is None or prompt.mask is None or prompt.mask.dtype == bool:
-            return False
-        return bool(prompt.mask.shape == self._window_frame(side).grid(self._stride))
-
-    def _drawn(self, prompt: Prompt, side: int) -> NDArray[np.bool_]:
-        """The logits of a window as a mask (Y, X) of the plane."""
-        image = self._current().frame.image
-        first = replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1], mask=None)
-        window = detail_window(first, image, side)
-        mask = np.zeros(image, bool)
-        assert window is not None
-        assert prompt.mask is not None
-        logits = torch.tensor(prompt.mask)[None]
-        mask[window] = enlarge(logits, self._window_frame(side), self._stride)[0].numpy() > 0
-        return mask
-
-    def _window_frame(self, side: int) -> InputTransform:
-        return InputTransform.of((side, side), self.model.spec.input_size)
-
-    @property
-    def _stride(self) -> int:
-        return self._compute.network.mask_stride
-
-    def predict_low_res(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Result]:
+    def predict_low_res(
+        self, prompts: Sequence[Prompt], minimum: float = -math.inf
+    ) -> list[Result]:
         """Predict prompts whose masks are read as parts, with `Result.patch`.
 
         Single positive clicks are decoded together, so pass only as many as memory allows. A click
-        whose predicted IoUs are all below `least` may get no masks: SAM's decoder knows the
+        whose predicted IoUs are all below `minimum` may get no masks: SAM's decoder knows the
         estimates before it forms a mask.
         """
-        clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
-        results: dict[int, Result] = {}
-        if clicks:
-            points = [prompts[n].points[0] for n in clicks]
-            found = self._decode(lambda here: self._decoder.predict_clicks(here, points, least))
-            results = dict(zip(clicks, found, strict=True))
-        for n, prompt in enumerate(prompts):
-            if n not in results:
-                results[n] = self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
-        return [results[n] for n in range(len(prompts))]
+        points = [prompt.points[0] for prompt in prompts if prompt.is_a_click]
+        decode = partial(self._decoder.predict_clicks, points=points, minimum=minimum)
+        of_clicks = iter(self._decode(decode) if points else ())
+        return [
+            next(of_clicks)
+            if prompt.is_a_click
+            else self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
+            for prompt in prompts
+        ]
 
     def estimate_clicks(self, prompts: Sequence[Prompt]) -> ClickEstimates | None:
         """What the network knows about single clicks without decoding them; sizes in image pixels.
@@ -481,10 +452,11 @@ class Predictor:
         None if it knows nothing, as SAM.
         """
         points = [prompt.points[0] for prompt in prompts]
-        found = self._decode(partial(self._decoder.estimate_clicks, points=points))
-        if found is None or self.model.spec.is_foundation:
-            return found
-        return found._replace(foreground=torch.zeros_like(found.foreground))  # not trained along
+        estimates = self._decode(partial(self._decoder.estimate_clicks, points=points))
+        if estimates is None or self.model.spec.is_foundation:
+            return estimates
+        unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
+        return estimates._replace(foreground=unknown)
 
     def unload(self) -> None:
         """Drop the image and move the network to main memory, to free a GPU's."""
@@ -500,23 +472,16 @@ class Predictor:
         with self._turn:
             return finish(job)
 
-    def _build_stack_job(
+    def _stack_job(
         self,
         array: Any,
         channel_axis: int | None,
         channels: Sequence[int | str] | None,
-        names: Sequence[str] | None,
-        statistics: Statistics | None,
-        pixel_size: tuple[float, float] | None,
+        more: StackOptions,
     ) -> Job[ChannelStack]:
+        inputs = self.model.spec.inputs
         stack = ChannelStack.build(
-            array,
-            inputs=self.model.spec.inputs,
-            channel_axis=channel_axis,
-            channels=channels,
-            names=names,
-            statistics=statistics,
-            pixel_size=pixel_size,
+            array, inputs=inputs, channel_axis=channel_axis, channels=channels, **more
         )
         yield from stack.measure_job()
         return stack
@@ -537,15 +502,11 @@ class Predictor:
         if current is None:
             raise RuntimeError(NO_IMAGE)
         if current.encoded.embedding.device.type != self.device.type:
-            moved = Embedding(current.encoded.to(self.device, torch.float32), current.frame)
+            moved = Embedding(current.encoded.to(self.device, torch.float32), current.transform)
             if self._preview is current:
                 self._preview = moved
             self._embedding = current = moved
         return current
-
-
-def _is_a_click(prompt: Prompt) -> bool:
-    return prompt.labels == (1,) and prompt.box is None and prompt.mask is None
 
 
 def _index(plane: int | Sequence[int] | None, stack: ChannelStack) -> tuple[int, ...]:
@@ -561,12 +522,17 @@ class PromptDecoder:
     def __init__(self, model: Model, compute: ComputeContext) -> None:
         self.model, self.compute = model, compute
 
-    def check(self, prompt: Prompt, frame: InputTransform) -> None:
-        """Raise ValueError if a prompt is outside the image, or its logits are of another image."""
-        prompt.check_inside(frame.image)
+    def check(self, prompt: Prompt, transform: InputTransform) -> None:
+        """Raise ValueError if a prompt is outside the image, or its logits are of another image.
+
+        Also if the network does not know one of its kinds.
+        """
+        prompt.check_inside(transform.image)
+        if unknown := prompt.kinds - self.compute.network.prompt_kinds:
+            raise ValueError(UNKNOWN_KIND.format(self.model.spec.name, ", ".join(sorted(unknown))))
         if prompt.mask is None or prompt.mask.dtype == bool:
             return
-        grid = frame.grid(self.compute.network.mask_stride)
+        grid = transform.grid(self.compute.network.mask_stride)
         if prompt.mask.shape != grid:
             raise ValueError(
                 f"The mask's logits have shape {prompt.mask.shape}, this image needs {grid}; use "
@@ -577,13 +543,13 @@ class PromptDecoder:
         """The masks of a prompt, led by the one that the model's description declares."""
         decoded = self._decoded(embedding, prompt)
         quality = decoded.predicted_iou.cpu()
-        lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
+        lone = len(prompt.points) == 1 and prompt.kinds == {"points"}
         stock = self.model.spec.mask_choice == "stock"
         chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
         others = range(1, len(quality))  # SAM's candidates have no order of their own
         order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
         decoded = decoded._replace(logits=decoded.logits.cpu(), predicted_iou=quality)
-        bounds = self._bounds(prompt, embedding.frame)
+        bounds = self._bounds(prompt, embedding.transform)
         return self._result(embedding, decoded, (chosen, *order), bounds)
 
     def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> Result:
@@ -591,29 +557,29 @@ class PromptDecoder:
         return self._result(embedding, self._decoded(embedding, prompt))
 
     def predict_clicks(
-        self, embedding: Embedding, points: Sequence[tuple[float, float]], least: float
+        self, embedding: Embedding, points: Sequence[tuple[float, float]], minimum: float
     ) -> list[Result]:
         """The masks of single positive clicks (y, x), decoded together; see `Predictor`."""
-        encoded, frame = embedding
-        clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
+        encoded, transform = embedding
+        clicks = torch.tensor(transform.to_input(points), device=self.compute.device)
         with self.compute.inference():
-            decoded = self.compute.network.decode_clicks(encoded, clicks, least)
+            decoded = self.compute.network.decode_clicks(encoded, clicks, minimum)
         for each in decoded:
-            self._check(each)
+            self._check_finite(each)
         return [self._result(embedding, each) for each in decoded]
 
     def estimate_clicks(
         self, embedding: Embedding, points: Sequence[tuple[float, float]]
     ) -> ClickEstimates | None:
         """Estimates for single positive clicks (y, x), sizes in the image's pixels."""
-        encoded, frame = embedding
-        clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
+        encoded, transform = embedding
+        clicks = torch.tensor(transform.to_input(points), device=self.compute.device)
         with self.compute.inference():
-            found = self.compute.network.estimate_clicks(encoded, clicks)
-        if found is None:
+            estimates = self.compute.network.estimate_clicks(encoded, clicks)
+        if estimates is None:
             return None
-        size = found.size / math.sqrt(math.prod(frame.scale))
-        return ClickEstimates(found.foreground.cpu(), size.cpu())
+        size = estimates.size / math.sqrt(math.prod(transform.scale))
+        return ClickEstimates(estimates.foreground.cpu(), size.cpu())
 
     def _result(
         self,
@@ -623,37 +589,160 @@ class PromptDecoder:
         bounds: Window | None = None,
     ) -> Result:
         stride = self.compute.network.mask_stride
-        return Result(decoded, embedding.frame, stride, order, bounds=bounds)
+        return Result(decoded, embedding.transform, stride, order, bounds=bounds)
 
-    def _bounds(self, prompt: Prompt, frame: InputTransform) -> Window | None:
+    def _bounds(self, prompt: Prompt, transform: InputTransform) -> Window | None:
         """`Prompt.bounds`; None if the mask that the prompt refines reaches beyond them."""
-        bounds, mask = prompt.bounds(frame.image), prompt.mask
+        bounds, mask = prompt.bounds(transform.image), prompt.mask
         if bounds is None or mask is None:
             return bounds
-        is_drawn = mask.dtype == bool
-        part = bounds if is_drawn else frame.cells_within(*bounds, self.compute.network.mask_stride)
+        stride = self.compute.network.mask_stride
+        part = bounds if mask.dtype == bool else transform.cells_within(*bounds, stride)
         inside = mask > 0
         return bounds if inside.sum() == inside[part].sum() else None
 
     def _decoded(self, embedding: Embedding, prompt: Prompt) -> DecodedMasks:
-        encoded, frame = embedding
-        device, stride = self.compute.device, self.compute.network.mask_stride
-        points = labels = box = mask = None
-        if prompt.points:
-            points = torch.tensor(frame.to_input(prompt.points), device=device)
-            labels = torch.tensor(prompt.labels, device=device)
-        if prompt.box is not None:
-            box = torch.tensor(frame.box_to_input(prompt.box), device=device)
-        if prompt.mask is not None:
-            if prompt.mask.dtype == bool:
-                mask = shrink(prompt.mask, frame, stride).to(device)
-            else:
-                mask = torch.tensor(prompt.mask, dtype=torch.float32, device=device)[None, None]
+        network, device = self.compute.network, self.compute.device
+        tensors = prompt_tensors(prompt, embedding.transform, network.mask_stride)
+        moved = {name: each.to(device) for name, each in tensors.items()}
         with self.compute.inference():
-            decoded = self.compute.network.decode(encoded, points, labels, box, mask)
-        self._check(decoded)
+            decoded = network.decode(embedding.encoded, moved)
+        self._check_finite(decoded)
         return decoded
 
-    def _check(self, decoded: DecodedMasks) -> None:
+    def _check_finite(self, decoded: DecodedMasks) -> None:
         name = self.model.spec.name
         self.compute.check_finite(name, decoded.logits, decoded.predicted_iou)
+
+
+def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> PromptTensors:
+    """A prompt in the network's coordinates; `stride` is that of its mask grid."""
+    tensors: dict[str, Tensor] = {}
+    if prompt.points:
+        tensors["points"] = torch.tensor(transform.to_input(prompt.points))
+        tensors["labels"] = torch.tensor(prompt.labels)
+    if prompt.box is not None:
+        tensors["box"] = torch.tensor(transform.box_to_input(prompt.box))
+    if prompt.mask is not None and prompt.mask.dtype == bool:
+        tensors["mask"] = shrink(prompt.mask, transform, stride)
+    elif prompt.mask is not None:
+        tensors["mask"] = torch.tensor(prompt.mask, dtype=torch.float32)[None, None]
+    return tensors
+
+
+class DetailWindows:
+    """Windows of a plane at full resolution, for small objects of planes that are reduced.
+
+    A plane that is larger than the network's input is reduced, and objects of some pixels are lost.
+    So a prompt on a small object is predicted again in a window at full resolution. The window
+    follows from the prompt alone, so the same prompt always gives the same mask; neighboring
+    prompts share windows.
+
+    Parameters
+    ----------
+    plane
+        How the plane lies in the network's input.
+    side
+        Of a window, in pixels.
+    window
+        How a window lies in the network's input.
+    stride
+        Of the network's mask grid.
+    """
+
+    def __init__(
+        self, plane: InputTransform, side: int, window: InputTransform, stride: int
+    ) -> None:
+        self.plane, self.side, self.window, self.stride = plane, side, window, stride
+
+    @classmethod
+    def of(cls, plane: InputTransform, size: InputSize, stride: int) -> DetailWindows | None:
+        """The windows of a plane; None if it is not reduced, or hardly."""
+        down, across = plane.scale
+        is_reduced = size.method == "native" and max(down, across) < MAX_SCALE
+        if not is_reduced or not math.isclose(down, across, rel_tol=0.02):
+            return None
+        side = min(size.size // SHARE_OF_INPUT, *plane.image)
+        return cls(plane, side, InputTransform.of((side, side), size), stride)
+
+    def around(self, prompt: Prompt) -> Window | None:
+        """Rows and columns of the window of a prompt; None if the prompt does not fit into one.
+
+        It lies around the first point, which an object's later prompts share, or around the box.
+        """
+        if prompt.box is not None:
+            y0, x0, y1, x1 = prompt.box
+            corners = [(y0, x0), (y1, x1)]
+            center = (y0 + y1) / 2, (x0 + x1) / 2
+        elif prompt.points:
+            corners, center = [], prompt.points[0]
+        else:
+            return None
+        if prompt.mask is not None and prompt.mask.dtype == bool:
+            if (box := bounding_box(prompt.mask)) is None:
+                return None
+            corners += [(box[0].start, box[1].start), (box[0].stop, box[1].stop)]
+        window = self._span(center[0], 0), self._span(center[1], 1)
+        return window if self._fits((*prompt.points, *corners), window) else None
+
+    def _span(self, center: float, axis: int) -> slice:
+        step, size = max(1, self.side // STEPS), self.plane.image[axis]
+        start = min(max(round((center - self.side / 2) / step) * step, 0), size - self.side)
+        return slice(start, start + self.side)
+
+    def _fits(self, points: Iterable[tuple[float, float]], window: Window) -> bool:
+        """Whether points lie in a window, not too near to a border that is none of the image."""
+        points = tuple(points)
+        for axis, (span, size) in enumerate(zip(window, self.plane.image, strict=True)):
+            low = -math.inf if span.start == 0 else span.start + MARGIN * self.side
+            high = math.inf if span.stop == size else span.stop - MARGIN * self.side
+            if not all(low <= point[axis] <= high for point in points):
+                return False
+        return True
+
+    def refines(self, prompt: Prompt) -> bool:
+        """Whether a prompt refines the logits of a window."""
+        if prompt.mask is None or prompt.mask.dtype == bool:
+            return False
+        return bool(prompt.mask.shape == self.window.grid(self.stride))
+
+    def drawn(self, prompt: Prompt) -> Mask:
+        """The logits of a window as a mask (Y, X) of the plane."""
+        first = replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1], mask=None)
+        window = self.around(first)
+        mask = np.zeros(self.plane.image, bool)
+        assert window is not None
+        assert prompt.mask is not None
+        logits = torch.tensor(prompt.mask)[None]
+        mask[window] = enlarge(logits, self.window, self.stride)[0].numpy() > 0
+        return mask
+
+    def lost_detail(self, prompt: Prompt, mask: Mask) -> bool:
+        """Whether a mask (Y, X) from the reduced plane may have lost its object."""
+        if (box := bounding_box(mask)) is None:
+            return True
+        longest = max(each.stop - each.start for each in box)
+        whole = prompt.is_a_click and np.count_nonzero(mask) > MOST_OF_PLANE * mask.size
+        return bool(longest * self.plane.scale[0] <= SMALL_OBJECT or whole)
+
+    def cut(self, mask: Mask, window: Window) -> bool:
+        """Whether an object (Y, X) is empty, or reaches a border of its window inside the plane."""
+        if (box := bounding_box(mask)) is None:
+            return True
+        return any(
+            (part.start <= span.start and span.start > 0)
+            or (part.stop >= span.stop and span.stop < size)
+            for part, span, size in zip(box, window, self.plane.image, strict=True)
+        )
+
+
+def in_window(prompt: Prompt, window: Window) -> Prompt:
+    """The prompt in the pixels of a window."""
+    top, left = window[0].start, window[1].start
+    box, mask = prompt.box, prompt.mask
+    if box is not None:
+        box = box[0] - top, box[1] - left, box[2] - top, box[3] - left
+    if mask is not None and mask.dtype == bool:
+        mask = mask[window]
+    points = tuple((y - top, x - left) for y, x in prompt.points)
+    return replace(prompt, points=points, box=box, mask=mask)

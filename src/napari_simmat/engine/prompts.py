@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ BOX_TOLERANCE_SHARE, BOX_TOLERANCE_PIXELS = 0.1, 1.0
 Boxes are drawn by hand. In training their edges deviate by 5 % of the side and half a pixel
 (`evaluation.prompting`); the tolerance is two such deviations.
 """
+_IMAGE = "the image of {} x {} pixels (y x)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Prompt:
     """Points, a box and a mask that together indicate one object on one image plane.
 
     Coordinates are ``(y, x)`` in image pixels; integers are pixel centers. Sequences and arrays are
-    stored as tuples of plain numbers.
+    stored as tuples of plain numbers. Each field has a row in `_PARTS`, by which it is checked,
+    saved and read.
 
     Parameters
     ----------
@@ -54,38 +56,36 @@ class Prompt:
     plane: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        points = _points(self.points)
-        self._set("points", points)
-        self._set("labels", _labels(self.labels, points))
-        self._set("box", None if self.box is None else _box(self.box))
-        self._set("mask", None if self.mask is None else _mask(self.mask))
-        self._set("object", None if self.object is None else _whole("object", self.object))
-        plane = _items("plane", self.plane)
-        self._set("plane", tuple(_whole("plane", index) for index in plane))
-        if not points and self.box is None and self.mask is None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not each.default:
+                object.__setattr__(self, each.name, _PARTS[each.name].read(value))
+        if not self.labels:
+            object.__setattr__(self, "labels", (1,) * len(self.points))
+        if len(self.labels) != len(self.points):
+            raise ValueError(
+                f"There are {len(self.points)} points but {len(self.labels)} labels; give one "
+                "label, 1 (object) or 0 (not the object), for each point."
+            )
+        if not self.kinds:
             raise ValueError("The prompt is empty; give at least a point, a box or a mask.")
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What shows the object: any of ``"points"``, ``"box"`` and ``"mask"``."""
+        shown = (name for name, part in _PARTS.items() if part.check_inside is not None)
+        return frozenset(name for name in shown if _is_given(getattr(self, name)))
+
+    @property
+    def is_a_click(self) -> bool:
+        """Whether it is one positive point and nothing else."""
+        return self.labels == (1,) and self.kinds == {"points"}
 
     def check_inside(self, shape_yx: tuple[int, int]) -> None:
         """Raise ValueError unless all parts lie on the image; a box may overlap its border."""
-        height, width = shape_yx
-        image = f"the image of {height} x {width} pixels (y x)"
-        for y, x in self.points:
-            if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
-                raise ValueError(
-                    f"The point y {y:g}, x {x:g} lies outside {image}; place it on the image."
-                )
-        if self.box is not None:
-            y0, x0, y1, x1 = self.box
-            if y1 <= 0 or x1 <= 0 or y0 >= height or x0 >= width:
-                raise ValueError(
-                    f"The box y {y0:g}..{y1:g}, x {x0:g}..{x1:g} lies outside {image}; "
-                    "draw it on the image."
-                )
-        if self.mask is not None and self.mask.dtype == bool and self.mask.shape != (height, width):
-            raise ValueError(
-                f"The mask has {self.mask.shape[0]} x {self.mask.shape[1]} pixels, {image} needs "
-                "a mask of its own size."
-            )
+        for name, part in _PARTS.items():
+            if part.check_inside is not None and name in self.kinds:
+                part.check_inside(getattr(self, name), shape_yx)
 
     def bounds(self, shape_yx: tuple[int, int]) -> tuple[slice, slice] | None:
         """Rows and columns of an image that the box admits, with its tolerance.
@@ -103,46 +103,59 @@ class Prompt:
             return None
         return slice(int(first[0]), int(end[0])), slice(int(first[1]), int(end[1]))
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+    def to_plain(self) -> dict[str, Any]:
+        """The prompt as plain JSON values; empty fields are left out."""
+        values = ((name, getattr(self, name)) for name in _PARTS)
+        return {name: _PARTS[name].to_plain(value) for name, value in values if _is_given(value)}
 
-    def _parts(self) -> tuple[Any, ...]:
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Prompt:
+        """The prompt of `to_plain`; ValueError if `values` are anything else."""
+        try:
+            known = {name: values[name] for name in _PARTS if values.get(name) is not None}
+            return cls(**{name: _PARTS[name].from_plain(value) for name, value in known.items()})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The prompts are incomplete or foreign ({error}).") from None
+
+    def _content(self) -> tuple[Any, ...]:
         mask = self.mask
         content = None if mask is None else (mask.shape, mask.dtype.str, mask.tobytes())
-        return self.points, self.labels, self.box, self.object, self.plane, content
+        return (content, *(getattr(self, name) for name in _PARTS if name != "mask"))
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Prompt) and self._parts() == other._parts()
+        return isinstance(other, Prompt) and self._content() == other._content()
 
     def __hash__(self) -> int:
-        return hash(self._parts())
+        return hash(self._content())
 
 
 def _points(points: Sequence[Sequence[SupportsFloat]]) -> tuple[tuple[float, float], ...]:
-    taken = []
+    checked = []
     for point in _items("points", points):
         values = _numbers("point", point)
         if len(values) != 2:
             raise ValueError(f"A point has two coordinates, y and x; this one has {len(values)}.")
-        taken.append((values[0], values[1]))
-    return tuple(taken)
+        checked.append((values[0], values[1]))
+    return tuple(checked)
 
 
-def _labels(labels: Sequence[Any], points: tuple[Any, ...]) -> tuple[int, ...]:
-    taken = tuple(_whole("label", label) for label in _items("labels", labels)) or (1,) * len(
-        points
-    )
-    if len(taken) != len(points):
-        raise ValueError(
-            f"There are {len(points)} points but {len(taken)} labels; give one label, 1 (object) "
-            "or 0 (not the object), for each point."
-        )
-    wrong = set(taken) - {0, 1}
-    if wrong:
+def _points_inside(points: Sequence[tuple[float, float]], shape_yx: tuple[int, int]) -> None:
+    height, width = shape_yx
+    for y, x in points:
+        if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
+            raise ValueError(
+                f"The point y {y:g}, x {x:g} lies outside {_IMAGE.format(*shape_yx)}; place it on "
+                "the image."
+            )
+
+
+def _labels(labels: Sequence[Any]) -> tuple[int, ...]:
+    checked = tuple(_whole("label", label) for label in _items("labels", labels))
+    if wrong := set(checked) - {0, 1}:
         raise ValueError(
             f"A label of a point is 1 (object) or 0 (not the object), not {min(wrong)}."
         )
-    return taken
+    return checked
 
 
 def _box(box: Sequence[SupportsFloat]) -> tuple[float, float, float, float]:
@@ -158,19 +171,76 @@ def _box(box: Sequence[SupportsFloat]) -> tuple[float, float, float, float]:
     return y0, x0, y1, x1
 
 
+def _box_inside(box: tuple[float, float, float, float], shape_yx: tuple[int, int]) -> None:
+    y0, x0, y1, x1 = box
+    if y1 <= 0 or x1 <= 0 or y0 >= shape_yx[0] or x0 >= shape_yx[1]:
+        raise ValueError(
+            f"The box y {y0:g}..{y1:g}, x {x0:g}..{x1:g} lies outside {_IMAGE.format(*shape_yx)}; "
+            "draw it on the image."
+        )
+
+
 def _mask(mask: Any) -> NDArray[Any]:
-    taken = np.array(mask)  # a copy: the caller may change it
-    if taken.ndim != 2 or taken.dtype.kind not in "bf":
+    copy = np.array(mask)  # the caller may change the original
+    if copy.ndim != 2 or copy.dtype.kind not in "bf":
         raise ValueError(
             f"A mask prompt is a (Y, X) array of bool or the float logits of an earlier result, "
-            f"not {taken.dtype} of shape {taken.shape}."
+            f"not {copy.dtype} of shape {copy.shape}."
         )
-    if taken.dtype == bool and not taken.any():
+    if copy.dtype == bool and not copy.any():
         raise ValueError("The mask is empty; paint at least one pixel of the object.")
-    if taken.dtype.kind == "f" and not np.isfinite(taken).all():
+    if copy.dtype.kind == "f" and not np.isfinite(copy).all():
         raise ValueError("The mask's logits are not all finite; give those of an earlier result.")
-    taken.flags.writeable = False
-    return taken
+    copy.flags.writeable = False
+    return copy
+
+
+def _mask_inside(mask: NDArray[Any], shape_yx: tuple[int, int]) -> None:
+    if mask.dtype == bool and mask.shape != shape_yx:  # logits have a grid of their own
+        raise ValueError(
+            f"The mask has {mask.shape[0]} x {mask.shape[1]} pixels, {_IMAGE.format(*shape_yx)} "
+            "needs a mask of its own size."
+        )
+
+
+def _mask_to_plain(mask: NDArray[Any]) -> dict[str, Any]:
+    """A bool mask as run lengths within its bounding box, logits as their numbers.
+
+    The runs alternate between background and object, row by row, and begin with background.
+    """
+    if mask.dtype != bool:
+        return {"shape": list(mask.shape), "logits": mask.astype(np.float32).ravel().tolist()}
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    flat = np.concatenate(([False], mask[y0:y1, x0:x1].ravel(), [False]))
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    ends = np.concatenate(([0], changes, [(y1 - y0) * (x1 - x0)]))
+    return {"shape": list(mask.shape), "bbox": [y0, x0, y1, x1], "runs": np.diff(ends).tolist()}
+
+
+def _mask_from_plain(values: Mapping[str, Any]) -> NDArray[Any]:
+    height, width = (int(size) for size in values["shape"])
+    if not (height > 0 and width > 0 and height * width <= 2**32):
+        raise ValueError(f"A mask cannot have {height} x {width} pixels.")
+    if "logits" in values:
+        return np.asarray(values["logits"], dtype=np.float32).reshape(height, width)
+    y0, x0, y1, x1 = (int(edge) for edge in values["bbox"])
+    runs = [int(run) for run in values["runs"]]
+    inside = 0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width
+    if not inside or min(runs) < 0 or sum(runs) != (y1 - y0) * (x1 - x0):
+        raise ValueError("A mask's runs do not fill its bounding box.")
+    is_object = np.arange(len(runs)) % 2 == 1
+    mask = np.zeros((height, width), dtype=bool)
+    mask[y0:y1, x0:x1] = np.repeat(is_object, runs).reshape(y1 - y0, x1 - x0)
+    return mask
+
+
+def _plane(plane: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(_whole("plane", index) for index in _items("plane", plane))
+
+
+def _object(number: Any) -> int:
+    return _whole("object", number)
 
 
 def _items(what: str, values: Sequence[Any]) -> Sequence[Any]:
@@ -200,3 +270,46 @@ def _whole(what: str, value: Any) -> int:
     if number is None or number != value:
         raise ValueError(f"The {what} of a prompt is a whole number, not {value!r}.")
     return number
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, tuple) and not value)
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+class _Part(NamedTuple):
+    """How one field of `Prompt` is handled.
+
+    Attributes
+    ----------
+    read
+        Checks a value that is not the default, and returns it as plain numbers.
+    check_inside
+        Raises ValueError unless the value lies on an image of a shape (Y, X); None for a field that
+        does not show the object.
+    to_plain, from_plain
+        To and from JSON.
+    """
+
+    read: Callable[[Any], Any]
+    check_inside: Callable[[Any, tuple[int, int]], None] | None = None
+    to_plain: Callable[[Any], Any] = _plain
+    from_plain: Callable[[Any], Any] = _unchanged
+
+
+_PARTS = {
+    "object": _Part(_object),
+    "plane": _Part(_plane),
+    "points": _Part(_points, _points_inside),
+    "labels": _Part(_labels),
+    "box": _Part(_box, _box_inside),
+    "mask": _Part(_mask, _mask_inside, _mask_to_plain, _mask_from_plain),
+}
+"""The fields in their order in files."""

@@ -68,7 +68,7 @@ class Result:
     ----------
     decoded
         The network's masks; all in main memory, unless only `patch` is used.
-    frame, stride
+    transform, stride
         How the image lies in the network's input, and the grid's step in it.
     order
         Numbers of the masks, the model's own choice first, then the likeliest.
@@ -83,14 +83,14 @@ class Result:
     def __init__(
         self,
         decoded: DecodedMasks,
-        frame: InputTransform,
+        transform: InputTransform,
         stride: int,
         order: Sequence[int] = (0, 1, 2, 3),
         choice: int = 0,
         bounds: Window | None = None,
         place: tuple[Window, tuple[int, int]] | None = None,
     ) -> None:
-        self._decoded, self._frame, self._stride = decoded, frame, stride
+        self._decoded, self._transform, self._stride = decoded, transform, stride
         self._order, self.choice = order, choice
         self._bounds, self._place = bounds, place
         self.left_out = 0
@@ -132,7 +132,7 @@ class Result:
         logits: NDArray[np.float32] = self._whole[self._number].numpy()
         if self._bounds is None or self.choice:
             return logits
-        cells = self._frame.cells_within(*self._bounds, self._stride)
+        cells = self._transform.cells_within(*self._bounds, self._stride)
         return only_within(logits, cells, -MASK_LOGIT / 2)
 
     @property
@@ -160,7 +160,7 @@ class Result:
         """One of the `count` masks as the model predicted it, without corrections."""
         return Result(
             self._decoded,
-            self._frame,
+            self._transform,
             self._stride,
             self._order,
             choice,
@@ -212,7 +212,7 @@ class Result:
         rows, columns = (torch.nonzero(inside.any(axis))[:, 0] for axis in (1, 0))
         if not len(rows):
             return None
-        vertical, horizontal = _axis_enlargements(self._frame, self._stride)
+        vertical, horizontal = _axis_enlargements(self._transform, self._stride)
         down = vertical.around(top + int(rows[0]), top + int(rows[-1]) + 1)
         across = horizontal.around(left + int(columns[0]), left + int(columns[-1]) + 1)
         if down is None or across is None:  # in the input's padding
@@ -223,13 +223,13 @@ class Result:
 
     def image_logits(self) -> Tensor:
         """The logits of all four masks at the image's resolution (4, Y, X)."""
-        return enlarge(self._whole, self._frame, self._stride)
+        return enlarge(self._whole, self._transform, self._stride)
 
     @cached_property
     def _whole(self) -> Tensor:
         """The masks' logits (4, h, w) on the whole mask grid."""
         logits, _, top, left = self._decoded
-        rows, columns = self._frame.grid(self._stride)
+        rows, columns = self._transform.grid(self._stride)
         if logits.shape[-2:] == (rows, columns):
             return logits
         cut = [_cut(each, slice(0, rows), slice(0, columns), (top, left)) for each in logits]
@@ -247,14 +247,14 @@ class Result:
         return self._different[self.choice] if self.choice else self._order[0]
 
     def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
-        frame = self._frame
-        if frame.resized == frame.image:
-            return np.stack([_inside(each, self._stride, frame.image) for each in logits])
-        masks: NDArray[np.bool_] = (enlarge(logits, frame, self._stride) > 0).numpy()
+        transform = self._transform
+        if transform.resized == transform.image:
+            return np.stack([_inside(each, self._stride, transform.image) for each in logits])
+        masks: NDArray[np.bool_] = (enlarge(logits, transform, self._stride) > 0).numpy()
         return masks
 
 
-def enlarge(logits: Tensor, frame: InputTransform, stride: int) -> Tensor:
+def enlarge(logits: Tensor, transform: InputTransform, stride: int) -> Tensor:
     """Logits (N, h, w) of the mask grid at the image's resolution (N, Y, X).
 
     In two steps, to the padded input and from its part with the image to the image, as SAM's
@@ -262,8 +262,8 @@ def enlarge(logits: Tensor, frame: InputTransform, stride: int) -> Tensor:
     """
     height, width = logits.shape[-2:]
     fine = _bilinear(logits[None], (height * stride, width * stride))
-    part = fine[..., : frame.resized[0], : frame.resized[1]]
-    return _bilinear(part, frame.image)[0]
+    part = fine[..., : transform.resized[0], : transform.resized[1]]
+    return _bilinear(part, transform.image)[0]
 
 
 def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray[T]:
@@ -273,12 +273,12 @@ def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray
     return kept
 
 
-def shrink(mask: NDArray[Any], frame: InputTransform, stride: int) -> Tensor:
+def shrink(mask: NDArray[Any], transform: InputTransform, stride: int) -> Tensor:
     """A mask (Y, X) bool as logits (1, 1, h, w) of the mask grid."""
     values = torch.tensor(mask, dtype=torch.float32)[None, None]
-    if frame.resized != frame.image:
-        values = interpolate(values, frame.resized, mode="bilinear", antialias=True)
-    below, right = frame.pad
+    if transform.resized != transform.image:
+        values = interpolate(values, transform.resized, mode="bilinear", antialias=True)
+    below, right = transform.pad
     return (avg_pool2d(pad(values, (0, right, 0, below)), stride) - 0.5) * MASK_LOGIT
 
 
@@ -365,12 +365,12 @@ class _AxisEnlargement:
 
 @lru_cache(maxsize=8)
 def _axis_enlargements(
-    frame: InputTransform, stride: int
+    transform: InputTransform, stride: int
 ) -> tuple[_AxisEnlargement, _AxisEnlargement]:
-    rows, columns = frame.grid(stride)
+    rows, columns = transform.grid(stride)
     return (
-        _AxisEnlargement(rows, stride, frame.resized[0], frame.image[0]),
-        _AxisEnlargement(columns, stride, frame.resized[1], frame.image[1]),
+        _AxisEnlargement(rows, stride, transform.resized[0], transform.image[0]),
+        _AxisEnlargement(columns, stride, transform.resized[1], transform.image[1]),
     )
 
 

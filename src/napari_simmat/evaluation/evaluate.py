@@ -113,7 +113,7 @@ def _score_image_job(
     for number, (plane, chosen) in enumerate(planes.items()):
         if number == 0:
             yield from predictor.set_image_job(
-                image.data, axis, config.channels, plane, names, pixel_size=image.pixel_size
+                image.data, axis, config.channels, plane, names=names, pixel_size=image.pixel_size
             )
         else:
             yield from predictor.set_plane_job(plane)
@@ -139,7 +139,7 @@ def _match_image_job(
     axis, names = _channels(image, config)
     if planes:
         yield from predictor.open_image_job(
-            image.data, axis, config.channels, names, pixel_size=image.pixel_size
+            image.data, axis, config.channels, names=names, pixel_size=image.pixel_size
         )
     matched: list[tuple[PlaneNumber, PlaneMatches]] = []
     picture = None

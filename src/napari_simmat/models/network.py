@@ -20,6 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_simmat.progress import Job
 
+PromptTensors = Mapping[str, Tensor]
+"""One prompt in pixels of a network's input, x before y: a tensor for each part that it has.
+
+``points`` are (K, 2) float as x, y, with ``labels`` (K,): 1 foreground, 0 background; ``box`` is
+(4,) float as x0, y0, x1, y1; ``mask`` is (1, 1, h, w) float logits on the mask grid, e.g. of an
+earlier result. Only `engine.predictor.prompt_tensors` makes it from a `Prompt`.
+"""
 EXPECTED_SIZE = "expected size"
 """Key of an `ExpectedSize` in `ModelSpec.training`."""
 MIN_SIZE_SPREAD = 0.3
@@ -75,6 +82,8 @@ class Network(Sam):
     """Whether it can average the masks of several views of the image (`models.views`)."""
     expected_size: ExpectedSize | None = None
     """Size of the objects that a lone click means, where `decode` heeds it."""
+    prompt_kinds = frozenset({"points", "box", "mask"})
+    """Kinds of prompts that `decode` reads; others are refused."""
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
@@ -93,27 +102,8 @@ class Network(Sam):
         """Encode `image` coarsely, in a fraction of the time; needs `has_coarse_preview`."""
         raise NotImplementedError
 
-    def decode(
-        self,
-        encoded: Encoded,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        box: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> DecodedMasks:
-        """Decode one prompt on one encoded image.
-
-        Parameters
-        ----------
-        encoded
-            Of a single image.
-        points, labels
-            (K, 2) float as x, y and (K,) with 1 for foreground, 0 for background.
-        box
-            (4,) float as x0, y0, x1, y1.
-        mask
-            (1, 1, h, w) float logits on the mask grid, e.g. of an earlier result.
-        """
+    def decode(self, encoded: Encoded, prompt: PromptTensors) -> DecodedMasks:
+        """Decode one prompt on the encoding of a single image."""
         raise NotImplementedError
 
     def decode_clicks(

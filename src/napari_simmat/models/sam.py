@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.functional import avg_pool2d, interpolate
 
 from napari_simmat.models.mobile_encoder import MobileEncoder
-from napari_simmat.models.network import DecodedMasks, Encoded, Network
+from napari_simmat.models.network import DecodedMasks, Encoded, Network, PromptTensors
 from napari_simmat.models.peft_layers import AdaptedTwoWayBlock, LoRALinear
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.progress import Job, Progress, finish
@@ -128,16 +128,10 @@ class SamNetwork(Network):
             embedding = part(embedding).float()
         return embedding
 
-    def decode(
-        self,
-        encoded: Encoded,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        box: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> DecodedMasks:
+    def decode(self, encoded: Encoded, prompt: PromptTensors) -> DecodedMasks:
         """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
-        clicks = None if points is None or labels is None else (points[None], labels[None])
+        box, mask = prompt.get("box"), prompt.get("mask")
+        clicks = (prompt["points"][None], prompt["labels"][None]) if "points" in prompt else None
         with _full_precision(encoded.embedding.device):
             sparse, dense = self.prompt_encoder(
                 points=clicks, boxes=None if box is None else box[None], masks=mask

@@ -36,7 +36,13 @@ from napari_simmat.models.multiscale import (
     scaled_images,
     trust,
 )
-from napari_simmat.models.network import ClickEstimates, DecodedMasks, Encoded, Network
+from napari_simmat.models.network import (
+    ClickEstimates,
+    DecodedMasks,
+    Encoded,
+    Network,
+    PromptTensors,
+)
 from napari_simmat.models.sam import embed_points
 from napari_simmat.models.tiny_decoder import AttendedPrompts, TinyMaskDecoder
 from napari_simmat.models.tiny_encoder import (
@@ -193,14 +199,7 @@ class TinyNetwork(Network):
         yield Progress(total, total, "encoding")
         return Encoded(embedding, (height, width), maps)
 
-    def decode(
-        self,
-        encoded: Encoded,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        box: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> DecodedMasks:
+    def decode(self, encoded: Encoded, prompt: PromptTensors) -> DecodedMasks:
         """Decode one prompt on the levels that suit it, in a window around it.
 
         A lone point or box gets SAM's padding token as in stock SAM. For clicks, the most trusted
@@ -212,11 +211,12 @@ class TinyNetwork(Network):
         those of other levels first (`with_alternatives`).
         """
         device = encoded.embedding.device
-        clicks = torch.zeros(0, 2, device=device) if points is None else points
-        kinds = torch.zeros(0, device=device) if labels is None else labels
+        none = {"points": torch.zeros(0, 2, device=device), "labels": torch.zeros(0, device=device)}
+        prompt = {**none, **prompt}
+        clicks, kinds = prompt["points"], prompt["labels"]
         positive = clicks[kinds == 1]
         located = positive if len(positive) else clicks
-        extent = prompt_extent(positive, box, mask)
+        extent = prompt_extent(positive, prompt.get("box"), prompt.get("mask"))
         if extent is None:
             x, y = located.mean(0).tolist() if len(located) else (0.0, 0.0)
         else:
@@ -231,11 +231,9 @@ class TinyNetwork(Network):
         for level in candidate_levels(encoded.levels, extent, located):
             window = LevelWindow.around(level, (x, y))
             if is_extent_known:
-                logits, quality, confidence = self._within_extent(
-                    level, window, clicks, kinds, box, mask
-                )
+                logits, quality, confidence = self._within_extent(level, window, prompt)
             else:  # the single-mask token is the answer, unless a size says what is meant
-                logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
+                logits, quality = self._in_window(level, window, prompt)
                 trusted = [
                     trust(
                         predicted,
@@ -287,49 +285,39 @@ class TinyNetwork(Network):
         return ClickEstimates(values[..., FOREGROUND].amax(0), size)
 
     def _within_extent(
-        self,
-        level: Encoded,
-        window: LevelWindow,
-        points: Tensor,
-        labels: Tensor,
-        box: Tensor | None,
-        mask: Tensor | None,
+        self, level: Encoded, window: LevelWindow, prompt: PromptTensors
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `_in_window` where box or mask tell the object's extent, and the confidence (4,).
 
         A box alone that its best mask does not fill, or of which the network is hardly sure, is
         tried again with a click in its middle.
         """
-        logits, quality = self._in_window(level, window, points, labels, box, mask)
+        logits, quality = self._in_window(level, window, prompt)
         sure, masks = quality.detach(), logits.detach()
         # A coarse level predicts as high an IoU, but its outline is less accurate.
         confidence = sure - float(window.is_left(masks[0], level)) - coarseness_penalty(masks)
-        if box is not None:
-            corners = box.reshape(2, 2)
+        if "box" in prompt:
+            corners = prompt["box"].reshape(2, 2)
             filled = box_iou(masks, window.points(corners, level.scale))
             confidence = confidence + filled
             best = int(confidence.argmax())
             poor = float(filled[best]) < MIN_BOX_FILL or float(sure[best]) < MIN_BOX_QUALITY
-            if poor and mask is None and not len(points):
+            if poor and "mask" not in prompt and not len(prompt["points"]):
                 middle = corners.mean(0, keepdim=True)
-                again = self._within_extent(level, window, middle, labels.new_ones(1), box, mask)
+                clicked = {**prompt, "points": middle, "labels": prompt["labels"].new_ones(1)}
+                again = self._within_extent(level, window, clicked)
                 if float(again[-1].max()) > float(confidence.max()):
                     return again
         return logits, quality, confidence
 
     def _in_window(
-        self,
-        level: Encoded,
-        window: LevelWindow,
-        points: Tensor,
-        labels: Tensor,
-        box: Tensor | None,
-        mask: Tensor | None,
+        self, level: Encoded, window: LevelWindow, prompt: PromptTensors
     ) -> tuple[Tensor, Tensor]:
         """Logits (4, h, w) over the window and predicted IoU (4,)."""
-        clicks = window.points(points, level.scale)
+        box, mask = prompt.get("box"), prompt.get("mask")
+        clicks = window.points(prompt["points"], level.scale)
         inside = window.holds(clicks)
-        clicks, kinds = clicks[inside], labels[inside]
+        clicks, kinds = clicks[inside], prompt["labels"][inside]
         if box is None:
             corners = clicks.new_zeros(1, 2)  # SAM's padding
         else:

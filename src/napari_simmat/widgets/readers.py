@@ -15,11 +15,12 @@ import napari
 import numpy as np
 from napari.layers import Image
 
-from napari_simmat.batch.record import is_record, prompt_from_dict, read_record
+from napari_simmat.batch.record import is_record, read_record
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.normalization import PercentileAccumulator, sample_blocks
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
+from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
 from napari_simmat.io.readers import read_image, read_labels, stem_of
@@ -208,7 +209,7 @@ def object_layers(path: Path) -> list[LayerData]:
 def record_layers(path: Path) -> list[LayerData]:
     """The labels that a record ``STEM.json`` describes, and its points and boxes."""
     record = read_record(path)
-    prompts = [prompt_from_dict(values) for values in record.request.prompts]
+    prompts = [Prompt.from_plain(values) for values in record.request.prompts]
     made = record.provenance()
     layers: list[LayerData] = []
     scale: list[float] | None = None

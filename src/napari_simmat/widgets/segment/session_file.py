@@ -25,7 +25,6 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from napari_simmat.batch.record import prompt_from_dict, prompt_to_dict
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
 from napari_simmat.engine.prompts import Prompt
@@ -115,7 +114,7 @@ _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32
 def to_json(value: Any) -> Any:
     """A value of the undo history as JSON values."""
     if isinstance(value, Prompt):
-        return {_KIND: "Prompt", **prompt_to_dict(value)}
+        return {_KIND: "Prompt", **value.to_plain()}
     if is_dataclass(value):
         kind = type(value)
         names = _FIELDS.get(kind, {})
@@ -162,7 +161,7 @@ def from_json(value: Any) -> Any:
     if tag == "array":
         return _array(values)
     if tag == "Prompt":
-        return prompt_from_dict(values)
+        return Prompt.from_plain(values)
     kind = _TAGS[tag]
     names = {on_disk: name for name, on_disk in _FIELDS.get(kind, {}).items()}
     return kind(**{names.get(name, name): from_json(each) for name, each in values.items()})
