@@ -96,7 +96,7 @@ def test_what_was_painted_since_stays(back: bool) -> None:
     labels[2, 2] = 7
     changed = (patch.revert if back else patch.apply)(labels)
     assert changed is not None
-    assert changed.footprint.size == 15, "it says what was really changed"
+    assert changed.mask.size == 15, "it says what was really changed"
     expected = np.where(mask, 0 if back else 3, 0)
     expected[2, 2] = 7
     assert np.array_equal(labels, expected)
@@ -119,7 +119,7 @@ def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
             patches.append(patch)
         assert census == LabelIndex.of(labels), number
     for label in census:
-        footprint = census.footprint(labels, label)
+        footprint = census.mask(labels, label)
         assert footprint is not None
         assert footprint.size == census.size(label), "the box holds all of it"
     for patch in reversed(patches):
@@ -134,7 +134,7 @@ def test_the_census_of_nothing() -> None:
     census = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
     assert len(census) == 0
     assert census.largest == 0
-    assert census.footprint(np.zeros((5, 6)), 1) is None
+    assert census.mask(np.zeros((5, 6)), 1) is None
 
 
 def two_touching_discs() -> np.ndarray:

@@ -335,13 +335,13 @@ class LabelEdit:
 
     Parameters
     ----------
-    footprint
+    mask
         The changed voxels.
     before, after
         Their values in C order, or one number if all are equal.
     """
 
-    footprint: ObjectMask
+    mask: ObjectMask
     before: int | NDArray[Any]
     after: int | NDArray[Any]
 
@@ -353,16 +353,16 @@ class LabelEdit:
         changed = before != after
         if not changed.any():
             return None
-        footprint = ObjectMask.of(changed, corner)
-        return cls(footprint, _compact(before[changed]), _compact(after[changed]))
+        mask = ObjectMask.of(changed, corner)
+        return cls(mask, _compact(before[changed]), _compact(after[changed]))
 
     @classmethod
-    def write(cls, labels: Any, footprint: ObjectMask, value: int) -> LabelEdit | None:
+    def write(cls, labels: Any, mask: ObjectMask, value: int) -> LabelEdit | None:
         """Set an object's voxels in `labels` to `value`; returns the edit."""
-        before = np.array(labels[footprint.region])
+        before = np.array(labels[mask.region])
         after = before.copy()
-        after[footprint.mask] = value
-        return cls.replace(labels, footprint.corner, before, after)
+        after[mask.mask] = value
+        return cls.replace(labels, mask.corner, before, after)
 
     @classmethod
     def replace(
@@ -388,22 +388,22 @@ class LabelEdit:
 
     def values(self) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...]]:
         """Values (N,) before and after, and the index (N,) along each axis."""
-        where = np.nonzero(self.footprint.mask)
-        index = tuple(at + first for at, first in zip(where, self.footprint.corner, strict=True))
+        where = np.nonzero(self.mask.mask)
+        index = tuple(at + first for at, first in zip(where, self.mask.corner, strict=True))
         before, after = (np.broadcast_to(v, where[0].shape) for v in (self.before, self.after))
         return before, after, index
 
     def _swap(
         self, labels: Any, old: int | NDArray[Any], new: int | NDArray[Any]
     ) -> LabelEdit | None:
-        block = np.array(labels[self.footprint.region])
+        block = np.array(labels[self.mask.region])
         wanted = block.copy()
-        mask = self.footprint.mask
+        mask = self.mask.mask
         inside = block[mask]
         unchanged = inside == old
         inside[unchanged] = new if isinstance(new, int) else new[unchanged]
         wanted[mask] = inside
-        return LabelEdit.replace(labels, self.footprint.corner, block, wanted)
+        return LabelEdit.replace(labels, self.mask.corner, block, wanted)
 
 
 @dataclass
@@ -467,7 +467,7 @@ class LabelIndex:
         """A box that contains the object."""
         return self._present[label].box
 
-    def footprint(self, labels: Any, label: int) -> ObjectMask | None:
+    def mask(self, labels: Any, label: int) -> ObjectMask | None:
         """The object's voxels in `labels`; None if there are none."""
         if label not in self._present:
             return None

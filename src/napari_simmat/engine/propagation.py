@@ -271,7 +271,7 @@ class Propagator:
         """The edge along the outline on the annotated plane from which an interval begins."""
         known = interval.clearest or interval.start
         plane = interval.plane(known.index)
-        key = "outline", plane, known.section.footprint
+        key = "outline", plane, known.section.pixels
         if key not in self._known:
             values = self.predictor.stack.normalized(plane)
             self._known[key] = OutlineEvidence.of(known.section.mask(self._size), values)
@@ -300,7 +300,7 @@ class Propagator:
 
     def _contrast_gate(self, plane: PlaneIndex, section: Section) -> ContrastGate | None:
         """The contrast of an object on an annotated plane."""
-        key = plane, section.footprint
+        key = plane, section.pixels
         if key not in self._known:
             values = self.predictor.stack.normalized(plane)
             mask = section.mask(self._size)

@@ -27,7 +27,7 @@ class Section:
 
     Parameters
     ----------
-    footprint
+    pixels
         Its pixels, over (Y, X).
     score
         Predicted IoU; NaN if the mask is not the model's.
@@ -40,7 +40,7 @@ class Section:
         NaN if the annotated outline lies on no edge.
     """
 
-    footprint: ObjectMask
+    pixels: ObjectMask
     score: float
     origin: Origin
     evidence: float = 1.0
@@ -63,7 +63,7 @@ class Section:
 
     def mask(self, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
         """The pixels as (Y, X) bool."""
-        return self.footprint.on_plane((), shape_yx)
+        return self.pixels.on_plane((), shape_yx)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +106,18 @@ class Track:
         scores = [each.score for each in self.sections.values() if not math.isnan(each.score)]
         return math.fsum(scores) / len(scores) if scores else math.nan
 
-    def footprint(self) -> ObjectMask:
+    def object_mask(self) -> ObjectMask:
         """The whole object, over all axes of the image; ValueError if it is on no plane."""
-        corners = np.array([(*plane, *s.footprint.corner) for plane, s in self.sections.items()])
+        corners = np.array([(*plane, *s.pixels.corner) for plane, s in self.sections.items()])
         if not len(corners):
             raise ValueError("The object is on no plane: click on it first.")
-        sizes = [(*([1] * len(plane)), *s.footprint.shape) for plane, s in self.sections.items()]
+        sizes = [(*([1] * len(plane)), *s.pixels.shape) for plane, s in self.sections.items()]
         first = corners.min(axis=0)
         block = np.zeros((corners + sizes).max(axis=0) - first, bool)
         for corner, size, section in zip(corners, sizes, self.sections.values(), strict=True):
             start = corner - first
             where = tuple(slice(n, n + length) for n, length in zip(start, size, strict=True))
-            block[where] = section.footprint.mask
+            block[where] = section.pixels.mask
         return ObjectMask.of(block, tuple(int(n) for n in first))
 
     def correction(

@@ -148,17 +148,17 @@ class Refiner:
             given: NDArray[Any] = result.logits
             score = result.score
             refines = corrects or (number >= FIRST_REFINING_CORRECTION and not choice)
-            if refines and before.footprint is not None:
-                old = before.footprint.on_plane((), mask.shape)
+            if refines and before.object_mask is not None:
+                old = before.object_mask.on_plane((), mask.shape)
                 local = corrects or iou(mask, old, empty=0.0) < SAME_OBJECT_IOU
                 if local and contradicts(old, *_click(step)):
                     mask = yield from _correct_job(predictor, refined, old, mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
             if not choice and _is_confirmed(step, before, result):
-                assert before.footprint is not None
+                assert before.object_mask is not None
                 assert before.given is not None
-                mask, given = before.footprint.on_plane((), mask.shape), before.given
+                mask, given = before.object_mask.on_plane((), mask.shape), before.given
                 result, score = result.with_mask(mask), before.score
             if drops_crumbs:
                 mask, left_out = main_pieces(mask, _clicked_pixels(step, mask))
@@ -198,14 +198,14 @@ class _PreviousMask(NamedTuple):
     ----------
     given
         Logits of the last result, or a corrected mask; None before the first click.
-    footprint
+    object_mask
         The mask that the click may contradict; None if it is empty or there is none.
     score
         Its predicted IoU.
     """
 
     given: NDArray[Any] | None = None
-    footprint: ObjectMask | None = None
+    object_mask: ObjectMask | None = None
     score: float = 0.0
 
     @classmethod
@@ -216,9 +216,9 @@ class _PreviousMask(NamedTuple):
 
 def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
     """Whether the last click of a box lies on the mask before it, and no surer one was found."""
-    if step.box is None or not step.points or not step.labels[-1] or before.footprint is None:
+    if step.box is None or not step.points or not step.labels[-1] or before.object_mask is None:
         return False
-    old = before.footprint.on_plane((), result.mask.shape)
+    old = before.object_mask.on_plane((), result.mask.shape)
     return not contradicts(old, *_click(step)) and result.score < before.score + MIN_SURER
 
 

@@ -280,7 +280,7 @@ class Autosave(QObject):
         """Log what a layer holds, or held before an edit."""
         census = editor.register.census
         boxes = [census.box(label) for label in census]
-        boxes += [] if edit is None else [patch.footprint.box for patch in edit.patches]
+        boxes += [] if edit is None else [patch.mask.box for patch in edit.patches]
         if boxes:
             key, labels, region = file.key_of(editor.key), editor.layer.data, box_union(boxes)
             self._log(file, partial(file.append_layer_job, key, labels, region))

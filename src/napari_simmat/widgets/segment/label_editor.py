@@ -106,7 +106,7 @@ class LabelEditor:
 
     def footprint(self, label: int) -> ObjectMask | None:
         """An object's voxels; None if there is no such object."""
-        return self.register.census.footprint(self.layer.data, label)
+        return self.register.census.mask(self.layer.data, label)
 
     def masks_on_planes(self) -> dict[Plane, int]:
         """Number of objects on each plane of the usual view, at most: by their boxes."""

@@ -175,7 +175,7 @@ class ClassLayers:
             layer = self._new(place, editor)
             regions = [_region(census.box(label)) for label in entries]
         else:
-            regions = [patch.footprint.region for patch in edit.patches]
+            regions = [patch.mask.region for patch in edit.patches]
             regions += [_region(census.box(label)) for label in edit.entries if label in census]
         for region in regions:
             values = np.asarray(editor.layer.data[region])

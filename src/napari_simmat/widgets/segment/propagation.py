@@ -298,7 +298,7 @@ class PropagationResult:
         for track in self.tracks:
             for plane, section in track.sections.items():
                 if section.origin != "annotated" and track.object is not None:
-                    one = PropagatedMask(track.object, plane, section.footprint)
+                    one = PropagatedMask(track.object, plane, section.pixels)
                     planes[plane] = (*planes.get(plane, ()), one)
         return planes
 
@@ -307,7 +307,7 @@ class PropagationResult:
         order = self.request.order
         return [
             NewObject(
-                track.footprint(),
+                track.object_mask(),
                 track.score,
                 category=category,
                 provenance=tuple(

@@ -104,6 +104,7 @@ _TAG_OF = {kind: tag for tag, kind in _TAGS.items()}
 _FIELDS: dict[type[Any], dict[str, str]] = {
     PromptState: {"edited": "opened", "propagated": "followed"},
     ObjectEntry: {"provenance": "made"},
+    LabelEdit: {"mask": "footprint"},
 }
 _OPTIONAL = ("parent",)
 """Fields that are written only if they are set, so that earlier versions read the other files."""
@@ -346,7 +347,7 @@ def _replay_line(state: Replayed, what: str, value: Any) -> None:
         key, patch = value
         if patch is not None:
             labels = _labels(state, key, (patch,))
-            labels[patch.footprint.region][patch.footprint.mask] = patch.after
+            labels[patch.mask.region][patch.mask.mask] = patch.after
     elif what == "anew":
         key, known = value
         _labels(state, key)[...] = 0  # lines with its new content follow
