@@ -31,6 +31,7 @@ NEEDED = (
     "napari_simmat/py.typed",
     "napari_simmat/assets/tiny-*.safetensors",
     "napari_simmat/assets/polarization*.safetensors",
+    "napari_simmat/assets/samples/*.tif",
 )
 
 # File, key with its indentation, source of its value; a key without a value becomes a comment.

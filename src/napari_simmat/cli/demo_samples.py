@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.engine.prompts import Prompt
-
-# Seeds of suitable scenes.
-FLUORESCENCE_SEED = 7
-POLARIZATION_SEED = 6
+from napari_simmat.io.files import SAMPLES
+from napari_simmat.io.image_file import ImageFile
+from napari_simmat.io.readers import read_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +100,21 @@ def coins() -> DemoSample:
 
 def fluorescence() -> DemoSample:
     """Drawn cell nuclei under a fluorescence microscope, 16 bit."""
-    from napari_simmat.research.renderers import render
-    from napari_simmat.research.samples import visible_labels
-    from napari_simmat.research.scene import draw_scene
-
-    rng = np.random.default_rng(FLUORESCENCE_SEED)
-    scene = draw_scene(rng, 320, "cells")
-    image = render(scene, "fluorescence", rng)
-    truth = visible_labels(image, scene.labels)
-    return DemoSample("fluorescence", "Drawn cell nuclei", "tiny", _as_uint16(image), truth)
+    image, truth = _stored("fluorescence")
+    return DemoSample("fluorescence", "Drawn cell nuclei", "tiny", image.data[0], truth)
 
 
 def polarization() -> DemoSample:
     """Drawn beads, some of clear glass, behind polarizers at four angles; 12 of 16 bits."""
-    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
-
-    image, truth, _ = draw_sensor_sample("polarization", POLARIZATION_SEED, 256, "discs")
-    channels = SENSORS["polarization"].channels
+    image, truth = _stored("polarization")
+    channels = image.channel_names or ()
     title = "Drawn beads, four polarization angles"
-    return DemoSample("polarization", title, "polarization", _as_uint16(image), truth, channels)
+    return DemoSample("polarization", title, "polarization", image.data, truth, channels)
+
+
+def _stored(name: str) -> tuple[ImageFile, NDArray[np.int32]]:
+    truth = read_image(SAMPLES / f"{name}_labels.tif").data
+    return read_image(SAMPLES / f"{name}.tif"), truth.astype(np.int32)
 
 
 def polarization_colors(angles: NDArray[Any]) -> NDArray[np.uint8]:
@@ -147,10 +142,6 @@ def polarization_colors(angles: NDArray[Any]) -> NDArray[np.uint8]:
 def _to_8bit(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Percentiles 0.2 and 99.8 to 0 and 255."""
     return np.asarray(np.rint(stretch_percentiles(image, 0.2, 99.8)), dtype=np.uint8)
-
-
-def _as_uint16(image: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
-    return np.asarray(np.clip(np.rint(image), 0, 65535), dtype=np.uint16)
 
 
 def ious(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:

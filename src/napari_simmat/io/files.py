@@ -276,6 +276,8 @@ def _cell(value: object) -> object:
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 """Models that come with the package."""
+SAMPLES = ASSETS / "samples"
+"""Images that come with the package, each NAME.tif with its true objects NAME_labels.tif."""
 
 
 def user_folder() -> Path:

@@ -11,6 +11,8 @@ from packaging.version import Version
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QTabWidget, QWidget
 
+from napari_simmat.io.files import SAMPLES
+from napari_simmat.io.readers import read_image
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.controls import tone_sheet, vbox
 from napari_simmat.widgets.readers import OPEN_WIDGETS
@@ -27,8 +29,6 @@ TOO_OLD = (
     "napari-simmat needs napari {oldest} or newer, and this is {found}. Update it: "
     'pip install --upgrade "napari>={oldest}"'
 )
-
-_SCENE_SIZE = 384
 
 
 class SimMATWidget(QWidget):
@@ -169,69 +169,49 @@ def microaneurysms() -> list[LayerData]:
 
 
 def polarization() -> list[LayerData]:
-    """A drawn scene through polarizers at four angles: a layer for each, and the true objects."""
-    return _drawn_layers("polarization")
+    """Drawn beads through polarizers at four angles: a layer for each, and the true objects."""
+    return _layer_for_each_channel("polarization")
 
 
 def polarization_stack() -> list[LayerData]:
-    """The same scene as one layer with the channels along its first axis."""
-    image, labels, _ = _drawn("polarization")
-    options = {"name": "polarization", "axis_labels": ("channel", "y", "x")}
-    return [(image, options, "image"), _truth(labels)]
+    """The same beads as one layer with the channels along its first axis."""
+    return _stored("polarization", axis_labels=("channel", "y", "x"))
 
 
 def multispectral() -> list[LayerData]:
     """A drawn scene in six bands: a layer for each, and the true objects."""
-    return _drawn_layers("multispectral")
+    return _layer_for_each_channel("multispectral")
 
 
 def fluorescence() -> list[LayerData]:
     """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
-    from napari_simmat.research.renderers import render
-    from napari_simmat.research.scene import draw_scene
-
-    scene = draw_scene(21, _SCENE_SIZE, "cells")
-    stains = {"nuclei": ("fluorescence", "bop blue"), "membranes": ("membranes", "bop orange")}
-    layers: list[LayerData] = []
-    for number, (name, (look, colormap)) in enumerate(stains.items()):
-        counts = np.clip(render(scene, look, np.random.default_rng(number)), 0, 65535)
-        options = {"name": name, "colormap": colormap, "blending": "additive"}
-        layers.append((counts.astype(np.uint16), options, "image"))
-    return [*layers, _truth(scene.labels)]
+    *stains, truth = _layer_for_each_channel("fluorescence")
+    for (_, options, _), colormap in zip(stains, ("bop blue", "bop orange"), strict=True):
+        options.update(colormap=colormap, blending="additive", visible=True)
+    return [*stains, truth]
 
 
 def thermal() -> list[LayerData]:
     """A drawn scene of a long-wave infrared camera, and the true objects."""
-    return _drawn_layers("thermal")
+    return _stored("thermal")
 
 
 def ct() -> list[LayerData]:
     """A drawn slice of a body in Hounsfield units, and the true organs."""
-    return _drawn_slice("ct", "organs", 2, contrast_limits=(-160, 240))
+    return _stored("ct", contrast_limits=(-160, 240))
 
 
 def mri() -> list[LayerData]:
     """A drawn slice of a head, and the true tissues."""
-    return _drawn_slice("mri", "head", 3)
+    return _stored("mri")
 
 
 def cells_3d() -> list[LayerData]:
     """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
-    from napari_simmat.research.samples import VOXEL_SPACING, draw_volume
-
-    stack, labels = draw_volume(0)
-    place = {"scale": VOXEL_SPACING, "axis_labels": ("z", "y", "x")}
-    known, options, kind = _truth(labels)
-    return [(stack, {"name": "cells", **place}, "image"), (known, {**options, **place}, kind)]
-
-
-def _drawn_slice(look: str, layout: str, seed: int, **options: Any) -> list[LayerData]:
-    from napari_simmat.research.renderers import render
-    from napari_simmat.research.scene import draw_scene
-
-    scene = draw_scene(seed, _SCENE_SIZE, layout)
-    values = np.rint(render(scene, look, np.random.default_rng(seed))).astype(np.int16)
-    return [(values, {"name": look, **options}, "image"), _truth(scene.labels)]
+    layers = _stored("cells")
+    for _, options, _ in layers:
+        options.update(scale=(2.0, 1.0, 1.0), axis_labels=("z", "y", "x"))
+    return layers
 
 
 def _real(function: str, name: str, **options: Any) -> LayerData:
@@ -240,21 +220,22 @@ def _real(function: str, name: str, **options: Any) -> LayerData:
     return getattr(data, function)(), {"name": name, **options}, "image"
 
 
-def _drawn_layers(sensor: str) -> list[LayerData]:
-    image, labels, names = _drawn(sensor)
-    layers: list[LayerData] = [
-        (channel, {"name": name, "visible": number == 0}, "image")
-        for number, (channel, name) in enumerate(zip(image, names, strict=True))
+def _stored(name: str, **options: Any) -> list[LayerData]:
+    """An image that comes with the package, and its true objects."""
+    labels = read_image(SAMPLES / f"{name}_labels.tif").data
+    return [
+        (read_image(SAMPLES / f"{name}.tif").data, {"name": name, **options}, "image"),
+        (labels.astype(np.int32), {"name": "known objects", "visible": False}, "labels"),
     ]
-    return [*layers, _truth(labels)]
 
 
-def _drawn(sensor: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
-
-    image, labels, _ = draw_sensor_sample(sensor, 4, _SCENE_SIZE, "large")
-    return np.clip(image, 0, 65535).astype(np.uint16), labels, SENSORS[sensor].channels
-
-
-def _truth(labels: np.ndarray) -> LayerData:
-    return labels, {"name": "known objects", "visible": False}, "labels"
+def _layer_for_each_channel(name: str) -> list[LayerData]:
+    """A stored sample with a layer for each channel, the first of which is visible."""
+    image, (_, truth) = read_image(SAMPLES / f"{name}.tif"), _stored(name)
+    layers: list[LayerData] = [
+        (channel, {"name": title, "visible": number == 0}, "image")
+        for number, (channel, title) in enumerate(
+            zip(image.data, image.channel_names or (), strict=True)
+        )
+    ]
+    return [*layers, truth]
