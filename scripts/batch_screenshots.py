@@ -25,7 +25,7 @@ def main() -> int:
         write_images(Path("plates"))
         from pictures import save, wait, window
 
-        from napari_simmat.widgets.batch.request import BatchRequest
+        from napari_simmat.widgets.batch.run import BatchRequest
 
         with window() as (viewer, widget):
             tab = widget.batch

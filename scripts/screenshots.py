@@ -210,7 +210,7 @@ def polarization() -> None:
 def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
     from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
-    from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, TrainRequest
+    from napari_simmat.widgets.train.run import DEFAULT_CONFIG, TrainRequest
 
     image, labels, _ = draw_sensor_sample("multispectral", 16, 256)
     with window() as (viewer, widget):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from napari_simmat._text import format_duration
 
 T = TypeVar("T")
 
@@ -25,6 +27,68 @@ class Progress:
     def fraction(self) -> float | None:
         """The completed part, 0 to 1; None if unknown."""
         return self.done / self.total if self.total else None
+
+
+def time_left(seconds: float, done: float, left: float) -> str:
+    """``about 4 min left``, if `done` took so many `seconds`; empty if nothing is done."""
+    return f"about {format_duration(seconds / done * left)} left" if done > 0 else ""
+
+
+PAUSE, GO, STOP = "pause", "go", "stop"
+"""Words that a command with ``--events`` reads on stdin, one a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """One line of JSON of a command with ``--events``, which writes only some of the fields.
+
+    Parameters
+    ----------
+    done, total, message
+        Of a step, as in `Progress`.
+    fraction
+        The completed part of a batch run; null if unknown.
+    figures
+        What was measured at a training step, named as in `training.trainer.LOG_COLUMNS`.
+    number, state, file
+        Index of the batch task, its state, and its outcome once it is known.
+    plan
+        What a batch run will read and write: the first line.
+    finished
+        Number of files, in the last line of a batch run.
+    output, metrics, sentence
+        The checkpoint, null if none was written; its scores; what learning gained: the last line
+        of a training.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a step nor a first or last line.
+    """
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    fraction: float | None = None
+    figures: Mapping[str, Any] | None = None
+    number: int | None = None
+    state: str | None = None
+    file: Mapping[str, Any] | None = None
+    plan: Mapping[str, Any] | None = None
+    finished: int | None = None
+    output: str | None = None
+    metrics: Mapping[str, Any] | None = None
+    sentence: str | None = None
+
+    def __post_init__(self) -> None:
+        is_step = None not in (self.done, self.total, self.message)
+        if not is_step and not self.is_last and self.plan is None:
+            raise ValueError("An event is a step with done, total and message, a plan, or the end.")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether everything is written."""
+        return self.finished is not None or self.metrics is not None
 
 
 Job = Generator[Progress, None, T]

@@ -142,8 +142,7 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
     assert [one.done for one in ended] == [1, 2, 3, 4]
     assert {one.total for one in ended} == {4}
     assert ended[-1].message == "4/4 sub/a.tif: written"
-    assert ended[0].seconds_left is not None
-    assert "left" in ended[0].message
+    assert ended[0].message.endswith(" left")
     states = [one.state for one in told if getattr(one, "number", None) == 0]
     assert list(dict.fromkeys(states)) in (
         ["reading", "segmenting", "writing", "written"],

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.plain import from_plain
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.widgets.batch.request import BatchRequest
+from napari_simmat.widgets.batch.run import BatchRequest
 from napari_simmat.widgets.forms import (
     EverythingForm,
     Options,
@@ -23,7 +23,7 @@ from napari_simmat.widgets.forms import (
     field_texts,
     shown_fields,
 )
-from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
+from napari_simmat.widgets.train.run import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
@@ -268,6 +268,24 @@ class Plan:
     def several(self) -> bool:
         """Whether the run has several images, and therefore a summary."""
         return len(self.tasks) + sum(one.failed for one in self.skipped) > 1
+
+    def to_plain(self) -> dict[str, Any]:
+        """The files as JSON values."""
+        return {
+            "output": str(self.output),
+            "files": [
+                {
+                    "image": str(task.image),
+                    "prompts": None if task.prompts is None else str(task.prompts),
+                    "labels_file": str(task.files.labels),
+                }
+                for task in self.tasks
+            ],
+            "skipped": [
+                {"image": str(one.image), "failed": one.failed, "why": one.why}
+                for one in self.skipped
+            ],
+        }
 
     def check_existing(self) -> None:
         """Refuse existing outputs, unless they may be kept or replaced."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from napari_simmat import __version__
-from napari_simmat._text import format_duration, pluralize
+from napari_simmat._text import pluralize
 from napari_simmat.batch.outputs import draw_thumbnail, recover_partial, with_kept_thumbnail
 from napari_simmat.batch.plan import (
     LoadedImage,
@@ -46,7 +46,7 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
-from napari_simmat.progress import Job, Progress, finish, map_progress
+from napari_simmat.progress import Job, Progress, finish, map_progress, time_left
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -87,15 +87,12 @@ class BatchProgress(Progress):
         The state of that task.
     outcome
         Its outcome, once known.
-    seconds_left
-        Estimate for the whole run; None as long as too little is done to tell.
     """
 
     share: float = 0.0
     number: int = 0
     state: TaskState = "reading"
     outcome: TaskOutcome | None = None
-    seconds_left: float | None = None
 
     @property
     def fraction(self) -> float:
@@ -252,15 +249,14 @@ class RunStatus:
             self._shares[number] = max(self._shares[number], share)
         name, total = self.tasks[number].name, len(self.tasks)
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        done, left = sum(self._shares), None
-        if self._computed >= _SHARE_TO_ESTIMATE:
-            left = (time.monotonic() - self._begun) / self._computed * (total - done)
+        done = sum(self._shares)
         if total > 1:
             message = f"{self._done}/{total} {message}"
-        if left is not None and self._done < total:
-            message += f", about {format_duration(left)} left"
+        if self._computed >= _SHARE_TO_ESTIMATE and self._done < total:
+            seconds = time.monotonic() - self._begun
+            message += f", {time_left(seconds, self._computed, total - done)}"
         share = 1.0 if self._done == total else done / total
-        return BatchProgress(self._done, total, message, share, number, state, outcome, left)
+        return BatchProgress(self._done, total, message, share, number, state, outcome)
 
     @property
     def _computed(self) -> float:

@@ -22,6 +22,7 @@ from napari_simmat.cli.terminal import (
     RemoteControl,
     Terminal,
     print_event,
+    step_values,
 )
 from napari_simmat.engine.settings import AutomaticSettings, LinkSettings, PropagationSettings
 
@@ -241,11 +242,11 @@ def segment(
         extras=[*files.extras, *[TRACKS] * linking.link],
     )
     if events:
-        print_event({"plan": plan_values(planned)})
+        print_event(plan=planned.to_plain())
     else:
         _print_plan(terminal, planned, only=files.dry_run)
     if files.dry_run:
-        terminal.result(plan_values(planned))
+        terminal.result(planned.to_plain())
         return 0
     config = SegmentConfig(
         model=model,
@@ -266,14 +267,14 @@ def segment(
         one.failed for one in planned.skipped
     )
     if events:
-        print_event({"finished": len(outcomes)})
+        print_event(finished=len(outcomes))
         return int(failed)
     for outcome in outcomes:
         _print_outcome(terminal, outcome)
     if planned.several:
         _print_summary(terminal, planned, outcomes)
     values = [_outcome_values(outcome) for outcome in outcomes]
-    terminal.result({"files": values, "skipped": _skipped_values(planned)})
+    terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
     return int(failed)
 
 
@@ -322,38 +323,12 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome
         terminal.say(f"  {planned.output / name}")
 
 
-def plan_values(planned: Plan) -> dict[str, Any]:
-    """A plan as JSON values."""
-    return {
-        "output": str(planned.output),
-        "files": [
-            {
-                "image": str(task.image),
-                "prompts": None if task.prompts is None else str(task.prompts),
-                "labels_file": str(task.files.labels),
-            }
-            for task in planned.tasks
-        ],
-        "skipped": _skipped_values(planned),
-    }
-
-
-def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
-    return [
-        {"image": str(one.image), "failed": one.failed, "why": one.why} for one in planned.skipped
-    ]
-
-
 def _event_values(progress: Progress) -> dict[str, Any]:
     """A step as JSON values."""
     from napari_simmat.batch.run import BatchProgress
 
-    values: dict[str, Any] = {
-        "done": progress.done,
-        "total": progress.total,
-        "fraction": None if progress.fraction is None else round(progress.fraction, 4),
-        "message": progress.message,
-    }
+    fraction = None if progress.fraction is None else round(progress.fraction, 4)
+    values = {**step_values(progress), "fraction": fraction}
     if isinstance(progress, BatchProgress):
         values |= {"number": progress.number, "state": progress.state}
         if progress.outcome is not None:

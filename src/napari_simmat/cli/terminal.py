@@ -20,12 +20,19 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from napari_simmat.progress import Job, Progress, finish, map_progress
+from napari_simmat.progress import (
+    GO,
+    PAUSE,
+    STOP,
+    Job,
+    JobEvent,
+    Progress,
+    finish,
+    map_progress,
+)
 
 T = TypeVar("T")
 
-PAUSE, GO, STOP = "pause", "go", "stop"
-"""Words on stdin, one a line."""
 _POLL = 0.05
 """Seconds between two checks while the job is paused."""
 
@@ -49,7 +56,7 @@ class RemoteControl:
         job
             The job; closed in any case.
         describe
-            A step as a JSON object.
+            The fields of a `JobEvent` for a step.
 
         Raises
         ------
@@ -58,7 +65,7 @@ class RemoteControl:
         """
 
         def report(progress: Progress) -> Progress:
-            print_event(describe(progress))
+            print_event(**describe(progress))
             while self._paused and not self._stopped:
                 time.sleep(_POLL)
             if self._stopped:
@@ -77,10 +84,16 @@ class RemoteControl:
         self._stopped = self._stopped or heard
 
 
-def print_event(event: Mapping[str, Any]) -> None:
-    """Print a line of JSON on stdout and flush it."""
-    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
+def print_event(**values: Any) -> None:
+    """Print the given fields of a `JobEvent` as a line of JSON on stdout, and flush it."""
+    JobEvent(**values)  # checks that the window can read it
+    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def step_values(progress: Progress) -> dict[str, Any]:
+    """The fields of a `JobEvent` that each step has."""
+    return {"done": progress.done, "total": progress.total, "message": progress.message}
 
 
 FLAG = Parameter(negative="", show_default=False)

@@ -24,6 +24,7 @@ from napari_simmat.cli.terminal import (
     OutputOptions,
     Terminal,
     print_event,
+    step_values,
 )
 from napari_simmat.progress import Job, Progress, finish, map_progress
 from napari_simmat.training.config import TrainConfig, practical_config
@@ -189,7 +190,7 @@ def train(
     if not is_first_process():
         return
     if events:
-        print_event({"output": str(output), "metrics": dict(spec.metrics)})
+        print_event(output=str(output), metrics=dict(spec.metrics))
     else:
         say_metrics(terminal, output, spec.metrics)
 
@@ -230,7 +231,7 @@ def _learn_few(
     metrics = {"before": result.before._asdict(), "after": result.after._asdict()}
     written = None if result.learned is None else str(output)
     if events:
-        print_event({"output": written, "metrics": metrics, "sentence": result.sentence})
+        print_event(output=written, metrics=metrics, sentence=result.sentence)
         return
     terminal.say(result.sentence)
     if written:
@@ -282,17 +283,13 @@ def _with_events(progress: Progress) -> Progress:
     from napari_simmat.training.few_shot import LearnProgress
     from napari_simmat.training.trainer import TrainProgress
 
-    event: dict[str, object] = {
-        "done": progress.done,
-        "total": progress.total,
-        "message": progress.message,
-    }
+    event = step_values(progress)
     if isinstance(progress, TrainProgress):
         event["figures"] = dict(progress.figures)
     elif isinstance(progress, LearnProgress):
         scores = {"before": progress.before, "after": progress.after}
         event["figures"] = {name: each._asdict() for name, each in scores.items() if each}
-    print_event(event)
+    print_event(**event)
     return progress
 
 

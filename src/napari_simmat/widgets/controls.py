@@ -32,7 +32,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 from superqt.utils import qdebounced
 
-from napari_simmat._text import format_duration
+from napari_simmat.progress import time_left
 
 Tone = Literal["", "muted", "info", "good", "warning", "error"]
 """What the color of a text means; empty for the theme's own color."""
@@ -491,14 +491,9 @@ class StatusLine(QWidget):
         status = self._status
         seconds = time.monotonic() - self._since if status.kind == "working" else status.seconds
         self._time.setText("" if seconds is None else _clock(seconds))
-        self._left.setText("" if seconds is None else time_left(seconds, status.fraction))
-
-
-def time_left(seconds: float, fraction: float | None) -> str:
-    """How long work that took so long for this fraction still takes; empty while unknown."""
-    if fraction is None or fraction < MIN_FRACTION or seconds < MIN_SECONDS:
-        return ""
-    return f"about {format_duration(seconds * (1 - fraction) / fraction)} left"
+        fraction = status.fraction or 0.0
+        can_tell = seconds is not None and seconds >= MIN_SECONDS and fraction >= MIN_FRACTION
+        self._left.setText(time_left(seconds, fraction, 1 - fraction) if can_tell else "")
 
 
 def _clock(seconds: float) -> str:

@@ -1,21 +1,29 @@
-"""A `simmat` command in a child process: read line by line, and never left over."""
+"""A `simmat` command in a child process: read line by line, and never left over.
+
+`JobController` is what the Train and the Batch tab have in common around it.
+"""
 
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
 from napari_simmat.io.files import user_folder
+from napari_simmat.io.plain import from_plain
+from napari_simmat.progress import JobEvent
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +57,17 @@ class ChildProcess(QObject):
     """Runs one command after the other; no process outlives this object.
 
     It has no parent: Qt may delete the widget that owns it while a command runs.
-
-    Parameters
-    ----------
-    read_event
-        Turns a line of stdout into an event with an attribute `is_last`; None for other lines.
     """
 
     received = Signal(object)
-    """An event."""
+    """A `JobEvent`."""
     noted = Signal(str)
     """A remark on stderr, such as that only one image is labeled."""
     ended = Signal(object)
     """An `Ending`."""
 
-    def __init__(self, read_event: Callable[[str], Any]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._read_event = read_event
         self._process: QProcess | None = None
         self._stdout = b""
         self._stderr = b""
@@ -146,7 +148,7 @@ class ChildProcess(QObject):
         self._stdout += bytes(self._process.readAllStandardOutput())
         *lines, self._stdout = self._stdout.split(b"\n")
         for line in lines:
-            event = self._read_event(line.decode("utf-8", "replace"))
+            event = read_event(line)
             if event is None:
                 self._log(line)
                 continue
@@ -206,6 +208,14 @@ class ChildProcess(QObject):
         self.ended.emit(ending)
 
 
+def read_event(line: bytes) -> JobEvent | None:
+    """Parse a line of stdout; None if it is not an event, since libraries print there too."""
+    try:
+        return from_plain(JobEvent, json.loads(line))
+    except ValueError:
+        return None
+
+
 def _environment() -> QProcessEnvironment:
     environment = QProcessEnvironment.systemEnvironment()
     for name in list(environment.keys()):
@@ -237,3 +247,76 @@ def _close_all() -> None:
     """Kill what still runs when the interpreter exits."""
     for process in list(_open_processes):
         process.close()
+
+
+class JobController(QObject):
+    """Runs one job of a tab at a time: a command in a child process, and work around it.
+
+    It has no parent: Qt may delete the widget that shows it, and it must be closed even then.
+
+    Parameters
+    ----------
+    thread
+        Name of the thread for work that needs no process of its own.
+
+    Attributes
+    ----------
+    state
+        Current phase of the job; ``idle`` without one.
+    worker, process
+        The thread and the process.
+    """
+
+    status = Signal(object)
+    """A `Status`."""
+    changed = Signal()
+    """`state` changed, or what the user may do next."""
+
+    def __init__(self, thread: str) -> None:
+        super().__init__()
+        self.state = "idle"
+        self.worker = Worker(thread)
+        self.process = ChildProcess()
+        self.process.received.connect(self._on_event)
+        self.process.ended.connect(self._on_ended)
+        self._begun = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a job."""
+        return self.state != "idle"
+
+    def close(self) -> None:
+        """End thread and process without a signal."""
+        self.worker.close()
+        self.process.close()
+
+    def _on_event(self, event: JobEvent) -> None:
+        raise NotImplementedError
+
+    def _on_ended(self, ending: Ending) -> None:
+        raise NotImplementedError
+
+    def _enter(self, state: str, text: str = "") -> None:
+        """Begin another phase, and say what happens in it."""
+        self.state = state
+        if text:
+            self._say(text)
+        self.changed.emit()
+
+    def _say(self, text: str, fraction: float | None = None) -> None:
+        way_out = "Cancel" if self.state == "preparing" else ""
+        self.status.emit(Status("working", text, fraction, way_out=way_out))
+
+    def _kill(self) -> None:
+        self._enter("killing")
+        self.process.kill()
+
+    def _fail(self, text: str) -> None:
+        self._rest(Status("failed", text))
+
+    def _rest(self, status: Status) -> None:
+        """The job is over, with this outcome."""
+        self.state = "idle"
+        self.status.emit(status)
+        self.changed.emit()

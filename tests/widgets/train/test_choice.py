@@ -13,7 +13,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.train.form import LabeledLayers
-from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
+from napari_simmat.widgets.train.run import TrainRequest, WindowRun
 from napari_simmat.widgets.train.tab import READY
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs

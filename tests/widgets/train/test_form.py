@@ -18,7 +18,7 @@ from napari_simmat.widgets.channel_forms import TrainChannels
 from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
 from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
-from napari_simmat.widgets.train.runs import TrainRequest
+from napari_simmat.widgets.train.run import TrainRequest
 from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
 from tests.widgets.test_channel_matching import layer

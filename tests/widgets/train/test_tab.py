@@ -17,15 +17,15 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.checkpoints.checkpoint import read_spec
+from napari_simmat.progress import JobEvent
 from napari_simmat.widgets.subprocess import Ending
-from napari_simmat.widgets.train.controller import (
+from napari_simmat.widgets.train.run import (
     CRASHED_AT,
     LABELS_FAVOR_BASE,
-    USE_MODEL_TEXT,
-    use_text,
-    worse_text,
+    USE_MODEL,
+    USE_THIS_MODEL,
+    WORSE,
 )
-from napari_simmat.widgets.train.runs import TrainEvent
 from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTERS, discs, iou
@@ -157,7 +157,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
 
     # After so few steps it may be worse than the base, which is offered first then.
     use = tab.status._other if trainer.training.is_worse else tab.status._offer
-    assert use.text() == USE_MODEL_TEXT
+    assert use.text() == USE_MODEL
     assert window.tab.models.value().name != "two channels"
     titles = [window.tab.models._list.itemText(n) for n in range(window.tab.models._list.count())]
     assert "two channels · own file" in titles, "it can be chosen at once"
@@ -183,13 +183,16 @@ def test_after_a_training_that_made_it_worse_the_base_is_offered(
     trainer.start("two channels", 4)
     trainer.until(lambda: training.state == "starting")
     metrics = {"before": {"click": 70.0, "box": 80.0}, "after": {"click": 60.0, "box": 82.0}}
-    training.process.received.emit(TrainEvent(4, 4, "training", True, {"step": 4.0, "loss": 0.5}))
-    training.process.received.emit(TrainEvent(metrics=metrics))
+    step = {"done": 4, "total": 4, "message": "training", "figures": {"step": 4.0, "loss": 0.5}}
+    training.process.received.emit(JobEvent(**step))
+    training.process.received.emit(JobEvent(output="two channels.safetensors", metrics=metrics))
     training.process.ended.emit(Ending("done", ""))
-    text = worse_text("two channels", "tiny-4", metrics)
-    assert "71.0 instead of 75.0 %" in text
+    text = WORSE.format(name="two channels", base="tiny-4", before=75.0, after=71.0)
     assert trainer.status.text == (f"{text} {LABELS_FAVOR_BASE}" if clicked else text)
-    assert (trainer.status.offer, trainer.status.other) == (use_text("tiny-4"), USE_MODEL_TEXT)
+    assert (trainer.status.offer, trainer.status.other) == (
+        USE_THIS_MODEL.format("tiny-4"),
+        USE_MODEL,
+    )
     wanted: list[str] = []
     tab.use_requested.disconnect()
     tab.use_requested.connect(wanted.append)

@@ -1,35 +1,27 @@
-"""The settings of a batch run, and the table of its files."""
+"""The settings of a batch run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from qtpy.QtGui import QColor
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QCheckBox,
-    QHeaderView,
-    QTableView,
     QWidget,
 )
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
-from napari_simmat.widgets.batch.request import BatchRequest, FirstFile, PlannedRun
+from napari_simmat.widgets.batch.run import BatchRequest, FirstFile
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
     ComboBox,
-    Tone,
     form_rows,
     text_label,
-    tone_color,
     vbox,
 )
 from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
@@ -243,190 +235,3 @@ class BatchForm(QWidget):
             field.setVisible(shown)
             if (label := self._form.labelForField(field)) is not None:
                 label.setVisible(shown)
-
-
-TABLE_COLUMNS = ("File", "State", "Objects", "Time", "Message")
-_TONES: dict[str, Tone] = {
-    "reading": "warning", "segmenting": "warning", "writing": "warning",
-    "written": "good", "kept": "good", "failed": "error",
-}  # fmt: skip
-_WORDS = {"written": "done", "kept": "kept", "waiting": ""}
-_UNFINISHED = ("reading", "segmenting", "writing")
-OPENABLE_STATES = ("written", "kept")
-"""States of files that can be opened."""
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """One file of the table.
-
-    Parameters
-    ----------
-    name
-        Of the file.
-    state
-        ``"waiting"``, a state of `batch.run`, or ``"skipped"``.
-    objects, seconds
-        None until known.
-    message
-        A remark, or the reason of a failure.
-    image, labels
-        Files to open; None for a file that was skipped.
-    """
-
-    name: str
-    state: str = "waiting"
-    objects: int | None = None
-    seconds: float | None = None
-    message: str = ""
-    image: Path | None = None
-    labels: Path | None = None
-
-    def texts(self) -> tuple[str, str, str, str, str]:
-        """The texts of its cells."""
-        return (
-            self.name,
-            _WORDS.get(self.state, self.state),
-            "" if self.objects is None else str(self.objects),
-            "" if self.seconds is None else f"{self.seconds:.1f} s",
-            self.message,
-        )
-
-
-def rows_of(planned: PlannedRun) -> list[FileRow]:
-    """The files of a run, those that are skipped at the end."""
-    rows = [
-        FileRow(_name(image, labels.parent, planned.output), image=image, labels=labels)
-        for image, labels in planned.pairs
-    ]
-    return rows + [
-        FileRow(one.image.name, "failed" if one.failed else "skipped", message=one.why)
-        for one in planned.skipped
-    ]
-
-
-def _name(image: Path, folder: Path, output: Path) -> str:
-    below = folder.relative_to(output) if folder.is_relative_to(output) else folder
-    return (below / image.name).as_posix()
-
-
-class FilesModel(QAbstractTableModel):
-    """The rows as a Qt model; `view` decides on colors for a dark or a light theme."""
-
-    def __init__(self, view: QWidget | None = None) -> None:
-        super().__init__(view)
-        self._view = view
-        self.rows: list[FileRow] = []
-
-    def set_rows(self, rows: Sequence[FileRow]) -> None:
-        """Replace all rows."""
-        self.beginResetModel()
-        self.rows = list(rows)
-        self.endResetModel()
-
-    def update(self, number: int, state: str, file: Mapping[str, Any] | None = None) -> None:
-        """Change the state of a file, and set its outcome if known."""
-        row = replace(self.rows[number], state=state)
-        if file is not None:
-            labels = file.get("labels_file")  # large images get another format than planned
-            row = replace(
-                row,
-                labels=row.labels if labels is None else Path(labels),
-                objects=file.get("objects"),
-                seconds=file.get("seconds"),
-                message=str(file.get("error") or file.get("note") or ""),
-            )
-        if row != self.rows[number]:
-            self.rows[number] = row
-            last = len(TABLE_COLUMNS) - 1
-            self.dataChanged.emit(self.index(number, 0), self.index(number, last))
-
-    def end_run(self, begun: float) -> None:
-        """Show what became of the files that a run was at when it ended.
-
-        Parameters
-        ----------
-        begun
-            When the run was started, in seconds since the epoch. Results that were segmented are
-            still written after a stop; others are to be done again.
-        """
-        for number, row in enumerate(self.rows):
-            if row.state in _UNFINISHED:
-                labels = row.labels
-                made = labels is not None and labels.exists() and labels.stat().st_mtime >= begun
-                self.update(number, "written" if made else "waiting")
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
-        """Number of files."""
-        return 0 if parent is not None and parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
-        """Number of columns."""
-        return 0 if parent is not None and parent.isValid() else len(TABLE_COLUMNS)
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
-        """Titles of the columns."""
-        horizontal = orientation == Qt.Orientation.Horizontal
-        shown = role == Qt.ItemDataRole.DisplayRole
-        return TABLE_COLUMNS[section] if horizontal and shown else None
-
-    def data(self, index: QModelIndex, role: int = 0) -> Any:
-        """Text, color and tooltip of a cell."""
-        row = self.rows[index.row()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
-            return row.texts()[index.column()]
-        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 1 and self._view:
-            return QColor(tone_color(_TONES.get(row.state, "muted"), self._view))
-        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (2, 3):
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        return None
-
-
-class FilesTable(QTableView):
-    """The table; a click on a finished file opens it."""
-
-    opened = Signal(object, object)
-    """Paths of the image and of its labels."""
-    explained = Signal(str)
-    """The whole message of the chosen file, which its column cuts; empty for none."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.files = FilesModel(self)
-        self.setModel(self.files)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setShowGrid(False)
-        self.setWordWrap(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(20)
-        header = self.horizontalHeader()
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
-        mode = QHeaderView.ResizeMode
-        header.setSectionResizeMode(mode.ResizeToContents)
-        header.setSectionResizeMode(0, mode.Interactive)
-        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.Stretch)
-        self.setColumnWidth(0, 112)
-        self.setMinimumHeight(150)
-        self.clicked.connect(self._on_clicked)
-        selection = self.selectionModel()
-        assert selection is not None
-        selection.currentRowChanged.connect(self._explain)
-        self.files.dataChanged.connect(self._explain)
-        self.files.modelReset.connect(self._explain)
-
-    def chosen(self) -> Path | None:
-        """The image of the selected row."""
-        row = self.currentIndex().row()
-        return self.files.rows[row].image if 0 <= row < len(self.files.rows) else None
-
-    def _on_clicked(self, index: QModelIndex) -> None:
-        row = self.files.rows[index.row()]
-        if row.state in OPENABLE_STATES and row.image is not None:
-            self.opened.emit(row.image, row.labels)
-
-    def _explain(self) -> None:
-        row = self.currentIndex().row()
-        self.explained.emit(self.files.rows[row].message if 0 <= row < len(self.files.rows) else "")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 from napari import Viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import pluralize
 from napari_simmat.batch.plan import Plan
-from napari_simmat.widgets.batch.controller import BatchController
-from napari_simmat.widgets.batch.form import BatchForm, FilesTable
-from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
+from napari_simmat.widgets.batch.form import BatchForm
+from napari_simmat.widgets.batch.run import (
+    OPENABLE_STATES,
+    TABLE_COLUMNS,
+    BatchController,
+    FilesModel,
+    OpenedResult,
+    RunPreflight,
+    load_request,
+)
 from napari_simmat.widgets.controls import Button, MainButton, Status, hbox, text_label
 from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import PROVENANCE
@@ -128,7 +135,7 @@ class BatchTab(JobTab):
     def _show_preflight(self, preflight: RunPreflight) -> None:
         """Show whether the form's request can be run on the files that were scanned."""
         request = self.form.value()  # with channels chosen from the first file
-        self.batching.preflight = replace(preflight, request=request)
+        self.batching.preflight = preflight._replace(request=request)
         self.command.set_value(request.arguments())
         problem = preflight.problem or self.form.problem()
         if problem or preflight.plan is None:
@@ -205,3 +212,53 @@ class BatchTab(JobTab):
         )
         self._shown = [*layers, labels]
         self.viewer.reset_view()
+
+
+class FilesTable(QTableView):
+    """The table; a click on a finished file opens it."""
+
+    opened = Signal(object, object)
+    """Paths of the image and of its labels."""
+    explained = Signal(str)
+    """The whole message of the chosen file, which its column cuts; empty for none."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.files = FilesModel(self)
+        self.setModel(self.files)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(20)
+        header = self.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
+        mode = QHeaderView.ResizeMode
+        header.setSectionResizeMode(mode.ResizeToContents)
+        header.setSectionResizeMode(0, mode.Interactive)
+        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.Stretch)
+        self.setColumnWidth(0, 112)
+        self.setMinimumHeight(150)
+        self.clicked.connect(self._on_clicked)
+        selection = self.selectionModel()
+        assert selection is not None
+        selection.currentRowChanged.connect(self._explain)
+        self.files.dataChanged.connect(self._explain)
+        self.files.modelReset.connect(self._explain)
+
+    def chosen(self) -> Path | None:
+        """The image of the selected row."""
+        row = self.currentIndex().row()
+        return self.files.rows[row].image if 0 <= row < len(self.files.rows) else None
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        row = self.files.rows[index.row()]
+        if row.state in OPENABLE_STATES and row.image is not None:
+            self.opened.emit(row.image, row.labels)
+
+    def _explain(self) -> None:
+        row = self.currentIndex().row()
+        self.explained.emit(self.files.rows[row].message if 0 <= row < len(self.files.rows) else "")

@@ -39,8 +39,7 @@ from napari_simmat.widgets.layer_data import (
 )
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import PREVIEW
-from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.runs import TrainRequest
+from napari_simmat.widgets.train.run import TrainRequest, name_problem
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
 CHOOSE_FOLDER = "Choose a folder of images with labels, or drop it here."
@@ -129,7 +128,7 @@ class TrainForm(QWidget):
             if not Path(folder).expanduser().is_dir():
                 return f"There is no folder {folder}; check its name."
         try:
-            return runs.name_problem(self.value().name)
+            return name_problem(self.value().name)
         except ValueError as error:
             return str(error)
 

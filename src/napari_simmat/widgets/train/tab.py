@@ -34,10 +34,17 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
 from napari_simmat.widgets.segment.outputs import OBJECTS
-from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.controller import TrainingController
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
-from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, TrainRequest, WindowRun
+from napari_simmat.widgets.train.run import (
+    CurveHistory,
+    Metrics,
+    Points,
+    TrainingController,
+    TrainRequest,
+    WindowRun,
+    free_name,
+    unfinished_runs,
+)
 from napari_simmat.widgets.worker import no_garbage_collection
 
 READY = "Ready to train."
@@ -91,7 +98,7 @@ class TrainTab(JobTab):
         below = (self.train, self.stop, self.status, self._unfinished_part, self.gains, self.curves)
         self._lay_out(*below).addStretch(1)
         self._connect()
-        self.form.name.setText(runs.free_name(_NAME))
+        self.form.name.setText(free_name(_NAME))
         self._on_changed()
         self._shown_problem = ""
         self._read_layers()
@@ -254,7 +261,7 @@ class TrainTab(JobTab):
             self._after()
 
     def _list_unfinished(self) -> None:
-        names = [] if self.training.busy else runs.unfinished_runs()
+        names = [] if self.training.busy else unfinished_runs()
         chosen = self.unfinished.currentText()
         wanted = self.training.name if self.training.name in names else chosen
         self.unfinished.clear()
@@ -267,7 +274,7 @@ class TrainTab(JobTab):
     def _after(self) -> None:
         """After a run: suggest a free name, and enable the form."""
         if self.training.name and self.form.name.text() == self.training.name:
-            name = runs.free_name(self.training.name)
+            name = free_name(self.training.name)
             self.form.name.blockSignals(True)
             self.form.name.setText(name)
             self.form.name.blockSignals(False)

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from napari_simmat.checkpoints import registry
+from napari_simmat.cli import app
+from napari_simmat.cli.terminal import ChannelOptions
+from napari_simmat.io.files import trainings_folder
+from napari_simmat.progress import finish
+from napari_simmat.training.config import TrainConfig, practical_config
+from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
+from napari_simmat.widgets.forms import in_a_shell
+from napari_simmat.widgets.train import run as run_module
+from napari_simmat.widgets.train.run import (
+    DEFAULT_STEPS,
+    FORM_SETTINGS,
+    CurveHistory,
+    TrainRequest,
+    WindowRun,
+    free_name,
+    name_problem,
+    remove_leftovers,
+    unfinished_runs,
+)
+
+REQUESTS = [
+    TrainRequest(name="plain"),
+    TrainRequest(
+        name="all of it",
+        base="vit_b",
+        modality="-thermal & more",
+        folder="/data/my images",
+        channels="-1 deg,DAPI",
+        config=TrainConfig(
+            strategy="full", steps=7, batch=2, learning_rate=3e-5, seed=4, patience=2, size=None
+        ),
+    ),
+    TrainRequest(name="long pixels", pixel_ratio=2.5),
+    TrainRequest(name="more", config=TrainConfig(prompts=("box", "click"), augment=True, side=64)),
+]
+
+
+def interrupted(name: str) -> WindowRun:
+    run = WindowRun(name)
+    run.claim()
+    run.write_request(TrainRequest(name=name))
+    run.work.mkdir()
+    run.best.write_bytes(b"weights")
+    (run.work / "log.csv").write_text("step,loss\n1,0.5\n")
+    return run
+
+
+# ---------------------------------------------------------------------- the request
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
+def test_arguments_are_parsed_to_what_the_request_says(request_: TrainRequest) -> None:
+    words = request_.arguments(Path("data"), Path("out.safetensors"), Path("run"))
+    command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    named = bound.arguments
+    assert command.__name__ == "train"
+    assert named["data"] == "data"
+    assert named["output"] == Path("out.safetensors")
+    assert named["folder"] == Path("run")
+    assert named["base"] == request_.base
+    assert "practical" not in named, "all of it is said, so that later defaults change nothing"
+    assert named["labeled"].modality == (request_.modality or request_.name)
+    options = named.get("channels", ChannelOptions())
+    assert options.channels == (request_.channels or None)
+    assert options.pixel_ratio == request_.pixel_ratio
+    # Where a configuration has no number of steps, that of the command line has none either.
+    assert TrainConfig(**named["wanted"].given) == request_.config
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
+def test_a_written_request_reads_back(request_: TrainRequest) -> None:
+    run = WindowRun("mine")
+    run.folder.mkdir(parents=True)
+    run.write_request(request_)
+    assert run.request() == request_
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"config": 3}',
+        '{"config": {"steps": 0}}',
+        '{"config": {}, "a": 1}',
+        '{"config": {}, "pixel_ratio": "1"}',
+        '{"config": {}, "name": 3}',
+    ],
+)
+def test_a_foreign_request_is_refused(text: str) -> None:
+    run = WindowRun("mine")
+    run.folder.mkdir(parents=True)
+    (run.folder / "request.json").write_text(text)
+    with pytest.raises(ValueError, match="is not a training request"):
+        run.request()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another shell")
+def test_arguments_can_be_pasted_into_a_shell() -> None:
+    words = REQUESTS[1].arguments(Path("my data"), Path("out"), Path("run"))
+    assert shlex.split(in_a_shell(words)) == ["simmat", *words]
+
+
+def test_the_default_config_is_that_of_practical() -> None:
+    tiny = registry.find_model("tiny").spec
+    assert practical_config(tiny, steps=DEFAULT_STEPS) == TrainRequest().config
+
+
+def test_form_settings_are_fields_of_the_config() -> None:
+    assert set(FORM_SETTINGS) <= {field.name for field in fields(TrainConfig)}
+
+
+# ----------------------------------------------------------------------- the curves
+
+
+def test_curves_replace_a_step_that_is_repeated() -> None:
+    history = CurveHistory()
+    for step in range(5):
+        assert history.add({"step": step, "loss": 1.0, "validation_iou": 10.0 * step})
+    assert history.best == (4, 40)
+    assert (history.step, CurveHistory().step) == (4, 0)
+    assert history.add({"step": 2, "loss": 0.5})
+    assert history.loss == [(0, 1), (1, 1), (2, 0.5)]
+    assert history.add({"step": 2, "validation_iou": 30.0})
+    assert history.iou == [(0, 0), (1, 10), (2, 30)]
+    assert not history.add({"step": 3, "learning_rate": 0.1})
+    assert not history.add({})
+    assert not history.add({"step": 3, "loss": float("nan")})
+
+
+def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    assert CurveHistory.of(log).best is None
+    log.write_text(
+        "step,epoch,learning_rate,loss,train_iou,validation_iou\n"
+        "0,0.0,,,,40.5\n5,1.0,0.0003,0.25,70,\n5,1.0,,,,60\n1x,"
+    )
+    history = CurveHistory.of(log)
+    assert history.iou == [(0, 40.5), (5, 60)]
+    assert history.loss == [(5, 0.25)]
+
+
+# ----------------------------------------------------------------------- the folder
+
+
+def test_file_names_are_those_of_the_trainer() -> None:
+    """They stand twice, as the trainer's module loads torch."""
+    names = run_module._LOG, run_module._BEST, run_module._STOP
+    assert names == (LOG_FILE, BEST_FILE, STOP_FILE)
+
+
+def test_an_interrupted_run_is_resumed_in_one_window_only() -> None:
+    run = interrupted("mine")
+    assert unfinished_runs() == [], "this window has it"
+    with pytest.raises(ValueError, match="mine is being trained in another window"):
+        WindowRun("mine").claim()
+    run.release()
+    assert unfinished_runs() == ["mine"]
+    assert run.request() == TrainRequest(name="mine")
+    assert run.history().loss == [(1, 0.5)]
+    run.request_stop()
+    assert (run.work / STOP_FILE).exists()
+    run.clear()
+    assert unfinished_runs() == []
+    assert run.log.read_text().startswith("step"), "the table stays"
+    finish(run.prepare_job(TrainRequest(name="mine"), []))
+    assert not run.log.exists()
+
+
+def test_leftovers_without_a_request_are_removed() -> None:
+    run = interrupted("done")
+    run.release()
+    half = WindowRun("half")
+    half.data.mkdir(parents=True)
+    (half.data / "a_b.npy").write_bytes(b"1")
+    remove_leftovers()
+    assert not half.folder.exists()
+    assert run.is_prepared
+
+
+def test_keep_best_makes_a_model() -> None:
+    run = interrupted("mine")
+    finish(run.keep_best_job())
+    assert run.output.read_bytes() == b"weights"
+    run.release()
+
+
+def test_keep_best_does_not_replace_a_model_of_that_name() -> None:
+    run = interrupted("mine")
+    run.output.parent.mkdir(parents=True)
+    run.output.write_bytes(b"imported meanwhile")
+    with pytest.raises(ValueError, match="There is a model called mine already, which stays"):
+        finish(run.keep_best_job())
+    assert run.output.read_bytes() == b"imported meanwhile"
+    assert run.best.exists()
+    run.release()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (" ", "Give the new model a name."),
+        ("tiny", "tiny is the name of a built-in model"),
+        ("a/b", "cannot be a model's name"),
+        ("MINE", "There is a model called MINE already"),
+        ("Half", "The training of Half is not finished: resume or discard it"),
+        ("new", None),
+    ],
+)
+def test_name_problem_of_a_used_name_is_one_sentence(
+    name: str, words: str | None, user_folder: Path
+) -> None:
+    (user_folder / "models").mkdir()
+    (user_folder / "models" / "mine.safetensors").write_bytes(b"no model, but a name")
+    interrupted("half").release()
+    problem = name_problem(name)
+    assert (problem is None) if words is None else (words in str(problem))
+
+
+def test_free_name_of_a_used_name_is_numbered(user_folder: Path) -> None:
+    assert free_name("mine") == "mine"
+    interrupted("mine").release()
+    assert free_name("mine") == "mine-2"
+    assert trainings_folder().is_relative_to(user_folder)
+
+
+def test_the_window_does_not_import_torch() -> None:
+    """A training has its own process; what it takes of memory goes with it."""
+    program = "import sys, napari_simmat.widgets.main; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"
