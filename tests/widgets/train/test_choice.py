@@ -218,7 +218,7 @@ def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
     tab, window = trainer.tab, trainer.window
     interrupted = WindowRun("old")
     interrupted.claim()
-    interrupted.prepared(TrainRequest(name="old"))
+    interrupted.write_request(TrainRequest(name="old"))
     interrupted.release()
     figures = {"click": 12.3, "box": 45.6}
     trainer.training.metrics = {"before": figures, "after": figures}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -26,13 +28,12 @@ from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_
 from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
-from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import ObjectExporter
-from napari_simmat.widgets.segment.inference import PredictionRequest
+from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import left_over, line_of
-from napari_simmat.widgets.segment.workspace import Change
+from napari_simmat.widgets.segment.workspace import Change, Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
@@ -45,6 +46,14 @@ COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (Shift+C), then go on."
 )
+UNREADABLE = "{} cannot be opened. {}"
+SKIPS_IT = "Next image skips it."
+AT_THE_END = "{} is the {} image; its work is saved."
+NOT_REPLACED = (
+    "{} could not be restored, so it is not replaced. Use Save with another name, or move that "
+    "file, and open {} again."
+)
+OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
 
 @dataclass(frozen=True)
@@ -194,11 +203,31 @@ class FolderPanel(QWidget):
             self.folder_chosen.emit(self.folder.value())
 
 
+class _Saving(NamedTuple):
+    """The current image is being saved."""
+
+    task: WorkerTask
+    """Writes the files."""
+    snapshot: Snapshot
+    """What they hold."""
+    then: Callable[[], object]
+    """Called when they are written."""
+
+
 class ImageFolder(QObject):
     """Goes through a list of images: saves and closes one, opens and restores the next.
 
     Nothing is closed before it is saved. Work on an image that was logged but not saved, as after a
     crash, is restored before what was saved.
+
+    Parameters
+    ----------
+    workspace, inference, exporter, autosave, recovery
+        Parts of the tab.
+    is_held
+        Whether something was found on the current image that must be committed or discarded first.
+    encodes_ahead
+        Whether the next image is to be read and encoded while the user works on this one.
 
     Attributes
     ----------
@@ -217,14 +246,19 @@ class ImageFolder(QObject):
 
     def __init__(
         self,
-        controller: SegmentController,
+        workspace: Workspace,
+        inference: InferenceQueue,
         exporter: ObjectExporter,
         autosave: Autosave,
         recovery: Recovery,
+        *,
+        is_held: Callable[[], bool],
+        encodes_ahead: Callable[[], bool],
     ) -> None:
-        super().__init__(controller)
-        self._controller, self._workspace = controller, controller.workspace
+        super().__init__(workspace)
+        self._workspace, self._service = workspace, inference.service
         self._exporter, self._autosave, self._recovery = exporter, autosave, recovery
+        self._is_held, self._encodes_ahead = is_held, encodes_ahead
         self.images: Sequence[FolderImage] = ()
         self.number = -1
         self.problem = ""
@@ -232,7 +266,7 @@ class ImageFolder(QObject):
         self._opened: OpenedImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = False
-        self._saving: tuple[WorkerTask, Snapshot, Callable[[], object]] | None = None
+        self._saving: _Saving | None = None
         self._ready: OpenedImage | None = None
         self.worker = Worker("simmat-opening")
         self._listing = BackgroundJob(self.worker, parent=self)
@@ -243,19 +277,19 @@ class ImageFolder(QObject):
         self._opening.failed.connect(self._on_unreadable)
         self._reading = BackgroundJob(self.worker, _AHEAD_RANK, self)
         self._reading.returned.connect(self._encode_ahead)
-        self._encoding = BackgroundJob(controller.inference.worker, _AHEAD_RANK, self)
+        self._encoding = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         exporter.saved.connect(self._on_saved)
         queued = Qt.ConnectionType.QueuedConnection
         exporter.worker.failed.connect(self._on_not_saved, queued)
         recovery.restored.connect(self._on_restored)
-        controller.inference.predicted.connect(self._read_ahead)
-        self._workspace.changed.connect(self._on_changed)
+        inference.predicted.connect(self._read_ahead)
+        workspace.changed.connect(self._on_changed)
 
     @property
     def busy(self) -> bool:
         """Whether an image is being saved, opened or restored."""
-        jobs = self._saving is not None, self._listing.busy, self._opening.busy
-        return any(jobs) or self._recovery.busy
+        is_opening = self._listing.busy or self._opening.busy or self._recovery.busy
+        return self._saving is not None or is_opening
 
     @property
     def current(self) -> FolderImage | None:
@@ -264,10 +298,10 @@ class ImageFolder(QObject):
 
     def described(self) -> str:
         """Where the list stands, e.g. ``3 of 10, 2 done``."""
-        done = f"{len(self._done)} done"
         if self.current is None:
             return ""
-        return f"{self.number + 1} of {len(self.images)}, {done} · {self.current.path.name}"
+        where = f"{self.number + 1} of {len(self.images)}, {len(self._done)} done"
+        return f"{where} · {self.current.path.name}"
 
     def release(self) -> None:
         """Stop reading and encoding."""
@@ -295,14 +329,13 @@ class ImageFolder(QObject):
         self._listing.start(LISTING, start)
         self.changed.emit()
 
-    def _take(self, found: ImageList) -> None:
-        left = set(range(len(found.images))) - found.done
+    def _take(self, listed: ImageList) -> None:
+        self._save(partial(self._begin, listed))
 
-        def begin() -> None:
-            self.images, self._done, self._ready = found.images, set(found.done), None
-            self._open(min(left, default=0))
-
-        self._leave(begin)
+    def _begin(self, listed: ImageList) -> None:
+        self._close()
+        self.images, self._done, self._ready = listed.images, set(listed.done), None
+        self._open(min(set(range(len(listed.images))) - listed.done, default=0))
 
     # ------------------------------------------------------------------------ moving
 
@@ -315,32 +348,24 @@ class ImageFolder(QObject):
             return
         target = self.number + step
         if 0 <= target < len(self.images):
-            self._leave(lambda: self._open(target))
+            self._save(partial(self._move_to, target))
         else:
-            self._save(lambda: self._say(at_the_end(self.current, step)))
+            which = "last" if step > 0 else "first"
+            self._save(partial(self._say, AT_THE_END.format(self.current.path.name, which)))
 
-    def _leave(self, then: Callable[[], object]) -> None:
-        """Save and close the current image; `then` is called after that."""
-
-        def close_first() -> None:
-            self._close()
-            then()
-
-        self._save(close_first)
+    def _move_to(self, number: int) -> None:
+        self._close()
+        self._open(number)
 
     def _save(self, then: Callable[[], object]) -> None:
         """Save what was done to the current image, and call `then`; neither if that fails."""
         image, session = self.current, self._session()
-        if image is None or session is None or not self._is_worked_on(session, image):
-            if self._controller.holds_image and session is self._workspace.session:
-                self._fail(COMMIT_FIRST)
-            else:
-                then()
-            return
-        if self._controller.holds_image and session is self._workspace.session:
+        if session is self._workspace.session and self._is_held():
             self._fail(COMMIT_FIRST)
+        elif image is None or session is None or not self._is_worked_on(session, image):
+            then()
         elif self._unrestored:
-            self._fail(not_replaced(image, self._unrestored))
+            self._fail(NOT_REPLACED.format(self._unrestored, image.path.name))
         elif not self._autosave.has_file(session) and any(
             view.prompt_state for view in session.views.values()
         ):
@@ -352,8 +377,8 @@ class ImageFolder(QObject):
             task = self._exporter.save(
                 path, session.place, session.editor, names, snapshot.text, session.time_axis
             )
-            self._saving = task, snapshot, then
-        self.changed.emit()
+            self._saving = _Saving(task, snapshot, then)
+            self.changed.emit()
 
     def _is_worked_on(self, session: ImageSession, image: FolderImage) -> bool:
         """Whether there is something to save."""
@@ -366,15 +391,16 @@ class ImageFolder(QObject):
         return has_objects or prompts or image.is_done
 
     def _on_saved(self, task: WorkerTask) -> None:
-        if self._saving is not None and task is self._saving[0]:
-            (_, snapshot, then), self._saving = self._saving, None
-            self._autosave.mark_saved(snapshot)
+        saving = self._saving
+        if saving is not None and task is saving.task:
+            self._saving = None
+            self._autosave.mark_saved(saving.snapshot)
             self._done.add(self.number)
-            then()
+            saving.then()
             self.changed.emit()
 
     def _on_not_saved(self, task: WorkerTask, _: str) -> None:
-        if self._saving is not None and task is self._saving[0]:
+        if self._saving is not None and task is self._saving.task:
             self._saving = None
             self.changed.emit()
 
@@ -429,7 +455,9 @@ class ImageFolder(QObject):
     def _on_unreadable(self, reason: str) -> None:
         image = self.current
         if image is not None:
-            self.problem = unreadable(image.path.name, reason)
+            name = image.path.name
+            text = reason if name in reason else UNREADABLE.format(name, reason)
+            self.problem = f"{text} {SKIPS_IT}"
             self._fail(self.problem)
 
     def _on_changed(self, what: Change) -> None:
@@ -463,7 +491,9 @@ class ImageFolder(QObject):
         shape, labels = session.place.usual.shape, opened.labels
         problem = opened.problem
         if labels is not None and labels.shape != shape:
-            problem = other_shape(opened.image, labels.shape, shape)
+            image = opened.image
+            shapes = format_shape(labels.shape), format_shape(shape)
+            problem = OTHER_SHAPE.format(image.labels.name, shapes[0], image.path.name, shapes[1])
         if problem or labels is None:
             self._unrestored = opened.image.labels.name
             self._fail(problem)
@@ -486,7 +516,7 @@ class ImageFolder(QObject):
     def _read_ahead(self, *_: object) -> None:
         """Read the next image while the user works on this one."""
         number = self.number + 1
-        enabled = self._controller.prefetcher.enabled and self._session() is not None
+        enabled = self._encodes_ahead() and self._session() is not None
         if not enabled or self.busy or self._reading.busy or number >= len(self.images):
             return
         image = self.images[number]
@@ -496,7 +526,7 @@ class ImageFolder(QObject):
     def _encode_ahead(self, opened: OpenedImage) -> None:
         """Encode the planes of the next image that will be shown first."""
         self._ready = opened
-        service, layer = self._controller.inference.service, opened.layer
+        service, layer = self._service, opened.layer
         if service.predictor is None:
             return
         spec = service.predictor.model.spec
@@ -534,31 +564,3 @@ def _copied(saved: Path, image: str) -> Path:
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(line_of("saved"))
     return path
-
-
-def unreadable(name: str, reason: str) -> str:
-    """Message: an image cannot be opened."""
-    text = reason if name in reason else f"{name} cannot be opened. {reason}"
-    return f"{text} Next image skips it."
-
-
-def at_the_end(image: FolderImage | None, step: int) -> str:
-    """Message: there is no further image; what was done is saved."""
-    which = "last" if step > 0 else "first"
-    return f"{'' if image is None else image.path.name} is the {which} image; its work is saved."
-
-
-def not_replaced(image: FolderImage, file: str) -> str:
-    """Message: saving would replace a file that could not be read."""
-    return (
-        f"{file} could not be restored, so it is not replaced. Use Save with another name, or move "
-        f"that file, and open {image.path.name} again."
-    )
-
-
-def other_shape(image: FolderImage, found: Sequence[int], wanted: Sequence[int]) -> str:
-    """Message: labels do not lie on their image."""
-    return (
-        f"{image.labels.name} has {format_shape(found)} pixels, but {image.path.name} has "
-        f"{format_shape(wanted)}: move or replace it."
-    )

@@ -116,7 +116,15 @@ class SegmentTab(QWidget):
         self.loader = ObjectLoader(workspace, controller.objects, self.autosave.worker)
         self.channel_axis = ChannelAxisOffer(workspace, controller.inference)
         self.recovery = Recovery(workspace, controller.inference, self.autosave)
-        self.image_folder = ImageFolder(controller, self.exporter, self.autosave, self.recovery)
+        self.image_folder = ImageFolder(
+            workspace,
+            controller.inference,
+            self.exporter,
+            self.autosave,
+            self.recovery,
+            is_held=lambda: controller.holds_image,
+            encodes_ahead=lambda: controller.prefetcher.enabled,
+        )
         self.folder_panel = FolderPanel()
         self.tracks = ObjectTracks(workspace)
         self.tracks_panel = TracksPanel()
