@@ -37,7 +37,7 @@ from napari_simmat.progress import finish
 from napari_simmat.research.real_scenes import RealSource, read_sources
 from napari_simmat.research.renderers import render
 from napari_simmat.research.scene import draw_scene
-from napari_simmat.research.scene_pool import MIN_AREA
+from napari_simmat.training.batches import MIN_AREA
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048

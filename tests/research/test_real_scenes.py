@@ -9,7 +9,8 @@ import pytest
 import tifffile
 
 from napari_simmat.research.real_scenes import read_sources, real_drawer
-from napari_simmat.research.scene_pool import UNKNOWN, DrawnScene, ScenePool, with_glare
+from napari_simmat.research.scene_pool import DrawnScene, ScenePool, with_glare
+from napari_simmat.training.batches import UNKNOWN
 
 TABLE = """folder,share,complete,filled,license,source
 cells,3,yes,no,CC0,somewhere

@@ -26,7 +26,6 @@ from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
-from napari_simmat.research.scene_pool import UNKNOWN
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
 from napari_simmat.training.annotations import (
@@ -38,6 +37,7 @@ from napari_simmat.training.annotations import (
     scale_levels,
     separating_channels,
 )
+from napari_simmat.training.batches import UNKNOWN
 from napari_simmat.training.few_shot import (
     LEFT_OUT,
     MIN_OBJECTS,

@@ -37,7 +37,6 @@ from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.scene_pool import (
     MEAN,
     STD,
-    UNKNOWN,
     CropBatch,
     DrawnScene,
     ScenePool,
@@ -45,6 +44,7 @@ from napari_simmat.research.scene_pool import (
     scene_drawer,
     with_glare,
 )
+from napari_simmat.training.batches import UNKNOWN
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
 from napari_simmat.training.trainer import (
     STATE_FILE,

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.datasets.folder import LabeledFile, SingleFileImage, find_labeled_files
@@ -19,13 +18,8 @@ from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, as_id
 from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
 from napari_simmat.research.optics import degrade
-from napari_simmat.research.scene_pool import (
-    MIN_AREA,
-    UNKNOWN,
-    DrawnScene,
-    random_normalize,
-    zoom,
-)
+from napari_simmat.research.scene_pool import DrawnScene, random_normalize, zoom
+from napari_simmat.training.batches import MIN_AREA, UNKNOWN, is_known
 
 SPLIT_FILE = "split.csv"
 """In a source's folder: columns ``file`` (the image's name) and ``split`` (train, validation)."""
@@ -38,9 +32,6 @@ OBJECT_SIDES = (10.0, 120.0)
 """Range of the square root of an object's area in pixels after zooming, log-uniform."""
 ZOOMS = (1 / 8, 3.0)
 SCENE_SIDES = (160, 420)
-RING = 0.3
-"""Width of the known background around an object, in square roots of its area."""
-MIN_RING = 4.0
 OPTICAL_DENSITY_FLOOR = 1 / 256
 MAX_EMPTY = 100
 """Images without objects that are passed over in a row."""
@@ -59,7 +50,7 @@ class RealSource:
         How often its images are drawn, relative to the other sources.
     complete
         Whether all objects of its kind are labeled. Otherwise pixels farther from labeled objects
-        than a ring (`RING`) are unknown, not background.
+        than a ring (`batches.RING`) are unknown, not background.
     filled
         Whether an object includes the objects inside it, as a leaf its spots.
     license, source
@@ -294,13 +285,3 @@ def _part(
         start = int(np.clip(middle - size / 2, 0, length - size))
         part.append(slice(start, start + size))
     return part[0], part[1]
-
-
-def is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
-    """Labeled pixels of a part, and those within a ring around each object."""
-    there = labels[part]
-    if not there.any():
-        return np.zeros(there.shape, bool)
-    width = np.maximum(RING * np.sqrt(np.bincount(labels.ravel())), MIN_RING)
-    distance, nearest = ndi.distance_transform_edt(there == 0, return_indices=True)
-    return np.asarray(distance <= width[there[tuple(nearest)]])

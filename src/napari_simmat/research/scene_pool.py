@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.research.samples import draw_sample, visible_labels
+from napari_simmat.training.batches import MIN_AREA
 
 CROP_SIZES = (96, 128, 160, 192, 256)
 CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
 PIXELS_PER_STEP = 8 * 128 * 128
 """Pixels per step: small crops come in larger batches."""
-MIN_AREA = 24
 MEAN, STD = 127.5, 64.0
 """Standardization of the input, the same for every channel."""
 PADDING_VALUE = MEAN
@@ -33,8 +33,6 @@ GLARE_FACTORS = (2.0, 100.0)
 """How much brighter than the rest debris is."""
 COARSE_ZOOMS, FINE_ZOOMS = (1 / 6, 1 / 2), (1.5, 5.0)
 """How much smaller or larger than drawn a scene is in a crop that is off scale."""
-UNKNOWN = -1
-"""Id of pixels that may belong to an object without a label."""
 Image = NDArray[np.float32]
 
 

@@ -30,7 +30,7 @@ from napari_simmat.engine.refinement import Refiner
 from napari_simmat.evaluation.prompting import GroundTruthObject
 from napari_simmat.progress import finish
 from napari_simmat.research.real_scenes import read_sources
-from napari_simmat.research.scene_pool import MIN_AREA
+from napari_simmat.training.batches import MIN_AREA
 
 CORRECTIONS = (1, 3, 5)
 GOALS = (0.8, 0.85, 0.9)

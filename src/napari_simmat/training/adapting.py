@@ -23,8 +23,8 @@ from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.progress import Job, Progress
-from napari_simmat.research.scene_pool import UNKNOWN
 from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabeledCrops
+from napari_simmat.training.batches import UNKNOWN
 from napari_simmat.training.losses import (
     SIZE_LOSS_WEIGHT,
     dense_targets,

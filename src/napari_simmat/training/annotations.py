@@ -27,14 +27,15 @@ from napari_simmat.engine.masks import Window, label_windows
 from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT, scaled_images
 from napari_simmat.models.spec import InputChannels, ModelSpec, Normalization
 from napari_simmat.models.transfer import RGB
-from napari_simmat.research.real_scenes import is_known
-from napari_simmat.research.scene_pool import MIN_AREA, UNKNOWN
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
+    MIN_AREA,
     MIN_OBJECT_PIXELS,
+    UNKNOWN,
     LabeledPlane,
     as_rgb,
     augment,
+    is_known,
     pad_image,
 )
 

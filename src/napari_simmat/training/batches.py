@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from skimage.segmentation import relabel_sequential
 from torch import Tensor
 from torch.nn import functional
@@ -23,7 +24,6 @@ from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
 from napari_simmat.models.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.research.canvas import Ids
 from napari_simmat.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,15 @@ MIN_VISIBLE_SHARE = 0.5
 """Other objects of a crop are prompted if at least this share of them lies in it."""
 MIN_VISIBLE_PIXELS = 4
 """Pixels that they must have."""
+UNKNOWN = -1
+"""Id of pixels that may belong to an object without a label."""
+MIN_AREA = 24
+"""Pixels of an object that is trained where some pixels are unknown."""
+RING = 0.3
+"""Width of the known background around an object, in square roots of its area."""
+MIN_RING = 4.0
+"""The same in pixels, at least."""
+Ids = NDArray[np.int32]
 BoolArray = NDArray[np.bool_]
 PlaneKey = tuple[int, int, int]
 """A plane's number and the height and width it was padded to."""
@@ -435,3 +444,13 @@ def pad_image(image: Tensor, height: int, width: int) -> Tensor:
 def round_up(length: int) -> int:
     """The next multiple of `SIDE_MULTIPLE`."""
     return -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE
+
+
+def is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """Labeled pixels of a part, and those within a ring around each object."""
+    there = labels[part]
+    if not there.any():
+        return np.zeros(there.shape, bool)
+    width = np.maximum(RING * np.sqrt(np.bincount(labels.ravel())), MIN_RING)
+    distance, nearest = ndi.distance_transform_edt(there == 0, return_indices=True)
+    return np.asarray(distance <= width[there[tuple(nearest)]])
