@@ -104,7 +104,7 @@ def record(folder: Path, stem: str, **outputs: str) -> None:
             settings=RecordedSettings(),
         ),
         normalization={},
-        objects=[],
+        objects=(),
         outputs={kind: {"file": name, "sha256": ""} for kind, name in outputs.items()},
     )
     (folder / f"{stem}.json").write_text(made.to_json())

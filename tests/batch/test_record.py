@@ -40,7 +40,7 @@ def a_record() -> Record:
     return Record(
         request=a_request(),
         normalization={"low": [0.1], "high": [7.25]},
-        objects=[{"label": 3, "score": 0.5}],
+        objects=({"label": 3, "score": 0.5},),
         outputs={"labels": {"file": "a_labels.tif", "sha256": "bb"}},
         run={"host": "here"},
     )
@@ -78,11 +78,11 @@ def test_what_differs_is_named(change: dict[str, object], words: list[str]) -> N
     ("text", "sentence"),
     [
         ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
         ("[]", "not a record of napari-simmat"),
         ('{"format": "other"}', "not a record of napari-simmat"),
         ('{"format": "napari-simmat record", "format_version": 99}', "format 99.*Update"),
-        ('{"format": "napari-simmat record", "format_version": 1}', "incomplete or foreign"),
+        ('{"format": "napari-simmat record", "format_version": 1}', "lacks 'input'"),
     ],
 )
 def test_what_is_no_record_is_refused_in_a_sentence(

@@ -74,7 +74,7 @@ def write_record(path: Path, prompt: Prompt) -> Path:
             settings=RecordedSettings(),
         ),
         normalization={},
-        objects=[],
+        objects=(),
         outputs={},
     )
     path.write_text(record.to_json())

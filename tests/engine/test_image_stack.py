@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from napari_simmat.engine import normalization as normalization_module
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics
+from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.models.spec import InputChannels, Normalization
 
 
@@ -439,12 +440,12 @@ def test_one_pixel():
 
 def test_numbers_fixed_earlier_hold_for_a_part():
     whole = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
-    written = json.loads(json.dumps(whole.statistics.to_dict()))
+    written = json.loads(json.dumps(to_plain(whole.statistics)))
     tile = ChannelStack.build(
         STACK[1:2, 5:20, 5:20],
         channel_axis=-1,
         inputs=inputs_of(3),
-        statistics=Statistics.from_dict(written),
+        statistics=from_plain(Statistics, written),
     )
     assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
 
@@ -469,8 +470,8 @@ def test_measuring_can_be_canceled():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "These are no statistics of an image"),
-        ({"low": 1, "high": 2}, "These are no statistics of an image"),
+        ({}, "The statistics lacks 'low'"),
+        ({"low": 1, "high": 2}, "low must be a list"),
         ({"low": [1], "high": [2, 3]}, "one low and one high value for each channel, got 1 and 2"),
         ({"low": [3], "high": [2]}, "must be finite with low <= high, got 3.0 and 2.0"),
         ({"low": [float("nan")], "high": [2]}, "must be finite"),
@@ -478,7 +479,7 @@ def test_measuring_can_be_canceled():
 )
 def test_foreign_numbers_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Statistics.from_dict(values)
+        from_plain(Statistics, values, "The statistics")
 
 
 def test_of_a_large_stack_a_spread_is_measured(monkeypatch):

@@ -13,7 +13,6 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.io.plain import from_plain
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.run import BatchRequest
 from napari_simmat.widgets.forms import (
@@ -178,24 +177,6 @@ def test_a_command_says_what_differs_from_the_defaults() -> None:
     assert command_words(Config(sizes=(2, 3)), always=("count",)) == [
         "--count=0", "--sizes=2", "--sizes=3",
     ]  # fmt: skip
-
-
-def test_json_becomes_a_dataclass_if_every_field_fits() -> None:
-    values = {"count": 3, "kind": "b", "sizes": [1, 2], "inner": {"share": 1}}
-    assert from_plain(Config, values) == Config(3, kind="b", sizes=(1, 2), inner=Inner(1))
-    for wrong in (
-        [],
-        {"other": 1},
-        {"count": "3"},
-        {"count": True},
-        {"kind": "c"},
-        {"sizes": ["1"]},
-        {"inner": 3},
-        {"inner": {"share": "1"}},
-        {"rate": None},
-    ):
-        with pytest.raises((ValueError, TypeError)):
-            from_plain(Config, wrong)
 
 
 def test_a_form_shows_settings_that_exist() -> None:

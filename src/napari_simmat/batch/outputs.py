@@ -42,6 +42,7 @@ from napari_simmat.io.files import (
     write_text,
 )
 from napari_simmat.io.nifti import is_nifti, write_labels_nifti
+from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.tiff import write_labels_tiff
 from napari_simmat.io.zarr import check_is_no_image
@@ -206,8 +207,8 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
             _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
         made = Record(
             request=segmented.request,
-            normalization=stack.statistics.to_dict(),
-            objects=[
+            normalization=to_plain(stack.statistics),
+            objects=tuple(
                 {
                     "label": one.label,
                     "plane": list(one.plane),
@@ -215,14 +216,14 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
                     "pixels": kept.get((one.plane, one.label), 0),
                 }
                 for one in painting.found
-            ],
+            ),
             outputs={
                 kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
                 for kind, target in files.recorded.items()
             },
-            tracks=[
+            tracks=tuple(
                 each._asdict() for each in (segmented.lineage.tracks() if segmented.lineage else ())
-            ],
+            ),
             run=_run_values(segmented.seconds + time.monotonic() - start, segmented.note),
         )
         write_text(record, made.to_json())

@@ -7,10 +7,10 @@ shape, axes and type: patient names and dates never enter it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from napari_simmat.engine.settings import (
     AutomaticSettings,
@@ -18,7 +18,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
     Quality,
 )
-from napari_simmat.io.plain import from_plain
+from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1
@@ -85,7 +85,7 @@ class RecordedSettings:
     quality: Quality = "fast"
     automatic: AutomaticSettings | None = None
     propagation: PropagationSettings | None = None
-    link: LinkSettings | None = None
+    link: Annotated[LinkSettings | None, OMIT_DEFAULT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,31 +140,16 @@ class Record:
         Time, host, duration, version: all that may differ between two equal runs.
     """
 
-    request: Request
+    request: Annotated[Request, FLAT]
     normalization: Mapping[str, Any]
-    objects: Sequence[Mapping[str, Any]]
+    objects: tuple[Mapping[str, Any], ...]
+    tracks: Annotated[tuple[Mapping[str, Any], ...], OMIT_DEFAULT] = ()
     outputs: Mapping[str, Mapping[str, str]]
-    tracks: Sequence[Mapping[str, Any]] = field(default_factory=list)
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The record as JSON; `from_json` reads it back."""
-        settings = asdict(self.request.settings)
-        if settings["link"] is None:  # as in records that are older than it
-            del settings["link"]
-        values = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "input": asdict(self.request.input),
-            "model": asdict(self.request.model),
-            "prompts": list(self.request.prompts),
-            "settings": settings,
-            "normalization": dict(self.normalization),
-            "objects": [dict(one) for one in self.objects],
-            **({"tracks": [dict(one) for one in self.tracks]} if self.tracks else {}),
-            "outputs": {kind: dict(file) for kind, file in self.outputs.items()},
-            "run": dict(self.run),
-        }
+        values = {"format": FORMAT, "format_version": FORMAT_VERSION, **to_plain(self)}
         return "{\n" + ",\n".join(_lines(key, value) for key, value in values.items()) + "\n}\n"
 
     def provenance(self) -> dict[str, Any]:
@@ -182,10 +167,7 @@ class Record:
 
         Raises ValueError if the text is not a record that this version can read.
         """
-        try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"It is not JSON ({error}).") from None
+        values = parse_json(text, "It")
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError("It is not a record of napari-simmat.")
         version = values.get("format_version")
@@ -194,18 +176,8 @@ class Record:
                 f"It has format {version}, this version reads up to {FORMAT_VERSION}. "
                 "Update napari-simmat."
             )
-        try:
-            request = {name: values[name] for name in ("input", "model", "prompts", "settings")}
-            return cls(
-                request=from_plain(Request, request, "The record"),
-                normalization=dict(values["normalization"]),
-                objects=[dict(one) for one in values["objects"]],
-                outputs={kind: dict(file) for kind, file in values["outputs"].items()},
-                tracks=[dict(one) for one in values.get("tracks", ())],
-                run=dict(values["run"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"It is incomplete or foreign ({error!r}).") from None
+        del values["format"], values["format_version"]
+        return from_plain(cls, values, "The record")
 
 
 def read_record(path: Path) -> Record:
@@ -214,7 +186,7 @@ def read_record(path: Path) -> Record:
     Raises ValueError if it is not a record that this version can read.
     """
     if path.stat().st_size > _MAX_RECORD_BYTES:
-        raise ValueError(f"{path.name} is no record: it is larger than any. Choose another file.")
+        raise ValueError(f"{path.name} is too large to be a record. Choose another file.")
     try:
         return Record.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:

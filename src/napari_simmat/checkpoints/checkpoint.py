@@ -7,8 +7,6 @@ description is validated field by field.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from napari_simmat.io.files import atomic_write
+from napari_simmat.io.plain import parse_json
 from napari_simmat.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -282,7 +281,6 @@ _MAX_PIXELS = {
 _SIDES_OF_TINY = 32
 """The sides of an image that the embedded networks encode are multiples of this."""
 _MAX_STRATEGY_SIZE = 4096
-_MAX_DIGITS = 300
 
 
 def read_description(text: str) -> ModelSpec:
@@ -295,40 +293,11 @@ def read_description(text: str) -> ModelSpec:
         raise ValueError(
             f"The model's description has {len(text)} characters, more than {_MAX_CHARACTERS}."
         )
-    values = _parse(text)
-    if not isinstance(values, dict):
-        raise ValueError("The model's description is not a table of names and values.")
-    version = values.get("format_version")
-    if type(version) is not int or version < 1:
-        raise ValueError("The model's description has no format version.")
+    values = parse_json(text, "The model's description")
+    spec = ModelSpec.from_plain(values)
     _check_texts(values, "The model's description")
-    spec = ModelSpec.from_json(text)
     _check_sizes(spec)
     return spec
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
-    except RecursionError:
-        raise ValueError("The model's description is nested too deeply.") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The model's description is not JSON ({error}).") from None
-
-
-def _int(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:  # beyond what a float holds
-        raise ValueError("The model's description holds a number that is too large.")
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(
-            f"The model's description holds {digits[:20]} where a finite number belongs."
-        )
-    return number
 
 
 def _check_texts(value: Any, where: str) -> None:

@@ -1,7 +1,7 @@
 """`ChannelStack`: an image of any size, read plane by plane as the channels of a model.
 
 Its statistics are measured once on the whole stack and then normalize every plane, tile and
-training crop of it. They can be read (`ChannelStack.statistics`), saved (`Statistics.to_dict`) and
+training crop of it. They can be read (`ChannelStack.statistics`), saved (`io.plain.to_plain`) and
 passed in again.
 
 The one channel matcher: which of the available channels feed a model, and in which order.
@@ -30,6 +30,7 @@ from napari_simmat.engine.normalization import (
     stretch,
 )
 from napari_simmat.io.image_file import RefusedFileError
+from napari_simmat.io.plain import to_plain
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -617,7 +618,7 @@ class ChannelStack:
         digest = xxhash.xxh3_128()
         pattern = [self._distinct.index(channel) for channel in self.selection]
         types = [plane.dtype.str for plane in read]
-        described = [pattern, types, self.shape[-2:], self.statistics.to_dict()]
+        described = [pattern, types, self.shape[-2:], to_plain(self.statistics)]
         seen = square_pixel_shape(self.shape[-2:], self.pixel_size)
         if seen != tuple(self.shape[-2:]):
             described.append(seen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -68,18 +68,6 @@ class Statistics:
                 raise ValueError(
                     f"Statistics must be finite with low <= high, got {low} and {high}."
                 )
-
-    def to_dict(self) -> dict[str, list[float]]:
-        """Plain lists for JSON, for `from_dict`."""
-        return {"low": list(self.low), "high": list(self.high)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """The statistics of `to_dict`; ValueError if these are not."""
-        try:
-            return cls(tuple(values["low"]), tuple(values["high"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"These are no statistics of an image ({error!r}).") from None
 
 
 def stretch(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[np.float64]:

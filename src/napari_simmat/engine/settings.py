@@ -6,10 +6,10 @@ This file needs no numpy, since the command line shows the settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from napari_simmat.io.plain import check_fields
 
 if TYPE_CHECKING:
     from napari_simmat.models.spec import ModelSpec
@@ -36,7 +36,9 @@ FILTER_FIELDS = (
     "keep_border",
 )
 """Fields that filter mask candidates; changing them needs no new predictions."""
+OUT_OF_RANGE = "{words} of segmenting everything must be {range}, got {value}."
 _SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
+_FRACTION = {"min": 0, "max": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,44 +94,44 @@ class AutomaticSettings:
 
     seeds: Annotated[
         Literal["grid", "maxima"],
-        {"label": "Point prompts", "choices": [("grid", "grid"), ("bright spots", "maxima")]},
+        {
+            "label": "Point prompts",
+            "noun": "Seeding",
+            "choices": [("grid", "grid"), ("bright spots", "maxima")],
+        },
     ] = "grid"
     points_per_side: Annotated[
         int, {"label": "Points per side", "special": "Auto", "min": 0, "max": 512}
     ] = 0
     maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
     maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
-    maxima_height: Annotated[float, {"min": 0, "max": 1}] = 0.2
+    maxima_height: Annotated[float, _FRACTION] = 0.2
     quality: Annotated[
         float | None, {"label": "Predicted IoU", "min": MIN_PREDICTED_IOU, "max": 1, **_SLIDER}
     ] = None
-    stability: Annotated[float | None, {"label": "Stability", "min": 0, "max": 1, **_SLIDER}] = None
+    stability: Annotated[float | None, {"label": "Stability", **_FRACTION, **_SLIDER}] = None
     offset: Annotated[float, {"min": 0, "max": 10}] = 1.0
-    agreement: Annotated[float, {"label": "Agreement", "min": 0, "max": 1, **_SLIDER}] = 0.2
-    box_overlap: Annotated[float, {"min": 0, "max": 1}] = 0.7
-    overlap: Annotated[float, {"min": 0, "max": 1}] = 0.5
+    agreement: Annotated[float, {"label": "Agreement", **_FRACTION, **_SLIDER}] = 0.2
+    box_overlap: Annotated[float, _FRACTION] = 0.7
+    overlap: Annotated[float, _FRACTION] = 0.5
     min_area: Annotated[int, {"label": "Minimum area", "min": 0, "max": 2**31}] = 20
-    max_area: Annotated[float, {"min": 0, "max": 1}] = 0.9
-    background: Annotated[float, {"min": 0, "max": 1}] = 0.5
+    max_area: Annotated[float, _FRACTION] = 0.9
+    background: Annotated[float, _FRACTION] = 0.5
     keep_border: Annotated[bool, {"label": "Keep objects at the border"}] = True
     crop_layers: Annotated[int, {"label": "Crop layers", "special": "none", "min": 0, "max": 4}] = 0
     crop_overlap: Annotated[float, {"min": 0, "max": 0.9}] = 512 / 1500
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
-    tile_overlap: int = 0
+    tile_overlap: Annotated[int, {"min": 0}] = 0
 
     def __post_init__(self) -> None:
-        if self.seeds not in ("grid", "maxima"):
-            raise ValueError(f"Seeds {self.seeds!r} are unknown; use 'grid' or 'maxima'.")
         if 0 < self.tile < 128:
             raise ValueError(f"A tile of {self.tile} pixels is too small; choose 128 or more.")
-        bounds = {**_bounds(), "tile_overlap": (0, self.tile_side // 2 - 1)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # NaN fails as well
-                raise ValueError(
-                    f"{name.replace('_', ' ')} of segmenting everything must be between {low:g} "
-                    f"and {high:g}, got {value}."
-                )
+        check_fields(self, OUT_OF_RANGE)
+        if self.tile_overlap >= self.tile_side // 2:
+            raise ValueError(
+                f"Tiles of {self.tile_side} pixels cannot share {self.tile_overlap}; choose less "
+                "than half."
+            )
 
     def for_model(self, spec: ModelSpec) -> AutomaticSettings:
         """Fill in the model's default thresholds.
@@ -167,21 +169,6 @@ class AutomaticSettings:
         """Whether a plane of this size is cut into tiles: if it is larger than two of them."""
         return max(size) > 2 * self.tile_side
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, for `from_dict`."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AutomaticSettings:
-        """The settings of `to_dict`; ValueError if there is an unknown one."""
-        known = {each.name for each in fields(cls)}
-        if unknown := set(values) - known:
-            raise ValueError(
-                f"There is no setting {', '.join(sorted(unknown))} of segmenting everything; "
-                "update napari-simmat, or leave it out."
-            )
-        return cls(**values)
-
     def proposes_as(self, other: AutomaticSettings) -> bool:
         """Whether both yield the same mask candidates, so that only filtering differs."""
         filters = {name: getattr(other, name) for name in FILTER_FIELDS}
@@ -194,16 +181,6 @@ def default_grid_points(size: tuple[int, int]) -> int:
     SAM uses 32 for every image; small ones need fewer.
     """
     return min(max(round(max(size) / 16), 16), 32)
-
-
-@cache
-def _bounds() -> dict[str, tuple[float, float]]:
-    """Least and largest value of each number, from the annotations."""
-    hints = get_type_hints(AutomaticSettings, include_extras=True)
-    notes: dict[str, Any] = {
-        n: getattr(hint, "__metadata__", ({},))[0] for n, hint in hints.items()
-    }
-    return {name: (note["min"], note["max"]) for name, note in notes.items() if "min" in note}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,24 +212,17 @@ class PropagationSettings:
         replaced by that shape.
     """
 
-    min_score: float = 0.5
-    min_overlap: float = 0.3
-    max_change: float = 3.0
-    min_contrast: float = 0.3
-    min_evidence: float = 0.2
-    slope: float = 1.0
-    reach: float = 0.5
-    min_likeness: float = 0.6
+    min_score: Annotated[float, _FRACTION] = 0.5
+    min_overlap: Annotated[float, _FRACTION] = 0.3
+    max_change: Annotated[float, {"above": 1}] = 3.0
+    min_contrast: Annotated[float, _FRACTION] = 0.3
+    min_evidence: Annotated[float, _FRACTION] = 0.2
+    slope: Annotated[float, {"min": 0, "below": math.inf}] = 1.0
+    reach: Annotated[float, {"min": 0, "below": math.inf}] = 0.5
+    min_likeness: Annotated[float, _FRACTION] = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "min_overlap", "min_contrast", "min_evidence", "min_likeness"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is between 0 and 1, not {getattr(self, name):g}.")
-        if not self.max_change > 1:
-            raise ValueError(f"max_change is larger than 1, not {self.max_change:g}.")
-        for name in ("slope", "reach"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is 0 or larger, not {getattr(self, name):g}.")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,12 +243,9 @@ class LinkSettings:
     """
 
     axis: int | None = None
-    distance: float = 0.0
-    gap: int = 0
+    distance: Annotated[float, {"min": 0, "below": math.inf}] = 0.0
+    gap: Annotated[int, {"min": 0}] = 0
     divisions: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.distance < math.inf:
-            raise ValueError(f"The distance is 0 or larger, not {self.distance:g}.")
-        if self.gap < 0:
-            raise ValueError(f"The gap is 0 or more frames, not {self.gap}.")
+        check_fields(self)

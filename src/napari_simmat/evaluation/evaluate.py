@@ -32,6 +32,7 @@ from napari_simmat.evaluation.scores import (
     plane_matches,
 )
 from napari_simmat.io.files import atomic_outputs, write_table, write_text
+from napari_simmat.io.plain import to_plain
 from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
@@ -275,6 +276,9 @@ def summary_values(
     settings. `fingerprint` identifies the data (see `datasets.folder.fingerprint`).
     """
     spec, together = predictor.model.spec, scores.together
+    settings = to_plain(config)
+    if config.prompts != "auto":
+        del settings["automatic"]
     return {
         "set": fingerprint,
         "model": spec.name,
@@ -283,7 +287,7 @@ def summary_values(
         "steps": spec.training.get("steps"),
         "version": __version__,
         "settings": {
-            **config.to_dict(),
+            **settings,
             "precision": predictor.precision,
             "quality": predictor.quality,
         },

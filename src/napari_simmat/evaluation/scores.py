@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -97,13 +97,6 @@ class ScoreConfig:
         if self.prompts == "paper":
             return above
         return f"at least {MIN_OBJECT_PIXELS} pixels" + (f" and {above}" if self.min_size else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values["channels"] = None if self.channels is None else list(self.channels)
-        del values["automatic"]
-        return values | ({"automatic": self.automatic.to_dict()} if self.prompts == "auto" else {})
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from napari_simmat.io.plain import from_plain
+from napari_simmat.io.plain import check_fields, from_plain, to_plain
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Network
@@ -100,25 +100,22 @@ class Normalization:
         keeps its contrast (`engine.normalization.below_glare`).
     """
 
-    method: Literal["none", "percentile"] = "percentile"
+    method: Annotated[Literal["none", "percentile"], {"noun": "Normalization method"}] = (
+        "percentile"
+    )
     low: float = 0.5
     high: float = 99.5
     joint: bool = False
     keep_uint8: bool = False
-    scale: float = 255.0
+    scale: Annotated[float, {"above": 0}] = 255.0
     clip_glare: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in ("none", "percentile"):
-            raise ValueError(
-                f"Normalization method {self.method!r} is unknown; use 'none' or 'percentile'."
-            )
+        check_fields(self)
         if not 0 <= self.low < self.high <= 100:
             raise ValueError(
                 f"Percentiles must satisfy 0 <= low < high <= 100, got {self.low} and {self.high}."
             )
-        if not self.scale > 0:
-            raise ValueError(f"The scale must be above 0, got {self.scale}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,20 +158,17 @@ class InputSize:
         Pixels.
     """
 
-    method: Literal["longest", "stretch", "native"] = "longest"
+    method: Annotated[Literal["longest", "stretch", "native"], {"noun": "Resize rule"}] = "longest"
     size: int = 1024
-    minimum: int = 64
-    multiple: int = 32
+    minimum: Annotated[int, {"min": 1}] = 64
+    multiple: Annotated[int, {"min": 1}] = 32
 
     def __post_init__(self) -> None:
-        if self.method not in ("longest", "stretch", "native"):
+        check_fields(self)
+        if self.minimum > self.size:
             raise ValueError(
-                f"Resize rule {self.method!r} is unknown; use 'longest', 'stretch' or 'native'."
-            )
-        if not 0 < self.minimum <= self.size or self.multiple < 1:
-            raise ValueError(
-                f"Input sizes must satisfy 0 < minimum <= size and multiple >= 1, got "
-                f"minimum {self.minimum}, size {self.size}, multiple {self.multiple}."
+                f"The minimum size of an input, {self.minimum}, must not exceed its size, "
+                f"{self.size}."
             )
 
 
@@ -241,7 +235,7 @@ class ModelSpec:
     base: Base
     transfer: str = "zeroshot"
     strategy: str = "frozen"
-    strategy_size: int = 0
+    strategy_size: Annotated[int, {"min": 0}] = 0
     mask_choice: Literal["single", "stock"] = "single"
     description: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -252,15 +246,12 @@ class ModelSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.channels:
             raise ValueError(f"Model {self.name} names no channel; it needs at least one.")
         names = [channel.name for channel in self.channels]
         if len(set(names)) < len(names):
             raise ValueError(f"Model {self.name} names a channel twice: {', '.join(names)}.")
-        if self.strategy_size < 0:
-            raise ValueError(f"Model {self.name} has a strategy of size {self.strategy_size}.")
-        if self.mask_choice not in ("single", "stock"):
-            raise ValueError(f"Mask choice {self.mask_choice!r} is unknown.")
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -289,18 +280,16 @@ class ModelSpec:
         )
 
     def to_json(self) -> str:
-        """The description as JSON with sorted keys, for `from_json`."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """The description as JSON with sorted keys, for `from_plain`."""
+        return json.dumps(to_plain(self), sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> ModelSpec:
-        """The description of `to_json`; ValueError if this version cannot read it."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The model's description is not JSON ({error}).") from None
-        version = values.get("format_version") if isinstance(values, dict) else None
-        if not isinstance(version, int):
+    def from_plain(cls, values: Any) -> ModelSpec:
+        """The description of `to_json`, parsed; ValueError if this version cannot read it."""
+        if not isinstance(values, dict):
+            raise ValueError("The model's description is not a table of names and values.")
+        version = values.get("format_version")
+        if type(version) is not int or version < 1:
             raise ValueError("The model's description has no format version.")
         if version > FORMAT_VERSION:
             raise ValueError(

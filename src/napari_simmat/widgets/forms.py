@@ -50,6 +50,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
+from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
@@ -256,7 +257,7 @@ def _split(hint: Any) -> tuple[Any, dict[str, Any]]:
             options |= note if isinstance(note, Mapping) else {}
     if get_origin(hint) in (Union, UnionType):
         (hint,) = [kind for kind in get_args(hint) if kind is not NoneType]
-    return hint, options
+    return hint, {name: value for name, value in options.items() if name not in RULE_NOTES}
 
 
 def _default(each: Field[Any]) -> Any:

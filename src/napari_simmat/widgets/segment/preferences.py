@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 from napari_simmat.engine.settings import Quality
 from napari_simmat.io.files import atomic_write, user_folder
+from napari_simmat.io.plain import field_rules, from_plain, to_plain
 from napari_simmat.widgets.segment.label_editor import Overlap
 
 log = logging.getLogger(__name__)
@@ -50,28 +50,14 @@ def load_settings() -> TabSettings:
         if path.stat().st_size > _MOST_BYTES:
             return TabSettings()
         values = json.loads(path.read_text(encoding="utf-8")).get("segment", {})
-        return _settings_of(values)
+        # Settings of other versions are ignored.
+        known = {rule.name for rule in field_rules(TabSettings)} & set(values)
+        return from_plain(TabSettings, {name: values[name] for name in known})
     except FileNotFoundError:
         return TabSettings()
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         log.warning("%s cannot be read; the window starts with its defaults.", path)
         return TabSettings()
-
-
-def _settings_of(values: dict[str, Any]) -> TabSettings:
-    """Settings from JSON values; raises if they are malformed. Unknown names are ignored."""
-    known = {each.name: values[each.name] for each in fields(TabSettings) if each.name in values}
-    for name in ("classes", "open_parts", "closed_parts"):
-        known[name] = tuple(str(each) for each in known.get(name, ()))
-    for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
-        known[name] = known.get(name, usual) is True
-    known["model"] = str(known.get("model", ""))
-    for name in ("device", "precision"):
-        known[name] = str(known.get(name, "auto"))
-    for name, values_of in (("overlap", Overlap), ("quality", Quality)):
-        if name in known and known[name] not in get_args(values_of):
-            raise ValueError(f"unknown value of {name}")
-    return TabSettings(**known)
 
 
 def save_settings(settings: TabSettings) -> None:
@@ -81,7 +67,7 @@ def save_settings(settings: TabSettings) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
             temporary.write_text(
-                json.dumps({"segment": asdict(settings)}, indent=1) + "\n", encoding="utf-8"
+                json.dumps({"segment": to_plain(settings)}, indent=1) + "\n", encoding="utf-8"
             )
     except OSError as error:
         log.warning("The window's settings could not be saved: %s", error)
