@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 from skimage.data import coins
 
 from napari_simmat.batch.plan import (
@@ -237,3 +238,16 @@ def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Pre
     config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
     with pytest.raises(ValueError, match="what differs: the settings"):
         finish(segment_image_job(outcome.task, predictor, config, resume=True))
+
+
+def test_segment_image_of_a_box_drops_its_crumbs(tmp_path: Path, predictor: Predictor) -> None:
+    """A loose box around a coin: what the window commits."""
+    image, prompts = tmp_path / "coins.tif", tmp_path / "boxes.csv"
+    tifffile.imwrite(image, coins())
+    corners = [(223.5, 8.5), (223.5, 82.5), (295.5, 82.5), (295.5, 8.5)]
+    lines = [f"0,rectangle,{n},{y},{x}" for n, (y, x) in enumerate(corners)]
+    prompts.write_text("\n".join(["index,shape-type,vertex-index,axis-0,axis-1", *lines]))
+    task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / "out"))
+    outcome = finish(segment_image_job(task, predictor, SegmentConfig(model="tiny")))
+    labels = tifffile.imread(outcome.task.files.labels)
+    assert ndimage.label(labels, np.ones((3, 3)))[1] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_simmat.engine.outlines import contours, mask_of, polygons
+from napari_simmat.engine.outlines import contours, mask_of, polygons, shape_mask
 
 
 def masks() -> list[np.ndarray]:
@@ -56,3 +56,31 @@ def test_what_lies_outside_the_image_is_cut_off() -> None:
     assert mask_of([huge + 5e9], (6, 4)) is None
     with pytest.raises(ValueError, match="not finite"):
         mask_of([np.array([[0, np.nan], [1, 1], [2, 0]])], (6, 4))
+
+
+BOX = [(2.5, 1.5), (2.5, 9.5), (8.5, 9.5), (8.5, 1.5)]
+"""y, x of the corners of 6 x 8 pixels."""
+
+
+def test_shape_mask_of_ellipse_is_exact() -> None:
+    y, x = np.mgrid[:12, :14]
+    expected = ((y - 5.5) / 3) ** 2 + ((x - 5.5) / 4) ** 2 <= 1
+    np.testing.assert_array_equal(shape_mask("ellipse", BOX, (12, 14)), expected)
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "polygon"])
+def test_shape_mask_holds_centers_on_the_edge(kind: str) -> None:
+    mask = shape_mask(kind, [(2, 1), (2, 9), (8, 9), (8, 1)], (12, 14))
+    assert mask[2:9, 1:10].all()
+    assert mask.sum() == 7 * 9
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "ellipse", "polygon"])
+def test_shape_mask_without_a_center_is_what_it_touches(kind: str) -> None:
+    thin = [(3.1, 2.1), (3.1, 6.2), (3.2, 6.2), (3.2, 2.1)]
+    assert np.argwhere(shape_mask(kind, thin, (12, 14))).tolist() == [[3, x] for x in range(2, 7)]
+
+
+@pytest.mark.parametrize("kind", ["path", "line"])
+def test_shape_mask_of_a_line_is_empty(kind: str) -> None:
+    assert not shape_mask(kind, BOX, (12, 14)).any()

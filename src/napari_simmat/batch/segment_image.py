@@ -228,7 +228,8 @@ class _Segmenter:
     def segment_prompts_job(self, prompts: Sequence[Prompt]) -> Job[LabelVolume]:
         """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
 
-        The clicks of a prompt refine each other in their order, as in the window.
+        The clicks of a prompt refine each other in their order, and of a box the main pieces are
+        kept, as in the window.
         """
         from napari_simmat.engine.automatic_generator import ENCODING_WORK
 
@@ -249,9 +250,9 @@ class _Segmenter:
                 encoded, done = prompt.plane, done + encoding
             yield self._segmented(done / total, "predicting")
             done += 1
-            if prompt.points:
+            if prompt.points or prompt.box is not None:
                 [answer] = Refiner().refine(self.predictor, [prompt])
-            else:
+            else:  # of a mask alone the refiner gives that mask
                 [answer] = self.predictor.predict_many([prompt])
             painting.add(labels[number], answer.mask, answer.score, prompt.plane)
         return painting

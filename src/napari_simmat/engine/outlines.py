@@ -1,8 +1,9 @@
-"""Outlines of masks as polygons, and masks from polygons.
+"""Drawn shapes to masks; outlines of masks as polygons, and masks from polygons.
 
-Polygons have their vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath
-have them: the center of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a
-pixel's center is inside, gives exactly the mask's pixels.
+Drawn shapes have the pixels' *centers* at whole numbers, as napari has them. Polygons have their
+vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath have them: the center
+of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a pixel's center is
+inside, gives exactly the mask's pixels.
 """
 
 from __future__ import annotations
@@ -12,12 +13,64 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.coordinates import BoxCorners, box_of_corners
 from napari_simmat.engine.masks import Mask, ObjectMask
 
 Ring = NDArray[np.float64]
 """Vertices (N, 2) as x, y of a closed line; the last is joined to the first."""
 _MOST_CROSSINGS = 1 << 27
 """Crossings of outlines and rows; a file can ask for more than the memory holds."""
+
+
+def shape_mask(
+    kind: str, vertices: Sequence[Sequence[float]] | Ring, shape_yx: tuple[int, int]
+) -> Mask:
+    """The pixels (Y, X) whose centers lie within a drawn shape, or on its edge.
+
+    A shape too thin to hold a center means the pixels that it touches.
+
+    Parameters
+    ----------
+    kind
+        rectangle, ellipse or polygon; any other, as a path, encloses nothing.
+    vertices
+        (N, 2) as y, x in pixels; for an ellipse the corners of the rectangle around it.
+    shape_yx
+        Height and width of the image; what lies outside it is cut off.
+    """
+    from skimage.draw import polygon, polygon_perimeter
+
+    corners, mask = np.asarray(vertices, np.float64), np.zeros(shape_yx, dtype=bool)
+    if kind not in ("rectangle", "ellipse", "polygon"):
+        return mask
+    rows, columns = polygon(*corners.T, shape_yx)
+    half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
+    if kind == "ellipse" and abs(np.linalg.det(half_sides)) > 1e-12:
+        # Within its rectangle it is the unit circle, in units of half the sides.
+        offset = np.stack([rows, columns]) - corners.mean(axis=0)[:, None]
+        inside = (np.linalg.solve(half_sides, offset) ** 2).sum(axis=0) <= 1 + 1e-9
+        rows, columns = rows[inside], columns[inside]
+    if not len(rows):
+        rows, columns = polygon_perimeter(*corners.T, shape_yx)
+    mask[rows, columns] = True
+    return mask
+
+
+def box_and_mask(
+    kind: str, vertices: Sequence[Sequence[float]] | Ring, shape_yx: tuple[int, int]
+) -> tuple[BoxCorners, Mask | None]:
+    """The box around a drawn shape, and its `shape_mask`; None for an upright rectangle.
+
+    Raises
+    ------
+    ValueError
+        If it lies outside the image.
+    """
+    box = box_of_corners(vertices, shape_yx)
+    sides = np.diff(np.asarray(vertices, np.float64), axis=0)
+    if kind == "rectangle" and np.isclose(sides, 0, atol=1e-3).any(axis=1).all():
+        return box, None
+    return box, shape_mask(kind, vertices, shape_yx)
 
 
 def contours(mask: Mask, corner: tuple[int, ...] = (0, 0)) -> list[Ring]:

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.engine.coordinates import box_of_corners, corners_of_box
+from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.masks import Mask
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
+from napari_simmat.engine.outlines import box_and_mask
 from napari_simmat.engine.prompts import Prompt
 
 MOST_BYTES = 2**26
@@ -271,41 +271,9 @@ def _region(
             f"{' or more' if kind == 'polygon' else ''}."
         )
     try:
-        box = box_of_corners(corners, shape_yx)
+        return box_and_mask(kind, corners, shape_yx)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}") from None
-    if kind == "rectangle" and _is_upright(corners):
-        return box, None
-    y0, x0, y1, x1 = (int(edge) for edge in box)
-    centers = np.mgrid[y0:y1, x0:x1].astype(float)
-    inside = _in_ellipse(corners, centers) if kind == "ellipse" else _in_polygon(corners, centers)
-    mask = np.zeros(shape_yx, dtype=bool)
-    # A shape too thin to hold a pixel's center means the pixels it touches.
-    mask[y0:y1, x0:x1] = inside if inside.any() else True
-    return box, mask
-
-
-def _is_upright(corners: NDArray[np.float64]) -> bool:
-    lengths = np.abs(corners - np.roll(corners, 1, axis=0))
-    return bool((lengths.min(axis=1) <= 1e-6 * (1 + lengths.max())).all())
-
-
-def _in_ellipse(corners: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pixel centers (2, h, w) lie in the ellipse within a (turned) rectangle."""
-    axes = np.stack([corners[1] - corners[0], corners[3] - corners[0]], axis=1) / 2
-    if abs(np.linalg.det(axes)) < 1e-12:
-        return np.zeros(centers.shape[1:], dtype=bool)
-    offset = centers - corners.mean(axis=0)[:, None, None]
-    along = np.tensordot(np.linalg.inv(axes), offset, axes=1)
-    inside: NDArray[np.bool_] = (along**2).sum(axis=0) <= 1
-    return inside
-
-
-def _in_polygon(corners: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pixel centers (2, h, w) lie in the polygon."""
-    measure: Any = import_module("skimage.measure")  # it has no types
-    inside: NDArray[np.bool_] = measure.points_in_poly(centers.reshape(2, -1).T, corners)
-    return inside.reshape(centers.shape[1:])
 
 
 def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_PromptRow]]:

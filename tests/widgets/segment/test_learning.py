@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari.layers import Image, Shapes
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog
@@ -29,6 +30,7 @@ from napari_simmat.progress import Progress, finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import FewShotConfig, LearnedState
 from napari_simmat.training.annotations import AnnotatedPlane
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.autosave import restored
 from napari_simmat.widgets.segment.learn_panel import (
     AGAIN_AFTER,
@@ -43,7 +45,9 @@ from napari_simmat.widgets.segment.learning import (
     LearnRequest,
     file_of,
     learn_job,
+    within_shapes,
 )
+from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import LOST
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import crash, kill_at_work, new_window, objects, put
@@ -230,6 +234,17 @@ def test_what_is_not_better_changes_nothing(
     assert window.workspace.session.learned is None
     assert np.array_equal(mask(window), before)
     assert not list(sessions_folder().glob("*.learning-*"))
+
+
+def test_within_shapes_ellipse_is_no_rectangle() -> None:
+    session = ImageSession(ImageGeometry(Image(np.zeros((60, 80)))), frozenset())
+    shapes = Shapes(ndim=2)
+    shapes.add_ellipses(np.array([(10, 10), (10, 40), (30, 40), (30, 10)]))
+    shapes.add_paths(np.array([(40, 50), (40, 70), (55, 70)]))
+    [mask] = within_shapes(shapes, session, [()], (0.0, 0.0))
+    y, x = np.mgrid[:60, :80]
+    expected = ((y - 20) / 10) ** 2 + ((x - 25) / 15) ** 2 <= 1 + 1e-9
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_old_objects_are_no_garbage_while_it_learns(

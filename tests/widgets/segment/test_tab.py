@@ -22,6 +22,7 @@ from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.controller import CANCELED, COMMIT_NEXT, SEGMENT, scores_text
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
+from napari_simmat.widgets.segment.workspace import Change
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
@@ -302,6 +303,13 @@ def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.click(*CENTERS[0])
     assert np.array_equal(preview(ready), mask)
+
+
+def test_a_click_reports_each_change_once(ready: Any) -> None:
+    changes: list[Change] = []
+    ready.workspace.changed.connect(changes.append)
+    ready.click(*CENTERS[0])
+    assert changes == [Change.PROMPTS, Change.BUSY, Change.BUSY], "drawn, requested, predicted"
 
 
 def test_segment_answers_again(ready: Any) -> None:

@@ -293,6 +293,7 @@ class SegmentController(QObject):
         elif not again and session.prediction(plane) is not None:
             self.drop()
             self._show_prediction(session, plane)
+            workspace.changed.emit(Change.BUSY)
             return
         self._plane = plane
         self.inference.submit(
@@ -395,7 +396,6 @@ class SegmentController(QObject):
         text = " ".join(filter(None, [self._missed, text, self._join_hint(session, plane)]))
         self._missed = ""
         self._show_status(replace(Status("done", text), seconds=seconds))
-        self.workspace.changed.emit(Change.BUSY)
 
     def _on_propagated(self) -> None:
         if self._pending == PendingCommit(None):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.checkpoints import library, registry
+from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sessions_folder, sha256_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -383,15 +384,13 @@ def within_shapes(
     ValueError
         If none lies on any of the planes.
     """
-    from skimage.draw import polygon2mask
-
     place = session.place.usual
     masks = [np.zeros(place.shape[-2:], bool) for _ in planes]
-    for vertices in layer.data:
+    for kind, vertices in zip(layer.shape_type, layer.data, strict=True):
         corners = place.from_layer(layer, vertices, point)
         plane = tuple(int(index) for index in np.round(corners[0, :-2]))
         if plane in planes:
-            masks[planes.index(plane)] |= polygon2mask(place.shape[-2:], corners[:, -2:])
+            masks[planes.index(plane)] |= shape_mask(kind, corners[:, -2:], place.shape[-2:])
     if not any(mask.any() for mask in masks):
         raise ValueError(WITHOUT_REGION.format(layer.name))
     return masks

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from napari_simmat.engine.coordinates import AxisOrder, BoxCorners, box_of_corners
+from napari_simmat.engine.coordinates import AxisOrder, BoxCorners
 from napari_simmat.engine.masks import ObjectMask, interior_point
+from napari_simmat.engine.outlines import box_and_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
 
@@ -294,20 +295,6 @@ def corrected_masks(
     return tuple(kept)
 
 
-def outline_mask(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
-    """The pixels (Y, X) whose centers lie within a rectangle, an ellipse or a polygon."""
-    from skimage.draw import polygon2mask
-
-    vertices = np.array([vertex[-2:] for vertex in outline.vertices])
-    if outline.kind == "ellipse":
-        center = vertices.mean(axis=0)
-        across, down = (vertices[1] - vertices[0]) / 2, (vertices[3] - vertices[0]) / 2
-        angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)[:, None]
-        vertices = center + np.cos(angles) * across + np.sin(angles) * down
-    mask: np.ndarray = polygon2mask(shape_yx, vertices)
-    return mask
-
-
 def points_along(vertices: np.ndarray) -> np.ndarray:
     """Points (N, 2) at equal distances along a drawn line (M, 2), ends included."""
     lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(vertices, axis=0), axis=1))]
@@ -426,18 +413,9 @@ def _group_prompts(prompts: Prompts, group: int) -> Prompts:
 
 
 def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
-    box = box_of_corners([vertex[-2:] for vertex in outline.vertices], shape_yx)
-    source = Prompts(outlines=(outline,))
-    if outline.kind == "rectangle" and _is_upright(outline):
-        return _Object(box, box, source=source)
-    mask = outline_mask(outline, shape_yx)
-    return _Object(box, box, mask if mask.any() else None, source=source)
-
-
-def _is_upright(outline: Outline) -> bool:
-    """Whether the sides of a rectangle are parallel to the axes."""
-    sides = np.diff([vertex[-2:] for vertex in outline.vertices], axis=0)
-    return bool(np.isclose(sides, 0, atol=1e-3).any(axis=1).all())
+    vertices = [vertex[-2:] for vertex in outline.vertices]
+    box, mask = box_and_mask(outline.kind, vertices, shape_yx)
+    return _Object(box, box, mask, source=Prompts(outlines=(outline,)))
 
 
 def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object:

@@ -1,6 +1,6 @@
 """What the parts of the Segment tab share: the chosen image, its layers, and the status line.
 
-Parts read it and act through it; none of them holds the controller.
+Parts read it and act through it; only the folder of images holds the controller as well.
 """
 
 from __future__ import annotations
