@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from segment_anything import SamPredictor
-from speed_rows import CLICK, Both, image
+from speed_rows import Both, image
 from torch import Tensor
 
 from napari_simmat.engine.embeddings import EmbeddingCache
@@ -40,20 +40,6 @@ def reopen(both: Both) -> Numbers:
     first = _taken(lambda: predictor.set_image(pixels, channel_axis=-1))
     again = [_taken(lambda: predictor.set_image(pixels, channel_axis=-1)) for _ in range(5)]
     return [("first", "s", first), *(("again", "s", each) for each in again)]
-
-
-def preview(both: Both) -> Numbers:
-    """From an open image to the mask of a click at half the resolution."""
-    predictor = Predictor(both.model, "cpu", "auto", EmbeddingCache(0))
-
-    def first_mask() -> None:
-        finish(predictor.open_image_job(image(1024), channel_axis=-1))
-        predictor._encoder._preview = None
-        assert finish(predictor.coarse_preview_job())
-        predictor.predict(points=[CLICK])
-
-    first_mask()
-    return [("preview", "s", _taken(first_mask)) for _ in range(5)]
 
 
 def cancel(both: Both, times: int = 12) -> Numbers:
@@ -134,5 +120,5 @@ def _error(found: Tensor, truth: Tensor) -> float:
 
 
 ALONE: dict[str, Callable[[Both], Numbers]] = {
-    each.__name__: each for each in (reopen, preview, cancel, transfer, closeness, start)
+    each.__name__: each for each in (reopen, cancel, transfer, closeness, start)
 }

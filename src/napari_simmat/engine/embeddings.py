@@ -19,7 +19,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.device import ComputeContext, choose_precision, is_out_of_memory
+from napari_simmat.engine.device import ComputeContext, is_out_of_memory
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import atomic_write, embeddings_folder
 from napari_simmat.progress import Job
@@ -355,15 +355,10 @@ class ResumableEncodings(Generic[T]):
 
     def __init__(self, most: int = 3) -> None:
         self._most = most
-        self._begun: OrderedDict[str, _StartedJob[T]] = OrderedDict()
+        self._begun: OrderedDict[str, Job[T]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._begun)
-
-    def done(self, key: str) -> float:
-        """Completed fraction of the job of `key`; 0 if there is none."""
-        begun = self._begun.get(key)
-        return 0.0 if begun is None else begun.done
 
     def resume_job(self, key: str, start: Callable[[], Job[T]]) -> Job[T | None]:
         """Start or continue the job of `key`; closing this generator only interrupts it.
@@ -372,14 +367,14 @@ class ResumableEncodings(Generic[T]):
         """
         mine = self._begun.get(key)
         if mine is None:
-            mine = self._begun[key] = _StartedJob(start())
+            mine = self._begun[key] = start()
         while self._begun.get(key) is mine:
             self._begun.move_to_end(key)
             while len(self._begun) > self._most:
                 _, oldest = self._begun.popitem(last=False)
-                oldest.job.close()
+                oldest.close()
             try:
-                progress = next(mine.job)
+                progress = next(mine)
             except StopIteration as end:
                 self._begun.pop(key, None)
                 result: T = end.value
@@ -387,7 +382,6 @@ class ResumableEncodings(Generic[T]):
             except BaseException:
                 self._begun.pop(key, None)
                 raise
-            mine.done = progress.done / max(progress.total, 1)
             yield progress
         return None
 
@@ -395,19 +389,7 @@ class ResumableEncodings(Generic[T]):
         """Close all jobs."""
         while self._begun:
             _, begun = self._begun.popitem()
-            begun.job.close()
-
-
-@dataclass(eq=False)
-class _StartedJob(Generic[T]):
-    """A job and its completed fraction."""
-
-    job: Job[T]
-    done: float = 0.0
-
-
-PREVIEW_CUTOFF = 0.75
-"""Once this fraction is encoded, finishing is as fast as a coarse preview, so none is made."""
+            begun.close()
 
 
 class PlaneEncoder:
@@ -442,7 +424,6 @@ class PlaneEncoder:
         self.average = average and compute.network.averages_views
         self.resumable = ResumableEncodings[Embedding]() if resumable is None else resumable
         self.encodes = 0
-        self._preview: tuple[str, Embedding] | None = None  # the last one
 
     def has(self, stack: ChannelStack, index: tuple[int, ...]) -> bool:
         """Whether a plane is in the cache."""
@@ -464,38 +445,6 @@ class PlaneEncoder:
         embedding = yield from self._run_encoder_job(stack, index)
         self.encodes += 1
         return embedding
-
-    def coarse_preview_job(
-        self, stack: ChannelStack, index: tuple[int, ...]
-    ) -> Job[Embedding | None]:
-        """A plane encoded coarsely; None if the full encoding is there, or ready as soon.
-
-        A GPU is fast enough without.
-        """
-        key = self._key(stack, index)
-        if self._is_nearly_encoded(key):
-            return None
-        if self._preview is None or self._preview[0] != key:
-            start = partial(self._encode_preview_job, stack, index)
-            preview = yield from self.resumable.resume_job(f"{key}-preview", start)
-            if preview is None:  # another caller finished it
-                return None
-            self._preview = key, preview
-        return self._preview[1]
-
-    def _is_nearly_encoded(self, key: str) -> bool:
-        quick = self.compute.device.type != "cpu" or not self.compute.network.has_coarse_preview
-        return quick or key in self.cache or self.resumable.done(key) >= PREVIEW_CUTOFF
-
-    def _encode_preview_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        transform = self._transform(stack)
-        values = self.network_input(stack.normalized(index), transform)
-        fast = choose_precision("fast", self.compute.device)
-        encoded = yield from self.compute.run_job(
-            self.compute.network.coarse_preview_job(values), fast
-        )
-        self._check(encoded)
-        return Embedding(encoded, transform)
 
     def _check(self, encoded: Encoded) -> None:
         embeddings = (level.embedding for level in encoded.levels)

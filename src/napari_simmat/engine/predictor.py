@@ -106,7 +106,6 @@ class Predictor:
         self._decoder = PromptDecoder(model, self._compute)
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
-        self._preview: Embedding | None = None
         self._plane: tuple[int, ...] | None = None
         self._turn = threading.RLock()
 
@@ -219,29 +218,6 @@ class Predictor:
         """Set the image without encoding any of it, before `encode_tile_job`."""
         stack = yield from self._stack_job(array, channel_axis, channels, more)
         self._stack, self._embedding, self._plane = stack, None, None
-
-    def coarse_preview_job(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
-        """Encode a plane coarsely, for prompts until `set_plane_job` has encoded it fully.
-
-        It takes about a sixth of the time. Until then `is_preview` is True.
-
-        Returns
-        -------
-        Whether there is a preview. There is none if the plane is already or nearly encoded, or if
-        the network or the device is fast enough without.
-        """
-        stack = self._image()
-        index = _index(plane, stack)
-        preview = yield from self._encoder.coarse_preview_job(stack, index)
-        if preview is None:
-            return False
-        self._embedding = self._preview = preview
-        return True
-
-    @property
-    def is_preview(self) -> bool:
-        """Whether masks are predicted from a coarse encoding."""
-        return self._embedding is not None and self._embedding is self._preview
 
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
@@ -422,7 +398,7 @@ class Predictor:
 
     def _detail_windows(self) -> DetailWindows | None:
         """Windows for small objects; None where the plane is not reduced."""
-        if self._plane is None or self.is_preview:
+        if self._plane is None:
             return None
         size, stride = self.model.spec.input_size, self._compute.network.mask_stride
         return DetailWindows.of(self._current().transform, size, stride)
@@ -502,10 +478,8 @@ class Predictor:
         if current is None:
             raise RuntimeError(NO_IMAGE)
         if current.encoded.embedding.device.type != self.device.type:
-            moved = Embedding(current.encoded.to(self.device, torch.float32), current.transform)
-            if self._preview is current:
-                self._preview = moved
-            self._embedding = current = moved
+            current = Embedding(current.encoded.to(self.device, torch.float32), current.transform)
+            self._embedding = current
         return current
 
 

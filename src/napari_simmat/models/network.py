@@ -76,8 +76,6 @@ class Network(Sam):
     """Path of the first projection, which the transfer layer replaces."""
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
-    has_coarse_preview = False
-    """Whether a coarse encoding is worthwhile; it is not if `encode_job` is fast."""
     averages_views = False
     """Whether it can average the masks of several views of the image (`models.views`)."""
     expected_size: ExpectedSize | None = None
@@ -96,10 +94,6 @@ class Network(Sam):
 
         It takes as many times as long as there are views.
         """
-        raise NotImplementedError
-
-    def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode `image` coarsely, in a fraction of the time; needs `has_coarse_preview`."""
         raise NotImplementedError
 
     def decode(self, encoded: Encoded, prompt: PromptTensors) -> DecodedMasks:

@@ -21,7 +21,6 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.functional import avg_pool2d, interpolate
 
 from napari_simmat.models.mobile_encoder import MobileEncoder
 from napari_simmat.models.network import DecodedMasks, Encoded, Network, PromptTensors
@@ -85,7 +84,6 @@ class SamNetwork(Network):
     """
 
     mask_stride = 4
-    has_coarse_preview = True
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The table of positions."""
@@ -94,39 +92,18 @@ class SamNetwork(Network):
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024) as stock ``ImageEncoderViT``."""
-        embedding = yield from self._encode_job(image, self.image_encoder.pos_embed)
-        height, width = image.shape[-2:]
-        return Encoded(embedding, (height, width))
-
-    def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode (B, C, 1024, 1024) at half its resolution, with a quarter of the tokens.
-
-        The tables of positions are interpolated, as SAM does for other sizes, and the embedding is
-        enlarged to its usual size.
-        """
-        positions = self.image_encoder.pos_embed
-        if positions is not None:
-            maps = positions.permute(0, 3, 1, 2)
-            half = interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)
-            positions = half.permute(0, 2, 3, 1)
-        coarse = yield from self._encode_job(avg_pool2d(image, 2), positions)
-        size = self.prompt_encoder.image_embedding_size
-        height, width = image.shape[-2:]
-        embedding = interpolate(coarse, size, mode="bilinear", align_corners=False)
-        return Encoded(embedding, (height, width))
-
-    def _encode_job(self, image: Tensor, positions: Tensor | None) -> Job[Tensor]:
         encoder = self.image_encoder
         tokens = encoder.patch_embed(image)  # (B, h, w, d)
-        if positions is not None:
-            tokens = tokens + positions
+        if encoder.pos_embed is not None:
+            tokens = tokens + encoder.pos_embed
         for done, block in enumerate(encoder.blocks, start=1):
             tokens = self.run_block(block, tokens)
             yield Progress(done, len(encoder.blocks) + 1, "encoding")
         embedding: Tensor = tokens.permute(0, 3, 1, 2)
         for part in encoder.neck:
             embedding = part(embedding).float()
-        return embedding
+        height, width = image.shape[-2:]
+        return Encoded(embedding, (height, width))
 
     def decode(self, encoded: Encoded, prompt: PromptTensors) -> DecodedMasks:
         """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
@@ -262,7 +239,6 @@ class MobileSamNetwork(SamNetwork):
     """MobileSAM: SAM with a small image encoder (arXiv 2306.14289), under the official names."""
 
     slot = "image_encoder.patch_embed.seq.0.c"
-    has_coarse_preview = False
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The biases for the distances between tokens."""

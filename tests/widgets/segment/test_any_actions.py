@@ -155,13 +155,13 @@ class AnyActions(RuleBasedStateMachine):
         if name in layers:
             layers.move(layers.index(name), min(position, len(layers)))
 
-    @rule(overlap=st.sampled_from(["keep", "overwrite", "ask"]))
+    @rule(overlap=st.sampled_from(["keep", "overwrite"]))
     def choose_overlap(self, overlap: str) -> None:
         self.window.tab.object_panel.overlap_chosen.emit(overlap)
 
-    @rule(number=st.integers(0, 1))
-    def answer(self, number: int) -> None:
-        self.window.workspace.accept(number)
+    @rule()
+    def accept_the_offer(self) -> None:
+        self.window.workspace.accept()
         self.window.idle()
 
     @rule(name=st.sampled_from(["", "cell", "nucleus"]))

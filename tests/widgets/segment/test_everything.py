@@ -120,16 +120,17 @@ def test_an_object_that_is_committed_already_is_not_found_again(
     np.testing.assert_array_equal(labels, again)
 
 
-def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:
-    labels = np.zeros((200, 220), np.int32)
-    labels[CENTERS[0]] = 9
+def test_everything_into_a_full_layer_is_written_once_into_a_new_one(
+    ready: Any, everything: Any
+) -> None:
+    labels = np.zeros((200, 220), np.uint8)
+    labels[CENTERS[0]] = 255
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
-    ready.tab.object_panel.overlap_chosen.emit("ask")
     press(ready, ready.tab.automatic_panel.start)
     press(ready, ready.tab.automatic_panel.commit)
-    assert "overlaps 9" in ready.status.text
+    assert everything.found is not None, "nothing is written yet"
     press(ready, ready.tab.status._offer)
-    assert labels[CENTERS[1]] > 9
+    assert ready.viewer.layers["SimMAT objects"].data[CENTERS[1]]
     assert everything.found is None
     assert not preview(ready).any()
     assert not ready.tab.automatic_panel.commit.isEnabled()

@@ -29,7 +29,7 @@ def test_settings_round_trip() -> None:
         model="tiny-4",
         device="cuda:1",
         precision="exact",
-        overlap="ask",
+        overlap="overwrite",
         classes=("nucleus", "µ"),
         open_parts=("objects",),
         closed_parts=("stack",),
@@ -64,8 +64,10 @@ def test_a_file_that_is_none_gives_the_defaults_and_is_told(
 
 
 def test_what_a_later_version_adds_is_left_alone() -> None:
-    settings_file().write_text(json.dumps({"segment": {"overlap": "ask", "new": 1}, "other": 2}))
-    assert load_settings() == TabSettings(overlap="ask")
+    settings_file().write_text(
+        json.dumps({"segment": {"overlap": "overwrite", "new": 1}, "other": 2})
+    )
+    assert load_settings() == TabSettings(overlap="overwrite")
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(
@@ -73,7 +75,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 ) -> None:
     settings_file().mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
-        save_settings(TabSettings(overlap="ask"))
+        save_settings(TabSettings(overlap="overwrite"))
     assert "could not be saved" in caplog.text
 
 
@@ -87,7 +89,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     )
     first.take(first.tab.folds["objects"].toggleButton())
     first.tab.stack_panel.disk.setChecked(True)
-    first.choose(first.tab.object_panel.overlap, "ask")
+    first.choose(first.tab.object_panel.overlap, "overwrite")
     first.type_class("nucleus")
     chosen = first.tab.models.reference()
     first.release()
@@ -96,8 +98,8 @@ def test_the_next_window_begins_as_the_last_one_ended(
     second.viewer.add_image(gray(), name="discs")
     second.open_widget()
     assert second.tab.models.reference() == chosen
-    assert second.tab.object_panel.overlap.currentText() == "ask"
-    assert second.controller.objects.overlap == "ask"
+    assert second.tab.object_panel.overlap.currentText() == "overwrite"
+    assert second.controller.objects.overlap == "overwrite"
     assert second.tab.folds["objects"].is_open
     assert second.tab.stack_panel.disk.isChecked()
     assert second.controller.inference.service.cache.keeps_on_disk

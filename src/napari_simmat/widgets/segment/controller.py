@@ -44,8 +44,6 @@ MISSED_COMMIT = (
 )
 COMMIT_NEXT = "Commit (C), or click to correct it."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
-COARSE = "Preview at half the resolution, the exact mask follows"
-COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is ready"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,6 @@ class SegmentController(QObject):
         # The plane that was handled last; None makes the next event of the viewer handle its plane
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
-        self._coarse: Plane | None = None
         self._missed = self._ready_text = ""
         self._remarks: tuple[str, ...] = ()
         self._released = False
@@ -94,8 +91,7 @@ class SegmentController(QObject):
         workspace.replayed.connect(self._on_replayed)
         workspace.prediction_wanted.connect(self.request)
         workspace.prediction_unwanted.connect(self.drop)
-        inference.progressed.connect(self._on_progressed)
-        inference.previewed.connect(self._on_previewed)
+        inference.progressed.connect(workspace.status)
         inference.predicted.connect(self._on_predicted)
         inference.failed.connect(self._on_failed)
         self.propagation.finished.connect(self._on_propagated)
@@ -238,7 +234,7 @@ class SegmentController(QObject):
             return
         if self._awaits_other_plane:
             return  # one commit at a time; the earlier one goes first
-        self._pending = PendingCommit(plane)  # a coarse preview is not good enough to commit
+        self._pending = PendingCommit(plane)
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
@@ -285,8 +281,6 @@ class SegmentController(QObject):
             self._say_unusable(str(error))
             workspace.changed.emit(Change.BUSY)
             return
-        if plane != self._coarse or not prompts:
-            self._clear_coarse()
         if not prompts:
             session.predictions.pop(plane, None)
             workspace.preview.clear([plane], session.place.order)
@@ -318,7 +312,6 @@ class SegmentController(QObject):
         """Discard the awaited prediction, and the commit that waits for it."""
         self.inference.drop()
         self._take_pending()
-        self._clear_coarse()
 
     def _take_pending(self) -> PendingCommit | None:
         """The commit that waited for a prediction; it waits no longer."""
@@ -336,28 +329,6 @@ class SegmentController(QObject):
             return False
         return pending.plane != self.workspace.plane_or_none()
 
-    def _clear_coarse(self) -> None:
-        """Remove a coarse preview that no prediction will replace."""
-        session = self.workspace.session
-        if self._coarse is not None and session is not None:
-            self.workspace.preview.clear([self._coarse], session.place.order)
-        self._coarse = None
-
-    def _on_progressed(self, status: Status) -> None:
-        if self._coarse is not None:
-            commits = self._pending is not None and self._pending.plane is not None
-            coarse = COARSE_COMMIT if commits else COARSE
-            status = replace(status, text=f"{coarse}. {status.text}")
-        self.workspace.status.emit(status)
-
-    def _on_previewed(self, request: PredictionRequest, preview: Prediction) -> None:
-        """Show a coarse prediction; it is not kept, so nothing can commit it."""
-        session = self.workspace.session
-        if session is not None:
-            self._coarse = request.plane
-            self.workspace.preview.show(session.place, request.plane, preview.masks)
-            self._on_progressed(Status("working", "Encoding"))
-
     def _on_predicted(
         self, request: PredictionRequest, prediction: Prediction, seconds: float
     ) -> None:
@@ -366,7 +337,6 @@ class SegmentController(QObject):
         if session is None:
             return
         commits = self._take_pending() == PendingCommit(plane)
-        self._coarse = None  # replaced by the prediction
         if not request.prompts:
             missed, self._missed = self._missed, ""
             self._say_ready(missed, session.place.remark, prediction.note)
@@ -382,7 +352,6 @@ class SegmentController(QObject):
 
     def _on_failed(self, reason: str) -> None:
         self._take_pending()
-        self._clear_coarse()
         self.workspace.fail(reason)
         self.workspace.changed.emit(Change.BUSY)
 

@@ -163,7 +163,6 @@ class InferenceService:
     def predict_job(
         self,
         request: PredictionRequest,
-        on_preview: Callable[[Prediction], object] = lambda _: None,
         is_current: Callable[[], bool] = lambda: True,
     ) -> Job[Prediction | None]:
         """Load the model, encode and predict, each only if needed; closing the job cancels.
@@ -172,8 +171,6 @@ class InferenceService:
         ----------
         request
             What is predicted.
-        on_preview
-            Called with a prediction from a coarse encoding if the full one takes long.
         is_current
             Called while a plane is encoded: once it returns false, the newer request continues
             the encoding, and this one returns None.
@@ -187,7 +184,7 @@ class InferenceService:
         from napari_simmat.engine.device import OUT_OF_MEMORY_MESSAGE, is_out_of_memory
 
         try:
-            return (yield from self._predict_plane(request, on_preview, is_current))
+            return (yield from self._predict_plane(request, is_current))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -255,28 +252,24 @@ class InferenceService:
     def _predict_plane(
         self,
         request: PredictionRequest,
-        on_preview: Callable[[Prediction], object],
         is_current: Callable[[], bool],
     ) -> Job[Prediction | None]:
         yield from self._load(request.model)
         yield from self._open(request)
         predictor = self.predictor
         assert predictor is not None
-        if request.prompts and (yield from predictor.coarse_preview_job(request.plane)):
-            on_preview((yield from self._predict(request, ("glimpse", *request.encoding))))
         for progress in predictor.set_plane_job(request.plane):
             yield progress
             if not is_current():
                 return None
-        return (yield from self._predict(request, request.encoding))
+        return (yield from self._predict(request))
 
-    def _predict(self, request: PredictionRequest, encoding: tuple[object, ...]) -> Job[Prediction]:
-        """Predict from what is encoded, which `encoding` identifies."""
+    def _predict(self, request: PredictionRequest) -> Job[Prediction]:
         assert self.predictor is not None
         assert self._refiner is not None
         chosen = dict(request.choices)
         results = yield from self._refiner.refine_job(
-            self.predictor, request.prompts, encoding, chosen
+            self.predictor, request.prompts, request.encoding, chosen
         )
         choices = [
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
@@ -401,14 +394,10 @@ class InferenceQueue(QObject):
 
     progressed = Signal(object)
     """A `Status` of the work in progress."""
-    previewed = Signal(object, object)
-    """The request and a `Prediction` from a coarse encoding, to be shown but not kept."""
     predicted = Signal(object, object, float)
     """The request, its `Prediction`, and the seconds it took."""
     failed = Signal(str)
     """Why there is no prediction, in one sentence."""
-
-    _previewed_in_worker = Signal(object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -417,7 +406,6 @@ class InferenceQueue(QObject):
         self.request: PredictionRequest | None = None
         self._task: WorkerTask | None = None
         queued = Qt.ConnectionType.QueuedConnection
-        self._previewed_in_worker.connect(self._on_previewed, queued)
         self.worker.progressed.connect(self._on_progress, queued)
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
@@ -441,7 +429,6 @@ class InferenceQueue(QObject):
             name,
             lambda: self.service.predict_job(
                 request,
-                on_preview=lambda preview: self._previewed_in_worker.emit(request, preview),
                 # An older request of the same plane gives way; the newer continues its encoding.
                 is_current=lambda: self.request is request,
             ),
@@ -464,10 +451,6 @@ class InferenceQueue(QObject):
             fraction = progress.done / progress.total if progress.total else None
             text = progress.message[:1].upper() + progress.message[1:]
             self.progressed.emit(Status("working", text or task.name, fraction))
-
-    def _on_previewed(self, request: PredictionRequest, preview: Prediction) -> None:
-        if self._task is not None and request is self.request:
-            self.previewed.emit(request, preview)
 
     def _on_returned(self, task: WorkerTask, prediction: Prediction) -> None:
         if task is self._task:

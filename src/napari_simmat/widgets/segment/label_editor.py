@@ -23,8 +23,8 @@ from napari_simmat.engine.masks import (
 from napari_simmat.widgets.segment.history import LayerEdit, NewObject, ObjectEntry, ObjectRegister
 from napari_simmat.widgets.segment.prompt_state import Plane
 
-Overlap = Literal["keep", "overwrite", "ask"]
-"""Which object gets pixels that a new object shares with others: they, the new one, ask."""
+Overlap = Literal["keep", "overwrite"]
+"""Which object gets pixels that a new object shares with others: they, or the new one."""
 
 
 class LabelEditor:

@@ -131,7 +131,7 @@ class ObjectActions:
         said
             What the status line says; by default which objects were written.
         done
-            Called when it was done, which may be after the user has answered a question.
+            Called when it was done, which may be after the user has accepted an offer.
         min_visible
             See `LabelEditor.write`.
         """
@@ -150,13 +150,6 @@ class ObjectActions:
         try:
             editor = workspace.target()
             others = [] if overlap == "overwrite" else editor.overlapped(objects)
-            if others and overlap == "ask":
-                workspace.offer(
-                    overlap_question(others),
-                    partial(again, overlap="keep"),
-                    partial(again, overlap="overwrite"),
-                )
-                return
             edit, written, hidden = editor.write(objects, overlap, min_visible)
         except ValueError as error:
             workspace.fail(
@@ -473,16 +466,6 @@ def changed_text(name: str, labels: Sequence[int]) -> str:
     done = {"deletion": "Deleted", "merging": "Merged", "splitting": "Split"}.get(name)
     objects = numbered(labels)
     return f"{done} {objects}." if done else f"{name[:1].upper()}{name[1:]}: {objects}."
-
-
-def overlap_question(others: Sequence[int]) -> Status:
-    """Ask which object gets the shared pixels."""
-    return Status(
-        "ready",
-        f"The new object overlaps {listed(others)}: which one gets the pixels?",
-        offer=f"Keep {listed(others, 2)}",
-        other="Overwrite",
-    )
 
 
 def committed(layer: str, labels: Sequence[int], category: str) -> str:

@@ -33,7 +33,7 @@ from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.shortcuts import shortcut_text
 
-_OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite", "ask")
+_OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite")
 _NO_CLASS = "no class"
 _LETTERS = 3
 """Least letters that a list shows: two lists stand side by side in a narrow dock."""
@@ -258,9 +258,7 @@ class ObjectPanel(QWidget):
         self.overlap = ComboBox()
         self.overlap.setMinimumContentsLength(_LETTERS)
         self.overlap.addItems(_OVERLAPS)
-        self.overlap.setToolTip(
-            "Where a new object overlaps others: keep them, overwrite them, or ask each time"
-        )
+        self.overlap.setToolTip("Where a new object overlaps others: keep them, or overwrite them")
         tips = {
             "edit": ("Edit", "Open it again with its prompts (or double-click it)"),
             "delete": ("Delete", "Delete the chosen objects"),

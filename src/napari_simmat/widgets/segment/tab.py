@@ -330,8 +330,7 @@ class SegmentTab(QWidget):
         self.autosave.warned.connect(status.set_warning)
         status.canceled.connect(self.controller.cancel)
         status.canceled.connect(self.recovery.cancel)
-        status.accepted.connect(lambda: workspace.accept(0))
-        status.other_accepted.connect(lambda: workspace.accept(1))
+        status.accepted.connect(workspace.accept)
         self.controller.propagation.changed.connect(self._show_stack)
         self.controller.automatic.changed.connect(self._show_automatic)
         for work in (self.controller.propagation, self.controller.automatic):

@@ -113,7 +113,7 @@ class Workspace(QObject):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._update_classes)
-        self._offers: tuple[Callable[[], object], ...] = ()
+        self._offer: Callable[[], object] | None = None
         self._released = self._replaying = False
         self.prompt_layers.replaced.connect(lambda: self.changed.emit(Change.PROMPTS))
         viewer.layers.events.removed.connect(self._on_removed)
@@ -362,7 +362,7 @@ class Workspace(QObject):
         traveled = only_plane and self.prompt_layers.travels(session.place)
         session.set_prompts(drawn, undoable=not traveled)
         self._drop_closed(session)
-        self._offers = ()
+        self._offer = None
         self.changed.emit(Change.PROMPTS)
         return True
 
@@ -486,19 +486,19 @@ class Workspace(QObject):
         self, reason: str, offer: str = "", accept: Callable[[], object] | None = None
     ) -> None:
         """Show what went wrong, and perhaps a button that helps."""
-        self._offers = () if accept is None else (accept,)
+        self._offer = accept
         self.status.emit(Status("failed", reason, offer=offer))
 
-    def offer(self, status: Status, *accept: Callable[[], object]) -> None:
-        """Show a status with buttons, and what each of them calls."""
-        self._offers = accept
+    def offer(self, status: Status, accept: Callable[[], object]) -> None:
+        """Show a status with a button, and what that calls."""
+        self._offer = accept
         self.status.emit(status)
 
-    def accept(self, number: int = 0) -> None:
+    def accept(self) -> None:
         """Do what the status line offered."""
-        offers, self._offers = self._offers, ()
-        if number < len(offers):
-            offers[number]()
+        offer, self._offer = self._offer, None
+        if offer is not None:
+            offer()
 
     # --------------------------------------------------------------------- layers
 
