@@ -64,7 +64,7 @@ def work_on(window: Any) -> None:
     window.idle()
     window.click(y0, x0)
     window.key(commit)
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
     window.click(y1, x1)

@@ -207,7 +207,7 @@ def test_layers_say_what_made_them(ready: Any) -> None:
     expected = {
         "program": f"napari-simmat {__version__}",
         "models": ["tiny-4"],
-        "image": ready.workspace.session.place.name,
+        "image": ready.workspace.session.geometry.name,
         "prompts": 1,
     }
     assert made == expected

@@ -52,7 +52,7 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
     for section in ("model", "objects"):
-        ready.tab.folds[section].set_open(True)
+        ready.tab.sections[section].set_open(True)
     ready.click(*CENTERS[0])
     ready.activate()
     widget = {
@@ -79,7 +79,7 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
 @pytest.mark.real_window
 def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.activate()
     field = ready.tab.object_panel.category.lineEdit()
     field.setFocus()

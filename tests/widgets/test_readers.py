@@ -200,7 +200,7 @@ def test_objects_and_saved_labels_have_the_voxel_size_of_nifti(window: Any, tmp_
     assert not objects.data[[0, 2]].any()
     session = window.workspace.session
     target = tmp_path / "mine_labels.tif"
-    window.tab.exporter.save(target, session.place, session.editor, ())
+    window.tab.exporter.save(target, session.geometry, session.editor, ())
     window.qtbot.waitUntil(lambda: window.tab.exporter.worker.idle)
     saved = read_labels(target)
     np.testing.assert_array_equal(saved.data, objects.data)

@@ -45,7 +45,7 @@ def work_on(window: Any) -> None:
     window.hover(*CENTERS[1])
     window.key(Qt.Key.Key_D, SHIFT)
     window.key(Qt.Key.Key_Z, CONTROL)
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
     window.click(*CENTERS[2])

@@ -277,7 +277,7 @@ class AnyActions(RuleBasedStateMachine):
     def _is_known(self, session: Any) -> bool:
         """Whether the image is the one that it was when the first thing was noted of it."""
         image = self.window.workspace.request().image.usual
-        return self.window.tab.autosave.image(session) == identity_of(image, session.place.name)
+        return self.window.tab.autosave.image(session) == identity_of(image, session.geometry.name)
 
     @precondition(lambda self: self.window.workspace.objects is not None)
     @rule(label=st.integers(0, 3), place=PLACES)
@@ -296,7 +296,7 @@ class AnyActions(RuleBasedStateMachine):
         session = self.window.workspace.session
         assert session is not None
         if session.editor is not None:
-            assert session.editor.register.census == LabelIndex.of(session.objects.data)
+            assert session.editor.register.index == LabelIndex.of(session.objects.data)
             self._classes_fit(session.editor)
         plane = self.window.workspace.plane_or_none()
         shown = self.window.workspace.preview.layer
@@ -304,7 +304,7 @@ class AnyActions(RuleBasedStateMachine):
         elsewhere = found is not None and not found.is_shown
         there = shown in self.window.viewer.layers and plane is not None and not elsewhere
         if there and not session.prompt_state.on(plane):
-            assert not transposed_view(shown.data, session.place.order)[plane].any()
+            assert not transposed_view(shown.data, session.geometry.order)[plane].any()
 
     def _classes_fit(self, finished: Any) -> None:
         layer = self.window.workspace.classes.layer(finished)

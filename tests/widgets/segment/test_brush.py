@@ -53,7 +53,7 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
         for _ in range(steps):
             ready.key(Qt.Key.Key_Z, CTRL)
         assert np.array_equal(layer.data, state)
-        assert ready.workspace.session.editor.register.census.sizes() == {
+        assert ready.workspace.session.editor.register.index.sizes() == {
             n: int((state == n).sum()) for n in np.unique(state).tolist() if n
         }
     for state, steps in zip(states[1:], (1, 1, 2, 1), strict=True):

@@ -21,7 +21,7 @@ from tests.widgets.scenes import CENTERS, discs, gray
 def everything(ready: Any) -> Any:
     """The section, opened, with few seeds; the window shows four discs."""
     tab = ready.tab
-    tab.folds["everything"].set_open(True)
+    tab.sections["everything"].set_open(True)
     tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
     return tab.controller.automatic
 

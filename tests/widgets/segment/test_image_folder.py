@@ -116,7 +116,7 @@ def test_nothing_is_closed_that_is_not_saved(
         window.key(*NEXT)
     assert window.status.kind == "failed"
     assert shown(window) == ["0", "SimMAT objects"]
-    window.tab.folds["everything"].set_open(True)
+    window.tab.sections["everything"].set_open(True)
     QTest.mouseClick(window.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.controller.automatic.has_objects)
     window.key(*NEXT)
@@ -195,7 +195,7 @@ def test_results_of_the_batch_tab_are_gone_through(
     (tmp_path / "out" / "4_res_track.txt").write_text("3 0 0 0\n4 1 1 3\n")
     monkeypatch.setattr(BatchTab, "plan", lambda _: made)
     window.open_widget()
-    window.tab.folds["folder"].set_open(True)
+    window.tab.sections["folder"].set_open(True)
     window.take(window.tab.folder_panel.batch)
     window.idle()
     assert window.tab.folder_panel.place.text() == "1 of 2, 1 done · 3.tif"

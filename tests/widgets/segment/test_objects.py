@@ -121,7 +121,7 @@ def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) ->
     elif how == "double click":
         ready.double_click(CENTERS[0][0] + 3, CENTERS[0][1] + 3)
     else:
-        ready.tab.folds["objects"].set_open(True)
+        ready.tab.sections["objects"].set_open(True)
         ready.click_row(0, double=True)
     asked = [CENTERS[0], (CENTERS[0][0] + 9, CENTERS[0][1])]
     shown = ready.workspace.prompt_layers.points.data
@@ -265,7 +265,7 @@ def test_points_split_an_object_at_its_neck(ready: Any) -> None:
 
 def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready: Any) -> None:
     commit_discs(ready, 3)
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
     ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_D, SHIFT)
@@ -298,9 +298,9 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
 
 def test_rows_that_are_not_seen_are_not_chosen(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
-    QTest.mouseClick(ready.tab.folds["objects"].toggleButton(), Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.sections["objects"].toggleButton(), Qt.MouseButton.LeftButton)
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 1, 2}
 
@@ -327,7 +327,7 @@ def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
 
 def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     layers, committed = ready.viewer.layers, objects(ready).copy()
@@ -381,7 +381,7 @@ def test_objects_and_classes_deleted_together_come_back_together(ready: Any) -> 
 
 def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     classes = ready.viewer.layers["SimMAT classes"]
@@ -405,7 +405,7 @@ def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
 
 def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.folds["objects"].set_open(True)
+    ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
     ready.type_class("nucleus")
     count = len(ready.workspace.session.history)
@@ -434,7 +434,7 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     window.idle()
     window.click(*(np.array(CENTERS[1]) / 2))
     window.key(Qt.Key.Key_C)
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     table = window.tab.object_panel.table
     sizes = [int((objects(window) == n).sum()) for n in (1, 2)]
     header = [table.model().headerData(n, Qt.Orientation.Horizontal) for n in range(4)]

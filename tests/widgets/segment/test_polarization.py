@@ -93,4 +93,6 @@ def test_the_samples_feed_the_checkpoint(window: Any, sample: Any) -> None:
     window.tab.models.set_value("polarization")
     window.idle()
     assert window.status.kind == "ready"
-    assert window.workspace.session.place.shape == window.viewer.layers["known objects"].data.shape
+    assert (
+        window.workspace.session.geometry.shape == window.viewer.layers["known objects"].data.shape
+    )

@@ -275,7 +275,7 @@ def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> 
     else:
         y0, x0, y1, x1 = around(3)
         layer = ready.viewer.add_shapes([[(y0, x0), (y1, x1)]], name="mine")
-    ready.tab.folds["model"].set_open(True)
+    ready.tab.sections["model"].set_open(True)
     ready.choose(getattr(ready.tab, kind), "mine")
     assert iou(preview(ready) > 0, discs()[1] == 4) > 0.7
     ready.viewer.layers.selection.active = layer

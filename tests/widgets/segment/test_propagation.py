@@ -206,7 +206,7 @@ def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
 
 def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
     assert not ready.tab.stack_panel.start.isEnabled()
-    assert not ready.tab.folds["stack"].isVisible()
+    assert not ready.tab.sections["stack"].isVisible()
     ready.tab.act("propagate")
     assert not ready.tab.controller.propagation.busy
 

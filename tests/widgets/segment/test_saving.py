@@ -28,7 +28,7 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTERS[number]) / 2))
         window.key(Qt.Key.Key_C)
@@ -139,7 +139,7 @@ def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTERS[number]) / 2))
         window.key(Qt.Key.Key_C)

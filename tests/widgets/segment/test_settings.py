@@ -87,7 +87,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     first.choose(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
-    first.take(first.tab.folds["objects"].toggleButton())
+    first.take(first.tab.sections["objects"].toggleButton())
     first.tab.stack_panel.disk.setChecked(True)
     first.choose(first.tab.object_panel.overlap, "overwrite")
     first.type_class("nucleus")
@@ -100,10 +100,10 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert second.tab.models.reference() == chosen
     assert second.tab.object_panel.overlap.currentText() == "overwrite"
     assert second.controller.objects.overlap == "overwrite"
-    assert second.tab.folds["objects"].is_open
+    assert second.tab.sections["objects"].is_open
     assert second.tab.stack_panel.disk.isChecked()
     assert second.controller.inference.service.cache.keeps_on_disk
-    assert not second.tab.folds["everything"].is_open
+    assert not second.tab.sections["everything"].is_open
     second.idle()
     second.click(*CENTERS[0])
     second.key(Qt.Key.Key_C)
@@ -139,7 +139,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    first.take(first.tab.folds["everything"].toggleButton())
+    first.take(first.tab.sections["everything"].toggleButton())
     for name, center in zip(("nucleus", "cell"), CENTERS, strict=False):
         first.type_class(name)
         first.click(*center)
@@ -150,7 +150,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     second = open_window()
     second.open_widget()
     assert second.workspace.classes.names == ["nucleus", "cell"]
-    assert second.tab.folds["everything"].is_open
+    assert second.tab.sections["everything"].is_open
     category = second.tab.object_panel.category
     assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
 
@@ -159,14 +159,14 @@ def test_sections_open_where_they_matter_until_the_user_closes_them(
     window: Window, open_window: Callable[[], Window]
 ) -> None:
     def is_open(opened: Window) -> dict[str, bool]:
-        return {name: fold.is_open for name, fold in opened.tab.folds.items()}
+        return {name: fold.is_open for name, fold in opened.tab.sections.items()}
 
     window.open_widget()
     assert not any(is_open(window).values())
     window.viewer.add_image(np.stack([gray()] * 3), name="stack")
     window.idle()
     assert [name for name, opened in is_open(window).items() if opened] == ["stack"]
-    window.take(window.tab.folds["stack"].toggleButton())
+    window.take(window.tab.sections["stack"].toggleButton())
     window.tab.models.set_value("vit_b")
     window.idle()
     assert is_open(window) | {"model": True} == is_open(window), "where it is downloaded"

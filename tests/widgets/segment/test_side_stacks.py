@@ -38,7 +38,7 @@ def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
     panel = window.tab.stack_panel
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["y"]
     window.click(*on_screen(window, middle))
     window.key(Qt.Key.Key_S, SHIFT)
@@ -93,7 +93,7 @@ def test_everything_on_a_plane_from_the_side(window: Any) -> None:
     labels = open_blobs(window)
     middle = (23, 38, 44)
     look(window, ZX, middle)
-    window.tab.folds["everything"].set_open(True)
+    window.tab.sections["everything"].set_open(True)
     window.tab.act("segment everything")
     window.idle()
     at = plane_at(ZX, middle)
@@ -208,7 +208,7 @@ def test_what_is_saved_has_the_axes_of_the_image(
     window.key(Qt.Key.Key_C)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:

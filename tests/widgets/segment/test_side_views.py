@@ -134,7 +134,7 @@ def test_a_click_from_the_side_is_answered_and_committed_on_its_plane(
     for state in (side, side, both):
         redo(window)
         assert np.array_equal(objects(window), state)
-    assert window.workspace.session.editor.register.census == LabelIndex.of(both)
+    assert window.workspace.session.editor.register.index == LabelIndex.of(both)
 
 
 def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) -> None:
@@ -142,7 +142,7 @@ def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) 
     middle = BLOBS[0][0]
     look(window, ZX, middle)
     window.click(*on_screen(window, middle))
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     window.key(Qt.Key.Key_C)
     window.click_row(0)
     window.type_class("nucleus")
@@ -203,7 +203,7 @@ def test_of_an_object_that_crosses_a_plane_only_that_plane_is_replaced(window: A
     changed = layer.data != (labels == 1)
     assert changed.any()
     assert changed.sum() == changed[:, y].sum()
-    assert window.workspace.session.editor.register.census == LabelIndex.of(layer.data)
+    assert window.workspace.session.editor.register.index == LabelIndex.of(layer.data)
 
 
 @pytest.mark.real_window
@@ -315,7 +315,7 @@ def test_the_table_leads_to_an_object_in_the_view_that_is_shown(window: Any) -> 
     labels = open_blobs(window)
     window.viewer.add_labels(labels, name="mine", **PLACED)
     window.choose(window.tab.objects, "mine")
-    window.tab.folds["objects"].set_open(True)
+    window.tab.sections["objects"].set_open(True)
     look(window, ZX, (0, 0, 0))
     window.click_row(1)
     z, y, x = BLOBS[1][0]
@@ -354,7 +354,7 @@ def test_where_no_plane_of_the_image_is_shown_a_sentence_says_so(window: Any) ->
     window.viewer.add_image(channels, name="three", axis_labels=("channel", "z", "y", "x"))
     window.open_widget()
     window.idle()
-    assert window.workspace.session.place.shape == SHAPE
+    assert window.workspace.session.geometry.shape == SHAPE
     z, y, x = BLOBS[0][0]
     window.viewer.dims.order = (0, 2, 1, 3)
     window.viewer.dims.set_current_step(2, y)

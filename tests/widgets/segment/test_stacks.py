@@ -114,7 +114,7 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
     window.click(*world)
     assert iou(preview(window)[1, 2], mask[1, 2]) > 0.85
     assert not np.delete(preview(window).reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     window.choose(window.tab.stack_panel.along, "z, then t")
     window.key(Qt.Key.Key_S, SHIFT)
     window.key(Qt.Key.Key_C)
@@ -171,7 +171,7 @@ def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
     window.click(*CENTER)
     assert iou(preview(window)[2], mask[0, 2]) > 0.85
     assert read <= {2}
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     assert iou(preview(window)[:5], mask[0]) > 0.8
     assert read <= set(range(6)), "none beyond the object's ends"
@@ -184,7 +184,7 @@ def test_data_that_change_are_encoded_again_and_no_other_plane(window: Any) -> N
     puts = encoded(window)
     go(window, 2)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     press(window, panel.whole)
     assert len(cache) == 4, "the first and the last plane are equal"
     puts.clear()
@@ -209,7 +209,7 @@ def test_encoding_the_whole_stack_is_canceled_and_goes_on_where_it_was(
     puts = encoded(window)
     go(window, 0)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 3)
     press(window, panel.whole)  # which says Cancel now
@@ -256,7 +256,7 @@ def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window:
     window.drag(y - 15, x - 15, y + 15, x + 15)
     go(window, 6)
     window.click(*CENTER)
-    window.tab.folds["stack"].set_open(True)
+    window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     asked = preview(window)[[2, 6]].copy()
     window.key(Qt.Key.Key_C)

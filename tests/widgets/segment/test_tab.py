@@ -298,7 +298,7 @@ def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
     ready.click(*CENTERS[0])
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.workspace.prompt_layers.points.add(np.array(ready.workspace.session.place.shape) / 2)
+    ready.workspace.prompt_layers.points.add(np.array(ready.workspace.session.geometry.shape) / 2)
     ready.idle()
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.click(*CENTERS[0])
@@ -368,7 +368,9 @@ def test_ten_controls_are_seen_at_first(window: Hands) -> None:
     assert len(seen) <= 10, names
     buttons, tab = window.tab.buttons, window.tab
     assert {buttons.point, buttons.box, buttons.commit, tab.channels._image} <= set(seen)
-    assert {tab.folds[name].toggleButton() for name in ("model", "everything", "objects")} < {*seen}
+    assert {tab.sections[name].toggleButton() for name in ("model", "everything", "objects")} < {
+        *seen
+    }
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -376,7 +378,7 @@ def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> Non
     window.viewer.add_image(nucleus_in_cell(), name="cell")
     window.open_widget().setStyleSheet(get_stylesheet(theme))
     window.idle()
-    parts = [fold for fold in window.tab.folds.values() if fold.isVisible()]
+    parts = [fold for fold in window.tab.sections.values() if fold.isVisible()]
     parts += [window.tab.buttons.point, window.tab.buttons.commit]
 
     def places() -> list[int]:
@@ -388,7 +390,7 @@ def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> Non
     assert places() == before
     window.key(Qt.Key.Key_C)
     assert not window.tab.candidates.isVisible()
-    assert window.tab.folds["objects"].is_open, "the object is seen, and can be saved"
+    assert window.tab.sections["objects"].is_open, "the object is seen, and can be saved"
     assert places() == before
 
 
@@ -405,7 +407,7 @@ def test_canceled_work_is_started_again_from_the_status(ready: Hands) -> None:
 
 def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
     tab = ready.tab
-    for fold in tab.folds.values():
+    for fold in tab.sections.values():
         fold.set_open(True)
     ready.widget.resize(400, 400)
     ready.click(*CENTERS[0])

@@ -41,7 +41,7 @@ def linked(window: Any) -> Any:
     window.open_widget()
     window.idle()
     window.tab.objects.chosen.emit(layer)
-    window.tab.folds["tracks"].set_open(True)
+    window.tab.sections["tracks"].set_open(True)
     window.idle()
     press(window, "link over time")
     return window
@@ -137,7 +137,7 @@ def test_tracks_are_saved_and_restored(
 ) -> None:
     path = tmp_path / "s_labels.tif"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
-    linked.tab.folds["objects"].set_open(True)
+    linked.tab.sections["objects"].set_open(True)
     QTest.mouseClick(linked.tab.object_panel.save, LEFT)
     linked.qtbot.waitUntil(lambda: (tmp_path / "s_session.jsonl").exists())
     (one, other), _, (_, third, last) = labels_at(linked)

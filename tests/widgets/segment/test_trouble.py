@@ -332,7 +332,7 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
 def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.activate()
-    ready.tab.folds["model"].set_open(True)
+    ready.tab.sections["model"].set_open(True)
     for control in (ready.tab.buttons.clear, ready.tab.models._list):
         QTest.mouseClick(control, Qt.MouseButton.LeftButton)
         popup = QApplication.activePopupWidget()

@@ -126,7 +126,7 @@ class AutomaticSegmentation(QObject):
         found, session = self.found, self._workspace.session
         if not self.has_objects or found is None or session is not found.session:
             return False
-        here = session.place.order, self._workspace.plane_or_none()
+        here = session.geometry.order, self._workspace.plane_or_none()
         return (found.order, found.plane) == here
 
     def release(self) -> None:
@@ -157,7 +157,7 @@ class AutomaticSegmentation(QObject):
             workspace.fail(str(error))
             return
         self._settings = settings
-        order = session.place.order
+        order = session.geometry.order
         self._requested = Proposals(session, request, workspace.subject, order, plane)
         service = self._inference.service
         self._proposing.start(SEGMENTING, lambda: service.propose_job(request, settings, prompts))
@@ -215,10 +215,10 @@ class AutomaticSegmentation(QObject):
         if layer is None:
             return None
         if isinstance(layer, Labels):
-            place = session.place  # the layer need not be writable; a lazy one is not
-            if place.other_pixels(layer) or not place.lies_on(layer):
+            geometry = session.geometry  # the layer need not be writable; a lazy one is not
+            if geometry.other_pixels(layer) or not geometry.lies_on(layer):
                 raise ValueError(not_on_image(layer.name))
-            seen = transposed_view(layer.data, place.order)
+            seen = transposed_view(layer.data, geometry.order)
             return automatic_generator.prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, session, plane, self._workspace.viewer.dims.point)
 
@@ -238,7 +238,7 @@ class AutomaticSegmentation(QObject):
         None if there are too few.
         """
         editor, request = found.session.editor, found.request
-        if editor is None or found.session.place.other_pixels(editor.layer):
+        if editor is None or found.session.geometry.other_pixels(editor.layer):
             return None
         labels, at = transposed_view(editor.layer.data, found.order), found.plane
         if len(np.unique(labels[at])) <= MIN_EXAMPLES and not found.order:
@@ -282,9 +282,9 @@ class AutomaticSegmentation(QObject):
         found = self.found
         if found is None or found.instances is None:
             return
-        if found.order == found.session.place.order:
+        if found.order == found.session.geometry.order:
             labels = found.instances.labels
-            self._workspace.preview.propose(found.session.place, found.plane, labels)
+            self._workspace.preview.propose(found.session.geometry, found.plane, labels)
 
     def _on_workspace(self, what: Change) -> None:
         """Forget what was found if the model or the image has changed."""
@@ -321,9 +321,9 @@ def _points_on(
     layer: Layer, session: ImageSession, plane: Plane, shown: Sequence[float]
 ) -> list[Prompt]:
     """A click for each point of a layer on a plane of the image."""
-    points = session.place.from_layer(layer, np.asarray(layer.data), shown)
+    points = session.geometry.from_layer(layer, np.asarray(layer.data), shown)
     here = (np.round(points[:, :-2]) == np.array(plane)).all(axis=1)
-    size = np.array(session.place.shape[-2:])
+    size = np.array(session.geometry.shape[-2:])
     inside = ((points[:, -2:] >= -0.5) & (points[:, -2:] <= size - 0.5)).all(axis=1)
     if not (here & inside).any():
         raise ValueError(

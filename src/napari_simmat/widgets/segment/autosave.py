@@ -195,7 +195,7 @@ class Autosave(QObject):
         if self._tokens.get(session) != image.token and session not in self._files:
             # A layer with other values is another image; the log stays with the one before.
             self._tokens[session] = image.token
-            self._images[session] = identity_of(image, session.place.name)
+            self._images[session] = identity_of(image, session.geometry.name)
 
     def _continue(self, session: ImageSession, file: AutosaveFile) -> None:
         """Log to the file of the tab that was closed; to a new one if it is gone or in use."""
@@ -254,7 +254,7 @@ class Autosave(QObject):
         file = AutosaveFile(path, lock_of(path))
         file.lock.acquire(blocking=False)
         self._files[session] = file
-        header = header_of(image, session.place.usual.shape, *self._used[session])
+        header = header_of(image, session.geometry.usual.shape, *self._used[session])
         self._log(file, partial(file.create_job, header))
         return file
 
@@ -263,7 +263,7 @@ class Autosave(QObject):
         if self._failed or self.worker.closed:
             return
         for session, file in self._files.items():
-            if editor.key in file.begun and not session.place.other_pixels(editor.layer):
+            if editor.key in file.begun and not session.geometry.other_pixels(editor.layer):
                 value = file.key_of(editor.key), tuple(editor.register.entries)
                 self._log(file, partial(file.append_job, "anew", value))
                 self._log_layer(file, editor)
@@ -278,8 +278,8 @@ class Autosave(QObject):
         self, file: AutosaveFile, editor: LabelEditor, edit: LayerEdit | None = None
     ) -> None:
         """Log what a layer holds, or held before an edit."""
-        census = editor.register.census
-        boxes = [census.box(label) for label in census]
+        index = editor.register.index
+        boxes = [index.box(label) for label in index]
         boxes += [] if edit is None else [patch.mask.box for patch in edit.patches]
         if boxes:
             key, labels, region = file.key_of(editor.key), editor.layer.data, box_union(boxes)
@@ -334,7 +334,7 @@ class RecoveredSession:
 
     state: Replayed
     """After all its lines."""
-    censuses: dict[str, LabelIndex]
+    indices: dict[str, LabelIndex]
     """The objects of each labels layer."""
     names: list[str]
     """Of classes, the known ones first."""
@@ -395,7 +395,7 @@ class Recovery(QObject):
             workspace.fail(sentence(error))
             return
         self._target = session, file
-        shape, names = session.place.usual.shape, list(workspace.classes.names)
+        shape, names = session.geometry.usual.shape, list(workspace.classes.names)
         if source is None:
             self._job.start(RESTORING, lambda: recover_job(path, shape, names))
         else:
@@ -463,7 +463,7 @@ class Recovery(QObject):
         self._autosave.adopt(session, file)
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
         session.learned = recovered.state.learned
-        count = sum(len(census) for census in recovered.censuses.values())
+        count = sum(len(index) for index in recovered.indices.values())
         is_open = any(recovered.state.views.values())
         self._restored = restored(count, is_open=is_open)
         if recovered.lost:
@@ -483,16 +483,16 @@ class Recovery(QObject):
         """Make the labels layers; returns for each key in the file that of the layer."""
         workspace, keys = self._workspace, {}
         for key, labels in recovered.state.labels.items():
-            layer = outputs.same_objects(workspace.viewer, session.place, labels)
+            layer = outputs.same_objects(workspace.viewer, session.geometry, labels)
             if layer is None:
-                layer = outputs.new_objects(workspace.viewer, session.place, labels)
-            editor = workspace.sessions.editor(layer, recovered.censuses[key])
+                layer = outputs.new_objects(workspace.viewer, session.geometry, labels)
+            editor = workspace.sessions.editor(layer, recovered.indices[key])
             editor.register.entries = dict(recovered.state.entries.get(key, {}))
             session.editor = editor
             workspace.name_objects()
             if key in recovered.classes:
                 numbers = recovered.classes[key]
-                workspace.classes.show(session.place, editor, recovered.names, numbers)
+                workspace.classes.show(session.geometry, editor, recovered.names, numbers)
             keys[key] = editor.key
             file.begun.add(editor.key)
             file.aliases[editor.key] = key
@@ -559,14 +559,14 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
         state.learned = None if lost else learned
     entries = [entry for known in state.entries.values() for entry in known.values()]
     names = extended_names(names, [entry.category for entry in entries])
-    censuses, classes = {}, {}
+    indices, classes = {}, {}
     for key, labels in state.labels.items():
         yield Progress(1, 1, "counting objects")
-        censuses[key] = LabelIndex.of(labels)
+        indices[key] = LabelIndex.of(labels)
         known = state.entries.get(key, {})
         if any(entry.category for entry in known.values()):
             classes[key] = np.zeros(labels.shape, np.uint8)
             for plane in np.ndindex(labels.shape[:-2]):
                 yield Progress(1, 1, "classes")
                 classes[key][plane] = class_numbers(labels[plane], known, names)
-    return RecoveredSession(state, censuses, names, classes, lost)
+    return RecoveredSession(state, indices, names, classes, lost)

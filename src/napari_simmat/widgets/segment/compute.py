@@ -29,7 +29,7 @@ QUALITY_TIP = (
     "Fast predicts a mask once. Best averages the masks of four views of the image: better masks "
     "of clicks, at four times the time. For the embedded foundation and what is trained on it."
 )
-NO_BEST_TIP = "This model has no best quality: its masks are predicted once."
+NO_BEST_TIP = "This model does not support the Best quality setting."
 _QUALITIES = (("fast", "Quality: fast"), ("best", "Quality: best, four times slower"))
 _PRECISIONS = (("auto", AUTOMATIC), ("exact", "Exact"), ("fast", "Fast"))
 

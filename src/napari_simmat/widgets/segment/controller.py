@@ -140,7 +140,7 @@ class SegmentController(QObject):
         self,
         model: ChosenModel,
         image: ImageValue | None,
-        place: ImageGeometry | None,
+        geometry: ImageGeometry | None,
         layers: frozenset[str],
     ) -> None:
         """Choose the model and the image; None for no image.
@@ -151,32 +151,32 @@ class SegmentController(QObject):
             One that can be loaded, if there is an image.
         image
             The channels as the model takes them.
-        place
+        geometry
             Where the image lies.
         layers
             Keys of the image's layers: an image that shares one keeps its prompts and history.
         """
         workspace = self.workspace
         drawn = workspace.read_prompts()
-        if image is None or place is None:
+        if image is None or geometry is None:
             self.drop()
             self._missed = ""
             workspace.choose_none(model)
             return
         known: Subject | None = workspace.subject
         if known is not None and (known.model, known.image) == (model, image.token):
-            if workspace.move(place):
+            if workspace.move(geometry):
                 self.request(again=True)
             elif drawn:
                 self.request()
             return
         before, pending = workspace.session, self._pending
         self.drop()
-        workspace.choose(model, image, place, layers)
+        workspace.choose(model, image, geometry, layers)
         self._missed = ""
         if before is not None and before is not workspace.session and before.prompt_state:
             missed = pending is not None and pending.plane is not None
-            self._missed = (not_committed if missed else still_open)(before.place.name)
+            self._missed = (not_committed if missed else still_open)(before.geometry.name)
         self.request()
 
     # ------------------------------------------------------------------ user actions
@@ -224,7 +224,7 @@ class SegmentController(QObject):
         if not state.has_prompts:
             elsewhere = session.prompt_state.planes()
             found = self.automatic.found
-            if found is not None and found.order == session.place.order:
+            if found is not None and found.order == session.geometry.order:
                 elsewhere = sorted({*elsewhere, found.plane})
             workspace.say(open_there(elsewhere) if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
@@ -274,7 +274,7 @@ class SegmentController(QObject):
         try:
             plane = workspace.plane()
             state = session.prompt_state.on(plane)
-            prompts = prompts_on(state, plane, session.place.shape[-2:])
+            prompts = prompts_on(state, plane, session.geometry.shape[-2:])
         except ValueError as error:
             self._plane = None
             self.drop()
@@ -283,7 +283,7 @@ class SegmentController(QObject):
             return
         if not prompts:
             session.predictions.pop(plane, None)
-            workspace.preview.clear([plane], session.place.order)
+            workspace.preview.clear([plane], session.geometry.order)
         elif not again and session.prediction(plane) is not None:
             self.drop()
             self._show_prediction(session, plane)
@@ -339,7 +339,7 @@ class SegmentController(QObject):
         commits = self._take_pending() == PendingCommit(plane)
         if not request.prompts:
             missed, self._missed = self._missed, ""
-            self._say_ready(missed, session.place.remark, prediction.note)
+            self._say_ready(missed, session.geometry.remark, prediction.note)
         else:
             session.predictions[plane] = (request.state, prediction)
             self._show_prediction(session, plane, seconds)
@@ -359,7 +359,7 @@ class SegmentController(QObject):
         self, session: ImageSession, plane: Plane, seconds: float | None = None
     ) -> None:
         state, prediction = session.predictions[plane]
-        self.workspace.preview.show(session.place, plane, prediction.masks)
+        self.workspace.preview.show(session.geometry, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
         text = " ".join(filter(None, [self._missed, text, self._join_hint(session, plane)]))
@@ -396,7 +396,7 @@ class SegmentController(QObject):
         """The viewer shows another plane, or the same image along other axes."""
         workspace = self.workspace
         session, order = workspace.session, workspace.order_or_none()
-        if session is not None and order is not None and order != session.place.order:
+        if session is not None and order is not None and order != session.geometry.order:
             if self._pending is not None and self._pending.plane is not None:
                 self._missed = MISSED_COMMIT
             self.drop()
@@ -440,7 +440,7 @@ class SegmentController(QObject):
         if workspace.session is None or not workspace.in_front:
             workspace.status.emit(status)
             return status.text
-        image = workspace.session.place.name
+        image = workspace.session.geometry.name
         text = f"{status.text} {hidden(image, workspace.in_front)}"
         status = replace(status, text=text, offer=show_text(image))
         workspace.offer(status, workspace.show_image)
@@ -455,7 +455,7 @@ class SegmentController(QObject):
         if session.propagated.get(plane):
             return PROPAGATED_HERE
         text = READY if workspace.prompt_layers.tool else NO_TOOL
-        text = ready_on(text, session.place.name) if workspace.has_other_images else text
+        text = ready_on(text, session.geometry.name) if workspace.has_other_images else text
         return f"{text} {self._join_hint(session, plane)}".strip()
 
     def _join_hint(self, session: ImageSession, plane: Plane) -> str:
@@ -482,7 +482,7 @@ def show_text(image: str) -> str:
 
 def still_open(image: str) -> str:
     """Message: prompts are left behind on another image."""
-    return f"What is open on {image} waits there."
+    return f"{image} still has uncommitted prompts."
 
 
 def not_committed(image: str) -> str:

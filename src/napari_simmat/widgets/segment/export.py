@@ -73,9 +73,9 @@ class ObjectExporter(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
-    def ask_path(self, place: ImageGeometry) -> Path | None:
+    def ask_path(self, geometry: ImageGeometry) -> Path | None:
         """Ask for a file name, and whether a file may be replaced; None if canceled."""
-        start, filters = f"{place.name}{_ENDING}", ";;".join(_FILTERS.values())
+        start, filters = f"{geometry.name}{_ENDING}", ";;".join(_FILTERS.values())
         name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, filters)
         if not name:
             return None
@@ -89,7 +89,7 @@ class ObjectExporter(QObject):
     def save(
         self,
         path: Path,
-        place: ImageGeometry,
+        geometry: ImageGeometry,
         editor: LabelEditor | None,
         classes: Sequence[str],
         session: Callable[[], str] = str,
@@ -104,7 +104,7 @@ class ObjectExporter(QObject):
         """
         objects = None
         if editor is not None:
-            objects = labeled_objects(place, editor, classes, time_axis)
+            objects = labeled_objects(geometry, editor, classes, time_axis)
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
     def release(self) -> None:
@@ -176,20 +176,20 @@ def _save_job(
 
 
 def labeled_objects(
-    place: ImageGeometry,
+    geometry: ImageGeometry,
     editor: LabelEditor,
     classes: Sequence[str],
     time_axis: int | None = None,
 ) -> LabeledObjects:
     """A copy of the objects, independent of their layer."""
-    options, place = place.layer_options(), place.usual
+    options, geometry = geometry.layer_options(), geometry.usual
     axes = axis_letters([str(name) for name in options["axis_labels"]])
     units = {
         letter: unit_symbol(unit).replace("\N{MICRO SIGN}", "u")
         for letter, unit in zip(axes, options["units"], strict=True)
         if str(unit) not in ("pixel", "")
     }
-    sizes = {letter: place.spacing[axes.index(letter)] for letter in units}
+    sizes = {letter: geometry.spacing[axes.index(letter)] for letter in units}
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
         labels=np.array(editor.layer.data),
@@ -198,9 +198,9 @@ def labeled_objects(
         scores={label: entry.score for label, entry in entries.items()},
         categories={label: entry.category for label, entry in entries.items() if entry.category},
         classes=tuple(classes),
-        time_axis=time_axis_of(place) if time_axis is None else time_axis,
+        time_axis=time_axis_of(geometry) if time_axis is None else time_axis,
         parents=editor.parents,
-        image=place.name,
+        image=geometry.name,
     )
 
 
@@ -235,9 +235,11 @@ class ObjectLoader(QObject):
         if session is None:
             workspace.fail(NO_IMAGE)
             return
-        self._session, place = session, session.place.usual
-        axes = axis_letters([str(name) for name in place.layer_options()["axis_labels"]])
-        self._job.start("Loading", lambda: _load_job(path, tuple(place.shape), axes, place.name))
+        self._session, geometry = session, session.geometry.usual
+        axes = axis_letters([str(name) for name in geometry.layer_options()["axis_labels"]])
+        self._job.start(
+            "Loading", lambda: _load_job(path, tuple(geometry.shape), axes, geometry.name)
+        )
         workspace.status.emit(Status("working", f"Reading {path.name}", way_out=""))
 
     def release(self) -> None:
@@ -251,7 +253,7 @@ class ObjectLoader(QObject):
             workspace.fail(other_image_chosen(name))
             return
         known = set() if session.editor is None else set(session.editor.labels)
-        order = session.place.order
+        order = session.geometry.order
         objects = [
             NewObject(
                 each.mask.transposed(order),
@@ -302,37 +304,37 @@ def axis_letters(names: Sequence[str]) -> str:
 
 
 def show_plane(
-    viewer: Viewer, place: ImageGeometry, plane: Plane, position: Sequence[float] = (0.0, 0.0)
+    viewer: Viewer, geometry: ImageGeometry, plane: Plane, position: Sequence[float] = (0.0, 0.0)
 ) -> tuple[np.ndarray, list[int]]:
     """Move the sliders to a plane; returns a position (y, x) there in the world, and its axes."""
-    world = place.to_world((*plane, *position))
-    first = viewer.dims.ndim - place.ndim
-    axes = shown_axes(viewer.dims, place.ndim)
-    for axis in set(range(place.ndim)) - set(axes):
+    world = geometry.to_world((*plane, *position))
+    first = viewer.dims.ndim - geometry.ndim
+    axes = shown_axes(viewer.dims, geometry.ndim)
+    for axis in set(range(geometry.ndim)) - set(axes):
         viewer.dims.set_point(first + axis, world[axis])
     return world, axes
 
 
-def show_object(viewer: Viewer, place: ImageGeometry, editor: LabelEditor, label: int) -> None:
+def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, label: int) -> None:
     """Move the sliders and the camera to an object, and select it for painting.
 
     Parameters
     ----------
     viewer
         The viewer.
-    place
+    geometry
         Where the image lies, in its current view.
     editor, label
         The object.
     """
-    if label not in editor.register.census:
+    if label not in editor.register.index:
         return
     try:
-        shown = place.plane(viewer.dims)
+        shown = geometry.plane(viewer.dims)
     except ValueError:
         shown = None
-    plane, middle = where(editor, label, shown, place.order)
-    world, axes = show_plane(viewer, place, plane, middle)
+    plane, middle = where(editor, label, shown, geometry.order)
+    world, axes = show_plane(viewer, geometry, plane, middle)
     if len(axes) == 2:
         camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         camera.center = tuple(world[axes])

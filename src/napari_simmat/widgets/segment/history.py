@@ -117,8 +117,8 @@ class NewObject:
 class ObjectRegister:
     """The committed objects of one labels layer: their sizes and boxes, and their entries."""
 
-    def __init__(self, census: LabelIndex | None = None) -> None:
-        self.census = LabelIndex() if census is None else census
+    def __init__(self, index: LabelIndex | None = None) -> None:
+        self.index = LabelIndex() if index is None else index
         self.entries: dict[int, ObjectEntry] = {}
 
     def entry(self, label: int) -> ObjectEntry:
@@ -128,7 +128,7 @@ class ObjectRegister:
     @property
     def next_label(self) -> int:
         """The first number above all that are or were in use."""
-        return max(self.census.largest, *self.entries, 0) + 1
+        return max(self.index.largest, *self.entries, 0) + 1
 
     def apply(self, edit: LayerEdit, *, back: bool = False) -> None:
         """Update the entries for an edit that was made, or taken back."""

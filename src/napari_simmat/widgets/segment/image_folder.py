@@ -375,7 +375,7 @@ class ImageFolder(QObject):
             names = self._workspace.classes.names
             path = image.results / f"{image.stem}_labels.tif"
             task = self._exporter.save(
-                path, session.place, session.editor, names, snapshot.text, session.time_axis
+                path, session.geometry, session.editor, names, snapshot.text, session.time_axis
             )
             self._saving = _Saving(task, snapshot, then)
             self.changed.emit()
@@ -488,7 +488,7 @@ class ImageFolder(QObject):
 
     def _restore_labels(self, session: ImageSession, opened: OpenedImage) -> None:
         """Show the labels of an earlier result."""
-        shape, labels = session.place.usual.shape, opened.labels
+        shape, labels = session.geometry.usual.shape, opened.labels
         problem = opened.problem
         if labels is not None and labels.shape != shape:
             image = opened.image
@@ -498,7 +498,7 @@ class ImageFolder(QObject):
             self._unrestored = opened.image.labels.name
             self._fail(problem)
             return
-        layer = outputs.new_objects(self._workspace.viewer, session.place, labels)
+        layer = outputs.new_objects(self._workspace.viewer, session.geometry, labels)
         self._workspace.use_objects(layer)
         self._workspace.name_objects()
         assert session.editor is not None
@@ -537,13 +537,15 @@ class ImageFolder(QObject):
             image = image_value(found[0].sources, [layer], spec, {})
         except (ValueError, TypeError):
             return  # said when it is opened
-        place = image_geometry(found[0].sources, [layer])
-        sizes = place.shape[:-2]
+        geometry = image_geometry(found[0].sources, [layer])
+        sizes = geometry.shape[:-2]
         shown = (*(0,) * len(sizes), *self._workspace.viewer.dims.current_step[:-2])
         shown = shown[len(shown) - len(sizes) :]  # the image's axes are the viewer's last ones
         plane = tuple(min(int(at), size - 1) for at, size in zip(shown, sizes, strict=True))
         planes = around(plane, sizes, NEIGHBORS) if sizes else [()]
-        request = PredictionRequest(self._workspace.model, image.seen((), place.spacing), planes[0])
+        request = PredictionRequest(
+            self._workspace.model, image.seen((), geometry.spacing), planes[0]
+        )
         self._encoding.start("Encoding ahead", lambda: service.encode_ahead_job(request, planes))
 
     # ------------------------------------------------------------------------ status

@@ -40,7 +40,7 @@ class LabelEditor:
         Called with each edit made with napari's own tools.
     on_replace
         Called when the layer's array was replaced.
-    census
+    index
         The layer's objects if they are known; they are counted otherwise.
 
     Attributes
@@ -56,12 +56,12 @@ class LabelEditor:
         layer: Labels,
         on_paint: Callable[[LabelEditor, LayerEdit], None],
         on_replace: Callable[[LabelEditor], None],
-        census: LabelIndex | None = None,
+        index: LabelIndex | None = None,
     ) -> None:
         self.layer = layer
-        if census is None:
-            census = LabelIndex() if layer.multiscale else LabelIndex.of(layer.data)
-        self.register = ObjectRegister(census)
+        if index is None:
+            index = LabelIndex() if layer.multiscale else LabelIndex.of(layer.data)
+        self.register = ObjectRegister(index)
         self.version = 0
         self._brush_history = BrushHistory(layer)
         self.follow(on_paint, on_replace)
@@ -74,7 +74,7 @@ class LabelEditor:
     @property
     def labels(self) -> list[int]:
         """The objects' numbers, ascending."""
-        return list(self.register.census)
+        return list(self.register.index)
 
     @property
     def parents(self) -> dict[int, int]:
@@ -100,19 +100,19 @@ class LabelEditor:
 
     def recount(self) -> bool:
         """Count the objects again, since the layer was not followed; whether any has changed."""
-        before = self.register.census
+        before = self.register.index
         self._count()
-        return before != self.register.census
+        return before != self.register.index
 
     def footprint(self, label: int) -> ObjectMask | None:
         """An object's voxels; None if there is no such object."""
-        return self.register.census.mask(self.layer.data, label)
+        return self.register.index.mask(self.layer.data, label)
 
     def masks_on_planes(self) -> dict[Plane, int]:
         """Number of objects on each plane of the usual view, at most: by their boxes."""
         found: dict[Plane, int] = {}
-        for label in self.register.census:
-            low, high = self.register.census.box(label)
+        for label in self.register.index:
+            low, high = self.register.index.box(label)
             for plane in np.ndindex(*np.subtract(high, low)[:-2]):
                 at = tuple(start + index for start, index in zip(low, plane, strict=False))
                 found[at] = found.get(at, 0) + 1
@@ -123,9 +123,9 @@ class LabelEditor:
 
         Reads only the plane. None if the object is not there.
         """
-        if label not in self.register.census:
+        if label not in self.register.index:
             return None
-        low, high = self.register.census.box(label)
+        low, high = self.register.index.box(label)
         region = [slice(*ends) for ends in zip(low, high, strict=True)]
         for axis, index in zip(order or range(len(plane)), plane, strict=False):
             if not low[axis] <= index < high[axis]:
@@ -186,7 +186,7 @@ class LabelEditor:
         hidden: list[NewObject] = []
         for each in objects:
             label = free[0] if each.label is None else each.label
-            known = self.register.entry(label) if label in self.register.census else None
+            known = self.register.entry(label) if label in self.register.index else None
             stale = self._replaced_pixels(each, label)
             block = composite(
                 self.layer.data, each.footprint, label, stale, overlap, written, min_visible
@@ -292,7 +292,7 @@ class LabelEditor:
             patches = self._noted(edit.apply(self.layer.data) for edit in edits)
         else:
             patches = list(edits)
-            self.layer.data[...], self.register.census = after
+            self.layer.data[...], self.register.index = after
         kept = {label: before[label] for label in before if before[label] == entries.get(label)}
         empty = ObjectEntry()
         wanted = {label: entry for label, entry in entries.items() if entry != empty}
@@ -371,11 +371,11 @@ class LabelEditor:
         return self._finish(patches, before)
 
     def _noted(self, patches: Iterable[LabelEdit | None]) -> list[LabelEdit]:
-        """Update the census for each change as it is made; leaves out what changed nothing."""
+        """Update the index for each change as it is made; leaves out what changed nothing."""
         noted = []
         for patch in patches:
             if patch is not None:
-                self.register.census.note(patch)
+                self.register.index.note(patch)
                 noted.append(patch)
         return noted
 
@@ -388,7 +388,7 @@ class LabelEditor:
         """The changes since `before`; drops the entries of objects that are gone."""
         self.version += 1
         entries = self.register.entries
-        for label in [label for label in entries if label not in self.register.census]:
+        for label in [label for label in entries if label not in self.register.index]:
             del entries[label]
         changed = {
             label: (before.get(label), entries.get(label))
@@ -419,7 +419,7 @@ class LabelEditor:
         entries = self.register.entries
         self.register = ObjectRegister(LabelIndex.of(self.layer.data))
         self.register.entries = {
-            label: entry for label, entry in entries.items() if label in self.register.census
+            label: entry for label, entry in entries.items() if label in self.register.index
         }
 
 

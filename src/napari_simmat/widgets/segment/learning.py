@@ -301,10 +301,10 @@ def new_objects(editor: LabelEditor | None, learned: LearnedModel | None) -> int
     if learned is None:
         return 0 if editor is None else sum(editor.masks_on_planes().values())
     assert editor is not None
-    census, known, count = editor.register.census, learned.objects, 0
-    for label, size in census.sizes().items():
+    index, known, count = editor.register.index, learned.objects, 0
+    for label, size in index.sizes().items():
         if known.get(label) != size:
-            low, high = census.box(label)
+            low, high = index.box(label)
             count += int(np.prod(np.subtract(high, low)[:-2], dtype=int))
     return count
 
@@ -365,10 +365,10 @@ def learn_request(
     planes = tuple((*each, where) for each, where in zip(labeled, complete, strict=True))
     return LearnRequest(
         chosen,
-        image.seen((), session.place.usual.spacing),
-        session.place.name,
+        image.seen((), session.geometry.usual.spacing),
+        session.geometry.name,
         planes,
-        editor.register.census.sizes(),
+        editor.register.index.sizes(),
         all_channels,
         before if goes_on else None,
     )
@@ -384,13 +384,13 @@ def within_shapes(
     ValueError
         If none lies on any of the planes.
     """
-    place = session.place.usual
-    masks = [np.zeros(place.shape[-2:], bool) for _ in planes]
+    geometry = session.geometry.usual
+    masks = [np.zeros(geometry.shape[-2:], bool) for _ in planes]
     for kind, vertices in zip(layer.shape_type, layer.data, strict=True):
-        corners = place.from_layer(layer, vertices, point)
+        corners = geometry.from_layer(layer, vertices, point)
         plane = tuple(int(index) for index in np.round(corners[0, :-2]))
         if plane in planes:
-            masks[planes.index(plane)] |= shape_mask(kind, corners[:, -2:], place.shape[-2:])
+            masks[planes.index(plane)] |= shape_mask(kind, corners[:, -2:], geometry.shape[-2:])
     if not any(mask.any() for mask in masks):
         raise ValueError(WITHOUT_REGION.format(layer.name))
     return masks

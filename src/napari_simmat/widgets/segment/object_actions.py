@@ -77,11 +77,11 @@ class ObjectActions:
         """Write the predicted masks of `plane`, and use up its prompts."""
         workspace, session = self._workspace, self._workspace.session
         assert session is not None
-        state, order = session.prompt_state, session.place.order
+        state, order = session.prompt_state, session.geometry.order
         edited = state.edited_on(plane)
         known = [] if session.editor is None else session.editor.labels
         choices = tuple(each for each in state.choices if each[0].plane == plane)
-        prompted = objects_on(state, plane, session.place.shape[-2:])
+        prompted = objects_on(state, plane, session.geometry.shape[-2:])
         objects = []
         for number, (each, mask, score) in enumerate(
             zip(prompted, prediction.masks, prediction.scores, strict=True)
@@ -197,7 +197,7 @@ class ObjectActions:
         workspace, session = self._workspace, self._workspace.session
         if not workspace.has_pixels():
             return
-        labels = self.meant() if label is None else [label]
+        labels = self.target_labels() if label is None else [label]
         if session is None or session.editor is None or len(labels) != 1:
             workspace.say(POINT_AT_OBJECT)
             return
@@ -207,7 +207,7 @@ class ObjectActions:
         if session.prompt_state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
-        order = session.place.order
+        order = session.geometry.order
         pixels = session.editor.on_plane(labels[0], plane, order)
         if pixels is None:
             workspace.say(not_on_plane(labels[0]))
@@ -230,7 +230,7 @@ class ObjectActions:
     def delete(self) -> None:
         """Delete the object that is meant, or all of them."""
         if self._workspace.has_pixels():
-            self._change("deletion", self.meant(), 1, LabelEditor.delete)
+            self._change("deletion", self.target_labels(), 1, LabelEditor.delete)
 
     def merge(self) -> None:
         """Merge the objects under the points shown, or the chosen ones."""
@@ -251,12 +251,12 @@ class ObjectActions:
             return
         session = self._workspace.session
         pointed = self._under_points()
-        labels = sorted(set(pointed.values())) or self.meant()
+        labels = sorted(set(pointed.values())) or self.target_labels()
         if session is None or len(labels) != 1:
             self._workspace.say(HOW_TO_SPLIT)
             return
         points = [list(point) for point in pointed]
-        spacing = session.place.usual.spacing
+        spacing = session.geometry.usual.spacing
         self._change(
             "splitting",
             labels,
@@ -278,7 +278,7 @@ class ObjectActions:
             name = f"class {category or 'none'}"
             self._change(name, labels, 1, lambda editor, them: editor.classify(them, category))
 
-    def meant(self) -> list[int]:
+    def target_labels(self) -> list[int]:
         """The object under the mouse; the chosen ones while the mouse is off the image.
 
         In 3D the mouse is on no object, so the chosen ones are meant.
@@ -324,7 +324,7 @@ class ObjectActions:
             return
         state = session.prompt_state
         after = state.off(workspace.plane()) if closing else state
-        gone = [label for label in labels if label not in editor.register.census]
+        gone = [label for label in labels if label not in editor.register.index]
         after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
         workspace.do(f"{name} of {listed(labels)}", after, edit)
         # A prediction would replace the message, so only changed prompts are predicted again.
@@ -347,7 +347,7 @@ class ObjectActions:
         found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
-            at = reordered(at, inverse_order(session.place.order))
+            at = reordered(at, inverse_order(session.geometry.order))
             if label and (number := session.editor.label_at(at)):
                 found[at] = number
         return found
@@ -391,7 +391,7 @@ class PromptActions:
         if choice == prediction.choices[-1]:
             return
         state = session.prompt_state
-        prompt = prompts_on(state.on(plane), plane, session.place.shape[-2:])[-1]
+        prompt = prompts_on(state.on(plane), plane, session.geometry.shape[-2:])[-1]
         others = tuple(each for each in state.choices if each[0] != prompt)
         chosen = ((prompt, choice),) if choice else ()
         workspace.do("choice of a mask", replace(state, choices=others + chosen))
@@ -419,11 +419,11 @@ class PromptActions:
         if layer is session.objects:
             workspace.fail(OBJECTS_LAYER)
             return
-        place = session.place
-        if place.other_pixels(layer) or not place.lies_on(layer):
+        geometry = session.geometry
+        if geometry.other_pixels(layer) or not geometry.lies_on(layer):
             workspace.fail(not_on_image(layer.name))
             return
-        values = np.asarray(transposed_view(layer.data, place.order)[plane])
+        values = np.asarray(transposed_view(layer.data, geometry.order)[plane])
         found = [number for number in np.unique(values).tolist() if number]
         if not found:
             workspace.fail(no_object_on_plane(layer.name))
@@ -446,9 +446,9 @@ class PromptActions:
         if points[:-1] != last.before.prompts.points:
             return
         camera = getattr(workspace.viewer, "scene", workspace.viewer).camera  # scene: napari 0.9
-        place = session.place
-        away = np.subtract(place.to_world(points[-1]), position[-place.ndim :])
-        shown = shown_axes(workspace.viewer.dims, place.ndim)
+        geometry = session.geometry
+        away = np.subtract(geometry.to_world(points[-1]), position[-geometry.ndim :])
+        shown = shown_axes(workspace.viewer.dims, geometry.ndim)
         if np.abs(away[shown]).max() * camera.zoom < _DOUBLE_CLICK:
             session.history.drop_last()
             workspace.prediction_unwanted.emit()
@@ -484,7 +484,7 @@ def left_open(planes: Sequence[Plane]) -> str:
 
 def committed_already(others: Sequence[int]) -> str:
     """Message: all that was found lies mostly on objects of the layer."""
-    return f"All that was found lies mostly on {listed(others)}, which keep their pixels."
+    return f"Every object found overlaps {listed(others)} almost entirely; nothing was added."
 
 
 def hidden_by(others: Sequence[int]) -> str:

@@ -57,27 +57,27 @@ class ObjectRow:
     """The model's own estimate of its IoU; NaN if there is none."""
 
 
-def rows_of(editor: LabelEditor | None, place: ImageGeometry | None) -> list[ObjectRow]:
+def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[ObjectRow]:
     """The rows of the table."""
-    if editor is None or place is None:
+    if editor is None or geometry is None:
         return []
-    voxel, _ = voxel_of(place)
+    voxel, _ = voxel_of(geometry)
     found = []
-    for label, size in editor.register.census.sizes().items():
+    for label, size in editor.register.index.sizes().items():
         entry = editor.register.entry(label)
         area = math.nan if math.isnan(voxel) else size * voxel
         found.append(ObjectRow(label, entry.category, size, area, entry.score))
     return found
 
 
-def voxel_of(place: ImageGeometry) -> tuple[float, str]:
+def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
     """Area or volume of a voxel and its unit; NaN and empty unless all axes share a unit."""
-    units = {str(unit) for unit in place.layer_options()["units"]}
-    if place.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
+    units = {str(unit) for unit in geometry.layer_options()["units"]}
+    if geometry.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
         return math.nan, ""
-    unit = unit_symbol(place.layer_options()["units"][0])
-    power = "²" if place.ndim == 2 else "³"
-    return abs(float(np.linalg.det(place.matrix[:-1, :-1]))), f"{unit}{power}"
+    unit = unit_symbol(geometry.layer_options()["units"][0])
+    power = "²" if geometry.ndim == 2 else "³"
+    return abs(float(np.linalg.det(geometry.matrix[:-1, :-1]))), f"{unit}{power}"
 
 
 class ObjectTableModel(QAbstractTableModel):

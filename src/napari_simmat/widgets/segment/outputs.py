@@ -39,33 +39,35 @@ class Preview:
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
-    def prepare(self, place: ImageGeometry) -> None:
+    def prepare(self, geometry: ImageGeometry) -> None:
         """Create the layer: napari takes a moment for its first one, better now than at a click."""
-        self._ensure(place)
+        self._ensure(geometry)
 
-    def show(self, place: ImageGeometry, plane: Plane, masks: Sequence[np.ndarray]) -> None:
+    def show(self, geometry: ImageGeometry, plane: Plane, masks: Sequence[np.ndarray]) -> None:
         """Show `masks` (Y, X) on `plane`, the first on top."""
-        self.show_all(place, {plane: masks})
+        self.show_all(geometry, {plane: masks})
 
-    def show_all(self, place: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]) -> None:
+    def show_all(
+        self, geometry: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]
+    ) -> None:
         """Show masks (Y, X) on several planes, the first of each on top."""
-        layer = self._ensure(place)
+        layer = self._ensure(geometry)
         for plane, there in masks.items():
-            labels = np.zeros(place.shape[-2:], dtype=np.uint8)
+            labels = np.zeros(geometry.shape[-2:], dtype=np.uint8)
             for number, mask in reversed(list(enumerate(there))):
                 labels[mask] = 1 + number % 255
-            self._put(layer, place.order, plane, labels)
+            self._put(layer, geometry.order, plane, labels)
         layer.refresh()
 
-    def propose(self, place: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
+    def propose(self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in color.
 
         Until they are withdrawn they are seen whenever no mask is shown on the plane.
         """
-        layer = self._ensure(place)
+        layer = self._ensure(geometry)
         values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
-        self._proposed[place.order, plane] = values.astype(np.uint8)
-        self._put(layer, place.order, plane, values)
+        self._proposed[geometry.order, plane] = values.astype(np.uint8)
+        self._put(layer, geometry.order, plane, values)
         layer.refresh()
 
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
@@ -117,26 +119,26 @@ class Preview:
         transposed_view(layer.data, order)[plane] = labels
         self._shown.add((order, plane))
 
-    def _ensure(self, place: ImageGeometry) -> Labels:
+    def _ensure(self, geometry: ImageGeometry) -> Labels:
         layer = self.layer
         if layer is not None and layer in self._viewer.layers:
-            if place.misfit(layer) is None:
+            if geometry.misfit(layer) is None:
                 return layer
             self._viewer.layers.remove(layer)
         self._shown = set()
         for other in self._viewer.layers:
-            if other.name == PREVIEW and isinstance(other, Labels) and not place.misfit(other):
+            if other.name == PREVIEW and isinstance(other, Labels) and not geometry.misfit(other):
                 other.data[...] = 0  # left by an earlier session
                 self.layer = other
                 return other
         self.layer = Labels(
-            np.zeros(place.usual.shape, dtype=np.uint8),
+            np.zeros(geometry.usual.shape, dtype=np.uint8),
             name=PREVIEW,
             opacity=0.5,
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
-            **place.layer_options(),
+            **geometry.layer_options(),
         )
-        note_provenance(self.layer, place.name)
+        note_provenance(self.layer, geometry.name)
         add_below_prompts(self._viewer, self.layer)
         return self.layer
 
@@ -164,32 +166,36 @@ class ClassLayers:
         )
         return next(of_objects, None)
 
-    def update(self, place: ImageGeometry, editor: LabelEditor, edit: LayerEdit) -> None:
+    def update(self, geometry: ImageGeometry, editor: LabelEditor, edit: LayerEdit) -> None:
         """Update the classes after an edit of the objects."""
-        entries, census = editor.register.entries, editor.register.census
+        entries, index = editor.register.entries, editor.register.index
         self.add([entry.category for entry in entries.values()])
         layer = self.layer(editor)
         if layer is None:
             if not any(entry.category for entry in entries.values()):
                 return
-            layer = self._new(place, editor)
-            regions = [_region(census.box(label)) for label in entries]
+            layer = self._new(geometry, editor)
+            regions = [_region(index.box(label)) for label in entries]
         else:
             regions = [patch.mask.region for patch in edit.patches]
-            regions += [_region(census.box(label)) for label in edit.entries if label in census]
+            regions += [_region(index.box(label)) for label in edit.entries if label in index]
         for region in regions:
             values = np.asarray(editor.layer.data[region])
             layer.data[region] = class_numbers(values, entries, self.names)
         self._set_names(layer)
 
     def show(
-        self, place: ImageGeometry, editor: LabelEditor, names: Sequence[str], numbers: np.ndarray
+        self,
+        geometry: ImageGeometry,
+        editor: LabelEditor,
+        names: Sequence[str],
+        numbers: np.ndarray,
     ) -> None:
         """Show classes that were numbered beforehand.
 
         Parameters
         ----------
-        place, editor
+        geometry, editor
             Where, and of which objects.
         names
             The classes, starting with those that were known at the time.
@@ -197,12 +203,12 @@ class ClassLayers:
             (..., Y, X) uint8, by position in `names`.
         """
         if list(names[: len(self.names)]) != self.names:  # others were added in the meantime
-            self.update(place, editor, LayerEdit(editor.key))
+            self.update(geometry, editor, LayerEdit(editor.key))
             return
         self.add(names)
         layer = self.layer(editor)
         if layer is None:
-            layer = self._new(place, editor, numbers)
+            layer = self._new(geometry, editor, numbers)
         else:
             layer.data[...] = numbers
         self._set_names(layer)
@@ -212,17 +218,17 @@ class ClassLayers:
         layer.refresh()
 
     def _new(
-        self, place: ImageGeometry, editor: LabelEditor, numbers: np.ndarray | None = None
+        self, geometry: ImageGeometry, editor: LabelEditor, numbers: np.ndarray | None = None
     ) -> Labels:
         layer = Labels(
-            np.zeros(place.usual.shape, dtype=np.uint8) if numbers is None else numbers,
+            np.zeros(geometry.usual.shape, dtype=np.uint8) if numbers is None else numbers,
             name=CLASSES + _named_after(editor.layer),
             opacity=0.4,
             visible=False,
             metadata={_CLASSES_OF: editor.key},
-            **place.layer_options(),
+            **geometry.layer_options(),
         )
-        note_provenance(layer, place.name)
+        note_provenance(layer, geometry.name)
         add_below_prompts(self._viewer, layer)
         return layer
 
@@ -272,23 +278,25 @@ def class_numbers(
     return np.array(values, dtype=np.uint8)[where].reshape(labels.shape)
 
 
-def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None = None) -> Labels:
+def new_objects(
+    viewer: Viewer, geometry: ImageGeometry, labels: np.ndarray | None = None
+) -> Labels:
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
-    data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
-    layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
-    note_provenance(layer, place.name)
+    data = np.zeros(geometry.usual.shape, dtype=np.int32) if labels is None else labels
+    layer = Labels(data, name=OBJECTS, opacity=0.6, **geometry.layer_options())
+    note_provenance(layer, geometry.name)
     add_below_prompts(viewer, layer)
     return layer
 
 
-def same_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray) -> Labels | None:
+def same_objects(viewer: Viewer, geometry: ImageGeometry, labels: np.ndarray) -> Labels | None:
     """An open layer on the image that holds exactly these labels (..., Y, X)."""
     found = (
         layer
         for layer in viewer.layers
         if isinstance(layer, Labels)
         and not layer.name.startswith((PREVIEW, CLASSES))
-        and place.misfit(layer) is None
+        and geometry.misfit(layer) is None
         and np.array_equal(layer.data, labels)
     )
     return next(found, None)

@@ -91,24 +91,24 @@ class PointsAdapter(LayerAdapter):
         super().use(layer)
         self._write_defaults()
 
-    def read(self, place: ImageGeometry, point: Sequence[float]) -> Prompts:
+    def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """The points in image coordinates; `point` is the viewer's."""
         layer = self.layer
         if layer is None or not len(layer.data):
             return Prompts()
-        at = place.from_layer(layer, layer.data, point)
+        at = geometry.from_layer(layer, layer.data, point)
         return Prompts(_positions(at), _labels(layer), _groups(layer))
 
-    def write(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> None:
+    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> None:
         """Replace the points by those of `prompts`."""
         layer = self.layer
         assert layer is not None
-        shown = self.read(place, point)
+        shown = self.read(geometry, point)
         wanted = prompts.points, prompts.labels, prompts.groups
         if (shown.points, shown.labels, shown.groups) == wanted:
             return
         layer.selected_data = set()
-        layer.data = place.to_layer(layer, np.array(prompts.points), point)
+        layer.data = geometry.to_layer(layer, np.array(prompts.points), point)
         _set_columns(layer, label=prompts.labels, object=prompts.groups)
         self.group = min(self.group, max(prompts.groups, default=-1) + 1)
         self._paint()
@@ -202,7 +202,7 @@ class ShapesAdapter(LayerAdapter):
         super().use(layer)
         self._before_drawing, self._drawn = None, False
 
-    def read(self, place: ImageGeometry, point: Sequence[float]) -> Prompts:
+    def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """The shapes in image coordinates, without the one that is being drawn."""
         layer = self.layer
         if layer is None or not len(layer.data):
@@ -214,7 +214,7 @@ class ShapesAdapter(LayerAdapter):
         outlines = tuple(
             Outline(
                 kind,
-                _positions(place.from_layer(layer, vertices, point)),
+                _positions(geometry.from_layer(layer, vertices, point)),
                 int(label != 0) if kind == "path" else 1,
                 max(0, int(group)) if kind == "path" else 0,
             )
@@ -224,7 +224,7 @@ class ShapesAdapter(LayerAdapter):
         )
         return Prompts(outlines=outlines)
 
-    def write(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> None:
+    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> None:
         """Replace the shapes by those of `prompts`."""
         outlines = prompts.outlines
         layer = self.layer
@@ -233,7 +233,7 @@ class ShapesAdapter(LayerAdapter):
             mode, layer.mode = layer.mode, "pan_zoom"  # ends what is being drawn
             layer.mode = mode
             self._before_drawing = None
-        if self.read(place, point).outlines == outlines and len(layer.data) == len(outlines):
+        if self.read(geometry, point).outlines == outlines and len(layer.data) == len(outlines):
             return
         layer.selected_data = set()
         # Removed and added: not all versions of napari accept an empty list as data of Shapes.
@@ -241,7 +241,7 @@ class ShapesAdapter(LayerAdapter):
             layer.remove(list(range(len(layer.data))))
         for each in outlines:
             layer.add(
-                place.to_layer(layer, np.array(each.vertices), point),
+                geometry.to_layer(layer, np.array(each.vertices), point),
                 shape_type=each.kind,
                 edge_color=_edge_color(each),
                 face_color="transparent",
@@ -486,26 +486,26 @@ class PromptLayers(QObject):
         """Whether `edited` is about to be emitted."""
         return self._settled.isActive()
 
-    def travels(self, place: ImageGeometry) -> bool:
+    def follows_slider(self, geometry: ImageGeometry) -> bool:
         """Whether a layer in use has fewer axes than the image.
 
         Its prompts lie on whichever plane is shown, so they move with the slider.
         """
         layers = self.points, self.boxes
-        return any(layer is not None and layer.ndim < place.ndim for layer in layers)
+        return any(layer is not None and layer.ndim < geometry.ndim for layer in layers)
 
-    def ensure(self, place: ImageGeometry) -> None:
+    def ensure(self, geometry: ImageGeometry) -> None:
         """Make sure that both layers exist and own ones lie on the image.
 
         An own layer that lies elsewhere is replaced by a new one, which takes over its tool.
         """
         for slot in self._slots:
             old = slot.layer
-            if old is None or (old.name == slot.name and not place.lies_on(old)):
+            if old is None or (old.name == slot.name and not geometry.lies_on(old)):
                 active = self._viewer.layers.selection.active
                 if old is not None and old in self._viewer.layers:
                     self._viewer.layers.remove(old)
-                self._use(slot.adapter, self._own_layer(slot, place))
+                self._use(slot.adapter, self._own_layer(slot, geometry))
                 self._hand_over(old, slot.layer, active)
 
     def use_points(self, layer: Points | None) -> None:
@@ -516,23 +516,23 @@ class PromptLayers(QObject):
         """Take shapes from this layer."""
         self._use(self._shapes, layer)
 
-    def read(self, place: ImageGeometry, point: Sequence[float]) -> Prompts:
+    def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """All drawn prompts in image coordinates; `point` is the viewer's."""
-        return self._points.read(place, point) + self._shapes.read(place, point)
+        return self._points.read(geometry, point) + self._shapes.read(geometry, point)
 
-    def write(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> Prompts:
+    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Replace the drawn prompts by these; returns how they read back.
 
         What the user changed in a chosen layer while another view was shown is kept.
         """
-        if place.order != self._order:
-            prompts = self._change_view(prompts, place, point)
-        self.ensure(place)
+        if geometry.order != self._order:
+            prompts = self._change_view(prompts, geometry, point)
+        self.ensure(geometry)
         for slot in self._slots:
-            slot.adapter.write(prompts, place, point)
+            slot.adapter.write(prompts, geometry, point)
         self._set_shape_defaults()
         self._settled.stop()
-        return self.read(place, point)
+        return self.read(geometry, point)
 
     def set_positive(self, positive: bool) -> None:
         """Set the sign of new points; selected points are changed by `flip` alone."""
@@ -562,7 +562,7 @@ class PromptLayers(QObject):
         """Activate the points layer with its add tool."""
         self._activate(self.points, "add")
 
-    def take_up(self) -> None:
+    def restore_tool(self) -> None:
         """Take the tool that was last in hand, at first the point tool.
 
         A tool that is in hand stays there, one of napari as well.
@@ -593,28 +593,28 @@ class PromptLayers(QObject):
     # -------------------------------------------------------------------- view
 
     def _change_view(
-        self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]
+        self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]
     ) -> Prompts:
         """Park the layers chosen in the view before, and take up those of this view."""
-        before, self._order = self._order, place.order
+        before, self._order = self._order, geometry.order
         chosen = [slot.chosen for slot in self._slots]
         if any(layer is not None for layer in chosen):
-            known = len(before) in (0, place.ndim)  # else they were on an image of other axes
-            held = self.read(place.seen(before), point) if known else Prompts()
+            known = len(before) in (0, geometry.ndim)  # else they were on an image of other axes
+            held = self.read(geometry.seen(before), point) if known else Prompts()
             self._parked[before] = chosen, held
-        parked, held = self._parked.pop(place.order, ([None, None], Prompts()))
+        parked, held = self._parked.pop(geometry.order, ([None, None], Prompts()))
         active = self._viewer.layers.selection.active
         for slot, was_chosen, back in zip(self._slots, chosen, parked, strict=True):
             old, adapter = slot.layer, slot.adapter
             if back is not None and back in self._viewer.layers:
                 if was_chosen is None and old is not None:
-                    adapter.write(Prompts(), place, point)
+                    adapter.write(Prompts(), geometry, point)
                 self._use(adapter, back)
-                now = adapter.read(place, point)
+                now = adapter.read(geometry, point)
                 if now != adapter.split(held)[0]:
                     prompts = now + adapter.split(prompts)[1]
             elif was_chosen is not None:
-                self._use(adapter, self._own_layer(slot, place))
+                self._use(adapter, self._own_layer(slot, geometry))
             self._hand_over(old, slot.layer, active)
         return prompts
 
@@ -628,16 +628,16 @@ class PromptLayers(QObject):
             self.replaced.emit()
             self._settled.start(0)
 
-    def _own_layer(self, slot: _Slot, place: ImageGeometry) -> Layer:
+    def _own_layer(self, slot: _Slot, geometry: ImageGeometry) -> Layer:
         """The own layer on the image, perhaps left by an earlier session or view; else a new one.
 
         A new one is added on top; the active layer stays active.
         """
         for layer in self._viewer.layers:
-            if layer.name == slot.name and isinstance(layer, slot.kind) and place.lies_on(layer):
+            if layer.name == slot.name and isinstance(layer, slot.kind) and geometry.lies_on(layer):
                 return layer
         active = self._viewer.layers.selection.active
-        layer = slot.make(place)
+        layer = slot.make(geometry)
         self._viewer.add_layer(layer)
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
@@ -699,34 +699,34 @@ class PromptLayers(QObject):
         self._shapes.set_defaults(self.positive, self.group)
 
 
-def new_points(place: ImageGeometry) -> Points:
+def new_points(geometry: ImageGeometry) -> Points:
     """An empty points layer in the image's own axes."""
     layer = Points(
-        ndim=place.ndim,
+        ndim=geometry.ndim,
         name=POINTS,
-        size=max(1.0, max(place.usual.shape[-2:]) / 50),
+        size=max(1.0, max(geometry.usual.shape[-2:]) / 50),
         border_color="white",
         border_width=0.15,
         **_features(),
-        **place.layer_options(),
+        **geometry.layer_options(),
     )
     layer.canvas_size_limits = (9, 16)
-    note_provenance(layer, place.name)
+    note_provenance(layer, geometry.name)
     return layer
 
 
-def new_boxes(place: ImageGeometry) -> Shapes:
+def new_boxes(geometry: ImageGeometry) -> Shapes:
     """An empty shapes layer in the image's own axes."""
     layer = Shapes(
-        ndim=place.ndim,
+        ndim=geometry.ndim,
         name=BOXES,
         edge_color=OUTLINE,
         face_color="transparent",
         **_features(),
-        **place.layer_options(),
+        **geometry.layer_options(),
     )
     layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
-    note_provenance(layer, place.name)
+    note_provenance(layer, geometry.name)
     return layer
 
 

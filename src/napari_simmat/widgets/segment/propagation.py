@@ -151,10 +151,10 @@ class EmbeddingPrefetcher(QObject):
         if session is None or request is None or not plane:
             self.progressed.emit(self.described(), 1.0)
             return
-        if session.place.order and not request.image.in_memory and not self._whole:
+        if session.geometry.order and not request.image.in_memory and not self._whole:
             self.progressed.emit(self.described(), 1.0)  # a side plane may need the whole file
             return
-        planes = around(plane, session.place.shape[:-2], None if self._whole else NEIGHBORS)
+        planes = around(plane, session.geometry.shape[:-2], None if self._whole else NEIGHBORS)
         center = (*request.encoding, self._whole)
         if center == self._center and self._job.busy:
             return
@@ -239,9 +239,9 @@ class VolumeRequest:
         return self.session.view(self.order)
 
     @property
-    def place(self) -> ImageGeometry:
+    def geometry(self) -> ImageGeometry:
         """The image in that view."""
-        return self.session.place.seen(self.order)
+        return self.session.geometry.seen(self.order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,7 @@ class PropagationResult:
     @property
     def is_shown(self) -> bool:
         """Whether the image is in the view in which they were found."""
-        return self.request.order == self.request.session.place.order
+        return self.request.order == self.request.session.geometry.order
 
     @property
     def planes(self) -> list[Plane]:
@@ -363,7 +363,7 @@ class Propagation(QObject):
         if result is None:
             return False
         try:
-            now = volume_prompts(result.request.view.prompt_state, result.request.place.shape)
+            now = volume_prompts(result.request.view.prompt_state, result.request.geometry.shape)
         except ValueError:
             return True
         return now != result.request.objects
@@ -384,7 +384,7 @@ class Propagation(QObject):
             return False
         self.cancel()
         try:
-            objects = volume_prompts(session.prompt_state, session.place.shape)
+            objects = volume_prompts(session.prompt_state, session.geometry.shape)
         except ValueError as error:
             workspace.fail(str(error))
             return False
@@ -392,8 +392,8 @@ class Propagation(QObject):
             workspace.say(NOTHING_OPEN, "ready")
             return False
         prompts = tuple(each.prompt for each in objects)
-        stack = StackRequest(prompts, along, planes, session.place.spacing)
-        order, subject = session.place.order, workspace.subject
+        stack = StackRequest(prompts, along, planes, session.geometry.spacing)
+        order, subject = session.geometry.order, workspace.subject
         self._request = VolumeRequest(session, order, subject, objects, along, planes)
         service = self._inference.service
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
@@ -443,7 +443,7 @@ class Propagation(QObject):
         masks = result.masks()
         if self.result is not None:  # also clears planes on which nothing is found any more
             masks = {**{plane: [] for plane in self.result.planes}, **masks}
-        self._workspace.preview.show_all(result.request.place, masks)
+        self._workspace.preview.show_all(result.request.geometry, masks)
         if not result.is_shown:
             self._workspace.show_predictions()  # planes of the two views cross
 

@@ -59,7 +59,7 @@ class ImageSession:
     made.
     """
 
-    place: ImageGeometry
+    geometry: ImageGeometry
     """The image in its current view."""
     layers: frozenset[str]
     """Keys of its layers."""
@@ -89,7 +89,7 @@ class ImageSession:
     @property
     def current(self) -> ViewState:
         """The state of the current view."""
-        return self.view(self.place.order)
+        return self.view(self.geometry.order)
 
     @property
     def prompt_state(self) -> PromptState:
@@ -179,24 +179,24 @@ class Sessions:
         self._editors: dict[str, LabelEditor] = {}
 
     def open(
-        self, place: ImageGeometry, layers: frozenset[str], current: ImageSession | None
+        self, geometry: ImageGeometry, layers: frozenset[str], current: ImageSession | None
     ) -> ImageSession:
         """The session of the image that shares a layer, preferably `current`; else a new one."""
-        session = self.find(place, layers, current)
+        session = self.find(geometry, layers, current)
         if session is not None:
-            session.place, session.layers = place, layers
+            session.geometry, session.layers = geometry, layers
         else:
-            session = ImageSession(place, layers)
+            session = ImageSession(geometry, layers)
             session.history = UndoStack(partial(self._on_command, session))
         self._sessions = [session, *(other for other in self._sessions if other is not session)]
         return session
 
     def find(
-        self, place: ImageGeometry, layers: frozenset[str], current: ImageSession | None
+        self, geometry: ImageGeometry, layers: frozenset[str], current: ImageSession | None
     ) -> ImageSession | None:
         """The session of the image that shares a layer, preferably `current`; None if it is new."""
         for session in (*filter(None, [current]), *self._sessions):
-            same_shape = session.place.usual.shape == place.usual.shape
+            same_shape = session.geometry.usual.shape == geometry.usual.shape
             if session.layers & layers and same_shape:
                 return session
         return None
@@ -205,14 +205,14 @@ class Sessions:
         """The sessions of the other open images."""
         return [each for each in self._sessions if each is not session]
 
-    def editor(self, layer: Labels, census: LabelIndex | None = None) -> LabelEditor:
+    def editor(self, layer: Labels, index: LabelIndex | None = None) -> LabelEditor:
         """The editor of a labels layer of the viewer.
 
-        `census` gives its objects if they are known, so that they need not be counted.
+        `index` gives its objects if they are known, so that they need not be counted.
         """
         key = str(layer.unique_id)
         if key not in self._editors:
-            self._editors[key] = LabelEditor(layer, self._on_paint, self._replaced, census)
+            self._editors[key] = LabelEditor(layer, self._on_paint, self._replaced, index)
         return self._editors[key]
 
     def editor_of(self, key: str) -> LabelEditor | None:
@@ -250,7 +250,7 @@ class Sessions:
         if (editor := self._editors.pop(key, None)) is None:
             return []
         editor.release()
-        bereft = []
+        affected = []
         for session in self._sessions:
             was_target = session.editor is editor
             if was_target:
@@ -259,8 +259,8 @@ class Sessions:
                 state = session.prompt_state
                 command = Command(f"removal of {gone.name}", state, state)
                 session.removed[command] = RemovedObjects(editor, index, was_target)
-                bereft.append((session, command))
-        return bereft
+                affected.append((session, command))
+        return affected
 
     def release(self, layers: Iterable[Layer]) -> None:
         """Stop following all layers; a tab that is opened later continues on the open `layers`."""

@@ -234,7 +234,7 @@ class SegmentTab(QWidget):
         )
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
-        self.folds = {
+        self.sections = {
             "model": CollapsibleSection(MODEL, model),
             "folder": CollapsibleSection("Folder", self.folder_panel),
             "tracks": CollapsibleSection("Tracks", self.tracks_panel),
@@ -244,7 +244,7 @@ class SegmentTab(QWidget):
             "everything": CollapsibleSection("Everything", self.automatic_panel),
         }
         for name in ("folder", "model"):
-            choices.addRow(self.folds[name])
+            choices.addRow(self.sections[name])
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
         form = QWidget()
@@ -255,7 +255,7 @@ class SegmentTab(QWidget):
         rows.addWidget(rule)
         rows.addWidget(self.buttons)
         for name in ("everything", "stack", "tracks", "objects", "learn"):
-            rows.addWidget(self.folds[name])
+            rows.addWidget(self.sections[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(VerticalScroll(form))
@@ -284,7 +284,7 @@ class SegmentTab(QWidget):
         self.controller.prefetcher.keep_on_disk(settings.keep_on_disk)
         self._by_hand = dict.fromkeys(settings.closed_parts, False)
         self._by_hand |= dict.fromkeys(settings.open_parts, True)
-        for name, fold in self.folds.items():
+        for name, fold in self.sections.items():
             fold.set_open(self._by_hand.get(name, False))
 
     def _save_settings(self, *_: Any) -> None:
@@ -299,7 +299,7 @@ class SegmentTab(QWidget):
     def _open_section(self, name: str) -> None:
         """Open a section where it matters, unless the user once closed it."""
         if self._by_hand.get(name, True):
-            self.folds[name].set_open(True)
+            self.sections[name].set_open(True)
 
     def _connect(self) -> None:
         for event in self._layer_events:
@@ -351,9 +351,9 @@ class SegmentTab(QWidget):
         self.points.chosen.connect(self._on_points)
         self.boxes.chosen.connect(self._on_boxes)
         self.masks.chosen.connect(self._on_masks)
-        for name, fold in self.folds.items():
+        for name, fold in self.sections.items():
             fold.pressed.connect(partial(self._on_section, name))
-        self.folds["objects"].toggled.connect(self._on_objects_toggled)
+        self.sections["objects"].toggled.connect(self._on_objects_toggled)
 
     def _connect_buttons(self) -> None:
         buttons, layers = self.buttons, self.workspace.prompt_layers
@@ -566,7 +566,7 @@ class SegmentTab(QWidget):
         controller.set_subject(model, image, image_geometry(sources, images), layers)
         is_new = (self.workspace.session, self.workspace.model) != before
         if is_new and self.workspace.plane_or_none() is not None:
-            self.workspace.prompt_layers.take_up()
+            self.workspace.prompt_layers.restore_tool()
         if not is_new and self.workspace.in_front != hidden_by:
             controller.request()  # says what is in sight now
         self._show_tool()
@@ -583,8 +583,8 @@ class SegmentTab(QWidget):
     ) -> tuple[ChosenModel, ImageValue, list[LayerChannel]]:
         """What was learned on the image in place of the model, and the channels that it reads."""
         images, layers = self._images(), frozenset(source.layer for source in sources)
-        place, current = image_geometry(sources, images), self.workspace.session
-        session = self.workspace.sessions.find(place, layers, current)
+        geometry, current = image_geometry(sources, images), self.workspace.session
+        session = self.workspace.sessions.find(geometry, layers, current)
         learned = self.learning.model_of(session, model)
         if session is None or learned is None or not session.shows_learned:
             return model, image, sources
@@ -634,7 +634,7 @@ class SegmentTab(QWidget):
         session, learning, entry = self.workspace.session, self.learning, self.models.value()
         if session is None or entry is None or entry.spec is None:
             self.learn_panel.set_state(LearnState())
-            self.folds["learn"].setVisible(False)
+            self.sections["learn"].setVisible(False)
             return
         learned = learning.model_of(session, self._chosen_model())
         sources = self._sources()
@@ -652,7 +652,7 @@ class SegmentTab(QWidget):
         )
         self.learn_panel.set_state(state)
         has_objects = session.editor is not None and bool(session.editor.labels)
-        self.folds["learn"].setVisible(has_objects or learned is not None)
+        self.sections["learn"].setVisible(has_objects or learned is not None)
         if state.ready:
             self._open_section("learn")
 
@@ -690,7 +690,7 @@ class SegmentTab(QWidget):
     def _ensure_prompts(self) -> bool:
         session = self.workspace.session
         if session is not None:
-            self.workspace.prompt_layers.ensure(session.place)
+            self.workspace.prompt_layers.ensure(session.geometry)
         return session is not None
 
     # ----------------------------------------------------------------- objects
@@ -722,17 +722,17 @@ class SegmentTab(QWidget):
     def _on_visited(self, label: int) -> None:
         session = self.workspace.session
         if session is not None and session.editor is not None and self.workspace.has_pixels():
-            show_object(self.viewer, session.place, session.editor, label)
+            show_object(self.viewer, session.geometry, session.editor, label)
 
     def _on_save(self) -> None:
         session = self.workspace.session
         if session is None or session.editor is None or not self.workspace.has_pixels():
             return
-        path = self.exporter.ask_path(session.place)
+        path = self.exporter.ask_path(session.geometry)
         if path is not None and session.editor is not None:
             names, snapshot = self.workspace.classes.names, self.autosave.snapshot(session)
             task = self.exporter.save(
-                path, session.place, session.editor, names, snapshot.text, session.time_axis
+                path, session.geometry, session.editor, names, snapshot.text, session.time_axis
             )
             self._snapshots[task] = snapshot
 
@@ -823,11 +823,11 @@ class SegmentTab(QWidget):
         if shown == self._shown_objects:
             return
         self._shown_objects = shown
-        place = None if session is None else session.place
-        rows = rows_of(editor, place)
-        unit = "" if place is None else voxel_of(place)[1]
-        panel.set_rows(rows, 2 if place is None else place.ndim, unit)
-        self.folds["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
+        geometry = None if session is None else session.geometry
+        rows = rows_of(editor, geometry)
+        unit = "" if geometry is None else voxel_of(geometry)[1]
+        panel.set_rows(rows, 2 if geometry is None else geometry.ndim, unit)
+        self.sections["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
         if rows:
             self._open_section("objects")
 
@@ -836,8 +836,8 @@ class SegmentTab(QWidget):
         session = self.workspace.session
         if session is None:
             return []
-        names = session.place.axis_names
-        sizes = enumerate(session.place.shape[:-2])
+        names = session.geometry.axis_names
+        sizes = enumerate(session.geometry.shape[:-2])
         return [StackAxis(index, names[index], size) for index, size in sizes if size > 1]
 
     def _show_stack(self) -> None:
@@ -846,11 +846,11 @@ class SegmentTab(QWidget):
             self.controller.propagation,
             self._axes(),
         )
-        if axes and not self.folds["stack"].isVisibleTo(self):
+        if axes and not self.sections["stack"].isVisibleTo(self):
             self._open_section("stack")
-        self.folds["stack"].setVisible(bool(axes))
+        self.sections["stack"].setVisible(bool(axes))
         self.stack_panel.set_axes(axes)
-        self.folds["tracks"].setVisible(bool(axes))
+        self.sections["tracks"].setVisible(bool(axes))
         self.tracks_panel.set_axes(tuple(axes))
         self._show_tracks()
         self.stack_panel.set_state(
@@ -868,7 +868,7 @@ class SegmentTab(QWidget):
     def _on_bar(self, plane: Plane) -> None:
         session = self.workspace.session
         if session is not None:
-            show_plane(self.viewer, session.place, plane)
+            show_plane(self.viewer, session.geometry, plane)
 
     def _show_encoded(self, text: str, fraction: float) -> None:
         self.stack_panel.show_encoded(text, fraction)
@@ -908,7 +908,7 @@ class SegmentTab(QWidget):
         """Name the model and its device in the title of their section."""
         entry, used = self.models.value(), self.controller.inference.service.in_use
         parts = ["" if entry is None else entry.name[:_LETTERS], "" if used is None else used.title]
-        self.folds["model"].set_title(f"{MODEL}: {', '.join(filter(None, parts))}")
+        self.sections["model"].set_title(f"{MODEL}: {', '.join(filter(None, parts))}")
         if self.models.problem() is not None:
             self._open_section("model")
 

@@ -162,7 +162,7 @@ class ObjectTracks(QObject):
             return
         spacing: tuple[float, ...] | None = None
         if self._workspace.session is not None and axis is not None:
-            steps = self._workspace.session.place.usual.spacing
+            steps = self._workspace.session.geometry.usual.spacing
             spacing = (*steps[:axis], *steps[axis + 1 :])
 
         def change(labels: Any, _: Lineage) -> Job[Lineage]:
@@ -204,7 +204,7 @@ class ObjectTracks(QObject):
         for point, label in zip(prompts.points, prompts.labels, strict=True):
             plane = plane_of(point)
             at = (*plane, *(int(np.floor(value + 0.5)) for value in point[-2:]))
-            at = reordered(at, inverse_order(session.place.order))
+            at = reordered(at, inverse_order(session.geometry.order))
             if label and (number := session.editor.label_at(at)):
                 found[Node(int(at[axis]), number)] = plane
         return found
@@ -280,12 +280,12 @@ class ObjectTracks(QObject):
             return
         session = self._workspace.session
         editor = None if session is None else session.editor
-        flat = session is None or session.place.ndim < 3
+        flat = session is None or session.geometry.ndim < 3
         if editor is None or flat or (session.time_axis is None and not editor.parents):
             self._remove()
             return
         if session.time_axis is None:
-            session.time_axis = time_axis_of(session.place) or 0  # restored
+            session.time_axis = time_axis_of(session.geometry) or 0  # restored
         if (editor.key, editor.version) != self._drawn:
             self._later.start()
 
@@ -321,7 +321,7 @@ class ObjectTracks(QObject):
             return
         if self._layer is None or self._layer not in layers:
             active = layers.selection.active
-            options = session.place.usual.layer_options()
+            options = session.geometry.usual.layer_options()
             self._layer = Tracks(data, graph=graph, name=TRACKS, **options)
             self._workspace.viewer.add_layer(self._layer)
             if active is not None:

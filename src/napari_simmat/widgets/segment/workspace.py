@@ -134,19 +134,19 @@ class Workspace(QObject):
         """The model and the image that predictions are made with; None for no image."""
         if self.session is None or self.image is None:
             return None
-        return Subject(self.model, self.image.token, self.session.place.matrix.tobytes())
+        return Subject(self.model, self.image.token, self.session.geometry.matrix.tobytes())
 
     def choose(
-        self, model: ChosenModel, image: ImageValue, place: ImageGeometry, layers: frozenset[str]
+        self, model: ChosenModel, image: ImageValue, geometry: ImageGeometry, layers: frozenset[str]
     ) -> None:
         """Work on an image with a model; an image that shares a layer keeps its session."""
         self.model, self.image = model, image
         self._views.clear()
         self.preview.clear_all()
-        self.session = self.sessions.open(place, layers, self.session)
+        self.session = self.sessions.open(geometry, layers, self.session)
         self.session.clear_predictions()
-        self.session.place = place.seen(self.order_or_none() or ())
-        self.preview.prepare(place)
+        self.session.geometry = geometry.seen(self.order_or_none() or ())
+        self.preview.prepare(geometry)
         self.show_prompts(self.session.prompt_state)
         self._lower_others()
         self.raise_layers()
@@ -162,12 +162,12 @@ class Workspace(QObject):
         self.session = None
         self.changed.emit(Change.SUBJECT)
 
-    def move(self, place: ImageGeometry) -> bool:
+    def move(self, geometry: ImageGeometry) -> bool:
         """Take up where the chosen image lies now; whether its transform has changed."""
         session = self.session
         assert session is not None
-        moved = not np.array_equal(place.matrix, session.place.matrix)
-        session.place = place.seen(session.place.order)
+        moved = not np.array_equal(geometry.matrix, session.geometry.matrix)
+        session.geometry = geometry.seen(session.geometry.order)
         if moved:  # its pixels may have another shape now
             self._views.clear()
             session.clear_predictions()
@@ -181,17 +181,17 @@ class Workspace(QObject):
         """The image in its current view; None if none is chosen."""
         if self.session is None or self.image is None:
             return None
-        place = self.session.place
-        if place.order not in self._views:
-            self._views[place.order] = self.image.seen(place.order, place.spacing)
-        return self._views[place.order]
+        geometry = self.session.geometry
+        if geometry.order not in self._views:
+            self._views[geometry.order] = self.image.seen(geometry.order, geometry.spacing)
+        return self._views[geometry.order]
 
     def request(self) -> PredictionRequest | None:
         """A request for the current plane without prompts; None if no image is chosen."""
         session, image = self.session, self.viewed_image()
         if session is None or image is None:
             return None
-        first = (0,) * (len(session.place.shape) - 2)
+        first = (0,) * (len(session.geometry.shape) - 2)
         return PredictionRequest(self.model, image, self.plane_or_none() or first)
 
     # -------------------------------------------------------------------- objects
@@ -212,7 +212,7 @@ class Workspace(QObject):
         session = self.session
         if session is None or session.editor is None:
             return True
-        others = session.place.other_pixels(session.editor.layer)
+        others = session.geometry.other_pixels(session.editor.layer)
         if others:
             self.fail(f"{others}: choose another layer, or a new one, under Objects.")
         return not others
@@ -228,11 +228,11 @@ class Workspace(QObject):
         session = self.session
         assert session is not None
         if session.objects is None or session.objects not in self.viewer.layers:
-            layer = outputs.new_objects(self.viewer, session.place)
+            layer = outputs.new_objects(self.viewer, session.geometry)
             session.editor = self.sessions.editor(layer, LabelIndex())
             self.name_objects()
             self.changed.emit(Change.OBJECTS)
-        elif misfit := session.place.misfit(session.objects):
+        elif misfit := session.geometry.misfit(session.objects):
             raise ValueError(misfit)
         assert session.editor is not None
         return session.editor
@@ -248,7 +248,7 @@ class Workspace(QObject):
             If no plane of the image is shown; the sentence says what to do.
         """
         assert self.session is not None
-        return self.session.place.plane(self.viewer.dims)
+        return self.session.geometry.plane(self.viewer.dims)
 
     def plane_or_none(self) -> Plane | None:
         """The current plane; None if none is shown."""
@@ -269,7 +269,9 @@ class Workspace(QObject):
         """The view that the viewer shows; None if it shows no plane of the image."""
         try:
             return (
-                None if self.session is None else self.session.place.order_shown(self.viewer.dims)
+                None
+                if self.session is None
+                else self.session.geometry.order_shown(self.viewer.dims)
             )
         except ValueError:
             return None
@@ -279,7 +281,7 @@ class Workspace(QObject):
         session = self.session
         assert session is not None
         self.preview.clear_all()
-        session.place = session.place.seen(order)
+        session.geometry = session.geometry.seen(order)
         self.show_prompts(session.prompt_state)
         self.changed.emit(Change.VIEW)
         self.show_predictions()
@@ -342,7 +344,7 @@ class Workspace(QObject):
         for each in (*others, self.session) if others else ():
             assert each.editor is not None
             classes = self.classes.layer(each.editor)
-            outputs.name_after_image(each.editor.layer, classes, each.place.name)
+            outputs.name_after_image(each.editor.layer, classes, each.geometry.name)
 
     # -------------------------------------------------------------------- prompts
 
@@ -351,7 +353,7 @@ class Workspace(QObject):
         session = self.session
         if session is None or self._released:
             return False
-        drawn = self.prompt_layers.read(session.place, self.viewer.dims.point)
+        drawn = self.prompt_layers.read(session.geometry, self.viewer.dims.point)
         drawn = replace(drawn, masks=session.prompts.masks)
         if drawn == session.prompts:
             return False
@@ -359,7 +361,7 @@ class Workspace(QObject):
             return False
         # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
         only_plane = drawn.flat == session.prompts.flat
-        traveled = only_plane and self.prompt_layers.travels(session.place)
+        traveled = only_plane and self.prompt_layers.follows_slider(session.geometry)
         session.set_prompts(drawn, undoable=not traveled)
         self._drop_closed(session)
         self._offer = None
@@ -388,12 +390,12 @@ class Workspace(QObject):
         session = self.session
         if session is None:
             return
-        if state.order != session.place.order:
+        if state.order != session.geometry.order:
             session.prompt_state = state
             view = session.view(state.order)
             view.predictions = {at: each for at, each in view.predictions.items() if state.on(at)}
             return
-        shown = self.prompt_layers.write(state.prompts, session.place, self.viewer.dims.point)
+        shown = self.prompt_layers.write(state.prompts, session.geometry, self.viewer.dims.point)
         session.prompt_state = replace(state, prompts=replace(shown, masks=state.prompts.masks))
         self._drop_closed(session)
 
@@ -402,7 +404,7 @@ class Workspace(QObject):
         session = self.session
         if session is not None and session.predictions:
             masks = {plane: each.masks for plane, (_, each) in session.predictions.items()}
-            self.preview.show_all(session.place, masks)
+            self.preview.show_all(session.geometry, masks)
 
     def _drop_closed(self, session: ImageSession) -> None:
         """Remove predictions and masks of planes that have no prompts any more."""
@@ -410,7 +412,7 @@ class Workspace(QObject):
         for plane in {*session.predictions, *(() if shown is None else (shown,))}:
             if not session.prompt_state.on(plane):
                 session.predictions.pop(plane, None)
-                self.preview.clear([plane], session.place.order)
+                self.preview.clear([plane], session.geometry.order)
 
     # -------------------------------------------------------------------- history
 
@@ -433,7 +435,7 @@ class Workspace(QObject):
         self.show_prompts(after)
         session.history.add(Command(name, before, view.prompt_state, edit))
         if edit is not None and session.editor is not None:
-            self.classes.update(session.place, session.editor, edit)
+            self.classes.update(session.geometry, session.editor, edit)
             self._note_provenance(session, session.editor, name)
         self.changed.emit(Change.PROMPTS if edit is None else Change.PROMPTS | Change.OBJECTS)
 
@@ -443,7 +445,7 @@ class Workspace(QObject):
         model = "" if command.startswith(LOADING) else Path(self.model.reference).name
         entries = editor.register.entries.values()
         prompts = sum(each.prompts.count for entry in entries for each in entry.provenance)
-        outputs.note_provenance(editor.layer, session.place.name, model, prompts)
+        outputs.note_provenance(editor.layer, session.geometry.name, model, prompts)
 
     def undo(self) -> None:
         """Undo the last command on this image."""
@@ -460,17 +462,17 @@ class Workspace(QObject):
             self._put_back(session, removed) if back else self._take_out(removed.editor.layer)
         if (edit := command.edit) is not None:
             editor = self.sessions.editor_of(edit.layer)
-            misfit = LAYER_GONE if editor is None else session.place.misfit(editor.layer)
+            misfit = LAYER_GONE if editor is None else session.geometry.misfit(editor.layer)
             if editor is None or misfit:
                 step_again = session.history.redo if back else session.history.undo
                 step_again()
                 self.fail(f"{misfit}; nothing was changed.")
                 return
             editor.replay(edit, back=back)
-            self.classes.update(session.place, editor, edit)
+            self.classes.update(session.geometry, editor, edit)
             self._note_provenance(session, editor, command.name)
         self.show_prompts(command.before if back else command.after)
-        where = "" if command.after.order == session.place.order else " in another view"
+        where = "" if command.after.order == session.geometry.order else " in another view"
         self.say(replayed_text(f"{command.name}{where}", back=back))
         self.changed.emit(Change.PROMPTS | Change.OBJECTS)
         if command.before != command.after:
@@ -510,14 +512,14 @@ class Workspace(QObject):
     def _remove(self, gone: Layer, index: int) -> None:
         """Follow the removal of a layer; objects that went with it come back on undo."""
         editor = self.sessions.editor_of(str(gone.unique_id))
-        bereft = self.sessions.remove(gone, index, self.viewer.layers)
+        affected = self.sessions.remove(gone, index, self.viewer.layers)
         if editor is not None and (classes := self.classes.layer(editor)) is not None:
             self._orphans.append(classes)
             self._later.start(0)  # napari may be about to remove it as well
-        for session, command in () if self._replaying else bereft:
+        for session, command in () if self._replaying else affected:
             session.history.add(command)
         count = 0 if editor is None or self._replaying else len(editor.labels)
-        if count and self.session in [session for session, _ in bereft]:
+        if count and self.session in [session for session, _ in affected]:
             text = removed_with_objects(gone.name, count)
             self.offer(Status("done", text, offer=UNDO), self.undo)
         self.changed.emit(Change.PROMPTS | Change.OBJECTS)
@@ -526,7 +528,7 @@ class Workspace(QObject):
         """Show an objects layer again that was removed; the active layer stays active."""
         editor, layers = removed.editor, self.viewer.layers
         active = layers.selection.active or editor.layer
-        self.classes.update(session.place, editor, LayerEdit(editor.key))
+        self.classes.update(session.geometry, editor, LayerEdit(editor.key))
         if editor.layer not in layers:
             layers.insert(min(removed.index, len(layers)), editor.layer)
             self.sessions.follow(editor)
@@ -560,7 +562,7 @@ class Workspace(QObject):
         strokes, self._strokes = self._strokes, []
         for editor, edit in strokes:
             if self.session is not None and self.session.editor is editor:
-                self.classes.update(self.session.place, editor, edit)
+                self.classes.update(self.session.geometry, editor, edit)
 
 
 def removed_with_objects(name: str, count: int) -> str:
