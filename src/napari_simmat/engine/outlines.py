@@ -43,7 +43,7 @@ def shape_mask(
     corners, mask = np.asarray(vertices, np.float64), np.zeros(shape_yx, dtype=bool)
     if kind not in ("rectangle", "ellipse", "polygon"):
         return mask
-    rows, columns = polygon(*corners.T, shape_yx)
+    rows, columns = polygon(corners[:, 0], corners[:, 1], shape_yx)
     half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
     if kind == "ellipse" and abs(np.linalg.det(half_sides)) > 1e-12:
         # Within its rectangle it is the unit circle, in units of half the sides.
@@ -51,7 +51,7 @@ def shape_mask(
         inside = (np.linalg.solve(half_sides, offset) ** 2).sum(axis=0) <= 1 + 1e-9
         rows, columns = rows[inside], columns[inside]
     if not len(rows):
-        rows, columns = polygon_perimeter(*corners.T, shape_yx)
+        rows, columns = polygon_perimeter(corners[:, 0], corners[:, 1], shape_yx)
     mask[rows, columns] = True
     return mask
 
