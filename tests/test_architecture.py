@@ -12,6 +12,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import tifffile
+
+from tests.widgets.scenes import gray
 
 PACKAGE = "napari_simmat"
 SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
@@ -36,6 +39,29 @@ OPTIONAL = {
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 
 
+WITHOUT_NAPARI = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("napari", "qtpy", "PyQt6", "magicgui", "superqt", "npe2"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import napari_simmat
+
+parts = pkgutil.walk_packages(napari_simmat.__path__, "napari_simmat.", onerror=lambda name: None)
+names = [part.name for part in parts if not part.name.startswith("napari_simmat.widgets")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+assert len(names) > 50
+from napari_simmat.cli import main
+
+sys.exit(main(["segment", "image.tif", "--model", "tiny", "--prompts", "auto", "--output", "."]))
+"""
+
+
 def imported_by(path: Path) -> Iterator[tuple[int, str]]:
     """Line and full name of each module that a file imports, wherever in the file it does."""
     own = [PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]
@@ -52,7 +78,7 @@ def imported_by(path: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_imports_of_the_package_are_declared() -> None:
     """A package that only comes along with another one may stop coming."""
     project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {name_of(requirement) for requirement in project["dependencies"]}
@@ -78,31 +104,44 @@ def test_what_is_imported_is_declared() -> None:
     assert not unknown
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
+def test_import_of_the_package_loads_nothing_heavy() -> None:
     """In a fresh interpreter; counted in modules, since a clock depends on the machine."""
     loaded = modules_after("import napari_simmat")
     assert not loaded & {"torch", "numpy", "dask", "segment_anything", *WINDOW}
     assert len([name for name in loaded if name.startswith(PACKAGE)]) == 1
 
 
-def test_the_specification_of_a_model_needs_no_torch() -> None:
+def test_import_of_model_spec_loads_no_torch() -> None:
     loaded = modules_after("from napari_simmat import ModelSpec")
     assert not loaded & {"torch", "segment_anything", *WINDOW}
 
 
 @pytest.mark.parametrize("name", ["Predictor", "Prompt", "Result", "ModelSpec", "load_model"])
-def test_a_public_name_is_there(name: str) -> None:
+def test_public_name_is_listed_and_resolves(name: str) -> None:
     import napari_simmat
 
     assert name in dir(napari_simmat)
     assert getattr(napari_simmat, name).__module__.startswith(PACKAGE)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     import napari_simmat
 
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = napari_simmat.nonsense
+
+
+def test_package_without_napari_segments_an_image(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", gray()[::2, ::2])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NAPARI],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert tifffile.imread(tmp_path / "image_labels.tif").max() >= 3
 
 
 def is_import_call(node: ast.AST) -> bool:

@@ -33,7 +33,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_outlines_lie_in_their_images_and_do_not_hide_each_other(script: ModuleType) -> None:
+def test_outlines_lie_in_their_images_without_overlap(script: ModuleType) -> None:
     assert set(script.OUTLINES) == set(SHAPES)
     assert set(SHAPES) <= set(script.ENTRIES)
     for name, polygons in script.OUTLINES.items():
@@ -49,7 +49,7 @@ def test_outlines_lie_in_their_images_and_do_not_hide_each_other(script: ModuleT
             assert alone.sum() >= 100
 
 
-def test_pictures_that_lend_textures_to_training_are_marked(script: ModuleType) -> None:
+def test_entries_that_lend_textures_are_marked(script: ModuleType) -> None:
     from napari_simmat.research.textures import PHOTOGRAPHS
 
     assert {name for name, entry in script.ENTRIES.items() if entry.texture} == {
@@ -59,9 +59,7 @@ def test_pictures_that_lend_textures_to_training_are_marked(script: ModuleType) 
 
 
 @pytest.mark.parametrize("name", ["cell", "shepp_logan_phantom", "stereo_motorcycle", "moon"])
-def test_images_that_scikit_image_ships_have_labels_of_their_size(
-    script: ModuleType, name: str
-) -> None:
+def test_entry_of_scikit_image_has_labels_of_its_size(script: ModuleType, name: str) -> None:
     image, labels = script.ENTRIES[name].make()
     assert labels.shape == image.shape[:2]
     assert labels.dtype == np.uint16

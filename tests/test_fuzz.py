@@ -298,7 +298,9 @@ def write(files: dict[str, bytes], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_no_mutation_does_harm(kind: str, tmp_path: Path, user_folder: Path) -> None:
+def test_mutated_file_opens_or_is_refused_without_harm(
+    kind: str, tmp_path: Path, user_folder: Path
+) -> None:
     wanted = int(os.environ.get("SIMMAT_FUZZ", 0))
     seed = int(os.environ.get("SIMMAT_FUZZ_SEED", 0)) or time.time_ns() % 10**9
     good, faults, counts = GOOD[kind](), [], {"value": 0, "refused": 0}

@@ -100,7 +100,7 @@ def conda_name(requirement: str) -> str:
     return f"{CONDA.get(name, name)} {bound or ''}".strip()
 
 
-def test_the_recipe_needs_what_pyproject_needs() -> None:
+def test_recipe_requires_what_pyproject_requires() -> None:
     recipe = load("recipe/recipe.yaml")
     [python, *run] = recipe["requirements"]["run"]
     assert python == "python >=${{ python_min }}"
@@ -118,7 +118,7 @@ def test_citation_has_the_license_of_the_project() -> None:
     assert load("CITATION.cff")["license"] == PROJECT["license"]
 
 
-def test_the_oldest_napari_is_the_same_everywhere() -> None:
+def test_oldest_napari_is_the_same_everywhere() -> None:
     main = (ROOT / "src/napari_simmat/widgets/main.py").read_text("utf-8")
     [oldest] = re.findall(r'^OLDEST_NAPARI = "(.*)"$', main, re.M)
     named = [each for group in EXTRAS.values() for each in group if each.startswith("napari")]
@@ -126,7 +126,7 @@ def test_the_oldest_napari_is_the_same_everywhere() -> None:
     assert bounds == {oldest}
 
 
-def test_a_plain_installation_brings_no_window_and_no_plots() -> None:
+def test_plain_installation_brings_no_window_and_no_plots() -> None:
     names = {re.split(r"\W", each)[0] for each in PROJECT["dependencies"]}
     assert not names & {"napari", "qtpy", "superqt", "magicgui", "matplotlib"}
     assert "roifile" in names

@@ -39,7 +39,7 @@ def simmat_commands() -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
 )
-def test_python_code_runs(
+def test_python_blocks_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From top to bottom, in one interpreter and an empty folder."""
@@ -52,7 +52,7 @@ def test_python_code_runs(
 @pytest.mark.parametrize(
     "notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
 )
-def test_a_notebook_runs(
+def test_cells_of_a_notebook_run(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Its cells from top to bottom, in an empty folder; the stored ones ran without an error."""
@@ -81,14 +81,14 @@ def test_python_page_describes_every_public_name() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
-def test_each_picture_has_a_text_for_those_who_do_not_see_it(page: Path) -> None:
+def test_picture_of_a_page_has_an_alternative_text(page: Path) -> None:
     text = page.read_text("utf-8")
     described = re.findall(r"!\[([^\]]*)\]\(", text) + re.findall(r"<img[^>]*?alt=\"([^\"]*)", text)
     assert len(described) == len(re.findall(r"!\[|<img", text))
     assert all(len(words.split()) >= 3 for words in described)
 
 
-def test_the_navigation_leads_to_every_page() -> None:
+def test_navigation_lists_every_page() -> None:
     """A page that is left out is found by nobody; mkdocs says so too, but only when it builds."""
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1].split("theme:")[0]
     listed = set(re.findall(r"[:-] ([\w/-]+\.(?:md|ipynb))$", navigation, re.M))
@@ -96,14 +96,14 @@ def test_the_navigation_leads_to_every_page() -> None:
     assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in pages}
 
 
-def test_the_readme_shows_code_and_commands() -> None:
+def test_readme_shows_code_and_commands() -> None:
     """Guards the tests of this file against finding nothing."""
     assert blocks(ROOT / "README.md", "python")
     assert "simmat demo" in simmat_commands()
     assert "tox" in command_lines()
 
 
-def test_what_is_said_to_be_a_part_of_the_package_is_one() -> None:
+def test_name_of_a_part_of_the_package_resolves() -> None:
     """Names such as `engine.automatic_generator.prompts_at` in the docs and in docstrings."""
     layers = [path.parent.name for path in (ROOT / "src/napari_simmat").glob("*/__init__.py")]
     named = re.compile(rf"`((?:{'|'.join(layers)})(?:\.\w+)+)`")
@@ -129,7 +129,7 @@ def command_of(line: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     "names", sorted({command_of(line) for line in simmat_commands()}), ids=" ".join
 )
-def test_a_command_exists_with_its_options(
+def test_command_of_a_page_exists_with_its_options(
     names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal may break an option's name
@@ -143,7 +143,7 @@ def test_a_command_exists_with_its_options(
     assert not missing, f"simmat {' '.join(names)} has no {', '.join(sorted(missing))}"
 
 
-def test_the_extras_that_the_readme_installs_exist() -> None:
+def test_extras_that_a_page_installs_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]
@@ -158,7 +158,7 @@ def test_the_extras_that_the_readme_installs_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_link_to_a_file_leads_to_one(page: Path) -> None:
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
