@@ -111,7 +111,7 @@ def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> 
     assert window.status.kind == "done"
     assert words in window.status.text
     window.viewer.add_image(gray(), name="discs")
-    window.choose(window.tab.channels._image, "discs")
+    window.choose(window.tab.channels.image, "discs")
     assert words not in window.status.text
 
 
@@ -120,14 +120,14 @@ def test_layers_of_different_shape(window: Any) -> None:
         window.viewer.add_image(data, name=name)
     window.open_widget()
     window.idle()
-    for slot, name in zip(window.tab.channels._slots, "abc", strict=True):
+    for slot, name in zip(window.tab.channels.slots, "abc", strict=True):
         window.choose(slot, name)
     assert window.status.kind == "failed"
     assert window.status.text == (
         "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
     )
     assert not window.tab.buttons.commit.isEnabled()
-    window.choose(window.tab.channels._slots[1], "a")
+    window.choose(window.tab.channels.slots[1], "a")
     assert window.status.kind == "ready"
 
 

@@ -18,7 +18,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
+from napari_simmat.widgets.channels import LayerChannel, LayerInfo
 from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_matrix, level_of
 
 CHANNEL = "channel"
@@ -224,17 +224,19 @@ def labels_info(layer: Labels) -> LayerInfo:
 
 
 def labeled_value(
-    channels: Sequence[NamedChannel], labels: Labels, layers: Iterable[Image]
+    names: Sequence[str], sources: Sequence[LayerChannel], labels: Labels, layers: Iterable[Image]
 ) -> LabeledValue:
     """An image and its labels as arrays to train on; no pixels are read."""
     known = {layer_key(layer): layer for layer in layers}
-    chosen = [(each.name, each.source) for each in channels if each.source is not None]
-    first = known[chosen[0][1].layer]
-    arrays = tuple((name, channel_array(known[each.layer], each.part)) for name, each in chosen)
+    first = known[sources[0].layer]
+    arrays = tuple(
+        (name, channel_array(known[each.layer], each.part))
+        for name, each in zip(names, sources, strict=True)
+    )
     data = labels.data[0] if labels.multiscale else labels.data
     for name, array in arrays:
         ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # raises if unusable
-    height, width = image_geometry([chosen[0][1]], known.values()).spacing[-2:]
+    height, width = image_geometry(sources, known.values()).spacing[-2:]
     ratio = float(f"{height / width:.6g}")
     return LabeledValue(first.name, arrays, data, labels.name, ratio)
 

@@ -44,7 +44,7 @@ from napari_simmat.widgets.batch.run import (
     save_request,
 )
 from napari_simmat.widgets.batch.tab import RESUME, STOP_AT_ONCE
-from napari_simmat.widgets.channel_matching import LayerChannel
+from napari_simmat.widgets.channels import LayerChannel
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
@@ -426,7 +426,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert "4 channels (DAPI, GFP, RFP, dark)" in tab.form.first.text()
     assert tab.form.channels.isVisibleTo(tab)
-    slots = tab.form.channels._slots
+    slots = tab.form.channels.slots
     for slot, name in zip(slots, ("GFP", "DAPI", "DAPI"), strict=True):
         batch.window.choose(slot, name)
     batch.settle()

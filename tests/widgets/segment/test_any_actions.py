@@ -201,7 +201,7 @@ class AnyActions(RuleBasedStateMachine):
 
     def _choose(self, name: str, level: int) -> None:
         tab = self.window.tab
-        self.window.choose(tab.channels._image, name)
+        self.window.choose(tab.channels.image, name)
         if tab.level.count():
             self.window.choose(tab.level, tab.level.itemText(level))
         self.seen.add((name, level))
@@ -209,7 +209,7 @@ class AnyActions(RuleBasedStateMachine):
     @property
     def chosen(self) -> tuple[str, int]:
         tab = self.window.tab
-        return tab.channels._image.currentText(), max(0, tab.level.currentIndex())
+        return tab.channels.image.currentText(), max(0, tab.level.currentIndex())
 
     @rule()
     def replace_the_stack_by_another(self) -> None:

@@ -108,7 +108,7 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
         if name != "discs":
             window.viewer.add_image(gray()[:, ::-1] // len(name), name=name)
             window.idle()
-            window.choose(window.tab.channels._image, name)
+            window.choose(window.tab.channels.image, name)
         window.workspace.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
         window.name = name
         window.tab.object_panel.save_requested.emit()

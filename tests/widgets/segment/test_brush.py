@@ -102,11 +102,11 @@ def test_of_two_images_with_one_objects_layer_a_stroke_is_a_step_of_the_one_in_u
     window.key(Qt.Key.Key_C)
     layer = window.viewer.layers["SimMAT objects"]
     committed = layer.data.copy()
-    window.choose(window.tab.channels._image, "other")
+    window.choose(window.tab.channels.image, "other")
     window.tab.objects.chosen.emit(layer)
     layer.data_setitem((np.array([3, 4]), np.array([3, 4])), 7)
     window.idle()
     window.tab.act("undo")
     assert np.array_equal(layer.data, committed)
-    window.choose(window.tab.channels._image, "discs")
+    window.choose(window.tab.channels.image, "discs")
     assert len(window.workspace.session.history) == 2, "the click and its commit"

@@ -95,7 +95,7 @@ def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
 
 def test_a_missed_commit_is_not_named_for_another_image(stack: Any) -> None:
     stack.viewer.add_image((255 * discs()[0]).astype(np.uint8), name="other")
-    images = stack.tab.channels._image
+    images = stack.tab.channels.image
     stack.choose(images, "stack")
     stack.viewer.dims.set_current_step(0, 1)
     stack.idle()

@@ -89,7 +89,7 @@ def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.Mo
     window.idle()
     assert not window.tab.level.isVisible()
     window.viewer.add_image(pyramid, multiscale=True, name="slide")
-    window.choose(window.tab.channels._image, "slide")
+    window.choose(window.tab.channels.image, "slide")
     assert window.tab.level.isVisible()
     assert window.tab.level.currentText() == "1: 200 x 260 pixels"
     window.click(250, 180)

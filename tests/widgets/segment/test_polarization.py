@@ -36,7 +36,7 @@ def test_layers_opened_in_the_wrong_order_are_sorted_by_name(window: Any) -> Non
     sample = polarization()
     open_layers(window, WRONG_ORDER)
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
-    assert [slot.currentText() for slot in window.tab.channels._slots] == chosen_names(window)
+    assert [slot.currentText() for slot in window.tab.channels.slots] == chosen_names(window)
     assert window.status.kind == "ready"
 
     largest = 1 + int(np.argmax(np.bincount(sample.truth.ravel())[1:]))
@@ -75,10 +75,10 @@ def test_a_missing_angle_gives_a_sentence(window: Any) -> None:
 
 def test_an_angle_deleted_and_one_chosen_twice(window: Any) -> None:
     open_layers(window, WRONG_ORDER)
-    window.choose(window.tab.channels._slots[0], "beads 45 deg")
+    window.choose(window.tab.channels.slots[0], "beads 45 deg")
     assert window.status.kind == "failed"
     assert "one layer is chosen twice: choose each once." in window.status.text
-    window.choose(window.tab.channels._slots[0], "beads 0 deg")
+    window.choose(window.tab.channels.slots[0], "beads 0 deg")
     assert window.status.kind == "ready"
     window.viewer.layers.remove("beads 135 deg")
     window.idle()

@@ -117,7 +117,7 @@ def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[
     second.viewer.dims.order = (1, 0, 2)
     second.viewer.add_image(gray(), name="discs")
     second.idle()
-    second.choose(second.tab.channels._image, "discs")
+    second.choose(second.tab.channels.image, "discs")
     assert "roll the axes" in second.status.text
     second.viewer.dims.order = (0, 1, 2)
     second.idle()

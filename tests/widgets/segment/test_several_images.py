@@ -47,7 +47,7 @@ def press(window: Any, y: float, x: float) -> None:
 def test_a_click_goes_to_the_image_that_was_opened_last(ready: Any) -> None:
     ready.click(*CENTERS[0])
     open_other(ready)
-    assert ready.tab.channels._image.currentText() == "other"
+    assert ready.tab.channels.image.currentText() == "other"
     assert ready.status.text == f"{still_open('discs')} {ready_on(READY, 'other')}"
     press(ready, *THERE)
     assert iou(mask(ready), discs()[1][:, ::-1] == 4) > 0.8
@@ -62,10 +62,10 @@ def test_hiding_the_upper_image_leads_back_to_the_lower_one_and_its_prompts(read
     other = open_other(ready)
     press(ready, *THERE)
     there = mask(ready).copy()
-    assert ready.tab.channels._image.currentText() == "other"
+    assert ready.tab.channels.image.currentText() == "other"
     other.visible = False
     ready.idle()
-    assert ready.tab.channels._image.currentText() == "discs"
+    assert ready.tab.channels.image.currentText() == "discs"
     assert np.array_equal(mask(ready), left), "what was open is open again"
     other.visible = True
     ready.idle()
@@ -94,14 +94,14 @@ def test_objects_are_named_after_their_images_and_lie_on_them(ready: Any) -> Non
 
 def test_an_image_that_is_hidden_by_another_is_said_to_be_and_shown_on_a_word(ready: Any) -> None:
     open_other(ready)
-    ready.choose(ready.tab.channels._image, "discs")
+    ready.choose(ready.tab.channels.image, "discs")
     assert ready.status.text == f"{ready_on(READY, 'discs')} {hidden('discs', 'other')}"
     ready.take(ready.tab.status._offer)
     ready.idle()
     assert names(ready)[:2] == ["other", "discs"]
     assert names(ready)[-1] == "SimMAT points"
     assert ready.status.text == ready_on(READY, "discs")
-    ready.choose(ready.tab.channels._image, "other")
+    ready.choose(ready.tab.channels.image, "other")
     press(ready, *THERE)
     assert hidden("other", "discs") in ready.status.text
     assert ready.status.offer == show_text("other"), "with a preview as well"
@@ -115,7 +115,7 @@ def test_an_image_that_is_hidden_by_another_is_said_to_be_and_shown_on_a_word(re
 def test_an_image_that_hides_little_is_not_followed_but_lies_below_the_prompts(ready: Any) -> None:
     ready.viewer.add_image(np.ones((20, 20)), name="small")
     open_other(ready, blending="additive")
-    assert ready.tab.channels._image.currentText() == "discs"
+    assert ready.tab.channels.image.currentText() == "discs"
     assert names(ready)[:3] == ["discs", "small", "other"]
     ready.click(*CENTERS[0])
     assert iou(mask(ready), discs()[1] == 1) > 0.8
@@ -124,14 +124,14 @@ def test_an_image_that_hides_little_is_not_followed_but_lies_below_the_prompts(r
 
 def test_a_click_on_an_image_beside_the_chosen_one_offers_to_segment_that(ready: Any) -> None:
     open_other(ready, translate=(0, 230))
-    assert ready.tab.channels._image.currentText() == "discs", "both are in sight"
+    assert ready.tab.channels.image.currentText() == "discs", "both are in sight"
     ready.viewer.reset_view()
     y, x = THERE[0], THERE[1] + 230
     ready.click(y, x)
     assert (ready.status.kind, ready.status.offer) == ("failed", "Segment other")
     ready.take(ready.tab.status._offer)
     ready.idle()
-    assert ready.tab.channels._image.currentText() == "other"
+    assert ready.tab.channels.image.currentText() == "other"
     assert ready.status.text == ready_on(READY, "other"), "no prompt is left on the first"
     press(ready, y, x)
     assert iou(mask(ready), discs()[1][:, ::-1] == 4) > 0.8
@@ -141,11 +141,11 @@ def test_objects_found_on_an_image_keep_it_until_they_are_committed(ready: Any) 
     ready.tab.act("segment everything")
     ready.idle()
     open_other(ready)
-    assert ready.tab.channels._image.currentText() == "discs"
+    assert ready.tab.channels.image.currentText() == "discs"
     ready.tab.automatic_panel.commit.click()
     ready.idle()
     assert ready.viewer.layers["SimMAT objects"].data.any()
-    assert ready.tab.channels._image.currentText() == "other"
+    assert ready.tab.channels.image.currentText() == "other"
 
 
 def test_the_point_tool_is_in_hand_when_the_tab_is_ready(window: Any) -> None:

@@ -234,7 +234,7 @@ def test_encoding_the_whole_stack_is_of_the_image_for_which_it_was_asked(
     qtbot.waitUntil(lambda: len(cache) >= 2)
     if what == "another":
         window.viewer.add_image(stack[:40, :40], name="another")
-        choice = window.tab.channels._image
+        choice = window.tab.channels.image
         qtbot.waitUntil(lambda: choice.findText("another") >= 0)
         choice.setCurrentIndex(choice.findText("another"))
         choice.activated.emit(choice.currentIndex())

@@ -111,7 +111,7 @@ def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
     ready.click(*CENTERS[0])
     assert ready.controller.inference.service.encodes == 2
 
-    ready.choose(ready.tab.channels._image, "discs")
+    ready.choose(ready.tab.channels.image, "discs")
     assert ready.controller.inference.service.encodes == 2
     assert ready.workspace.session.prompts == asked
     assert np.array_equal(preview(ready), mask), "the same clicks give the same mask"
@@ -367,7 +367,7 @@ def test_ten_controls_are_seen_at_first(window: Hands) -> None:
     names = [each.text() for each in seen if isinstance(each, QAbstractButton)]
     assert len(seen) <= 10, names
     buttons, tab = window.tab.buttons, window.tab
-    assert {buttons.point, buttons.box, buttons.commit, tab.channels._image} <= set(seen)
+    assert {buttons.point, buttons.box, buttons.commit, tab.channels.image} <= set(seen)
     assert {tab.sections[name].toggleButton() for name in ("model", "everything", "objects")} < {
         *seen
     }

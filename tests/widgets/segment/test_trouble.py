@@ -298,7 +298,7 @@ def test_layers_renamed_and_reordered(ready: Any) -> None:
     ready.idle()
     ready.key(Qt.Key.Key_C)
     assert ready.viewer.layers["SimMAT objects"].data.any()
-    assert "coins" in ready.tab.channels._image.currentText()
+    assert "coins" in ready.tab.channels.image.currentText()
 
 
 # -------------------------------------------------------------------------- keys, focus

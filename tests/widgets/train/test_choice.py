@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtTest import QTest
 
-from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
+from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.train.form import LabeledLayers
 from napari_simmat.widgets.train.run import TrainRequest, WindowRun
@@ -163,7 +163,7 @@ def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
     assert tab.images.problem() is None
     second = tab.images.value()[1]
     names = {layer_key(layer): layer.name for layer in viewer.layers}
-    assert [names[each.source.layer] for each in second.channels] == ["field 2 near", "field 2 far"]
+    assert [names[each.layer] for each in second.sources] == ["field 2 near", "field 2 far"]
     assert names[second.labels] == "more objects"
     arrays = tab.images.images()
     assert [value.name for value in arrays] == ["field 1 near", "field 2 near"]
@@ -186,11 +186,9 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
     trainer.settle()
     keys = {layer.name: layer_key(layer) for layer in viewer.layers}
     value = (
-        LabeledLayers((NamedChannel("one", LayerChannel(keys["third"])),), keys["true objects"]),
-        LabeledLayers(
-            (NamedChannel("one", LayerChannel(keys["field 1 far"])),), keys["other objects"]
-        ),
-        LabeledLayers((NamedChannel("one", None),), None),
+        LabeledLayers(("one",), (LayerChannel(keys["third"]),), keys["true objects"]),
+        LabeledLayers(("one",), (LayerChannel(keys["field 1 far"]),), keys["other objects"]),
+        LabeledLayers(("one",), (None,), None),
     )
     form.set_value(value)
     assert form.value() == value

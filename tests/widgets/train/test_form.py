@@ -1,27 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.widgets import channel_matching
-from napari_simmat.widgets.channel_forms import TrainChannels
-from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
 from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
 from napari_simmat.widgets.train.run import TrainRequest
 from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
-from tests.widgets.test_channel_matching import layer
 
 
 @pytest.fixture
@@ -152,108 +146,6 @@ def test_figures_before_and_after_read_back(qtbot: Any) -> None:
     assert gains.isHidden()
 
 
-# ------------------------------------------------------------------------ channels
-
-LAYERS = [layer(name) for name in ("field 1 DAPI", "field 1 GFP", "field 1 45 deg")]
-
-
-@pytest.fixture
-def channels(qtbot: Any) -> TrainChannels:
-    channels = TrainChannels()
-    qtbot.addWidget(channels)
-    qtbot.addWidget(channels.details)
-    channels.set_layers(LAYERS)
-    return channels
-
-
-def names(channels: TrainChannels) -> list[str]:
-    return [each.name for each in channels.value()]
-
-
-def test_layers_of_one_size_are_the_channels_of_an_image(channels: TrainChannels) -> None:
-    assert names(channels) == ["DAPI", "GFP", "45 deg"], "what all names share is left out"
-    assert [each.source for each in channels.value()] == [LayerChannel(each.key) for each in LAYERS]
-    assert channels.problem() is None
-
-
-def test_channels_that_are_set_read_back(channels: TrainChannels, qtbot: Any) -> None:
-    for order in permutations(channels.value(), 2):
-        with qtbot.waitSignal(channels.changed):
-            channels.set_value(order)
-        assert channels.value() == order
-        assert [field.text() for field in channels._names] == [each.name for each in order]
-    gap = (NamedChannel("a", None), NamedChannel("b", LayerChannel(LAYERS[0].key)))
-    channels.set_value(gap)
-    assert channels.value() == gap
-    assert "No layer is chosen for channel a" in str(channels.problem())
-
-
-def test_channels_are_added_named_and_left_out_by_hand(channels: TrainChannels) -> None:
-    choose_text(channels._image, "field 1 GFP")
-    assert names(channels) == ["field 1 GFP"]
-    QTest.mouseClick(channels._add, Qt.MouseButton.LeftButton)
-    assert names(channels) == ["field 1 GFP", "field 1 DAPI"]
-    channels._names[0].selectAll()
-    QTest.keyClicks(channels._names[0], "GFP, new")
-    assert names(channels)[0] == "GFP, new"
-    assert "cannot be a channel's name" in str(channels.problem())
-    channels._names[0].selectAll()
-    QTest.keyClicks(channels._names[0], "FIELD 1 DAPI")
-    assert "Two channels are called field 1 dapi" in str(channels.problem())
-    QTest.mouseClick(channels._removes[0], Qt.MouseButton.LeftButton)
-    assert names(channels) == ["field 1 DAPI"]
-    assert channels.problem() is None
-
-
-def test_ways_to_see_layers_as_an_image() -> None:
-    stack = layer("stack", (3, 64, 64))
-    named_axis = layer("spectrum", (6, 64, 64), channels_first=True)
-    photo = layer("photo", (64, 64), rgb=True)
-    titles = [
-        feed.title for feed in channel_matching.whole_image_mappings([stack, named_axis, photo])
-    ]
-    assert titles == [
-        "spectrum (first axis = channels)",
-        "photo (RGB)",
-        "stack",
-        "stack (first axis = channels)",
-    ]
-    colors = channel_matching.named_channels(
-        [LayerChannel(photo.key, n) for n in range(3)], [photo]
-    )
-    assert [each.name for each in colors] == ["red", "green", "blue"]
-    along = channel_matching.named_channels(
-        [LayerChannel(named_axis.key, n) for n in range(2)], [named_axis]
-    )
-    assert [each.name for each in along] == ["channel 0", "channel 1"]
-
-
-def test_names_are_such_as_files_can_have() -> None:
-    odd = [layer(name) for name in ("a/b", "a:b", "labels", "  ", "x" * 200)]
-    made = [
-        each.name
-        for each in channel_matching.named_channels([LayerChannel(each.key) for each in odd], odd)
-    ]
-    assert made == ["a-b", "a-b 2", "channel labels", "channel", "x" * 60]
-
-
-def test_a_channel_is_never_called_as_files_of_labels_are() -> None:
-    """Its file would be taken for objects, and the training would find no image."""
-    odd = [layer(name) for name in ("a_labels", "_labels", "x" * 60 + "_labels", "b_Labels_")]
-    made = [
-        each.name
-        for each in channel_matching.named_channels([LayerChannel(each.key) for each in odd], odd)
-    ]
-    assert made == ["a labels", "channel labels", "x" * 60, "b_Labels_"]
-    channels = [NamedChannel("a_labels", LayerChannel(odd[0].key))]
-    assert "no _labels at its end" in str(channel_matching.channels_problem(channels, odd))
-
-
 def choose(choice: Any, data: str) -> None:
     choice.setCurrentIndex(choice.findData(data))
-    choice.activated.emit(choice.currentIndex())
-
-
-def choose_text(choice: Any, text: str) -> None:
-    choice.setCurrentIndex(choice.findText(text))
     choice.activated.emit(choice.currentIndex())

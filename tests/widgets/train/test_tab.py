@@ -119,7 +119,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     trainer: Trainer, user_folder: Path
 ) -> None:
     window, tab = trainer.window, trainer.tab
-    assert [each.name for each in tab.images.value()[0].channels] == ["near", "far"]
+    assert tab.images.value()[0].names == ("near", "far")
     assert tab.images.labels.currentText() == "true objects"
     trainer.choose_settings("two channels", 4)
     for words in ("--channels=near,far", "--steps=4", "--batch=1", "--learning-rate=0.001"):

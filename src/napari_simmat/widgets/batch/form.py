@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
 from napari_simmat.widgets.batch.run import BatchRequest, FirstFile
-from napari_simmat.widgets.channel_forms import ChannelsForm
+from napari_simmat.widgets.channels import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,

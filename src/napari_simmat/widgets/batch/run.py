@@ -33,7 +33,7 @@ from napari_simmat.io.plain import from_plain
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress
-from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
+from napari_simmat.widgets.channels import LayerChannel, LayerInfo
 from napari_simmat.widgets.controls import Status, Tone, tone_color
 from napari_simmat.widgets.forms import command_words
 from napari_simmat.widgets.subprocess import Ending, JobController

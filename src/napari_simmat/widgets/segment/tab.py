@@ -16,11 +16,11 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_simmat.batch.plan import Plan
-from napari_simmat.widgets.channel_forms import ChannelsForm
-from napari_simmat.widgets.channel_matching import (
+from napari_simmat.widgets.channels import (
+    ChannelsForm,
     LayerChannel,
-    NamedChannel,
     all_image_channels,
+    channel_names,
 )
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -591,15 +591,18 @@ class SegmentTab(QWidget):
         try:
             adapted, spec = self.learning.adapted(learned, model)
             if learned.all_channels:
-                named = {each.name: each.source for each in self._all_channels(sources)}
+                named = dict(self._all_channels(sources))
                 sources = [named[name] for name in spec.channel_names]
             return adapted, image_value(sources, images, spec, self.watch.versions), sources
         except (ValueError, TypeError, OSError, KeyError):
             self.learning.forget(session)
             return model, image, sources
 
-    def _all_channels(self, sources: Sequence[LayerChannel]) -> tuple[NamedChannel, ...]:
-        return all_image_channels(sources, [layer_info(layer) for layer in self._images()])
+    def _all_channels(self, sources: Sequence[LayerChannel]) -> list[tuple[str, LayerChannel]]:
+        """Name and place of each channel of the image."""
+        layers = [layer_info(layer) for layer in self._images()]
+        channels = all_image_channels(sources, layers)
+        return list(zip(channel_names(channels, layers), channels, strict=True))
 
     def _learn(self) -> None:
         """Learn from the objects of the image, with the channels in use or all of them."""
@@ -613,8 +616,8 @@ class SegmentTab(QWidget):
         try:
             if panel.takes_all_channels:
                 named = self._all_channels(sources)
-                sources = [each.source for each in named if each.source is not None]
-                spec = spec_of(spec, [each.name for each in named])
+                sources = [source for _, source in named]
+                spec = spec_of(spec, [name for name, _ in named])
             image = image_value(sources, self._images(), spec, self.watch.versions)
             request = learn_request(
                 session,

@@ -12,11 +12,15 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_simmat.checkpoints.registry import ModelEntry
-from napari_simmat.models.spec import STRATEGY_TITLES
+from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
-from napari_simmat.widgets import channel_matching
-from napari_simmat.widgets.channel_forms import ChannelsForm, TrainChannels
-from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
+from napari_simmat.widgets.channels import (
+    ChannelsForm,
+    LayerInfo,
+    Sources,
+    channel_mappings,
+    labels_problem,
+)
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
@@ -230,13 +234,14 @@ class LabeledLayers:
 
     Parameters
     ----------
-    channels
-        The image.
+    names, sources
+        The channels of the image.
     labels
         Key of the labels layer, or None.
     """
 
-    channels: tuple[NamedChannel, ...]
+    names: tuple[str, ...]
+    sources: Sources
     labels: str | None
 
 
@@ -250,7 +255,7 @@ class ImagesForm(QWidget):
         self._viewer = viewer
         self._layers: list[LayerInfo] = []
         self._names: tuple[str, ...] = ()
-        self.channels = TrainChannels()
+        self.channels = ChannelsForm(named=True)
         self.labels = _labels_choice(viewer)
         self.more: list[_AdditionalImage] = []
         self.add = Button("Another image", tip="Train on one more image with its labels")
@@ -264,20 +269,21 @@ class ImagesForm(QWidget):
 
     def value(self) -> tuple[LabeledLayers, ...]:
         """The images."""
-        first = LabeledLayers(self.channels.value(), _key(self.labels.value()))
+        chosen, labels = self.channels, _key(self.labels.value())
+        first = LabeledLayers(chosen.names, chosen.value(), labels)
         return (first, *(each.value(self._names) for each in self.more))
 
     def set_value(self, value: Sequence[LabeledLayers]) -> None:
         """Choose by hand."""
         self._labels_by_hand = True
-        self.channels.set_value(value[0].channels)
+        self.channels.set_value(value[0].sources, value[0].names)
         self.labels.set_value(self._layer(value[0].labels))
         while len(self.more) > len(value) - 1:
             self._remove(self.more[-1])
         while len(self.more) < len(value) - 1:
             self._on_add()
         for further, each in zip(self.more, value[1:], strict=True):
-            further.channels.set_value([channel.source for channel in each.channels])
+            further.channels.set_value(each.sources)
             further.labels.set_value(self._layer(each.labels))
         self.changed.emit()
 
@@ -285,7 +291,8 @@ class ImagesForm(QWidget):
         """The chosen layers as arrays; call it only if there is no `problem`."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         return [
-            labeled_value(each.channels, self._layer(each.labels), layers) for each in self.value()
+            labeled_value(each.names, each.sources, self._layer(each.labels), layers)
+            for each in self.value()
         ]
 
     def set_layers(self, layers: Sequence[Image], preferred: str | None = None) -> None:
@@ -305,10 +312,10 @@ class ImagesForm(QWidget):
         for number, each in enumerate(self.value()):
             if number and (found := self.more[number - 1].channels.problem()):
                 return found
-            sources = [channel.source for channel in each.channels if channel.source is not None]
+            sources = [source for source in each.sources if source is not None]
             layer = self._layer(each.labels)
             info = None if layer is None else labels_info(layer)
-            if found := channel_matching.labels_problem(info, sources, self._layers):
+            if found := labels_problem(info, sources, self._layers):
                 return found
             if each.labels in used:
                 return (
@@ -331,8 +338,7 @@ class ImagesForm(QWidget):
         return next((layer for layer in self._viewer.layers if layer_key(layer) == key), None)
 
     def _on_channels(self) -> None:
-        channels = self.channels.value()
-        names = tuple(each.name for each in channels)
+        names = self.channels.names
         if names != self._names:
             self._names = names
             for further in self.more:
@@ -372,12 +378,12 @@ class ImagesForm(QWidget):
 
     def _give_inputs(self, further: _AdditionalImage) -> None:
         if self.channels.problem() is None:
-            further.channels.set_inputs(channel_matching.inputs_of(self.channels.value()))
+            further.channels.set_inputs(InputChannels(names=self._names, reader="the training"))
             further.channels.set_layers(self._layers)
 
     def _suit(self, labels: Labels, further: _AdditionalImage) -> bool:
         """Choose labels with unused layers that they lie on; whether there are such layers."""
-        used = {each.source for each in self.channels.value()}
+        used = set(self.channels.value())
         for other in self.more:
             if other is not further:
                 used |= set(other.channels.value())
@@ -387,8 +393,8 @@ class ImagesForm(QWidget):
             for layer in self._layers
             if not any(source is not None and source.layer == layer.key for source in used)
         ]
-        for feed in channel_matching.whole_image_mappings(rest):
-            fits = channel_matching.labels_problem(info, feed.sources, self._layers) is None
+        for feed in channel_mappings(rest, None):
+            fits = labels_problem(info, feed.sources, self._layers) is None
             if fits and len(feed.sources) == len(self._names):
                 further.channels.set_layers(rest)
                 ordered = further.channels.value()
@@ -403,11 +409,10 @@ class ImagesForm(QWidget):
         """Choose labels that lie on the image, unless the user chose or the present ones fit."""
         if self.channels.problem() is not None:
             return
-        sources = [each.source for each in self.channels.value() if each.source is not None]
+        sources = [each for each in self.channels.value() if each is not None]
 
         def suits(layer: Labels) -> bool:
-            found = channel_matching.labels_problem(labels_info(layer), sources, self._layers)
-            return found is None
+            return labels_problem(labels_info(layer), sources, self._layers) is None
 
         chosen = self.labels.value()
         if chosen is not None and (self._labels_by_hand or suits(chosen)):
@@ -448,13 +453,9 @@ class _AdditionalImage(QWidget):
 
     def value(self, names: Sequence[str]) -> LabeledLayers:
         """The choice, under the channel names of the first image."""
-        sources: Sequence[LayerChannel | None] = self.channels.value()
-        padded = [*sources, *[None] * (len(names) - len(sources))]
-        channels = zip(names, padded[: len(names)], strict=True)
-        return LabeledLayers(
-            tuple(NamedChannel(name, source) for name, source in channels),
-            _key(self.labels.value()),
-        )
+        sources = self.channels.value()
+        padded = (*sources, *[None] * (len(names) - len(sources)))
+        return LabeledLayers(tuple(names), padded[: len(names)], _key(self.labels.value()))
 
 
 def _labels_choice(viewer: Viewer) -> LayerChoice:

@@ -218,9 +218,8 @@ class TrainTab(JobTab):
         request = self.form.value()
         if self.form.uses_folder:
             return request
-        names = [channel.name for channel in self.images.value()[0].channels]
         ratio = pixel_ratio_of(self.images.images())
-        return replace(request, channels=",".join(names), pixel_ratio=ratio)
+        return replace(request, channels=",".join(self.images.channels.names), pixel_ratio=ratio)
 
     def _on_train(self) -> None:
         problem = self._problem()  # a layer's data may have been changed in place
