@@ -287,11 +287,11 @@ def share(manifest: Path) -> None:
     from napari_simmat.batch.segment_image import load_task, segment_loaded_job
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.settings import AutomaticSettings
+    from napari_simmat.engine.settings import AutomaticSettings, Compute
     from napari_simmat.progress import finish
 
     everything = AutomaticSettings(points_per_side=GRID)
-    config = SegmentConfig(model="tiny", device="cpu", automatic=everything)
+    config = SegmentConfig(model="tiny", compute=Compute(device="cpu"), automatic=everything)
     folders = [manifest.parent / "hela"]
     parts, whole = [], []
     for number in range(ROUNDS):
@@ -303,7 +303,7 @@ def share(manifest: Path) -> None:
         predictor = Predictor(load_model("tiny"), device="cpu")
         start = time.perf_counter()
         for one in loaded:
-            finish(segment_loaded_job(one, predictor, config))
+            finish(segment_loaded_job(one, predictor))
         parts.append(time.perf_counter() - start)
         job = run_tasks_job(tasks, config)
         next(step for step in job if getattr(step, "state", ""))  # the model is loaded

@@ -17,6 +17,7 @@ from skimage.data import coins
 from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome, plan
 from napari_simmat.batch.run import BatchProgress, run_on_cluster_job, run_plan_job
+from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-CONFIG = SegmentConfig(model="tiny", device="cpu")
+CONFIG = SegmentConfig(model="tiny", compute=Compute(device="cpu"))
 CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
 
 

@@ -181,8 +181,8 @@ def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
     assert second.image == tmp_path / "sub" / "b.tif"
     assert second.folder == Path("sub")
     assert second.prompts == str(tmp_path / "p.csv")
-    assert (second.channels, second.channel_axis) == ((0, 2, "DAPI"), -1)
-    assert (third.prompts, third.channels) == (None, (3, 1, 0))
+    assert (second.selection.channels, second.selection.channel_axis) == ((0, 2, "DAPI"), -1)
+    assert (third.prompts, third.selection.channels) == (None, (3, 1, 0))
 
 
 def test_a_manifest_of_a_folder_above_is_mirrored_as_well(

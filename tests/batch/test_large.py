@@ -23,13 +23,13 @@ from napari_simmat.engine.measurements import (
     measure_objects,
     table_columns,
 )
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings, Compute
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
 
 EVERYTHING = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
-IN_MEMORY = SegmentConfig(model="tiny", device="cpu", automatic=EVERYTHING)
+IN_MEMORY = SegmentConfig(model="tiny", compute=Compute(device="cpu"), automatic=EVERYTHING)
 IN_TILES = replace(IN_MEMORY, labels_in_memory=1e-4)
 """A limit of 100 kB."""
 
@@ -147,7 +147,7 @@ def test_canceled_or_killed_nothing_stays_behind(
 ) -> None:
     one = task(image, tmp_path / "out")
     (tmp_path / "out").mkdir()
-    job = segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES)
+    job = segment_loaded_job(load_task(one, IN_TILES), predictor)
     while not any((tmp_path / "out").iterdir()):
         next(job)
     job.close()
@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_nothing(
     from napari_simmat.batch.segment_image import write_segmented
 
     one = task(image, tmp_path / "out")
-    result = finish(segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES))
+    result = finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
     assert not isinstance(result, TaskOutcome)
 
     def full(*_arguments: object, **_options: object) -> None:
@@ -201,7 +201,7 @@ def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(
     monkeypatch.setattr(f"napari_simmat.{where}", refused)
     one = task(image, tmp_path / "out")
     with pytest.raises(OSError, match=sentence) as caught:
-        finish(segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES))
+        finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
     assert isinstance(caught.value, DiskFullError) == (code == errno.ENOSPC)
     assert not list(tmp_path.rglob("*.part"))
 

@@ -16,6 +16,7 @@ from napari_simmat.batch.record import (
     read_record,
 )
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import ChannelSelection, Compute
 
 
 def a_request() -> Request:
@@ -32,7 +33,7 @@ def a_request() -> Request:
                 Prompt(mask=mask, points=((1, 2),)),
             )
         ),
-        settings=RecordedSettings(channels=(0, "DAPI"), channel_axis=0),
+        settings=RecordedSettings(selection=ChannelSelection(channels=(0, "DAPI"), channel_axis=0)),
     )
 
 
@@ -67,7 +68,7 @@ def test_all_but_the_run_block_is_the_same_for_two_runs() -> None:
         ({"model": replace(a_request().model, fingerprint="other")}, ["the model"]),
         ({"prompts": a_request().prompts[:2]}, ["the prompts"]),
         ({"prompts": a_request().prompts[::-1]}, ["the prompts"]),
-        ({"settings": RecordedSettings(device="cuda")}, ["the settings"]),
+        ({"settings": RecordedSettings(compute=Compute(device="cuda"))}, ["the settings"]),
     ],
 )
 def test_what_differs_is_named(change: dict[str, object], words: list[str]) -> None:

@@ -33,12 +33,12 @@ from napari_simmat.batch.run import (
     write_summary,
 )
 from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
 from napari_simmat.io.files import DiskFullError, disk_full_message
 from napari_simmat.progress import Progress, finish
 from tests.batch.folders import contents
 
-CONFIG = SegmentConfig(model="tiny", device="cpu")
+CONFIG = SegmentConfig(model="tiny", compute=Compute(device="cpu"))
 EXTRAS = ("overlay", "coco", "rois")
 CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
 
@@ -320,7 +320,7 @@ def killed(source, target):
 os.replace = killed
 made = plan(find_inputs([Path({str(data)!r})]), output=Path({str(out)!r}),
             prompts={str(tmp_path / "clicks.csv")!r}, extras={EXTRAS!r})
-finish(run_plan_job(made, SegmentConfig(model="tiny", device="cpu")))
+finish(run_plan_job(made, SegmentConfig(model="tiny", compute=Compute(device="cpu"))))
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert list(out.rglob("*.part")), "something was left"

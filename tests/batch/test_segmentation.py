@@ -36,7 +36,7 @@ from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_o
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
 
@@ -217,7 +217,10 @@ def test_a_record_replays_channels_and_pixels_that_are_not_given(
     planes = np.stack([coins()[top : top + 60, :80] for top in (0, 90, 180)])
     tifffile.imwrite(image, planes, photometric="minisblack")
     prompts.write_text("index,axis-0,axis-1\n0,30,40\n")
-    chosen = SegmentConfig(model="tiny", channels=(2, 2, 0), channel_axis=0, pixel_ratio=1.5)
+    chosen = SegmentConfig(
+        model="tiny",
+        selection=ChannelSelection(channels=(2, 2, 0), channel_axis=0, pixel_ratio=1.5),
+    )
 
     def replayed(prompts: Path, name: str, config: SegmentConfig) -> Record:
         task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / name))
@@ -228,8 +231,12 @@ def test_a_record_replays_channels_and_pixels_that_are_not_given(
     again = replayed(record, "again", SegmentConfig(model="tiny"))
     assert again.request == first.request
     assert again.outputs == first.outputs
-    other = replayed(record, "other", SegmentConfig(model="tiny", channels=(1,)))
-    assert other.request.settings == replace(first.request.settings, channels=(1,))
+    other = replayed(
+        record, "other", SegmentConfig(model="tiny", selection=ChannelSelection(channels=(1,)))
+    )
+    used = first.request.settings
+    changed = replace(used.selection, channels=(1,))
+    assert other.request.settings == replace(used, selection=changed)
 
 
 def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Predictor) -> None:

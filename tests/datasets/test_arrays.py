@@ -11,6 +11,7 @@ import pytest
 
 from napari_simmat.datasets.dataset import DataConfig, Dataset, Sample
 from napari_simmat.datasets.split import LabeledArray, from_arrays, read_arrays_job
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.models.spec import Channel, Normalization
 
 RNG = np.random.default_rng(1)
@@ -37,7 +38,9 @@ def test_an_array_with_a_channel_axis_and_dask_labels() -> None:
     stack = RNG.random((3, 10, 16, 4))
     labels = da.from_array(np.stack([LABELS, LABELS * 0, LABELS]))
     pairs = [LabeledArray(name, stack, labels, channel_axis=-1) for name in ("a", "b")]
-    dataset = from_arrays(pairs, DataConfig(channels=(3, 1), normalization=RAW))
+    dataset = from_arrays(
+        pairs, DataConfig(selection=ChannelSelection(channels=(3, 1)), normalization=RAW)
+    )
     assert dataset.train[0].name[1:] == " plane 0"
     assert len(dataset.train) == len(dataset.validation) == 2
     assert dataset.train[1].load()[0] == pytest.approx(np.moveaxis(stack[2], -1, 0)[[3, 1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from napari_simmat.datasets.folder import from_folder
 from napari_simmat.datasets.labeled_image import ImageCache
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.models.spec import Base, InputSize, ModelSpec, Normalization
 
 RNG = np.random.default_rng(0)
@@ -64,6 +66,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 # ------------------------------------------------------------------ samples and values
+
+
+def raw(**selection: Any) -> DataConfig:
+    """Selected channels, whose values are kept."""
+    return DataConfig(selection=ChannelSelection(**selection), normalization=RAW)
+
+
+def selected(channels: Any) -> dict[str, Any]:
+    return {"selection": ChannelSelection(channels=channels)}
+
+
+def ratio(value: float) -> DataConfig:
+    return DataConfig(selection=ChannelSelection(pixel_ratio=value))
 
 
 def test_images_become_samples(folder: Path) -> None:
@@ -169,7 +184,7 @@ def test_channels_by_number_along_an_axis(channels, axis, expected, tmp_path: Pa
     stack = image(3, H, W)
     for name in "ab":
         pair(tmp_path, name, stack, objects(1))
-    config = DataConfig(channels=channels, channel_axis=axis, normalization=RAW)
+    config = raw(channels=channels, channel_axis=axis)
     dataset = from_folder(tmp_path, config)
     assert dataset.channel_names == tuple(str(index) for index in expected)
     assert np.array_equal(dataset.train[0].load()[0], stack[expected])
@@ -181,7 +196,7 @@ def test_channels_by_name_in_any_order_of_the_file(tmp_path: Path) -> None:
         metadata = {"axes": "CYX", "Channel": {"Name": labels}}
         pair(tmp_path, name, stack[order], objects(1), ome=True, metadata=metadata)
     for channels, expected in ((None, [0, 1]), (("gfp", "DAPI"), [1, 0]), (("GFP",), [1])):
-        dataset = from_folder(tmp_path, DataConfig(channels=channels, normalization=RAW))
+        dataset = from_folder(tmp_path, raw(channels=channels))
         assert dataset.channel_names == tuple(["DAPI", "GFP"][index] for index in expected)
         for sample in (*dataset.train, *dataset.validation):
             assert np.array_equal(sample.load()[0], stack[expected])
@@ -210,7 +225,10 @@ def test_one_file_per_channel(subfolders: bool, tmp_path: Path, caplog) -> None:
         write(images / f"{name}_brightfield.tif", image())
         write(labels / f"{name}_labels.tif", objects(1))
     write(images / "cell3_DAPI.tif", dapi)
-    dataset = from_folder(tmp_path, DataConfig(channels=("GFP", "DAPI"), normalization=RAW))
+    dataset = from_folder(
+        tmp_path,
+        raw(channels=("GFP", "DAPI")),
+    )
     assert dataset.channel_names == ("GFP", "DAPI")
     assert sorted([*named(dataset)[0], *named(dataset)[1]]) == ["cell1", "cell2"]
     assert np.array_equal(dataset.train[0].load()[0], np.stack([gfp, dapi]))
@@ -228,7 +246,10 @@ def test_one_file_per_channel_may_have_a_channel_axis_of_one(tmp_path: Path) -> 
         multiscales = [{"axes": axes, "datasets": [{"path": "0"}]}]
         group.attrs.update({"ome": {"version": "0.5", "multiscales": multiscales}})
     write(tmp_path / "cell1_labels.tif", objects(1, 2))
-    dataset = from_folder(tmp_path, DataConfig(channels=("GFP", "DAPI"), normalization=RAW))
+    dataset = from_folder(
+        tmp_path,
+        raw(channels=("GFP", "DAPI")),
+    )
     expected = np.stack([channels["GFP"], channels["DAPI"]]).reshape(2, H, W)
     halves = [sample.load()[0] for sample in (*dataset.train, *dataset.validation)]
     np.testing.assert_array_equal(np.concatenate(halves, axis=2), expected)
@@ -387,19 +408,19 @@ def float_labels(folder: Path) -> DataConfig:
 def constant(folder: Path) -> DataConfig:
     for path in folder.glob("?.tif"):
         write(path, np.stack([image(), np.full((H, W), 7, np.uint16)]))
-    return DataConfig(channel_axis=0)
+    return DataConfig(selection=ChannelSelection(channel_axis=0))
 
 
 def channel_missing(folder: Path) -> DataConfig:
     for path in folder.glob("?.tif"):
         count = 2 if path.stem == "c" else 3
         write(path, image(count, H, W))
-    return DataConfig(channel_axis=0, channels=(0, 2))
+    return DataConfig(selection=ChannelSelection(channel_axis=0, channels=(0, 2)))
 
 
 def channels_differ(folder: Path) -> DataConfig:
     channel_missing(folder)
-    return DataConfig(channel_axis=0)
+    return DataConfig(selection=ChannelSelection(channel_axis=0))
 
 
 def name_missing(folder: Path) -> DataConfig:
@@ -411,7 +432,7 @@ def name_missing(folder: Path) -> DataConfig:
 
 
 def name_nowhere(folder: Path) -> DataConfig:
-    return DataConfig(channels=("DAPI",))
+    return DataConfig(selection=ChannelSelection(channels=("DAPI",)))
 
 
 def file_missing(folder: Path) -> DataConfig:
@@ -419,14 +440,14 @@ def file_missing(folder: Path) -> DataConfig:
         write(path.with_name(f"{path.stem}_DAPI.tif"), image())
         path.rename(path.with_name(f"{path.stem}_GFP.tif"))
     (folder / "c_GFP.tif").unlink()
-    return DataConfig(channels=("DAPI", "GFP"))
+    return DataConfig(selection=ChannelSelection(channels=("DAPI", "GFP")))
 
 
 def file_of_another_shape(folder: Path) -> DataConfig:
     for path in sorted(folder.glob("?.tif")):
         write(path.with_name(f"{path.stem}_DAPI.tif"), image(H, W - (path.stem == "c")))
         path.rename(path.with_name(f"{path.stem}_GFP.tif"))
-    return DataConfig(channels=("GFP", "DAPI"))
+    return DataConfig(selection=ChannelSelection(channels=("GFP", "DAPI")))
 
 
 def unreadable(folder: Path) -> DataConfig:
@@ -501,10 +522,10 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     [
         ({"share": 0.0}, ValueError, "must lie between 0 and 1, got 0.0"),
         ({"share": 1.0}, ValueError, "must lie between 0 and 1"),
-        ({"channels": ()}, ValueError, "No channel is chosen"),
-        ({"channels": ("DAPI", "dapi ")}, ValueError, "Channel dapi is chosen twice"),
-        ({"channels": "DAPI"}, TypeError, "Channels are names or indices"),
-        ({"channels": (1.5,)}, TypeError, "Channels are names or indices"),
+        (selected(()), ValueError, "No channel is chosen"),
+        (selected(("DAPI", "dapi ")), ValueError, "Channel dapi is chosen twice"),
+        (selected("DAPI"), TypeError, "Channels are names or indices"),
+        (selected((1.5,)), TypeError, "Channels are names or indices"),
         ({"smallest": -1}, ValueError, "fewer than 0 pixels"),
     ],
 )
@@ -521,7 +542,7 @@ def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
         pair(tmp_path, name, values, labels, ome=True, metadata=sizes)
-    dataset = from_folder(tmp_path, DataConfig(pixel_ratio=7.0))  # the file's own holds
+    dataset = from_folder(tmp_path, ratio(7.0))  # the file's own holds
     seen, ids = dataset.train[0].load()
     assert (seen.shape, ids.shape) == ((1, 3 * H, W), (3 * H, W))
     # Each row of labels becomes three; an object of two rows has six.
@@ -543,9 +564,9 @@ def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path)
 def test_the_shape_of_pixels_is_told_where_the_file_does_not_say(tmp_path: Path) -> None:
     for name in "ab":
         pair(tmp_path, name, image(), objects(1, 2))
-    _, ids = from_folder(tmp_path, DataConfig(pixel_ratio=0.25)).train[0].load()
+    _, ids = from_folder(tmp_path, ratio(0.25)).train[0].load()
     assert np.array_equal(ids, np.repeat(objects(1, 2), 4, axis=1))
-    _, ids = from_folder(tmp_path, DataConfig(pixel_ratio=1.1)).train[0].load()
+    _, ids = from_folder(tmp_path, ratio(1.1)).train[0].load()
     assert np.array_equal(ids, objects(1, 2))
     with pytest.raises(ValueError, match=r"height over its width is above 0, not -1\.0\.$"):
-        DataConfig(pixel_ratio=-1.0)
+        DataConfig(selection=ChannelSelection(pixel_ratio=-1.0))

@@ -13,7 +13,7 @@ from napari_simmat.datasets.folder import find_labeled_files, fingerprint
 from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.evaluation.evaluate import (
     evaluate_job,
 )
@@ -103,7 +103,7 @@ def test_evaluate_job_passes_on_the_pixel_size(folder: Path) -> None:
     predictor = Thresholder()
     finish(evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(prompts="box")))
     assert predictor.pixel_size is None
-    told = ScoreConfig(prompts="box", pixel_ratio=2.0)
+    told = ScoreConfig(prompts="box", selection=ChannelSelection(pixel_ratio=2.0))
     finish(evaluate_job(predictor, find_labeled_files(folder), told))
     assert predictor.pixel_size == (2.0, 1.0)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
@@ -115,7 +115,7 @@ def test_evaluate_job_passes_on_the_pixel_size(folder: Path) -> None:
     finish(evaluate_job(predictor, find_labeled_files(folder), told))
     assert predictor.pixel_size == (1.5, 0.5)
     with pytest.raises(ValueError, match="height over its width is above 0, not -1"):
-        ScoreConfig(pixel_ratio=-1.0)
+        ScoreConfig(selection=ChannelSelection(pixel_ratio=-1.0))
 
 
 @pytest.mark.parametrize("axis", [None, 0, -3])
@@ -130,7 +130,7 @@ def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path: Path, axis) -> 
     tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata=metadata)
     write(tmp_path / "a_labels.tif", values[0])
     predictor = Named()
-    config = ScoreConfig(prompts="box", channel_axis=axis)
+    config = ScoreConfig(prompts="box", selection=ChannelSelection(channel_axis=axis))
     finish(evaluate_job(predictor, find_labeled_files(tmp_path), config))
     assert predictor.names == ("GFP", "DAPI")
 

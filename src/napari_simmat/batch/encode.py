@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,9 +83,7 @@ def encode_images_job(
     opened = [_open(each, config) for each in images]
     model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
     cache = EmbeddingCache(0, store)
-    predictor = Predictor(
-        model, config.device, config.precision, cache=cache, quality=config.quality
-    )
+    predictor = Predictor(model, cache=cache, **asdict(config.compute))
     total = sum(math.prod(each.shape) for each in opened if isinstance(each, _OpenedImage))
     space = _Space(store, total)
     results, done = [], 0
@@ -119,13 +117,12 @@ class _OpenedImage:
 def _open(given: InputImage, config: SegmentConfig) -> _OpenedImage | str:
     """Open an image; a sentence if that fails."""
     try:
-        image = replace(open_image(given.image), pixel_ratio=config.pixel_ratio)
-        chosen = config.channel_axis if given.channel_axis is None else given.channel_axis
-        axis, _, shape = without_channels(image, chosen)
+        selection = given.selection.over(config.selection)
+        image = replace(open_image(given.image), pixel_ratio=selection.pixel_ratio)
+        axis, _, shape = without_channels(image, selection.channel_axis)
     except (ValueError, TypeError, OSError) as error:
         return str(error)
-    channels = config.channels if given.channels is None else given.channels
-    return _OpenedImage(image, axis, channels, shape[:-2])
+    return _OpenedImage(image, axis, selection.channels, shape[:-2])
 
 
 def _encode_job(predictor: Predictor, opened: _OpenedImage, space: _Space, done: int) -> Job[None]:

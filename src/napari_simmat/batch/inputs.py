@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from napari_simmat._text import format_list
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
@@ -36,16 +37,15 @@ class InputImage:
         Whether the user named this very image; it is then an error if it cannot be used.
     prompts
         From a manifest: a file, ``"auto"``, ``"same-stem"``, or None for the run's setting.
-    channels, channel_axis
-        From a manifest; None for the run's settings.
+    selection
+        From a manifest; what it leaves open is as in the run's settings.
     """
 
     image: Path
     folder: Path = Path()
     named: bool = False
     prompts: str | None = None
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
 
 
 @dataclass
@@ -299,7 +299,8 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     folder = image.parent.relative_to(base) if image.is_relative_to(base) else Path()
-    return InputImage(image, folder, True, prompts, channels, int(axis) if axis else None)
+    selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
+    return InputImage(image, folder, True, prompts, selection)
 
 
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:

@@ -123,18 +123,13 @@ def draw_thumbnail(segmented: SegmentedImage) -> bytes:
     return _small_png(picture_of(segmented))
 
 
-def with_kept_thumbnail(
-    outcome: TaskOutcome,
-    loaded: LoadedImage,
-    spec: ModelSpec,
-    channels: tuple[int | str, ...] | None,
-) -> TaskOutcome:
+def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSpec) -> TaskOutcome:
     """The outcome of a task whose outputs were kept, with a thumbnail drawn from them."""
     stack = ChannelStack.build(
         loaded.image.data,
         inputs=spec.inputs,
         channel_axis=loaded.axis,
-        channels=channels,
+        channels=loaded.selection.channels,
         names=loaded.channel_names,
     )
     files = loaded.task.files

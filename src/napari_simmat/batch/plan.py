@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
-from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.linking import Lineage, require_laptrack
 from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
+    ChannelSelection,
+    Compute,
     LinkSettings,
     PropagationSettings,
-    Quality,
 )
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.nifti import is_nifti
@@ -64,14 +64,10 @@ class SegmentConfig:
     ----------
     model
         A model's name or file.
-    channels
-        Names or indices of the model's channels, in its order; None for all.
-    channel_axis
-        Axis of the channels; None to take it from the file.
-    pixel_ratio
-        Height of a pixel over its width, for files that do not state it.
-    device, precision, quality
-        As in `Predictor`.
+    selection
+        Channels and shape of the pixels; a task may have its own.
+    compute
+        Device, precision and quality.
     automatic
         Settings for images without prompts, in which everything is segmented.
     propagation
@@ -84,19 +80,14 @@ class SegmentConfig:
     """
 
     model: str
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-    pixel_ratio: float = 1.0
-    device: str = "auto"
-    precision: str = "auto"
-    quality: Quality = "fast"
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
+    compute: Compute = field(default_factory=Compute)
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     propagation: PropagationSettings | None = None
     link: LinkSettings | None = None
     labels_in_memory: float = 1.0
 
     def __post_init__(self) -> None:
-        check_pixel_ratio(self.pixel_ratio)
         if self.link is not None:
             require_laptrack()
 
@@ -194,8 +185,8 @@ class SegmentTask:
         The prompt file; None to segment everything.
     files
         The outputs.
-    channels, channel_axis
-        For this image; None to use those of the run.
+    selection
+        For this image; what it leaves open is as in the run's settings.
     name
         Name for the user: the path below the input folder, since fields of a plate share their
         last part; the file's name by default.
@@ -204,21 +195,12 @@ class SegmentTask:
     image: Path
     prompts: Path | None
     files: OutputFiles
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
     name: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.image.name)
-
-    def settings(self, config: SegmentConfig) -> SegmentConfig:
-        """The run's settings with those of this image."""
-        return replace(
-            config,
-            channels=config.channels if self.channels is None else self.channels,
-            channel_axis=config.channel_axis if self.channel_axis is None else self.channel_axis,
-        )
 
 
 @dataclass(frozen=True)
@@ -403,7 +385,7 @@ def _plan_image(
         failed = not isinstance(error, FileNotFoundError)
         return SkippedImage(one.image, str(error), failed=failed)
     name = (one.folder / one.image.name).as_posix()
-    return SegmentTask(one.image, prompt_file, files, one.channels, one.channel_axis, name)
+    return SegmentTask(one.image, prompt_file, files, one.selection, name)
 
 
 def _check_folder(output: Path) -> None:
@@ -493,6 +475,8 @@ class LoadedImage:
     ----------
     task, image
         The task and its image.
+    selection
+        Its channels as given, and the shape of its pixels.
     axis
         Axis of the channels, None for one channel.
     axes, shape
@@ -513,6 +497,7 @@ class LoadedImage:
 
     task: SegmentTask
     image: ImageFile
+    selection: ChannelSelection
     axis: int | None
     axes: str
     shape: tuple[int, ...]

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 from napari_simmat.engine.settings import (
     AutomaticSettings,
+    ChannelSelection,
+    Compute,
     LinkSettings,
     PropagationSettings,
-    Quality,
 )
 from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
@@ -61,14 +62,10 @@ class RecordedSettings:
 
     Parameters
     ----------
-    channels, channel_axis, pixel_ratio
-        As given.
-    device
-        Kind of device, e.g. ``"cpu"``; results are reproducible on devices of one kind.
-    precision
-        ``"exact"`` or ``"fast"``.
-    quality
-        ``"fast"`` or ``"best"``.
+    selection
+        Channels and pixel ratio as given.
+    compute
+        Kind of device, e.g. ``"cpu"``, on which results are reproducible; precision and quality.
     automatic
         Settings of automatic segmentation; None if there were prompts.
     propagation
@@ -77,12 +74,8 @@ class RecordedSettings:
         How objects were linked over time; None, and left out of the file, if they were not.
     """
 
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-    pixel_ratio: float = 1.0
-    device: str = "cpu"
-    precision: str = "exact"
-    quality: Quality = "fast"
+    selection: Annotated[ChannelSelection, FLAT] = field(default_factory=ChannelSelection)
+    compute: Annotated[Compute, FLAT] = field(default_factory=Compute)
     automatic: AutomaticSettings | None = None
     propagation: PropagationSettings | None = None
     link: Annotated[LinkSettings | None, OMIT_DEFAULT] = None

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from html import escape
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from napari_simmat import __version__
-from napari_simmat._text import pluralize
+from napari_simmat._text import format_list, pluralize
 from napari_simmat.batch.outputs import draw_thumbnail, recover_partial, with_kept_thumbnail
 from napari_simmat.batch.plan import (
     LoadedImage,
@@ -124,7 +124,7 @@ def run_tasks_job(
 
     loading = load_model_job(config.model)
     model = yield from map_progress(loading, lambda step: _before(len(tasks), step))
-    predictor = Predictor(model, config.device, config.precision, quality=config.quality)
+    predictor = Predictor(model, **asdict(config.compute))
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 
@@ -170,7 +170,7 @@ class _TaskRunner:
         try:
             yield from self._wait_job(loading, number, "reading")
             loaded = loading.result()
-            job = segment_loaded_job(loaded, self.predictor, self.config, resume=self.resume)
+            job = segment_loaded_job(loaded, self.predictor, resume=self.resume)
             result = yield from map_progress(job, partial(self.run.progress, number, "segmenting"))
         except Exception as error:
             yield self._failed(number, error, time.monotonic() - start)
@@ -179,7 +179,7 @@ class _TaskRunner:
             self.predictor.cache.clear()  # the next image needs none of its embeddings
         # Submitted before the next yield, where the run may be canceled: results are written.
         spec = self.predictor.model.spec
-        self.writing.append((number, writer.submit(finish_task, result, loaded, spec, self.config)))
+        self.writing.append((number, writer.submit(finish_task, result, loaded, spec)))
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
         while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
             yield from self._write_job(number)
@@ -271,14 +271,11 @@ def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> 
 
 
 def finish_task(
-    result: SegmentedImage | TaskOutcome,
-    loaded: LoadedImage,
-    spec: ModelSpec,
-    config: SegmentConfig,
+    result: SegmentedImage | TaskOutcome, loaded: LoadedImage, spec: ModelSpec
 ) -> TaskOutcome:
     """Write a result unless its outputs were kept, and add a thumbnail to the outcome."""
     if isinstance(result, TaskOutcome):
-        return with_kept_thumbnail(result, loaded, spec, loaded.task.settings(config).channels)
+        return with_kept_thumbnail(result, loaded, spec)
     start = time.monotonic()
     picture = draw_thumbnail(result)  # first, since writing moves labels that are in a file
     outcome = write_segmented(result)
@@ -371,8 +368,8 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
             predictor = _predictor(config)
             loaded = recover_and_load(task, config, resume)
             predictor.cache.clear()  # of the image before
-            result = finish(segment_loaded_job(loaded, predictor, config, resume=resume))
-            return finish_task(result, loaded, predictor.model.spec, config)
+            result = finish(segment_loaded_job(loaded, predictor, resume=resume))
+            return finish_task(result, loaded, predictor.model.spec)
         except Exception as error:
             return failed_outcome(task, error, time.monotonic() - start)
 
@@ -384,12 +381,10 @@ def _predictor(config: SegmentConfig) -> Any:
 
     worker = import_module("distributed").get_worker()
     kept: dict[Any, Any] = worker.__dict__.setdefault(_WORKER_MODELS, {})
-    key = (config.model, config.device, config.precision, config.quality)
+    key = (config.model, config.compute)
     if key not in kept:
         kept.clear()  # one model in memory
-        kept[key] = Predictor(
-            load_model(config.model), config.device, config.precision, quality=config.quality
-        )
+        kept[key] = Predictor(load_model(config.model), **asdict(config.compute))
     return kept[key]
 
 
@@ -647,7 +642,7 @@ def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
     count = Counter(line.state for line in lines)
     objects = sum(line.objects or 0 for line in lines)
     time = datetime.now().astimezone()
-    channels = "all" if config.channels is None else ", ".join(map(str, config.channels))
+    channels = format_list(config.selection.channels) or "all"
     yield (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         "<title>Segmentation report</title>\n"

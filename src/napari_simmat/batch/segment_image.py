@@ -76,7 +76,7 @@ def segment_image_job(
     """
     yield Progress(0, 0, f"{task.name}: reading")
     loaded = load_task(task, config)
-    result = yield from segment_loaded_job(loaded, predictor, config, resume=resume)
+    result = yield from segment_loaded_job(loaded, predictor, resume=resume)
     if isinstance(result, TaskOutcome):
         return result
     yield Progress(_PARTS, _PARTS, f"{task.name}: measuring and writing")
@@ -90,20 +90,15 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     """
     start = time.monotonic()
     record = _replayed_record(task)
-    ratio, automatic, propagation = config.pixel_ratio, config.automatic, config.propagation
-    link = config.link
+    selection = task.selection.over(config.selection)
+    automatic, propagation, link = config.automatic, config.propagation, config.link
     if record is not None:
-        made, given = record.request.settings, task.settings(config)
-        task = replace(
-            task,
-            channels=made.channels if given.channels is None else given.channels,
-            channel_axis=made.channel_axis if given.channel_axis is None else given.channel_axis,
-        )
-        ratio = made.pixel_ratio if ratio == 1 else ratio
+        made = record.request.settings
+        selection = selection.over(made.selection)
         automatic, propagation = made.automatic or automatic, made.propagation
         link = made.link or link
-    image = replace(open_image(task.image), pixel_ratio=ratio)
-    axis, axes, shape = without_channels(image, task.settings(config).channel_axis)
+    image = replace(open_image(task.image), pixel_ratio=selection.pixel_ratio)
+    axis, axes, shape = without_channels(image, selection.channel_axis)
     prompts = None
     if task.prompts is not None and (record is None or made.automatic is None):
         prompts = read_task_prompts(task.prompts, shape)
@@ -131,6 +126,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     return LoadedImage(
         task,
         image,
+        selection,
         axis,
         axes,
         shape,
@@ -176,7 +172,7 @@ def followed_already(name: str) -> str:
 
 
 def segment_loaded_job(
-    loaded: LoadedImage, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
+    loaded: LoadedImage, predictor: Predictor, *, resume: bool = False
 ) -> Job[SegmentedImage | TaskOutcome]:
     """Segment an image from `load_task` with its prompts, or everything in it.
 
@@ -184,14 +180,13 @@ def segment_loaded_job(
     """
     start = time.monotonic()
     task = loaded.task
-    config = task.settings(config)
-    request = _request(loaded, predictor, config)
+    request = _request(loaded, predictor)
     if resume and task.files.existing():
         return _kept_outcome(task, request, loaded.seconds + time.monotonic() - start)
 
     predictor.note = ""
     tiles = None
-    segmenter = _Segmenter(loaded, predictor, config, request)
+    segmenter = _Segmenter(loaded, predictor, request)
     if task.files.are_in_zarr:
         painting, tiles = yield from segmenter.segment_tiles_job()
     elif loaded.prompts is None:
@@ -218,11 +213,8 @@ def segment_loaded_job(
 class _Segmenter:
     """The ways to segment one loaded image."""
 
-    def __init__(
-        self, loaded: LoadedImage, predictor: Predictor, config: SegmentConfig, request: Request
-    ) -> None:
+    def __init__(self, loaded: LoadedImage, predictor: Predictor, request: Request) -> None:
         self.loaded, self.predictor = loaded, predictor
-        self._channels = config.channels
         self._objects = [values.get("object") for values in request.prompts]
 
     def segment_prompts_job(self, prompts: Sequence[Prompt]) -> Job[LabelVolume]:
@@ -347,7 +339,11 @@ class _Segmenter:
         """Give the image to the predictor without encoding it."""
         image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
         job = self.predictor.open_image_job(
-            image.data, axis, self._channels, names=names, pixel_size=image.pixel_size
+            image.data,
+            axis,
+            self.loaded.selection.channels,
+            names=names,
+            pixel_size=image.pixel_size,
         )
         yield from map_progress(
             job,
@@ -471,7 +467,7 @@ def without_channels(
     return axis, axes, sizes[:axis] + sizes[axis + 1 :]
 
 
-def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -> Request:
+def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
     """Everything that the result depends on; refuses prompts outside the image."""
     image, model = loaded.image, predictor.model
     for prompt in loaded.prompts or ():
@@ -489,12 +485,8 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
         ),
         prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
         settings=RecordedSettings(
-            channels=config.channels,
-            channel_axis=config.channel_axis,
-            pixel_ratio=image.pixel_ratio,
-            device=predictor.device.type,
-            precision=predictor.precision,
-            quality=predictor.quality,
+            selection=loaded.selection,
+            compute=replace(predictor.compute, device=predictor.device.type),
             automatic=loaded.automatic.for_model(model.spec) if loaded.prompts is None else None,
             propagation=loaded.propagation,
             link=loaded.link,

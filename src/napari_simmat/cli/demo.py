@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,7 +127,7 @@ def _run_job(output: Path, compute: ComputeOptions) -> Job[list[DemoRow]]:
             task = SegmentTask(image, prompts, OutputFiles.of(image, output / kind))
             tasks.setdefault(sample.model, []).append(task)
     for model, group in tasks.items():
-        config = SegmentConfig(model=model, **asdict(compute))
+        config = SegmentConfig(model=model, compute=compute)
         outcomes = yield from run_tasks_job(group, config)
         for outcome in outcomes:
             if outcome.status == "failed":

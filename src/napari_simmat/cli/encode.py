@@ -57,15 +57,7 @@ def encode(
     from napari_simmat.io.files import format_size
 
     terminal = speech.terminal()
-    config = SegmentConfig(
-        model=model,
-        channels=channels.selection,
-        channel_axis=channels.channel_axis,
-        pixel_ratio=channels.pixel_ratio,
-        device=compute.device,
-        precision=compute.precision,
-        quality=compute.quality,
-    )
+    config = SegmentConfig(model=model, selection=channels.selection, compute=compute)
     store = EmbeddingStore()
     images = find_images([image, *more], pattern=pattern)
     results = terminal.watch(encode_images_job(images, config, store))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -111,9 +112,7 @@ def evaluate(
         clicks=clicks,
         min_size=min_size,
         max_objects=max_objects,
-        channels=channels.selection,
-        channel_axis=channels.channel_axis,
-        pixel_ratio=channels.pixel_ratio,
+        selection=channels.selection,
         automatic=automatic,
     )
     files = find_labeled_files(data)
@@ -147,9 +146,9 @@ def _evaluate_job(
 
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: checking")
-        file.read(config.channel_axis)
+        file.read(config.selection)
     whole = yield from load_model_job(model)
-    predictor = Predictor(whole, compute.device, compute.precision, quality=compute.quality)
+    predictor = Predictor(whole, **asdict(compute))
     scores = yield from evaluate_job(predictor, files, config, output)
     return predictor, scores
 

@@ -250,12 +250,8 @@ def segment(
         return 0
     config = SegmentConfig(
         model=model,
-        channels=channels.selection,
-        channel_axis=channels.channel_axis,
-        pixel_ratio=channels.pixel_ratio,
-        device=compute.device,
-        precision=compute.precision,
-        quality=compute.quality,
+        selection=channels.selection,
+        compute=compute,
         automatic=automatic,
         propagation=PropagationSettings() if propagate else None,
         link=linking.settings,

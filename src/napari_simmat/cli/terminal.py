@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console, RenderableType
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from napari_simmat.engine.settings import ChannelSelection, Compute
 from napari_simmat.progress import (
     GO,
     PAUSE,
@@ -123,25 +124,7 @@ class OutputOptions:
         return Terminal(as_json=self.json)
 
 
-@Parameter(name="*", group="Computing")
-@dataclass(frozen=True, kw_only=True)
-class ComputeOptions:
-    """Device, precision and quality.
-
-    Parameters
-    ----------
-    device
-        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
-    precision
-        exact (float32), fast (half precision) or auto (exact on a CPU, fast on a GPU).
-    quality
-        best averages the masks of four views of the image: better masks with the embedded
-        foundation, at four times the time.
-    """
-
-    device: str = "auto"
-    precision: Literal["auto", "exact", "fast"] = "auto"
-    quality: Literal["fast", "best"] = "fast"
+ComputeOptions = Annotated[Compute, Parameter(name="*", group="Computing")]
 
 
 @Parameter(name="*", group="Channels")
@@ -165,18 +148,21 @@ class ChannelOptions:
     pixel_ratio: float = 1.0
 
     @property
-    def selection(self) -> tuple[int | str, ...] | None:
-        """The parsed option --channels."""
+    def selection(self) -> ChannelSelection:
+        """The same with --channels parsed."""
         from napari_simmat.batch.inputs import parse_channels
 
         try:
-            return None if self.channels is None else parse_channels(self.channels, ",")
+            channels = None if self.channels is None else parse_channels(self.channels, ",")
         except ValueError as error:
             raise ValueError(f"--channels {error}") from None
+        return ChannelSelection(
+            channels=channels, channel_axis=self.channel_axis, pixel_ratio=self.pixel_ratio
+        )
 
 
 DEFAULT_OUTPUT = OutputOptions()
-DEFAULT_COMPUTE = ComputeOptions()
+DEFAULT_COMPUTE = Compute()
 DEFAULT_CHANNELS = ChannelOptions()
 
 

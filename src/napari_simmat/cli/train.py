@@ -217,10 +217,10 @@ def _learn_few(
     if other := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
         raise ValueError(FEW_TAKES.format(format_list(other)))
     config = FewShotConfig(**{name: value for name, value in given.items() if value is not None})
-    wanted = DataConfig(channels=channels.selection, channel_axis=channels.channel_axis)
+    wanted = DataConfig(selection=channels.selection)
     planes = []
     for image in find_images(Path(data), wanted):
-        selection = None if isinstance(image, ChannelFilesImage) else channels.selection
+        selection = None if isinstance(image, ChannelFilesImage) else wanted.selection.channels
         planes += annotate(
             image.read(), foundation.spec, channels=selection, complete=complete, name=image.name
         )
@@ -259,12 +259,10 @@ def _read_dataset_job(
         return aims_module.from_aims(data, labeled.aims)
     wanted = dataset_module.DataConfig(
         modality=labeled.modality,
-        channels=channels.selection,
-        channel_axis=channels.channel_axis,
+        selection=channels.selection,
         share=labeled.validation_fraction,
         seed=seed,
         smallest=labeled.min_size,
-        pixel_ratio=channels.pixel_ratio,
     )
     return (yield from folder_module.read_folder_job(data, wanted))
 

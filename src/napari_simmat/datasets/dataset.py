@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.coordinates import check_pixel_ratio
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.models.spec import Channel, Normalization
 from napari_simmat.progress import Job, Progress
 
@@ -121,13 +121,11 @@ class DataConfig:
     ----------
     modality
         What the sensor measures; by default the data set's name.
-    channels
-        Names or indices from 0 of the channels to use, in the order the model gets them; by
-        default all. With one file per channel, the endings of the files' stems.
+    selection
+        The channels to use. With one file per channel, their names are the endings of the files'
+        stems.
     units
         Units of the raw values, one for each channel, if known.
-    channel_axis
-        Axis that holds the channels, if the file does not say.
     normalization
         Of the raw values.
     share
@@ -136,30 +134,25 @@ class DataConfig:
         Fixes the split and which samples are measured.
     smallest
         See `Dataset`.
-    pixel_ratio
-        Height of a pixel over its width, if the file does not say.
     """
 
     modality: str = ""
-    channels: tuple[int | str, ...] | None = None
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
     units: tuple[str, ...] = ()
-    channel_axis: int | None = None
     normalization: Normalization = field(default_factory=Normalization)
     share: float = 0.2
     seed: int = 0
     smallest: int = 0
-    pixel_ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        check_pixel_ratio(self.pixel_ratio)
         if not 0 < self.share < 1:
             raise ValueError(
                 f"The share kept for validation must lie between 0 and 1, got {self.share}."
             )
         if self.smallest < 0:
             raise ValueError(f"Regions cannot have fewer than 0 pixels, got {self.smallest}.")
-        if self.channels is not None:
-            _check_channels(self.channels)
+        if self.selection.channels is not None:
+            _check_channels(self.selection.channels)
 
 
 def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:

@@ -19,6 +19,7 @@ from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.labeled_image import ImageContent, LabeledImage
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.image_stack import RGB
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
@@ -53,7 +54,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
 
     Images and labels belong together as for `find_labeled_files`: STEM.tif and STEM_labels.tif, or
     images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
-    if `config.channels` names them. Subfolders train, validation (or val) and test, if they
+    if `config.selection` names them. Subfolders train, validation (or val) and test, if they
     exist, define the split; otherwise groups of images are kept for validation. The planes of a
     stack, and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
 
@@ -109,7 +110,8 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
         if any(all(row) for row in there) or (alone and any(any(row) for row in there)):
             return _one_file_per_channel(by_ending, labels, names, prefix)
     return [
-        SingleFileImage(file, config.channel_axis, prefix) for file in find_labeled_files(folder)
+        SingleFileImage(file, config.selection.channel_axis, prefix)
+        for file in find_labeled_files(folder)
     ]
 
 
@@ -128,7 +130,7 @@ class SingleFileImage:
 
     def read(self) -> ImageContent:
         """Image and labels, with the channel names that the file has."""
-        image, labels = self.file.read(self.channel_axis)
+        image, labels = self.file.read(ChannelSelection(channel_axis=self.channel_axis))
         axis = image.channel_axis if self.channel_axis is None else self.channel_axis
         return ImageContent(image.data, labels, axis, known_names(image, axis), image.pixel_size)
 
@@ -210,7 +212,7 @@ def _one_file_per_channel(
 
 def _endings(config: DataConfig) -> list[str]:
     """The channels' names, if all are names."""
-    channels = config.channels or ()
+    channels = config.selection.channels or ()
     names = [str(channel).strip() for channel in channels if isinstance(channel, str)]
     return names if len(names) == len(channels) else []
 
@@ -239,9 +241,7 @@ class LabeledFile:
     image: Path
     labels: Path
 
-    def read(
-        self, channel_axis: int | None = None, pixel_ratio: float = 1.0
-    ) -> tuple[ImageFile, NDArray[Any]]:
+    def read(self, selection: ChannelSelection | None = None) -> tuple[ImageFile, NDArray[Any]]:
         """The image, and its labels (..., Y, X) of the same shape without channels.
 
         Leading axes of length one, which some programs write and others do not, are ignored. If
@@ -249,18 +249,17 @@ class LabeledFile:
 
         Parameters
         ----------
-        channel_axis
-            Axis of the channels; by default the file's.
-        pixel_ratio
-            Height of a pixel over its width, if the file does not say.
+        selection
+            Where the channels are, and the shape of a pixel; by default as the file says.
 
         Raises
         ------
         ValueError
             If a file cannot be read, or the shapes differ.
         """
+        selection = selection or ChannelSelection()
         image, labels = read_image(self.image), read_labels(self.labels)
-        axis = image.channel_axis if channel_axis is None else channel_axis
+        axis = selection.over(ChannelSelection(channel_axis=image.channel_axis)).channel_axis
         sizes = [int(size) for size in image.data.shape]
         if axis is not None and -len(sizes) <= axis < len(sizes):
             del sizes[axis]
@@ -272,7 +271,9 @@ class LabeledFile:
             )
         if image.affine is not None and labels.affine is not None:
             _compare_directions(self.image, image.affine, self.labels, labels.affine)
-        return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data).reshape(sizes)
+        return replace(image, pixel_ratio=selection.pixel_ratio), np.asarray(labels.data).reshape(
+            sizes
+        )
 
 
 def find_labeled_files(folder: Path) -> list[LabeledFile]:

@@ -141,7 +141,7 @@ def read_arrays_job(
     def with_axis(image: LabeledArray) -> LabeledArray:
         if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
             return image
-        return replace(image, channel_axis=config.channel_axis)
+        return replace(image, channel_axis=config.selection.channel_axis)
 
     sides = ([with_axis(image) for image in side] for side in (images, validation))
     return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
@@ -179,7 +179,7 @@ def assemble_dataset_job(
     """
     shelf = ImageCache()
     first = images.train[0]
-    names = choose_channels(shelf.read(first), config.channels, first.name)
+    names = choose_channels(shelf.read(first), config.selection.channels, first.name)
 
     def check_job(side: Sequence[LabeledImage], purpose: str) -> Job[list[LabeledStack]]:
         kept = []
@@ -188,11 +188,11 @@ def assemble_dataset_job(
             stack = LabeledStack(
                 image,
                 names,
-                config.channels,
+                config.selection.channels,
                 config.normalization,
                 shelf,
                 group(image.name),
-                (config.pixel_ratio, 1.0),
+                (config.selection.pixel_ratio, 1.0),
             )
             stack.check()
             if next(stack.planes(), None) is None:

@@ -191,12 +191,6 @@ def square_pixel_shape(shape_yx: Sequence[int], pixel_size: Sequence[float] | No
     return max(1, round(height * shrunk)), max(1, round(width * shrunk))
 
 
-def check_pixel_ratio(ratio: float) -> None:
-    """Raise ValueError unless this can be a pixel's height over its width."""
-    if not 0 < ratio < math.inf:
-        raise ValueError(f"A pixel's height over its width is above 0, not {ratio}.")
-
-
 def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) -> BoxCorners:
     """Half-open box of the pixels whose centers lie in a drawn shape's bounding rectangle.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from napari_simmat.engine.settings import Precision
 from napari_simmat.models.network import Network
 from napari_simmat.progress import Job
 
@@ -73,7 +74,7 @@ class ComputeContext:
 
     def __init__(self, network: Network, device: str, precision: str) -> None:
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
+        self.precision: Precision = choose_precision(precision, self.device)
         self.network = network
         self.note = ""
         self.with_oom_fallback(lambda: network.to(self.device))
@@ -174,7 +175,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: str, device: torch.device) -> Precision:
     """``"exact"`` (float32) or ``"fast"`` (autocast); ``"auto"``: exact on CPU, fast on a GPU.
 
     On a CPU that is no faster in half precision, fast becomes exact.
@@ -186,7 +187,7 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name == "fast" and device.type == "cpu" and not half_precision_is_faster():
         logger.info("This processor is no faster in half precision; computing exactly.")
         return "exact"
-    return name
+    return "exact" if name == "exact" else "fast"
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, get_args
 
@@ -23,7 +23,7 @@ from napari_simmat.engine.masks import Mask, Window, bounding_box
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result, enlarge, shrink
-from napari_simmat.engine.settings import Quality
+from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
@@ -115,7 +115,7 @@ class Predictor:
         return self._compute.device
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """The precision in use, ``"exact"`` or ``"fast"``."""
         return self._compute.precision
 
@@ -123,6 +123,11 @@ class Predictor:
     def quality(self) -> Quality:
         """The quality in use, ``"fast"`` or ``"best"``."""
         return "best" if self._encoder.average else "fast"
+
+    @property
+    def compute(self) -> Compute:
+        """Device, precision and quality in use."""
+        return Compute(device=str(self.device), precision=self.precision, quality=self.quality)
 
     @property
     def cache(self) -> EmbeddingCache:
@@ -272,7 +277,7 @@ class Predictor:
 
         So a long job can be interrupted for clicks on other planes.
         """
-        other = Predictor(self.model, str(self.device), self.precision, self.cache, self.quality)
+        other = Predictor(self.model, cache=self.cache, **asdict(self.compute))
         other._stack = self._stack
         other._encoder.resumable = self._encoder.resumable
         return other

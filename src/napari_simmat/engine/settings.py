@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari_simmat.models.spec import ModelSpec
 
 
+Precision = Literal["auto", "exact", "fast"]
+"""How a network computes; auto is exact on a CPU, fast on a GPU."""
 Quality = Literal["fast", "best"]
 """Whether a network predicts once, or the mean over several views of the image."""
 MIN_PREDICTED_IOU = 0.3
@@ -39,6 +41,58 @@ FILTER_FIELDS = (
 OUT_OF_RANGE = "{words} of segmenting everything must be {range}, got {value}."
 _SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
 _FRACTION = {"min": 0, "max": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSelection:
+    """Which channels of an image are read, and the shape of its pixels.
+
+    Parameters
+    ----------
+    channels
+        Names or indices from 0 of the channels, in the order in which the model or data set reads
+        them; None for all.
+    channel_axis
+        Axis of the channels; None to take it from the file.
+    pixel_ratio
+        Height of a pixel over its width, for files that do not state it.
+    """
+
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pixel_ratio < math.inf:
+            raise ValueError(f"A pixel's height over its width is above 0, not {self.pixel_ratio}.")
+
+    def over(self, other: ChannelSelection) -> ChannelSelection:
+        """Fill in from `other` what this selection leaves open."""
+        return ChannelSelection(
+            channels=other.channels if self.channels is None else self.channels,
+            channel_axis=other.channel_axis if self.channel_axis is None else self.channel_axis,
+            pixel_ratio=other.pixel_ratio if self.pixel_ratio == 1 else self.pixel_ratio,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Device, precision and quality.
+
+    Parameters
+    ----------
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    precision
+        exact (float32), fast (half precision) or auto (exact on a CPU, fast on a GPU).
+    quality
+        best averages the masks of four views of the image: better masks with the embedded
+        foundation, at four times the time.
+    """
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    quality: Quality = "fast"
 
 
 @dataclass(frozen=True, kw_only=True)

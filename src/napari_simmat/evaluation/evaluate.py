@@ -104,7 +104,7 @@ def _score_image_job(
     predictor: Predictor, file: LabeledFile, config: ScoreConfig, drawn: bool
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Prompt the objects of one image; draw the plane with the most objects."""
-    image, labels = file.read(config.channel_axis, config.pixel_ratio)
+    image, labels = file.read(config.selection)
     protocol = _protocol(config)
     objects, too_small = _objects(labels, protocol)
     planes, shown = _by_plane(_subsample(objects, config.max_objects))
@@ -114,7 +114,12 @@ def _score_image_job(
     for number, (plane, chosen) in enumerate(planes.items()):
         if number == 0:
             yield from predictor.set_image_job(
-                image.data, axis, config.channels, plane, names=names, pixel_size=image.pixel_size
+                image.data,
+                axis,
+                config.selection.channels,
+                plane,
+                names=names,
+                pixel_size=image.pixel_size,
             )
         else:
             yield from predictor.set_plane_job(plane)
@@ -134,13 +139,13 @@ def _match_image_job(
     """Segment everything on the planes with objects, match; draw the plane with the most."""
     from napari_simmat.engine.automatic_generator import segment_everything_job
 
-    image, labels = file.read(config.channel_axis, config.pixel_ratio)
+    image, labels = file.read(config.selection)
     objects, too_small = _objects(labels, _protocol(config))
     planes, shown = _by_plane(objects)
     axis, names = _channels(image, config)
     if planes:
         yield from predictor.open_image_job(
-            image.data, axis, config.channels, names=names, pixel_size=image.pixel_size
+            image.data, axis, config.selection.channels, names=names, pixel_size=image.pixel_size
         )
     matched: list[tuple[PlaneNumber, PlaneMatches]] = []
     picture = None
@@ -184,7 +189,8 @@ def _by_plane(
 
 def _channels(image: ImageFile, config: ScoreConfig) -> tuple[int | None, tuple[str, ...] | None]:
     """Axis and names of an image's channels."""
-    axis = image.channel_axis if config.channel_axis is None else config.channel_axis
+    chosen = config.selection.channel_axis
+    axis = image.channel_axis if chosen is None else chosen
     own = axis is not None and axis % image.data.ndim == image.channel_axis  # or from the end
     return axis, image.channel_names if own else None
 

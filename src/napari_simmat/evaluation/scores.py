@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.dataset import REFERENCE_SIDE
-from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.linking import Lineage, Node
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.evaluation.metrics import (
     THRESHOLDS,
     Matching,
     match_at_thresholds,
     sum_matchings,
 )
+from napari_simmat.io.plain import FLAT
 
 PlaneNumber = tuple[int, ...]
 TARGET_IOUS = (80, 90)
@@ -50,10 +50,8 @@ class ScoreConfig:
         `MIN_OBJECT_PIXELS` pixels of the image are left out as well, but for the paper's protocol.
     max_objects
         Objects per image, spread evenly over its planes and labels; by default all.
-    channels, channel_axis
-        See `Predictor.set_image`.
-    pixel_ratio
-        Height of a pixel over its width, if a file does not say.
+    selection
+        Channels and shape of the pixels.
     automatic
         Settings of segmenting everything.
 
@@ -67,13 +65,10 @@ class ScoreConfig:
     clicks: int = 4
     min_size: int = 0
     max_objects: int | None = None
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-    pixel_ratio: float = 1.0
+    selection: Annotated[ChannelSelection, FLAT] = field(default=ChannelSelection())
     automatic: AutomaticSettings = field(default=AutomaticSettings())
 
     def __post_init__(self) -> None:
-        check_pixel_ratio(self.pixel_ratio)
         if self.prompts not in get_args(EvaluationPromptKind):
             raise ValueError(
                 f"Prompt {self.prompts!r} is unknown; give "

@@ -9,6 +9,7 @@ import torch
 
 from napari_simmat.engine import device
 from napari_simmat.engine.device import DeviceInfo
+from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.segment.compute import (
     AUTOMATIC,
     IN_USE,
@@ -45,7 +46,7 @@ def test_what_computes_is_shown_once_the_model_is_loaded(window: Window) -> None
     in_use = window.controller.inference.service.in_use
     assert shown(window) == (
         IN_USE.format(used=in_use.title),
-        IN_USE.format(used=in_use.precision),
+        IN_USE.format(used=in_use.compute.precision),
     )
 
 
@@ -59,7 +60,7 @@ def test_another_precision_predicts_anew_in_it(
     ready.choose(ready.tab.compute.precision, "Fast")
     ready.idle()
     assert service.predictor is not encodes
-    assert service.in_use.precision == "fast"
+    assert service.in_use.compute.precision == "fast"
     assert shown(ready)[1] == "Fast"
     assert ready.status.kind == "done"
 
@@ -81,10 +82,10 @@ def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) 
 def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> None:
     ready.click(*CENTERS[0])
     used = ready.controller.inference.service.in_use
-    ready.tab.compute.set_value(QUICK.name, "auto", "best")
+    ready.tab.compute.set_value(Compute(device=QUICK.name, quality="best"))
     ready.tab.compute.show_in_use(used)
     assert shown(ready)[0] == f"{QUICK.title} (now: CPU)"
-    assert ready.tab.compute.value() == (QUICK.name, "auto", "best")
+    assert ready.tab.compute.value() == Compute(device=QUICK.name, quality="best")
 
 
 def test_the_best_quality_predicts_anew_and_is_remembered(
@@ -94,7 +95,7 @@ def test_the_best_quality_predicts_anew_and_is_remembered(
     ready.choose(ready.tab.compute.quality, "Quality: best, four times slower")
     ready.idle()
     service = ready.controller.inference.service
-    assert service.predictor.quality == service.in_use.quality == "best"
+    assert service.predictor.quality == service.in_use.compute.quality == "best"
     assert ready.status.kind == "done"
     ready.release()
     second = open_window()
@@ -103,8 +104,8 @@ def test_the_best_quality_predicts_anew_and_is_remembered(
 
 
 def test_a_model_without_best_quality_says_so(ready: Window) -> None:
-    ready.tab.compute.set_value("auto", "auto", "best")
-    ready.tab.compute.show_in_use(ComputeInUse((), "cpu", "exact", "fast"))
+    ready.tab.compute.set_value(Compute(quality="best"))
+    ready.tab.compute.show_in_use(ComputeInUse((), Compute(device="cpu", precision="exact")))
     assert ready.tab.compute.quality.toolTip() == NO_BEST_TIP
 
 
@@ -116,11 +117,11 @@ def test_device_and_precision_are_remembered(
     ready.release()
     second = open_window()
     second.open_widget()
-    assert second.tab.compute.value() == ("cpu", "exact", "fast")
+    assert second.tab.compute.value() == Compute(device="cpu", precision="exact")
 
 
 def test_a_remembered_device_that_is_gone_stays_chosen_and_says_so(window: Window) -> None:
-    save_settings(TabSettings(device="cuda:7"))
+    save_settings(TabSettings(compute=Compute(device="cuda:7")))
     window.open_widget()
-    assert window.tab.compute.value() == ("cuda:7", "auto", "fast")
+    assert window.tab.compute.value() == Compute(device="cuda:7")
     assert shown(window)[0] == NOT_FOUND.format(name="cuda:7")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.segment.object_actions import committed
 from napari_simmat.widgets.segment.preferences import (
     TabSettings,
@@ -27,8 +28,7 @@ def test_settings_round_trip() -> None:
     assert load_settings() == TabSettings()
     settings = TabSettings(
         model="tiny-4",
-        device="cuda:1",
-        precision="exact",
+        compute=Compute(device="cuda:1", precision="exact"),
         overlap="overwrite",
         classes=("nucleus", "µ"),
         open_parts=("objects",),

@@ -8,6 +8,7 @@ import pytest
 
 from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.folder import from_folder
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.progress import finish
 from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
@@ -36,7 +37,9 @@ def test_each_channel_keeps_its_values_and_type_and_the_folder_is_a_data_set(
     assert np.array_equal(
         read_labels(tmp_path / "layers" / "a-b.tif_labels.npy").data, images[0].labels
     )
-    config = DataConfig(channels=tuple(name for name, _ in images[0].channels))
+    config = DataConfig(
+        selection=ChannelSelection(channels=tuple(name for name, _ in images[0].channels))
+    )
     dataset = from_folder(tmp_path / "layers", config)
     assert dataset.channel_names == ("45 deg", "DAPI", "height")
     assert len(dataset.train) + len(dataset.validation) == 3
@@ -53,7 +56,9 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
         [LabeledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
     )
     assert [progress.done for progress in job] == list(range(1, 13))
-    dataset = from_folder(tmp_path / "layers", DataConfig(channels=("height",)))
+    dataset = from_folder(
+        tmp_path / "layers", DataConfig(selection=ChannelSelection(channels=("height",)))
+    )
     assert len({sample.name for sample in (*dataset.train, *dataset.validation)}) == 12, "halves"
     read = read_image(tmp_path / "layers" / "movie_height.npy").data
     assert np.array_equal(read, stack.reshape(6, 64, 72).astype(np.float32))

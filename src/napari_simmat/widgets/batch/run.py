@@ -235,15 +235,14 @@ def save_request(request: BatchRequest) -> None:
 
 def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) -> BatchRequest:
     """The request for a single task of a plan, with another output folder."""
-    channels = request.channels if task.channels is None else ",".join(map(str, task.channels))
-    axis = request.channel_axis if task.channel_axis is None else str(task.channel_axis)
+    channels, axis = task.selection.channels, task.selection.channel_axis
     return replace(
         request,
         images=str(task.image),
         pattern="",
         output=str(output),
-        channels=channels,
-        channel_axis=axis,
+        channels=request.channels if channels is None else ",".join(map(str, channels)),
+        channel_axis=request.channel_axis if axis is None else str(axis),
         prompts=AUTO if task.prompts is None else str(task.prompts),
         extras=(),
         existing="overwrite",

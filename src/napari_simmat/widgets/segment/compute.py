@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
+from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.controls import ComboBox, hbox, vbox
 
 if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
-    from napari_simmat.engine.settings import Quality
 
 AUTOMATIC = "Auto"
 IN_USE = "Auto: {used}"
@@ -38,15 +38,14 @@ class ComputeInUse(NamedTuple):
     """What the loaded model computes on, of the devices that are here."""
 
     devices: Sequence[DeviceInfo]
-    device: str
-    precision: str
-    quality: str = "fast"
+    compute: Compute
 
     @property
     def title(self) -> str:
         """What people call the device."""
-        fitting = (e for e in self.devices if f"{e.name}:".startswith(f"{self.device}:"))
-        return next((each.title for each in fitting), self.device)
+        device = self.compute.device
+        fitting = (e for e in self.devices if f"{e.name}:".startswith(f"{device}:"))
+        return next((each.title for each in fitting), device)
 
 
 class ComputeChoice(QWidget):
@@ -72,33 +71,38 @@ class ComputeChoice(QWidget):
             box.activated.connect(lambda _: self.changed.emit())
         vbox(hbox((self.device, 1), (self.precision, 1)), self.quality, parent=self)
 
-    def value(self) -> tuple[str, str, Quality]:
-        """Names of device, precision and quality, as `Predictor` takes them."""
-        boxes = (self.device, self.precision, self.quality)
-        device, precision, quality = (box.currentData() for box in boxes)
-        return device, precision, quality
+    def value(self) -> Compute:
+        """What is chosen."""
+        return Compute(
+            device=self.device.currentData(),
+            precision=self.precision.currentData(),
+            quality=self.quality.currentData(),
+        )
 
-    def set_value(self, device: str, precision: str, quality: str) -> None:
+    def set_value(self, value: Compute) -> None:
         """Choose all three; a device that is not listed is added."""
-        if self.device.findData(device) < 0:
-            self.device.addItem(NOT_FOUND.format(name=device), device)
-        self.device.setCurrentIndex(self.device.findData(device))
-        self.precision.setCurrentIndex(max(0, self.precision.findData(precision)))
-        self.quality.setCurrentIndex(max(0, self.quality.findData(quality)))
+        if self.device.findData(value.device) < 0:
+            self.device.addItem(NOT_FOUND.format(name=value.device), value.device)
+        self.device.setCurrentIndex(self.device.findData(value.device))
+        self.precision.setCurrentIndex(max(0, self.precision.findData(value.precision)))
+        self.quality.setCurrentIndex(max(0, self.quality.findData(value.quality)))
 
     def show_in_use(self, used: ComputeInUse) -> None:
         """List the devices that are here, and name what *Auto* means."""
-        device, precision, quality = self.value()
+        chosen, device = self.value(), self.value().device
         titles = {"auto": AUTOMATIC, **{each.name: each.title for each in used.devices}}
         if device == "auto":
             titles["auto"] = IN_USE.format(used=used.title)
-        elif device in titles and not f"{device}:".startswith(f"{used.device}:"):
+        elif device in titles and not f"{device}:".startswith(f"{used.compute.device}:"):
             titles[device] = f"{titles[device]} (now: {used.title})"  # its memory ran out
         self.device.clear()
         for name, title in titles.items():
             self.device.addItem(title, name)
         self.device.setToolTip(f"{DEVICE_TIP}\nIn use: {used.title}")  # the list may be too narrow
-        automatic = IN_USE.format(used=used.precision) if precision == "auto" else AUTOMATIC
-        self.precision.setItemText(0, automatic)
-        self.quality.setToolTip(QUALITY_TIP if used.quality == quality else NO_BEST_TIP)
-        self.set_value(device, precision, quality)
+        is_auto = chosen.precision == "auto"
+        self.precision.setItemText(
+            0, IN_USE.format(used=used.compute.precision) if is_auto else AUTOMATIC
+        )
+        has_quality = used.compute.quality == chosen.quality
+        self.quality.setToolTip(QUALITY_TIP if has_quality else NO_BEST_TIP)
+        self.set_value(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
-from napari_simmat.engine.settings import PropagationSettings, Quality
+from napari_simmat.engine.settings import Compute, PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
@@ -48,15 +48,13 @@ class ChosenModel(NamedTuple):
         Its name or file.
     changed
         When its file was written.
-    device, precision, quality
-        How it computes, as for `Predictor`.
+    compute
+        How it computes.
     """
 
     reference: str | Path
     changed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    quality: Quality = "fast"
+    compute: Compute = Compute()
 
 
 class Subject(NamedTuple):
@@ -154,11 +152,7 @@ class InferenceService:
     def in_use(self) -> ComputeInUse | None:
         """What the loaded model computes on; None without a model."""
         predictor = self.predictor
-        if predictor is None:
-            return None
-        return ComputeInUse(
-            self._devices, str(predictor.device), predictor.precision, predictor.quality
-        )
+        return None if predictor is None else ComputeInUse(self._devices, predictor.compute)
 
     def predict_job(
         self,
@@ -325,9 +319,7 @@ class InferenceService:
         yield from self._load(request.model)
         known = self.predictor
         assert known is not None
-        predictor = Predictor(
-            known.model, str(known.device), known.precision, self.cache, known.quality
-        )
+        predictor = Predictor(known.model, cache=self.cache, **asdict(known.compute))
         yield from self._set_image(predictor, request.image)
         return predictor
 
@@ -340,12 +332,10 @@ class InferenceService:
         from napari_simmat.engine.refinement import Refiner
 
         self.forget()  # two networks at a time may exceed the memory
-        device.choose_device(chosen.device)  # raises before much is read
+        device.choose_device(chosen.compute.device)  # raises before much is read
         model = yield from load_model_job(chosen.reference)
         self._devices = tuple(device.available_devices())
-        self.predictor = Predictor(
-            model, chosen.device, chosen.precision, self.cache, chosen.quality
-        )
+        self.predictor = Predictor(model, cache=self.cache, **asdict(chosen.compute))
         self._refiner = Refiner()
         self._model = chosen
 

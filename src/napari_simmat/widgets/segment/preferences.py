@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from napari_simmat.engine.settings import Quality
+from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import atomic_write, user_folder
-from napari_simmat.io.plain import field_rules, from_plain, to_plain
+from napari_simmat.io.plain import FLAT, from_plain, to_plain
 from napari_simmat.widgets.segment.label_editor import Overlap
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,8 @@ class TabSettings:
 
     model: str = ""
     """Name of the model, or the path of its file; empty for the default."""
-    device: str = "auto"
-    precision: str = "auto"
-    quality: Quality = "fast"
-    """How the model computes, as for `Predictor`."""
+    compute: Annotated[Compute, FLAT] = field(default_factory=Compute)
+    """How the model computes."""
     overlap: Overlap = "keep"
     """Which object gets the pixels that a new object shares with others."""
     classes: tuple[str, ...] = ()
@@ -51,7 +50,7 @@ def load_settings() -> TabSettings:
             return TabSettings()
         values = json.loads(path.read_text(encoding="utf-8")).get("segment", {})
         # Settings of other versions are ignored.
-        known = {rule.name for rule in field_rules(TabSettings)} & set(values)
+        known = set(to_plain(TabSettings())) & set(values)
         return from_plain(TabSettings, {name: values[name] for name in known})
     except FileNotFoundError:
         return TabSettings()

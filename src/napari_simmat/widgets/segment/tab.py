@@ -197,12 +197,9 @@ class SegmentTab(QWidget):
     def settings(self) -> TabSettings:
         """The choices that are remembered."""
         objects = self.controller.objects
-        device, precision, quality = self.compute.value()
         return TabSettings(
             model=str(self.models.reference()),
-            device=device,
-            precision=precision,
-            quality=quality,
+            compute=self.compute.value(),
             overlap=objects.overlap,
             classes=tuple(self.workspace.classes.names),
             open_parts=tuple(name for name, is_open in self._by_hand.items() if is_open),
@@ -273,7 +270,7 @@ class SegmentTab(QWidget):
             path = Path(settings.model)
             with suppress(ValueError, OSError):  # the model is gone: the default is chosen
                 self.models.set_value(path if path.is_file() else settings.model)
-        self.compute.set_value(settings.device, settings.precision, settings.quality)
+        self.compute.set_value(settings.compute)
         objects.overlap = settings.overlap
         panel.set_overlap(settings.overlap)
         self.workspace.classes.add(settings.classes)
@@ -574,7 +571,7 @@ class SegmentTab(QWidget):
     def _chosen_model(self) -> ChosenModel:
         entry = self.models.value()
         changed = 0 if entry is None else entry.changed
-        return ChosenModel(self.models.reference(), changed, *self.compute.value())
+        return ChosenModel(self.models.reference(), changed, self.compute.value())
 
     # ---------------------------------------------------------------- learning
 
