@@ -176,6 +176,9 @@ class Predictor:
             The channels that the model gets, by name or index; may repeat, e.g. ``(0, 1, 1)``.
         plane
             Index along the axes before Y and X; the first plane by default.
+
+        Other Parameters
+        ----------------
         names
             Names of the array's channels.
         statistics
