@@ -238,7 +238,7 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     try:
         folder = options.folder / f"{name.replace(' ', '-')}-{seed}"
         if name == UNTRAINED:
-            task = pretrain.PretrainingTask(config, options.folder)
+            task = pretrain.Pretraining(config)
             task.begin(options.start)
             network = task.averaged
         else:

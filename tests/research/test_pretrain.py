@@ -18,7 +18,7 @@ from napari_simmat.progress import finish
 from napari_simmat.research.pretrain import (
     PretrainConfig,
     PretrainedFoundation,
-    PretrainingTask,
+    Pretraining,
     export_base,
     mean_over_views,
     pretrain_job,
@@ -35,10 +35,10 @@ def config(**changes):
     return PretrainConfig(**{**values, "validate_every": 1000, **changes})
 
 
-def trainer(settings, folder, task=None) -> Trainer:
+def trainer(task: Pretraining) -> Trainer:
     fabric = Devices(device="cpu").fabric("32-true")
     fabric.launch()
-    return Trainer(task or PretrainingTask(settings, folder), fabric, None, settings.identity)
+    return task.trainer(fabric, None)
 
 
 @pytest.mark.slow
@@ -61,12 +61,12 @@ def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
     losses = []
     # On crops of its scale, as those off scale are too few here for a steady mean.
-    task = PretrainingTask(config(steps=80, dense_only=1.0, off_scale=0.0), tmp_path)
-    task.log_every = 1
-    task.log = lambda step, rate, means: losses.append(means["dense"]) or {}
-    stepping = trainer(task.config, tmp_path, task)
+    task = Pretraining(config(steps=80, dense_only=1.0, off_scale=0.0))
+    stepping = trainer(task)
+    stepping.log_every = 1
+    stepping.log = lambda _, rate, means: losses.append(means["dense"]) or {}
     for _ in range(60):
-        stepping.advance()
+        finish(stepping.advance_job())
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     finish(pretrain_job(config(steps=50, dense_only=1.0), tmp_path))
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -100,13 +100,13 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
 def test_a_training_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(network, 12, {}), config(blocks=6))
-    state = PretrainingTask(config(steps=13, blocks=6), tmp_path)
+    state = Pretraining(config(steps=13, blocks=6))
     state.begin(path)
     assert state.begun == 12
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state.network.state_dict()[name]), name
     with pytest.raises(ValueError, match="was trained for 12 steps; 12 in all"):
-        PretrainingTask(config(steps=12, blocks=6), tmp_path).begin(path)
+        Pretraining(config(steps=12, blocks=6)).begin(path)
     settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert settings.rate(12, begun=12) == pytest.approx(0.1)
     assert settings.rate(22, begun=12) == 1.0
@@ -115,11 +115,11 @@ def test_a_training_goes_on_from_a_base(tmp_path):
 def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
     """Added, it begins as nothing: the network answers as the base does."""
     image = torch.rand(1, 3, 64, 64) * 4 - 2
-    plain = PretrainingTask(config(local_contrast=False), tmp_path)
+    plain = Pretraining(config(local_contrast=False))
     path = tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(plain.averaged, 3, {}), config())
     assert read_spec(path).base.architecture == "tiny"
-    more = PretrainingTask(config(), tmp_path)
+    more = Pretraining(config())
     more.begin(path)
     assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
     plain.begin(path)
@@ -135,9 +135,9 @@ def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
 def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
     """Added, they begin as nothing: the network answers as the base does."""
     image = torch.rand(1, 3, 64, 64) * 4 - 2
-    shallow, path = PretrainingTask(config(), tmp_path), tmp_path / "tiny-9.safetensors"
+    shallow, path = Pretraining(config()), tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(shallow.averaged, 3, {}), config())
-    deep = PretrainingTask(config(blocks=6), tmp_path)
+    deep = Pretraining(config(blocks=6))
     for task in (shallow, deep):
         task.begin(path)
     before, after = (each.averaged.encode(image) for each in (shallow, deep))
@@ -152,8 +152,8 @@ def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
 def test_crops_off_scale_train_the_predicted_iou_and_not_the_masks(tmp_path):
     norms = {}
     for share in (0.0, 1.0):
-        task = PretrainingTask(config(off_scale=share, dense_only=0.0, corrections=0.0), tmp_path)
-        loss, _ = task.module(task.batch(6, slice(None)))
+        task = Pretraining(config(off_scale=share, dense_only=0.0, corrections=0.0))
+        loss, _ = task.module(task.batch(6))
         loss.backward()
         for name, parameter in task.network.mask_decoder.named_parameters():
             part = name.split(".")[0]
@@ -221,7 +221,7 @@ def test_real_images_are_trained_on_measured_and_named_on_the_card(tmp_path):
 
 
 def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
-    stepping = trainer(config(), tmp_path)
+    stepping = trainer(Pretraining(config()))
     stepping.folder = RunFolder(tmp_path)
     stepping.save()
     stepping.folder.close()
@@ -238,11 +238,12 @@ def test_a_state_of_an_earlier_version_is_refused(tmp_path):
 
 def test_without_muon_adamw_trains_everything_and_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.delattr(torch.optim, "Muon")
-    stepping = trainer(config(dense_only=0.0), tmp_path)
+    task = Pretraining(config(dense_only=0.0))
+    stepping = trainer(task)
     assert "has no Muon, which is part of torch from 2.9 on; AdamW trains all" in caplog.text
-    before = [p.detach().clone() for p in stepping.task.network.image_encoder.parameters()]
-    stepping.advance()
-    after = stepping.task.network.image_encoder.parameters()
+    before = [p.detach().clone() for p in task.network.image_encoder.parameters()]
+    finish(stepping.advance_job())
+    after = task.network.image_encoder.parameters()
     assert all(not torch.equal(*pair) for pair in zip(before, after, strict=True))
     assert config().identity["optimizer"] == "adamw"
 

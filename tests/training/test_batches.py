@@ -1,16 +1,26 @@
-"""What a step sees depends on its seed and number alone, and shows what it says."""
+"""Planes as the network gets them, and the batches of a step."""
 
 from __future__ import annotations
+
+import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from napari_simmat.datasets.dataset import Dataset, Sample
+from napari_simmat.datasets.labeled_image import resize_nearest
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.progress import finish
+from napari_simmat.training import batches as module
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
     SIDE_MULTIPLE,
     Batches,
     LabeledPlane,
+    LabeledPlanes,
+    as_rgb,
     augment,
     choose_objects,
     crop_around_object,
@@ -72,7 +82,7 @@ def same(one, two) -> bool:
 
 
 @pytest.mark.parametrize("settings", [{}, VARIED])
-def test_seed_and_step_alone_decide(settings) -> None:
+def test_batches_depend_on_seed_and_step_alone(settings) -> None:
     everything = slice(0, 4)
     one, two = batches(*MIXED, **settings), batches(*MIXED, **settings)
     two.batch(7, everything)
@@ -84,7 +94,7 @@ def test_seed_and_step_alone_decide(settings) -> None:
 
 @pytest.mark.parametrize("settings", [{}, VARIED])
 @pytest.mark.parametrize("count", [2, 4])
-def test_the_parts_of_a_step_are_those_of_the_whole(count: int, settings) -> None:
+def test_batches_parts_equal_those_of_the_whole(count: int, settings) -> None:
     """Even where its planes differ in size: else dividing it would change the gradient."""
     for step in range(6):
         drawn = batches(*MIXED, **settings)
@@ -100,12 +110,12 @@ def test_the_parts_of_a_step_are_those_of_the_whole(count: int, settings) -> Non
         assert [key for each in several for key in each.keys] == list(whole.keys)
 
 
-def test_parts_are_equal_and_leave_nothing_out() -> None:
+def test_equal_parts_leave_nothing_out() -> None:
     assert equal_parts(4, 1) == [slice(0, 4)]
     assert equal_parts(6, 3) == [slice(0, 2), slice(2, 4), slice(4, 6)]
 
 
-def test_every_plane_is_seen_once_in_a_pass_in_another_order_each_time() -> None:
+def test_batches_show_each_plane_once_in_a_random_order() -> None:
     drawn = batches(*[plane((2, 2, 9, 9))] * 6, batch=2)
     seen = [key[0] for step in range(6) for key in drawn.batch(step, slice(0, 2)).keys]
     first, second = seen[:6], seen[6:]
@@ -113,7 +123,7 @@ def test_every_plane_is_seen_once_in_a_pass_in_another_order_each_time() -> None
     assert first != second
 
 
-def test_every_object_is_drawn_and_clicks_lie_in_theirs() -> None:
+def test_batches_draw_every_object_with_a_click_in_it() -> None:
     drawn = batches(*MIXED)
     middles = set()
     for step in range(30):
@@ -131,7 +141,7 @@ def test_every_object_is_drawn_and_clicks_lie_in_theirs() -> None:
     assert {16 * 16, 30 * 20, 28 * 20, 25 * 7, 64 * 64 // 4} <= areas
 
 
-def test_all_labeled_objects_are_told_whatever_their_numbers() -> None:
+def test_batches_renumber_labels_of_any_size() -> None:
     labels = np.zeros((64, 64), np.int64)
     labels[4:20, 4:20], labels[30:60, 30:50] = 7, 2**31 - 1
     image = torch.zeros(2, 64, 64)
@@ -142,7 +152,7 @@ def test_all_labeled_objects_are_told_whatever_their_numbers() -> None:
     assert torch.equal(first[:64, :64], torch.from_numpy((labels > 0) + 1 * (labels > 7)))
 
 
-def test_a_step_has_one_kind_of_prompt_and_number_of_corrections() -> None:
+def test_batches_have_one_prompt_kind_and_rounds_per_step() -> None:
     drawn = batches(*MIXED, prompts=("click", "box"), corrections=2)
     kinds, rounds = set(), set()
     for step in range(20):
@@ -155,7 +165,7 @@ def test_a_step_has_one_kind_of_prompt_and_number_of_corrections() -> None:
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
-def test_a_crop_holds_the_object_and_is_never_too_large(zoomed: bool) -> None:
+def test_crop_around_object_holds_it_within_the_side(zoomed: bool) -> None:
     large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
     for seed in range(40):
         part, whole = crop_around_object(large, 1, 96, np.random.default_rng(seed), zoomed)
@@ -166,7 +176,7 @@ def test_a_crop_holds_the_object_and_is_never_too_large(zoomed: bool) -> None:
         assert set(part.objects) <= {1, 2}
 
 
-def test_a_thin_object_that_falls_between_the_pixels_of_a_zoomed_crop_is_still_in_it() -> None:
+def test_crop_around_object_keeps_a_thin_one_when_zoomed() -> None:
     """A line of one row may vanish when a crop is made smaller, wherever in it the line lies."""
     thin = plane((100, 90, 101, 130), shape=(200, 200))
     not_zoomed = 0
@@ -178,7 +188,7 @@ def test_a_thin_object_that_falls_between_the_pixels_of_a_zoomed_crop_is_still_i
     assert not_zoomed > 10
 
 
-def test_image_and_labels_of_a_crop_stay_together() -> None:
+def test_crop_around_object_keeps_image_and_labels_aligned() -> None:
     large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
     for seed in range(10):
         part, _ = crop_around_object(large, 1, 96, np.random.default_rng(seed), False)
@@ -189,7 +199,7 @@ def test_image_and_labels_of_a_crop_stay_together() -> None:
         assert wrong.mean() < 0.01
 
 
-def test_a_small_plane_is_left_as_it_is() -> None:
+def test_crop_around_object_leaves_a_small_plane_unchanged() -> None:
     small = plane((4, 4, 20, 20))
     part, whole = crop_around_object(small, 1, 64, np.random.default_rng(0), False)
     assert whole
@@ -197,7 +207,7 @@ def test_a_small_plane_is_left_as_it_is() -> None:
     assert part.objects == small.objects
 
 
-def test_an_object_larger_than_a_crop_is_seen_at_half_the_size() -> None:
+def test_halve_until_fits_halves_for_a_large_object() -> None:
     large = plane((10, 10, 130, 120), shape=(160, 160))
     level, halved = halve_until_fits(large, 1, 96)  # 120 pixels do not fit into 72, 60 do
     assert halved
@@ -210,7 +220,7 @@ def test_an_object_larger_than_a_crop_is_seen_at_half_the_size() -> None:
     assert (part.labels.shape, whole) == ((80, 80), False)
 
 
-def test_other_objects_are_prompted_only_if_half_of_them_is_seen() -> None:
+def test_choose_objects_takes_only_half_visible_ones() -> None:
     """A window of 96 around the first sees the second from none to all of it."""
     large = plane((40, 100, 60, 120), (40, 140, 60, 180), shape=(100, 200))
     shares = set()
@@ -225,7 +235,7 @@ def test_other_objects_are_prompted_only_if_half_of_them_is_seen() -> None:
     assert any(share >= 0.5 for share in shares)
 
 
-def test_ids_of_any_size_cost_no_memory() -> None:
+def test_visible_objects_take_ids_of_any_size() -> None:
     labels = np.zeros((8, 8), np.int32)
     labels[:4], labels[4:] = 2**31 - 1, 2**30
     far = LabeledPlane("far", torch.zeros(1, 8, 8), labels, (2**30, 2**31 - 1))
@@ -233,7 +243,7 @@ def test_ids_of_any_size_cost_no_memory() -> None:
     assert sorted(choose_objects(far, 2**30, 2, np.random.default_rng(0))) == [2**30, 2**31 - 1]
 
 
-def test_mirroring_and_turning_moves_image_and_labels_alike() -> None:
+def test_augment_moves_image_and_labels_alike() -> None:
     square = plane((2, 3, 7, 12), (20, 5, 30, 7))
     turned = set()
     for seed in range(60):
@@ -250,7 +260,7 @@ def test_mirroring_and_turning_moves_image_and_labels_alike() -> None:
     assert other.labels.flags.c_contiguous
 
 
-def test_what_is_smaller_is_padded_below_and_to_the_right_with_the_mean() -> None:
+def test_batches_pad_smaller_images_with_the_mean() -> None:
     """To the largest image of the step, in multiples that the network wants."""
     small, wide = plane((1, 1, 9, 9), shape=(20, 40)), plane((1, 1, 9, 9), shape=(33, 50))
     drawn = batches(small, wide, batch=2)
@@ -266,15 +276,168 @@ def test_what_is_smaller_is_padded_below_and_to_the_right_with_the_mean() -> Non
         assert np.array_equal(image[0].numpy() == 1, mask)
 
 
-def test_one_input_size_is_not_cropped() -> None:
+def test_batches_of_one_input_size_are_not_cropped() -> None:
     drawn = batches(plane((4, 4, 20, 20)), side=64, native=False, batch=1)
     batch = drawn.batch(0, slice(0, 1))
     assert batch.images.shape == (1, 2, 64, 64)
     assert list(batch.keys) == [(0, 64, 64)]
 
 
-def test_what_is_changed_has_no_key() -> None:
+def test_batches_give_changed_images_no_key() -> None:
     """Its embedding is another one each time."""
     changed = batches(plane((4, 4, 20, 20)), augment=True, batch=1).batch(0, slice(0, 1))
     cut = batches(plane((4, 4, 20, 20), shape=(100, 64)), batch=1).batch(0, slice(0, 1))
     assert list(changed.keys) == list(cut.keys) == [None]
+
+
+def sample(name: str, values: np.ndarray, labels: np.ndarray) -> Sample:
+    return Sample(name, name, lambda: (values.astype(np.float32), labels.astype(np.int32)))
+
+
+def dataset_of(*samples: Sample, channels: int = 2, smallest: int = 0) -> Dataset:
+    return Dataset(
+        name="data",
+        modality="data",
+        channels=tuple(Channel(name=f"c{n}", mean=10.0 * n, std=n + 1) for n in range(channels)),
+        normalization=Normalization(method="none"),
+        train=samples,
+        validation=(sample("v", np.zeros((channels, 8, 8)), np.ones((8, 8))),),
+        smallest=smallest,
+    )
+
+
+def spec_of(dataset: Dataset, method: str = "native", transfer: str = "simmat") -> ModelSpec:
+    return ModelSpec(
+        name="m",
+        modality="",
+        channels=dataset.channels,
+        normalization=dataset.normalization,
+        input_size=InputSize(method=method, size=64),  # type: ignore[arg-type]
+        base=Base(name="", architecture="", sha256=""),
+        transfer=transfer,
+    )
+
+
+def scanned(dataset: Dataset, spec: ModelSpec, side: int = 64) -> LabeledPlanes:
+    planes = LabeledPlanes(dataset, dataset.train, spec, side)
+    finish(planes.scan_job("train on"))
+    return planes
+
+
+def test_planes_are_standardized_by_channel() -> None:
+    values = np.stack([np.full((8, 6), 4.0), np.full((8, 6), 16.0)])
+    labels = np.zeros((8, 6), int)
+    labels[:4, :4], labels[6:, 4:] = 3, 5
+    dataset = dataset_of(sample("a", values, labels))
+    planes = scanned(dataset, spec_of(dataset))
+    assert planes.native
+    plane = planes[0]
+    assert plane.image.dtype == torch.float32
+    assert plane.image[:, 0, 0].tolist() == [4.0, 3.0]  # (4 - 0) / 1, (16 - 10) / 2
+    assert np.array_equal(plane.labels, labels)
+    assert plane.objects == (3,)  # of the other's 4 pixels nothing can be learned
+
+
+def test_planes_of_one_input_size_are_stretched() -> None:
+    """Each of the 4 x 8 pixels becomes 16 x 8."""
+    labels = np.zeros((4, 8), int)
+    labels[1:3, 2:6] = 7
+    values = np.stack([labels * 1.0, np.zeros((4, 8))])
+    dataset = dataset_of(sample("a", values, labels))
+    planes = scanned(dataset, spec_of(dataset, "stretch"), side=64)
+    assert not planes.native
+    plane = planes[0]
+    assert plane.image.shape == (2, 64, 64)
+    expected = np.zeros((64, 64), int)
+    expected[16:48, 16:48] = 7
+    assert np.array_equal(plane.labels, expected)
+    # The image runs evenly from one pixel's middle to the next one's: half at the outline.
+    for line in ((0, 32), (0, slice(None), 32)):
+        assert np.array_equal(plane.image[line].numpy() > 3.5, expected[line[1:]] > 0)
+    assert (plane.image[0, 32, 32], plane.image[0, 0, 0]) == (pytest.approx(7), 0)
+
+
+def test_resize_nearest_takes_the_value_at_each_center() -> None:
+    labels = np.array([[1, 2, 3], [4, 5, 6]])
+    assert resize_nearest(labels, (2, 3)).tolist() == labels.tolist()
+    assert resize_nearest(labels, (4, 3)).tolist() == [[1, 2, 3], [1, 2, 3], [4, 5, 6], [4, 5, 6]]
+    assert resize_nearest(labels, (1, 1)).tolist() == [[5]]
+    assert resize_nearest(np.array([[1, 2, 3, 4]]), (1, 2)).tolist() == [[2, 4]]
+
+
+@pytest.mark.parametrize(
+    ("channels", "taken"), [(1, [0, 0, 0]), (2, [0, 1, 1]), (3, [0, 1, 2]), (5, [0, 1, 2])]
+)
+def test_planes_without_transfer_layer_have_three_channels(channels: int, taken: list[int]) -> None:
+    """They are standardized by the base's numbers, not the data set's."""
+    assert as_rgb(channels) == taken
+    values = np.arange(channels)[:, None, None] * np.ones((1, 8, 8))
+    dataset = dataset_of(sample("a", values, np.ones((8, 8))), channels=channels)
+    rgb = tuple(Channel(name=name, mean=1.0, std=2.0) for name in ("red", "green", "blue"))
+    spec = replace(spec_of(dataset, transfer="zeroshot"), channels=rgb)
+    image = scanned(dataset, spec)[0].image
+    assert image[:, 0, 0].tolist() == [(index - 1) / 2 for index in taken]
+
+
+def test_planes_without_objects_are_left_out_with_a_warning(caplog) -> None:
+    one = np.ones((8, 8))
+    samples = [sample("a", np.zeros((2, 8, 8)), one * 0), sample("b", np.ones((2, 8, 8)), one)]
+    dataset = dataset_of(*samples)
+    with caplog.at_level(logging.WARNING):
+        planes = scanned(dataset, spec_of(dataset))
+    assert (len(planes), planes[0].name) == (1, "b")
+    assert "1 of 2 planes hold no object of at least 16 pixels of the network's in" in caplog.text
+    nothing = dataset_of(samples[0], smallest=9)
+    sentence = "data has no object to train on of at least 16 pixels .* and more than 9 pixels"
+    with pytest.raises(ValueError, match=sentence):
+        scanned(nothing, spec_of(nothing))
+
+
+def test_planes_hold_only_regions_above_min_size() -> None:
+    """32 of 64 pixels are half of 1024 x 1024."""
+    labels = np.ones((8, 8))
+    labels[:4] = 2
+    labels[4:, :4] = 3
+    just_below = dataset_of(sample("a", np.zeros((2, 8, 8)), labels), smallest=1024 * 1024 // 4)
+    assert scanned(just_below, spec_of(just_below))[0].objects == (2,)
+
+
+def test_planes_beyond_the_cache_are_read_again(monkeypatch) -> None:
+    times = {"a": 0, "b": 0}
+
+    def counted(name: str) -> Sample:
+        def load():
+            times[name] += 1
+            return np.ones((2, 8, 8), np.float32), np.ones((8, 8), np.int32)
+
+        return Sample(name, name, load)
+
+    monkeypatch.setattr(module, "CACHE_BYTES", 1000)  # a plane has 2 * 256 + 256 bytes
+    dataset = dataset_of(counted("a"), counted("b"))
+    planes = scanned(dataset, spec_of(dataset))
+    for index in (0, 1, 0, 1):
+        assert planes[index].name == "ab"[index]
+    assert times == {"a": 1, "b": 3}
+
+
+def test_planes_digest_tells_data_apart() -> None:
+    def digest(values: np.ndarray, labels: np.ndarray) -> str:
+        dataset = dataset_of(sample("a", values, labels))
+        return scanned(dataset, spec_of(dataset)).digest
+
+    values, labels = np.ones((2, 8, 8)), np.ones((8, 8))
+    other = labels.copy()
+    other[0, 0] = 0
+    assert digest(values, labels) == digest(values.copy(), labels.copy())
+    assert (
+        len({digest(*each) for each in ((values, labels), (values * 2, labels), (values, other))})
+        == 3
+    )
+
+
+def test_labeled_plane_halved_averages_the_image() -> None:
+    image = torch.tensor([[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [2.0, 2.0, 8.0]]])
+    labels = np.array([[1, 0, 2], [0, 0, 0], [3, 0, 4]], np.int32)
+    half = LabeledPlane("a", image, labels, (1, 2)).halved()
+    assert half.image.tolist() == [[[4.0, 7.0], [2.0, 8.0]]]
+    assert half.labels.tolist() == [[1, 2], [3, 4]]

@@ -30,14 +30,12 @@ from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
-    CropSampler,
-    LabeledLevel,
     annotate,
     labels_at,
     scale_levels,
     separating_channels,
 )
-from napari_simmat.training.batches import UNKNOWN
+from napari_simmat.training.batches import UNKNOWN, CropBatches, LabeledPlane
 from napari_simmat.training.few_shot import (
     LEFT_OUT,
     MIN_OBJECTS,
@@ -86,7 +84,7 @@ def equal(one: LearnedState, other: LearnedState) -> bool:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_the_same_objects_and_seed_give_the_same_model(base: Model) -> None:
+def test_learning_depends_on_objects_and_seed_alone(base: Model) -> None:
     weights = {name: each.clone() for name, each in base.network.state_dict().items()}
     random = torch.random.get_rng_state()
     first, second = learned(base, squares()), learned(base, squares())
@@ -101,7 +99,7 @@ def test_the_same_objects_and_seed_give_the_same_model(base: Model) -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_a_killed_learning_goes_on_and_ends_with_the_same_model(
+def test_interrupted_learning_ends_with_the_same_model(
     base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(few_shot, "SAVE_INTERVAL", -1.0)
@@ -117,9 +115,7 @@ def test_a_killed_learning_goes_on_and_ends_with_the_same_model(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_a_learned_model_predicts_and_is_a_checkpoint_like_any_other(
-    base: Model, tmp_path: Path
-) -> None:
+def test_adapted_model_is_a_checkpoint_like_any_other(base: Model, tmp_path: Path) -> None:
     found = learned(base, squares(), name="squares")
     path = tmp_path / "kept.safetensors"
     found.learned.save(path)
@@ -138,7 +134,7 @@ def test_a_learned_model_predicts_and_is_a_checkpoint_like_any_other(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_a_learned_model_knows_the_size_of_what_a_click_means(
+def test_adapted_model_expects_the_size_of_its_objects(
     base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(few_shot, "STRENGTHS", (0.0,))  # nothing but the size
@@ -151,7 +147,7 @@ def test_a_learned_model_knows_the_size_of_what_a_click_means(
         assert model.network.expected_size == pytest.approx(ExpectedSize.of([side**2] * 4))
 
 
-def test_a_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
+def test_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
     areas, others = [], []
     for side in (6, 40):
         network = copy.copy(base.network)
@@ -168,9 +164,7 @@ def test_a_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_again_needs_new_objects_and_goes_on_from_the_last_state(
-    base: Model, tmp_path: Path
-) -> None:
+def test_learning_again_needs_new_objects(base: Model, tmp_path: Path) -> None:
     first = learned(base, squares(count=3))
     first.learned.save(tmp_path / "first.safetensors")
     start = LearnedState.load(tmp_path / "first.safetensors")
@@ -183,9 +177,7 @@ def test_learning_again_needs_new_objects_and_goes_on_from_the_last_state(
     assert not equal(second.learned, fresh.learned)
 
 
-def test_nothing_is_learned_where_no_gain_is_left(
-    base: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_ends_where_no_gain_is_left(base: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[LearnProgress] = []
     monkeypatch.setattr(few_shot, "MIN_GAIN", 100.5)  # more than is left
     found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
@@ -195,33 +187,33 @@ def test_nothing_is_learned_where_no_gain_is_left(
     assert {step.done for step in steps} == {0}
 
 
-def test_a_model_that_is_not_better_is_not_offered(
+def test_model_that_is_not_better_is_not_offered(
     base: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two steps teach a network of random weights nothing but the size."""
-    monkeypatch.setattr(few_shot._Task, "_size", lambda *_: None)
+    monkeypatch.setattr(few_shot._Learning, "size", lambda *_: None)
     found = learned(base, squares())
     assert found.gain < few_shot.MIN_GAIN
     assert found.learned is None
     assert found.sentence.startswith("Nothing changed")
 
 
-def test_gains_that_happen_to_be_alike_are_not_taken_as_certain(base: Model) -> None:
-    task = few_shot._Task(base, [squares()], SHORT, None, "cpu", "learned")
-    scores = few_shot.LeftOutScores(70, 80)
-    least = few_shot.NOISE_FACTOR * few_shot.MIN_SPREAD / math.sqrt(len(task.new))
-    better = few_shot.LeftOutScores(70 + 2 * least, 80)
-    assert not task._refusal(scores, better, least + 0.1, 0.0)
-    assert task._refusal(scores, better, least - 0.1, 0.0).startswith("Nothing changed")
+def test_verdict_does_not_trust_a_small_spread() -> None:
+    before = few_shot.LeftOutScores(70, 80)
+    least = few_shot.NOISE_FACTOR * few_shot.MIN_SPREAD / math.sqrt(4)
+    after = few_shot.LeftOutScores(70 + 2 * least, 80)
+    verdict = few_shot.Verdict(few_shot.Choice(1.0, False), before, after, least + 0.1, 0.0)
+    assert not verdict.refusal(4, 4)
+    assert verdict._replace(gain=least - 0.1).refusal(4, 4).startswith("Nothing changed")
 
 
-def test_two_objects_are_too_few(base: Model) -> None:
+def test_learning_refuses_two_objects(base: Model) -> None:
     with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", 2, "are")):
         learned(base, squares(count=2))
 
 
 @pytest.mark.usefixtures("accepted")
-def test_all_live_channels_are_learned_and_the_dead_ones_named(base: Model, tmp_path: Path) -> None:
+def test_learning_takes_live_channels_and_names_dead_ones(base: Model, tmp_path: Path) -> None:
     plane = squares(channels=7)
     plane.values[1] = 7
     plane.values[3] = np.nan
@@ -242,7 +234,7 @@ def finish_learning(base: Model, plane: AnnotatedPlane, names: tuple[str, ...]) 
     return learn_objects(base, plane.values, labels, 0, names=names, config=SHORT, device="cpu")
 
 
-def test_the_channels_that_show_the_objects_best_come_first() -> None:
+def test_separating_channels_show_the_objects_best() -> None:
     plane = squares(channels=6)
     plane.values[[0, 1, 4]] = np.random.default_rng(1).uniform(0, 255, (3, 96, 96))
     plane.values[5] = plane.values[5] / 3 + plane.values[0] / 2
@@ -251,7 +243,7 @@ def test_the_channels_that_show_the_objects_best_come_first() -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_the_command_learns_from_a_folder_of_one_image(
+def test_train_few_command_learns_from_one_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plane, output = squares(), tmp_path / "mine.safetensors"
@@ -270,7 +262,7 @@ def test_the_command_learns_from_a_folder_of_one_image(
     assert load_model(output).spec.description.endswith(steps[-1]["sentence"])
 
 
-def test_the_command_writes_nothing_that_is_not_better(
+def test_train_few_command_writes_only_a_better_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane, output = squares(), tmp_path / "mine.safetensors"
@@ -284,7 +276,7 @@ def test_the_command_writes_nothing_that_is_not_better(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_sees_pixels_that_are_not_square_as_prediction_does(
+def test_learning_sees_long_pixels_as_prediction_does(
     base: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, encode_job = [], TinyNetwork.encode_job
@@ -308,7 +300,7 @@ def test_learning_sees_pixels_that_are_not_square_as_prediction_does(
     assert {each.shape for each in seen} == {seen[0].shape}, "scored alike"
 
 
-def test_the_size_learned_is_that_of_the_objects_in_the_models_input(base: Model) -> None:
+def test_expected_size_is_that_in_the_models_input(base: Model) -> None:
     plane = squares()  # of 16 pixels
     tall = replace(
         plane, values=plane.values[:, ::2], labels=plane.labels[::2], pixel_size=(2.0, 1.0)
@@ -317,18 +309,18 @@ def test_the_size_learned_is_that_of_the_objects_in_the_models_input(base: Model
     enlarged = base.spec.input_size.minimum / 64, base.spec.input_size.minimum / 96
     sides = []
     for each in (plane, tall, small):
-        task = few_shot._Task(base, [each], SHORT, None, "cpu", "sized")
-        sides.append(math.exp(task._size().log_side))
+        learning = few_shot._Learning(base, [each], SHORT, None, "cpu", "sized")
+        sides.append(math.exp(learning.size().log_side))
     assert sides == pytest.approx([16 * enlarged[1], 16 * enlarged[1], 16 * enlarged[0]], rel=0.01)
 
 
-def test_a_checkpoint_refuses_other_channels(base: Model) -> None:
+def test_adapted_spec_of_a_checkpoint_refuses_other_channels(base: Model) -> None:
     spec = replace(base.spec, transfer="simmat")
     with pytest.raises(ValueError, match=re.escape(WRONG_CHANNELS.format(4, base.spec.name, 3))):
         learned(replace(base, spec=spec), squares(channels=4))
 
 
-def test_ground_is_unknown_beyond_a_ring_unless_all_objects_are_labeled() -> None:
+def test_known_is_a_ring_unless_all_objects_are_labeled() -> None:
     plane = squares(count=4)
     known = plane.known(())
     unlabeled = known[40 + 8 - 8 : 56, 40:56]
@@ -342,17 +334,21 @@ def test_ground_is_unknown_beyond_a_ring_unless_all_objects_are_labeled() -> Non
     assert (replace(plane, complete=region).known(())[:, 64:] != UNKNOWN).all()
 
 
-def test_each_crop_shows_what_is_prompted_in_it_however_hollow_or_thin() -> None:
+def test_crop_batches_show_hollow_and_thin_objects() -> None:
     rows, columns = np.mgrid[:300, :300]
     apart = np.hypot(rows - 150, columns - 150)
     labels = np.where((apart > 92) & (apart < 100), 1, 0).astype(np.int32)
     labels[149:151, 100:200], labels[3:7, 3:8] = 2, 3
-    level = LabeledLevel(torch.from_numpy(labels > 0).float()[None], labels)
-    sampler = CropSampler([[level]], [(0, 1), (0, 2), (0, 3)], side=64, prompted=2, seed=0)
+    plane = LabeledPlane("p", torch.from_numpy(labels > 0).float()[None], labels, ())
+    settings = {"side": 64, "count": 2, "prompted": 2, "kinds": ["box"], "corrections": 3}
+    crops = CropBatches([[plane]], [(0, 1), (0, 2), (0, 3)], **settings, seed=0)
     for step in range(30):
-        crops, _ = sampler.crops(step, 2)
-        assert crops.masks.shape == (4, 64, 64)
-        assert crops.masks.any((1, 2)).all()
+        batch = crops.batch(step, slice(None))
+        assert batch.masks.shape == (4, 64, 64)
+        assert batch.masks.any((1, 2)).all()
+        second = crops.batch(step, slice(1, 2))
+        assert np.array_equal(second.masks, batch.masks[2:])
+        assert torch.equal(second.prompts.points, batch.prompts.points[2:])
 
 
 def calls_of(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[bool]:
@@ -368,7 +364,7 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[bo
 
 
 @pytest.mark.usefixtures("accepted")
-def test_sams_encoder_runs_once_for_each_plane_and_can_be_left_after_each_block(
+def test_learning_on_sam_encodes_each_plane_once(
     sam: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = calls_of(monkeypatch, ViTBlock, "forward")
@@ -403,7 +399,7 @@ def test_sams_encoder_runs_once_for_each_plane_and_can_be_left_after_each_block(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_sam_is_scored_with_the_transfer_layer_of_each_fold(
+def test_learning_on_sam_scores_each_folds_transfer_layer(
     sam: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On other channels than it reads its encoder is trained: no embedding is that of another."""
@@ -430,7 +426,7 @@ def textured() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.shipped_models
-def test_objects_that_the_foundation_misses_are_outlined_better_after_five_of_them(
+def test_learning_from_five_objects_outlines_others_better(
     base: Model,
 ) -> None:
     image, labels = textured()

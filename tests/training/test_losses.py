@@ -1,4 +1,4 @@
-"""Losses on numbers that can be counted by hand."""
+"""Losses, counted by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_simmat.training.losses import (
 )
 
 
-def test_mask_loss_of_a_sure_and_right_answer_is_nothing():
+def test_mask_loss_of_a_sure_and_right_mask_is_zero():
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     logits = (2 * target - 1) * 50
     loss, iou = mask_loss(logits, target)
@@ -26,7 +26,7 @@ def test_mask_loss_of_a_sure_and_right_answer_is_nothing():
     assert iou.item() == 1
 
 
-def test_mask_loss_of_an_undecided_answer():
+def test_mask_loss_of_an_undecided_mask_is_as_by_hand():
     """Logit 0 is probability 1/2: entropy ln 2; Dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4."""
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     loss, iou = mask_loss(torch.zeros(1, 1, 2, 2), target)
@@ -45,7 +45,7 @@ def test_mask_loss_counts_each_mask_of_each_prompt():
     torch.testing.assert_close(iou, torch.tensor([[0, 1, 0], [0, 4 / 12, 0]]))
 
 
-def test_dense_targets_of_two_squares():
+def test_dense_targets_of_two_squares_are_as_by_hand():
     labels = torch.zeros(1, 16, 32, dtype=torch.int32)
     labels[0, 4:12, 4:12] = 1
     labels[0, 4:12, 20:28] = 2
@@ -61,7 +61,7 @@ def test_dense_targets_of_two_squares():
     assert dx[2, 10].item() == pytest.approx(3 / 8)
 
 
-def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
+def test_dense_loss_at_the_targets_is_zero():
     labels = torch.zeros(1, 16, 16, dtype=torch.int32)
     labels[0, 2:10, 2:10] = 1
     targets = dense_targets(labels)
@@ -79,7 +79,7 @@ def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
     assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
 
 
-def test_the_papers_loss_of_an_undecided_answer():
+def test_dice_and_entropy_of_an_undecided_mask():
     """Logit 0 is 1/2: entropy ln 2; squares 4 / 4 + 2 = 3, so Dice 1 - (2 * 1 + 1) / (3 + 1)."""
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     loss = dice_and_entropy(torch.zeros(1, 1, 2, 2), target)
@@ -87,7 +87,7 @@ def test_the_papers_loss_of_an_undecided_answer():
     assert loss.item() == pytest.approx(math.log(2) + 0.25)
 
 
-def test_the_papers_loss_of_a_sure_answer_right_and_wrong():
+def test_dice_and_entropy_of_sure_masks():
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     logits = (2 * target - 1) * 50
     assert dice_and_entropy(logits, target).item() == pytest.approx(0, abs=1e-6)
@@ -95,7 +95,7 @@ def test_the_papers_loss_of_a_sure_answer_right_and_wrong():
     assert dice_and_entropy(-logits, target).item() == pytest.approx(50 + 0.8)
 
 
-def test_the_papers_loss_has_squared_denominators_for_each_mask():
+def test_dice_and_entropy_squares_the_denominators():
     """Logit ln 3 is 3/4: overlap 3/2, squares 4 * 9 / 16 + 2."""
     target = torch.zeros(1, 1, 2, 2)
     target[..., 0, :] = 1
@@ -106,14 +106,14 @@ def test_the_papers_loss_has_squared_denominators_for_each_mask():
     assert loss.tolist() == [pytest.approx(expected)]
 
 
-def test_masks_on_the_grid_are_the_middle_pixels():
+def test_to_mask_grid_takes_the_middle_pixels():
     masks = torch.zeros(1, 8, 8, dtype=torch.bool)
     masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
     assert to_mask_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
     assert to_mask_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
 
 
-def test_an_object_between_the_middle_pixels_has_the_cells_that_it_touches():
+def test_to_mask_grid_keeps_thin_objects():
     masks = torch.zeros(3, 7, 8, dtype=torch.bool)
     masks[0, 4, 1:6] = True  # no odd row
     masks[1, 4, 1:6] = masks[1, 5, 1] = True  # one
@@ -124,7 +124,7 @@ def test_an_object_between_the_middle_pixels_has_the_cells_that_it_touches():
     assert not cells[2].any()
 
 
-def test_cells_of_unknown_truth_do_not_count():
+def test_losses_ignore_cells_of_unknown_truth():
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     known = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
     logits = torch.tensor([[[[50.0, 50.0], [-50.0, 50.0]]]], requires_grad=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -45,15 +45,17 @@ from napari_simmat.research.scene_pool import (
     with_glare,
 )
 from napari_simmat.training.batches import UNKNOWN
-from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
+from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_results
 from napari_simmat.training.trainer import (
     STATE_FILE,
     Devices,
     RunFolder,
     Trainer,
-    TrainingTask,
     read_state,
 )
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CORRECTION_ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
 """Probabilities of 1 to 8 rounds of correcting clicks in steps with any."""
@@ -219,14 +221,13 @@ def pretrain_job(
     """
     fabric = Devices(device="cpu").fabric("32-true")
     fabric.launch()
-    task = PretrainingTask(config, folder)
+    task = Pretraining(config)
     if base is not None and not (folder / STATE_FILE).exists():
         task.begin(base)
     run_folder = RunFolder(folder)
     try:
         state = read_state(folder, config.identity)
-        trainer = Trainer(task, fabric, run_folder, config.identity)
-        trainer.step = task.begun
+        trainer = task.trainer(fabric, run_folder)
         if state is not None:
             trainer.restore(state)
         yield from trainer.run_job()
@@ -282,15 +283,13 @@ def tiny_spec(
     )
 
 
-class PretrainingTask(TrainingTask):
-    """Trains a new `tiny` network on drawn scenes.
+class Pretraining:
+    """A new `tiny` network, its running average, and the scenes it is trained on.
 
     Parameters
     ----------
     config
         Settings.
-    folder
-        Gets ``log.jsonl``.
 
     Attributes
     ----------
@@ -303,12 +302,9 @@ class PretrainingTask(TrainingTask):
         validation images of each real source.
     """
 
-    log_every = LOG_EVERY
-
-    def __init__(self, config: PretrainConfig, folder: Path) -> None:
+    def __init__(self, config: PretrainConfig) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.folder = config, folder
-        self.total, self.seed, self.max_norm = config.steps, config.seed, config.clip
+        self.config = config
         network = build_tiny(
             local=config.local_contrast,
             blocks=config.blocks if config.local_contrast else MIN_BLOCKS,
@@ -331,13 +327,34 @@ class PretrainingTask(TrainingTask):
         self.by_source: dict[str, dict[str, float]] = {}
         self._mark: tuple[float, int] | None = None  # when the last row was written, at which step
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.config.rate(step, self.begun)
+    def trainer(self, fabric: Fabric, folder: RunFolder | None) -> Trainer:
+        """A trainer on a launched `fabric`; the folder gets the state and ``log.jsonl``."""
+        config = self.config
+        trainer = Trainer(
+            module=self.module,
+            optimizer=self.optimizer,
+            fabric=fabric,
+            folder=folder,
+            settings=config.identity,
+            total=config.steps,
+            seed=config.seed,
+            max_norm=config.clip,
+            rate=lambda step: config.rate(step, self.begun),
+            batch=lambda step, _: self.batch(step),
+            after_step=self.average,
+            state=self.state,
+            load=self.load,
+            log=self.log,
+            log_every=LOG_EVERY,
+            validate_job=self.validate_job,
+            due={*range(0, config.steps, config.validate_every), config.steps},
+            save_every=config.save_every,
+        )
+        trainer.step = self.begun
+        return trainer
 
-    def batch(self, step: int, part: slice) -> PretrainBatch:
+    def batch(self, step: int) -> PretrainBatch:
         """The whole batch of a step."""
-        del part
         config = self.config
         self._mark = self._mark or (time.monotonic(), step)
         crops = self.pool.crops(step, max(config.affinity_objects, config.objects))
@@ -345,38 +362,32 @@ class PretrainingTask(TrainingTask):
         return PretrainBatch(crops, step / config.steps, rng)
 
     @torch.no_grad()
-    def after_step(self, step: int) -> None:
+    def average(self, step: int) -> None:
         """Update the averaged network."""
         decay = min(self.config.average, (1 + step) / (10 + step))
         ours = list(self.averaged.parameters())
         torch._foreach_lerp_(ours, list(self.network.parameters()), 1 - decay)
 
-    def is_due(self, step: int) -> bool:
-        """Whether to validate after so many steps."""
-        return step % self.config.validate_every == 0 or step == self.total
-
-    def is_saved(self, step: int) -> bool:
-        """Whether to save the state after so many steps."""
-        return step % self.config.save_every == 0
-
-    def validate_job(self, step: int) -> Job[tuple[str, dict[str, float]]]:
+    def validate_job(self, trainer: Trainer) -> Job[tuple[str, dict[str, float]]]:
         """Measure the averaged network on scenes that training never draws."""
-        yield Progress(step, self.total, "measuring on scenes that training never draws")
+        step, total = trainer.step, trainer.total
+        yield Progress(step, total, "measuring on scenes that training never draws")
         self.metrics = validate_on_scenes(self.averaged, scene_drawer(self.config.families))
         row: dict[str, Any] = {"step": step, "validation": self.metrics}
         self.by_source = {}
         for source in self.config.sources:
             if source.validation:
-                yield Progress(step, self.total, f"measuring on {source.name}")
+                yield Progress(step, total, f"measuring on {source.name}")
                 draw = real_drawer([source], validation=True)
                 self.by_source[source.name] = validate_on_scenes(self.averaged, draw, 8)
         if self.by_source:
             row["by_source"] = self.by_source
-        self._write(row)
+        _write(trainer.folder, row)
         return f"validation IoU {self.metrics['click']:.1f} %", {}
 
-    def log(self, step: int, rate: float, means: Mapping[str, float]) -> dict[str, float]:
+    def log(self, trainer: Trainer, rate: float, means: Mapping[str, float]) -> dict[str, float]:
         """Write the mean losses and IoUs."""
+        step = trainer.step
         row = {"step": step, "learning_rate": rate}
         if self._mark is not None:
             since, before = self._mark
@@ -384,7 +395,7 @@ class PretrainingTask(TrainingTask):
             row["steps_per_second"] = round(speed, 2)
         self._mark = time.monotonic(), step
         row |= {name: round(mean, 4) for name, mean in means.items()}
-        self._write(row)
+        _write(trainer.folder, row)
         return row
 
     def state(self) -> dict[str, Any]:
@@ -393,7 +404,7 @@ class PretrainingTask(TrainingTask):
         measured = {"metrics": self.metrics, "by_source": self.by_source}
         return {**networks, "begun": self.begun, **measured}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
@@ -413,10 +424,10 @@ class PretrainingTask(TrainingTask):
         if spec.base.architecture == "tiny_deep" and self.config.blocks < MAX_BLOCKS:
             raise ValueError(f"{base.name} has {MAX_BLOCKS} attention blocks; give as many.")
         step = int(spec.training["steps"])
-        if step >= self.total:
+        if step >= self.config.steps:
             raise ValueError(
-                f"{base.name} was trained for {step} steps; {self.total} in all are not more. "
-                "Give a larger number of steps."
+                f"{base.name} was trained for {step} steps; {self.config.steps} in all are not "
+                "more. Give a larger number of steps."
             )
         weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
         # What a base lacks, local contrast or blocks, is zero at first.
@@ -425,8 +436,10 @@ class PretrainingTask(TrainingTask):
         self.averaged.load_state_dict(weights)
         self.begun = step
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        with (self.folder / LOG).open("a") as file:
+
+def _write(folder: RunFolder | None, entry: dict[str, Any]) -> None:
+    if folder is not None:
+        with (folder.path / LOG).open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
@@ -512,7 +525,7 @@ class PretrainModule(nn.Module):
                 return network.decode_batch(encoded, *prompts, (y, x))
 
         known = _repeated(known, count)
-        answers = trained_answers(decode, prompts, target, rounds, MASK_STRIDE, known)
+        answers = trained_results(decode, prompts, target, rounds, MASK_STRIDE, known)
         for turn, _, logits, quality in answers:
             masks = mask_loss(logits, target, balance, known)
             loss = loss + _mean_of(masks.loss[:, 0], outlined)

@@ -1,38 +1,28 @@
-"""The network that few-shot learning adapts: its description, one training step, its checkpoint."""
+"""The network that few-shot learning adapts: its description, its training, its checkpoint."""
 
 from __future__ import annotations
 
-import copy
 import datetime
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
-from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
 from napari_simmat.models.network import EXPECTED_SIZE, Encoded, ExpectedSize, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
-from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
-from napari_simmat.progress import Job, Progress
-from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabeledCrops
-from napari_simmat.training.batches import UNKNOWN
-from napari_simmat.training.losses import (
-    SIZE_LOSS_WEIGHT,
-    dense_targets,
-    mask_loss,
-    size_loss,
-    to_mask_grid,
-    trained_answers,
-)
+from napari_simmat.training.annotations import AnnotatedPlane
+from napari_simmat.training.batches import CropBatches, PlaneKey
+from napari_simmat.training.finetune import TrainableNetwork
+from napari_simmat.training.losses import TrainingModule
+from napari_simmat.training.trainer import OneDevice, RunFolder, Trainer
 
 KINDS = ("click", "click", "box", "points")
 """Kinds of first prompts, one of which is drawn for each step."""
@@ -132,6 +122,28 @@ class LearnedState:
         save_checkpoint(path, spec, self.tensors, bundled=self.bundled)
 
     @classmethod
+    def of(
+        cls,
+        student: TrainableNetwork,
+        bundled: bool,
+        config: FewShotConfig,
+        seen: Sequence[str],
+        training: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        description: str,
+    ) -> LearnedState:
+        """What a student learned, with what its card says."""
+        network = student.network
+        trained = {**asdict(config), **training, SEEN: list(seen)}
+        if network.expected_size is not None:
+            trained[EXPECTED_SIZE] = list(network.expected_size)
+        spec = replace(student.spec, description=description, training=trained, metrics=metrics)
+        if not bundled:
+            return cls(spec, student.tensors(), bundled)
+        tensors = {name: each.detach().cpu().clone() for name, each in network.state_dict().items()}
+        return cls(spec, tensors, bundled)
+
+    @classmethod
     def load(cls, path: Path) -> LearnedState:
         """Read what `save` wrote, to go on learning from it."""
         card = read_model_card(path)
@@ -210,175 +222,81 @@ def _built(spec: ModelSpec, base: Model, state: LearnedState | None, seed: int =
     return network
 
 
-class Learner:
-    """Trains a network on the objects of `crops`.
+def make_student(
+    base: Model,
+    spec: ModelSpec,
+    start: LearnedState | None,
+    shown: Sequence[int],
+    config: FewShotConfig,
+    device: torch.device,
+) -> TrainableNetwork:
+    """The network that learns: of `base` or, if there is one, of what was learned before.
 
-    Parameters
-    ----------
-    base
-        The model that is adapted.
-    spec
-        See `adapted_spec`.
-    start
-        What was learned before.
-    crops
-        To learn from.
-    taken
-        The three channels that a new transfer layer passes on at first.
-    config
-        Settings.
-    features
-        The encoder's output for each part of `crops`, if the encoder is not trained; else None.
-
-    Attributes
-    ----------
-    step
-        Steps done.
+    A new transfer layer passes on the three channels `shown` at first. For `spec` see
+    `adapted_spec`.
     """
+    network = _built(spec, base, start, config.seed)
+    layer = network.projection
+    if start is None and spec.transfer != base.spec.transfer and isinstance(layer, MAT):
+        layer.pass_on(shown, torch.ones(len(shown)), torch.zeros(len(shown)))
+    network = network.to(device)
+    before = base if start is None else start
+    network.expected_size = ExpectedSize.read(before.spec.training)
+    network.to(memory_format=torch.channels_last)
+    names = tuple(name for name, each in network.named_parameters() if each.requires_grad)
+    spec = replace(spec, strategy_size=default_size(spec.strategy, network))
+    return TrainableNetwork(spec, network, names)
 
-    def __init__(
-        self,
-        base: Model,
-        spec: ModelSpec,
-        start: LearnedState | None,
-        crops: CropSampler,
-        taken: Sequence[int],
-        config: FewShotConfig,
-        device: torch.device,
-        features: Mapping[int, Encoded] | None,
-    ) -> None:
-        self.base, self.crops, self.config, self.device = base, crops, config, device
-        self._features = features
-        network = _built(spec, base, start, config.seed)
-        layer = network.projection
-        if start is None and spec.transfer != base.spec.transfer and isinstance(layer, MAT):
-            layer.pass_on(taken, torch.ones(len(taken)), torch.zeros(len(taken)))
-        self.network: Network = network.to(device)
-        before = base if start is None else start
-        self.network.expected_size = ExpectedSize.read(before.spec.training)
-        self.network.to(memory_format=torch.channels_last)
-        named = dict(network.named_parameters())
-        self.names = [name for name, each in named.items() if each.requires_grad]
-        self.spec = replace(spec, strategy_size=default_size(spec.strategy, network))
-        rate = config.learning_rate or (1e-3 if spec.base.embedded else 3e-4)
-        self.rate, self.step = rate, 0
-        self._trained = [named[name] for name in self.names]
-        self.optimizer = torch.optim.Adam(self._trained, lr=rate)
-        self._initial = self.tensors()
 
-    def advance_job(self) -> Job[None]:
-        """One step, which may be left after each answer of the decoder.
+def make_trainer(
+    student: TrainableNetwork,
+    crops: CropBatches,
+    config: FewShotConfig,
+    device: torch.device,
+    features: Mapping[PlaneKey, Encoded] | None,
+    folder: RunFolder | None,
+    settings: Mapping[str, Any],
+    state: Callable[[], dict[str, Any]],
+) -> Trainer:
+    """Trains the student on crops, with breaks; `features` are those of an untrained encoder.
 
-        Images whose embeddings are not trained are decoded one by one, as SAM's decoder does.
-        """
-        crops, rng = self.crops.crops(self.step, self.config.crops)
-        kind = KINDS[int(rng.integers(len(KINDS)))]
-        rounds = int(rng.integers(CORRECTIONS + 1))
-        share = min((self.step + 1) / WARM_UP, 1 - self.step / (self.config.steps + 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * share
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        pieces = [crops] if self._features is None else crops.one_by_one()
-        for done, piece in enumerate(pieces, start=1):
-            loss = yield from self._loss_job(piece, kind, rounds, rng)
-            torch.autograd.backward([loss / len(pieces)])
-            yield Progress(done, len(pieces))
-        torch.nn.utils.clip_grad_norm_(self._trained, MAX_NORM)
-        self.optimizer.step()
-        self.step += 1
+    Images whose embeddings are not trained are decoded one by one, as SAM's decoder does.
+    `state` is saved beside the trained tensors.
+    """
+    named = dict(student.network.named_parameters())
+    rate = config.learning_rate or (1e-3 if student.spec.base.embedded else 3e-4)
+    module = TrainingModule(student.network, auxiliary=True, squared=False)
+    module.features.update(features or {})
+    one_by_one = tuple(slice(number, number + 1) for number in range(config.crops))
+    return Trainer(
+        module=module,
+        optimizer=torch.optim.Adam([named[name] for name in student.names], lr=rate),
+        fabric=OneDevice(device),
+        folder=folder,
+        settings=settings,
+        total=config.steps,
+        max_norm=MAX_NORM,
+        rate=lambda step: rate * min((step + 1) / WARM_UP, 1 - step / (config.steps + 1)),
+        batch=lambda step, part: crops.batch(step, part).to(device),
+        parts=(slice(None),) if features is None else one_by_one,
+        loss_job=lambda _, batch: module.loss_job(batch),
+        state=lambda: {**state(), "tensors": student.tensors()},
+        load=lambda saved: student.load(saved["tensors"]),
+    )
 
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values, for `restore`."""
-        return {
-            "tensors": self.tensors(),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "step": self.step,
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self.network.load_state_dict({**self.network.state_dict(), **state["tensors"]})
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+@contextmanager
+def at_strength(
+    student: TrainableNetwork, initial: Mapping[str, Tensor], strength: float
+) -> Iterator[None]:
+    """Context in which the trained tensors lie between those at first (0) and now (1).
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies of the trained tensors."""
-        state = self.network.state_dict()
-        return {name: state[name].detach().cpu().clone() for name in self.names}
-
-    @contextmanager
-    def at(self, strength: float) -> Iterator[None]:
-        """Context in which the trained tensors lie between those at first (0) and now (1).
-
-        Between them a network often generalizes better, and loses less of what it could before
-        (Wortsman et al. 2022, arXiv 2109.01903).
-        """
-        now = self.tensors()
-        between = {name: torch.lerp(self._initial[name], now[name], strength) for name in now}
-        try:
-            self.network.load_state_dict({**self.network.state_dict(), **between})
-            yield
-        finally:
-            self.network.load_state_dict({**self.network.state_dict(), **now})
-
-    def learned(
-        self, seen: Sequence[str], description: str, training: Mapping[str, Any], metrics: Any
-    ) -> LearnedState:
-        """What was learned, with what its card says."""
-        trained = {**asdict(self.config), **training, SEEN: list(seen)}
-        if self.network.expected_size is not None:
-            trained[EXPECTED_SIZE] = list(self.network.expected_size)
-        spec = replace(self.spec, description=description, training=trained, metrics=metrics)
-        bundled = not self.base.spec.is_foundation
-        tensors = self.tensors()
-        if bundled:
-            state = self.network.state_dict()
-            tensors = {name: each.detach().cpu().clone() for name, each in state.items()}
-        return LearnedState(spec, tensors, bundled)
-
-    def _loss_job(
-        self, crops: LabeledCrops, kind: str, rounds: int, rng: np.random.Generator
-    ) -> Job[Tensor]:
-        """Of the first answer and of the one after correcting clicks, as in `TrainingModule`.
-
-        Pixels of which nothing is known do not count.
-        """
-        network, stride = self.network, self.network.mask_stride
-        encoded = self._encoded(crops)
-        labels = torch.from_numpy(crops.labels)
-        middle = stride // 2
-        known = (labels[:, None, middle::stride, middle::stride] != UNKNOWN).float()
-        known = known.repeat_interleave(len(crops.masks) // len(labels), 0).to(self.device)
-        target = to_mask_grid(torch.from_numpy(crops.masks), stride).to(self.device)
-        drawn = draw_prompts(kind, crops.masks, rng)
-        prompts = PromptBatch(drawn.points.to(self.device), drawn.labels.to(self.device))
-        loss = encoded.embedding.new_zeros(())
-        if "dense" in encoded.maps:
-            dense = encoded.maps["dense"]
-            sizes = size_loss(dense, dense_targets(labels).to(self.device))
-            loss = loss + SIZE_LOSS_WEIGHT * sizes.mean()
-            if kind != "box":
-                clicks = prompts.points[:, 0].reshape(len(dense), -1, 2)
-                prior = DensePixels(dense).affinity(clicks).flatten(0, 1)[:, None]
-                loss = loss + 0.5 * mask_loss(prior, target, known=known).loss.mean()
-
-        def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-            answer: tuple[Tensor, Tensor] = network.decode_batch(encoded, *prompts)
-            return answer
-
-        answers = trained_answers(decode, prompts, target, rounds, stride, known)
-        for turn, _, logits, quality in answers:
-            masks = mask_loss(logits, target, known=known)
-            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
-            if kind == "click" and not turn:  # ambiguous: one of the other masks may be meant
-                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
-            yield Progress(turn, rounds + 1)
-        return loss
-
-    def _encoded(self, crops: LabeledCrops) -> Encoded:
-        network: Network = self.network
-        if self._features is None:
-            return network.encode(crops.images.to(self.device))
-        [part] = crops.parts
-        return network.with_decoder_maps(self._features[part])
+    Between them a network often generalizes better, and loses less of what it could before
+    (Wortsman et al. 2022, arXiv 2109.01903).
+    """
+    now = student.tensors()
+    try:
+        student.load({name: torch.lerp(initial[name], now[name], strength) for name in now})
+        yield
+    finally:
+        student.load(now)

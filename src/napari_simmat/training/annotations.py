@@ -6,7 +6,6 @@ the user said that all objects are labeled.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,33 +23,21 @@ from napari_simmat.datasets.labeled_image import ImageContent, resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack, channel_index
 from napari_simmat.engine.masks import Window, label_windows
-from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT, scaled_images
+from napari_simmat.models.multiscale import scaled_images
 from napari_simmat.models.spec import InputChannels, ModelSpec, Normalization
 from napari_simmat.models.transfer import RGB
 from napari_simmat.training.batches import (
-    MAX_OBJECT_SHARE,
-    MIN_AREA,
     MIN_OBJECT_PIXELS,
     UNKNOWN,
-    LabeledPlane,
     as_rgb,
-    augment,
     is_known,
     pad_image,
 )
 
 PART_SIDE = 768
 """A larger plane is read in parts of this side around its objects."""
-MAX_SHIFT = 0.2
-"""An object lies up to this share of a crop's side off its middle."""
-MAX_ZOOM = 0.35
-"""Largest logarithm of the factor by which a crop is zoomed."""
-LEVEL_SPREAD = 0.5
-"""An object is trained mostly at the level of its best size; the weight of others is a Gaussian of
-the logarithm of its size there, of this width."""
 DEAD_SHARE = 1e-3
 """A channel is dead if no larger share of its values differs from their median."""
-TOO_SMALL = "The objects are too small to learn from; label larger ones."
 ALL_DEAD = "No channel shows anything: all are constant or hold no finite value."
 
 
@@ -260,21 +247,6 @@ def annotate(
     ]
 
 
-class LabeledLevel(NamedTuple):
-    """One scale of a plane as the network sees it.
-
-    Attributes
-    ----------
-    image
-        Standardized (C, H, W), padded as by the engine.
-    labels
-        (H, W) ids, `UNKNOWN` where nothing is known.
-    """
-
-    image: Tensor
-    labels: NDArray[np.int32]
-
-
 def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Tensor]]:
     """The standardized plane (C, H, W) at all scales at which the model sees it, with the scales.
 
@@ -390,153 +362,3 @@ def _holds(window: Window, box: Window) -> bool:
         part.start + min(side.start, PART_SIDE // 8) <= side.start and side.stop <= part.stop
         for part, side in zip(window, box, strict=True)
     )
-
-
-class LabeledCrops(NamedTuple):
-    """Crops (B, C, S, S), their ids (B, S, S), masks (B * P, S, S) of P objects each, their parts.
-
-    The parts are numbers in `CropSampler.levels`.
-    """
-
-    images: Tensor
-    labels: NDArray[np.int32]
-    masks: NDArray[np.bool_]
-    parts: tuple[int, ...]
-
-    def one_by_one(self) -> list[LabeledCrops]:
-        """Each crop alone."""
-        masks = self.masks.reshape(len(self.parts), -1, *self.masks.shape[1:])
-        each = zip(self.images[:, None], self.labels[:, None], masks, self.parts, strict=True)
-        return [LabeledCrops(image, ids, owned, (part,)) for image, ids, owned, part in each]
-
-
-class CropSampler:
-    """Draws crops around objects from levels; the seed and the step alone determine them.
-
-    Parameters
-    ----------
-    levels
-        Of each part of a plane.
-    objects
-        Part and id of each object to prompt.
-    side
-        Of the crops, in pixels of a level.
-    prompted
-        Objects prompted in each crop; some twice where there are fewer.
-    seed
-        Of all random numbers.
-    vary
-        Whether to zoom, flip, transpose and brighten the crops.
-    """
-
-    def __init__(
-        self,
-        levels: Sequence[Sequence[LabeledLevel]],
-        objects: Sequence[tuple[int, int]],
-        *,
-        side: int,
-        prompted: int,
-        seed: int,
-        vary: bool = True,
-    ) -> None:
-        self.levels, self.side, self.prompted = levels, side, prompted
-        self.seed, self.vary = seed, vary
-        found = [(part, label, self._fitting(part, label)) for part, label in objects]
-        self._objects = [each for each in found if each[2]]
-        if not self._objects:
-            raise ValueError(TOO_SMALL)
-
-    def crops(self, step: int, count: int) -> tuple[LabeledCrops, np.random.Generator]:
-        """The crops of a step, and the generator for its prompts."""
-        rng = np.random.default_rng([self.seed, 1, step])
-        drawn = [self._crop(step * count + number, rng) for number in range(count)]
-        images, labels, masks, parts = zip(*drawn, strict=True)
-        crops = LabeledCrops(torch.stack(images), np.stack(labels), np.concatenate(masks), parts)
-        return crops, rng
-
-    def _fitting(self, part: int, label: int) -> list[_Placed]:
-        """The levels on which an object fits into a crop; the coarsest one if it fits on none."""
-        placed = []
-        for number, level in enumerate(self.levels[part]):
-            mask = level.labels == label
-            area = np.count_nonzero(mask)
-            if area < MIN_OBJECT_PIXELS:
-                continue
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-            misfit = math.log(math.sqrt(area) / BEST_OBJECT_SIDE)
-            weight = math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)
-            y, x = np.argwhere(mask)[area // 2].tolist()
-            placed.append(_Placed(number, box, (y, x), weight))
-        longest = MAX_OBJECT_SHARE * self.side
-        return [
-            each for each in placed if all(s.stop - s.start <= longest for s in each.box)
-        ] or placed[-1:]
-
-    def _crop(
-        self, drawn: int, rng: np.random.Generator
-    ) -> tuple[Tensor, NDArray[np.int32], NDArray[np.bool_], int]:
-        """The n-th crop; each pass over the objects has its own random order."""
-        count = len(self._objects)
-        order = np.random.default_rng([self.seed, 0, drawn // count]).permutation(count)
-        part, label, placed = self._objects[order[drawn % count]]
-        weights = np.array([each.weight + 1e-9 for each in placed])
-        chosen = placed[int(rng.choice(len(placed), p=weights / weights.sum()))]
-        level = self.levels[part][chosen.level]
-        span = self.side
-        if self.vary:
-            span = round(self.side / math.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM)))
-        rows, columns = (
-            self._start(side, length, span, rng)
-            for side, length in zip(chosen.box, level.labels.shape, strict=True)
-        )
-        image, labels = self._cut(level, rows, columns, span)
-        if np.count_nonzero(labels == label) < MIN_AREA:  # small and shrunk, or wide and hollow
-            rows, columns = (
-                min(max(at - self.side // 2, 0), max(length - self.side, 0))
-                for at, length in zip(chosen.pixel, level.labels.shape, strict=True)
-            )
-            image, labels = self._cut(level, rows, columns, self.side)
-        if self.vary:
-            varied = augment(LabeledPlane("", image, labels, ()), rng)
-            image, labels = varied.image, varied.labels
-        areas = label_areas(np.maximum(labels, 0))
-        others = [n for n, area in areas.items() if n != label and area >= MIN_AREA]
-        more = rng.permutation(others or [label])
-        prompted = [label, *(more[n % len(more)] for n in range(self.prompted - 1))]
-        return image, labels, labels[None] == np.array(prompted)[:, None, None], part
-
-    def _cut(
-        self, level: LabeledLevel, top: int, left: int, span: int
-    ) -> tuple[Tensor, NDArray[np.int32]]:
-        """A square of `span` pixels of a level, padded as by the engine, resized to `side`."""
-        window = slice(top, top + span), slice(left, left + span)
-        labels = level.labels[window]
-        short = [span - length for length in labels.shape]
-        image = pad_image(level.image[:, *window], span, span)
-        labels = np.pad(labels, [(0, each) for each in short], constant_values=UNKNOWN)
-        if span == self.side:
-            return image, labels
-        size = (self.side, self.side)
-        image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-        return image, resize_nearest(labels, size)
-
-    def _start(self, box: slice, length: int, span: int, rng: np.random.Generator) -> int:
-        """Where a crop begins along an axis, aligned as the engine's windows are.
-
-        The object lies near its middle, as in a window around a prompt.
-        """
-        middle = (box.start + box.stop) / 2
-        room = max((span - (box.stop - box.start)) / 2, 0)
-        shift = rng.uniform(-1, 1) * min(MAX_SHIFT * span, room)
-        start = round((middle + shift - span / 2) / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
-        return int(min(max(start, 0), max(length - span, 0)))
-
-
-class _Placed(NamedTuple):
-    """An object on a level: its bounding box, a pixel of it, and how often it is drawn there."""
-
-    level: int
-    box: Window
-    pixel: tuple[int, int]
-    weight: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +21,9 @@ from torch.nn import functional
 from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.masks import Window
 from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
+from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT
 from napari_simmat.models.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.config import TrainConfig
@@ -39,6 +41,14 @@ MIN_VISIBLE_SHARE = 0.5
 """Other objects of a crop are prompted if at least this share of them lies in it."""
 MIN_VISIBLE_PIXELS = 4
 """Pixels that they must have."""
+MAX_SHIFT = 0.2
+"""An object lies up to this share of a crop's side off its middle."""
+MAX_ZOOM = 0.35
+"""Largest logarithm of the factor by which a crop is zoomed."""
+LEVEL_SPREAD = 0.5
+"""An object is trained mostly at the scale of its best size; the weight of others is a Gaussian of
+the logarithm of its size there, of this width."""
+TOO_SMALL = "The objects are too small to learn from; label larger ones."
 UNKNOWN = -1
 """Id of pixels that may belong to an object without a label."""
 MIN_AREA = 24
@@ -87,6 +97,14 @@ class Batch:
         self.images, self.labels, self.masks = images, labels, masks
         self.prompts, self.rounds, self.keys = prompts, rounds, keys
 
+    def part(self, part: slice) -> Batch:
+        """Some of the images."""
+        objects = len(self.masks) // len(self.images)
+        rows = [objects * n + k for n in range(len(self.images))[part] for k in range(objects)]
+        prompts = PromptBatch(self.prompts.points[rows], self.prompts.labels[rows])
+        images, labels, keys = self.images[part], self.labels[part], self.keys[part]
+        return Batch(images, labels, self.masks[rows], prompts, self.rounds, keys)
+
     def to(self, device: torch.device) -> Batch:
         """The batch with its images on a device."""
         images = self.images.to(device)
@@ -128,26 +146,9 @@ class Batches:
             else self.side
             for axis in (1, 2)
         )
-        views = drawn[part] if self._native else drawn
-        numbered, masks, prompts = [], [], []
-        for view in views:
-            labels = pad_image(torch.from_numpy(view.plane.labels), height, width).numpy()
-            numbered.append(torch.from_numpy(relabel_sequential(labels)[0].astype(np.int64)))
-            masks.append(labels[None] == view.chosen[:, None, None])
-            prompts.append(draw_prompts(kind, masks[-1], view.rng))
-        return Batch(
-            torch.stack([pad_image(view.plane.image, height, width) for view in views]),
-            torch.stack(numbered),
-            np.concatenate(masks),
-            PromptBatch(
-                torch.cat([each.points for each in prompts]),
-                torch.cat([each.labels for each in prompts]),
-            ),
-            rounds,
-            [None if view.number is None else (view.number, height, width) for view in views],
-        )
+        return assemble(drawn[part] if self._native else drawn, kind, rounds, (height, width))
 
-    def _view(self, step: int, index: int) -> _CroppedPlane:
+    def _view(self, step: int, index: int) -> View:
         """Draw one image of a step."""
         config = self._config
         rng = np.random.default_rng([config.seed, 1, step, index])
@@ -159,7 +160,7 @@ class Batches:
         if config.augment:
             plane, whole = augment(plane, rng), False
         chosen = choose_objects(plane, label, config.objects, rng)
-        return _CroppedPlane(plane, chosen, number if whole else None, rng)
+        return View(plane, chosen, number if whole else None, rng)
 
     def _number(self, drawn: int) -> int:
         """Index of the n-th plane; each pass over all planes has its own random order."""
@@ -168,13 +169,178 @@ class Batches:
         return int(order[drawn % count])
 
 
-class _CroppedPlane(NamedTuple):
-    """The part of a plane in one image of a step, with the objects that are prompted."""
+class View(NamedTuple):
+    """A plane, or a part of one, in one image of a step, with the objects that are prompted.
+
+    The `number` is that of an unchanged plane; `rng` draws the prompts.
+    """
 
     plane: LabeledPlane
     chosen: NDArray[np.int64]
     number: int | None
     rng: np.random.Generator
+
+
+def assemble(views: Sequence[View], kind: str, rounds: int, shape: tuple[int, int]) -> Batch:
+    """A batch of views, padded to a height and width, with a kind of prompts."""
+    numbered, masks, prompts = [], [], []
+    for view in views:
+        labels = pad_image(torch.from_numpy(view.plane.labels), *shape).numpy()
+        small = relabel_sequential(np.maximum(labels, 0))[0]
+        numbered.append(torch.from_numpy(np.where(labels < 0, UNKNOWN, small).astype(np.int64)))
+        masks.append(labels[None] == view.chosen[:, None, None])
+        prompts.append(draw_prompts(kind, masks[-1], view.rng))
+    return Batch(
+        torch.stack([pad_image(view.plane.image, *shape) for view in views]),
+        torch.stack(numbered),
+        np.concatenate(masks),
+        PromptBatch(
+            torch.cat([each.points for each in prompts]),
+            torch.cat([each.labels for each in prompts]),
+        ),
+        rounds,
+        [None if view.number is None else (view.number, *shape) for view in views],
+    )
+
+
+class CropBatches:
+    """Draws batches of crops around single objects; the seed and the step alone determine them.
+
+    Parameters
+    ----------
+    planes
+        Parts of planes, each at all scales at which the network sees it.
+    objects
+        Part and id of each object to prompt.
+    count
+        Crops of a step.
+    side
+        Of the crops, in pixels of the network's input.
+    prompted
+        Objects prompted in each crop; some twice where there are fewer.
+    kinds, corrections
+        Kinds of first prompts, one of which is drawn for each step; maximum number of correcting
+        clicks.
+    seed
+        Of all random numbers.
+    vary
+        Whether to zoom, flip, transpose and brighten the crops; else each shows a whole part.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[Sequence[LabeledPlane]],
+        objects: Sequence[tuple[int, int]],
+        *,
+        count: int,
+        side: int,
+        prompted: int,
+        kinds: Sequence[str],
+        corrections: int,
+        seed: int,
+        vary: bool = True,
+    ) -> None:
+        self.planes, self.count, self.side, self.prompted = planes, count, side, prompted
+        self.kinds, self.corrections, self.seed, self.vary = kinds, corrections, seed, vary
+        found = [(part, label, self._fitting(part, label)) for part, label in objects]
+        self._objects = [each for each in found if each[2]]
+        if not self._objects:
+            raise ValueError(TOO_SMALL)
+        self._drawn: tuple[int, Batch] | None = None
+
+    def batch(self, step: int, part: slice) -> Batch:
+        """Some of a step's crops."""
+        if self._drawn is None or self._drawn[0] != step:
+            rng = np.random.default_rng([self.seed, 1, step])
+            views = [self._crop(step * self.count + number, rng) for number in range(self.count)]
+            kind = self.kinds[int(rng.integers(len(self.kinds)))]
+            rounds = int(rng.integers(self.corrections + 1))
+            self._drawn = step, assemble(views, kind, rounds, (self.side, self.side))
+        return self._drawn[1].part(part)
+
+    def _fitting(self, part: int, label: int) -> list[_Placed]:
+        """The scales at which an object fits into a crop; the coarsest one if it fits at none."""
+        placed = []
+        for number, plane in enumerate(self.planes[part]):
+            mask = plane.labels == label
+            area = np.count_nonzero(mask)
+            if area < MIN_OBJECT_PIXELS:
+                continue
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            misfit = math.log(math.sqrt(area) / BEST_OBJECT_SIDE)
+            weight = math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)
+            y, x = np.argwhere(mask)[area // 2].tolist()
+            placed.append(_Placed(number, box, (y, x), weight))
+        longest = MAX_OBJECT_SHARE * self.side
+        return [
+            each for each in placed if all(s.stop - s.start <= longest for s in each.box)
+        ] or placed[-1:]
+
+    def _crop(self, drawn: int, rng: np.random.Generator) -> View:
+        """The n-th crop; each pass over the objects has its own random order."""
+        count = len(self._objects)
+        order = np.random.default_rng([self.seed, 0, drawn // count]).permutation(count)
+        part, label, placed = self._objects[order[drawn % count]]
+        weights = np.array([each.weight + 1e-9 for each in placed])
+        chosen = placed[int(rng.choice(len(placed), p=weights / weights.sum()))]
+        plane = self.planes[part][chosen.scale]
+        span = self.side
+        if self.vary:
+            span = round(self.side / math.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM)))
+        rows, columns = (
+            _crop_start(side, length, span, rng)
+            for side, length in zip(chosen.box, plane.labels.shape, strict=True)
+        )
+        crop = self._cut(plane, rows, columns, span)
+        if np.count_nonzero(crop.labels == label) < MIN_AREA:  # small and shrunk, or hollow
+            rows, columns = (
+                min(max(at - self.side // 2, 0), max(length - self.side, 0))
+                for at, length in zip(chosen.pixel, plane.labels.shape, strict=True)
+            )
+            crop = self._cut(plane, rows, columns, self.side)
+        if self.vary:
+            crop = augment(crop, rng)
+        large = tuple(each for each, area in crop.areas.items() if area >= MIN_AREA)
+        # One more is drawn than a lone object needs, so that the prompts do not depend on it.
+        prompted = choose_objects(replace(crop, objects=large), label, max(self.prompted, 2), rng)[
+            : self.prompted
+        ]
+        return View(crop, prompted, None if self.vary else part, rng)
+
+    def _cut(self, plane: LabeledPlane, top: int, left: int, span: int) -> LabeledPlane:
+        """A square of `span` pixels, padded as by the engine, resized to `side`."""
+        window = slice(top, top + span), slice(left, left + span)
+        labels = plane.labels[window]
+        short = [span - length for length in labels.shape]
+        image = pad_image(plane.image[:, *window], span, span)
+        labels = np.pad(labels, [(0, each) for each in short], constant_values=UNKNOWN)
+        if span != self.side:
+            size = (self.side, self.side)
+            image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+            labels = resize_nearest(labels, size)
+        return LabeledPlane(plane.name, image, labels, ())
+
+
+class _Placed(NamedTuple):
+    """An object at a scale: its bounding box, a pixel of it, and how often it is drawn there."""
+
+    scale: int
+    box: Window
+    pixel: tuple[int, int]
+    weight: float
+
+
+def _crop_start(box: slice, length: int, span: int, rng: np.random.Generator) -> int:
+    """Where a crop begins along an axis, aligned as the engine's windows are.
+
+    The object lies near its middle, as in a window around a prompt.
+    """
+    middle = (box.start + box.stop) / 2
+    room = max((span - (box.stop - box.start)) / 2, 0)
+    shift = rng.uniform(-1, 1) * min(MAX_SHIFT * span, room)
+    start = round((middle + shift - span / 2) / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
+    return int(min(max(start, 0), max(length - span, 0)))
 
 
 def crop_around_object(
@@ -187,7 +353,7 @@ def crop_around_object(
     The second value says whether this is the unchanged plane.
     """
     plane, halved = halve_until_fits(plane, label, side)
-    zoom = math.exp(rng.uniform(-0.35, 0.35)) if zoomed else 1.0
+    zoom = math.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM)) if zoomed else 1.0
     height, width = plane.labels.shape
     rows, columns = np.nonzero(plane.labels == label)
     window, near = [], []

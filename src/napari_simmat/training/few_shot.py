@@ -31,12 +31,19 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.models.network import Encoded, ExpectedSize
 from napari_simmat.models.spec import Model, ModelSpec, Normalization
-from napari_simmat.progress import Job, Progress, finish, with_progress
-from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner, adapted_spec
+from napari_simmat.progress import Job, Progress, finish, map_progress, with_progress
+from napari_simmat.training.adapting import (
+    CORRECTIONS,
+    KINDS,
+    FewShotConfig,
+    LearnedState,
+    adapted_spec,
+    at_strength,
+    make_student,
+    make_trainer,
+)
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
-    CropSampler,
-    LabeledLevel,
     Part,
     annotate,
     labels_at,
@@ -44,7 +51,8 @@ from napari_simmat.training.annotations import (
     scale_levels,
     separating_channels,
 )
-from napari_simmat.training.batches import as_rgb
+from napari_simmat.training.batches import CropBatches, LabeledPlane, PlaneKey, as_rgb
+from napari_simmat.training.finetune import TrainableNetwork
 from napari_simmat.training.trainer import RunFolder, read_state
 
 MIN_OBJECTS = 3
@@ -191,13 +199,13 @@ def learn_objects_job(
         If there are too few objects, or the channels do not fit.
     """
     config = config or FewShotConfig()
-    task = _Task(base, planes, config, start, device, name)
+    learning = _Learning(base, planes, config, start, device, name)
     run = None if folder is None else RunFolder(folder)
     try:
         if folder is not None:
             with suppress(ValueError):  # damaged, or of an earlier version of the base
-                task.resume(read_state(folder, task.settings))
-        return (yield from task.run_job(run))
+                learning.resume(read_state(folder, learning.settings))
+        return (yield from learning.run_job(run))
     finally:
         if run is not None:
             run.close()
@@ -264,17 +272,74 @@ class _Object(NamedTuple):
     place: tuple[float, float]
 
 
-class _Fold(NamedTuple):
-    """Objects that are left out together, and their IoU (N, 2) of click and box after learning.
+class Choice(NamedTuple):
+    """What a model takes of what it learned: the strength, and the size that a click means."""
 
-    One table of scores for each of `_Task.choices`.
+    strength: float
+    sized: bool
+
+
+class Verdict(NamedTuple):
+    """The choice that is most surely better, and what it brings on the objects left out."""
+
+    choice: Choice
+    before: LeftOutScores
+    after: LeftOutScores
+    gain: float
+    noise: float
+
+    def refusal(self, objects: int, new: int) -> str:
+        """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
+        count = pluralize(objects, "object")
+        noise = max(self.noise, MIN_SPREAD / math.sqrt(new))
+        if self.gain < MIN_GAIN or self.gain <= NOISE_FACTOR * noise:
+            return NOT_BETTER.format(count, self.gain, noise)
+        before, after = self.before, self.after
+        gains = {"a click": after.click - before.click, "a box": after.box - before.box}
+        worse, better = sorted(gains, key=lambda kind: gains[kind])
+        if gains[worse] < -MAX_LOSS:
+            return ONE_LOSES.format(count, better, gains[better], worse, gains[worse])
+        return ""
+
+
+@dataclass
+class Evidence:
+    """IoU of click and box, 0..1, of the objects left out, before and after learning.
+
+    Parameters
+    ----------
+    choices
+        Those that are compared.
+    folds
+        Numbers of the objects that are left out together.
+    before
+        (2,) for each new object, by its number; empty at first.
+    after
+        For each fold that was scored and each choice, (2,) for each of its objects.
     """
 
-    left_out: tuple[int, ...]
-    scores: list[list[list[float]]]
+    choices: Sequence[Choice]
+    folds: Sequence[Sequence[int]]
+    before: dict[int, list[float]]
+    after: list[list[list[list[float]]]]
+
+    def verdict(self) -> Verdict:
+        """The best choice by the folds that were scored so far, at least one."""
+        done = self.folds[: len(self.after)]
+        before = np.array([self.before[n] for fold in done for n in fold])
+        found: list[tuple[bool, float, Verdict]] = []
+        for at, choice in enumerate(self.choices):
+            after = np.array([scores for fold in self.after for scores in fold[at]])
+            gains = 100 * (after - before)
+            none_loses = bool((gains.mean(0) >= -MAX_LOSS).all())
+            each = gains.mean(1)
+            gain, noise = float(each.mean()), float(each.std()) / math.sqrt(max(len(each) - 1, 1))
+            verdict = Verdict(choice, _mean(before), _mean(after), gain, noise)
+            found.append((none_loses, gain - NOISE_FACTOR * noise, verdict))
+        return max(found, key=lambda each: each[:2])[2]
 
 
-class _Task:
+class _Learning:
     """The course of learning: scores before, folds, and the training on all objects."""
 
     def __init__(
@@ -286,29 +351,27 @@ class _Task:
         device: str,
         name: str,
     ) -> None:
-        self.base, self.config, self.start, self.name = base, config, start, name
-        self.planes = list(planes)
+        self.base, self.planes, self.config, self.start = base, planes, config, start
         self.device = choose_device(device)
-        self.spec = adapted_spec(base.spec, self.planes, name)
+        self.spec = adapted_spec(base.spec, planes, name)
         whole = not base.spec.base.embedded
         self.frozen = whole and self.spec.transfer == "zeroshot"  # the encoder is not trained
-        changed = self.spec.transfer != base.spec.transfer
-        choices = product(STRENGTHS, (False,) if whole else (False, True))
-        self.choices = [(taken, sized) for taken, sized in choices if taken or sized or changed]
         self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
-        self.objects = list(_objects(self.planes, self.parts, self.spec))
+        self.objects = list(_objects(planes, self.parts, self.spec))
         seen = start.seen if start is not None else frozenset()
         self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
         _check_count(len(self.new), start is not None)
-        self.levels = [scale_levels(part.plane, self.spec) for part in self.parts]
-        self.folds = _folds_by_place(self.objects, self.new, config.folds)
-        self.before: list[list[float]] = []
-        self._state: dict[str, Any] = {}
-        self._features: dict[int, Encoded] = {}
+        self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
+        changed = self.spec.transfer != base.spec.transfer
+        choices = [
+            Choice(*each) for each in product(STRENGTHS, (False,) if whole else (False, True))
+        ]
+        choices = [each for each in choices if any(each) or changed]
+        folds = _folds_by_place(self.objects, self.new, config.folds)
+        self.evidence = Evidence(choices, folds, {}, [])
+        self._unfinished: dict[str, Any] = {}
+        self._features: dict[PlaneKey, Encoded] = {}
         self._cache = EmbeddingCache()
-        self._saved = time.monotonic()
-
-    # ------------------------------------------------------------------ state
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -319,111 +382,136 @@ class _Task:
             data.update(np.ascontiguousarray(plane.labels).data)
             data.update(np.ascontiguousarray(plane.complete).data)
             data.update(repr(plane.pixel_size).encode())
-        before = "" if self.start is None else self.start.digest
-        settings = asdict(self.config)
+        identity = {"base": self.base.fingerprint, "data": data.hexdigest()}
         return {
-            **settings,
-            "base": self.base.fingerprint,
-            "start": before,
-            "data": data.hexdigest(),
+            **asdict(self.config),
+            **identity,
+            "start": "" if self.start is None else self.start.digest,
         }
 
     def resume(self, state: dict[str, Any] | None) -> None:
-        """Continue from a state that `_save` wrote."""
-        if state is None:
-            return
-        self._state = state
-        self.before = state["before"]
-        for fold, scores in zip(self.folds, state["scores"], strict=True):
-            fold.scores.extend(scores)
+        """Continue from a state that was saved."""
+        if state is not None:
+            self.evidence.before, self.evidence.after = state["before"], state["after"]
+            self._unfinished = state
 
-    def _save(self, run: RunFolder | None, learner: Learner | None = None, number: int = 0) -> None:
-        """Save the scores, and the training of that number."""
-        if run is None:
-            return
-        state: dict[str, Any] = {"before": self.before, "scores": [f.scores for f in self.folds]}
-        if learner is not None:
-            state["training"] = {"number": number, **learner.state()}
-        run.save(state, self.settings)
-        self._saved = time.monotonic()
-
-    def _train_job(
-        self, learner: Learner, number: int, run: RunFolder | None, words: str
-    ) -> Job[None]:
-        """Train the learner of that number."""
-        here = self._progress(number * self.config.steps, "encoding")
-        for part in range(len(self.parts)) if self.frozen else ():
-            if part not in self._features:
-                predictor = self._predictor(self.base)
-                yield from with_progress(self._encode_job(predictor, part), here)
-                self._features[part] = predictor.encoded
-        while learner.step < self.config.steps:
-            here = self._progress(number * self.config.steps + learner.step, words)
-            yield from with_progress(learner.advance_job(), here)
-            if time.monotonic() - self._saved > SAVE_INTERVAL:
-                self._save(run, learner, number)
-            yield self._progress(number * self.config.steps + learner.step, words)
-
-    # ----------------------------------------------------------------- course
-
-    def run_job(self, run: RunFolder | None) -> Job[FewShotResult]:
+    def run_job(self, folder: RunFolder | None) -> Job[FewShotResult]:
         """Score, learn in folds, decide, and learn from all objects."""
-        began, cpu = time.monotonic(), time.process_time()
+        began, evidence = (time.monotonic(), time.process_time()), self.evidence
         yield self._progress(0, "measuring before learning")
-        if not self.before:
+        if not evidence.before:
             model = self.base if self.start is None else self.start.model(self.base)
-            expected = (model.network.expected_size,)
-            [self.before] = yield from self._score_job(model, self.new, 0, expected)
-            self._save(run)
-        before = _mean(self.before)
+            job = self._score_job(model, self.new, 0, (model.network.expected_size,))
+            [scores] = yield from job
+            evidence.before = dict(zip(self.new, scores, strict=True))
+            self._save(folder)
+        before = _mean(list(evidence.before.values()))
         if 100 - before.mean < MIN_GAIN:
             sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
-            return self._result(None, before, before, 0.0, 0.0, sentence, began, cpu)
-        for number, fold in enumerate(self.folds):
-            if not fold.scores:
-                yield from self._fold_job(number, run)
-        best, gain, noise = self._decide()
-        before, after = self._so_far(best)
-        if refusal := self._refusal(before, after, gain, noise):
-            return self._result(None, before, after, gain, noise, refusal, began, cpu)
-        strength, sized = self.choices[best]
-        learner = self._learner(len(self.folds))
-        if strength:
+            return self._result(
+                None, Verdict(Choice(0, False), before, before, 0, 0), sentence, began
+            )
+        for number in range(len(evidence.after), len(evidence.folds)):
+            yield from self._fold_job(number, folder)
+        verdict = evidence.verdict()
+        if refusal := verdict.refusal(len(self.objects), len(self.new)):
+            return self._result(None, verdict, refusal, began)
+        student, crops = self._learner(())
+        initial = student.tensors()
+        if verdict.choice.strength:
             words = "learning from all objects"
-            yield from self._train_job(learner, len(self.folds), run, words)
-        count = pluralize(len(self.objects), "object")
-        sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
-        if sized:
-            size = learner.network.expected_size = self._size()
-            pixel = math.sqrt(math.prod(self.planes[0].frame(self.spec).scale))
-            ends = (math.exp(size.log_side + sign * size.spread) / pixel for sign in (-1, 1))
-            sentence += SIZED.format(*ends)
-        if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
-            sentence += LEFT_OUT.format(format_list(dead))
-        with learner.at(strength):
-            return self._result(learner, before, after, gain, noise, sentence, began, cpu)
+            yield from self._train_job(student, crops, len(evidence.folds), folder, words)
+        if verdict.choice.sized:
+            student.network.expected_size = self.size()
+        with at_strength(student, initial, verdict.choice.strength):
+            return self._result(student, verdict, self._success(verdict), began)
 
-    def _fold_job(self, number: int, run: RunFolder | None) -> Job[None]:
-        """Learn from the other folds, and score the objects left out."""
-        fold = self.folds[number]
-        learner = self._learner(number)
-        words = f"learning, part {number + 1} of {len(self.folds)} of the objects left out"
-        yield from self._train_job(learner, number, run, words)
-        done = (number + 1) * self.config.steps
-        model = Model(self.spec, learner.network, "learning")
-        expected = (learner.network.expected_size, self._size(fold.left_out))
-        found: list[list[list[float]]] = []
-        for strength in STRENGTHS:
-            sizes = [expected[sized] for taken, sized in self.choices if taken == strength]
-            with learner.at(strength):
-                found += yield from self._score_job(model, fold.left_out, done, sizes)
-        fold.scores.extend(found)
-        self._save(run)
-        yield self._progress(done, words)
-
-    def _size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
+    def size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
         """Of the objects, but for some."""
         return ExpectedSize.of([o.area for n, o in enumerate(self.objects) if n not in hidden])
+
+    def _fold_job(self, number: int, folder: RunFolder | None) -> Job[None]:
+        """Learn from the other folds, and score the objects left out."""
+        evidence = self.evidence
+        hidden = evidence.folds[number]
+        student, crops = self._learner(hidden)
+        initial = student.tensors()
+        words = f"learning, part {number + 1} of {len(evidence.folds)} of the objects left out"
+        yield from self._train_job(student, crops, number, folder, words)
+        done = (number + 1) * self.config.steps
+        model = Model(self.spec, student.network, "learning")
+        expected = (student.network.expected_size, self.size(hidden))
+        found: list[list[list[float]]] = []
+        for strength in STRENGTHS:
+            sizes = [expected[c.sized] for c in evidence.choices if c.strength == strength]
+            with at_strength(student, initial, strength):
+                found += yield from self._score_job(model, hidden, done, sizes)
+        evidence.after.append(found)
+        self._save(folder)
+        yield self._progress(done, words)
+
+    def _learner(self, hidden: Sequence[int]) -> tuple[TrainableNetwork, CropBatches]:
+        """A network that has learned nothing yet, and the crops of all objects but the hidden."""
+        spec, config = self.spec, self.config
+        known, planes = [], []
+        for part, scaled in zip(self.parts, self.scales, strict=True):
+            out = [self.objects[n].label for n in hidden if self.objects[n].plane == part.number]
+            known.append(part.plane.known(out))
+            frame = part.plane.frame(spec)
+            planes.append(
+                [
+                    LabeledPlane("", image, labels_at(known[-1], frame, scale, image), ())
+                    for scale, image in scaled
+                ]
+            )
+        embedded = spec.base.embedded
+        crops = CropBatches(
+            planes,
+            [(each.part, each.label) for n, each in enumerate(self.objects) if n not in hidden],
+            count=config.crops,
+            side=config.side if embedded else spec.input_size.size,
+            prompted=config.prompted,
+            kinds=KINDS,
+            corrections=CORRECTIONS,
+            seed=config.seed,
+            vary=embedded,
+        )
+        shown = separating_channels([part.plane.values for part in self.parts], known)
+        student = make_student(self.base, spec, self.start, shown, config, self.device)
+        return student, crops
+
+    def _train_job(
+        self,
+        student: TrainableNetwork,
+        crops: CropBatches,
+        number: int,
+        folder: RunFolder | None,
+        words: str,
+    ) -> Job[None]:
+        """The training of that number: of a fold, or of all objects."""
+        done = number * self.config.steps
+        for part in range(len(self.parts)) if self.frozen else ():
+            key = (part, crops.side, crops.side)
+            if key not in self._features:
+                predictor = self._predictor(self.base)
+                here = self._progress(done, "encoding")
+                yield from with_progress(self._encode_job(predictor, part), here)
+                self._features[key] = predictor.encoded
+        trainer = make_trainer(
+            student,
+            crops,
+            self.config,
+            self.device,
+            self._features if self.frozen else None,
+            folder,
+            self.settings,
+            lambda: {**self._state(), "number": number},
+        )
+        trainer.save_interval = SAVE_INTERVAL
+        if self._unfinished.get("number") == number:
+            trainer.restore(self._unfinished)
+        job = trainer.run_job()
+        yield from map_progress(job, lambda step: self._progress(done + step.done, words))
 
     def _score_job(
         self,
@@ -451,6 +539,7 @@ class _Task:
                 for label, window in label_windows(part.plane.labels):
                     if label not in wanted:
                         continue
+                    # A part may show a large object at half its size.
                     area = pixel * np.count_nonzero(part.plane.labels[window] == label)
                     shrunk = math.log(area / self.objects[wanted[label]].area) / 2
                     here_sizes = [s and s._replace(log_side=s.log_side + shrunk) for s in sizes]
@@ -476,132 +565,69 @@ class _Task:
             values = values[as_rgb(len(values))]
         yield from predictor.set_image_job(values, 0, pixel_size=plane.pixel_size)
 
+    def _state(self) -> dict[str, Any]:
+        return {"before": self.evidence.before, "after": self.evidence.after}
+
+    def _save(self, folder: RunFolder | None) -> None:
+        if folder is not None:
+            folder.save(self._state(), self.settings)
+
     def _progress(self, done: int, words: str) -> LearnProgress:
         """A step, with the scores so far."""
-        total = self.config.steps * (len(self.folds) + 1)
-        if not self.before:
-            return LearnProgress(done, total, words)
-        scored = any(fold.scores for fold in self.folds)
-        scores = self._so_far(self._decide()[0]) if scored else (_mean(self.before), None)
-        return LearnProgress(done, total, words, *scores)
+        total = self.config.steps * (len(self.evidence.folds) + 1)
+        if self.evidence.after:
+            verdict = self.evidence.verdict()
+            return LearnProgress(done, total, words, verdict.before, verdict.after)
+        before = self.evidence.before
+        return LearnProgress(done, total, words, _mean(list(before.values())) if before else None)
 
-    # --------------------------------------------------------------- decision
-
-    def _decide(self) -> tuple[int, float, float]:
-        """The choice most surely better: its number, mean gain of an object, and standard error."""
-        done = [fold for fold in self.folds if fold.scores]
-        before = np.array([self.before[self.new.index(n)] for f in done for n in f.left_out])
-        found: list[tuple[bool, float, float]] = []
-        for at in range(len(self.choices)):
-            gains = 100 * (np.array([s for fold in done for s in fold.scores[at]]) - before)
-            none_loses = bool((gains.mean(0) >= -MAX_LOSS).all())
-            each = gains.mean(1)
-            noise = float(each.std()) / math.sqrt(max(len(each) - 1, 1))
-            found.append((none_loses, float(each.mean()), noise))
-        best = max(
-            range(len(found)),
-            key=lambda n: (found[n][0], found[n][1] - NOISE_FACTOR * found[n][2]),
-        )
-        return best, *found[best][1:]
-
-    def _refusal(
-        self, before: LeftOutScores, after: LeftOutScores, gain: float, noise: float
-    ) -> str:
-        """Why the adapted model is not offered; empty if it is."""
+    def _success(self, verdict: Verdict) -> str:
+        """What was learned, in words."""
         count = pluralize(len(self.objects), "object")
-        noise = max(noise, MIN_SPREAD / math.sqrt(len(self.new)))
-        if gain < MIN_GAIN or gain <= NOISE_FACTOR * noise:
-            return NOT_BETTER.format(count, gain, noise)
-        gains = {"a click": after.click - before.click, "a box": after.box - before.box}
-        worse, better = sorted(gains, key=lambda kind: gains[kind])
-        if gains[worse] < -MAX_LOSS:
-            return ONE_LOSES.format(count, better, gains[better], worse, gains[worse])
-        return ""
-
-    def _so_far(self, at: int) -> tuple[LeftOutScores, LeftOutScores]:
-        """Scores before and after of the objects left out in the folds that were scored."""
-        done = [fold for fold in self.folds if fold.scores]
-        before = [self.before[self.new.index(n)] for fold in done for n in fold.left_out]
-        after = [scores for fold in done for scores in fold.scores[at]]
-        return _mean(before), _mean(after)
-
-    # ---------------------------------------------------------------- learner
-
-    def _learner(self, number: int) -> Learner:
-        """A learner of all objects but those that the fold of that number leaves out.
-
-        It continues the training that was interrupted, if that was the one.
-        """
-        hidden = self.folds[number].left_out if number < len(self.folds) else ()
-        levels, known = [], []
-        for part, scaled in zip(self.parts, self.levels, strict=True):
-            out = [self.objects[n].label for n in hidden if self.objects[n].plane == part.number]
-            known.append(part.plane.known(out))
-            frame = part.plane.frame(self.spec)
-            levels.append(
-                [
-                    LabeledLevel(image, labels_at(known[-1], frame, scale, image))
-                    for scale, image in scaled
-                ]
-            )
-        embedded, config = self.spec.base.embedded, self.config
-        crops = CropSampler(
-            levels,
-            [(each.part, each.label) for n, each in enumerate(self.objects) if n not in hidden],
-            side=config.side if embedded else self.spec.input_size.size,
-            prompted=config.prompted,
-            seed=config.seed,
-            vary=embedded,
-        )
-        taken = separating_channels([part.plane.values for part in self.parts], known)
-        learner = Learner(
-            self.base,
-            self.spec,
-            self.start,
-            crops,
-            taken,
-            config,
-            self.device,
-            self._features if self.frozen else None,
-        )
-        training = self._state.pop("training", None)
-        if training is not None and training["number"] == number:
-            learner.restore(training)
-        return learner
+        before, after = verdict.before, verdict.after
+        sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
+        if verdict.choice.sized:
+            size = self.size()
+            pixel = math.sqrt(math.prod(self.planes[0].frame(self.spec).scale))
+            ends = (math.exp(size.log_side + sign * size.spread) / pixel for sign in (-1, 1))
+            sentence += SIZED.format(*ends)
+        if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
+            sentence += LEFT_OUT.format(format_list(dead))
+        return sentence
 
     def _result(
         self,
-        learner: Learner | None,
-        before: LeftOutScores,
-        after: LeftOutScores,
-        gain: float,
-        noise: float,
+        student: TrainableNetwork | None,
+        verdict: Verdict,
         sentence: str,
-        began: float,
-        cpu: float,
+        began: tuple[float, float],
     ) -> FewShotResult:
-        seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu
+        seconds, cpu_seconds = time.monotonic() - began[0], time.process_time() - began[1]
         learned = model = None
-        if learner is not None:
+        if student is not None:
             images = list(dict.fromkeys(plane.name for plane in self.planes))
-            learned = learner.learned(
-                [each.digest for each in self.objects],
-                f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
-                {"images": images, "objects": len(self.objects)},
-                {"before": _rounded(before), "after": _rounded(after)},
+            learned = LearnedState.of(
+                student,
+                bundled=not self.base.spec.is_foundation,
+                config=self.config,
+                seen=[each.digest for each in self.objects],
+                training={"images": images, "objects": len(self.objects)},
+                metrics={"before": _rounded(verdict.before), "after": _rounded(verdict.after)},
+                description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
             )
             model = learned.model(self.base)
+        _, before, after, gain, noise = verdict
         return FewShotResult(
-            learned,
-            model,
-            before,
-            after,
-            gain,
-            noise,
-            len(self.objects),
-            sentence,
-            seconds,
-            cpu_seconds,
+            learned=learned,
+            model=model,
+            before=before,
+            after=after,
+            gain=gain,
+            noise=noise,
+            objects=len(self.objects),
+            sentence=sentence,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
         )
 
 
@@ -643,8 +669,8 @@ def _object_ious_job(
     found = []
     for size in sizes:
         predictor.model.network.expected_size = size
-        answers = yield from Refiner().refine_job(predictor, clicks, ())
-        clicked = float(np.mean([iou(answer.mask, truth) for answer in answers]))
+        results = yield from Refiner().refine_job(predictor, clicks, ())
+        clicked = float(np.mean([iou(result.mask, truth) for result in results]))
         found.append([clicked, iou(boxed.mask, truth)])
     return found
 
@@ -655,17 +681,19 @@ def _check_count(new: int, goes_on: bool) -> None:
         raise ValueError(message.format(pluralize(MIN_OBJECTS, "object"), new, is_or_are(new)))
 
 
-def _folds_by_place(objects: Sequence[_Object], among: Sequence[int], most: int) -> list[_Fold]:
+def _folds_by_place(
+    objects: Sequence[_Object], among: Sequence[int], most: int
+) -> list[tuple[int, ...]]:
     """Divide objects into groups of neighbors, plane by plane along the longer axis of each."""
     count = 2 if len(among) >= MANY_OBJECTS else min(most, len(among))
     places = {n: objects[n].place for n in among}
     spread = np.ptp(np.array(list(places.values())), axis=0)
     axis = int(spread[1] > spread[0])
     ordered = sorted(among, key=lambda n: (objects[n].plane, places[n][axis], n))
-    return [_Fold(tuple(map(int, part)), []) for part in np.array_split(ordered, count)]
+    return [tuple(map(int, part)) for part in np.array_split(ordered, count)]
 
 
-def _mean(scores: Sequence[Sequence[float]]) -> LeftOutScores:
+def _mean(scores: NDArray[Any] | Sequence[Sequence[float]]) -> LeftOutScores:
     """Of IoUs (N, 2), in percent."""
     click, box = (100 * np.array(scores).mean(0)).tolist()
     return LeftOutScores(click, box)

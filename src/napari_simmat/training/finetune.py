@@ -1,6 +1,6 @@
 """Train a modality checkpoint: labeled planes and a foundation in, the best network out.
 
-Validate a network while training, and compare base and checkpoint afterwards.
+The network is validated while it trains, and compared with its base afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
-    Batch,
     Batches,
     LabeledPlane,
     LabeledPlanes,
@@ -49,7 +48,6 @@ from napari_simmat.training.trainer import (
     Devices,
     RunFolder,
     Trainer,
-    TrainingTask,
     is_first_process,
     read_state,
     settings_in,
@@ -395,16 +393,16 @@ def train_job(
         settings["data"] = _identity(dataset, train, validation)
         state = read_state(folder, settings, needs=BEST_FILE)
         fabric.launch()
-        task = FineTuningTask(learner, config, train, validation, fabric, run_folder)
-        trainer = Trainer(task, fabric, run_folder, settings)
+        tuning = FineTuning(learner, config, config.total(len(train)), validation)
+        trainer = tuning.trainer(Batches(train, config), fabric, run_folder, settings)
         if state is not None:
             trainer.restore(state)
         if run_folder is not None:
             run_folder.resume_from(-1 if state is None else trainer.step)
         if state is None:
-            yield from trainer.validate_job()
+            yield from trainer.measure_job()
         else:
-            yield Progress(trainer.step, task.total, f"resuming at step {trainer.step}")
+            yield Progress(trainer.step, trainer.total, f"resuming at step {trainer.step}")
         yield from trainer.run_job()
         fabric.barrier()
         return TrainedModel(learner, _load_best(learner, folder), validation.samples, fabric)
@@ -413,96 +411,97 @@ def train_job(
             run_folder.close()
 
 
-class FineTuningTask(TrainingTask):
-    """Trains a network on planes of one modality, after `LabeledPlanes.scan_job`.
+class FineTuning:
+    """What fine-tuning keeps beside the weights: how good the best validation was.
 
-    The `folder` gets the best checkpoint and the log; it is None in processes that write nothing.
+    Parameters
+    ----------
+    student
+        Its best state is written to the run's folder.
+    config, total
+        Settings; optimizer steps in all.
+    validation
+        Planes, after `LabeledPlanes.scan_job`.
     """
 
     def __init__(
-        self,
-        learner: TrainableNetwork,
-        config: TrainConfig,
-        train: LabeledPlanes,
-        validation: LabeledPlanes,
-        fabric: Fabric,
-        folder: RunFolder | None,
+        self, student: TrainableNetwork, config: TrainConfig, total: int, validation: LabeledPlanes
     ) -> None:
-        trained = [p for p in learner.network.parameters() if p.requires_grad]
-        self.module = TrainingModule(learner.network, config.auxiliary)
-        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
-        self.total, self.seed = config.total(len(train)), config.seed
-        self.log_every = max(1, self.total // ROWS)
-        self.student, self.config, self.validation = learner, config, validation
-        self.fabric, self.folder = fabric, folder
-        self.batches = Batches(train, config)
-        self.due = config.validations(self.total)
+        self.student, self.config, self.total, self.validation = student, config, total, validation
         self.best_iou, self.stale = -1.0, 0
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last validations (`TrainConfig.patience`) brought no improvement."""
-        return bool(self.config.patience) and self.stale >= self.config.patience
+    def trainer(
+        self,
+        batches: Batches,
+        fabric: Fabric,
+        folder: RunFolder | None,
+        settings: Mapping[str, Any],
+    ) -> Trainer:
+        """A trainer on a launched `fabric`; the folder is None in processes that write nothing."""
+        config, total = self.config, self.total
+        trained = [p for p in self.student.network.parameters() if p.requires_grad]
+        count = fabric.world_size * config.accumulate
+        return Trainer(
+            module=TrainingModule(self.student.network, config.auxiliary),
+            optimizer=torch.optim.Adam(trained, lr=config.learning_rate),
+            fabric=fabric,
+            folder=folder,
+            settings=settings,
+            total=total,
+            seed=config.seed,
+            rate=lambda step: config.rate(step, total),
+            batch=lambda step, part: batches.batch(step, part).to(fabric.device),
+            parts=equal_parts(config.batch, count)[fabric.global_rank :: fabric.world_size],
+            state=self.state,
+            load=self.load,
+            log=self.log,
+            log_every=max(1, total // ROWS),
+            validate_job=self.validate_job,
+            due=config.validations(total),
+            # The last validations brought no improvement.
+            is_finished=lambda: bool(config.patience) and self.stale >= config.patience,
+        )
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.config.rate(step, self.total)
-
-    def parts(self, rank: int, processes: int) -> Sequence[slice]:
-        """Each process computes `TrainConfig.accumulate` parts of the batch."""
-        return equal_parts(self.config.batch, processes * self.config.accumulate)[rank::processes]
-
-    def batch(self, step: int, part: slice) -> Batch:
-        """Images with their prompts, on the device."""
-        return self.batches.batch(step, part).to(self.fabric.device)
-
-    def is_due(self, step: int) -> bool:
-        """Whether to validate after so many steps."""
-        return step in self.due
-
-    def validate_job(self, step: int) -> Job[tuple[str, dict[str, float]]]:
+    def validate_job(self, trainer: Trainer) -> Job[tuple[str, dict[str, float]]]:
         """Validate; write the checkpoint if it is the best so far."""
-        value = 0.0
-        if self.folder is not None:
+        value, folder = 0.0, trainer.folder
+        if folder is not None:
             measured = yield from validate_network_job(
-                self.student.network, self.validation, self.batches.side
+                self.student.network, self.validation, self.validation.side
             )
             value = measured.iou
-        value = self.fabric.broadcast(value)
+        value = trainer.fabric.broadcast(value)
         if value > self.best_iou:
             self.best_iou, self.stale = value, 0
-            if self.folder is not None:
-                reached = {"validation": {"click": round(100 * value, 2)}, "step": step}
-                self.student.save(self.folder.best, reached)
+            if folder is not None:
+                reached = {"validation": {"click": round(100 * value, 2)}, "step": trainer.step}
+                self.student.save(folder.best, reached)
         else:
             self.stale += 1
-        return f"validation IoU {100 * value:.1f} %", self._row(step, validation_iou=100 * value)
+        return f"validation IoU {100 * value:.1f} %", self._row(trainer, validation_iou=100 * value)
 
-    def log(self, step: int, rate: float, means: Mapping[str, float]) -> dict[str, float]:
+    def log(self, trainer: Trainer, rate: float, means: Mapping[str, float]) -> dict[str, float]:
         """Write a row; the mean IoU of the single mask, 0..1, is logged in percent."""
-        loss, iou = means["loss"], means["iou"]
-        return self._row(step, learning_rate=rate, loss=loss, train_iou=100 * iou)
+        figures = {"learning_rate": rate, "loss": means["loss"], "train_iou": 100 * means["iou"]}
+        return self._row(trainer, **figures)
 
     def state(self) -> dict[str, Any]:
         """The trained tensors, and how good the best validation was."""
         tensors = self.student.tensors()
         return {"tensors": tensors, "best_iou": self.best_iou, "stale": self.stale}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        network = self.student.network
-        network.load_state_dict({**network.state_dict(), **state["tensors"]})
+        self.student.load(state["tensors"])
         self.best_iou, self.stale = state["best_iou"], state["stale"]
 
-    def _row(self, step: int, **figures: float) -> dict[str, float]:
-        row: dict[str, float] = {
-            "step": step,
-            "epoch": round(step * self.config.epochs / self.total, 3),
-        }
+    def _row(self, trainer: Trainer, **figures: float) -> dict[str, float]:
+        epoch = round(trainer.step * self.config.epochs / self.total, 3)
+        row: dict[str, float] = {"step": trainer.step, "epoch": epoch}
         # NaN and infinity, as in a run that diverges, stay empty.
         row |= {n: float(f"{v:.6g}") for n, v in figures.items() if math.isfinite(v)}
-        if self.folder is not None:
-            self.folder.log(row)
+        if trainer.folder is not None:
+            trainer.folder.log(row)
         return row
 
 
@@ -532,6 +531,10 @@ class TrainableNetwork(NamedTuple):
         """Copies of the checkpoint's current tensors."""
         state = self.network.state_dict()
         return {name: state[name].detach().cpu().clone() for name in self.names}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set some of the network's tensors."""
+        self.network.load_state_dict({**self.network.state_dict(), **tensors})
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Write the network's current state as a checkpoint."""
@@ -615,9 +618,9 @@ def _resolved(config: TrainConfig, folder: Path, devices: Devices) -> TrainConfi
 
 def _load_best(learner: TrainableNetwork, folder: Path) -> ModelSpec:
     """Load the best checkpoint's weights into the network; returns its description."""
-    network, path = learner.network, folder / BEST_FILE
-    network.load_state_dict({**network.state_dict(), **read_tensors(path)})
-    network.eval()
+    path = folder / BEST_FILE
+    learner.load(read_tensors(path))
+    learner.network.eval()
     return replace(learner.spec, metrics=read_spec(path).metrics)
 
 

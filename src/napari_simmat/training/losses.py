@@ -21,10 +21,8 @@ from napari_simmat.models.tiny_encoder import (
     SIZE_UNIT,
     DensePixels,
 )
-from napari_simmat.training.batches import (
-    Batch,
-    PlaneKey,
-)
+from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.training.batches import UNKNOWN, Batch, PlaneKey
 
 MAX_CACHED_FEATURES = 512
 """Images for which a frozen encoder's features are cached in main memory, 4 MB each for SAM."""
@@ -37,27 +35,40 @@ centers, made the masks of folded objects worse."""
 class TrainingModule(nn.Module):
     """Maps a batch to its loss; the network's trained parameters require a gradient.
 
-    For `auxiliary` see `TrainConfig`.
+    Parameters
+    ----------
+    network
+        To train.
+    auxiliary
+        See `TrainConfig`.
+    squared
+        Whether masks have SimMAT's loss (`dice_and_entropy`), or that of `mask_loss`.
     """
 
-    def __init__(self, network: Network, auxiliary: bool) -> None:
+    def __init__(self, network: Network, auxiliary: bool, squared: bool = True) -> None:
         super().__init__()
         self.network = network
-        self.auxiliary = auxiliary
+        self.auxiliary, self.squared = auxiliary, squared
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
-        self._features: dict[PlaneKey, Encoded] = {}
+        self.features: dict[PlaneKey, Encoded] = {}
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and the mean IoU of the single mask as ``"iou"``, both scalar.
+        """The loss, and the mean IoU of the single mask as ``"iou"``, both scalar."""
+        return finish(self.loss_job(batch))
+
+    def loss_job(self, batch: Batch) -> Job[tuple[Tensor, dict[str, Tensor]]]:
+        """As `forward`, with a break after each mask that is trained.
 
         The first mask and the one after the batch's correcting clicks are trained; those between
-        only lead to the last.
+        only lead to the last. `UNKNOWN` pixels do not count.
         """
+        yield Progress(0, 0)
         network = self.network
         device = batch.images.device
         encoded = self._encoded(batch.images, batch.keys)
         masks = torch.from_numpy(batch.masks).to(device)
         target = to_mask_grid(masks, network.mask_stride)
+        known = self._known(batch, len(target))
         prompts = PromptBatch(batch.prompts.points.to(device), batch.prompts.labels.to(device))
         loss = encoded.embedding.new_zeros((), dtype=torch.float32)
         if self.auxiliary and "dense" in encoded.maps:
@@ -65,29 +76,40 @@ class TrainingModule(nn.Module):
             targets = dense_targets(batch.labels).to(device)
             loss = loss + SIZE_LOSS_WEIGHT * size_loss(dense, targets).mean()
             if bool((prompts.labels[:, 0] == 1).all()):
-                loss = loss + 0.5 * self._prior_loss(dense, prompts, target)
+                # The dense prior at each first click is a short path to the encoder.
+                clicks = prompts.points[:, 0].reshape(len(dense), -1, 2)
+                prior = DensePixels(dense).affinity(clicks).flatten(0, 1)[:, None]
+                loss = loss + 0.5 * mask_loss(prior, target, known=known).loss.mean()
         reached = loss
 
         def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
             return network.decode_batch(encoded, *prompts)
 
-        answers = trained_answers(decode, prompts, target, batch.rounds, network.mask_stride)
-        for turn, given, logits, quality in answers:
-            loss = loss + dice_and_entropy(logits[:, :1], target).mean()
-            all_masks = mask_loss(logits, target)
+        results = trained_results(decode, prompts, target, batch.rounds, network.mask_stride, known)
+        for turn, given, logits, quality in results:
+            every = mask_loss(logits, target, known=known)
+            if self.squared:
+                loss = loss + dice_and_entropy(logits[:, :1], target).mean()
+            else:
+                loss = loss + every.loss[:, 0].mean()
             if self.auxiliary:
-                loss = loss + (quality - all_masks.iou).square().mean()
+                loss = loss + (quality - every.iou).square().mean()
                 if not turn and given.labels.tolist() == [[1, -1]] * len(target):
                     # A lone click is ambiguous: one of the other masks may be meant.
-                    loss = loss + 0.5 * all_masks.loss[:, 1:].min(1).values.mean()
-            reached = all_masks.iou[:, 0].mean()
+                    loss = loss + 0.5 * every.loss[:, 1:].min(1).values.mean()
+            reached = every.iou[:, 0].mean()
+            yield Progress(turn + 1, batch.rounds + 1)
         return loss, {"iou": reached.detach()}
 
-    def _prior_loss(self, dense: Tensor, prompts: PromptBatch, target: Tensor) -> Tensor:
-        """Loss of the dense prior at each first click, a short path to the encoder."""
-        clicks = prompts.points[:, 0].reshape(len(dense), -1, 2)
-        prior = DensePixels(dense).affinity(clicks).flatten(0, 1)[:, None]
-        return mask_loss(prior, target).loss.mean()
+    def _known(self, batch: Batch, objects: int) -> Tensor | None:
+        """Cells of the mask grid with known truth, for each of the objects; None if all are."""
+        stride = self.network.mask_stride
+        middle = stride // 2
+        known = batch.labels[:, None, middle::stride, middle::stride] != UNKNOWN
+        if bool(known.all()):
+            return None
+        repeated = known.float().repeat_interleave(objects // len(known), 0)
+        return repeated.to(batch.images.device)
 
     def _encoded(self, images: Tensor, keys: Sequence[PlaneKey | None]) -> Encoded:
         """Encode; a frozen encoder's features of whole planes are cached."""
@@ -96,12 +118,12 @@ class TrainingModule(nn.Module):
         found = []
         for image, key in zip(images, keys, strict=True):
             assert key is not None
-            features = self._features.get(key)
+            features = self.features.get(key)
             if features is None:
                 with torch.no_grad():  # one at a time: a resumed training gets the same bits
                     features = self.network.features(image[None])
-                if len(self._features) < MAX_CACHED_FEATURES:
-                    self._features[key] = features.to(torch.device("cpu"))
+                if len(self.features) < MAX_CACHED_FEATURES:
+                    self.features[key] = features.to(torch.device("cpu"))
             found.append(features.to(images.device))
         joined = replace(
             found[0],
@@ -111,7 +133,7 @@ class TrainingModule(nn.Module):
         return self.network.with_decoder_maps(joined)
 
 
-def trained_answers(
+def trained_results(
     decode: Callable[[PromptBatch], tuple[Tensor, Tensor]],
     prompts: PromptBatch,
     target: Tensor,
@@ -119,7 +141,7 @@ def trained_answers(
     stride: int,
     known: Tensor | None = None,
 ) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
-    """Decode, add `rounds` correcting clicks, and yield the first and the last answer.
+    """Decode, add `rounds` correcting clicks, and yield the first and the last result.
 
     Those between only lead to the last and get no gradient. `decode` maps prompts to logits
     (N, M, h, w) and predicted qualities (N, M); `target` is (N, 1, h, w) in 0..1, with `stride`

@@ -1,8 +1,6 @@
-"""The training loop that `simmat train` and `simmat pretrain` share: step, log, save, resume.
+"""The training loop; the folder of a run, to resume from; its devices.
 
-A run's folder: the state to resume from, the best checkpoint so far, and the log.
-
-Devices of a training run: Lightning Fabric on a CPU, on one GPU or on several.
+`simmat train`, `simmat pretrain` and learning from a few objects share the loop.
 """
 
 from __future__ import annotations
@@ -13,19 +11,20 @@ import logging
 import math
 import os
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
 from napari_simmat.engine.device import choose_device, half_precision_is_faster
 from napari_simmat.io.files import atomic_write, disk_errors_explained
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, with_progress
 from napari_simmat.training.config import Precision
 
 if TYPE_CHECKING:
@@ -34,6 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SAVE_INTERVAL = 60.0
+"""Seconds between two saved states, apart from those at validations."""
+MAX_NONFINITE_STEPS = 25
+"""Training stops after so many consecutive steps without a finite gradient."""
 STATE_FILE, BEST_FILE, LOG_FILE, STOP_FILE, LOCK_FILE = (
     "state.pt",
     "best.safetensors",
@@ -67,6 +70,256 @@ NOT_WRITTEN = (
     "before. ({})"
 )
 LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
+SLOW_HALF_PRECISION = (
+    "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
+)
+NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
+NO_FABRIC = "Training needs Lightning Fabric; run `pip install lightning-fabric`."
+
+
+@dataclass(frozen=True)
+class TrainProgress(Progress):
+    """One training step, with the row it added to the log (empty if none; `LOG_COLUMNS`)."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def forward_job(module: nn.Module, batch: Any) -> Job[tuple[Tensor, dict[str, Any]]]:
+    """The loss of a batch and further scalar figures by name, without a break."""
+    yield from ()
+    loss, figures = module(batch)
+    return loss, figures
+
+
+@dataclass(kw_only=True, eq=False)
+class Trainer:
+    """Trains a module step by step, so that a resumed run continues with the same bits.
+
+    Parameters
+    ----------
+    module, optimizer
+        The module maps a batch to its loss and further scalar figures by name.
+    fabric
+        Launched; computes the steps.
+    folder
+        Holds the state and the log; None in processes that write nothing.
+    settings
+        Saved with the state, which is refused if they differ later.
+    total
+        Optimizer steps in all.
+    rate
+        The learning rate of a step (0, 1, ...).
+    batch
+        A part of a step's batch; depends on nothing but its arguments.
+    state, load
+        Tensors and plain values, without the optimizer's, with which a run continues.
+    parts
+        The parts of each batch that this process computes, one after the other.
+    loss_job
+        Computes the loss; may yield where a step may be left.
+    max_norm
+        Gradients with a larger norm are scaled down to it.
+    seed
+        Seeds torch's random numbers in each step; None leaves torch's global state alone.
+    after_step
+        Called with the number of each step that was done.
+    log, log_every
+        Writes a row with the figures' means over so many steps and returns it; gets the trainer
+        and the learning rate, too.
+    validate_job, due
+        Validates and logs it, returns a message and the row; the numbers of steps after which to.
+    is_finished
+        Whether to end before `total` steps.
+    save_every, save_interval
+        Steps and seconds between two saved states, apart from those at validations.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    fabric: Fabric | OneDevice
+    folder: RunFolder | None
+    settings: Mapping[str, Any]
+    total: int
+    rate: Callable[[int], float]
+    batch: Callable[[int, slice], Any]
+    state: Callable[[], dict[str, Any]]
+    load: Callable[[Mapping[str, Any]], None]
+    parts: Sequence[slice] = (slice(None),)
+    loss_job: Callable[[nn.Module, Any], Job[tuple[Tensor, dict[str, Any]]]] = forward_job
+    max_norm: float = math.inf
+    seed: int | None = None
+    after_step: Callable[[int], object] = lambda _: None
+    log: Callable[[Trainer, float, Mapping[str, float]], dict[str, float]] = lambda *_: {}
+    log_every: int = 1
+    validate_job: Callable[[Trainer], Job[tuple[str, dict[str, float]]]] | None = None
+    due: Collection[int] = ()
+    is_finished: Callable[[], bool] = lambda: False
+    save_every: int = 0
+    save_interval: float = field(default_factory=lambda: SAVE_INTERVAL)
+
+    def __post_init__(self) -> None:
+        self.module, self.optimizer = self.fabric.setup(self.module, self.optimizer)
+        self.module.train()
+        self.step = 0
+        self._stopped, self._lost = False, 0
+        self._figures: dict[str, list[float]] = {}
+        self._saved = time.monotonic()
+
+    def run_job(self) -> Job[None]:
+        """Train to the end: all steps done, finished, or a file `stop` in the folder."""
+        while not (self.step >= self.total or self._stopped or self.is_finished()):
+            yield from self.advance_job()
+            if self.step in self.due or self._stopped:
+                yield from self.measure_job()
+
+    def advance_job(self) -> Job[None]:
+        """One optimizer step."""
+        fabric, rate = self.fabric, self.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.seed is not None:
+            torch.manual_seed((self.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        reached: dict[str, float] = {}
+        here = Progress(self.step, self.total, "training")
+        for number, part in enumerate(self.parts, start=1):
+            batch = self.batch(self.step, part)
+            module: Any = self.module  # as Fabric wrapped it
+            with fabric.no_backward_sync(module, enabled=number < len(self.parts)):
+                job = self.loss_job(module, batch)
+                loss, figures = yield from with_progress(job, here)
+                fabric.backward(loss / len(self.parts))
+            for name, value in {"loss": loss.detach(), **figures}.items():
+                reached[name] = reached.get(name, 0.0) + float(value) / len(self.parts)
+        gradient = self._follow_gradient()
+        self.after_step(self.step)
+        self.step += 1
+        if fabric.world_size > 1:  # each process has seen a part of the batch
+            values = torch.tensor(list(reached.values()), device=fabric.device)
+            fabric.all_reduce(values)  # the mean, in place
+            reached = dict(zip(reached, values.tolist(), strict=True))
+        row = self._log(rate, {**reached, "gradient": gradient})
+        self._stopped = self._stop_requested()
+        is_old = time.monotonic() - self._saved > self.save_interval
+        counted = bool(self.save_every) and self.step % self.save_every == 0
+        if (is_old or counted) and self.step not in self.due:
+            self.save()
+        message = f"training, loss {reached['loss']:.2f}"
+        yield TrainProgress(self.step, self.total, message, figures=row)
+
+    def measure_job(self) -> Job[None]:
+        """Validate and save the state."""
+        if self.validate_job is None:
+            return
+        message, row = yield from self.validate_job(self)
+        # Before saving: a request to stop during the validation needs no further step or measure.
+        self._stopped = self._stop_requested()
+        self.save()
+        yield TrainProgress(self.step, self.total, message, figures=row)
+
+    def save(self) -> None:
+        """Write everything that `restore` needs."""
+        if self.folder is None:
+            return
+        state = {
+            "step": self.step,
+            "lost": self._lost,
+            "figures": self._figures,
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            **self.state(),
+        }
+        self.folder.save(state, self.settings)
+        # Counted from the end: a large state on a slow disk would be written after every step.
+        self._saved = time.monotonic()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `save` wrote."""
+        self.load(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.step, self._lost, self._figures = state["step"], state["lost"], state["figures"]
+
+    def _follow_gradient(self) -> float:
+        """One optimizer step, unless the gradient is NaN or infinite; returns its norm."""
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=self.max_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        is_finite = bool(torch.isfinite(norm))
+        # The scaler of 16-mixed leaves such steps out itself, and must see them.
+        if is_finite or getattr(self.fabric.strategy.precision, "scaler", None) is not None:
+            self.optimizer.step()
+        self._lost = 0 if is_finite else self._lost + 1
+        if self._lost >= MAX_NONFINITE_STEPS:
+            raise ValueError(
+                f"The training diverged at step {self.step}: for {MAX_NONFINITE_STEPS} steps there "
+                "was no finite gradient. Lower the learning rate."
+            )
+        return float(norm)
+
+    def _log(self, rate: float, reached: Mapping[str, float]) -> dict[str, float]:
+        """Collect a step's figures; write their means every `log_every` steps."""
+        for name, value in reached.items():
+            self._figures.setdefault(name, []).append(value)
+        if self.step % self.log_every:
+            return {}
+        means = {name: sum(values) / len(values) for name, values in self._figures.items()}
+        self._figures = {}
+        return self.log(self, rate, means)
+
+    def _stop_requested(self) -> bool:
+        """Whether the first process found the file `stop`; all processes get the same result."""
+        found = self.folder is not None and self.folder.stop_requested
+        return bool(self.fabric.broadcast(found))
+
+
+class OneDevice:
+    """What a `Trainer` needs of Lightning Fabric, on one device in float32, without Lightning."""
+
+    global_rank, world_size = 0, 1
+    strategy = SimpleNamespace(
+        precision=SimpleNamespace(state_dict=dict, load_state_dict=lambda _: None)
+    )
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def setup(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Both as they are."""
+        return module, optimizer
+
+    def no_backward_sync(
+        self, module: nn.Module, enabled: bool = True
+    ) -> AbstractContextManager[None]:
+        """No other process is waited for."""
+        del module, enabled
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradients to the parameters'."""
+        torch.autograd.backward([loss])
+
+    def clip_gradients(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        max_norm: float,
+        error_if_nonfinite: bool,
+    ) -> Tensor:
+        """Scale the gradients down to a norm; returns the one they had."""
+        del module
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+
+    def broadcast(self, value: Any) -> Any:
+        """The value: there is no other process."""
+        return value
+
+    def all_reduce(self, values: Tensor) -> None:
+        """The mean over one process: nothing changes."""
 
 
 class RunFolder:
@@ -234,13 +487,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-SLOW_HALF_PRECISION = (
-    "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
-)
-NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
-NO_FABRIC = "Training needs Lightning Fabric; run `pip install lightning-fabric`."
-
-
 @dataclass(frozen=True, kw_only=True)
 class Devices:
     """Devices of a training run.
@@ -348,233 +594,3 @@ def is_first_process() -> bool:
     """
     ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
-
-
-SAVE_INTERVAL = 60.0
-"""Seconds between two saved states, apart from those at validations."""
-MAX_NONFINITE_STEPS = 25
-"""Training stops after so many consecutive steps without a finite gradient."""
-
-
-@dataclass(frozen=True)
-class TrainProgress(Progress):
-    """One training step, with the row it added to the log (empty if none; `folder.LOG_COLUMNS`)."""
-
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-
-class TrainingTask(ABC):
-    """What a `Trainer` trains: network and loss, data, schedule, and validation.
-
-    Attributes
-    ----------
-    module
-        Maps a batch to its loss and further scalar figures by name.
-    optimizer
-        Of the module's trained parameters.
-    total
-        Optimizer steps in all.
-    log_every
-        Steps over which the logged figures are averaged.
-    max_norm
-        Gradients with a larger norm are scaled down to it.
-    seed
-        Seeds torch's random numbers in each step.
-    """
-
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    total: int
-    log_every: int
-    max_norm: float = math.inf
-    seed: int = 0
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether to end before `total` steps."""
-        return False
-
-    @abstractmethod
-    def rate(self, step: int) -> float:
-        """The learning rate of a step (0, 1, ...)."""
-
-    def parts(self, rank: int, processes: int) -> Sequence[slice]:
-        """The parts of each batch that one of several processes computes, one after the other."""
-        del rank, processes
-        return [slice(None)]
-
-    @abstractmethod
-    def batch(self, step: int, part: slice) -> Any:
-        """A part of a step's batch, as `module` takes it; depends on nothing but the arguments."""
-
-    def after_step(self, step: int) -> None:
-        """Called after each optimizer step."""
-        del step
-
-    @abstractmethod
-    def log(self, step: int, rate: float, means: Mapping[str, float]) -> dict[str, float]:
-        """Write a row with the figures' means over the last `log_every` steps; returns the row."""
-
-    @abstractmethod
-    def is_due(self, step: int) -> bool:
-        """Whether to validate after so many steps."""
-
-    def is_saved(self, step: int) -> bool:
-        """Whether to save after so many steps, besides validations and `SAVE_INTERVAL`."""
-        del step
-        return False
-
-    @abstractmethod
-    def validate_job(self, step: int) -> Job[tuple[str, dict[str, float]]]:
-        """Validate, and log it; returns a message and the row."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values that `restore` needs, without the optimizer's."""
-
-    @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-
-
-class Trainer:
-    """Trains a `TrainingTask` step by step, so that a resumed run continues with the same bits.
-
-    Parameters
-    ----------
-    task
-        What is trained.
-    fabric
-        Launched; computes the steps.
-    folder
-        Holds the state and the log; None in processes that write nothing.
-    settings
-        Saved with the state, which is refused if they differ later.
-
-    Attributes
-    ----------
-    step
-        Steps done.
-    """
-
-    def __init__(
-        self,
-        task: TrainingTask,
-        fabric: Fabric,
-        folder: RunFolder | None,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self.task, self.fabric, self.folder, self.settings = task, fabric, folder, settings
-        self.module, self.optimizer = fabric.setup(task.module, task.optimizer)
-        self.module.train()
-        self.step = 0
-        self._stopped, self._lost = False, 0
-        self._figures: dict[str, list[float]] = {}
-        self._saved = time.monotonic()
-
-    def run_job(self) -> Job[None]:
-        """Train to the end: all steps done, the task finished, or a file `stop` in the folder."""
-        while not self._has_ended:
-            yield self.advance()
-            if self.task.is_due(self.step) or self._stopped:
-                yield from self.validate_job()
-
-    def advance(self) -> TrainProgress:
-        """One optimizer step."""
-        task, fabric = self.task, self.fabric
-        rate = task.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        torch.manual_seed((task.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = task.parts(fabric.global_rank, fabric.world_size)
-        reached: dict[str, float] = {}
-        for number, part in enumerate(parts):
-            batch = task.batch(self.step, part)
-            with fabric.no_backward_sync(self.module, enabled=number < len(parts) - 1):
-                loss, figures = self.module(batch)
-                fabric.backward(loss / len(parts))
-            for name, value in {"loss": loss.detach(), **figures}.items():
-                reached[name] = reached.get(name, 0.0) + float(value) / len(parts)
-        gradient = self._follow_gradient()
-        task.after_step(self.step)
-        self.step += 1
-        if fabric.world_size > 1:  # each process has seen a part of the batch
-            values = torch.tensor(list(reached.values()), device=fabric.device)
-            fabric.all_reduce(values)  # the mean, in place
-            reached = dict(zip(reached, values.tolist(), strict=True))
-        row = self._log(rate, {**reached, "gradient": gradient})
-        self._stopped = self._stop_requested()
-        is_old = time.monotonic() - self._saved > SAVE_INTERVAL
-        if (is_old or task.is_saved(self.step)) and not task.is_due(self.step):
-            self.save()
-        message = f"training, loss {reached['loss']:.2f}"
-        return TrainProgress(self.step, task.total, message, figures=row)
-
-    def validate_job(self) -> Job[None]:
-        """Validate and save the state."""
-        message, row = yield from self.task.validate_job(self.step)
-        # Before saving: a request to stop during the validation needs no further step or measure.
-        self._stopped = self._stop_requested()
-        self.save()
-        yield TrainProgress(self.step, self.task.total, message, figures=row)
-
-    def save(self) -> None:
-        """Write everything that `restore` needs."""
-        if self.folder is None:
-            return
-        state = {
-            "step": self.step,
-            "lost": self._lost,
-            "figures": self._figures,
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            **self.task.state(),
-        }
-        self.folder.save(state, self.settings)
-        # Counted from the end: a large state on a slow disk would be written after every step.
-        self._saved = time.monotonic()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `save` wrote."""
-        self.task.restore(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.step, self._lost, self._figures = state["step"], state["lost"], state["figures"]
-
-    @property
-    def _has_ended(self) -> bool:
-        return self.step >= self.task.total or self._stopped or self.task.is_finished
-
-    def _follow_gradient(self) -> float:
-        """One optimizer step, unless the gradient is NaN or infinite; returns its norm."""
-        norm = self.fabric.clip_gradients(
-            self.module, self.optimizer, max_norm=self.task.max_norm, error_if_nonfinite=False
-        )
-        assert norm is not None
-        is_finite = bool(torch.isfinite(norm))
-        # The scaler of 16-mixed leaves such steps out itself, and must see them.
-        if is_finite or getattr(self.fabric.strategy.precision, "scaler", None) is not None:
-            self.optimizer.step()
-        self._lost = 0 if is_finite else self._lost + 1
-        if self._lost >= MAX_NONFINITE_STEPS:
-            raise ValueError(
-                f"The training diverged at step {self.step}: for {MAX_NONFINITE_STEPS} steps there "
-                "was no finite gradient. Lower the learning rate."
-            )
-        return float(norm)
-
-    def _log(self, rate: float, reached: Mapping[str, float]) -> dict[str, float]:
-        """Collect a step's figures; write their means every `log_every` steps."""
-        for name, value in reached.items():
-            self._figures.setdefault(name, []).append(value)
-        if self.step % self.task.log_every:
-            return {}
-        means = {name: sum(values) / len(values) for name, values in self._figures.items()}
-        self._figures = {}
-        return self.task.log(self.step, rate, means)
-
-    def _stop_requested(self) -> bool:
-        """Whether the first process found the file `stop`; all processes get the same result."""
-        found = self.folder is not None and self.folder.stop_requested
-        return bool(self.fabric.broadcast(found))

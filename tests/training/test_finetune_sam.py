@@ -1,4 +1,4 @@
-"""The paper's protocol on a network of SAM's shape, against one step written out by hand."""
+"""Fine-tuning a network of SAM's shape, against one step written out by hand."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def large() -> Dataset:
     return pictures(channels=3, side=96)
 
 
-def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_sam_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkeypatch) -> None:
     """Stock SAM's own forward, the loss as it is written, and its gradient."""
     ours: dict[str, torch.Tensor] = {}
     follow = Trainer._follow_gradient
 
     def watched(self) -> float:
-        named = self.task.student.network.named_parameters()
+        named = self.module.network.named_parameters()
         ours.update({name: p.grad.clone() for name, p in named if p.grad is not None})
         return follow(self)
 
@@ -87,7 +87,7 @@ def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_trains_and_is_kept(
+def test_sam_trains_by_every_strategy(
     strategy: str, sam: Model, tmp_path: Path, monkeypatch
 ) -> None:
     """With all kinds of prompts and corrections, on any number of channels."""
@@ -104,7 +104,7 @@ def test_every_strategy_trains_and_is_kept(
     assert len(trained.spec.channels) == 5
 
 
-def test_what_the_frozen_encoder_made_is_kept(
+def test_sam_frozen_encoder_sees_each_plane_once(
     sam: Model, large: Dataset, tmp_path: Path, monkeypatch
 ) -> None:
     calls = []
@@ -121,7 +121,7 @@ def test_what_the_frozen_encoder_made_is_kept(
     assert calls == [1] * 6
 
 
-def test_the_side_of_sam_is_its_own(sam: Model, large: Dataset, tmp_path: Path) -> None:
+def test_sam_refuses_another_side(sam: Model, large: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="vit_b takes 64 pixels a side, not 128; leave the side"):
         finish(train_job(sam, large, short(side=128), "m", tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Every strategy, every promise of the loop: what is trained, kept, repeated, gone on with."""
+"""Fine-tuning: what is trained, kept, validated and compared with the base."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import Block
 
-from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.models.tiny import TinyNetwork
@@ -21,7 +22,14 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses
 from napari_simmat.training.batches import LabeledPlanes
-from napari_simmat.training.finetune import ValidationScores, train_job
+from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.finetune import (
+    ValidationScores,
+    compare_with_base_job,
+    make_trainable,
+    train_checkpoint_job,
+    train_job,
+)
 from napari_simmat.training.losses import dense_targets, size_loss
 from napari_simmat.training.trainer import (
     BEST_FILE,
@@ -73,7 +81,7 @@ def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
-def test_a_checkpoint_holds_what_was_trained_and_gives_the_same_masks(
+def test_checkpoint_holds_what_was_trained(
     strategy: str, transfer: str, train, base: Model, tmp_path: Path, monkeypatch
 ) -> None:
     improving(monkeypatch, 0.1, 0.2)  # the last step is the best
@@ -110,7 +118,7 @@ def test_a_checkpoint_holds_what_was_trained_and_gives_the_same_masks(
     torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-4)  # LoRA is merged when loaded
 
 
-def test_a_seed_gives_the_same_bits_and_another_seed_others(train) -> None:
+def test_training_depends_on_the_seed_alone(train) -> None:
     rich = {"prompts": ("click", "box", "points"), "augment": True, "corrections": 1}
     settings = {"strategy": "prompt", "objects": 2, "auxiliary": True, **rich}  # with dropout
     one, two = train("one", **settings), train("two", **settings)
@@ -127,7 +135,7 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
 
     def watched(self) -> float:
         if not seen:
-            named = self.task.student.network.named_parameters()
+            named = self.module.network.named_parameters()
             seen.update({n: p.grad.clone() for n, p in named if p.grad is not None})
         return follow(self)
 
@@ -138,9 +146,7 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
 
 
 @pytest.mark.parametrize("corrections", [0, 3])
-def test_dividing_a_step_changes_neither_gradient_nor_figures(
-    train, monkeypatch, corrections: int
-) -> None:
+def test_accumulate_changes_no_gradient(train, monkeypatch, corrections: int) -> None:
     """Images differ in size, and are padded; sums are taken in another order."""
     small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)
     data = pictures(3, seed=1)
@@ -155,7 +161,7 @@ def test_dividing_a_step_changes_neither_gradient_nor_figures(
         assert differ(divided, whole) < 1e-5 * scale
 
 
-def test_computing_again_changes_nothing(train, base: Model, monkeypatch) -> None:
+def test_recompute_changes_nothing(train, base: Model, monkeypatch) -> None:
     """Each block of the encoder once more for each of the two steps."""
     calls, blocks = [], len(base.network.image_encoder.blocks)
     forward = Block.forward
@@ -175,7 +181,7 @@ def test_computing_again_changes_nothing(train, base: Model, monkeypatch) -> Non
         assert differ(tensors(plain), tensors(again)) < 1e-6
 
 
-def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> None:
+def test_half_precision_keeps_the_clicks_exact(train, monkeypatch) -> None:
     """Rounded to 8 bits of precision, a click at 1001 would be one at 1000."""
     seen = []
     forward = losses.TrainingModule.forward
@@ -195,7 +201,7 @@ def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> N
     assert differ(tensors(exact), tensors(half)) < 0.01
 
 
-def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
+def test_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
     """What is trained is the same, the decoder's skips from the encoder's maps included."""
     always_better(monkeypatch)
     settings = {"data": pictures(channels=3), "transfer": "zeroshot", "strategy": "decoder"}
@@ -227,7 +233,9 @@ def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
     assert differ(gradients(train, monkeypatch, "together", **settings), alone) < 1e-5
 
 
-def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatch) -> None:
+def test_best_checkpoint_is_kept_when_later_ones_are_worse(
+    train, tmp_path: Path, monkeypatch
+) -> None:
     settings = {"epochs": 4, "validate_every": 1}
     improving(monkeypatch, 0.1, 0.5, 0.9, 0.3, 0.8)
     trained = train("long", steps=4, **settings)
@@ -235,11 +243,11 @@ def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatc
     rows = read_log(tmp_path / "long" / LOG_FILE)
     assert [r["validation_iou"] for r in rows if "validation_iou" in r] == [10, 50, 90, 30, 80]
     improving(monkeypatch, 0.1, 0.5, 0.9, 1.0)
-    monkeypatch.setattr(finetune.FineTuningTask, "is_due", lambda self, step: step in (1, 2))
+    monkeypatch.setattr(TrainConfig, "validations", lambda self, total: {1, 2})
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
-def test_the_description_counts_the_planes_that_are_trained_on(train, dataset: Dataset) -> None:
+def test_description_counts_the_planes_trained_on(train, dataset: Dataset) -> None:
     def specks() -> tuple[np.ndarray, np.ndarray]:
         values, labels = dataset.train[0].load()
         speck = np.zeros_like(labels)
@@ -253,7 +261,7 @@ def test_the_description_counts_the_planes_that_are_trained_on(train, dataset: D
     assert said.endswith("trained on 6 labeled planes of squares.")
 
 
-def test_it_ends_when_it_gets_no_better(train, monkeypatch) -> None:
+def test_patience_ends_training_without_improvement(train, monkeypatch) -> None:
     """To be as good is not to be better."""
     improving(monkeypatch, 0.1, 0.5, 0.4, 0.6, 0.6, 0.2)
     steps: list[TrainProgress] = []
@@ -262,7 +270,7 @@ def test_it_ends_when_it_gets_no_better(train, monkeypatch) -> None:
     assert trained.spec.metrics == {"validation": {"click": 60.0}, "step": 3}
 
 
-def test_a_file_ends_it_and_the_best_is_kept(
+def test_stop_file_ends_training_and_keeps_the_best(
     base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
 ) -> None:
     improving(monkeypatch, 0.1, 0.7)
@@ -281,7 +289,7 @@ def test_a_file_ends_it_and_the_best_is_kept(
     again.close()
 
 
-def test_a_file_during_a_validation_costs_no_step_more(
+def test_stop_file_during_validation_costs_no_step(
     base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
 ) -> None:
     improving(monkeypatch, 0.1, 0.7, 0.9)
@@ -301,7 +309,7 @@ def test_a_file_during_a_validation_costs_no_step_more(
     assert read_log(folder / LOG_FILE)[-1]["step"] == 1
 
 
-def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) -> None:
+def test_diverging_training_is_reported(train, tmp_path: Path, monkeypatch) -> None:
     """What was best before is kept, and no figure of the log is no number."""
     forward = losses.TrainingModule.forward
 
@@ -323,7 +331,7 @@ def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) ->
 
 @pytest.mark.slow
 @pytest.mark.shipped_models
-def test_auxiliary_losses_keep_sizes_true(train) -> None:
+def test_auxiliary_losses_keep_predicted_sizes_true(train) -> None:
     """From the size under a click follows the level on which it is answered."""
     data = pictures(normalization=Normalization())
     settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
@@ -343,7 +351,7 @@ def test_auxiliary_losses_keep_sizes_true(train) -> None:
     assert sum(off[2:]) < 0.85 * sum(off[:2])
 
 
-def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train, monkeypatch) -> None:
+def test_auxiliary_losses_train_the_other_heads(train, monkeypatch) -> None:
     always_better(monkeypatch)
     settings = {"strategy": "decoder", "steps": 4, "epochs": 4, "validate_every": 4}
     before = load_model("tiny").network.state_dict()
@@ -356,3 +364,144 @@ def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train, mo
         }
         quality = {name for name in changed if "iou_prediction" in name}
         assert (len(quality) > 0, len(changed) > len(quality)) == (auxiliary, auxiliary)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@torch.no_grad()
+def test_zeroshot_start_predicts_as_the_base_alone(channels: int, base: Model) -> None:
+    dataset = pictures(channels=channels)
+    begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
+    ours = LabeledPlanes(dataset, dataset.train, begun.spec, 256)[0].image
+    theirs = LabeledPlanes(dataset, dataset.train, base.spec, 256)[0].image
+    assert ours.shape[0] == channels
+    assert theirs.shape[0] == 3
+    torch.testing.assert_close(begun.network.projection.mat(ours[None])[0], theirs)
+    click = {"points": torch.tensor([[30.0, 20.0]]), "labels": torch.tensor([1])}
+    begun.network.eval()
+    answers = [
+        network.decode(network.encode(image[None]), click).logits
+        for network, image in ((begun.network, ours), (base.network, theirs))
+    ]
+    torch.testing.assert_close(answers[0], answers[1], rtol=1e-3, atol=1e-3)
+    random = make_trainable(base, dataset, short(), "mine").network.projection.mat(ours[None])[0]
+    assert (random - theirs).abs().max() > 0.1
+
+
+def test_zeroshot_start_has_gradients_in_all_units(base: Model) -> None:
+    dataset = pictures()
+    begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
+    layer = begun.network.projection.mat
+    layer(
+        LabeledPlanes(dataset, dataset.train, begun.spec, 256)[0].image[None]
+    ).square().sum().backward()
+    per_unit = layer[2].weight.grad.abs().amax((0, 2, 3))
+    assert (per_unit > 0).float().mean() > 0.7  # those that some pixel makes positive
+
+
+def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, float]:
+    """A click in the middle and the bounding box of every object, in percent."""
+    given = replace(model.spec, normalization=Normalization(method="none"))
+    predictor = Predictor(Model(given, model.network, "by hand"), "cpu")
+    reached: dict[str, list[float]] = {"click": [], "box": []}
+    for sample in dataset.validation:
+        values, labels = sample.load()
+        predictor.set_image(values[channels], channel_axis=0)
+        for label in (1, 2):
+            truth = labels == label
+            y, x = np.nonzero(truth)
+            box = (y.min(), x.min(), y.max() + 1, x.max() + 1)
+            click = predictor.predict(points=[interior_point(truth, ties="median")])
+            reached["click"].append(iou(click.mask, truth))
+            reached["box"].append(iou(predictor.predict(box=box).mask, truth))
+    return {kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_compare_with_base_gives_the_base_three_channels(channels: int, base: Model) -> None:
+    dataset = pictures(2, channels)
+    figures = finish(
+        compare_with_base_job(base, base.spec, base.network, dataset, dataset.validation, "cpu")
+    )
+    assert figures["before"] == by_hand(
+        base, dataset, {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
+    )
+    assert figures["after"] == figures["before"]  # here the same network
+
+
+def test_train_checkpoint_writes_its_metrics(base: Model, dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "made.safetensors"
+    config = short(strategy="adapter", size=7)
+    spec = finish(train_checkpoint_job(base, dataset, config, path, tmp_path / "folder"))
+    card = read_model_card(path)
+    assert card.spec == spec
+    assert not card.holds_all
+    assert (spec.name, spec.modality, spec.strategy_size) == ("made", "squares", 7)
+    assert spec.base.sha256 == base.spec.base.sha256
+    assert spec.channels == dataset.channels
+    assert spec.normalization == dataset.normalization
+    assert spec.training["learning_rate"] == config.learning_rate
+    assert spec.metrics["before"] == by_hand(base, dataset, [0, 1, 1])
+    assert spec.metrics["after"] == by_hand(load_model(path), dataset, [0, 1])
+    assert set(spec.metrics) == {"before", "after", "validation", "step"}
+    assert read_tensors(path).keys() == read_tensors(tmp_path / "folder" / BEST_FILE).keys()
+
+
+def test_train_checkpoint_from_scratch_needs_no_base(
+    base: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "scratch.safetensors"
+    finish(
+        train_checkpoint_job(base, dataset, short(strategy="scratch"), path, tmp_path / "folder")
+    )
+    assert read_model_card(path).holds_all
+    assert read_tensors(path).keys() >= set(load_model(path).network.state_dict())
+
+
+def test_compare_with_base_leaves_out_planes_without_objects(
+    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    """Of many, some are, spread evenly over those that have an object; each is read once."""
+    first = dataset.validation[0]
+
+    def sample(number: int):
+        def load():
+            values, labels = first.load()
+            read.append(number)
+            return values, labels * (number % 2)
+
+        return replace(first, name=f"plane {number}", group=f"{number}", load=load)
+
+    read: list[int] = []
+    data = replace(dataset, validation=tuple(sample(number) for number in range(8)))
+    monkeypatch.setattr(finetune, "MAX_PLANES", 2)
+    messages: list[str] = []
+    job = train_checkpoint_job(base, data, short(), tmp_path / "x.safetensors", tmp_path / "folder")
+    spec = finish(job, lambda progress: messages.append(progress.message))
+    compared = [message for message in messages if message.startswith("comparing")]
+    assert compared == ["comparing on plane 1", "comparing on plane 5"]
+    assert read == [*range(8), 1, 5]
+    assert spec.metrics["before"]["click"] > 0
+
+
+@pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
+def test_compare_with_base_takes_fewer_large_planes(
+    pixels: int, planes: int, base: Model, dataset: Dataset, monkeypatch
+) -> None:
+    """`pixels` in planes; two are looked at in any case."""
+    samples = dataset.validation[:1] * 4
+    monkeypatch.setattr(finetune, "MAX_PIXELS", pixels * samples[0].load()[1].size)
+    seen: list[str] = []
+    job = compare_with_base_job(base, base.spec, base.network, dataset, samples, "cpu")
+    finish(job, lambda progress: seen.append(progress.message))
+    assert len([message for message in seen if message.startswith("comparing")]) == planes
+
+
+def test_make_trainable_refuses_a_modality_checkpoint(
+    base: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    job = train_checkpoint_job(
+        load_model("polarization"), dataset, short(), tmp_path / "x.safetensors", tmp_path / "f"
+    )
+    with pytest.raises(ValueError, match="is a modality checkpoint, not a foundation; train on"):
+        finish(job)
+    assert list(tmp_path.iterdir()) == []

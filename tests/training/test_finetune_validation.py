@@ -1,4 +1,4 @@
-"""The validation's protocol on a network whose answers are known."""
+"""The validation's protocol, on a network whose masks are known."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (32, 64)) 
     return LabeledPlane("p", torch.zeros(1, *shape), labels, tuple(range(1, len(boxes) + 1)))
 
 
-def test_iou_and_dice_by_hand() -> None:
+def test_validation_iou_and_dice_are_as_by_hand() -> None:
     """8 x 8 pixels are 16 cells.
 
     Their middle pixel is the first of row 12, of which the square sees four columns of cells
@@ -72,13 +72,13 @@ def test_iou_and_dice_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("reach", "expected"), [(4, 4 / 16), (0, 0)])
-def test_a_thin_object_between_the_grid_s_pixels_is_where_it_touches(reach, expected) -> None:
+def test_validation_counts_a_thin_object_where_it_touches(reach, expected) -> None:
     """The cells look at odd rows; that they see nothing of row 12 does not make nothing right."""
     reached = finish(validate_network_job(Knowing(reach), Given([plane((12, 16, 13, 24))]), 64))
     assert reached.ious == [pytest.approx(expected)]
 
 
-def test_the_middle_pixel_is_the_middle_one_of_all_in_rows() -> None:
+def test_validation_clicks_the_middle_pixel_of_all_rows() -> None:
     """Of an L of 5 + 4 pixels row by row, the fifth counted from 0 is the last of the stem."""
     labels = np.zeros((32, 64), np.int32)
     labels[4:9, 10] = 1
@@ -92,7 +92,7 @@ def test_the_middle_pixel_is_the_middle_one_of_all_in_rows() -> None:
     assert network.clicks == [[10, 8]]
 
 
-def test_a_plane_of_any_size_is_padded_and_what_is_beyond_does_not_count() -> None:
+def test_validation_ignores_padding() -> None:
     network = Knowing(100)  # everything
     reached = finish(
         validate_network_job(network, Given([plane((0, 0, 20, 20), shape=(20, 40))]), 64)
@@ -101,7 +101,7 @@ def test_a_plane_of_any_size_is_padded_and_what_is_beyond_does_not_count() -> No
     assert reached.ious == [pytest.approx(0.5)]
 
 
-def test_a_large_object_is_seen_at_half_the_size_and_the_others_are_not() -> None:
+def test_validation_halves_only_for_large_objects() -> None:
     large = plane((0, 0, 64, 64), (70, 70, 80, 80), shape=(96, 96))
     network = Knowing(4)
     finish(validate_network_job(network, Given([large]), 64))
@@ -109,7 +109,7 @@ def test_a_large_object_is_seen_at_half_the_size_and_the_others_are_not() -> Non
     assert sorted(network.clicks) == [[0, 16], [38, 43]]  # the part begins at 32
 
 
-def test_a_large_plane_is_looked_at_in_parts_around_its_objects() -> None:
+def test_validation_takes_parts_of_a_large_plane() -> None:
     """Parts have 64 x 64 pixels; an object has 8 around it, unless the plane ends."""
     boxes = [(0, 0, 8, 8), (100, 100, 108, 108), (140, 138, 148, 146), (150, 102, 160, 112)]
     large = plane(*boxes, (492, 484, 500, 492), shape=(500, 500))
@@ -124,7 +124,7 @@ def test_a_large_plane_is_looked_at_in_parts_around_its_objects() -> None:
     assert sorted(reached.ious) == pytest.approx(sorted(whole.ious))
 
 
-def test_a_long_object_that_would_vanish_when_halved_is_looked_at_in_a_part() -> None:
+def test_validation_takes_a_part_of_a_long_thin_object() -> None:
     """A dotted line from the upper right to the lower left, on odd rows."""
     labels = np.zeros((300, 300), np.int32)
     labels[range(1, 281, 2), range(298, 18, -2)] = 1
@@ -138,7 +138,7 @@ def test_a_long_object_that_would_vanish_when_halved_is_looked_at_in_a_part() ->
     assert len(reached.ious) == 1
 
 
-def test_of_many_objects_some_are_asked_spread_evenly() -> None:
+def test_validation_spreads_prompts_over_many_objects() -> None:
     many = plane(*[(4, 4 * n, 8, 4 * n + 4) for n in range(16)])
     network = Knowing(4)
     reached = finish(validate_network_job(network, Given([many, many]), 64, most=8))
@@ -146,7 +146,7 @@ def test_of_many_objects_some_are_asked_spread_evenly() -> None:
     assert [x for x, _ in network.clicks[:4]] == [0, 16, 32, 48]
 
 
-def test_an_answer_is_the_mask_on_the_plane_itself() -> None:
+def test_protocol_mask_is_on_the_plane_itself() -> None:
     mask, (y, x) = protocol_mask(Knowing(4).eval(), plane((8, 16, 16, 24)), 1, 64, True)  # type: ignore[arg-type]
     expected = np.zeros((32, 64), bool)
     expected[8:16, 12:20] = True

@@ -1,4 +1,4 @@
-"""The whole way through `simmat train`: words, events, bad input, a full disk, kills, processes."""
+"""`simmat train` from end to end: output, bad input, a full disk, kills, processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def words(images: Path, output: Path, *more: str, settings: tuple[str, ...] = SM
     return ["train", str(images), "--output", str(output), "--device", "cpu", *settings, *more]
 
 
-def test_a_folder_becomes_a_checkpoint_with_figures_before_and_after(
+def test_train_command_writes_a_checkpoint_with_metrics(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "squares.safetensors"
@@ -68,7 +68,7 @@ def test_a_folder_becomes_a_checkpoint_with_figures_before_and_after(
     assert path.read_bytes() == before
 
 
-def test_events_are_json_alone(
+def test_train_command_events_are_json_alone(
     images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever a library prints; half precision is announced by Lightning Fabric."""
@@ -86,9 +86,6 @@ def test_events_are_json_alone(
     spec = read_spec(path)
     assert (spec.training["corrections"], spec.training["augment"]) == (3, True)
     assert spec.training["precision"] == "bf16-mixed"
-
-
-# ------------------------------------------------------------------ bad input
 
 
 def spoil_shape(folder: Path) -> None:
@@ -170,7 +167,7 @@ def spoil_file(folder: Path) -> None:
         (spoil_file, r"0\.tif claims .* so it is cut short or damaged; copy it again"),
     ],
 )
-def test_data_that_cannot_be_used_get_one_sentence_and_leave_nothing(
+def test_train_command_refuses_unusable_data(
     spoil: Callable[[Path], None],
     sentence: str,
     images: Path,
@@ -202,7 +199,7 @@ def test_data_that_cannot_be_used_get_one_sentence_and_leave_nothing(
         (("--base", "nonsense"), "nonsense"),
     ],
 )
-def test_settings_that_cannot_be_used_get_one_sentence_and_leave_nothing(
+def test_train_command_refuses_unusable_settings(
     more: tuple[str, ...],
     sentence: str,
     images: Path,
@@ -217,10 +214,7 @@ def test_settings_that_cannot_be_used_get_one_sentence_and_leave_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-# ------------------------------------------------------------------ a full disk
-
-
-def test_a_full_disk_at_the_very_end_loses_nothing(
+def test_train_command_full_disk_at_the_end_loses_nothing(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     """The output cannot be written; the same command writes it once there is room."""
@@ -266,7 +260,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_really_full(
+def test_train_command_on_a_full_file_system_resumes(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It holds the first state, which knows nothing of the optimizer yet, but no second one."""
@@ -292,9 +286,6 @@ def test_a_disk_that_is_really_full(
     assert main(words(images, path, "--folder", str(moved))) == 0
     assert path.read_bytes() == whole_output
     assert (moved / LOG_FILE).read_text() == (whole / LOG_FILE).read_text()
-
-
-# ------------------------------------------------------------------ processes
 
 
 def python(*arguments: str, **more) -> subprocess.Popen[str]:
@@ -329,9 +320,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.shipped_models
 @pytest.mark.slow
-def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
-    images: Path, tmp_path: Path
-) -> None:
+def test_train_command_killed_resumes_with_the_same_bits(images: Path, tmp_path: Path) -> None:
     """Resumed after every second kill. As it saves all the time, most hit it while it writes."""
     whole, broken = (tmp_path / name / "m.safetensors" for name in ("whole", "broken"))
     for output in (whole, broken):
@@ -390,9 +379,7 @@ def of_a_cluster(rank: int, port: int) -> dict[str, str]:
 
 @pytest.mark.shipped_models
 @pytest.mark.slow
-def test_two_processes_train_as_one_does_and_speak_with_one_voice(
-    images: Path, tmp_path: Path
-) -> None:
+def test_train_command_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
     """Two that Lightning Fabric starts, and two tasks that a cluster has started."""
     names = ("alone", "two", "cluster")
     alone, two, cluster = (tmp_path / f"{name}.safetensors" for name in names)

@@ -1,4 +1,4 @@
-"""The embedded models: the foundation on real images, the checkpoints on drawn ones."""
+"""The built-in models: the foundation on real images, the checkpoints on drawn ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.shipped_models
 
 
 @pytest.mark.slow
-def test_one_click_and_one_box_find_the_objects_of_real_images(shared_image) -> None:
+def test_tiny_finds_objects_of_real_images(shared_image) -> None:
     """The promise of the first version: mean IoU 0.65 for a click and 0.80 for a box."""
     images = [
         (coins(), shared_image("coins_labels.tif")),
@@ -41,7 +41,7 @@ def test_one_click_and_one_box_find_the_objects_of_real_images(shared_image) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sensor", ["depth", "multispectral"])
-def test_a_shipped_checkpoint_sees_more_with_its_sensor_than_its_base_alone(sensor: str) -> None:
+def test_shipped_checkpoint_is_better_than_its_base(sensor: str) -> None:
     """On scenes never trained on; for thermal and polarization the base alone is as good."""
     drawn = from_generated(GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=4))
     checkpoint = load_model(sensor)

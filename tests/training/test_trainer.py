@@ -1,4 +1,4 @@
-"""A training's folder: going on with the same bits, and what is refused."""
+"""The loop, the run's folder and its devices: what resumes, what is refused."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from napari_simmat.training.trainer import (
     BEST_FILE,
     LOG_FILE,
     STATE_FILE,
+    Devices,
     RunFolder,
     TrainProgress,
+    is_first_process,
     read_log,
     read_state,
 )
@@ -58,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("every", [0.0, 60.0])
 @pytest.mark.parametrize("settings", [{}, RICH])
-def test_an_interrupted_training_goes_on_with_the_same_bits(
+def test_resumed_training_ends_with_the_same_bits(
     every: float, settings: dict, begin, tmp_path: Path, monkeypatch
 ) -> None:
     """Twice interrupted, saved after each step or at the validations alone."""
@@ -82,9 +84,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
 
 
-def test_a_state_that_takes_long_to_write_is_not_written_after_each_step(
-    begin, monkeypatch
-) -> None:
+def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch) -> None:
     """A minute passes between two savings, however long they take."""
     now, saved = [0.0], []
 
@@ -98,7 +98,7 @@ def test_a_state_that_takes_long_to_write_is_not_written_after_each_step(
     assert saved == [0, 3, 6]  # the validations
 
 
-def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
+def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
     """Whether half of it is quicker is measured, and may come out otherwise another time."""
     monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: True)
     unbroken = finish(begin("unbroken", precision="auto"))
@@ -113,7 +113,7 @@ def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> N
     assert exact.spec.training["precision"] == "32-true"
 
 
-def test_what_is_done_is_not_done_again(begin) -> None:
+def test_finished_training_is_not_repeated(begin) -> None:
     first = finish(begin())
     seen: list = []
     again = finish(begin(), seen.append)
@@ -121,9 +121,7 @@ def test_what_is_done_is_not_done_again(begin) -> None:
     assert again.spec == first.spec
 
 
-def test_a_training_that_was_killed_before_its_first_state_begins_anew(
-    begin, tmp_path: Path
-) -> None:
+def test_training_killed_before_its_first_state_begins_anew(begin, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / LOG_FILE).write_text(
         "step,epoch,learning_rate,loss,train_iou,validation_iou\n0,0.0,,,,1.5\n"
@@ -133,7 +131,7 @@ def test_a_training_that_was_killed_before_its_first_state_begins_anew(
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
 
 
-def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
+def test_resume_from_removes_a_cut_row(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for step in (1, 2, 30):
         folder.log({"step": step, "epoch": 1, "loss": 0.25})
@@ -155,7 +153,9 @@ def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
         ({"size": 3}, "with size null, not 3."),
     ],
 )
-def test_other_settings_are_refused(settings: dict, sentence: str, begin, tmp_path: Path) -> None:
+def test_read_state_refuses_other_settings(
+    settings: dict, sentence: str, begin, tmp_path: Path
+) -> None:
     interrupt(begin(), 1)
     before = contents(tmp_path / "run")
     with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
@@ -190,14 +190,14 @@ def other_labels(dataset: Dataset) -> Dataset:
     ],
     ids=["labels", "images", "fewer", "threshold", "statistics"],
 )
-def test_other_data_are_refused(change, begin, dataset: Dataset) -> None:
+def test_read_state_refuses_other_data(change, begin, dataset: Dataset) -> None:
     interrupt(begin(), 1)
     with pytest.raises(ValueError, match=re.escape(trainer.HAS_OTHER_DATA.format("")[1:])):
         finish(begin(data=change(dataset)))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "pickle", "empty"])
-def test_a_damaged_state_is_refused_in_one_sentence(damage: str, begin, tmp_path: Path) -> None:
+def test_read_state_refuses_a_damaged_state(damage: str, begin, tmp_path: Path) -> None:
     interrupt(begin(), 1)
     path = tmp_path / "run" / STATE_FILE
     if damage == "cut":
@@ -213,14 +213,14 @@ def test_a_damaged_state_is_refused_in_one_sentence(damage: str, begin, tmp_path
     assert str(caught.value).startswith(trainer.IS_DAMAGED.split("(")[0].format(path))
 
 
-def test_a_best_checkpoint_that_is_gone_is_missed_at_once(begin, tmp_path: Path) -> None:
+def test_read_state_refuses_a_missing_best_checkpoint(begin, tmp_path: Path) -> None:
     interrupt(begin(), 1)
     (tmp_path / "run" / BEST_FILE).unlink()
     with pytest.raises(ValueError, match=re.escape(trainer.LACKS_FILE.format("", BEST_FILE)[1:])):
         finish(begin())
 
 
-def test_a_folder_is_for_one_training_at_a_time(begin) -> None:
+def test_run_folder_holds_one_training_at_a_time(begin) -> None:
     running = begin()
     assert any(isinstance(progress, TrainProgress) for progress in running)
     with pytest.raises(ValueError, match=trainer.IS_RUNNING.format(".*run")):
@@ -229,7 +229,7 @@ def test_a_folder_is_for_one_training_at_a_time(begin) -> None:
     finish(begin())
 
 
-def test_without_locks_it_works_as_well(tmp_path: Path, monkeypatch) -> None:
+def test_run_folder_works_without_locks(tmp_path: Path, monkeypatch) -> None:
     """As on the file systems of some clusters."""
 
     def cannot(self):
@@ -237,9 +237,6 @@ def test_without_locks_it_works_as_well(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(trainer.FileLock, "acquire", cannot)
     RunFolder(tmp_path).close()
-
-
-# ------------------------------------------------------------------ TensorBoard
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -251,9 +248,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_tensorboard_shows_what_the_table_holds_each_step_once(
-    begin, tmp_path: Path, monkeypatch
-) -> None:
+def test_tensorboard_shows_each_step_of_the_log_once(begin, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(trainer, "SAVE_INTERVAL", 1e9)
     interrupt(begin(), 5)
     finish(begin())  # from step 3
@@ -266,14 +261,11 @@ def test_tensorboard_shows_what_the_table_holds_each_step_once(
     ]
 
 
-def test_tensorboard_is_optional(begin, tmp_path: Path, monkeypatch) -> None:
+def test_training_without_tensorboard_writes_the_log(begin, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     finish(begin())
     assert not (tmp_path / "run" / "tensorboard").exists()
     assert len(read_log(tmp_path / "run" / LOG_FILE)) == 9
-
-
-# ------------------------------------------------------------------ a full disk
 
 
 def full() -> OSError:
@@ -281,7 +273,7 @@ def full() -> OSError:
 
 
 @pytest.mark.parametrize("what", ["state", "best", "log"])
-def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
+def test_full_disk_is_reported_and_keeps_what_was_saved(
     what: str, begin, tmp_path: Path, monkeypatch
 ) -> None:
     """At the validation of step 3, where the best so far is better than before."""
@@ -345,7 +337,7 @@ def better(network, planes, side):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
-def test_a_log_on_a_device_that_is_full(tmp_path: Path) -> None:
+def test_log_on_a_full_device_is_reported(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / LOG_FILE).symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"The disk is full: log.csv could not be written"):
@@ -353,7 +345,7 @@ def test_a_log_on_a_device_that_is_full(tmp_path: Path) -> None:
     folder.close()
 
 
-def test_tensorboards_trouble_stops_no_training(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_tensorboard_errors_are_only_logged(tmp_path: Path, monkeypatch, caplog) -> None:
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
 
     def refuse(*args, **named):
@@ -367,5 +359,107 @@ def test_tensorboards_trouble_stops_no_training(tmp_path: Path, monkeypatch, cap
     assert len(read_log(tmp_path / LOG_FILE)) == 1
 
 
-def test_a_state_of_nobody_is_none(tmp_path: Path) -> None:
+def test_read_state_of_an_empty_folder_is_none(tmp_path: Path) -> None:
     assert read_state(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_fabric_on_one_cpu_announces_nothing(precision: str, capfd) -> None:
+    fabric = Devices(device="cpu").fabric(precision)
+    fabric.launch()
+    assert (fabric.world_size, fabric.is_global_zero, fabric.device.type) == (1, True, "cpu")
+    assert capfd.readouterr() == ("", "")  # nothing is announced
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "sentence"),
+    [
+        ({"count": 0}, "32-true", "at least one device on one node, not 0 on 1"),
+        ({"nodes": 0}, "32-true", "at least one device on one node, not 1 on 0"),
+        ({"device": "cpu:0", "count": 2}, "32-true", "2 devices are requested, but cpu:0 is 1"),
+        ({"device": "cpu"}, "16-mixed", trainer.NO_16_MIXED),
+        ({"device": "moon"}, "32-true", "Device 'moon' is unknown"),
+    ],
+)
+def test_fabric_refuses_missing_devices_and_precisions(
+    settings, precision: str, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Devices(**settings).fabric(precision)
+
+
+@pytest.mark.parametrize(
+    ("settings", "quicker", "precision"),
+    [
+        ({"device": "cpu"}, True, "bf16-mixed"),
+        ({"device": "cpu"}, False, "32-true"),
+        ({"device": "cpu", "count": 2}, True, "32-true"),
+        ({"device": "cuda"}, True, "bf16-mixed"),
+        ({"device": "cuda"}, False, "32-true"),
+        ({"device": "mps"}, True, "32-true"),
+    ],
+)
+def test_auto_precision_is_half_where_that_is_faster(
+    settings: dict, quicker: bool, precision: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: quicker)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
+    places = Devices(**settings)
+    assert places.precision("auto") == precision
+    assert places.precision("16-mixed") == "16-mixed"
+
+
+@pytest.mark.parametrize("quicker", [True, False])
+def test_fabric_warns_of_slow_half_precision(quicker: bool, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
+    places = Devices(device="cpu")
+    places.fabric("32-true")
+    assert not caplog.messages
+    places.fabric("bf16-mixed")
+    assert caplog.messages == ([] if quicker else [trainer.SLOW_HALF_PRECISION])
+
+
+def test_fabric_refuses_more_gpus_than_there_are(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="4 devices are requested, but cuda is 2; request 2, or"):
+        Devices(device="cuda", count=4).fabric("32-true")
+
+
+def test_fabric_explains_slurm_tasks_counted_otherwise(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    with pytest.raises(ValueError, match="--ntasks=2; use --ntasks-per-node instead"):
+        Devices(device="cpu").fabric("32-true")
+
+
+def test_fabric_missing_says_how_to_install_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(ImportError, match=re.escape(trainer.NO_FABRIC)):
+        Devices().fabric("32-true")
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"SLURM_PROCID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_is_first_process_reads_the_environment(
+    environment: dict[str, str], first: bool, monkeypatch
+) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first
