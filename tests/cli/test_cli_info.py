@@ -9,7 +9,7 @@ import pytest
 
 from napari_simmat import __version__
 from napari_simmat.cli import main
-from napari_simmat.cli.info import CPU_BUILD, NO_DRIVER, gpu_problem
+from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
 
 
 def test_info_is_one_block_for_a_report(

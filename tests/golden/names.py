@@ -62,7 +62,7 @@ def _commands(app: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _is_said(argument: Any) -> bool:
     """Whether it is an option or a value itself, not a group of options."""
-    return not dataclasses.is_dataclass(argument.hint)
+    return argument.parse and not dataclasses.is_dataclass(argument.hint)
 
 
 def _option(argument: Any) -> str:

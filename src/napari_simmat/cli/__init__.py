@@ -21,11 +21,9 @@ from cyclopts.exceptions import CycloptsError
 from napari_simmat import __version__
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.cli.demo import demo
-from napari_simmat.cli.encode import encode
 from napari_simmat.cli.evaluate import evaluate
-from napari_simmat.cli.info import info
-from napari_simmat.cli.models import models
-from napari_simmat.cli.segment import segment
+from napari_simmat.cli.models import info, models
+from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.train import train
 
@@ -102,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = Terminal(as_json="--json" in given)
     with _notes_on_stderr(terminal):
         try:
-            command, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
-            status = command(*bound.args, **bound.kwargs)
+            command, bound, unparsed = app.parse_args(given, exit_on_error=False, print_error=False)
+            typed = frozenset(word.partition("=")[0] for word in given)
+            status = command(*bound.args, **bound.kwargs, **dict.fromkeys(unparsed, typed))
         except KeyboardInterrupt:
             terminal.fail(CANCELED_MESSAGE)
             return CANCELED

@@ -34,7 +34,7 @@ def demo(
     gui: Annotated[bool, FLAG] = False,
     output: Path = Path("simmat-demo"),
     compute: ComputeOptions = DEFAULT_COMPUTE,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Segment built-in samples with stored clicks and boxes; works offline.
 
@@ -58,7 +58,7 @@ def demo(
     if gui:
         _open_window()
         return
-    terminal = speech.terminal()
+    terminal = console.terminal()
     if output.exists() and (
         not output.is_dir() or (any(output.iterdir()) and not _is_demo_folder(output))
     ):

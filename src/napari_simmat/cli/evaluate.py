@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
 from napari_simmat._text import pluralize
-from napari_simmat.cli.segment import DEFAULTS
+from napari_simmat.cli.segment import AUTOMATIC, DEFAULTS
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from napari_simmat.progress import Job
 
 
-AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
-
-
 def evaluate(
     data: Path,
     /,
@@ -53,7 +49,7 @@ def evaluate(
     channels: ChannelOptions = DEFAULT_CHANNELS,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     compute: ComputeOptions = DEFAULT_COMPUTE,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Measure a model on a folder of labeled images.
 
@@ -106,7 +102,7 @@ def evaluate(
     from napari_simmat.evaluation.evaluate import summary_values, write_report
     from napari_simmat.evaluation.scores import ScoreConfig
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     config = ScoreConfig(
         prompts=prompts,
         clicks=clicks,
@@ -116,7 +112,7 @@ def evaluate(
         automatic=automatic,
     )
     files = find_labeled_files(data)
-    _check_output(output, files, overwrite)
+    _check_folder(output, files, overwrite)
     start = time.monotonic()
     predictor, scores = terminal.watch(_evaluate_job(model, files, config, compute, output))
     seconds, contents = time.monotonic() - start, fingerprint(files)
@@ -153,7 +149,7 @@ def _evaluate_job(
     return predictor, scores
 
 
-def _check_output(output: Path | None, files: Sequence[LabeledFile], overwrite: bool) -> None:
+def _check_folder(output: Path | None, files: Sequence[LabeledFile], overwrite: bool) -> None:
     """Fail early: check the output folder before the evaluation."""
     from napari_simmat.evaluation.evaluate import RESULTS_FILE, SUMMARY_FILE
 

@@ -1,9 +1,16 @@
-"""`simmat models`: list, inspect, download, share, import, export and remove models."""
+"""`simmat models`: list, inspect, download, share, import, export and remove models.
+
+`simmat info` shows what is installed.
+"""
 
 from __future__ import annotations
 
+import platform
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +18,43 @@ from cyclopts import App
 from rich.table import Table
 from rich.text import Text
 
+from napari_simmat import __version__
 from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OutputOptions
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
     from napari_simmat.models.spec import ModelSpec
 
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "segment-anything",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "dask",
+    "zarr",
+    "tifffile",
+    "napari",
+    "qtpy",
+    "PyQt6",
+    "PySide6",
+    "bioio",
+    "nibabel",
+    "pydicom",
+    "roifile",
+    "laptrack",
+    "lightning-fabric",
+    "distributed",
+)
+"""Packages whose versions matter in a report; those that are not installed are left out."""
+CPU_BUILD = (
+    "This PyTorch is built without CUDA, although an NVIDIA driver is installed, so the GPU is not "
+    "used. Install a CUDA build: https://pytorch.org/get-started/locally"
+)
+NO_DRIVER = (
+    "This PyTorch is built for CUDA {cuda}, but finds no GPU. If there is one, update its driver."
+)
 
 models = App(
     name="models",
@@ -35,12 +73,12 @@ Your own models are in the user's data folder, or in the folder NAPARI_SIMMAT_HO
 
 @models.command(name="list")
 @models.default
-def listing(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
+def listing(console: OutputOptions = DEFAULT_OUTPUT) -> None:
     """List all models: built in, downloaded, downloadable, and your own."""
     from napari_simmat.checkpoints.registry import list_models
     from napari_simmat.io.files import format_size
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     entries = list_models()
     table = Table("model", "", "size", "modality", "reads", box=None, header_style="bold")
     for entry in entries:
@@ -56,8 +94,8 @@ def listing(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     terminal.result({"models": [_entry_values(entry) for entry in entries]})
 
 
-@models.command
-def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
+@models.command(name="info")
+def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Show a model's card: channels, normalization, training, metrics, license.
 
     ```
@@ -74,7 +112,7 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     from napari_simmat.checkpoints.registry import find_model
     from napari_simmat.io.files import format_size
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     entry = find_model(name)
     if entry.spec is None:
         raise ValueError(entry.problem or f"{name} has no description.")
@@ -111,7 +149,7 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 @models.command
 def fetch(
-    model: str, /, *, name: str | None = None, speech: OutputOptions = DEFAULT_OUTPUT
+    model: str, /, *, name: str | None = None, console: OutputOptions = DEFAULT_OUTPUT
 ) -> None:
     """Download a published foundation, or a model that somebody shared on the Hugging Face Hub.
 
@@ -135,7 +173,7 @@ def fetch(
     """
     from napari_simmat.checkpoints import hub, sam_weights
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     if model.startswith(hub.PREFIX):
         entry = terminal.watch(hub.fetch_job(model, name))
         model, path = entry.name, entry.path
@@ -152,7 +190,7 @@ def push(
     /,
     *,
     private: Annotated[bool, FLAG] = False,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Share a model on the Hugging Face Hub, with a model card made from its description.
 
@@ -174,7 +212,7 @@ def push(
     """
     from napari_simmat.checkpoints.hub import push_job
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     commit = terminal.watch(push_job(name, address, private=private))
     terminal.say(f"Shared {name}: {commit}")
     terminal.result({"name": name, "commit": commit})
@@ -188,7 +226,7 @@ def import_(
     name: str | None = None,
     modality: str | None = None,
     base: str | None = None,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Copy a checkpoint (.safetensors) or weights with SAM's tensors (.pth) into your models.
 
@@ -216,7 +254,7 @@ def import_(
     """
     from napari_simmat.checkpoints.library import import_file_job
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     if file.suffix.lower() == ".zip":
         from napari_simmat.checkpoints.bioimageio import import_package_job
 
@@ -236,7 +274,7 @@ def export(
     bundle: Annotated[bool, FLAG] = False,
     bioimageio: Annotated[bool, FLAG] = False,
     overwrite: Annotated[bool, FLAG] = False,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Write a model to a file of its own, to share it.
 
@@ -260,7 +298,7 @@ def export(
     overwrite
         Replace the file if it exists.
     """
-    terminal = speech.terminal()
+    terminal = console.terminal()
     if bioimageio:
         from napari_simmat.checkpoints.bioimageio import export_package_job
 
@@ -274,7 +312,7 @@ def export(
 
 
 @models.command
-def remove(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
+def remove(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Delete a downloaded model or one of your own; built-in ones stay.
 
     Parameters
@@ -285,7 +323,7 @@ def remove(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     from napari_simmat.checkpoints.library import remove as delete
 
     delete(name)
-    terminal = speech.terminal()
+    terminal = console.terminal()
     terminal.say(f"Removed {name}")
     terminal.result({"name": name, "removed": True})
 
@@ -335,3 +373,105 @@ def _entry_values(entry: ModelEntry) -> dict[str, Any]:
         "problem": entry.problem,
         "spec": None if entry.spec is None else asdict(entry.spec),
     }
+
+
+def info(console: OutputOptions = DEFAULT_OUTPUT) -> None:
+    """Show versions, devices, memory and folders: paste it into a report of a problem.
+
+    ```
+    simmat info
+    simmat info --json
+    ```
+
+    It shows whether a GPU is found, and if not, why.
+    """
+    terminal = console.terminal()
+    values = _gathered()
+    width = max(map(len, values))
+    lines = [
+        f"{name:{width}}  {line}" if first else f"{'':{width}}  {line}"
+        for name, value in values.items()
+        for first, line in ((not n, line) for n, line in enumerate(_lines(value)))
+    ]
+    terminal.say("\n".join(lines))
+    terminal.result(values)
+
+
+def gpu_problem(cuda: str | None, found: bool, has_driver: bool) -> str:
+    """Why no NVIDIA GPU is used, in a sentence; empty if one is, or none is to be expected.
+
+    Parameters
+    ----------
+    cuda
+        CUDA version that torch is built for; None for a build without.
+    found
+        Whether torch finds a GPU.
+    has_driver
+        Whether NVIDIA's tools are installed.
+    """
+    if found:
+        return ""
+    if cuda is None:
+        return CPU_BUILD if has_driver else ""
+    return NO_DRIVER.format(cuda=cuda)
+
+
+def _gathered() -> dict[str, Any]:
+    """Everything by name; values are text or lists of texts."""
+    import psutil  # type: ignore[import-untyped]
+    import torch
+
+    from napari_simmat.engine.device import available_devices, choose_device, choose_precision
+    from napari_simmat.io.files import bases_folder, format_size, models_folder, user_folder
+
+    devices = available_devices()
+    chosen = choose_device("auto")
+    memory = psutil.virtual_memory()
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    build = ", ".join(f"{name} {number}" for name, number in builds.items() if number) or "CPU only"
+    problem = gpu_problem(
+        torch.version.cuda, torch.cuda.is_available(), shutil.which("nvidia-smi") is not None
+    )
+    disk = user_folder()
+    while not disk.exists():
+        disk = disk.parent
+    values: dict[str, Any] = {
+        "napari-simmat": __version__,
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "system": f"{platform.platform()}, {platform.machine()}",
+        "processors": f"{psutil.cpu_count()}; torch uses {torch.get_num_threads()}",
+        "memory": f"{format_size(memory.total)}, {format_size(memory.available)} free",
+        "devices": [
+            f"{each.name}: {each.title}" + (f", {format_size(each.memory)}" if each.memory else "")
+            for each in devices
+        ],
+        "in use": f"{chosen}, {choose_precision('auto', chosen)} precision (by default)",
+        "torch build": build,
+        "GPU": problem,
+        "packages": [f"{name} {number}" for name, number in _versions().items()],
+        "napari plugins": _plugins(),
+        "user folder": f"{user_folder()} ({format_size(shutil.disk_usage(disk).free)} free)",
+        "models": [str(models_folder()), str(bases_folder())],
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plugins() -> list[str]:
+    """Other plugins of napari, which share its process."""
+    versions = {each.metadata["Name"]: each.version for each in distributions()}
+    names = {each.dist.name for each in entry_points(group="napari.manifest") if each.dist}
+    return [f"{name} {versions.get(name, '')}" for name in sorted(names - {"napari-simmat"})]
+
+
+def _lines(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

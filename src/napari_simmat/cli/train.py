@@ -6,7 +6,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -71,25 +71,7 @@ class LabeledData:
     scene_side: int = 256
 
 
-class GivenTrainConfig(TrainConfig):
-    """A configuration that knows which settings were given, even if they equal the defaults.
-
-    Attributes
-    ----------
-    given
-        Those settings alone.
-    """
-
-    given: Mapping[str, Any]
-
-    def __new__(cls, **given: Any) -> GivenTrainConfig:
-        """Called with the options on the command line."""
-        config = super().__new__(cls)
-        object.__setattr__(config, "given", given)
-        return config
-
-
-DEFAULT_DATA, DEFAULT_CONFIG = LabeledData(), GivenTrainConfig()
+DEFAULT_DATA, DEFAULT_CONFIG = LabeledData(), TrainConfig()
 
 
 def train(
@@ -103,9 +85,8 @@ def train(
     complete: Annotated[bool, FLAG] = False,
     labeled: LabeledData = DEFAULT_DATA,
     channels: ChannelOptions = DEFAULT_CHANNELS,
-    wanted: Annotated[
-        GivenTrainConfig,
-        Parameter(name="*", group="Training", negative="", consume_multiple=True),
+    training: Annotated[
+        TrainConfig, Parameter(name="*", group="Training", negative="", consume_multiple=True)
     ] = DEFAULT_CONFIG,
     device: str = "auto",
     devices: int = 1,
@@ -113,7 +94,8 @@ def train(
     folder: Path | None = None,
     overwrite: Annotated[bool, FLAG] = False,
     events: Annotated[bool, FLAG] = False,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
+    typed: Annotated[frozenset[str], Parameter(parse=False)],
 ) -> None:
     """Train a modality checkpoint from labeled images.
 
@@ -171,15 +153,20 @@ def train(
 
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
-    terminal = speech.terminal()
+    terminal = console.terminal()
     check_output(output, overwrite)
     keep_freed_memory()
     foundation = load_model(base)
-    given = wanted.given
+    # With --practical other defaults apply, so what was typed counts even if it is a default.
+    given = {
+        name: value
+        for name, value in asdict(training).items()
+        if f"--{name.replace('_', '-')}" in typed
+    }
     if few:
         _learn_few(foundation, data, given, channels, complete, terminal, events, output, device)
         return
-    config = practical_config(foundation.spec, **given) if practical else TrainConfig(**given)
+    config = practical_config(foundation.spec, **given) if practical else training
     dataset = _finish_with_progress(
         _read_dataset_job(data, labeled, channels, config.seed), terminal, events
     )

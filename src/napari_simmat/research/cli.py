@@ -25,7 +25,7 @@ def benchmark(
         BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
     ] = DEFAULT_BENCHMARK,
     device: str = "auto",
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Rerun a comparison of SimMAT's paper.
 
@@ -59,7 +59,7 @@ def benchmark(
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.research.runner import run_experiment_job
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     keep_freed_memory()
     foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
     job = run_experiment_job(experiment, data, foundation, config, output, device)
@@ -87,7 +87,7 @@ def pretrain(
     blocks: int = 6,
     local_contrast: bool = True,
     overwrite: Annotated[bool, FLAG] = False,
-    speech: OutputOptions = DEFAULT_OUTPUT,
+    console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Train an embedded foundation on drawn scenes and real images: hours on two cores.
 
@@ -141,7 +141,7 @@ def pretrain(
     from napari_simmat.research.pretrain import PretrainConfig, export_base, pretrain_job
     from napari_simmat.research.real_scenes import read_sources
 
-    terminal = speech.terminal()
+    terminal = console.terminal()
     keep_freed_memory()
     check_output(output, overwrite)
     if sources is not None and real is None:
