@@ -313,7 +313,7 @@ def learn() -> None:
         save(viewer, tab, "window-learning")
         wait(lambda: not learning.busy)
         settle(tab)
-        assert tab.workspace.session.learned is not None, tab.status.value()
+        assert tab.workspace.session.adapted is not None, tab.status.value()
         film.hold(2500)
         save(viewer, tab, "window-learned")
         press(panel.before, 1500)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -19,25 +18,9 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints import registry
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.history import ObjectEntry, Provenance
-from napari_simmat.widgets.segment.prompt_state import (
-    EditedObject,
-    Outline,
-    Prompts,
-    PromptState,
-    PropagatedMask,
-)
-from napari_simmat.widgets.segment.session_file import (
-    from_json,
-    header_of,
-    line_of,
-    replayed,
-    to_json,
-)
+from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import held, objects, open_image, work_on
@@ -59,7 +42,7 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     (labels,) = state.labels.values()
     assert np.array_equal(labels, tifffile.imread(tmp_path / "mine_labels.tif"))
     assert state.prompt_state == window.workspace.session.prompt_state
-    assert state.header["model"].startswith("tiny-"), "the version that was used"
+    assert state.header.model.startswith("tiny-"), "the version that was used"
     window.close_widget()
     again = open_image(open_window(), gray())
     assert "was not saved" not in again.status.text
@@ -185,7 +168,7 @@ def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_pa
     ready.key(Qt.Key.Key_C)
     (path,) = sessions_folder().glob("*.jsonl")
     state = replayed(path)
-    assert state.header["model"] == "mine.safetensors"
+    assert state.header.model == "mine.safetensors"
     assert np.array_equal(next(iter(state.labels.values())), objects(ready))
 
 
@@ -270,38 +253,3 @@ def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
         ready.key(Qt.Key.Key_Z, CONTROL)
     assert np.array_equal(layer.data, first)
     assert np.array_equal(next(iter(replayed(path).labels.values())), first)
-
-
-def test_values_are_the_same_after_a_file() -> None:
-    y, x = np.indices((30, 40))
-    pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
-    asked = PromptState(
-        Prompts(((1.0, 2.25),), (1,), (0,), (Outline("path", ((0.0, 1.5), (3.0, 4.0)), 0, 1),)),
-        ((Prompt(points=[(1.0, 2.25)], mask=pixels.on_plane((), (30, 40))), 2),),
-        (EditedObject(3, (4,), pixels),),
-        (PropagatedMask(1, (4,), pixels),),
-    )
-    assert from_json(json.loads(json.dumps(to_json(asked)))) == asked
-    entry = ObjectEntry(provenance=(Provenance((2,), Prompts(), "digest", kept=pixels),))
-    back = from_json(json.loads(json.dumps(to_json(entry), allow_nan=False)))
-    assert np.isnan(back.score)
-    assert back.provenance == entry.provenance
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{}\n", "not a session"),
-        ("no json\n", "cannot be read as a session"),
-        (header_of("a", (4, 4), "tiny", ()).replace('sion": 2', 'sion": 9'), "later version"),
-        (header_of("a", (10**6, 10**6), "tiny", ()), "larger than fits"),
-        (header_of("a", (4, 4), "tiny", ()) + '{"what": "do", "value": {"is": "Popen"}}\n', "line"),
-        (header_of("a", (4, 4), "tiny", ()) + '{"what": "do", "value": 3}\n', "line 2"),
-        (header_of("a", (4, 4), "tiny", ()) + line_of("begin", (1,)), "line 2"),
-    ],
-)
-def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "some_session.jsonl"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=words):
-        replayed(path)

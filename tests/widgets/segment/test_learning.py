@@ -31,24 +31,21 @@ from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import FewShotConfig, LearnedState
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.autosave import restored
-from napari_simmat.widgets.segment.learn_panel import (
+from napari_simmat.widgets.segment.autosave import LOST, restored
+from napari_simmat.widgets.segment.learning import (
     AGAIN_AFTER,
+    CANCELED,
     COMMIT_MORE,
     GOES_ON,
+    KEPT,
     LEARN_AGAIN,
     LEARNS_CHANNELS,
-)
-from napari_simmat.widgets.segment.learning import (
-    CANCELED,
-    KEPT,
-    LearnRequest,
+    AdaptRequest,
+    adapt_job,
     file_of,
-    learn_job,
     within_shapes,
 )
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.session_file import LOST
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import crash, kill_at_work, new_window, objects, put
 
@@ -178,7 +175,7 @@ def test_after_five_commits_a_click_on_another_cell_gives_all_of_it(with_cells: 
     assert panel.hint.text() == COMMIT_MORE.format("1 more object")
     commit(window, *SHOWN[2:])
     learn(window)
-    assert window.status.text == window.workspace.session.learned.sentence
+    assert window.status.text == window.workspace.session.adapted.sentence
     assert panel.start.text() == LEARN_AGAIN
     assert not panel.start.isEnabled()
     assert panel.hint.text() == AGAIN_AFTER.format("3 more objects")
@@ -205,7 +202,7 @@ def test_clicks_are_predicted_while_it_learns_and_cancel_ends_it(
     assert window.status.text == CANCELED
     window.qtbot.waitUntil(lambda: core.closed)
     window.idle()
-    assert window.workspace.session.learned is None
+    assert window.workspace.session.adapted is None
     assert panel.hint.text() == GOES_ON
     assert list(sessions_folder().glob("*.learning-*"))
 
@@ -231,7 +228,7 @@ def test_what_is_not_better_changes_nothing(
     assert not known[60, 150]
     assert window.status.text == sentence
     assert window.workspace.model == model
-    assert window.workspace.session.learned is None
+    assert window.workspace.session.adapted is None
     assert np.array_equal(mask(window), before)
     assert not list(sessions_folder().glob("*.learning-*"))
 
@@ -286,7 +283,7 @@ def test_what_was_learned_is_restored_after_a_crash(
     second = open_cells(open_window())
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
-    assert second.workspace.session.learned == learned.workspace.session.learned
+    assert second.workspace.session.adapted == learned.workspace.session.adapted
     assert np.array_equal(mask(second), mine), "what was open is predicted with it"
     second.take(second.tab.learn_panel.before)
     second.idle()
@@ -303,7 +300,7 @@ def test_objects_come_back_without_a_model_whose_file_was_cut_off(
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert second.status.text == f"{restored(3, is_open=False)} {LOST}"
-    assert second.workspace.session.learned is None
+    assert second.workspace.session.adapted is None
     assert second.tab.learn_panel.start.isEnabled()
 
 
@@ -328,7 +325,7 @@ def test_learning_begins_anew_where_what_was_left_of_it_is_of_no_use(
         torch.save({**left, "settings": left["settings"].replace('"base": "', '"base": "0')}, path)
     assert panel.hint.text() == GOES_ON
     learn(window)
-    assert window.workspace.session.learned is not None
+    assert window.workspace.session.adapted is not None
 
 
 def test_a_learning_cut_off_by_a_crash_goes_on(
@@ -371,7 +368,7 @@ def learn_until_killed(folder: Path) -> None:
             put(folder, objects(window))
             (folder / "go").touch()
             learn(window)
-            (folder / "new").write_text(window.workspace.session.learned.file)
+            (folder / "new").write_text(window.workspace.session.adapted.file)
             (folder / "new").replace(folder / "learned")
             begun += MOMENTS
             moments.truncate(begun)
@@ -399,22 +396,22 @@ def test_killed_while_it_learns_nothing_is_lost_and_it_ends_as_if_it_had_not_bee
     QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
     window.idle()
     assert np.array_equal(objects(window)[labels > 0], labels[labels > 0])
-    learned = window.workspace.session.learned
+    learned = window.workspace.session.adapted
     assert learned is not None or not named.exists(), "what was accepted is lost"
     assert learned is None or window.workspace.model.reference == file_of(learned)
     if window.tab.learn_panel.start.isEnabled():
-        requests: list[LearnRequest] = []
+        requests: list[AdaptRequest] = []
         with monkeypatch.context() as instead:
             instead.setattr(window.tab.learning, "start", requests.append)
             window.take(window.tab.learn_panel.start)
-        unbroken = finish(learn_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
+        unbroken = finish(adapt_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
         learn(window)
-        state = LearnedState.load(file_of(window.workspace.session.learned))
+        state = LearnedState.load(file_of(window.workspace.session.adapted))
         assert state.digest == unbroken.result.learned.digest
     assert preview_of(window, TOUGH).any()
     (log,) = sessions_folder().glob("*.jsonl")
     kept = {path.name for path in sessions_folder().iterdir() if path.suffix != ".lock"}
-    assert kept == {log.name, window.workspace.session.learned.file}
+    assert kept == {log.name, window.workspace.session.adapted.file}
 
 
 def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> None:
@@ -426,7 +423,7 @@ def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> 
     window.take(window.tab.learn_panel.after)
     assert window.status.text == LOST
     window.idle()
-    assert window.workspace.session.learned is None
+    assert window.workspace.session.adapted is None
     assert preview_of(window, 3).any()
 
 
@@ -442,7 +439,7 @@ def test_kept_as_a_model_it_is_in_the_list_and_segments_the_same(
     assert window.status.text == KEPT.format("cells")
     assert [path.name for path in models_folder().iterdir()] == ["cells.safetensors"]
     entry = find_model("cells")
-    assert window.workspace.session.learned.sentence in entry.spec.description
+    assert window.workspace.session.adapted.sentence in entry.spec.description
     window.tab.models.set_value("cells")
     window.idle()
     assert np.array_equal(mask(window), mine)
@@ -451,14 +448,14 @@ def test_kept_as_a_model_it_is_in_the_list_and_segments_the_same(
 
 def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Core) -> None:
     window, panel = learned, learned.tab.learn_panel
-    first = window.workspace.session.learned
+    first = window.workspace.session.adapted
     commit(window, 4, 5)
     assert not panel.start.isEnabled()
     commit(window, 6)
     partial_path(sessions_folder() / first.file).touch()  # as a process leaves it that was killed
     learn(window)
     assert core.start.digest == core.result.learned.digest
-    second = window.workspace.session.learned
+    second = window.workspace.session.adapted
     assert second.file != first.file
     assert len(second.objects) == 6
     window.idle()
@@ -480,7 +477,7 @@ def test_an_image_of_many_channels_is_learned_from_all_that_show_something(
     assert LEARNS_CHANNELS.format(5) in window.tab.learn_panel.hint.text()
     learn(window)
     assert "channel 2" in window.status.text, "the one that shows nothing"
-    assert window.workspace.session.learned.all_channels
+    assert window.workspace.session.adapted.all_channels
     after = preview_of(window, 3)
     assert window.controller.inference.service.predictor.stack.n_channels == 4
     window.take(window.tab.learn_panel.before)

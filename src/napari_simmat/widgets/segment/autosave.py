@@ -33,16 +33,15 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import (
-    LOST,
+    AdaptedModelFile,
     AutosaveFile,
-    LearnedModel,
     Replayed,
-    header_of,
+    SessionHeader,
     identity_of,
     is_saved,
     left_over,
     lock_of,
-    remove_learned,
+    remove_beside,
     replay_job,
 )
 from napari_simmat.widgets.segment.workspace import Change, Workspace
@@ -58,12 +57,13 @@ _CLOSE_TIMEOUT = 20.0
 RESTORING = "Restoring"
 CANCELED = "Restoring canceled; nothing is lost."
 COMMIT_OPEN = "Commit (C) writes what was open."
-NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
+NOT_RESTORED = "Not restored: you have already started new work. The offer will come back."
 NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
 BEGUN = (
     "Not restored, because there is work on the image already; remove the image, open it again and "
     "drop the session then."
 )
+LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
 
@@ -139,7 +139,7 @@ class Autosave(QObject):
 
         It stays if something was learned.
         """
-        if session in self._files and session.learned is None:
+        if session in self._files and session.adapted is None:
             self._files[session].redundant = True
 
     def path(self, session: ImageSession) -> Path | None:
@@ -153,11 +153,11 @@ class Autosave(QObject):
             return None
         return None if file.broken else file.path
 
-    def note_learned(self, session: ImageSession, learned: LearnedModel | None) -> None:
-        """Log what was learned; then what was learned before is removed."""
+    def log_adapted(self, session: ImageSession, adapted: AdaptedModelFile | None) -> None:
+        """Log which model was adapted; then the checkpoints of those before are removed."""
         if (path := self.path(session)) is not None:
-            self._on_command(session, "learned", learned)
-            self._submit(lambda: _clear_job(path, learned))
+            self._on_command(session, "adapted", adapted)
+            self._submit(lambda: _clear_job(path, "" if adapted is None else adapted.file))
 
     def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
         """Continue a file whose content was restored."""
@@ -220,7 +220,7 @@ class Autosave(QObject):
         editors += [removed.editor for removed in session.removed.values()]
         objects = any(editor is not None and editor.labels for editor in editors)
         prompts = any(view.prompt_state for view in session.views.values())
-        if not objects and not prompts and session.learned is None:
+        if not objects and not prompts and session.adapted is None:
             file.empty_at = file.lines
             self._submit(file.mark_saved_job)
 
@@ -254,8 +254,8 @@ class Autosave(QObject):
         file = AutosaveFile(path, lock_of(path))
         file.lock.acquire(blocking=False)
         self._files[session] = file
-        header = header_of(image, session.geometry.usual.shape, *self._used[session])
-        self._log(file, partial(file.create_job, header))
+        header = SessionHeader(image, session.geometry.usual.shape, *self._used[session])
+        self._log(file, partial(file.create_job, header.line()))
         return file
 
     def _on_replaced(self, editor: LabelEditor) -> None:
@@ -312,9 +312,9 @@ class Autosave(QObject):
             self.warned.emit(not_logged(reason))
 
 
-def _clear_job(path: Path, learned: LearnedModel | None) -> Job[None]:
-    yield Progress(0, 1, "removing what was learned before")
-    remove_learned(path, learned)
+def _clear_job(path: Path, keep: str) -> Job[None]:
+    yield Progress(0, 1, "removing models that were adapted before")
+    remove_beside(path, keep)
 
 
 def not_logged(reason: str) -> str:
@@ -341,7 +341,7 @@ class RecoveredSession:
     classes: dict[str, np.ndarray]
     """(..., Y, X) uint8 of each labels layer that has classes: position in `names`, from 1."""
     lost: bool
-    """Whether the checkpoint of what was learned is gone or damaged."""
+    """Whether the checkpoint of the adapted model is gone or damaged."""
 
 
 class Recovery(QObject):
@@ -462,7 +462,7 @@ class Recovery(QObject):
             return
         self._autosave.adopt(session, file)
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
-        session.learned = recovered.state.learned
+        session.adapted = recovered.state.adapted
         count = sum(len(index) for index in recovered.indices.values())
         is_open = any(recovered.state.views.values())
         self._restored = restored(count, is_open=is_open)
@@ -472,7 +472,7 @@ class Recovery(QObject):
             workspace.show_prompts(state)
         workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
         workspace.say(self._restored)
-        if session.learned is not None:
+        if session.adapted is not None:
             workspace.model_changed.emit()
         self.restored.emit(session)
         workspace.prediction_wanted.emit()
@@ -550,13 +550,13 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
         If it is no such file, or of another image; one sentence says why.
     """
     state = yield from replay_job(path)
-    if state.shape != shape:
+    if state.header.shape != shape:
         raise ValueError(OTHER_SHAPE)
     lost = False
-    if (learned := state.learned) is not None:
-        checkpoint = path.with_name(Path(learned.file).name)
-        lost = not checkpoint.is_file() or (yield from hash_job(checkpoint)) != learned.sha256
-        state.learned = None if lost else learned
+    if (adapted := state.adapted) is not None:
+        checkpoint = path.with_name(Path(adapted.file).name)
+        lost = not checkpoint.is_file() or (yield from hash_job(checkpoint)) != adapted.sha256
+        state.adapted = None if lost else adapted
     entries = [entry for known in state.entries.values() for entry in known.values()]
     names = extended_names(names, [entry.category for entry in entries])
     indices, classes = {}, {}

@@ -1,4 +1,4 @@
-"""Learning from the objects of an image in the background, and what was learned.
+"""A model adapted to an image: learned from its objects in the background, and shown in a panel.
 
 The job has a worker thread and a copy of the model of its own: clicks are predicted meanwhile.
 """
@@ -14,28 +14,35 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
+from napari import Viewer
 from napari.layers import Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QInputDialog, QWidget
 
+from napari_simmat._text import pluralize
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sessions_folder, sha256_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    LayerChoice,
+    hbox,
+    text_label,
+    thin_bar,
+    vbox,
+)
 from napari_simmat.widgets.layer_data import ImageValue
-from napari_simmat.widgets.segment.autosave import Autosave
+from napari_simmat.widgets.segment.autosave import LOST, Autosave
 from napari_simmat.widgets.segment.inference import ChosenModel, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.prompt_layers import BOXES
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.session_file import (
-    LOST,
-    LearnedModel,
-    learned_file,
-    learning_folder,
-    learning_folders,
-)
+from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, no_old_garbage
 
@@ -50,22 +57,35 @@ _BEHIND = 1
 """Keeping a model goes before learning another."""
 MIN_OBJECTS = 3
 """As `training.few_shot.MIN_OBJECTS`, whose import loads torch."""
-MOST_OBJECTS = 40
+MAX_OBJECTS = 40
 """Of a stack with more objects, planes spread evenly are learned from."""
 CANCELED = "Learning canceled; nothing changed. With the same objects it goes on from there."
-NOT_LOGGED = "Nothing can be learned, since {} cannot be written: what is learned is kept there."
+NOT_LOGGED = "Cannot learn: the folder {} is not writable."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
 )
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
 WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
 
+LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
+COMMIT_MORE = "Commit {}, and the model can learn from them."
+AGAIN_AFTER = "Learn again after {}."
+LEARNS = "Learning from {} (about a minute). You can keep working."
+LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
+GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
+SCORES = "Objects left out, mean IoU: {}."
+COMPLETE_TIP = (
+    "What has no label is background. Otherwise it counts as unknown, beyond a ring around each "
+    "object."
+)
+REGION_TIP = "A shapes layer: all objects are labeled within its shapes"
+
 Labels = NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
-class LearnRequest:
-    """What is to be learned from.
+class AdaptRequest:
+    """What a model is to be adapted to.
 
     Parameters
     ----------
@@ -83,7 +103,7 @@ class LearnRequest:
     all_channels
         Whether these are all channels of the image, rather than those that the model reads.
     start
-        What was learned before, to go on from.
+        The adapted model to go on from.
     """
 
     model: ChosenModel
@@ -92,7 +112,7 @@ class LearnRequest:
     planes: tuple[tuple[Plane, Labels, bool | NDArray[np.bool_]], ...]
     objects: Mapping[int, int]
     all_channels: bool = False
-    start: LearnedModel | None = None
+    start: AdaptedModelFile | None = None
 
     def digest(self, planes: Sequence[AnnotatedPlane], config: FewShotConfig) -> str:
         """Of what the result depends on: an interrupted learning of the same goes on."""
@@ -104,15 +124,15 @@ class LearnRequest:
         return state.hexdigest()[:8]
 
 
-class Learned(NamedTuple):
-    """The outcome: what the core says, and what to use from now on, if anything."""
+class AdaptOutcome(NamedTuple):
+    """What the core says, and the adapted model to use from now on, if any."""
 
     result: FewShotResult
-    model: LearnedModel | None
+    adapted: AdaptedModelFile | None
 
 
 class Learning(QObject):
-    """Learns from the objects of an image; what was learned belongs to its session.
+    """Adapts the model to the objects of an image; the adapted model belongs to its session.
 
     Attributes
     ----------
@@ -165,7 +185,7 @@ class Learning(QObject):
 
     # ------------------------------------------------------------------ the user's actions
 
-    def start(self, request: LearnRequest) -> None:
+    def start(self, request: AdaptRequest) -> None:
         """Learn on the current image, in place of what is being learned."""
         workspace, session = self._workspace, self._workspace.session
         assert session is not None
@@ -178,7 +198,7 @@ class Learning(QObject):
             return
         self._session, self.progress = session, Progress(0, 1, "loading the model")
         config = self.config
-        self._job.start("Learning", lambda: learn_job(request, path, config))
+        self._job.start("Learning", lambda: adapt_job(request, path, config))
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -189,30 +209,32 @@ class Learning(QObject):
             self.changed.emit()
 
     def show(self, after: bool) -> None:
-        """Predict on the current image with what was learned, or as before."""
+        """Predict on the current image with the adapted model, or as before."""
         session = self._workspace.session
-        if session is not None and session.shows_learned != after:
-            session.shows_learned = after
+        if session is not None and session.shows_adapted != after:
+            session.shows_adapted = after
             self._workspace.model_changed.emit()
             self.changed.emit()
 
     def keep(self, name: str) -> None:
-        """Make what was learned on the current image a model of the user's own."""
+        """Make the model adapted to the current image one of the user's own."""
         session = self._workspace.session
-        if session is not None and session.learned is not None:
-            path = file_of(session.learned)
+        if session is not None and session.adapted is not None:
+            path = file_of(session.adapted)
             self._keeping.start("Keeping", lambda: _keep_job(path, name))
 
-    # ------------------------------------------------------------------ what was learned
+    # ------------------------------------------------------------------ the adapted model
 
-    def model_of(self, session: ImageSession | None, chosen: ChosenModel) -> LearnedModel | None:
-        """What was learned on the chosen model in a session, if that is to be used."""
-        learned = None if session is None else session.learned
-        if learned is None or learned.base != base_name(chosen):
-            return None
-        return learned
+    def model_of(
+        self, session: ImageSession | None, chosen: ChosenModel
+    ) -> AdaptedModelFile | None:
+        """What the chosen model became by learning on a session's image; None if it did not."""
+        adapted = None if session is None else session.adapted
+        return adapted if adapted is not None and adapted.base == base_name(chosen) else None
 
-    def adapted(self, learned: LearnedModel, chosen: ChosenModel) -> tuple[ChosenModel, ModelSpec]:
+    def substitute(
+        self, adapted: AdaptedModelFile, chosen: ChosenModel
+    ) -> tuple[ChosenModel, ModelSpec]:
         """The model to predict with in place of the chosen one, and its description.
 
         Raises
@@ -220,22 +242,22 @@ class Learning(QObject):
         ValueError, OSError
             If the file cannot be used any more.
         """
-        entry = registry.find_model(file_of(learned))
+        entry = registry.find_model(file_of(adapted))
         if entry.spec is None or entry.path is None:
             raise ValueError(LOST)
         return chosen._replace(reference=entry.path, changed=entry.changed), entry.spec
 
     def forget(self, session: ImageSession) -> None:
-        """Drop what was learned, since its file is gone."""
-        session.learned = None
-        self._autosave.note_learned(session, None)
+        """Drop the adapted model, since its file is gone."""
+        session.adapted = None
+        self._autosave.log_adapted(session, None)
         self._workspace.fail(LOST)
         self.changed.emit()
 
     def interrupted(self, session: ImageSession) -> bool:
         """Whether a learning on this image was interrupted by a crash or by closing it."""
         path = self._autosave.path(session) if self._autosave.has_file(session) else None
-        return path is not None and bool(learning_folders(path))
+        return path is not None and any(each.is_dir() for each in beside(path))
 
     # ------------------------------------------------------------------ the worker
 
@@ -243,12 +265,12 @@ class Learning(QObject):
         self.progress = progress
         self.progressed.emit(progress)
 
-    def _on_learned(self, learned: Learned) -> None:
+    def _on_learned(self, outcome: AdaptOutcome) -> None:
         session, self._session, self.progress = self._session, None, None
-        sentence = learned.result.sentence
-        if session is not None and learned.model is not None:
-            session.learned, session.shows_learned = learned.model, True
-            self._autosave.note_learned(session, learned.model)
+        sentence = outcome.result.sentence
+        if session is not None and outcome.adapted is not None:
+            session.adapted, session.shows_adapted = outcome.adapted, True
+            self._autosave.log_adapted(session, outcome.adapted)
             if session is self._workspace.session:
                 self._sentence = sentence  # again, when masks of the new model replace it
             self._workspace.model_changed.emit()
@@ -281,9 +303,9 @@ def base_name(chosen: ChosenModel) -> str:
     return Path(chosen.reference).name
 
 
-def file_of(learned: LearnedModel) -> Path:
-    """The checkpoint that holds what was learned."""
-    return sessions_folder() / Path(learned.file).name
+def file_of(adapted: AdaptedModelFile) -> Path:
+    """The checkpoint of an adapted model."""
+    return sessions_folder() / Path(adapted.file).name
 
 
 def spec_of(spec: ModelSpec, channels: Sequence[str]) -> ModelSpec:
@@ -293,15 +315,16 @@ def spec_of(spec: ModelSpec, channels: Sequence[str]) -> ModelSpec:
     return replace(spec, channels=named, transfer="simmat")
 
 
-def new_objects(editor: LabelEditor | None, learned: LearnedModel | None) -> int:
+def new_objects(editor: LabelEditor | None, adapted: AdaptedModelFile | None) -> int:
     """Number of masks that can be learned from and have not been yet.
 
     An object counts once for each plane; one whose size has changed is new.
     """
-    if learned is None:
-        return 0 if editor is None else sum(editor.masks_on_planes().values())
-    assert editor is not None
-    index, known, count = editor.register.index, learned.objects, 0
+    if editor is None:
+        return 0
+    if adapted is None:
+        return sum(editor.masks_on_planes().values())
+    index, known, count = editor.register.index, adapted.objects, 0
     for label, size in index.sizes().items():
         if known.get(label) != size:
             low, high = index.box(label)
@@ -309,18 +332,21 @@ def new_objects(editor: LabelEditor | None, learned: LearnedModel | None) -> int
     return count
 
 
-def labeled_planes(editor: LabelEditor, most: int = MOST_OBJECTS) -> list[tuple[Plane, Labels]]:
+def labeled_planes(
+    editor: LabelEditor, max_objects: int = MAX_OBJECTS
+) -> list[tuple[Plane, Labels]]:
     """Index and a copy of the labels (Y, X) of the planes with objects.
 
-    If they have more than `most` objects, so many planes, spread evenly, as show about as many.
+    Of a stack with more than `max_objects`, only so many planes, spread evenly, as show about as
+    many.
     """
     counts = editor.masks_on_planes()
-    step = max(1, round(sum(counts.values()) / most))
+    step = max(1, round(sum(counts.values()) / max_objects))
     planes = [(plane, np.array(editor.layer.data[plane])) for plane in sorted(counts)[::step]]
     return [(plane, labels) for plane, labels in planes if labels.any()]
 
 
-def learn_request(
+def adapt_request(
     session: ImageSession,
     chosen: ChosenModel,
     image: ImageValue,
@@ -328,7 +354,7 @@ def learn_request(
     point: Sequence[float],
     *,
     all_channels: bool,
-) -> LearnRequest:
+) -> AdaptRequest:
     """A request to learn from the objects of a session, and from those learned from before.
 
     Parameters
@@ -351,7 +377,7 @@ def learn_request(
     ValueError
         If no shape lies on a plane with objects.
     """
-    editor, before = session.editor, session.learned
+    editor, before = session.editor, session.adapted
     assert editor is not None
     labeled = labeled_planes(editor)
     indices = [plane for plane, _ in labeled]
@@ -360,10 +386,12 @@ def learn_request(
         complete = [labeled_within] * len(indices)
     else:
         complete = within_shapes(labeled_within, session, indices, point)
-    goes_on = before is not None and before.base == base_name(chosen)
-    goes_on = goes_on and before is not None and before.all_channels == all_channels
+    goes_on = before is not None and (before.base, before.all_channels) == (
+        base_name(chosen),
+        all_channels,
+    )
     planes = tuple((*each, where) for each, where in zip(labeled, complete, strict=True))
-    return LearnRequest(
+    return AdaptRequest(
         chosen,
         image.seen((), session.geometry.usual.spacing),
         session.geometry.name,
@@ -396,22 +424,22 @@ def within_shapes(
     return masks
 
 
-def learn_job(
-    request: LearnRequest, session_file: Path, config: FewShotConfig | None
-) -> Job[Learned]:
-    """Load a model of its own, and adapt it to the objects of a request.
+def adapt_job(
+    request: AdaptRequest, session_file: Path, config: FewShotConfig | None
+) -> Job[AdaptOutcome]:
+    """Load a copy of the model, and adapt it to the objects of a request.
 
-    What was learned is written beside the session's file. The state of an interrupted learning is
+    The adapted model is written beside the session's file. The state of an interrupted learning is
     kept there too.
     """
     yield from import_torch_job()
     with no_old_garbage():
-        return (yield from _learn_job(request, session_file, config))
+        return (yield from _adapt_job(request, session_file, config))
 
 
-def _learn_job(
-    request: LearnRequest, session_file: Path, config: FewShotConfig | None
-) -> Job[Learned]:
+def _adapt_job(
+    request: AdaptRequest, session_file: Path, config: FewShotConfig | None
+) -> Job[AdaptOutcome]:
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.training.adapting import FewShotConfig, LearnedState
     from napari_simmat.training.annotations import AnnotatedPlane
@@ -428,20 +456,20 @@ def _learn_job(
             for plane, labels, complete in request.planes
         ]
         digest = request.digest(planes, config)
-        folder = learning_folder(session_file, digest)
-        for other in learning_folders(session_file):
-            if other != folder:
+        folder = session_file.with_suffix(f".learning-{digest}")
+        for other in beside(session_file):
+            if other != folder and other.is_dir():
                 shutil.rmtree(other, ignore_errors=True)
         result = yield from learn_objects_job(
             base, planes, config, start=start, folder=folder, device=request.model.device
         )
     if result.learned is None:
         shutil.rmtree(folder, ignore_errors=True)
-        return Learned(result, None)
-    path = learned_file(session_file, digest)
+        return AdaptOutcome(result, None)
+    path = session_file.with_suffix(f".{digest}.safetensors")
     result.learned.save(path)
     # The folder stays until the session's file names the checkpoint.
-    model = LearnedModel(
+    adapted = AdaptedModelFile(
         path.name,
         sha256_of(path),
         base_name(request.model),
@@ -449,11 +477,11 @@ def _learn_job(
         dict(request.objects),
         request.all_channels,
     )
-    return Learned(result, model)
+    return AdaptOutcome(result, adapted)
 
 
 def _channels(
-    request: LearnRequest, spec: ModelSpec, start: ModelSpec | None
+    request: AdaptRequest, spec: ModelSpec, start: ModelSpec | None
 ) -> tuple[ChannelStack, tuple[str, ...]]:
     """The channels to learn from, and the names of those that are left out as dead."""
     from napari_simmat.engine.image_stack import ChannelStack
@@ -494,3 +522,173 @@ def _base_problem(chosen: ChosenModel) -> str | None:
     if entry.spec is not None and entry.spec.is_foundation and entry.path not in listed:
         return ADD_FIRST.format(name=entry.name)
     return None
+
+
+class AdaptPanelState(NamedTuple):
+    """What the panel shows."""
+
+    working: bool = False
+    """Whether an image is chosen."""
+    new: int = 0
+    """Number of objects that were not learned from yet."""
+    channels: int = 0
+    """Number of the image's channels, if the model reads fewer; else 0."""
+    takes_all: bool = False
+    """Whether all are learned from, unless the user says otherwise."""
+    progress: Progress | None = None
+    """Of the learning under way; None for none."""
+    adapted: AdaptedModelFile | None = None
+    """What the chosen model became by learning; None if it did not."""
+    shows_adapted: bool = True
+    """Whether that is in use."""
+    interrupted: bool = False
+    """Whether a learning was interrupted."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are enough objects."""
+        return self.working and self.new >= MIN_OBJECTS
+
+
+class LearnPanel(QWidget):
+    """Starts and shows learning, compares before and after, and names what is to be kept."""
+
+    started = Signal()
+    stopped = Signal()
+    compared = Signal(bool)
+    """Show the masks after learning, or those before it."""
+    named = Signal(str)
+    """Keep what was learned as a model of this name."""
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._state = AdaptPanelState()
+        self.hint = text_label("muted")
+        self.complete = QCheckBox("All objects are labeled")
+        self.complete.setToolTip(COMPLETE_TIP)
+        self.region = LayerChoice(
+            viewer, Shapes, "in the whole image", lambda layer: layer.name == BOXES
+        )
+        self.region.setToolTip(REGION_TIP)
+        self.all_channels = QCheckBox("")
+        self.start = Button("")
+        self.bar = thin_bar()
+        self.result = text_label()
+        self.before = Button("Before", "", "The masks of the model as it was")
+        self.after = Button("After", "", "The masks of the model that has learned")
+        self.keep = Button("Keep as model ...", "", "Name it, and use it on other images")
+        both = QButtonGroup(self)
+        for button in (self.before, self.after):
+            button.setCheckable(True)
+            both.addButton(button)
+        self._outcome = QWidget()
+        compare = hbox((self.before, 1), (self.after, 1), (self.keep, 2))
+        vbox(self.result, compare, parent=self._outcome)
+        vbox(
+            self.hint,
+            self.all_channels,
+            hbox(self.complete, (self.region, 1)),
+            self.start,
+            self.bar,
+            self._outcome,
+            parent=self,
+            indent=INDENT,
+        )
+        self.complete.toggled.connect(self.region.setVisible)
+        self.all_channels.toggled.connect(self._show)
+        self.start.clicked.connect(self._on_start)
+        self.before.clicked.connect(lambda: self.compared.emit(False))
+        self.after.clicked.connect(lambda: self.compared.emit(True))
+        self.keep.clicked.connect(self._on_keep)
+        self.region.setVisible(False)
+        self._show()
+
+    @property
+    def takes_all_channels(self) -> bool:
+        """Whether to learn from all channels of the image."""
+        return self._state.channels > 0 and self.all_channels.isChecked()
+
+    @property
+    def labeled_within(self) -> Shapes | bool:
+        """Where all objects are labeled: within shapes, everywhere, or nowhere for sure."""
+        if not self.complete.isChecked():
+            return False
+        layer = self.region.value()
+        return layer if isinstance(layer, Shapes) else True
+
+    def set_state(self, state: AdaptPanelState) -> None:
+        """Show what can be done, what goes on, and what came of it."""
+        before, self._state = self._state, state
+        if (state.channels, state.takes_all) != (before.channels, before.takes_all):
+            self.all_channels.setChecked(state.takes_all)
+        self._show()
+
+    def set_progress(self, progress: Progress) -> None:
+        """Show how far it is; nothing else moves."""
+        self._state = self._state._replace(progress=progress)
+        self._show_progress()
+
+    def release(self) -> None:
+        """Stop following the viewer's layers."""
+        self.region.release()
+
+    def _show(self) -> None:
+        state, progress = self._state, self._state.progress
+        self._show_progress()
+        self.all_channels.setText(f"All {state.channels} channels")
+        self.all_channels.setVisible(state.channels > 0)
+        learns = progress is not None
+        for option in (self.complete, self.region, self.all_channels):
+            option.setEnabled(not learns)
+        again = LEARN if state.adapted is None else LEARN_AGAIN
+        self.start.setText(CANCEL if learns else again)
+        self.start.setEnabled(learns or state.ready)
+        self.bar.setVisible(learns)
+        self._outcome.setVisible(state.adapted is not None)
+        if state.adapted is not None:
+            self.result.setText(state.adapted.sentence)
+        (self.after if state.shows_adapted else self.before).setChecked(True)
+
+    def _show_progress(self) -> None:
+        self.hint.setText(hint(self._state, all_channels=self.takes_all_channels))
+        if (progress := self._state.progress) is not None:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+
+    def _on_start(self) -> None:
+        (self.started if self._state.progress is None else self.stopped).emit()
+
+    def _on_keep(self) -> None:
+        name, accepted = QInputDialog.getText(self, "Keep as model", "Name of the model")
+        if accepted and name.strip():
+            self.named.emit(name.strip())
+
+
+def hint(state: AdaptPanelState, *, all_channels: bool = False) -> str:
+    """What goes on, or what is missing until it can."""
+    if state.progress is not None:
+        message = state.progress.message
+        text = f"{message[:1].upper()}{message[1:]}."
+        return " ".join(filter(None, [text, scores_text(state.progress)]))
+    missing = pluralize(max(0, MIN_OBJECTS - state.new), "more object")
+    if not state.ready:
+        return (COMMIT_MORE if state.adapted is None else AGAIN_AFTER).format(missing)
+    if state.interrupted:
+        return GOES_ON
+    parts = [LEARNS.format(pluralize(state.new, "new object" if state.adapted else "object"))]
+    if all_channels:
+        parts.append(LEARNS_CHANNELS.format(state.channels))
+    return " ".join(parts)
+
+
+def scores_text(progress: Progress) -> str:
+    """The scores of a `LearnProgress` so far; empty before the first."""
+    before, after = getattr(progress, "before", None), getattr(progress, "after", None)
+    if before is None:
+        return ""
+    figures = [
+        f"{kind} {getattr(before, kind):.0f}"
+        f"{'' if after is None else f' → {getattr(after, kind):.0f}'} %"
+        for kind in ("click", "box")
+    ]
+    return SCORES.format(", ".join(figures))

@@ -25,7 +25,7 @@ from napari_simmat.widgets.segment.prompt_state import (
 )
 
 if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.session_file import AutosaveFile, LearnedModel
+    from napari_simmat.widgets.segment.session_file import AdaptedModelFile, AutosaveFile
 
 
 @dataclass(eq=False)
@@ -71,9 +71,9 @@ class ImageSession:
     """The state of each view, by its order."""
     removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
     """What each removal of a layer in the history removed."""
-    learned: LearnedModel | None = None
+    adapted: AdaptedModelFile | None = None
     """The model that was adapted to the image."""
-    shows_learned: bool = True
+    shows_adapted: bool = True
     """Whether that is used, in place of the model that it was learned on."""
     log: AutosaveFile | None = None
     """While no tab is open: the file in which it was logged."""

@@ -11,164 +11,117 @@ import base64
 import json
 import math
 import os
-import shutil
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
+from napari_simmat.engine.masks import LabelEdit, VoxelBox
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import remove, sessions_folder
+from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.history import (
     Command,
-    LayerEdit,
     ObjectEntry,
     ObjectRegister,
-    Provenance,
     UndoStack,
 )
-from napari_simmat.widgets.segment.prompt_state import (
-    EditedObject,
-    Outline,
-    Prompts,
-    PromptState,
-    PropagatedMask,
-)
+from napari_simmat.widgets.segment.prompt_state import PromptState
 
-FORMAT, VERSION = "napari-simmat session", 2
+FORMAT, VERSION = "napari-simmat session", 1
 KEPT_DAYS = 30
 """Files that were not restored are deleted after this time."""
-_MOST_BYTES = 1 << 30
-_MOST_VOXELS = 1 << 31
-_LEARNED, _LEARNING = ".safetensors", ".learning-"
+_MAX_BYTES = 1 << 30
+_MAX_VOXELS = 1 << 31
+_LOCK = ".lock"
 _SAMPLE = 1 << 16
 """Number of values that identify an image."""
 _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 """What reading a foreign line can raise."""
 
-WRITTEN_LATER = "It was written by a later version: update napari-simmat."
+OTHER_VERSION = "It was written by another version of napari-simmat; open it with that one."
 TOO_LARGE = "Its image is larger than fits into memory."
 NO_SESSION = "It is not a session of napari-simmat."
-LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
+UNREADABLE = "{} cannot be read as a session. {}"
+UNREADABLE_LINE = "{}, line {}, cannot be read: {}."
+TOO_LARGE_FILE = "{} is too large to be a session file. Choose another file."
 
 
-@dataclass(frozen=True)
-class LearnedModel:
-    """What was learned on an image: a checkpoint beside its session file."""
+class AdaptedModelFile(NamedTuple):
+    """A model adapted to an image: a checkpoint beside its session file."""
 
     file: str
     """Name of the checkpoint."""
     sha256: str
     """Of the file."""
     base: str
-    """Name of the model that it was learned on."""
+    """Name of the model that was adapted."""
     sentence: str
     """What it gained."""
-    objects: Mapping[int, int] = field(default_factory=dict)
+    objects: Mapping[int, int]
     """Size of each object that it learned from by its number."""
-    all_channels: bool = False
+    all_channels: bool
     """Whether it reads all channels of the image that show something."""
 
 
-# ------------------------------------------------------------------------ JSON values
+class SessionHeader(NamedTuple):
+    """The first line."""
 
-# On-disk names of the classes and of the fields that are called otherwise in the code. Files in
-# users' folders have them, so they never change.
-_TAGS: dict[str, type[Any]] = {
-    "Asked": PromptState,
-    "Followed": PropagatedMask,
-    "Opened": EditedObject,
-    "Outline": Outline,
-    "Prompts": Prompts,
-    "Edit": LayerEdit,
-    "Entry": ObjectEntry,
-    "Made": Provenance,
-    "Operation": Command,
-    "Footprint": ObjectMask,
-    "Learned": LearnedModel,
-    "Patch": LabelEdit,
+    image: str
+    """Identifies the image by its content."""
+    shape: tuple[int, ...]
+    """(..., Y, X) without channels."""
+    model: str
+    channels: tuple[str, ...]
+    """What was in use at first, for human readers."""
+
+    def line(self) -> str:
+        """As JSON."""
+        values = {"format": FORMAT, "format_version": VERSION, **to_plain(self)}
+        return json.dumps(values) + "\n"
+
+
+# ----------------------------------------------------------------------- lines
+
+_LINES: dict[str, Any] = {
+    "begin": tuple[str, LabelEdit],
+    "anew": tuple[str, tuple[int, ...]],
+    "do": Command,
+    "undo": NoneType,
+    "redo": NoneType,
+    "drop": NoneType,
+    "adapted": AdaptedModelFile | None,
+    "forget": str,
+    "saved": NoneType,
 }
-_TAG_OF = {kind: tag for tag, kind in _TAGS.items()}
-_FIELDS: dict[type[Any], dict[str, str]] = {
-    PromptState: {"edited": "opened", "propagated": "followed"},
-    ObjectEntry: {"provenance": "made"},
-    LabelEdit: {"mask": "footprint"},
-}
-_OPTIONAL = ("parent",)
-"""Fields that are written only if they are set, so that earlier versions read the other files."""
-_KIND = "is"
-_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+"""What a line says, and the type of its value: ``begin`` what a plane of a layer held,
+``anew`` that a layer's array was replaced and which of its objects are still known, ``do`` a
+command, ``adapted`` which model was adapted to the image, ``forget`` a layer."""
 
 
-def to_json(value: Any) -> Any:
-    """A value of the undo history as JSON values."""
-    if isinstance(value, Prompt):
-        return {_KIND: "Prompt", **value.to_plain()}
-    if is_dataclass(value):
-        kind = type(value)
-        names = _FIELDS.get(kind, {})
-        values = {
-            names.get(each.name, each.name): to_json(getattr(value, each.name))
-            for each in fields(value)
-            if each.name not in _OPTIONAL or getattr(value, each.name) != each.default
-        }
-        return {_KIND: _TAG_OF[kind], **values}
-    if isinstance(value, Mapping):
-        return {_KIND: "map", "items": [[to_json(k), to_json(v)] for k, v in value.items()]}
-    if isinstance(value, (tuple, list)):
-        return [to_json(each) for each in value]
-    if isinstance(value, bytes):
-        return {_KIND: "bytes", "zip": _packed(value)}
-    if isinstance(value, np.ndarray):
-        dtype, shape = value.dtype.name, list(value.shape)
-        return {_KIND: "array", "dtype": dtype, "shape": shape, "zip": _packed(value.tobytes())}
-    if isinstance(value, np.generic):
-        return value.item()
-    return {_KIND: "nan"} if isinstance(value, float) and math.isnan(value) else value
+def line_of(what: str, value: Any = None) -> str:
+    """One line; `_LINES` lists them."""
+    return json.dumps({"what": what, "value": to_plain(value, _ENCODE)}) + "\n"
 
 
-def from_json(value: Any) -> Any:
-    """Read what `to_json` returned.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If it is something else. No class is created but those listed.
-    """
-    if isinstance(value, list):
-        return tuple(from_json(each) for each in value)
-    if not isinstance(value, dict):
-        return value
-    values = dict(value)
-    tag = values.pop(_KIND)
-    if tag == "nan":
-        return math.nan
-    if tag == "map":
-        return {from_json(k): from_json(v) for k, v in values["items"]}
-    if tag == "bytes":
-        return _unpacked(values["zip"])
-    if tag == "array":
-        return _array(values)
-    if tag == "Prompt":
-        return Prompt.from_plain(values)
-    kind = _TAGS[tag]
-    names = {on_disk: name for name, on_disk in _FIELDS.get(kind, {}).items()}
-    return kind(**{names.get(name, name): from_json(each) for name, each in values.items()})
+def _encode_array(array: np.ndarray) -> dict[str, Any]:
+    dtype, shape = array.dtype.name, list(array.shape)
+    return {"dtype": dtype, "shape": shape, "zip": _packed(array.tobytes())}
 
 
-def _array(values: dict[str, Any]) -> np.ndarray:
+def _decode_array(values: dict[str, Any]) -> np.ndarray:
     if values["dtype"] not in _DTYPES:
         raise ValueError(f"An array of labels holds whole numbers, not {values['dtype']}.")
     flat = np.frombuffer(_unpacked(values["zip"]), dtype=values["dtype"])
@@ -183,7 +136,7 @@ def _unpacked(text: str) -> bytes:
     # A small file can unpack to any size, so the size is limited while unpacking.
     unpacking = zlib.decompressobj()
     try:
-        data = unpacking.decompress(base64.b64decode(text), _MOST_BYTES)
+        data = unpacking.decompress(base64.b64decode(text), _MAX_BYTES)
     except zlib.error as error:
         raise ValueError(f"Packed values are damaged ({error}).") from None
     if not unpacking.eof:
@@ -191,39 +144,31 @@ def _unpacked(text: str) -> bytes:
     return data
 
 
-# ----------------------------------------------------------------------- lines
+def _encode_number(value: float | np.generic) -> Any:
+    number = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(number, float) and math.isnan(number) else number
 
 
-def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[str]) -> str:
-    """The first line.
-
-    Parameters
-    ----------
-    image
-        Identifies the image by its content.
-    shape
-        (..., Y, X) without channels.
-    model, channels
-        What was in use at first, for human readers.
-    """
-    values = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "image": image,
-        "shape": [int(size) for size in shape],
-        "model": model,
-        "channels": list(channels),
-    }
-    return json.dumps(values) + "\n"
+def _decode_number(value: Any) -> float:
+    if value is None:  # a score that there is not; JSON has no NaN
+        return math.nan
+    return from_plain(int if type(value) is int else float, value)
 
 
-def line_of(what: str, value: Any = None) -> str:
-    """One line: ``do`` a command, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ...
-
-    ``learned`` says which model was adapted to the image,
-    ``anew`` that a layer's array was replaced, and which of its objects are still known.
-    """
-    return json.dumps({"what": what, "value": to_json(value)}) + "\n"
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_ENCODE = {
+    Prompt: Prompt.to_plain,
+    bytes: _packed,
+    np.ndarray: _encode_array,
+    np.generic: _encode_number,
+    float: _encode_number,
+}
+_DECODE = {
+    Prompt: Prompt.from_plain,
+    bytes: _unpacked,
+    np.ndarray: _decode_array,
+    float: _decode_number,
+}
 
 
 def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
@@ -264,8 +209,7 @@ def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
 class Replayed:
     """The state after all lines of a file."""
 
-    header: dict[str, Any]
-    """The first line: image, model, channels."""
+    header: SessionHeader
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     """(..., Y, X) of each labels layer by its key; the layer written to last comes last. int32, or
     wider if a layer held larger numbers.
@@ -276,8 +220,8 @@ class Replayed:
     """The commands, to undo and redo."""
     views: dict[AxisOrder, PromptState] = field(default_factory=dict)
     """The uncommitted prompts of each view, by its order."""
-    learned: LearnedModel | None = None
-    """What was learned last."""
+    adapted: AdaptedModelFile | None = None
+    """The model that was adapted last."""
     saved: bool = False
     """Whether everything is in saved files."""
 
@@ -285,11 +229,6 @@ class Replayed:
     def prompt_state(self) -> PromptState:
         """The uncommitted prompts of the usual view."""
         return self.views.get((), PromptState())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(..., Y, X) of the image without channels."""
-        return tuple(int(size) for size in self.header["shape"])
 
 
 def replayed(path: Path) -> Replayed:
@@ -311,43 +250,46 @@ def replay_job(path: Path) -> Job[Replayed]:
         If it is no such file; one sentence says why. A last line that was cut off is ignored.
     """
     size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise ValueError(f"{path.name} is no session: it is larger than any. Choose another file.")
+    if size > _MAX_BYTES:
+        raise ValueError(TOO_LARGE_FILE.format(path.name))
     with path.open("rb") as file:
         try:
             state = Replayed(_header(file.readline()))
         except _FOREIGN as error:
-            raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
+            raise ValueError(UNREADABLE.format(path.name, error)) from None
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
                 break  # cut off
             yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
             try:
                 each = json.loads(line)
-                _replay_line(state, each["what"], from_json(each["value"]))
+                what = each["what"]
+                value = from_plain(_LINES[what], each["value"], what, special=_DECODE)
+                _replay_line(state, what, value)
             except _FOREIGN as error:
-                raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
+                reason = str(error).removesuffix(".")
+                raise ValueError(UNREADABLE_LINE.format(path.name, number, reason)) from None
     return state
 
 
-def _header(line: bytes) -> dict[str, Any]:
+def _header(line: bytes) -> SessionHeader:
     values = json.loads(line)
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.pop("format", "") != FORMAT:
         raise ValueError(NO_SESSION)
-    if not values["format_version"] <= VERSION:
-        raise ValueError(WRITTEN_LATER)
-    if not 0 < np.prod([float(size) for size in values["shape"]]) <= _MOST_VOXELS:
+    if values.pop("format_version", None) != VERSION:
+        raise ValueError(OTHER_VERSION)
+    header = from_plain(SessionHeader, values)
+    if not 0 < np.prod([float(size) for size in header.shape]) <= _MAX_VOXELS:
         raise ValueError(TOO_LARGE)
-    return values
+    return header
 
 
 def _replay_line(state: Replayed, what: str, value: Any) -> None:
     state.saved = what == "saved"
     if what == "begin":
         key, patch = value
-        if patch is not None:
-            labels = _labels(state, key, (patch,))
-            labels[patch.mask.region][patch.mask.mask] = patch.after
+        labels = _labels(state, key, (patch,))
+        labels[patch.mask.region][patch.mask.mask] = patch.after
     elif what == "anew":
         key, known = value
         _labels(state, key)[...] = 0  # lines with its new content follow
@@ -362,10 +304,8 @@ def _replay_line(state: Replayed, what: str, value: Any) -> None:
         _apply(state, command, back=False)
     elif what == "drop" and (command := state.history.drop_last()) is not None:
         state.views[command.before.order] = command.before
-    elif what == "learned":
-        if not isinstance(value, LearnedModel | None):
-            raise TypeError(f"{value!r} is nothing learned")
-        state.learned = value
+    elif what == "adapted":
+        state.adapted = value
     elif what == "forget":
         state.history.forget_layer(value)
         state.labels.pop(value, None)
@@ -389,7 +329,7 @@ def _apply(state: Replayed, command: Command, *, back: bool) -> None:
 def _labels(state: Replayed, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
     """The labels of a layer, of a type that can hold what `patches` write."""
     labels = state.labels.pop(key, None)
-    labels = np.zeros(state.shape, np.int32) if labels is None else labels
+    labels = np.zeros(state.header.shape, np.int32) if labels is None else labels
     values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
     if any(each.max() > np.iinfo(labels.dtype).max for each in values):
         unsigned = any(each.dtype == np.uint64 for each in values)
@@ -503,7 +443,7 @@ def _open_existing(path: str, flags: int) -> int:
 
 def lock_of(path: Path) -> FileLock:
     """The lock that shows that a file is in use; acquire and release it in one thread."""
-    return FileLock(path.with_suffix(".lock"))
+    return FileLock(path.with_suffix(_LOCK))
 
 
 def identity_of(image: ImageValue, name: str) -> str:
@@ -526,53 +466,37 @@ def identity_of(image: ImageValue, name: str) -> str:
 def left_over(image: str) -> Path | None:
     """The newest unsaved file of an image that no window has open; None for none.
 
-    If all are saved, the newest beside which lies what was learned.
-    Deletes files older than `KEPT_DAYS`.
+    If all are saved, the newest beside which there is a checkpoint. Deletes files that are older
+    than `KEPT_DAYS`.
     """
-    found = []
+    candidates = []
     for path in sessions_folder().glob("*.jsonl"):
         with suppress(OSError):
             age = time.time() - path.stat().st_mtime
             if age > KEPT_DAYS * 86400 and _is_free(path):
-                remove_learned(path)
+                remove_beside(path)
                 path.unlink()
             elif path.name.startswith(f"{image}-") and _is_free(path):
                 saved = is_saved(path)
-                if not saved or _has_learned(path):
-                    found.append((saved, age, path))
-    return min(found)[2] if found else None
+                if not saved or any(each.is_file() for each in beside(path)):
+                    candidates.append((saved, age, path))
+    return min(candidates)[2] if candidates else None
 
 
-def learned_file(path: Path, digest: str) -> Path:
-    """The checkpoint, beside a session file, of what was learned."""
-    return path.with_suffix(f".{digest}{_LEARNED}")
+def beside(path: Path) -> list[Path]:
+    """The checkpoints and folders that belong to a session file."""
+    others = path.parent.glob(f"{path.stem}.*")
+    return [each for each in others if each.suffix not in (path.suffix, _LOCK)]
 
 
-def learning_folder(path: Path, digest: str) -> Path:
-    """The folder, beside a session file, that keeps the state of a learning under way."""
-    return path.with_suffix(f"{_LEARNING}{digest}")
-
-
-def learning_folders(path: Path) -> list[Path]:
-    """Those beside a session file: of learnings under way, or interrupted."""
-    return list(path.parent.glob(f"{path.stem}{_LEARNING}*"))
-
-
-def remove_learned(path: Path, keep: LearnedModel | None = None) -> None:
-    """Remove the checkpoints beside a session file but one, and the folders of learnings.
+def remove_beside(path: Path, keep: str = "") -> None:
+    """Remove what belongs to a session file, but for the checkpoint called `keep`.
 
     So are parts of checkpoints, left by a process that was killed while it wrote.
     """
-    folder, name = path.parent, f"{path.stem}.*{_LEARNED}"
-    for each in (*folder.glob(name), *folder.glob(f".{name}.*")):
-        if keep is None or each.name != keep.file:
-            each.unlink(missing_ok=True)
-    for each in learning_folders(path):
-        shutil.rmtree(each, ignore_errors=True)
-
-
-def _has_learned(path: Path) -> bool:
-    return any(path.parent.glob(f"{path.stem}.*{_LEARNED}"))
+    for each in (*beside(path), *path.parent.glob(f".{path.stem}.*")):
+        if each.name != keep:
+            remove(each)
 
 
 def is_saved(path: Path) -> bool:

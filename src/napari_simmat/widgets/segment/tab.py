@@ -55,8 +55,14 @@ from napari_simmat.widgets.segment.export import (
 )
 from napari_simmat.widgets.segment.image_folder import FolderPanel, ImageFolder
 from napari_simmat.widgets.segment.inference import ChosenModel
-from napari_simmat.widgets.segment.learn_panel import LearnPanel, LearnState
-from napari_simmat.widgets.segment.learning import Learning, learn_request, new_objects, spec_of
+from napari_simmat.widgets.segment.learning import (
+    AdaptPanelState,
+    Learning,
+    LearnPanel,
+    adapt_request,
+    new_objects,
+    spec_of,
+)
 from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
@@ -542,7 +548,7 @@ class SegmentTab(QWidget):
                 problem = str(error)
         model = self._chosen_model()
         if image is not None:
-            model, image, sources = self._with_learned(model, image, sources)
+            model, image, sources = self._with_adapted(model, image, sources)
         used = {source.layer for source in sources}
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
@@ -575,22 +581,22 @@ class SegmentTab(QWidget):
 
     # ---------------------------------------------------------------- learning
 
-    def _with_learned(
+    def _with_adapted(
         self, model: ChosenModel, image: ImageValue, sources: list[LayerChannel]
     ) -> tuple[ChosenModel, ImageValue, list[LayerChannel]]:
-        """What was learned on the image in place of the model, and the channels that it reads."""
+        """The model adapted to the image in place of the chosen one, and what it reads."""
         images, layers = self._images(), frozenset(source.layer for source in sources)
         geometry, current = image_geometry(sources, images), self.workspace.session
         session = self.workspace.sessions.find(geometry, layers, current)
-        learned = self.learning.model_of(session, model)
-        if session is None or learned is None or not session.shows_learned:
+        adapted = self.learning.model_of(session, model)
+        if session is None or adapted is None or not session.shows_adapted:
             return model, image, sources
         try:
-            adapted, spec = self.learning.adapted(learned, model)
-            if learned.all_channels:
+            substitute, spec = self.learning.substitute(adapted, model)
+            if adapted.all_channels:
                 named = dict(self._all_channels(sources))
                 sources = [named[name] for name in spec.channel_names]
-            return adapted, image_value(sources, images, spec, self.watch.versions), sources
+            return substitute, image_value(sources, images, spec, self.watch.versions), sources
         except (ValueError, TypeError, OSError, KeyError):
             self.learning.forget(session)
             return model, image, sources
@@ -616,7 +622,7 @@ class SegmentTab(QWidget):
                 sources = [source for _, source in named]
                 spec = spec_of(spec, [name for name, _ in named])
             image = image_value(sources, self._images(), spec, self.watch.versions)
-            request = learn_request(
+            request = adapt_request(
                 session,
                 chosen,
                 image,
@@ -633,26 +639,26 @@ class SegmentTab(QWidget):
         """Show whether there is something to learn from, how far it is, and what came of it."""
         session, learning, entry = self.workspace.session, self.learning, self.models.value()
         if session is None or entry is None or entry.spec is None:
-            self.learn_panel.set_state(LearnState())
+            self.learn_panel.set_state(AdaptPanelState())
             self.sections["learn"].setVisible(False)
             return
-        learned = learning.model_of(session, self._chosen_model())
+        adapted = learning.model_of(session, self._chosen_model())
         sources = self._sources()
         channels = len(self._all_channels(sources))
         fewer = entry.spec.is_foundation and len(entry.spec.channels) < channels
-        state = LearnState(
+        state = AdaptPanelState(
             working=True,
-            new=new_objects(session.editor, learned),
+            new=new_objects(session.editor, adapted),
             channels=channels if fewer else 0,
             takes_all=fewer and sources[0].part is not None,
             progress=learning.progress,
-            learned=learned,
-            shows_learned=session.shows_learned,
+            adapted=adapted,
+            shows_adapted=session.shows_adapted,
             interrupted=learning.interrupted(session),
         )
         self.learn_panel.set_state(state)
         has_objects = session.editor is not None and bool(session.editor.labels)
-        self.sections["learn"].setVisible(has_objects or learned is not None)
+        self.sections["learn"].setVisible(has_objects or adapted is not None)
         if state.ready:
             self._open_section("learn")
 

@@ -1,20 +1,38 @@
-"""What a layer held before the first noted edit, read while it is edited."""
+"""The lines of a session file: what is written, and what is read from a foreign one."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
+from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import finish
 from napari_simmat.widgets.segment.history import Command, LayerEdit, ObjectEntry, Provenance
-from napari_simmat.widgets.segment.prompt_state import Prompts, PromptState
-from napari_simmat.widgets.segment.session_file import begin_lines_job, header_of, line_of, replayed
+from napari_simmat.widgets.segment.prompt_state import (
+    EditedObject,
+    Outline,
+    Prompts,
+    PromptState,
+    PropagatedMask,
+)
+from napari_simmat.widgets.segment.session_file import (
+    NO_SESSION,
+    OTHER_VERSION,
+    TOO_LARGE,
+    AdaptedModelFile,
+    SessionHeader,
+    begin_lines_job,
+    line_of,
+    replayed,
+)
 
 SHAPE = (5, 60, 80)
+HEADER = SessionHeader("", SHAPE, "tiny", ()).line()
 
 
 def disc(y: int, x: int, plane: int = 2) -> ObjectMask:
@@ -27,7 +45,7 @@ def one(edit: LayerEdit) -> Command:
 
 
 @pytest.mark.parametrize("read", range(4))
-def test_an_edited_layer_may_be_read_at_any_moment(tmp_path: Path, read: int) -> None:
+def test_begin_lines_of_an_edited_layer_replay_to_its_labels(tmp_path: Path, read: int) -> None:
     """Each plane is read after another one of the edits; all are undone to what was there."""
     labels = np.zeros(SHAPE, np.int32)
     for plane in (1, 2, 4):
@@ -45,15 +63,14 @@ def test_an_edited_layer_may_be_read_at_any_moment(tmp_path: Path, read: int) ->
             next(reading)
     lines = lines or finish(reading)
     path = tmp_path / "some_session.jsonl"
-    head = header_of("", SHAPE, "tiny", ())
     done = [line_of("do", each) for each in operations]
-    path.write_text(head + "".join(lines + done))
+    path.write_text(HEADER + "".join(lines + done))
     assert np.array_equal(replayed(path).labels["a"], labels)
-    path.write_text(head + "".join(lines + done + [line_of("undo")] * len(done)))
+    path.write_text(HEADER + "".join(lines + done + [line_of("undo")] * len(done)))
     assert np.array_equal(replayed(path).labels["a"], before)
 
 
-def test_only_the_region_is_read_a_plane_at_a_time() -> None:
+def test_begin_lines_read_only_the_region_plane_by_plane() -> None:
     class Counting(np.ndarray):
         read = 0
 
@@ -71,23 +88,6 @@ def test_only_the_region_is_read_a_plane_at_a_time() -> None:
     assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]
 
 
-def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
-    labels = np.zeros(SHAPE, np.int32)
-    patch = LabelEdit.write(labels, disc(20, 20), 1)
-    assert patch is not None
-    made = Provenance((2,), Prompts(points=((2.0, 20.0, 20.0),), labels=(1,)), "digest")
-    edit = LayerEdit("a", (patch,), {1: (None, ObjectEntry(provenance=(made,)))})
-    text = header_of("", SHAPE, "tiny", ()) + line_of("do", one(edit))
-    old = text.replace('"format_version": 2', '"format_version": 1').replace(', "order": []', "")
-    assert "order" not in old
-    path = tmp_path / "some_session.jsonl"
-    path.write_text(old)
-    state = replayed(path)
-    assert np.array_equal(state.labels["a"], labels)
-    assert state.entries["a"][1].provenance_on((2,)) == made
-    assert state.prompt_state == PromptState()
-
-
 @pytest.mark.parametrize(
     ("dtype", "numbers"),
     [
@@ -96,7 +96,7 @@ def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
         (np.uint64, (2**53 + 1, 2**64 - 1)),
     ],
 )
-def test_numbers_that_need_more_than_32_bits_are_kept(
+def test_numbers_above_32_bits_are_kept(
     tmp_path: Path, dtype: type, numbers: tuple[int, int]
 ) -> None:
     """As those of segmented electron micrographs."""
@@ -111,7 +111,56 @@ def test_numbers_that_need_more_than_32_bits_are_kept(
     ]
     lines += [line_of("do", one(LayerEdit("a", (each,)))) for each in edits if each is not None]
     path = tmp_path / "some_session.jsonl"
-    path.write_text(header_of("", SHAPE, "tiny", ()) + "".join(lines))
+    path.write_text(HEADER + "".join(lines))
     assert np.array_equal(replayed(path).labels["a"], labels)
     path.write_text(path.read_text() + line_of("undo") * 2)
     assert np.array_equal(replayed(path).labels["a"], before)
+
+
+def test_a_line_keeps_all_values_of_a_command(tmp_path: Path) -> None:
+    y, x = np.indices((60, 80))
+    pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
+    before = PromptState(
+        Prompts(((1.0, 2.25),), (1,), (0,), (Outline("path", ((0.0, 1.5), (3.0, 4.0)), 0, 1),)),
+        ((Prompt(points=[(1.0, 2.25)], mask=pixels.on_plane((), (60, 80))), 2),),
+        (EditedObject(3, (4,), pixels),),
+        (PropagatedMask(1, (4,), pixels),),
+    )
+    entry = ObjectEntry(provenance=(Provenance((2,), Prompts(), "digest", kept=pixels),))
+    edit = LayerEdit("a", (), {7: (None, entry)})
+    adapted = AdaptedModelFile("a.1.safetensors", "0", "tiny", "It gained.", {7: 113}, False)
+    path = tmp_path / "some_session.jsonl"
+    command = Command("an edit", before, PromptState(), edit)
+    path.write_text(HEADER + line_of("do", command) + line_of("adapted", adapted))
+    state = replayed(path)
+    (read,) = state.history
+    assert read.before == before
+    assert np.isnan(read.edit.entries[7][1].score)
+    assert read.edit.entries[7][1].provenance == entry.provenance
+    assert state.adapted == adapted
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}\n", NO_SESSION),
+        ("no json\n", "cannot be read as a session"),
+        (HEADER.replace('sion": 1', 'sion": 9'), OTHER_VERSION),
+        (HEADER.replace('sion": 1', 'sion": "1"'), OTHER_VERSION),
+        (HEADER.replace("[5, 60, 80]", "[1000000, 1000000]"), TOO_LARGE),
+        (HEADER.replace("[5, 60, 80]", "5"), "shape must be a list"),
+        (
+            HEADER + '{"what": "do", "value": {"is": "Popen"}}\n',
+            "cannot be read: do has an",
+        ),
+        (HEADER + '{"what": "do", "value": 3}\n', "line 2, cannot be read: do must be a table"),
+        (HEADER + '{"what": "run", "value": 3}\n', "line 2"),
+        (HEADER + line_of("undo") + line_of("begin", (1,)), "line 3, cannot be read: begin must"),
+        (HEADER + line_of("adapted", 3), "line 2, cannot be read: adapted must be a table"),
+    ],
+)
+def test_a_foreign_file_is_refused_in_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "some_session.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        replayed(path)
