@@ -26,7 +26,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.progress import finish
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
-from napari_simmat.widgets.segment.autosave import BEGUN, OTHER_SHAPE, restored
+from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, OTHER_SHAPE, RESTORED
 from tests.widgets.scenes import CENTERS, gray
 
 PLUGIN = "napari-simmat"
@@ -111,7 +111,7 @@ def test_a_session_is_restored_and_its_file_stays_as_it_is(
     second.idle()
     drop(second, path)
     np.testing.assert_array_equal(second.viewer.layers["SimMAT objects"].data, expected)
-    assert second.status.text == restored(1, is_open=False)
+    assert second.status.text == RESTORED.format("1 object", NEXT_OBJECT)
     second.hover(*CENTERS[0])
     second.controller.objects.delete()
     second.idle()

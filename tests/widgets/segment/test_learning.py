@@ -31,7 +31,7 @@ from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import FewShotConfig, LearnedState
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.autosave import LOST, restored
+from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
     AGAIN_AFTER,
     CANCELED,
@@ -299,7 +299,7 @@ def test_objects_come_back_without_a_model_whose_file_was_cut_off(
     second = open_cells(open_window())
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
-    assert second.status.text == f"{restored(3, is_open=False)} {LOST}"
+    assert second.status.text == f"{RESTORED.format('3 objects', NEXT_OBJECT)} {LOST}"
     assert second.workspace.session.adapted is None
     assert second.tab.learn_panel.start.isEnabled()
 

@@ -19,7 +19,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
-from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, restored
+from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
 from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
@@ -69,7 +69,8 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
-    assert second.status.text == restored(2, is_open=True), "and what was open is answered"
+    text = RESTORED.format("2 objects", COMMIT_OPEN)
+    assert second.status.text == text, "and what was open is answered"
     assert second.status.text.endswith(COMMIT_OPEN)
     assert np.array_equal(objects(second), objects(first))
     assert set(np.unique(objects(second))) == {0, 1, 2}

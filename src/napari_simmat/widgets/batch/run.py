@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -29,7 +29,7 @@ from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.image_file import ImageFile, same_except_singletons
-from napari_simmat.io.plain import from_plain
+from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress
@@ -227,7 +227,7 @@ def save_request(request: BatchRequest) -> None:
     """Save the settings for next time; a full disk does not stop a run."""
     try:
         with atomic_write(user_folder() / _FILE) as path:
-            text = json.dumps(asdict(request), indent=1, allow_nan=False)
+            text = json.dumps(to_plain(request), indent=1, allow_nan=False)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         log.warning(NOT_SAVED, error)

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -41,7 +41,6 @@ from napari_simmat.widgets.segment.session_file import (
     is_saved,
     left_over,
     lock_of,
-    remove_beside,
     replay_job,
 )
 from napari_simmat.widgets.segment.workspace import Change, Workspace
@@ -54,9 +53,16 @@ READ_RANK = 2
 """Behind what is written meanwhile."""
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
+NOT_LOGGED = (
+    "What you do from here on would be lost in a crash, since {} cannot be written ({}): save the "
+    "objects yourself."
+)
+UNSAVED = "Work on this image from {} was not saved."
+ADAPTED = "The model learned from objects of this image on {}: Restore brings both back."
 RESTORING = "Restoring"
+RESTORED = "Restored: {}. {}"
+COMMIT_OPEN, NEXT_OBJECT = "Commit (C) writes what was open.", "Next object."
 CANCELED = "Restoring canceled; nothing is lost."
-COMMIT_OPEN = "Commit (C) writes what was open."
 NOT_RESTORED = "Not restored: you have already started new work. The offer will come back."
 NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
 BEGUN = (
@@ -67,12 +73,10 @@ LOST = "What was learned on this image is gone: its file was removed or changed.
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What was done to an image until a moment."""
 
     session: ImageSession
-    """The image's."""
     lines: int
     """Number of lines in its file."""
     text: Callable[[], str]
@@ -155,9 +159,10 @@ class Autosave(QObject):
 
     def log_adapted(self, session: ImageSession, adapted: AdaptedModelFile | None) -> None:
         """Log which model was adapted; then the checkpoints of those before are removed."""
-        if (path := self.path(session)) is not None:
+        if self.path(session) is not None:
             self._on_command(session, "adapted", adapted)
-            self._submit(lambda: _clear_job(path, "" if adapted is None else adapted.file))
+            keep = "" if adapted is None else adapted.file
+            self._submit(partial(self._files[session].remove_models_job, keep))
 
     def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
         """Continue a file whose content was restored."""
@@ -218,9 +223,9 @@ class Autosave(QObject):
             return
         editors = [self._workspace.sessions.editor_of(key) for key in file.begun]
         editors += [removed.editor for removed in session.removed.values()]
-        objects = any(editor is not None and editor.labels for editor in editors)
-        prompts = any(view.prompt_state for view in session.views.values())
-        if not objects and not prompts and session.adapted is None:
+        has_objects = any(editor is not None and editor.labels for editor in editors)
+        has_prompts = any(view.prompt_state for view in session.views.values())
+        if not has_objects and not has_prompts and session.adapted is None:
             file.empty_at = file.lines
             self._submit(file.mark_saved_job)
 
@@ -242,9 +247,11 @@ class Autosave(QObject):
         if self.path(session) is None:
             return
         file = self._files[session]
-        if isinstance(value, Command) and value.edit is not None:
-            self._begin_layer(session, file, value.edit)
-            value = replace(value, edit=replace(value.edit, layer=file.key_of(value.edit.layer)))
+        if isinstance(value, Command) and (edit := value.edit) is not None:
+            if edit.layer not in file.begun and session.editor is not None:
+                file.begun.add(edit.layer)
+                self._log_layer(file, session.editor, edit)  # what it held before its first edit
+            value = replace(value, edit=replace(edit, layer=file.key_of(edit.layer)))
         self._log(file, partial(file.append_job, what, value))
 
     def _create(self, session: ImageSession) -> AutosaveFile:
@@ -267,12 +274,6 @@ class Autosave(QObject):
                 value = file.key_of(editor.key), tuple(editor.register.entries)
                 self._log(file, partial(file.append_job, "anew", value))
                 self._log_layer(file, editor)
-
-    def _begin_layer(self, session: ImageSession, file: AutosaveFile, edit: LayerEdit) -> None:
-        """Log what a layer held before its first edit."""
-        if edit.layer not in file.begun and session.editor is not None:
-            file.begun.add(edit.layer)
-            self._log_layer(file, session.editor, edit)
 
     def _log_layer(
         self, file: AutosaveFile, editor: LabelEditor, edit: LayerEdit | None = None
@@ -309,31 +310,16 @@ class Autosave(QObject):
         if not self._failed:
             self._failed = True
             log.warning("Commands are not logged any more: %s", reason)
-            self.warned.emit(not_logged(reason))
-
-
-def _clear_job(path: Path, keep: str) -> Job[None]:
-    yield Progress(0, 1, "removing models that were adapted before")
-    remove_beside(path, keep)
-
-
-def not_logged(reason: str) -> str:
-    """Warning: the log cannot be written."""
-    return (
-        f"What you do from here on would be lost in a crash, since {sessions_folder()} cannot be "
-        f"written ({reason}): save the objects yourself."
-    )
+            self.warned.emit(NOT_LOGGED.format(sessions_folder(), reason))
 
 
 # ------------------------------------------------------------------------ recovery
 
 
-@dataclass(frozen=True, eq=False)
-class RecoveredSession:
+class RecoveredSession(NamedTuple):
     """The content of a session file, ready to be shown."""
 
     state: Replayed
-    """After all its lines."""
     indices: dict[str, LabelIndex]
     """The objects of each labels layer."""
     names: list[str]
@@ -387,7 +373,7 @@ class Recovery(QObject):
         workspace, session = self._workspace, self._workspace.session
         if session is None or self._is_begun(session):
             return
-        self._stop()
+        self.release()
         file = AutosaveFile(path, lock_of(path), lines=1)
         try:
             file.lock.acquire(blocking=False)
@@ -406,16 +392,12 @@ class Recovery(QObject):
         """Stop reading; the file is offered again."""
         if self._target is not None:
             path = self._target[1].path
-            self._stop()
+            self.release()
             self._workspace.offer(
                 Status("canceled", CANCELED, offer="Restore"), lambda: self.start(path)
             )
 
     def release(self) -> None:
-        """Stop reading."""
-        self._stop()
-
-    def _stop(self) -> None:
         """Stop reading, and release the file."""
         self._job.cancel()
         if self._target is not None:
@@ -436,19 +418,18 @@ class Recovery(QObject):
             return
         path = left_over(self._autosave.image(session))
         if path is not None:
-            workspace.offer(
-                Status("ready", unsaved_work(path), offer="Restore"), lambda: self.start(path)
-            )
+            when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
+            text = (ADAPTED if is_saved(path) else UNSAVED).format(when)
+            workspace.offer(Status("ready", text, offer="Restore"), lambda: self.start(path))
 
     # ------------------------------------------------------------------ the worker
 
     def _on_progress(self, progress: Progress) -> None:
-        fraction = progress.done / max(1, progress.total)
         text = f"{RESTORING}: {progress.message}"
-        self._workspace.status.emit(Status("working", text, fraction))
+        self._workspace.status.emit(Status("working", text, progress.fraction))
 
     def _on_failed(self, reason: str) -> None:
-        self._stop()
+        self.release()
         self._workspace.fail(reason)
 
     def _on_returned(self, recovered: RecoveredSession) -> None:
@@ -464,8 +445,8 @@ class Recovery(QObject):
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
         session.adapted = recovered.state.adapted
         count = sum(len(index) for index in recovered.indices.values())
-        is_open = any(recovered.state.views.values())
-        self._restored = restored(count, is_open=is_open)
+        next_step = COMMIT_OPEN if any(recovered.state.views.values()) else NEXT_OBJECT
+        self._restored = RESTORED.format(pluralize(count, "object"), next_step)
         if recovered.lost:
             self._restored += f" {LOST}"
         for state in recovered.state.views.values():
@@ -501,21 +482,7 @@ class Recovery(QObject):
     def _on_changed(self, _: Change) -> None:
         """Stop if another image was chosen, or this one is gone."""
         if self._target is not None and self._workspace.session is not self._target[0]:
-            self._stop()
-
-
-def unsaved_work(path: Path) -> str:
-    """Message: there is a session file of this image."""
-    when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
-    if is_saved(path):
-        return f"The model learned from objects of this image on {when}: Restore brings both back."
-    return f"Work on this image from {when} was not saved."
-
-
-def restored(count: int, *, is_open: bool) -> str:
-    """Message: so many objects are back, and what comes next."""
-    text = pluralize(count, "object")
-    return f"Restored: {text}. {COMMIT_OPEN if is_open else 'Next object.'}"
+            self.release()
 
 
 def _recover_copy_job(

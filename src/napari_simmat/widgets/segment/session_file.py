@@ -404,6 +404,11 @@ class AutosaveFile:
             if not text.done():
                 text.set_result("")
 
+    def remove_models_job(self, keep: str) -> Job[None]:
+        """Remove the models that were adapted before the one in the file `keep`."""
+        yield Progress(0, 1, "removing models that were adapted before")
+        remove_beside(self.path, keep)
+
     def mark_saved_job(self) -> Job[None]:
         """Do not offer the file again: everything is in the user's files."""
         yield Progress(0, 1, "logging that everything is saved")

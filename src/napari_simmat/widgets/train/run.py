@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from qtpy.QtCore import Signal
 
 from napari_simmat.checkpoints import registry
 from napari_simmat.io.files import atomic_write, copy_job, models_folder, trainings_folder
-from napari_simmat.io.plain import from_plain
+from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, JobEvent, Progress, time_left
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
 from napari_simmat.widgets.controls import Status
@@ -263,7 +263,7 @@ class WindowRun:
     def write_request(self, request: TrainRequest) -> None:
         """Write the request, after all data."""
         with atomic_write(self.folder / _REQUEST) as temporary:
-            text = json.dumps(asdict(request), indent=1, allow_nan=False)
+            text = json.dumps(to_plain(request), indent=1, allow_nan=False)
             temporary.write_text(text, "utf-8")
 
     def request(self) -> TrainRequest:
