@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.automatic import NO_EXAMPLES, described
+from napari_simmat.widgets.segment.automatic import COMMIT_FOUND, LOOSEN, NO_EXAMPLES
 from napari_simmat.widgets.segment.object_actions import committed_already
 from tests.widgets.scenes import CENTERS, discs, gray
 
@@ -50,7 +50,9 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     found = at_centers(preview(ready))
     assert 0 not in found
     assert len(set(found)) == 4
-    assert ready.status.text == described(len(np.unique(preview(ready))) - 1)
+    assert (
+        ready.status.text == f"{len(np.unique(preview(ready))) - 1} objects found. {COMMIT_FOUND}"
+    )
     assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
 
     encodes = ready.controller.inference.service.encodes
@@ -58,7 +60,7 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     panel.options["min_area"].setValue(100_000)
     ready.idle()
     assert not preview(ready).any()
-    assert ready.status.text == described(0)
+    assert ready.status.text == f"0 objects found. {LOOSEN}"
     panel.options["min_area"].setValue(20)
     ready.idle()
     assert at_centers(preview(ready)) == found
@@ -224,7 +226,7 @@ def test_only_objects_like_the_committed_ones_remain(ready: Any, everything: Any
     press(ready, panel.start)
     before = len(np.unique(preview(ready))) - 1
     toggle(ready, panel.like_mine)
-    assert ready.status.text == f"{described(before)} {NO_EXAMPLES}"
+    assert ready.status.text == f"{before} objects found. {COMMIT_FOUND} {NO_EXAMPLES}"
     toggle(ready, panel.like_mine)
     press(ready, panel.drop)
     _, labels = discs()

@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import open_elsewhere, open_there
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, left_open
-from napari_simmat.widgets.segment.propagation import doubtful_text
+from napari_simmat.widgets.segment.propagation import DOUBTFUL
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
@@ -89,7 +89,7 @@ def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_ther
     window.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     assert [bar.plane for bar in bars.bars] == [(1,), (2,), (3,), (4,), (5,)]
     assert [bar.plane for bar in bars.bars if bar.doubtful] == [(1,), (5,)]
-    assert doubtful_text([(1,), (5,)])[0] in window.status.text
+    assert DOUBTFUL.format("planes 1, 5") in window.status.text
     assert bars.bars[2].certainty == 1, "the user annotated it"
     at = bars.area(4).center().toPoint()
     QTest.mouseClick(bars, Qt.MouseButton.LeftButton, pos=at)

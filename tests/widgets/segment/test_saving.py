@@ -18,7 +18,7 @@ from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import unit_symbol
-from napari_simmat.widgets.segment.export import _FILTERS, axis_letters, loaded
+from napari_simmat.widgets.segment.export import _FILTERS, LOADED, axis_letters
 from tests.widgets.scenes import CENTERS, gray
 
 
@@ -157,7 +157,8 @@ def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
     }
     window.viewer.layers.remove("SimMAT objects")
     load(window, monkeypatch, path / "zarr.json" if kind == "zarr" else path)
-    assert window.status.text == loaded(path.name, read_objects(path, before.shape))
+    notes = read_objects(path, before.shape).notes
+    assert window.status.text == " ".join([LOADED.format("1 object", path.name), *notes])
     np.testing.assert_array_equal(window.viewer.layers["SimMAT objects"].data, before)
     made = window.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     assert made["models"] == [], "it was not the model that made them"

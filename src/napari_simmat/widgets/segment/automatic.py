@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels, Layer
@@ -43,8 +43,10 @@ MIN_VISIBLE = 0.5
 """Share of an object that must not be committed already. Of one that is, the rim would remain."""
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
+FOUND = "{} found."
 COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
 LOOSEN = "Loosen the thresholds."
+NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
 NOTHING_TO_COMMIT = "There is nothing to commit: loosen the thresholds."
 
@@ -63,13 +65,6 @@ class Proposals:
     plane: Plane
     candidates: MaskCandidates | None = None
     instances: Instances | None = None
-
-
-class Filtered(NamedTuple):
-    """The objects that remain, and the outcome in words."""
-
-    instances: Instances
-    text: str
 
 
 class AutomaticSegmentation(QObject):
@@ -251,8 +246,7 @@ class AutomaticSegmentation(QObject):
 
     def _on_progress(self, progress: Progress) -> None:
         if not self._inference.busy:
-            fraction = progress.done / progress.total if progress.total else None
-            self._workspace.status.emit(Status("working", SEGMENTING, fraction))
+            self._workspace.status.emit(Status("working", SEGMENTING, progress.fraction))
 
     def _on_proposed(self, candidates: MaskCandidates) -> None:
         requested = self._requested
@@ -261,8 +255,8 @@ class AutomaticSegmentation(QObject):
             self._filter()
         self.changed.emit()
 
-    def _on_filtered(self, filtered: Filtered) -> None:
-        found, (instances, text) = self.found, filtered
+    def _on_filtered(self, outcome: tuple[Instances, str]) -> None:
+        found, (instances, text) = self.found, outcome
         if found is not None and found.candidates is not None:
             self.found = replace(found, instances=instances)
             self._show()
@@ -300,21 +294,18 @@ class AutomaticSegmentation(QObject):
         return self._workspace.subject == proposals.subject
 
 
-def described(kept: int) -> str:
-    """The result in words."""
-    return f"{pluralize(kept, 'object')} found. {COMMIT_FOUND if kept else LOOSEN}"
-
-
 def _filter_job(
-    candidates: Any, settings: AutomaticSettings, sift: Sift | None, note: str
-) -> Job[Filtered]:
+    candidates: MaskCandidates, settings: AutomaticSettings, sift: Sift | None, note: str
+) -> Job[tuple[Instances, str]]:
+    """The objects that remain, and the outcome in words."""
     yield Progress(0, 1, "filtering")
     instances = masks_to_instances(candidates, settings)
-    if sift is None or not len(instances):
-        return Filtered(instances, f"{described(len(instances))} {note}".strip())
-    sifted = yield from sift(instances)
-    next_step = COMMIT_FOUND if len(sifted.instances) else LOOSEN
-    return Filtered(sifted.instances, f"{sifted.sentence} {next_step}")
+    sentence = FOUND.format(pluralize(len(instances), "object"))
+    if sift is not None and len(instances):
+        sifted = yield from sift(instances)
+        instances, sentence = sifted.instances, sifted.sentence
+    next_step = COMMIT_FOUND if len(instances) else LOOSEN
+    return instances, " ".join(filter(None, [sentence, next_step, note]))
 
 
 def _points_on(
@@ -326,7 +317,5 @@ def _points_on(
     size = np.array(session.geometry.shape[-2:])
     inside = ((points[:, -2:] >= -0.5) & (points[:, -2:] <= size - 0.5)).all(axis=1)
     if not (here & inside).any():
-        raise ValueError(
-            f"{layer.name} has no point on this plane of the image; add some, or use a grid."
-        )
+        raise ValueError(NO_POINT.format(layer.name))
     return automatic_generator.prompts_at(points[here & inside][:, -2:])

@@ -40,6 +40,8 @@ _RANK = 1
 """One rank for all, so that no waiting job is dropped for a newer one (as at rank 0)."""
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
+SAVED = "Saved {} in {}. Next object, or the next image."
+MAY_REPLACE = "{} already exists. Do you want to replace it?"
 NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
 _TITLE = "Save the objects"
 _ENDING = OBJECT_FORMATS["labels"].ending
@@ -48,9 +50,11 @@ _FILTERS = {
     for kind, each in OBJECT_FORMATS.items()
 }
 _LOAD_TITLE = "Load objects"
-_MOST_LABEL = np.iinfo(np.int32).max
+_MAX_LABEL = np.iinfo(np.int32).max
 """Of a new objects layer."""
 NO_IMAGE = "Choose the image of these objects first, then load them."
+LOADED = "Loaded {} from {}."
+OTHER_IMAGE = "{} was not loaded, because another image was chosen; load it again."
 _NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
 _USUAL = "TZYX"
 """The last axes of an image whose axes have no names."""
@@ -81,10 +85,11 @@ class ObjectExporter(QObject):
             return None
         typed = Path(name)
         path = _with_ending(typed, chosen)
-        # The dialog has only asked about the name that was typed.
-        if path == typed or not path.exists() or self._may_replace(path):
-            return path
-        return None
+        if path != typed and path.exists():
+            # The dialog has only asked about the name that was typed.
+            button = QMessageBox.question(self._parent, _TITLE, MAY_REPLACE.format(path.name))
+            return path if button == QMessageBox.StandardButton.Yes else None
+        return path
 
     def save(
         self,
@@ -112,28 +117,17 @@ class ObjectExporter(QObject):
         self.worker.finish()
         self.worker.join(_CLOSE_TIMEOUT)
 
-    def _may_replace(self, path: Path) -> bool:
-        question = f"{path.name} already exists. Do you want to replace it?"
-        button = QMessageBox.question(self._parent, _TITLE, question)
-        return bool(button == QMessageBox.StandardButton.Yes)
-
     def _on_progress(self, _: WorkerTask, progress: Progress) -> None:
-        fraction = progress.done / progress.total
         text = progress.message[:1].upper() + progress.message[1:]
-        self.status.emit(Status("working", text, fraction, way_out=""))
+        self.status.emit(Status("working", text, progress.fraction, way_out=""))
 
     def _on_returned(self, task: WorkerTask, written: list[Path]) -> None:
-        self.status.emit(Status("done", saved(written)))
+        names = ", ".join(path.name for path in written)
+        self.status.emit(Status("done", SAVED.format(names, written[0].parent)))
         self.saved.emit(task)
 
     def _on_failed(self, _: WorkerTask, reason: str) -> None:
         self.status.emit(Status("failed", reason))
-
-
-def saved(written: Sequence[Path]) -> str:
-    """Message: these files of one folder were written, and what comes next."""
-    names = ", ".join(path.name for path in written)
-    return f"Saved {names} in {written[0].parent}. Next object, or the next image."
 
 
 def _stem_of(path: Path) -> str:
@@ -247,46 +241,39 @@ class ObjectLoader(QObject):
         self._job.cancel()
 
     def _on_returned(self, read: tuple[str, ObjectSet, list[ObjectSection]]) -> None:
-        workspace, (name, found, merged) = self._workspace, read
+        workspace, (name, object_set, sections) = self._workspace, read
         session, self._session = self._session, None
         if session is None or session is not workspace.session:
-            workspace.fail(other_image_chosen(name))
+            workspace.fail(OTHER_IMAGE.format(name))
             return
-        known = set() if session.editor is None else set(session.editor.labels)
+        used = set() if session.editor is None else set(session.editor.labels)
         order = session.geometry.order
         objects = [
             NewObject(
-                each.mask.transposed(order),
-                each.score,
-                label=None if each.label in known or each.label > _MOST_LABEL else each.label,
-                category=each.category,
+                section.mask.transposed(order),
+                section.score,
+                label=None
+                if section.label in used or section.label > _MAX_LABEL
+                else section.label,
+                category=section.category,
                 order=order,
             )
-            for each in merged
+            for section in sections
         ]
-        workspace.classes.add(found.class_names)
-        self._objects.write(f"{LOADING} {name}:", objects, said=loaded(name, found))
+        workspace.classes.add(object_set.class_names)
+        count = len({section.label for section in object_set.sections})
+        parts = [LOADED.format(pluralize(count, "object"), name), *object_set.notes]
+        self._objects.write(f"{LOADING} {name}:", objects, said=" ".join(parts))
 
 
 def _load_job(
     path: Path, shape: tuple[int, ...], axes: str, image: str
 ) -> Job[tuple[str, ObjectSet, list[ObjectSection]]]:
     yield Progress(0, 1, f"reading {path.name}")
-    found = read_objects(path, shape, axes, image=image)
+    object_set = read_objects(path, shape, axes, image=image)
     # Earlier objects lie on top.
-    merged = sorted(found.merged(), key=lambda one: -np.nan_to_num(one.score))
-    return path.name, found, merged
-
-
-def loaded(name: str, found: ObjectSet) -> str:
-    """Message: what was read from a file."""
-    count = len({section.label for section in found.sections})
-    return " ".join([f"Loaded {pluralize(count, 'object')} from {name}.", *found.notes])
-
-
-def other_image_chosen(name: str) -> str:
-    """Message: the file was read for an image that is not chosen any more."""
-    return f"{name} was not loaded, because another image was chosen; load it again."
+    sections = sorted(object_set.merged(), key=lambda section: -np.nan_to_num(section.score))
+    return path.name, object_set, sections
 
 
 def axis_letters(names: Sequence[str]) -> str:
@@ -318,14 +305,7 @@ def show_plane(
 def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, label: int) -> None:
     """Move the sliders and the camera to an object, and select it for painting.
 
-    Parameters
-    ----------
-    viewer
-        The viewer.
-    geometry
-        Where the image lies, in its current view.
-    editor, label
-        The object.
+    `geometry` says where the image lies, in its current view.
     """
     if label not in editor.register.index:
         return

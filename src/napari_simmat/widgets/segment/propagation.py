@@ -1,12 +1,8 @@
-"""Objects propagated through the planes of a stack: computed, previewed, committed.
-
-The encoding of planes before they are shown.
-"""
+"""Objects propagated through the planes of a stack; planes encoded before they are shown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +36,20 @@ from napari_simmat.widgets.worker import BackgroundJob
 if TYPE_CHECKING:
     from napari_simmat.engine.propagation_tracks import Track
 
+_RANK = 1
+"""Behind clicks, before encoding ahead."""
+MAX_NAMED = 3
+"""Doubtful planes that the status line names."""
+PROPAGATING = "Propagating"
+CANCELED = "Propagation canceled."
+NOTHING_OPEN = "There is nothing to propagate: click on an object first."
+FOUND = "{} on {} ({} to {})."
+DOUBTFUL, MANY_DOUBTFUL = "Doubtful: {}.", "{} doubtful: click an orange bar to look."
+COMMIT = "Commit (C) writes them."
+NOTHING_FOUND = "Nothing was found: click on the object on another plane."
+OTHER_VIEW = (
+    "There are new prompts since the propagation: go back to the view in which it was started."
+)
 NEIGHBORS = 8
 """Planes around the current one that are encoded ahead."""
 _PREFETCH_RANK = 2
@@ -47,6 +57,285 @@ _PREFETCH_RANK = 2
 _PAUSE = 200
 """Milliseconds without a change before encoding ahead begins."""
 GETTING_READY = "Whole stack: getting ready"
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeRequest:
+    """What is propagated, and where."""
+
+    session: ImageSession
+    order: AxisOrder
+    """In which view of which image."""
+    subject: Subject | None
+    """The model and the image; results are valid for them alone."""
+    objects: tuple[ObjectPrompt, ...]
+    """The prompted objects."""
+    along: tuple[int, ...]
+    planes: tuple[int, int]
+    """As `Propagation.start` takes them."""
+
+    @property
+    def view(self) -> ViewState:
+        """The state of the view it was started in."""
+        return self.session.view(self.order)
+
+    @property
+    def geometry(self) -> ImageGeometry:
+        """The image in that view."""
+        return self.session.geometry.seen(self.order)
+
+
+@dataclass(frozen=True, eq=False)
+class PropagationResult:
+    """The propagated objects, not yet committed."""
+
+    request: VolumeRequest
+    tracks: tuple[Track, ...]
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the image is in the view in which they were found."""
+        return self.request.order == self.request.session.geometry.order
+
+    @property
+    def planes(self) -> list[Plane]:
+        """The planes with any object, in order."""
+        return sorted({plane for track in self.tracks for plane in track.sections})
+
+    def described(self) -> str:
+        """The result in words."""
+        planes = self.planes
+        if not planes:
+            return NOTHING_FOUND
+        count = pluralize(sum(bool(track.sections) for track in self.tracks), "object")
+        ends = [", ".join(map(str, plane)) for plane in (planes[0], planes[-1])]
+        parts = [FOUND.format(count, pluralize(len(planes), "plane"), *ends)]
+        if len(self.doubtful) > MAX_NAMED:
+            parts.append(MANY_DOUBTFUL.format(pluralize(len(self.doubtful), "plane")))
+        elif self.doubtful:
+            parts.append(DOUBTFUL.format(plane_names(self.doubtful)))
+        return " ".join([*parts, COMMIT])
+
+    @property
+    def doubtful(self) -> list[Plane]:
+        """The planes on which any object is doubtful, in order."""
+        return sorted({plane for track in self.tracks for plane in track.doubtful})
+
+    def bars(self) -> list[PlaneBar]:
+        """The least certainty on each plane."""
+        doubtful = set(self.doubtful)
+        return [
+            PlaneBar(
+                plane,
+                min(t.sections[plane].certainty for t in self.tracks if plane in t.sections),
+                plane in doubtful,
+            )
+            for plane in self.planes
+        ]
+
+    def masks(self) -> dict[Plane, list[np.ndarray]]:
+        """The masks (Y, X) on each plane, one per object."""
+        return {plane: [track.mask(plane) for track in self.tracks] for plane in self.planes}
+
+    def corrected_by_clicks(self) -> dict[Plane, tuple[PropagatedMask, ...]]:
+        """The masks on each plane without prompts of its own: clicks there correct them."""
+        planes: dict[Plane, tuple[PropagatedMask, ...]] = {}
+        for track in self.tracks:
+            for plane, section in track.sections.items():
+                if section.origin != "annotated" and track.object is not None:
+                    mask = PropagatedMask(track.object, plane, section.pixels)
+                    planes[plane] = (*planes.get(plane, ()), mask)
+        return planes
+
+    def new_objects(self, category: str) -> list[NewObject]:
+        """The objects to be written."""
+        order = self.request.order
+        return [
+            NewObject(
+                track.object_mask(),
+                track.score,
+                category=category,
+                provenance=tuple(
+                    Provenance(
+                        each.prompt.plane, each.source, "", kept=_kept(each.prompt), order=order
+                    )
+                    for each in self.request.objects
+                    if each.prompt.object == track.object and each.prompt.plane in track.sections
+                ),
+                order=order,
+                doubtful=tuple(track.doubtful),
+            )
+            for track in self.tracks
+            if track.sections
+        ]
+
+
+class Propagation(QObject):
+    """Propagates the prompted objects through the stack, to the preview first.
+
+    `result` is what was found and is not committed yet; None for nothing.
+    """
+
+    changed = Signal()
+    """`busy` or `result` may have changed."""
+    finished = Signal()
+    """A propagation has ended with `result`."""
+    stopped = Signal()
+    """A propagation was canceled or has failed."""
+
+    def __init__(
+        self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
+    ) -> None:
+        super().__init__(workspace)
+        self._workspace, self._inference, self._objects = workspace, inference, objects
+        self._job = BackgroundJob(inference.worker, _RANK, self)
+        self._request: VolumeRequest | None = None
+        self.result: PropagationResult | None = None
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(self._on_failed)
+        workspace.changed.connect(self._on_workspace)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a propagation is under way."""
+        return self._job.busy
+
+    @property
+    def needs_update(self) -> bool:
+        """Whether prompts were changed since `result` was found."""
+        result = self.result
+        if result is None:
+            return False
+        try:
+            now = volume_prompts(result.request.view.prompt_state, result.request.geometry.shape)
+        except ValueError:
+            return True
+        return now != result.request.objects
+
+    def start(self, along: tuple[int, ...], planes: tuple[int, int]) -> bool:
+        """Propagate all open objects; whether there are any.
+
+        Parameters
+        ----------
+        along
+            Axes of the view, one after the other.
+        planes
+            The first and the last index along the first of them.
+        """
+        workspace = self._workspace
+        session, request = workspace.session, workspace.request()
+        if session is None or request is None:
+            return False
+        self.cancel()
+        try:
+            objects = volume_prompts(session.prompt_state, session.geometry.shape)
+        except ValueError as error:
+            workspace.fail(str(error))
+            return False
+        if not objects:
+            workspace.say(NOTHING_OPEN, "ready")
+            return False
+        prompts = tuple(each.prompt for each in objects)
+        stack = StackRequest(prompts, along, planes, session.geometry.spacing)
+        order, subject = session.geometry.order, workspace.subject
+        self._request = VolumeRequest(session, order, subject, objects, along, planes)
+        service = self._inference.service
+        self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
+        workspace.status.emit(Status("working", PROPAGATING))
+        self.changed.emit()
+        return True
+
+    def restart(self) -> bool:
+        """Propagate again with the prompts as they are now; whether it was started."""
+        result = self.result
+        if result is None or self._workspace.session is not result.request.session:
+            return False
+        if not result.is_shown:
+            self._workspace.say(OTHER_VIEW)
+            return False
+        return self.start(result.request.along, result.request.planes)
+
+    def commit(self) -> None:
+        """Write what was found as one command; from any view."""
+        result = self.result
+        if result is None or self._workspace.session is not result.request.session:
+            return
+        objects = result.new_objects(self._objects.category)
+        closing = sorted({each.prompt.plane for each in result.request.objects})
+        self._objects.write("propagation", objects, closing=closing, done=self.drop)
+
+    def cancel(self) -> None:
+        """Stop; what was found before stays on the preview."""
+        if self._job.cancel():
+            self._workspace.status.emit(Status("canceled", CANCELED))
+            self._stop()
+
+    def drop(self) -> None:
+        """Discard what was found, also from the preview."""
+        result, self.result = self.result, None
+        if result is None:
+            return
+        request = result.request
+        request.view.propagated.clear()
+        closed = [plane for plane in result.planes if not request.view.prompt_state.on(plane)]
+        self._workspace.preview.clear(closed, request.order)
+        if self._workspace.session is request.session and not result.is_shown:
+            self._workspace.show_predictions()  # planes of the two views cross
+        self.changed.emit()
+
+    def _show(self, result: PropagationResult) -> None:
+        masks = result.masks()
+        if self.result is not None:  # also clears planes on which nothing is found any more
+            masks = {**{plane: [] for plane in self.result.planes}, **masks}
+        self._workspace.preview.show_all(result.request.geometry, masks)
+        if not result.is_shown:
+            self._workspace.show_predictions()  # planes of the two views cross
+
+    def _stop(self) -> None:
+        self.stopped.emit()
+        self.changed.emit()
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self._inference.busy:
+            text = f"{PROPAGATING}: {progress.message or 'getting ready'}"
+            self._workspace.status.emit(Status("working", text, progress.fraction))
+
+    def _on_returned(self, tracks: list[Track]) -> None:
+        request = self._request
+        if request is None:
+            return
+        if self._workspace.session is request.session:
+            if self.result is not None and self.result.request.order != request.order:
+                self.drop()
+            result = PropagationResult(request, tuple(tracks))
+            self._show(result)
+            self.result = result
+            request.view.propagated = result.corrected_by_clicks()
+            self._workspace.say(result.described())
+        self.changed.emit()
+        self.finished.emit()
+
+    def _on_failed(self, reason: str) -> None:
+        self._workspace.fail(reason)
+        self._stop()
+
+    def _on_workspace(self, what: Change) -> None:
+        """Stop, and forget what was found, if the model or the image has changed."""
+        request, subject = self._request, self._workspace.subject
+        if request is not None and request.subject != subject and self._job.cancel():
+            self._stop()
+        if self.result is not None and self.result.request.subject != subject:
+            self.drop()
+        if what & Change.VIEW and self.result is not None:
+            self._show(self.result)  # as its planes cross the new view
+
+
+def _kept(prompt: Prompt) -> ObjectMask | None:
+    """The pixels that a prompt corrects, with its plane."""
+    if prompt.mask is None or prompt.box is not None:
+        return None
+    return ObjectMask.of(prompt.mask, (*prompt.plane, 0, 0))
 
 
 class EmbeddingPrefetcher(QObject):
@@ -203,301 +492,3 @@ def around(plane: Plane, shape: tuple[int, ...], most: int | None = None) -> lis
 
     ordered = sorted(others, key=distance)
     return ordered if most is None else ordered[: most + 1]
-
-
-_RANK = 1
-"""Behind clicks, before encoding ahead."""
-MOST_NAMED = 3
-"""Doubtful planes that the status line names."""
-PROPAGATING = "Propagating"
-CANCELED = "Propagation canceled."
-NOTHING_OPEN = "There is nothing to propagate: click on an object first."
-NOTHING_FOUND = "Nothing was found: click on the object on another plane."
-OTHER_VIEW = (
-    "There are new prompts since the propagation: go back to the view in which it was started."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class VolumeRequest:
-    """What is propagated, and where."""
-
-    session: ImageSession
-    order: AxisOrder
-    """In which view of which image."""
-    subject: Subject | None
-    """The model and the image; results are valid for them alone."""
-    objects: tuple[ObjectPrompt, ...]
-    """The prompted objects."""
-    along: tuple[int, ...]
-    planes: tuple[int, int]
-    """As `Propagation.start` takes them."""
-
-    @property
-    def view(self) -> ViewState:
-        """The state of the view it was started in."""
-        return self.session.view(self.order)
-
-    @property
-    def geometry(self) -> ImageGeometry:
-        """The image in that view."""
-        return self.session.geometry.seen(self.order)
-
-
-@dataclass(frozen=True, eq=False)
-class PropagationResult:
-    """The propagated objects, not yet committed."""
-
-    request: VolumeRequest
-    tracks: tuple[Track, ...]
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the image is in the view in which they were found."""
-        return self.request.order == self.request.session.geometry.order
-
-    @property
-    def planes(self) -> list[Plane]:
-        """The planes with any object, in order."""
-        return sorted({plane for track in self.tracks for plane in track.sections})
-
-    def described(self) -> str:
-        """The result in words."""
-        planes = self.planes
-        if not planes:
-            return NOTHING_FOUND
-        count = pluralize(sum(bool(track.sections) for track in self.tracks), "object")
-        first, last = (", ".join(map(str, plane)) for plane in (planes[0], planes[-1]))
-        found = f"{count} on {pluralize(len(planes), 'plane')} ({first} to {last})"
-        return " ".join([f"{found}.", *doubtful_text(self.doubtful), "Commit (C) writes them."])
-
-    @property
-    def doubtful(self) -> list[Plane]:
-        """The planes on which any object is doubtful, in order."""
-        return sorted({plane for track in self.tracks for plane in track.doubtful})
-
-    def bars(self) -> list[PlaneBar]:
-        """The least certainty on each plane."""
-        doubtful = set(self.doubtful)
-        return [
-            PlaneBar(
-                plane,
-                min(t.sections[plane].certainty for t in self.tracks if plane in t.sections),
-                plane in doubtful,
-            )
-            for plane in self.planes
-        ]
-
-    def masks(self) -> dict[Plane, list[np.ndarray]]:
-        """The masks (Y, X) on each plane, one per object."""
-        return {plane: [track.mask(plane) for track in self.tracks] for plane in self.planes}
-
-    def corrected_by_clicks(self) -> dict[Plane, tuple[PropagatedMask, ...]]:
-        """The masks on each plane without prompts of its own: clicks there correct them."""
-        planes: dict[Plane, tuple[PropagatedMask, ...]] = {}
-        for track in self.tracks:
-            for plane, section in track.sections.items():
-                if section.origin != "annotated" and track.object is not None:
-                    one = PropagatedMask(track.object, plane, section.pixels)
-                    planes[plane] = (*planes.get(plane, ()), one)
-        return planes
-
-    def new_objects(self, category: str) -> list[NewObject]:
-        """The objects to be written."""
-        order = self.request.order
-        return [
-            NewObject(
-                track.object_mask(),
-                track.score,
-                category=category,
-                provenance=tuple(
-                    Provenance(
-                        each.prompt.plane, each.source, "", kept=_kept(each.prompt), order=order
-                    )
-                    for each in self.request.objects
-                    if each.prompt.object == track.object and each.prompt.plane in track.sections
-                ),
-                order=order,
-                doubtful=tuple(track.doubtful),
-            )
-            for track in self.tracks
-            if track.sections
-        ]
-
-
-class Propagation(QObject):
-    """Propagates the prompted objects through the stack, to the preview first.
-
-    `result` is what was found and is not committed yet; None for nothing.
-    """
-
-    changed = Signal()
-    """`busy` or `result` may have changed."""
-    finished = Signal()
-    """A propagation has ended with `result`."""
-    stopped = Signal()
-    """A propagation was canceled or has failed."""
-
-    def __init__(
-        self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
-    ) -> None:
-        super().__init__(workspace)
-        self._workspace, self._inference, self._objects = workspace, inference, objects
-        self._job = BackgroundJob(inference.worker, _RANK, self)
-        self._request: VolumeRequest | None = None
-        self.result: PropagationResult | None = None
-        self._job.progressed.connect(self._on_progress)
-        self._job.returned.connect(self._on_returned)
-        self._job.failed.connect(self._on_failed)
-        workspace.changed.connect(self._on_workspace)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a propagation is under way."""
-        return self._job.busy
-
-    @property
-    def needs_update(self) -> bool:
-        """Whether prompts were changed since `result` was found."""
-        result = self.result
-        if result is None:
-            return False
-        try:
-            now = volume_prompts(result.request.view.prompt_state, result.request.geometry.shape)
-        except ValueError:
-            return True
-        return now != result.request.objects
-
-    def start(self, along: tuple[int, ...], planes: tuple[int, int]) -> bool:
-        """Propagate all open objects; whether there are any.
-
-        Parameters
-        ----------
-        along
-            Axes of the view, one after the other.
-        planes
-            The first and the last index along the first of them.
-        """
-        workspace = self._workspace
-        session, request = workspace.session, workspace.request()
-        if session is None or request is None:
-            return False
-        self.cancel()
-        try:
-            objects = volume_prompts(session.prompt_state, session.geometry.shape)
-        except ValueError as error:
-            workspace.fail(str(error))
-            return False
-        if not objects:
-            workspace.say(NOTHING_OPEN, "ready")
-            return False
-        prompts = tuple(each.prompt for each in objects)
-        stack = StackRequest(prompts, along, planes, session.geometry.spacing)
-        order, subject = session.geometry.order, workspace.subject
-        self._request = VolumeRequest(session, order, subject, objects, along, planes)
-        service = self._inference.service
-        self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
-        workspace.status.emit(Status("working", PROPAGATING))
-        self.changed.emit()
-        return True
-
-    def restart(self) -> bool:
-        """Propagate again with the prompts as they are now; whether it was started."""
-        result = self.result
-        if result is None or self._workspace.session is not result.request.session:
-            return False
-        if not result.is_shown:
-            self._workspace.say(OTHER_VIEW)
-            return False
-        return self.start(result.request.along, result.request.planes)
-
-    def commit(self) -> None:
-        """Write what was found as one command; from any view."""
-        result = self.result
-        if result is None or self._workspace.session is not result.request.session:
-            return
-        objects = result.new_objects(self._objects.category)
-        closing = sorted({each.prompt.plane for each in result.request.objects})
-        self._objects.write("propagation", objects, closing=closing, done=self.drop)
-
-    def cancel(self) -> None:
-        """Stop; what was found before stays on the preview."""
-        if self._job.cancel():
-            self._workspace.status.emit(Status("canceled", CANCELED))
-            self._stop()
-
-    def drop(self) -> None:
-        """Discard what was found, also from the preview."""
-        result, self.result = self.result, None
-        if result is None:
-            return
-        request = result.request
-        request.view.propagated.clear()
-        closed = [plane for plane in result.planes if not request.view.prompt_state.on(plane)]
-        self._workspace.preview.clear(closed, request.order)
-        if self._workspace.session is request.session and not result.is_shown:
-            self._workspace.show_predictions()  # planes of the two views cross
-        self.changed.emit()
-
-    def _show(self, result: PropagationResult) -> None:
-        masks = result.masks()
-        if self.result is not None:  # also clears planes on which nothing is found any more
-            masks = {**{plane: [] for plane in self.result.planes}, **masks}
-        self._workspace.preview.show_all(result.request.geometry, masks)
-        if not result.is_shown:
-            self._workspace.show_predictions()  # planes of the two views cross
-
-    def _stop(self) -> None:
-        self.stopped.emit()
-        self.changed.emit()
-
-    def _on_progress(self, progress: Progress) -> None:
-        if not self._inference.busy:
-            fraction = progress.done / progress.total if progress.total else None
-            text = f"{PROPAGATING}: {progress.message or 'getting ready'}"
-            self._workspace.status.emit(Status("working", text, fraction))
-
-    def _on_returned(self, tracks: list[Track]) -> None:
-        request = self._request
-        if request is None:
-            return
-        if self._workspace.session is request.session:
-            if self.result is not None and self.result.request.order != request.order:
-                self.drop()
-            result = PropagationResult(request, tuple(tracks))
-            self._show(result)
-            self.result = result
-            request.view.propagated = result.corrected_by_clicks()
-            self._workspace.say(result.described())
-        self.changed.emit()
-        self.finished.emit()
-
-    def _on_failed(self, reason: str) -> None:
-        self._workspace.fail(reason)
-        self._stop()
-
-    def _on_workspace(self, what: Change) -> None:
-        """Stop, and forget what was found, if the model or the image has changed."""
-        request, subject = self._request, self._workspace.subject
-        if request is not None and request.subject != subject and self._job.cancel():
-            self._stop()
-        if self.result is not None and self.result.request.subject != subject:
-            self.drop()
-        if what & Change.VIEW and self.result is not None:
-            self._show(self.result)  # as its planes cross the new view
-
-
-def doubtful_text(planes: Sequence[Plane]) -> list[str]:
-    """Message: which planes are worth a look; empty for none."""
-    if not planes:
-        return []
-    if len(planes) > MOST_NAMED:
-        return [f"{pluralize(len(planes), 'plane')} doubtful: click an orange bar to look."]
-    return [f"Doubtful: {plane_names(planes)}."]
-
-
-def _kept(prompt: Prompt) -> ObjectMask | None:
-    """The pixels that a prompt corrects, with its plane."""
-    if prompt.mask is None or prompt.box is not None:
-        return None
-    return ObjectMask.of(prompt.mask, (*prompt.plane, 0, 0))

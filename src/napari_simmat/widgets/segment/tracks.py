@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Tracks
@@ -37,6 +36,7 @@ _LATER = 300
 """Milliseconds without a change of the objects before their tracks are drawn again."""
 CHOOSE_AXIS = "choose"
 NO_OBJECTS = "There are no objects to link: commit some on several frames, or find them first."
+LINKED = "{}, {}."
 WHICH_AXIS = "Choose which axis is time."
 PICK_TWO = (
     "Click once on each of the two objects, on two frames, and press it again: points choose them."
@@ -44,12 +44,21 @@ PICK_TWO = (
 OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
 
 
-_Request = tuple[ImageSession, LabelEditor, int, int, str, tuple[Plane, ...]]
-"""An image, its objects and their version, the time axis, the command, and its planes."""
+class _Request(NamedTuple):
+    """What is being linked."""
+
+    session: ImageSession
+    editor: LabelEditor
+    version: int
+    """Of the objects, which may be edited meanwhile."""
+    axis: int
+    name: str
+    """Of the command."""
+    picked: tuple[Plane, ...]
+    """Planes whose prompts are used up."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Renumbered:
+class _Renumbered(NamedTuple):
     """New links of the objects as they are called now, and the edits that make ids follow.
 
     `after` is the labels with the edits, and their index; None for labels that are not in memory.
@@ -241,7 +250,7 @@ class ObjectTracks(QObject):
                 edit.apply(after)
             return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
 
-        self._request = session, editor, editor.version, axis, name, picked
+        self._request = _Request(session, editor, editor.version, axis, name, picked)
         self._job.start("Linking", job)
         self.changed.emit()
 
@@ -257,20 +266,19 @@ class ObjectTracks(QObject):
         workspace, request = self._workspace, self._request
         assert request is not None
         self._request = None  # holds no image that is closed
-        session, editor, version, axis, name, picked = request
-        if workspace.session is not session or editor.version != version:
+        session, editor = request.session, request.editor
+        if workspace.session is not session or editor.version != request.version:
             workspace.fail(OBJECTS_CHANGED)
             self.changed.emit()
             return
-        session.time_axis = axis
-        edit = editor.renumber(result.edits, result.lineage, axis, result.after)
+        session.time_axis = request.axis
+        edit = editor.renumber(result.edits, result.lineage, request.axis, result.after)
         after = session.prompt_state
-        for plane in picked:
+        for plane in request.picked:
             after = after.off(plane)
-        workspace.do(name, after, edit)
-        lineage = result.lineage.relabeled()
-        self._draw(lineage)
-        workspace.offer(Status("done", described(lineage), offer=UNDO), workspace.undo)
+        workspace.do(request.name, after, edit)
+        self._draw(result.lineage.relabeled())
+        workspace.offer(Status("done", self.text, offer=UNDO), workspace.undo)
 
     # --------------------------------------------------------------------- showing
 
@@ -314,7 +322,10 @@ class ObjectTracks(QObject):
             return
         self._later.stop()
         self._drawn = session.editor.key, session.editor.version
-        self.text = described(lineage)
+        tracks = lineage.tracks()
+        divisions = len({each.parent for each in tracks if each.parent})
+        counts = pluralize(len(tracks), "track"), pluralize(divisions, "division")
+        self.text = LINKED.format(*counts)
         data, graph = lineage.points()
         if session.time_axis or not len(data) or data.shape[1] not in (4, 5):
             self.changed.emit()
@@ -331,10 +342,3 @@ class ObjectTracks(QObject):
             self._layer.data = data
             self._layer.graph = graph
         self.changed.emit()
-
-
-def described(lineage: Lineage) -> str:
-    """Message: how many tracks there are, and divisions."""
-    tracks = lineage.tracks()
-    divisions = len({each.parent for each in tracks if each.parent})
-    return f"{pluralize(len(tracks), 'track')}, {pluralize(divisions, 'division')}."
