@@ -130,7 +130,7 @@ def batch(window: Window) -> Batch:
 
 
 @pytest.mark.real_window
-def test_a_folder_is_dropped_tried_run_and_opened(
+def test_a_folder_is_tried_run_and_opened(
     batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tab, window = batch.tab, batch.window
@@ -224,7 +224,7 @@ def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -
     assert "broken.tif" in batch.status.text
 
 
-def test_a_trial_that_is_stopped_leaves_the_files_as_they_were(
+def test_a_stopped_trial_leaves_the_files_as_they_were(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:
     tab = batch.tab
@@ -238,9 +238,7 @@ def test_a_trial_that_is_stopped_leaves_the_files_as_they_were(
 
 
 @pytest.mark.real_window
-def test_what_is_half_typed_counts_when_a_button_is_pressed(
-    batch: Batch, data: Path, tmp_path: Path
-) -> None:
+def test_start_takes_a_number_that_is_half_typed(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     tab.form.options["pattern"].setText("b.tif")
     batch.choose(data, tmp_path / "out", EVERYTHING)
@@ -262,7 +260,7 @@ def test_what_is_half_typed_counts_when_a_button_is_pressed(
     assert tifffile.imread(tmp_path / "out/b_labels.tif").any()
 
 
-def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_choice_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
     batch.choose(data, tmp_path / "out", EVERYTHING)
     ready = batch.status
     prompts = batch.tab.form.prompts
@@ -276,7 +274,7 @@ def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_p
     assert batch.status == ready
 
 
-def test_files_that_came_and_went_since_the_look_are_shown_as_they_are_done(
+def test_run_shows_files_that_changed_since_the_scan(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:
     tab, window = batch.tab, batch.window
@@ -296,7 +294,7 @@ def test_files_that_came_and_went_since_the_look_are_shown_as_they_are_done(
     batch.until(lambda: not tab.busy and "b2.tif labels" in window.viewer.layers)
 
 
-def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Path) -> None:
+def test_open_result_reads_the_file_that_was_written(tmp_path: Path) -> None:
     image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
     tifffile.imwrite(image, gray())
     labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
@@ -319,7 +317,7 @@ def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Pat
         ((3, 20, 30), True, (20, 30), (20, 30)),
     ],
 )
-def test_an_image_of_any_axes_opens_with_its_labels(
+def test_open_result_of_any_axes_shows_image_and_labels(
     batch: Batch,
     tmp_path: Path,
     shape: tuple[int, ...],
@@ -341,7 +339,7 @@ def test_an_image_of_any_axes_opens_with_its_labels(
     assert len(layers) == (4 if colors else 2)
 
 
-def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_pause_stop_and_resume_complete_the_run(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
@@ -362,9 +360,7 @@ def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
 
 
-def test_a_stopped_run_shows_what_was_done_and_why_a_file_failed(
-    batch: Batch, tmp_path: Path
-) -> None:
+def test_a_stopped_run_shows_done_files_and_failures(batch: Batch, tmp_path: Path) -> None:
     tab, table, folder = batch.tab, batch.tab.table, tmp_path / "data"
     folder.mkdir()
     (tmp_path / "out").mkdir()
@@ -393,7 +389,7 @@ def test_a_stopped_run_shows_what_was_done_and_why_a_file_failed(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_killed_from_outside_it_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
@@ -444,7 +440,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(
         (("", "GFP", "gfp", "BF"), "2,1,0"),
     ],
 )
-def test_a_channel_whose_name_the_command_would_not_read_is_given_by_number(
+def test_first_file_gives_an_ambiguous_channel_by_number(
     names: tuple[str, ...], words: str
 ) -> None:
     spec = load_model("tiny").spec
@@ -502,7 +498,7 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
     batch.settle()
 
 
-def test_a_run_begins_where_its_settings_cannot_be_saved(
+def test_save_request_on_a_full_disk_lets_the_run_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "full").write_text("")

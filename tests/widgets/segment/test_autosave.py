@@ -28,7 +28,7 @@ from tests.widgets.segment.noted import held, objects, open_image, work_on
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
-def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
+def test_a_saved_session_replays_and_is_not_offered_again(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = open_image(open_window(), gray())
@@ -48,7 +48,7 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     assert "was not saved" not in again.status.text
 
 
-def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
+def test_close_while_saving_completes_the_files(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = open_image(open_window(), gray())
@@ -74,7 +74,7 @@ def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
     assert replayed(noted).saved, "it is offered no more"
 
 
-def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
+def test_save_of_several_images_marks_each_as_saved(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window, gate = ready, threading.Event()
@@ -105,7 +105,7 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
     assert len(noted) == 3
 
 
-def test_work_on_an_image_that_took_the_place_of_another_is_offered_with_that_one(
+def test_recovery_offers_work_with_the_image_it_was_done_on(
     open_window: Callable[[], Any],
 ) -> None:
     other = gray()[::-1].copy()
@@ -118,7 +118,7 @@ def test_work_on_an_image_that_took_the_place_of_another_is_offered_with_that_on
     assert open_image(open_window(), other).status.offer == "Restore"
 
 
-def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
+def test_autosave_logs_the_content_of_a_users_layer(ready: Any) -> None:
     labels = np.zeros(gray().shape, np.int32)
     labels[:8, :8] = 7
     layer = ready.viewer.add_labels(labels.copy(), name="mine")
@@ -134,7 +134,7 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     assert replayed(path).labels, "undo brings it back"
 
 
-def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) -> None:
+def test_autosave_logs_a_replaced_array(ready: Any) -> None:
     """As other plugins do with what they made of the labels."""
     for center in CENTERS[:2]:
         ready.click(*center)
@@ -158,7 +158,7 @@ def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) ->
     assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
 
 
-def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_path: Path) -> None:
+def test_autosave_logs_the_name_of_a_model_file(ready: Any, tmp_path: Path) -> None:
     mine, tiny = tmp_path / "mine.safetensors", registry.find_model("tiny").path
     assert tiny is not None
     mine.write_bytes(tiny.read_bytes())
@@ -195,7 +195,7 @@ def disk_full() -> None:
         (disk_full, False, "No space left on device"),
     ],
 )
-def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
+def test_autosave_that_cannot_write_warns_once(
     ready: Any,
     spoil: Callable[[], None],
     early: bool,
@@ -232,7 +232,7 @@ def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
 
 
-def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
+def test_autosave_reads_a_full_layer_during_edits(ready: Any) -> None:
     labels = np.arange(1, gray().size + 1, dtype=np.int32).reshape(gray().shape)
     first = labels.copy()
     layer = ready.viewer.add_labels(labels, name="mine")

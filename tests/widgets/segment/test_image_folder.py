@@ -57,9 +57,7 @@ def objects(window: Any) -> np.ndarray:
     return np.array(window.workspace.objects.data)
 
 
-def test_ten_images_are_done_with_keys_and_each_is_there_again_on_the_way_back(
-    window: Any, folder: Path
-) -> None:
+def test_go_through_ten_images_and_back_restores_each(window: Any, folder: Path) -> None:
     finish(encode_images_job(find_images([folder]), SegmentConfig(model="tiny")))
     begin(window, folder)
     panel, made = window.tab.folder_panel, []
@@ -83,7 +81,7 @@ def test_ten_images_are_done_with_keys_and_each_is_there_again_on_the_way_back(
         window.key(*BACK)
 
 
-def test_what_cannot_be_opened_is_said_and_skipped(window: Any, folder: Path) -> None:
+def test_go_skips_an_image_that_cannot_be_opened(window: Any, folder: Path) -> None:
     (folder / "1.tif").write_text("this is no image")
     begin(window, folder)
     window.click(*CENTERS[0])
@@ -101,7 +99,7 @@ def test_what_cannot_be_opened_is_said_and_skipped(window: Any, folder: Path) ->
     assert shown(window) == ["0", "SimMAT objects"]
 
 
-def test_nothing_is_closed_that_is_not_saved(
+def test_go_does_not_close_what_is_not_saved(
     window: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(window, folder)
@@ -124,9 +122,7 @@ def test_nothing_is_closed_that_is_not_saved(
     assert shown(window) == ["0", "SimMAT objects"]
 
 
-def test_labels_of_an_earlier_result_are_shown_and_a_file_that_cannot_be_read_stays(
-    window: Any, folder: Path
-) -> None:
+def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window: Any, folder: Path) -> None:
     labels = np.zeros(gray().shape, np.uint16)
     labels[3:9, 4:10] = 7
     tifffile.imwrite(folder / "1_labels.tif", labels)
@@ -149,9 +145,7 @@ def test_labels_of_an_earlier_result_are_shown_and_a_file_that_cannot_be_read_st
     assert tifffile.imread(folder / "2_labels.tif").shape == labels[1:].shape
 
 
-def test_the_next_image_is_read_and_encoded_while_this_one_is_looked_at(
-    window: Any, folder: Path
-) -> None:
+def test_the_next_image_is_read_and_encoded_ahead(window: Any, folder: Path) -> None:
     window.open_widget()
     window.tab.stack_panel.ahead.setChecked(True)
     window.tab.folder_panel.folder.set_value(str(folder))
@@ -165,7 +159,7 @@ def test_the_next_image_is_read_and_encoded_while_this_one_is_looked_at(
     assert service.encodes == 1, "those of the clicks' own predictor: the first image"
 
 
-def test_a_flat_image_after_a_stack_is_encoded_ahead(window: Any, tmp_path: Path) -> None:
+def test_prefetch_of_a_flat_image_after_a_stack_works(window: Any, tmp_path: Path) -> None:
     stack = np.stack([gray()] * 4)
     tifffile.imwrite(tmp_path / "0.tif", stack, imagej=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(tmp_path / "1.tif", np.clip(gray(), 0, 240) + np.uint8(9))
@@ -184,7 +178,7 @@ def test_a_flat_image_after_a_stack_is_encoded_ahead(window: Any, tmp_path: Path
 
 
 @pytest.mark.all_tabs
-def test_results_of_the_batch_tab_are_gone_through(
+def test_choose_plan_goes_through_batch_results(
     window: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = plan(find_inputs([folder], pattern="[34].tif"), output=tmp_path / "out", prompts="auto")
@@ -214,7 +208,7 @@ def test_results_of_the_batch_tab_are_gone_through(
 
 
 @pytest.mark.real_window
-def test_keys_go_through_a_folder_in_a_real_window(window: Any, folder: Path) -> None:
+def test_go_by_keys_in_a_real_window(window: Any, folder: Path) -> None:
     begin(window, folder)
     window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)

@@ -165,7 +165,7 @@ def learned(with_cells: Any, core: Core) -> Any:
     return with_cells
 
 
-def test_after_five_commits_a_click_on_another_cell_gives_all_of_it(with_cells: Any) -> None:
+def test_learning_from_five_cells_segments_another_whole(with_cells: Any) -> None:
     window, truth = with_cells, cells()[1] == TOUGH + 1
     panel = window.tab.learn_panel
     before = iou(preview_of(window, TOUGH), truth)
@@ -189,7 +189,7 @@ def test_after_five_commits_a_click_on_another_cell_gives_all_of_it(with_cells: 
     assert np.array_equal(mask(window), after)
 
 
-def test_clicks_are_predicted_while_it_learns_and_cancel_ends_it(
+def test_clicks_while_learning_are_predicted_and_cancel_ends_it(
     with_cells: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window, core = with_cells, Core(monkeypatch)
@@ -207,7 +207,7 @@ def test_clicks_are_predicted_while_it_learns_and_cancel_ends_it(
     assert list(sessions_folder().glob("*.learning-*"))
 
 
-def test_what_is_not_better_changes_nothing(
+def test_learning_without_gain_changes_nothing(
     with_cells: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window, core = with_cells, Core(monkeypatch)
@@ -233,7 +233,7 @@ def test_what_is_not_better_changes_nothing(
     assert not list(sessions_folder().glob("*.learning-*"))
 
 
-def test_within_shapes_ellipse_is_no_rectangle() -> None:
+def test_within_shapes_of_an_ellipse_is_not_its_rectangle() -> None:
     session = ImageSession(ImageGeometry(Image(np.zeros((60, 80)))), frozenset())
     shapes = Shapes(ndim=2)
     shapes.add_ellipses(np.array([(10, 10), (10, 40), (30, 40), (30, 10)]))
@@ -244,9 +244,7 @@ def test_within_shapes_ellipse_is_no_rectangle() -> None:
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_old_objects_are_no_garbage_while_it_learns(
-    with_cells: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_freezes_old_objects(with_cells: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at all of them would hold every thread up for a third of a second."""
     window, core = with_cells, Core(monkeypatch)
     gc.unfreeze()  # what `libraries_are_no_garbage` left out
@@ -261,9 +259,7 @@ def test_old_objects_are_no_garbage_while_it_learns(
     assert gc.get_freeze_count() == 0
 
 
-def test_pixels_that_are_not_square_are_learned_from_as_they_are_predicted(
-    window: Any, core: Core
-) -> None:
+def test_learning_from_long_pixels_keeps_their_shape(window: Any, core: Core) -> None:
     window.viewer.add_image(cells()[0][::2], name="cells", scale=(2, 1))
     window.open_widget()
     window.idle()
@@ -273,7 +269,7 @@ def test_pixels_that_are_not_square_are_learned_from_as_they_are_predicted(
     assert core.planes[0].pixel_size == (2, 1)
 
 
-def test_what_was_learned_is_restored_after_a_crash(
+def test_recovery_after_a_crash_restores_the_adapted_model(
     learned: Any, open_window: Callable[[], Any]
 ) -> None:
     mine = preview_of(learned, 3)
@@ -290,7 +286,7 @@ def test_what_was_learned_is_restored_after_a_crash(
     assert not np.array_equal(mask(second), mine)
 
 
-def test_objects_come_back_without_a_model_whose_file_was_cut_off(
+def test_recovery_without_the_adapted_model_says_it_is_lost(
     learned: Any, open_window: Callable[[], Any]
 ) -> None:
     crash(learned)
@@ -305,7 +301,7 @@ def test_objects_come_back_without_a_model_whose_file_was_cut_off(
 
 
 @pytest.mark.parametrize("state", ["cut off", "of another model"])
-def test_learning_begins_anew_where_what_was_left_of_it_is_of_no_use(
+def test_learning_with_useless_leftovers_begins_anew(
     with_cells: Any, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     offer_anything(monkeypatch)
@@ -328,7 +324,7 @@ def test_learning_begins_anew_where_what_was_left_of_it_is_of_no_use(
     assert window.workspace.session.adapted is not None
 
 
-def test_a_learning_cut_off_by_a_crash_goes_on(
+def test_learning_after_a_crash_resumes(
     with_cells: Any, open_window: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = Core(monkeypatch)
@@ -379,7 +375,7 @@ def learn_until_killed(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_killed_while_it_learns_nothing_is_lost_and_it_ends_as_if_it_had_not_been(
+def test_learning_killed_anywhere_resumes_to_the_same_result(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _kill: int
 ) -> None:
     moment = random.randrange(2 * MOMENTS + 1)
@@ -414,7 +410,7 @@ def test_killed_while_it_learns_nothing_is_lost_and_it_ends_as_if_it_had_not_bee
     assert kept == {log.name, window.workspace.session.adapted.file}
 
 
-def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> None:
+def test_an_adapted_model_without_its_file_is_dropped(learned: Any) -> None:
     window = learned
     (checkpoint,) = sessions_folder().glob("*.safetensors")
     checkpoint.unlink()
@@ -427,7 +423,7 @@ def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> 
     assert preview_of(window, 3).any()
 
 
-def test_kept_as_a_model_it_is_in_the_list_and_segments_the_same(
+def test_keep_lists_the_model_and_segments_the_same(
     learned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window, panel = learned, learned.tab.learn_panel
@@ -463,7 +459,7 @@ def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Cor
 
 
 @pytest.mark.slow
-def test_an_image_of_many_channels_is_learned_from_all_that_show_something(
+def test_learning_from_all_channels_leaves_empty_ones_out(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer_anything(monkeypatch)
@@ -487,7 +483,7 @@ def test_an_image_of_many_channels_is_learned_from_all_that_show_something(
 
 
 @pytest.mark.real_window
-def test_before_and_after_change_what_the_window_shows(learned: Any) -> None:
+def test_before_and_after_change_the_preview(learned: Any) -> None:
     panel, after = learned.tab.learn_panel, preview_of(learned, 3)
     learned.take(panel.before)
     learned.idle()

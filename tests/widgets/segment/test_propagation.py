@@ -52,7 +52,7 @@ def press(window: Any, button: Any) -> None:
     window.idle()
 
 
-def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: Any) -> None:
+def test_propagate_then_commit_makes_one_object_on_its_planes(stack: Any) -> None:
     _, mask = ball()
     stack.click(*CENTER)
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
@@ -72,7 +72,7 @@ def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: A
     assert iou(objects(stack) == 1, mask) > 0.85
 
 
-def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_there(
+def test_doubtful_planes_are_marked_and_their_bar_leads_there(
     window: Any,
 ) -> None:
     contrast = np.array([0, 0.42, 1, 1, 1, 0.42, 0])[:, None, None]
@@ -100,7 +100,7 @@ def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_ther
     assert not bars.bars, "it is written"
 
 
-def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(stack: Any) -> None:
+def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None:
     stack.click(*CENTER)
     stack.viewer.dims.set_current_step(0, 1)
     stack.idle()
@@ -118,7 +118,7 @@ def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(sta
     assert stack.status.text.endswith("Next object.")
 
 
-def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: Any) -> None:
+def test_propagate_ends_at_negative_points_and_at_its_range(stack: Any) -> None:
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
     panel.direction.setCurrentIndex(1)  # to later planes
@@ -139,7 +139,7 @@ def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: An
     assert not panel.commit.isEnabled()
 
 
-def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
+def test_a_correction_predicts_only_what_depends_on_it(stack: Any) -> None:
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
     press(stack, panel.start)
@@ -157,7 +157,7 @@ def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
 
 
-def test_two_objects_go_together(window: Any) -> None:
+def test_two_objects_are_propagated_together(window: Any) -> None:
     image, mask = ball()
     twice = np.concatenate([image, image], axis=2)
     window.viewer.add_image(twice, name="balls")
@@ -175,7 +175,7 @@ def test_two_objects_go_together(window: Any) -> None:
     assert iou(objects(window)[..., SHAPE[2] :] == 2, mask) > 0.85
 
 
-def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
+def test_a_click_preempts_propagation_and_cancel_stops_it(stack: Any) -> None:
     worker, propagation = stack.controller.inference.worker, stack.tab.controller.propagation
     stack.click(*CENTER)
     told: list[Any] = []
@@ -194,7 +194,7 @@ def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
     assert stack.status.kind == "canceled"
 
 
-def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
+def test_prompts_that_cannot_be_propagated_give_a_message(stack: Any) -> None:
     stack.tab.act("propagate")
     assert "click on an object first" in stack.status.text
     stack.workspace.prompt_layers.flip()
@@ -204,14 +204,14 @@ def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
     assert "negative points alone" in stack.status.text
 
 
-def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
+def test_a_flat_image_has_no_stack_section(ready: Any) -> None:
     assert not ready.tab.stack_panel.start.isEnabled()
     assert not ready.tab.sections["stack"].isVisible()
     ready.tab.act("propagate")
     assert not ready.tab.controller.propagation.busy
 
 
-def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) -> None:
+def test_a_click_on_a_propagated_plane_corrects_its_mask(stack: Any) -> None:
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     before = preview(stack).copy()
@@ -235,7 +235,7 @@ def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) 
     assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
 
 
-def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any) -> None:
+def test_undo_of_a_correction_of_the_second_of_two(window: Any) -> None:
     image, _ = ball()
     window.viewer.add_image(np.concatenate([image, image], axis=2), name="balls")
     window.open_widget()
@@ -262,7 +262,7 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
 
 
 @pytest.mark.parametrize("what", ["image", "preview", "points", "data", "rename", "other image"])
-def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, what: str) -> None:
+def test_layers_that_change_while_encoding_ahead(stack: Any, what: str) -> None:
     viewer = stack.viewer
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
@@ -294,7 +294,7 @@ def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, wha
     assert (objects(stack) > 0).any(), stack.status.text
 
 
-def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stack: Any) -> None:
+def test_close_while_running_leaves_no_thread_and_can_go_on(stack: Any) -> None:
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
@@ -308,7 +308,7 @@ def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stac
     assert iou(preview(stack), ball()[1]) > 0.85
 
 
-def test_propagation_into_a_full_layer_is_written_once_into_a_new_one(stack: Any) -> None:
+def test_propagate_into_a_full_layer_writes_a_new_one_once(stack: Any) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[3, 48, 60] = 255
     stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
@@ -326,7 +326,7 @@ def test_propagation_into_a_full_layer_is_written_once_into_a_new_one(stack: Any
 
 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
-def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what: str) -> None:
+def test_everything_is_dropped_for_another_model_or_image(stack: Any, what: str) -> None:
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
@@ -344,7 +344,7 @@ def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what:
     assert np.array_equal(objects(stack) == 1, shown), "what is shown is what is written"
 
 
-def test_another_model_stops_what_the_one_before_follows(stack: Any) -> None:
+def test_propagate_stops_for_another_model(stack: Any) -> None:
     stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy

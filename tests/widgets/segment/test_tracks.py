@@ -68,7 +68,7 @@ def pick(window: Any, *at: tuple[int, int]) -> None:
         window.click(*PLACES[frame][number])
 
 
-def test_objects_are_linked_with_their_division_and_a_wrong_link_is_corrected(linked: Any) -> None:
+def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked: Any) -> None:
     (one, other), second, third = labels_at(linked)
     assert second == [one, other]
     assert third[0] == one
@@ -98,7 +98,9 @@ def test_objects_are_linked_with_their_division_and_a_wrong_link_is_corrected(li
     }
 
 
-def test_what_cannot_be_linked_is_said(linked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_without_objects_or_axis_says_why(
+    linked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (one, other), _, third = labels_at(linked)
     press(linked, "link")
     assert linked.status.text == PICK_TWO
@@ -116,7 +118,7 @@ def test_what_cannot_be_linked_is_said(linked: Any, monkeypatch: pytest.MonkeyPa
     assert linked.status.text == LAPTRACK_MISSING
 
 
-def test_planes_of_depth_are_not_taken_for_frames(window: Any) -> None:
+def test_depth_is_not_taken_for_time(window: Any) -> None:
     image, labels = series()
     window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
     layer = window.viewer.add_labels(labels, name="cells")

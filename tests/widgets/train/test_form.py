@@ -31,7 +31,7 @@ def test_every_strategy_has_a_title() -> None:
 
 
 @pytest.mark.parametrize("strategy", get_args(StrategyName))
-def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
+def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
     request = TrainRequest(
         name="thermal",
         base="tiny-rgb-1",
@@ -66,7 +66,7 @@ def test_only_foundations_are_offered(form: TrainForm) -> None:
     assert form.problem() == NOT_DOWNLOADED.format(name="vit_b")
 
 
-def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: TrainForm) -> None:
+def test_learning_rate_follows_the_strategy_until_it_is_set(form: TrainForm) -> None:
     assert form.value().config.learning_rate == 1e-3
     choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-3
@@ -83,7 +83,7 @@ def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: Train
 
 
 @pytest.mark.parametrize("strategy", get_args(StrategyName))
-def test_what_a_strategy_trains_is_shown_uncut(form: TrainForm, strategy: StrategyName) -> None:
+def test_strategy_text_is_shown_uncut(form: TrainForm, strategy: StrategyName) -> None:
     form.resize(300, 600)
     form.show()
     choose(form.options["strategy"], strategy)
@@ -94,7 +94,7 @@ def test_what_a_strategy_trains_is_shown_uncut(form: TrainForm, strategy: Strate
     assert label.height() >= label.heightForWidth(label.width())
 
 
-def test_the_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:
+def test_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:
     assert form.value().config.strategy == "lora_conv"
     form.base.set_value("vit_b")
     assert form.value().config.strategy == "lora"

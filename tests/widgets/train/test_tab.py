@@ -115,7 +115,7 @@ def trainer(window: Window) -> Trainer:
 
 
 @pytest.mark.real_window
-def test_two_layers_and_their_labels_become_a_model_that_segments(
+def test_train_on_open_layers_makes_a_model_that_segments(
     trainer: Trainer, user_folder: Path
 ) -> None:
     window, tab = trainer.window, trainer.tab
@@ -172,7 +172,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
 
 
 @pytest.mark.parametrize("clicked", [False, True])
-def test_after_a_training_that_made_it_worse_the_base_is_offered(
+def test_a_model_worse_than_its_base_offers_the_base(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, clicked: bool
 ) -> None:
     tab, training = trainer.tab, trainer.training
@@ -223,7 +223,7 @@ def test_stopped_early_the_best_is_kept(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folder: Path) -> None:
+def test_a_killed_training_says_so_and_can_be_resumed(trainer: Trainer, user_folder: Path) -> None:
     trainer.start("killed", 8)
     trainer.first_step()
     os.kill(trainer.training.process.pid, signal.SIGKILL)
@@ -250,9 +250,7 @@ def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folde
 
 
 @pytest.mark.slow
-def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
-    trainer: Trainer, user_folder: Path
-) -> None:
+def test_keep_best_after_a_kill_makes_the_model(trainer: Trainer, user_folder: Path) -> None:
     trainer.start("cut", 500)
     trainer.first_step()
     trainer.press(trainer.tab.stop)
@@ -279,7 +277,7 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
 
 @pytest.mark.slow
 @pytest.mark.real_window
-def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
+def test_close_ends_the_process_and_another_window_resumes(
     trainer: Trainer, open_window: Callable[[], Window], user_folder: Path
 ) -> None:
     trainer.start("closed", 500)

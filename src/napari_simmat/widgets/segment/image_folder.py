@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -58,39 +58,22 @@ OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
 @dataclass(frozen=True)
 class FolderImage:
-    """One image of the list.
-
-    Parameters
-    ----------
-    path
-        A file, or a folder that is one image.
-    results
-        Folder of its results.
-    """
+    """One image of the list, a file or a folder, and the folder of its results."""
 
     path: Path
     results: Path
 
     @property
-    def stem(self) -> str:
-        """The beginning of the names of its results."""
-        return stem_of(self.path)
-
-    @property
     def session(self) -> Path:
         """The file of the saved session."""
-        return self.results / f"{self.stem}_session.jsonl"
+        return self.results / f"{stem_of(self.path)}_session.jsonl"
 
     @property
     def labels(self) -> Path:
         """The file of the saved labels, or where they will be."""
-        paths = [self.results / f"{self.stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
+        stem = stem_of(self.path)
+        paths = [self.results / f"{stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
         return next((path for path in paths if path.exists()), paths[0])
-
-    @property
-    def tracks(self) -> Path:
-        """The file of the tracks of a time series."""
-        return self.results / f"{self.stem}{EXTRA_ENDINGS[TRACKS]}"
 
     @property
     def is_done(self) -> bool:
@@ -98,12 +81,11 @@ class FolderImage:
         return self.session.exists() or self.labels.exists()
 
 
-@dataclass(frozen=True)
-class ImageList:
-    """The images to go through, and which of them were done when they were listed."""
+class ImageList(NamedTuple):
+    """The images to go through, and the numbers of those that were done when they were listed."""
 
     images: Sequence[FolderImage]
-    done: frozenset[int]
+    done: set[int]
 
 
 def list_folder_job(folder: Path) -> Job[ImageList]:
@@ -112,8 +94,7 @@ def list_folder_job(folder: Path) -> Job[ImageList]:
     Raises ValueError or OSError if there are none.
     """
     yield Progress(0, 1, f"Listing {folder.name}")
-    found = find_images([folder])
-    images = [FolderImage(each.image, each.image.parent) for each in found]
+    images = [FolderImage(each.image, each.image.parent) for each in find_images([folder])]
     return (yield from look_for_results_job(images))
 
 
@@ -124,11 +105,10 @@ def look_for_results_job(images: Sequence[FolderImage]) -> Job[ImageList]:
         yield Progress(number, len(images), "Looking for results")
         if image.is_done:
             done.add(number)
-    return ImageList(images, frozenset(done))
+    return ImageList(images, done)
 
 
-@dataclass(frozen=True, eq=False)
-class OpenedImage:
+class OpenedImage(NamedTuple):
     """An image that was read and is not in the viewer yet.
 
     `labels` are those of an earlier result without a session, and `parents` what its table of
@@ -138,7 +118,7 @@ class OpenedImage:
     image: FolderImage
     layer: Image
     labels: np.ndarray | None = None
-    parents: Mapping[int, int] = field(default_factory=dict)
+    parents: Mapping[int, int] | None = None
     problem: str = ""
 
 
@@ -152,8 +132,8 @@ def open_image_job(image: FolderImage) -> Job[OpenedImage]:
     yield Progress(1, 2, image.labels.name)
     try:
         labels = np.asarray(read_labels(image.labels).data)
-        table = image.tracks.read_text("ascii") if image.tracks.is_file() else ""
-        parents = read_parents(table)
+        tracks = image.results / f"{stem_of(image.path)}{EXTRA_ENDINGS[TRACKS]}"
+        parents = read_parents(tracks.read_text("ascii") if tracks.is_file() else "")
     except (ValueError, TypeError, OSError) as error:
         return OpenedImage(image, layer, problem=sentence(error))
     return OpenedImage(image, layer, labels.astype(np.int32), parents)
@@ -334,7 +314,7 @@ class ImageFolder(QObject):
 
     def _begin(self, listed: ImageList) -> None:
         self._close()
-        self.images, self._done, self._ready = listed.images, set(listed.done), None
+        self.images, self._done, self._ready = listed.images, listed.done, None
         self._open(min(set(range(len(listed.images))) - listed.done, default=0))
 
     # ------------------------------------------------------------------------ moving
@@ -373,7 +353,7 @@ class ImageFolder(QObject):
         else:
             snapshot = self._autosave.snapshot(session)
             names = self._workspace.classes.names
-            path = image.results / f"{image.stem}_labels.tif"
+            path = image.results / f"{stem_of(image.path)}_labels.tif"
             task = self._exporter.save(
                 path, session.geometry, session.editor, names, snapshot.text, session.time_axis
             )

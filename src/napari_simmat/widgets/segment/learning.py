@@ -85,34 +85,23 @@ Labels = NDArray[np.integer]
 
 @dataclass(frozen=True, eq=False)
 class AdaptRequest:
-    """What a model is to be adapted to.
-
-    Parameters
-    ----------
-    model
-        The model that the user chose.
-    image
-        The channels to learn from, in the usual view.
-    name
-        Of the image.
-    planes
-        Index and labels (Y, X) of each plane with objects, and where all of its objects are
-        labeled: everywhere (True), nowhere for sure (False), or by a mask (Y, X).
-    objects
-        Size of each object by its number.
-    all_channels
-        Whether these are all channels of the image, rather than those that the model reads.
-    start
-        The adapted model to go on from.
-    """
+    """What a model is to be adapted to."""
 
     model: ChosenModel
+    """The model that the user chose."""
     image: ImageValue
+    """The channels to learn from, in the usual view."""
     name: str
+    """Of the image."""
     planes: tuple[tuple[Plane, Labels, bool | NDArray[np.bool_]], ...]
+    """Index and labels (Y, X) of each plane with objects, and where all of its objects are labeled:
+    everywhere (True), nowhere for sure (False), or by a mask (Y, X)."""
     objects: Mapping[int, int]
+    """Size of each object by its number."""
     all_channels: bool = False
+    """Whether these are all channels of the image, rather than those that the model reads."""
     start: AdaptedModelFile | None = None
+    """The adapted model to go on from."""
 
     def digest(self, planes: Sequence[AnnotatedPlane], config: FewShotConfig) -> str:
         """Of what the result depends on: an interrupted learning of the same goes on."""
@@ -359,18 +348,14 @@ def adapt_request(
 
     Parameters
     ----------
-    session
-        Of the image; it has objects.
-    chosen
-        The model.
-    image
-        The channels to learn from.
+    session, chosen
+        Of the image, which has objects, and the model.
+    image, all_channels
+        The channels to learn from, and whether they are all of the image.
     labeled_within
         Where all objects are labeled: within a layer's shapes, everywhere, or nowhere for sure.
     point
         The viewer's; it gives the plane of a layer with fewer axes.
-    all_channels
-        Whether these are all channels of the image.
 
     Raises
     ------

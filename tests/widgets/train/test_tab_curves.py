@@ -19,14 +19,14 @@ from napari_simmat.widgets.train.tab import (
 )
 
 
-def test_the_mean_runs_up_to_each_point() -> None:
+def test_smooth_points_run_up_to_each_point() -> None:
     points = [(float(n), float(n % 2)) for n in range(20)]  # over two points each
     assert [value for _, value in smooth_points(points)] == [0.0] + [0.5] * 19
     assert smooth_points([(1.0, 3.0)]) == [(1.0, 3.0)]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_both_curves_and_words_are_seen_in_both_themes(qtbot: Any, theme: str) -> None:
+def test_curves_are_visible_in_both_themes(qtbot: Any, theme: str) -> None:
     curves = TrainingCurves()
     qtbot.addWidget(curves)
     curves.setStyleSheet(get_stylesheet(theme))
@@ -73,7 +73,7 @@ def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
     assert high >= 60.0
 
 
-def test_without_matplotlib_the_place_of_the_curves_says_what_to_install(
+def test_curves_without_matplotlib_say_what_to_install(
     qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

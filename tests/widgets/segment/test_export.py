@@ -22,7 +22,7 @@ from napari_simmat.widgets.segment.export import _FILTERS, LOADED, axis_letters
 from tests.widgets.scenes import CENTERS, gray
 
 
-def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
+def test_save_writes_labels_table_classes_and_scale(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
@@ -55,7 +55,7 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
     assert float(rows[0]["score"]) > 0.5
 
 
-def test_a_name_that_was_typed_without_its_ending_replaces_nothing_unasked(
+def test_ask_path_without_ending_asks_before_replacing(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready.click(*CENTERS[0])
@@ -104,12 +104,12 @@ def test_what_cannot_be_written_is_one_sentence(
         (["axis -5", "axis -4", "axis -3", "axis -2", "axis -1"], "WTZYX"),
     ],
 )
-def test_axes_are_told_by_their_names(names: list[str], axes: str) -> None:
+def test_axis_letters_follow_the_names(names: list[str], axes: str) -> None:
     assert axis_letters(names) == axes
 
 
 @pytest.mark.parametrize("mu", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
-def test_a_unit_has_one_symbol_whatever_pint_writes(mu: str) -> None:
+def test_units_have_one_symbol_for_all_of_pints_words(mu: str) -> None:
     class Unit:
         def __format__(self, spec: str) -> str:
             assert spec == "~"
@@ -133,7 +133,7 @@ def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", OBJECT_FORMATS)
-def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
+def test_load_of_any_saved_format_keeps_ids_and_classes(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
@@ -168,7 +168,7 @@ def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
     assert not window.viewer.layers["SimMAT objects"].data.any(), "loading is one command"
 
 
-def test_loaded_objects_keep_ids_that_are_free_and_leave_those_there(
+def test_load_keeps_free_ids_and_the_objects_there(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready.click(*CENTERS[0])
@@ -183,7 +183,7 @@ def test_loaded_objects_keep_ids_that_are_free_and_leave_those_there(
     assert (after[0, 0], after[4, 0], after[8, 0]) == (70_001, 2, 70_000)
 
 
-def test_objects_of_another_image_are_refused_and_nothing_changes(
+def test_load_of_objects_of_another_image_is_refused(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "other.npy", np.ones((5, 5), np.uint8))
@@ -193,7 +193,7 @@ def test_objects_of_another_image_are_refused_and_nothing_changes(
     assert "SimMAT objects" not in ready.viewer.layers
 
 
-def test_an_image_is_not_replaced_by_labels(
+def test_save_does_not_replace_an_image(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))

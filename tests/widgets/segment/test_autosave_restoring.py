@@ -45,7 +45,7 @@ def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
+def test_autosave_of_a_killed_process_keeps_commits_and_paint(
     open_window: Callable[[], Any], tmp_path: Path, _kill: int
 ) -> None:
     kill_at_work("tests.widgets.segment.noted", tmp_path, lambda: time.sleep(random.random()))
@@ -61,7 +61,7 @@ def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     assert not objects(window).any(), "the whole list came back"
 
 
-def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
+def test_recovery_after_a_crash_restores_in_another_viewer(
     open_window: Callable[[], Any],
 ) -> None:
     first, second = crashed(open_window)
@@ -88,7 +88,7 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     assert not second.workspace.session.prompt_state
 
 
-def test_work_goes_on_after_restoring_and_is_restored_once_more(
+def test_work_after_restoring_is_restored_again(
     open_window: Callable[[], Any],
 ) -> None:
     first = open_image(open_window(), gray())
@@ -107,7 +107,7 @@ def test_work_goes_on_after_restoring_and_is_restored_once_more(
     assert len(list(sessions_folder().glob("*.jsonl"))) == 1
 
 
-def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_once_the_image_is_shown(open_window: Callable[[], Any]) -> None:
     first = open_image(open_window(), gray())
     work_on(first)
     crash(first)
@@ -128,7 +128,7 @@ def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_another_image_is_offered_nothing_and_another_window_neither(
+def test_recovery_offers_nothing_to_another_image_or_window(
     open_window: Callable[[], Any],
 ) -> None:
     first = open_image(open_window(), gray())
@@ -140,7 +140,7 @@ def test_another_image_is_offered_nothing_and_another_window_neither(
     assert "was not saved" not in other.status.text
 
 
-def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
+def test_start_after_a_layer_was_removed_changes_nothing(
     open_window: Callable[[], Any],
 ) -> None:
     first, second = crashed(open_window)
@@ -151,7 +151,7 @@ def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
+def test_recovery_offers_a_closed_image_in_the_same_window(
     open_window: Callable[[], Any],
 ) -> None:
     window = open_image(open_window(), gray())
@@ -171,7 +171,7 @@ def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
     assert np.array_equal(objects(window), labels)
 
 
-def test_a_tab_that_is_opened_again_goes_on_where_it_was_closed(ready: Any) -> None:
+def test_a_tab_opened_again_continues_its_file(ready: Any) -> None:
     work_on(ready)
     layer, labels = ready.workspace.objects, objects(ready).copy()
     prompts, steps = ready.workspace.session.prompts, len(ready.workspace.session.history)
@@ -199,7 +199,7 @@ def test_a_tab_that_is_opened_again_goes_on_where_it_was_closed(ready: Any) -> N
     assert not objects(ready).any()
 
 
-def test_what_is_painted_or_deleted_while_the_tab_is_closed_is_met_when_it_opens(
+def test_autosave_logs_edits_made_while_the_tab_was_closed(
     ready: Any,
 ) -> None:
     ready.click(*CENTERS[0])
@@ -223,7 +223,7 @@ def test_what_is_painted_or_deleted_while_the_tab_is_closed_is_met_when_it_opens
     assert ready.workspace.objects is layer
 
 
-def test_nothing_is_offered_where_nothing_would_be_restored(
+def test_recovery_offers_nothing_without_content(
     open_window: Callable[[], Any],
 ) -> None:
     first = open_image(open_window(), gray())
@@ -237,7 +237,7 @@ def test_nothing_is_offered_where_nothing_would_be_restored(
     assert open_image(open_window(), gray()).status.offer == ""
 
 
-def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) -> None:
+def test_recovery_uses_a_layer_that_is_still_open(ready: Any) -> None:
     work_on(ready)
     layer = ready.workspace.objects
     ready.viewer.layers.remove("discs")
@@ -252,7 +252,7 @@ def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) ->
     assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
-def test_restoring_is_canceled_and_offered_again(open_window: Callable[[], Any]) -> None:
+def test_recovery_canceled_is_offered_again(open_window: Callable[[], Any]) -> None:
     first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
@@ -269,7 +269,7 @@ def test_restoring_is_canceled_and_offered_again(open_window: Callable[[], Any])
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_work_done_while_a_file_is_read_is_not_overwritten(open_window: Callable[[], Any]) -> None:
+def test_recovery_does_not_replace_work_done_meanwhile(open_window: Callable[[], Any]) -> None:
     _first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))

@@ -25,7 +25,7 @@ def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledValue
     return LabeledValue(name, channels, truth if labels is None else labels, "truth")
 
 
-def test_each_channel_keeps_its_values_and_type_and_the_folder_is_a_data_set(
+def test_write_layers_makes_a_data_set_of_equal_values(
     tmp_path: Path,
 ) -> None:
     images = [value("a/b.tif"), value("a:b.tif"), value("c")]

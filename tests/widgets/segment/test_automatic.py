@@ -44,7 +44,7 @@ def at_centers(labels: np.ndarray) -> list[int]:
     return [int(labels[int(y), int(x)]) for y, x in CENTERS]
 
 
-def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, everything: Any) -> None:
+def test_everything_is_proposed_filtered_and_committed(ready: Any, everything: Any) -> None:
     panel = ready.tab.automatic_panel
     press(ready, panel.start)
     found = at_centers(preview(ready))
@@ -81,7 +81,7 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
 
 
 @pytest.mark.parametrize("how", ["key", "key on the image", "button"])
-def test_commit_writes_what_is_shown(ready: Any, everything: Any, how: str) -> None:
+def test_commit_writes_the_shown_objects(ready: Any, everything: Any, how: str) -> None:
     panel, buttons = ready.tab.automatic_panel, ready.tab.buttons
     press(ready, panel.start)
     shown = preview(ready).copy()
@@ -100,9 +100,7 @@ def test_commit_writes_what_is_shown(ready: Any, everything: Any, how: str) -> N
     assert not buttons.commit.isEnabled()
 
 
-def test_an_object_that_is_committed_already_is_not_found_again(
-    ready: Any, everything: Any
-) -> None:
+def test_everything_leaves_out_committed_objects(ready: Any, everything: Any) -> None:
     press(ready, ready.tab.automatic_panel.start)
     labels = np.zeros((200, 220), np.int32)
     labels[(discs()[1] == 2) & (preview(ready) > 0)] = 9
@@ -122,9 +120,7 @@ def test_an_object_that_is_committed_already_is_not_found_again(
     np.testing.assert_array_equal(labels, again)
 
 
-def test_everything_into_a_full_layer_is_written_once_into_a_new_one(
-    ready: Any, everything: Any
-) -> None:
+def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: Any) -> None:
     labels = np.zeros((200, 220), np.uint8)
     labels[CENTERS[0]] = 255
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
@@ -139,7 +135,7 @@ def test_everything_into_a_full_layer_is_written_once_into_a_new_one(
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
-def test_what_another_model_found_is_not_kept(ready: Any, everything: Any, when: str) -> None:
+def test_propagation_is_dropped_for_another_model(ready: Any, everything: Any, when: str) -> None:
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
@@ -151,7 +147,7 @@ def test_what_another_model_found_is_not_kept(ready: Any, everything: Any, when:
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
-def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
+def test_discard_leaves_nothing(ready: Any, everything: Any) -> None:
     press(ready, ready.tab.automatic_panel.start)
     assert ready.tab.automatic_panel.commit.isEnabled()
     press(ready, ready.tab.automatic_panel.drop)
@@ -159,7 +155,7 @@ def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
-def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, everything: Any) -> None:
+def test_a_click_hides_the_proposals_until_it_is_committed(ready: Any, everything: Any) -> None:
     press(ready, ready.tab.automatic_panel.start)
     found = preview(ready).copy()
     ready.click(*CENTERS[0])
@@ -171,7 +167,7 @@ def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, every
     assert not preview(ready).any()
 
 
-def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
+def test_everything_canceled_is_free_again(ready: Any, everything: Any) -> None:
     panel = ready.tab.automatic_panel
     panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
@@ -184,7 +180,7 @@ def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
     assert preview(ready).any()
 
 
-def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
+def test_everything_from_points_of_a_layer(ready: Any, everything: Any) -> None:
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
     press(ready, ready.tab.automatic_panel.start)
@@ -196,7 +192,7 @@ def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
     assert "seeds has no point on this plane" in ready.status.text
 
 
-def test_labels_that_cannot_be_written_say_where_as_well(ready: Any, everything: Any) -> None:
+def test_labels_that_cannot_be_written_say_where(ready: Any, everything: Any) -> None:
     ready.tab.automatic_panel.layer.set_value(
         ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
     )
@@ -204,7 +200,7 @@ def test_labels_that_cannot_be_written_say_where_as_well(ready: Any, everything:
     assert 0 not in at_centers(preview(ready))
 
 
-def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
+def test_everything_form_is_a_view_of_settings(ready: Any, everything: Any) -> None:
     settings = AutomaticSettings(
         seeds="maxima",
         points_per_side=9,
@@ -221,7 +217,7 @@ def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
     assert isinstance(ready.viewer.layers["SimMAT points"], Points)
 
 
-def test_only_objects_like_the_committed_ones_remain(ready: Any, everything: Any) -> None:
+def test_like_mine_keeps_only_similar_objects(ready: Any, everything: Any) -> None:
     panel = ready.tab.automatic_panel
     press(ready, panel.start)
     before = len(np.unique(preview(ready))) - 1

@@ -24,7 +24,7 @@ def worker() -> Iterator[Worker]:
     assert worker.join(10)
 
 
-def test_the_nearest_planes_come_first() -> None:
+def test_around_orders_planes_by_distance() -> None:
     assert around((3,), (7,)) == [(3,), (4,), (2,), (5,), (1,), (6,), (0,)]
     assert around((3,), (7,), 2) == [(3,), (4,), (2,)]
     assert around((0,), (7,), 2) == [(0,), (1,), (2,)]
@@ -35,7 +35,7 @@ def test_the_nearest_planes_come_first() -> None:
     assert sorted(several) == sorted(np.ndindex(3, 3))
 
 
-def test_a_click_pre_empts_what_goes_on_behind(worker: Worker, qtbot: Any) -> None:
+def test_a_click_preempts_encoding_ahead(worker: Worker, qtbot: Any) -> None:
     log: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
 
@@ -65,7 +65,7 @@ def test_a_click_pre_empts_what_goes_on_behind(worker: Worker, qtbot: Any) -> No
     assert [each for each in log if each != "click"] == [f"behind {n}" for n in range(4)]
 
 
-def test_what_the_user_asked_for_goes_before_what_nobody_did(worker: Worker, qtbot: Any) -> None:
+def test_prefetch_waits_for_what_the_user_started(worker: Worker, qtbot: Any) -> None:
     gate = threading.Event()
     ended: list[str] = []
 
@@ -82,9 +82,7 @@ def test_what_the_user_asked_for_goes_before_what_nobody_did(worker: Worker, qtb
     assert ended == ["first", "stack", "ahead"]
 
 
-def test_a_new_click_replaces_clicks_alone_and_a_job_that_was_left_is_closed(
-    worker: Worker, qtbot: Any
-) -> None:
+def test_a_new_click_replaces_waiting_clicks_only(worker: Worker, qtbot: Any) -> None:
     closed: list[str] = []
     stopped: list[str] = []
     gate = threading.Event()
@@ -113,9 +111,7 @@ def test_a_new_click_replaces_clicks_alone_and_a_job_that_was_left_is_closed(
     assert closed == ["left"]
 
 
-def test_planes_around_the_one_that_is_shown_are_ready_before_they_are_asked_for(
-    window: Any, qtbot: Any
-) -> None:
+def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window: Any, qtbot: Any) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (4, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
@@ -142,9 +138,7 @@ def test_planes_around_the_one_that_is_shown_are_ready_before_they_are_asked_for
     assert panel.whole.text() == "Encode whole stack"
 
 
-def test_embeddings_are_kept_on_disk_only_where_that_is_switched_on(
-    window: Any, qtbot: Any
-) -> None:
+def test_embeddings_are_kept_on_disk_only_if_switched_on(window: Any, qtbot: Any) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (2, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()

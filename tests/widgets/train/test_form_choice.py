@@ -80,7 +80,7 @@ def _labels(data: np.ndarray) -> Any:
         (nothing_open, "No image is open: open one and its labels, or choose a folder."),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_nothing_starts(
+def test_a_wrong_choice_is_one_sentence_and_does_not_start(
     trainer: Trainer, spoil: Callable[[Any], None], sentence: str
 ) -> None:
     tab = trainer.tab
@@ -122,7 +122,7 @@ def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_fol
     assert trainer.tab.train.isEnabled()
 
 
-def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_folder_dropped_on_the_tab_is_chosen(trainer: Trainer, tmp_path: Path) -> None:
     tab = trainer.tab
     assert not drop(tab, Path(__file__))
     assert drop(tab, tmp_path)
@@ -141,7 +141,7 @@ def test_a_name_that_exists(trainer: Trainer) -> None:
     assert trainer.status.text == READY
 
 
-def test_canceled_while_layers_are_written(trainer: Trainer, user_folder: Any) -> None:
+def test_cancel_while_layers_are_written_leaves_nothing(trainer: Trainer, user_folder: Any) -> None:
     trainer.press(trainer.tab.train)
     trainer.training.stop()  # the window had no turn to show the button
     trainer.over()
@@ -196,7 +196,7 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
     assert form.value() == value[:1]
 
 
-def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) -> None:
+def test_resume_of_a_run_in_another_window_is_refused(trainer: Trainer) -> None:
     other = WindowRun("new")
     other.claim()
     trainer.press(trainer.tab.train)
@@ -208,7 +208,7 @@ def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) 
 
 
 @pytest.mark.real_window
-def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
+def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(
     trainer: Trainer,
 ) -> None:
     from napari_simmat.widgets.controls import VerticalScroll
@@ -238,7 +238,7 @@ def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
     assert window.viewer.window._qt_window.height() < 800, "it does not force a high window"
 
 
-def test_layers_of_long_pixels_are_trained_on_as_they_look(trainer: Trainer) -> None:
+def test_layers_of_long_pixels_give_their_ratio(trainer: Trainer) -> None:
     tab, viewer = trainer.tab, trainer.window.viewer
     for name in ("field 1 near", "field 1 far", "true objects"):
         viewer.layers[name].scale = (3, 0.5)
