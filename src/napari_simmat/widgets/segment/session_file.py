@@ -379,30 +379,29 @@ class AutosaveFile:
                 os.unlink(self.lock.lock_file)
 
     def create_job(self, header: str) -> Job[None]:
-        """Write the first line; see `append`."""
+        """Write the first line."""
         yield Progress(0, 1, "logging")
         self._write(header, "x")
 
     def append_job(self, what: str, value: Any = None) -> Job[None]:
         """Append one line."""
         yield Progress(0, 1, "logging")
-        self.append(line_of(what, value))
+        self._write(line_of(what, value))
 
     def append_layer_job(self, key: str, labels: Any, region: VoxelBox) -> Job[None]:
         """Append what a layer holds within a region; it may be edited meanwhile."""
         lines = yield from begin_lines_job(key, labels, region)
-        self.append("".join(lines))
+        self._write("".join(lines))
 
     def read_job(self, text: Future[str]) -> Job[None]:
         """Set `text` to the content; empty if it cannot be read, or the job is canceled."""
+        content = ""
         try:
             yield Progress(0, 1, "reading the log")
-            text.set_result("" if self.broken else self.path.read_text(encoding="utf-8"))
-        except OSError:
-            text.set_result("")
+            with suppress(OSError):
+                content = "" if self.broken else self.path.read_text(encoding="utf-8")
         finally:
-            if not text.done():
-                text.set_result("")
+            text.set_result(content)
 
     def remove_models_job(self, keep: str) -> Job[None]:
         """Remove the models that were adapted before the one in the file `keep`."""
@@ -415,22 +414,14 @@ class AutosaveFile:
         if self.broken:
             self.path.unlink(missing_ok=True)
         else:
-            self.append(line_of("saved"))
+            self._write(line_of("saved"))
 
-    def append(self, text: str) -> None:
-        """Write at the end, unless a line before could not be written.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the sentence has no error number.
-        """
-        if not self.broken:
-            self._write(text, "a")
-
-    def _write(self, text: str, mode: str) -> None:
+    def _write(self, text: str, mode: str = "a") -> None:
+        """Write at the end, unless a line before could not be written."""
+        if self.broken:
+            return
         # To append, the file must already exist: a new file would have no header line.
-        opener = None if mode == "x" else _open_existing
+        opener = None if mode == "x" else lambda path, flags: os.open(path, flags & ~os.O_CREAT)
         try:
             with open(self.path, mode, encoding="utf-8", newline="\n", opener=opener) as file:
                 file.write(text)
@@ -440,10 +431,6 @@ class AutosaveFile:
         except BaseException:
             self.broken = True
             raise
-
-
-def _open_existing(path: str, flags: int) -> int:
-    return os.open(path, flags & ~os.O_CREAT)
 
 
 def lock_of(path: Path) -> FileLock:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from napari import Viewer
 from napari.layers import Image, Labels
@@ -46,6 +47,12 @@ from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.train.run import TrainRequest, name_problem
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
+LABELS_TIP = "The objects to learn: a labels layer with a number for each object"
+LABELS_TWICE = (
+    "{} is chosen as the labels of two images: choose another one, or remove the second image."
+)
+IS_MODALITY = "{} is a modality checkpoint: train on its base{}, instead."
+NO_FOLDER = "There is no folder {}; check its name."
 CHOOSE_FOLDER = "Choose a folder of images with labels, or drop it here."
 _FULL_RATE = 3e-5
 """Best learning rate for full fine-tuning of SAM (arXiv 2409.08083, Fig. 5a); `TrainConfig` has
@@ -124,13 +131,13 @@ class TrainForm(QWidget):
             return problem
         if entry is not None and not entry.is_base:
             base = "" if entry.spec is None else f", {entry.spec.base.name}"
-            return f"{entry.name} is a modality checkpoint: train on its base{base}, instead."
+            return IS_MODALITY.format(entry.name, base)
         if self.uses_folder:
             folder = self.folder.value()
             if not folder:
                 return CHOOSE_FOLDER
             if not Path(folder).expanduser().is_dir():
-                return f"There is no folder {folder}; check its name."
+                return NO_FOLDER.format(folder)
         try:
             return name_problem(self.value().name)
         except ValueError as error:
@@ -228,21 +235,41 @@ class TrainForm(QWidget):
         self._layer_rows.setVisible(not self.uses_folder)
 
 
-@dataclass(frozen=True)
-class LabeledLayers:
-    """One image and its labels.
-
-    Parameters
-    ----------
-    names, sources
-        The channels of the image.
-    labels
-        Key of the labels layer, or None.
-    """
+class LabeledLayers(NamedTuple):
+    """One image and its labels."""
 
     names: tuple[str, ...]
     sources: Sources
+    """The channels of the image."""
     labels: str | None
+    """Key of the labels layer, or None."""
+
+
+class ImageForm(QWidget):
+    """The channels and the labels of one image.
+
+    Those after the first are chosen as for a model that reads the channels of the first.
+    """
+
+    removed = Signal(object)
+
+    def __init__(self, viewer: Viewer, *, is_first: bool = False) -> None:
+        super().__init__()
+        self.channels = ChannelsForm(named=is_first)
+        self.labels = LayerChoice(viewer, Labels, "choose", lambda layer: layer.name == PREVIEW)
+        self.labels.setToolTip(LABELS_TIP)
+        details = self.channels.details
+        form = form_rows(("Image", self.channels), details, ("Labels", self.labels), parent=self)
+        if not is_first:
+            self.title, self.remove = QLabel(), remove_button("Remove this image")
+            self.remove.clicked.connect(lambda: self.removed.emit(self))
+            form.insertRow(0, self.title, self.remove)
+
+    def value(self, names: tuple[str, ...]) -> LabeledLayers:
+        """The choice, with one source for each name."""
+        sources, labels = self.channels.value(), self.labels.value()
+        padded = (*sources, *[None] * (len(names) - len(sources)))[: len(names)]
+        return LabeledLayers(names, padded, None if labels is None else layer_key(labels))
 
 
 class ImagesForm(QWidget):
@@ -255,36 +282,39 @@ class ImagesForm(QWidget):
         self._viewer = viewer
         self._layers: list[LayerInfo] = []
         self._names: tuple[str, ...] = ()
-        self.channels = ChannelsForm(named=True)
-        self.labels = _labels_choice(viewer)
-        self.more: list[_AdditionalImage] = []
-        self.add = Button("Another image", tip="Train on one more image with its labels")
         self._labels_by_hand = False
-        first = form_rows(("Image", self.channels), self.channels.details, ("Labels", self.labels))
-        self._layout = vbox(first, self.add, parent=self)
+        self.first = ImageForm(viewer, is_first=True)
+        self.channels, self.labels = self.first.channels, self.first.labels
+        self.more: list[ImageForm] = []
+        self.add = Button("Another image", tip="Train on one more image with its labels")
+        self._layout = vbox(self.first, self.add, parent=self)
         self._layout.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
         self.channels.changed.connect(self._on_channels)
         self.labels.chosen.connect(self._on_labels)
         self.add.clicked.connect(self._on_add)
 
+    @property
+    def forms(self) -> tuple[ImageForm, ...]:
+        """The form of each image."""
+        return self.first, *self.more
+
     def value(self) -> tuple[LabeledLayers, ...]:
         """The images."""
-        chosen, labels = self.channels, _key(self.labels.value())
-        first = LabeledLayers(chosen.names, chosen.value(), labels)
-        return (first, *(each.value(self._names) for each in self.more))
+        names = self.channels.names
+        return tuple(form.value(names) for form in self.forms)
 
     def set_value(self, value: Sequence[LabeledLayers]) -> None:
         """Choose by hand."""
         self._labels_by_hand = True
         self.channels.set_value(value[0].sources, value[0].names)
-        self.labels.set_value(self._layer(value[0].labels))
         while len(self.more) > len(value) - 1:
             self._remove(self.more[-1])
         while len(self.more) < len(value) - 1:
             self._on_add()
-        for further, each in zip(self.more, value[1:], strict=True):
-            further.channels.set_value(each.sources)
-            further.labels.set_value(self._layer(each.labels))
+        for form, each in zip(self.forms, value, strict=True):
+            if form is not self.first:
+                form.channels.set_value(each.sources)
+            form.labels.set_value(self._layer(each.labels))
         self.changed.emit()
 
     def images(self) -> list[LabeledValue]:
@@ -299,30 +329,25 @@ class ImagesForm(QWidget):
         """Choose among the open image layers; a choice that still fits is kept."""
         self._layers = [layer_info(layer) for layer in layers]
         self.channels.set_layers(self._layers, preferred)
-        for further in self.more:
-            further.channels.set_layers(self._layers)
+        for form in self.more:
+            form.channels.set_layers(self._layers)
         self._find_labels()
         self.changed.emit()
 
     def problem(self) -> str | None:
         """What is wrong with the choice, one sentence; None if nothing is."""
-        if found := self.channels.problem():
-            return found
-        used: set[str] = set()
-        for number, each in enumerate(self.value()):
-            if number and (found := self.more[number - 1].channels.problem()):
-                return found
+        used: set[str | None] = set()
+        for form, each in zip(self.forms, self.value(), strict=True):
+            if problem := form.channels.problem():
+                return problem
             sources = [source for source in each.sources if source is not None]
             layer = self._layer(each.labels)
             info = None if layer is None else labels_info(layer)
-            if found := labels_problem(info, sources, self._layers):
-                return found
+            if problem := labels_problem(info, sources, self._layers):
+                return problem
             if each.labels in used:
-                return (
-                    f"{layer.name} is chosen as the labels of two images: choose another one, or "
-                    "remove the second image."
-                )
-            used.add(str(each.labels))
+                return LABELS_TWICE.format(layer.name)
+            used.add(each.labels)
         try:
             pixel_ratio_of(self.images())
         except (ValueError, TypeError) as error:
@@ -331,18 +356,17 @@ class ImagesForm(QWidget):
 
     def release(self) -> None:
         """Stop following the viewer's layers."""
-        for choice in (self.labels, *(further.labels for further in self.more)):
-            choice.release()
+        for form in self.forms:
+            form.labels.release()
 
     def _layer(self, key: str | None) -> Labels | None:
         return next((layer for layer in self._viewer.layers if layer_key(layer) == key), None)
 
     def _on_channels(self) -> None:
-        names = self.channels.names
-        if names != self._names:
-            self._names = names
-            for further in self.more:
-                self._give_inputs(further)
+        if self.channels.names != self._names:
+            self._names = self.channels.names
+            for form in self.more:
+                self._give_inputs(form)
         self._find_labels()
         self.changed.emit()
 
@@ -351,57 +375,52 @@ class ImagesForm(QWidget):
         self.changed.emit()
 
     def _on_add(self) -> None:
-        further = _AdditionalImage(self._viewer)
-        further.channels.changed.connect(self.changed)
-        further.labels.chosen.connect(self.changed)
-        further.removed.connect(self._remove)
-        self.more.append(further)
-        self._layout.insertWidget(len(self.more), further)
-        self._give_inputs(further)
+        form = ImageForm(self._viewer)
+        form.channels.changed.connect(self.changed)
+        form.labels.chosen.connect(self.changed)
+        form.removed.connect(self._remove)
+        self.more.append(form)
+        self._layout.insertWidget(len(self.more), form)
+        self._give_inputs(form)
         self._number()
         for layer in self._unused_labels():
-            if self._suit(layer, further):
+            if self._suit(layer, form):
                 break
         self.changed.emit()
 
-    def _remove(self, further: _AdditionalImage) -> None:
-        self.more.remove(further)
-        further.labels.release()
-        self._layout.removeWidget(further)
-        further.deleteLater()
+    def _remove(self, form: ImageForm) -> None:
+        self.more.remove(form)
+        form.labels.release()
+        self._layout.removeWidget(form)
+        form.deleteLater()
         self._number()
         self.changed.emit()
 
     def _number(self) -> None:
-        for number, further in enumerate(self.more, start=2):
-            further.title.setText(f"Image {number}")
+        for number, form in enumerate(self.more, start=2):
+            form.title.setText(f"Image {number}")
 
-    def _give_inputs(self, further: _AdditionalImage) -> None:
+    def _give_inputs(self, form: ImageForm) -> None:
         if self.channels.problem() is None:
-            further.channels.set_inputs(InputChannels(names=self._names, reader="the training"))
-            further.channels.set_layers(self._layers)
+            form.channels.set_inputs(InputChannels(names=self._names, reader="the training"))
+            form.channels.set_layers(self._layers)
 
-    def _suit(self, labels: Labels, further: _AdditionalImage) -> bool:
+    def _suit(self, labels: Labels, form: ImageForm) -> bool:
         """Choose labels with unused layers that they lie on; whether there are such layers."""
-        used = set(self.channels.value())
-        for other in self.more:
-            if other is not further:
-                used |= set(other.channels.value())
+        others = [each.channels.value() for each in self.forms if each is not form]
+        used = {source.layer for sources in others for source in sources if source is not None}
+        rest = [layer for layer in self._layers if layer.key not in used]
         info = labels_info(labels)
-        rest = [
-            layer
-            for layer in self._layers
-            if not any(source is not None and source.layer == layer.key for source in used)
-        ]
-        for feed in channel_mappings(rest, None):
-            fits = labels_problem(info, feed.sources, self._layers) is None
-            if fits and len(feed.sources) == len(self._names):
-                further.channels.set_layers(rest)
-                ordered = further.channels.value()
-                same = {each for each in ordered if each} == set(feed.sources)
-                further.channels.set_layers(self._layers)
-                further.channels.set_value(ordered if same else feed.sources)
-                further.labels.set_value(labels)
+        for mapping in channel_mappings(rest, None):
+            fits = labels_problem(info, mapping.sources, self._layers) is None
+            if fits and len(mapping.sources) == len(self._names):
+                # Among these layers alone the form finds the order of the first image's channels.
+                form.channels.set_layers(rest)
+                ordered = form.channels.value()
+                same = {each for each in ordered if each} == set(mapping.sources)
+                form.channels.set_layers(self._layers)
+                form.channels.set_value(ordered if same else mapping.sources)
+                form.labels.set_value(labels)
                 return True
         return False
 
@@ -415,54 +434,16 @@ class ImagesForm(QWidget):
             return labels_problem(labels_info(layer), sources, self._layers) is None
 
         chosen = self.labels.value()
-        if chosen is not None and (self._labels_by_hand or suits(chosen)):
-            return
-        for layer in filter(suits, self._unused_labels()):
-            self.labels.set_value(layer)
-            return
+        if chosen is None or not (self._labels_by_hand or suits(chosen)):
+            for layer in filter(suits, self._unused_labels()):
+                self.labels.set_value(layer)
+                return
 
     def _unused_labels(self) -> list[Labels]:
         """Labels layers that no image has, the topmost first."""
-        used = [choice.labels.value() for choice in (self, *self.more)]
+        used = [form.labels.value() for form in self.forms]
         return [
             layer
             for layer in reversed(self._viewer.layers)
             if isinstance(layer, Labels) and layer.name != PREVIEW and layer not in used
         ]
-
-
-class _AdditionalImage(QWidget):
-    """A further image, chosen as for a model that reads the channels of the first."""
-
-    removed = Signal(object)
-
-    def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self.channels = ChannelsForm()
-        self.labels = _labels_choice(viewer)
-        self.title = QLabel()
-        self.remove = remove_button("Remove this image")
-        self.remove.clicked.connect(lambda: self.removed.emit(self))
-        form = form_rows(
-            ("Image", self.channels),
-            self.channels.details,
-            ("Labels", self.labels),
-            parent=self,
-        )
-        form.insertRow(0, self.title, self.remove)
-
-    def value(self, names: Sequence[str]) -> LabeledLayers:
-        """The choice, under the channel names of the first image."""
-        sources = self.channels.value()
-        padded = (*sources, *[None] * (len(names) - len(sources)))
-        return LabeledLayers(tuple(names), padded[: len(names)], _key(self.labels.value()))
-
-
-def _labels_choice(viewer: Viewer) -> LayerChoice:
-    choice = LayerChoice(viewer, Labels, "choose", lambda layer: layer.name == PREVIEW)
-    choice.setToolTip("The objects to learn: a labels layer with a number for each object")
-    return choice
-
-
-def _key(layer: Labels | None) -> str | None:
-    return None if layer is None else layer_key(layer)
