@@ -363,7 +363,7 @@ def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> 
             continue  # an alternative to the answer
         checked += 1
         logits = torch.from_numpy(result.logits)[None]
-        whole = enlarge(logits, result._frame, result._stride)
+        whole = enlarge(logits, result._transform, result._stride)
         assert known.stability == pytest.approx(
             float(calculate_stability_score(whole, 0.0, settings.offset)[0]), abs=0.01
         )

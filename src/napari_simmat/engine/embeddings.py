@@ -1,12 +1,14 @@
-"""Embeddings of image planes: the value, the cache in memory, the store on disk.
+"""Embeddings of image planes: computed block by block, cached in memory, stored on disk.
 
-Both are bounded and addressed by content. The store serves the next session and other processes.
-Embeddings reveal much about their image, so nothing is stored unless the user switches it on.
+Cache and store are bounded and addressed by content. The store serves the next session and other
+processes. Embeddings reveal much about their image, so nothing is stored unless the user switches
+it on.
 
-`PlaneEncoder`: embeddings of planes, from the cache or computed block by block.
+A click must not wait for the encoding of another plane. So `PlaneEncoder` encodes in jobs that
+yield after each block of the network, and `ResumableEncodings` keeps those that were left, to be
+continued later.
 
-A click must not wait for the encoding of another plane. So encodings are jobs that yield after each
-block of the network, and `ResumableEncodings` keeps those that were left, to be continued later.
+Importing this file loads no torch: the window needs the cache before it needs a model.
 """
 
 from __future__ import annotations
@@ -24,12 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.device import ComputeContext, is_out_of_memory
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import atomic_write, embeddings_folder
 from napari_simmat.progress import Job
@@ -37,6 +36,7 @@ from napari_simmat.progress import Job
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_simmat.engine.device import ComputeContext
     from napari_simmat.models.network import Encoded
     from napari_simmat.models.spec import InputSize, Model
 
@@ -452,6 +452,8 @@ class PlaneEncoder:
 
     def network_input(self, image: NDArray[Any], transform: InputTransform) -> Tensor:
         """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
+        import torch
+
         channels = self.model.spec.channels
         values = torch.zeros(1, len(channels), *transform.padded)
         height, width = transform.resized
@@ -466,7 +468,7 @@ class PlaneEncoder:
         content = stack.key(index)  # of the values read now: the array may change meanwhile
         embedding = yield from self._run_encoder_job(stack, index)
         self.encodes += 1
-        kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.transform)
+        kept = Embedding(embedding.encoded.to("cpu"), embedding.transform)
         key = self._key_of(content)  # the device may have changed
         # An embedding that was reduced for lack of memory is of no use once there is enough.
         self.cache.put(key, kept, lasting=kept.transform == self._transform(stack))
@@ -485,6 +487,8 @@ class PlaneEncoder:
         return InputTransform.of(stack.shape[-2:], self.model.spec.input_size, stack.pixel_size)
 
     def _run_encoder_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
+        from napari_simmat.engine.device import is_out_of_memory
+
         image = stack.normalized(index)
         compute, input_size = self.compute, self.model.spec.input_size
         while True:

@@ -233,7 +233,9 @@ class Encoded:
         tensors = [t for each in self.levels for t in (each.embedding, *each.maps.values())]
         return sum(t.numel() * t.element_size() for t in tensors)
 
-    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Encoded:
         """The same on another device or in another precision."""
         return replace(
             self,
