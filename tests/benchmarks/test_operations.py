@@ -113,7 +113,7 @@ def test_more_prompts_cost_as_much_each_and_no_more_memory(
 
 def test_masks_that_are_not_wanted_are_not_computed(network: SamNetwork, encoded: Encoded) -> None:
     every = operations(lambda: network.decode_clicks(encoded, CLICKS))
-    none = operations(lambda: network.decode_clicks(encoded, CLICKS, least=1e9))
+    none = operations(lambda: network.decode_clicks(encoded, CLICKS, minimum=1e9))
     assert none < 0.65 * every
 
 

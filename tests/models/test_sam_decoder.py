@@ -131,7 +131,7 @@ def test_prompts_that_share_the_image_are_those_alone(network: SamNetwork) -> No
 def test_masks_of_poor_quality_are_not_formed(network: SamNetwork, encoded: Encoded) -> None:
     every = network.decode_clicks(encoded, CLICKS)
     best = sorted(float(each.predicted_iou.max()) for each in every)
-    found = network.decode_clicks(encoded, CLICKS, least=best[2])
+    found = network.decode_clicks(encoded, CLICKS, minimum=best[2])
     for one, whole in zip(found, every, strict=True):
         assert torch.equal(one.predicted_iou, whole.predicted_iou)
         if float(whole.predicted_iou.max()) >= best[2]:

@@ -78,7 +78,7 @@ def test_masks_that_are_not_wanted_are_not_formed(tiny, encoded) -> None:
         else:  # the masks of another level may be wanted
             assert not len(one.logits) or torch.equal(one.logits, whole.logits)
     with FlopCounterMode(display=False) as counter:
-        none = tiny.decode_clicks(encoded, clicks, least=1e9)
+        none = tiny.decode_clicks(encoded, clicks, minimum=1e9)
     assert all(each.logits.shape[0] == 0 for each in none)
     assert counter.get_total_flops() < 0.9 * complete
 

@@ -1,16 +1,21 @@
-"""An image at several scales, so that `tiny` sees every object at about the size it knows.
+"""An image at several scales and in several views, for `tiny`.
 
 The network is trained on objects of some ten to a hundred pixels. The encoder therefore runs on
-the image and on its reductions to a half, a quarter, ...: the levels of a pyramid. A prompt is
-decoded on the level at which its object (`PromptExtent`) has about the size that the network knows
-best, in a window around it (`LevelWindow`). So masks depend little on the image's resolution, and
-a click costs the same in a large image.
+the image and on its reductions to a half, a quarter, ...: the *levels* of a pyramid. A prompt is
+decoded on the levels at which its object (`PromptExtent`) has about the size that the network knows
+best, in a window around it (`LevelWindow`). The mask of a level (`LevelPrediction`) is taken if
+`trust` in it suffices; otherwise the next level is tried. So masks depend little on the image's
+resolution, and a click costs the same in a large image.
+
+The mean over several views of an image (`View`: reflections, rotations) errs less than the mask of
+one (test-time augmentation). Maps of a view are kept in the image's own geometry, next to those of
+the image itself, so they are cropped, cached and moved as these.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from napari_simmat.models.network import Encoded, ExpectedSize
+from napari_simmat.models.network import DecodedMasks, Encoded, ExpectedSize
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
 
 WINDOW = 256
@@ -52,6 +57,8 @@ MAX_WINDOW_SHARE = 0.85
 sets it apart. Of real objects that were measured, a retina covers most of its image, 0.77."""
 WINDOW_FILLED_PENALTY = 3.0
 """Trust that such a mask loses: more than all else, so that any other mask precedes it."""
+SAME_MASK_IOU = 0.8
+"""Two masks of at least this IoU count as one."""
 OUTLINE_UNCERTAINTY = 1.0
 """Error of an outline in pixels of its level; divided by the mask's thickness, the IoU it costs."""
 
@@ -456,3 +463,191 @@ def _span(profile: Tensor) -> tuple[float, float]:
     if last < len(profile) - 1:
         high = last + float(profile[last] / (profile[last] - profile[last + 1]))
     return (low + 0.5) * MASK_STRIDE, (high + 0.5) * MASK_STRIDE
+
+
+class LevelPrediction(NamedTuple):
+    """The masks of a prompt on one level.
+
+    Attributes
+    ----------
+    confidence
+        Trust in its best mask, comparable between levels.
+    window, scale
+        The window of the level, and the level's scale.
+    logits
+        (4, h, w) over the window, the best mask first.
+    predicted_iou
+        (4,) float32.
+    """
+
+    confidence: float
+    window: LevelWindow
+    scale: float
+    logits: Tensor
+    predicted_iou: Tensor
+
+    def whole(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the whole of the input's mask grid of `shape`."""
+        return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
+
+    def placed(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the part of the input's mask grid of `shape` that the window covers."""
+        logits, top, left = self.window.placed(self.logits, self.scale, shape)
+        return DecodedMasks(logits, self.predicted_iou, top, left)
+
+    def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
+        """One mask on the part of the input's mask grid of `shape` that the window covers."""
+        [logits], top, left = self.window.placed(
+            self.logits[number : number + 1], self.scale, shape
+        )
+        return _MaskPart(logits, logits > 0, top, left, self.predicted_iou[number])
+
+
+def with_alternatives(
+    predictions: Sequence[LevelPrediction], shape: tuple[int, int]
+) -> DecodedMasks:
+    """The most trusted mask on the input's mask grid of `shape`, then three alternatives.
+
+    A click may mean a part or a whole. The alternatives are the best masks of the other levels, by
+    confidence, then the other masks of its own level. Empty masks, and those equal to an earlier
+    one (`SAME_MASK_IOU`), come last.
+    """
+    best, *others = sorted(predictions, key=lambda each: -each.confidence)
+    if not others:
+        return best.whole(shape)
+    count = len(best.predicted_iou)
+    parts = [each.part(0, shape) for each in (best, *others)]
+    parts += [best.part(number, shape) for number in range(1, count)]
+    ordered = _distinct_first(parts)[:count]
+    logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
+    for whole, part in zip(logits, ordered, strict=True):
+        height, width = part.logits.shape
+        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
+    return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
+
+
+def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
+    """The first mask, those that differ from all before them, then the rest."""
+    kept: list[_MaskPart] = [parts[0]]
+    rest: list[_MaskPart] = []
+    for part in parts[1:]:
+        repeated = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
+        (rest if repeated or not part.inside.any() else kept).append(part)
+    return kept + rest
+
+
+class _MaskPart(NamedTuple):
+    """Logits (h, w) of one mask over a part of the grid that begins at `top`, `left`."""
+
+    logits: Tensor
+    inside: Tensor
+    top: int
+    left: int
+    predicted_iou: Tensor
+
+    def within(self, rows: slice, columns: slice) -> Tensor:
+        """The mask in rows and columns of the grid, which it must cover."""
+        return self.inside[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ]
+
+
+def _iou(one: _MaskPart, other: _MaskPart) -> float:
+    """IoU of masks over different parts of the grid; 0 if both are empty.
+
+    `engine.masks.iou` would need both on one grid.
+    """
+    rows, columns = (
+        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
+        for starts, sides in (
+            ((one.top, other.top), (len(one.inside), len(other.inside))),
+            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
+        )
+    )
+    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
+    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
+
+
+class View(NamedTuple):
+    """One of the eight reflections and rotations of an image.
+
+    Attributes
+    ----------
+    transposed
+        Whether rows and columns are exchanged, before any flip.
+    axes
+        Axes that are flipped: -2 rows, -1 columns.
+    """
+
+    transposed: bool
+    axes: tuple[int, ...]
+
+    def apply(self, image: Tensor) -> Tensor:
+        """The view of an image (..., H, W)."""
+        image = image.mT if self.transposed else image
+        return image.flip(self.axes) if self.axes else image
+
+    def undo(self, seen: Tensor) -> Tensor:
+        """The image (..., H, W) of a view."""
+        image = seen.flip(self.axes) if self.axes else seen
+        return image.mT if self.transposed else image
+
+    def points(self, points: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """Points (N, K, 2) x, y in the view; `size` is height and width of the view.
+
+        `labels` (N, K) as for `Network.decode_batch`: a box's first corner stays its lower one.
+        """
+        if self.transposed:
+            points = points.flip(-1)
+        if self.axes:
+            flipped = torch.tensor([axis in self.axes for axis in (-1, -2)], device=points.device)
+            last = torch.tensor(size[::-1]).to(points) - 1
+            points = torch.where(flipped, last - points, points)
+        first, second = (labels == 2)[..., None], (labels == 3)[..., None]
+        if bool(first.any()):
+            a, b = ((points * corner).sum(1, keepdim=True) for corner in (first, second))
+            points = torch.where(first, torch.minimum(a, b), points)
+            points = torch.where(second, torch.maximum(a, b), points)
+        return points
+
+
+ALL_VIEWS = tuple(
+    View(transposed, axes) for transposed in (False, True) for axes in ((), (-1,), (-2,), (-2, -1))
+)
+"""The eight views; the first is the image itself."""
+AVERAGED_VIEWS = ALL_VIEWS[:3] + ALL_VIEWS[4:5]
+"""Views that are averaged for the best quality: the image, its two reflections, its transpose."""
+
+
+def joined_views(encoded: Mapping[View, Encoded]) -> Encoded:
+    """The encoded image together with the other views of it, as maps in its own geometry."""
+    image, *others = encoded
+    maps = dict(encoded[image].maps)
+    for view in others:
+        prefix, seen = f"view{ALL_VIEWS.index(view)}.", encoded[view]
+        for name, each in {"embedding": seen.embedding, **seen.maps}.items():
+            # In the layout of `each`, as it is stored: the decoder rounds differently in others.
+            last = each.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last else torch.contiguous_format
+            maps[prefix + name] = view.undo(each).contiguous(memory_format=layout)
+    return replace(encoded[image], maps=maps)
+
+
+def encoded_views(encoded: Encoded) -> Iterator[tuple[View, Encoded]]:
+    """The encoded image itself, then its other views if `joined_views` holds some."""
+    yield ALL_VIEWS[0], encoded
+    height, width = encoded.input_size
+    for number, view in enumerate(ALL_VIEWS):
+        prefix = f"view{number}."
+        if f"{prefix}embedding" in encoded.maps:
+            maps = {
+                name.removeprefix(prefix): view.apply(each)
+                for name, each in encoded.maps.items()
+                if name.startswith(prefix)
+            }
+            size = (width, height) if view.transposed else (height, width)
+            yield (
+                view,
+                replace(encoded, embedding=maps.pop("embedding"), input_size=size, maps=maps),
+            )

@@ -77,7 +77,7 @@ class Network(Sam):
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
     averages_views = False
-    """Whether it can average the masks of several views of the image (`models.views`)."""
+    """Whether it can average the masks of several views of the image (`models.multiscale`)."""
     expected_size: ExpectedSize | None = None
     """Size of the objects that a lone click means, where `decode` heeds it."""
     prompt_kinds = frozenset({"points", "box", "mask"})
@@ -101,14 +101,14 @@ class Network(Sam):
         raise NotImplementedError
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y at once, with the results of `decode`.
 
         Callers pass as many as memory allows. A network may return no logits (0, h, w) for a click
-        whose predicted IoUs are all below `least`.
+        whose predicted IoUs are all below `minimum`.
         """
-        del least
+        del minimum
         padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
         kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
         logits, quality = self.decode_batch(encoded, padded, kinds)

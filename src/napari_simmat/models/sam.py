@@ -117,13 +117,13 @@ class SamNetwork(Network):
         return DecodedMasks(logits[0], quality[0])
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
         with _full_precision(clicks.device):
             kinds = torch.ones(len(clicks), 1, device=clicks.device)
             sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
-        return [DecodedMasks(*each) for each in self._decode_each(encoded, sparse, None, least)]
+        return [DecodedMasks(*each) for each in self._decode_each(encoded, sparse, None, minimum)]
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, 1024, 1024) at once."""
@@ -182,9 +182,9 @@ class SamNetwork(Network):
         encoded: Encoded,
         sparse: Tensor,
         dense: Tensor | None,
-        least: float = -math.inf,
+        minimum: float = -math.inf,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits and predicted IoU of each prompt; no logits if all IoUs are below `least`.
+        """Logits and predicted IoU of each prompt; no logits if all IoUs are below `minimum`.
 
         The IoU is predicted without forming a mask, so it comes first.
         """
@@ -207,7 +207,7 @@ class SamNetwork(Network):
                 tokens = torch.cat([tokens, sparse[some]], dim=1)
                 queries, updated = two_way(decoder.transformer, image, tokens)
                 for index, quality in enumerate(predict_iou(decoder, queries)):
-                    if float(quality.max()) < least:
+                    if float(quality.max()) < minimum:
                         yield quality.new_empty(0, *(4 * side for side in size)), quality
                     else:
                         own = [piece[index] for piece in updated]

@@ -5,6 +5,10 @@ Added around SAM's prompt encoder and mask decoder: skips from strides 4 and 2 i
 (`tiny_encoder.prompt_prior`), which is also added to the mask logits. Positions are in pixels, so
 any input size works. An image is encoded at several scales (`multiscale`); each prompt is decoded
 on those that suit its object.
+
+Without gradients the decoder runs in two steps: `TinyMaskDecoder.attend` predicts the IoU of the
+four masks, `form` forms them. The first is a third of the work, and all that most of many clicks
+decoded together need.
 """
 
 from __future__ import annotations
@@ -17,24 +21,32 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
-from segment_anything.modeling import PromptEncoder
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from napari_simmat.models.lite_encoder import LITE_BLOCKS, LiteEncoder
 from napari_simmat.models.multiscale import (
+    ALL_VIEWS,
+    AVERAGED_VIEWS,
     BEST_OBJECT_SIDE,
     SUFFICIENT_TRUST,
+    LevelPrediction,
     LevelWindow,
+    View,
     box_iou,
     candidate_levels,
     coarseness_penalty,
     dense_at,
+    encoded_views,
     join_tiles,
+    joined_views,
     level_tiles,
     levels_by_likelihood,
     prompt_extent,
     scaled_images,
     trust,
+    with_alternatives,
 )
 from napari_simmat.models.network import (
     ClickEstimates,
@@ -43,8 +55,7 @@ from napari_simmat.models.network import (
     Network,
     PromptTensors,
 )
-from napari_simmat.models.sam import embed_points
-from napari_simmat.models.tiny_decoder import AttendedPrompts, TinyMaskDecoder
+from napari_simmat.models.sam import ImageTokens, embed_points, predict_iou, two_way
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     FOREGROUND,
@@ -59,7 +70,6 @@ from napari_simmat.models.tiny_encoder import (
     click_bumps,
     prompt_prior,
 )
-from napari_simmat.models.views import ALL_VIEWS, AVERAGED_VIEWS, View, encoded_views, joined_views
 from napari_simmat.progress import Job, Progress, finish
 
 WIDTH = 128
@@ -68,8 +78,6 @@ STRIDE = 8
 """Pixels per cell of the image embedding."""
 POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
-SAME_MASK_IOU = 0.8
-"""Two masks of at least this IoU count as one."""
 MIN_BOX_FILL, MIN_BOX_QUALITY = 0.4, 0.35
 """IoU of a mask's bounding box with the box asked for, and predicted IoU of that mask. Below either
 the box is tried in another way: on no source of the training's validation images does that lose."""
@@ -232,21 +240,15 @@ class TinyNetwork(Network):
             window = LevelWindow.around(level, (x, y))
             if is_extent_known:
                 logits, quality, confidence = self._within_extent(level, window, prompt)
-            else:  # the single-mask token is the answer, unless a size says what is meant
+            else:
                 logits, quality = self._in_window(level, window, prompt)
-                trusted = [
-                    trust(
-                        predicted,
-                        each,
-                        window.is_left(each, level),
-                        lone and window.is_filled(each, level.scale, whole),
-                        expected,
-                        level.scale,
-                    )
-                    for each, predicted in zip(
-                        logits if expected else logits[:1], quality.tolist(), strict=False
-                    )
-                ]
+                # The single-mask token counts, unless an expected size says which one is meant.
+                judged = logits if expected else logits[:1]
+                trusted = []
+                for each, predicted in zip(judged, quality.tolist(), strict=False):
+                    left = window.is_left(each, level)
+                    filled = lone and window.is_filled(each, level.scale, whole)
+                    trusted.append(trust(predicted, each, left, filled, expected, level.scale))
                 confidence = quality.new_tensor(trusted)
             best = int(confidence.argmax())
             order = [best, *(i for i in range(len(logits)) if i != best)]
@@ -254,23 +256,38 @@ class TinyNetwork(Network):
             predictions.append(
                 LevelPrediction(float(confidence[best]), window, level.scale, *masks)
             )
-            if is_extent_known or expected is not None:
-                continue
-            if predictions[-1].confidence >= SUFFICIENT_TRUST:
+            all_levels = is_extent_known or expected is not None
+            if not all_levels and predictions[-1].confidence >= SUFFICIENT_TRUST:
                 break
         if is_extent_known:
             return max(predictions, key=lambda each: each.confidence).whole((height, width))
         return with_alternatives(predictions, (height, width))
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
     ) -> list[DecodedMasks]:
-        """Decode N single positive clicks (N, 2) x, y together; see `predict_clicks`.
+        """Decode N single positive clicks (N, 2) x, y as `decode` does, but together.
 
-        The masks are those of `decode` without an `expected_size`, as objects of all sizes are
-        looked for; their alternatives are of the same level.
+        Each takes the level whose mask is trusted most, without an `expected_size`, as objects of
+        all sizes are looked for. All clicks whose turn it is on a level are decoded as a batch,
+        each in the window around it. Masks are formed only where they can be the most trusted of a
+        click with a predicted IoU of at least `minimum` on some level. The alternatives are those
+        of the same level, so that all masks of a click lie in one small window.
         """
-        return predict_clicks(self, encoded, clicks, least)
+        height, width = (side // MASK_STRIDE for side in _input_size(encoded))
+        at_once = CLICKS_AT_ONCE if clicks.device.type == "cpu" else max(len(clicks), 1)
+        decoded = []
+        with torch.autocast(clicks.device.type, enabled=False):
+            for some in torch.split(clicks, at_once):
+                for tried in _try_levels(self, encoded, some):
+                    likeliest = max(tried, key=lambda each: each.quality)
+                    if likeliest.quality >= minimum:
+                        decoded.append(_most_trusted(tried).placed((height, width)))
+                    else:
+                        predicted = likeliest.predicted_iou
+                        none = predicted.new_empty(0, height, width)
+                        decoded.append(DecodedMasks(none, predicted))
+        return decoded
 
     def estimate_clicks(self, encoded: Encoded, clicks: Tensor) -> ClickEstimates:
         """The dense head under clicks (N, 2) x, y.
@@ -396,134 +413,129 @@ class TinyPromptEncoder(PromptEncoder):
         return encoded.permute(2, 0, 1)[None]
 
 
-class LevelPrediction(NamedTuple):
-    """The masks of a prompt on one level.
+class AttendedPrompts(NamedTuple):
+    """N prompts after the transformer, before their masks are formed.
 
     Attributes
     ----------
-    confidence
-        Trust in its best mask, comparable between levels.
-    window, scale
-        The window of the level, and the level's scale.
-    logits
-        (4, h, w) over the window, the best mask first.
+    queries
+        Outputs of the prompts' tokens, (N, n, d).
+    source
+        Outputs of the image's tokens, (N, h * w, d).
+    prior
+        The first guess, (N, 1, 4 h, 4 w) logits.
     predicted_iou
-        (4,) float32.
+        (N, 4) float32.
     """
 
-    confidence: float
-    window: LevelWindow
-    scale: float
-    logits: Tensor
+    queries: Tensor
+    source: Tensor
+    prior: Tensor
     predicted_iou: Tensor
 
-    def whole(self, shape: tuple[int, int]) -> DecodedMasks:
-        """All masks on the whole of the input's mask grid of `shape`."""
-        return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
+    def part(self, prompts: slice) -> AttendedPrompts:
+        """Some of the prompts."""
+        return AttendedPrompts(*(each[prompts] for each in self))
 
-    def placed(self, shape: tuple[int, int]) -> DecodedMasks:
-        """All masks on the part of the input's mask grid of `shape` that the window covers."""
-        logits, top, left = self.window.placed(self.logits, self.scale, shape)
-        return DecodedMasks(logits, self.predicted_iou, top, left)
 
-    def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
-        """One mask on the part of the input's mask grid of `shape` that the window covers."""
-        [logits], top, left = self.window.placed(
-            self.logits[number : number + 1], self.scale, shape
+class TinyMaskDecoder(MaskDecoder):
+    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            transformer_dim=width,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=8, mlp_dim=512),
+            iou_head_hidden_dim=width,
         )
-        return _MaskPart(logits, logits > 0, top, left, self.predicted_iou[number])
+        self.skip4 = nn.Conv2d(width // 2, width // 4, 1)
+        self.skip2 = nn.Conv2d(width // 4, width // 8, 1)
+        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
+
+    def masks(
+        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
+        each = len(sparse) // len(encoded.embedding)
+        if torch.is_grad_enabled():
+            image = encoded.embedding.repeat_interleave(each, 0) + dense
+            placed = positions.expand(len(image), -1, -1, -1)
+            queries, source = self.transformer(image, placed, self._tokens(sparse))
+        else:
+            queries, source, _, _ = self.attend(encoded, positions, sparse, dense, prior)
+        height, width = encoded.embedding.shape[-2:]
+        grid = source.transpose(1, 2).reshape(len(source), -1, height, width)
+
+        to4, norm, act4, to2, act2 = self.output_upscaling
+        grid = to4(grid)
+        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
+        grid = to2(act4(norm(grid)))
+        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
+        weights = self._weights(queries)
+        logits = (weights @ grid.flatten(2)).reshape(len(source), -1, *grid.shape[-2:]).float()
+        logits = logits + self.prior_gain[:, None, None] * prior
+        return logits, self.iou_prediction_head(queries[:, 0]).float()
+
+    def attend(
+        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
+    ) -> AttendedPrompts:
+        """Everything but the masks, with less work than SAM's own modules; without gradients."""
+        each = len(sparse) // len(encoded.embedding)
+        source = (encoded.embedding.repeat_interleave(each, 0) + dense).flatten(2).mT.contiguous()
+        with torch.autocast(source.device.type, enabled=False):
+            image = ImageTokens.of(source, positions.flatten(2).mT)
+            queries, pieces = two_way(self.transformer, image, self._tokens(sparse))
+            quality = predict_iou(self, queries).float()
+        source = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        return AttendedPrompts(queries, source, prior, quality)
+
+    def form(self, attended: AttendedPrompts, encoded: Encoded, image: int = 0) -> Tensor:
+        """The masks of N prompts on one image, logits (N, 4, H/2, W/2), as `masks` up to rounding.
+
+        Transposed convolutions as products with the image's tokens, each followed by one pass that
+        adds the skip and puts the rows in the order of the grid.
+        """
+        count, cells, width = attended.source.shape
+        height8, width8 = encoded.embedding.shape[-2:]
+        to4, norm, act4, to2, act2 = self.output_upscaling
+        finer = attended.source.view(count * cells, width)
+        size = (height8, width8)
+        for enlarging, name in ((to4, "skip4"), (to2, "skip2")):
+            skip = encoded.maps[name][image].permute(1, 2, 0)  # (y, x, c)
+            finer = _enlarged(finer, size, enlarging, skip)
+            size = (2 * size[0], 2 * size[1])
+            if enlarging is to4:
+                finer = layer_norm(finer, finer.shape[-1:], norm.weight, norm.bias, norm.eps)
+                finer = act4(finer)
+        finer = act2(finer).view(count, size[0] * size[1], -1)
+        logits = torch.bmm(self._weights(attended.queries), finer.mT).view(count, -1, *size)
+        return logits.addcmul_(self.prior_gain[:, None, None], attended.prior)
+
+    def _tokens(self, sparse: Tensor) -> Tensor:
+        """The decoder's own tokens and those of N prompts, (N, n, d)."""
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        return torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
+
+    def _weights(self, queries: Tensor) -> Tensor:
+        """Weights of the upscaled features in each mask, (N, 4, d / 8)."""
+        heads = self.output_hypernetworks_mlps
+        return torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(heads)], dim=1)
 
 
-def with_alternatives(
-    predictions: Sequence[LevelPrediction], shape: tuple[int, int]
-) -> DecodedMasks:
-    """The most trusted mask on the input's mask grid of `shape`, then three alternatives.
+def _enlarged(
+    cells: Tensor, size: tuple[int, int], layer: nn.ConvTranspose2d, skip: Tensor
+) -> Tensor:
+    """A 2 x 2 transposed convolution of stride 2, plus `skip`.
 
-    A click may mean a part or a whole. The alternatives are the best masks of the other levels, by
-    confidence, then the other masks of its own level. Empty masks, and those equal to an earlier
-    one (`SAME_MASK_IOU`), come last.
+    Cells (N * h * w, c) of a grid of `size`, with `skip` (2 h, 2 w, c') -> (N * 4 * h * w, c').
     """
-    best, *others = sorted(predictions, key=lambda each: -each.confidence)
-    if not others:
-        return best.whole(shape)
-    count = len(best.predicted_iou)
-    parts = [each.part(0, shape) for each in (best, *others)]
-    parts += [best.part(number, shape) for number in range(1, count)]
-    ordered = _distinct_first(parts)[:count]
-    logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
-    for whole, part in zip(logits, ordered, strict=True):
-        height, width = part.logits.shape
-        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
-    return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
-
-
-def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
-    """The first mask, those that differ from all before them, then the rest."""
-    kept: list[_MaskPart] = [parts[0]]
-    rest: list[_MaskPart] = []
-    for part in parts[1:]:
-        repeated = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
-        (rest if repeated or not part.inside.any() else kept).append(part)
-    return kept + rest
-
-
-class _MaskPart(NamedTuple):
-    """Logits (h, w) of one mask over a part of the grid that begins at `top`, `left`."""
-
-    logits: Tensor
-    inside: Tensor
-    top: int
-    left: int
-    predicted_iou: Tensor
-
-    def within(self, rows: slice, columns: slice) -> Tensor:
-        """The mask in rows and columns of the grid, which it must cover."""
-        return self.inside[
-            rows.start - self.top : rows.stop - self.top,
-            columns.start - self.left : columns.stop - self.left,
-        ]
-
-
-def _iou(one: _MaskPart, other: _MaskPart) -> float:
-    """IoU of masks over different parts of the grid; 0 if both are empty.
-
-    `engine.masks.iou` would need both on one grid.
-    """
-    rows, columns = (
-        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
-        for starts, sides in (
-            ((one.top, other.top), (len(one.inside), len(other.inside))),
-            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
-        )
-    )
-    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
-    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
-
-
-def predict_clicks(
-    network: TinyNetwork, encoded: Encoded, clicks: Tensor, least: float = -math.inf
-) -> list[DecodedMasks]:
-    """Decode single positive clicks (N, 2) x, y as `TinyNetwork.decode` does, but together.
-
-    Each takes the level whose mask is trusted most. All clicks whose turn it is on a level are
-    decoded as a batch, each in the window around it. Masks are formed only where they can be the
-    most trusted of a click with a predicted IoU of at least `least` on some level. The alternatives
-    are those of the same level, so that all masks of a click lie in one small window.
-    """
-    height, width = (side // MASK_STRIDE for side in _input_size(encoded))
-    at_once = CLICKS_AT_ONCE if clicks.device.type == "cpu" else max(len(clicks), 1)
-    found = []
-    with torch.autocast(clicks.device.type, enabled=False):
-        for some in torch.split(clicks, at_once):
-            for attempts in _attempts(network, encoded, some):
-                best = _most_trusted(attempts, least)
-                if best is None:
-                    predicted = max(attempts, key=lambda each: each.quality).predicted_iou
-                    none = predicted.new_empty(0, height, width)
-                    found.append(DecodedMasks(none, predicted))
-                else:
-                    found.append(best.placed((height, width)))
-    return found
+    height, width = size
+    weight = layer.weight.permute(0, 2, 3, 1).flatten(1)  # (c, 2 * 2 * c')
+    assert layer.bias is not None
+    parts = torch.addmm(layer.bias.repeat(4), cells, weight)
+    parts = parts.view(-1, height, width, 2, 2, skip.shape[-1]).permute(0, 1, 3, 2, 4, 5)
+    grid = parts.new_empty(parts.shape)
+    torch.add(parts, skip.view(height, 2, width, 2, -1), out=grid)
+    return grid.view(-1, skip.shape[-1])
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
@@ -538,8 +550,8 @@ def _input_size(encoded: Encoded) -> tuple[int, int]:
 
 
 @dataclass(eq=False)
-class _Attempt:
-    """A click on a level; `prediction` forms its masks when it is first read.
+class _ClickOnLevel:
+    """A click after the transformer on one level; its masks are formed when they are first read.
 
     `whole` is height and width of the network's input.
     """
@@ -553,7 +565,8 @@ class _Attempt:
     def __post_init__(self) -> None:
         self.predicted_iou = _mean([each.predicted_iou[0] for each in self.attended])
         predicted = self.predicted_iou.tolist()
-        self.most_trust, self.quality = predicted[0], max(predicted)
+        # No mask is trusted more than its predicted IoU.
+        self.max_trust, self.quality = predicted[0], max(predicted)
 
     @cached_property
     def prediction(self) -> LevelPrediction:
@@ -566,36 +579,38 @@ class _Attempt:
         )
         left = self.window.is_left(logits[0], self.level)
         filled = self.window.is_filled(logits[0], self.level.scale, self.whole)
-        trusted = trust(self.most_trust, logits[0], left, filled)
+        trusted = trust(self.max_trust, logits[0], left, filled)
         return LevelPrediction(trusted, self.window, self.level.scale, logits, self.predicted_iou)
 
     @property
     def suffices(self) -> bool:
         """Whether no other level needs to be tried."""
-        possible = self.most_trust >= SUFFICIENT_TRUST
+        possible = self.max_trust >= SUFFICIENT_TRUST
         return possible and self.prediction.confidence >= SUFFICIENT_TRUST
 
 
-def _attempts(network: TinyNetwork, encoded: Encoded, clicks: Tensor) -> list[list[_Attempt]]:
-    """Each click (N, 2) on one level after the other, until one suffices."""
+def _try_levels(
+    network: TinyNetwork, encoded: Encoded, clicks: Tensor
+) -> list[list[_ClickOnLevel]]:
+    """Each click (N, 2) on its likeliest level, then on the next one, until one suffices."""
     orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
-    attempts: list[list[_Attempt]] = [[] for _ in orders]
+    tried: list[list[_ClickOnLevel]] = [[] for _ in orders]
     waiting = list(range(len(orders)))
     for turn in range(len(encoded.levels)):
         for level in encoded.levels:
             due = [click for click in waiting if orders[click][turn] is level]
             if due:
-                tried = _on_level(network, level, clicks[due], _input_size(encoded))
-                for click, attempt in zip(due, tried, strict=True):
-                    attempts[click].append(attempt)
-        waiting = [click for click in waiting if not attempts[click][-1].suffices]
-    return attempts
+                together = _on_level(network, level, clicks[due], _input_size(encoded))
+                for click, one in zip(due, together, strict=True):
+                    tried[click].append(one)
+        waiting = [click for click in waiting if not tried[click][-1].suffices]
+    return tried
 
 
 def _on_level(
     network: TinyNetwork, level: Encoded, clicks: Tensor, whole: tuple[int, int]
-) -> list[_Attempt]:
-    """Clicks (N, 2) on a level, each in the window around it; `whole` as in `_Attempt`."""
+) -> list[_ClickOnLevel]:
+    """Clicks (N, 2) on a level as one batch, each in the window around it."""
     windows = [LevelWindow.around(level, (x, y)) for x, y in clicks.tolist()]
     points = torch.stack(
         [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
@@ -613,25 +628,20 @@ def _on_level(
         ).to(dtype=torch.float32)
         here = view.points(padded, kinds, batch.input_size)
         attended.append(network.mask_decoder.attend(batch, *network.embedded(batch, here, kinds)))
+    decoder = network.mask_decoder
     return [
-        _Attempt(
-            network.mask_decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended]
-        )
+        _ClickOnLevel(decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended])
         for n, window in enumerate(windows)
     ]
 
 
-def _most_trusted(attempts: Sequence[_Attempt], least: float) -> LevelPrediction | None:
-    """The attempt of the most trusted mask; no mask is trusted more than its predicted IoU.
-
-    None if all predicted IoUs are below `least`.
-    """
-    if max(each.quality for each in attempts) < least:
-        return None
-    best: LevelPrediction | None = None
-    for each in sorted(attempts, key=lambda each: -each.most_trust):
-        if best is not None and each.most_trust <= best.confidence:
+def _most_trusted(tried: Sequence[_ClickOnLevel]) -> LevelPrediction:
+    """The most trusted mask of a click, forming as few masks as possible."""
+    first, *others = sorted(tried, key=lambda each: -each.max_trust)
+    best = first.prediction
+    for each in others:
+        if each.max_trust <= best.confidence:
             break
-        if best is None or each.prediction.confidence > best.confidence:
+        if each.prediction.confidence > best.confidence:
             best = each.prediction
     return best

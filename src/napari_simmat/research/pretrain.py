@@ -24,12 +24,12 @@ from napari_simmat.evaluation.prompting import (
     draw_prompts,
 )
 from napari_simmat.models.lite_encoder import LiteEncoder, efficientnet_tensors
+from napari_simmat.models.multiscale import ALL_VIEWS
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCKS, DensePixels
 from napari_simmat.models.tuning import architecture_of, build_network
-from napari_simmat.models.views import ALL_VIEWS
 from napari_simmat.progress import Job, Progress
 from napari_simmat.research.muon import MuonAdamW, muon_is_available
 from napari_simmat.research.real_scenes import RealSource, real_drawer

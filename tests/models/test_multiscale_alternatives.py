@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_simmat.models.multiscale import LevelWindow
-from napari_simmat.models.tiny import LevelPrediction, with_alternatives
+from napari_simmat.models.multiscale import LevelPrediction, LevelWindow, with_alternatives
 
 GRID = (32, 32)
 
