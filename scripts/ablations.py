@@ -185,7 +185,6 @@ UNTRAINED = "untrained"
 VARIANTS = {
     "complete": Variant(),
     UNTRAINED: Variant(),
-    "no local contrast": Variant(settings=(("local_contrast", False),)),
     "no dense prior": Variant(functions=((tiny, "prompt_prior", no_prior),)),
     "no filled box in the mask prompt": Variant(
         functions=((tiny_encoder, "filled_box", no_filled_box),)
@@ -202,7 +201,6 @@ VARIANTS = {
     "drawn only": Variant(settings=(("sources", ()),)),
     "real only": Variant(settings=(("real_share", 1.0),)),
     "no crops off scale": Variant(settings=(("off_scale", 0.0),)),
-    "four blocks": Variant(settings=(("blocks", 4),)),
     "context": Variant(change=context),
     "consistency": Variant(settings=(("consistency", 0.25),)),
 }
@@ -212,8 +210,8 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     """Train a variant from one seed and measure it."""
     variant = VARIANTS[name]
 
-    def build(**how: Any) -> TinyNetwork:
-        network = build_tiny(**how)
+    def build(architecture: str) -> TinyNetwork:
+        network = build_tiny(architecture)
         if variant.change is not None:
             variant.change(network)
         return network

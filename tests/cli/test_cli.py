@@ -612,7 +612,7 @@ def four_angles(user_folder: Path) -> Path:
 
     torch.manual_seed(1)
     base = find_model("tiny")
-    architecture = "tiny_local"
+    architecture = "tiny_deep"
     network = build_network(architecture, channels=4, transfer="simmat")
     spec = ModelSpec(
         name="angles",
@@ -698,7 +698,7 @@ def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> No
     for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
         assert words in " ".join(said.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
-    assert by_path["spec"]["base"]["architecture"] == "tiny_local"
+    assert by_path["spec"]["base"]["architecture"] == "tiny_deep"
     unknown = simmat("models", "info", "angels")
     assert unknown.status == 1
     assert "There is no model called 'angels'. Did you mean angles?" in unknown.err

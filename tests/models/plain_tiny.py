@@ -82,7 +82,7 @@ def encode(w, image):
     grid = grid + conv(w, e + "position", grid, padding=1, groups=grid.shape[1])
     _, width, h, v = grid.shape
     x = grid[0].flatten(1).T  # (hw, d)
-    for i in range(4):
+    for i in range(sum(name.startswith(e) and name.endswith("norm1.weight") for name in w)):
         b = f"{e}blocks.{i}."
         q, k, value = linear(w, b + "attn.qkv", layer_norm(w, b + "norm1", x)).chunk(3, -1)
         parts, each = [], width // 6

@@ -15,7 +15,7 @@ from napari_simmat.progress import finish
 from tests.models import plain_tiny
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny_local"])
+@pytest.fixture(scope="module", params=["tiny", "tiny_deep"])
 def network(request):
     torch.manual_seed(0)
     network = build_network(request.param)

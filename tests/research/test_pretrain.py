@@ -14,6 +14,7 @@ import napari_simmat.research.pretrain as module
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.evaluation.prompting import PromptBatch
+from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from napari_simmat.research.pretrain import (
     PretrainConfig,
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("nano", "small_training")
 
 
 def config(**changes):
-    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5, "blocks": 4}
+    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5}
     return PretrainConfig(**{**values, "validate_every": 1000, **changes})
 
 
@@ -99,54 +100,25 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
 
 def test_a_training_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
-    export_base(path, PretrainedFoundation(network, 12, {}), config(blocks=6))
-    state = Pretraining(config(steps=13, blocks=6))
+    export_base(path, PretrainedFoundation(network, 12, {}), config())
+    state = Pretraining(config(steps=13))
     state.begin(path)
     assert state.begun == 12
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state.network.state_dict()[name]), name
     with pytest.raises(ValueError, match="was trained for 12 steps; 12 in all"):
-        Pretraining(config(steps=12, blocks=6)).begin(path)
+        Pretraining(config(steps=12)).begin(path)
     settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert settings.rate(12, begun=12) == pytest.approx(0.1)
     assert settings.rate(22, begun=12) == 1.0
 
 
-def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
-    """Added, it begins as nothing: the network answers as the base does."""
-    image = torch.rand(1, 3, 64, 64) * 4 - 2
-    plain = Pretraining(config(local_contrast=False))
+def test_begin_from_another_architecture_is_refused(tmp_path):
     path = tmp_path / "tiny-9.safetensors"
-    export_base(path, PretrainedFoundation(plain.averaged, 3, {}), config())
+    export_base(path, PretrainedFoundation(build_network("tiny"), 3, {}), config())
     assert read_spec(path).base.architecture == "tiny"
-    more = Pretraining(config())
-    more.begin(path)
-    assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
-    plain.begin(path)
-    before, after = (each.averaged.encode(image) for each in (plain, more))
-    assert torch.equal(before.embedding, after.embedding)
-    export_base(path, PretrainedFoundation(more.averaged, 3, {}), config())
-    assert read_spec(path).base.architecture == "tiny_local"
-    assert load_model(path).spec.base.embedded
-    with pytest.raises(ValueError, match=r"tiny-9\.safetensors has local contrast"):
-        plain.begin(path)
-
-
-def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
-    """Added, they begin as nothing: the network answers as the base does."""
-    image = torch.rand(1, 3, 64, 64) * 4 - 2
-    shallow, path = Pretraining(config()), tmp_path / "tiny-9.safetensors"
-    export_base(path, PretrainedFoundation(shallow.averaged, 3, {}), config())
-    deep = Pretraining(config(blocks=6))
-    for task in (shallow, deep):
-        task.begin(path)
-    before, after = (each.averaged.encode(image) for each in (shallow, deep))
-    torch.testing.assert_close(before.embedding, after.embedding)
-    export_base(path, PretrainedFoundation(deep.averaged, 3, {}), config(blocks=6))
-    assert read_spec(path).base.architecture == "tiny_deep"
-    assert load_model(path).spec.base.embedded
-    with pytest.raises(ValueError, match=r"tiny-9\.safetensors has 6 attention blocks"):
-        shallow.begin(path)
+    with pytest.raises(ValueError, match=r"tiny-9\.safetensors is a network tiny, but this train"):
+        Pretraining(config()).begin(path)
 
 
 def test_crops_off_scale_train_the_predicted_iou_and_not_the_masks(tmp_path):

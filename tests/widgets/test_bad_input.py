@@ -194,7 +194,7 @@ def damaged(kind: str, folder: Path) -> Path:
 FILES = {
     "cut.safetensors": "cut.safetensors is cut off or damaged (",
     "foreign.safetensors": "foreign.safetensors is a safetensors file without a SimMAT description",
-    "foreign.pth": "foreign.pth cannot be used. The file's tensors fit none of tiny, tiny_local,",
+    "foreign.pth": "foreign.pth cannot be used. The file's tensors fit none of tiny, tiny_deep,",
     "malicious.pth": "malicious.pth holds objects other than tensors",
 }
 

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
-EMBEDDED = ("tiny", "tiny_local", "tiny_deep", "tiny_lite")
-"""Architectures of the project's own small networks; see `models.tuning`."""
+EMBEDDED = ("tiny", "tiny_deep", "tiny_lite")
+"""Architectures of the project's own small networks (`models.tiny`).
+
+``"tiny"``: 4 attention blocks, without local contrast; ``"tiny_deep"``: 6, with it;
+``"tiny_lite"``: behind the stages of EfficientNet-Lite0.
+"""
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; see `models.transfer`."""
 StrategyName = Literal[
@@ -181,9 +185,7 @@ class Base:
     name
         Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
     architecture
-        The network: ``"tiny_deep"``, ``"tiny_local"`` (with fewer attention blocks), ``"tiny"``
-        (also without local contrast),
-        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+        The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """

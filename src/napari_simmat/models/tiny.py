@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -60,6 +60,7 @@ from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     FOREGROUND,
     MASK_STRIDE,
+    MAX_BLOCKS,
     MAX_PRIOR_LOGIT,
     MIN_BLOCKS,
     SIZE,
@@ -85,28 +86,22 @@ CLICKS_AT_ONCE = 8
 """Clicks that a CPU decodes together; its caches hold no more."""
 
 
-def build_tiny(
-    *,
-    local: bool = True,
-    blocks: int = MIN_BLOCKS,
-    encoder: Literal["plain", "lite"] = "plain",
-    initialize: bool = True,
-) -> TinyNetwork:
+def build_tiny(architecture: str = "tiny_deep", *, initialize: bool = True) -> TinyNetwork:
     """The embedded network with random weights; ``initialize=False`` leaves them on meta.
 
-    `local` adds local contrast to the first projection, as in all foundations since tiny-3;
-    `blocks` is the number of attention blocks of the plain encoder; the lite one
-    (`lite_encoder`) always has local contrast and `LITE_BLOCKS`.
+    `architecture` is one of `models.spec.EMBEDDED`.
     """
     with nullcontext() if initialize else torch.device("meta"):
-        images: FusedEncoder
-        if encoder == "lite":
-            images = LiteEncoder(blocks=LITE_BLOCKS, embedding=WIDTH, dense=DENSE_CHANNELS)
+        encoder: FusedEncoder
+        if architecture == "tiny_lite":
+            encoder = LiteEncoder(blocks=LITE_BLOCKS, embedding=WIDTH, dense=DENSE_CHANNELS)
         else:
-            images = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local, blocks=blocks)
+            deep = architecture == "tiny_deep"
+            blocks = MAX_BLOCKS if deep else MIN_BLOCKS
+            encoder = TinyEncoder(local=deep, blocks=blocks, embedding=WIDTH, dense=DENSE_CHANNELS)
         prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
         decoder = TinyMaskDecoder(WIDTH)
-    network = TinyNetwork(images, prompts, decoder)
+    network = TinyNetwork(encoder, prompts, decoder)
     if initialize:
         _attend_to_near_positions(network)
     network.eval()

@@ -28,7 +28,7 @@ BOUNDARY, FOREGROUND, OFFSET, SIZE, FREE = 0, 1, slice(2, 4), 4, slice(5, 13)
 SCALE, BIAS = 13, 14
 DENSE_CHANNELS = 15
 MIN_BLOCKS, MAX_BLOCKS = 4, 6
-"""Numbers of attention blocks that foundations have."""
+"""Numbers of attention blocks that foundations have; those beyond the first begin as identity."""
 MASK_STRIDE = 2
 """Pixels per cell of the dense head and of the mask grid."""
 SIZE_UNIT = 16.0
@@ -87,7 +87,7 @@ class FusedEncoder(nn.Module):
         self._make_stages(widths, tokens)
         self.position = nn.Conv2d(tokens, tokens, 3, padding=1, groups=tokens)
         self.blocks = nn.ModuleList(
-            _block(tokens, heads, silent=number >= MIN_BLOCKS) for number in range(blocks)
+            _block(tokens, heads, is_identity=number >= MIN_BLOCKS) for number in range(blocks)
         )
         self.norm = nn.LayerNorm(tokens, eps=1e-6)
         self.top = nn.Conv2d(tokens, embedding, 1)
@@ -176,11 +176,11 @@ class TinyEncoder(FusedEncoder):
         return two, four, eight, tokens.permute(0, 2, 3, 1)
 
 
-def _block(width: int, heads: int, silent: bool = False) -> Block:
-    """An attention block; a `silent` one changes nothing at first, as in a base without it."""
+def _block(width: int, heads: int, is_identity: bool = False) -> Block:
+    """An attention block; with `is_identity` one that changes nothing before it is trained."""
     block = Block(width, heads, 4.0, True, partial(nn.LayerNorm, eps=1e-6))
     block.attn = TokenAttention(width, heads, qkv_bias=True)
-    if silent:
+    if is_identity:
         for last in (block.attn.proj, block.mlp.lin2):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

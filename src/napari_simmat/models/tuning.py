@@ -36,7 +36,7 @@ from napari_simmat.models.peft_layers import (
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.spec import EMBEDDED
 from napari_simmat.models.tiny import build_tiny
-from napari_simmat.models.tiny_encoder import MAX_BLOCKS, MIN_BLOCKS, TokenAttention
+from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
 ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t")
@@ -76,12 +76,7 @@ def build_network(
         If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
     """
     if architecture in EMBEDDED:
-        network: Network = build_tiny(
-            local=architecture != "tiny",
-            blocks=MAX_BLOCKS if architecture == "tiny_deep" else MIN_BLOCKS,
-            encoder="lite" if architecture == "tiny_lite" else "plain",
-            initialize=initialize,
-        )
+        network: Network = build_tiny(architecture, initialize=initialize)
     elif architecture in ARCHITECTURES:
         network = build_sam(architecture, initialize=initialize)
     else:
@@ -99,9 +94,7 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
     if "image_encoder.deep_tokens.weight" in state:
         return "tiny_lite"
     if "image_encoder.to_tokens.weight" in state:
-        if f"image_encoder.blocks.{MAX_BLOCKS - 1}.norm1.weight" in state:
-            return "tiny_deep"
-        return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
+        return "tiny_deep" if "image_encoder.local.mix.weight" in state else "tiny"
     if "image_encoder.patch_embed.seq.0.c.weight" in state:
         return "vit_t"
     position = state.get("image_encoder.pos_embed")

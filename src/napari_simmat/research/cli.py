@@ -84,8 +84,6 @@ def pretrain(
     precision: Literal["float32", "bfloat16"] = "float32",
     consistency: float = 0.0,
     off_scale: float = 0.2,
-    blocks: int = 6,
-    local_contrast: bool = True,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -129,12 +127,6 @@ def pretrain(
     off_scale
         Share of the crops in which objects are too small or too large, from which the network
         learns to choose a scale.
-    blocks
-        Attention blocks of the network: 6, or 4 as in foundations up to tiny-3 and in those
-        without local contrast.
-    local_contrast
-        Add local contrast to the network's first projection; tiny-1, tiny-2 and tiny-rgb-1 have
-        none.
     overwrite
         Replace the output if it exists.
     """
@@ -155,8 +147,6 @@ def pretrain(
         precision=precision,
         consistency=consistency,
         off_scale=off_scale,
-        blocks=blocks,
-        local_contrast=local_contrast,
     )
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretrain_job(config, folder, start))

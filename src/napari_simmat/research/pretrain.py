@@ -28,7 +28,7 @@ from napari_simmat.models.multiscale import ALL_VIEWS
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
-from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCKS, DensePixels
+from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
 from napari_simmat.research.muon import MuonAdamW, muon_is_available
@@ -108,10 +108,6 @@ class PretrainConfig:
     teacher, distillation
         An embedded foundation whose decoder a new training starts from, and whose maps the
         encoder imitates; the weight of that loss falls to zero over this share of the steps.
-    blocks
-        Attention blocks of the network, 4 or 6; 4 without local contrast.
-    local_contrast
-        Whether the network gets local contrast in addition to its first projection.
     precision
         ``"float32"`` or ``"bfloat16"`` (autocast): which is faster depends on the processor.
     seed
@@ -138,8 +134,6 @@ class PretrainConfig:
     imagenet: str = ""
     teacher: str = ""
     distillation: float = 0.0
-    blocks: int = MAX_BLOCKS
-    local_contrast: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     validate_every: int = 2000
@@ -153,10 +147,6 @@ class PretrainConfig:
             )
         if self.steps < 1:
             raise ValueError(f"Training takes at least one step, got {self.steps}.")
-        if self.blocks not in (MIN_BLOCKS, MAX_BLOCKS):
-            raise ValueError(
-                f"The network has {MIN_BLOCKS} or {MAX_BLOCKS} attention blocks, not {self.blocks}."
-            )
         if not 0 <= self.real_share <= 1:
             raise ValueError(f"The share of real scenes is 0 to 1, got {self.real_share}.")
 
@@ -263,7 +253,7 @@ def tiny_spec(
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     *,
-    architecture: str = "tiny_local",
+    architecture: str = "tiny_deep",
     data: str = "drawn scenes only",
 ) -> ModelSpec:
     """The description of an embedded base called `name`, trained on `data`, in words."""
@@ -305,11 +295,7 @@ class Pretraining:
     def __init__(self, config: PretrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        network = build_tiny(
-            local=config.local_contrast,
-            blocks=config.blocks if config.local_contrast else MIN_BLOCKS,
-            encoder=config.encoder,
-        )
+        network = build_tiny("tiny_lite" if config.encoder == "lite" else "tiny_deep")
         teacher = _load_teacher(config.teacher)
         pretrained: list[nn.Parameter] = []
         if isinstance(network.image_encoder, LiteEncoder):
@@ -419,19 +405,20 @@ class Pretraining:
                 f"{base.name} is not an embedded foundation, so no pretraining can start from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
-        if spec.base.architecture != "tiny" and not self.config.local_contrast:
-            raise ValueError(f"{base.name} has local contrast, which cannot be left out.")
-        if spec.base.architecture == "tiny_deep" and self.config.blocks < MAX_BLOCKS:
-            raise ValueError(f"{base.name} has {MAX_BLOCKS} attention blocks; give as many.")
+        tensors = read_tensors(base)
+        own, there = architecture_of(self.network.state_dict()), architecture_of(tensors)
+        if own != there:
+            raise ValueError(
+                f"{base.name} is a network {there}, but this training makes a {own}. Choose a base "
+                "of the same kind."
+            )
         step = int(spec.training["steps"])
         if step >= self.config.steps:
             raise ValueError(
                 f"{base.name} was trained for {step} steps; {self.config.steps} in all are not "
                 "more. Give a larger number of steps."
             )
-        weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
-        # What a base lacks, local contrast or blocks, is zero at first.
-        weights = {**self.network.state_dict(), **weights}
+        weights = {name: tensor.float() for name, tensor in tensors.items()}
         self.network.load_state_dict(weights)
         self.averaged.load_state_dict(weights)
         self.begun = step
