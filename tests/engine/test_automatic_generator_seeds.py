@@ -7,7 +7,7 @@ import pytest
 from segment_anything.utils.amg import build_point_grid
 
 from napari_simmat.engine.automatic_generator import (
-    LEAST_FOREGROUND,
+    MIN_FOREGROUND,
     SUFFICIENT_VOTES,
     SeedRounds,
     local_maxima,
@@ -66,11 +66,11 @@ def test_points_are_asked_where_they_are() -> None:
 def test_seeds_are_asked_in_two_rounds_where_it_is_worth_it() -> None:
     positions = prompt_positions(point_grid((50, 50), 5))  # every 10 pixels
     foreground, size = np.zeros(25, np.float32), np.full(25, 60.0, np.float32)
-    foreground[[0, 1, 2, 3]] = LEAST_FOREGROUND - 1
+    foreground[[0, 1, 2, 3]] = MIN_FOREGROUND - 1
     size[[3, 9, 23]] = 19.0
     rounds = SeedRounds(positions, foreground, size)
     assert rounds.first() == [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
-    assert rounds.most == 21
+    assert rounds.total == 21
     votes = np.zeros(25, int)
     assert rounds.second([], votes) == ([9, 23], [])  # small objects; nothing is seen at 3
     assert rounds.second([6, 12], votes) == ([5, 7, 9, 11, 13, 17, 23], [])

@@ -217,9 +217,3 @@ def test_what_cannot_be_is_refused(name: str, value: float) -> None:
 def test_automatic_settings_with_unknown_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match="Seeding 'hex' is unknown; use one of grid, maxima"):
         AutomaticSettings(seeds="hex")
-
-
-def test_only_sifting_differs_where_thresholds_do() -> None:
-    settings = AutomaticSettings()
-    assert settings.proposes_as(AutomaticSettings(quality=0.4, min_area=5))
-    assert not settings.proposes_as(AutomaticSettings(points_per_side=8))

@@ -27,26 +27,32 @@ def stock():
     return transforms.ResizeLongestSide(1024)
 
 
+def to_image(transform, points_xy):
+    """Points (N, 2) as x, y in the input -> points (N, 2) as y, x in the image."""
+    half = 0.5 if transform.half_pixel else 0.0
+    return (points_xy[:, ::-1].astype(float) + half) / transform.scale - half
+
+
 @pytest.mark.parametrize("method", RULES)
 @given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_points_come_back(method, shape, points):
-    frame = InputTransform.of(shape, RULES[method])
+    transform = InputTransform.of(shape, RULES[method])
     on_image = np.array(points, dtype=float).reshape(-1, 2) * shape
-    back = frame.to_image(frame.to_input(on_image))
+    back = to_image(transform, transform.to_input(on_image))
     # float32 on the way, and a side that became one pixel magnifies its rounding
-    tolerance = 1e-3 * max(1.0, *(1 / np.array(frame.scale)))
+    tolerance = 1e-3 * max(1.0, *(1 / np.array(transform.scale)))
     assert np.abs(back - on_image).max(initial=0) < tolerance
 
 
 @given(shape=SIZES)
 @settings(max_examples=100, deadline=None)
 def test_sizes_are_those_of_stock_sam(stock, shape):
-    frame = InputTransform.of(shape, RULES["longest"])
+    transform = InputTransform.of(shape, RULES["longest"])
     new = stock.get_preprocess_shape(*shape, 1024)
-    assert frame.resized == tuple(max(1, side) for side in new)  # stock's 0 cannot be an image
-    assert frame.padded == (1024, 1024)
-    assert frame.pad == (1024 - frame.resized[0], 1024 - frame.resized[1])
+    assert transform.resized == tuple(max(1, side) for side in new)  # stock's 0 cannot be an image
+    assert transform.padded == (1024, 1024)
+    assert transform.pad == (1024 - transform.resized[0], 1024 - transform.resized[1])
 
 
 @given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))
@@ -54,13 +60,13 @@ def test_sizes_are_those_of_stock_sam(stock, shape):
 def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
     if 0 in stock.get_preprocess_shape(*shape, 1024):
         return
-    frame = InputTransform.of(shape, RULES["longest"])
+    transform = InputTransform.of(shape, RULES["longest"])
     yx = np.array(points) * shape
     theirs = stock.apply_coords(yx[:, ::-1], shape).astype(np.float32)
-    assert np.array_equal(frame.to_input(yx), theirs)
+    assert np.array_equal(transform.to_input(yx), theirs)
     y, x = yx[0]
     (box,) = stock.apply_boxes(np.array([[x, y, x + 7, y + 5]]), shape).astype(np.float32)
-    assert frame.box_to_input((y, x, y + 5, x + 7)) == tuple(box.tolist())
+    assert transform.box_to_input((y, x, y + 5, x + 7)) == tuple(box.tolist())
 
 
 @pytest.mark.parametrize(
@@ -75,31 +81,33 @@ def test_images_are_those_of_stock_sam_to_the_bit(stock, shape):
 
 def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
     assert stock.get_preprocess_shape(3000, 1, 1024) == (1024, 0)
-    frame = InputTransform.of((3000, 1), RULES["longest"])
-    assert frame.resized == (1024, 1)
+    transform = InputTransform.of((3000, 1), RULES["longest"])
+    assert transform.resized == (1024, 1)
     image = np.zeros((1, 3000, 1), dtype=np.float32)
     image[0, 1500:] = 100
-    resized = frame.resize(image)
+    resized = transform.resize(image)
     assert resized.shape == (1, 1024, 1)
     assert (resized[0, 0, 0], resized[0, -1, 0]) == (0, 100)
 
 
 def test_float_is_resized_like_bytes_but_not_rounded():
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
-    frame = InputTransform.of((90, 60), InputSize(method="longest", size=33, minimum=1))
-    smooth = frame.resize(image.astype(np.float32))
+    transform = InputTransform.of((90, 60), InputSize(method="longest", size=33, minimum=1))
+    smooth = transform.resize(image.astype(np.float32))
     assert smooth.dtype == np.float32
-    assert np.abs(smooth - frame.resize(image)).max() <= 1.01  # bytes are rounded after each axis
+    assert (
+        np.abs(smooth - transform.resize(image)).max() <= 1.01
+    )  # bytes are rounded after each axis
     assert not np.array_equal(smooth, np.round(smooth))
 
 
 @pytest.mark.parametrize("rule", ["stretch", "native"])
 def test_bytes_are_rounded_under_sams_rule_alone(rule):
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
-    frame = InputTransform.of((90, 60), InputSize(method=rule, size=33, minimum=1))
-    resized = frame.resize(image)
+    transform = InputTransform.of((90, 60), InputSize(method=rule, size=33, minimum=1))
+    resized = transform.resize(image)
     assert resized.dtype == np.float32
-    assert np.array_equal(resized, frame.resize(image.astype(np.float32)))
+    assert np.array_equal(resized, transform.resize(image.astype(np.float32)))
 
 
 def test_an_image_of_the_right_size_is_not_resampled():
@@ -119,14 +127,14 @@ def test_an_image_of_the_right_size_is_not_resampled():
     ],
 )
 def test_native_sizes(shape, resized, padded):
-    frame = InputTransform.of(shape, RULES["native"])
-    assert (frame.resized, frame.padded) == (resized, padded)
+    transform = InputTransform.of(shape, RULES["native"])
+    assert (transform.resized, transform.padded) == (resized, padded)
 
 
 def test_stretch_fills_the_square():
-    frame = InputTransform.of((100, 300), InputSize(method="stretch", size=200))
-    assert (frame.resized, frame.padded, frame.pad) == ((200, 200), (200, 200), (0, 0))
-    assert frame.scale == (2.0, pytest.approx(2 / 3))
+    transform = InputTransform.of((100, 300), InputSize(method="stretch", size=200))
+    assert (transform.resized, transform.padded, transform.pad) == ((200, 200), (200, 200), (0, 0))
+    assert transform.scale == (2.0, pytest.approx(2 / 3))
 
 
 @pytest.mark.parametrize("method", ["native", "stretch"])
@@ -137,24 +145,24 @@ def test_a_bright_pixel_lies_where_its_point_says(method):
     for x in (20, 21):
         image = np.zeros((1, 64, 64), dtype=np.float32)
         image[0, 30, x] = 1
-        frame = InputTransform.of((64, 64), size)
-        resized = frame.resize(image)[0]
+        transform = InputTransform.of((64, 64), size)
+        resized = transform.resize(image)[0]
         ys, xs = np.indices(resized.shape)
         center = (xs * resized).sum() / resized.sum(), (ys * resized).sum() / resized.sum()
-        assert np.allclose(frame.to_input([(30, x)])[0], center, atol=1e-3)
+        assert np.allclose(transform.to_input([(30, x)])[0], center, atol=1e-3)
         found.append(center[0])
     assert found[1] - found[0] == pytest.approx(4)
 
 
 @pytest.mark.parametrize("method", RULES)
 def test_a_box_around_the_whole_image(method):
-    frame = InputTransform.of(
+    transform = InputTransform.of(
         (100, 50), InputSize(method=method, size=200, minimum=200, multiple=8)
     )
-    x0, y0, x1, y1 = frame.box_to_input((0, 0, 100, 50))
-    edge = 0.5 if frame.half_pixel else 0
+    x0, y0, x1, y1 = transform.box_to_input((0, 0, 100, 50))
+    edge = 0.5 if transform.half_pixel else 0
     assert (x0 + edge, y0 + edge) == (0, 0)
-    assert (y1 + edge, x1 + edge) == frame.resized
+    assert (y1 + edge, x1 + edge) == transform.resized
 
 
 def test_the_grid_of_the_decoder():
@@ -199,11 +207,13 @@ def test_what_is_no_plane_is_refused(shape):
 
 
 def test_what_does_not_fit_the_frame_is_refused():
-    frame = InputTransform.of((10, 20), RULES["native"])
-    with pytest.raises(ValueError, match=r"shape \(1, 20, 10\) does not fit a frame for \(10, 20"):
-        frame.resize(np.zeros((1, 20, 10), dtype=np.float32))
+    transform = InputTransform.of((10, 20), RULES["native"])
+    with pytest.raises(
+        ValueError, match=r"shape \(1, 20, 10\) does not fit a transform of \(10, 20"
+    ):
+        transform.resize(np.zeros((1, 20, 10), dtype=np.float32))
     with pytest.raises(TypeError, match="are uint8 or float32, this one is uint16"):
-        frame.resize(np.zeros((1, 10, 20), dtype=np.uint16))
+        transform.resize(np.zeros((1, 10, 20), dtype=np.uint16))
 
 
 def test_pixels_that_are_not_square_are_cut_so_that_they_are():
@@ -249,8 +259,8 @@ def test_a_frame_of_long_pixels():
 @given(shape=SIZES, ratio=st.floats(0.05, 20), at=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @settings(max_examples=40, deadline=None)
 def test_points_come_back_from_long_pixels(method, shape, ratio, at):
-    frame = InputTransform.of(shape, RULES[method], (ratio, 1.0))
+    transform = InputTransform.of(shape, RULES[method], (ratio, 1.0))
     on_image = np.array([at]) * shape
-    tolerance = 1e-3 * max(1.0, *(1 / np.array(frame.scale)))
-    assert np.abs(frame.to_image(frame.to_input(on_image)) - on_image).max() < tolerance
-    assert max(frame.resized) <= 1024
+    tolerance = 1e-3 * max(1.0, *(1 / np.array(transform.scale)))
+    assert np.abs(to_image(transform, transform.to_input(on_image)) - on_image).max() < tolerance
+    assert max(transform.resized) <= 1024

@@ -1,10 +1,9 @@
 """Automatic segmentation: prompt a model all over a plane and label its masks.
 
-`propose_masks_job` collects mask candidates, `automatic_postprocessing.masks_to_instances` turns
-them into objects, again with other thresholds if wanted. `segment_tiles_job` does both tile by
-tile, in bounded memory, for planes of any size.
-
-Where automatic segmentation clicks: point grids, local maxima, one click per given label.
+Seeds are points on a grid, local maxima of a channel, or one click for each label of a coarse label
+image. `propose_masks_job` collects mask candidates, `automatic_postprocessing.masks_to_instances`
+turns them into objects, again with other thresholds if wanted. `segment_tiles_job` does both tile
+by tile, in bounded memory, for planes of any size.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.result import LogitPatch, Result
 
-LEAST_FOREGROUND = -4.5
-"""Seeds with a lower logit of an object being there are not asked: it is 1 in 90."""
+MIN_FOREGROUND = -4.5
+"""Seeds with a lower logit of an object being there are left out: it is 1 in 90."""
 SUFFICIENT_VOTES = 6
-"""Seeds on an object that so many others found are not asked again."""
+"""Seeds on an object that so many others found are left out."""
 SMALL_OBJECT = 2.0
 """An object's size in steps of the grid up to which a single seed may be all that lies on it."""
 
@@ -63,15 +62,15 @@ def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
     # SAM counts positions from the edge of the first pixel; ours are from its center.
     ys = (np.arange(rows) + 0.5) / rows * height - 0.5
     xs = (np.arange(columns) + 0.5) / columns * width - 0.5
-    return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
+    return prompts_at([(y, x) for y in ys for x in xs])
 
 
 class SeedRounds:
-    """Which seeds of a grid are worth asking, in two rounds like the squares of a chessboard.
+    """Which seeds of a grid are prompted, in two rounds like the squares of a chessboard.
 
-    A network that estimates seeds cheaply is not asked where it sees no object. Of the second
-    round only those seeds are asked that lie beside one that found something, or on an object so
-    small that no other seed need be on it. Seeds on an object that many found need not be asked.
+    A network that estimates seeds cheaply is not prompted where it sees no object. In the second
+    round only those seeds are prompted that lie beside one that found something, or on an object so
+    small that no other seed need be on it; but not those on an object that many seeds found.
 
     Parameters
     ----------
@@ -90,17 +89,17 @@ class SeedRounds:
         rows, columns = (np.unique(positions[:, axis]) for axis in (0, 1))
         shape = len(rows), len(columns)
         step = max(float(np.diff(along).max(initial=0)) for along in (rows, columns))
-        self._worth = (foreground >= LEAST_FOREGROUND).reshape(shape)
+        self._worth = (foreground >= MIN_FOREGROUND).reshape(shape)
         self._small = (size < SMALL_OBJECT * step).reshape(shape)
         self._dark = np.indices(shape).sum(0) % 2 == 0
 
     def first(self) -> list[int]:
         """Numbers of the seeds of the first round."""
-        return _numbers(self._worth & self._dark)
+        return np.flatnonzero(self._worth & self._dark).tolist()
 
     @property
-    def most(self) -> int:
-        """How many seeds both rounds may ask."""
+    def total(self) -> int:
+        """How many seeds both rounds may prompt."""
         return int(np.count_nonzero(self._worth))
 
     def second(self, found: Sequence[int], votes: NDArray[np.int_]) -> tuple[list[int], list[int]]:
@@ -118,11 +117,8 @@ class SeedRounds:
         near = binary_dilation(near) & ~self._small
         known = votes.reshape(near.shape) >= SUFFICIENT_VOTES
         left = self._worth & ~self._dark
-        return _numbers(left & (self._small | (near & ~known))), _numbers(left & near & known)
-
-
-def _numbers(chosen: NDArray[np.bool_]) -> list[int]:
-    return [int(number) for number in np.flatnonzero(chosen)]
+        second = left & (self._small | (near & ~known))
+        return np.flatnonzero(second).tolist(), np.flatnonzero(left & near & known).tolist()
 
 
 def prompts_at(points: ArrayLike) -> list[Prompt]:
@@ -145,11 +141,11 @@ def local_maxima(
     if not channel.size or channel.max() < height:  # most of a large image is empty
         return np.empty((0, 2))
     smooth = gaussian_filter(np.asarray(channel, np.float32), distance / 2)
-    found = peak_local_max(
+    maxima = peak_local_max(
         smooth, min_distance=max(int(distance), 1), threshold_abs=height, exclude_border=False
     )
-    order = np.lexsort((found[:, 1], found[:, 0]))
-    return np.asarray(found[order], np.float64)
+    order = np.lexsort((maxima[:, 1], maxima[:, 0]))
+    return np.asarray(maxima[order], np.float64)
 
 
 def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
@@ -173,16 +169,14 @@ def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
 
 def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
     """First point or center of the box of each prompt, (N, 2) as y, x; NaN for a mask alone."""
-    found = np.empty((len(prompts), 2))
+    positions = np.full((len(prompts), 2), np.nan)
     for at, prompt in enumerate(prompts):
         if prompt.points:
-            found[at] = prompt.points[0]
+            positions[at] = prompt.points[0]
         elif prompt.box is not None:
             y0, x0, y1, x1 = prompt.box
-            found[at] = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
-        else:
-            found[at] = math.nan
-    return found
+            positions[at] = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+    return positions
 
 
 BATCH_SIZES = {"cpu": 16}
@@ -191,7 +185,7 @@ GPU_BATCH_SIZE = 64
 ENCODING_WORK = {True: 64, False: 400}
 """How many seeds take as long as encoding, for `tiny` (embedded) and for SAM."""
 FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
-"""Seeds beside one that found a mask of this quality are asked as well."""
+"""Seeds beside one that found a mask of this quality are prompted as well."""
 COUNTED = AutomaticSettings()
 """Masks that pass these filters count as known objects, whatever is wanted in the end."""
 NEAR_CROP_EDGE = 20
@@ -217,7 +211,7 @@ def segment_everything(
     plane
         Index along the image's axes before Y and X.
     prompts
-        Used instead of a grid, e.g. `point_grids.prompts_from_labels`. Crop layers are then
+        Used instead of a grid, e.g. `prompts_from_labels`. Crop layers are then
         ignored.
 
     Returns
@@ -308,10 +302,10 @@ def propose_masks_job(
                 share = step.done / step.total if step.total else 0.0
                 yield Progress(done + round(work * share), total, step.message or "encoding")
             done += work
-            asking = prompt_crop_job(
+            prompting = prompt_crop_job(
                 predictor, seeds, crop, settings, candidates, is_grid, keep_all, first
             )
-            for step in asking:
+            for step in prompting:
                 share = step.done / max(step.total, 1)
                 yield Progress(done + round(len(seeds) * share), total, step.message)
             done, first = done + len(seeds), first + len(seeds)
@@ -333,32 +327,28 @@ def prompt_crop_job(
     Parameters
     ----------
     is_grid
-        Whether the seeds are a grid, of which not all need be asked (`point_grids.SeedRounds`).
+        Whether the seeds are a grid, of which not all need be prompted (`SeedRounds`).
     first
         Number of the first seed, if there were crops before this one.
     """
     collect = _Collector(predictor, seeds, crop, settings, candidates, keep_all, first)
     estimates = predictor.estimate_clicks(seeds) if is_grid else None
     if estimates is None:
-        yield from collect.ask_job(range(len(seeds)), len(seeds))
+        yield from collect.prompt_job(range(len(seeds)), len(seeds))
         return
     foreground, size = (each.numpy() for each in estimates)
     rounds = SeedRounds(prompt_positions(seeds), foreground, size)
-    found = yield from collect.ask_job(rounds.first(), rounds.most)
+    found = yield from collect.prompt_job(rounds.first(), rounds.total)
     second, known = rounds.second(found, collect.votes)
-    yield from collect.ask_job(second, collect.asked + len(second))
+    yield from collect.prompt_job(second, collect.prompted + len(second))
     collect.leave_out(known)
 
 
 class _Collector:
-    """Asks seeds of a crop, and adds their masks to the candidates of the plane.
+    """Prompts the model with seeds of a crop, and adds their masks to the plane's candidates.
 
-    Attributes
-    ----------
-    asked
-        How many seeds were asked.
-    votes
-        For each seed of the crop, how many asked seeds found an object that it is on.
+    `prompted` is the number of seeds so far; `votes` is, for each seed of the crop, how many of
+    these found an object that it is on.
     """
 
     def __init__(
@@ -375,16 +365,16 @@ class _Collector:
         self._settings, self._candidates = settings, candidates
         self._keep_all, self._first = keep_all, first
         self._positions = prompt_positions(seeds)
-        self._least = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
+        self._minimum = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
         # SAM's own generator takes the three candidates and leaves out the single-mask token.
         stock = predictor.model.spec.mask_choice == "stock"
         weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
         self._weights = np.array(weights, np.float32)
         self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
-        self.asked, self.votes = 0, np.zeros(len(seeds), int)
+        self.prompted, self.votes = 0, np.zeros(len(seeds), int)
 
-    def ask_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
-        """Ask some seeds, of `total` that may be asked in all.
+    def prompt_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
+        """Prompt with some seeds, of `total` that may be used in all.
 
         Returns
         -------
@@ -395,14 +385,14 @@ class _Collector:
         for start in range(0, len(numbers), size):
             batch = numbers[start : start + size]
             seeds = [self._seeds[number] for number in batch]
-            results = self._predictor.predict_low_res(seeds, self._least)
+            results = self._predictor.predict_low_res(seeds, self._minimum)
             for number, result in zip(batch, results, strict=True):
                 qualities = (result.predicted_iou * self._weights).tolist()
                 if max(qualities) > FOUND_QUALITY:
                     found.append(number)
                 self._add(number, result, qualities)
-            self.asked += len(batch)
-            yield Progress(self.asked, total, "segmenting everything")
+            self.prompted += len(batch)
+            yield Progress(self.prompted, total, "segmenting everything")
         return found
 
     def _add(self, number: int, result: Result, qualities: list[float]) -> None:
@@ -410,7 +400,7 @@ class _Collector:
         offset, shape = self._settings.offset, self._candidates.shape
         best, voted = 0.0, np.empty(0, np.intp)
         for which, quality in enumerate(qualities):
-            patch = result.patch(which, above=-offset) if quality > self._least else None
+            patch = result.patch(which, above=-offset) if quality > self._minimum else None
             if patch is None:
                 continue
             found = _mask_candidate(patch, quality, offset, self._crop, shape)
@@ -428,11 +418,11 @@ class _Collector:
         self.votes[voted] += 1
 
     def leave_out(self, numbers: Sequence[int]) -> None:
-        """Count seeds that were not asked, as they lie on known objects, on no mask."""
+        """Count seeds that were left out, as they lie on known objects, on no mask."""
         known = self._candidates.known
         for at, inside in self._seeds_on:
-            asked = len(inside) - int(np.isin(inside, numbers).sum())
-            known[at] = known[at]._replace(seeds_inside=asked)
+            used = len(inside) - int(np.isin(inside, numbers).sum())
+            known[at] = known[at]._replace(seeds_inside=used)
 
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
@@ -478,11 +468,13 @@ def _mask_candidate(
     box = PixelBox(top, left, top + mask.shape[0], left + mask.shape[1])
     if touches_crop_edge(box, crop.box, shape):
         return None
+    # SAM's stability score: IoU of the masks at two cutoffs.
+    inner, outer = (np.float32(np.count_nonzero(patch.logits > cut)) for cut in (offset, -offset))
     candidate = MaskCandidate(
         box=box,
         area=int(np.count_nonzero(mask)),
         quality=quality,
-        stability=_stability(patch.logits, offset),
+        stability=float(inner / outer),
         rim=_crop_edge_share(mask, box, crop.box),
         layer=crop.layer,
     )
@@ -503,12 +495,6 @@ def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> 
     return any(
         abs(at - edge) <= NEAR_CROP_EDGE < abs(at - plane_edge) for at, edge, plane_edge in sides
     )
-
-
-def _stability(logits: NDArray[np.float32], offset: float) -> float:
-    """SAM's stability score: IoU of the masks at the cutoffs `offset` and ``-offset``."""
-    inner, outer = (np.float32(np.count_nonzero(logits > cut)) for cut in (offset, -offset))
-    return float(inner / outer)
 
 
 def _crop_edge_share(mask: NDArray[np.bool_], box: PixelBox, crop: PixelBox) -> float:
@@ -535,8 +521,7 @@ def _seeds_inside(
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
     within[within] = mask[y[within], x[within]]
-    on_it: NDArray[np.intp] = numbers[within]
-    return on_it
+    return np.asarray(numbers[within], np.intp)
 
 
 def segment_tiles_job(
@@ -568,7 +553,7 @@ def segment_tiles_job(
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     height, width = predictor.shape[-2:]
     stitcher = Stitcher(labels, settings.overlap)
-    most = settings.max_area * height * width
+    max_pixels = settings.max_area * height * width
     tiles = tile_boxes((height, width), settings.tile_side, settings.tile_shared)
     with predictor.keeping_plane():
         for done, tile in enumerate(tiles):
@@ -584,25 +569,25 @@ def segment_tiles_job(
             )
             candidates = MaskCandidates(part.size)
             own = CropRegion(PixelBox(0, 0, *part.size))
-            within = settings_for_part(settings, part.size, most)
+            within = settings_for_part(settings, part.size, max_pixels)
             job = prompt_crop_job(
                 predictor, seeds, own, within, candidates, settings.seeds == "grid", False
             )
             yield from with_progress(job, here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
-    return stitcher.finish(settings.keep_border, most)
+    return stitcher.finish(settings.keep_border, max_pixels)
 
 
 def settings_for_part(
-    settings: AutomaticSettings, size: tuple[int, int], most: float
+    settings: AutomaticSettings, size: tuple[int, int], max_pixels: float
 ) -> AutomaticSettings:
     """The settings for a part of `size`, whose border and area are not the plane's.
 
-    Objects of more than `most` pixels are dropped from the plane; a mask that nearly fills a part
+    Objects of more than `max_pixels` are dropped from the plane; a mask that nearly fills a part
     is not an object either.
     """
-    share = min(most / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
+    share = min(max_pixels / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
     return replace(settings, keep_border=True, max_area=share)
 
 

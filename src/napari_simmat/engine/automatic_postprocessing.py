@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from scipy.ndimage import find_objects
 
 from napari_simmat.engine.masks import bounding_box, iou
 from napari_simmat.engine.settings import AutomaticSettings
@@ -117,8 +116,8 @@ class MaskCandidates:
 
     def boxes(self, numbers: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
         """Boxes (N, 4) as x0, y0, x1, y1, which is torchvision's order."""
-        found = [self.known[number].box for number in numbers]
-        return np.array(found, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
+        boxes = [self.known[number].box for number in numbers]
+        return np.array(boxes, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,23 +222,21 @@ def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> ND
         if both >= SAME_MASK_IOU * (area + candidates.known[other].area - both):
             votes += covered * np.float32(_score(candidates, other))
             total += _score(candidates, other)
-    most: NDArray[np.bool_] = votes > total / 2
-    return most
+    return np.asarray(votes > total / 2, bool)
 
 
-def _clean_mask(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """The largest connected part of a mask, holes of fewer than `least` pixels filled."""
+def _clean_mask(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """The largest connected part of a mask, holes of fewer than `min_area` pixels filled."""
     mask = _largest_piece(mask)
-    if mask.all() or least < 2:
+    if mask.all() or min_area < 2:
         return mask
     holes, count = ndi.label(~np.pad(mask, 1))  # the outside is one of them, and never filled
     if count == 1:
         return mask
     sizes = np.bincount(holes.ravel())
-    small = sizes < least
+    small = sizes < min_area
     small[[0, holes[0, 0]]] = False
-    filled: NDArray[np.bool_] = mask | small[holes[1:-1, 1:-1]]
-    return filled
+    return np.asarray(mask | small[holes[1:-1, 1:-1]], bool)
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -259,9 +256,10 @@ def _without_composites(
     for one in sorted(chosen, key=lambda one: areas[one]):
         covered, parts = np.zeros_like(masks[one]), 0
         for other in whole:
-            if areas[other] > areas[one] * 0.7 or not _boxes_intersect(boxes[one], boxes[other]):
-                continue
             into, out_of = _box_intersection(boxes[one], boxes[other])
+            apart = any(side.start >= side.stop for side in into)
+            if apart or areas[other] > areas[one] * 0.7:
+                continue
             shared = masks[one][into] & masks[other][out_of]
             if np.count_nonzero(shared) >= PART_SHARE * areas[other]:
                 covered[into] |= shared
@@ -305,14 +303,10 @@ def _renumbered(labels: NDArray[np.uint32], scores: list[float]) -> Instances:
     return Instances(numbers[labels], np.array(scores, np.float32)[order.astype(np.intp) - 1])
 
 
-def _boxes_intersect(one: PixelBox, other: PixelBox) -> bool:
-    return one.y0 < other.y1 and other.y0 < one.y1 and one.x0 < other.x1 and other.x0 < one.x1
-
-
 def _box_intersection(
     one: PixelBox, other: PixelBox
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The intersection of two boxes, as an index into each of them."""
+    """The intersection of two boxes, as an index into each; empty or reversed if they are apart."""
     y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
     y1, x1 = min(one.y1, other.y1), min(one.x1, other.x1)
     mine, theirs = (
@@ -358,7 +352,7 @@ class Stitcher:
         if not len(instances):
             return
         window = np.array(self._labels[tile.slices])
-        for number, where in enumerate(find_objects(instances.labels), start=1):
+        for number, where in enumerate(ndi.find_objects(instances.labels), start=1):
             if where is None:
                 continue
             mask = instances.labels[where] == number
@@ -370,7 +364,7 @@ class Stitcher:
         self._painted.append(tile)
 
     def finish(
-        self, keep_border: bool = True, most: float = math.inf, step: int = 1024
+        self, keep_border: bool = True, max_pixels: float = math.inf, step: int = 1024
     ) -> NDArray[np.float32]:
         """Number the objects 1..N in the order in which they were found.
 
@@ -378,7 +372,7 @@ class Stitcher:
         ----------
         keep_border
             Whether objects that touch the plane's border stay.
-        most
+        max_pixels
             Objects of more pixels are dropped.
         step
             Side in pixels of the parts that are read and written at once.
@@ -394,7 +388,7 @@ class Stitcher:
             pixels += np.bincount(np.asarray(self._labels[part]).ravel(), minlength=len(roots))
         seen = pixels > 0
         areas = np.bincount(roots, pixels, len(roots))
-        kept = np.unique(roots[seen & (roots > 0) & (areas[roots] <= most)])
+        kept = np.unique(roots[seen & (roots > 0) & (areas[roots] <= max_pixels)])
         if not keep_border:
             edges = [self._labels[0], self._labels[-1], self._labels[:, 0], self._labels[:, -1]]
             kept = np.setdiff1d(kept, roots[np.unique(np.concatenate(edges))])
@@ -442,7 +436,8 @@ class Stitcher:
             return
         first = same[0]
         for other in same[1:]:
-            self._join(first, other)
+            one, two = sorted((self._root(first), self._root(other)))
+            self._parent[two] = one
         known_whole = any(self._whole[one] for one in same)
         if piece.whole and not known_whole:
             for one in same:
@@ -480,10 +475,6 @@ class Stitcher:
         while self._parent[one] != one:
             one = self._parent[one]
         return one
-
-    def _join(self, first: int, other: int) -> None:
-        one, two = sorted((self._root(first), self._root(other)))
-        self._parent[two] = one
 
 
 def tile_boxes(shape: tuple[int, int], side: int, overlap: int) -> list[PixelBox]:

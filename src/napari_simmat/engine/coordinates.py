@@ -99,7 +99,7 @@ class InputTransform:
             longest = max(square)
             bound = min(max(longest, input_size.minimum), size)
             resized = square if bound == longest else _scaled(square, bound)
-            padded = (_round_up(resized[0], step), _round_up(resized[1], step))
+            padded = (-(-resized[0] // step) * step, -(-resized[1] // step) * step)
         return cls((height, width), resized, padded, input_size.method != "longest")
 
     @property
@@ -122,13 +122,6 @@ class InputTransform:
         half = 0.5 if self.half_pixel else 0.0
         moved = (points + half) * self.scale - half
         return moved[:, ::-1].astype(np.float32)
-
-    def to_image(self, points_xy: ArrayLike) -> NDArray[np.float64]:
-        """Points (N, 2) as x, y in the input -> points (N, 2) as y, x in the image."""
-        points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)[:, ::-1]
-        half = 0.5 if self.half_pixel else 0.0
-        moved: NDArray[np.float64] = (points + half) / self.scale - half
-        return moved
 
     def box_to_input(self, box: BoxCorners) -> BoxCorners:
         """Half-open box y0, x0, y1, x1 in the image -> x0, y0, x1, y1 in the input."""
@@ -154,7 +147,7 @@ class InputTransform:
         """
         if image.ndim != 3 or image.shape[1:] != self.image:
             raise ValueError(
-                f"An image of shape {image.shape} does not fit a frame for {self.image}; "
+                f"An image of shape {image.shape} does not fit a transform of {self.image}; "
                 "give channels, height and width."
             )
         if image.dtype not in (np.uint8, np.float32):
@@ -235,10 +228,6 @@ def _scaled(shape_yx: Size, longest: int) -> Size:
     """Size with the longest side at `longest`, rounded as SAM does, but never 0."""
     scale = longest * 1.0 / max(shape_yx)
     return max(1, int(shape_yx[0] * scale + 0.5)), max(1, int(shape_yx[1] * scale + 0.5))
-
-
-def _round_up(size: int, step: int) -> int:
-    return -(-size // step) * step
 
 
 AxisOrder = tuple[int, ...]

@@ -26,7 +26,7 @@ MIN_EXAMPLES = 3
 """Committed objects needed to tell what they have in common."""
 ROOM = 1.5
 """What an object may be, in largest distances of a committed object from the others."""
-LEAST = {"size": 0.4, "intensity": 0.35, "appearance": 0.1}
+MIN_DISTANCES = {"size": 0.4, "intensity": 0.35, "appearance": 0.1}
 """Distances that always pass: few committed objects may be alike by chance. Size is the logarithm
 of the area, intensity is in standard deviations of the image, appearance is 1 less the cosine of
 the embeddings' angle."""
@@ -141,7 +141,7 @@ def sift(found: Instances, properties: ObjectProperties, committed: ObjectProper
     for name, examples in committed.vectors.items():
         others = [np.delete(examples, n, axis=0) for n in range(count)]
         apart = [_distance(name, examples[n : n + 1], rest)[0] for n, rest in enumerate(others)]
-        allowed = max(LEAST[name], ROOM * max(apart))
+        allowed = max(MIN_DISTANCES[name], ROOM * max(apart))
         ours = properties.vectors[name]
         fits[name] = _distance(name, ours, examples) <= allowed if len(ours) else np.zeros(0, bool)
     keep = np.logical_and.reduce(list(fits.values()))

@@ -223,11 +223,6 @@ class AutomaticSettings:
         """Whether a plane of this size is cut into tiles: if it is larger than two of them."""
         return max(size) > 2 * self.tile_side
 
-    def proposes_as(self, other: AutomaticSettings) -> bool:
-        """Whether both yield the same mask candidates, so that only filtering differs."""
-        filters = {name: getattr(other, name) for name in FILTER_FIELDS}
-        return replace(self, **filters) == other
-
 
 def default_grid_points(size: tuple[int, int]) -> int:
     """Default number of seeds along the longer side: one for each 16 pixels, from 16 to 32.
