@@ -224,10 +224,10 @@ def test_parts_give_the_table_of_the_whole(step: int, monkeypatch: pytest.Monkey
         channels=("a", "b"),
         part=lambda rows, columns: values[:, rows, columns],
         size=size,
-        found=found,
+        masks=found,
     )
     expected = measure_objects(
-        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, found=found
+        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, masks=found
     )
     assert len(rows) == len(expected) == 4
     for row, wanted in zip(rows, expected, strict=True):

@@ -360,7 +360,7 @@ def counting(log: list[int], count: int = 3) -> Job[int]:
 
 
 def test_an_interrupted_job_goes_on() -> None:
-    jobs: ResumableEncodings[int] = ResumableEncodings(most=2)
+    jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     log: list[int] = []
     left = jobs.resume_job("a", lambda: counting(log))
     next(left)
@@ -380,7 +380,7 @@ def test_whoever_is_overtaken_is_told() -> None:
 
 
 def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
-    jobs: ResumableEncodings[int] = ResumableEncodings(most=2)
+    jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     closed = []
 
     def watched(name: str) -> Job[int]:

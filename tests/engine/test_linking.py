@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from napari_simmat.engine.linking import (
+    DIVIDED_ALREADY,
     LAPTRACK_MISSING,
+    NOT_LINKED,
     SAME_FRAME,
+    TOO_MANY_TRACKS,
     Lineage,
     LineageTrack,
     Node,
-    divided_already,
     link_objects_job,
-    not_linked,
     read_parents,
     relabel_job,
     renumber_job,
-    too_many_tracks,
     track_table,
 )
 from napari_simmat.engine.settings import LinkSettings
@@ -115,10 +115,12 @@ def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
     assert str(said.value) == SAME_FRAME
     with pytest.raises(ValueError, match="already") as said:
         divided.link(mother, Node(2, 7))
-    assert str(said.value) == divided_already(mother)
+    assert str(said.value) == DIVIDED_ALREADY.format(mother.label)
     with pytest.raises(ValueError, match="not linked") as said:
         lineage.cut(mother, other)
-    assert str(said.value) == not_linked(mother, other)
+    assert str(said.value) == NOT_LINKED.format(
+        mother.label, mother.frame, other.label, other.frame
+    )
 
 
 def test_labels_of_eight_bits_may_have_too_few_numbers() -> None:
@@ -126,7 +128,7 @@ def test_labels_of_eight_bits_may_have_too_few_numbers() -> None:
     lineage = Lineage.of_labels(labels).cut(Node(0, 255), Node(1, 255))
     with pytest.raises(ValueError, match="32 bits") as said:
         finish(renumber_job(labels, lineage))
-    assert str(said.value) == too_many_tracks(256, 255)
+    assert str(said.value) == TOO_MANY_TRACKS.format(256, 255)
     [edit] = finish(renumber_job(labels.astype(np.int32), lineage))
     assert edit.after == 256
 

@@ -69,7 +69,7 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
         channels=("a", "b"),
         plane=lambda index: values[(slice(None), *index)],
         size=MICRONS,
-        found=[MaskScore(7, 0.75)],
+        masks=[MaskScore(7, 0.75)],
     )
     assert row == {
         "label": 7,
@@ -122,7 +122,7 @@ def test_an_object_through_z_is_one_row_with_a_volume() -> None:
 
     found = [MaskScore(4, 0.5, (3,)), MaskScore(4, 1.0, (4,))]
     [row] = measure_objects(
-        labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, found=found
+        labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, masks=found
     )
     assert row["volume_voxels"] == 12
     assert row["volume_um3"] == pytest.approx(12 * 0.25)

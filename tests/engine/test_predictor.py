@@ -16,7 +16,7 @@ from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import device as device_module
-from napari_simmat.engine.device import BrokenModelError, ComputeContext, broken_model_message
+from napari_simmat.engine.device import BROKEN_MODEL, OR_EXACT, BrokenModelError, ComputeContext
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import Statistics
@@ -706,7 +706,9 @@ def test_a_model_that_computes_infinity_is_refused_in_a_sentence(model, discs, p
             parameter.data.fill_(3e38)
     broken = Predictor(dataclasses.replace(model, network=network, fingerprint=part), "cpu")
     broken._compute.precision = precision  # not every processor offers both
-    sentence = re.escape(broken_model_message(model.spec.name, precision))
+    sentence = re.escape(
+        BROKEN_MODEL.format(model.spec.name, OR_EXACT if precision == "fast" else "")
+    )
     if part == "image_encoder":
         with pytest.raises(BrokenModelError, match=sentence):
             broken.set_image(discs[0])

@@ -112,7 +112,7 @@ def objects_of(segmented: SegmentedImage) -> ObjectSet:
     return ObjectSet.of_labels(
         painting.labels,
         loaded.axes,
-        scores={(one.plane, one.label): one.score for one in painting.found},
+        scores={(one.plane, one.label): one.score for one in painting.masks},
         size=PixelSize(scale=loaded.image.scale, units=loaded.image.units),
         image=loaded.task.image.name,
     )
@@ -171,7 +171,7 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
             channels=names,
             part=lambda rows, columns: stack.part((), rows, columns).plane()[positions],
             size=size,
-            found=painting.found,
+            masks=painting.masks,
         )
         kept = {((), row["label"]): row["area_px"] for row in rows}
     else:
@@ -181,11 +181,11 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
             channels=names,
             plane=lambda index: stack.plane(index)[positions],
             size=size,
-            found=painting.found,
+            masks=painting.masks,
         )
         kept = {
             (plane, label): count
-            for plane in {one.plane for one in painting.found}
+            for plane in {one.plane for one in painting.masks}
             for label, count in _pixel_counts(painting.labels[plane])
         }
     # The record comes first: `recover_partial` relies on it after a kill.
@@ -210,7 +210,7 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
                     "score": one.score,
                     "pixels": kept.get((one.plane, one.label), 0),
                 }
-                for one in painting.found
+                for one in painting.masks
             ),
             outputs={
                 kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}

@@ -294,12 +294,12 @@ class _Segmenter:
         relabel = relabel_job(painting.labels, lineage, axis)
         linked = LabelVolume(loaded.shape, (yield from self._named(relabel, part=whole)))
         hidden: dict[int, int] = {}
-        free = max((*ids.values(), *(one.label for one in painting.found)), default=0) + 1
-        for one in painting.found:
+        free = max((*ids.values(), *(one.label for one in painting.masks)), default=0) + 1
+        for one in painting.masks:
             label = ids.get(Node(one.plane[axis], one.label))
             if label is None:  # without a pixel: its number may be another object's id now
                 label = hidden.setdefault(one.label, free + len(hidden))
-            linked.found.append(replace(one, label=label))
+            linked.masks.append(replace(one, label=label))
         return linked, lineage.relabeled()
 
     def segment_tiles_job(self) -> Job[tuple[LabelVolume, Path]]:
@@ -330,7 +330,7 @@ class _Segmenter:
                     raise said from error
             raise
         painting = LabelVolume((height, width), labels)
-        painting.found = [
+        painting.masks = [
             MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)
         ]
         return painting, folder
@@ -388,7 +388,7 @@ def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
     return TaskOutcome(
         segmented.loaded.task,
         "written",
-        objects=len({one.label for one in painting.found}) - len(hidden),
+        objects=len({one.label for one in painting.masks}) - len(hidden),
         hidden=tuple(hidden),
         seconds=segmented.seconds + time.monotonic() - start,
         note=segmented.note,

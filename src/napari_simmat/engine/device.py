@@ -30,6 +30,11 @@ MIN_SPEEDUP = 1.3
 """Half precision is used on a CPU if it is at least so many times faster."""
 EMULATION_SLOWDOWN = 4.0
 """A CPU without instructions for half precision is at least so many times slower with it."""
+BROKEN_MODEL = (
+    "{} computes NaN or infinity for this image, so there is no mask; its weights are damaged or "
+    "too large. Take another copy or an earlier checkpoint{}."
+)
+OR_EXACT = ", or choose exact precision"
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -43,15 +48,6 @@ OUT_OF_MEMORY_MESSAGE = (
 
 class BrokenModelError(ValueError):
     """A model computed NaN or infinity; the message is a complete sentence for the user."""
-
-
-def broken_model_message(name: str, precision: str) -> str:
-    """The message when the model `name` computes NaN or infinity."""
-    exact = ", or choose exact precision" if precision == "fast" else ""
-    return (
-        f"{name} computes NaN or infinity for this image, so there is no mask; its weights are "
-        f"damaged or too large. Take another copy or an earlier checkpoint{exact}."
-    )
 
 
 class ComputeContext:
@@ -82,7 +78,9 @@ class ComputeContext:
     @contextmanager
     def inference(self, precision: str = "") -> Iterator[None]:
         """Context without gradients, in the chosen precision."""
-        self._move()
+        here, there = next(self.network.parameters(), torch.empty(0)).device, self.device
+        if here.type != there.type or there.index not in (None, here.index):
+            self.network.to(there)  # another user may have moved it
         with torch.no_grad(), precision_context(self.device, precision or self.precision):
             yield
 
@@ -123,21 +121,13 @@ class ComputeContext:
         """Return the device's unused memory to the system."""
         release(self.device)
 
-    def _move(self) -> None:
-        """Make sure that the network is on the device: another user may have moved it."""
-        first = next(self.network.parameters(), None)
-        if first is None:
-            return
-        here, there = first.device, self.device
-        if here.type != there.type or there.index not in (None, here.index):
-            self.network.to(there)
-
     def check_finite(self, name: str, *outputs: Tensor) -> None:
         """Raise BrokenModelError if outputs of the model `name` hold NaN or infinity."""
         for output in outputs:
             # The sum is finite only if all elements are; it may overflow, so they decide.
             if not math.isfinite(output.sum(dtype=torch.float32)) and not output.isfinite().all():
-                raise BrokenModelError(broken_model_message(name, self.precision))
+                advice = OR_EXACT if self.precision == "fast" else ""
+                raise BrokenModelError(BROKEN_MODEL.format(name, advice))
 
     def remark(self, note: str) -> None:
         """Set `note` and log it."""

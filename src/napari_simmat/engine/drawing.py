@@ -193,8 +193,15 @@ def draw_overlay(
     for label, window in label_windows(labels):
         for line in _outlines(labels, label, window, factor):
             draw.line(line, fill=label_color(label), width=2 * SUPERSAMPLING, joint="curve")
+    radius = 3 * SUPERSAMPLING
     for prompt in prompts:
-        _draw_prompt(draw, prompt, factor)
+        if prompt.box is not None:
+            y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
+            draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
+        for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
+            cy, cx = factor * (y + 0.5), factor * (x + 0.5)  # half a pixel from its corner
+            dot = (cx - radius, cy - radius, cx + radius, cy + radius)
+            draw.ellipse(dot, fill=GREEN if label else RED, outline=WHITE, width=SUPERSAMPLING)
     result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
     if not caption:
         return result
@@ -220,18 +227,6 @@ def side_by_side(pictures: Sequence[Image]) -> Image:
         row.paste(picture, (left, 0))
         left += picture.width + gap
     return row
-
-
-def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
-    """Dots and a box; a pixel's center lies half a pixel from its corner."""
-    if prompt.box is not None:
-        y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
-        draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
-    radius = 3 * SUPERSAMPLING
-    for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
-        cy, cx = factor * (y + 0.5), factor * (x + 0.5)
-        corners = (cx - radius, cy - radius, cx + radius, cy + radius)
-        draw.ellipse(corners, fill=GREEN if label else RED, outline=WHITE, width=SUPERSAMPLING)
 
 
 def _outlines(

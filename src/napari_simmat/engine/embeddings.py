@@ -271,7 +271,10 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
     named = {
         f"{number}.{name}": tensor
         for number, level in enumerate(encoded.levels)
-        for name, tensor in _tensors(level).items()
+        for name, tensor in (
+            ("embedding", level.embedding),
+            *((f"maps.{name}", each) for name, each in level.maps.items()),
+        )
     }
     # Keep the memory layout: the decoder rounds differently in another one.
     last = [n for n, t in named.items() if t.is_contiguous(memory_format=torch.channels_last)]
@@ -311,11 +314,6 @@ def _read(path: Path, key: str) -> Embedding:
     return Embedding(_encoded(json.loads(described["levels"]), tensors), transform)
 
 
-def _tensors(level: Encoded) -> dict[str, Tensor]:
-    """One level's own tensors by name."""
-    return {"embedding": level.embedding, **{f"maps.{n}": map_ for n, map_ in level.maps.items()}}
-
-
 def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encoded:
     from napari_simmat.models.network import Encoded
 
@@ -349,12 +347,12 @@ T = TypeVar("T")
 class ResumableEncodings(Generic[T]):
     """Unfinished jobs by key; whoever needs the result continues where the job was left.
 
-    So interrupting an encoding for a click, or canceling it, wastes no work. At most `most` jobs
-    are kept; the one that was left first is closed.
+    So interrupting an encoding for a click, or canceling it, wastes no work. At most `limit`
+    jobs are kept; the one that was left first is closed.
     """
 
-    def __init__(self, most: int = 3) -> None:
-        self._most = most
+    def __init__(self, limit: int = 3) -> None:
+        self._limit = limit
         self._begun: OrderedDict[str, Job[T]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -370,7 +368,7 @@ class ResumableEncodings(Generic[T]):
             mine = self._begun[key] = start()
         while self._begun.get(key) is mine:
             self._begun.move_to_end(key)
-            while len(self._begun) > self._most:
+            while len(self._begun) > self._limit:
                 _, oldest = self._begun.popitem(last=False)
                 oldest.close()
             try:

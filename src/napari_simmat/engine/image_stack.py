@@ -1,10 +1,10 @@
 """`ChannelStack`: an image of any size, read plane by plane as the channels of a model.
 
-Its statistics are measured once on the whole stack and then normalize every plane, tile and
-training crop of it. They can be read (`ChannelStack.statistics`), saved (`io.plain.to_plain`) and
-passed in again.
+`match_channels` decides which of an image's channels feed the model, and in which order.
 
-The one channel matcher: which of the available channels feed a model, and in which order.
+The statistics of a stack are measured once on all of it and then normalize every plane, tile and
+training crop. They can be read (`ChannelStack.statistics`), saved (`io.plain.to_plain`) and passed
+in again.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOOKS_LIKE_CHANNELS = (
+    "The image of shape %s was taken as a stack of planes of %d columns; if the last axis holds "
+    "colors, give channel_axis=-1."
+)
 RGB = ("red", "green", "blue")
 """Names of the channels of a color image."""
 _UNITS = {"deg", "degree", "degrees", "nm", "um"}
@@ -321,9 +325,12 @@ class ArraySource:
         shape = array.shape
         n_dims = len(shape) - (channel_axis is not None)
         if n_dims < 2:
+            of_channels = (
+                "" if channel_axis is None else f" with channels along axis {channel_axis}"
+            )
             raise ValueError(
-                f"{what} has shape {format_shape(shape)}{_of_channels(channel_axis)}; an image "
-                "needs at least a Y and an X axis."
+                f"{what} has shape {format_shape(shape)}{of_channels}; an image needs at least a Y "
+                "and an X axis."
             )
         if not all(isinstance(size, (int, np.integer)) for size in shape):
             raise ValueError(
@@ -443,10 +450,6 @@ def _check_dtype(array: Any, what: str) -> None:
         )
 
 
-def _of_channels(channel_axis: int | None) -> str:
-    return "" if channel_axis is None else f" with channels along axis {channel_axis}"
-
-
 class StackOptions(TypedDict, total=False):
     """What `ChannelStack.build` takes besides array and channels."""
 
@@ -540,7 +543,9 @@ class ChannelStack:
             sources = _sources(array_or_arrays, channel_axis, names)
         else:
             sources = [ArraySource.of(array_or_arrays, channel_axis)]
-            _hint_at_channels(sources[0])
+            shape = sources[0].shape
+            if channel_axis is None and len(shape) > 2 and shape[-1] in (3, 4):
+                logger.warning(LOOKS_LIKE_CHANNELS, format_shape(shape), shape[-1])
         available = len(sources) if several else sources[0].n_channels
         last = not several and channel_axis is not None
         last = last and sources[0].channel_axis == len(sources[0].shape)
@@ -567,7 +572,17 @@ class ChannelStack:
     def measure_job(self) -> Job[Statistics]:
         """`statistics` as a job that can be canceled between two blocks."""
         if self._statistics is None:
-            self._statistics = yield from self._measure_job()
+            channels = [
+                MeasuredChannel(self.names[self.selection.index(number)], dtype, way)
+                for number, dtype, way in zip(
+                    self._distinct, self._dtypes(), self._ways(), strict=True
+                )
+            ]
+            rule = self.inputs.normalization
+            ends = yield from measure_range_job(self._part, self.shape, channels, rule)
+            chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
+            low, high = (tuple(each) for each in zip(*chosen, strict=True))
+            self._statistics = Statistics(low, high)
         return self._statistics
 
     def plane(self, index: Index = ()) -> NDArray[Any]:
@@ -673,16 +688,6 @@ class ChannelStack:
         other: ScalingMethod = "values" if rule.method == "none" else "percentile"
         return ["bytes" if keep else other for keep in in_bytes]
 
-    def _measure_job(self) -> Job[Statistics]:
-        channels = [
-            MeasuredChannel(self.names[self.selection.index(number)], dtype, way)
-            for number, dtype, way in zip(self._distinct, self._dtypes(), self._ways(), strict=True)
-        ]
-        rule = self.inputs.normalization
-        ends = yield from measure_range_job(self._part, self.shape, channels, rule)
-        chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
-        return Statistics(tuple(low for low, _ in chosen), tuple(high for _, high in chosen))
-
 
 def _sources(
     arrays: Sequence[Any], channel_axis: int | None, names: Sequence[str] | None
@@ -709,13 +714,3 @@ def _sources(
                 "shape."
             )
     return sources
-
-
-def _hint_at_channels(source: ArraySource) -> None:
-    if source.channel_axis is None and len(source.shape) > 2 and source.shape[-1] in (3, 4):
-        logger.warning(
-            "The image of shape %s was taken as a stack of planes of %d columns; if the last axis "
-            "holds colors, give channel_axis=-1.",
-            format_shape(source.shape),
-            source.shape[-1],
-        )

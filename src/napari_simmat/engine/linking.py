@@ -23,6 +23,13 @@ from napari_simmat.progress import Job, Progress
 LAPTRACK_MISSING = (
     "Linking objects over time needs the package laptrack; install it (pip install laptrack)."
 )
+SAME_FRAME = "Both objects are on one frame: choose objects on two frames."
+DIVIDED_ALREADY = "Object {} divides into two already: cut one of those links first."
+NOT_LINKED = "Object {} on frame {} and object {} on frame {} are not linked."
+TOO_MANY_TRACKS = (
+    "The tracks need ids up to {}, but the labels hold none above {}: convert them to 32 bits "
+    "first (right-click the layer, Convert data type)."
+)
 _AREA_WEIGHT = 0.5
 """Diameters that a doubled area counts for, beside the distance."""
 _DAUGHTER, _DAUGHTERS = 0.85, (0.5, 1.5)
@@ -104,13 +111,13 @@ class Lineage:
         return found
 
     def ids(self) -> dict[Node, int]:
-        """The id of each object: that of its first frame, or the next free one if that is taken.
+        """The id of each object: that of its first frame, or the next free one if that is in use.
 
         Who divides ends; each daughter has an id of its own.
         """
         daughters = self.daughters()
         ids: dict[Node, int] = {}
-        taken: set[int] = set()
+        used: set[int] = set()
         free = max((node.label for node in self.nodes), default=0) + 1
         for node in sorted(self.nodes):
             before = self.links.get(node)
@@ -118,9 +125,9 @@ class Lineage:
                 ids[node] = ids[before]
                 continue
             label = node.label
-            if label in taken:
+            if label in used:
                 label, free = free, free + 1
-            taken.add(label)
+            used.add(label)
             ids[node] = label
         return ids
 
@@ -130,14 +137,12 @@ class Lineage:
         spans: dict[int, list[Node]] = {}
         for node, label in sorted(ids.items()):
             spans.setdefault(label, []).append(node)
-        return [
-            LineageTrack(label, on[0].frame, on[-1].frame, self._parent(on[0], ids))
-            for label, on in sorted(spans.items())
-        ]
-
-    def _parent(self, first: Node, ids: Mapping[Node, int]) -> int:
-        before = self.links.get(first)
-        return 0 if before is None else ids[before]
+        tracks = []
+        for label, on in sorted(spans.items()):
+            mother = self.links.get(on[0])
+            parent = 0 if mother is None else ids[mother]
+            tracks.append(LineageTrack(label, on[0].frame, on[-1].frame, parent))
+        return tracks
 
     def link(self, first: Node, second: Node) -> Lineage:
         """With `second` linked to `first`, which is on an earlier frame.
@@ -155,7 +160,7 @@ class Lineage:
             raise ValueError(SAME_FRAME)
         others = [node for node in self.daughters().get(first, ()) if node != second]
         if len(others) > 1:
-            raise ValueError(divided_already(first))
+            raise ValueError(DIVIDED_ALREADY.format(first.label))
         return Lineage(self.nodes, {**self.links, second: first})
 
     def cut(self, first: Node, second: Node) -> Lineage:
@@ -168,7 +173,9 @@ class Lineage:
         """
         first, second = sorted((first, second))
         if self.links.get(second) != first:
-            raise ValueError(not_linked(first, second))
+            raise ValueError(
+                NOT_LINKED.format(first.label, first.frame, second.label, second.frame)
+            )
         return Lineage(
             self.nodes, {node: before for node, before in self.links.items() if node != second}
         )
@@ -188,30 +195,6 @@ class Lineage:
         rows = [(label, node.frame, *self.nodes[node][0]) for node, label in ids.items()]
         graph = {each.label: [each.parent] for each in self.tracks() if each.parent}
         return np.array(sorted(rows), dtype=float), graph
-
-
-SAME_FRAME = "Both objects are on one frame: choose objects on two frames."
-
-
-def divided_already(node: Node) -> str:
-    """Message: a third daughter."""
-    return f"Object {node.label} divides into two already: cut one of those links first."
-
-
-def not_linked(first: Node, second: Node) -> str:
-    """Message: there is no link to cut."""
-    return (
-        f"Object {first.label} on frame {first.frame} and object {second.label} on frame "
-        f"{second.frame} are not linked."
-    )
-
-
-def too_many_tracks(needed: int, largest: int) -> str:
-    """Message: a label image of 8 or 16 bits has too few numbers."""
-    return (
-        f"The tracks need ids up to {needed}, but the labels hold none above {largest}: convert "
-        "them to 32 bits first (right-click the layer, Convert data type)."
-    )
 
 
 def require_laptrack() -> None:
@@ -356,7 +339,7 @@ def renumber_job(labels: Any, lineage: Lineage, axis: int = 0) -> Job[list[Label
     ids = lineage.ids()
     largest = np.iinfo(labels.dtype).max
     if max(ids.values(), default=0) > largest:
-        raise ValueError(too_many_tracks(max(ids.values()), largest))
+        raise ValueError(TOO_MANY_TRACKS.format(max(ids.values()), largest))
     for node, label in ids.items():
         if label != node.label:
             changed.setdefault(node.frame, {})[node.label] = label

@@ -134,7 +134,7 @@ def connected_components(mask: Mask, corner: tuple[int, ...] = ()) -> list[Objec
 
 
 def main_pieces(
-    mask: Mask, points: Sequence[tuple[int, int]] = (), least: float = 0.25
+    mask: Mask, points: Sequence[tuple[int, int]] = (), min_share: float = 0.25
 ) -> tuple[Mask, int]:
     """A mask (Y, X) without its small pieces, and how many these are.
 
@@ -144,7 +144,7 @@ def main_pieces(
         Pixels that touch at a corner are connected.
     points
         Pixels y, x whose pieces are kept in any case.
-    least
+    min_share
         Pieces of this fraction of the largest one are kept.
     """
     region = bounding_box(mask)
@@ -155,7 +155,7 @@ def main_pieces(
         return mask, 0
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    kept = sizes >= least * sizes.max()
+    kept = sizes >= min_share * sizes.max()
     rows, columns = region
     for y, x in points:
         if mask[y, x]:
@@ -479,7 +479,11 @@ class LabelIndex:
     def note(self, edit: LabelEdit) -> None:
         """Update the index after an edit of the array."""
         before, after, index = edit.values()
-        self._shrink(before)
+        for label, count in zip(*np.unique(before, return_counts=True), strict=True):
+            if (present := self._present.get(int(label))) is not None:
+                present.size -= int(count)
+                if present.size <= 0:
+                    del self._present[int(label)]
         kept = after != 0
         self._grow(after[kept], tuple(at[kept] for at in index))
 
@@ -503,13 +507,6 @@ class LabelIndex:
             low = (*plane, top + rows.start, left + columns.start)
             high = (*after, top + rows.stop, left + columns.stop)
             self._add(label, int(counts[label]), low, high)
-
-    def _shrink(self, values: NDArray[Any]) -> None:
-        for label, count in zip(*np.unique(values, return_counts=True), strict=True):
-            if (present := self._present.get(int(label))) is not None:
-                present.size -= int(count)
-                if present.size <= 0:
-                    del self._present[int(label)]
 
     def _grow(self, values: NDArray[Any], index: tuple[NDArray[Any], ...]) -> None:
         if values.size == 0:

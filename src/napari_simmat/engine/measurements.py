@@ -35,13 +35,13 @@ class LabelVolume:
     ----------
     labels
         uint32, numpy by default; or zarr if it does not fit into memory.
-    found
+    masks
         The painted masks.
     """
 
     def __init__(self, shape: tuple[int, ...], labels: Any = None) -> None:
         self.labels: Any = np.zeros(shape, dtype=np.uint32) if labels is None else labels
-        self.found: list[MaskScore] = []
+        self.masks: list[MaskScore] = []
         self._best: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
     def add(
@@ -55,7 +55,7 @@ class LabelVolume:
         wins = mask & (np.float32(score) > best)
         best[wins] = score
         self.labels[plane][wins] = label
-        self.found.append(MaskScore(label, float(score), plane))
+        self.masks.append(MaskScore(label, float(score), plane))
 
     def place(
         self,
@@ -64,16 +64,16 @@ class LabelVolume:
         plane: tuple[int, ...] = (),
     ) -> None:
         """Add the finished objects 1..N (Y, X) of an empty plane, numbered after the last one."""
-        last = max((one.label for one in self.found), default=0)
+        last = max((one.label for one in self.masks), default=0)
         self.labels[plane] = np.where(labels > 0, labels + np.uint32(last), 0)
-        self.found += [
+        self.masks += [
             MaskScore(last + number, float(score), plane) for number, score in enumerate(scores, 1)
         ]
 
     def hidden(self) -> list[int]:
         """Labels without a pixel: their masks are empty or lie under better ones."""
         kept = set(np.unique(self.labels).tolist())
-        return sorted({one.label for one in self.found} - kept)
+        return sorted({one.label for one in self.masks} - kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def measure_objects(
     channels: Sequence[str] = (),
     plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None,
     size: PixelSize | None = None,
-    found: Sequence[MaskScore] = (),
+    masks: Sequence[MaskScore] = (),
 ) -> list[dict[str, object]]:
     """Measure every object: one row each, with the columns of `table_columns`.
 
@@ -137,7 +137,7 @@ def measure_objects(
         from the indices before (Y, X). Only planes between the first and last object are read.
     size
         The pixel size.
-    found
+    masks
         The painted masks; the mean of an object's scores becomes its `score`.
     """
     from skimage.measure import regionprops_table
@@ -159,7 +159,7 @@ def measure_objects(
             properties=("label", "area", "centroid", "bbox"),
             extra_properties=() if values is None else (_mean_of_finite,),
         )
-        scores = _scores(found, axes, at)
+        scores = _scores(masks, axes, at)
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
             region["label"] = numbers[region["label"]]
@@ -260,10 +260,10 @@ def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:
     return float(finite.mean()) if finite.size else float("nan")
 
 
-def _scores(found: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
+def _scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
     """Mean score of each label over the masks of one frame."""
     gathered: dict[int, list[float]] = {}
-    for one in found:
+    for one in masks:
         where = dict(zip(axes[:-2], one.plane, strict=True))
         if all(where[letter] == index for letter, index in at.items()):
             gathered.setdefault(one.label, []).append(one.score)
@@ -276,22 +276,25 @@ def measure_in_parts(
     channels: Sequence[str],
     part: Callable[[slice, slice], NDArray[Any]],
     size: PixelSize,
-    found: Sequence[MaskScore],
+    masks: Sequence[MaskScore],
 ) -> list[dict[str, object]]:
     """The rows of `measure_objects` for a plane that does not fit into memory.
 
     `labels` (Y, X) are 1..N and 0, zarr or anything that takes slices; `part` gives the raw values
     (C, h, w) of rows and columns.
     """
-    sums = _RunningSums(1 + max((one.label for one in found), default=0), len(channels))
-    for rows, columns in _parts(labels.shape):
+    sums = _RunningSums(1 + max((one.label for one in masks), default=0), len(channels))
+    height, width = labels.shape
+    for y, x in product(range(0, height, PART_SIDE), range(0, width, PART_SIDE)):
+        rows = slice(y, min(y + PART_SIDE, height))
+        columns = slice(x, min(x + PART_SIDE, width))
         block = np.asarray(labels[rows, columns])
         if block.any():
             sums.add(block, part(rows, columns), rows.start, columns.start)
-    scores = {one.label: one.score for one in found}
+    scores = {one.label: one.score for one in masks}
     return [
         object_row(region, {}, "YX", 0, channels, size, scores)
-        for region in (sums.region(one.label) for one in found if sums.area[one.label])
+        for region in (sums.region(one.label) for one in masks if sums.area[one.label])
     ]
 
 
@@ -334,9 +337,3 @@ class _RunningSums:
             if finite:
                 region[f"_mean_of_finite-{channel}"] = self.values[channel, label] / finite
         return region
-
-
-def _parts(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for y in range(0, shape[0], PART_SIDE):
-        for x in range(0, shape[1], PART_SIDE):
-            yield slice(y, min(y + PART_SIDE, shape[0])), slice(x, min(x + PART_SIDE, shape[1]))

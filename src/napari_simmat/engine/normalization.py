@@ -92,7 +92,7 @@ def stretch_percentiles(
     *,
     axes: tuple[int, ...] | None = None,
     scale: float = 255.0,
-    least: float = 1e-9,
+    minimum: float = 1e-9,
     relative: float = 0.0,
 ) -> NDArray[Any]:
     """Map the percentiles `low` and `high` of a finite image in memory to 0 and `scale`, clipped.
@@ -105,19 +105,19 @@ def stretch_percentiles(
     axes
         Axes over which percentiles are taken, e.g. ``(1, 2)`` for each channel of (C, Y, X); by
         default all.
-    least, relative
-        The mapped range is at least ``least + relative * |upper end|``, so that the noise of an
+    minimum, relative
+        The mapped range is at least ``minimum + relative * |upper end|``, so that the noise of an
         even image is not amplified.
     """
     bounds = np.percentile(image, [low, high], axis=axes, keepdims=True)
-    return rescale(image, bounds[0], bounds[1], scale, least + relative * np.abs(bounds[1]))
+    return rescale(image, bounds[0], bounds[1], scale, minimum + relative * np.abs(bounds[1]))
 
 
 def rescale(
-    image: NDArray[Any], low: Any, high: Any, scale: float = 255.0, least: Any = 1e-9
+    image: NDArray[Any], low: Any, high: Any, scale: float = 255.0, minimum: Any = 1e-9
 ) -> NDArray[Any]:
-    """Map low..high, a range of at least `least`, to 0..scale, clipped."""
-    unit = np.clip((image - low) / np.maximum(high - low, least), 0, 1)
+    """Map low..high, a range of at least `minimum`, to 0..scale, clipped."""
+    unit = np.clip((image - low) / np.maximum(high - low, minimum), 0, 1)
     return np.asarray(scale * unit)
 
 
@@ -305,10 +305,12 @@ class PercentileAccumulator:
         positions = [percent / 100 * (len(self) - 1) for percent in percents]
         ranks = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
         value = dict(zip(ranks, self._sorted_at(ranks), strict=True))
-        return tuple(
-            _between(value[math.floor(at)], value[math.ceil(at)], at - math.floor(at))
-            for at in positions
-        )
+        percentiles = []
+        for at in positions:
+            low, high, share = value[math.floor(at)], value[math.ceil(at)], at % 1
+            # Exact for equal neighbors; without a difference, which could overflow.
+            percentiles.append(low if low == high else low * (1 - share) + high * share)
+        return tuple(percentiles)
 
     def range(self) -> tuple[float, float]:
         """Lowest and highest value."""
@@ -323,8 +325,3 @@ class PercentileAccumulator:
             self._pieces = [np.partition(np.concatenate(self._pieces), ranks)]
             found = self._pieces[0][ranks]
         return [float(number) for number in found]
-
-
-def _between(low: float, high: float, share: float) -> float:
-    # Exact for equal neighbors; without a difference, which could overflow.
-    return low if low == high else low * (1 - share) + high * share

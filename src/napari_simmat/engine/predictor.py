@@ -442,13 +442,6 @@ class Predictor:
         unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
         return estimates._replace(foreground=unknown)
 
-    def unload(self) -> None:
-        """Drop the image and move the network to main memory, to free a GPU's."""
-        self._embedding = self._stack = None
-        self._encoder.resumable.clear()
-        self.model.network.to("cpu")
-        self._compute.release()
-
     # ------------------------------------------------------------------- below
 
     def _finish(self, job: Job[T]) -> T:

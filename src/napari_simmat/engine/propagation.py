@@ -147,7 +147,8 @@ class Propagator:
             for number, interval in intervals:
                 for index, section in self._known[interval]:
                     found[number][interval.plane(index)] = section
-        self._forget()
+        while len(self._known) > MAX_REMEMBERED:  # only now: objects need their own until here
+            self._known.popitem(last=False)
         return [
             Track(each.object, shape, sections)
             for each, sections in zip(objects, found, strict=True)
@@ -245,13 +246,6 @@ class Propagator:
             [result] = yield from with_progress(self.predictor.predict_many_job([prompt]), here)
             self._known["bias", plane, section] = BoundaryBias.of(mask, result.mask)
 
-    def _bias(self, interval: SliceInterval, seed: IntervalEnd) -> BoundaryBias | None:
-        """The model's bias on an annotated plane; None if unknown."""
-        found: BoundaryBias | None = self._known.get(
-            ("bias", interval.plane(seed.index), seed.section)
-        )
-        return found
-
     def _interval_propagator(self, interval: SliceInterval) -> IntervalPropagator:
         pixel = self.spacing[-2], self.spacing[-1]
         step, start, end = self.spacing[interval.axis], interval.start, interval.end
@@ -262,7 +256,11 @@ class Propagator:
             clearest = interval.clearest
             gate = self._contrast_gate(interval.plane(clearest.index), clearest.section)
         if end is not None:
-            biases = self._bias(interval, start), self._bias(interval, end)
+            first, last = (
+                self._known.get(("bias", interval.plane(seed.index), seed.section))
+                for seed in (start, end)
+            )
+            biases = first, last
         return IntervalPropagator(
             interval, self.settings, self._size, step, pixel, gate, outline, biases
         )
@@ -312,11 +310,6 @@ class Propagator:
     def _size(self) -> tuple[int, int]:
         return self.predictor.shape[-2], self.predictor.shape[-1]
 
-    def _forget(self) -> None:
-        """Shrink the cache to `MAX_REMEMBERED`; only at the end, since objects need their own."""
-        while len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
-
 
 def propagate_prompts_job(
     predictor: Predictor,
@@ -342,12 +335,12 @@ def propagate_prompts_job(
     propagator = Propagator(predictor, settings, axis_spacing(axes, scale))
     numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
     tracks = yield from propagator.propagate_job(numbered, propagation_axis(axes, predictor.shape))
-    painting = LabelVolume(predictor.shape)
+    volume = LabelVolume(predictor.shape)
     for track in tracks:
         usual = 0.0 if math.isnan(track.score) else track.score
         for plane, mask, score in track.masks():
-            painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
-    return painting
+            volume.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
+    return volume
 
 
 def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:

@@ -169,15 +169,11 @@ def group_annotations(prompts: Sequence[Prompt], shape: tuple[int, ...]) -> list
     return [_annotations(group) for group in gathered.values()]
 
 
-def marks_absence(prompt: Prompt) -> bool:
-    """Whether a prompt is negative points alone."""
-    return prompt.box is None and prompt.mask is None and not any(prompt.labels)
-
-
 def _annotations(group: Sequence[Prompt]) -> ObjectAnnotations:
     present: dict[PlaneIndex, tuple[Prompt, ...]] = {}
     for prompt in group:
-        if not marks_absence(prompt):
+        is_absent = prompt.kinds == {"points"} and not any(prompt.labels)
+        if not is_absent:
             corrects = prompt.mask is not None and bool(prompt.points)
             earlier = () if corrects else present.get(prompt.plane, ())
             present[prompt.plane] = (*earlier, prompt)
@@ -266,17 +262,12 @@ class SliceInterval:
 
     def plane(self, index: int) -> PlaneIndex:
         """The full index of a plane."""
-        return plane_on(self.line, self.axis, index)
+        return (*self.line[: self.axis], index, *self.line[self.axis :])
 
     def part(self, index: int) -> float:
         """Position of a plane between `start` (0) and `end` (1)."""
         assert self.end is not None
         return (index - self.start.index) / (self.end.index - self.start.index)
-
-
-def plane_on(line: PlaneIndex, axis: int, index: int) -> PlaneIndex:
-    """The plane at `index` along `axis` of a line."""
-    return (*line[:axis], index, *line[axis:])
 
 
 def line_of(plane: PlaneIndex, axis: int) -> PlaneIndex:

@@ -128,16 +128,16 @@ class Refiner:
         if corrects:
             assert prompt.mask is not None
             before = _PreviousMask.of(prompt.mask, prompt.mask)
-        taken: tuple[int, ...] = ()
+        chosen: tuple[int, ...] = ()
         drops_crumbs = prompt.box is not None
         for number, step in enumerate(prompt_steps(prompt)):
             choice = choices.get(step, 0)
-            taken = (*taken, choice)
+            chosen = (*chosen, choice)
             drops_crumbs = drops_crumbs and choice != ALL_PIECES
             last = step == prompt
-            known = None if last else self._known.get((subject, step, taken))
+            known = None if last else self._known.get((subject, step, chosen))
             if known is not None:
-                self._known.move_to_end((subject, step, taken))
+                self._known.move_to_end((subject, step, chosen))
                 before = known
                 continue
             refined = step if before.given is None else replace(step, mask=before.given)
@@ -164,14 +164,11 @@ class Refiner:
                 mask, left_out = main_pieces(mask, _clicked_pixels(step, mask))
                 result = result.with_mask(mask, left_out)
             before = _PreviousMask.of(given, mask, score)
-            self._store((subject, step, taken), before)
+            self._known[subject, step, chosen] = before
+            self._known.move_to_end((subject, step, chosen))
+            while len(self._known) > self._limit:
+                self._known.popitem(last=False)
         return result
-
-    def _store(self, key: Hashable, before: _PreviousMask) -> None:
-        self._known[key] = before
-        self._known.move_to_end(key)
-        while len(self._known) > self._limit:
-            self._known.popitem(last=False)
 
 
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:

@@ -115,6 +115,6 @@ def normalized(image: Floats, rule: Normalization) -> Floats:
     """An image (C, H, W) in 0..scale by its own percentiles."""
     axes = None if rule.joint else (1, 2)
     stretched = stretch_percentiles(
-        image, rule.low, rule.high, axes=axes, scale=rule.scale, least=1e-6
+        image, rule.low, rule.high, axes=axes, scale=rule.scale, minimum=1e-6
     )
     return np.asarray(stretched, np.float32)

@@ -229,7 +229,7 @@ def _rescale_percentiles(
 ) -> Image:
     """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
     axes = None if joint else (1, 2)
-    scaled = stretch_percentiles(channels, low, high, axes=axes, least=1e-6, relative=1e-6)
+    scaled = stretch_percentiles(channels, low, high, axes=axes, minimum=1e-6, relative=1e-6)
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
 
 

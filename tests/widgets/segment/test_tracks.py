@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_simmat.engine.linking import LAPTRACK_MISSING, Node, divided_already, not_linked
+from napari_simmat.engine.linking import DIVIDED_ALREADY, LAPTRACK_MISSING, NOT_LINKED
 from napari_simmat.widgets.segment.session_file import replayed
 from napari_simmat.widgets.segment.tracks import PICK_TWO, TRACKS, WHICH_AXIS
 
@@ -106,13 +106,13 @@ def test_link_without_objects_or_axis_says_why(
     assert linked.status.text == PICK_TWO
     pick(linked, (1, 0), (2, 1))
     press(linked, "cut link")
-    assert linked.status.text == not_linked(Node(1, one), Node(2, third[1]))
+    assert linked.status.text == NOT_LINKED.format(one, 1, third[1], 2)
     linked.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
     pick(linked, (1, 0))
     linked.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
     pick(linked, (1, 1), (2, 0))
     press(linked, "link")
-    assert linked.status.text == divided_already(Node(1, other))
+    assert linked.status.text == DIVIDED_ALREADY.format(other)
     monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
     press(linked, "link over time")
     assert linked.status.text == LAPTRACK_MISSING

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLineEdit
 
-from napari_simmat.engine.device import broken_model_message
+from napari_simmat.engine.device import BROKEN_MODEL
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.main import SimMATWidget
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
@@ -423,6 +423,6 @@ def test_a_model_that_computes_infinity_is_said_and_the_prompts_stay(ready: Any)
         parameter.data.fill_(3e38)
     ready.click(*CENTERS[1])
     assert ready.status.kind == "failed"
-    assert ready.status.text == broken_model_message(model.spec.name, "exact")
+    assert ready.status.text == BROKEN_MODEL.format(model.spec.name, "")
     assert len(ready.workspace.prompt_layers.points.data) == 1
     assert not ready.viewer.layers["SimMAT preview"].data.any()
