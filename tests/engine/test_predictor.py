@@ -452,7 +452,7 @@ def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypat
 
 
 def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
-    """By another predictor that fell back on the CPU, or by `unload`."""
+    """By another predictor that fell back on the CPU."""
     compute = ComputeContext(deepcopy(model.network), "cpu", "exact")
     compute.device = torch.device("meta")  # stands for a GPU
     with compute.inference():
@@ -554,9 +554,8 @@ def test_the_declared_choice_decides_the_mask(model, discs):
 
 
 @pytest.mark.gpu
-def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
+def test_predict_on_cuda_equals_the_cpu(model, discs, monkeypatch):
     image, _ = discs
-    before = torch.cuda.memory_allocated()
     here, there = Predictor(model, "cpu"), Predictor(load_model("tiny"), "cuda", "exact")
     uploads = []
     move = torch.Tensor.to
@@ -578,10 +577,6 @@ def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
     for _ in range(5):
         there.predict(**asked)
     assert there.encodes == 1
-    there.unload()
-    assert torch.cuda.memory_allocated() <= before + 2**20
-    there.set_image(image)  # it can be used again
-    assert np.array_equal(there.predict(**asked).logits, ours)
 
 
 def test_many_prompts_are_answered_as_each_alone(predictor, discs):

@@ -142,7 +142,13 @@ class Instances:
 def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
     """Filter and merge candidates into objects; of equal masks the earlier one stays."""
     best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
-    chosen = [one for one in best if _agreement(candidates, one, best[one]) >= settings.agreement]
+    chosen = []
+    for one, alike in best.items():
+        # A spurious mask is found by one seed in many; an object by most of the seeds on it.
+        seeds = {candidates.known[other].seed for other in alike}
+        agreement = len(seeds) / max(candidates.known[one].seeds_inside, 1)
+        if agreement >= settings.agreement:
+            chosen.append(one)
     masks = {
         one: _clean_mask(_majority_mask(candidates, one, best[one]), settings.min_area)
         for one in chosen
@@ -193,15 +199,6 @@ def _suppressed(
 def _score(candidates: MaskCandidates, one: int) -> float:
     known = candidates.known[one]
     return known.quality * known.stability
-
-
-def _agreement(candidates: MaskCandidates, one: int, alike: list[int]) -> float:
-    """Share of the seeds on a mask that yielded a mask like it.
-
-    A spurious mask is found by one seed in many; an object by most of the seeds on it.
-    """
-    seeds = {candidates.known[other].seed for other in alike}
-    return len(seeds) / max(candidates.known[one].seeds_inside, 1)
 
 
 def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> NDArray[np.bool_]:
@@ -290,11 +287,7 @@ def _paint_instances(
             continue
         scores.append(candidates.known[one].quality)
         under[visible] = len(scores)
-    return _renumbered(labels, scores)
-
-
-def _renumbered(labels: NDArray[np.uint32], scores: list[float]) -> Instances:
-    """The same objects, numbered in the order of their first pixels."""
+    # Numbered in the order of their first pixels.
     ids, first = np.unique(labels, return_index=True)
     order = ids[np.argsort(first)]
     order = order[order > 0]

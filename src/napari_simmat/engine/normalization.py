@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -253,7 +253,11 @@ def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
     if math.prod(shape) <= budget:
         return [(index, slice(None), slice(None)) for index in np.ndindex(*leading)]
     side = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
-    tiles = list(_tiles(height, width, side))
+    tiles = [
+        (slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width)))
+        for y in range(0, height, side[0])
+        for x in range(0, width, side[1])
+    ]
     total = math.prod(leading) * len(tiles)
     count = min(total, max(1, budget // math.prod(side)))
     # Python's random numbers, unlike NumPy's, are the same in all versions.
@@ -265,12 +269,6 @@ def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
         index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
         blocks.append((index, *tiles[tile]))
     return blocks
-
-
-def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for y in range(0, height, side[0]):
-        for x in range(0, width, side[1]):
-            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
 
 
 class PercentileAccumulator:

@@ -1,8 +1,8 @@
-"""Write objects for other programs: label images, COCO, ImageJ ROIs, GeoJSON for QuPath.
+"""The objects of an image as values, and their files for other programs.
 
-`write_objects` chooses the format by the file's ending. Equal objects are equal bytes.
-
-The objects of an image as values: what every format of objects is written from and read into.
+`ObjectSet` is what every format of objects is written from and read into. `write_objects` writes
+label images, COCO, ImageJ ROIs or GeoJSON for QuPath, by the file's ending. Equal objects are equal
+bytes.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class ObjectSet:
         """The label image; of overlapping objects that with the higher score, then the earlier."""
         highest = max((section.label for section in self.sections), default=0)
         painted = np.zeros(self.shape, label_dtype(highest))
-        for section in sorted(self.sections, key=lambda one: -_or_zero(one.score))[::-1]:
+        for section in sorted(self.sections, key=lambda one: -np.nan_to_num(one.score))[::-1]:
             painted[section.mask.region][section.mask.mask] = section.label
         return painted
 
@@ -159,10 +159,6 @@ class ObjectSet:
                 on.setdefault(plane, []).append((section, here))
         for plane in np.ndindex(*self.shape[:-2]):
             yield plane, on.get(plane, [])
-
-
-def _or_zero(score: float) -> float:
-    return 0.0 if math.isnan(score) else score
 
 
 NO_CLASS = "object"

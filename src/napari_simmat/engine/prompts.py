@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -113,7 +114,10 @@ class Prompt:
         """The prompt of `to_plain`; ValueError if `values` are anything else."""
         try:
             known = {name: values[name] for name in _PARTS if values.get(name) is not None}
-            return cls(**{name: _PARTS[name].from_plain(value) for name, value in known.items()})
+            for name, value in known.items():
+                read = _PARTS[name].from_plain
+                known[name] = value if read is None else read(value)
+            return cls(**known)
         except (KeyError, TypeError) as error:
             raise ValueError(f"The prompts are incomplete or foreign ({error}).") from None
 
@@ -239,10 +243,6 @@ def _plane(plane: Sequence[Any]) -> tuple[int, ...]:
     return tuple(_whole("plane", index) for index in _items("plane", plane))
 
 
-def _object(number: Any) -> int:
-    return _whole("object", number)
-
-
 def _items(what: str, values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise TypeError(
@@ -280,10 +280,6 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _unchanged(value: Any) -> Any:
-    return value
-
-
 class _Part(NamedTuple):
     """How one field of `Prompt` is handled.
 
@@ -295,17 +291,17 @@ class _Part(NamedTuple):
         Raises ValueError unless the value lies on an image of a shape (Y, X); None for a field that
         does not show the object.
     to_plain, from_plain
-        To and from JSON.
+        To and from JSON; None where the value is read as it is.
     """
 
     read: Callable[[Any], Any]
     check_inside: Callable[[Any, tuple[int, int]], None] | None = None
     to_plain: Callable[[Any], Any] = _plain
-    from_plain: Callable[[Any], Any] = _unchanged
+    from_plain: Callable[[Any], Any] | None = None
 
 
 _PARTS = {
-    "object": _Part(_object),
+    "object": _Part(partial(_whole, "object")),
     "plane": _Part(_plane),
     "points": _Part(_points, _points_inside),
     "labels": _Part(_labels),

@@ -35,7 +35,7 @@ class MobileEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(WIDTHS[0])
-        self.layers = nn.ModuleList(_stage(index) for index in range(len(WIDTHS)))
+        self.layers = nn.ModuleList(Stage(index) for index in range(len(WIDTHS)))
         self.norm_head = _Unused(WIDTHS[-1])
         self.head = _Unused(CLASSES, WIDTHS[-1])
         self.neck = nn.Sequential(
@@ -59,22 +59,19 @@ class MobileEncoder(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, and the way to the next width."""
+    """Blocks of one width, and the way to the next width, by the number of the stage."""
 
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+    downsample: Merging | None
+
+    def __init__(self, index: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
-
-
-def _stage(index: int) -> Stage:
-    width, last = WIDTHS[index], index == len(WIDTHS) - 1
-    blocks: list[nn.Module] = [
-        WindowBlock(width, HEADS[index], WINDOWS[index]) if index else InvertedBottleneck(width)
-        for _ in range(DEPTHS[index])
-    ]
-    stride = 1 if index == len(WIDTHS) - 2 else 2
-    return Stage(blocks, None if last else Merging(width, WIDTHS[index + 1], stride))
+        width, last = WIDTHS[index], len(WIDTHS) - 1
+        self.blocks = nn.ModuleList(
+            WindowBlock(width, HEADS[index], WINDOWS[index]) if index else InvertedBottleneck(width)
+            for _ in range(DEPTHS[index])
+        )
+        stride = 1 if index == last - 1 else 2
+        self.downsample = None if index == last else Merging(width, WIDTHS[index + 1], stride)
 
 
 class ConvNorm(nn.Module):

@@ -176,15 +176,11 @@ class Network(Sam):
         """The parameters that encode the positions of the encoder's tokens."""
         raise NotImplementedError
 
-    def replace_projection(self, layer: nn.Conv2d) -> None:
-        """Install a transfer layer."""
-        parent, _, name = self.slot.rpartition(".")
-        setattr(self.get_submodule(parent), name, layer)
-
     def transfer_names(self) -> set[str]:
         """Names of the transfer layer's own entries in the state dict."""
-        own = getattr(self.projection, "transfer_names", ())
-        return {f"{self.slot}.{name}" for name in own}
+        layer: Any = self.projection
+        own = layer.state_dict() if hasattr(layer, "base_names") else {}
+        return {f"{self.slot}.{name}" for name in own if name not in layer.base_names}
 
 
 @dataclass(frozen=True)

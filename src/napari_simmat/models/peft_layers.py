@@ -59,7 +59,8 @@ class LoRALinear(nn.Linear):
         updates = []
         end = 0
         for name, (start, stop) in self.parts.items():
-            updates += [outputs[..., end:start], outputs[..., start:stop] + self._update(x, name)]
+            update = functional.linear(functional.linear(x, self.down[name]), self.up[name])
+            updates += [outputs[..., end:start], outputs[..., start:stop] + update]
             end = stop
         return torch.cat([*updates, outputs[..., end:]], dim=-1)
 
@@ -78,9 +79,6 @@ class LoRALinear(nn.Linear):
         for name, (start, stop) in self.parts.items():
             weight[start:stop] += self.up[name] @ self.down[name]
         return weight
-
-    def _update(self, x: Tensor, name: str) -> Tensor:
-        return functional.linear(functional.linear(x, self.down[name]), self.up[name])
 
 
 class LoRAHeads(LoRALinear):
@@ -282,16 +280,17 @@ class ExtendedWindowAttention(WindowAttention):
 
     def extended(self, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values (n, heads, k + l, c), and bias (heads, q, k + l)."""
-        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self._by_part))
+
+        def by_part(tokens: Tensor) -> Tensor:
+            """Projected tokens (1, l, 3 d), ordered by query, key and value as in SAM."""
+            by_head: Tensor = self.qkv(tokens).unflatten(-1, (self.num_heads, 3, -1))
+            return by_head.transpose(-3, -2).flatten(-3)
+
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(by_part))
         more_key, more_value = more
         bias = functional.pad(bias, (0, more_key.shape[2]))
         key = torch.cat([key, more_key.to(key.dtype)], dim=2)
         return key, torch.cat([value, more_value.to(value.dtype)], dim=2), bias
-
-    def _by_part(self, tokens: Tensor) -> Tensor:
-        """Projected tokens (1, l, 3 d), ordered by query, key and value as in SAM."""
-        by_head: Tensor = self.qkv(tokens).unflatten(-1, (self.num_heads, 3, -1))
-        return by_head.transpose(-3, -2).flatten(-3)
 
 
 class ExtendedCrossAttention(CrossAttention):

@@ -47,8 +47,11 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     """
     if variant == "vit_t":
         with nullcontext() if initialize else torch.device("meta"):
-            parts = MobileEncoder(), *_prompts_and_masks()
-        mobile = MobileSamNetwork(*parts)
+            # Prompt encoder and mask decoder are those of all variants.
+            prompts = PromptEncoder(256, (64, 64), (1024, 1024), mask_in_chans=16)
+            transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+            masks = MaskDecoder(transformer_dim=256, transformer=transformer)
+            mobile = MobileSamNetwork(MobileEncoder(), prompts, masks)
         mobile.eval()
         return mobile
     with nullcontext() if initialize else torch.device("meta"):
@@ -60,20 +63,6 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
     network.eval()
     return network
-
-
-def _prompts_and_masks() -> tuple[PromptEncoder, MaskDecoder]:
-    """Prompt encoder and mask decoder, which are equal in all of SAM's variants."""
-    transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
-    return (
-        PromptEncoder(
-            embed_dim=256,
-            image_embedding_size=(64, 64),
-            input_image_size=(1024, 1024),
-            mask_in_chans=16,
-        ),
-        MaskDecoder(transformer_dim=256, transformer=transformer),
-    )
 
 
 class SamNetwork(Network):

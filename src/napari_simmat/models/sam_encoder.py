@@ -50,7 +50,10 @@ class ViTBlock(Block):
         """(B, H, W, d) -> the same."""
         if self.window_size:  # rows of windows are independent
             strips = torch.split(tokens, self._rows(tokens, self.window_size), dim=1)
-            return torch.cat([self._attended(strip) for strip in strips], dim=1)
+            done = []
+            for strip in strips:
+                done.append(self._add_mlp(strip, self.attn(self.norm1(strip), self.window_size)))
+            return torch.cat(done, dim=1)
         attended = self.attn(self.norm1(tokens))
         rows = self._rows(tokens, STRIP)
         pairs = zip(
@@ -62,9 +65,6 @@ class ViTBlock(Block):
         """The update of the tokens after their attention."""
         added: Tensor = self.mlp(self.norm2(tokens))
         return added
-
-    def _attended(self, tokens: Tensor) -> Tensor:
-        return self._add_mlp(tokens, self.attn(self.norm1(tokens), self.window_size))
 
     def _add_mlp(self, tokens: Tensor, attended: Tensor) -> Tensor:
         tokens = tokens + attended
@@ -87,7 +87,9 @@ class ViTAttention(Attention):
         qkv = self.qkv(tokens)
         if window:
             qkv = self._pad_to_windows(qkv, window)
-        batch, down, height, across, width = _window_grid(qkv, window)
+        batch, height, width = qkv.shape[:3]
+        down, across = (height // window, width // window) if window else (1, 1)
+        height, width = height // down, width // across
         split = qkv.reshape(batch, down, height, across, width, 3, self.num_heads, -1)
         # (3, B, windows down, across, heads, tokens down, across, d / heads)
         split = split.permute(5, 0, 1, 3, 6, 2, 4, 7)
@@ -134,14 +136,6 @@ class ViTAttention(Attention):
         rows = torch.einsum("nhwc,hkc->nhwk", grid, of_rows.to(grid.dtype)).flatten(1, 2)
         columns = torch.einsum("nhwc,wkc->nhwk", grid, of_columns.to(grid.dtype)).flatten(1, 2)
         return GridAttention(query * self.scale, key, value, rows, columns).mixed()
-
-
-def _window_grid(grid: Tensor, window: int) -> tuple[int, int, int, int, int]:
-    """Images, windows down, their height, windows across, and their width, of (B, H, W, d)."""
-    batch, high, wide = grid.shape[:3]
-    if not window:
-        return batch, 1, high, 1, wide
-    return batch, high // window, window, wide // window, window
 
 
 class GridAttention(NamedTuple):

@@ -36,14 +36,12 @@ def transfer_layer(name: str, projection: nn.Conv2d, channels: int) -> nn.Conv2d
 class _Projected(nn.Conv2d):
     """A pretrained projection behind further layers; `weight` and `bias` keep their names."""
 
+    base_names: tuple[str, ...] = ("weight", "bias")
+    """Tensors of the layer that belong to the base; see `Network.transfer_names`."""
+
     def __init__(self, projection: nn.Conv2d) -> None:
         super().__init__(**conv_arguments(projection), device="meta")
         self.weight, self.bias = projection.weight, projection.bias
-
-    @property
-    def transfer_names(self) -> list[str]:
-        """Names, within the module, of the tensors that belong to the layer and not to the base."""
-        raise NotImplementedError
 
 
 class MAT(_Projected):
@@ -83,11 +81,6 @@ class MAT(_Projected):
                 first.weight[unit, channel, 1, 1] = sign
                 last.weight[output, unit, 1, 1] = sign * scale[output]
 
-    @property
-    def transfer_names(self) -> list[str]:
-        """The two convolutions' tensors."""
-        return [f"mat.{name}" for name in self.mat.state_dict()]
-
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, d, h, w)."""
         if image.device.type == "cpu" and not torch.is_grad_enabled():
@@ -114,26 +107,20 @@ class MAT(_Projected):
 class BaselineA(nn.Conv2d):
     """The paper's baseline A: a new projection from C channels in place of the pretrained one."""
 
+    base_names: tuple[str, ...] = ()
+
     def __init__(self, projection: nn.Conv2d, channels: int) -> None:
         super().__init__(**conv_arguments(projection) | {"in_channels": channels})
-
-    @property
-    def transfer_names(self) -> list[str]:
-        """All of its tensors."""
-        return list(self.state_dict())
 
 
 class BaselineB(_Projected):
     """The paper's baseline B: ``Conv 1x1 (C -> 3)``, then a copy of the projection, trained too."""
 
+    base_names: tuple[str, ...] = ()
+
     def __init__(self, projection: nn.Conv2d, channels: int) -> None:
         super().__init__(projection)
         self.squeeze = nn.Conv2d(channels, RGB, 1)
-
-    @property
-    def transfer_names(self) -> list[str]:
-        """All of its tensors."""
-        return list(self.state_dict())
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, d, h, w)."""

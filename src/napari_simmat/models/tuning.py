@@ -1,7 +1,8 @@
 """Networks by name, and tuning strategies: what is trained besides the transfer layer.
 
 Source of the strategies: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of
-`STRATEGIES` and one function that changes a network and returns the parameters to be trained.
+`STRATEGIES`: the parts of a network that it trains, or a function that changes the network and
+returns the parameters to be trained.
 These are identified as objects, never by patterns in their names.
 """
 
@@ -83,7 +84,9 @@ def build_network(
         raise ValueError(
             f"Architecture {architecture!r} is unknown; choose from {', '.join(ARCHITECTURES)}."
         )
-    network.replace_projection(transfer_layer(transfer, network.projection, channels))
+    parent, _, name = network.slot.rpartition(".")
+    layer = transfer_layer(transfer, network.projection, channels)
+    setattr(network.get_submodule(parent), name, layer)
     tune(network, strategy, size)
     network.eval()
     return network
@@ -124,14 +127,17 @@ class Strategy:
     ----------
     apply
         Changes a network for a size, and returns the parameters to train besides the transfer
-        layer.
+        layer; None for a strategy that changes nothing.
+    parts
+        Modules of the network that it trains as they are.
     size
         Rank, bottleneck or number of tokens at `REFERENCE_WIDTH`; 0 if none.
     whole
         Whether a checkpoint contains all tensors of the network, including buffers.
     """
 
-    apply: Callable[[Network, int], Parameters]
+    apply: Callable[[Network, int], Parameters] | None = None
+    parts: tuple[str, ...] = ()
     size: int = 0
     whole: bool = False
 
@@ -171,7 +177,9 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
     elif row.size and size < 1:
         raise ValueError(f"The size of strategy {strategy} must be at least 1, got {size}.")
     with torch.device(network.projection.weight.device):
-        chosen = {id(parameter) for parameter in row.apply(network, size)}
+        chosen = {id(each) for each in (row.apply(network, size) if row.apply else ())}
+    for part in row.parts:
+        chosen |= {id(parameter) for parameter in network.get_submodule(part).parameters()}
     network.train(network.training)  # also the new modules
     transfer = network.transfer_names()
     names = []
@@ -199,32 +207,10 @@ def merge(network: Network) -> None:
                 setattr(parent, name, child.merged())
 
 
-def _frozen(network: Network, size: int) -> Parameters:
-    del network, size
-    return ()
-
-
-def _full(network: Network, size: int) -> Parameters:
-    """Everything but the prompt encoder."""
-    del size
-    return (*network.image_encoder.parameters(), *network.mask_decoder.parameters())
-
-
-def _decoder(network: Network, size: int) -> Parameters:
-    del size
-    return list(network.mask_decoder.parameters())
-
-
 def _linear(network: Network, size: int) -> Parameters:
     """The first projection and the encoding of positions."""
     del size
     return (*network.projection.parameters(), *network.position_parameters())
-
-
-def _everything(network: Network, size: int) -> Parameters:
-    """The prompt encoder too."""
-    del size
-    return list(network.parameters())
 
 
 def _lora(network: Network, size: int) -> Parameters:
@@ -324,15 +310,15 @@ def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "frozen": Strategy(_frozen),
-    "decoder": Strategy(_decoder),
+    "frozen": Strategy(),
+    "decoder": Strategy(parts=("mask_decoder",)),
     "linear": Strategy(_linear),
-    "lora": Strategy(_lora, 100),
-    "lora_conv": Strategy(_lora_conv, 100),
-    "adapter": Strategy(_adapter, 200),
-    "prompt": Strategy(partial(_extended, kind=LearnedTokens), 400),
-    "prefix": Strategy(partial(_extended, kind=LearnedPrefix), 200),
-    "full": Strategy(_full),
-    "scratch": Strategy(_everything, whole=True),
+    "lora": Strategy(_lora, size=100),
+    "lora_conv": Strategy(_lora_conv, size=100),
+    "adapter": Strategy(_adapter, size=200),
+    "prompt": Strategy(partial(_extended, kind=LearnedTokens), size=400),
+    "prefix": Strategy(partial(_extended, kind=LearnedPrefix), size=200),
+    "full": Strategy(parts=("image_encoder", "mask_decoder")),
+    "scratch": Strategy(parts=("image_encoder", "prompt_encoder", "mask_decoder"), whole=True),
 }
 """Titles are in `models.spec`. A new strategy is a new row; a test covers all rows."""
