@@ -284,7 +284,7 @@ def test_what_is_not_downloaded_says_how_to_get_it(assets: Path) -> None:
 def test_weights_of_another_network_are_a_sentence(assets: Path, tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(10, 10)}, tmp_path / "resnet.pth")
     with pytest.raises(
-        ValueError, match=r"resnet\.pth cannot be used\. .*fit none of tiny, .*tiny_deep, vit_b"
+        ValueError, match=r"resnet\.pth cannot be used\. .*fit none of tiny, .*tiny_lite, vit_b"
     ):
         load_model(tmp_path / "resnet.pth")
     torch.save(read_tensors(assets / "tiny-1.safetensors"), tmp_path / "tiny.pth")

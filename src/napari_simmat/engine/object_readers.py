@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ from napari_simmat.io.image_file import (
 from napari_simmat.io.readers import IMAGE_ENDINGS, read_labels
 from napari_simmat.io.zarr import read_label_properties
 
-_MOST_BYTES = 1 << 28
+OTHER_SHAPE = (
+    "{} has objects of an image of {}, but this one has {}; choose the file that belongs to it."
+)
+_MAX_BYTES = 1 << 28
 """A list of objects that is larger is none: 256 MB of COCO are a million cells."""
 OUTLINE_ENDINGS = (".json", ".geojson", ".zip", ".roi")
 """Endings of files of objects that are no images."""
@@ -93,10 +96,10 @@ def _read(path: Path, shape: tuple[int, ...] | None, axes: str, image: str) -> O
     if ending not in OUTLINE_ENDINGS or path.is_dir():
         return _read_label_image(path, shape)
     limits = Limits.from_environment()
-    if path.stat().st_size > _MOST_BYTES:
+    if path.stat().st_size > _MAX_BYTES:
         raise RefusedFileError(
             f"{path.name} has {format_size(path.stat().st_size)}, but a list of objects has at "
-            f"most {format_size(_MOST_BYTES)}; divide it."
+            f"most {format_size(_MAX_BYTES)}; divide it."
         )
     if ending in (".json", ".geojson"):
         values = json.loads(path.read_text("utf-8"))
@@ -119,20 +122,14 @@ def _known_shape(path: Path, shape: tuple[int, ...] | None) -> tuple[int, ...]:
     return shape
 
 
-def other_shape(name: str, found: Sequence[int], shape: Sequence[int]) -> str:
-    """Message: the objects are of another image."""
-    return (
-        f"{name} has objects of an image of {format_shape(found)}, but this one has "
-        f"{format_shape(shape)}; choose the file that belongs to it."
-    )
-
-
 def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
     file = read_labels(path)
     labels, axes = np.asarray(file.data), file.axes
     if shape is not None and labels.shape != shape:
         if not same_except_singletons(labels.shape, shape):
-            raise RefusedFileError(other_shape(path.name, labels.shape, shape))
+            raise RefusedFileError(
+                OTHER_SHAPE.format(path.name, format_shape(labels.shape), format_shape(shape))
+            )
         labels = labels.reshape(shape)
         axes = axes if len(axes) == len(shape) else usual_axes(len(shape))
     if labels.size and labels.min() < 0:
@@ -151,7 +148,7 @@ def _table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
     """The rows of ``STEM_objects.csv`` beside ``STEM_labels.tif`` by label, if there are any."""
     stem, found, _ = path.name.rpartition("_labels.")
     table = path.with_name(f"{stem}_objects.csv")
-    if not found or not table.is_file() or table.stat().st_size > _MOST_BYTES:
+    if not found or not table.is_file() or table.stat().st_size > _MAX_BYTES:
         return {}
     with table.open(newline="", encoding="utf-8", errors="replace") as stream:
         rows = csv.DictReader(stream)
@@ -205,8 +202,13 @@ def _read_coco(
         check_memory(4 * math.prod(shape), name)
     elif found != shape:
         if not same_except_singletons(found, shape):
-            raise RefusedFileError(other_shape(name, found, shape))
-        planes = {key: _reshaped(plane, leading, shape[:-2]) for key, plane in planes.items()}
+            raise RefusedFileError(
+                OTHER_SHAPE.format(name, format_shape(found), format_shape(shape))
+            )
+        for key, plane in planes.items():  # axes of length 1 were added or left out
+            number = np.ravel_multi_index(plane, leading) if leading else 0
+            index = np.unravel_index(number, shape[:-2]) if shape[:-2] else ()
+            planes[key] = tuple(int(each) for each in index)
     categories = {each["id"]: str(each["name"]) for each in values.get("categories", ())}
     annotations = [each for each in values["annotations"] if each["image_id"] in planes]
     ids = [_as_label(each.get("label")) for each in annotations]
@@ -230,14 +232,6 @@ def _read_coco(
         image=file,
         notes=_left_out(skipped),
     )
-
-
-def _reshaped(
-    plane: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
-) -> tuple[int, ...]:
-    """The index of a plane after the axes before Y and X were reshaped."""
-    number = np.ravel_multi_index(plane, before) if before else 0
-    return tuple(int(index) for index in np.unravel_index(number, after)) if after else ()
 
 
 def _stem(name: Any) -> str:
@@ -375,10 +369,10 @@ def _roi_bytes(path: Path, limits: Limits) -> Iterator[bytes]:
         entries = [each for each in archive.infolist() if each.filename.lower().endswith(".roi")]
         limits.check(path.name, "pages", len(entries), "ROIs")
         claimed = sum(each.file_size for each in entries)
-        if claimed > _MOST_BYTES:
+        if claimed > _MAX_BYTES:
             raise RefusedFileError(
                 f"{path.name} unpacks to {format_size(claimed)}, but ROIs have at most "
-                f"{format_size(_MOST_BYTES)}, so it is damaged; save it again."
+                f"{format_size(_MAX_BYTES)}, so it is damaged; save it again."
             )
         for each in entries:
             yield archive.read(each)

@@ -100,16 +100,19 @@ class IntervalPropagator:
         normalized plane.
         """
         prior = self._prior(index)
-        kept = mask & dilated(prior, self._reach(prior), self._pixel)
+        radius = math.sqrt(np.count_nonzero(prior) * math.prod(self._pixel) / math.pi)
+        settings = self._settings
+        reach = max(settings.reach * radius, settings.slope * self._step, *self._pixel)
+        kept = mask & dilated(prior, reach, self._pixel)
         if self._gate is not None:
             kept = self._gate.visible_part(kept, values)
         if self._end is not None:
             kept = self._without_bias(index, kept)
-            if not kept.any() or iou(kept, prior, empty=0.0) < self._settings.min_likeness:
+            if not kept.any() or iou(kept, prior, empty=0.0) < settings.min_likeness:
                 return prior, "interpolated", self._evidence(prior, values)
             return kept, "propagated", self._evidence(kept, values)
         evidence = self._evidence(kept, values)
-        faded = self._gate is None and evidence < self._settings.min_evidence
+        faded = self._gate is None and evidence < settings.min_evidence
         if faded or not self._continues(prior, kept, mask, score):
             self.ended = True
             return None
@@ -131,11 +134,6 @@ class IntervalPropagator:
         shares = zip(self._biases, (1 - part, part), strict=True)
         moves = [share * bias.on(mask) for bias, share in shares if bias is not None and mask.any()]
         return move_outline(mask, np.sum(moves, axis=0)) if moves else mask
-
-    def _reach(self, prior: Mask) -> float:
-        radius = math.sqrt(np.count_nonzero(prior) * math.prod(self._pixel) / math.pi)
-        settings = self._settings
-        return max(settings.reach * radius, settings.slope * self._step, *self._pixel)
 
     def _continues(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
         settings = self._settings
@@ -231,12 +229,12 @@ class ContrastGate:
     ----------
     contrast
         (C,) mean of each channel inside the object minus that of a ring around it.
-    least
+    minimum
         Fraction of the contrast that a pixel of the object needs.
     """
 
     contrast: NDArray[np.float64]
-    least: float
+    minimum: float
 
     @property
     def strength(self) -> float:
@@ -244,7 +242,7 @@ class ContrastGate:
         return float(np.linalg.norm(self.contrast))
 
     @classmethod
-    def of(cls, mask: Mask, values: PlaneValues, least: float) -> ContrastGate | None:
+    def of(cls, mask: Mask, values: PlaneValues, minimum: float) -> ContrastGate | None:
         """Measure an object's contrast; None if brightness does not distinguish the object."""
         ring = _ring(mask)
         if not ring.any():
@@ -253,7 +251,7 @@ class ContrastGate:
         value_range = float(values.max()) - float(values.min())
         if np.abs(contrast).max() <= MIN_RELATIVE_CONTRAST * value_range:
             return None
-        gate = cls(contrast, least)
+        gate = cls(contrast, minimum)
         kept = np.count_nonzero(gate.visible_part(mask, values))
         return gate if kept >= MIN_DISTINCT_SHARE * np.count_nonzero(mask) else None
 
@@ -266,7 +264,7 @@ class ContrastGate:
         above = np.tensordot(unit, np.asarray(values, np.float64), 1) - unit @ _mean(values, ring)
         radius = math.sqrt(np.count_nonzero(mask) / math.pi)
         even = _smoothed(above, mask, CONTRAST_SMOOTHING * radius)
-        kept: Mask = ndi.binary_fill_holes(mask & (even >= self.least))
+        kept: Mask = ndi.binary_fill_holes(mask & (even >= self.minimum))
         return kept & mask
 
 
