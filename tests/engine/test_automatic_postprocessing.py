@@ -38,7 +38,7 @@ def changed(**values: object) -> AutomaticSettings:
     return AutomaticSettings(**{**asdict(LOOSE), **values})
 
 
-def test_masks_come_back_as_they_were() -> None:
+def test_mask_candidates_return_the_masks_added() -> None:
     rng = np.random.default_rng(0)
     found, masks = MaskCandidates(SHAPE), []
     for size in ((1, 1), (3, 5), (40, 60), (7, 8)):
@@ -62,7 +62,9 @@ def test_masks_come_back_as_they_were() -> None:
         ({"keep_border": False}, [0, 1]),
     ],
 )
-def test_each_filter(settings: dict[str, object], kept: list[int]) -> None:
+def test_masks_to_instances_applies_each_filter(
+    settings: dict[str, object], kept: list[int]
+) -> None:
     found = candidates(
         ((5, 5, 10, 10), {"quality": 0.9, "stability": 0.8}),
         ((20, 5, 30, 15), {"quality": 0.5, "stability": 0.9}),
@@ -72,7 +74,7 @@ def test_each_filter(settings: dict[str, object], kept: list[int]) -> None:
     assert accepted_candidates(found, changed(**settings)) == kept
 
 
-def test_of_boxes_alike_the_best_stays() -> None:
+def test_masks_to_instances_of_like_boxes_keeps_the_best() -> None:
     found = candidates(
         ((5, 5, 15, 15), {"quality": 0.8}),
         ((5, 5, 15, 16), {"quality": 0.9}),  # IoU 100 / 110
@@ -107,7 +109,7 @@ def test_suppression_is_that_of_torchvision() -> None:
     assert len(instances) >= 0.8 * len(best)
 
 
-def test_a_pixel_belongs_to_the_better_mask() -> None:
+def test_masks_to_instances_gives_a_pixel_to_the_better_mask() -> None:
     found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 17, 20, 27), {"quality": 0.8}))
     labels = masks_to_instances(found, LOOSE).labels
     assert labels[15, 18] == labels[15, 26]
@@ -116,12 +118,12 @@ def test_a_pixel_belongs_to_the_better_mask() -> None:
 
 
 @pytest.mark.parametrize(("overlap", "objects"), [(0.39, 1), (0.4, 2)])
-def test_a_mask_mostly_under_better_ones_is_none(overlap: float, objects: int) -> None:
+def test_masks_to_instances_drops_a_mask_under_better_ones(overlap: float, objects: int) -> None:
     found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 16, 20, 26), {"quality": 0.8}))
     assert len(masks_to_instances(found, changed(overlap=overlap))) == objects
 
 
-def test_small_holes_are_filled_and_islands_go() -> None:
+def test_masks_to_instances_fills_holes_and_drops_islands() -> None:
     mask = np.ones((20, 20), bool)
     mask[4:6, 4:6] = False  # 4 pixels
     mask[10:15, 10:15] = False  # 25
@@ -136,7 +138,7 @@ def test_small_holes_are_filled_and_islands_go() -> None:
     assert (labels > 0).sum() == 19 * 19 - 25
 
 
-def test_an_open_bay_is_no_hole() -> None:
+def test_masks_to_instances_fills_no_open_bay() -> None:
     mask = np.ones((5, 5), bool)
     mask[0, 2] = False
     assert (
@@ -145,7 +147,7 @@ def test_an_open_bay_is_no_hole() -> None:
     ).sum() == 24
 
 
-def test_a_mask_that_others_make_up_is_none() -> None:
+def test_masks_to_instances_drops_a_mask_that_others_compose() -> None:
     rods = [((10, 10 + 8 * n, 30, 17 + 8 * n), {"quality": 0.6}) for n in range(3)]
     colony = ((10, 10, 30, 33), {"quality": 0.95})
     assert len(masks_to_instances(candidates(*rods, colony), LOOSE)) == 3
@@ -156,7 +158,7 @@ def test_a_mask_that_others_make_up_is_none() -> None:
     )  # one part makes up nothing
 
 
-def test_seeds_have_to_agree() -> None:
+def test_masks_to_instances_needs_agreeing_seeds() -> None:
     lonely = ((10, 10, 20, 20), {"seeds_inside": 4})
     agreed = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "quality": 0.9 - n / 100}) for n in (0, 1)]
     found = candidates(lonely, *agreed)
@@ -166,12 +168,12 @@ def test_seeds_have_to_agree() -> None:
     assert len(masks_to_instances(found, changed(agreement=0.51))) == 0
 
 
-def test_several_masks_of_one_seed_are_one_voice() -> None:
+def test_masks_to_instances_counts_masks_of_one_seed_once() -> None:
     twice = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "seed": 7}) for n in (0, 1)]
     assert len(masks_to_instances(candidates(*twice), changed(agreement=0.5))) == 0
 
 
-def test_masks_of_one_object_vote_on_its_pixels() -> None:
+def test_masks_to_instances_lets_masks_of_an_object_vote() -> None:
     ragged = np.ones((20, 20), bool)
     ragged[:1, :] = False
     narrow = np.ones((20, 20), bool)
@@ -187,7 +189,7 @@ def test_masks_of_one_object_vote_on_its_pixels() -> None:
     assert instances.scores.tolist() == pytest.approx([0.9])
 
 
-def test_ids_go_by_the_first_pixel_and_scores_with_them() -> None:
+def test_masks_to_instances_numbers_by_the_first_pixel() -> None:
     found = candidates(
         ((30, 5, 35, 10), {"quality": 0.95}),
         ((5, 40, 10, 45), {"quality": 0.5}),
@@ -199,7 +201,7 @@ def test_ids_go_by_the_first_pixel_and_scores_with_them() -> None:
     assert instances.labels.dtype == np.uint32
 
 
-def test_nothing_gives_nothing() -> None:
+def test_masks_to_instances_of_nothing_is_empty() -> None:
     instances = masks_to_instances(MaskCandidates(SHAPE), LOOSE)
     assert len(instances) == 0
     assert not instances.labels.any()
@@ -209,7 +211,7 @@ def test_nothing_gives_nothing() -> None:
     ("name", "value"),
     [("quality", 0.2), ("stability", 1.5), ("crop_layers", 9), ("overlap", float("nan"))],
 )
-def test_what_cannot_be_is_refused(name: str, value: float) -> None:
+def test_automatic_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match="must be between"):
         AutomaticSettings(**{name: value})
 

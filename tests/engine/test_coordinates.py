@@ -36,7 +36,7 @@ def to_image(transform, points_xy):
 @pytest.mark.parametrize("method", RULES)
 @given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_points_come_back(method, shape, points):
+def test_to_input_can_be_inverted(method, shape, points):
     transform = InputTransform.of(shape, RULES[method])
     on_image = np.array(points, dtype=float).reshape(-1, 2) * shape
     back = to_image(transform, transform.to_input(on_image))
@@ -47,7 +47,7 @@ def test_points_come_back(method, shape, points):
 
 @given(shape=SIZES)
 @settings(max_examples=100, deadline=None)
-def test_sizes_are_those_of_stock_sam(stock, shape):
+def test_input_transform_sizes_are_those_of_stock_sam(stock, shape):
     transform = InputTransform.of(shape, RULES["longest"])
     new = stock.get_preprocess_shape(*shape, 1024)
     assert transform.resized == tuple(max(1, side) for side in new)  # stock's 0 cannot be an image
@@ -57,7 +57,7 @@ def test_sizes_are_those_of_stock_sam(stock, shape):
 
 @given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))
 @settings(max_examples=100, deadline=None)
-def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
+def test_to_input_is_that_of_stock_sam(stock, shape, points):
     if 0 in stock.get_preprocess_shape(*shape, 1024):
         return
     transform = InputTransform.of(shape, RULES["longest"])
@@ -72,14 +72,14 @@ def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1500, 700), (37, 50), (1024, 1024), (1024, 3), (600, 1024), (1, 900)]
 )
-def test_images_are_those_of_stock_sam_to_the_bit(stock, shape):
+def test_resize_of_bytes_is_that_of_stock_sam(stock, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     ours = InputTransform.of(shape, RULES["longest"]).resize(image.transpose(2, 0, 1))
     assert np.array_equal(ours, stock.apply_image(image).transpose(2, 0, 1))
     assert ours.dtype == np.uint8
 
 
-def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
+def test_input_transform_of_a_line_keeps_one_pixel(stock):
     assert stock.get_preprocess_shape(3000, 1, 1024) == (1024, 0)
     transform = InputTransform.of((3000, 1), RULES["longest"])
     assert transform.resized == (1024, 1)
@@ -90,7 +90,7 @@ def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
     assert (resized[0, 0, 0], resized[0, -1, 0]) == (0, 100)
 
 
-def test_float_is_resized_like_bytes_but_not_rounded():
+def test_resize_of_floats_rounds_nothing():
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
     transform = InputTransform.of((90, 60), InputSize(method="longest", size=33, minimum=1))
     smooth = transform.resize(image.astype(np.float32))
@@ -102,7 +102,7 @@ def test_float_is_resized_like_bytes_but_not_rounded():
 
 
 @pytest.mark.parametrize("rule", ["stretch", "native"])
-def test_bytes_are_rounded_under_sams_rule_alone(rule):
+def test_resize_rounds_bytes_under_sams_rule_alone(rule):
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
     transform = InputTransform.of((90, 60), InputSize(method=rule, size=33, minimum=1))
     resized = transform.resize(image)
@@ -110,7 +110,7 @@ def test_bytes_are_rounded_under_sams_rule_alone(rule):
     assert np.array_equal(resized, transform.resize(image.astype(np.float32)))
 
 
-def test_an_image_of_the_right_size_is_not_resampled():
+def test_resize_to_the_same_size_returns_the_image():
     image = np.random.default_rng(2).random((3, 96, 64), dtype=np.float32)
     assert np.array_equal(InputTransform.of((96, 64), RULES["native"]).resize(image), image)
 
@@ -126,19 +126,19 @@ def test_an_image_of_the_right_size_is_not_resampled():
         ((5000, 1), (1024, 1), (1024, 32)),
     ],
 )
-def test_native_sizes(shape, resized, padded):
+def test_input_transform_native_sizes(shape, resized, padded):
     transform = InputTransform.of(shape, RULES["native"])
     assert (transform.resized, transform.padded) == (resized, padded)
 
 
-def test_stretch_fills_the_square():
+def test_input_transform_stretch_fills_the_square():
     transform = InputTransform.of((100, 300), InputSize(method="stretch", size=200))
     assert (transform.resized, transform.padded, transform.pad) == ((200, 200), (200, 200), (0, 0))
     assert transform.scale == (2.0, pytest.approx(2 / 3))
 
 
 @pytest.mark.parametrize("method", ["native", "stretch"])
-def test_a_bright_pixel_lies_where_its_point_says(method):
+def test_to_input_points_at_the_resized_pixel(method):
     """Resampling and coordinates agree, also after a shift by one pixel."""
     size = InputSize(method=method, size=256, minimum=256, multiple=32)
     found = []
@@ -155,7 +155,7 @@ def test_a_bright_pixel_lies_where_its_point_says(method):
 
 
 @pytest.mark.parametrize("method", RULES)
-def test_a_box_around_the_whole_image(method):
+def test_box_to_input_of_the_whole_image_is_the_input(method):
     transform = InputTransform.of(
         (100, 50), InputSize(method=method, size=200, minimum=200, multiple=8)
     )
@@ -165,7 +165,7 @@ def test_a_box_around_the_whole_image(method):
     assert (y1 + edge, x1 + edge) == transform.resized
 
 
-def test_the_grid_of_the_decoder():
+def test_grid_covers_the_padded_input():
     assert InputTransform.of((300, 200), RULES["longest"]).grid(4) == (256, 256)
     assert InputTransform.of((300, 200), RULES["native"]).grid(4) == (80, 56)
     assert InputTransform.of((300, 200), RULES["native"]).grid(3) == (107, 75)
@@ -181,11 +181,11 @@ def test_the_grid_of_the_decoder():
         ([(-3, -9), (2, 300)], (-3, -9, 3, 301)),
     ],
 )
-def test_a_drawn_shape_holds_the_pixels_whose_centers_it_holds(corners, box):
+def test_box_of_corners_holds_the_pixel_centers_within(corners, box):
     assert box_of_corners(corners) == box
 
 
-def test_a_drawn_shape_is_clipped_to_the_image_or_refused():
+def test_box_of_corners_is_clipped_to_the_image_or_refused():
     assert box_of_corners([(-3, -9), (2, 300)], (50, 60)) == (0, 0, 3, 60)
     with pytest.raises(ValueError, match=r"outside the image of 50 x 60 pixels; draw it on the im"):
         box_of_corners([(-30, 0), (-20, 10)], (50, 60))
@@ -195,18 +195,18 @@ def test_a_drawn_shape_is_clipped_to_the_image_or_refused():
     y0=st.integers(-9, 50), x0=st.integers(-9, 50), height=st.integers(1, 50),
     width=st.integers(1, 50),
 )  # fmt: skip
-def test_boxes_survive_being_drawn(y0, x0, height, width):
+def test_corners_of_box_give_the_box_back(y0, x0, height, width):
     box = (float(y0), float(x0), float(y0 + height), float(x0 + width))
     assert box_of_corners(corners_of_box(box)) == box
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (0, 5)])
-def test_what_is_no_plane_is_refused(shape):
+def test_input_transform_refuses_what_is_no_plane(shape):
     with pytest.raises(ValueError, match="cannot be laid out; give a height and a width"):
         InputTransform.of(shape, RULES["native"])
 
 
-def test_what_does_not_fit_the_frame_is_refused():
+def test_resize_refuses_other_shapes_and_types():
     transform = InputTransform.of((10, 20), RULES["native"])
     with pytest.raises(
         ValueError, match=r"shape \(1, 20, 10\) does not fit a transform of \(10, 20"
@@ -216,7 +216,7 @@ def test_what_does_not_fit_the_frame_is_refused():
         transform.resize(np.zeros((1, 10, 20), dtype=np.uint16))
 
 
-def test_pixels_that_are_not_square_are_cut_so_that_they_are():
+def test_square_pixel_shape_upsamples_the_longer_side():
     assert square_pixel_shape((50, 100), (3.0, 1.0)) == (150, 100)
     assert square_pixel_shape((50, 100), (0.5, 2.0)) == (50, 400)
     assert square_pixel_shape((50, 100), (2.0, 2.0)) == (50, 100)
@@ -234,12 +234,12 @@ def test_pixels_that_are_not_square_are_cut_so_that_they_are():
 @pytest.mark.parametrize(
     "size", [(0.0, 1.0), (1.0, -2.0), (float("nan"), 1.0), (1.0, float("inf")), (1.0, 1.0, 2.0)]
 )
-def test_a_pixel_without_a_shape_is_a_sentence(size):
+def test_square_pixel_shape_refuses_a_pixel_without_size(size):
     with pytest.raises(ValueError, match=r"has no shape; give two numbers above 0\.$"):
         square_pixel_shape((5, 5), size)
 
 
-def test_a_frame_of_long_pixels():
+def test_input_transform_of_long_pixels():
     native = InputTransform.of((50, 100), RULES["native"], (3.0, 1.0))
     assert (native.image, native.resized, native.padded) == ((50, 100), (150, 100), (160, 128))
     # The middle of row 2, three rows high now, is the middle of row 7; its box is rows 6 to 8.
@@ -258,7 +258,7 @@ def test_a_frame_of_long_pixels():
 @pytest.mark.parametrize("method", RULES)
 @given(shape=SIZES, ratio=st.floats(0.05, 20), at=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @settings(max_examples=40, deadline=None)
-def test_points_come_back_from_long_pixels(method, shape, ratio, at):
+def test_to_input_of_long_pixels_can_be_inverted(method, shape, ratio, at):
     transform = InputTransform.of(shape, RULES[method], (ratio, 1.0))
     on_image = np.array([at]) * shape
     tolerance = 1e-3 * max(1.0, *(1 / np.array(transform.scale)))

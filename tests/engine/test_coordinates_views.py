@@ -29,7 +29,7 @@ class Noting:
         return part
 
 
-def test_an_order_ends_with_the_axes_of_the_plane_whichever_is_drawn_across() -> None:
+def test_axis_order_ends_with_the_axes_of_the_plane() -> None:
     assert axis_order((2, 0), 3) == axis_order((0, 2), 3) == (1, 0, 2)
     assert axis_order((0, 1), 3) == (2, 0, 1)
     assert axis_order((2, 1), 3) == axis_order((0, 1), 2) == (), "the usual one"
@@ -37,15 +37,13 @@ def test_an_order_ends_with_the_axes_of_the_plane_whichever_is_drawn_across() ->
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_there_and_back_again(order: tuple[int, ...]) -> None:
+def test_inverse_order_undoes_an_order(order: tuple[int, ...]) -> None:
     assert reordered(reordered("tzyx", order), inverse_order(order)) == tuple("tzyx")
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ["numpy", "dask", "zarr", "alike"])
-def test_a_turned_array_holds_what_numpy_s_transpose_does(
-    kind: str, order: tuple[int, ...]
-) -> None:
+def test_transposed_view_equals_numpys_transpose(kind: str, order: tuple[int, ...]) -> None:
     values = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     made = {
         "numpy": lambda: values,
@@ -61,14 +59,14 @@ def test_a_turned_array_holds_what_numpy_s_transpose_does(
         assert np.array_equal(np.asarray(seen[index]), wanted[index]), index
 
 
-def test_of_a_lazy_array_no_more_than_what_is_asked_for_is_read() -> None:
+def test_transposed_view_of_a_lazy_array_reads_no_more() -> None:
     array = Noting(np.arange(np.prod(SHAPE)).reshape(SHAPE))
     plane = transposed_view(array, axis_order((0, 3), 4))[2, 4]
     assert np.array_equal(plane, array.values[:, 2, 4])
     assert array.read == plane.size
 
 
-def test_an_object_s_voxels_are_the_same_in_every_view() -> None:
+def test_object_mask_is_the_same_in_every_view() -> None:
     mask = np.random.default_rng(0).random(SHAPE) > 0.7
     footprint = ObjectMask.of(mask[1:, 1:], (1, 1, 0, 0))
     for order in ORDERS:

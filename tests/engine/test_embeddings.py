@@ -73,7 +73,7 @@ def stack() -> np.ndarray:
     return rng.integers(0, 255, (PLANES, 24, 32), dtype=np.uint8)
 
 
-def test_200_changes_of_plane_and_clicks_encode_each_plane_at_most_once(
+def test_predictor_of_200_plane_changes_encodes_each_plane_once(
     model: Model, stack: np.ndarray
 ) -> None:
     predictor = Predictor(model, "cpu")
@@ -89,7 +89,7 @@ def test_200_changes_of_plane_and_clicks_encode_each_plane_at_most_once(
     assert predictor.cache.nbytes <= predictor.cache.max_bytes
 
 
-def test_only_what_changed_is_encoded_again(model: Model, stack: np.ndarray) -> None:
+def test_encoder_encodes_again_only_what_changed(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     finish(predictor.prefetch_job(range(6)))
@@ -101,7 +101,7 @@ def test_only_what_changed_is_encoded_again(model: Model, stack: np.ndarray) -> 
     assert predictor.encodes == 7
 
 
-def test_what_changes_while_it_is_encoded_is_encoded_again(model: Model, stack: np.ndarray) -> None:
+def test_encoder_encodes_again_what_changed_meanwhile(model: Model, stack: np.ndarray) -> None:
     """As an array that a microscope fills, or a layer that is painted on."""
     image = stack.copy()
     predictor, fresh = Predictor(model, "cpu"), Predictor(model, "cpu")
@@ -116,7 +116,7 @@ def test_what_changes_while_it_is_encoded_is_encoded_again(model: Model, stack: 
     assert torch.equal(mine, right)
 
 
-def test_the_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> None:
+def test_cache_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     size = predictor.cache.nbytes
@@ -131,7 +131,7 @@ def test_the_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> Non
     assert MIN_BYTES <= default_bytes() <= MAX_BYTES
 
 
-def test_preparing_ends_where_it_would_push_out_what_is_ready(
+def test_prefetch_stops_before_it_pushes_out_what_is_ready(
     model: Model, stack: np.ndarray, tmp_path: Path
 ) -> None:
     predictor = Predictor(model, "cpu")
@@ -147,9 +147,7 @@ def test_preparing_ends_where_it_would_push_out_what_is_ready(
     assert finish(predictor.prefetch_job(range(10, 20))) == 10, "the disk takes the others"
 
 
-def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_canceled(
-    model: Model, stack: np.ndarray
-) -> None:
+def test_prefetch_canceled_keeps_the_plane_and_resumes(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=5)
     before = predictor.predict(points=[(3, 3)]).mask
@@ -166,9 +164,7 @@ def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cance
     assert len(model.network.steps) == 3 * PLANES, "not even a step was computed twice"
 
 
-def test_a_click_that_pre_empts_goes_on_with_the_plane_that_was_begun(
-    model: Model, stack: np.ndarray
-) -> None:
+def test_set_plane_resumes_an_interrupted_prefetch(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=0)
     ahead = predictor.prefetch_job([1, 2])
@@ -195,7 +191,7 @@ def stored(model: Model, stack: np.ndarray, tmp_path: Path) -> EmbeddingStore:
     return store
 
 
-def test_what_was_stored_comes_back_as_it_was(
+def test_store_returns_what_was_stored(
     model: Model, stack: np.ndarray, stored: EmbeddingStore
 ) -> None:
     fresh, again = Predictor(model, "cpu"), None
@@ -217,7 +213,7 @@ def test_what_was_stored_comes_back_as_it_was(
     assert (len(stored), stored.nbytes) == (0, 0)
 
 
-def test_what_was_encoded_in_half_precision_is_stored_too(
+def test_store_keeps_half_precision(
     stack: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_simmat.engine.device.half_precision_is_faster", lambda: True)
@@ -234,7 +230,7 @@ def test_what_was_encoded_in_half_precision_is_stored_too(
 
 
 @pytest.mark.slow
-def test_a_second_process_reuses_the_store(tmp_path: Path) -> None:
+def test_store_is_reused_by_a_second_process(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
@@ -276,7 +272,7 @@ def _environment(home: Path) -> dict[str, str]:
     ],
     ids=["cut", "empty", "pickle", "one bit", "another key"],
 )
-def test_a_damaged_file_is_made_anew(
+def test_store_with_a_damaged_file_encodes_again(
     model: Model, stack: np.ndarray, stored: EmbeddingStore, damage: Any
 ) -> None:
     whole = {path: path.read_bytes() for path in stored.folder.glob("*/*")}
@@ -294,7 +290,7 @@ def test_a_damaged_file_is_made_anew(
     assert sizes == {path: len(content) for path, content in whole.items()}
 
 
-def test_a_folder_that_can_only_be_read_is_used(
+def test_store_in_a_read_only_folder_is_read(
     model: Model, stack: np.ndarray, stored: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -308,7 +304,7 @@ def test_a_folder_that_can_only_be_read_is_used(
     assert len(stored) == 3
 
 
-def test_the_file_of_another_image_is_not_taken(
+def test_store_with_the_file_of_another_image_ignores_it(
     model: Model, stack: np.ndarray, stored: EmbeddingStore
 ) -> None:
     first, second, _ = sorted(stored.folder.glob("*/*"))
@@ -320,7 +316,7 @@ def test_the_file_of_another_image_is_not_taken(
     assert predictor.encodes == 1
 
 
-def test_the_bound_of_the_disk_holds_and_the_oldest_goes_first(
+def test_store_bound_holds_and_the_oldest_goes_first(
     model: Model, stack: np.ndarray, stored: EmbeddingStore
 ) -> None:
     size = stored.nbytes // 3
@@ -337,9 +333,7 @@ def test_the_bound_of_the_disk_holds_and_the_oldest_goes_first(
         EmbeddingStore(stored.folder, -1)
 
 
-def test_a_disk_that_refuses_costs_nothing_but_a_sentence(
-    model: Model, stack: np.ndarray, tmp_path: Path
-) -> None:
+def test_store_that_cannot_write_says_so(model: Model, stack: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     store = EmbeddingStore(tmp_path / "taken")
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
@@ -359,7 +353,7 @@ def counting(log: list[int], count: int = 3) -> Job[int]:
     return len(log)
 
 
-def test_an_interrupted_job_goes_on() -> None:
+def test_resumable_encodings_continue_an_interrupted_job() -> None:
     jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     log: list[int] = []
     left = jobs.resume_job("a", lambda: counting(log))
@@ -370,7 +364,7 @@ def test_an_interrupted_job_goes_on() -> None:
     assert len(jobs) == 0
 
 
-def test_whoever_is_overtaken_is_told() -> None:
+def test_resumable_encodings_tell_who_is_overtaken() -> None:
     jobs: ResumableEncodings[int] = ResumableEncodings()
     log: list[int] = []
     slow = jobs.resume_job("a", lambda: counting(log))
@@ -379,7 +373,7 @@ def test_whoever_is_overtaken_is_told() -> None:
     assert finish(slow) is None
 
 
-def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
+def test_resumable_encodings_keep_the_last_and_no_failed_job() -> None:
     jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     closed = []
 

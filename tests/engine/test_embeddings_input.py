@@ -33,7 +33,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     return Model(spec, build_sam("vit_b"), "random")
 
 
-def test_hundreds_of_channels_become_the_input_one_at_a_time(model: Model) -> None:
+def test_network_input_of_many_channels_needs_little_memory(model: Model) -> None:
     """As one operation would make it, without copies of them all."""
     predictor = Predictor(model, "cpu")
     finish(predictor.open_image_job(STACK, channel_axis=1))

@@ -64,7 +64,7 @@ KINDS = ["numpy", "dask", "zarr", "memmap", "fortran", "big-endian", "non-contig
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [-1, 0, 1])
-def test_all_kinds_of_arrays_give_the_same(kind, axis, tmp_path):
+def test_channel_stack_of_any_array_type_reads_the_same(kind, axis, tmp_path):
     inputs = inputs_of(3)
     expected = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs)
     array = of_kind(kind, STACK, tmp_path)
@@ -80,7 +80,7 @@ def test_all_kinds_of_arrays_give_the_same(kind, axis, tmp_path):
 
 
 @pytest.mark.parametrize("selection", [[2], [2, 0, 0], [1, 2, 0]])
-def test_channels_are_selected_and_repeated(selection):
+def test_channel_stack_selects_and_repeats_channels(selection):
     for array in (STACK, as_dask(STACK), as_zarr(STACK)):
         stack = ChannelStack.build(
             array, channel_axis=-1, channels=selection, names=["r", "s", "t"], inputs=SAM
@@ -91,13 +91,13 @@ def test_channels_are_selected_and_repeated(selection):
         assert np.array_equal(stack.plane((1,)), STACK[1][..., expected].transpose(2, 0, 1))
 
 
-def test_of_many_lazy_channels_only_the_selected_ones_are_read():
+def test_channel_stack_reads_only_the_selected_channels():
     array = zarr.array(np.arange(60 * 6, dtype=np.int32).reshape(60, 2, 3), chunks=(1, 2, 3))
     stack = ChannelStack.build(array, channel_axis=0, channels=[50, 0, 20], inputs=inputs_of(3))
     assert np.array_equal(stack.plane(), array[...][[50, 0, 20]])
 
 
-def test_several_arrays_of_different_types():
+def test_channel_stack_of_arrays_of_different_types():
     parts = [
         RNG.integers(0, 255, (20, 30)).astype(np.uint8),
         as_dask(STACK)[0, :20, :30, 0],
@@ -113,14 +113,14 @@ def test_several_arrays_of_different_types():
         assert stack.statistics.low[channel] == alone.statistics.low[0]
 
 
-def test_layers_in_the_wrong_order_are_sorted_by_name():
+def test_channel_stack_sorts_arrays_by_name():
     parts = [np.full((4, 5), value, dtype=np.uint8) for value in (30, 10, 20)]
     stack = ChannelStack.build(parts, names=["C", "a", "b "], inputs=inputs_of(3))
     assert stack.plane()[:, 0, 0].tolist() == [10, 20, 30]
     assert stack.names == ("a", "b ", "C")
 
 
-def test_the_users_array_is_never_changed(monkeypatch):
+def test_channel_stack_never_changes_the_users_array(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 1000)
     array = RNG.normal(size=(3, 50, 60))
     array[0, 0] = np.nan
@@ -136,7 +136,7 @@ def test_the_users_array_is_never_changed(monkeypatch):
     assert not kept.any()
 
 
-def test_masked_pixels_are_missing_ones():
+def test_channel_stack_takes_masked_pixels_as_missing():
     array = np.ma.masked_greater(np.arange(100, dtype=np.int16).reshape(10, 10), 89)
     stack = ChannelStack.build(array, inputs=inputs_of(low=0, high=100))
     assert stack.statistics == Statistics((0,), (89,))
@@ -155,7 +155,7 @@ class Watched:
         return part.copy()
 
 
-def test_a_plane_that_cannot_be_read_is_said_in_a_sentence():
+def test_channel_stack_with_an_unreadable_plane_says_so():
     def broken(block):
         raise OSError(5, "Input/output error")
 
@@ -167,7 +167,7 @@ def test_a_plane_that_cannot_be_read_is_said_in_a_sentence():
         stack.plane((0,))
 
 
-def test_only_the_plane_in_question_is_read_and_only_once():
+def test_channel_stack_reads_only_the_plane_and_once():
     array = Watched(RNG.integers(0, 9, (50, 20, 30)).astype(np.uint16))
     stack = ChannelStack.build(array, inputs=SAM, statistics=Statistics((0,) * 3, (9,) * 3))
     assert array.read == []
@@ -204,7 +204,7 @@ def test_only_the_plane_in_question_is_read_and_only_once():
         (np.zeros((4, 5)), {"statistics": Statistics((0, 0), (1, 1))}, "are of 2 channels, but te"),
     ],
 )  # fmt: skip
-def test_what_is_no_image_is_refused(array, options, sentence):
+def test_channel_stack_refuses_what_is_no_image(array, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         ChannelStack.build(array, inputs=ONE, **options)
 
@@ -241,13 +241,13 @@ def foreign_tensor():
         (foreign_tensor, r"type torch\.float32; convert it to a numpy array first"),
     ],
 )
-def test_a_type_that_is_no_image_is_refused(array, sentence):
+def test_channel_stack_refuses_other_types(array, sentence):
     array = array() if callable(array) else array
     with pytest.raises(TypeError, match=sentence):
         ChannelStack.build(array, inputs=ONE)
 
 
-def test_zarr_with_a_pickle_codec_is_refused_before_it_is_read():
+def test_channel_stack_refuses_a_pickle_codec_before_reading():
     numcodecs = pytest.importorskip("numcodecs")
     array = zarr.create(shape=(4, 5), dtype="f4", zarr_format=2, filters=[numcodecs.Pickle()])
     with pytest.raises(ValueError, match="a pickle codec, which can run code when it is read"):
@@ -263,20 +263,20 @@ def test_zarr_with_a_pickle_codec_is_refused_before_it_is_read():
         ((-1,), "There is no plane -1"),
     ],
 )
-def test_a_plane_that_is_not_there(index, sentence):
+def test_channel_stack_refuses_a_plane_that_is_not_there(index, sentence):
     stack = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
     with pytest.raises(ValueError, match=sentence):
         stack.normalized(index)
 
 
-def test_colors_along_the_last_axis_without_a_word_are_said(caplog):
+def test_channel_stack_hints_at_colors_in_the_last_axis(caplog):
     ChannelStack.build(np.zeros((20, 30, 3), dtype=np.uint8), inputs=SAM)
     assert "stack of planes of 3 columns; if the last axis holds colors, give channel_axis=-1" in (
         caplog.text
     )
 
 
-def test_rgba_drops_alpha_and_says_so(caplog):
+def test_channel_stack_of_rgba_drops_alpha_and_says_so(caplog):
     image = RNG.integers(0, 255, (20, 30, 4)).astype(np.uint8)
     stack = ChannelStack.build(image, channel_axis=-1, inputs=SAM)
     assert np.array_equal(stack.normalized(), image[..., :3].transpose(2, 0, 1))
@@ -288,7 +288,7 @@ def test_rgba_drops_alpha_and_says_so(caplog):
 # --- the one normalization
 
 
-def test_percentiles_of_the_whole_stack_become_0_and_255():
+def test_normalized_maps_percentiles_of_the_stack_to_0_and_255():
     stack = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3, low=1, high=98))
     low, high = np.percentile(STACK.reshape(-1, 3), (1, 98), axis=0)
     assert np.allclose(stack.statistics.low, low)
@@ -301,7 +301,7 @@ def test_percentiles_of_the_whole_stack_become_0_and_255():
         assert not np.array_equal(normal, np.round(normal))  # 16 bits are not cut to 8
 
 
-def test_one_pair_for_all_channels_keeps_their_ratios():
+def test_normalized_joint_keeps_ratios_of_channels():
     array = np.stack([STACK[..., 0] // 2, STACK[..., 0]])
     stack = ChannelStack.build(
         array, channel_axis=0, inputs=inputs_of(2, joint=True, low=0, high=100)
@@ -317,7 +317,7 @@ def test_one_pair_for_all_channels_keeps_their_ratios():
     seed=st.integers(0, 9),
 )
 @settings(max_examples=40, deadline=None)
-def test_any_real_type_spans_the_range(dtype, big_endian, seed):
+def test_normalized_of_any_real_type_spans_the_range(dtype, big_endian, seed):
     info = np.finfo(dtype) if dtype[0] == "f" else np.iinfo(dtype)
     share = np.random.default_rng(seed).random((17, 19))
     ends = float(info.min) / 2, float(info.max) / 2
@@ -330,7 +330,7 @@ def test_any_real_type_spans_the_range(dtype, big_endian, seed):
     assert (np.diff(normal.ravel()[order]) >= 0).all()
 
 
-def test_bytes_go_to_sam_as_they_are():
+def test_normalized_keeps_bytes_for_sam():
     image = RNG.integers(10, 200, (20, 30, 3)).astype(np.uint8)
     stack = ChannelStack.build(image, channel_axis=2, inputs=SAM)
     assert stack.normalized().dtype == np.uint8
@@ -341,7 +341,7 @@ def test_bytes_go_to_sam_as_they_are():
     assert stretched.min() == 0
 
 
-def test_bytes_beside_other_types():
+def test_normalized_of_bytes_beside_other_types():
     parts = [np.full((4, 5), 77, dtype=np.uint8), *(RNG.random((2, 4, 5)))]
     normal = ChannelStack.build(parts, inputs=SAM).normalized()
     assert (normal[0] == 77).all()
@@ -350,12 +350,12 @@ def test_bytes_beside_other_types():
     assert ChannelStack.build(parts, inputs=joint).statistics.high == (77,) * 3
 
 
-def test_floats_from_0_to_1_are_normalized_like_any_other():
+def test_normalized_of_floats_up_to_1_is_as_any_other():
     image = RNG.random((20, 30)) * 0.1
     assert ChannelStack.build(image, inputs=SAM).normalized().max() == 255
 
 
-def test_values_are_kept_where_the_model_wants_them():
+def test_normalized_with_method_none_keeps_values():
     array = np.array([[1.5, -2], [np.nan, HUGE]])
     normal = ChannelStack.build(array, inputs=inputs_of(method="none")).normalized()
     assert normal.tolist() == [[[1.5, -2], [0, 0]]]
@@ -363,7 +363,7 @@ def test_values_are_kept_where_the_model_wants_them():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_counts_as_missing(bad):
+def test_normalized_takes_non_finite_values_as_missing(bad):
     image = np.linspace(0, 1, 1000).reshape(20, 50)
     expected = ChannelStack.build(image, inputs=inputs_of(low=0, high=100)).normalized()
     broken = image.copy()
@@ -374,21 +374,21 @@ def test_what_is_not_finite_counts_as_missing(bad):
     assert np.array_equal(normal, expected)
 
 
-def test_an_image_without_a_finite_value_is_refused():
+def test_statistics_without_a_finite_value_are_refused():
     image = np.full((3, 20, 30), np.nan)
     stack = ChannelStack.build([np.zeros_like(image), image], names="ab", inputs=inputs_of(2))
     with pytest.raises(ValueError, match="Channel b holds no finite value, only NaN or infinity"):
         stack.normalized((0,))
 
 
-def test_a_plane_without_a_finite_value_is_black():
+def test_normalized_plane_without_a_finite_value_is_black():
     image = RNG.random((3, 20, 30))
     image[1] = np.nan
     assert not ChannelStack.build(image, inputs=ONE).normalized((1,)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_glare_is_clipped_at_five_times_the_brightness_of_the_objects(dtype):
+def test_statistics_clip_glare_at_five_times_the_brightness(dtype):
     plane = np.tile(np.arange(100, 110), (100, 10))  # ground
     plane[:, :10] = 300
     plane[:8, 10:20] = 9000  # 0.8 % of the image
@@ -402,7 +402,7 @@ def test_glare_is_clipped_at_five_times_the_brightness_of_the_objects(dtype):
     assert [each.high for each in ends] == [(9000,), (100 + 5 * (300 - 100),)]
 
 
-def test_few_bright_objects_are_no_glare():
+def test_statistics_take_few_bright_objects_for_no_glare():
     plane = np.tile(np.arange(100, 110), (100, 10)).astype(np.uint16)
     plane[:2, :50] = 9000  # 1 % of the image, and all that is in it
     stack = ChannelStack.build(plane, inputs=inputs_of(low=0, high=99.9, clip_glare=True))
@@ -410,7 +410,7 @@ def test_few_bright_objects_are_no_glare():
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
-def test_a_constant_image_is_black_and_said_once(caplog, dtype):
+def test_normalized_constant_image_is_black_and_said_once(caplog, dtype):
     stack = ChannelStack.build(np.full((2, 20, 30), 7, dtype=dtype), names=["DAPI"], inputs=SAM)
     assert not stack.normalized((0,)).any()
     assert not stack.normalized((1,)).any()
@@ -418,7 +418,7 @@ def test_a_constant_image_is_black_and_said_once(caplog, dtype):
     assert said == ["Channel DAPI is constant (7 everywhere); it tells the model nothing."]
 
 
-def test_a_few_bright_pixels_on_an_even_background_are_not_lost():
+def test_normalized_keeps_few_bright_pixels_on_an_even_ground():
     image = np.zeros((100, 100), dtype=np.uint16)
     image[40:45, 40:45] = 900
     image[42, 42] = 1000
@@ -427,7 +427,7 @@ def test_a_few_bright_pixels_on_an_even_background_are_not_lost():
     assert stack.normalized()[0, 42, 42] == 255
 
 
-def test_one_pixel():
+def test_normalized_of_one_pixel():
     image = np.array([[7]], dtype=np.uint16)
     assert ChannelStack.build(image, inputs=SAM).normalized().tolist() == [[[0]]] * 3
     assert (
@@ -438,7 +438,7 @@ def test_one_pixel():
 # --- the numbers of a normalization
 
 
-def test_numbers_fixed_earlier_hold_for_a_part():
+def test_part_keeps_the_statistics_of_the_whole():
     whole = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
     written = json.loads(json.dumps(to_plain(whole.statistics)))
     tile = ChannelStack.build(
@@ -450,7 +450,7 @@ def test_numbers_fixed_earlier_hold_for_a_part():
     assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
 
 
-def test_statistics_are_fixed_once_they_are_measured():
+def test_statistics_are_fixed_once_measured():
     image = np.arange(100.0).reshape(10, 10)
     stack = ChannelStack.build(image, inputs=inputs_of(low=0, high=100))
     before = stack.statistics
@@ -458,7 +458,7 @@ def test_statistics_are_fixed_once_they_are_measured():
     assert stack.statistics == before == Statistics((0,), (99,))
 
 
-def test_measuring_can_be_canceled():
+def test_measure_job_can_be_canceled():
     array = Watched(STACK[..., 0])
     job = ChannelStack.build(array, inputs=ONE).measure_job()
     progress = next(job)
@@ -477,12 +477,12 @@ def test_measuring_can_be_canceled():
         ({"low": [float("nan")], "high": [2]}, "must be finite"),
     ],
 )
-def test_foreign_numbers_are_refused(values, sentence):
+def test_statistics_of_foreign_values_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
         from_plain(Statistics, values, "The statistics")
 
 
-def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
+def test_statistics_of_a_large_stack_measure_a_sample(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 40_000)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 32)
     ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
@@ -497,7 +497,7 @@ def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
     assert again.statistics == stack.statistics
 
 
-def test_of_one_large_plane_too(monkeypatch):
+def test_statistics_of_a_large_plane_measure_a_sample(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 10_000)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
@@ -509,7 +509,7 @@ def test_of_one_large_plane_too(monkeypatch):
     assert sum(array.read) == 10_000
 
 
-def test_joint_numbers_share_one_allowance(monkeypatch):
+def test_statistics_joint_share_one_sample_size(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 3000)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     array = Watched(STACK)
@@ -517,7 +517,7 @@ def test_joint_numbers_share_one_allowance(monkeypatch):
     assert sum(array.read) == 3000
 
 
-def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
+def test_statistics_of_a_sample_of_nan_look_on(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 100)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     image = np.full((40, 20, 20), np.nan)
@@ -530,7 +530,7 @@ def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
 # --- addresses by content
 
 
-def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalized():
+def test_key_tells_content_and_normalization():
     def key(array=STACK, index=(1,), inputs=None, **options):
         inputs = inputs or inputs_of(3)
         return ChannelStack.build(array, channel_axis=-1, inputs=inputs, **options).key(index)

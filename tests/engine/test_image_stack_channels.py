@@ -48,7 +48,7 @@ DEPTH = inputs_of(("depth",))
         (2, DEPTH, {"names": ["color", "depth"]}, (1,)),
     ],
 )
-def test_channels_in_the_order_of_the_model(available, inputs, options, expected):
+def test_match_channels_gives_the_models_order(available, inputs, options, expected):
     assert match_channels(available, inputs, **options) == expected
 
 
@@ -95,7 +95,7 @@ def test_channels_in_the_order_of_the_model(available, inputs, options, expected
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_choice_is_refused(available, inputs, options, sentence):
+def test_match_channels_refuses_a_wrong_choice(available, inputs, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         match_channels(available, inputs, **options)
 
@@ -110,17 +110,17 @@ def test_a_wrong_choice_is_refused(available, inputs, options, sentence):
         ([None], "A channel is a name or an index, not None"),
     ],
 )
-def test_what_names_no_channel_is_refused(channels, sentence):
+def test_match_channels_refuses_what_names_no_channel(channels, sentence):
     with pytest.raises(TypeError, match=sentence):
         match_channels(3, RGB, channels=channels)
 
 
-def test_leaving_out_alpha_is_said(caplog):
+def test_match_channels_of_rgba_says_alpha_is_left_out(caplog):
     match_channels(4, RGB, rgba=True)
     assert "its alpha channel is left out" in caplog.text
 
 
-def test_an_order_that_no_name_confirms_is_said(caplog):
+def test_match_channels_without_known_names_says_the_order(caplog):
     with caplog.at_level(logging.WARNING):
         match_channels(4, POLAR, names=list("abcd"))
         assert "in their order: a as 0 deg, b as 45 deg, c as 90 deg, d as 135 deg" in caplog.text
@@ -131,7 +131,7 @@ def test_an_order_that_no_name_confirms_is_said(caplog):
         assert not caplog.text
 
 
-def test_names_are_matched_by_their_words():
+def test_match_names_compares_words():
     angles = ["car 45°", "car 0°", "car 135°", "car 90°"]
     assert match_names(ANGLES, angles) == dict(zip(ANGLES, (1, 0, 3, 2), strict=True))
     assert match_names(["DAPI", "GFP"], ["f1_gfp", "f1_dapi", "f2_dapi"]) == {"GFP": 0}

@@ -38,7 +38,7 @@ def properties(image: np.ndarray, labels: np.ndarray, embedding: np.ndarray | No
     return measure_properties(SimpleNamespace(stack=stack, embedding=embedding), labels)
 
 
-def test_unlike_objects_are_left_out_each_for_its_reason() -> None:
+def test_sift_leaves_out_unlike_objects_with_reasons() -> None:
     image, labels = scene()
     found = Instances(labels, np.linspace(0.5, 0.9, 12, dtype=np.float32))
     ours = properties(image, labels)
@@ -52,7 +52,7 @@ def test_unlike_objects_are_left_out_each_for_its_reason() -> None:
     np.testing.assert_array_equal(kept.instances.labels, np.where(labels <= 8, labels, 0))
 
 
-def test_what_was_committed_is_always_kept() -> None:
+def test_sift_keeps_the_committed_objects() -> None:
     image, labels = scene()
     everything = properties(image, labels)
     kept = sift(Instances(labels, np.ones(12, np.float32)), everything, everything)
@@ -60,7 +60,7 @@ def test_what_was_committed_is_always_kept() -> None:
     assert kept.sentence == ALL_ALIKE.format("12 objects")
 
 
-def test_two_objects_do_not_tell_what_is_meant() -> None:
+def test_sift_of_two_examples_is_refused() -> None:
     image, labels = scene()
     two = properties(image, np.where(labels <= 2, labels, 0))
     with pytest.raises(ValueError, match=r"Three committed objects are needed.*2 are here"):
@@ -68,7 +68,7 @@ def test_two_objects_do_not_tell_what_is_meant() -> None:
 
 
 @pytest.mark.usefixtures("nano")
-def test_the_embedding_covers_the_plane_without_its_padding(nano_base) -> None:
+def test_embedding_covers_the_plane_without_padding(nano_base) -> None:
     image, labels = scene()
     predictor = Predictor(nano_base, "cpu")
     predictor.set_image(image[0, :150, :100])

@@ -37,7 +37,7 @@ def shuffled(labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_drawn_series_is_linked_with_its_divisions(seed: int) -> None:
+def test_link_objects_of_a_drawn_series_finds_divisions(seed: int) -> None:
     _, labels, parents = draw_series(seed, (16, 160, 160), 8)
     assert parents, "something divides"
     mixed = shuffled(labels)
@@ -66,7 +66,7 @@ def row(*columns: int, count: int = 40) -> np.ndarray:
     return frame
 
 
-def test_objects_that_are_missing_are_linked_over_a_gap_if_wanted() -> None:
+def test_link_objects_with_a_gap_links_missing_objects() -> None:
     labels = np.stack([row(5, 25), row(25), row(5, 25)])
     apart = finish(link_objects_job(labels, LinkSettings(divisions=False)))
     assert len(apart.tracks()) == 3
@@ -77,14 +77,14 @@ def test_objects_that_are_missing_are_linked_over_a_gap_if_wanted() -> None:
     assert turned.tracks() == joined.tracks()
 
 
-def test_empty_frames_and_empty_series_have_no_links() -> None:
+def test_link_objects_of_empty_frames_have_no_links() -> None:
     empty = np.zeros((3, 10, 40), np.int32)
     assert finish(link_objects_job(empty)).tracks() == []
     empty[2] = row(5)
     assert finish(link_objects_job(empty)).tracks() == [LineageTrack(1, 2, 2, 0)]
 
 
-def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
+def test_lineage_links_made_and_cut_by_hand_change_ids() -> None:
     labels = np.stack([row(5), row(0, 20), row(0, 20)])
     labels[1:][labels[1:] == 2] = 7
     lineage = Lineage.of_labels(labels)
@@ -123,7 +123,7 @@ def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
     )
 
 
-def test_labels_of_eight_bits_may_have_too_few_numbers() -> None:
+def test_renumber_of_eight_bits_refuses_too_many_ids() -> None:
     labels = np.stack([row(5), row(5)]).astype(np.uint8) * np.uint8(255)
     lineage = Lineage.of_labels(labels).cut(Node(0, 255), Node(1, 255))
     with pytest.raises(ValueError, match="32 bits") as said:
@@ -133,12 +133,12 @@ def test_labels_of_eight_bits_may_have_too_few_numbers() -> None:
     assert edit.after == 256
 
 
-def test_a_foreign_track_table_is_refused() -> None:
+def test_read_parents_refuses_a_foreign_table() -> None:
     with pytest.raises(ValueError, match="Line 2 of the track table"):
         read_parents("1 0 5 0\nlabel first last parent\n")
 
 
-def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_objects_without_laptrack_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
     with pytest.raises(ValueError, match="laptrack") as said:
         finish(link_objects_job(np.zeros((2, 4, 4), int)))

@@ -19,7 +19,7 @@ def some_mask(shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(7,), (9, 13), (4, 6, 5), (2, 3, 4, 5)])
-def test_a_footprint_gives_its_mask_back(shape: tuple[int, ...]) -> None:
+def test_object_mask_gives_its_mask_back(shape: tuple[int, ...]) -> None:
     mask = some_mask(shape)
     footprint = ObjectMask.of(mask)
     whole = np.zeros(shape, dtype=bool)
@@ -28,7 +28,7 @@ def test_a_footprint_gives_its_mask_back(shape: tuple[int, ...]) -> None:
     assert footprint.size == mask.sum()
 
 
-def test_a_mask_on_a_plane_of_a_stack() -> None:
+def test_object_mask_on_a_plane_keeps_its_box_alone() -> None:
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = some_mask((4, 10), 0.7)
     mask[5, 10] = mask[8, 19] = True
@@ -41,20 +41,20 @@ def test_a_mask_on_a_plane_of_a_stack() -> None:
     assert footprint.planes() == [(1, 2)]
 
 
-def test_equal_voxels_have_one_digest_and_moved_ones_another() -> None:
+def test_object_mask_digest_tells_voxels_and_place() -> None:
     mask = some_mask((6, 6))
     assert ObjectMask.of(mask).digest == ObjectMask.of(mask.copy()).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(mask, (0, 1)).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(~mask).digest
 
 
-def test_an_empty_mask_is_refused() -> None:
+def test_object_mask_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="mask is empty"):
         ObjectMask.of(np.zeros((4, 4), dtype=bool))
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (2, 0, 0), (1, 2, 0, 0)])
-def test_a_patch_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> None:
+def test_label_edit_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (*(3,) * (len(corner) - 2), 20, 30)).astype(np.int32)
     before = labels.copy()
@@ -72,20 +72,20 @@ def test_a_patch_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> Non
     assert np.array_equal(labels, after)
 
 
-def test_equal_values_are_kept_as_one_number() -> None:
+def test_label_edit_keeps_equal_values_as_one_number() -> None:
     labels = np.zeros((40, 40), dtype=np.uint16)
     patch = LabelEdit.write(labels, ObjectMask.of(np.ones((40, 40), dtype=bool)), 3)
     assert patch is not None
     assert (patch.before, patch.after) == (0, 3)
 
 
-def test_what_changes_nothing_is_no_patch() -> None:
+def test_label_edit_that_changes_nothing_is_none() -> None:
     labels = np.full((4, 4), 3)
     assert LabelEdit.write(labels, ObjectMask.of(np.ones((4, 4), dtype=bool)), 3) is None
 
 
 @pytest.mark.parametrize("back", [True, False])
-def test_what_was_painted_since_stays(back: bool) -> None:
+def test_label_edit_leaves_what_was_painted_since(back: bool) -> None:
     labels = np.zeros((6, 6), dtype=np.uint8)
     mask = np.zeros((6, 6), dtype=bool)
     mask[1:5, 1:5] = True
@@ -102,7 +102,7 @@ def test_what_was_painted_since_stays(back: bool) -> None:
     assert np.array_equal(labels, expected)
 
 
-def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
+def test_label_index_follows_every_edit() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 5, (3, 12, 14)).astype(np.int32)
     census = LabelIndex.of(labels)
@@ -130,7 +130,7 @@ def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
     assert census.largest == 4
 
 
-def test_the_census_of_nothing() -> None:
+def test_label_index_of_nothing_is_empty() -> None:
     census = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
     assert len(census) == 0
     assert census.largest == 0
@@ -142,7 +142,7 @@ def two_touching_discs() -> np.ndarray:
     return ((y - 20) ** 2 + (x - 20) ** 2 <= 225) | ((y - 20) ** 2 + (x - 48) ** 2 <= 225)
 
 
-def test_two_discs_that_touch_are_cut_at_the_neck() -> None:
+def test_split_at_points_cuts_touching_discs_at_the_neck() -> None:
     mask = two_touching_discs()
     left, right = split_at_points(mask, [(20, 20), (20, 50)])
     assert np.array_equal(left | right, mask)
@@ -151,7 +151,7 @@ def test_two_discs_that_touch_are_cut_at_the_neck() -> None:
     assert np.nonzero(right)[1].min() in range(33, 37)
 
 
-def test_pieces_are_the_largest_first() -> None:
+def test_connected_components_are_the_largest_first() -> None:
     mask = np.zeros((10, 20), dtype=bool)
     mask[2:4, 2:4] = True
     mask[5:9, 10:18] = True
@@ -161,7 +161,7 @@ def test_pieces_are_the_largest_first() -> None:
     assert smallest == ObjectMask.of(mask[2:4, 2:4], (9, 102))
 
 
-def test_an_object_of_many_pieces_needs_little_memory() -> None:
+def test_connected_components_of_many_need_little_memory() -> None:
     mask = np.zeros((500, 500), dtype=bool)
     mask[::10, ::10] = True
     tracemalloc.start()
@@ -174,7 +174,7 @@ def test_an_object_of_many_pieces_needs_little_memory() -> None:
     assert most < 100 * mask.nbytes
 
 
-def test_a_piece_without_a_point_stays_with_the_first() -> None:
+def test_split_at_points_keeps_other_pieces_with_the_first() -> None:
     mask = np.zeros((12, 40), dtype=bool)
     mask[2:6, 2:20] = True
     mask[8:10, 30:34] = True
@@ -183,7 +183,7 @@ def test_a_piece_without_a_point_stays_with_the_first() -> None:
     assert np.array_equal(first | second, mask)
 
 
-def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
+def test_split_at_points_connects_at_corners() -> None:
     mask = np.zeros((9, 14), dtype=bool)
     mask[1:4, 1:9] = True
     mask[4:7, 9:12] = True  # touches the right half at its corner
@@ -197,6 +197,8 @@ def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
     ("points", "words"),
     [([(0, 0), (20, 50)], "outside the object"), ([(20, 20)] * 2, "same voxel")],
 )
-def test_points_that_cannot_split_are_refused(points: list[tuple[int, int]], words: str) -> None:
+def test_split_at_points_that_cannot_split_are_refused(
+    points: list[tuple[int, int]], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         split_at_points(two_touching_discs(), points)

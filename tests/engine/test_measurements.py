@@ -21,7 +21,7 @@ def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArr
     return mask
 
 
-def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
+def test_label_volume_gives_a_pixel_to_the_higher_score() -> None:
     masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
     for order in ([1, 2], [2, 1]):
         painting = LabelVolume((8, 10))
@@ -33,7 +33,7 @@ def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
         assert (painting.labels == 2).sum() == 12
 
 
-def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
+def test_label_volume_of_equal_scores_keeps_the_earlier() -> None:
     painting = LabelVolume((8, 10))
     for label in (3, 1, 2):
         painting.add(label, square(label, label, 4), 0.7)
@@ -42,7 +42,7 @@ def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
     assert painting.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
 
 
-def test_a_mask_is_painted_on_its_plane_alone() -> None:
+def test_label_volume_adds_to_its_plane_alone() -> None:
     painting = LabelVolume((2, 3, 8, 10))
     painting.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
     assert painting.labels[1, 2].sum() == 4 * 5
@@ -50,7 +50,7 @@ def test_a_mask_is_painted_on_its_plane_alone() -> None:
     assert not painting.labels.any()
 
 
-def test_what_keeps_no_pixel_is_named() -> None:
+def test_label_volume_names_hidden_masks() -> None:
     painting = LabelVolume((8, 10))
     painting.add(1, square(2, 2, 2), 0.4)
     painting.add(2, square(0, 0, 6), 0.8)
@@ -58,7 +58,7 @@ def test_what_keeps_no_pixel_is_named() -> None:
     assert painting.hidden() == [1, 3]
 
 
-def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
+def test_measure_objects_of_a_square_as_counted_by_hand() -> None:
     labels = np.zeros((8, 10), np.uint16)
     labels[2:4, 3:7] = 7
     first = np.arange(80, dtype=np.uint16).reshape(8, 10)
@@ -102,7 +102,7 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
     ]
 
 
-def test_one_channel_is_measured_as_well() -> None:
+def test_measure_objects_of_one_channel() -> None:
     labels = np.ones((2, 2), np.uint16)
     [row] = measure_objects(
         labels, axes="YX", channels=("only",), plane=lambda _: np.array([[[1, 2], [3, 6]]])
@@ -110,7 +110,7 @@ def test_one_channel_is_measured_as_well() -> None:
     assert row["mean_only"] == 3.0
 
 
-def test_an_object_through_z_is_one_row_with_a_volume() -> None:
+def test_measure_objects_through_z_is_one_row_with_a_volume() -> None:
     labels = np.zeros((6, 8, 10), np.uint16)
     labels[3, 0:2, 0:2] = 4
     labels[4, 0:2, 0:4] = 4
@@ -135,7 +135,7 @@ def test_an_object_through_z_is_one_row_with_a_volume() -> None:
 
 
 @pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
-def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
+def test_measure_objects_of_a_series_has_a_row_per_time(axes: str) -> None:
     labels = np.zeros((2, 2, 8, 10), np.uint16)
     labels[(1, 0) if axes == "TZYX" else (0, 1)] = square(0, 0, 2)
     labels[(0, 1) if axes == "TZYX" else (1, 0)] = square(4, 4, 3)
@@ -152,7 +152,7 @@ def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
     assert table_columns(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
 
 
-def test_numbers_may_be_any_that_a_label_image_holds() -> None:
+def test_measure_objects_takes_any_label() -> None:
     """A table as long as the largest of them would need more memory than there is."""
     labels = np.zeros((2, 8, 10), np.uint32)
     labels[0, 2:4, 3:7], labels[1, :1, :3], labels[1, 5:] = 2**32 - 1, 5, 3_000_000_000
@@ -164,7 +164,7 @@ def test_numbers_may_be_any_that_a_label_image_holds() -> None:
     ]
 
 
-def test_missing_values_do_not_count() -> None:
+def test_measure_objects_leaves_out_missing_values() -> None:
     labels = np.array([[1, 1, 1, 2]], np.uint16)
     values = np.array([[[1.0, np.nan, 3.0, np.inf]]])
     rows = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
@@ -172,19 +172,19 @@ def test_missing_values_do_not_count() -> None:
     assert np.isnan(rows[1]["mean_c"])
 
 
-def test_infinity_beside_an_object_in_its_box_is_no_matter() -> None:
+def test_measure_objects_leaves_out_infinity_beside_an_object() -> None:
     labels = np.array([[1, 0], [1, 1]], np.uint16)
     values = np.array([[[1.0, np.inf], [3.0, 5.0]]], np.float32)
     [row] = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
     assert row["mean_c"] == 3.0
 
 
-def test_without_a_unit_nothing_physical_is_claimed() -> None:
+def test_measure_objects_without_a_unit_has_pixels_alone() -> None:
     columns = table_columns("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
 
 
-def test_axes_of_different_unit_have_no_common_area() -> None:
+def test_measure_objects_of_different_units_has_no_area() -> None:
     size = PixelSize(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
     columns = table_columns("YX", (), size)
     assert "centroid_y_um" in columns
@@ -192,10 +192,10 @@ def test_axes_of_different_unit_have_no_common_area() -> None:
     assert [name for name in columns if name.startswith("area")] == ["area_px"]
 
 
-def test_an_empty_label_image_has_no_rows() -> None:
+def test_measure_objects_of_nothing_has_no_rows() -> None:
     assert measure_objects(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
 
 
-def test_axes_that_do_not_end_in_yx_are_refused() -> None:
+def test_measure_objects_refuses_axes_without_yx() -> None:
     with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")

@@ -33,7 +33,7 @@ def test_percentiles_are_those_of_numpy(values, percent):
     assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9 * (abs(low) + abs(high) + 1e-300))
 
 
-def test_a_hand_countable_one():
+def test_percentiles_of_four_values_by_hand():
     for dtype in (np.uint8, np.uint16, np.int32, np.float32):
         pool = PercentileAccumulator(np.dtype(dtype))
         pool.add(np.array([[4, 1], [2, 3]], dtype=dtype))
@@ -41,14 +41,14 @@ def test_a_hand_countable_one():
         assert pool.percentiles((0, 25, 37.5, 100)) == (1, 2, 2.5, 5)
 
 
-def test_what_is_not_finite_does_not_count():
+def test_percentiles_leave_out_non_finite_values():
     pool = PercentileAccumulator(np.dtype(np.float32))
     pool.add(np.array([np.nan, 3, np.inf, 1, -np.inf], dtype=np.float32))
     assert len(pool) == 2
     assert pool.percentiles((0, 50, 100)) == (1, 2, 3)
 
 
-def test_the_pool_does_not_change_with_the_users_array():
+def test_percentiles_ignore_later_changes_of_the_array():
     values = np.array([1.0, 2.0, 3.0])
     pool = PercentileAccumulator(values.dtype)
     pool.add(values)
@@ -56,7 +56,7 @@ def test_the_pool_does_not_change_with_the_users_array():
     assert pool.range() == (1, 3)
 
 
-def test_sorting_leaves_the_users_array_alone():
+def test_percentiles_leave_the_users_array_in_order():
     values = np.array([3.0, 1.0, 2.0])
     pool = PercentileAccumulator(values.dtype)
     pool.add(values)

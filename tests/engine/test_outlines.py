@@ -23,7 +23,7 @@ def masks() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_both_kinds_of_outlines_give_exactly_the_pixels(number: int) -> None:
+def test_mask_of_either_outline_is_exact(number: int) -> None:
     mask = masks()[number]
     corner = (7, 3)
     whole = np.zeros((40, 50), bool)
@@ -47,7 +47,7 @@ def test_polygons_are_valid_and_have_the_area_of_the_pixels(number: int) -> None
     assert shape.area == mask.sum()
 
 
-def test_what_lies_outside_the_image_is_cut_off() -> None:
+def test_mask_of_an_outline_beyond_the_image_is_cut_off() -> None:
     huge = np.array([[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]])
     found = mask_of([huge], (6, 4))
     assert found is not None

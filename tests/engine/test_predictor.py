@@ -49,7 +49,7 @@ def discs():
     return (1000 + np.array([0, 3000, 1500])[truth] + noise).astype(np.uint16), truth
 
 
-def test_a_click_and_a_box_find_their_objects(predictor, discs):
+def test_predict_of_a_click_or_box_finds_its_object(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
     assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
@@ -58,7 +58,7 @@ def test_a_click_and_a_box_find_their_objects(predictor, discs):
 
 
 @pytest.mark.parametrize("edge", [-0.5, 255.5])
-def test_a_click_on_the_very_edge_is_one_on_the_outermost_pixel(predictor, edge):
+def test_predict_on_the_edge_is_that_of_the_outermost_pixel(predictor, edge):
     y, x = np.mgrid[:256, :256]
     image = np.where(np.hypot(y - round(edge), x - 128) < 40, 200, 30).astype(np.uint8)
     predictor.set_image(image)
@@ -66,7 +66,7 @@ def test_a_click_on_the_very_edge_is_one_on_the_outermost_pixel(predictor, edge)
     assert iou(mask, image > 100) > 0.9
 
 
-def test_a_box_bounds_the_first_mask(predictor, discs, monkeypatch):
+def test_predict_of_a_box_ends_near_it(predictor, discs, monkeypatch):
     """The network answers everything; 10 % of 20 rows and of 40 columns, and a pixel, are left."""
     predictor.set_image(discs[0])
     logits = torch.arange(1.0, 5.0)[:, None, None].expand(4, 48, 64).clone()
@@ -90,7 +90,7 @@ def test_a_box_bounds_the_first_mask(predictor, discs, monkeypatch):
     assert not predictor.predict(box=box, points=[(40, 86)], labels=[0]).mask.all()
 
 
-def test_a_result_is_as_promised(predictor, discs):
+def test_result_has_the_promised_shapes_and_types(predictor, discs):
     image, _ = discs
     predictor.set_image(image)
     result = predictor.predict(points=[(40, 35)], labels=[1])
@@ -104,13 +104,13 @@ def test_a_result_is_as_promised(predictor, discs):
     assert iou(refined.mask, result.mask) > 0.8
 
 
-def test_the_same_click_twice_gives_the_same_mask(predictor, discs):
+def test_predict_twice_gives_the_same_mask(predictor, discs):
     predictor.set_image(discs[0])
     first, second = (predictor.predict(points=[(41.3, 33.7)]) for _ in range(2))
     np.testing.assert_array_equal(first.logits, second.logits)
 
 
-def test_ten_clicks_encode_once_and_so_does_coming_back(predictor, discs):
+def test_predict_of_ten_clicks_encodes_once(predictor, discs):
     image, _ = discs
     predictor.set_image(image)
     for x in range(30, 40):
@@ -128,7 +128,7 @@ def test_ten_clicks_encode_once_and_so_does_coming_back(predictor, discs):
     assert predictor.encodes == 3
 
 
-def test_several_objects_are_answered_in_order(predictor, discs):
+def test_predict_many_answers_in_order(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
     prompts = [Prompt(points=[(55, 90)]), Prompt(box=(20, 15, 61, 56))]
@@ -138,7 +138,7 @@ def test_several_objects_are_answered_in_order(predictor, discs):
     np.testing.assert_array_equal(small.logits, predictor.predict(points=[(55, 90)]).logits)
 
 
-def test_a_mask_prompt_is_refined_to_the_object(predictor, discs):
+def test_predict_refines_a_mask_prompt(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
     rough = np.roll(truth == 1, (3, -2), (0, 1))
@@ -148,7 +148,7 @@ def test_a_mask_prompt_is_refined_to_the_object(predictor, discs):
 @pytest.mark.parametrize(
     "kind", [np.asarray, da.from_array, zarr.array], ids=["numpy", "dask", "zarr"]
 )
-def test_planes_of_a_stack_share_its_statistics(predictor, discs, kind):
+def test_set_plane_keeps_the_statistics_of_the_stack(predictor, discs, kind):
     image, truth = discs
     stack = np.stack([image // 8, image, image[::-1]])
     predictor.set_image(kind(stack), plane=1)
@@ -166,7 +166,7 @@ def test_planes_of_a_stack_share_its_statistics(predictor, discs, kind):
     np.testing.assert_array_equal(other.predict(points=[(40, 35)]).logits, alone.logits)
 
 
-def test_channels_are_chosen_and_repeated(predictor, discs):
+def test_set_image_selects_and_repeats_channels(predictor, discs):
     image, _ = discs
     gray = Predictor(predictor.model, "cpu")
     gray.set_image(image)
@@ -178,7 +178,7 @@ def test_channels_are_chosen_and_repeated(predictor, discs):
         predictor.set_image(two, channel_axis=0)
 
 
-def test_a_failed_image_leaves_the_one_before(predictor, discs):
+def test_set_image_that_fails_keeps_the_image_before(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
     with pytest.raises(ValueError, match=r"no pixel|empty|0 x 5"):
@@ -186,7 +186,7 @@ def test_a_failed_image_leaves_the_one_before(predictor, discs):
     assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
 
 
-def test_closing_the_job_stops_between_blocks_and_changes_nothing(predictor, discs):
+def test_set_image_job_closed_changes_nothing(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
     ran = []
@@ -209,7 +209,7 @@ def test_closing_the_job_stops_between_blocks_and_changes_nothing(predictor, dis
     assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
 
 
-def test_a_job_leaves_gradients_as_they_were_between_its_steps(predictor, discs):
+def test_set_image_job_leaves_gradients_on_between_steps(predictor, discs):
     job = predictor.set_image_job(discs[0])
     next(job)
     assert torch.is_grad_enabled()
@@ -218,7 +218,7 @@ def test_a_job_leaves_gradients_as_they_were_between_its_steps(predictor, discs)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (7, 5), (1500, 40), (33, 1100)])
-def test_odd_shapes_give_masks_of_their_shape(predictor, shape):
+def test_predict_on_odd_shapes_gives_masks_of_their_shape(predictor, shape):
     image = np.random.default_rng(0).normal(size=shape)
     predictor.set_image(image)
     middle = (shape[0] // 2, shape[1] // 2)
@@ -226,7 +226,7 @@ def test_odd_shapes_give_masks_of_their_shape(predictor, shape):
     assert predictor.predict(box=(0, 0, *shape)).mask.shape == shape
 
 
-def test_a_shift_by_one_pixel_shifts_the_mask(predictor):
+def test_predict_shifted_by_a_pixel_shifts_the_mask(predictor):
     """Half-pixel centers: no drift between the image's grid and the network's."""
     y, x = np.mgrid[:256, :256]
     for dy, dx in [(0, 1), (1, 0), (1, 1)]:
@@ -254,14 +254,14 @@ def test_a_shift_by_one_pixel_shifts_the_mask(predictor):
         ({"points": [(np.nan, 1)]}, "must be finite"),
     ],
 )
-def test_wrong_prompts_get_a_sentence(predictor, discs, asked, sentence):
+def test_predict_refuses_wrong_prompts(predictor, discs, asked, sentence):
     predictor.set_image(discs[0])
     with pytest.raises((ValueError, TypeError), match=sentence):
         predictor.predict(**asked)
     assert predictor.predict(points=[(40, 35)]).mask.any()
 
 
-def test_without_an_image_it_says_so(predictor):
+def test_predict_without_an_image_says_so(predictor):
     with pytest.raises(RuntimeError, match="no image yet; call set_image first"):
         predictor.predict(points=[(1, 1)])
     with pytest.raises(RuntimeError, match="no image yet"):
@@ -276,12 +276,12 @@ def test_without_an_image_it_says_so(predictor):
         ("meta", "not supported"),
     ],
 )
-def test_a_missing_device_is_named(model, device, sentence):
+def test_choose_device_names_a_missing_one(model, device, sentence):
     with pytest.raises(ValueError, match=sentence):
         Predictor(model, device)
 
 
-def test_precisions(model, discs, monkeypatch):
+def test_choose_precision_of_names_and_devices(model, discs, monkeypatch):
     monkeypatch.setattr(device_module, "half_precision_is_faster", lambda: True)
     image, truth = discs
     with pytest.raises(ValueError, match="'double' is unknown; use auto, exact, fast"):
@@ -295,7 +295,7 @@ def test_precisions(model, discs, monkeypatch):
     assert Predictor(model, "cpu", "fast").precision == "exact"
 
 
-def test_the_best_quality_encodes_four_views_once(model, discs, tmp_path):
+def test_quality_best_encodes_four_views_once(model, discs, tmp_path):
     image, truth = discs
     with pytest.raises(ValueError, match="Quality is fast or best, not 'high'"):
         Predictor(model, "cpu", quality="high")
@@ -315,12 +315,12 @@ def test_the_best_quality_encodes_four_views_once(model, discs, tmp_path):
     np.testing.assert_array_equal(again.predict(points=[(40, 35)]).logits, masks[1].logits)
 
 
-def test_a_network_without_views_stays_fast(model):
+def test_quality_best_of_other_networks_stays_fast(model):
     sam = Model(model.spec, build_network("vit_t"), "random")
     assert Predictor(sam, "cpu", quality="best").quality == "fast"
 
 
-def test_whether_half_precision_pays_off_is_measured_once(monkeypatch):
+def test_half_precision_is_measured_once(monkeypatch):
     small, large = [0, 1] * 8, [0, 4] * 4
     clock = iter(small + large + [0, 1] * 4)
     monkeypatch.setattr(device_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -391,7 +391,7 @@ def on_paper(model, monkeypatch):
     return predictor
 
 
-def test_out_of_memory_goes_smaller_then_says_so(on_paper, discs, caplog):
+def test_encode_out_of_memory_goes_smaller_and_says_so(on_paper, discs, caplog):
     image, truth = discs
     large = np.kron(image, np.ones((10, 5), np.uint16))  # 900 x 600
     with Exhausted(on_paper.model.network, 512):
@@ -404,9 +404,7 @@ def test_out_of_memory_goes_smaller_then_says_so(on_paper, discs, caplog):
     assert iou(mask, np.kron(truth == 1, np.ones((10, 5)))) > 0.6
 
 
-def test_what_was_made_smaller_for_want_of_memory_is_not_kept_for_the_next_session(
-    on_paper, discs, tmp_path
-):
+def test_encode_reduced_for_lack_of_memory_is_not_stored(on_paper, discs, tmp_path):
     store = EmbeddingStore(tmp_path)
     on_paper.cache = EmbeddingCache(store=store)
     large = np.kron(discs[0], np.ones((10, 5), np.uint16))  # 900 x 600
@@ -420,7 +418,7 @@ def test_what_was_made_smaller_for_want_of_memory_is_not_kept_for_the_next_sessi
     assert len(store) == 1
 
 
-def test_out_of_memory_at_every_size_goes_to_the_cpu(on_paper, discs, monkeypatch):
+def test_encode_out_of_memory_at_every_size_uses_the_cpu(on_paper, discs, monkeypatch):
     network = on_paper.model.network
     original = network.encode_job
 
@@ -436,7 +434,7 @@ def test_out_of_memory_at_every_size_goes_to_the_cpu(on_paper, discs, monkeypatc
     assert on_paper.predict(points=[(40, 35)]).mask.any()
 
 
-def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypatch):
+def test_decode_out_of_memory_uses_the_cpu(on_paper, discs, monkeypatch):
     network = on_paper.model.network
     original = network.decode
     on_paper.set_image(discs[0])
@@ -451,7 +449,7 @@ def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypat
     assert on_paper.device == torch.device("cpu")
 
 
-def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
+def test_compute_moves_a_network_back_to_its_device(model):
     """By another predictor that fell back on the CPU."""
     compute = ComputeContext(deepcopy(model.network), "cpu", "exact")
     compute.device = torch.device("meta")  # stands for a GPU
@@ -467,7 +465,7 @@ def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     ],
 )
-def test_out_of_memory_is_one_sentence_however_it_is_told(predictor, discs, monkeypatch, words):
+def test_encode_out_of_memory_on_the_cpu_says_so(predictor, discs, monkeypatch, words):
     def encoding(image):
         raise RuntimeError(words)
         yield
@@ -477,7 +475,7 @@ def test_out_of_memory_is_one_sentence_however_it_is_told(predictor, discs, monk
         predictor.set_image(discs[0])
 
 
-def test_out_of_memory_on_the_cpu_while_decoding_is_one_sentence(predictor, discs, monkeypatch):
+def test_decode_out_of_memory_on_the_cpu_says_so(predictor, discs, monkeypatch):
     predictor.set_image(discs[0])
 
     def decode(*_):
@@ -488,7 +486,7 @@ def test_out_of_memory_on_the_cpu_while_decoding_is_one_sentence(predictor, disc
         predictor.predict(points=[(40, 35)])
 
 
-def test_other_errors_are_not_taken_for_memory(predictor, discs, monkeypatch):
+def test_encode_other_errors_are_passed_on(predictor, discs, monkeypatch):
     def encoding(image):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
         yield
@@ -501,7 +499,7 @@ def test_other_errors_are_not_taken_for_memory(predictor, discs, monkeypatch):
 # ------------------------------------------------------------------------ embeddings
 
 
-def test_the_memory_of_embeddings_is_bounded(model, discs):
+def test_cache_of_a_predictor_is_bounded(model, discs):
     image, _ = discs
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(0))
     predictor.set_image(image)
@@ -537,7 +535,7 @@ def test_models_do_not_share_embeddings(model, discs):
     assert again.encodes == 0
 
 
-def test_the_declared_choice_decides_the_mask(model, discs):
+def test_predict_follows_the_declared_mask_choice(model, discs):
     """`single` takes token 0; `stock` the best of three for a lone point only."""
     image, _ = discs
     stock = Model(dataclasses.replace(model.spec, mask_choice="stock"), model.network, "s")
@@ -579,7 +577,7 @@ def test_predict_on_cuda_equals_the_cpu(model, discs, monkeypatch):
     assert there.encodes == 1
 
 
-def test_many_prompts_are_answered_as_each_alone(predictor, discs):
+def test_predict_low_res_of_many_equals_each_alone(predictor, discs):
     predictor.set_image(discs[0])
     prompts = [
         Prompt(points=[(40, 35)]),
@@ -597,7 +595,7 @@ def test_many_prompts_are_answered_as_each_alone(predictor, discs):
         assert answer.predicted_iou[0] == pytest.approx(result.score, abs=1e-5)
 
 
-def test_a_part_of_a_plane_is_normalized_as_the_whole(predictor):
+def test_encode_tile_is_normalized_as_the_whole(predictor):
     image = np.arange(3 * 80 * 90, dtype=np.float32).reshape(3, 80, 90)
     predictor.set_image(image, plane=1)
     whole = predictor.stack.normalized((1,))
@@ -622,7 +620,7 @@ def squashed():
     return image[3::6], inside[3::6]
 
 
-def test_long_pixels_are_seen_square(predictor, squashed):
+def test_set_image_with_long_pixels_sees_square_ones(predictor, squashed):
     image, truth = squashed
     assert image.shape == (25, 140)
     predictor.set_image(image, pixel_size=(6.0, 1.0))
@@ -643,7 +641,7 @@ def test_long_pixels_are_seen_square(predictor, squashed):
     assert (apart != click.mask).sum() <= 2  # up to rounding
 
 
-def test_long_pixels_are_those_of_an_image_sampled_so(predictor, squashed):
+def test_set_image_with_long_pixels_equals_a_resampled_image(predictor, squashed):
     image, _ = squashed
     predictor.set_image(image, pixel_size=(6.0, 1.0))
     statistics, ours = predictor.statistics, predictor.predict(points=[(12, 70)])
@@ -660,7 +658,7 @@ def test_long_pixels_are_those_of_an_image_sampled_so(predictor, squashed):
     assert ours.mask.sum() == pytest.approx(theirs.mask.sum() / 6, rel=0.05)
 
 
-def test_pixels_of_one_shape_are_encoded_once(model, squashed):
+def test_set_image_with_pixels_of_one_shape_encodes_once(model, squashed):
     image, _ = squashed
     predictor = Predictor(model, "cpu")
     predictor.set_image(image)
@@ -675,7 +673,7 @@ def test_pixels_of_one_shape_are_encoded_once(model, squashed):
     assert predictor.encodes == 4  # its statistics are of both
 
 
-def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
+def test_encode_tile_has_the_pixels_of_the_whole(predictor, squashed):
     image, truth = squashed
     wide = np.hstack([image, image])
     predictor.set_image(wide, pixel_size=(6.0, 1.0))
@@ -694,7 +692,7 @@ def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
 
 @pytest.mark.parametrize("part", ["image_encoder", "mask_decoder.iou_prediction_head"])
 @pytest.mark.parametrize("precision", ["exact", "fast"])
-def test_a_model_that_computes_infinity_is_refused_in_a_sentence(model, discs, part, precision):
+def test_predict_with_a_broken_model_is_refused(model, discs, part, precision):
     network = deepcopy(model.network)
     for name, parameter in network.named_parameters():
         if name.startswith(part) and parameter.ndim > 1:

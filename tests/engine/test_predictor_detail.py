@@ -47,7 +47,7 @@ def disc(center: tuple[int, int], radius: int) -> np.ndarray:
     return np.hypot(y - center[0], x - center[1]) < radius
 
 
-def test_small_objects_are_found_at_full_resolution_and_large_ones_as_before(
+def test_predict_on_a_reduced_plane_finds_small_and_large(
     reduced: Predictor,
 ) -> None:
     encodes = reduced.encodes
@@ -68,7 +68,7 @@ def test_small_objects_are_found_at_full_resolution_and_large_ones_as_before(
     assert reduced.encodes == encodes + 3, "windows are kept"
 
 
-def test_clicks_refine_in_the_window_and_beyond_it(reduced: Predictor) -> None:
+def test_predict_refines_in_a_window_and_beyond_it(reduced: Predictor) -> None:
     (y, x), refiner = SMALL[0], Refiner()
     prompt = Prompt(points=[(y, x), (y, x + 12)], labels=[1, 0])
     [result] = refiner.refine(reduced, [prompt])

@@ -66,7 +66,7 @@ def prompts(shape):
     }
 
 
-def test_logits_masks_and_scores_are_those_of_stock(pair):
+def test_predict_equals_stock_sam(pair):
     ours, stock, shape = pair
     given = prompts(shape)
     answers = dict(zip(given, ours.predict_many(list(given.values())), strict=True))

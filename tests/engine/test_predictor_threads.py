@@ -39,7 +39,7 @@ def logits(predictor: Predictor, image: np.ndarray) -> np.ndarray:
     return np.stack([predictor.predict(points=[click]).logits for click in CLICKS])
 
 
-def test_threads_that_share_a_predictor_get_the_masks_of_one(model, short_turns):
+def test_predictor_shared_by_threads_gives_the_same_masks(model, short_turns):
     predictor = Predictor(model, "cpu")
     alone = logits(predictor, IMAGES[0])
 
@@ -54,7 +54,7 @@ def test_threads_that_share_a_predictor_get_the_masks_of_one(model, short_turns)
                 assert np.array_equal(found, alone[turn % 4])
 
 
-def test_predictors_of_one_model_and_cache_work_in_threads_of_their_own(model, short_turns):
+def test_predictors_in_threads_share_model_and_cache(model, short_turns):
     alone = [logits(Predictor(model, "cpu"), image) for image in IMAGES]
     cache = EmbeddingCache()
     predictors = [Predictor(model, "cpu", cache=cache) for _ in IMAGES]
@@ -64,7 +64,7 @@ def test_predictors_of_one_model_and_cache_work_in_threads_of_their_own(model, s
 
 
 @pytest.mark.slow
-def test_many_images_take_no_more_memory_than_a_few(model):
+def test_predictor_of_many_images_keeps_its_memory(model):
     status = Path("/proc/self/statm")
     if not status.exists():
         pytest.skip("this system does not say how much memory is in use")
@@ -100,7 +100,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_process_forked_after_the_first_prediction_predicts_as_well():
+def test_predictor_in_a_forked_process_predicts():
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKS],
         env={**os.environ, "OMP_NUM_THREADS": "2"},

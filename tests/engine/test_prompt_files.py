@@ -27,12 +27,12 @@ def written(tmp_path):
     return write
 
 
-def test_points_of_one_object(written):
+def test_read_prompts_of_points_is_one_object(written):
     path = written("index,axis-0,axis-1\n0.0,3.0,4.5\n1.0,5.0,6.0\n")
     assert read_prompts(path, SHAPE) == [Prompt(points=[(3, 4.5), (5, 6)])]
 
 
-def test_points_with_labels_of_several_objects_in_a_stack(written):
+def test_read_prompts_of_labeled_points_in_a_stack(written):
     path = written(
         "axis-0,axis-1,axis-2,object,label\n2,3,4,7,1\n2,5,6,9,1\n\n2.4,8,8,7,0\n0,3,4,7,1.0\n"
     )
@@ -43,7 +43,7 @@ def test_points_with_labels_of_several_objects_in_a_stack(written):
     ]
 
 
-def test_a_spreadsheet_program_saved_the_file(written):
+def test_read_prompts_of_a_spreadsheets_file(written):
     """Byte-order mark, Windows line ends, quotes, spaces, capitals."""
     path = written('Index, Axis-0,"Axis-1"\r\n0, 3 ,"4"\r\n', encoding="utf-8-sig")
     assert read_prompts(path, SHAPE) == [Prompt(points=[(3, 4)])]
@@ -61,19 +61,19 @@ def shapes_csv(kind, vertices, plane=()):
 UPRIGHT = [(9.5, 4.5), (9.5, 14.5), (20.5, 14.5), (20.5, 4.5)]
 
 
-def test_a_rectangle_is_a_box(written):
+def test_read_prompts_of_a_rectangle_is_a_box(written):
     path = written(shapes_csv("rectangle", UPRIGHT, plane=(1.0,)))
     assert read_prompts(path, (2, *SHAPE)) == [Prompt(box=(10, 5, 21, 15), object=5, plane=(1,))]
 
 
-def test_a_rectangle_over_the_border_is_clipped(written):
+def test_read_prompts_of_a_rectangle_beyond_the_border_clips_it(written):
     vertices = [(-8, -5), (-8, 60), (20.5, 60), (20.5, -5)]
     assert read_prompts(written(shapes_csv("rectangle", vertices)), SHAPE) == [
         Prompt(box=(0, 0, 21, 50), object=5)
     ]
 
 
-def test_a_turned_rectangle_is_a_box_and_a_mask(written):
+def test_read_prompts_of_a_turned_rectangle_is_box_and_mask(written):
     path = written(shapes_csv("rectangle", [(10, 20), (20, 30), (30, 20), (20, 10)]))
     (prompt,) = read_prompts(path, SHAPE)
     assert prompt.box == (10, 10, 31, 31)
@@ -82,14 +82,14 @@ def test_a_turned_rectangle_is_a_box_and_a_mask(written):
     assert prompt.mask.sum() == pytest.approx(200, abs=25)  # its sides are 10 sqrt(2) long
 
 
-def test_an_ellipse_is_a_box_and_a_mask(written):
+def test_read_prompts_of_an_ellipse_is_box_and_mask(written):
     (prompt,) = read_prompts(written(shapes_csv("ellipse", UPRIGHT)), SHAPE)
     assert prompt.box == (10, 5, 21, 15)
     y, x = np.mgrid[:40, :50]
     assert np.array_equal(prompt.mask, ((y - 15) / 5.5) ** 2 + ((x - 9.5) / 5) ** 2 <= 1)
 
 
-def test_a_polygon_is_a_box_and_a_mask(written):
+def test_read_prompts_of_a_polygon_is_box_and_mask(written):
     vertices = [(1.5, 1.5), (1.5, 7.5), (4.5, 7.5), (4.5, 4.5), (8.5, 4.5), (8.5, 1.5)]
     (prompt,) = read_prompts(written(shapes_csv("polygon", vertices)), SHAPE)
     expected = np.zeros(SHAPE, dtype=bool)
@@ -100,13 +100,13 @@ def test_a_polygon_is_a_box_and_a_mask(written):
 
 
 @pytest.mark.parametrize("kind", ["ellipse", "polygon"])
-def test_a_shape_without_a_pixel_center_means_the_pixel_in_its_middle(written, kind):
+def test_read_prompts_of_a_shape_without_center_is_its_pixel(written, kind):
     vertices = [(3.1, 4.1), (3.1, 4.2), (3.2, 4.2), (3.2, 4.1)]
     (prompt,) = read_prompts(written(shapes_csv(kind, vertices)), SHAPE)
     assert np.argwhere(prompt.mask).tolist() == [[3, 4]]
 
 
-def test_each_label_of_a_label_image_is_a_prompt(tmp_path):
+def test_read_prompts_of_labels_is_a_mask_for_each(tmp_path):
     labels = np.zeros((2, *SHAPE), dtype=np.uint16)
     labels[0, 3:6, 4:9] = 7
     labels[0, 20:, 20:] = 3
@@ -128,7 +128,7 @@ def test_each_label_of_a_label_image_is_a_prompt(tmp_path):
     assert prompts[1:] == list(prompts)[1:]
 
 
-def test_prompts_survive_their_files(tmp_path):
+def test_write_csv_is_read_as_written(tmp_path):
     prompts = [
         Prompt(points=[(1.25, 2), (3, 4)], labels=[1, 0], box=(1, 2, 9, 8), object=4, plane=(1,)),
         Prompt(points=[(9, 9)], box=(0, 0, 40, 50), object=2, plane=(0,)),
@@ -145,7 +145,7 @@ def test_prompts_survive_their_files(tmp_path):
     assert [prompt.object for prompt in boxes] == [4, 2]
 
 
-def test_prompts_without_an_object_stay_apart(tmp_path):
+def test_write_csv_without_objects_keeps_prompts_apart(tmp_path):
     prompts = [Prompt(points=[(1, 2)]), Prompt(points=[(3, 4)]), Prompt(points=[(5, 6)], object=1)]
     write_points_csv(tmp_path / "points.csv", prompts)
     read = read_prompts(tmp_path / "points.csv", SHAPE)
@@ -154,13 +154,13 @@ def test_prompts_without_an_object_stay_apart(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_lone_prompt_needs_no_object(tmp_path):
+def test_write_csv_of_a_lone_prompt_has_no_object(tmp_path):
     write_points_csv(tmp_path / "points.csv", [Prompt(points=[(1, 2)], labels=[0])])
     assert (tmp_path / "points.csv").read_text() == "index,axis-0,axis-1,label\n0,1.0,2.0,0\n"
     assert read_prompts(tmp_path / "points.csv", SHAPE) == [Prompt(points=[(1, 2)], labels=[0])]
 
 
-def test_prompts_of_different_stacks_do_not_go_into_one_file(tmp_path):
+def test_write_csv_of_different_stacks_is_refused(tmp_path):
     prompts = [Prompt(points=[(1, 2)]), Prompt(points=[(3, 4)], plane=(1,))]
     with pytest.raises(ValueError, match="write those of one image to a file"):
         write_points_csv(tmp_path / "points.csv", prompts)
@@ -202,13 +202,13 @@ POINTS = "index,axis-0,axis-1,label,object\n0,3,4,1,1\n"
         ),
     ],
 )
-def test_a_malformed_file_is_refused_in_a_sentence(written, text, sentence):
+def test_read_prompts_refuses_a_malformed_file(written, text, sentence):
     with pytest.raises(ValueError, match=sentence) as refusal:
         read_prompts(written(text), SHAPE)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_plane_that_the_stack_does_not_have(written):
+def test_read_prompts_refuses_a_plane_beyond_the_stack(written):
     path = written("axis-0,axis-1,axis-2\n1,3,4\n2.5,3,4\n")
     with pytest.raises(
         ValueError, match=r"line 3: axis-0 is 2.5, but the image has 3 planes there"
@@ -216,7 +216,7 @@ def test_a_plane_that_the_stack_does_not_have(written):
         read_prompts(path, (3, *SHAPE))
 
 
-def test_a_shape_across_planes(written):
+def test_read_prompts_refuses_a_shape_across_planes(written):
     vertices = [(0, 9, 4), (0, 9, 14), (1, 20, 14), (1, 20, 4)]
     text = shapes_csv("polygon", [vertex[1:] for vertex in vertices], plane=(0,))
     text = text.replace("5,polygon,3,0", "5,polygon,3,1")
@@ -224,13 +224,13 @@ def test_a_shape_across_planes(written):
         read_prompts(written(text), (2, *SHAPE))
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_read_prompts_refuses_what_is_no_text(tmp_path):
     (tmp_path / "prompts.csv").write_bytes(b"index,axis-0,axis-1\n0,\xff\xfe,3\n")
     with pytest.raises(ValueError, match=r"prompts.csv is no text in UTF-8 .*; save it as CSV"):
         read_prompts(tmp_path / "prompts.csv", SHAPE)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_read_prompts_refuses_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*points.csv; check its name"):
         read_prompts(tmp_path / "points.csv", SHAPE)
 
@@ -243,7 +243,7 @@ def test_a_file_that_is_not_there(tmp_path):
         (np.full(SHAPE, -1), "holds the label -1; labels are whole numbers from 1"),
     ],
 )
-def test_a_label_image_without_use_is_refused(labels, sentence):
+def test_read_prompts_refuses_labels_without_use(labels, sentence):
     with pytest.raises(ValueError, match=sentence):
         LabelPrompts(labels, SHAPE)
 
@@ -253,7 +253,7 @@ def napari_writers():
     return pytest.importorskip("napari_builtins.io._write", reason="needs napari")
 
 
-def test_points_that_napari_writes(napari_writers, tmp_path):
+def test_read_prompts_of_napari_points(napari_writers, tmp_path):
     napari = pytest.importorskip("napari")
     layer = napari.layers.Points(
         [(1, 3.5, 4), (1, 5, 6), (0, 7, 8)],
@@ -267,7 +267,7 @@ def test_points_that_napari_writes(napari_writers, tmp_path):
     ]
 
 
-def test_shapes_that_napari_writes(napari_writers, tmp_path):
+def test_read_prompts_of_napari_shapes(napari_writers, tmp_path):
     napari = pytest.importorskip("napari")
     layer = napari.layers.Shapes()
     layer.add_rectangles(np.array(UPRIGHT))
@@ -281,7 +281,7 @@ def test_shapes_that_napari_writes(napari_writers, tmp_path):
     assert polygon.box == (2, 2, 9, 8)
 
 
-def test_napari_reads_what_is_written_here(tmp_path):
+def test_write_csv_is_read_by_napari(tmp_path):
     reader = pytest.importorskip("napari_builtins.io._read", reason="needs napari")
     prompts = [
         Prompt(points=[(1, 2), (3, 4)], labels=[1, 0], box=(10, 5, 21, 15), object=6),

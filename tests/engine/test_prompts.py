@@ -13,7 +13,7 @@ from napari_simmat.engine.prompts import Prompt
 DISK = np.hypot(*np.mgrid[-5:6, -5:6]) < 4
 
 
-def test_sequences_and_arrays_become_plain_numbers():
+def test_prompt_of_arrays_holds_plain_numbers():
     prompt = Prompt(
         points=np.array([[1, 2], [3.5, 4]]),
         labels=np.array([1, 0]),
@@ -28,11 +28,11 @@ def test_sequences_and_arrays_become_plain_numbers():
     assert {type(value) for value in (*prompt.points[0], *prompt.labels)} == {float, int}
 
 
-def test_points_without_labels_are_on_the_object():
+def test_prompt_without_labels_has_positive_points():
     assert Prompt(points=[(1, 2), (3, 4)]).labels == (1, 1)
 
 
-def test_equal_prompts_are_equal_with_masks_too():
+def test_prompt_equality_includes_the_mask():
     first, same = Prompt(mask=DISK), Prompt(mask=DISK.copy())
     assert first == same
     assert hash(first) == hash(same)
@@ -41,7 +41,7 @@ def test_equal_prompts_are_equal_with_masks_too():
     assert first != DISK.tobytes()
 
 
-def test_a_prompt_keeps_its_mask_when_the_painting_goes_on():
+def test_prompt_keeps_a_copy_of_its_mask():
     painted = DISK.copy()
     prompt = Prompt(mask=painted)
     painted[:] = False
@@ -72,7 +72,7 @@ def test_a_prompt_keeps_its_mask_when_the_painting_goes_on():
         ({"points": [(1, 2)], "plane": (1.5,)}, "plane of a prompt is a whole number, not 1.5"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(parts, sentence):
+def test_prompt_of_parts_that_do_not_fit_is_refused(parts, sentence):
     with pytest.raises(ValueError, match=sentence):
         Prompt(**parts)
 
@@ -89,7 +89,7 @@ def test_what_does_not_fit_together_is_refused(parts, sentence):
         ({"box": 5}, r"A box is numbers, \(y0, x0, y1, x1\), not 5"),
     ],
 )
-def test_what_is_no_number_is_refused(parts, sentence):
+def test_prompt_of_what_is_no_number_is_refused(parts, sentence):
     with pytest.raises(TypeError, match=sentence):
         Prompt(**parts)
 
@@ -104,7 +104,7 @@ def test_what_is_no_number_is_refused(parts, sentence):
         Prompt(mask=np.zeros((256, 256), dtype=np.float32)),  # logits have their own grid
     ],
 )
-def test_what_lies_on_the_image_passes(prompt):
+def test_check_inside_of_what_lies_on_the_image_passes(prompt):
     prompt.check_inside((10, 20))
 
 
@@ -122,7 +122,7 @@ def test_what_lies_on_the_image_passes(prompt):
         (Prompt(mask=DISK), "The mask has 11 x 11 pixels, the image of 10 x 20 pixels .* its own"),
     ],
 )
-def test_what_lies_outside_is_refused(prompt, sentence):
+def test_check_inside_of_what_lies_outside_is_refused(prompt, sentence):
     with pytest.raises(ValueError, match=sentence):
         prompt.check_inside((10, 20))
 

@@ -75,7 +75,7 @@ def click(z: int, y: float = 20, x: float = 20, label: int = 1, number: int = 1)
     return Prompt(points=[(y, x)], labels=[label], object=number, plane=(z,))
 
 
-def test_one_click_finds_the_object_in_both_directions_and_its_ends() -> None:
+def test_propagate_one_click_finds_both_ends() -> None:
     image = ball()
     predictor = Thresholding(image)
     [track] = Propagator(predictor).propagate([click(7)])
@@ -86,14 +86,14 @@ def test_one_click_finds_the_object_in_both_directions_and_its_ends() -> None:
     assert [plane for plane, _, _ in track.masks()] == sorted(track.sections)
 
 
-def test_each_plane_is_visited_once_and_none_beyond_the_ends() -> None:
+def test_propagate_visits_each_plane_once() -> None:
     predictor = Thresholding(ball())
     Propagator(predictor).propagate([click(7)])
     visited = [z for (z,) in predictor.visited]
     assert sorted(visited) == list(range(1, 14)), "the ends are met on the first plane without it"
 
 
-def test_several_objects_go_together() -> None:
+def test_propagate_several_objects_together() -> None:
     image = np.maximum(ball(center=(6, 12, 12)), ball(center=(8, 28, 70), shape=(15, 40, 40)))
     two = ball((15, 40, 90), (6, 14, 14)) + ball((15, 40, 90), (8, 26, 70))
     assert image.shape[0] == two.shape[0]
@@ -104,7 +104,7 @@ def test_several_objects_go_together() -> None:
     assert len(predictor.visited) == len(set(predictor.visited))
 
 
-def test_more_objects_than_are_remembered_are_followed_all_the_same(monkeypatch: Any) -> None:
+def test_propagate_more_objects_than_are_cached(monkeypatch: Any) -> None:
     image = np.concatenate([ball(), ball(center=(4, 20, 20))], axis=2)
     monkeypatch.setattr("napari_simmat.engine.propagation.MAX_REMEMBERED", 2)
     predictor = Thresholding(image)
@@ -116,12 +116,12 @@ def test_more_objects_than_are_remembered_are_followed_all_the_same(monkeypatch:
         assert np.array_equal(second.volume()[..., 40:], image[..., 40:] > 0)
 
 
-def test_the_range_is_kept() -> None:
+def test_propagate_within_a_range_stays_there() -> None:
     [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
     assert sorted(track.sections) == [(z,) for z in range(5, 9)]
 
 
-def test_a_negative_point_says_that_it_ends_before() -> None:
+def test_propagate_ends_before_a_negative_point() -> None:
     predictor = Thresholding(ball())
     [track] = Propagator(predictor).propagate([click(7), click(10, label=0), click(3, label=0)])
     assert sorted(track.sections) == [(z,) for z in range(4, 10)]
@@ -130,14 +130,14 @@ def test_a_negative_point_says_that_it_ends_before() -> None:
         Propagator(predictor).propagate([click(7, label=0)])
 
 
-def test_an_object_that_is_not_there_for_a_while_is_found_on_both_sides() -> None:
+def test_propagate_finds_an_object_on_both_sides_of_a_gap() -> None:
     [track] = Propagator(Thresholding(ball())).propagate(
         [click(4), click(7, label=0), click(9)],
     )
     assert sorted(track.sections) == [(z,) for z in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]
 
 
-def test_between_two_annotated_planes_the_shape_is_interpolated_where_nothing_is_found() -> None:
+def test_propagate_between_annotations_interpolates_gaps() -> None:
     image = ball()
     image[6:9] = 0
     [track] = Propagator(Thresholding(image)).propagate([click(5), click(9)])
@@ -147,7 +147,7 @@ def test_between_two_annotated_planes_the_shape_is_interpolated_where_nothing_is
     assert track.sections[(10,)].origin == "propagated"
 
 
-def test_what_is_not_found_between_two_planes_is_interpolated_however_unlike_it_may_be() -> None:
+def test_propagate_between_unlike_annotations_interpolates() -> None:
     image = ball()
     image[6] = 0  # not seen there
     propagator = Propagator(Thresholding(image), PropagationSettings(min_likeness=0))
@@ -156,7 +156,7 @@ def test_what_is_not_found_between_two_planes_is_interpolated_however_unlike_it_
     assert iou(track.mask(6), ball()[6] > 0) > 0.8
 
 
-def test_a_correction_asks_again_only_what_depends_on_it() -> None:
+def test_propagate_after_a_correction_predicts_what_depends() -> None:
     predictor = Thresholding(ball((31, 40, 40), (15, 20, 20)))
     propagator = Propagator(predictor)
     prompts = [click(12), click(15), click(18)]
@@ -177,7 +177,7 @@ def test_a_correction_asks_again_only_what_depends_on_it() -> None:
     assert not predictor.visited
 
 
-def test_a_correction_takes_the_place_of_what_was_said_on_its_plane() -> None:
+def test_correction_replaces_the_prompts_of_its_plane() -> None:
     propagator = Propagator(Thresholding(ball()))
     [before] = propagator.propagate([click(7)])
     correction = before.correction(7, [(20.0, 26.0)], [0])
@@ -186,7 +186,7 @@ def test_a_correction_takes_the_place_of_what_was_said_on_its_plane() -> None:
     assert not after.mask(7)[:, 26:].any()
 
 
-def test_a_correction_where_the_object_was_not_found_is_a_prompt_of_its_own() -> None:
+def test_correction_off_the_object_is_a_prompt_of_its_own() -> None:
     [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
     assert track.correction(11, [(20, 20)]).mask is None
 
@@ -198,14 +198,14 @@ def test_a_correction_where_the_object_was_not_found_is_a_prompt_of_its_own() ->
         (lambda z: 30.0, "too faint to answer"),
     ],
 )
-def test_the_object_ends_where_the_next_plane_has_none(image: Any, why: str) -> None:
+def test_propagate_ends_where_the_next_plane_has_none(image: Any, why: str) -> None:
     stack = ball()
     stack[9:][stack[9:] > 0] = image(9)
     [track] = Propagator(Thresholding(stack)).propagate([click(7)])
     assert max(track.sections) == (8,), why
 
 
-def test_the_object_ends_at_a_low_score_a_jump_or_a_leak() -> None:
+def test_propagate_ends_at_a_low_score_jump_or_leak() -> None:
     ends = Thresholding(ball(), score=0.2)
     assert len(Propagator(ends).propagate([click(7)])[0].sections) == 1
 
@@ -223,7 +223,7 @@ def test_the_object_ends_at_a_low_score_a_jump_or_a_leak() -> None:
     assert max(track.sections) == (14,)
 
 
-def test_an_object_that_fades_out_of_focus_ends_where_it_is_faint() -> None:
+def test_propagate_ends_where_an_object_fades() -> None:
     """The stand-in goes on down to half of the brightness, as a network does further."""
     stack = ball((20, 40, 40), (7, 20, 20)) * 5
     for step in range(1, 8):
@@ -235,7 +235,7 @@ def test_an_object_that_fades_out_of_focus_ends_where_it_is_faint() -> None:
     assert max(track.sections) == (14,)
 
 
-def test_distances_are_those_of_the_spacing() -> None:
+def test_propagate_reaches_by_the_spacing() -> None:
     """A cone that widens by 4 pixels each plane: possible between planes that lie far apart."""
     z, y, x = np.indices((9, 80, 80))
     radius = np.hypot(y - 40, x - 40)
@@ -246,7 +246,7 @@ def test_distances_are_those_of_the_spacing() -> None:
     assert max(near.propagate([click(3, 40, 40)])[0].sections) < (8,)
 
 
-def test_a_time_between_two_frames_is_no_distance() -> None:
+def test_propagate_through_time_ignores_the_time_step() -> None:
     image = np.zeros((2, 1, 40, 80))  # T, Z, Y, X
     y, x = np.indices((40, 80))
     image[:, 0] = np.where(np.hypot(y - 20, x - 20) < 10, BRIGHT, 0)
@@ -261,7 +261,7 @@ def test_a_time_between_two_frames_is_no_distance() -> None:
     assert not labels[1, 0, :, 40:].any()
 
 
-def test_through_planes_and_then_through_time() -> None:
+def test_propagate_through_planes_and_then_time() -> None:
     moving = np.stack([np.roll(ball(), 2 * t, axis=2) for t in range(4)])  # T, Z, Y, X
     predictor = Thresholding(moving)
     prompt = Prompt(points=[(20, 22)], object=1, plane=(1, 7))
@@ -273,7 +273,7 @@ def test_through_planes_and_then_through_time() -> None:
     assert sorted(alone.sections) == [(t, 7) for t in range(4)]
 
 
-def test_a_painted_mask_is_taken_as_it_is() -> None:
+def test_propagate_keeps_a_painted_mask() -> None:
     painted = np.zeros((40, 40), bool)
     painted[12:28, 12:28] = True
     [track] = Propagator(Thresholding(ball())).propagate(
@@ -282,14 +282,14 @@ def test_a_painted_mask_is_taken_as_it_is() -> None:
     assert np.array_equal(track.mask(7), painted)
 
 
-def test_prompts_without_an_id_are_objects_of_their_own() -> None:
+def test_propagate_prompts_without_id_are_own_objects() -> None:
     prompts = [Prompt(points=[(20, 20)], plane=(z,)) for z in (6, 8)]
     tracks = Propagator(Thresholding(ball())).propagate(prompts)
     assert len(tracks) == 2
     assert np.array_equal(tracks[0].volume(), tracks[1].volume())
 
 
-def test_what_finds_nothing_gives_an_empty_track() -> None:
+def test_propagate_without_a_mask_gives_an_empty_track() -> None:
     [track] = Propagator(Thresholding(ball())).propagate([click(0, 1, 1)])
     assert not track.sections
     assert not track.volume().any()
@@ -307,13 +307,13 @@ def test_what_finds_nothing_gives_an_empty_track() -> None:
         ({"planes": (5, 3)}, "within 0 to 14"),
     ],
 )
-def test_what_cannot_be_followed_gets_a_sentence(change: dict[str, Any], said: str) -> None:
+def test_propagate_refuses_wrong_prompts_and_axes(change: dict[str, Any], said: str) -> None:
     values = {"prompts": [click(7)], **change}
     with pytest.raises(ValueError, match=said):
         Propagator(Thresholding(ball())).propagate(**values)
 
 
-def test_a_single_plane_and_a_wrong_spacing_get_a_sentence() -> None:
+def test_propagate_refuses_a_single_plane_and_wrong_spacing() -> None:
     flat = Thresholding(ball()[7])
     with pytest.raises(ValueError, match="a single plane"):
         Propagator(flat).propagate([Prompt(points=[(20, 20)])])
@@ -327,7 +327,7 @@ def test_a_single_plane_and_a_wrong_spacing_get_a_sentence() -> None:
         PropagationSettings(slope=-1)
 
 
-def test_closing_the_job_stops_it() -> None:
+def test_propagate_job_closed_stops() -> None:
     predictor = Thresholding(ball())
     job = Propagator(predictor).propagate_job([click(7)])
     seen = [next(job) for _ in range(6)]
@@ -336,7 +336,7 @@ def test_closing_the_job_stops_it() -> None:
     assert len(predictor.visited) < 6
 
 
-def test_the_real_model_follows_a_disc() -> None:
+def test_propagate_with_the_real_model_follows_a_disc() -> None:
     predictor = Predictor(load_model("tiny"), device="cpu")
     y, x = np.indices((64, 64))
     radii = (0, 12, 14)
@@ -351,7 +351,7 @@ def test_the_real_model_follows_a_disc() -> None:
 # ---------------------------------------------------------------------------- geometry
 
 
-def test_the_deepest_pixel() -> None:
+def test_interior_point_is_the_deepest_pixel() -> None:
     mask = np.zeros((30, 40), bool)
     mask[3:12, 5:30] = True
     assert interior_point(mask)[0] == 7
@@ -360,7 +360,7 @@ def test_the_deepest_pixel() -> None:
     assert interior_point(mask) == (4, 4)
 
 
-def test_what_lies_between_two_shapes() -> None:
+def test_interpolated_mask_lies_between_two_shapes() -> None:
     y, x = np.indices((60, 90))
     small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
     assert iou(interpolated_mask(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
@@ -370,7 +370,7 @@ def test_what_lies_between_two_shapes() -> None:
     assert iou(interpolated_mask(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
 
 
-def test_a_shape_that_the_border_cuts_does_not_shrink_from_it() -> None:
+def test_signed_distance_takes_the_border_for_no_outline() -> None:
     strip = np.zeros((20, 40), bool)
     strip[:, :10] = True
     wider = np.zeros((20, 40), bool)
@@ -381,7 +381,7 @@ def test_a_shape_that_the_border_cuts_does_not_shrink_from_it() -> None:
     assert interpolated_mask(whole, whole, 0.3).all()
 
 
-def test_how_far_a_mask_reaches() -> None:
+def test_dilated_reaches_so_far() -> None:
     mask = np.zeros((21, 21), bool)
     mask[10, 10] = True
     assert dilated(mask, 3).sum() == 29
@@ -392,7 +392,7 @@ def test_how_far_a_mask_reaches() -> None:
 # -------------------------------------------------------------------------------- files
 
 
-def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_path: Path) -> None:
+def test_segment_file_propagates_and_its_record_replays(tmp_path: Path) -> None:
     y, x = np.indices((48, 48))
     radii = (0, 9, 12, 10)
     stack = np.stack([np.where(np.hypot(y - 22, x - 25) < r, 200, 20) for r in radii])
@@ -417,7 +417,7 @@ def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_pa
     assert record.request.settings.propagation == PropagationSettings()
 
 
-def test_between_annotated_planes_the_models_error_on_them_is_made_good() -> None:
+def test_propagate_between_annotations_corrects_the_bias() -> None:
     predictor = Thresholding(ball((15, 60, 60), (7, 30, 30)))
     truth = predictor.image > 0
     wide = np.stack([ndi.binary_dilation(plane, iterations=3) for plane in truth])
@@ -430,7 +430,7 @@ def test_between_annotated_planes_the_models_error_on_them_is_made_good() -> Non
     assert np.array_equal(track.mask(4), truth[4])
 
 
-def test_a_lean_lies_on_another_mask_as_on_its_own() -> None:
+def test_boundary_bias_moves_with_the_mask() -> None:
     y, x = np.indices((80, 100))
     known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
     lean = BoundaryBias.of(known, found)
@@ -456,7 +456,7 @@ def texture(first: int, last: int, planes: int) -> np.ndarray:
     return np.clip(stack, 0, 255).astype(np.uint8)
 
 
-def test_an_object_without_contrast_ends_where_its_outline_lies_on_no_edge() -> None:
+def test_propagate_ends_where_the_outline_has_no_edge() -> None:
     predictor = Predictor(load_model("tiny"))
     predictor.set_image(texture(2, 5, 8), plane=3)
     prompts = [Prompt(points=[(56, 56)], object=1, plane=(3,))]
@@ -470,7 +470,7 @@ def test_an_object_without_contrast_ends_where_its_outline_lies_on_no_edge() -> 
     assert beyond <= set(before.doubtful), "seen as such, if it is not ended"
 
 
-def test_an_outline_that_lies_on_no_edge_is_not_tested() -> None:
+def test_outline_evidence_without_an_edge_is_none() -> None:
     rng, disc = np.random.default_rng(0), np.hypot(*(np.indices((60, 60)) - 30)) < 12
     noise = rng.normal(size=(2, 60, 60))
     assert OutlineEvidence.of(disc, noise) is None

@@ -20,7 +20,7 @@ from napari_simmat.engine.propagation import axis_spacing, propagation_axis
         ("YX", (20, 30), None),
     ],
 )
-def test_depth_comes_first_unless_it_is_one_plane(
+def test_propagation_axis_is_depth_unless_it_is_one_plane(
     axes: str, shape: tuple[int, ...], along: int | None
 ) -> None:
     assert propagation_axis(axes, shape) == along
@@ -36,7 +36,7 @@ def test_depth_comes_first_unless_it_is_one_plane(
         ("TYX", {"T": 300.0, "Y": 0.5, "X": 0.4}, (1.0, 1.0, 1.0)),
     ],
 )
-def test_a_time_is_no_distance(
+def test_axis_spacing_takes_time_for_no_distance(
     axes: str, scale: dict[str, float], spacing: tuple[float, ...]
 ) -> None:
     assert axis_spacing(axes, scale) == spacing

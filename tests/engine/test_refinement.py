@@ -29,7 +29,7 @@ def ask(refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any) 
     return finish(refiner.refine_job(predictor, prompts, "subject", **named))
 
 
-def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Predictor) -> None:
+def test_refine_hands_each_click_the_logits_before(predictor: Predictor) -> None:
     points, labels = ((10, 12), (20, 30), (5, 40)), (1, 0, 1)
     logits = None
     for count in (1, 2, 3):
@@ -40,7 +40,7 @@ def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Pre
         logits = expected.logits
 
 
-def test_of_a_box_the_main_pieces_are_kept_and_those_that_were_clicked() -> None:
+def test_refine_of_a_box_keeps_main_and_clicked_pieces() -> None:
     mask = np.zeros((20, 30), bool)
     mask[2:10, 2:10] = mask[12:17, 2:6] = True  # 64 and 20 pixels
     main = mask.copy()
@@ -69,7 +69,7 @@ def test_of_a_box_the_main_pieces_are_kept_and_those_that_were_clicked() -> None
         ((5, 5), 0, 0.55, False),
     ],
 )
-def test_a_click_on_the_mask_of_a_box_confirms_it(
+def test_refine_of_a_click_on_a_boxs_mask_confirms_it(
     click: tuple[int, int], label: int, score: float, kept: bool
 ) -> None:
     first, second = np.zeros((2, 12, 20), bool)
@@ -87,7 +87,7 @@ def test_a_click_on_the_mask_of_a_box_confirms_it(
     assert scripted.asked[-1].mask[0, 0] == (1 if kept else 2)
 
 
-def test_what_was_answered_is_remembered_and_changes_nothing(
+def test_refine_remembers_and_changes_nothing(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refinement, "FIRST_REFINING_CORRECTION", 9)  # no click is asked twice
@@ -127,9 +127,7 @@ CLICKS = ((25.0, 25.0), (25.0, 40.0), (25.0, 20.0), (36.0, 25.0))
     [(OTHER, True), (disk(25, 25, 11), False), (BODY & ~disk(36, 25, 3), False)],
     ids=["another object", "nearly the same", "the same and what was asked"],
 )
-def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_object(
-    last: Mask, local: bool
-) -> None:
+def test_refine_of_a_later_correction_keeps_what_is_right(last: Mask, local: bool) -> None:
     """The third click may still change everything; the fourth cuts a piece off at most."""
     prompt = Prompt(points=CLICKS, labels=(1, 0, 1, 0))
     script = Scripted(BODY, OTHER, BODY, last, last)
@@ -147,7 +145,7 @@ def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_obje
     assert np.array_equal(answer.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
 
 
-def test_the_first_corrections_may_change_everything() -> None:
+def test_refine_of_first_corrections_may_change_everything() -> None:
     script = Scripted(BODY, OTHER, BODY)
     prompt = Prompt(points=CLICKS[:3], labels=(1, 0, 1))
     [answer] = Refiner().refine(cast(Predictor, script), [prompt])
@@ -155,7 +153,7 @@ def test_the_first_corrections_may_change_everything() -> None:
     assert len(script.asked) == 3
 
 
-def test_an_object_that_is_clicked_away_can_be_clicked_again() -> None:
+def test_refine_after_an_object_was_clicked_away_finds_it() -> None:
     """What is left, nothing, is no mask that a next click could refine."""
     nothing = np.zeros_like(BODY)
     prompt = Prompt(mask=BODY, points=((25, 25), (48, 48)), labels=(0, 1))
@@ -166,7 +164,7 @@ def test_an_object_that_is_clicked_away_can_be_clicked_again() -> None:
     assert np.array_equal(answer.mask, OTHER)
 
 
-def test_the_order_of_objects_and_what_was_asked_before_do_not_matter(
+def test_refine_ignores_order_and_earlier_prompts(
     predictor: Predictor,
 ) -> None:
     first = Prompt(points=((10, 12), (20, 30)), labels=(1, 1))
@@ -179,7 +177,7 @@ def test_the_order_of_objects_and_what_was_asked_before_do_not_matter(
     assert np.array_equal(swapped[1].mask, both[0].mask)
 
 
-def test_another_candidate_is_taken_and_refined(predictor: Predictor) -> None:
+def test_refine_takes_and_refines_another_candidate(predictor: Predictor) -> None:
     prompt = Prompt(points=((10, 12),))
     longer = Prompt(points=((10, 12), (20, 30)))
     usual = predictor.predict(points=prompt.points)
@@ -196,7 +194,7 @@ def test_another_candidate_is_taken_and_refined(predictor: Predictor) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_mask_alone_is_its_own_answer_until_something_is_added(predictor: Predictor) -> None:
+def test_refine_of_a_mask_alone_returns_it(predictor: Predictor) -> None:
     mask = np.zeros((40, 50), dtype=bool)
     mask[8:20, 10:30] = True
     [alone] = ask(Refiner(), predictor, Prompt(mask=mask))
@@ -207,7 +205,7 @@ def test_a_mask_alone_is_its_own_answer_until_something_is_added(predictor: Pred
     assert np.array_equal(more.mask, predictor.predict_many([prompt])[0].mask)
 
 
-def test_logits_alone_are_asked_about(predictor: Predictor) -> None:
+def test_refine_of_logits_alone_predicts(predictor: Predictor) -> None:
     before = predictor.predict(points=[(10, 12)])
     expected = predictor.predict(mask=before.logits)
     [answer] = ask(Refiner(), predictor, Prompt(mask=before.logits))
@@ -215,7 +213,7 @@ def test_logits_alone_are_asked_about(predictor: Predictor) -> None:
     assert answer.score == expected.score
 
 
-def test_a_candidate_that_is_chosen_for_a_correction_corrects_near_the_click(
+def test_refine_of_a_chosen_candidate_corrects_near_the_click(
     predictor: Predictor,
 ) -> None:
     mask = np.zeros((40, 50), dtype=bool)
@@ -241,7 +239,7 @@ def test_a_candidate_that_is_chosen_for_a_correction_corrects_near_the_click(
         ((1, 1), {"mask": np.ones((4, 4), dtype=bool)}, [1, 2]),
     ],
 )
-def test_a_prompt_grows_click_by_click(
+def test_prompt_steps_grow_click_by_click(
     labels: tuple[int, ...], named: dict[str, Any], sizes: list[int]
 ) -> None:
     points = tuple((float(n), 2.0) for n in range(len(labels)))

@@ -23,7 +23,7 @@ def wrong(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.count_nonzero(one ^ other))
 
 
-def test_a_click_contradicts_what_the_mask_says_there() -> None:
+def test_contradicts_compares_click_and_mask() -> None:
     mask = disc(40, 40, 15)
     assert contradicts(mask, (40, 40), 0)
     assert contradicts(mask, (40, 70), 1)
@@ -31,19 +31,19 @@ def test_a_click_contradicts_what_the_mask_says_there() -> None:
     assert not contradicts(mask, (40.4, 500), 0), "beyond the image counts as its border"
 
 
-def test_the_answer_is_taken_where_the_click_is_in_the_middle_of_what_it_changes() -> None:
+def test_correct_mask_takes_a_change_around_the_click() -> None:
     one, two = disc(40, 40, 15), disc(40, 68, 15)
     assert np.array_equal(correct_mask(one | two, [one], (40, 68), 0), one)
     assert np.array_equal(correct_mask(one, [one | two], (40, 68), 1), one | two)
 
 
-def test_what_the_answer_changes_elsewhere_stays_as_it_was() -> None:
+def test_correct_mask_keeps_what_changed_elsewhere() -> None:
     one, two, other = disc(40, 30, 12), disc(40, 52, 12), disc(40, 100, 10)
     answer = one | other  # without the second disc, as was asked, and with a third unasked
     assert np.array_equal(correct_mask(one | two, [answer], (40, 54), 0), one)
 
 
-def test_an_answer_that_is_another_object_is_not_taken() -> None:
+def test_correct_mask_refuses_another_object() -> None:
     mask, other = disc(40, 40, 20), disc(20, 100, 15)
     found = correct_mask(mask, [other], (40, 58), 0)
     assert not found[40, 58]
@@ -51,7 +51,7 @@ def test_an_answer_that_is_another_object_is_not_taken() -> None:
     assert wrong(found, mask) < 0.35 * np.count_nonzero(mask)
 
 
-def test_a_click_just_inside_the_outline_draws_all_of_it_in() -> None:
+def test_correct_mask_at_the_outline_moves_all_of_it() -> None:
     mask, right = disc(40, 40, 20), disc(40, 40, 17)
     found = correct_mask(mask, [mask], (40.0, 58.0), 0)
     assert wrong(found, right) < 0.6 * wrong(mask, right)
@@ -72,7 +72,7 @@ class Stubborn:
         return [Result.of_mask(self.answer)] * len(prompts)
 
 
-def test_clicks_on_a_given_mask_correct_it_one_after_the_other_and_what_agrees_refines() -> None:
+def test_refine_of_a_given_mask_corrects_click_by_click() -> None:
     mask = disc(40, 40, 20)
     refiner, predictor = Refiner(), Stubborn(disc(20, 100, 15))
     first = Prompt(points=[(40, 58)], labels=[0], mask=mask)

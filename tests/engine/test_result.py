@@ -32,7 +32,7 @@ def blob(grid: tuple[int, int], center: tuple[int, int], seed: int = 0) -> torch
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("center", [(20, 20), (0, 3), (30, 40)])
-def test_a_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) -> None:
+def test_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) -> None:
     frame = InputTransform.of((117, 150), size)
     stride = 4 if size.method == "longest" else 2
     logits = blob(frame.grid(stride), center)
@@ -49,7 +49,7 @@ def test_a_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]
         assert (whole[index][beside] <= -1).all()
 
 
-def test_a_part_of_the_grid_lies_where_it_says() -> None:
+def test_patch_of_a_part_of_the_grid_is_placed() -> None:
     frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
     patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), frame, 2).patch(0)
@@ -60,12 +60,12 @@ def test_a_part_of_the_grid_lies_where_it_says() -> None:
 
 
 @pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
-def test_an_empty_mask_has_no_patch(part: torch.Tensor) -> None:
+def test_patch_of_an_empty_mask_is_none(part: torch.Tensor) -> None:
     frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
     assert Result(DecodedMasks(part, torch.ones(4)), frame, 2).patch(0) is None
 
 
-def test_a_mask_in_the_padding_has_no_patch() -> None:
+def test_patch_of_a_mask_in_the_padding_is_none() -> None:
     frame = InputTransform.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
     logits = torch.full((4, 1, 5), 5.0)
     assert Result(DecodedMasks(logits, torch.ones(4), 15), frame, 2).patch(0) is None

@@ -15,7 +15,7 @@ from napari_simmat.models.spec import InputSize
 
 @pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
 @pytest.mark.parametrize("threshold", [-9.0, 0.0, 1.0, 2.5, 9.0])
-def test_a_mask_is_where_stocks_enlarged_logits_are_above_zero(
+def test_mask_is_where_stocks_enlarged_logits_exceed_zero(
     shape: tuple[int, int], threshold: float
 ) -> None:
     """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
@@ -30,7 +30,7 @@ def test_a_mask_is_where_stocks_enlarged_logits_are_above_zero(
     assert np.array_equal(result.masks, stock[1:].numpy())
 
 
-def test_masks_that_look_alike_are_offered_once() -> None:
+def test_distinct_offers_masks_that_look_alike_once() -> None:
     """Of 40 x 40 cells: one row less is an IoU of 0.975, five rows less 0.875; one is empty."""
     logits = torch.full((4, 64, 64), -5.0)
     for number, rows in enumerate((40, 39, 35, 0)):

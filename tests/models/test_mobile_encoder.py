@@ -76,13 +76,13 @@ class Reference(nn.Module):
 
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (224, 160)])
 @torch.no_grad()
-def test_the_encoder_is_timms(network: MobileSamNetwork, size: tuple[int, int]) -> None:
+def test_mobile_encoder_equals_timms(network: MobileSamNetwork, size: tuple[int, int]) -> None:
     image = torch.randn(2, 3, *size)
     expected = Reference(network.image_encoder)(image)
     torch.testing.assert_close(network.encode(image).embedding, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_names_are_the_official_ones() -> None:
+def test_mobile_encoder_has_the_official_names() -> None:
     """As in `TinyViT` of MobileSAM; shapes of the published file, 10.1 M numbers with its head."""
     state = build_sam("vit_t", initialize=False).state_dict()
     shapes = {name: tuple(each.shape) for name, each in state.items()}
@@ -108,7 +108,7 @@ def test_the_names_are_the_official_ones() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_each_strategy_trains_what_it_declares_and_merges(strategy: str) -> None:
+def test_mobile_network_trains_and_merges_each_strategy(strategy: str) -> None:
     """Statistics included: training changes none, as a checkpoint holds none."""
     size = 5 if STRATEGIES[strategy].size else None
     torch.manual_seed(0)
@@ -145,7 +145,7 @@ def test_each_strategy_trains_what_it_declares_and_merges(strategy: str) -> None
 
 
 @pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
-def test_the_transfer_layer_is_in_the_first_convolution(transfer: str) -> None:
+def test_mobile_network_transfers_in_its_first_convolution(transfer: str) -> None:
     network = build_network("vit_t", channels=5, transfer=transfer)
     assert all(
         name.startswith("image_encoder.patch_embed.seq.0.c.") for name in network.transfer_names()
@@ -154,7 +154,7 @@ def test_the_transfer_layer_is_in_the_first_convolution(transfer: str) -> None:
 
 
 @torch.no_grad()
-def test_passed_on_channels_give_the_masks_of_the_foundation(network: MobileSamNetwork) -> None:
+def test_mobile_network_with_passed_on_channels_is_the_base(network: MobileSamNetwork) -> None:
     tuned = build_network("vit_t", channels=3, transfer="simmat")
     tuned.load_state_dict(network.state_dict(), strict=False)
     tuned.projection.pass_on([0, 1, 2], torch.ones(3), torch.zeros(3))
@@ -165,7 +165,7 @@ def test_passed_on_channels_give_the_masks_of_the_foundation(network: MobileSamN
 
 
 @torch.no_grad()
-def test_lora_updates_query_and_value_of_each_head() -> None:
+def test_lora_heads_update_query_and_value_of_each_head() -> None:
     torch.manual_seed(0)
     network = build_network("vit_t", strategy="lora", size=3)
     attention = network.image_encoder.layers[1].blocks[0].attn
@@ -183,7 +183,7 @@ def test_lora_updates_query_and_value_of_each_head() -> None:
 
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @torch.no_grad()
-def test_attention_sees_learned_tokens_without_bias(kind: type) -> None:
+def test_window_attention_sees_learned_tokens_without_bias(kind: type) -> None:
     torch.manual_seed(0)
     stock, extra = WindowAttention(8, 2, 3).eval(), kind(8, 4).eval()
     stock.attention_biases.normal_()
@@ -218,7 +218,7 @@ def test_attention_sees_learned_tokens_without_bias(kind: type) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_the_predictor_gives_the_logits_of_stock_sam_on_timms_encoder(
+def test_predict_with_mobile_sam_equals_stock_on_timm(
     network: MobileSamNetwork,
 ) -> None:
     from napari_simmat.checkpoints.catalog import sam_spec
@@ -249,7 +249,7 @@ def test_the_predictor_gives_the_logits_of_stock_sam_on_timms_encoder(
 
 
 @torch.no_grad()
-def test_half_precision_is_near(network: MobileSamNetwork) -> None:
+def test_mobile_encoder_in_half_precision_is_near(network: MobileSamNetwork) -> None:
     image = torch.randn(1, 3, SIDE, SIDE)
     exact = network.encode(image).embedding
     with torch.autocast("cpu", torch.bfloat16):

@@ -61,7 +61,7 @@ def level(height: int, width: int, scale: float, size: float = 40.0) -> Encoded:
         ((2048, 32), [1, 0.5, 0.25, 0.125, 0.0625]),
     ],
 )
-def test_scales_halve_until_the_image_is_small(shape, expected):
+def test_pyramid_scales_halve_until_the_image_is_small(shape, expected):
     assert pyramid_scales(*shape) == expected
     made = list(scaled_images(torch.ones(1, 2, *shape)))
     assert [scale for scale, _ in made] == expected
@@ -71,7 +71,7 @@ def test_scales_halve_until_the_image_is_small(shape, expected):
         assert image.sum() == pytest.approx(2 * math.prod(filled), rel=1e-5)
 
 
-def test_a_window_lies_around_a_point_within_the_level():
+def test_level_window_lies_around_a_point_within_the_level():
     half = level(512, 320, 0.5)
     assert LevelWindow.around(half, (320.0, 512.0)) == (128, 32, 256, 256)
     assert LevelWindow.around(half, (0.0, 0.0)) == (0, 0, 256, 256)
@@ -79,7 +79,7 @@ def test_a_window_lies_around_a_point_within_the_level():
     assert LevelWindow.around(level(96, 64, 1.0), (50.0, 50.0)) == (0, 0, 96, 64)
 
 
-def test_a_window_crops_every_map_alike():
+def test_level_window_crops_every_map_alike():
     whole = level(512, 320, 0.5)
     part = LevelWindow(128, 32, 256, 256).crop(whole)
     assert part.input_size == (256, 256)
@@ -89,7 +89,7 @@ def test_a_window_crops_every_map_alike():
 
 
 @pytest.mark.parametrize("scale", [2.0, 1.0, 0.5, 0.25])
-def test_masks_come_back_from_a_window_where_they_were(scale):
+def test_level_window_pastes_masks_where_they_were(scale):
     shape = (256, 320)  # of the mask grid: an input of 512 x 640
     whole = torch.full((1, 1, *shape), -8.0)
     whole[..., 96:160, 128:192] = 8.0
@@ -105,7 +105,7 @@ def test_masks_come_back_from_a_window_where_they_were(scale):
     assert ((back > 0).sum() > 0.9 * (whole[0] > 0)[~outside].sum()).all()
 
 
-def test_a_windows_points_are_counted_from_its_corner():
+def test_level_window_counts_points_from_its_corner():
     window = LevelWindow(64, 32, 256, 256)
     points = torch.tensor([[200.0, 300.0], [10.0, 300.0]])
     inner = window.points(points, 0.5)
@@ -113,7 +113,7 @@ def test_a_windows_points_are_counted_from_its_corner():
     assert window.holds(inner).tolist() == [True, False]
 
 
-def test_what_a_prompt_tells_of_the_extent():
+def test_prompt_extent_of_each_prompt():
     none = torch.zeros(0, 2)
     mask = torch.full((1, 1, 50, 60), -5.0)
     assert prompt_extent(none, None, None) is None
@@ -132,7 +132,7 @@ def test_what_a_prompt_tells_of_the_extent():
     assert wider == PromptExtent((5, 9), (89.5, 39.5), whole=True, thickness=thick)
 
 
-def test_how_thick_masks_are():
+def test_mask_thickness_of_shapes():
     """A disk as the square root of its area; a ring, and a comb, as their thin parts."""
     y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     away = (y - 64).hypot(x - 64)
@@ -149,7 +149,7 @@ def test_how_thick_masks_are():
     )
 
 
-def test_the_levels_suit_the_extent():
+def test_candidate_levels_suit_the_extent():
     levels = [level(1024 // n, 1024 // n, 1 / n) for n in (1, 2, 4, 8)]
 
     nowhere = torch.zeros(0, 2)
@@ -178,7 +178,7 @@ def test_the_levels_suit_the_extent():
     )
 
 
-def test_clicks_are_asked_first_where_what_they_hit_has_the_size_that_suits():
+def test_levels_by_likelihood_begin_with_the_fitting_size():
     sizes = {1.0: 190.0, 0.5: 96.0, 0.25: 50.0, 0.125: 20.0}
     levels = [level(int(1024 * s), int(1024 * s), s, size=sizes[s]) for s in sizes]
     click = torch.tensor([[400.0, 300.0]])
@@ -190,7 +190,7 @@ def test_clicks_are_asked_first_where_what_they_hit_has_the_size_that_suits():
     assert [each.scale for each in candidate_levels(levels, far, click)] == [0.25, 0.5, 0.125]
 
 
-def test_an_answer_of_unusual_size_is_trusted_less():
+def test_trust_falls_with_an_unusual_size():
     logits = torch.full((64, 64), -3.0)
     logits[:15, :15] = 3.0  # 30 pixels of the level, as usual
     assert trust(0.8, logits, left=False) == pytest.approx(0.8)
@@ -207,7 +207,7 @@ def test_an_answer_of_unusual_size_is_trusted_less():
     assert trust(1.0, logits, left=False, filled=True) < trust(0, -logits.abs(), left=True)
 
 
-def test_a_mask_that_fills_its_window_is_noticed():
+def test_level_window_notices_a_mask_that_fills_it():
     """On a level of 100 x 120 pixels, padded to 128 x 128; or the upper half of a window of it."""
     logits = torch.full((64, 64), -5.0)
     logits[:50, :51] = 5  # 85 % of 50 x 60 cells
@@ -220,7 +220,7 @@ def test_a_mask_that_fills_its_window_is_noticed():
     assert LevelWindow(48, 8, 128, 128).is_filled(logits, 0.5, (296, 256))
 
 
-def test_how_well_masks_fill_a_box():
+def test_box_iou_of_masks():
     masks = torch.full((4, 40, 50), -4.0)
     masks[0, 10:20, 15:35] = 4  # pixels 20 to 40 down, 30 to 70 across
     masks[1, 10:20, 15:25] = 4  # its left half
@@ -235,14 +235,14 @@ def test_how_well_masks_fill_a_box():
     assert box_iou(masks, beyond)[0].item() == pytest.approx(800 / 1400)
 
 
-def test_a_clicks_size_is_what_the_dense_head_says_there():
+def test_clicked_size_is_that_of_the_dense_head():
     there = level(128, 128, 0.5, size=20.0)
     there.maps["dense"][0, SIZE, 10, 40] = math.log(80 / SIZE_UNIT)
     assert clicked_size(there, torch.tensor([[160.0, 40.0]])) == pytest.approx(80)
     assert clicked_size(there, torch.tensor([[0.0, 0.0]])) == pytest.approx(20)
 
 
-def test_a_mask_that_goes_on_beyond_its_window_is_noticed():
+def test_level_window_notices_a_mask_that_leaves_it():
     half = level(512, 512, 0.5)
     logits = torch.full((128, 128), -5.0)
     logits[:40, 30:90] = 5
@@ -253,7 +253,7 @@ def test_a_mask_that_goes_on_beyond_its_window_is_noticed():
 
 
 @torch.no_grad()
-def test_attention_over_many_tokens_is_that_of_the_span_around_each_block():
+def test_token_attention_of_many_tokens_spans_each_block():
     torch.manual_seed(0)
     attention = TokenAttention(12, 2, qkv_bias=True)
     tokens = torch.randn(1, 70, 40, 12)
@@ -269,7 +269,7 @@ def test_attention_over_many_tokens_is_that_of_the_span_around_each_block():
 
 
 @torch.no_grad()
-def test_levels_are_linked_and_each_is_the_scaled_image_encoded_alone():
+def test_encode_job_links_levels_that_equal_scaled_images():
     torch.manual_seed(0)
     network, image = build_tiny(), torch.randn(1, 3, 320, 288)
     steps: list[float] = []
@@ -286,7 +286,7 @@ def test_levels_are_linked_and_each_is_the_scaled_image_encoded_alone():
     assert half.nbytes * 2 == encoded.nbytes
 
 
-def test_tiles_cover_a_large_level_once():
+def test_level_tiles_cover_a_large_level_once():
     assert level_tiles(2048, 64) == [LevelTile(*[slice(0, 2048), slice(0, 64)] * 2)]
     for height, width in ((2080, 96), (4096, 3008)):
         covered = torch.zeros(height, width)
@@ -299,7 +299,7 @@ def test_tiles_cover_a_large_level_once():
 
 @torch.no_grad()
 @pytest.mark.parametrize("contrast", [0.0, 0.1])
-def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
+def test_join_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
     torch.manual_seed(0)
     shipped = load_model("tiny").network
     network = build_tiny()
@@ -325,7 +325,7 @@ def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
 
 @torch.no_grad()
 @pytest.mark.slow
-def test_a_galaxy_in_a_large_field_is_found():
+def test_predict_finds_a_galaxy_in_a_large_field():
     """The coarsest level sees a field of dots, and is sure of all of it."""
     field = np.tile(hubble_deep_field(), (4, 3, 1))[:3000, :3000]
     predictor = Predictor(load_model("tiny"), device="cpu")
@@ -339,7 +339,7 @@ def test_a_galaxy_in_a_large_field_is_found():
 
 @torch.no_grad()
 @pytest.mark.parametrize("factor", [0.5, 2, 4, pytest.param(8, marks=pytest.mark.slow)])
-def test_an_enlarged_image_gets_the_enlarged_mask(factor):
+def test_decode_of_an_enlarged_image_enlarges_the_mask(factor):
     """Discs on a plain background, at half the size and enlarged: the mask is nearly the same."""
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     image = torch.full((1, 3, 256, 256), -1.0)

@@ -25,7 +25,7 @@ def network():
 
 
 @pytest.mark.parametrize("view", ALL_VIEWS)
-def test_a_point_stays_on_its_pixel(view) -> None:
+def test_view_points_stay_on_their_pixel(view) -> None:
     image = torch.zeros(1, 5, 7)
     image[0, 1, 4] = 1
     seen = view.apply(image)
@@ -35,7 +35,7 @@ def test_a_point_stays_on_its_pixel(view) -> None:
 
 
 @pytest.mark.parametrize("view", ALL_VIEWS)
-def test_a_box_keeps_its_pixels_and_its_lower_corner_first(view) -> None:
+def test_view_points_of_a_box_keep_its_lower_corner_first(view) -> None:
     image = torch.zeros(1, 5, 7)
     image[0, 1:3, 2:6] = 1
     seen = view.apply(image)
@@ -66,7 +66,7 @@ def in_window(network, level, window, points, labels, box, mask):
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @torch.no_grad()
-def test_masks_are_the_mean_over_the_views(network, kind) -> None:
+def test_decode_of_views_is_their_mean(network, kind) -> None:
     """Each view is encoded and decoded by itself, with prompts and masks turned by hand."""
     image = torch.randn(1, 3, HEIGHT, WIDTH)
     level = finish(network.encode_views_job(image)).levels[1]
@@ -107,7 +107,7 @@ def test_masks_are_the_mean_over_the_views(network, kind) -> None:
 
 
 @torch.no_grad()
-def test_a_large_level_is_tiled_with_its_views(network, monkeypatch) -> None:
+def test_encode_views_of_a_large_level_is_tiled(network, monkeypatch) -> None:
     monkeypatch.setattr("napari_simmat.models.multiscale.MAX_UNTILED_SIDE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_CORE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_HALO", 32)

@@ -32,7 +32,7 @@ def stock(network: SamNetwork, encoded: Encoded, index: int, **prompt: Tensor) -
 
 
 @torch.no_grad()
-def test_clicks_on_two_images_are_those_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_two_images_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
     padded = torch.stack([POINTS, torch.zeros(4, 2)], dim=1)
     labels = torch.tensor([[1, -1], [0, -1], [1, -1], [1, -1]])
     logits, quality = network.decode_batch(encoded, padded, labels)
@@ -46,7 +46,7 @@ def test_clicks_on_two_images_are_those_of_stock(network: SamNetwork, encoded: E
 
 
 @torch.no_grad()
-def test_a_box_with_a_mask_is_that_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_box_and_mask_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
     corners = torch.tensor([[[100.0, 120.0], [400.0, 500.0]], [[0.0, 0.0], [90.0, 80.0]]])
     mask = torch.randn(2, 1, 256, 256)
     logits, _ = network.decode_batch(encoded, corners, torch.tensor([[2, 3], [2, 3]]), mask)
@@ -57,12 +57,12 @@ def test_a_box_with_a_mask_is_that_of_stock(network: SamNetwork, encoded: Encode
         torch.testing.assert_close(logits[index], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_crop_has_no_origin(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_a_crop_is_refused(network: SamNetwork, encoded: Encoded) -> None:
     with pytest.raises(ValueError, match="a crop has no origin"):
         network.decode_batch(encoded, POINTS[:2, None], torch.ones(2, 1), origin=(8.0, 0.0))
 
 
-def test_recomputing_the_blocks_changes_no_gradient() -> None:
+def test_run_block_recomputed_changes_no_gradient() -> None:
     from napari_simmat.models.tuning import build_network
 
     image = torch.randn(1, 2, 64, 64)
@@ -78,7 +78,7 @@ def test_recomputing_the_blocks_changes_no_gradient() -> None:
         torch.testing.assert_close(gradient, gradients[1][name])
 
 
-def test_the_stock_network_is_untouched() -> None:
+def test_build_sam_leaves_the_stock_network_alone() -> None:
     torch.manual_seed(0)
     ours = build_sam("vit_b").state_dict()
     torch.manual_seed(0)

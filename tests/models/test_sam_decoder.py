@@ -83,7 +83,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("at_once", [1024, 7])
 @torch.no_grad()
-def test_an_answer_is_that_of_stock(
+def test_decode_equals_stock(
     network: SamNetwork, encoded: Encoded, kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sam_module, "TOKENS_AT_ONCE", at_once)
@@ -94,7 +94,7 @@ def test_an_answer_is_that_of_stock(
     assert relative(ours.predicted_iou, quality) < 1e-5
 
 
-def test_a_click_is_reassociated_and_many_are_not(network: SamNetwork) -> None:
+def test_reassociation_is_used_for_few_tokens_only(network: SamNetwork) -> None:
     """Both ways are compared above: four own tokens and one for quality, a click, its padding."""
     attention = network.mask_decoder.transformer.final_attn_token_to_image
     assert sam_module._can_reassociate(attention, 5 + 2)
@@ -102,7 +102,7 @@ def test_a_click_is_reassociated_and_many_are_not(network: SamNetwork) -> None:
 
 
 @torch.no_grad()
-def test_clicks_together_are_those_alone(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_clicks_together_equals_each_alone(network: SamNetwork, encoded: Encoded) -> None:
     found = network.decode_clicks(encoded, CLICKS)
     for click, placed in zip(CLICKS, found, strict=True):
         logits, quality = by_stock(network, encoded, points=click[None], labels=torch.tensor([1]))
@@ -112,7 +112,7 @@ def test_clicks_together_are_those_alone(network: SamNetwork, encoded: Encoded) 
 
 
 @torch.no_grad()
-def test_prompts_that_share_the_image_are_those_alone(network: SamNetwork) -> None:
+def test_decode_batch_with_a_shared_image_equals_each_alone(network: SamNetwork) -> None:
     """As a GPU computes them: many at once, on one image."""
     torch.manual_seed(2)
     transformer = network.mask_decoder.transformer
@@ -128,7 +128,7 @@ def test_prompts_that_share_the_image_are_those_alone(network: SamNetwork) -> No
 
 
 @torch.no_grad()
-def test_masks_of_poor_quality_are_not_formed(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_clicks_forms_no_poor_masks(network: SamNetwork, encoded: Encoded) -> None:
     every = network.decode_clicks(encoded, CLICKS)
     best = sorted(float(each.predicted_iou.max()) for each in every)
     found = network.decode_clicks(encoded, CLICKS, minimum=best[2])
@@ -153,7 +153,7 @@ TERMS = [
 
 @pytest.mark.parametrize("name", TERMS)
 @torch.no_grad()
-def test_each_term_matters(network: SamNetwork, encoded: Encoded, name: str) -> None:
+def test_decode_depends_on_each_term(network: SamNetwork, encoded: Encoded, name: str) -> None:
     """The parity above is not trivial: without the term the result differs."""
     stock = copy.deepcopy(network)
     network.get_parameter(name).zero_()
@@ -163,7 +163,7 @@ def test_each_term_matters(network: SamNetwork, encoded: Encoded, name: str) -> 
 
 @pytest.mark.parametrize("way", ["token_to_image", "image_to_token"])
 @torch.no_grad()
-def test_what_is_equal_for_all_keys_does_not_matter(
+def test_decode_ignores_what_is_equal_for_all_keys(
     network: SamNetwork, encoded: Encoded, way: str
 ) -> None:
     name = f"{LAYER}cross_attn_{way}.k_proj.bias"
@@ -175,7 +175,7 @@ def test_what_is_equal_for_all_keys_does_not_matter(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @torch.no_grad()
-def test_every_strategy_answers_as_while_it_is_trained(
+def test_decode_with_each_strategy_equals_training(
     strategy: str, monkeypatch: pytest.MonkeyPatch, encoded: Encoded
 ) -> None:
     monkeypatch.setitem(sam_model_registry, "vit_b", stock_sam)
@@ -198,7 +198,7 @@ def test_every_strategy_answers_as_while_it_is_trained(
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @torch.no_grad()
-def test_half_precision_is_no_worse_than_in_stock(
+def test_decode_in_half_precision_is_no_worse_than_stock(
     network: SamNetwork, encoded: Encoded, kind: str
 ) -> None:
     exact, _ = by_stock(network, encoded, **PROMPTS[kind])
@@ -210,7 +210,7 @@ def test_half_precision_is_no_worse_than_in_stock(
 
 
 @torch.no_grad()
-def test_positions_follow_the_network(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_follows_changed_positions(network: SamNetwork, encoded: Encoded) -> None:
     """They are kept, but not beyond the numbers they were made of."""
     matrix = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     network.decode(encoded, PROMPTS["a click"])
@@ -227,7 +227,7 @@ def test_positions_follow_the_network(network: SamNetwork, encoded: Encoded) -> 
 
 @pytest.mark.gpu
 @torch.no_grad()
-def test_on_a_gpu_answers_are_those_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_on_a_gpu_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
     network.to("cuda")
     there = encoded.to(torch.device("cuda"))
     clicks = CLICKS.repeat(sam.PROMPTS_AT_ONCE, 1).to("cuda")

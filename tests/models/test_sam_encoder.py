@@ -58,14 +58,14 @@ def blocks(request: pytest.FixtureRequest) -> tuple[ViTBlock, Block, Tensor]:
 
 @pytest.mark.parametrize("piece", [2**20, 700])
 @torch.no_grad()
-def test_a_block_is_that_of_stock(blocks, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vit_block_equals_stock(blocks, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam_encoder, "MAX_LOGITS", piece)
     ours, stock, tokens = blocks
     assert ours.state_dict().keys() == stock.state_dict().keys()
     assert relative(ours(tokens), stock(tokens)) < 1e-5
 
 
-def test_gradients_are_those_of_stock(blocks) -> None:
+def test_vit_block_gradients_equal_stock(blocks) -> None:
     ours, stock, tokens = blocks
     for block in (ours, stock):
         block(tokens).square().sum().backward()
@@ -77,7 +77,7 @@ def test_gradients_are_those_of_stock(blocks) -> None:
 @pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("many", [1024, 1])
 @torch.no_grad()
-def test_half_precision_is_no_worse_than_in_stock(
+def test_vit_block_in_half_precision_is_no_worse_than_stock(
     blocks, tiles: bool, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By every kernel: with and without tiles, for many keys and for few."""
@@ -91,7 +91,7 @@ def test_half_precision_is_no_worse_than_in_stock(
 
 @pytest.mark.parametrize("name", ["attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv.bias"])
 @torch.no_grad()
-def test_each_bias_matters(name: str) -> None:
+def test_vit_block_depends_on_each_bias(name: str) -> None:
     """The parity above means something: without the term the block differs.
 
     The projection's bias is all that the tokens beyond the image's border are made of.
@@ -104,7 +104,7 @@ def test_each_bias_matters(name: str) -> None:
 
 
 @torch.no_grad()
-def test_zeros_beyond_the_border_are_seen() -> None:
+def test_vit_block_sees_zeros_beyond_the_border() -> None:
     """As in stock, a window's tokens beyond the image have keys and values: those of the bias."""
     ours = ours_for(stock_block(7, 4, 7))
     tokens = torch.randn(1, 7, 4, WIDTH)
@@ -115,7 +115,7 @@ def test_zeros_beyond_the_border_are_seen() -> None:
 
 
 @torch.no_grad()
-def test_attention_of_any_sharpness_is_that_of_stock() -> None:
+def test_attention_of_any_sharpness_equals_stock() -> None:
     """Where most weights are too small for the numbers of float32, which then count as zero."""
     stock = stock_block(9, 13, 0)
     stock.attn.qkv.weight.mul_(20)
@@ -124,7 +124,7 @@ def test_attention_of_any_sharpness_is_that_of_stock() -> None:
 
 
 @torch.no_grad()
-def test_how_the_thread_rounds_stays_as_it_was() -> None:
+def test_attention_leaves_the_rounding_of_the_thread() -> None:
     ours, tokens = ours_for(stock_block(9, 13, 0)), torch.randn(1, 9, 13, WIDTH)
     tiny = torch.tensor(1e-30)
     ours(tokens)
@@ -139,7 +139,7 @@ def test_how_the_thread_rounds_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @torch.no_grad()
-def test_every_strategy_computes_the_same_with_and_without_gradients(
+def test_strategies_compute_the_same_without_gradients(
     strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By different kernels; LoRA merged as it is where nothing is trained."""
@@ -157,7 +157,7 @@ def test_every_strategy_computes_the_same_with_and_without_gradients(
     assert relative(network.encode(image).embedding, expected) < 1e-5
 
 
-def test_the_blocks_of_sam_are_ours_and_its_weights_load_strictly() -> None:
+def test_build_sam_loads_stock_weights_strictly() -> None:
     network = build_network("vit_b", initialize=False)
     assert isinstance(network, SamNetwork)
     assert all(type(block) is ViTBlock for block in network.image_encoder.blocks)
@@ -168,6 +168,6 @@ def test_the_blocks_of_sam_are_ours_and_its_weights_load_strictly() -> None:
 
 @pytest.mark.gpu
 @torch.no_grad()
-def test_on_a_gpu_a_block_is_that_of_stock(blocks) -> None:
+def test_vit_block_on_a_gpu_equals_stock(blocks) -> None:
     ours, stock, tokens = (each.to("cuda") for each in blocks)
     assert relative(ours(tokens), stock(tokens)) < 1e-5

@@ -49,7 +49,7 @@ PROMPTS = {
 @pytest.mark.parametrize("size", [(64, 96), (32, 32), (320, 352)])
 @pytest.mark.parametrize("kind", [*PROMPTS, "mask", "mask and clicks"])
 @torch.no_grad()
-def test_equals_the_plain_reference(network, size, kind):
+def test_decode_equals_the_plain_reference(network, size, kind):
     torch.manual_seed(1)
     image = torch.randn(1, 3, *size)
     weights = network.state_dict()
@@ -94,13 +94,13 @@ def test_equals_the_plain_reference(network, size, kind):
         assert relative(result.predicted_iou, quality) < 1e-4
 
 
-def test_both_kernels_of_the_attention_are_compared():
+def test_sizes_compare_both_kernels_of_the_attention():
     """The sizes above lie on both sides of the switch between the two ways to compute it."""
     assert (64 // 16) * (96 // 16) <= REFERENCE_TOKENS < (320 // 16) * (352 // 16)
 
 
 @torch.no_grad()
-def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
+def test_decode_batch_on_two_images_equals_single_prompts(network):
     torch.manual_seed(2)
     images = torch.randn(2, 3, 64, 64)
     points = torch.rand(6, 2, 2) * 60
@@ -114,7 +114,7 @@ def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
 
 
 @torch.no_grad()
-def test_answers_are_exact_in_half_precision_too(network):
+def test_decode_batch_in_half_precision_is_exact(network):
     """Of what is encoded; distances between pixels have no meaning in bfloat16."""
     torch.manual_seed(4)
     encoded = network.encode(torch.randn(1, 3, 64, 64))
@@ -127,7 +127,7 @@ def test_answers_are_exact_in_half_precision_too(network):
 
 
 @torch.no_grad()
-def test_positions_move_with_the_image(network):
+def test_decode_moves_with_the_image(network):
     """An object moved by whole tokens on a constant background moves its mask."""
     image = torch.zeros(1, 3, 192, 192)
     torch.manual_seed(3)
@@ -141,7 +141,7 @@ def test_positions_move_with_the_image(network):
 
 
 @torch.no_grad()
-def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, monkeypatch):
+def test_decode_of_a_corrected_mask_takes_no_coarse_level(network, monkeypatch):
     """Of two levels whose predicted IoU differs by a hundredth, the finer one is chosen."""
     mask = torch.full((1, 1, 128, 128), -5.0)
     mask[..., 58:70, 58:70] = 5
@@ -161,7 +161,7 @@ def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, m
 
 @torch.no_grad()
 @pytest.mark.parametrize("together", [False, True])
-def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, together):
+def test_decode_never_prefers_a_mask_of_everything(network, monkeypatch, together):
     """The coarsest level is sure of all that it sees, the finer ones less of a small square."""
     encoded = finish(network.encode_job(torch.zeros(1, 3, 224, 256)))
     square = torch.full((4, 128, 128), -5.0)
@@ -250,9 +250,7 @@ def test_decode_box_returns_the_mask_that_fills_it(network, monkeypatch):
 @torch.no_grad()
 @pytest.mark.parametrize(("poor", "sure"), [(slice(8, 12), 0.8), (slice(8, 24), 0.3)])
 @pytest.mark.parametrize("better", [True, False])
-def test_a_box_with_a_poor_mask_is_tried_with_a_click_in_its_middle(
-    network, monkeypatch, poor, sure, better
-):
+def test_decode_of_a_box_with_a_poor_mask_tries_a_click(network, monkeypatch, poor, sure, better):
     first, second = torch.full((2, 4, 32, 32), -5.0)
     first[:, 8:16, poor] = 5  # a quarter of the box below, or all of it, but hardly sure
     second[:, 8:16, 8:23] = 5

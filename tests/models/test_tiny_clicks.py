@@ -36,7 +36,7 @@ def encoded(tiny, request):
 
 
 @torch.no_grad()
-def test_together_as_alone(tiny, encoded) -> None:
+def test_decode_clicks_together_equals_each_alone(tiny, encoded) -> None:
     clicks = torch.rand(7, 2, generator=torch.manual_seed(0)) * torch.tensor([420.0, 300.0])
     together = tiny.decode_clicks(encoded, clicks)
     assert len(together) == len(clicks)
@@ -55,7 +55,7 @@ def test_together_as_alone(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_the_order_of_clicks_does_not_matter(tiny, encoded) -> None:
+def test_decode_clicks_in_any_order_is_the_same(tiny, encoded) -> None:
     clicks = torch.rand(5, 2, generator=torch.manual_seed(1)) * 300
     forth, back = tiny.decode_clicks(encoded, clicks), tiny.decode_clicks(encoded, clicks.flip(0))
     for one, other in zip(forth, reversed(back), strict=True):
@@ -65,7 +65,7 @@ def test_the_order_of_clicks_does_not_matter(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_masks_that_are_not_wanted_are_not_formed(tiny, encoded) -> None:
+def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded) -> None:
     clicks = torch.rand(6, 2, generator=torch.manual_seed(2)) * torch.tensor([420.0, 300.0])
     with FlopCounterMode(display=False) as counter:
         every = tiny.decode_clicks(encoded, clicks)
@@ -84,7 +84,7 @@ def test_masks_that_are_not_wanted_are_not_formed(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_without_gradients_masks_are_those_with_them(tiny, encoded) -> None:
+def test_decode_batch_without_gradients_is_the_same(tiny, encoded) -> None:
     crop = LevelWindow.around(encoded, (200.0, 150.0)).crop(encoded)
     points = torch.tensor([[[60.0, 70.0], [0.0, 0.0]], [[120.0, 90.0], [200.0, 180.0]]])
     labels = torch.tensor([[1, -1], [2, 3]])
@@ -97,7 +97,7 @@ def test_without_gradients_masks_are_those_with_them(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_a_click_is_estimated_by_the_dense_head(tiny, encoded) -> None:
+def test_estimate_clicks_reads_the_dense_head(tiny, encoded) -> None:
     clicks = torch.rand(5, 2, generator=torch.manual_seed(3)) * 300
     foreground, size = tiny.estimate_clicks(encoded, clicks)
     for number, click in enumerate(clicks):
@@ -110,7 +110,7 @@ def test_a_click_is_estimated_by_the_dense_head(tiny, encoded) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_sam_answers_clicks_together_as_alone() -> None:
+def test_decode_clicks_of_sam_equals_each_alone() -> None:
     torch.manual_seed(0)
     network = build_network("vit_b")
     from napari_simmat.models.network import Encoded

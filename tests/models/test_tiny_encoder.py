@@ -40,7 +40,7 @@ def pixels():
     return DensePixels(dense), body, nut
 
 
-def test_the_pixel_for_a_box_is_one_whose_object_reaches_its_sides():
+def test_point_for_box_is_of_an_object_that_reaches_its_sides():
     found, body, nut = pixels()
     box = torch.tensor(BOX)[None, None]
     x, y = found.best_in_box(box)[0, 0].tolist()
@@ -50,7 +50,7 @@ def test_the_pixel_for_a_box_is_one_whose_object_reaches_its_sides():
     assert not nut[int(y) // 2, int(x) // 2]
 
 
-def test_the_guess_for_a_box_is_that_of_its_pixel_kept_within_the_box():
+def test_prompt_prior_of_a_box_is_that_of_its_pixel_within_it():
     found, body, nut = pixels()
     box = torch.tensor(BOX).reshape(1, 2, 2)
     guess = prompt_prior(found, box, torch.tensor([[2, 3]]), None)[0, 0] > 0
@@ -59,7 +59,7 @@ def test_the_guess_for_a_box_is_that_of_its_pixel_kept_within_the_box():
 
 @pytest.mark.parametrize("boxed", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_click_is_what_it_is_in_its_own_prompt(boxed: bool, masked: bool):
+def test_prompt_prior_of_a_click_depends_on_its_own_prompt(boxed: bool, masked: bool):
     """Corrections that are trained together are positive in one prompt and negative in another."""
     found, _, _ = pixels()
     points = torch.tensor([[[40.0, 40.0], [64.0, 64.0]]]).repeat(4, 1, 1)
@@ -79,7 +79,7 @@ def test_a_click_is_what_it_is_in_its_own_prompt(boxed: bool, masked: bool):
     assert len({each.sum().item() for each in together}) == 4
 
 
-def test_every_box_of_every_image_finds_its_own_pixel():
+def test_point_for_box_of_a_batch_is_each_boxs_own():
     found, body, nut = pixels()
     twice = DensePixels(torch.cat([found.dense, found.dense.flip(-1)]))
     other = (56.0, 56.0, 72.0, 72.0)

@@ -12,13 +12,13 @@ from napari_simmat.models.tuning import build_network
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 9, 48, 580])
 @pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
 @torch.no_grad()
-def test_a_transfer_layer_takes_any_number_of_channels(transfer, channels):
+def test_transfer_layer_takes_any_number_of_channels(transfer, channels):
     network = build_network("tiny", channels=channels, transfer=transfer)
     encoded = network.encode(torch.randn(1, channels, 64, 64))
     assert encoded.embedding.shape == (1, 128, 8, 8)
 
 
-def test_mat_has_the_papers_parameters_and_keeps_the_names_of_the_base():
+def test_mat_has_the_papers_parameters_and_the_bases_names():
     """Conv 3x3 C -> 64 and 64 -> 3: 576 C + 64 + 1731 numbers (METHOD: arXiv 2409.08083)."""
     base, tuned = build_network("tiny"), build_network("tiny", channels=4, transfer="simmat")
     names = set(tuned.state_dict())
@@ -29,7 +29,7 @@ def test_mat_has_the_papers_parameters_and_keeps_the_names_of_the_base():
 
 
 @torch.no_grad()
-def test_mat_is_two_convolutions_before_the_bases_projection():
+def test_mat_is_two_convolutions_before_the_projection():
     torch.manual_seed(0)
     network = build_network("tiny", channels=5, transfer="simmat")
     state = network.state_dict()
@@ -44,7 +44,7 @@ def test_mat_is_two_convolutions_before_the_bases_projection():
 
 
 @torch.no_grad()
-def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
+def test_mat_that_passes_channels_on_is_the_foundation():
     """One hidden channel keeps what is positive of a color, another one what is negative."""
     torch.manual_seed(0)
     base, tuned = build_network("tiny"), build_network("tiny", channels=3, transfer="simmat")
@@ -73,7 +73,7 @@ def test_baseline_a_is_a_new_projection_of_the_same_shape():
 
 
 @torch.no_grad()
-def test_baseline_b_is_a_mix_of_channels_before_the_bases_projection():
+def test_baseline_b_is_a_mix_before_the_bases_projection():
     torch.manual_seed(0)
     network = build_network("tiny", channels=5, transfer="baseline_b")
     state = network.state_dict()
@@ -95,7 +95,7 @@ def test_zeroshot_is_the_base_itself():
     assert network.transfer_names() == set()
 
 
-def test_errors_say_what_to_do():
+def test_transfer_layer_refuses_what_it_cannot_do():
     projection = build_network("tiny").projection
     with pytest.raises(ValueError, match=r"takes 3 channels, not 4; use the transfer .*'simmat'"):
         transfer_layer("zeroshot", projection, 4)

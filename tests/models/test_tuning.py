@@ -50,7 +50,7 @@ def disturb(network, names):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_step_changes_what_the_strategy_declares_and_nothing_else(strategy):
+def test_tune_trains_what_the_strategy_declares_alone(strategy):
     network, _, tuned = tuned_network(strategy)
     network.train()
     parameters = dict(network.named_parameters())
@@ -77,7 +77,7 @@ def test_a_step_changes_what_the_strategy_declares_and_nothing_else(strategy):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_bases_tensors_keep_their_names(strategy):
+def test_tune_keeps_the_names_of_the_base(strategy):
     network, base, tuned = tuned_network(strategy)
     state = network.state_dict()
     assert set(base) <= set(state)
@@ -89,7 +89,7 @@ def test_the_bases_tensors_keep_their_names(strategy):
 
 @pytest.mark.parametrize("strategy", ["frozen", "linear", "lora", "lora_conv", "adapter", "full"])
 @torch.no_grad()
-def test_what_begins_at_zero_begins_as_the_base(strategy):
+def test_tune_that_begins_at_zero_begins_as_the_base(strategy):
     network, base, _ = tuned_network(strategy)
     plain = build_network("tiny", channels=2, transfer="simmat")
     plain.load_state_dict(base)
@@ -100,7 +100,7 @@ def test_what_begins_at_zero_begins_as_the_base(strategy):
 
 @pytest.mark.parametrize("strategy", ADDED)
 @torch.no_grad()
-def test_what_is_added_acts_in_encoder_and_decoder(strategy):
+def test_tune_acts_in_encoder_and_decoder(strategy):
     network, _, tuned = tuned_network(strategy)
     image = torch.randn(1, 2, 64, 64)
     encoded = network.encode(image)
@@ -115,7 +115,7 @@ def test_what_is_added_acts_in_encoder_and_decoder(strategy):
 
 @pytest.mark.parametrize("strategy", ["lora", "lora_conv"])
 @torch.no_grad()
-def test_merged_lora_gives_the_same_masks_at_no_cost(strategy):
+def test_merge_of_lora_gives_the_same_masks(strategy):
     network, base, tuned = tuned_network(strategy)
     untouched = predict(network)
     disturb(network, tuned.names)
@@ -146,7 +146,7 @@ BY_HAND["lora_conv"] = BY_HAND["lora"] + 100 * (768 + 256) + 100 * (9 * 256 + 25
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_trained_parameters_on_vit_b_equal_the_count_by_hand(strategy):
+def test_tune_on_vit_b_trains_as_many_as_counted_by_hand(strategy):
     network = build_network("vit_b", channels=4, transfer="simmat", initialize=False)
     tuned = tune(network, strategy)
     mat = 576 * 4 + 64 + 1731
@@ -158,7 +158,7 @@ def test_trained_parameters_on_vit_b_equal_the_count_by_hand(strategy):
 
 
 @pytest.mark.parametrize("strategy", ADDED)
-def test_sizes_scale_with_the_width_and_can_be_set(strategy):
+def test_tune_sizes_scale_with_the_width(strategy):
     assert tuned_network(strategy)[2].size == SIZES[strategy]
     network, _, tuned = tuned_network(strategy, 3)
     assert tuned.size == 3
@@ -172,7 +172,7 @@ def test_sizes_scale_with_the_width_and_can_be_set(strategy):
 
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @torch.no_grad()
-def test_sams_attention_sees_learned_tokens_without_position_bias(kind):
+def test_extended_attention_of_sam_has_no_position_bias(kind):
     torch.manual_seed(0)
     stock = Attention(8, 2, use_rel_pos=True, input_size=(3, 5)).eval()
     for table in (stock.rel_pos_h, stock.rel_pos_w):
@@ -207,7 +207,7 @@ def test_sams_attention_sees_learned_tokens_without_position_bias(kind):
 
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @torch.no_grad()
-def test_the_decoders_attention_sees_learned_tokens_before_its_projections(kind):
+def test_extended_cross_attention_precedes_the_projections(kind):
     torch.manual_seed(0)
     stock, extra = CrossAttention(8, 2, downsample_rate=2).eval(), kind(8, 3).eval()
     ours = ExtendedCrossAttention(stock, extra)
@@ -222,7 +222,7 @@ def test_the_decoders_attention_sees_learned_tokens_before_its_projections(kind)
 
 @pytest.mark.parametrize("first", [True, False])
 @torch.no_grad()
-def test_the_decoders_adapter_reads_the_tokens_before_their_norm(first):
+def test_adapted_two_way_block_reads_tokens_before_their_norm(first):
     torch.manual_seed(0)
     stock = TwoWayAttentionBlock(8, 2, mlp_dim=16, skip_first_layer_pe=first).eval()
     for norm in (stock.norm1, stock.norm2, stock.norm3, stock.norm4):
@@ -246,7 +246,7 @@ def test_the_decoders_adapter_reads_the_tokens_before_their_norm(first):
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @pytest.mark.parametrize("side", [4, 40])
 @torch.no_grad()
-def test_tinys_attention_sees_learned_tokens_in_every_block(kind, side):
+def test_extended_attention_of_tiny_is_in_every_block(kind, side):
     torch.manual_seed(0)
     stock, extra = TokenAttention(8, 2, qkv_bias=True).eval(), kind(8, 3).eval()
     ours = ExtendedTokenAttention(stock, extra)
@@ -272,7 +272,7 @@ def test_tinys_attention_sees_learned_tokens_in_every_block(kind, side):
     torch.testing.assert_close(ours(x), F.linear(mixed, stock.proj.weight, stock.proj.bias))
 
 
-def test_learned_tokens_are_dropped_while_training_only():
+def test_learned_tokens_are_dropped_in_training_only():
     torch.manual_seed(0)
     extra = LearnedTokens(64, 50)
     assert (extra.raw()[0] == 0).float().mean() > 0.02
@@ -281,7 +281,7 @@ def test_learned_tokens_are_dropped_while_training_only():
     assert 0.9 * bound < extra.tokens.abs().max() <= bound
 
 
-def test_errors_say_what_to_do():
+def test_tune_refuses_what_it_does_not_know():
     network = build_network("tiny")
     with pytest.raises(
         ValueError, match="'magic' is unknown; use one of frozen, decoder, linear, lora"
@@ -294,7 +294,7 @@ def test_errors_say_what_to_do():
 
 
 @torch.no_grad()
-def test_lora_in_convolutions_is_that_of_their_weights_and_leaves_the_transfer_layer_alone():
+def test_lora_conv_equals_its_weights_and_leaves_the_transfer():
     network, base, tuned = tuned_network("lora_conv", 3)
     disturb(network, tuned.names)
     layer = network.image_encoder.stage8[1]
