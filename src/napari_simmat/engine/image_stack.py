@@ -44,6 +44,8 @@ LOOKS_LIKE_CHANNELS = (
 )
 RGB = ("red", "green", "blue")
 """Names of the channels of a color image."""
+Index = tuple[int, ...]
+FULL_SLICE = slice(None)
 _UNITS = {"deg", "degree", "degrees", "nm", "um"}
 
 
@@ -68,12 +70,10 @@ def match_channels(
 
     Parameters
     ----------
-    available
-        Number of available channels.
+    available, names
+        Number of available channels, and their names if known.
     inputs
         What the model reads.
-    names
-        Names of the available channels, if known.
     channels
         The user's selection.
     rgba
@@ -81,8 +81,7 @@ def match_channels(
 
     Returns
     -------
-    tuple of int
-        Indices of available channels, one for each channel of the model.
+    Indices of available channels, one for each channel of the model.
 
     Raises
     ------
@@ -129,8 +128,7 @@ def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
 
     Returns
     -------
-    dict
-        Index into `offered` for each wanted name that has a match.
+    Index into `offered` for each wanted name that has a match.
     """
     words = [_words(name) for name in offered]
     exact = {
@@ -142,10 +140,11 @@ def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
     for name in wanted:
         if name in exact:
             continue
+        own = _words(name)
         found = [
             n
             for n, there in enumerate(words)
-            if n not in exact.values() and _contains(there, _words(name))
+            if n not in exact.values() and own.strip() and own in there
         ]
         if len(found) == 1 and found[0] not in matches.values():
             matches[name] = found[0]
@@ -279,18 +278,10 @@ def _wrong_count(count: int, how: str, inputs: InputChannels) -> ValueError:
     )
 
 
-def _words(name: str) -> list[str]:
-    found = re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", name.casefold())
-    return [word for word in found if word not in _UNITS]
-
-
-def _contains(words: list[str], wanted: list[str]) -> bool:
-    span = len(wanted)
-    return span > 0 and any(words[n : n + span] == wanted for n in range(len(words) - span + 1))
-
-
-Index = tuple[int, ...]
-FULL_SLICE = slice(None)
+def _words(name: str) -> str:
+    """The words of a name, each between spaces."""
+    words = re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", name.casefold())
+    return f" {' '.join(word for word in words if word not in _UNITS)} "
 
 
 @dataclass(frozen=True)
@@ -467,10 +458,8 @@ class ChannelStack:
     ----------
     inputs
         The channels that the model reads, and their normalization.
-    selection
-        Index of the available channel for each of the model's.
-    names
-        Names of the selected channels, or their indices where unknown.
+    selection, names
+        Index of the available channel for each of the model's, and its name or index as text.
     pixel_size
         Height and width of a pixel of its planes, in any unit; None if pixels are square.
     """
@@ -521,16 +510,12 @@ class ChannelStack:
             The channels that the model reads, and their normalization.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
-        channels
-            The user's selection, names or indices (see `match_channels`).
-        names
-            Names of the available channels.
+        channels, names
+            The user's selection (see `match_channels`), and names of the available channels.
         statistics
-            Used instead of measuring: those of the whole stack for a part of it, or of the
-            coarsest level of a multiscale image.
+            Used instead of measuring, e.g. those of the whole stack for a part of it.
         pixel_size
-            Height and width of a pixel, in any unit, if known: the network sees the plane
-            resampled to square pixels.
+            Height and width of a pixel, in any unit: the network sees square pixels.
 
         Raises
         ------

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, get_args
 
@@ -152,8 +152,6 @@ class Predictor:
     def note(self, note: str) -> None:
         self._compute.note = note
 
-    # ------------------------------------------------------------------ images
-
     def set_image(
         self,
         array: Any,
@@ -214,7 +212,7 @@ class Predictor:
 
     def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
         """`set_plane` as a job."""
-        yield from self._set_plane_job(self._image(), index)
+        yield from self._set_plane_job(self.stack, index)
 
     def open_image_job(
         self,
@@ -235,7 +233,7 @@ class Predictor:
         Prompts are then in the part's own pixels, until a plane is set. Without `keep` the
         embedding is not cached: the many tiles of a large image are used only once.
         """
-        stack = self._image()
+        stack = self.stack
         part = stack.part(_index(index, stack), rows, columns)
         self._plane = None
         if keep:
@@ -261,7 +259,7 @@ class Predictor:
         How many of them, from the first on, are now in the cache. It stops before a plane would
         push out one that was just encoded, unless all are stored on disk.
         """
-        stack = self._image()
+        stack = self.stack
         wanted = [_index(plane, stack) for plane in planes]
         largest = 0
         for done, index in enumerate(wanted):
@@ -287,18 +285,20 @@ class Predictor:
 
     @property
     def stack(self) -> ChannelStack:
-        """The image as the model reads it."""
-        return self._image()
+        """The image as the model reads it; RuntimeError before there is one."""
+        if self._stack is None:
+            raise RuntimeError(NO_IMAGE)
+        return self._stack
 
     @property
     def statistics(self) -> Statistics:
         """The statistics with which the image is normalized."""
-        return self._image().statistics
+        return self.stack.statistics
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The image's shape (..., Y, X) without channels."""
-        return self._image().shape
+        return self.stack.shape
 
     @property
     def encoded(self) -> Encoded:
@@ -317,13 +317,6 @@ class Predictor:
             )
         )
         return np.asarray(level.embedding[0, :, :rows, :columns].float().cpu().numpy())
-
-    def _image(self) -> ChannelStack:
-        if self._stack is None:
-            raise RuntimeError(NO_IMAGE)
-        return self._stack
-
-    # ----------------------------------------------------------------- prompts
 
     def predict(
         self,
@@ -441,8 +434,6 @@ class Predictor:
             return estimates
         unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
         return estimates._replace(foreground=unknown)
-
-    # ------------------------------------------------------------------- below
 
     def _finish(self, job: Job[T]) -> T:
         """Run a job to its end; a call from another thread waits."""
@@ -605,6 +596,7 @@ def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> Pr
     return tensors
 
 
+@dataclass(frozen=True)
 class DetailWindows:
     """Windows of a plane at full resolution, for small objects of planes that are reduced.
 
@@ -613,22 +605,14 @@ class DetailWindows:
     follows from the prompt alone, so the same prompt always gives the same mask; neighboring
     prompts share windows.
 
-    Parameters
-    ----------
-    plane
-        How the plane lies in the network's input.
-    side
-        Of a window, in pixels.
-    window
-        How a window lies in the network's input.
-    stride
-        Of the network's mask grid.
+    `plane` and `window` say how the plane and a window of `side` pixels lie in the network's input;
+    `stride` is that of its mask grid.
     """
 
-    def __init__(
-        self, plane: InputTransform, side: int, window: InputTransform, stride: int
-    ) -> None:
-        self.plane, self.side, self.window, self.stride = plane, side, window, stride
+    plane: InputTransform
+    side: int
+    window: InputTransform
+    stride: int
 
     @classmethod
     def of(cls, plane: InputTransform, size: InputSize, stride: int) -> DetailWindows | None:
@@ -658,22 +642,18 @@ class DetailWindows:
                 return None
             corners += [(box[0].start, box[1].start), (box[0].stop, box[1].stop)]
         window = self._span(center[0], 0), self._span(center[1], 1)
-        return window if self._fits((*prompt.points, *corners), window) else None
+        for axis, (span, size) in enumerate(zip(window, self.plane.image, strict=True)):
+            # Not too near to a border that is none of the image.
+            low = -math.inf if span.start == 0 else span.start + MARGIN * self.side
+            high = math.inf if span.stop == size else span.stop - MARGIN * self.side
+            if not all(low <= point[axis] <= high for point in (*prompt.points, *corners)):
+                return None
+        return window
 
     def _span(self, center: float, axis: int) -> slice:
         step, size = max(1, self.side // STEPS), self.plane.image[axis]
         start = min(max(round((center - self.side / 2) / step) * step, 0), size - self.side)
         return slice(start, start + self.side)
-
-    def _fits(self, points: Iterable[tuple[float, float]], window: Window) -> bool:
-        """Whether points lie in a window, not too near to a border that is none of the image."""
-        points = tuple(points)
-        for axis, (span, size) in enumerate(zip(window, self.plane.image, strict=True)):
-            low = -math.inf if span.start == 0 else span.start + MARGIN * self.side
-            high = math.inf if span.stop == size else span.stop - MARGIN * self.side
-            if not all(low <= point[axis] <= high for point in points):
-                return False
-        return True
 
     def refines(self, prompt: Prompt) -> bool:
         """Whether a prompt refines the logits of a window."""
