@@ -336,25 +336,30 @@ def test_half_precision_is_measured_once(monkeypatch):
     device_module.half_precision_is_faster.cache_clear()
 
 
-# ------------------------------------------------------------- memory running out
+@pytest.fixture
+def fail(monkeypatch):
+    """Let a network's `encode_job` or `decode` raise an error where `fails(input)`."""
+
+    def install(network, method, error, fails=lambda _: True):
+        original = getattr(network, method)
+
+        def encode_job(image):
+            if fails(image):
+                raise error
+            return (yield from original(image))
+
+        def decode(encoded, prompt):
+            if fails(encoded):
+                raise error
+            return original(encoded, prompt)
+
+        failing = encode_job if method == "encode_job" else decode
+        monkeypatch.setattr(network, method, failing, raising=False)
+
+    return install
 
 
-class Exhausted:
-    """Lets an encoder fail with CUDA's error while the input is larger than it allows."""
-
-    def __init__(self, network, largest):
-        self.network, self.largest, self.original = network, largest, network.encode_job
-
-    def __enter__(self):
-        self.network.encode_job = self.encode_job
-
-    def __exit__(self, *_):
-        del self.network.encode_job
-
-    def encode_job(self, image):
-        if max(image.shape[-2:]) > self.largest:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return (yield from self.original(image))
+NO_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 @pytest.fixture
@@ -391,62 +396,37 @@ def on_paper(model, monkeypatch):
     return predictor
 
 
-def test_encode_out_of_memory_goes_smaller_and_says_so(on_paper, discs, caplog):
+def test_encode_out_of_memory_goes_smaller_and_says_so(on_paper, discs, fail, tmp_path, caplog):
+    """An image of 900 x 600 pixels, of which 512 fit; what was reduced is not stored."""
     image, truth = discs
-    large = np.kron(image, np.ones((10, 5), np.uint16))  # 900 x 600
-    with Exhausted(on_paper.model.network, 512):
-        on_paper.set_image(large)
+    store, largest = EmbeddingStore(tmp_path), [512]
+    on_paper.cache = EmbeddingCache(store=store)
+    large = np.kron(image, np.ones((10, 5), np.uint16))
+    too_large = lambda values: max(values.shape[-2:]) > largest[0]  # noqa: E731
+    fail(on_paper.model.network, "encode_job", NO_MEMORY, too_large)
+    on_paper.set_image(large)
     assert on_paper.note == "Memory ran out; encoding at 450 pixels instead."
     assert on_paper.note in caplog.text
     assert on_paper.device == "cuda"
     mask = on_paper.predict(points=[(400, 175)]).mask
     assert mask.shape == large.shape
     assert iou(mask, np.kron(truth == 1, np.ones((10, 5)))) > 0.6
-
-
-def test_encode_reduced_for_lack_of_memory_is_not_stored(on_paper, discs, tmp_path):
-    store = EmbeddingStore(tmp_path)
-    on_paper.cache = EmbeddingCache(store=store)
-    large = np.kron(discs[0], np.ones((10, 5), np.uint16))  # 900 x 600
-    with Exhausted(on_paper.model.network, 512):
-        on_paper.set_image(large)
-    assert on_paper.note
     assert (len(on_paper.cache), len(store)) == (1, 0)
     on_paper.cache.clear()
+    largest[0] = 900
     on_paper.set_image(large)
     assert not on_paper.note
     assert len(store) == 1
 
 
-def test_encode_out_of_memory_at_every_size_uses_the_cpu(on_paper, discs, monkeypatch):
-    network = on_paper.model.network
-    original = network.encode_job
-
-    def encoding(image):
-        if on_paper.device.type == "cuda":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return (yield from original(image))
-
-    monkeypatch.setattr(network, "encode_job", encoding, raising=False)
+@pytest.mark.parametrize("method", ["encode_job", "decode"])
+def test_compute_out_of_memory_at_every_size_uses_the_cpu(on_paper, discs, fail, method):
+    on_gpu = lambda _: on_paper.device.type == "cuda"  # noqa: E731
+    fail(on_paper.model.network, method, NO_MEMORY, on_gpu)
     on_paper.set_image(discs[0])
+    assert on_paper.predict(points=[(40, 35)]).mask.any()
     assert on_paper.device == torch.device("cpu")
     assert on_paper.note == "The memory of cuda ran out; computing on the CPU instead."
-    assert on_paper.predict(points=[(40, 35)]).mask.any()
-
-
-def test_decode_out_of_memory_uses_the_cpu(on_paper, discs, monkeypatch):
-    network = on_paper.model.network
-    original = network.decode
-    on_paper.set_image(discs[0])
-
-    def decode(*args):
-        if on_paper.device.type == "cuda":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return original(*args)
-
-    monkeypatch.setattr(network, "decode", decode, raising=False)
-    assert on_paper.predict(points=[(40, 35)]).mask.any()
-    assert on_paper.device == torch.device("cpu")
 
 
 def test_compute_moves_a_network_back_to_its_device(model):
@@ -458,45 +438,34 @@ def test_compute_moves_a_network_back_to_its_device(model):
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("method", "words"),
     [
-        "DefaultCPUAllocator: can't allocate memory: you tried to ...",
-        "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you ...",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ("encode_job", "DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+        ("encode_job", "[enforce fail at alloc_cpu.cpp:121] data. not enough memory: you ..."),
+        (
+            "encode_job",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        ),
+        ("decode", "DefaultCPUAllocator: can't allocate memory: you tried to ..."),
     ],
 )
-def test_encode_out_of_memory_on_the_cpu_says_so(predictor, discs, monkeypatch, words):
-    def encoding(image):
-        raise RuntimeError(words)
-        yield
-
-    monkeypatch.setattr(predictor.model.network, "encode_job", encoding, raising=False)
-    with pytest.raises(MemoryError, match="computer's memory ran out; close other programs"):
-        predictor.set_image(discs[0])
-
-
-def test_decode_out_of_memory_on_the_cpu_says_so(predictor, discs, monkeypatch):
+def test_compute_out_of_memory_on_the_cpu_says_so(predictor, discs, fail, method, words):
+    fail(predictor.model.network, method, RuntimeError(words))
+    sentence = "computer's memory ran out; close other programs"
+    if method == "encode_job":
+        with pytest.raises(MemoryError, match=sentence):
+            predictor.set_image(discs[0])
+        return
     predictor.set_image(discs[0])
-
-    def decode(*_):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
-
-    monkeypatch.setattr(predictor.model.network, "decode", decode, raising=False)
-    with pytest.raises(MemoryError, match="computer's memory ran out; close other programs"):
+    with pytest.raises(MemoryError, match=sentence):
         predictor.predict(points=[(40, 35)])
 
 
-def test_encode_other_errors_are_passed_on(predictor, discs, monkeypatch):
-    def encoding(image):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-        yield
-
-    monkeypatch.setattr(predictor.model.network, "encode_job", encoding, raising=False)
+def test_compute_other_errors_are_passed_on(predictor, discs, fail):
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    fail(predictor.model.network, "encode_job", error)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         predictor.set_image(discs[0])
-
-
-# ------------------------------------------------------------------------ embeddings
 
 
 def test_cache_of_a_predictor_is_bounded(model, discs):

@@ -319,7 +319,7 @@ def test_propagate_refuses_a_single_plane_and_wrong_spacing() -> None:
         Propagator(flat).propagate([Prompt(points=[(20, 20)])])
     with pytest.raises(ValueError, match="one positive number for each of the image's 3 axes"):
         Propagator(Thresholding(ball()), spacing=(1, 1))
-    with pytest.raises(ValueError, match="min_score is between 0 and 1"):
+    with pytest.raises(ValueError, match="min_score must be between 0 and 1"):
         PropagationSettings(min_score=2)
     with pytest.raises(ValueError, match="max_change is larger than 1"):
         PropagationSettings(max_change=1)
