@@ -413,7 +413,7 @@ def test_encode_out_of_memory_goes_smaller_and_says_so(on_paper, discs, fail, tm
     assert iou(mask, np.kron(truth == 1, np.ones((10, 5)))) > 0.6
     assert (len(on_paper.cache), len(store)) == (1, 0)
     on_paper.cache.clear()
-    largest[0] = 900
+    largest[0] = 10_000
     on_paper.set_image(large)
     assert not on_paper.note
     assert len(store) == 1

@@ -319,12 +319,19 @@ def test_propagate_refuses_a_single_plane_and_wrong_spacing() -> None:
         Propagator(flat).propagate([Prompt(points=[(20, 20)])])
     with pytest.raises(ValueError, match="one positive number for each of the image's 3 axes"):
         Propagator(Thresholding(ball()), spacing=(1, 1))
-    with pytest.raises(ValueError, match="min_score must be between 0 and 1"):
-        PropagationSettings(min_score=2)
-    with pytest.raises(ValueError, match="max_change is larger than 1"):
-        PropagationSettings(max_change=1)
-    with pytest.raises(ValueError, match="slope is 0 or larger"):
-        PropagationSettings(slope=-1)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"min_score": 2}, "min_score must be between 0 and 1"),
+        ({"max_change": 1}, "max_change must be above 1"),
+        ({"slope": -1}, "slope must be"),
+    ],
+)
+def test_propagation_settings_out_of_range_are_refused(values: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        PropagationSettings(**values)
 
 
 def test_propagate_job_closed_stops() -> None:
