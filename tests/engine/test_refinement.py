@@ -69,7 +69,7 @@ def test_refine_of_a_box_keeps_main_and_clicked_pieces() -> None:
         ((5, 5), 0, 0.55, False),
     ],
 )
-def test_refine_of_a_click_on_a_boxs_mask_confirms_it(
+def test_refine_of_a_click_on_a_box_mask_confirms_it(
     click: tuple[int, int], label: int, score: float, kept: bool
 ) -> None:
     first, second = np.zeros((2, 12, 20), bool)

@@ -79,7 +79,7 @@ def test_prompt_prior_of_a_click_depends_on_its_own_prompt(boxed: bool, masked: 
     assert len({each.sum().item() for each in together}) == 4
 
 
-def test_point_for_box_of_a_batch_is_each_boxs_own():
+def test_point_for_box_of_a_batch_is_of_each_box():
     found, body, nut = pixels()
     twice = DensePixels(torch.cat([found.dense, found.dense.flip(-1)]))
     other = (56.0, 56.0, 72.0, 72.0)
