@@ -185,10 +185,23 @@ def test_box_of_corners_holds_the_pixel_centers_within(corners, box):
     assert box_of_corners(corners) == box
 
 
-def test_box_of_corners_is_clipped_to_the_image_or_refused():
+def test_box_of_corners_beyond_the_image_is_clipped():
     assert box_of_corners([(-3, -9), (2, 300)], (50, 60)) == (0, 0, 3, 60)
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(-30, 0), (-20, 10)],
+        [(-3, 0), (-1, 10)],  # up to the last pixel before the image, and from the first behind it
+        [(0, -3), (10, -1)],
+        [(50, 0), (52, 10)],
+        [(0, 60), (10, 62)],
+    ],
+)
+def test_box_of_corners_outside_the_image_is_refused(corners):
     with pytest.raises(ValueError, match=r"outside the image of 50 x 60 pixels; draw it on the im"):
-        box_of_corners([(-30, 0), (-20, 10)], (50, 60))
+        box_of_corners(corners, (50, 60))
 
 
 @given(
@@ -216,19 +229,23 @@ def test_resize_refuses_other_shapes_and_types():
         transform.resize(np.zeros((1, 10, 20), dtype=np.uint16))
 
 
-def test_square_pixel_shape_upsamples_the_longer_side():
-    assert square_pixel_shape((50, 100), (3.0, 1.0)) == (150, 100)
-    assert square_pixel_shape((50, 100), (0.5, 2.0)) == (50, 400)
-    assert square_pixel_shape((50, 100), (2.0, 2.0)) == (50, 100)
-    assert square_pixel_shape((50, 100), (1.15, 1.0)) == (50, 100)  # as good as square
-    assert square_pixel_shape((50, 100), None) == (50, 100)
-    assert square_pixel_shape((5, 10), (1000.0, 1.0)) == (
-        80,
-        10,
-    )  # the time of a recording, perhaps
-    assert square_pixel_shape((2048, 2048), (4.0, 1.0)) == (4096, 1024)  # as many pixels as before
-    assert square_pixel_shape((4000, 4000), (1.0, 4.0)) == (2000, 8000)
-    assert square_pixel_shape((1024, 1024), (2.0, 1.0)) == (2048, 1024)
+@pytest.mark.parametrize(
+    ("shape", "pixel", "square"),
+    [
+        ((50, 100), (3.0, 1.0), (150, 100)),
+        ((50, 100), (0.5, 2.0), (50, 400)),
+        ((50, 100), (2.0, 2.0), (50, 100)),
+        ((50, 100), (1.15, 1.0), (50, 100)),  # as good as square
+        ((50, 100), None, (50, 100)),
+        ((5, 10), (1000.0, 1.0), (80, 10)),  # the time of a recording, perhaps
+        ((5, 10), (1.0, 1000.0), (5, 160)),
+        ((2048, 2048), (4.0, 1.0), (4096, 1024)),  # as many pixels as before
+        ((4000, 4000), (1.0, 4.0), (2000, 8000)),
+        ((1024, 1024), (2.0, 1.0), (2048, 1024)),
+    ],
+)
+def test_square_pixel_shape_upsamples_the_longer_side(shape, pixel, square):
+    assert square_pixel_shape(shape, pixel) == square
 
 
 @pytest.mark.parametrize(

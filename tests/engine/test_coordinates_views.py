@@ -68,12 +68,12 @@ def test_transposed_view_of_a_lazy_array_reads_no_more() -> None:
 
 def test_object_mask_is_the_same_in_every_view() -> None:
     mask = np.random.default_rng(0).random(SHAPE) > 0.7
-    footprint = ObjectMask.of(mask[1:, 1:], (1, 1, 0, 0))
+    voxels = ObjectMask.of(mask[1:, 1:], (1, 1, 0, 0))
     for order in ORDERS:
-        seen = footprint.transposed(order)
+        seen = voxels.transposed(order)
         whole = np.zeros(reordered(SHAPE, order), bool)
         whole[seen.region][seen.mask] = True
         there = np.zeros(SHAPE, bool)
         there[1:, 1:] = mask[1:, 1:]
         assert np.array_equal(whole, there.transpose(order or range(4)))
-        assert seen.transposed(inverse_order(order)) == footprint
+        assert seen.transposed(inverse_order(order)) == voxels

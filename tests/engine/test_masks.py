@@ -10,6 +10,10 @@ from napari_simmat.engine.masks import (
     LabelIndex,
     ObjectMask,
     connected_components,
+    dilated,
+    interior_point,
+    interpolated_mask,
+    iou,
     split_at_points,
 )
 
@@ -21,24 +25,25 @@ def some_mask(shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(7,), (9, 13), (4, 6, 5), (2, 3, 4, 5)])
 def test_object_mask_gives_its_mask_back(shape: tuple[int, ...]) -> None:
     mask = some_mask(shape)
-    footprint = ObjectMask.of(mask)
+    voxels = ObjectMask.of(mask)
     whole = np.zeros(shape, dtype=bool)
-    whole[footprint.region] = footprint.mask
+    whole[voxels.region] = voxels.mask
     assert np.array_equal(whole, mask)
-    assert footprint.size == mask.sum()
+    assert voxels.size == mask.sum()
 
 
 def test_object_mask_on_a_plane_keeps_its_box_alone() -> None:
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = some_mask((4, 10), 0.7)
     mask[5, 10] = mask[8, 19] = True
-    footprint = ObjectMask.of(mask, (1, 2, 0, 0))
-    assert footprint.corner == (1, 2, 5, 10)
-    assert footprint.shape == (1, 1, 4, 10), "only the bounding box is kept"
-    assert len(footprint.bits) == 5, "eight voxels to a byte"
-    assert np.array_equal(footprint.on_plane((1, 2), (20, 30)), mask)
-    assert not footprint.on_plane((1, 3), (20, 30)).any()
-    assert footprint.planes() == [(1, 2)]
+    voxels = ObjectMask.of(mask, (1, 2, 0, 0))
+    assert voxels.corner == (1, 2, 5, 10)
+    assert voxels.shape == (1, 1, 4, 10), "only the bounding box is kept"
+    assert len(voxels.bits) == 5, "eight voxels to a byte"
+    assert np.array_equal(voxels.on_plane((1, 2), (20, 30)), mask)
+    assert not voxels.on_plane((1, 3), (20, 30)).any()
+    assert voxels.planes() == [(1, 2)]
+    assert ObjectMask.of(np.stack([mask, ~mask & False, mask])).planes() == [(0,), (2,)]
 
 
 def test_object_mask_digest_tells_voxels_and_place() -> None:
@@ -105,8 +110,8 @@ def test_label_edit_leaves_what_was_painted_since(back: bool) -> None:
 def test_label_index_follows_every_edit() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 5, (3, 12, 14)).astype(np.int32)
-    census = LabelIndex.of(labels)
-    assert census.sizes() == {n: int((labels == n).sum()) for n in range(1, 5)}
+    index = LabelIndex.of(labels)
+    assert index.sizes() == {n: int((labels == n).sum()) for n in range(1, 5)}
     patches = []
     for number in range(30):
         corner = tuple(int(n) for n in rng.integers(0, 8, 3) % (3, 8, 8))
@@ -115,26 +120,26 @@ def test_label_index_follows_every_edit() -> None:
         after = np.where(rng.random(block.shape) < 0.5, rng.integers(0, 9), block)
         patch = LabelEdit.replace(labels, corner, block, after.astype(block.dtype))
         if patch is not None:
-            census.note(patch)
+            index.note(patch)
             patches.append(patch)
-        assert census == LabelIndex.of(labels), number
-    for label in census:
-        footprint = census.mask(labels, label)
-        assert footprint is not None
-        assert footprint.size == census.size(label), "the box holds all of it"
+        assert index == LabelIndex.of(labels), number
+    for label in index:
+        voxels = index.mask(labels, label)
+        assert voxels is not None
+        assert voxels.size == index.size(label), "the box holds all of it"
     for patch in reversed(patches):
         undone = patch.revert(labels)
         assert undone is not None
-        census.note(undone)
-    assert census == LabelIndex.of(labels)
-    assert census.largest == 4
+        index.note(undone)
+    assert index == LabelIndex.of(labels)
+    assert index.largest == 4
 
 
 def test_label_index_of_nothing_is_empty() -> None:
-    census = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
-    assert len(census) == 0
-    assert census.largest == 0
-    assert census.mask(np.zeros((5, 6)), 1) is None
+    index = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
+    assert len(index) == 0
+    assert index.largest == 0
+    assert index.mask(np.zeros((5, 6)), 1) is None
 
 
 def two_touching_discs() -> np.ndarray:
@@ -202,3 +207,41 @@ def test_split_at_points_that_cannot_split_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         split_at_points(two_touching_discs(), points)
+
+
+def test_interior_point_is_the_deepest_pixel() -> None:
+    mask = np.zeros((30, 40), bool)
+    mask[3:12, 5:30] = True
+    assert interior_point(mask)[0] == 7
+    mask[:] = False
+    mask[0:9, 0:9] = True  # the image's border is the mask's as well
+    assert interior_point(mask) == (4, 4)
+
+
+def test_interpolated_mask_lies_between_two_shapes() -> None:
+    y, x = np.indices((60, 90))
+    small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
+    assert iou(interpolated_mask(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
+    assert np.array_equal(interpolated_mask(small, large, 0.0), small)
+    assert np.array_equal(interpolated_mask(small, large, 1.0), large)
+    moved = np.hypot(y - 30, x - 70) < 8
+    assert iou(interpolated_mask(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
+
+
+def test_signed_distance_takes_the_border_for_no_outline() -> None:
+    strip = np.zeros((20, 40), bool)
+    strip[:, :10] = True
+    wider = np.zeros((20, 40), bool)
+    wider[:, :20] = True
+    assert np.array_equal(interpolated_mask(strip, strip, 0.5), strip)
+    assert interpolated_mask(strip, wider, 0.5)[:, :15].all()
+    whole = np.ones((20, 40), bool)
+    assert interpolated_mask(whole, whole, 0.3).all()
+
+
+def test_dilated_reaches_so_far() -> None:
+    mask = np.zeros((21, 21), bool)
+    mask[10, 10] = True
+    assert dilated(mask, 3).sum() == 29
+    assert dilated(mask, 3, (3.0, 1.0)).sum() == 9
+    assert dilated(mask, 100).all()

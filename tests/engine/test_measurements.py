@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_simmat.engine import measurements
 from napari_simmat.engine.measurements import (
     LabelVolume,
     MaskScore,
     PixelSize,
+    measure_in_parts,
     measure_objects,
     table_columns,
 )
@@ -24,38 +26,47 @@ def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArr
 def test_label_volume_gives_a_pixel_to_the_higher_score() -> None:
     masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
     for order in ([1, 2], [2, 1]):
-        painting = LabelVolume((8, 10))
+        volume = LabelVolume((8, 10))
         for label in order:
-            painting.add(label, *masks[label])
-        assert painting.labels[3, 3] == 1
-        assert painting.labels[4, 4] == 2
-        assert (painting.labels == 1).sum() == 16
-        assert (painting.labels == 2).sum() == 12
+            volume.add(label, *masks[label])
+        assert volume.labels[3, 3] == 1
+        assert volume.labels[4, 4] == 2
+        assert (volume.labels == 1).sum() == 16
+        assert (volume.labels == 2).sum() == 12
 
 
 def test_label_volume_of_equal_scores_keeps_the_earlier() -> None:
-    painting = LabelVolume((8, 10))
+    volume = LabelVolume((8, 10))
     for label in (3, 1, 2):
-        painting.add(label, square(label, label, 4), 0.7)
-    assert (painting.labels == 3).sum() == 16
-    assert painting.labels[1, 1] == 1  # only mask 1 is there
-    assert painting.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
+        volume.add(label, square(label, label, 4), 0.7)
+    assert (volume.labels == 3).sum() == 16
+    assert volume.labels[1, 1] == 1  # only mask 1 is there
+    assert volume.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
 
 
 def test_label_volume_adds_to_its_plane_alone() -> None:
-    painting = LabelVolume((2, 3, 8, 10))
-    painting.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
-    assert painting.labels[1, 2].sum() == 4 * 5
-    painting.labels[1, 2] = 0
-    assert not painting.labels.any()
+    volume = LabelVolume((2, 3, 8, 10))
+    volume.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
+    assert volume.labels[1, 2].sum() == 4 * 5
+    volume.labels[1, 2] = 0
+    assert not volume.labels.any()
+
+
+def test_label_volume_places_objects_after_the_last_label() -> None:
+    volume = LabelVolume((2, 8, 10))
+    volume.add(3, square(0, 0, 2), 0.9, (0,))
+    found = np.where(square(1, 1, 2), 1, np.where(square(4, 4, 3), 2, 0)).astype(np.uint32)
+    volume.place(found, np.array([0.5, 0.6], np.float32), (1,))
+    assert np.array_equal(volume.labels[1], np.where(found, found + 3, 0))
+    assert [(one.label, one.plane) for one in volume.masks] == [(3, (0,)), (4, (1,)), (5, (1,))]
 
 
 def test_label_volume_names_hidden_masks() -> None:
-    painting = LabelVolume((8, 10))
-    painting.add(1, square(2, 2, 2), 0.4)
-    painting.add(2, square(0, 0, 6), 0.8)
-    painting.add(3, np.zeros((8, 10), bool), 0.9)
-    assert painting.hidden() == [1, 3]
+    volume = LabelVolume((8, 10))
+    volume.add(1, square(2, 2, 2), 0.4)
+    volume.add(2, square(0, 0, 6), 0.8)
+    volume.add(3, np.zeros((8, 10), bool), 0.9)
+    assert volume.hidden() == [1, 3]
 
 
 def test_measure_objects_of_a_square_as_counted_by_hand() -> None:
@@ -199,3 +210,15 @@ def test_measure_objects_of_nothing_has_no_rows() -> None:
 def test_measure_objects_refuses_axes_without_yx() -> None:
     with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
+
+
+def test_measure_in_parts_equals_measuring_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of 4 x 4 pixels, of which the last are cut by the border."""
+    monkeypatch.setattr(measurements, "PART_SIDE", 4)
+    labels = np.where(square(1, 1, 5), 1, np.where(square(2, 7, 3), 2, 0)).astype(np.uint32)
+    values = np.arange(80.0).reshape(1, 8, 10)
+    options = {"channels": ("a",), "masks": [MaskScore(1, 0.5), MaskScore(2, 0.7)], "size": MICRONS}
+    at_once = measure_objects(labels, axes="YX", plane=lambda _: values, **options)
+    in_parts = measure_in_parts(labels, part=lambda y, x: values[:, y, x], **options)
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert one == pytest.approx(other)

@@ -127,6 +127,29 @@ def test_check_inside_of_what_lies_outside_is_refused(prompt, sentence):
         prompt.check_inside((10, 20))
 
 
+BOX = (10, 20, 30, 60)
+"""With a tenth of its sides and a pixel: rows 7 to 33, columns 15 to 65."""
+
+
+@pytest.mark.parametrize(
+    ("more", "size", "bounds"),
+    [
+        ({}, (90, 99), (slice(7, 33), slice(15, 65))),
+        ({}, (32, 64), (slice(7, 32), slice(15, 64))),
+        ({"box": (1, 0, 5, 4)}, (90, 99), (slice(0, 6), slice(0, 5))),
+        ({"points": [(6.5, 40), (32.5, 64.5)]}, (90, 99), (slice(7, 33), slice(15, 65))),
+        ({"points": [(6.4, 40)]}, (90, 99), None),
+        ({"points": [(32.6, 40)]}, (90, 99), None),
+        ({"points": [(20, 14.4)]}, (90, 99), None),
+        ({"points": [(20, 64.6)]}, (90, 99), None),
+        ({"points": [(6, 40)], "labels": [0]}, (90, 99), (slice(7, 33), slice(15, 65))),
+        ({"box": None, "points": [(6, 40)]}, (90, 99), None),
+    ],
+)
+def test_bounds_admit_the_box_with_its_tolerance(more, size, bounds):
+    assert Prompt(**{"box": BOX, **more}).bounds(size) == bounds
+
+
 def saved_and_read(prompt: Prompt) -> Prompt:
     return Prompt.from_plain(json.loads(json.dumps(prompt.to_plain())))
 

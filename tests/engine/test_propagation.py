@@ -17,7 +17,7 @@ from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.masks import dilated, interior_point, interpolated_mask, iou
+from napari_simmat.engine.masks import iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
 from napari_simmat.engine.propagation_step import BoundaryBias, OutlineEvidence, move_outline
 from napari_simmat.engine.result import Result
@@ -353,47 +353,6 @@ def test_propagate_with_the_real_model_follows_a_disc() -> None:
     assert sorted(track.sections) == [(1,), (2,)]
     assert iou(track.volume(), stack > 100) > 0.85
     assert predictor.encodes == 3
-
-
-# ---------------------------------------------------------------------------- geometry
-
-
-def test_interior_point_is_the_deepest_pixel() -> None:
-    mask = np.zeros((30, 40), bool)
-    mask[3:12, 5:30] = True
-    assert interior_point(mask)[0] == 7
-    mask[:] = False
-    mask[0:9, 0:9] = True  # the image's border is the mask's as well
-    assert interior_point(mask) == (4, 4)
-
-
-def test_interpolated_mask_lies_between_two_shapes() -> None:
-    y, x = np.indices((60, 90))
-    small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
-    assert iou(interpolated_mask(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
-    assert np.array_equal(interpolated_mask(small, large, 0.0), small)
-    assert np.array_equal(interpolated_mask(small, large, 1.0), large)
-    moved = np.hypot(y - 30, x - 70) < 8
-    assert iou(interpolated_mask(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
-
-
-def test_signed_distance_takes_the_border_for_no_outline() -> None:
-    strip = np.zeros((20, 40), bool)
-    strip[:, :10] = True
-    wider = np.zeros((20, 40), bool)
-    wider[:, :20] = True
-    assert np.array_equal(interpolated_mask(strip, strip, 0.5), strip)
-    assert interpolated_mask(strip, wider, 0.5)[:, :15].all()
-    whole = np.ones((20, 40), bool)
-    assert interpolated_mask(whole, whole, 0.3).all()
-
-
-def test_dilated_reaches_so_far() -> None:
-    mask = np.zeros((21, 21), bool)
-    mask[10, 10] = True
-    assert dilated(mask, 3).sum() == 29
-    assert dilated(mask, 3, (3.0, 1.0)).sum() == 9
-    assert dilated(mask, 100).all()
 
 
 # -------------------------------------------------------------------------------- files

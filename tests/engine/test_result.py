@@ -34,13 +34,13 @@ def blob(grid: tuple[int, int], center: tuple[int, int], seed: int = 0) -> torch
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("center", [(20, 20), (0, 3), (30, 40)])
 def test_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) -> None:
-    frame = InputTransform.of((117, 150), size)
+    transform = InputTransform.of((117, 150), size)
     stride = 4 if size.method == "longest" else 2
-    logits = blob(frame.grid(stride), center)
-    whole = enlarge(logits, frame, stride).numpy()
-    answer = Result(DecodedMasks(logits, torch.ones(4)), frame, stride)
+    logits = blob(transform.grid(stride), center)
+    whole = enlarge(logits, transform, stride).numpy()
+    result = Result(DecodedMasks(logits, torch.ones(4)), transform, stride)
     for index in range(4):
-        patch = answer.patch(index, above=-1)
+        patch = result.patch(index, above=-1)
         assert patch is not None
         height, width = patch.logits.shape
         part = whole[index, patch.top : patch.top + height, patch.left : patch.left + width]
@@ -51,9 +51,9 @@ def test_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) 
 
 
 def test_patch_of_a_part_of_the_grid_is_placed() -> None:
-    frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
+    transform = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
-    patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), frame, 2).patch(0)
+    patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), transform, 2).patch(0)
     assert patch is not None
     rows, columns = np.nonzero(patch.logits > 0)
     assert (rows.min() + patch.top, rows.max() + patch.top) == (20, 25)
@@ -62,14 +62,16 @@ def test_patch_of_a_part_of_the_grid_is_placed() -> None:
 
 @pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
 def test_patch_of_an_empty_mask_is_none(part: torch.Tensor) -> None:
-    frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
-    assert Result(DecodedMasks(part, torch.ones(4)), frame, 2).patch(0) is None
+    transform = InputTransform.of((64, 64), InputSize(method="native", size=512))
+    assert Result(DecodedMasks(part, torch.ones(4)), transform, 2).patch(0) is None
 
 
 def test_patch_of_a_mask_in_the_padding_is_none() -> None:
-    frame = InputTransform.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
+    transform = InputTransform.of(
+        (20, 64), InputSize(method="native", size=512)
+    )  # padded to 32 rows
     logits = torch.full((4, 1, 5), 5.0)
-    assert Result(DecodedMasks(logits, torch.ones(4), 15), frame, 2).patch(0) is None
+    assert Result(DecodedMasks(logits, torch.ones(4), 15), transform, 2).patch(0) is None
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
@@ -79,11 +81,11 @@ def test_mask_is_where_stocks_enlarged_logits_exceed_zero(
 ) -> None:
     """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
     torch.manual_seed(0)
-    frame = InputTransform.of(shape, InputSize(size=256))
+    transform = InputTransform.of(shape, InputSize(size=256))
     logits = interpolate(torch.randn(1, 4, 13, 13), (64, 64), mode="bicubic")[0] - threshold
-    result = Result(DecodedMasks(logits, torch.ones(4)), frame, 4)
+    result = Result(DecodedMasks(logits, torch.ones(4)), transform, 4)
     fine = interpolate(logits[None], (256, 256), mode="bilinear", align_corners=False)
-    fine = fine[..., : frame.resized[0], : frame.resized[1]]
+    fine = fine[..., : transform.resized[0], : transform.resized[1]]
     stock = interpolate(fine, shape, mode="bilinear", align_corners=False)[0] > 0
     assert np.array_equal(result.mask, stock[0].numpy())
     assert np.array_equal(result.masks, stock[1:].numpy())
@@ -100,3 +102,23 @@ def test_distinct_offers_masks_that_look_alike_once() -> None:
     assert result.count == 4
     assert result.distinct == [0, 2]
     assert Result.of_mask(np.ones((4, 6), bool)).distinct == [0]
+
+
+@pytest.mark.parametrize("cells", [[(5, 5)], [(0, 0), (2, 7)], [(15, 15), (3, 0)]])
+def test_mask_of_a_few_cells_is_where_enlarged_logits_exceed_zero(
+    cells: list[tuple[int, int]],
+) -> None:
+    transform = InputTransform.of((64, 64), InputSize(size=64))
+    logits = torch.full((4, 16, 16), -5.0)
+    for row, column in cells:
+        logits[:, row, column] = 9.0
+    result = Result(DecodedMasks(logits, torch.ones(4)), transform, 4)
+    assert np.array_equal(result.mask, enlarge(logits, transform, 4)[0].numpy() > 0)
+
+
+def test_result_of_mask_has_logits_of_its_sign() -> None:
+    mask = np.arange(24).reshape(4, 6) % 3 == 0
+    result = Result.of_mask(mask)
+    assert np.array_equal(result.logits > 0, mask)
+    assert np.array_equal(np.abs(result.logits), np.full((4, 6), 6.0))
+    assert np.array_equal(result.mask, mask)
