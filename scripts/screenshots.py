@@ -141,7 +141,7 @@ def while_working(widget: Any) -> None:
     tab.controller.inference.service.predict_job = held
     tab.buttons.point.click()
     tab.workspace.prompt_layers.points.add(COINS[0])
-    wait(lambda: tab.status.value().fraction is not None and tab.status._bar.isVisible())
+    wait(lambda: tab.status.value().fraction is not None and tab.status.bar.isVisible())
     save_tab(widget, "tab-working")
     tab.controller.cancel()
     wait(lambda: tab.status.value().kind == "canceled")
@@ -463,7 +463,7 @@ def restoring() -> None:
             viewer.reset_view()
             if again:
                 save_tab(widget, "tab-restore")
-                tab.status._offer.click()
+                tab.status.offer.click()
                 settle(tab)
                 save(viewer, tab, "window-restored")
                 continue

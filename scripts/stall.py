@@ -358,7 +358,7 @@ class Run:
         self.viewer.layers["image"].data = blobs()[::-1].copy()
         self.until(lambda: self.encoded() > 0.2)
         begun = time.perf_counter()
-        self.tab.status._cancel.click()
+        self.tab.status.cancel.click()
         said = time.perf_counter()
         assert self.tab.status.value().kind == "canceled"
         self.until(lambda: self.controller.inference.worker.running is None)

@@ -9,11 +9,11 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
 
-def drop(widget: QWidget, path: Path) -> bool:
-    """Drop a path; whether the widget took it."""
+def drop(widget: QWidget, *paths: Path) -> bool:
+    """Drop paths; whether the widget took them."""
     assert widget.acceptDrops()
     data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path))])
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     how = (
         Qt.DropAction.CopyAction,
         data,

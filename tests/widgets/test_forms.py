@@ -81,7 +81,7 @@ def changed(value: Any, hint: Any) -> Any:
         (Config(), NAMES),
     ],
 )
-def test_every_field_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) -> None:
+def test_options_value_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) -> None:
     options = Options(value)
     assert options.value() == value
     hints = get_type_hints(type(value), include_extras=True)
@@ -112,7 +112,7 @@ def test_field_texts_joins_lines_and_drops_markup() -> None:
     assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
 
 
-def test_settings_of_automatic_segmentation_read_back(qtbot: Any) -> None:
+def test_everything_form_value_reads_back(qtbot: Any) -> None:
     form = EverythingForm()
     qtbot.addWidget(form)
     assert form.value() == AutomaticSettings(), "thresholds stay the model's own"
@@ -127,7 +127,7 @@ def test_settings_of_automatic_segmentation_read_back(qtbot: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_user_changes_a_field_and_is_told_which(options: Options, name: str) -> None:
+def test_options_changed_by_hand_names_the_field(options: Options, name: str) -> None:
     seen: list[str] = []
     options.changed.connect(seen.append)
     act: dict[str, Callable[[], Any]] = {
@@ -142,7 +142,7 @@ def test_the_user_changes_a_field_and_is_told_which(options: Options, name: str)
     assert options.value() == replace(Config(), **{name: getattr(OTHER, name)})
 
 
-def test_numbers_are_shown_plainly_and_with_their_special_value(options: Options) -> None:
+def test_options_show_numbers_and_special_values(options: Options) -> None:
     assert options["count"].text() == "Auto"
     assert options["rate"].text() == "0.0003"
     options["rate"].setText("3e-5")
@@ -152,14 +152,14 @@ def test_numbers_are_shown_plainly_and_with_their_special_value(options: Options
     assert options["kind"].currentText() == "First"
 
 
-def test_a_value_that_was_not_touched_is_kept_exactly(options: Options) -> None:
+def test_options_untouched_field_keeps_its_exact_value(options: Options) -> None:
     odd = replace(Config(), rate=1.23456789e-4)
     options.set_value(odd)
     options["count"].setValue(2)
     assert options.value() == replace(odd, count=2)
 
 
-def test_the_wheel_changes_no_field_that_it_only_passes(options: Options) -> None:
+def test_options_wheel_without_focus_changes_nothing(options: Options) -> None:
     for name in ("count", "kind"):
         here, turn = QPointF(2, 2), QPoint(0, -120)
         no_button, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
@@ -169,7 +169,7 @@ def test_the_wheel_changes_no_field_that_it_only_passes(options: Options) -> Non
     assert options.value() == Config()
 
 
-def test_a_command_says_what_differs_from_the_defaults() -> None:
+def test_command_words_state_what_is_no_default() -> None:
     assert command_words(Config(), omit=("inner",)) == []
     assert command_words(OTHER, prefix="--a.", omit=("inner", "kind")) == [
         "--a.count=4", "--a.rate=0.0015", "--a.no-keep", "--a.name=new",
@@ -179,7 +179,7 @@ def test_a_command_says_what_differs_from_the_defaults() -> None:
     ]  # fmt: skip
 
 
-def test_a_form_shows_settings_that_exist() -> None:
+def test_form_settings_are_fields_of_the_config() -> None:
     assert set(FORM_SETTINGS) <= {each.name for each in fields(TrainConfig)}
     hints = get_type_hints(TrainConfig, include_extras=True)
     strategies = [value for _, value in hints["strategy"].__metadata__[0]["choices"]]

@@ -1,7 +1,8 @@
-"""What may not be loaded beside Mesa's LLVM is kept out while torch is imported, and only then."""
+"""torch is imported without a stall; triton is kept out beside Mesa's LLVM."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.widgets import worker
+from napari_simmat.widgets import torch_import
 
 PROGRAM = """
 import sys
 from napari_simmat.progress import finish
-from napari_simmat.widgets import worker
+from napari_simmat.widgets import torch_import
 
-worker._is_mapped = lambda library: library == "libLLVM"
-finish(worker.import_torch_job())
+torch_import._is_mapped = lambda library: library == "libLLVM"
+finish(torch_import.import_torch_job())
 
 from skimage.data import coins
 from napari_simmat import Predictor, load_model, segment_everything
@@ -46,7 +47,7 @@ def triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_prediction_does_without_triton_and_other_plugins_have_it(triton: Path) -> None:
+def test_prediction_does_without_triton(triton: Path) -> None:
     paths = os.pathsep.join([str(triton), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -60,16 +61,16 @@ def test_prediction_does_without_triton_and_other_plugins_have_it(triton: Path) 
 
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("mapped", [True, False])
-def test_triton_counts_as_not_installed_in_this_thread_beside_mesas_llvm(
+def test_triton_beside_mesas_llvm_is_hidden_in_this_thread(
     mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_is_mapped", lambda name: mapped and name == "libLLVM")
+    monkeypatch.setattr(torch_import, "_is_mapped", lambda name: mapped and name == "libLLVM")
     found: list[str] = []
 
     def elsewhere() -> None:
         found.append(importlib.import_module("triton").__name__)
 
-    with worker._without_triton():
+    with torch_import._without_triton():
         if mapped:
             with pytest.raises(ImportError):
                 importlib.import_module("triton")
@@ -81,6 +82,36 @@ def test_triton_counts_as_not_installed_in_this_thread_beside_mesas_llvm(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody knows elsewhere")
-def test_what_is_mapped_is_known() -> None:
-    assert worker._is_mapped("libc.so")
-    assert not worker._is_mapped("libnothing")
+def test_is_mapped_knows_loaded_libraries() -> None:
+    assert torch_import._is_mapped("libc.so")
+    assert not torch_import._is_mapped("libnothing")
+
+
+def test_import_torch_job_leaves_the_collector_as_it_was() -> None:
+    code = (
+        "import gc, sys\n"
+        "from napari_simmat.widgets.torch_import import MODULES, import_torch_job\n"
+        "steps = [progress.message for progress in import_torch_job()]\n"
+        "assert set(steps) == {'Loading torch'}, steps\n"
+        "assert all(name in sys.modules for name in MODULES)\n"
+        "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
+        "assert list(import_torch_job()) == []\n"
+        "import torch; print(float(torch.ones(2).sum()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2.0"
+
+
+def test_load_libraries_with_a_broken_file_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "torch" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libc10.so").write_text("not a library")
+    (folder / "libc10.dylib").write_text("not a library")
+    (tmp_path / "torch" / "__init__.py").write_text("")
+    spec = type("Spec", (), {"origin": str(tmp_path / "torch" / "__init__.py")})()
+    monkeypatch.setattr(torch_import.importlib.util, "find_spec", lambda _: spec)
+    torch_import._load_libraries()
+    assert gc.isenabled()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets import worker as worker_module
 from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
 
 
@@ -76,7 +74,7 @@ def gated(gate: threading.Event, trace: list[str]) -> Job[str]:
         trace.append("ended")
 
 
-def test_a_result_is_heard_in_the_main_thread(worker: Worker, qtbot: Any) -> None:
+def test_returned_is_emitted_in_the_main_thread(worker: Worker, qtbot: Any) -> None:
     heard = Heard(worker)
     task = worker.submit("count", lambda: counting(3))
     qtbot.waitUntil(lambda: bool(heard.ends()))
@@ -86,7 +84,7 @@ def test_a_result_is_heard_in_the_main_thread(worker: Worker, qtbot: Any) -> Non
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, KeyError])
-def test_errors_are_reported_and_the_next_job_runs(
+def test_failed_job_is_reported_and_the_next_runs(
     worker: Worker, qtbot: Any, error: type[Exception]
 ) -> None:
     def failing() -> Job[None]:
@@ -105,7 +103,7 @@ def test_errors_are_reported_and_the_next_job_runs(
     assert then == ("returned", second, 1)
 
 
-def test_a_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
+def test_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
     def broken() -> Job[None]:
         raise RuntimeError("no such model")
 
@@ -115,7 +113,7 @@ def test_a_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
     assert heard.ends() == [("failed", task, "no such model")]
 
 
-def test_a_newer_job_replaces_a_waiting_one(worker: Worker, qtbot: Any) -> None:
+def test_submit_replaces_a_waiting_job(worker: Worker, qtbot: Any) -> None:
     heard, gate, trace = Heard(worker), threading.Event(), []
     running = worker.submit("first", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is running)
@@ -127,7 +125,7 @@ def test_a_newer_job_replaces_a_waiting_one(worker: Worker, qtbot: Any) -> None:
     assert heard.ends() == [("returned", running, "result"), ("returned", newest, 2)]
 
 
-def test_cancel_stops_at_the_next_yield_and_drops_the_result(worker: Worker, qtbot: Any) -> None:
+def test_cancel_stops_at_the_next_yield(worker: Worker, qtbot: Any) -> None:
     heard, gate, trace = Heard(worker), threading.Event(), []
     task = worker.submit("long", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is task and bool(heard.told))
@@ -138,7 +136,7 @@ def test_cancel_stops_at_the_next_yield_and_drops_the_result(worker: Worker, qtb
     assert trace == ["computed", "ended"]
 
 
-def test_one_thread_lasts_from_the_first_job_to_the_close(worker: Worker, qtbot: Any) -> None:
+def test_worker_thread_lasts_until_close(worker: Worker, qtbot: Any) -> None:
     idents = []
 
     def job() -> Job[None]:
@@ -157,9 +155,7 @@ def test_one_thread_lasts_from_the_first_job_to_the_close(worker: Worker, qtbot:
         worker.submit("late", job)
 
 
-def test_closing_in_the_middle_of_a_job_ends_the_thread_silently(
-    worker: Worker, qtbot: Any
-) -> None:
+def test_close_during_a_job_ends_silently(worker: Worker, qtbot: Any) -> None:
     heard, gate, trace = Heard(worker), threading.Event(), []
     task = worker.submit("long", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is task)
@@ -171,46 +167,16 @@ def test_closing_in_the_middle_of_a_job_ends_the_thread_silently(
     assert trace[-1] == "ended"
 
 
-def test_a_sentence_is_one_line() -> None:
+def test_sentence_of_an_error_is_one_line() -> None:
     assert sentence(ValueError("first\nsecond")) == "first"
     assert sentence(KeyError("name")) == "KeyError: 'name'"
     assert sentence(RuntimeError()) == "RuntimeError: no reason given"
 
 
-def test_importing_the_window_loads_no_torch() -> None:
+def test_import_of_the_window_loads_no_torch() -> None:
     code = (
         "import sys, napari_simmat.widgets.main\n"
         "print(*[name for name in ('torch', 'segment_anything') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_importing_torch_step_by_step_leaves_the_collector_as_it_was() -> None:
-    code = (
-        "import gc, sys\n"
-        "from napari_simmat.widgets.worker import MODULES, import_torch_job\n"
-        "steps = [progress.message for progress in import_torch_job()]\n"
-        "assert set(steps) == {'Loading torch'}, steps\n"
-        "assert all(name in sys.modules for name in MODULES)\n"
-        "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
-        "assert list(import_torch_job()) == []\n"
-        "import torch; print(float(torch.ones(2).sum()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "2.0"
-
-
-def test_a_library_that_does_not_load_is_left_to_the_import(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    folder = tmp_path / "torch" / "lib"
-    folder.mkdir(parents=True)
-    (folder / "libc10.so").write_text("not a library")
-    (folder / "libc10.dylib").write_text("not a library")
-    (tmp_path / "torch" / "__init__.py").write_text("")
-    spec = type("Spec", (), {"origin": str(tmp_path / "torch" / "__init__.py")})()
-    monkeypatch.setattr(worker_module.importlib.util, "find_spec", lambda _: spec)
-    worker_module._load_libraries()
-    assert gc.isenabled()

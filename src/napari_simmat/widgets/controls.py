@@ -8,19 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QIcon, QShowEvent, QWheelEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QIcon, QShowEvent, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QLayout,
+    QLineEdit,
+    QMenu,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -343,6 +348,142 @@ def remove_button(tip: str) -> QToolButton:
     return button
 
 
+PathKind = Literal["folder", "file", "either"]
+
+
+class DropTarget(QWidget):
+    """Takes one path of the right kind that is dropped on it.
+
+    Parameters
+    ----------
+    drops
+        Which paths it takes.
+    """
+
+    def __init__(self, drops: PathKind, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._drops = drops
+        self.setAcceptDrops(True)
+
+    def take(self, path: str) -> None:
+        """Show a path that was dropped."""
+        raise NotImplementedError
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept one path of the right kind."""
+        if self._dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Show the path that was dropped."""
+        if path := self._dropped(event):
+            self.take(path)
+            event.acceptProposedAction()
+
+    def _dropped(self, event: QDropEvent) -> str:
+        """The one local path that is dragged, if it is of the right kind; empty for several."""
+        data = event.mimeData()
+        paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
+        if len(paths) != 1 or not paths[0]:
+            return ""
+        path = Path(paths[0])
+        fits = {"folder": path.is_dir, "file": path.is_file, "either": path.__str__}
+        return paths[0] if fits[self._drops]() else ""
+
+
+class PathField(DropTarget):
+    """A view of one path.
+
+    Parameters
+    ----------
+    kind
+        Which paths can be dropped or browsed for.
+    title
+        Of the dialog.
+    """
+
+    changed = Signal()
+
+    def __init__(self, kind: PathKind, title: str, tip: str = "", parent: QWidget | None = None):
+        super().__init__(kind, parent)
+        self._title = title
+        self.path = QLineEdit()
+        self.path.setPlaceholderText("drop it here")
+        self.path.setToolTip(tip)
+        self.path.setAcceptDrops(False)  # the whole field takes it, as a path
+        self.browse = QToolButton()
+        self.browse.setText("⋯")
+        self.browse.setToolTip(title)
+        if kind == "either":
+            menu = QMenu(self.browse)
+            menu.addAction("A folder...", self._ask_folder)
+            menu.addAction("A file or manifest...", self._ask_file)
+            self.browse.setMenu(menu)
+            self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+            self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        else:
+            self.browse.clicked.connect(self._ask_folder if kind == "folder" else self._ask_file)
+        hbox((self.path, 1), self.browse, parent=self)
+        self.path.textChanged.connect(self.changed)
+
+    def value(self) -> str:
+        """The path as typed."""
+        return self.path.text().strip()
+
+    def set_value(self, path: str) -> None:
+        """Show a path."""
+        self.path.setText(path)
+
+    take = set_value
+
+    def _ask_folder(self) -> None:
+        if path := QFileDialog.getExistingDirectory(self, self._title, self.value()):
+            self.set_value(path)
+
+    def _ask_file(self) -> None:
+        if path := QFileDialog.getOpenFileName(self, self._title, self.value())[0]:
+            self.set_value(path)
+
+
+_PIXEL_SHAPE = "Pixel shape"
+
+
+class PixelShape(CollapsibleSection):
+    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.ratio = QDoubleSpinBox()
+        self.ratio.setDecimals(3)
+        self.ratio.setRange(0.01, 100.0)
+        self.ratio.setSingleStep(0.1)
+        self.ratio.setValue(1.0)
+        self.ratio.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.ratio.setToolTip(
+            "Height of a pixel over its width, where a file does not say; 1 for squares"
+        )
+        content = QWidget()
+        form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
+        super().__init__(_PIXEL_SHAPE, content, parent)
+        self.ratio.valueChanged.connect(self._on_ratio)
+
+    def value(self) -> float:
+        """Height over width."""
+        return round(self.ratio.value(), 3)
+
+    def set_value(self, ratio: float) -> None:
+        """Show a ratio."""
+        self.ratio.setValue(ratio)
+
+    def _on_ratio(self) -> None:
+        ratio = self.value()
+        self.set_title(
+            _PIXEL_SHAPE if ratio == 1 else f"{_PIXEL_SHAPE}: {ratio:g} times as high as wide"
+        )
+        self.changed.emit()
+
+
 StatusKind = Literal["nothing", "ready", "working", "canceled", "failed", "done"]
 
 
@@ -392,7 +533,13 @@ _SHOW_DELAY = 150
 
 
 class StatusLine(QWidget):
-    """A view of one `Status`."""
+    """A view of one `Status`.
+
+    Attributes
+    ----------
+    dot, text, time, bar, left, cancel, offer, other
+        What shows the parts of the status.
+    """
 
     canceled = Signal()
     accepted = Signal()
@@ -402,21 +549,21 @@ class StatusLine(QWidget):
         super().__init__(parent)
         self._status = Status("nothing", "")
         self._since = 0.0
-        self._dot = QLabel("●")
-        self._text = text_label()
-        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.dot = QLabel("●")
+        self.text = text_label()
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._warning = text_label("warning")
         self._warning.hide()
-        self._time = QLabel()
-        self._left = QLabel()
-        for label in (self._time, self._left):
+        self.time = QLabel()
+        self.left = QLabel()
+        for label in (self.time, self.left):
             set_tone(label, "muted")
-        self._bar = thin_bar()
-        self._cancel, self._offer, self._other = Button("Cancel"), Button(""), Button("")
-        self._cancel.clicked.connect(self.canceled)
-        self._offer.clicked.connect(self.accepted)
-        self._other.clicked.connect(self.other_accepted)
+        self.bar = thin_bar()
+        self.cancel, self.offer, self.other = Button("Cancel"), Button(""), Button("")
+        self.cancel.clicked.connect(self.canceled)
+        self.offer.clicked.connect(self.accepted)
+        self.other.clicked.connect(self.other_accepted)
         self._clock = QTimer(self)
         self._clock.setInterval(100)
         self._clock.timeout.connect(self._tick)
@@ -424,11 +571,11 @@ class StatusLine(QWidget):
         self._late.setSingleShot(True)
         self._late.setInterval(_SHOW_DELAY)
         self._late.timeout.connect(self._show)
-        line = hbox(self._dot, (self._text, 1), self._time)
-        self._text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        for part in (self._dot, self._time):
+        line = hbox(self.dot, (self.text, 1), self.time)
+        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for part in (self.dot, self.time):
             line.setAlignment(part, Qt.AlignmentFlag.AlignTop)
-        below = hbox((self._bar, 1), self._left, self._cancel, self._offer, self._other)
+        below = hbox((self.bar, 1), self.left, self.cancel, self.offer, self.other)
         vbox(line, below, self._warning, parent=self, spacing=6)
         self._show()
 
@@ -455,7 +602,7 @@ class StatusLine(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Keep room for two lines, so that what is above stays where it is."""
         super().showEvent(event)
-        self._text.setMinimumHeight(2 * self._text.fontMetrics().lineSpacing())
+        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing())
 
     @property
     def warning(self) -> str:
@@ -471,29 +618,29 @@ class StatusLine(QWidget):
         status = self._status
         working = status.kind == "working"
         self.setProperty("state", status.kind)
-        set_tone(self._dot, STATUS_TONES[status.kind])
-        self._text.setText(status.text + (" ..." if working else ""))
-        self._bar.setVisible(working)
-        self._left.setVisible(working)
-        self._cancel.setVisible(working and bool(status.way_out))
-        self._cancel.setText(status.way_out)
-        self._offer.setVisible(bool(status.offer))
-        self._offer.setText(status.offer)
-        self._other.setVisible(bool(status.other))
-        self._other.setText(status.other)
+        set_tone(self.dot, STATUS_TONES[status.kind])
+        self.text.setText(status.text + (" ..." if working else ""))
+        self.bar.setVisible(working)
+        self.left.setVisible(working)
+        self.cancel.setVisible(working and bool(status.way_out))
+        self.cancel.setText(status.way_out)
+        self.offer.setVisible(bool(status.offer))
+        self.offer.setText(status.offer)
+        self.other.setVisible(bool(status.other))
+        self.other.setText(status.other)
         if working:
             known = status.fraction is not None
-            self._bar.setRange(0, 1000 if known else 0)
-            self._bar.setValue(int(1000 * (status.fraction or 0.0)))
+            self.bar.setRange(0, 1000 if known else 0)
+            self.bar.setValue(int(1000 * (status.fraction or 0.0)))
         self._tick()
 
     def _tick(self) -> None:
         status = self._status
         seconds = time.monotonic() - self._since if status.kind == "working" else status.seconds
-        self._time.setText("" if seconds is None else _clock(seconds))
+        self.time.setText("" if seconds is None else _clock(seconds))
         fraction = status.fraction or 0.0
         can_tell = seconds is not None and seconds >= MIN_SECONDS and fraction >= MIN_FRACTION
-        self._left.setText(time_left(seconds, fraction, 1 - fraction) if can_tell else "")
+        self.left.setText(time_left(seconds, fraction, 1 - fraction) if can_tell else "")
 
 
 def _clock(seconds: float) -> str:

@@ -1,7 +1,4 @@
-"""Forms, command lines and JSON made from config dataclasses, so that no option is named twice.
-
-Below them what the tabs share: `EverythingForm`, `PathField`, `PixelShape`, `CommandLine` and
-`JobTab`.
+"""Forms and command lines made from config dataclasses, so that no option is named twice.
 
 A field's annotation holds what its control shows, as magicgui reads it::
 
@@ -15,37 +12,25 @@ A float with the ``widget_type`` LineEdit is typed as text, e.g. 0.001 or 3e-5.
 from __future__ import annotations
 
 import math
-import shlex
-import subprocess
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from functools import partial
-from pathlib import Path
 from textwrap import fill
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle
 from docstring_parser import parse as parse_docstring
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
-from qtpy.QtGui import QDoubleValidator, QDragEnterEvent, QDropEvent, QGuiApplication
+from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
-    QFrame,
-    QLineEdit,
-    QMenu,
-    QPlainTextEdit,
     QSizePolicy,
-    QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -53,14 +38,7 @@ from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.widgets.controls import (
     INDENT,
-    Button,
-    CollapsibleSection,
-    Part,
-    StatusLine,
-    VerticalScroll,
     form_rows,
-    hbox,
-    vbox,
 )
 
 
@@ -300,212 +278,3 @@ class EverythingForm(QWidget):
 
     def _on_changed(self, name: str) -> None:
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
-
-
-PathKind = Literal["folder", "file", "either"]
-
-
-class PathField(QWidget):
-    """A view of one path.
-
-    Parameters
-    ----------
-    kind
-        Which paths can be dropped or browsed for.
-    title
-        Of the dialog.
-    """
-
-    changed = Signal()
-
-    def __init__(self, kind: PathKind, title: str, tip: str = "", parent: QWidget | None = None):
-        super().__init__(parent)
-        self._kind, self._title = kind, title
-        self.path = QLineEdit()
-        self.path.setPlaceholderText("drop it here")
-        self.path.setToolTip(tip)
-        self.path.setAcceptDrops(False)  # the whole field takes it, as a path
-        self.browse = QToolButton()
-        self.browse.setText("⋯")
-        self.browse.setToolTip(title)
-        if kind == "either":
-            menu = QMenu(self.browse)
-            menu.addAction("A folder...", self._ask_folder)
-            menu.addAction("A file or manifest...", self._ask_file)
-            self.browse.setMenu(menu)
-            self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-            self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
-        else:
-            self.browse.clicked.connect(self._ask_folder if kind == "folder" else self._ask_file)
-        self.setAcceptDrops(True)
-        hbox((self.path, 1), self.browse, parent=self)
-        self.path.textChanged.connect(self.changed)
-
-    def value(self) -> str:
-        """The path as typed."""
-        return self.path.text().strip()
-
-    def set_value(self, path: str) -> None:
-        """Show a path."""
-        self.path.setText(path)
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept one path of the right kind."""
-        if self._dropped(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Show the path that was dropped."""
-        path = self._dropped(event)
-        if path is not None:
-            self.set_value(path)
-            event.acceptProposedAction()
-
-    def _dropped(self, event: QDropEvent) -> str | None:
-        return dropped_path(event, self._kind)
-
-    def _ask_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, self._title, self.value())
-        if path:
-            self.set_value(path)
-
-    def _ask_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, self._title, self.value())
-        if path:
-            self.set_value(path)
-
-
-def dropped_path(event: QDropEvent, kind: PathKind = "either") -> str | None:
-    """The one local path that is dragged, if it is of this kind; None for several."""
-    data = event.mimeData()
-    paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
-    if len(paths) != 1 or not paths[0]:
-        return None
-    fits = {"folder": Path(paths[0]).is_dir, "file": Path(paths[0]).is_file}
-    return paths[0] if kind == "either" or fits[kind]() else None
-
-
-_TITLE = "Pixel shape"
-
-
-class PixelShape(CollapsibleSection):
-    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        self.ratio = QDoubleSpinBox()
-        self.ratio.setDecimals(3)
-        self.ratio.setRange(0.01, 100.0)
-        self.ratio.setSingleStep(0.1)
-        self.ratio.setValue(1.0)
-        self.ratio.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.ratio.setToolTip(
-            "Height of a pixel over its width, where a file does not say; 1 for squares"
-        )
-        content = QWidget()
-        form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
-        super().__init__(_TITLE, content, parent)
-        self.ratio.valueChanged.connect(self._on_ratio)
-
-    def value(self) -> float:
-        """Height over width."""
-        return round(self.ratio.value(), 3)
-
-    def set_value(self, ratio: float) -> None:
-        """Show a ratio."""
-        self.ratio.setValue(ratio)
-
-    def _on_ratio(self) -> None:
-        ratio = self.value()
-        self.set_title(_TITLE if ratio == 1 else f"{_TITLE}: {ratio:g} times as high as wide")
-        self.changed.emit()
-
-
-class CommandLine(CollapsibleSection):
-    """The command line of the form; empty while the form is incomplete."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        self.field = QPlainTextEdit()
-        self.field.setReadOnly(True)
-        self.field.setMaximumHeight(84)
-        self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.copy = Button("Copy", tip="Copy the command line")
-        self.copy.clicked.connect(self._on_copy)
-        content = QWidget()
-        layout = vbox(self.field, self.copy, parent=content, indent=INDENT)
-        layout.setAlignment(self.copy, Qt.AlignmentFlag.AlignLeft)
-        super().__init__("Command line", content, parent)
-
-    def value(self) -> str:
-        """The command as shown."""
-        return self.field.toPlainText()
-
-    def set_value(self, arguments: Sequence[str]) -> None:
-        """Show ``simmat`` with these arguments; nothing if there are none."""
-        self.field.setPlainText(in_a_shell(arguments) if arguments else "")
-        self.copy.setEnabled(bool(arguments))
-
-    def _on_copy(self) -> None:
-        QGuiApplication.clipboard().setText(self.value())
-
-
-def in_a_shell(arguments: Sequence[str]) -> str:
-    """``simmat`` with its arguments, quoted for the shell."""
-    words = ["simmat", *arguments]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-
-
-class JobTab(QWidget):
-    """A tab whose job runs in a child process: settings above, progress below.
-
-    Parameters
-    ----------
-    form
-        The settings.
-    dropped
-        Which paths can be dropped on the tab.
-
-    Attributes
-    ----------
-    settings, command, status
-        The section with the form, the same as a command line, and the status line.
-    """
-
-    def __init__(self, form: QWidget, dropped: PathKind, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._dropped = dropped
-        self.settings = CollapsibleSection("Settings", form)
-        self.settings.set_open(True)
-        self.command = CommandLine()
-        self.status = StatusLine()
-        self.setAcceptDrops(True)
-
-    @property
-    def running(self) -> bool:
-        """Whether a job runs; nothing can be dropped then."""
-        raise NotImplementedError
-
-    def take(self, path: str) -> None:
-        """Show a path that was dropped."""
-        raise NotImplementedError
-
-    def _lay_out(self, *parts: Part) -> QVBoxLayout:
-        above, rule = QWidget(), QFrame()
-        vbox(self.settings, self.command, parent=above, spacing=8)
-        rule.setFrameShape(QFrame.Shape.HLine)
-        layout = vbox(VerticalScroll(above), rule, *parts, parent=self, spacing=8)
-        layout.setContentsMargins(8, 8, 8, 8)
-        return layout
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept one path of the right kind."""
-        if not self.running and dropped_path(event, self._dropped) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Show the path that was dropped."""
-        path = dropped_path(event, self._dropped)
-        if path is not None:
-            self.take(path)
-            event.acceptProposedAction()

@@ -37,7 +37,8 @@ from napari_simmat.widgets.controls import (
     thin_bar,
     vbox,
 )
-from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, sentence
+from napari_simmat.widgets.torch_import import import_torch_job
+from napari_simmat.widgets.worker import BackgroundJob, Worker, sentence
 
 NOT_DOWNLOADED = "{name} is not downloaded yet: download it, or choose another model."
 OWN_MODELS = "Your own"
@@ -58,8 +59,12 @@ class ModelPicker(QWidget):
 
     Attributes
     ----------
+    choice, more
+        The list of models, and the menu beside it.
+    card, fetch_button, bar, cancel_button
+        Summary of the chosen model, and the controls of a download.
     details
-        Summary of the chosen model and download controls, to be laid out below the list.
+        All of these, to be laid out below the list.
     """
 
     changed = Signal()
@@ -78,38 +83,38 @@ class ModelPicker(QWidget):
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
-        self._list = ComboBox()
-        self._list.setToolTip("The model: built in, downloaded, available for download, or a file")
-        self._list.activated.connect(self._on_activated)
-        self._list.setItemDelegate(_Headings(self._list))
-        self._more = QToolButton()
-        self._more.setText("⋯")
-        self._more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
-        self._more.setFixedWidth(28)
-        self._more.setToolTip("Open a model file, add one to your models, reload the list")
-        self._more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self._more.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        menu = QMenu(self._more)
+        self.choice = ComboBox()
+        self.choice.setToolTip("The model: built in, downloaded, available for download, or a file")
+        self.choice.activated.connect(self._on_activated)
+        self.choice.setItemDelegate(_Headings(self.choice))
+        self.more = QToolButton()
+        self.more.setText("⋯")
+        self.more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        self.more.setFixedWidth(28)
+        self.more.setToolTip("Open a model file, add one to your models, reload the list")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        menu = QMenu(self.more)
         menu.addAction("Open a model file...", self._ask_open)
         menu.addAction("Add a file to my models...", self._ask_import)
         menu.addAction("Reload the list", self.refresh)
-        self._more.setMenu(menu)
-        self._card = text_label()
-        self._fetch = Button("Download")
-        self._fetch.clicked.connect(self._on_fetch)
-        self._bar = thin_bar()
-        self._cancel = Button("Cancel")
-        self._cancel.clicked.connect(self.cancel)
+        self.more.setMenu(menu)
+        self.card = text_label()
+        self.fetch_button = Button("Download")
+        self.fetch_button.clicked.connect(self._on_fetch)
+        self.bar = thin_bar()
+        self.cancel_button = Button("Cancel")
+        self.cancel_button.clicked.connect(self.cancel)
 
-        vbox(hbox((self._list, 1), self._more), parent=self)
+        vbox(hbox((self.choice, 1), self.more), parent=self)
         self.details = QWidget()
-        transfer = hbox(self._fetch, (self._bar, 1), self._cancel)
-        vbox(self._card, transfer, parent=self.details, spacing=3)
+        transfer = hbox(self.fetch_button, (self.bar, 1), self.cancel_button)
+        vbox(self.card, transfer, parent=self.details, spacing=3)
         self.refresh()
 
     def value(self) -> ModelEntry | None:
         """The chosen model, even if it is unusable."""
-        number = self._list.currentData()
+        number = self.choice.currentData()
         return None if number is None else self._entries[number]
 
     def set_value(self, name: str | Path) -> None:
@@ -124,7 +129,7 @@ class ModelPicker(QWidget):
     @property
     def is_embedded(self) -> bool:
         """Whether the embedded model is chosen, which works at once on any image."""
-        return self._list.currentData() == self._embedded()
+        return self.choice.currentData() == self._embedded()
 
     def choose_embedded(self) -> None:
         """Choose the embedded model, as the user would."""
@@ -156,13 +161,13 @@ class ModelPicker(QWidget):
         found = [*filter(self._listed, registry.list_models()), *self._opened]
         groups = {entry.name: self._group(entry) for entry in found}
         self._entries = sorted(found, key=lambda entry: GROUPS.index(groups[entry.name]))
-        self._list.clear()
+        self.choice.clear()
         group = ""
         for number, entry in enumerate(self._entries):
             if groups[entry.name] != group:
                 group = groups[entry.name]
                 self._add_heading(group)
-            self._list.addItem(_title(entry, entry in self._opened), number)
+            self.choice.addItem(_title(entry, entry in self._opened), number)
         self._choose(before)
         self._show()
         if before is not None and self.value() != before:
@@ -174,9 +179,9 @@ class ModelPicker(QWidget):
         return OWN_MODELS if is_own or entry.spec is None else image_kind(entry.spec.modality)
 
     def _add_heading(self, text: str) -> None:
-        self._list.addItem(text)
-        model: Any = self._list.model()
-        item = model.item(self._list.count() - 1)
+        self.choice.addItem(text)
+        model: Any = self.choice.model()
+        item = model.item(self.choice.count() - 1)
         item.setEnabled(False)  # the keyboard passes it over
         font = item.font()
         font.setBold(True)
@@ -203,7 +208,7 @@ class ModelPicker(QWidget):
         """Choose an entry of the list, or the embedded model if it is not listed."""
         number = None if entry is None else self._index(entry)
         number = self._embedded() if number is None else number
-        self._list.setCurrentIndex(self._list.findData(number))
+        self.choice.setCurrentIndex(self.choice.findData(number))
 
     def _embedded(self) -> int:
         """Index of the embedded model."""
@@ -239,9 +244,9 @@ class ModelPicker(QWidget):
         self._show()
 
     def _on_progress(self, progress: Progress) -> None:
-        self._bar.setRange(0, 1000)
-        self._bar.setValue(int(1000 * progress.done / max(1, progress.total)))
-        self._card.setText(progress.message)
+        self.bar.setRange(0, 1000)
+        self.bar.setValue(int(1000 * progress.done / max(1, progress.total)))
+        self.card.setText(progress.message)
 
     def _on_returned(self, result: ModelEntry | Path) -> None:
         self.refresh()
@@ -254,22 +259,22 @@ class ModelPicker(QWidget):
         self._complain(reason)
 
     def _complain(self, reason: str) -> None:
-        self._card.setText(reason)
-        set_tone(self._card, "error")
+        self.card.setText(reason)
+        set_tone(self.card, "error")
 
     def _show(self) -> None:
         entry, busy = self.value(), self._job.busy
         downloadable = entry is not None and entry.kind == "downloadable"
-        self._fetch.setVisible(downloadable and not busy)
+        self.fetch_button.setVisible(downloadable and not busy)
         if entry is not None:
-            self._fetch.setText(f"Download {format_size(entry.size_bytes)}")
-        self._bar.setRange(0, 0)
-        self._bar.setVisible(busy)
-        self._cancel.setVisible(busy)
+            self.fetch_button.setText(f"Download {format_size(entry.size_bytes)}")
+        self.bar.setRange(0, 0)
+        self.bar.setVisible(busy)
+        self.cancel_button.setVisible(busy)
         broken = entry is not None and entry.problem
-        set_tone(self._card, "error" if broken else "muted")
-        self._card.setText("" if entry is None else entry.problem or _card(entry))
-        self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
+        set_tone(self.card, "error" if broken else "muted")
+        self.card.setText("" if entry is None else entry.problem or _card(entry))
+        self.card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
 
 
 class _Headings(QStyledItemDelegate):

@@ -1,6 +1,6 @@
 """A `simmat` command in a child process: read line by line, and never left over.
 
-`JobController` is what the Train and the Batch tab have in common around it.
+`JobController` and `JobTab` are what the Train and the Batch tab have in common around it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,35 @@ import atexit
 import json
 import logging
 import os
+import shlex
 import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import list2cmdline
 from typing import Literal
 
 import psutil
-from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
+from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Qt, Signal
+from qtpy.QtGui import QDropEvent, QGuiApplication
+from qtpy.QtWidgets import QFrame, QPlainTextEdit, QVBoxLayout, QWidget
 
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import JobEvent
-from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    CollapsibleSection,
+    DropTarget,
+    Part,
+    PathKind,
+    Status,
+    StatusLine,
+    VerticalScroll,
+    vbox,
+)
 from napari_simmat.widgets.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -320,3 +335,77 @@ class JobController(QObject):
         self.state = "idle"
         self.status.emit(status)
         self.changed.emit()
+
+
+class CommandLine(CollapsibleSection):
+    """The command line of the form; empty while the form is incomplete."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.field = QPlainTextEdit()
+        self.field.setReadOnly(True)
+        self.field.setMaximumHeight(84)
+        self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.copy = Button("Copy", tip="Copy the command line")
+        self.copy.clicked.connect(self._on_copy)
+        content = QWidget()
+        layout = vbox(self.field, self.copy, parent=content, indent=INDENT)
+        layout.setAlignment(self.copy, Qt.AlignmentFlag.AlignLeft)
+        super().__init__("Command line", content, parent)
+
+    def value(self) -> str:
+        """The command as shown."""
+        return self.field.toPlainText()
+
+    def set_value(self, arguments: Sequence[str]) -> None:
+        """Show ``simmat`` with these arguments; nothing if there are none."""
+        self.field.setPlainText(in_a_shell(arguments) if arguments else "")
+        self.copy.setEnabled(bool(arguments))
+
+    def _on_copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.value())
+
+
+def in_a_shell(arguments: Sequence[str]) -> str:
+    """``simmat`` with its arguments, quoted for the shell."""
+    words = ["simmat", *arguments]
+    return list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+class JobTab(DropTarget):
+    """A tab whose job runs in a child process: settings above, progress below.
+
+    Parameters
+    ----------
+    form
+        The settings.
+    drops
+        Which paths can be dropped on the tab.
+
+    Attributes
+    ----------
+    settings, command, status
+        The section with the form, the same as a command line, and the status line.
+    """
+
+    def __init__(self, form: QWidget, drops: PathKind, parent: QWidget | None = None) -> None:
+        super().__init__(drops, parent)
+        self.settings = CollapsibleSection("Settings", form)
+        self.settings.set_open(True)
+        self.command = CommandLine()
+        self.status = StatusLine()
+
+    @property
+    def running(self) -> bool:
+        """Whether a job runs; nothing can be dropped then."""
+        raise NotImplementedError
+
+    def _lay_out(self, *parts: Part) -> QVBoxLayout:
+        above, rule = QWidget(), QFrame()
+        vbox(self.settings, self.command, parent=above, spacing=8)
+        rule.setFrameShape(QFrame.Shape.HLine)
+        layout = vbox(VerticalScroll(above), rule, *parts, parent=self, spacing=8)
+        layout.setContentsMargins(8, 8, 8, 8)
+        return layout
+
+    def _dropped(self, event: QDropEvent) -> str:
+        return "" if self.running else super()._dropped(event)

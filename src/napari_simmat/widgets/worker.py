@@ -1,39 +1,22 @@
-"""A permanent thread that steps through jobs in the background, and imports torch without a stall.
-
-A plain ``import torch`` in a thread stalls the main thread for 100 to 400 ms at a time, for two
-reasons: Python holds the interpreter lock while it loads an extension's shared libraries, and the
-hundreds of thousands of new objects trigger full garbage collections. `import_torch_job` avoids
-both; ``scripts/stall.py`` measures it.
-"""
+"""A permanent thread that steps through jobs in the background."""
 
 from __future__ import annotations
 
 import atexit
-import ctypes
-import gc
-import importlib
-import importlib.util
 import logging
-import os
-import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.progress import Job, Progress
 
-MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
-"""Modules of the first prediction, in the order of import."""
-
-_LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
+log = logging.getLogger(__name__)
 _REPORT_EVERY = 0.05
 """Seconds between two progress reports of a task."""
 _EXIT_TIMEOUT = 10.0
@@ -317,115 +300,3 @@ def _close_all() -> None:
     deadline = time.monotonic() + _EXIT_TIMEOUT
     for worker in list(_open_workers):
         worker.join(max(0.0, deadline - time.monotonic()))
-
-
-def import_torch_job() -> Job[None]:
-    """Import the modules that prediction needs; returns at once if they are imported."""
-    if all(name in sys.modules for name in MODULES):
-        return
-    if "torch" not in sys.modules:
-        yield Progress(0, len(MODULES), "Loading torch")
-        _load_libraries()
-    for done, name in enumerate(MODULES):
-        yield Progress(done, len(MODULES), "Loading torch")
-        with no_garbage_collection(), _without_triton():
-            importlib.import_module(name)
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking objects that are being created."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            # Moves all objects to the oldest generation, which is rarely collected.
-            gc.freeze()
-            gc.unfreeze()
-            gc.enable()
-
-
-@contextmanager
-def no_old_garbage() -> Iterator[None]:
-    """Keep the garbage collector to objects that are created meanwhile.
-
-    A full collection walks all objects of napari and torch, and no other thread gets a turn.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextmanager
-def _without_triton() -> Iterator[None]:
-    """Hide triton from the imports of this thread if loading it would crash the process.
-
-    Without a graphics card Mesa renders with LLVM; triton brings its own LLVM and crashes if it is
-    loaded afterwards. torchvision imports triton, if torch came with it, through torch's compiler,
-    which prediction does not need. Other plugins that use triton find it as before.
-    """
-    if "triton" in sys.modules or not _is_mapped("libLLVM"):
-        yield
-        return
-    hiding = _HideTriton(threading.get_ident())
-    sys.meta_path.insert(0, hiding)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(hiding)
-        # torch remembers what it found; the next to ask shall look again.
-        check = getattr(sys.modules.get("torch.utils._triton"), "has_triton_package", None)
-        getattr(check, "cache_clear", lambda: None)()
-
-
-class _HideTriton:
-    """Reports triton as not installed to one thread."""
-
-    def __init__(self, thread: int) -> None:
-        self._thread = thread
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002
-        if fullname == "triton" and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError("No module named 'triton'", name="triton")
-
-
-def _is_mapped(library: str) -> bool:
-    """Whether this process has loaded a library with this prefix (Linux only)."""
-    try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return f"/{library}" in maps
-
-
-def _load_libraries() -> None:
-    """Load torch's shared libraries without the interpreter lock.
-
-    `ctypes` releases the lock, an import does not; the import that follows finds the libraries
-    loaded. On Windows torch does the same itself. Errors are left to the import, which reports
-    them.
-    """
-    if sys.platform == "win32":
-        return
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return
-    suffix = ".dylib" if sys.platform == "darwin" else ".so"
-    try:
-        dlopen = ctypes.CDLL(None).dlopen
-    except (OSError, AttributeError):
-        return
-    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
-    for name in _LIBRARIES:
-        path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
-        if path.exists():
-            # As torch does: the symbols of the first one are visible to the others.
-            scope = os.RTLD_GLOBAL if name == "torch_global_deps" else os.RTLD_LOCAL
-            dlopen(os.fsencode(path), os.RTLD_NOW | scope)
-
-
-log = logging.getLogger(__name__)

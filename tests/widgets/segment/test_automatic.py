@@ -127,7 +127,7 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: 
     press(ready, ready.tab.automatic_panel.start)
     press(ready, ready.tab.automatic_panel.commit)
     assert everything.found is not None, "nothing is written yet"
-    press(ready, ready.tab.status._offer)
+    press(ready, ready.tab.status.offer)
     assert ready.viewer.layers["SimMAT objects"].data[CENTERS[1]]
     assert everything.found is None
     assert not preview(ready).any()

@@ -53,7 +53,7 @@ def test_autosave_of_a_killed_process_keeps_commits_and_paint(
     assert set(np.unique(labels)) == {0, 1, 2, 5}
     window = open_image(open_window(), gray())
     assert "was not saved" in window.status.text
-    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
     window.idle()
     assert np.array_equal(objects(window), labels)
     while window.workspace.session.history.can_undo:
@@ -67,7 +67,7 @@ def test_recovery_after_a_crash_restores_in_another_viewer(
     first, second = crashed(open_window)
     assert "was not saved" in second.status.text
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.idle()
     text = RESTORED.format("2 objects", COMMIT_OPEN)
     assert second.status.text == text, "and what was open is answered"
@@ -98,7 +98,7 @@ def test_work_after_restoring_is_restored_again(
     first.viewer.layers.clear()
     for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
         window = open_image(open_window(), gray())
-        QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+        QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
         window.idle()
         window.click(*CENTERS[number])
         window.key(Qt.Key.Key_C)
@@ -146,7 +146,7 @@ def test_start_after_a_layer_was_removed_changes_nothing(
     first, second = crashed(open_window)
     second.viewer.layers.remove("SimMAT preview")
     second.idle()
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert np.array_equal(objects(second), objects(first))
 
@@ -166,7 +166,7 @@ def test_recovery_offers_a_closed_image_in_the_same_window(
     window.viewer.add_image(gray(), name="discs")
     window.idle()
     window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
-    window.take(window.tab.status._offer)
+    window.take(window.tab.status.offer)
     window.idle()
     assert np.array_equal(objects(window), labels)
 
@@ -245,7 +245,7 @@ def test_recovery_uses_a_layer_that_is_still_open(ready: Any) -> None:
     ready.viewer.add_image(gray(), name="discs")
     ready.idle()
     ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert ready.workspace.objects is layer
     ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
@@ -256,15 +256,15 @@ def test_recovery_canceled_is_offered_again(open_window: Callable[[], Any]) -> N
     first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
-    second.qtbot.waitUntil(second.tab.status._cancel.isVisible)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
+    second.qtbot.waitUntil(second.tab.status.cancel.isVisible)
     assert second.status.text == "Restoring"
-    QTest.mouseClick(second.tab.status._cancel, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.cancel, Qt.MouseButton.LeftButton)
     gate.set()
     second.idle()
     assert second.status.kind == "canceled"
     assert "SimMAT objects" not in second.viewer.layers
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert np.array_equal(objects(second), objects(first))
 
@@ -273,7 +273,7 @@ def test_recovery_does_not_replace_work_done_meanwhile(open_window: Callable[[],
     _first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.take(second.tab.buttons.point)
     second.press(*CENTERS[3])
     second.qtbot.waitUntil(lambda: not second.controller.busy)

@@ -277,7 +277,7 @@ def test_recovery_after_a_crash_restores_the_adapted_model(
     (checkpoint,) = sessions_folder().glob("*.safetensors")
     shutil.copy(checkpoint, left.with_name(left.stem + "." + checkpoint.name.split(".", 1)[1]))
     second = open_cells(open_window())
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert second.workspace.session.adapted == learned.workspace.session.adapted
     assert np.array_equal(mask(second), mine), "what was open is predicted with it"
@@ -293,7 +293,7 @@ def test_recovery_without_the_adapted_model_says_it_is_lost(
     (checkpoint,) = sessions_folder().glob("*.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     second = open_cells(open_window())
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert second.status.text == f"{RESTORED.format('3 objects', NEXT_OBJECT)} {LOST}"
     assert second.workspace.session.adapted is None
@@ -389,7 +389,7 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
     offer_anything(monkeypatch)
     labels, named = np.load(tmp_path / "labels.npy"), tmp_path / "learned"
     window = open_cells(open_window())
-    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
     window.idle()
     assert np.array_equal(objects(window)[labels > 0], labels[labels > 0])
     learned = window.workspace.session.adapted

@@ -47,7 +47,7 @@ def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Pa
     ready.widget._on_tab()
     ready.idle()
     assert models.reference() == ready.workspace.request().model.reference == "tiny-4"
-    assert "tiny-4" in models._list.currentText()
+    assert "tiny-4" in models.choice.currentText()
 
 
 def put(name: str, folder: Path) -> Path:

@@ -78,7 +78,7 @@ def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> N
     assert ready.status.kind == "failed"
     assert "lies wholly on 4" in ready.status.text
     assert len(ready.workspace.prompt_layers.points.data) == 1
-    QTest.mouseClick(ready.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.status.offer, Qt.MouseButton.LeftButton)
     ready.idle()
     assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
 
@@ -92,7 +92,7 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
     ready.key(Qt.Key.Key_C)
     assert "1 object wholly on 4 is left out" in ready.status.text
     assert set(np.unique(objects(ready))) == {0, 4, 5}
-    QTest.mouseClick(ready.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.status.offer, Qt.MouseButton.LeftButton)
     ready.idle()
     assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
     assert iou(objects(ready) == 6, discs()[1] == 1) > 0.8
@@ -271,7 +271,7 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 1, 2}, "not the one in the table"
     assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert set(np.unique(objects(ready))) == {0, 1, 2, 3}
 
@@ -338,7 +338,7 @@ def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: 
     assert not [each for each in layers if each.name.startswith(("SimMAT obj", "SimMAT cl"))]
     assert ready.status.text == removed_with_objects("SimMAT objects", 2)
     assert rows(ready) == []
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert [each.name for each in layers] == order
     assert np.array_equal(objects(ready), committed)

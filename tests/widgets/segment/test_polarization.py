@@ -23,8 +23,8 @@ def open_layers(window: Any, numbers: tuple[int, ...]) -> None:
         window.viewer.add_image(image[number], name=f"beads {ANGLES[number]}")
     window.open_widget()
     models = window.tab.models
-    titles = [models._list.itemText(n) for n in range(models._list.count())]
-    window.choose(models._list, next(each for each in titles if each.startswith("polarization")))
+    titles = [models.choice.itemText(n) for n in range(models.choice.count())]
+    window.choose(models.choice, next(each for each in titles if each.startswith("polarization")))
 
 
 def chosen_names(window: Any) -> list[str | None]:

@@ -318,7 +318,7 @@ def test_propagate_into_a_full_layer_writes_a_new_one_once(stack: Any) -> None:
     found = preview(stack).copy()
     press(stack, stack.tab.stack_panel.commit)
     assert stack.controller.propagation.result is not None, "nothing is written yet"
-    press(stack, stack.tab.status._offer)
+    press(stack, stack.tab.status.offer)
     assert (objects(stack) == 1).any((1, 2)).tolist() == found.any((1, 2)).tolist()
     assert stack.controller.propagation.result is None
     assert not preview(stack).any()

@@ -69,7 +69,7 @@ def test_the_file_is_offered_and_restored(window: Any) -> None:
     shutil.copy(FILE, sessions_folder() / f"{image}-recorded.jsonl")
     session.open_stack(window)
     assert window.status.offer == "Restore"
-    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
     window.idle()
     assert session.seen(window) == SEEN
     for _ in range(SEEN["operations"]):

@@ -83,7 +83,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    models: Any = first.tab.models._list
+    models: Any = first.tab.models.choice
     first.choose(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
@@ -125,7 +125,7 @@ def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_
     window.idle()
     assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
     assert window.status.offer == USE_TINY
-    window.take(window.tab.status._offer)
+    window.take(window.tab.status.offer)
     window.idle()
     assert window.tab.models.is_embedded
     window.click(*CENTERS[0])

@@ -96,7 +96,7 @@ def test_an_image_that_is_hidden_by_another_is_said_to_be_and_shown_on_a_word(re
     open_other(ready)
     ready.choose(ready.tab.channels.image, "discs")
     assert ready.status.text == f"{ready_on(READY, 'discs')} {hidden('discs', 'other')}"
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert names(ready)[:2] == ["other", "discs"]
     assert names(ready)[-1] == "SimMAT points"
@@ -105,7 +105,7 @@ def test_an_image_that_is_hidden_by_another_is_said_to_be_and_shown_on_a_word(re
     press(ready, *THERE)
     assert hidden("other", "discs") in ready.status.text
     assert ready.status.offer == show_text("other"), "with a preview as well"
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert names(ready)[:2] == ["discs", "other"]
     assert ready.status.kind == "done"
@@ -129,7 +129,7 @@ def test_a_click_on_an_image_beside_the_chosen_one_offers_to_segment_that(ready:
     y, x = THERE[0], THERE[1] + 230
     ready.click(y, x)
     assert (ready.status.kind, ready.status.offer) == ("failed", "Segment other")
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert ready.tab.channels.image.currentText() == "other"
     assert ready.status.text == ready_on(READY, "other"), "no prompt is left on the first"

@@ -100,7 +100,7 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
     window.open_widget()
     window.idle()
     assert window.status.offer == "Move channels"
-    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
     window.idle()
     layer = window.viewer.layers["cells"]
     assert layer.data.shape == (3, 3, 5, *SIDE)

@@ -397,10 +397,10 @@ def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> Non
 def test_canceled_work_is_started_again_from_the_status(ready: Hands) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
-    ready.take(ready.tab.status._cancel)
+    ready.take(ready.tab.status.cancel)
     assert (ready.status.text, ready.status.offer) == (CANCELED, SEGMENT)
     gate.open.set()
-    ready.take(ready.tab.status._offer)
+    ready.take(ready.tab.status.offer)
     ready.idle()
     assert ready.status.text.endswith(COMMIT_NEXT)
 

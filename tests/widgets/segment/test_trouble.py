@@ -78,8 +78,8 @@ def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     assert ready.status.text == f"{words[case]}; commit into a new layer instead."
     assert np.array_equal(data, before)
     assert len(ready.workspace.prompt_layers.points.data) == 1, "the prompts stay"
-    assert ready.tab.status._offer.isVisible()
-    ready.tab.status._offer.click()
+    assert ready.tab.status.offer.isVisible()
+    ready.tab.status.offer.click()
     ready.idle()
     objects = ready.viewer.layers["SimMAT objects"]
     assert objects.data.dtype == np.int32
@@ -108,8 +108,8 @@ def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -
     ready.qtbot.waitUntil(lambda: ready.status.fraction == 0.25)
     assert ready.status.kind == "working"
     assert ready.status.text == "Encoding block 1 of 4"
-    ready.qtbot.waitUntil(ready.tab.status._cancel.isVisible)
-    ready.tab.status._cancel.click()
+    ready.qtbot.waitUntil(ready.tab.status.cancel.isVisible)
+    ready.tab.status.cancel.click()
     assert ready.status.kind == "canceled", "at once, while the computation still runs"
     assert not gate.ended.is_set()
     gate.open.set()
@@ -333,7 +333,7 @@ def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.activate()
     ready.tab.sections["model"].set_open(True)
-    for control in (ready.tab.buttons.clear, ready.tab.models._list):
+    for control in (ready.tab.buttons.clear, ready.tab.models.choice):
         QTest.mouseClick(control, Qt.MouseButton.LeftButton)
         popup = QApplication.activePopupWidget()
         if popup is not None:

@@ -52,7 +52,7 @@ def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qt
 
 
 def test_only_foundations_are_offered(form: TrainForm) -> None:
-    titles = [form.base._list.itemText(n) for n in range(form.base._list.count())]
+    titles = [form.base.choice.itemText(n) for n in range(form.base.choice.count())]
     assert any(title.startswith("tiny-4") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
     assert not any(title.startswith("polarization") for title in titles)

@@ -15,7 +15,7 @@ from napari_simmat.io.files import trainings_folder
 from napari_simmat.progress import finish
 from napari_simmat.training.config import TrainConfig, practical_config
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
-from napari_simmat.widgets.forms import in_a_shell
+from napari_simmat.widgets.subprocess import in_a_shell
 from napari_simmat.widgets.train import run as run_module
 from napari_simmat.widgets.train.run import (
     DEFAULT_STEPS,

@@ -156,10 +156,10 @@ def test_train_on_open_layers_makes_a_model_that_segments(
     assert left == [".two channels.lock", "two channels.csv", "two channels.txt"]
 
     # After so few steps it may be worse than the base, which is offered first then.
-    use = tab.status._other if trainer.training.is_worse else tab.status._offer
+    use = tab.status.other if trainer.training.is_worse else tab.status.offer
     assert use.text() == USE_MODEL
     assert window.tab.models.value().name != "two channels"
-    titles = [window.tab.models._list.itemText(n) for n in range(window.tab.models._list.count())]
+    titles = [window.tab.models.choice.itemText(n) for n in range(window.tab.models.choice.count())]
     assert "two channels · own file" in titles, "it can be chosen at once"
     trainer.press(use)
     assert window.widget.tabs.currentWidget() is window.tab
@@ -196,8 +196,8 @@ def test_a_model_worse_than_its_base_offers_the_base(
     wanted: list[str] = []
     tab.use_requested.disconnect()
     tab.use_requested.connect(wanted.append)
-    trainer.press(tab.status._other)
-    trainer.press(tab.status._offer)
+    trainer.press(tab.status.other)
+    trainer.press(tab.status.offer)
     assert wanted == ["two channels", "tiny-4"]
 
 

@@ -22,8 +22,8 @@ from napari_simmat.widgets.batch.run import (
     load_request,
 )
 from napari_simmat.widgets.controls import Button, MainButton, Status, hbox, text_label
-from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import PROVENANCE
+from napari_simmat.widgets.subprocess import JobTab
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 

@@ -21,7 +21,8 @@ from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.compute import ComputeInUse
 from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
-from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
+from napari_simmat.widgets.torch_import import import_torch_job
+from napari_simmat.widgets.worker import Worker, WorkerTask
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates

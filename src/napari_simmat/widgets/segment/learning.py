@@ -44,7 +44,8 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace
-from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, no_old_garbage
+from napari_simmat.widgets.torch_import import import_torch_job, no_old_garbage
+from napari_simmat.widgets.worker import BackgroundJob, Worker
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry

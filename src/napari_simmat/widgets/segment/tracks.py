@@ -29,7 +29,8 @@ from napari_simmat.widgets.segment.panels import StackAxis
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Change, Workspace
-from napari_simmat.widgets.worker import BackgroundJob, Worker, no_garbage_collection
+from napari_simmat.widgets.torch_import import no_garbage_collection
+from napari_simmat.widgets.worker import BackgroundJob, Worker
 
 TRACKS = "SimMAT tracks"
 _LATER = 300

@@ -28,12 +28,14 @@ from napari_simmat.widgets.controls import (
     CollapsibleSection,
     ComboBox,
     LayerChoice,
+    PathField,
+    PixelShape,
     form_rows,
     remove_button,
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import Options, PathField, PixelShape
+from napari_simmat.widgets.forms import Options
 from napari_simmat.widgets.layer_data import (
     LabeledValue,
     labeled_value,

@@ -31,9 +31,10 @@ from napari_simmat.widgets.controls import (
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
 from napari_simmat.widgets.segment.outputs import OBJECTS
+from napari_simmat.widgets.subprocess import JobTab
+from napari_simmat.widgets.torch_import import no_garbage_collection
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.run import (
     CurveHistory,
@@ -45,7 +46,6 @@ from napari_simmat.widgets.train.run import (
     free_name,
     unfinished_runs,
 )
-from napari_simmat.widgets.worker import no_garbage_collection
 
 READY = "Ready to train."
 NO_CURVES = "No curves without matplotlib; install it: pip install matplotlib"

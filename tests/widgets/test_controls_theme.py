@@ -42,7 +42,7 @@ def shown(widget: QLabel | QPushButton) -> tuple[QColor, QColor]:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_every_text_can_be_read(theme: str, qtbot: Any) -> None:
+def test_tones_in_every_theme_are_readable(theme: str, qtbot: Any) -> None:
     hands = Headless(qtbot, whole=True)
     widget = hands.open_widget()
     window = QWidget()
@@ -66,8 +66,8 @@ def test_every_text_can_be_read(theme: str, qtbot: Any) -> None:
                 assert not unreadable()
         widget.segment.buttons.set_sign(False)
         assert not unreadable()
-        card = widget.segment.models._card
-        assert shown(card)[0] != shown(widget.segment.status._text)[0], "muted"
+        card = widget.segment.models.card
+        assert shown(card)[0] != shown(widget.segment.status.text)[0], "muted"
         model = widget.batch.table.files
         model.set_rows([FileRow("a", state) for state in (*OPENABLE_STATES, "failed", "skipped")])
         behind = QColor(widget.batch.table.palette().base().color())

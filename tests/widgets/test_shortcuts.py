@@ -20,7 +20,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 
 @pytest.mark.real_window
-def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
+def test_keys_on_image_or_no_layer_act(ready: Any) -> None:
     for active in (ready.viewer.layers["discs"], None):
         ready.click(*CENTERS[0])
         ready.viewer.layers.selection.active = active
@@ -32,7 +32,7 @@ def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any) -> None:
+def test_key_c_with_nothing_to_commit_is_naparis(ready: Any) -> None:
     image = ready.viewer.layers["discs"]
     ready.viewer.layers.selection.active = image
     image.contrast_limits = (3, 9)
@@ -48,7 +48,7 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
 
 @pytest.mark.real_window
 @pytest.mark.parametrize("where", ["layer list", "model", "table", "canvas"])
-def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
+def test_keys_while_a_list_has_the_focus_act(ready: Any, where: str) -> None:
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
     for section in ("model", "objects"):
@@ -57,7 +57,7 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,
-        "model": ready.tab.models._list,
+        "model": ready.tab.models.choice,
         "table": ready.tab.object_panel.table,
         "canvas": ready.canvas,
     }[where]
@@ -77,7 +77,7 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
 
 
 @pytest.mark.real_window
-def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
+def test_class_field_takes_letters_then_gives_keys_back(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.tab.sections["objects"].set_open(True)
     ready.activate()
@@ -92,7 +92,7 @@ def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: 
     assert ready.viewer.layers["SimMAT classes"].data.any()
 
 
-def test_no_key_of_ours_is_one_that_napari_uses_on_the_layer_but_those_documented() -> None:
+def test_keys_clash_with_napari_only_as_documented() -> None:
     napari = {Points: set(Points.class_keymap), Labels: set(Labels.class_keymap)}
     ours = {each.action: each.binding() for each in SHORTCUTS}
     taken = {
@@ -103,13 +103,13 @@ def test_no_key_of_ours_is_one_that_napari_uses_on_the_layer_but_those_documente
     assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
 
 
-def test_keys_are_those_that_were_recorded() -> None:
+def test_keys_equal_the_recorded_ones() -> None:
     recorded = json.loads(Path(names.__file__).with_name("names.json").read_text("utf-8"))
     assert names.keys() == recorded["keys"]
 
 
 @pytest.mark.real_window
-def test_all_keys_are_given_back(ready: Any) -> None:
+def test_release_gives_all_keys_back(ready: Any) -> None:
     viewer = ready.viewer
     image = viewer.layers["discs"]
     ready.click(*CENTERS[0])

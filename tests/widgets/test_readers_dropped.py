@@ -56,13 +56,13 @@ def drop(window: Any, path: Path) -> list[Any]:
 
 
 @pytest.mark.all_tabs
-def test_a_checkpoint_chooses_the_model(shown: Any, tmp_path: Path) -> None:
+def test_checkpoint_dropped_chooses_the_model(shown: Any, tmp_path: Path) -> None:
     export("thermal", tmp_path / "of-a-colleague.safetensors")
     assert drop(shown, tmp_path / "of-a-colleague.safetensors") == []
     assert shown.tab.models.reference() == tmp_path / "of-a-colleague.safetensors"
 
 
-def test_foreign_tensors_are_refused_in_a_sentence(shown: Any, tmp_path: Path) -> None:
+def test_foreign_tensors_dropped_are_refused(shown: Any, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     before = shown.tab.models.reference()
     with pytest.raises(ValueError, match=r"^foreign\.safetensors is a safetensors file without"):
@@ -70,7 +70,7 @@ def test_foreign_tensors_are_refused_in_a_sentence(shown: Any, tmp_path: Path) -
     assert shown.tab.models.reference() == before
 
 
-def test_without_the_widget_a_sentence_says_to_open_it(
+def test_checkpoint_without_the_widget_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = napari.components.ViewerModel()
@@ -95,7 +95,7 @@ def saved_session(window: Any, folder: Path) -> Path:
 
 
 @pytest.mark.all_tabs
-def test_a_session_is_restored_and_its_file_stays_as_it_is(
+def test_session_dropped_is_restored_and_unchanged(
     open_window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_window()
@@ -133,7 +133,7 @@ def test_a_session_is_restored_and_its_file_stays_as_it_is(
         ),
     ],
 )
-def test_a_bad_session_is_refused_and_never_offered(
+def test_bad_session_is_refused_and_never_offered(
     shown: Any, tmp_path: Path, user_folder: Path, text: str, said: str
 ) -> None:
     path = tmp_path / "bad_session.jsonl"
@@ -149,7 +149,7 @@ def test_a_bad_session_is_refused_and_never_offered(
 
 
 @pytest.mark.parametrize("kind", ["coco", "rois", "geojson"])
-def test_objects_become_labels_on_the_image(shown: Any, tmp_path: Path, kind: str) -> None:
+def test_objects_dropped_become_labels_on_the_image(shown: Any, tmp_path: Path, kind: str) -> None:
     labels = np.zeros(shown.viewer.layers[0].data.shape, np.uint16)
     labels[20:30, 10:40] = 9
     path = tmp_path / f"a{OBJECT_FORMATS[kind].ending}"
@@ -159,7 +159,7 @@ def test_objects_become_labels_on_the_image(shown: Any, tmp_path: Path, kind: st
     assert layer.metadata[PROVENANCE]["file"] == path.name
 
 
-def test_outlines_need_an_image(tmp_path: Path) -> None:
+def test_outlines_without_an_image_are_refused(tmp_path: Path) -> None:
     viewer = napari.components.ViewerModel()
     write_objects(tmp_path / "a.geojson", ObjectSet.of_labels(np.eye(4, dtype=int), "YX"))
     with pytest.raises(ValueError, match=re.escape(OPEN_IMAGE_FIRST)):
@@ -171,9 +171,7 @@ def predictor() -> Predictor:
     return Predictor(load_model("tiny"), "cpu")
 
 
-def test_a_record_opens_with_its_labels_points_and_boxes(
-    predictor: Predictor, tmp_path: Path
-) -> None:
+def test_record_dropped_opens_labels_points_boxes(predictor: Predictor, tmp_path: Path) -> None:
     image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
     tifffile.imwrite(image, gray())
     y, x = CENTERS[0]
@@ -200,7 +198,7 @@ def test_a_record_opens_with_its_labels_points_and_boxes(
 # ----------------------------------------------------------------------------- metadata
 
 
-def test_layers_say_what_made_them(ready: Any) -> None:
+def test_dropped_layers_name_their_provenance(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]

@@ -28,7 +28,7 @@ def made_by(command: str) -> Any:
 
 
 @pytest.mark.parametrize("command", SAMPLES)
-def test_a_sample_opens_and_is_the_same_each_time(command: str) -> None:
+def test_sample_opened_twice_is_equal(command: str) -> None:
     first, second = made_by(command)(), made_by(command)()
     for (data, options, kind), (again, *_) in zip(first, second, strict=True):
         layer = Layer.create(data, options, kind)
@@ -42,19 +42,19 @@ def test_a_sample_opens_and_is_the_same_each_time(command: str) -> None:
         assert images[0].shape[-labels.ndim :] == labels.shape
 
 
-def test_there_are_samples_of_the_common_instruments() -> None:
+def test_samples_cover_the_common_instruments() -> None:
     names = " ".join(each.display_name for each in MANIFEST.contributions.sample_data or [])
     assert all(word in names for word in ("CT", "MRI", "Thermal", "stack", "Polarization"))
     [(stack, options, _), _] = main.cells_3d()
     assert (stack.ndim, options["scale"], options["axis_labels"]) == (3, (2, 1, 1), ("z", "y", "x"))
 
 
-def test_the_manifest_opens_the_widget() -> None:
+def test_manifest_names_the_widget() -> None:
     (widget,) = MANIFEST.contributions.widgets or []
     assert made_by(widget.command) is SimMATWidget
 
 
-def test_the_demo_shows_a_coin_segmented(
+def test_open_demo_segments_a_coin(
     make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
@@ -70,9 +70,7 @@ def test_the_demo_shows_a_coin_segmented(
     window.release()
 
 
-def test_an_older_napari_is_refused_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, qtbot: Any
-) -> None:
+def test_widget_on_an_older_napari_is_refused(monkeypatch: pytest.MonkeyPatch, qtbot: Any) -> None:
     """napari 0.6.6 has no event for renamed layers, and a traceback says nothing to a user."""
     monkeypatch.setattr("napari.__version__", "0.6.6")
     with pytest.raises(ImportError, match=r"needs napari 0\.7\.1 or newer, and this is 0\.6\.6\."):

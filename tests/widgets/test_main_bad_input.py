@@ -20,7 +20,7 @@ from tests.widgets.scenes import CENTERS, discs, gray, iou
 # ------------------------------------------------------------------------------ prompts
 
 
-def test_a_click_beside_the_image(ready: Any) -> None:
+def test_click_beside_the_image_is_refused(ready: Any) -> None:
     ready.click(-3, 5)
     assert ready.status.kind == "failed"
     assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
@@ -31,13 +31,13 @@ def test_a_click_beside_the_image(ready: Any) -> None:
     assert ready.status.kind == "done"
 
 
-def test_a_box_beside_the_image(ready: Any) -> None:
+def test_box_beside_the_image_is_refused(ready: Any) -> None:
     ready.drag(-9, 20, -3, 60)
     assert ready.status.kind == "failed"
     assert "lies outside the image" in ready.status.text
 
 
-def test_only_negative_points(ready: Any) -> None:
+def test_only_negative_points_are_refused(ready: Any) -> None:
     ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_T)
     ready.click(*CENTERS[1])
@@ -50,7 +50,7 @@ def test_only_negative_points(ready: Any) -> None:
     assert ready.status.kind == "done"
 
 
-def test_no_prompts_at_all(ready: Any) -> None:
+def test_segment_without_prompts_is_refused(ready: Any) -> None:
     ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_C)
     assert ready.status.text == NOTHING_TO_COMMIT
@@ -70,7 +70,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_an_image_that_cannot_be_used(window: Any, case: str) -> None:
+def test_image_that_no_model_reads_is_refused(window: Any, case: str) -> None:
     data, words = UNUSABLE[case]
     layer = window.viewer.add_image(np.zeros((8, 9)), name="odd", contrast_limits=(0, 1))
     if case == "all NaN":
@@ -99,7 +99,7 @@ REMARKS = {
 
 
 @pytest.mark.parametrize("case", REMARKS)
-def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> None:
+def test_image_with_odd_values_gets_a_remark(window: Any, case: str) -> None:
     data, words = REMARKS[case]
     window.viewer.add_image(data, name="odd", contrast_limits=(0, 10))
     window.open_widget()
@@ -115,7 +115,7 @@ def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> 
     assert words not in window.status.text
 
 
-def test_layers_of_different_shape(window: Any) -> None:
+def test_layers_of_different_shape_are_refused(window: Any) -> None:
     for name, data in (("a", gray()), ("b", gray()[:-1]), ("c", gray())):
         window.viewer.add_image(data, name=name)
     window.open_widget()
@@ -142,7 +142,7 @@ def test_layers_of_different_shape(window: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("step", ["encode_job", "decode"])
-def test_memory_that_runs_out(
+def test_memory_that_runs_out_is_reported(
     ready: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
     network = ready.controller.inference.service.predictor.model.network
@@ -200,7 +200,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_model_file_that_cannot_be_used(
+def test_broken_model_file_is_refused(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     path = damaged(kind, tmp_path)
@@ -210,14 +210,14 @@ def test_a_model_file_that_cannot_be_used(
     assert ready.status.kind == "failed"
     assert ready.status.text.startswith(FILES[kind])
     assert not (tmp_path / "ran").exists(), "a file never executes anything"
-    ready.choose(ready.tab.models._list, "tiny-4 · built in")
+    ready.choose(ready.tab.models.choice, "tiny-4 · built in")
     assert ready.status.kind == "ready"
     ready.click(*CENTERS[1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 
 @pytest.mark.parametrize("name", ["text.pth", "text.safetensors", "missing.pth"])
-def test_a_file_that_is_no_model_leaves_the_choice_as_it_was(
+def test_file_without_a_model_keeps_the_choice(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     path = tmp_path / name if name.startswith("missing") else damaged(name, tmp_path)
@@ -225,6 +225,6 @@ def test_a_file_that_is_no_model_leaves_the_choice_as_it_was(
     ready.tab.models._ask_open()
     ready.idle()
     words = "missing.pth" if name.startswith("missing") else "is neither a checkpoint (safetensors)"
-    assert words in ready.tab.models._card.text()
+    assert words in ready.tab.models.card.text()
     assert ready.status.kind == "ready"
     assert ready.tab.models.value().name == "tiny-4"

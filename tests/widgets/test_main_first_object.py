@@ -63,7 +63,7 @@ def user(window: Window, npe2pm: Any) -> Iterator[User]:
 
 
 @pytest.mark.real_window
-def test_the_first_object_takes_three_actions_after_an_image_is_open(user: User) -> None:
+def test_first_object_takes_three_actions(user: User) -> None:
     user.viewer.add_image(gray(), name="discs")
     user.open_tab()
     user.click(*CENTERS[1])
@@ -116,7 +116,7 @@ def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     ("opened", "actions"),
     [(photograph, 3), (two_channels, 3), (stack, 4), (nifti, 4), (large, 3)],
 )
-def test_a_new_users_actions_from_an_open_image_to_the_first_object(
+def test_first_object_of_a_new_user_takes_few_actions(
     user: User,
     tmp_path: Path,
     opened: Callable[[Path], tuple[list[Any], tuple[float, ...], np.ndarray]],

@@ -160,7 +160,7 @@ def headless(qtbot: Any) -> Iterator[Headless]:
 
 @pytest.mark.real_window
 @pytest.mark.parametrize("actions", [tools, keys])
-def test_the_window_does_what_the_viewer_without_one_does(
+def test_real_window_does_what_the_headless_does(
     ready: Any, headless: Headless, actions: Callable[[Any], Iterator[str]]
 ) -> None:
     for done, same in zip(actions(ready), actions(headless), strict=True):
