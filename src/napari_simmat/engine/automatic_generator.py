@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_dilation
-from segment_anything.utils.amg import generate_crop_boxes
 
 from napari_simmat.engine.automatic_postprocessing import (
     Instances,
@@ -427,6 +426,10 @@ class _Collector:
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
     """The whole plane, then the crops of each layer, as SAM's generator lays them out."""
+    from segment_anything.utils.amg import (
+        generate_crop_boxes,
+    )  # loads torch; the window does without
+
     boxes, layers = generate_crop_boxes(shape, settings.crop_layers, settings.crop_overlap)
     return [
         CropRegion(PixelBox(y0, x0, y1, x1), layer)

@@ -349,10 +349,15 @@ class Stitcher:
             if where is None:
                 continue
             mask = instances.labels[where] == number
-            whole = not self._is_cut(where, tile)
-            self._place(
-                window, _TileObject(where, mask, float(instances.scores[number - 1]), whole)
+            # Cut is what reaches an edge of the tile beyond which the plane continues.
+            ends = zip(where, tile.slices, tile.size, self._labels.shape, strict=True)
+            is_cut = any(
+                (part.start < TILE_EDGE_MARGIN and side.start > 0)
+                or (part.stop > size - TILE_EDGE_MARGIN and side.stop < length)
+                for part, side, size, length in ends
             )
+            score = float(instances.scores[number - 1])
+            self._place(window, _TileObject(where, mask, score, not is_cut))
         self._labels[tile.slices] = window
         self._painted.append(tile)
 
@@ -409,15 +414,6 @@ class Stitcher:
             (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
             for y, x in sorted(places)
         ]
-
-    def _is_cut(self, where: tuple[slice, slice], tile: PixelBox) -> bool:
-        """Whether an object reaches an edge of the tile beyond which the plane continues."""
-        ends = zip(where, tile.slices, tile.size, self._labels.shape, strict=True)
-        return any(
-            (part.start < TILE_EDGE_MARGIN and side.start > 0)
-            or (part.stop > size - TILE_EDGE_MARGIN and side.stop < whole)
-            for part, side, size, whole in ends
-        )
 
     def _place(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
         """Paint a piece as part of the objects it matches, or as a new object."""

@@ -444,10 +444,6 @@ class PlaneEncoder:
         self.encodes += 1
         return embedding
 
-    def _check(self, encoded: Encoded) -> None:
-        embeddings = (level.embedding for level in encoded.levels)
-        self.compute.check_finite(self.model.spec.name, *embeddings)
-
     def network_input(self, image: NDArray[Any], transform: InputTransform) -> Tensor:
         """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
         import torch
@@ -502,7 +498,8 @@ class PlaneEncoder:
                     raise
                 smaller = _smaller_input_size(input_size, transform)
             else:
-                self._check(encoded)
+                embeddings = (level.embedding for level in encoded.levels)
+                compute.check_finite(self.model.spec.name, *embeddings)
                 return Embedding(encoded, transform)
             # Outside the handler, where the failed run's tensors are already freed.
             values = None

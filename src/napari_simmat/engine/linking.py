@@ -292,7 +292,12 @@ def _plausible(lineage: Lineage) -> Iterator[tuple[Node, Node]]:
     nodes, daughters = lineage.nodes, lineage.daughters()
     for mother, after in daughters.items():
         if len(after) > 1:
-            area = _area_before(lineage, mother)
+            # The median area of the mother on its last frames.
+            node, areas = mother, [nodes[mother][1]]
+            while len(areas) < _LAST_AREAS and (before := lineage.links.get(node)) is not None:
+                areas.append(nodes[before][1])
+                node = before
+            area = float(np.median(areas))
             each = [nodes[node][1] / area for node in after]
             fits = max(each) <= _DAUGHTER and _DAUGHTERS[0] <= sum(each) <= _DAUGHTERS[1]
             if not fits:  # the likeliest goes on
@@ -300,15 +305,6 @@ def _plausible(lineage: Lineage) -> Iterator[tuple[Node, Node]]:
                 after = [min(after, key=lambda node: math.dist(nodes[node][0], place))]
         for node in after:
             yield node, mother
-
-
-def _area_before(lineage: Lineage, node: Node) -> float:
-    """Median area of an object on this frame and those before."""
-    areas = [lineage.nodes[node][1]]
-    while len(areas) < _LAST_AREAS and (before := lineage.links.get(node)) is not None:
-        areas.append(lineage.nodes[before][1])
-        node = before
-    return float(np.median(areas))
 
 
 def relabel_job(labels: NDArray[Any], lineage: Lineage, axis: int = 0) -> Job[NDArray[Any]]:

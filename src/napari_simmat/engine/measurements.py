@@ -159,7 +159,12 @@ def measure_objects(
             properties=("label", "area", "centroid", "bbox"),
             extra_properties=() if values is None else (_mean_of_finite,),
         )
-        scores = _scores(masks, axes, at)
+        of_label: dict[int, list[float]] = {}
+        for one in masks:
+            where = dict(zip(axes[:-2], one.plane, strict=True))
+            if all(where[letter] == index for letter, index in at.items()):
+                of_label.setdefault(one.label, []).append(one.score)
+        scores = {label: float(np.mean(each)) for label, each in of_label.items()}
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
             region["label"] = numbers[region["label"]]
@@ -258,16 +263,6 @@ def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:
     inside = values[region].astype(np.float64)
     finite = inside[np.isfinite(inside)]
     return float(finite.mean()) if finite.size else float("nan")
-
-
-def _scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
-    """Mean score of each label over the masks of one frame."""
-    gathered: dict[int, list[float]] = {}
-    for one in masks:
-        where = dict(zip(axes[:-2], one.plane, strict=True))
-        if all(where[letter] == index for letter, index in at.items()):
-            gathered.setdefault(one.label, []).append(one.score)
-    return {label: float(np.mean(scores)) for label, scores in gathered.items()}
 
 
 def measure_in_parts(

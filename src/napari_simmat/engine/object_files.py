@@ -241,7 +241,12 @@ def write_rois(path: Path, objects: ObjectSet) -> None:
             for section, mask in sections:
                 outlines = contours(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
                 roi = _roi(outlines, f"{section.label}{where}")
-                _set_position(roi, objects.axes[:-2], plane)
+                if len(plane) == 1:  # its number in a stack; Z and T in a hyperstack
+                    roi.position = plane[0] + 1
+                else:
+                    at = dict(zip(objects.axes, plane, strict=False))
+                    roi.z_position = at.get("Z", roi.z_position - 1) + 1
+                    roi.t_position = at.get("T", roi.t_position - 1) + 1
                 if section.category:
                     roi.group = min(1 + names.index(section.category), 255)
                     roi.props = f"class: {' '.join(section.category.split())}\n"
@@ -268,18 +273,6 @@ def _roi(outlines: list[Ring], name: str) -> Any:
     roi.multi_coordinates = np.array(path, np.float32)
     roi.shape_roi_size = len(path)
     return roi
-
-
-def _set_position(roi: Any, axes: str, plane: tuple[int, ...]) -> None:
-    """Set the plane of a region: its number in a stack, Z and T in a hyperstack."""
-    if len(plane) == 1:
-        roi.position = plane[0] + 1
-        return
-    for letter, i in zip(axes, plane, strict=True):
-        if letter == "Z":
-            roi.z_position = i + 1
-        elif letter == "T":
-            roi.t_position = i + 1
 
 
 def write_geojson(path: Path, objects: ObjectSet) -> None:

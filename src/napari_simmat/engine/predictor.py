@@ -358,7 +358,10 @@ class Predictor:
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
         transform = self._current().transform
-        windows = self._detail_windows()
+        windows = None
+        if self._plane is not None:  # a tile is not reduced
+            size, stride = self.model.spec.input_size, self._compute.network.mask_stride
+            windows = DetailWindows.of(transform, size, stride)
         for prompt in prompts:
             if windows is not None and windows.refines(prompt):
                 prompt.check_inside(transform.image)
@@ -396,13 +399,6 @@ class Predictor:
             inner = in_window(prompt, window)
             result = self._decode(partial(self._decoder.result, prompt=inner))
         return result.placed(window, image)
-
-    def _detail_windows(self) -> DetailWindows | None:
-        """Windows for small objects; None where the plane is not reduced."""
-        if self._plane is None:
-            return None
-        size, stride = self.model.spec.input_size, self._compute.network.mask_stride
-        return DetailWindows.of(self._current().transform, size, stride)
 
     def predict_low_res(
         self, prompts: Sequence[Prompt], minimum: float = -math.inf

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
 
 
+OUT_OF_RANGE = "The range of planes is a first and a last one within 0 to {}, not {} to {}."
 MAX_REMEMBERED = 1024
 """Intervals and annotated planes that are cached; each takes some KiB."""
 
@@ -129,7 +130,11 @@ class Propagator:
             raise RuntimeError("The predictor has another image now; make another Propagator.")
         shape = self.predictor.shape
         axes = _axes(along, shape)
-        limits = _limits(planes, shape[axes[0]])
+        size = shape[axes[0]]
+        first, last = (0, size - 1) if planes is None else (int(plane) for plane in planes)
+        if not 0 <= first <= last < size:
+            raise ValueError(OUT_OF_RANGE.format(size - 1, first, last))
+        limits = first, last
         objects = group_annotations(prompts, shape)
         annotated = {plane for each in objects for plane in each.present}
         reach = limits[1] - limits[0] + 1
@@ -396,15 +401,3 @@ def _axes(along: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[in
             f"{format_shape(shape)}, each at most once, not {axes}."
         )
     return axes
-
-
-def _limits(planes: tuple[int, int] | None, size: int) -> tuple[int, int]:
-    if planes is None:
-        return 0, size - 1
-    first, last = (int(plane) for plane in planes)
-    if not 0 <= first <= last < size:
-        raise ValueError(
-            f"The range of planes is a first and a last one within 0 to {size - 1}, not {first} to "
-            f"{last}."
-        )
-    return first, last

@@ -107,7 +107,15 @@ class IntervalPropagator:
         if self._gate is not None:
             kept = self._gate.visible_part(kept, values)
         if self._end is not None:
-            kept = self._without_bias(index, kept)
+            # Corrected by the biases of both ends, weighted by their nearness.
+            part = self.interval.part(index)
+            shares = [
+                (bias, share)
+                for bias, share in zip(self._biases, (1 - part, part), strict=True)
+                if bias is not None and kept.any()
+            ]
+            if shares:
+                kept = move_outline(kept, np.sum([s * bias.on(kept) for bias, s in shares], axis=0))
             if not kept.any() or iou(kept, prior, empty=0.0) < settings.min_likeness:
                 return prior, "interpolated", self._evidence(prior, values)
             return kept, "propagated", self._evidence(kept, values)
@@ -127,13 +135,6 @@ class IntervalPropagator:
         if self._end is None:
             return self._last
         return interpolated_mask(self._start, self._end, self.interval.part(index), self._pixel)
-
-    def _without_bias(self, index: int, mask: Mask) -> Mask:
-        """The mask corrected by the biases of both ends, weighted by their nearness."""
-        part = self.interval.part(index)
-        shares = zip(self._biases, (1 - part, part), strict=True)
-        moves = [share * bias.on(mask) for bias, share in shares if bias is not None and mask.any()]
-        return move_outline(mask, np.sum(moves, axis=0)) if moves else mask
 
     def _continues(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
         settings = self._settings
@@ -263,7 +264,11 @@ class ContrastGate:
         unit = self.contrast / float(self.contrast @ self.contrast)
         above = np.tensordot(unit, np.asarray(values, np.float64), 1) - unit @ _mean(values, ring)
         radius = math.sqrt(np.count_nonzero(mask) / math.pi)
-        even = _smoothed(above, mask, CONTRAST_SMOOTHING * radius)
+        # Gaussian mean over the pixels of the mask alone, so that its edge is not dimmed.
+        width = CONTRAST_SMOOTHING * radius
+        weight = ndi.gaussian_filter(mask.astype(np.float64), width)
+        total = ndi.gaussian_filter(np.where(mask, above, 0.0), width)
+        even = total / np.maximum(weight, 1e-9)
         kept: Mask = ndi.binary_fill_holes(mask & (even >= self.minimum))
         return kept & mask
 
@@ -320,13 +325,6 @@ def _edge_slopes(mask: Mask, values: PlaneValues) -> tuple[float, float]:
     if not along.any() or not beside.any():
         return 0.0, 0.0
     return width * float(slope[along].mean()), width * float(slope[beside].mean())
-
-
-def _smoothed(values: NDArray[np.float64], mask: Mask, width: float) -> NDArray[np.float64]:
-    """Gaussian mean over the pixels of the mask alone, so that its edge is not dimmed."""
-    weight = ndi.gaussian_filter(mask.astype(np.float64), width)
-    total = ndi.gaussian_filter(np.where(mask, values, 0.0), width)
-    return np.asarray(total / np.maximum(weight, 1e-9))
 
 
 def _ring(mask: Mask) -> Mask:

@@ -219,7 +219,12 @@ class WindowAttention(nn.Module):
         # (3, B, windows down, across, heads, tokens down, across, d / heads)
         split = split.permute(6, 0, 1, 3, 5, 2, 4, 7)
         query, key, value = split.reshape(3, -1, heads, side**2, split.shape[-1]).unbind(0)
-        key, value, bias = self.extended(key, value, self._bias())
+        # The bias of each pair of tokens of a window, (heads, q, k), by their distances.
+        place = torch.arange(side, device=self.attention_biases.device)
+        apart = (place[:, None] - place).abs()
+        index = apart[:, None, :, None] * side + apart[None, :, None, :]
+        bias = self.attention_biases[:, index.flatten(2).flatten(0, 1)]
+        key, value, bias = self.extended(key, value, bias)
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias.to(query.dtype)
         )
@@ -242,13 +247,6 @@ class WindowAttention(nn.Module):
         filled = of_zeros.to(qkv.dtype).expand(batch, *whole, width).clone()
         filled[:, :high, :wide] = qkv
         return filled
-
-    def _bias(self) -> Tensor:
-        """(heads, q, k): the bias of each pair of tokens of a window."""
-        place = torch.arange(self.window, device=self.attention_biases.device)
-        apart = (place[:, None] - place).abs()
-        index = apart[:, None, :, None] * self.window + apart[None, :, None, :]
-        return self.attention_biases[:, index.flatten(2).flatten(0, 1)]
 
 
 class _Unused(nn.Module):

@@ -518,22 +518,17 @@ def with_alternatives(
     count = len(best.predicted_iou)
     parts = [each.part(0, shape) for each in (best, *others)]
     parts += [best.part(number, shape) for number in range(1, count)]
-    ordered = _distinct_first(parts)[:count]
+    kept = parts[:1]
+    rest: list[_MaskPart] = []
+    for part in parts[1:]:
+        repeated = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
+        (rest if repeated or not part.inside.any() else kept).append(part)
+    ordered = (kept + rest)[:count]
     logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
     for whole, part in zip(logits, ordered, strict=True):
         height, width = part.logits.shape
         whole[part.top : part.top + height, part.left : part.left + width] = part.logits
     return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
-
-
-def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
-    """The first mask, those that differ from all before them, then the rest."""
-    kept: list[_MaskPart] = [parts[0]]
-    rest: list[_MaskPart] = []
-    for part in parts[1:]:
-        repeated = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
-        (rest if repeated or not part.inside.any() else kept).append(part)
-    return kept + rest
 
 
 class _MaskPart(NamedTuple):

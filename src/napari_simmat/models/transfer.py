@@ -29,8 +29,14 @@ def transfer_layer(name: str, projection: nn.Conv2d, channels: int) -> nn.Conv2d
         raise ValueError(f"Transfer layer {name!r} is unknown; choose from {', '.join(TRANSFERS)}.")
     if channels < 1:
         raise ValueError(f"A model needs at least one channel, got {channels}.")
+    layer = TRANSFERS[name]
+    if layer is None and channels != RGB:
+        raise ValueError(
+            f"Without a transfer layer the network takes {RGB} channels, not {channels}; "
+            "use the transfer layer 'simmat'."
+        )
     with torch.device(projection.weight.device):
-        return TRANSFERS[name](projection, channels)
+        return projection if layer is None else layer(projection, channels)
 
 
 class _Projected(nn.Conv2d):
@@ -127,19 +133,10 @@ class BaselineB(_Projected):
         return super().forward(self.squeeze(image))
 
 
-def _zeroshot(projection: nn.Conv2d, channels: int) -> nn.Conv2d:
-    if channels != RGB:
-        raise ValueError(
-            f"Without a transfer layer the network takes {RGB} channels, not {channels}; "
-            "use the transfer layer 'simmat'."
-        )
-    return projection
-
-
-TRANSFERS: dict[str, Callable[[nn.Conv2d, int], nn.Conv2d]] = {
-    "zeroshot": _zeroshot,
+TRANSFERS: dict[str, Callable[[nn.Conv2d, int], nn.Conv2d] | None] = {
+    "zeroshot": None,
     "simmat": MAT,
     "baseline_a": BaselineA,
     "baseline_b": BaselineB,
 }
-"""Name -> function of the base's projection and the channels that returns its replacement."""
+"""Name -> replacement of the base's projection for so many channels; None for none."""
