@@ -301,53 +301,18 @@ def propose_masks_job(
                 share = step.done / step.total if step.total else 0.0
                 yield Progress(done + round(work * share), total, step.message or "encoding")
             done += work
-            prompting = prompt_crop_job(
-                predictor, seeds, crop, settings, candidates, is_grid, keep_all, first
-            )
-            for step in prompting:
+            prompter = _CropPrompter(predictor, seeds, crop, settings, candidates, keep_all, first)
+            for step in prompter.run_job(is_grid):
                 share = step.done / max(step.total, 1)
                 yield Progress(done + round(len(seeds) * share), total, step.message)
             done, first = done + len(seeds), first + len(seeds)
     return candidates
 
 
-def prompt_crop_job(
-    predictor: Predictor,
-    seeds: Sequence[Prompt],
-    crop: CropRegion,
-    settings: AutomaticSettings,
-    candidates: MaskCandidates,
-    is_grid: bool,
-    keep_all: bool,
-    first: int = 0,
-) -> Job[None]:
-    """Prompt the encoded crop with seeds, and add their masks to `candidates`.
+class _CropPrompter:
+    """Prompts the model with the seeds of an encoded crop, and adds their masks to `candidates`.
 
-    Parameters
-    ----------
-    is_grid
-        Whether the seeds are a grid, of which not all need be prompted (`SeedRounds`).
-    first
-        Number of the first seed, if there were crops before this one.
-    """
-    collect = _Collector(predictor, seeds, crop, settings, candidates, keep_all, first)
-    estimates = predictor.estimate_clicks(seeds) if is_grid else None
-    if estimates is None:
-        yield from collect.prompt_job(range(len(seeds)), len(seeds))
-        return
-    foreground, size = (each.numpy() for each in estimates)
-    rounds = SeedRounds(prompt_positions(seeds), foreground, size)
-    found = yield from collect.prompt_job(rounds.first(), rounds.total)
-    second, known = rounds.second(found, collect.votes)
-    yield from collect.prompt_job(second, collect.prompted + len(second))
-    collect.leave_out(known)
-
-
-class _Collector:
-    """Prompts the model with seeds of a crop, and adds their masks to the plane's candidates.
-
-    `prompted` is the number of seeds so far; `votes` is, for each seed of the crop, how many of
-    these found an object that it is on.
+    `first` is the number of the first seed, if there were crops before this one.
     """
 
     def __init__(
@@ -358,7 +323,7 @@ class _Collector:
         settings: AutomaticSettings,
         candidates: MaskCandidates,
         keep_all: bool,
-        first: int,
+        first: int = 0,
     ) -> None:
         self._predictor, self._seeds, self._crop = predictor, seeds, crop
         self._settings, self._candidates = settings, candidates
@@ -370,15 +335,30 @@ class _Collector:
         weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
         self._weights = np.array(weights, np.float32)
         self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
-        self.prompted, self.votes = 0, np.zeros(len(seeds), int)
+        self._prompted = 0
+        # For each seed of the crop, how many of those so far found an object that it is on.
+        self._votes = np.zeros(len(seeds), int)
 
-    def prompt_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
-        """Prompt with some seeds, of `total` that may be used in all.
+    def run_job(self, is_grid: bool) -> Job[None]:
+        """Prompt with all seeds, or of a grid with those that are worth it (`SeedRounds`)."""
+        seeds = self._seeds
+        estimates = self._predictor.estimate_clicks(seeds) if is_grid else None
+        if estimates is None:
+            yield from self._prompt_job(range(len(seeds)), len(seeds))
+            return
+        foreground, size = (each.numpy() for each in estimates)
+        rounds = SeedRounds(self._positions, foreground, size)
+        found = yield from self._prompt_job(rounds.first(), rounds.total)
+        second, known = rounds.second(found, self._votes)
+        yield from self._prompt_job(second, self._prompted + len(second))
+        # Seeds that were left out, as they lie on known objects, count as being on no mask.
+        measured = self._candidates.known
+        for at, inside in self._seeds_on:
+            used = len(inside) - int(np.isin(inside, known).sum())
+            measured[at] = measured[at]._replace(seeds_inside=used)
 
-        Returns
-        -------
-        The numbers of those that found a mask of `FOUND_QUALITY`.
-        """
+    def _prompt_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
+        """Prompt with some of `total` seeds; returns those that found a mask of `FOUND_QUALITY`."""
         size = BATCH_SIZES.get(self._predictor.device.type, GPU_BATCH_SIZE)
         found: list[int] = []
         for start in range(0, len(numbers), size):
@@ -390,8 +370,8 @@ class _Collector:
                 if max(qualities) > FOUND_QUALITY:
                     found.append(number)
                 self._add(number, result, qualities)
-            self.prompted += len(batch)
-            yield Progress(self.prompted, total, "segmenting everything")
+            self._prompted += len(batch)
+            yield Progress(self._prompted, total, "segmenting everything")
         return found
 
     def _add(self, number: int, result: Result, qualities: list[float]) -> None:
@@ -414,14 +394,7 @@ class _Collector:
                 score = quality * candidate.stability
                 if score > best and is_accepted(candidate, COUNTED, shape):
                     best, voted = score, inside
-        self.votes[voted] += 1
-
-    def leave_out(self, numbers: Sequence[int]) -> None:
-        """Count seeds that were left out, as they lie on known objects, on no mask."""
-        known = self._candidates.known
-        for at, inside in self._seeds_on:
-            used = len(inside) - int(np.isin(inside, numbers).sum())
-            known[at] = known[at]._replace(seeds_inside=used)
+        self._votes[voted] += 1
 
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
@@ -573,10 +546,8 @@ def segment_tiles_job(
             candidates = MaskCandidates(part.size)
             own = CropRegion(PixelBox(0, 0, *part.size))
             within = settings_for_part(settings, part.size, max_pixels)
-            job = prompt_crop_job(
-                predictor, seeds, own, within, candidates, settings.seeds == "grid", False
-            )
-            yield from with_progress(job, here)
+            prompter = _CropPrompter(predictor, seeds, own, within, candidates, keep_all=False)
+            yield from with_progress(prompter.run_job(settings.seeds == "grid"), here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
     return stitcher.finish(settings.keep_border, max_pixels)

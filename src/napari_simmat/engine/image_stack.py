@@ -3,8 +3,7 @@
 `match_channels` decides which of an image's channels feed the model, and in which order.
 
 The statistics of a stack are measured once on all of it and then normalize every plane, tile and
-training crop. They can be read (`ChannelStack.statistics`), saved (`io.plain.to_plain`) and passed
-in again.
+training crop. They can be read (`ChannelStack.statistics`), saved and passed in again.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from napari_simmat.io.zarr import read_label_properties
 OTHER_SHAPE = (
     "{} has objects of an image of {}, but this one has {}; choose the file that belongs to it."
 )
+LEFT_OUT = "{} without an area on the image left out."
 _MAX_BYTES = 1 << 28
 """A list of objects that is larger is none: 256 MB of COCO are a million cells."""
 OUTLINE_ENDINGS = (".json", ".geojson", ".zip", ".roi")
@@ -155,18 +156,25 @@ def _table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
         return {int(row["label"]): row for row in rows if (row.get("label") or "").isdecimal()}
 
 
-class _Numbers:
-    """Ids for objects: those that files give, else the next free one."""
+ReadObject = tuple[int | None, ObjectMask | None, str, float]
+"""The id that a file gives, mask, class and score of an object; no mask where it has no pixel."""
 
-    def __init__(self, given: Iterable[int | None]) -> None:
-        self._next = 1 + max((label for label in given if label is not None), default=0)
 
-    def of(self, given: int | None) -> int:
-        """The id itself, or a free one."""
-        if given is not None:
-            return given
-        self._next += 1
-        return self._next - 1
+def _object_set(
+    read: Sequence[ReadObject], shape: tuple[int, ...], axes: str, **more: Any
+) -> ObjectSet:
+    """The objects that have a pixel; those without an id get the next free one."""
+    free = 1 + max((label for label, *_ in read if label is not None), default=0)
+    sections = []
+    for label, mask, category, score in read:
+        if mask is None:
+            continue
+        if label is None:
+            label, free = free, free + 1
+        sections.append(ObjectSection(label, mask, category, score))
+    skipped = len(read) - len(sections)
+    notes = (LEFT_OUT.format(pluralize(skipped, "outline")),) if skipped else ()
+    return ObjectSet(sections=sections, shape=shape, axes=axes, notes=notes, **more)
 
 
 def _as_label(value: Any) -> int | None:
@@ -210,39 +218,21 @@ def _read_coco(
             index = np.unravel_index(number, shape[:-2]) if shape[:-2] else ()
             planes[key] = tuple(int(each) for each in index)
     categories = {each["id"]: str(each["name"]) for each in values.get("categories", ())}
-    annotations = [each for each in values["annotations"] if each["image_id"] in planes]
-    ids = [_as_label(each.get("label")) for each in annotations]
-    numbers, sections, skipped = _Numbers(ids), [], 0
-    for each, label in zip(annotations, ids, strict=True):
-        mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape)
-        if mask is None:
-            skipped += 1
-            continue
-        category = categories.get(each.get("category_id"), "")
-        category = "" if category == NO_CLASS else category
-        score = float(each.get("score", math.nan))
-        sections.append(ObjectSection(numbers.of(label), mask, category, score))
+    read: list[ReadObject] = []
+    for each in values["annotations"]:
+        if each["image_id"] in planes:
+            mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape)
+            category = categories.get(each.get("category_id"), "")
+            category = "" if category == NO_CLASS else category
+            score = float(each.get("score", math.nan))
+            read.append((_as_label(each.get("label")), mask, category, score))
     classes = [each for each in categories.values() if each != NO_CLASS]
     file = str(images[0].get("file_name", ""))
-    return ObjectSet(
-        sections=sections,
-        shape=shape,
-        axes=axes,
-        classes=classes,
-        image=file,
-        notes=_left_out(skipped),
-    )
+    return _object_set(read, shape, axes, classes=classes, image=file)
 
 
 def _stem(name: Any) -> str:
     return Path(str(name)).name.split(".")[0].casefold()
-
-
-def _left_out(count: int) -> tuple[str, ...]:
-    """The note on what no pixel follows from."""
-    if not count:
-        return ()
-    return (f"{pluralize(count, 'outline')} without an area on the image left out.",)
 
 
 def _coco_mask(
@@ -294,24 +284,22 @@ def _decompressed(text: str) -> list[int]:
 def _read_geojson(values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
     if isinstance(values, Mapping):
         values = values.get("features", [values])
-    features = [each for each in values if isinstance(each, Mapping) and each.get("geometry")]
-    properties = [each.get("properties") or {} for each in features]
-    ids, letters = [_as_label(each.get("name")) for each in properties], qupath_axes(axes)
-    numbers, sections, skipped = _Numbers(ids), [], len(values) - len(features)
-    for each, known, label in zip(features, properties, ids, strict=True):
-        geometry = each["geometry"]
+    letters = qupath_axes(axes)
+    read: list[ReadObject] = []
+    for each in values:
+        if not isinstance(each, Mapping) or not each.get("geometry"):
+            read.append((None, None, "", math.nan))
+            continue
+        geometry, known = each["geometry"], each.get("properties") or {}
         plane = _plane(geometry.get("plane") or {}, shape, letters)
         rings = _rings_of(geometry)
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
-        if mask is None:
-            skipped += 1
-            continue
         category = str((known.get("classification") or {}).get("name", ""))
         measured = known.get("measurements")
         score = measured.get("score") if isinstance(measured, Mapping) else None
         score = float(score) if isinstance(score, (int, float)) else math.nan
-        sections.append(ObjectSection(numbers.of(label), mask, category, score))
-    return ObjectSet(sections=sections, shape=shape, axes=axes, notes=_left_out(skipped))
+        read.append((_as_label(known.get("name")), mask, category, score))
+    return _object_set(read, shape, axes)
 
 
 def _rings_of(geometry: Mapping[str, Any]) -> list[Ring]:
@@ -345,20 +333,18 @@ def _read_rois(path: Path, shape: tuple[int, ...], axes: str, limits: Limits) ->
         roifile.ROI_TYPE.FREEHAND,
         roifile.ROI_TYPE.TRACED,
     )
-    rois = [roifile.ImagejRoi.frombytes(data) for data in _roi_bytes(path, limits)]
-    ids = [_as_label(re.match(r"\d*", roi.name or "").group()) for roi in rois]  # type: ignore[union-attr]
-    numbers, sections, skipped = _Numbers(ids), [], 0
-    for roi, label in zip(rois, ids, strict=True):
+    read: list[ReadObject] = []
+    for data in _roi_bytes(path, limits):
+        roi = roifile.ImagejRoi.frombytes(data)
         plane = _plane(_roi_plane(roi, axes), shape, axes[:-2])
         rings: Any = roi.coordinates(multi=True) if roi.roitype in areas else []
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
-        if mask is None:
-            skipped += 1
-            continue
+        number = re.match(r"\d+", roi.name or "")
         named = re.search(r"^class: (.*)$", roi.props or "", re.MULTILINE)
         category = named[1].strip() if named else ""
-        sections.append(ObjectSection(numbers.of(label), mask, category))
-    return ObjectSet(sections=sections, shape=shape, axes=axes, notes=_left_out(skipped))
+        label = _as_label(number.group()) if number else None
+        read.append((label, mask, category, math.nan))
+    return _object_set(read, shape, axes)
 
 
 def _roi_bytes(path: Path, limits: Limits) -> Iterator[bytes]:
