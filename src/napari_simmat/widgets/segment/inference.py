@@ -187,12 +187,12 @@ class InferenceService:
 
     def encode_job(self, request: PredictionRequest, planes: Sequence[Plane]) -> Job[int]:
         """Encode planes of the request's image; returns how many of them are ready, in order."""
-        predictor = yield from self._separate_predictor(request)
+        predictor = yield from self._job_predictor(request)
         return (yield from predictor.prefetch_job(planes))
 
     def encode_ahead_job(self, request: PredictionRequest, planes: Sequence[Plane]) -> Job[int]:
         """Encode planes of another image than that of the clicks."""
-        predictor = yield from self._other_predictor(request)
+        predictor = yield from self._job_predictor(request, same_image=False)
         return (yield from predictor.prefetch_job(planes))
 
     def propagate_job(self, request: PredictionRequest, stack: StackRequest) -> Job[list[Track]]:
@@ -201,7 +201,7 @@ class InferenceService:
 
         key = (request.model, request.image.token, stack.settings, stack.spacing)
         if self._propagator is None or self._propagator[0] != key:
-            predictor = yield from self._separate_predictor(request)
+            predictor = yield from self._job_predictor(request)
             self._propagator = key, Propagator(predictor, stack.settings, stack.spacing)
         propagator = self._propagator[1]
         return (yield from propagator.propagate_job(stack.prompts, stack.along, stack.planes))
@@ -216,7 +216,7 @@ class InferenceService:
 
         Uses a predictor of its own, because clicks may be predicted in between.
         """
-        predictor = yield from self._other_predictor(request)
+        predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import propose_masks_job
 
         settings = settings.for_model(predictor.model.spec)
@@ -231,7 +231,7 @@ class InferenceService:
         """
         from napari_simmat.engine.likeness import measure_properties, sift
 
-        predictor = yield from self._separate_predictor(request)
+        predictor = yield from self._job_predictor(request)
         yield from predictor.set_plane_job(plane)
         examples = measure_properties(predictor, committed, plane)
         yield from predictor.set_plane_job(request.plane)
@@ -304,24 +304,21 @@ class InferenceService:
             for number in order
         )
 
-    def _separate_predictor(self, request: PredictionRequest) -> Job[Predictor]:
-        """A predictor of the request's image that does not touch the plane of the clicks."""
+    def _job_predictor(
+        self, request: PredictionRequest, *, same_image: bool = True
+    ) -> Job[Predictor]:
+        """A predictor for a long job, with its own plane, so that clicks can go on in between.
+
+        With `same_image` the request's image becomes that of the clicks, too.
+        """
         yield from import_torch_job()
         yield from self._load(request.model)
         assert self.predictor is not None
-        yield from self._open(request)
-        return self.predictor.sibling()
-
-    def _other_predictor(self, request: PredictionRequest) -> Job[Predictor]:
-        """A predictor of its own for the request's image; that of the clicks is not touched."""
-        yield from import_torch_job()
-        from napari_simmat.engine.predictor import Predictor
-
-        yield from self._load(request.model)
-        known = self.predictor
-        assert known is not None
-        predictor = Predictor(known.model, cache=self.cache, **asdict(known.compute))
-        yield from self._set_image(predictor, request.image)
+        if same_image:
+            yield from self._open(request)
+        predictor = self.predictor.sibling()
+        if not same_image:
+            yield from self._set_image(predictor, request.image)
         return predictor
 
     def _load(self, chosen: ChosenModel) -> Job[None]:
