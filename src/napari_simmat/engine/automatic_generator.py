@@ -474,7 +474,6 @@ def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> 
 
 
 def _crop_edge_share(mask: NDArray[np.bool_], box: PixelBox, crop: PixelBox) -> float:
-    """Share of the crop's outermost pixels that a mask covers."""
     height, width = crop.size
     covered = 0
     for row, edge in ((0, box.y0 == crop.y0), (-1, box.y1 == crop.y1)):
@@ -490,7 +489,6 @@ def _seeds_inside(
     positions: NDArray[np.float64],
     crop: CropRegion,
 ) -> NDArray[np.intp]:
-    """Numbers of the crop's seeds that lie on a mask."""
     box = candidate.box
     numbers = np.flatnonzero(np.isfinite(positions).all(axis=1))  # a mask prompt has none
     at = np.floor(positions[numbers] + 0.5).astype(int)  # the pixel whose center is nearest

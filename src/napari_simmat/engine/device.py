@@ -194,7 +194,6 @@ def half_precision_is_faster() -> bool:
 
 
 def _best_time(dtype: torch.dtype, rows: int, width: int, columns: int) -> float:
-    """Seconds of a matrix product, the best of four."""
     left, weight = torch.ones(rows, width, dtype=dtype), torch.ones(columns, width, dtype=dtype)
     times = []
     with torch.no_grad():

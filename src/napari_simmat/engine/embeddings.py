@@ -296,7 +296,6 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
 
 
 def _read(path: Path, key: str) -> Embedding:
-    """Read a file; raises anything if it is damaged."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -329,7 +328,6 @@ def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encode
 
 
 def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """Hash of the whole content of a file."""
     import torch
     import xxhash
 

@@ -664,7 +664,6 @@ class ChannelStack:
         return [self._sources[n if several else 0].dtype for n in self._distinct]
 
     def _ways(self) -> list[ScalingMethod]:
-        """The scaling method of each distinct channel."""
         rule = self.inputs.normalization
         in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
         if rule.joint:  # one method for all, so that ratios between channels survive

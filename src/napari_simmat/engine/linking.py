@@ -384,7 +384,6 @@ def _frame(labels: Any, axis: int, frame: int) -> NDArray[Any]:
 
 
 def _measured(labels: NDArray[Any], frame: int) -> dict[Node, tuple[tuple[float, ...], int]]:
-    """The objects of one frame, with centroid and number of pixels."""
     where = np.nonzero(labels)
     found, inverse = np.unique(labels[where], return_inverse=True)
     counts = np.bincount(inverse, minlength=len(found))

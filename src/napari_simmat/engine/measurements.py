@@ -259,7 +259,6 @@ def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:
-    """Mean of the finite values of a region; NaN if there is none."""
     inside = values[region].astype(np.float64)
     finite = inside[np.isfinite(inside)]
     return float(finite.mean()) if finite.size else float("nan")

@@ -432,7 +432,6 @@ class Predictor:
         return estimates._replace(foreground=unknown)
 
     def _finish(self, job: Job[T]) -> T:
-        """Run a job to its end; a call from another thread waits."""
         with self._turn:
             return finish(job)
 

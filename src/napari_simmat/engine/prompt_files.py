@@ -307,7 +307,6 @@ def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_Promp
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not blank."""
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     if path.stat().st_size > MOST_BYTES:

@@ -271,7 +271,6 @@ class Propagator:
         )
 
     def _outline(self, interval: SliceInterval) -> OutlineEvidence | None:
-        """The edge along the outline on the annotated plane from which an interval begins."""
         known = interval.clearest or interval.start
         plane = interval.plane(known.index)
         key = "outline", plane, known.section.pixels
@@ -302,7 +301,6 @@ class Propagator:
         return IntervalEnd(index, section)
 
     def _contrast_gate(self, plane: PlaneIndex, section: Section) -> ContrastGate | None:
-        """The contrast of an object on an annotated plane."""
         key = plane, section.pixels
         if key not in self._known:
             values = self.predictor.stack.normalized(plane)

@@ -328,7 +328,6 @@ def _edge_slopes(mask: Mask, values: PlaneValues) -> tuple[float, float]:
 
 
 def _ring(mask: Mask) -> Mask:
-    """A ring around a mask, a pixel away from its blurred edge."""
     if not mask.any():
         return mask
     radius = math.sqrt(np.count_nonzero(mask) / math.pi)

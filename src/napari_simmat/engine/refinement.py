@@ -183,7 +183,6 @@ def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
 
 
 def _clicked_pixels(prompt: Prompt, mask: Mask) -> list[tuple[int, int]]:
-    """Pixels of the positive points."""
     points = zip(prompt.points, prompt.labels, strict=True)
     return [pixel_of(point, mask) for point, label in points if label]
 
@@ -232,7 +231,6 @@ def _correct_job(predictor: Predictor, prompt: Prompt, mask: Mask, predicted: Ma
 
 
 def _click(step: Prompt) -> tuple[tuple[float, float], int]:
-    """Position and label of the last click."""
     return step.points[-1], step.labels[-1]
 
 

@@ -534,7 +534,6 @@ def _enlarged(
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    """The mean of tensors of one shape."""
     return tensors[0] if len(tensors) == 1 else torch.stack(tuple(tensors)).mean(0)
 
 

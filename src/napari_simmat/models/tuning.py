@@ -208,7 +208,6 @@ def merge(network: Network) -> None:
 
 
 def _linear(network: Network, size: int) -> Parameters:
-    """The first projection and the encoding of positions."""
     del size
     return (*network.projection.parameters(), *network.position_parameters())
 
@@ -301,7 +300,6 @@ def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int, Any]]:
 
 
 def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
-    """Parent and name of every attention of the mask decoder's transformer."""
     transformer = network.mask_decoder.transformer
     for layer in transformer.layers:
         for name in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
