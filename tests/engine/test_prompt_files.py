@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from napari_simmat.engine.prompt_files import (
-    LabelPrompts,
+    label_prompts,
     read_prompts,
     write_points_csv,
     write_shapes_csv,
@@ -245,7 +245,7 @@ def test_read_prompts_refuses_a_missing_file(tmp_path):
 )
 def test_read_prompts_refuses_labels_without_use(labels, sentence):
     with pytest.raises(ValueError, match=sentence):
-        LabelPrompts(labels, SHAPE)
+        label_prompts(labels, SHAPE)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.outlines import box_and_mask
 from napari_simmat.engine.prompts import Prompt
 
-MOST_BYTES = 2**26
+MAX_BYTES = 2**26
 """A CSV file larger than this is no list of prompts."""
 
 
@@ -78,7 +78,7 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
         labels = read_labels(path).data
         if tuple(labels.shape) != tuple(shape) and same_except_singletons(labels.shape, shape):
             labels = np.asarray(labels).reshape(shape)
-        return LabelPrompts(labels, shape, path.name)
+        return label_prompts(labels, shape, path.name)
     columns, rows = _read_csv(path, shape)
     prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)
     if not prompts:
@@ -93,19 +93,19 @@ class MaskPrompts(Sequence[Prompt]):
 
     Parameters
     ----------
-    found
+    sections
         The plane and the object's id of each prompt.
     mask_of
         Returns the mask (Y, X) of a prompt by its number.
     """
 
     def __init__(
-        self, found: Sequence[tuple[tuple[int, ...], int]], mask_of: Callable[[int], Mask]
+        self, sections: Sequence[tuple[tuple[int, ...], int]], mask_of: Callable[[int], Mask]
     ) -> None:
-        self._found, self._mask_of = found, mask_of
+        self._sections, self._mask_of = sections, mask_of
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._sections)
 
     @overload
     def __getitem__(self, item: int) -> Prompt: ...
@@ -116,41 +116,35 @@ class MaskPrompts(Sequence[Prompt]):
     def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
         if isinstance(item, slice):
             return [self[n] for n in range(*item.indices(len(self)))]
-        plane, number = self._found[item]
+        plane, number = self._sections[item]
         return Prompt(mask=self._mask_of(item), object=number, plane=plane)
 
 
-class LabelPrompts(MaskPrompts):
-    """A prompt with a mask for each label of each plane.
+def label_prompts(
+    labels: Any, shape: tuple[int, ...], name: str = "The label image"
+) -> MaskPrompts:
+    """A prompt with a mask for each label of each plane of an image of `shape`.
 
-    Parameters
-    ----------
-    labels
-        Whole numbers (..., Y, X), 0 for the background.
-    shape
-        Of the image the prompts are for.
-    name
-        How a sentence calls the labels.
+    `labels` (..., Y, X) are whole numbers, 0 for the background; `name` is for messages, which a
+    ValueError has unless they fit the image and one is above 0.
     """
-
-    def __init__(self, labels: Any, shape: tuple[int, ...], name: str = "The label image") -> None:
-        if tuple(labels.shape) != tuple(shape):
+    if tuple(labels.shape) != tuple(shape):
+        raise ValueError(
+            f"{name} has shape {format_shape(labels.shape)}, but the image has "
+            f"{format_shape(shape)}; labels need the image's shape without channels."
+        )
+    sections: list[tuple[tuple[int, ...], int]] = []
+    for index in np.ndindex(*shape[:-2]):
+        values = [int(value) for value in np.unique(np.asarray(labels[index])) if value != 0]
+        if values and values[0] < 0:
             raise ValueError(
-                f"{name} has shape {format_shape(labels.shape)}, but the image has "
-                f"{format_shape(shape)}; labels need the image's shape without channels."
+                f"{name} holds the label {values[0]}; labels are whole numbers from 1, 0 is the "
+                "background."
             )
-        sections: list[tuple[tuple[int, ...], int]] = []
-        for index in np.ndindex(*shape[:-2]):
-            found = [int(value) for value in np.unique(np.asarray(labels[index])) if value != 0]
-            if found and found[0] < 0:
-                raise ValueError(
-                    f"{name} holds the label {found[0]}; labels are whole numbers from 1, 0 is the "
-                    "background."
-                )
-            sections += [(index, value) for value in found]
-        if not sections:
-            raise ValueError(f"{name} holds no label, only background; paint at least one object.")
-        super().__init__(sections, lambda n: np.asarray(labels[sections[n][0]]) == sections[n][1])
+        sections += [(index, value) for value in values]
+    if not sections:
+        raise ValueError(f"{name} holds no label, only background; paint at least one object.")
+    return MaskPrompts(sections, lambda n: np.asarray(labels[sections[n][0]]) == sections[n][1])
 
 
 def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:
@@ -260,14 +254,14 @@ def _region(
 ) -> tuple[tuple[float, float, float, float], NDArray[np.bool_] | None]:
     """Box of a shape, and its mask unless the box says it all."""
     where, corners = rows[0].where, np.array([row.position for row in rows])
-    wanted = {"rectangle": 4, "ellipse": 4, "polygon": 3}
-    if kind not in wanted:
+    vertices = {"rectangle": 4, "ellipse": 4, "polygon": 3}
+    if kind not in vertices:
         raise ValueError(
             f"{where}: a {kind} encloses nothing; draw a rectangle, an ellipse or a polygon."
         )
-    if len(rows) < wanted[kind] or (kind != "polygon" and len(rows) != wanted[kind]):
+    if len(rows) < vertices[kind] or (kind != "polygon" and len(rows) != vertices[kind]):
         raise ValueError(
-            f"{where}: the {kind} has {len(rows)} vertices; it needs {wanted[kind]}"
+            f"{where}: the {kind} has {len(rows)} vertices; it needs {vertices[kind]}"
             f"{' or more' if kind == 'polygon' else ''}."
         )
     try:
@@ -309,9 +303,9 @@ def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_Promp
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError(
-            f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of prompts."
+            f"{path.name} is larger than {MAX_BYTES // 2**20} MB; that is no list of prompts."
         )
     lines = []
     try:
