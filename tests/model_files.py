@@ -94,12 +94,13 @@ def nano_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from napari_simmat.checkpoints.checkpoint import read_spec, save_checkpoint
     from napari_simmat.io.files import ASSETS
     from napari_simmat.models.tuning import build_network
+    from napari_simmat.research.experiments import RGB_BASE
 
     folder = tmp_path_factory.mktemp("nano")
     with pytest.MonkeyPatch.context() as monkeypatch:
         shrink_tiny(monkeypatch)
         torch.manual_seed(2)
-        for path in sorted(ASSETS.glob("tiny-*.safetensors")):
+        for path in (*sorted(ASSETS.glob("tiny-*.safetensors")), RGB_BASE):
             spec = read_spec(path)
             network = build_network(spec.base.architecture)
             state = {name: each.half() for name, each in network.state_dict().items()}

@@ -15,6 +15,7 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.research import runner
 from napari_simmat.research.experiments import (
+    RGB_BASE,
     TRAINING_SHARES,
     BenchmarkConfig,
     ResultRow,
@@ -35,7 +36,7 @@ SMALL = BenchmarkConfig(
 
 @pytest.fixture(scope="module")
 def base() -> Model:
-    return load_model("tiny-rgb")
+    return load_model(RGB_BASE)
 
 
 @pytest.fixture(scope="module")

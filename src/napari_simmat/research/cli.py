@@ -9,7 +9,13 @@ from cyclopts import Parameter
 
 from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OUTPUT, OutputOptions
 from napari_simmat.cli.train import check_output, keep_freed_memory, say_metrics
-from napari_simmat.research.experiments import BenchmarkConfig, ExperimentName
+from napari_simmat.research.experiments import (
+    GENERATED,
+    NO_RGB_BASE,
+    RGB_BASE,
+    BenchmarkConfig,
+    ExperimentName,
+)
 
 DEFAULT_BENCHMARK = BenchmarkConfig()
 
@@ -19,7 +25,7 @@ def benchmark(
     /,
     *,
     output: Path,
-    data: str = "generated",
+    data: str = GENERATED,
     base: str = "",
     config: Annotated[
         BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
@@ -52,7 +58,8 @@ def benchmark(
         generated (scenes drawn through sensors, of objects and surfaces that no foundation was
         trained on), or the folder of the AIMS benchmark.
     base
-        The foundation: tiny-rgb on generated data, vit_b on AIMS.
+        The foundation: tiny-rgb-1 (research-data/ of the repository) on generated data, vit_b on
+        AIMS.
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     """
@@ -61,7 +68,9 @@ def benchmark(
 
     terminal = console.terminal()
     keep_freed_memory()
-    foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
+    if not base and data == GENERATED and not RGB_BASE.exists():
+        raise FileNotFoundError(NO_RGB_BASE)
+    foundation = load_model(base or (RGB_BASE if data == GENERATED else "vit_b"))
     job = run_experiment_job(experiment, data, foundation, config, output, device)
     report = terminal.watch(job)
     terminal.say(report.text)

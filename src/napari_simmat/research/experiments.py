@@ -18,6 +18,12 @@ from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainCon
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
 EXPERIMENTS = ("transfer", "pseudo", "strategies", "lr", "size")
 GENERATED = "generated"
+RGB_BASE = Path(__file__).resolve().parents[3] / "research-data" / "tiny-rgb-1.safetensors"
+"""The foundation for generated data, in a clone of the repository: it saw photographs only."""
+NO_RGB_BASE = (
+    "The foundation tiny-rgb-1 comes with the repository, not with the package. Run the benchmark "
+    "in a clone, or give a foundation with --base."
+)
 BENCHMARK_SENSORS = (
     "depth", "hha", "thermal", "near_infrared", "polarization", "multispectral", "hyperspectral",
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,26 +10,15 @@ from torch import Tensor, nn
 
 from napari_simmat.models.tiny import TinyNetwork
 
-logger = logging.getLogger(__name__)
 MIN_MUON_SIDE = 16
 """Smallest number of rows and columns for which a matrix is given to Muon."""
 PRETRAINED_RATE = 0.3
 """Learning rate of pretrained parameters, relative to that of the others."""
-NO_MUON = (
-    "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
-    "instead. Update torch for the published recipe."
-)
-
-
-def muon_is_available() -> bool:
-    """Whether this torch has Muon (2.9 or later)."""
-    return hasattr(torch.optim, "Muon")
+NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
-
-    Without Muon, in torch before 2.9, AdamW trains all parameters; a warning says so.
 
     Parameters
     ----------
@@ -50,6 +38,8 @@ class MuonAdamW(torch.optim.Optimizer):
         decay: float,
         pretrained: Sequence[nn.Parameter] = (),
     ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ImportError(NO_MUON.format(torch.__version__))
         super().__init__(list(network.parameters()), {"lr": rate})
         ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
         slow = {id(parameter) for parameter in pretrained}
@@ -61,14 +51,10 @@ class MuonAdamW(torch.optim.Optimizer):
             and module not in ends
             and id(module.weight) not in slow
         ]
-        if not muon_is_available():
-            logger.warning(NO_MUON, torch.__version__)
-            inner = []
         known = {id(weight) for weight in inner} | slow
         others = [p for p in network.parameters() if id(p) not in known]
         # Views of the same memory as matrices, whose gradients are set before each step.
         self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
-        views = [view for _, view in self._views]
         groups = [
             {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
@@ -76,12 +62,14 @@ class MuonAdamW(torch.optim.Optimizer):
         if pretrained:
             groups.append({"params": list(pretrained), "weight_decay": 0.0, "slow": True})
         self._parts: dict[str, torch.optim.Optimizer] = {
-            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98)),
+            "muon": torch.optim.Muon(
+                [view for _, view in self._views],
+                lr=rate,
+                weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
         }
-        if views:
-            self._parts["muon"] = torch.optim.Muon(
-                views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-            )
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
         """Move the parameters by their gradients, at the rate of `param_groups`."""

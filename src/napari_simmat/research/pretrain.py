@@ -31,7 +31,7 @@ from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
-from napari_simmat.research.muon import MuonAdamW, muon_is_available
+from napari_simmat.research.muon import MuonAdamW
 from napari_simmat.research.real_scenes import RealSource, real_drawer
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.scene_pool import (
@@ -153,14 +153,13 @@ class PretrainConfig:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that must not change when a run resumes."""
-        rule = "muon+adamw" if muon_is_available() else "adamw"
         own = {
             name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
         }
         for path in ("imagenet", "teacher"):
             own[path] = Path(own[path]).name
         sources = {each.name: each.recipe for each in self.sources}
-        return {**own, "sources": sources, "optimizer": rule}
+        return {**own, "sources": sources, "optimizer": "muon+adamw"}
 
     def scene_drawer(self) -> Callable[[np.random.Generator], DrawnScene]:
         """A function that draws the scenes to train on."""

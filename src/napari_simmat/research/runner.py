@@ -74,7 +74,7 @@ def run_experiment_job(
     data
         ``"generated"``, or a folder with the AIMS benchmark.
     base
-        The foundation. On generated data one that saw photographs only, ``tiny-rgb``.
+        The foundation. On generated data one that saw photographs only, `RGB_BASE`.
     config
         Modalities, seeds, budget.
     output
