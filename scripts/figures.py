@@ -2,15 +2,18 @@
 
 The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
 the folder of `simmat evaluate development --output results`, also some of its overlays. All with
-fewer colors, to be small.
+fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
+instead, which needs matplotlib (dependency group ``figures``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,13 +29,20 @@ COLORS = 200
 SHOWN = ("depth_motorcycle", "stereo_motorcycle")
 """Images that scikit-image ships, whose overlays the model card shows."""
 SIDE, IN_A_ROW = 192, 6
+SMOOTH = 5
+MEASURED = ("click", "box", "click+3")
+PROMPTS = ("prior", "click", "box", "corrected", "mask")
 
 
 def main() -> int:
     """Make the figures; returns the status of the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluation", type=Path, help="what simmat evaluate wrote")
+    parser.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PICTURE"))
     options = parser.parse_args()
+    if options.curves:
+        draw_curves(*options.curves)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "simmat-demo")
         if status := simmat(["demo", "--output", str(output)]):
@@ -44,6 +54,48 @@ def main() -> int:
             keep(options.evaluation / f"{name}_overlay.png", f"development-{name}.png")
     save(scenes(), "scenes.png")
     return 0
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """The curves of a pretraining, from the ``log.jsonl`` of its folder."""
+    import matplotlib.pyplot as plt
+
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [each for each in entries if "loss" in each]
+    validations = [each for each in entries if "validation" in each]
+    measured = {"other drawn scenes": [(each["step"], each["validation"]) for each in validations]}
+    if real := [(each["step"], each["by_source"]) for each in entries if "by_source" in each]:
+        measured["real sources"] = [
+            (step, {kind: np.mean([row[kind] for row in rows.values()]) for kind in MEASURED})
+            for step, rows in real
+        ]
+    count = 2 + len(measured)
+    figure, axes = plt.subplots(1, count, figsize=(4 * count, 3.4), constrained_layout=True)
+    curve(axes[0], steps, "loss")
+    axes[0].set(title="loss", xlabel="step")
+    for name in PROMPTS:
+        curve(axes[1], steps, name)
+    axes[1].set(title="IoU on the crops trained on", xlabel="step")
+    axes[1].legend(fontsize=8)
+    for axis, (title, rows) in zip(axes[2:], measured.items(), strict=True):
+        for kind in MEASURED:
+            steps_there = [step for step, _ in rows]
+            axis.plot(steps_there, [row[kind] for _, row in rows], "o-", label=kind, ms=3)
+        axis.set(title=f"mean IoU %: {title}", xlabel="step")
+        axis.legend(fontsize=8)
+    for each in axes:
+        each.grid(alpha=0.3)
+    figure.savefig(picture, dpi=90)
+
+
+def curve(axis: Any, steps: list[dict[str, float]], name: str) -> None:
+    """A quantity over the steps, averaged over some entries of the log."""
+    known = [(each["step"], each[name]) for each in steps if name in each]
+    if len(known) < SMOOTH:
+        return
+    x, y = np.array(known).T
+    smooth = np.convolve(y, np.ones(SMOOTH) / SMOOTH, mode="valid")
+    axis.plot(x[SMOOTH - 1 :], smooth, label=name)
 
 
 def scenes() -> Image.Image:

@@ -1,6 +1,6 @@
 """How long the window does not answer, and why: a timer in the event loop, over the main job.
 
-Run ``python scripts/with_screen.py python scripts/stall.py``. Each run is a process of its own
+Run ``python tests/with_screen.py python scripts/stall.py``. Each run is a process of its own
 that opens the real window, lets it import torch, load and encode with ``tiny`` and with vit_b
 (random weights) on the CPU, and clicks; between the two it learns from objects, and a training is
 started and runs for a while. Cancel is pressed while vit_b encodes, and at the end a plane of a

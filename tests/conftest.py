@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.with_screen import virtual_screen
+from tests.with_screen import virtual_screen
 
 pytest_plugins = ["tests.model_files"]
 

@@ -140,7 +140,7 @@ def test_a_name_without_version_is_the_newest_built_in(assets: Path, models: Pat
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("tyni", "tiny"), ("polarization", "polarization"), ("vit-b", "vit_b")]
+    ("wrong", "right"), [("tyni", "tiny"), ("polarizatio", "polarization"), ("vit-b", "vit_b")]
 )
 def test_an_unknown_name_lists_the_known_and_the_nearest(
     wrong: str, right: str, assets: Path

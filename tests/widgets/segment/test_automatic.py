@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import COMMIT_FOUND, LOOSEN, NO_EXAMPLES
 from napari_simmat.widgets.segment.object_actions import committed_already
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -140,7 +141,7 @@ def test_propagation_is_dropped_for_another_model(ready: Any, everything: Any, w
     if when == "found":
         ready.idle()
         assert ready.tab.automatic_panel.commit.isEnabled()
-    ready.tab.models.set_value("tiny-rgb")
+    ready.tab.models.set_value(RGB_BASE)
     ready.idle()
     assert everything.found is None
     assert not preview(ready).any()

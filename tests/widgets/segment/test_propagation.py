@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.controller import open_elsewhere, open_there
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, left_open
 from napari_simmat.widgets.segment.propagation import DOUBTFUL
@@ -331,7 +332,7 @@ def test_everything_is_dropped_for_another_model_or_image(stack: Any, what: str)
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     if what == "model":
-        stack.tab.models.set_value("tiny-rgb")
+        stack.tab.models.set_value(RGB_BASE)
     elif what == "data":
         layer.data = layer.data[:, ::-1].copy()
     else:
@@ -348,7 +349,7 @@ def test_propagate_stops_for_another_model(stack: Any) -> None:
     stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
-    stack.tab.models.set_value("tiny-rgb")
+    stack.tab.models.set_value(RGB_BASE)
     assert not stack.tab.controller.propagation.busy
     stack.idle()
     assert stack.controller.propagation.result is None

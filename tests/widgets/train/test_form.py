@@ -34,7 +34,7 @@ def test_every_strategy_has_a_title() -> None:
 def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
     request = TrainRequest(
         name="thermal",
-        base="tiny-rgb-1",
+        base="vit_b",
         modality="heat",
         folder="/data",
         channels="0,DAPI",
@@ -46,7 +46,7 @@ def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qt
     with qtbot.waitSignal(form.changed):
         form.set_value(request)
     assert form.value() == request
-    layers = TrainRequest(name="b", base="tiny-rgb-1", config=TrainConfig(steps=5))
+    layers = TrainRequest(name="b", base="vit_b", config=TrainConfig(steps=5))
     form.set_value(layers)
     assert form.value() == layers
 

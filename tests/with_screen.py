@@ -1,4 +1,4 @@
-"""Run a command that opens windows: ``python scripts/with_screen.py pytest``.
+"""Run a command that opens windows: ``python tests/with_screen.py pytest``.
 
 On Linux the command gets its own virtual screen, so that no window pops up and nobody's mouse
 disturbs a test. As root, the script installs the system libraries that Qt needs on a bare Debian or
