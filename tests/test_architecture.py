@@ -33,8 +33,6 @@ OPTIONAL = {
     "lightning-fabric",
     "matplotlib",
     "huggingface-hub",
-    "bioimageio.spec",
-    "pyyaml",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

@@ -223,7 +223,7 @@ def test_predict_with_mobile_sam_equals_stock_on_timm(
 ) -> None:
     from napari_simmat.checkpoints.catalog import sam_spec
     from napari_simmat.models.spec import Model
-    from tests.checkpoints.test_foundations import admitted_cells
+    from tests.checkpoints.test_loading_foundations import admitted_cells
 
     stock = Sam(Reference(network.image_encoder), network.prompt_encoder, network.mask_decoder)
     theirs = SamPredictor(stock)

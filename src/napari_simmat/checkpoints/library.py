@@ -6,8 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job, is_authors_file
-from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
+from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
     BaseMissingError,
@@ -23,6 +22,11 @@ from napari_simmat.checkpoints.registry import (
 )
 from napari_simmat.io.files import bases_folder, copy_job, models_folder
 from napari_simmat.progress import Job, Progress, finish
+
+MISSING_MODALITY = (
+    "{} is a file of SimMAT's authors' code, which does not say what its sensor measures. Name it "
+    "with --modality: {}."
+)
 
 
 def import_file(
@@ -70,8 +74,6 @@ def import_file_job(
     chosen = path.stem if name is None else name
     if modality is not None or base is not None:
         return (yield from _import_authors_job(path, chosen, modality, base))
-    if kind == "torch" and is_authors_file(path):
-        raise ValueError(_missing_modality(path))
     suffix = ".pth" if kind == "torch" else ".safetensors"
     is_base = kind == "torch" or read_model_card(path).is_base
     try:
@@ -99,20 +101,13 @@ def _import_authors_job(
             "modality and a base."
         )
     if modality is None:
-        raise ValueError(_missing_modality(path))
+        raise ValueError(MISSING_MODALITY.format(path.name, ", ".join(MODALITIES)))
     _check_name_free(name)
     spec, tensors = yield from convert_authors_file_job(path, modality, base)
     yield Progress(95, 100, f"Writing {name}")
     save_checkpoint(models_folder() / f"{name}.safetensors", replace(spec, name=name), tensors)
     yield Progress(100, 100, f"{name} is ready")
     return find_model(name)
-
-
-def _missing_modality(path: Path) -> str:
-    return (
-        f"{path.name} is a file of SimMAT's authors' code, which does not say what its sensor "
-        f"measures. Name it with --modality: {', '.join(MODALITIES)}."
-    )
 
 
 def remove(name: str) -> None:
@@ -128,22 +123,15 @@ def remove(name: str) -> None:
     if not namesakes or entry.kind == "built in":  # `find_model` also accepts paths of files
         why = "is built in" if entry.kind == "built in" else "is not among your models"
         raise ValueError(f"{name} {why} and cannot be removed.")
-    rest = (
-        bases_folder() / f"{PUBLISHED_WEIGHTS[name].file}.part"
-        if name in PUBLISHED_WEIGHTS
-        else None
-    )
-    if entry.path is None and (rest is None or not rest.exists()):
+    if entry.path is None:
         raise ValueError(f"{name} is not downloaded, so there is nothing to remove.")
-    for path in (entry.path, rest):
-        try:
-            if path is not None:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"{path} could not be deleted ({error.strerror}). Close what uses it, or check "
-                "its folder's permissions."
-            ) from error
+    try:
+        entry.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{entry.path} could not be deleted ({error.strerror}). Close what uses it, or check "
+            "its folder's permissions."
+        ) from error
 
 
 def export(

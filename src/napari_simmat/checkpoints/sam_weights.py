@@ -1,45 +1,48 @@
-"""Weights with SAM's tensors: their download, and reading them without executing anything.
-
-Downloads resume, are checked by hash and can be canceled at any chunk, which the downloaders of
-`pooch` do not offer; the largest file has 2.6 GB.
-"""
+"""Weights with SAM's tensors: their download, and reading them without executing anything."""
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import check_numbers, file_kind
-from napari_simmat.io.files import (
-    bases_folder,
-    disk_errors_explained,
-    format_size,
-    hash_job,
-    move_into_place,
-)
+from napari_simmat.io.files import bases_folder, disk_errors_explained, format_size
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     import torch
-    from filelock import FileLock
-    from requests import Response
 
-_CHUNK = 1 << 16  # what a broken connection can lose
-_TIMEOUT = (5.0, 10.0)  # seconds to connect, and of silence before the rest is requested again
+_CHUNK = 1 << 16
+_TIMEOUT = (5.0, 10.0)
+"""Seconds to connect, and of silence before a download fails."""
 _LARGER_THAN_PUBLISHED = 1.05
 _LARGER_THAN_GUESSED = 2.0
 SAM_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+NOT_PUBLISHED = (
+    "{!r} cannot be downloaded; {} can. `simmat models list` shows what is there already."
+)
+BY_HAND = (
+    "get {name} on another computer and run `simmat models import {name}`, or put it into {folder}."
+)
+NOT_DOWNLOADED = "{name} was not downloaded from {url}: {reason}. Check the network, or " + BY_HAND
+MISMATCH = (
+    "{checksum} mismatch: the download from {url} was deleted. Try again; if it happens again, a "
+    "proxy may be altering the file: " + BY_HAND
+)
+TOO_LARGE = (
+    "{url} holds more than {limit} instead of {size}, so it is not what was published. Instead, "
+    + BY_HAND
+)
 EXPORT_FROM_MICRO_SAM = (
     "It is a training checkpoint of micro-sam: export its weights there with "
     "`micro_sam.util.export_custom_sam_model`, and import that file."
 )
+NEEDS_MODALITY = "If SimMAT's authors' code wrote it, name its sensor with --modality."
 WRAPPERS = ("model_state", "state_dict", "model")
 """Keys under which trainings save a network: micro-sam, Lightning, MedSAM."""
 PREFIXES = ("sam.", "module.", "model.")
@@ -49,8 +52,7 @@ PREFIXES = ("sam.", "module.", "model.")
 def fetch_job(name: str) -> Job[Path]:
     """Download the base `name` into ``bases/`` unless it is there; return its file.
 
-    Progress is in bytes. Closing the job stops the download; the next one continues from what is
-    in ``NAME.part``.
+    Progress is in bytes. Closing the job stops the download.
 
     Raises
     ------
@@ -62,15 +64,36 @@ def fetch_job(name: str) -> Job[Path]:
         If the disk is full or the folder cannot be written.
     """
     if name not in PUBLISHED_WEIGHTS:
-        raise ValueError(
-            f"{name!r} cannot be downloaded; {', '.join(PUBLISHED_WEIGHTS)} can. "
-            "`simmat models list` shows what is there already."
-        )
+        raise ValueError(NOT_PUBLISHED.format(name, ", ".join(PUBLISHED_WEIGHTS)))
     row = PUBLISHED_WEIGHTS[name]
     target = bases_folder() / row.file
     largest = _LARGER_THAN_PUBLISHED if row.size_is_published else _LARGER_THAN_GUESSED
     limit = int(row.size * largest)
     return (yield from download_job(row.url, target, row.checksum, size=row.size, limit=limit))
+
+
+class _Received:
+    """What pooch calls, in the thread that downloads, as its progress bar."""
+
+    total = 0
+
+    def __init__(self, limit: int) -> None:
+        self.done, self.limit, self.stopped = 0, limit, False
+
+    def update(self, count: int) -> None:
+        self.done += count
+        if self.stopped or self.done > self.limit + _CHUNK:
+            raise _StoppedError
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        pass
+
+
+class _StoppedError(Exception):
+    """The download is not wanted any more, or larger than allowed."""
 
 
 def download_job(
@@ -81,7 +104,7 @@ def download_job(
     Parameters
     ----------
     url, target
-        From where and to where; ``NAME.part`` beside `target` holds an incomplete download.
+        From where and to where.
     checksum
         Of the whole content: algorithm and lower-case hexadecimal, as in `PublishedWeights`.
     size
@@ -89,141 +112,43 @@ def download_job(
     limit
         A larger file is refused; by default one clearly larger than `size`.
     """
-    from filelock import FileLock
+    import pooch
 
-    algorithm, _, digest = checksum.partition(":")
-    limit = limit or int(size * _LARGER_THAN_PUBLISHED)
-
-    part = target.with_name(f"{target.name}.part")
-    lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
+    pooch.get_logger().setLevel("WARNING")
+    received = _Received(limit or int(size * _LARGER_THAN_PUBLISHED))
+    downloader = pooch.HTTPDownloader(progressbar=received, chunk_size=_CHUNK, timeout=_TIMEOUT)
+    words = {"url": url, "name": target.name, "folder": target.parent}
+    pool = ThreadPoolExecutor(1)  # pooch does not return before the whole file is there
     try:
         with disk_errors_explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            while not _acquire(lock):
-                yield Progress(0, size, f"Another process is downloading {target.name}")
-            if target.is_file() and (yield from hash_job(target, algorithm)) == digest:
-                return target
-            yield from _receive_job(url, part, target, size, limit)
-            if (yield from hash_job(part, algorithm)) != digest:
-                received = _size(part)
-                part.unlink()
-                raise ValueError(
-                    f"{checksum_name(algorithm)} mismatch: the download from {url} ({received} "
-                    "bytes) was deleted. Try again; if it happens again, a proxy may be altering "
-                    f"the file: {_manual_download_hint(target)}"
-                )
-            move_into_place(part, target)
-    finally:
-        lock.release()
-    return target
-
-
-def _receive_job(url: str, part: Path, target: Path, size: int, limit: int) -> Job[None]:
-    """Complete `part`; a broken connection is retried as long as each try adds bytes."""
-    import requests
-
-    furthest = _size(part)
-    while True:
-        try:
-            yield from _request_job(url, part, target, size, limit)
-            return
-        except requests.Timeout:
-            reason = "no answer"
-        except requests.ConnectionError:
-            reason = "no connection"
-        except requests.exceptions.ChunkedEncodingError:
-            reason = "the connection broke"
-        except requests.HTTPError as error:
-            reason = "the server refused"
-            if (answer := error.response) is not None:
-                reason = f"the server answered {answer.status_code} {answer.reason}"
-        if _size(part) <= furthest:
-            kept = f" {format_size(furthest)} are kept for the next try." if furthest else ""
-            raise ConnectionError(
-                f"{target.name} was not downloaded from {url}: {reason}.{kept} "
-                f"Check the network, or {_manual_download_hint(target)}"
+            future = pool.submit(
+                pooch.retrieve, url, checksum, target.name, target.parent, downloader=downloader
             )
-        furthest = _size(part)
-
-
-def _request_job(url: str, part: Path, target: Path, size: int, limit: int) -> Job[None]:
-    """Send one request and append its content to `part`."""
-    import requests
-
-    start = _size(part)
-    headers = {"Accept-Encoding": "identity"}  # lengths and ranges count the stored bytes
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    yield Progress(start, max(size, start), f"Connecting for {target.name}")
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        total = _total(response)
-        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-            if total == start:
-                return  # the part was complete
-        else:
-            response.raise_for_status()
-            resumed = response.status_code == requests.codes.partial_content
-            got = response.headers.get("Content-Range", "")
-            if not (start and resumed) or got.startswith(f"bytes {start}-"):
-                done = start if resumed else 0
-                yield from _append_content_job(response, part, target, done, total, size, limit)
-                return
-    part.unlink()  # longer than the file on the server, or the answer to another range
-    yield from _request_job(url, part, target, size, limit)
-
-
-def _append_content_job(
-    response: Response,
-    part: Path,
-    target: Path,
-    done: int,
-    total: int | None,
-    size: int,
-    limit: int,
-) -> Job[None]:
-    """Append the content of a response to the first `done` bytes of `part`."""
-    if total is not None and total > limit:
-        raise ValueError(
-            f"{response.url} holds {format_size(total)} instead of {format_size(size)}, so it "
-            f"is not what was published. Instead, {_manual_download_hint(target)}"
-        )
-    if shutil.disk_usage(target.parent).free < (total or size) - done:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with part.open("ab" if done else "wb") as file:
-        for chunk in response.iter_content(_CHUNK):
-            file.write(chunk)
-            done += len(chunk)
-            if done > limit:
-                break  # the hash will differ
-            yield Progress(done, max(total or size, done), f"Downloading {target.name}")
-
-
-def _acquire(lock: FileLock) -> bool:
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=0.2)
-    except Timeout:
-        return False
-    return True
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _total(response: Response) -> int | None:
-    """Length of the whole file according to the server, if it says."""
-    text = response.headers.get("Content-Range", "").rpartition("/")[2]
-    text = text or response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _manual_download_hint(target: Path) -> str:
-    return (
-        f"get {target.name} on another computer and run `simmat models import {target.name}`, or "
-        f"put it into {target.parent}."
-    )
+            while not future.done():
+                total = max(received.total, size)
+                done = min(received.done, total)
+                yield Progress(done, total, f"Downloading {target.name}")
+                wait([future], timeout=0.1)
+            future.result()
+    except _StoppedError:
+        sizes = {"limit": format_size(received.limit), "size": format_size(size)}
+        raise ValueError(TOO_LARGE.format(**words, **sizes)) from None
+    except ValueError:  # pooch compares the checksum
+        name = checksum_name(checksum.partition(":")[0])
+        raise ValueError(MISMATCH.format(**words, checksum=name)) from None
+    except OSError as error:
+        if not type(error).__module__.startswith("requests"):
+            raise
+        answer = getattr(error, "response", None)
+        reason = "no connection, or it broke"
+        if answer is not None:
+            reason = f"the server answered {answer.status_code} {answer.reason}"
+            answer.close()  # pooch leaves it open
+        raise ConnectionError(NOT_DOWNLOADED.format(**words, reason=reason)) from None
+    finally:
+        received.stopped = True
+        pool.shutdown(wait=False)
+    return target
 
 
 def checksum_name(algorithm: str) -> str:
@@ -354,6 +279,8 @@ def _refusal(path: Path, error: Exception) -> ValueError:
         advice = "Choose a file with the weights alone, from a source you trust."
         if name.startswith(("torch_em.", "micro_sam.")):
             advice = EXPORT_FROM_MICRO_SAM
+        elif name.startswith("numpy."):
+            advice = NEEDS_MODALITY
         return ValueError(
             f"{path.name} holds objects other than tensors{f' ({name})' if name else ''}, which "
             f"could run code, so it was not opened. {advice}"

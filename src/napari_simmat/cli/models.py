@@ -230,8 +230,6 @@ def import_(
 ) -> None:
     """Copy a checkpoint (.safetensors) or weights with SAM's tensors (.pth) into your models.
 
-    A package of BioImage.IO that `simmat models export --bioimageio` wrote is imported as well.
-
     ```
     simmat models import sam_vit_b_01ec64.pth
     simmat models import from-a-colleague.safetensors --name thermal
@@ -247,20 +245,16 @@ def import_(
     name
         The model's name; by default the file's name without its suffix.
     modality
-        For a checkpoint of SimMAT's authors' code, which does not describe itself: zju-rgbp,
-        pgsnet_p, pgsnet_rgbp, d, rgbd, hha, rgbhha, nir, rgbnir, t, rgbt, t_500 or rgbt_500.
+        For a checkpoint of the code of SimMAT's or SimCMF's authors, which does not describe
+        itself: zju-rgbp, pgsnet_p, pgsnet_rgbp, d, rgbd, hha, rgbhha, nir, rgbnir, t, rgbt,
+        t_500 or rgbt_500.
     base
         For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
     """
     from napari_simmat.checkpoints.library import import_file_job
 
     terminal = console.terminal()
-    if file.suffix.lower() == ".zip":
-        from napari_simmat.checkpoints.bioimageio import import_package_job
-
-        entry = terminal.watch(import_package_job(file, name))
-    else:
-        entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
+    entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_entry_values(entry))
 
@@ -272,7 +266,6 @@ def export(
     output: Path = Path(),
     *,
     bundle: Annotated[bool, FLAG] = False,
-    bioimageio: Annotated[bool, FLAG] = False,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -281,7 +274,6 @@ def export(
     ```
     simmat models export thermal
     simmat models export thermal --output thermal-with-base.safetensors --bundle
-    simmat models export thermal --bioimageio
     ```
 
     Parameters
@@ -292,21 +284,13 @@ def export(
         The new file, or a folder for it; the current folder by default.
     bundle
         Include the weights of its base: a larger file that needs no other.
-    bioimageio
-        Write NAME.bioimageio.zip, a package of BioImage.IO with the base's weights: a network that
-        segments what a box encloses. Needs pip install bioimageio.spec pyyaml.
     overwrite
         Replace the file if it exists.
     """
+    from napari_simmat.checkpoints.library import export_job
+
     terminal = console.terminal()
-    if bioimageio:
-        from napari_simmat.checkpoints.bioimageio import export_package_job
-
-        path = terminal.watch(export_package_job(name, output, overwrite=overwrite))
-    else:
-        from napari_simmat.checkpoints.library import export_job
-
-        path = terminal.watch(export_job(name, output, bundle=bundle, overwrite=overwrite))
+    path = terminal.watch(export_job(name, output, bundle=bundle, overwrite=overwrite))
     terminal.say(f"Wrote {path}")
     terminal.result({"name": name, "path": str(path)})
 

@@ -146,15 +146,11 @@ def test_a_file_is_never_removed_by_its_path(
     assert Path("net").exists()
 
 
-def test_a_download_is_removed_with_what_a_cut_one_left(assets: Path, user_folder: Path) -> None:
+def test_remove_of_a_download_deletes_its_file(assets: Path, user_folder: Path) -> None:
     with pytest.raises(ValueError, match="vit_b is not downloaded"):
         remove("vit_b")
-    part = user_folder / "bases" / "sam_vit_b_01ec64.pth.part"
-    part.parent.mkdir()
-    part.write_bytes(b"half")
-    remove("vit_b")
-    assert not part.exists()
-    whole = part.with_suffix("")
+    whole = user_folder / "bases" / "sam_vit_b_01ec64.pth"
+    whole.parent.mkdir()
     whole.write_bytes(b"PK\x03\x04")
     remove("vit_b")
     assert not whole.exists()

@@ -1,0 +1,226 @@
+"""Downloads through pooch: checked by hash, with progress, canceled, refused in words."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from napari_simmat.checkpoints import catalog
+from napari_simmat.checkpoints.registry import list_models
+from napari_simmat.checkpoints.sam_weights import download_job, fetch_job
+from napari_simmat.io.files import disk_full_message
+from napari_simmat.progress import finish
+
+CONTENT = random.Random(0).randbytes(1_000_000)
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+@dataclass
+class Server:
+    """A file server that can be told to misbehave."""
+
+    url: str = ""
+    content: bytes = CONTENT
+    cut: bool = False  # breaks the connection half-way
+    status: int = 200
+    announced: bool = True  # tells the length
+    gate: threading.Event | None = None  # half the content waits for it
+    requests: int = 0
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        self.requests += 1
+        if self.status != 200:
+            handler.send_error(self.status)
+            return
+        handler.send_response(200)
+        if self.announced:
+            handler.send_header("Content-Length", str(len(self.content)))
+        handler.end_headers()
+        half = len(self.content) // 2
+        handler.wfile.write(self.content[:half])
+        if self.gate is not None:
+            handler.wfile.flush()
+            self.gate.wait(10)
+        if self.cut:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            handler.wfile.write(self.content[half:])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    told = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.serve(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that leaves breaks the pipe."""
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Quiet(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        told.url = f"http://127.0.0.1:{http.server_port}/file.pth"
+        yield told
+        http.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "bases" / "file.pth"
+
+
+def download(
+    server: Server, target: Path, checksum: str = SHA256, size: int = len(CONTENT)
+) -> Path:
+    return finish(download_job(server.url, target, checksum, size=size))
+
+
+def test_download_is_whole_and_says_its_progress_in_bytes(server: Server, target: Path) -> None:
+    server.gate = threading.Event()
+    job = download_job(server.url, target, SHA256, size=len(CONTENT))
+    while (seen := next(job)).done < 400_000:
+        assert (seen.total, seen.message) == (len(CONTENT), "Downloading file.pth")
+    server.gate.set()
+    assert finish(job) == target
+    assert target.read_bytes() == CONTENT
+    assert os.listdir(target.parent) == ["file.pth"]
+
+
+@pytest.mark.parametrize(("before", "requests"), [(CONTENT, 0), (b"something else", 1)])
+def test_download_replaces_a_file_of_other_content_only(
+    before: bytes, requests: int, server: Server, target: Path
+) -> None:
+    target.parent.mkdir()
+    target.write_bytes(before)
+    assert download(server, target) == target
+    assert target.read_bytes() == CONTENT
+    assert server.requests == requests
+
+
+def test_download_that_is_closed_stops_and_leaves_nothing(server: Server, target: Path) -> None:
+    server.gate = threading.Event()
+    job = download_job(server.url, target, SHA256, size=len(CONTENT))
+    while next(job).done < 400_000:
+        pass
+    job.close()
+    server.gate.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(10)
+    assert os.listdir(target.parent) == []
+
+
+def test_download_without_announced_length_is_whole(server: Server, target: Path) -> None:
+    server.announced = False
+    download(server, target, size=990_000)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "error", "words"),
+    [
+        ({"content": CONTENT[:-1] + b"?"}, 1_000_000, ValueError, "SHA-256 mismatch: .* deleted"),
+        ({}, 100_000, ValueError, "holds more than .* not what was published"),
+        ({"announced": False}, 100_000, ValueError, "holds more than .* not what was published"),
+        ({"status": 404}, 1_000_000, ConnectionError, "the server answered 404 Not Found"),
+        ({"status": 503}, 1_000_000, ConnectionError, "the server answered 503"),
+        ({"cut": True}, 1_000_000, ConnectionError, "no connection, or it broke"),
+    ],
+)
+def test_download_that_fails_is_a_sentence_and_leaves_nothing(
+    changes: dict[str, object],
+    size: int,
+    error: type[Exception],
+    words: str,
+    server: Server,
+    target: Path,
+) -> None:
+    for name, value in changes.items():
+        setattr(server, name, value)
+    with pytest.raises(error, match=words) as caught:
+        download(server, target, size=size)
+    assert server.url in str(caught.value)
+    assert f"`simmat models import file.pth`, or put it into {target.parent}." in str(caught.value)
+    assert os.listdir(target.parent) == []
+
+
+def test_download_offline_names_another_way(target: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/file.pth"
+    with pytest.raises(ConnectionError, match=f"from {url}: no connection"):
+        finish(download_job(url, target, SHA256, size=len(CONTENT)))
+
+
+def test_download_to_a_full_disk_is_a_sentence(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pooch.retrieve", full)
+    with pytest.raises(OSError, match="disk") as caught:
+        download(server, target)
+    assert str(caught.value) == disk_full_message(target)
+
+
+@pytest.mark.parametrize("algorithm", ["xxh128", "md5"])
+def test_download_is_checked_by_the_publishers_checksum(
+    algorithm: str, server: Server, target: Path
+) -> None:
+    digest = {"xxh128": xxhash.xxh128(CONTENT), "md5": hashlib.md5(CONTENT)}[algorithm].hexdigest()
+    download(server, target, f"{algorithm}:{digest}")
+    assert target.read_bytes() == CONTENT
+    target.unlink()
+    with pytest.raises(ValueError, match=f"{algorithm.upper()} mismatch"):
+        download(server, target, f"{algorithm}:{'0' * 32}")
+    assert os.listdir(target.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "checksum", "size"),
+    [
+        ("vit_b", SHA256, len(CONTENT)),
+        # Some publishers add a decoder to SAM's tensors; the checksum decides.
+        ("vit_b_lm", f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}", 700_000),
+    ],
+)
+def test_fetch_of_a_published_name_lists_it_as_downloaded(
+    name: str,
+    checksum: str,
+    size: int,
+    server: Server,
+    user_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = replace(catalog.PUBLISHED_WEIGHTS[name], size=size, checksum=checksum, url=server.url)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, name, row)
+    path = finish(fetch_job(name))
+    assert path == user_folder / "bases" / row.file
+    assert path.read_bytes() == CONTENT
+    [entry] = [entry for entry in list_models() if entry.kind == "downloaded"]
+    assert (entry.name, entry.path, entry.problem) == (name, path, None)
+
+
+@pytest.mark.parametrize("name", ["tiny", "sam_vit_b_01ec64.pth", "../vit_b"])
+def test_fetch_of_an_unknown_name_lists_what_can_be(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be downloaded; vit_b, vit_l, vit_h, vit_t, "):
+        finish(fetch_job(name))
