@@ -56,7 +56,7 @@ def test_what_is_pushed_is_fetched_again_with_its_card(
     assert [path.name for path in models_folder().iterdir()] == ["from-the-lab.safetensors"]
 
 
-def test_the_card_has_the_hub_s_metadata_and_what_the_description_says() -> None:
+def test_card_has_the_hubs_metadata_and_the_description() -> None:
     spec = replace(read_spec(THERMAL.path), license="CC-BY-4.0", author="A | *B*")
     spec = replace(spec, base=replace(spec.base, name="vit_b"))
     text = model_card(spec, "lab/camera", "thermal.safetensors")

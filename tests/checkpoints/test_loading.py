@@ -52,7 +52,7 @@ def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "frozen"])
-def test_a_checkpoint_of_every_strategy_gives_the_masks_of_the_trained_network(
+def test_checkpoint_of_every_strategy_gives_the_trained_masks(
     strategy: str, assets: Path, tmp_path: Path
 ) -> None:
     base = load_model("tiny")

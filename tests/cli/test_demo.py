@@ -62,7 +62,7 @@ def test_the_coins_of_the_sample_are_the_true_ones(shared_image) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_sample_is_the_same_each_time_and_has_a_prompt_for_each_object(number: int) -> None:
+def test_sample_is_always_equal_with_a_prompt_per_object(number: int) -> None:
     sample, again = demo_samples()[number], demo_samples()[number]
     np.testing.assert_array_equal(sample.image, again.image)
     np.testing.assert_array_equal(sample.truth, again.truth)
@@ -115,7 +115,7 @@ def test_an_overlay_tints_objects_and_marks_prompts() -> None:
     assert any(pixel[1] > pixel[0] + 60 for pixel in edge.astype(int))
 
 
-def test_a_caption_and_a_neighbor_make_the_picture_larger_and_change_nothing() -> None:
+def test_overlay_with_caption_or_neighbor_keeps_its_pixels() -> None:
     picture, labels = np.full((20, 30, 3), 50, np.uint8), np.zeros((20, 30), np.uint8)
     plain, named = draw_overlay(picture, labels), draw_overlay(picture, labels, caption="Nothing")
     assert named.height > plain.height
@@ -147,7 +147,7 @@ def test_the_coins_are_found(shown: Path) -> None:
     assert np.mean(found["coins", "boxes"]) >= 0.8
 
 
-def test_the_images_of_the_demonstration_can_be_read_with_their_channels(shown: Path) -> None:
+def test_demo_images_are_read_with_their_channels(shown: Path) -> None:
     image = read_image(shown / "images" / "polarization.tif")
     assert image.channel_names == polarization().channels
     np.testing.assert_array_equal(image.data, polarization().image)

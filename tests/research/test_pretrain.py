@@ -124,7 +124,7 @@ def test_begin_from_another_architecture_is_refused(tmp_path):
         Pretraining(config()).begin(path)
 
 
-def test_crops_off_scale_train_the_predicted_iou_and_not_the_masks(tmp_path):
+def test_crops_off_scale_train_the_predicted_iou_alone(tmp_path):
     norms = {}
     for share in (0.0, 1.0):
         task = Pretraining(config(off_scale=share, dense_only=0.0, corrections=0.0))
@@ -168,7 +168,7 @@ def test_views_of_an_image_agree_where_the_network_does():
             torch.testing.assert_close(mean, own)
 
 
-def test_real_images_are_trained_on_measured_and_named_on_the_card(tmp_path):
+def test_real_sources_are_trained_on_measured_and_named(tmp_path):
     folder = tmp_path / "images" / "squares"
     folder.mkdir(parents=True)
     rows = ["file,split"]
@@ -195,7 +195,7 @@ def test_real_images_are_trained_on_measured_and_named_on_the_card(tmp_path):
         finish(pretrain_job(config(steps=2), tmp_path / "run"))
 
 
-def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
+def test_folder_of_another_training_is_refused(tmp_path):
     stepping = trainer(Pretraining(config()))
     stepping.folder = RunFolder(tmp_path)
     stepping.save()

@@ -59,7 +59,7 @@ def test_a_table_describes_its_sources(folder):
     assert cells.recipe != sources(folder, TABLE.replace("3,yes", "2,yes"))["cells"].recipe
 
 
-def test_without_a_table_every_folder_counts_and_is_not_taken_for_complete(folder):
+def test_sources_without_a_table_are_all_folders_incomplete(folder):
     cells, leaves = read_sources(folder)
     assert cells.share == pytest.approx(12**0.5)
     assert leaves.share == 1
@@ -98,7 +98,7 @@ def test_a_split_without_its_columns_is_a_sentence(folder):
         sources(folder)
 
 
-def test_images_without_objects_are_passed_over_and_values_are_finite(folder):
+def test_drawer_skips_images_without_objects(folder):
     labels = np.zeros((80, 90), np.uint16)
     image = np.full((80, 90), np.nan, np.float32)
     for number in range(1, 12):
@@ -147,7 +147,7 @@ def test_validation_images_are_never_trained_on(folder, monkeypatch):
         assert read
 
 
-def test_scenes_are_images_of_the_networks_range_around_an_object_of_some_size(folder):
+def test_drawer_gives_images_in_range_around_an_object(folder):
     draw = real_drawer(sources(folder).values())
     sides = []
     for seed in range(60):
@@ -173,7 +173,7 @@ def test_equal_seeds_give_equal_scenes(folder):
         np.testing.assert_array_equal(ours.labels, theirs.labels)
 
 
-def test_ground_far_from_the_objects_of_an_incomplete_source_is_unknown(folder):
+def test_ground_far_from_objects_of_incomplete_is_unknown(folder):
     found = sources(folder)
     there = []
     for seed in range(40):

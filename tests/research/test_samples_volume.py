@@ -19,7 +19,7 @@ def test_a_seed_draws_one_stack() -> None:
     assert not np.array_equal(stack, other)
 
 
-def test_bodies_are_brighter_than_what_is_around_them_and_change_from_plane_to_plane() -> None:
+def test_volume_bodies_are_bright_and_change_between_planes() -> None:
     stack, labels = draw_volume(0, SHAPE, count=4)
     ground = stack[labels == 0].mean()
     for label in np.unique(labels[labels > 0]):

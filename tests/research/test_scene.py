@@ -27,7 +27,7 @@ def test_labels_are_connected_objects_numbered_without_gaps(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_same_seed_draws_the_same_scene_and_another_seed_another(layout: str) -> None:
+def test_draw_scene_depends_on_its_seed_alone(layout: str) -> None:
     first, again, other = (draw_scene(seed, 80, layout) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.labels, again.labels)
     for name in MAPS:

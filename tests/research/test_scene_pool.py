@@ -52,7 +52,7 @@ def test_crops_fit_their_masks_and_padding_is_the_engines():
     assert padded > 0
 
 
-def test_crops_off_scale_show_objects_smaller_and_larger_than_others_do():
+def test_crops_off_scale_show_smaller_and_larger_objects():
     pool = ScenePool(0, draw, size=8, off_scale=0.5)
     areas = {True: [], False: []}
     for step in range(60):
@@ -67,7 +67,7 @@ def test_crops_off_scale_show_objects_smaller_and_larger_than_others_do():
     assert 0.4 < share < 0.6
 
 
-def test_real_scenes_come_out_in_range_and_vary_keeps_truth_and_image_together():
+def test_augment_of_real_scenes_keeps_range_and_truth():
     pool = ScenePool(0, scene_drawer(("plain", "natural")), augment_scene, size=4)
     for step in range(6):
         images, labels, _, _ = pool.crops(step, 2)

@@ -124,7 +124,7 @@ def test_no_channel_looks_like_a_photograph_of_the_scene(sensor: str, staged: li
 
 
 @pytest.mark.parametrize("name", PSEUDO_SENSORS)
-def test_a_pseudo_sensor_is_color_and_another_sensor_of_the_same_scene(name: str) -> None:
+def test_pseudo_sensor_stacks_color_and_a_sensor_of_one_scene(name: str) -> None:
     other = name.removeprefix("rgb+")
     scene, rng = benchmark_scene(1, 64), np.random.default_rng(5)
     both = sensor_named(name).render(scene, np.random.default_rng(5))
