@@ -623,7 +623,8 @@ def folder() -> None:
 
 def tracks() -> None:
     """Drawn cells over time, linked; one has divided."""
-    from napari_simmat.research.samples import draw_series
+    sys.path.insert(0, str(FOLDER.parents[1]))  # the root of the repository
+    from tests.drawn_series import draw_series
 
     series, truth, _ = draw_series(1, (12, 200, 200), 8)
     labels = np.zeros_like(truth)

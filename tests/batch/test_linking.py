@@ -14,7 +14,7 @@ from napari_simmat.batch.segment_image import followed_already, no_time_axis
 from napari_simmat.cli import main
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import LinkSettings
-from napari_simmat.research.samples import draw_series
+from tests.drawn_series import draw_series
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from napari_simmat.engine.linking import (
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.evaluation.scores import score_links
 from napari_simmat.progress import finish
-from napari_simmat.research.samples import draw_series
+from tests.drawn_series import draw_series
 
 
 def shuffled(labels: np.ndarray, seed: int = 0) -> np.ndarray:
