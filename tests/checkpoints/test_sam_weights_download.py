@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -22,6 +23,7 @@ from napari_simmat.io.files import disk_full_message
 from napari_simmat.progress import finish
 
 CONTENT = random.Random(0).randbytes(1_000_000)
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # pooch leaves one
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
@@ -78,6 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.start()
         told.url = f"http://127.0.0.1:{http.server_port}/file.pth"
         yield told
+        gc.collect()
         http.shutdown()
         thread.join()
 
