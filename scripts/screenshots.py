@@ -106,7 +106,7 @@ def save_tab(widget: Any, name: str) -> None:
     tab = widget.segment
     if tab.status.value().kind == "done":
         tab.status.set_value(replace(tab.status.value(), seconds=None))
-    tab.status._time.clear()
+    tab.status.time.clear()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "tab.png")
         widget.grab().save(path)
