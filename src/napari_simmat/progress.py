@@ -11,8 +11,8 @@ from napari_simmat._text import format_duration
 T = TypeVar("T")
 
 
-_PARTS = 100
-"""Into how many parts a step is divided by the job that is one."""
+_PARTS = 1000
+"""Into how many parts a job is divided whose steps are jobs."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,28 @@ def within_step(job: Job[T], step: Progress) -> Job[T]:
     def change(part: Progress) -> Progress:
         done = round(_PARTS * (step.done + (part.fraction or 0.0)))
         return replace(step, done=done, total=_PARTS * step.total)
+
+    return map_progress(job, change)
+
+
+def as_part(
+    job: Job[T],
+    start: float,
+    end: float,
+    *,
+    before: str = "",
+    after: str = "",
+    default: str = "encoding",
+) -> Job[T]:
+    """`job` as the part `start` to `end`, 0 to 1, of a longer job.
+
+    Its messages, or `default` for an empty one, stand between `before` and `after`.
+    """
+
+    def change(step: Progress) -> Progress:
+        done = start + (end - start) * (step.fraction or 0.0)
+        message = f"{before}{step.message or default}{after}"
+        return Progress(round(_PARTS * done), _PARTS, message)
 
     return map_progress(job, change)
 

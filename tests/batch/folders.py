@@ -1,11 +1,23 @@
-"""What two runs are compared by."""
+"""A task from its files to its outputs, and what two runs are compared by."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from napari_simmat.batch.outputs import write_result
+from napari_simmat.batch.plan import SegmentConfig, SegmentTask
 from napari_simmat.batch.run import LOCK, SUMMARY_PAGE
+from napari_simmat.batch.segment_image import TaskOutcome, load_task, segment_loaded_job
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.progress import finish
+
+
+def segment_task(
+    task: SegmentTask, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
+) -> TaskOutcome:
+    result = finish(segment_loaded_job(load_task(task, config), predictor, resume=resume))
+    return result if isinstance(result, TaskOutcome) else write_result(result)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,6 @@ from scipy import ndimage as ndi
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
@@ -24,6 +23,7 @@ from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Progress, finish
+from tests.batch.folders import segment_task
 
 BRIGHT = 100.0
 
@@ -374,7 +374,7 @@ def test_segment_file_propagates_and_its_record_replays(tmp_path: Path) -> None:
         ]
     ):
         task = SegmentTask(image, asked, OutputFiles.of(image, tmp_path / str(number)))
-        finish(segment_image_job(task, predictor, config))
+        segment_task(task, predictor, config)
         made.append(tifffile.imread(task.files.labels))
     assert iou(made[0] == 4, stack > 100) > 0.8
     assert not made[0][0].any()

@@ -18,15 +18,14 @@ from safetensors.torch import save_file
 
 from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
-from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.checkpoints.library import export
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.progress import finish
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
 from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, OTHER_SHAPE, RESTORED
+from tests.batch.folders import segment_task
 from tests.widgets.scenes import CENTERS, gray
 
 PLUGIN = "napari-simmat"
@@ -177,7 +176,7 @@ def test_record_dropped_opens_labels_points_boxes(predictor: Predictor, tmp_path
     y, x = CENTERS[0]
     prompts.write_text(f"index,axis-0,axis-1,label,object\n0,{y},{x},1,4\n")
     task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / "out"))
-    finish(segment_image_job(task, predictor, SegmentConfig(model="tiny")))
+    segment_task(task, predictor, SegmentConfig(model="tiny"))
     viewer = napari.components.ViewerModel()
     labels, points = viewer.open([task.files.record], plugin=PLUGIN)
     np.testing.assert_array_equal(labels.data, tifffile.imread(task.files.labels))

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
+from napari_simmat.batch.plan import OutputFiles
 from napari_simmat.batch.record import Record, read_record
+from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
@@ -41,153 +43,77 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.nifti import is_nifti, write_labels_nifti
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.tiff import write_labels_tiff
 from napari_simmat.io.zarr import check_is_no_image
+from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-
-if TYPE_CHECKING:
-    from napari_simmat.batch.plan import LoadedImage, OutputFiles, SegmentedImage, TaskOutcome
-    from napari_simmat.engine.image_stack import ChannelStack
-    from napari_simmat.io.image_file import ImageFile
-    from napari_simmat.models.spec import ModelSpec
 
 THUMBNAIL_SIDE = 128
 """Pixels along the longer side of a thumbnail."""
 
 
-def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
-    """Write one optional output.
-
-    Parameters
-    ----------
-    kind
-        One of `batch.plan.EXTRA_ENDINGS`.
-    path
-        The file to write; any name.
-    segmented
-        The image and its objects.
-    """
-    if kind == "overlay":
-        write_overlay(path, segmented)
-    elif kind == "tracks":
-        write_tracks(path, segmented)
-    else:
-        OBJECT_FORMATS[kind].write(path, objects_of(segmented))
-
-
-def write_overlay(path: Path, segmented: SegmentedImage) -> None:
-    """Write a PNG of the image with its objects; of a stack, the plane most covered by them."""
-    from PIL import Image
-
-    Image.fromarray(picture_of(segmented)).save(path, format="PNG")
-
-
-def picture_of(segmented: SegmentedImage) -> NDArray[np.uint8]:
-    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
-    reduced = segmented.tiles is not None
-    return _draw_overlay(segmented.painting.labels, segmented.stack, reduced=reduced)
-
-
-def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray[np.uint8]:
-    if not reduced:
-        return fullest_plane(labels, stack.plane)[1]
-    return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
-
-
-def write_tracks(path: Path, segmented: SegmentedImage) -> None:
-    """Write the tracks of linked objects as the Cell Tracking Challenge's ``res_track.txt``.
-
-    In an image of one frame each object is a track.
-    """
-    lineage = segmented.lineage or Lineage.of_labels(segmented.painting.labels[np.newaxis])
-    path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
-
-
-def objects_of(segmented: SegmentedImage) -> ObjectSet:
-    """The objects of a segmented image, with their scores on each plane."""
-    painting, loaded = segmented.painting, segmented.loaded
-    return ObjectSet.of_labels(
-        painting.labels,
-        loaded.axes,
-        scores={(one.plane, one.label): one.score for one in painting.masks},
-        size=PixelSize(scale=loaded.image.scale, units=loaded.image.units),
-        image=loaded.task.image.name,
-    )
-
-
-def draw_thumbnail(segmented: SegmentedImage) -> bytes:
-    """A PNG of the image with its objects."""
-    return _small_png(picture_of(segmented))
-
-
-def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSpec) -> TaskOutcome:
-    """The outcome of a task whose outputs were kept, with a thumbnail drawn from them."""
-    stack = ChannelStack.build(
-        loaded.image.data,
-        inputs=spec.inputs,
-        channel_axis=loaded.axis,
-        channels=loaded.selection.channels,
-        names=loaded.channel_names,
-    )
-    files = loaded.task.files
-    labels = read_labels(files.labels).data
-    if not files.are_in_zarr:
-        labels = np.asarray(labels).reshape(stack.shape)
-    picture = _draw_overlay(labels, stack, reduced=files.are_in_zarr)
-    return replace(outcome, thumbnail=_small_png(picture))
-
-
-def _small_png(picture: NDArray[Any]) -> bytes:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def write_result(segmented: SegmentedImage, start: float) -> None:
+def write_result(segmented: SegmentedImage) -> TaskOutcome:
     """Write label image, table, optional outputs and record, all or none.
 
-    Parameters
-    ----------
-    segmented
-        The segmented image.
-    start
-        Time when writing began, from `time.monotonic`.
+    It measures the objects first; it needs no model, so it can run behind the predictor.
     """
-    loaded, stack, painting = segmented.loaded, segmented.stack, segmented.painting
+    begun = time.monotonic() - segmented.seconds
+    volume, tiles = segmented.volume, segmented.tiles
+    try:
+        # The picture comes first, since writing moves labels that are in a file.
+        thumbnail = _small_png(_picture(segmented))
+        _write_files(segmented, begun)
+    finally:
+        if tiles is not None:
+            remove(tiles)  # moved if the outputs were written
+    hidden = [] if tiles else volume.hidden()  # tiled objects do not overlap
+    return TaskOutcome(
+        segmented.loaded.task,
+        "written",
+        objects=len({one.label for one in volume.masks}) - len(hidden),
+        hidden=tuple(hidden),
+        seconds=time.monotonic() - begun,
+        note=segmented.note,
+        thumbnail=thumbnail,
+    )
+
+
+def _write_files(segmented: SegmentedImage, begun: float) -> None:
+    loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     files, image, axes = loaded.task.files, loaded.image, loaded.axes
     size = PixelSize(scale=image.scale, units=image.units)
     positions, names = _distinct_channels(stack)
-    kept: dict[tuple[tuple[int, ...], object], object]
+    pixels: dict[tuple[tuple[int, ...], object], object]
     if files.are_in_zarr:
         rows = measure_in_parts(
-            painting.labels,
+            volume.labels,
             channels=names,
             part=lambda rows, columns: stack.part((), rows, columns).plane()[positions],
             size=size,
-            masks=painting.masks,
+            masks=volume.masks,
         )
-        kept = {((), row["label"]): row["area_px"] for row in rows}
+        pixels = {((), row["label"]): row["area_px"] for row in rows}
     else:
         rows = measure_objects(
-            painting.labels,
+            volume.labels,
             axes=axes,
             channels=names,
             plane=lambda index: stack.plane(index)[positions],
             size=size,
-            masks=painting.masks,
+            masks=volume.masks,
         )
-        kept = {
-            (plane, label): count
-            for plane in {one.plane for one in painting.masks}
-            for label, count in _pixel_counts(painting.labels[plane])
-        }
+        pixels = {}
+        for plane in {one.plane for one in volume.masks}:
+            values, counts = np.unique(volume.labels[plane], return_counts=True)
+            pixels |= {
+                (plane, label): count
+                for label, count in zip(values.tolist(), counts.tolist(), strict=True)
+            }
+    tracks = segmented.lineage.tracks() if segmented.lineage else []
     # The record comes first: `recover_partial` relies on it after a kill.
     targets = (files.record, *files.recorded.values())
     outdated = files.outdated()
@@ -198,8 +124,12 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
             write_extra(kind, temporary[kind], segmented)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
+        elif is_nifti(files.labels):
+            _write_nifti(temporary["labels"], image, axes, volume.labels)
         else:
-            _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
+            write_labels_tiff(
+                temporary["labels"], volume.labels, axes=axes, scale=image.scale, units=image.units
+            )
         made = Record(
             request=segmented.request,
             normalization=to_plain(stack.statistics),
@@ -208,22 +138,98 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
                     "label": one.label,
                     "plane": list(one.plane),
                     "score": one.score,
-                    "pixels": kept.get((one.plane, one.label), 0),
+                    "pixels": pixels.get((one.plane, one.label), 0),
                 }
-                for one in painting.masks
+                for one in volume.masks
             ),
             outputs={
                 kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
                 for kind, target in files.recorded.items()
             },
-            tracks=tuple(
-                each._asdict() for each in (segmented.lineage.tracks() if segmented.lineage else ())
-            ),
-            run=_run_values(segmented.seconds + time.monotonic() - start, segmented.note),
+            tracks=tuple(each._asdict() for each in tracks),
+            run={
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": platform.node(),
+                "duration_s": round(time.monotonic() - begun, 3),
+                "version": __version__,
+                **({"note": segmented.note} if segmented.note else {}),
+            },
         )
         write_text(record, made.to_json())
     for path in outdated:
         remove(path)
+
+
+def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
+    """Write one optional output.
+
+    Parameters
+    ----------
+    kind
+        One of `batch.plan.EXTRA_ENDINGS`. The overlay is a PNG of the image with its objects, of a
+        stack the plane most covered by them; tracks are the Cell Tracking Challenge's
+        ``res_track.txt``, where in an image of one frame each object is a track.
+    path
+        The file to write; any name.
+    segmented
+        The image and its objects.
+    """
+    volume, loaded = segmented.volume, segmented.loaded
+    if kind == "overlay":
+        from PIL import Image
+
+        Image.fromarray(_picture(segmented)).save(path, format="PNG")
+    elif kind == "tracks":
+        lineage = segmented.lineage or Lineage.of_labels(volume.labels[np.newaxis])
+        path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
+    else:
+        objects = ObjectSet.of_labels(
+            volume.labels,
+            loaded.axes,
+            scores={(one.plane, one.label): one.score for one in volume.masks},
+            size=PixelSize(scale=loaded.image.scale, units=loaded.image.units),
+            image=loaded.task.image.name,
+        )
+        OBJECT_FORMATS[kind].write(path, objects)
+
+
+def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSpec) -> TaskOutcome:
+    """The outcome of a task whose outputs were kept, with a thumbnail drawn from them."""
+    stack = ChannelStack.build(
+        loaded.image.data,
+        inputs=spec.inputs,
+        channel_axis=loaded.axis,
+        channels=loaded.config.selection.channels,
+        names=loaded.channel_names,
+    )
+    files = loaded.task.files
+    labels = read_labels(files.labels).data
+    if not files.are_in_zarr:
+        labels = np.asarray(labels).reshape(stack.shape)
+    picture = _draw_overlay(labels, stack, reduced=files.are_in_zarr)
+    return replace(outcome, thumbnail=_small_png(picture))
+
+
+def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
+    reduced = segmented.tiles is not None
+    return _draw_overlay(segmented.volume.labels, segmented.stack, reduced=reduced)
+
+
+def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray[np.uint8]:
+    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
+    if not reduced:
+        return fullest_plane(labels, stack.plane)[1]
+    return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+
+
+def _small_png(picture: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def recover_partial(files: OutputFiles, *, finish: bool) -> None:
@@ -259,14 +265,9 @@ def _place_whole(files: OutputFiles, record: Record, left: Mapping[Path, Sequenc
                 break
 
 
-def _write_labels(
-    path: Path, target: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]
-) -> None:
-    if not is_nifti(target):
-        write_labels_tiff(path, labels, axes=axes, scale=image.scale, units=image.units)
-        return
+def _write_nifti(path: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]) -> None:
     if image.affine is None:
-        raise ValueError(f"{image.path.name} is no NIfTI, whatever its name says. Rename it.")
+        raise ValueError(f"{image.path.name} is not NIfTI, whatever its name says. Rename it.")
     write_labels_nifti(
         path,
         labels.T,  # NIfTI's order is x, y, z, t
@@ -287,57 +288,28 @@ def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
     return positions, names
 
 
-def _pixel_counts(labels: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """Each label of a plane with its pixel count."""
-    values, counts = np.unique(labels, return_counts=True)
-    return list(zip(values.tolist(), counts.tolist(), strict=True))
-
-
-def _run_values(seconds: float, note: str) -> dict[str, Any]:
-    """The values that may differ between two equal runs."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "duration_s": round(seconds, 3),
-        "version": __version__,
-        **({"note": note} if note else {}),
-    }
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabeledObjects:
-    """Objects with their scores and classes.
-
-    Parameters
-    ----------
-    labels
-        (..., Y, X) integers, 0 is background.
-    axes
-        One letter for each axis of `labels`, ending in YX.
-    size
-        The pixel size.
-    scores
-        The model's estimate of the IoU, by label.
-    categories
-        The class by label, for objects that have one.
-    classes
-        Names of all classes; the class image holds their positions here, counted from 1.
-    time_axis, parents
-        The axis along which the objects have one id over time, None for none; and for those that
-        came from a division the object that divided.
-    image
-        The image's name.
-    """
+    """Objects with their scores and classes."""
 
     labels: NDArray[np.integer[Any]]
+    """(..., Y, X) integers, 0 is background."""
     axes: str
+    """One letter for each axis of `labels`, ending in YX."""
     size: PixelSize = field(default_factory=PixelSize)
+    """The pixel size."""
     scores: Mapping[int, float] = field(default_factory=dict)
+    """The model's estimate of the IoU, by label."""
     categories: Mapping[int, str] = field(default_factory=dict)
+    """The class by label, for objects that have one."""
     classes: Sequence[str] = ()
+    """Names of all classes; the class image holds their positions here, counted from 1."""
     image: str = ""
+    """The image's name."""
     time_axis: int | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
+    """The axis along which the objects have one id over time, None for none; and for those that
+    came from a division the object that divided."""
 
     def tracks(self) -> list[LineageTrack]:
         """The tracks of a time series; none if no object is on several frames."""

@@ -1,20 +1,23 @@
-"""Plan a run: name every file that will be read and written, refuse what cannot work.
+"""Plan a run: find its images, name all files to be read and written, refuse what cannot work.
 
-The values that a task passes on are here too: `SegmentTask`, `LoadedImage`, `SegmentedImage`,
-`TaskOutcome`.
+Images come from files, folders, patterns and manifests (CSV lists of images).
 """
 
 from __future__ import annotations
 
+import csv
+import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, same_stem_siblings
-from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
-from napari_simmat.engine.linking import Lineage, require_laptrack
+from napari_simmat._text import format_list
+from napari_simmat.batch.record import outputs_recorded_in, read_record
+from napari_simmat.engine.linking import require_laptrack
 from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
@@ -23,15 +26,12 @@ from napari_simmat.engine.settings import (
     LinkSettings,
     PropagationSettings,
 )
+from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.nifti import is_nifti
-from napari_simmat.io.readers import stem_of
-
-if TYPE_CHECKING:
-    from napari_simmat.engine.image_stack import ChannelStack
-    from napari_simmat.engine.measurements import LabelVolume
-    from napari_simmat.engine.prompts import Prompt
-    from napari_simmat.io.image_file import ImageFile
+from napari_simmat.io.plain import to_plain
+from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
+from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
 AUTO = "auto"
 SAME_STEM = "same-stem"
@@ -51,6 +51,9 @@ EXTRA_ENDINGS = {
     TRACKS: "_res_track.txt",
 }
 """Optional outputs by kind, with the ending of their names after the image's stem."""
+COLUMNS = ("image", "prompts", "channels", "channel_axis")
+"""Columns of a manifest."""
+MAX_MANIFEST_BYTES = 2**26
 
 ExistingPolicy = Literal["refuse", "resume", "overwrite"]
 """What to do with existing outputs."""
@@ -58,34 +61,23 @@ ExistingPolicy = Literal["refuse", "resume", "overwrite"]
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """Settings that all tasks of a run share.
-
-    Parameters
-    ----------
-    model
-        A model's name or file.
-    selection
-        Channels and shape of the pixels; a task may have its own.
-    compute
-        Device, precision and quality.
-    automatic
-        Settings for images without prompts, in which everything is segmented.
-    propagation
-        How objects are propagated through stacks; None to segment each plane by itself.
-    link
-        How objects are linked over time; None if they are not.
-    labels_in_memory
-        With automatic segmentation, a plane whose labels need more GB than this is written to
-        OME-Zarr, tile by tile.
-    """
+    """Settings that all tasks of a run share."""
 
     model: str
+    """A model's name or file."""
     selection: ChannelSelection = field(default_factory=ChannelSelection)
+    """Channels and shape of the pixels; a task may have its own."""
     compute: Compute = field(default_factory=Compute)
+    """Device, precision and quality."""
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+    """Settings for images without prompts, in which everything is segmented."""
     propagation: PropagationSettings | None = None
+    """How objects are propagated through stacks; None to segment each plane by itself."""
     link: LinkSettings | None = None
+    """How objects are linked over time; None if they are not."""
     labels_in_memory: float = 1.0
+    """With automatic segmentation, a plane whose labels need more GB than this is written to
+    OME-Zarr, tile by tile."""
 
     def __post_init__(self) -> None:
         if self.link is not None:
@@ -147,10 +139,6 @@ class OutputFiles:
         """The files, and the labels as OME-Zarr in case the image turns out to be large."""
         return (*self, self.in_zarr().labels)
 
-    def existing(self) -> list[Path]:
-        """Those of the files that exist."""
-        return [path for path in self if path.exists()]
-
     def outdated(self) -> list[Path]:
         """Other files that an earlier run wrote for the image, according to its record.
 
@@ -175,28 +163,19 @@ class OutputFiles:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """One image, its prompts, its outputs.
-
-    Parameters
-    ----------
-    image
-        A file, or a folder that is one image.
-    prompts
-        The prompt file; None to segment everything.
-    files
-        The outputs.
-    selection
-        For this image; what it leaves open is as in the run's settings.
-    name
-        Name for the user: the path below the input folder, since fields of a plate share their
-        last part; the file's name by default.
-    """
+    """One image, its prompts, its outputs."""
 
     image: Path
+    """A file, or a folder that is one image."""
     prompts: Path | None
+    """The prompt file; None to segment everything."""
     files: OutputFiles
+    """The outputs."""
     selection: ChannelSelection = field(default_factory=ChannelSelection)
+    """For this image; what it leaves open is as in the run's settings."""
     name: str = ""
+    """Name for the user: the path below the input folder, since fields of a plate share their
+    last part; the file's name by default."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -205,46 +184,30 @@ class SegmentTask:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that will not be segmented, and the reason.
-
-    Parameters
-    ----------
-    image
-        The file.
-    why
-        A sentence for the user.
-    failed
-        Whether this is an error rather than a choice.
-    """
+    """An image that will not be segmented, and the reason."""
 
     image: Path
+    """The file."""
     why: str
+    """A sentence for the user."""
     failed: bool = False
+    """Whether this is an error rather than a choice."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will read and write.
-
-    Parameters
-    ----------
-    tasks
-        One for each image.
-    skipped
-        Images that are left out.
-    output
-        Folder of the outputs.
-    existing
-        What to do with existing outputs.
-    others
-        Number of files in the input folders that are no images by their name.
-    """
+    """What a run will read and write."""
 
     tasks: tuple[SegmentTask, ...]
+    """One for each image."""
     skipped: tuple[SkippedImage, ...]
+    """Images that are left out."""
     output: Path
+    """Folder of the outputs."""
     existing: ExistingPolicy = "refuse"
+    """What to do with existing outputs."""
     others: int = 0
+    """Number of files in the input folders that are no images by their name."""
 
     @property
     def several(self) -> bool:
@@ -263,10 +226,7 @@ class Plan:
                 }
                 for task in self.tasks
             ],
-            "skipped": [
-                {"image": str(one.image), "failed": one.failed, "why": one.why}
-                for one in self.skipped
-            ],
+            "skipped": to_plain(self.skipped),
         }
 
     def check_existing(self) -> None:
@@ -279,6 +239,30 @@ class Plan:
                     f"{path} exists already. Use --overwrite to replace it, --resume to keep "
                     "what was made the same way, or another output folder."
                 )
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image of a run."""
+
+    image: Path
+    """A file, or a folder that is one image (OME-Zarr, DICOM)."""
+    folder: Path = Path()
+    """Its folder relative to the input folder; mirrored below the output folder."""
+    named: bool = False
+    """Whether the user named this very image; it is then an error if it cannot be used."""
+    prompts: str | None = None
+    """From a manifest: a file, ``"auto"``, ``"same-stem"``, or None for the run's setting."""
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
+    """From a manifest; what it leaves open is as in the run's settings."""
+
+
+@dataclass
+class InputImages:
+    """The images of a run, and the files of its folders that are no images by their name."""
+
+    images: list[InputImage] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
 
 
 def plan(
@@ -402,7 +386,7 @@ def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path,
         path.absolute(): one.image.name
         for one in images
         if (one.prompts or prompts) == SAME_STEM
-        for path in same_stem_siblings(one.image, PROMPT_ENDINGS)
+        for path in _same_stem_prompts(one.image)
     }
     if prompts not in (AUTO, SAME_STEM):
         taken[Path(os.path.abspath(prompts))] = "the other images"
@@ -415,7 +399,7 @@ def _prompt_file(image: Path, prompts: str) -> Path | None:
     if prompts != SAME_STEM:
         return Path(prompts)
     stem = stem_of(image)
-    found = same_stem_siblings(image, PROMPT_ENDINGS)
+    found = _same_stem_prompts(image)
     if not found:
         raise FileNotFoundError(
             f"There are no prompts beside {image}; save them as {stem}.csv, {stem}_points.csv, "
@@ -467,112 +451,252 @@ def _same_name(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedImage:
-    """A task whose files were read.
+def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> InputImages:
+    """Find the images of a run.
 
     Parameters
     ----------
-    task, image
-        The task and its image.
-    selection
-        Its channels as given, and the shape of its pixels.
-    axis
-        Axis of the channels, None for one channel.
-    axes, shape
-        Letters and sizes of the other axes, (..., Y, X).
-    prompts
-        None to segment everything with the settings `automatic`.
-    propagation
-        How objects are propagated through the stack; None if they are not.
-    sha256
-        Hash of the image file.
-    seconds
-        Time it took.
-    note
-        A remark for the user.
-    link
-        How its objects are linked, with the time axis; None if they are not.
+    paths
+        Image files; folders, searched recursively; patterns such as ``data/**/*.tif``; manifests
+        (`read_manifest`). The first of several slices of a DICOM series stands for all.
+    pattern
+        Which files of a folder count, e.g. ``*.tif`` or ``plate*/*.png``, compared with the path
+        below the folder; by default all with an image's ending.
+    outside
+        Whether a manifest may name files outside its folder.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a path does not exist or a manifest cannot be read.
     """
-
-    task: SegmentTask
-    image: ImageFile
-    selection: ChannelSelection
-    axis: int | None
-    axes: str
-    shape: tuple[int, ...]
-    prompts: Sequence[Prompt] | None
-    automatic: AutomaticSettings
-    propagation: PropagationSettings | None
-    sha256: str
-    seconds: float
-    note: str = ""
-    link: LinkSettings | None = None
-
-    @property
-    def channel_names(self) -> tuple[str, ...] | None:
-        """The file's names along the channel axis, if the file means the same axis."""
-        return self.image.channel_names if self.axis == self.image.channel_axis else None
+    found = InputImages()
+    for path in paths:
+        path = Path(os.path.expanduser(path))  # Path.expanduser fails on names such as ~$a.tif
+        if path.suffix.lower() == ".csv" and path.is_file():
+            found.images += read_manifest(path, outside=outside)
+        elif path.is_dir() and not is_image_folder(path):
+            _search(path, pattern, found)
+        elif path.exists():
+            found.images.append(InputImage(_with_name(path), named=True))
+        elif glob.has_magic(str(path)):
+            found.images += _matching(path)
+        else:
+            raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    kept = set(one_per_series([each.image for each in found.images if each.prompts is None]))
+    found.images = [each for each in found.images if each.prompts or each.image in kept]
+    return found
 
 
-@dataclass(frozen=True, eq=False)
-class SegmentedImage:
-    """A segmented image before its outputs are written.
+def _search(folder: Path, pattern: str, found: InputImages) -> None:
+    """Add the images below a folder, sorted by name."""
+    before = len(found.images)
+    for path in _walk(folder):
+        if _is_input(path, folder, pattern):
+            found.images.append(InputImage(_with_name(path), path.relative_to(folder).parent))
+        else:
+            found.others.append(path)
+    if len(found.images) == before:
+        endings = format_list(IMAGE_ENDINGS)
+        wanted = f"that matches {pattern}" if pattern else f"with an image's ending ({endings})"
+        raise ValueError(
+            f"There is no file {wanted} in {folder}. Choose another folder or pattern."
+        )
+
+
+def _is_input(path: Path, folder: Path, pattern: str) -> bool:
+    """Whether a file counts; a DICOM folder counts if any of its files does."""
+    if not pattern:
+        return path.is_dir() or is_image_file(path)
+    of_series = path.is_dir() and not is_image_folder(path)
+    return any(
+        fnmatch(each.relative_to(folder).as_posix() if "/" in pattern else each.name, pattern)
+        for each in (path, *(path.iterdir() if of_series else ()))
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Visible files below a folder, and folders that are one image.
+
+    A Zarr group of images, such as a plate of OME-Zarr, is a folder of images. Links to folders
+    are not followed, since they can be circular. A DICOM series is one image; other files in its
+    folder do not count.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+    series = images_in(folder)
+    yield from series or ()
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            if entry.is_file() and not series and entry.name not in ZARR_MARKER_FILES:
+                yield path
+        elif is_image_folder(path):
+            yield path
+        else:
+            yield from _walk(path)
+
+
+def _matching(pattern: Path) -> Iterable[InputImage]:
+    """The images that match a pattern; the output mirrors folders from its first wildcard on.
+
+    A folder whose name only looks like a wildcard, such as ``run [2]``, is taken literally.
+    """
+    root = Path(pattern.anchor)
+    for part in pattern.parts[len(Path(pattern.anchor).parts) : -1]:
+        if glob.has_magic(part) and not (root / part).is_dir():
+            break
+        root = root / part
+    names = glob.glob(str(pattern.relative_to(root)), root_dir=root, recursive=True)
+    found = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
+    if not found:
+        raise FileNotFoundError(f"No file matches {pattern}; check the pattern and its folder.")
+    return [InputImage(path, path.parent.relative_to(root)) for path in found]
+
+
+def _images_of(path: Path) -> Iterable[Path]:
+    """The image at `path`, or the images of a plate or of DICOM series."""
+    if path.is_file() or is_image_folder(path):
+        return [path]
+    if not path.is_dir() or not os.access(path, os.R_OK):
+        return []
+    return _walk(path) if is_zarr(path) else images_in(path) or []
+
+
+def _with_name(image: Path) -> Path:
+    """The path with a name for the outputs, which ``.`` and ``..`` lack."""
+    return image.resolve() if image.name in ("", "..") else image
+
+
+def _same_stem_prompts(image: Path) -> list[Path]:
+    """Prompt files beside an image that are named by its stem."""
+    stem = stem_of(image)
+    candidates = [image.with_name(stem + ending) for ending in PROMPT_ENDINGS]
+    return [path for path in candidates if path.is_file() and path != image]
+
+
+def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
+    """Read a manifest.
+
+    Its first line names the columns: ``image`` and optionally ``prompts`` (a file, ``auto`` or
+    ``same-stem``), ``channels`` (names or numbers from 0, separated by commas or semicolons) and
+    ``channel_axis``. Paths are relative to the manifest's folder. Empty cells take the run's
+    settings.
 
     Parameters
     ----------
-    loaded, request
-        The image, and everything that the result depends on.
-    painting
-        The label image and its objects.
-    stack
-        The image as the model read it.
-    note
-        A remark for the user, e.g. that memory ran out and how that was handled.
-    seconds
-        Time it took so far.
-    tiles
-        Temporary folder with the label image, if that is not in memory.
-    lineage
-        The links of its objects over time, if they were linked.
+    path
+        The CSV file, UTF-8.
+    outside
+        Whether its paths may lead out of its folder.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is not a manifest, or a row is invalid; the message names the line.
     """
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ValueError(
+            f"{path.name} is larger than {MAX_MANIFEST_BYTES // 2**20} MB, too large for a list of "
+            "images."
+        )
+    rows = []
+    base = Path(os.path.normpath(path.absolute().parent))  # normalized like the paths of its rows
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            _check_columns(path, [str(name) for name in reader.fieldnames or ()])
+            for values in reader:
+                where = f"{path.name}, line {reader.line_num}"
+                if None in values or None in values.values():
+                    raise ValueError(
+                        f"{where}: there are more or fewer values than columns; give one for each, "
+                        "and put what holds commas into quotes."
+                    )
+                rows.append(_row(where, base, values, outside))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is no CSV ({error}); save it again.") from None
+    if not rows:
+        raise ValueError(f"{path.name} lists no image; add a line for each.")
+    return rows
 
-    loaded: LoadedImage
-    request: Request
-    painting: LabelVolume
-    stack: ChannelStack
-    note: str
-    seconds: float
-    tiles: Path | None = None
-    lineage: Lineage | None = None
+
+def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
+    """Parse ``0,2,DAPI`` into numbers and names; refuses empty entries."""
+    parts = [part.strip() for part in re.split(f"[{separators}]", text)]
+    if not all(parts):
+        raise ValueError(
+            f"{text!r} has an empty entry; write names or numbers with commas between, e.g. "
+            "0,2,DAPI."
+        )
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
-@dataclass(frozen=True)
-class TaskOutcome:
-    """The outcome of a task.
+def _check_columns(path: Path, names: list[str]) -> None:
+    known = format_list(COLUMNS)
+    if "axis-0" in names:
+        raise ValueError(
+            f"{path.name} holds prompts, not a list of images; give it with --prompts."
+        )
+    if "image" not in names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path.name} has the columns {format_list(names) or '(none)'}; a manifest has image "
+            f"and optionally others of {known}, each once."
+        )
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise ValueError(
+            f"{path.name} has the column {unknown[0]!r}; those of a manifest are {known}. Rename "
+            "or remove it."
+        )
 
-    Parameters
-    ----------
-    task
-        The task.
-    status
-        ``"kept"`` if a resumed run found the outputs complete.
-    objects
-        Number of labels in the label image.
-    hidden
-        Labels whose mask is empty or completely covered by better ones.
-    seconds
-        Time it took.
-    note
-        A remark for the user; for a failed task the reason.
-    thumbnail
-        A small PNG; empty if none was drawn.
-    """
 
-    task: SegmentTask
-    status: Literal["written", "kept", "failed"]
-    objects: int = 0
-    hidden: tuple[int, ...] = ()
-    seconds: float = 0.0
-    note: str = ""
-    thumbnail: bytes = b""
+def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> InputImage:
+    cells = {name: text.strip() for name, text in values.items()}
+    if not cells["image"]:
+        raise ValueError(f"{where}: the image is missing; give its file.")
+    image = _resolve_in_folder(where, base, cells["image"], outside)
+    if not image.exists():
+        raise FileNotFoundError(
+            f"{where}: there is no file {image}; paths are relative to the manifest's folder."
+        )
+    prompts = cells.get("prompts") or None
+    if prompts not in (None, "auto", "same-stem"):
+        file = _resolve_in_folder(where, base, prompts, outside)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{where}: there is no prompt file {file}; give a file, auto or same-stem."
+            )
+        prompts = str(file)
+    axis = cells.get("channel_axis", "")
+    if axis and not re.fullmatch(r"-?\d+", axis):
+        raise ValueError(
+            f"{where}: the channel_axis is {axis!r}; it is a whole number, counted from 0."
+        )
+    try:
+        channels = parse_channels(cells["channels"]) if cells.get("channels") else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    folder = image.parent.relative_to(base) if image.is_relative_to(base) else Path()
+    selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
+    return InputImage(image, folder, True, prompts, selection)
+
+
+def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:
+    """The file of a cell, after checking with resolved links that it is in the folder."""
+    path = Path(os.path.normpath(base / os.path.expanduser(name)))
+    if not outside and not path.resolve().is_relative_to(base.resolve()):
+        raise ValueError(
+            f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
+            "--allow-outside."
+        )
+    return path

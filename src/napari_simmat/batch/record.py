@@ -28,23 +28,16 @@ _MAX_RECORD_BYTES = 1 << 28
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedInput:
-    """The image file, identified by its content.
-
-    Parameters
-    ----------
-    file
-        Its name without the folder.
-    sha256
-        Hash of its bytes.
-    shape, axes, dtype
-        As read, with the channel axis.
-    """
+    """The image file, identified by its content."""
 
     file: str
+    """Its name without the folder."""
     sha256: str
+    """Hash of its bytes."""
     shape: tuple[int, ...]
     axes: str
     dtype: str
+    """As read, with the channel axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,45 +51,30 @@ class UsedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedSettings:
-    """The user's settings, with "auto" resolved.
-
-    Parameters
-    ----------
-    selection
-        Channels and pixel ratio as given.
-    compute
-        Kind of device, e.g. ``"cpu"``, on which results are reproducible; precision and quality.
-    automatic
-        Settings of automatic segmentation; None if there were prompts.
-    propagation
-        Settings of the propagation through the stack; None if there was none.
-    link
-        How objects were linked over time; None, and left out of the file, if they were not.
-    """
+    """The user's settings, with "auto" resolved."""
 
     selection: Annotated[ChannelSelection, FLAT] = field(default_factory=ChannelSelection)
+    """Channels and pixel ratio as given."""
     compute: Annotated[Compute, FLAT] = field(default_factory=Compute)
+    """Kind of device, e.g. ``"cpu"``, on which results are reproducible; precision and quality."""
     automatic: AutomaticSettings | None = None
+    """Settings of automatic segmentation; None if there were prompts."""
     propagation: PropagationSettings | None = None
+    """Settings of the propagation through the stack; None if there was none."""
     link: Annotated[LinkSettings | None, OMIT_DEFAULT] = None
+    """How objects were linked over time; None, and left out of the file, if they were not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything that the result depends on.
-
-    Parameters
-    ----------
-    input, model, settings
-        Image, model and settings.
-    prompts
-        From `Prompt.to_plain`: a thousand masks of the image's size would not fit into memory.
-    """
+    """Everything that the result depends on."""
 
     input: RecordedInput
     model: UsedModel
     prompts: tuple[dict[str, Any], ...]
+    """From `Prompt.to_plain`: a thousand masks of the image's size would not fit into memory."""
     settings: RecordedSettings
+    """Image, model and settings."""
 
     def differences(self, other: Request) -> list[str]:
         """What differs in `other`, for the user; file names are ignored."""
@@ -114,31 +92,21 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A request, its result, and when and where it ran.
-
-    Parameters
-    ----------
-    request
-        What the result depends on.
-    normalization
-        The statistics that the image was normalized with.
-    objects
-        For each prompt: label, plane, score and number of pixels.
-    outputs
-        For each kind of output its file name and SHA-256.
-    tracks
-        For each object that was linked over time: label, first and last frame, and parent. Left out
-        of the file if there are none.
-    run
-        Time, host, duration, version: all that may differ between two equal runs.
-    """
+    """A request, its result, and when and where it ran."""
 
     request: Annotated[Request, FLAT]
+    """What the result depends on."""
     normalization: Mapping[str, Any]
+    """The statistics that the image was normalized with."""
     objects: tuple[Mapping[str, Any], ...]
+    """For each prompt: label, plane, score and number of pixels."""
     tracks: Annotated[tuple[Mapping[str, Any], ...], OMIT_DEFAULT] = ()
+    """For each object that was linked over time: label, first and last frame, and parent. Left out
+    of the file if there are none."""
     outputs: Mapping[str, Mapping[str, str]]
+    """For each kind of output its file name and SHA-256."""
     run: Mapping[str, Any] = field(default_factory=dict)
+    """Time, host, duration, version: all that may differ between two equal runs."""
 
     def to_json(self) -> str:
         """The record as JSON; `from_json` reads it back."""

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -28,17 +28,16 @@ from filelock import FileLock, Timeout
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.batch.outputs import draw_thumbnail, recover_partial, with_kept_thumbnail
-from napari_simmat.batch.plan import (
+from napari_simmat.batch.outputs import recover_partial, with_kept_thumbnail, write_result
+from napari_simmat.batch.plan import OutputFiles, Plan, SegmentConfig, SegmentTask
+from napari_simmat.batch.segment_image import (
     LoadedImage,
-    OutputFiles,
-    Plan,
-    SegmentConfig,
     SegmentedImage,
-    SegmentTask,
     TaskOutcome,
+    load_task,
+    segment_loaded_job,
 )
-from napari_simmat.batch.segment_image import load_task, segment_loaded_job, write_segmented
+from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import (
     DiskFullError,
     OutputError,
@@ -67,7 +66,9 @@ _SHARE_TO_ESTIMATE = 0.1
 _POLL, _CLUSTER_POLL = 0.1, 0.2
 """Seconds between two steps of a waiting job, here and on a cluster; each can be canceled."""
 _WORKER_LOCK = threading.Lock()
-_WORKER_MODELS = "simmat-predictors"
+DISTRIBUTED_MISSING = (
+    "A cluster needs the package distributed; install it (pip install distributed)."
+)
 NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
 
 TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
@@ -75,24 +76,16 @@ TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "fail
 
 @dataclass(frozen=True)
 class BatchProgress(Progress):
-    """Progress of a run; `done` and `total` count files, `fraction` also the work within them.
-
-    Parameters
-    ----------
-    share
-        The completed part of the whole run, 0 to 1; it never decreases.
-    number
-        Index of the task that this is about.
-    state
-        The state of that task.
-    outcome
-        Its outcome, once known.
-    """
+    """Progress of a run; `done` and `total` count files, `fraction` also the work within them."""
 
     share: float = 0.0
+    """The completed part of the whole run, 0 to 1; it never decreases."""
     number: int = 0
+    """Index of the task that this is about."""
     state: TaskState = "reading"
+    """The state of that task."""
     outcome: TaskOutcome | None = None
+    """Its outcome, once known."""
 
     @property
     def fraction(self) -> float:
@@ -122,8 +115,11 @@ def run_tasks_job(
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
 
-    loading = load_model_job(config.model)
-    model = yield from map_progress(loading, lambda step: _before(len(tasks), step))
+    def before(step: Progress) -> Progress:  # no part of the progress of the run
+        percent = "" if step.fraction is None else f", {step.fraction:.0%}"
+        return Progress(0, len(tasks), f"{step.message}{percent}")
+
+    model = yield from map_progress(load_model_job(config.model), before)
     predictor = Predictor(model, **asdict(config.compute))
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
@@ -137,7 +133,6 @@ class _TaskRunner:
         resume: bool,
     ) -> None:
         self.tasks, self.predictor, self.config, self.resume = tasks, predictor, config, resume
-        self.outcomes: dict[int, TaskOutcome] = {}
         self.writing: deque[tuple[int, Future[TaskOutcome]]] = deque()
         self.run = RunStatus(tasks)
         self.disk_full = False
@@ -160,7 +155,7 @@ class _TaskRunner:
         finally:
             reader.shutdown(cancel_futures=True)
             writer.shutdown()
-        return [self.outcomes[number] for number in range(len(self.tasks))]
+        return self.run.outcomes()
 
     def _run_task_job(
         self, number: int, loading: Future[LoadedImage], writer: ThreadPoolExecutor
@@ -194,7 +189,7 @@ class _TaskRunner:
         except Exception as error:
             yield self._failed(number, error, 0.0)
         else:
-            yield self._ended(number, outcome)
+            yield self.run.ended(number, outcome)
 
     def _wait_job(
         self, future: Future[Any], number: int, state: Literal["reading", "writing"]
@@ -204,40 +199,27 @@ class _TaskRunner:
 
     def _failed(self, number: int, error: Exception, seconds: float) -> BatchProgress:
         self.disk_full = self.disk_full or isinstance(error, DiskFullError)
-        return self._ended(number, failed_outcome(self.tasks[number], error, seconds))
-
-    def _ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
-        self.outcomes[number] = outcome
-        return self.run.ended(number, outcome)
-
-
-def _before(tasks: int, step: Progress) -> Progress:
-    """A step before the first of `tasks`, which is no part of the progress of the run."""
-    percent = "" if step.fraction is None else f", {step.fraction:.0%}"
-    return Progress(0, tasks, f"{step.message}{percent}")
+        return self.run.ended(number, failed_outcome(self.tasks[number], error, seconds))
 
 
 class RunStatus:
-    """Counts finished tasks, and turns steps of single tasks into progress of the run.
+    """Keeps the outcomes, and turns steps of single tasks into progress of the run.
 
     All files count the same: how much work is in them is not known before they are read.
     """
 
     def __init__(self, tasks: Sequence[SegmentTask]) -> None:
         self.tasks = tasks
-        self._done = 0
+        self._outcomes: dict[int, TaskOutcome] = {}
         self._shares = [0.0] * len(tasks)
-        self._kept: set[int] = set()
         self._begun = time.monotonic()
 
     def ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
-        """Count a finished task; kept outputs do not enter the time estimate."""
-        self._done += 1
+        """Note the outcome of a task; kept outputs do not enter the time estimate."""
+        self._outcomes[number] = outcome
         self._shares[number] = 1.0
-        if outcome.status == "kept":
-            self._kept.add(number)
-            if self._computed < _SHARE_TO_ESTIMATE:
-                self._begun = time.monotonic()
+        if outcome.status == "kept" and self._computed() < _SHARE_TO_ESTIMATE:
+            self._begun = time.monotonic()
         return self.progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
 
     def progress(
@@ -249,19 +231,23 @@ class RunStatus:
             self._shares[number] = max(self._shares[number], share)
         name, total = self.tasks[number].name, len(self.tasks)
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        done = sum(self._shares)
+        ended, done = len(self._outcomes), sum(self._shares)
         if total > 1:
-            message = f"{self._done}/{total} {message}"
-        if self._computed >= _SHARE_TO_ESTIMATE and self._done < total:
+            message = f"{ended}/{total} {message}"
+        if self._computed() >= _SHARE_TO_ESTIMATE and ended < total:
             seconds = time.monotonic() - self._begun
-            message += f", {time_left(seconds, self._computed, total - done)}"
-        share = 1.0 if self._done == total else done / total
-        return BatchProgress(self._done, total, message, share, number, state, outcome)
+            message += f", {time_left(seconds, self._computed(), total - done)}"
+        share = 1.0 if ended == total else done / total
+        return BatchProgress(ended, total, message, share, number, state, outcome)
 
-    @property
+    def outcomes(self) -> list[TaskOutcome]:
+        """The outcomes in the order of the tasks, which all have ended."""
+        return [self._outcomes[number] for number in range(len(self.tasks))]
+
     def _computed(self) -> float:
         """How many files' worth of work was done in this run."""
-        return sum(self._shares) - len(self._kept)
+        kept = sum(outcome.status == "kept" for outcome in self._outcomes.values())
+        return sum(self._shares) - kept
 
 
 def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> LoadedImage:
@@ -273,14 +259,10 @@ def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> 
 def finish_task(
     result: SegmentedImage | TaskOutcome, loaded: LoadedImage, spec: ModelSpec
 ) -> TaskOutcome:
-    """Write a result unless its outputs were kept, and add a thumbnail to the outcome."""
+    """Write a result unless its outputs were kept, which only get a thumbnail."""
     if isinstance(result, TaskOutcome):
         return with_kept_thumbnail(result, loaded, spec)
-    start = time.monotonic()
-    picture = draw_thumbnail(result)  # first, since writing moves labels that are in a file
-    outcome = write_segmented(result)
-    seconds = result.seconds + time.monotonic() - start
-    return replace(outcome, thumbnail=picture, seconds=seconds)
+    return write_result(result)
 
 
 def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskOutcome:
@@ -324,35 +306,32 @@ def run_on_cluster_job(
     ValueError, OSError
         If the scheduler cannot be reached, or has no suitable workers.
     """
-    distributed = _distributed()
     yield Progress(0, 0, f"connecting to {address}")
-    config = replace(config, model=_reference(config.model))
-    with _client(distributed, address) as client:
+    model = Path(config.model).expanduser()
+    if model.is_file():
+        config = replace(config, model=str(model.absolute()))
+    with _client(address) as client:
         _check_workers(client, address)
         run = RunStatus(tasks)
-        outcomes: dict[int, TaskOutcome] = {}
-        futures = {
+        waiting = {
             client.submit(_segment_on_worker, _absolute(task), config, resume, pure=False): number
             for number, task in enumerate(tasks)
         }
+        futures = list(waiting)
         try:
-            waiting = set(futures)
             while waiting:
-                done = {future for future in waiting if future.done()}
-                waiting -= done
-                for future in sorted(done, key=futures.__getitem__):
-                    number = futures[future]
-                    outcomes[number] = _outcome(future, tasks[number])
-                    yield run.ended(number, outcomes[number])
+                done = [future for future in waiting if future.done()]
+                for future in done:
+                    number = waiting.pop(future)
+                    yield run.ended(number, _outcome(future, tasks[number]))
                 if not done:  # workers finish in any order: report the first unfinished task
                     workers = len(client.scheduler_info(n_workers=-1)["workers"])
-                    words = f"on {pluralize(workers, 'worker')}"
-                    number = min(futures[each] for each in waiting)
-                    yield run.progress(number, "segmenting", Progress(0, 0, words))
+                    step = Progress(0, 0, f"on {pluralize(workers, 'worker')}")
+                    yield run.progress(next(iter(waiting.values())), "segmenting", step)
                     time.sleep(_CLUSTER_POLL)
         finally:
-            client.cancel(list(futures), force=True)
-    return [outcomes[number] for number in range(len(tasks))]
+            client.cancel(futures, force=True)
+    return run.outcomes()
 
 
 def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -> TaskOutcome:
@@ -365,7 +344,7 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
                     f"There is no file {task.image} where this worker runs; the folders need to be "
                     "shared with the cluster under the same paths."
                 )
-            predictor = _predictor(config)
+            predictor = _worker_predictor(config.model, config.compute)
             loaded = recover_and_load(task, config, resume)
             predictor.cache.clear()  # of the image before
             result = finish(segment_loaded_job(loaded, predictor, resume=resume))
@@ -374,18 +353,13 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
             return failed_outcome(task, error, time.monotonic() - start)
 
 
-def _predictor(config: SegmentConfig) -> Any:
+@lru_cache(maxsize=1)
+def _worker_predictor(model: str, compute: Compute) -> Predictor:
     """The predictor of this worker process, created for its first task."""
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.predictor import Predictor
 
-    worker = import_module("distributed").get_worker()
-    kept: dict[Any, Any] = worker.__dict__.setdefault(_WORKER_MODELS, {})
-    key = (config.model, config.compute)
-    if key not in kept:
-        kept.clear()  # one model in memory
-        kept[key] = Predictor(load_model(config.model), **asdict(config.compute))
-    return kept[key]
+    return Predictor(load_model(model), **asdict(compute))
 
 
 def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
@@ -407,7 +381,11 @@ def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
 
 
 @contextmanager
-def _client(distributed: Any, address: str) -> Iterator[Any]:
+def _client(address: str) -> Iterator[Any]:
+    try:
+        distributed = import_module("distributed")
+    except ImportError:
+        raise ValueError(DISTRIBUTED_MISSING) from None
     file = Path(address).expanduser()
     where = {"scheduler_file": str(file)} if file.is_file() else {"address": address}
     try:
@@ -449,34 +427,10 @@ def _version() -> str:
 
 
 def _absolute(task: SegmentTask) -> SegmentTask:
-    """The task with absolute paths."""
-    files = task.files
-    return replace(
-        task,
-        image=task.image.absolute(),
-        prompts=None if task.prompts is None else task.prompts.absolute(),
-        files=OutputFiles(
-            labels=files.labels.absolute(),
-            objects=files.objects.absolute(),
-            record=files.record.absolute(),
-            extras={kind: path.absolute() for kind, path in files.extras.items()},
-        ),
-    )
-
-
-def _reference(model: str) -> str:
-    """The absolute path of a model file; a name is unchanged."""
-    path = Path(model).expanduser()
-    return str(path.absolute()) if path.is_file() else model
-
-
-def _distributed() -> Any:
-    try:
-        return import_module("distributed")
-    except ImportError:
-        raise ValueError(
-            "A cluster needs the package distributed; install it (pip install distributed)."
-        ) from None
+    image, folder = task.image.absolute(), task.files.record.parent.absolute()
+    prompts = None if task.prompts is None else task.prompts.absolute()
+    files = OutputFiles.of(image, folder, list(task.files.extras))
+    return replace(task, image=image, prompts=prompts, files=files)
 
 
 LOCK = ".simmat.lock"
@@ -572,11 +526,6 @@ class SummaryRow:
     note: str = ""
     picture: bytes = b""
 
-    def values(self) -> dict[str, object]:
-        """The row of the table."""
-        cells = {name: getattr(self, name) for name in COLUMNS}
-        return {name: "" if value is None else value for name, value in cells.items()}
-
 
 def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentConfig) -> None:
     """Write `SUMMARY_TABLE` and `SUMMARY_PAGE` into the output folder, replacing earlier ones.
@@ -586,7 +535,9 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     """
     rows = summary_rows(plan, outcomes)
     with atomic_outputs(plan.output / SUMMARY_TABLE, plan.output / SUMMARY_PAGE) as (table, page):
-        write_table(table, COLUMNS, [row.values() for row in rows])
+        write_table(
+            table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
+        )
         write_text(page, "".join(_page(rows, config)))
 
 

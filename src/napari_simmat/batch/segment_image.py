@@ -1,4 +1,4 @@
-"""Segment one image: read it and its prompts, predict, write the outputs."""
+"""Segment one image: read it and its prompts, and predict; `outputs` writes the result."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_simmat._text import format_list, format_shape
-from napari_simmat.batch.outputs import write_result
-from napari_simmat.batch.plan import (
-    LoadedImage,
-    SegmentConfig,
-    SegmentedImage,
-    SegmentTask,
-    TaskOutcome,
-)
+from napari_simmat.batch.plan import SegmentConfig, SegmentTask
 from napari_simmat.batch.record import (
-    Record,
     RecordedInput,
     RecordedSettings,
     Request,
@@ -30,57 +22,105 @@ from napari_simmat.batch.record import (
     is_record,
     read_record,
 )
+from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.object_files import format_problem
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import open_image
 from napari_simmat.io.zarr import complete_labels, create_labels
-from napari_simmat.progress import Job, Progress, map_progress
+from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.settings import LinkSettings, PropagationSettings
-
-T = TypeVar("T")
 
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
-_PARTS = 1000
-"""Into how many parts the progress of a file is divided."""
+
+NO_TIME_AXIS = (
+    "{} has the axes {}, none of them time. If its planes are the frames of a series, give their "
+    "axis, e.g. --link-axis 0."
+)
+PROPAGATED_THROUGH_TIME = (
+    "The objects of {} are propagated through time, so they have one id on all frames already. "
+    "Leave out --link or --propagate."
+)
 
 
-def segment_image_job(
-    task: SegmentTask, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
-) -> Job[TaskOutcome]:
-    """Segment one image, reading and writing its files; writes all outputs or none.
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """A task whose files were read."""
 
-    Parameters
-    ----------
-    task
-        What to read and write; existing outputs are replaced.
-    predictor, config
-        The model and the settings.
-    resume
-        Keep outputs whose record has the same input, model, prompts and settings.
-
-    Raises
-    ------
-    ValueError, TypeError, OSError
-        If the image, its prompts or its outputs cannot be used, or, with `resume`, the outputs
-        were made differently.
+    task: SegmentTask
+    image: ImageFile
+    """The task and its image."""
+    config: SegmentConfig
+    """The settings for this image: those of the run, the manifest and a replayed record together.
     """
-    yield Progress(0, 0, f"{task.name}: reading")
-    loaded = load_task(task, config)
-    result = yield from segment_loaded_job(loaded, predictor, resume=resume)
-    if isinstance(result, TaskOutcome):
-        return result
-    yield Progress(_PARTS, _PARTS, f"{task.name}: measuring and writing")
-    return write_segmented(result)
+    axis: int | None
+    """Axis of the channels, None for one channel."""
+    axes: str
+    shape: tuple[int, ...]
+    """Letters and sizes of the other axes, (..., Y, X)."""
+    prompts: Sequence[Prompt] | None
+    """None to segment everything."""
+    sha256: str
+    """Hash of the image file."""
+    seconds: float
+    """Time it took."""
+    note: str = ""
+    """A remark for the user."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...] | None:
+        """The file's names along the channel axis, if the file means the same axis."""
+        return self.image.channel_names if self.axis == self.image.channel_axis else None
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage:
+    """A segmented image before its outputs are written."""
+
+    loaded: LoadedImage
+    request: Request
+    """The image, and everything that the result depends on."""
+    volume: LabelVolume
+    """The label image and its objects."""
+    stack: ChannelStack
+    """The image as the model read it."""
+    note: str
+    """A remark for the user, e.g. that memory ran out and how that was handled."""
+    seconds: float
+    """Time it took so far."""
+    tiles: Path | None = None
+    """Temporary folder with the label image, if that is not in memory."""
+    lineage: Lineage | None = None
+    """The links of its objects over time, if they were linked."""
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """The outcome of a task."""
+
+    task: SegmentTask
+    """The task."""
+    status: Literal["written", "kept", "failed"]
+    """``"kept"`` if a resumed run found the outputs complete."""
+    objects: int = 0
+    """Number of labels in the label image."""
+    hidden: tuple[int, ...] = ()
+    """Labels whose mask is empty or completely covered by better ones."""
+    seconds: float = 0.0
+    """Time it took."""
+    note: str = ""
+    """A remark for the user; for a failed task the reason."""
+    thumbnail: bytes = b""
+    """A small PNG; empty if none was drawn."""
 
 
 def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
@@ -89,86 +129,72 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     A record in place of prompts is replayed: it gives all settings that are unset.
     """
     start = time.monotonic()
-    record = _replayed_record(task)
-    selection = task.selection.over(config.selection)
-    automatic, propagation, link = config.automatic, config.propagation, config.link
-    if record is not None:
-        made = record.request.settings
-        selection = selection.over(made.selection)
-        automatic, propagation = made.automatic or automatic, made.propagation
-        link = made.link or link
-    image = replace(open_image(task.image), pixel_ratio=selection.pixel_ratio)
-    axis, axes, shape = without_channels(image, selection.channel_axis)
+    config = replace(config, selection=task.selection.over(config.selection))
+    made = None
+    if task.prompts is not None and _is_replayed(task.prompts):
+        made = read_record(task.prompts).request.settings
+        config = replace(
+            config,
+            selection=config.selection.over(made.selection),
+            automatic=made.automatic or config.automatic,
+            propagation=made.propagation,
+            link=made.link or config.link,
+        )
+    image = replace(open_image(task.image), pixel_ratio=config.selection.pixel_ratio)
+    axis, axes, shape = without_channels(image, config.selection.channel_axis)
     prompts = None
-    if task.prompts is not None and (record is None or made.automatic is None):
+    if task.prompts is not None and (made is None or made.automatic is None):
         prompts = read_task_prompts(task.prompts, shape)
-    notes = list(image.notes)
+    if prompts is None or len(shape) < 3:
+        config = replace(config, propagation=None)
+    if config.link is not None:
+        config = replace(config, link=_on_time_axis(config, image, axes, shape, task.name))
+
+    # Outputs that do not suit the image are replaced or left out.
+    notes, files = list(image.notes), task.files
     too_large = 4 * math.prod(shape) > config.labels_in_memory * 1e9  # labels are uint32
     if too_large and prompts is None and len(shape) == 2 and image.affine is None:
-        files = task.files.in_zarr()
+        files = files.in_zarr()
         if len(files.extras) < len(task.files.extras):
             notes.append("Objects in other formats are not written for labels in OME-Zarr.")
-        task = replace(task, files=files)
-    propagation = None if prompts is None or len(shape) < 3 else propagation
-    if link is not None:
-        from napari_simmat.engine.propagation import propagation_axis
-
-        link = _on_time_axis(link, image, axes, shape)
-        along = propagation_axis(axes, shape) if propagation else None
-        if link is not None and along == link.axis:
-            raise ValueError(followed_already(task.name))
-    extras = dict(task.files.extras)
-    for kind in task.files.extras:
-        if problem := format_problem(kind, shape, axes):
-            notes.append(problem)
-            del extras[kind]
-    task = replace(task, files=replace(task.files, extras=extras))
+    problems = {kind: format_problem(kind, shape, axes) for kind in files.extras}
+    notes += filter(None, problems.values())
+    extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}
     return LoadedImage(
-        task,
+        replace(task, files=replace(files, extras=extras)),
         image,
-        selection,
+        config,
         axis,
         axes,
         shape,
         prompts,
-        automatic,
-        propagation,
         image.sha256(),
         time.monotonic() - start,
         " ".join(notes),
-        link,
     )
 
 
 def _on_time_axis(
-    link: LinkSettings, image: ImageFile, axes: str, shape: tuple[int, ...]
+    config: SegmentConfig, image: ImageFile, axes: str, shape: tuple[int, ...], name: str
 ) -> LinkSettings | None:
-    """The settings with the time axis; None for an image of one plane, which has nothing to link.
+    """How objects are linked, with the time axis; None for an image of one frame.
 
-    Raises ValueError if the image does not say which axis is time.
+    Raises ValueError if the image does not say which axis is time, or objects are propagated
+    through time.
     """
-    if all(size == 1 for size in shape[:-2]):
+    from napari_simmat.engine.propagation import propagation_axis
+
+    link = config.link
+    if link is None or all(size == 1 for size in shape[:-2]):
         return None
     axis = axes.find("T") if link.axis is None else link.axis
     if not 0 <= axis < len(shape) - 2:
-        raise ValueError(no_time_axis(image.path.name, axes))
-    return replace(link, axis=axis) if shape[axis] > 1 else None
-
-
-def no_time_axis(name: str, axes: str) -> str:
-    """Message: which axis is time is neither given nor in the file."""
-    return (
-        f"{name} has the axes {axes}, none of them time. If its planes are the frames of a series, "
-        "give their axis, e.g. --link-axis 0."
-    )
-
-
-def followed_already(name: str) -> str:
-    """Message: linking and propagation would both give ids over time."""
-    return (
-        f"The objects of {name} are propagated through time, so they have one id on all frames "
-        "already. Leave out --link or --propagate."
-    )
+        raise ValueError(NO_TIME_AXIS.format(image.path.name, axes))
+    if shape[axis] == 1:
+        return None
+    if config.propagation and propagation_axis(axes, shape) == axis:
+        raise ValueError(PROPAGATED_THROUGH_TIME.format(name))
+    return replace(link, axis=axis)
 
 
 def segment_loaded_job(
@@ -176,32 +202,62 @@ def segment_loaded_job(
 ) -> Job[SegmentedImage | TaskOutcome]:
     """Segment an image from `load_task` with its prompts, or everything in it.
 
-    Returns a `TaskOutcome` if its outputs are kept. Parameters as in `segment_image_job`.
+    Parameters
+    ----------
+    loaded, predictor
+        The image and the model.
+    resume
+        Keep outputs whose record has the same input, model, prompts and settings, and return
+        their `TaskOutcome`.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If the image, its prompts or its outputs cannot be used, or, with `resume`, the outputs
+        were made differently.
     """
     start = time.monotonic()
-    task = loaded.task
+    task, config, prompts = loaded.task, loaded.config, loaded.prompts
     request = _request(loaded, predictor)
-    if resume and task.files.existing():
+    if resume and any(path.exists() for path in task.files):
         return _kept_outcome(task, request, loaded.seconds + time.monotonic() - start)
 
     predictor.note = ""
+    # Measured but not encoded: a large plane is encoded tile by tile.
+    opening = predictor.open_image_job(
+        loaded.image.data,
+        loaded.axis,
+        config.selection.channels,
+        names=loaded.channel_names,
+        pixel_size=loaded.image.pixel_size,
+    )
+    name = f"{task.name}: "
+    yield from as_part(opening, 0.0, OPENING_SHARE, before=name, default="opening")
     tiles = None
-    segmenter = _Segmenter(loaded, predictor, request)
+    segmenting: Job[LabelVolume]
     if task.files.are_in_zarr:
-        painting, tiles = yield from segmenter.segment_tiles_job()
-    elif loaded.prompts is None:
-        painting = yield from segmenter.segment_everything_job()
-    elif loaded.propagation is not None:
-        painting = yield from segmenter.propagate_job(loaded.prompts, loaded.propagation)
+        tiles = partial_path(task.files.labels)
+        segmenting = _segment_tiles_job(loaded, predictor, tiles)
+    elif prompts is None:
+        segmenting = _segment_everything_job(loaded, predictor)
+    elif config.propagation is not None:
+        from napari_simmat.engine.propagation import propagate_prompts_job
+
+        labels = label_numbers([prompt.object for prompt in prompts])
+        segmenting = propagate_prompts_job(
+            predictor, prompts, labels, config.propagation, loaded.axes, loaded.image.scale
+        )
     else:
-        painting = yield from segmenter.segment_prompts_job(loaded.prompts)
+        segmenting = _segment_prompts_job(prompts, loaded.shape, predictor)
+    volume = yield from as_part(segmenting, OPENING_SHARE, 1.0, before=name, default="encoding")
     lineage = None
-    if loaded.link is not None:
-        painting, lineage = yield from segmenter.link_job(painting, loaded.link)
+    if config.link is not None:
+        linking = _link_job(volume, loaded, config.link)
+        volume, lineage = yield from as_part(linking, 1.0, 1.0, before=name, default="linking")
     return SegmentedImage(
         loaded,
         request,
-        painting,
+        volume,
         stack=predictor.stack,
         note=" ".join(filter(None, (loaded.note, predictor.note))),
         seconds=loaded.seconds + time.monotonic() - start,
@@ -210,199 +266,105 @@ def segment_loaded_job(
     )
 
 
-class _Segmenter:
-    """The ways to segment one loaded image."""
+def _segment_prompts_job(
+    prompts: Sequence[Prompt], shape: tuple[int, ...], predictor: Predictor
+) -> Job[LabelVolume]:
+    """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
 
-    def __init__(self, loaded: LoadedImage, predictor: Predictor, request: Request) -> None:
-        self.loaded, self.predictor = loaded, predictor
-        self._objects = [values.get("object") for values in request.prompts]
+    The clicks of a prompt refine each other in their order, as in the window.
+    """
+    from napari_simmat.engine.automatic_generator import ENCODING_WORK
 
-    def segment_prompts_job(self, prompts: Sequence[Prompt]) -> Job[LabelVolume]:
-        """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
-
-        The clicks of a prompt refine each other in their order, and of a box the main pieces are
-        kept, as in the window.
-        """
-        from napari_simmat.engine.automatic_generator import ENCODING_WORK
-
-        labels = label_numbers(self._objects)
-        painting = LabelVolume(self.loaded.shape)
-        encoded: tuple[int, ...] | None = None
-        order = sorted(range(len(prompts)), key=lambda number: prompts[number].plane)
-        encoding = ENCODING_WORK[self.predictor.model.spec.base.embedded]
-        total = encoding * len({prompt.plane for prompt in prompts}) + len(prompts)
-        done = 0
-        yield from self._open_image_job()
-        for number in order:
-            prompt = prompts[number]
-            if prompt.plane != encoded:
-                job = self.predictor.set_plane_job(prompt.plane)
-                parts = done / total, (done + encoding) / total
-                yield from self._named(job, prompt.plane, parts)
-                encoded, done = prompt.plane, done + encoding
-            yield self._segmented(done / total, "predicting")
-            done += 1
-            if prompt.points or prompt.box is not None:
-                [answer] = Refiner().refine(self.predictor, [prompt])
-            else:  # of a mask alone the refiner gives that mask
-                [answer] = self.predictor.predict_many([prompt])
-            painting.add(labels[number], answer.mask, answer.score, prompt.plane)
-        return painting
-
-    def propagate_job(
-        self, prompts: Sequence[Prompt], settings: PropagationSettings
-    ) -> Job[LabelVolume]:
-        """Propagate the objects of prompts through the stack."""
-        from napari_simmat.engine.propagation import propagate_prompts_job
-
-        loaded, labels = self.loaded, label_numbers(self._objects)
-        yield from self._open_image_job()
-        return (
-            yield from self._named(
-                propagate_prompts_job(
-                    self.predictor, prompts, labels, settings, loaded.axes, loaded.image.scale
-                )
-            )
-        )
-
-    def segment_everything_job(self) -> Job[LabelVolume]:
-        """Segment everything in each plane by itself; labels count on from plane to plane."""
-        from napari_simmat.engine.automatic_generator import segment_everything_job
-
-        painting = LabelVolume(self.loaded.shape)
-        yield from self._open_image_job()  # not encoded: a large plane is encoded tile by tile
-        planes = list(np.ndindex(*self.loaded.shape[:-2]))
-        for number, plane in enumerate(planes):
-            job = segment_everything_job(self.predictor, self.loaded.automatic, plane)
-            parts = number / len(planes), (number + 1) / len(planes)
-            instances = yield from self._named(job, plane, parts)
-            painting.place(instances.labels, instances.scores, plane)
-        return painting
-
-    def link_job(
-        self, painting: LabelVolume, link: LinkSettings
-    ) -> Job[tuple[LabelVolume, Lineage]]:
-        """Link objects over time; their ids then follow the tracks."""
-        from napari_simmat.engine.propagation import axis_spacing
-
-        axis, loaded, whole = link.axis or 0, self.loaded, (1.0, 1.0)
-        spacing = axis_spacing(loaded.axes, loaded.image.scale)
-        spacing = (*spacing[:axis], *spacing[axis + 1 :])
-        job = link_objects_job(painting.labels, link, axis, spacing)
-        lineage = yield from self._named(job, part=whole)
-        ids = lineage.ids()
-        relabel = relabel_job(painting.labels, lineage, axis)
-        linked = LabelVolume(loaded.shape, (yield from self._named(relabel, part=whole)))
-        hidden: dict[int, int] = {}
-        free = max((*ids.values(), *(one.label for one in painting.masks)), default=0) + 1
-        for one in painting.masks:
-            label = ids.get(Node(one.plane[axis], one.label))
-            if label is None:  # without a pixel: its number may be another object's id now
-                label = hidden.setdefault(one.label, free + len(hidden))
-            linked.masks.append(replace(one, label=label))
-        return linked, lineage.relabeled()
-
-    def segment_tiles_job(self) -> Job[tuple[LabelVolume, Path]]:
-        """Segment everything in a plane of any size into OME-Zarr.
-
-        Returns the objects, and a temporary folder beside the output with their labels.
-        """
-        from napari_simmat.engine.automatic_generator import segment_tiles_job
-
-        image, target = self.loaded.image, self.loaded.task.files.labels
-        yield from self._open_image_job()
-        folder = partial_path(target)
-        height, width = self.loaded.shape
-        labels = None
-        try:
-            name = target.name.removesuffix(".ome.zarr")
-            labels = create_labels(folder, name, (height, width), "YX", image.scale, image.units)
-            job = segment_tiles_job(self.predictor, labels, self.loaded.automatic)
-            scores = yield from self._named(job)
-            complete_labels(folder)
-        except BaseException as error:
-            with suppress(OSError):
-                remove(folder)
-            if isinstance(error, OSError):
-                said = output_error(error, target)
-                # Later errors that are not about space may come from reading the image.
-                if labels is None or isinstance(said, DiskFullError):
-                    raise said from error
-            raise
-        painting = LabelVolume((height, width), labels)
-        painting.masks = [
-            MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)
-        ]
-        return painting, folder
-
-    def _open_image_job(self) -> Job[None]:
-        """Give the image to the predictor without encoding it."""
-        image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
-        job = self.predictor.open_image_job(
-            image.data,
-            axis,
-            self.loaded.selection.channels,
-            names=names,
-            pixel_size=image.pixel_size,
-        )
-        yield from map_progress(
-            job,
-            lambda step: self._progress(OPENING_SHARE * (step.fraction or 0.0), step.message),
-        )
-
-    def _named(
-        self,
-        job: Job[T],
-        plane: tuple[int, ...] = (),
-        part: tuple[float, float] = (0.0, 1.0),
-    ) -> Job[T]:
-        """Report a job as `part` of the segmentation, with the names of image and plane."""
-        where = f" plane {format_list(plane)}" if plane else ""
-        start, end = part
-
-        def change(step: Progress) -> Progress:
-            done = start + (end - start) * (step.fraction or 0.0)
-            return self._segmented(done, f"{step.message or 'encoding'}{where}")
-
-        return map_progress(job, change)
-
-    def _segmented(self, done: float, what: str) -> Progress:
-        """Progress when `done` of the segmentation, 0 to 1, is completed."""
-        return self._progress(OPENING_SHARE + (1 - OPENING_SHARE) * done, what)
-
-    def _progress(self, done: float, what: str) -> Progress:
-        message = f"{self.loaded.task.name}: {what or 'opening'}"
-        return Progress(round(_PARTS * done), _PARTS, message)
+    labels = label_numbers([prompt.object for prompt in prompts])
+    volume = LabelVolume(shape)
+    encoded: tuple[int, ...] | None = None
+    encoding = ENCODING_WORK[predictor.model.spec.base.embedded]
+    total = encoding * len({prompt.plane for prompt in prompts}) + len(prompts)
+    done = 0
+    for number in sorted(range(len(prompts)), key=lambda number: prompts[number].plane):
+        prompt = prompts[number]
+        if prompt.plane != encoded:
+            job, end = predictor.set_plane_job(prompt.plane), done + encoding
+            yield from as_part(job, done / total, end / total, after=_on_plane(prompt.plane))
+            encoded, done = prompt.plane, end
+        yield Progress(done, total, "predicting")
+        done += 1
+        if prompt.points or prompt.box is not None:
+            [result] = Refiner().refine(predictor, [prompt])
+        else:  # of a mask alone the refiner gives that mask
+            [result] = predictor.predict_many([prompt])
+        volume.add(labels[number], result.mask, result.score, prompt.plane)
+    return volume
 
 
-def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
-    """Measure and write a result; needs no model, so it can run behind the predictor."""
-    start = time.monotonic()
+def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[LabelVolume]:
+    """Segment everything in each plane by itself; labels count on from plane to plane."""
+    from napari_simmat.engine.automatic_generator import segment_everything_job
+
+    volume = LabelVolume(loaded.shape)
+    planes = list(np.ndindex(*loaded.shape[:-2]))
+    for number, plane in enumerate(planes):
+        job = segment_everything_job(predictor, loaded.config.automatic, plane)
+        start, end = number / len(planes), (number + 1) / len(planes)
+        instances = yield from as_part(job, start, end, after=_on_plane(plane))
+        volume.place(instances.labels, instances.scores, plane)
+    return volume
+
+
+def _on_plane(plane: tuple[int, ...]) -> str:
+    return f" plane {format_list(plane)}" if plane else ""
+
+
+def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) -> Job[LabelVolume]:
+    """Segment everything in a plane of any size into OME-Zarr in `folder`."""
+    from napari_simmat.engine.automatic_generator import segment_tiles_job
+
+    image, target = loaded.image, loaded.task.files.labels
+    height, width = loaded.shape
+    labels = None
     try:
-        write_result(segmented, start)
-    finally:
-        if segmented.tiles is not None:
-            remove(segmented.tiles)  # moved if the outputs were written
-    painting = segmented.painting
-    hidden = [] if segmented.tiles else painting.hidden()  # tiled objects do not overlap
-    return TaskOutcome(
-        segmented.loaded.task,
-        "written",
-        objects=len({one.label for one in painting.masks}) - len(hidden),
-        hidden=tuple(hidden),
-        seconds=segmented.seconds + time.monotonic() - start,
-        note=segmented.note,
-    )
+        name = target.name.removesuffix(".ome.zarr")
+        labels = create_labels(folder, name, (height, width), "YX", image.scale, image.units)
+        scores = yield from segment_tiles_job(predictor, labels, loaded.config.automatic)
+        complete_labels(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            remove(folder)
+        if isinstance(error, OSError):
+            said = output_error(error, target)
+            # Later errors that are not about space may come from reading the image.
+            if labels is None or isinstance(said, DiskFullError):
+                raise said from error
+        raise
+    volume = LabelVolume((height, width), labels)
+    volume.masks = [MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)]
+    return volume
 
 
-def _replayed_record(task: SegmentTask) -> Record | None:
-    """The record of an earlier result, if a task has one in place of a prompt file."""
-    if task.prompts is None or not _is_replayed(task.prompts):
-        return None
-    return read_record(task.prompts)
+def _link_job(
+    volume: LabelVolume, loaded: LoadedImage, link: LinkSettings
+) -> Job[tuple[LabelVolume, Lineage]]:
+    """Link objects over time; their ids then follow the tracks."""
+    from napari_simmat.engine.propagation import axis_spacing
+
+    axis = link.axis or 0
+    spacing = axis_spacing(loaded.axes, loaded.image.scale)
+    spacing = (*spacing[:axis], *spacing[axis + 1 :])
+    lineage = yield from link_objects_job(volume.labels, link, axis, spacing)
+    ids = lineage.ids()
+    linked = LabelVolume(loaded.shape, (yield from relabel_job(volume.labels, lineage, axis)))
+    hidden: dict[int, int] = {}
+    free = max((*ids.values(), *(one.label for one in volume.masks)), default=0) + 1
+    for one in volume.masks:
+        label = ids.get(Node(one.plane[axis], one.label))
+        if label is None:  # without a pixel: its number may be another object's id now
+            label = hidden.setdefault(one.label, free + len(hidden))
+        linked.masks.append(replace(one, label=label))
+    return linked, lineage.relabeled()
 
 
 def _is_replayed(path: Path) -> bool:
+    """Whether prompts are the record of an earlier result."""
     return path.suffix.lower() == ".json" and is_record(path)
 
 
@@ -469,7 +431,7 @@ def without_channels(
 
 def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
     """Everything that the result depends on; refuses prompts outside the image."""
-    image, model = loaded.image, predictor.model
+    image, model, config = loaded.image, predictor.model, loaded.config
     for prompt in loaded.prompts or ():
         prompt.check_inside((image.shape[-2], image.shape[-1]))
     return Request(
@@ -485,11 +447,11 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
         ),
         prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
         settings=RecordedSettings(
-            selection=loaded.selection,
+            selection=config.selection,
             compute=replace(predictor.compute, device=predictor.device.type),
-            automatic=loaded.automatic.for_model(model.spec) if loaded.prompts is None else None,
-            propagation=loaded.propagation,
-            link=loaded.link,
+            automatic=config.automatic.for_model(model.spec) if loaded.prompts is None else None,
+            propagation=config.propagation,
+            link=config.link,
         ),
     )
 
@@ -499,7 +461,7 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
     files = task.files
     advice = "Use --overwrite to replace it, or another output folder."
     if not files.record.is_file():
-        existing = files.existing()[0]
+        existing = next(path for path in files if path.exists())
         raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
     record = read_record(files.record)
     if differences := record.request.differences(request):

@@ -27,7 +27,8 @@ from napari_simmat.cli.terminal import (
 from napari_simmat.engine.settings import AutomaticSettings, LinkSettings, PropagationSettings
 
 if TYPE_CHECKING:
-    from napari_simmat.batch.plan import Plan, TaskOutcome
+    from napari_simmat.batch.plan import Plan
+    from napari_simmat.batch.segment_image import TaskOutcome
     from napari_simmat.progress import Progress
 
 
@@ -229,8 +230,7 @@ def segment(
     events
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
-    from napari_simmat.batch.inputs import find_inputs
-    from napari_simmat.batch.plan import TRACKS, SegmentConfig, plan
+    from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
     from napari_simmat.batch.run import run_plan_job
 
     terminal = console.terminal()

@@ -150,7 +150,7 @@ class ChannelOptions:
     @property
     def selection(self) -> ChannelSelection:
         """The same with --channels parsed."""
-        from napari_simmat.batch.inputs import parse_channels
+        from napari_simmat.batch.plan import parse_channels
 
         try:
             channels = None if self.channels is None else parse_channels(self.channels, ",")

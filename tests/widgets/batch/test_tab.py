@@ -19,7 +19,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
-from napari_simmat.batch.inputs import parse_channels
+from napari_simmat.batch.plan import parse_channels
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
 from napari_simmat.cli.segment import LinkOptions

@@ -13,8 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.batch.encode import encode_images_job
-from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.batch.plan import SegmentConfig, find_images, plan
+from napari_simmat.batch.plan import SegmentConfig, find_images, find_inputs, plan
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.tab import BatchTab

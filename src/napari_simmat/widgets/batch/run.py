@@ -21,8 +21,16 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.batch.inputs import find_inputs, parse_channels
-from napari_simmat.batch.plan import AUTO, EXTRA_ENDINGS, TRACKS, Plan, SegmentTask, plan
+from napari_simmat.batch.plan import (
+    AUTO,
+    EXTRA_ENDINGS,
+    TRACKS,
+    Plan,
+    SegmentTask,
+    find_inputs,
+    parse_channels,
+    plan,
+)
 from napari_simmat.batch.record import read_record
 from napari_simmat.engine.image_stack import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
@@ -203,7 +211,7 @@ class BatchRequest:
         Raises
         ------
         ValueError, OSError
-            As `batch.inputs.find_inputs` and `batch.plan.plan`.
+            As `batch.plan.find_inputs` and `batch.plan.plan`.
         """
         inputs = find_inputs([Path(self.images)], pattern=self.pattern)
         return plan(

@@ -20,9 +20,8 @@ import tifffile
 from filelock import FileLock
 from skimage.data import coins
 
-from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.outputs import recover_partial, write_result
-from napari_simmat.batch.plan import SegmentConfig, SegmentedImage, plan
+from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import (
     LOCK,
     NOT_STARTED,
@@ -32,6 +31,7 @@ from napari_simmat.batch.run import (
     summary_rows,
     write_summary,
 )
+from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
 from napari_simmat.io.files import DiskFullError, disk_full_message
@@ -211,11 +211,11 @@ def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
     (data / "c.tif").unlink()
     going_on = threading.Event()
 
-    def slow(segmented: SegmentedImage, start: float) -> None:
+    def slow(segmented: SegmentedImage) -> TaskOutcome:
         assert going_on.wait(60)
-        write_result(segmented, start)
+        return write_result(segmented)
 
-    monkeypatch.setattr("napari_simmat.batch.segment_image.write_result", slow)
+    monkeypatch.setattr("napari_simmat.batch.run.write_result", slow)
     out = tmp_path / "out"
     made = plan(find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"))
     job = run_plan_job(made, CONFIG)
@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
     def full(*_: object) -> None:
         raise DiskFullError("The disk is full.")
 
-    monkeypatch.setattr("napari_simmat.batch.segment_image._Segmenter.segment_prompts_job", full)
+    monkeypatch.setattr("napari_simmat.batch.segment_image._segment_prompts_job", full)
     notes = [one.note for one in run(data, tmp_path / "out")]
     assert notes[0] == "a.tif: The disk is full."
     assert all(NOT_STARTED in note for note in notes[1:])
@@ -306,9 +306,9 @@ def test_a_run_killed_between_two_renames_is_finished(
     out = tmp_path / "out"
     script = f"""
 import os
-from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.batch.plan import SegmentConfig, plan
+from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import run_plan_job
+from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import Progress, finish
 from pathlib import Path
 replace, calls = os.replace, []

@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome, plan
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, find_inputs, plan
 from napari_simmat.batch.run import BatchProgress, run_on_cluster_job, run_plan_job
+from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
@@ -121,8 +121,7 @@ class Client:
 def test_a_file_that_is_done_before_others_stays_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_check_workers", "_distributed"):
-        monkeypatch.setattr(f"napari_simmat.batch.run.{name}", lambda *_: None)
+    monkeypatch.setattr("napari_simmat.batch.run._check_workers", lambda *_: None)
     monkeypatch.setattr("napari_simmat.batch.run._client", lambda *_: nullcontext(Client()))
     monkeypatch.setattr("napari_simmat.batch.run._CLUSTER_POLL", 0)
     images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]

@@ -13,9 +13,13 @@ from PIL import Image
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.batch.outputs import recover_partial
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import load_task, segment_image_job, segment_loaded_job
+from napari_simmat.batch.segment_image import (
+    TaskOutcome,
+    load_task,
+    segment_loaded_job,
+)
 from napari_simmat.engine.measurements import (
     MaskScore,
     PixelSize,
@@ -27,6 +31,7 @@ from napari_simmat.engine.settings import AutomaticSettings, Compute
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
+from tests.batch.folders import segment_task
 
 EVERYTHING = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
 IN_MEMORY = SegmentConfig(model="tiny", compute=Compute(device="cpu"), automatic=EVERYTHING)
@@ -57,7 +62,7 @@ def task(image: Path, folder: Path, *extras: str) -> SegmentTask:
 
 
 def segment(predictor: Predictor, one: SegmentTask, config: SegmentConfig, resume: bool = False):
-    return finish(segment_image_job(one, predictor, config, resume=resume))
+    return segment_task(one, predictor, config, resume=resume)
 
 
 def test_a_plane_in_tiles_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
@@ -163,7 +168,6 @@ def test_a_failed_write_leaves_nothing(
     predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_simmat.batch import outputs
-    from napari_simmat.batch.segment_image import write_segmented
 
     one = task(image, tmp_path / "out")
     result = finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
@@ -174,7 +178,7 @@ def test_a_failed_write_leaves_nothing(
 
     monkeypatch.setattr(outputs, "measure_in_parts", full)
     with pytest.raises(OSError, match="No space"):
-        write_segmented(result)
+        outputs.write_result(result)
     assert not any((tmp_path / "out").iterdir())
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.batch.plan import PROMPT_ENDINGS, plan
+from napari_simmat.batch.plan import PROMPT_ENDINGS, find_inputs, plan
 from napari_simmat.batch.record import Record, RecordedInput, RecordedSettings, Request, UsedModel
 
 

@@ -28,7 +28,7 @@ LABELS[2, 11, 15] = 300  # one pixel, in the corner
 def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
     image = np.random.default_rng(0).integers(0, 255, (3, *labels.shape)).astype(np.uint8)
     return SimpleNamespace(
-        painting=SimpleNamespace(labels=labels, masks=[MaskScore(1, 0.9, (1,))]),
+        volume=SimpleNamespace(labels=labels, masks=[MaskScore(1, 0.9, (1,))]),
         tiles=None,
         stack=SimpleNamespace(plane=lambda index: image[(slice(None), *index)]),
         loaded=SimpleNamespace(

@@ -15,7 +15,6 @@ from napari_simmat.batch.plan import (
     OutputFiles,
     SegmentConfig,
     SegmentTask,
-    TaskOutcome,
 )
 from napari_simmat.batch.record import (
     Record,
@@ -26,10 +25,10 @@ from napari_simmat.batch.record import (
     read_record,
 )
 from napari_simmat.batch.segment_image import (
+    TaskOutcome,
     label_numbers,
     load_task,
     read_task_prompts,
-    segment_image_job,
 )
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
@@ -38,7 +37,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.io.readers import read_labels
-from napari_simmat.progress import finish
+from tests.batch.folders import segment_task
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ AUTOMATIC = AutomaticSettings(points_per_side=5, min_area=30)
 def everything(image: Path, folder: Path, predictor: Predictor, **changes: object) -> TaskOutcome:
     task = SegmentTask(image, None, OutputFiles.of(image, folder))
     config = SegmentConfig(model="tiny", automatic=AUTOMATIC)
-    return finish(segment_image_job(replace(task, **changes), predictor, config, resume=True))
+    return segment_task(replace(task, **changes), predictor, config, resume=True)
 
 
 def test_everything_is_segmented_plane_by_plane(
@@ -204,7 +203,7 @@ def test_a_record_of_everything_replays_it(
     made = replace(first.task, prompts=first.task.files.record)
     made = replace(made, files=OutputFiles.of(stack, tmp_path / "second"))
     config = SegmentConfig(model="tiny")  # other settings than the record's
-    second = finish(segment_image_job(made, predictor, config))
+    second = segment_task(made, predictor, config)
     assert second.task.files.labels.read_bytes() == first.task.files.labels.read_bytes()
     records = [read_record(one.task.files.record) for one in (first, second)]
     assert records[0].request == records[1].request
@@ -224,7 +223,7 @@ def test_a_record_replays_channels_and_pixels_that_are_not_given(
 
     def replayed(prompts: Path, name: str, config: SegmentConfig) -> Record:
         task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / name))
-        return read_record(finish(segment_image_job(task, predictor, config)).task.files.record)
+        return read_record(segment_task(task, predictor, config).task.files.record)
 
     first = replayed(prompts, "first", chosen)
     record = tmp_path / "first" / "a.json"
@@ -244,7 +243,7 @@ def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Pre
     assert everything(stack, tmp_path / "out", predictor).status == "kept"
     config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
     with pytest.raises(ValueError, match="what differs: the settings"):
-        finish(segment_image_job(outcome.task, predictor, config, resume=True))
+        segment_task(outcome.task, predictor, config, resume=True)
 
 
 def test_segment_image_of_a_box_drops_its_crumbs(tmp_path: Path, predictor: Predictor) -> None:
@@ -255,6 +254,6 @@ def test_segment_image_of_a_box_drops_its_crumbs(tmp_path: Path, predictor: Pred
     lines = [f"0,rectangle,{n},{y},{x}" for n, (y, x) in enumerate(corners)]
     prompts.write_text("\n".join(["index,shape-type,vertex-index,axis-0,axis-1", *lines]))
     task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / "out"))
-    outcome = finish(segment_image_job(task, predictor, SegmentConfig(model="tiny")))
+    outcome = segment_task(task, predictor, SegmentConfig(model="tiny"))
     labels = tifffile.imread(outcome.task.files.labels)
     assert ndimage.label(labels, np.ones((3, 3)))[1] == 1

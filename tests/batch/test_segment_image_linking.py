@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_simmat.batch.plan import SegmentConfig
-from napari_simmat.batch.segment_image import followed_already, no_time_axis
+from napari_simmat.batch.segment_image import NO_TIME_AXIS, PROPAGATED_THROUGH_TIME
 from napari_simmat.cli import main
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import LinkSettings
@@ -43,7 +43,7 @@ def test_a_series_is_linked_and_what_has_no_time_is_said(
 ) -> None:
     out = tmp_path / "out"
     assert segment(data, out, "--link") == 1
-    assert no_time_axis("b.tif", "ZYX") in capsys.readouterr().err
+    assert NO_TIME_AXIS.format("b.tif", "ZYX") in capsys.readouterr().err
     labels = tifffile.imread(out / "a_labels.tif")
     truth = tifffile.imread(data / "a_prompts.tif")
     first, last = (frame[truth[0] > 0] for frame in (labels[0], labels[2]))
@@ -65,7 +65,7 @@ def test_a_series_is_linked_and_what_has_no_time_is_said(
     assert segment(data / "b.tif", tmp_path / "b", "--link", "--link-axis", "0") == 0
     assert (tmp_path / "b" / "b_res_track.txt").read_text() == table
     assert segment(data / "a.tif", tmp_path / "a", "--link", "--propagate") == 1
-    assert followed_already("a.tif") in capsys.readouterr().err
+    assert PROPAGATED_THROUGH_TIME.format("a.tif") in capsys.readouterr().err
 
 
 def test_a_missing_library_is_found_before_anything_is_computed(

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.batch.inputs import InputImage, find_inputs
-from napari_simmat.batch.plan import OutputFiles
+from napari_simmat.batch.plan import InputImage, OutputFiles, find_inputs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -98,7 +97,7 @@ def test_a_name_that_begins_like_a_users_folder_is_found(
 
 def test_a_pattern_finds_folders_of_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "one/1.dcm", "other/1.dcm", "notes/a.txt")
-    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
+    monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
     assert found(tmp_path, tmp_path / "*") == ["one", "other"]
 
 
@@ -147,7 +146,7 @@ def test_an_image_that_is_the_current_folder_has_its_own_name(
         monkeypatch.chdir(tmp_path / here)
         [image] = find_inputs([Path(name)]).images
         assert OutputFiles.of(image.image, Path("out")).record == Path("out/a.json")
-    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
+    monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
     monkeypatch.chdir(tmp_path / "series")
     first, second = find_inputs([Path()]).images
     assert (first.image.name, first.folder) == ("series", Path())
