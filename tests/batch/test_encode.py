@@ -10,13 +10,13 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch.encode import encode_images_job, too_little_space, too_many
+from napari_simmat.batch.encode import TOO_LITTLE_SPACE, TOO_MANY, encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.io.files import OutputError, embeddings_folder
+from napari_simmat.io.files import OutputError, embeddings_folder, format_size
 from napari_simmat.progress import finish
 
 CONFIG = SegmentConfig(model="tiny")
@@ -77,10 +77,14 @@ def test_what_does_not_fit_is_refused(
     small = EmbeddingStore(tmp_path / "small", 2 * one.last_size)
     with pytest.raises(OutputError) as refused:
         finish(encode_images_job(images, CONFIG, small))
-    assert str(refused.value) == too_many(3, 3 * one.last_size, small.max_bytes)
+    assert str(refused.value) == TOO_MANY.format(
+        "3 planes", format_size(3 * one.last_size), format_size(small.max_bytes)
+    )
     usage = shutil.disk_usage(tmp_path)._replace(free=one.last_size)
     monkeypatch.setattr("napari_simmat.batch.encode.shutil.disk_usage", lambda _: usage)
     full = EmbeddingStore(tmp_path / "full")
     with pytest.raises(OutputError) as refused:
         finish(encode_images_job(images, CONFIG, full))
-    assert str(refused.value) == too_little_space(full.folder, 3 * one.last_size, usage.free)
+    assert str(refused.value) == TOO_LITTLE_SPACE.format(
+        format_size(3 * one.last_size), full.folder, format_size(usage.free)
+    )

@@ -34,7 +34,7 @@ from napari_simmat.batch.run import (
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
-from napari_simmat.io.files import DiskFullError, disk_full_message
+from napari_simmat.io.files import DISK_FULL, DiskFullError
 from napari_simmat.progress import Progress, finish
 from tests.batch.folders import contents
 
@@ -258,7 +258,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
-    assert disk_full_message(out / "a.json") in outcomes[0].note
+    assert DISK_FULL.format("a.json", out) in outcomes[0].note
     assert NOT_STARTED in outcomes[3].note
     assert contents(out) == {}
     run(data, out, "resume")

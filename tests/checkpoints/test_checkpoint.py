@@ -20,7 +20,7 @@ from napari_simmat.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from napari_simmat.checkpoints.sam_weights import read_sam_weights
-from napari_simmat.io.files import disk_full_message, sha256_of
+from napari_simmat.io.files import DISK_FULL, sha256_of
 from napari_simmat.models.spec import ModelSpec
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_leaves_the_earlier_file(
         raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match=re.escape(disk_full_message(path))):
+    with pytest.raises(OSError, match=re.escape(DISK_FULL.format(path.name, path.parent))):
         save_checkpoint(path, tiny_spec, {"other": torch.zeros(3)})
     assert sha256_of(path) == before
     assert os.listdir(tmp_path) == ["a.safetensors"]

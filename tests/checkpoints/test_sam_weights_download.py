@@ -19,7 +19,7 @@ import xxhash
 from napari_simmat.checkpoints import catalog
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.checkpoints.sam_weights import download_job, fetch_job
-from napari_simmat.io.files import disk_full_message
+from napari_simmat.io.files import DISK_FULL
 from napari_simmat.progress import finish
 
 CONTENT = random.Random(0).randbytes(1_000_000)
@@ -182,7 +182,7 @@ def test_download_to_a_full_disk_is_a_sentence(
     monkeypatch.setattr("pooch.retrieve", full)
     with pytest.raises(OSError, match="disk") as caught:
         download(server, target)
-    assert str(caught.value) == disk_full_message(target)
+    assert str(caught.value) == DISK_FULL.format(target.name, target.parent)
 
 
 @pytest.mark.parametrize("algorithm", ["xxh128", "md5"])

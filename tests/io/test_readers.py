@@ -375,7 +375,9 @@ def test_nifti_values_are_scaled_as_its_header_says(nibabel, tmp_path):
 def test_nifti_without_the_package_for_it(tmp_path, monkeypatch):
     (tmp_path / "scan.nii").write_bytes(b"\x5c\x01\0\0" + bytes(400))
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(ValueError, match=r"needs the package nibabel; install it .*\[formats\]"):
+    with pytest.raises(
+        ValueError, match=r"needs the package nibabel; install it \(pip install nib"
+    ):
         read_image(tmp_path / "scan.nii")
 
 

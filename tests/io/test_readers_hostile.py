@@ -326,6 +326,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: zarr_folder(p / "a.zarr", [15_000, 15_000], [1, 1]),
         "pieces",
     ),
+    "Zarr that is a hole": (
+        lambda p: zarr_folder(p / "a.zarr", [3, 65_536, 30], [1, 20, 16]),
+        "hole: of its 19,662 pieces the disk holds 0",
+    ),
     "Zarr of absurd chunks": (
         lambda p: zarr_folder(p / "a.zarr", [2**31, 2**31], [2**31, 2**31]),
         "claims",

@@ -23,27 +23,28 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.io.image_file import ImageFile
 
+TOO_MANY = (
+    "The embeddings of {} need about {}, but {} are kept. Encode fewer images at a time, e.g. with "
+    "--pattern."
+)
+TOO_LITTLE_SPACE = (
+    "The embeddings need about {}, but the disk of {} has {} left. Free some space, or encode "
+    "fewer images."
+)
+
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """What became of one image.
-
-    Parameters
-    ----------
-    image
-        The image.
-    planes
-        Number of its planes; 0 if it could not be read.
-    new
-        How many of them were encoded now; the others were there.
-    problem
-        Why it could not be encoded, or empty.
-    """
+    """What became of one image."""
 
     image: Path
+    """The image."""
     planes: int = 0
+    """Number of its planes; 0 if it could not be read."""
     new: int = 0
+    """How many of them were encoded now; the others were there."""
     problem: str = ""
+    """Why it could not be encoded, or empty."""
 
 
 def encode_images_job(
@@ -163,22 +164,9 @@ class _Space:
         free = shutil.disk_usage(self.store.folder).free
         self.words = f"encoding, about {format_size(needed)} of {format_size(free)} free"
         if needed > self.store.max_bytes:
-            raise OutputError(too_many(self.planes, needed, self.store.max_bytes))
+            kept = format_size(self.store.max_bytes)
+            planes = pluralize(self.planes, "plane")
+            raise OutputError(TOO_MANY.format(planes, format_size(needed), kept))
         if needed - one > free:
-            raise OutputError(too_little_space(self.store.folder, needed, free))
-
-
-def too_many(planes: int, needed: int, kept: int) -> str:
-    """Message: the first embeddings would be removed for the last."""
-    return (
-        f"The embeddings of {pluralize(planes, 'plane')} need about {format_size(needed)}, but "
-        f"{format_size(kept)} are kept. Encode fewer images at a time, e.g. with --pattern."
-    )
-
-
-def too_little_space(folder: Path, needed: int, free: int) -> str:
-    """Message: the disk would be full."""
-    return (
-        f"The embeddings need about {format_size(needed)}, but the disk of {folder} has "
-        f"{format_size(free)} left. Free some space, or encode fewer images."
-    )
+            words = format_size(needed), self.store.folder, format_size(free)
+            raise OutputError(TOO_LITTLE_SPACE.format(*words))

@@ -249,20 +249,15 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
         left = {target: partial_paths(target) for target in each}
         if any(left.values()) and finish and files.record.is_file():
             with suppress(ValueError, OSError):
-                _place_whole(each, read_record(files.record), left)
+                record = read_record(files.record)
+                for kind, target in each.recorded.items():
+                    wanted = record.outputs.get(kind, {}).get("sha256")
+                    if not target.exists() or sha256_of(target) != wanted:
+                        whole = [path for path in left[target] if sha256_of(path) == wanted]
+                        for path in whole[:1]:
+                            move_into_place(path, target)
         for path in (path for paths in left.values() for path in paths):
             remove(path)
-
-
-def _place_whole(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]) -> None:
-    for kind, target in files.recorded.items():
-        wanted = record.outputs.get(kind, {}).get("sha256")
-        if target.exists() and sha256_of(target) == wanted:
-            continue
-        for path in left[target]:
-            if sha256_of(path) == wanted:
-                move_into_place(path, target)
-                break
 
 
 def _write_nifti(path: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]) -> None:

@@ -27,7 +27,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
 )
 from napari_simmat.io.dicom import images_in, one_per_series
-from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
+from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, sha256_of
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
@@ -298,7 +298,11 @@ def plan(
     if not isinstance(inputs, InputImages):
         inputs = InputImages([InputImage(image, named=True) for image in inputs])
     output = Path(os.path.expanduser(output))  # shells do not expand --output=~/results
-    _check_folder(output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
+    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(UNWRITABLE.format(nearest))
     if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
         raise FileNotFoundError(
             f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
@@ -370,14 +374,6 @@ def _plan_image(
         return SkippedImage(one.image, str(error), failed=failed)
     name = (one.folder / one.image.name).as_posix()
     return SegmentTask(one.image, prompt_file, files, one.selection, name)
-
-
-def _check_folder(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
-    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
-    if not os.access(nearest, os.W_OK):
-        raise OutputError(unwritable_message(nearest))
 
 
 def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:

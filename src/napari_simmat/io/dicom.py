@@ -122,7 +122,16 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         files = next((files for files in series.values() if path in files), [path])
     heads = {file: pydicom.dcmread(file, specific_tags=_HEADER_TAGS) for file in files}
     first = heads[files[0]]
-    _check_alike(path, list(heads.values()))
+    kinds = {
+        (head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel"))
+        for head in heads.values()
+    }
+    if len(kinds) > 1:
+        sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads.values()}))
+        raise RefusedFileError(
+            f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
+            "image into a folder of their own."
+        )
     frames = _frames(first)
     samples = int(first.get("SamplesPerPixel") or 1)
     count = len(files) * frames
@@ -156,7 +165,9 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
             ]
         )
     axes = "ZYX" + ("S" if samples > 1 else "")
-    times = _times(slices)
+    # The number of slices at each position, where it is the same everywhere.
+    places = Counter(_along(plane) for plane in slices)
+    times = min(places.values()) if len(set(places.values())) == 1 and None not in places else 1
     if count == 1:
         data, axes = data[0], axes[1:]
     elif times > 1:  # sorted, so slices at one position are neighbors
@@ -213,7 +224,15 @@ def _series_in(folder: Path) -> dict[str, list[Path]]:
     series: dict[str, list[Path]] = {}
     for file in files:
         tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames"]
-        _check_deflated(pydicom, file)
+        size = file.stat().st_size
+        syntax = size > _MAX_DEFLATED and pydicom.filereader.read_file_meta_info(file).get(
+            "TransferSyntaxUID"
+        )
+        if syntax == _DEFLATED:  # pydicom would unpack it without a limit
+            raise RefusedFileError(
+                f"{file.name} is deflated as a whole and has {format_size(size)}, which could "
+                "unpack to a thousand times as much; save the series uncompressed."
+            )
         head = pydicom.dcmread(file, specific_tags=tags)
         if head.get("Rows"):  # directories and reports have no pixels
             own = file.name if _frames(head) > 1 else ""
@@ -295,18 +314,6 @@ def _check_stored(limits: Limits, file: Path, head: Any, samples: int) -> None:
     limits.check_stored(file.name, _frames(head) * needed, size)
 
 
-def _check_deflated(pydicom: Any, file: Path) -> None:
-    """Refuse a large file that is deflated as a whole, since pydicom unpacks it without a limit."""
-    size = file.stat().st_size
-    if size <= _MAX_DEFLATED:
-        return
-    if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED:
-        raise RefusedFileError(
-            f"{file.name} is deflated as a whole and has {format_size(size)}, which could unpack "
-            "to a thousand times as much; save the series uncompressed."
-        )
-
-
 def _order(plane: _Slice) -> tuple[float, int, str, int]:
     instance = int(plane.attributes.get("InstanceNumber") or 0)
     return _along(plane) or 0.0, instance, plane.file.name, plane.number
@@ -321,23 +328,6 @@ def _along(plane: _Slice) -> float | None:
         return None
     normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
     return round(float(np.dot(normal, [float(v) for v in position])), 3)
-
-
-def _times(slices: Sequence[_Slice]) -> int:
-    """The number of slices at each position; 1 if it differs between positions."""
-    places = Counter(_along(plane) for plane in slices)
-    counts = set(places.values())
-    return counts.pop() if len(counts) == 1 and None not in places else 1
-
-
-def _check_alike(path: Path, heads: Sequence[Any]) -> None:
-    kinds = {(head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel")) for head in heads}
-    if len(kinds) > 1:
-        sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads}))
-        raise RefusedFileError(
-            f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
-            "image into a folder of their own."
-        )
 
 
 def _pixel_size(slices: Sequence[_Slice]) -> dict[str, float]:

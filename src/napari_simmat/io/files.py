@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from napari_simmat.progress import Job, Progress, finish
 
@@ -23,16 +23,11 @@ _PARTIAL = ".part"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ESCAPED = "backslashreplace"
 """How undecodable bytes of a file name are written; JSON reads them back unchanged."""
-
-
-class Hasher(Protocol):
-    """What hashlib and xxhash have in common."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
-
-    def hexdigest(self) -> str:
-        """The hash of all bytes so far."""
+DISK_FULL = (
+    "The disk is full: {} could not be written to {}, nothing was changed. Free some space there "
+    "or choose another folder."
+)
+UNWRITABLE = "{} cannot be written. Change its permissions or choose another folder."
 
 
 class OutputError(OSError):
@@ -106,28 +101,15 @@ def output_error(error: OSError, path: Path) -> OutputError:
     """The error for the user that describes a system error met while writing `path`."""
     folder = path.parent
     if error.errno in _FULL:
-        return DiskFullError(disk_full_message(path))
+        return DiskFullError(DISK_FULL.format(path.name, folder))
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return OutputError(f"{folder} is not a folder. Choose another folder.")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return OutputError(unwritable_message(folder))
+        return OutputError(UNWRITABLE.format(folder))
     reason = error.strerror or str(error)
     return OutputError(
         f"{path.name} could not be written to {folder} ({reason}), nothing was changed."
     )
-
-
-def disk_full_message(path: Path) -> str:
-    """The message when there is no space for `path`."""
-    return (
-        f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
-        "changed. Free some space there or choose another folder."
-    )
-
-
-def unwritable_message(folder: Path) -> str:
-    """The message when the user may not write into `folder`."""
-    return f"{folder} cannot be written. Change its permissions or choose another folder."
 
 
 def check_is_no_folder(target: Path) -> None:
@@ -216,7 +198,13 @@ def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
     `algorithm` is ``"sha256"``, or, to compare with what a publisher gives, ``"xxh128"`` or
     ``"md5"``.
     """
-    digest = _hasher(algorithm)
+    digest: Any
+    if algorithm == "xxh128":
+        import xxhash
+
+        digest = xxhash.xxh3_128()
+    else:
+        digest = hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
     total = path.stat().st_size
     done = 0
     with path.open("rb") as file:
@@ -224,15 +212,7 @@ def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
             digest.update(chunk)
             done += len(chunk)
             yield Progress(done, total, f"Checking {path.name}")
-    return digest.hexdigest()
-
-
-def _hasher(algorithm: str) -> Hasher:
-    if algorithm == "xxh128":
-        import xxhash
-
-        return xxhash.xxh3_128()
-    return hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
+    return str(digest.hexdigest())
 
 
 def sha256_of(path: Path) -> str:

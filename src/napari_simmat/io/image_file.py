@@ -1,9 +1,7 @@
-"""An image as its file holds it, and what all readers share: axes, refusals, the memory check.
+"""An image as its file holds it, and what all readers share: limits, refusals, axes.
 
-Limits of what an untrusted file may ask for: one table, each limit with its reason.
-
-They are checked on what a header claims, before anything it describes is read, so that a file that
-is damaged, or made to do harm, is refused at once.
+Limits are checked on what a header claims, before anything it describes is read, so that a file
+that is damaged, or made to do harm, is refused at once.
 """
 
 from __future__ import annotations
@@ -95,13 +93,16 @@ class Limits:
         allowed: int = getattr(self, limit)
         if claimed <= allowed:
             return
+        digits = len(str(claimed))
+        tenths = claimed // 10 ** max(0, digits - 2) + 1
+        above = f"{tenths / 10}e{digits - 1}" if digits > 4 else str(claimed)  # a round number
         numbers = f"{_number(claimed)} {what}, more than the {_number(allowed)}"
         if limit.endswith("bytes"):
             numbers = f"{format_size(claimed)} of {what}, more than the {format_size(allowed)}"
         raise RefusedFileError(
             f"{name} claims {numbers} that are read from one file, so it is probably damaged; if "
             f"it is as it should be, set the environment variable {VARIABLE} to {limit}="
-            f"{_above(claimed)}."
+            f"{above}."
         )
 
     def check_array(self, name: str, shape: Sequence[int], dtype: Any) -> None:
@@ -121,10 +122,20 @@ class Limits:
             )
         self.check(name, "image_bytes", math.prod(map(int, shape)) * dtype.itemsize, "pixels")
 
-    def check_pieces(self, name: str, shape: Sequence[int], piece: Sequence[int]) -> None:
-        """Refuse an array of `shape` that is stored in too many pieces of the shape `piece`."""
+    def check_pieces(
+        self, name: str, shape: Sequence[int], piece: Sequence[int], stored: int | None = None
+    ) -> None:
+        """Refuse an array of `shape` that is stored in too many pieces of the shape `piece`.
+
+        Of very many pieces, all but a few must be `stored`: each that is missing is looked for.
+        """
         count = math.prod(math.ceil(n / max(1, m)) for n, m in zip(shape, piece, strict=True))
         self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
+        if stored is not None and count > max(2**14, self.hole_ratio * stored):
+            raise RefusedFileError(
+                f"{name} is a hole: of its {_number(count)} pieces the disk holds "
+                f"{_number(stored)}, as after a copy that broke off; copy it again."
+            )
 
     def check_holes(self, path: Path) -> None:
         """Refuse a file most of which was never written; not where the system does not tell."""
@@ -159,13 +170,6 @@ def _number(value: int) -> str:
     return f"{value:,}" if value < 10**15 else f"{float(value):.2g}"
 
 
-def _above(value: int) -> str:
-    """A round number above `value`."""
-    digits = len(str(value))
-    tenths = value // 10 ** max(0, digits - 2) + 1
-    return f"{tenths / 10}e{digits - 1}" if digits > 4 else str(value)
-
-
 LAZY_ABOVE = 2**28
 """Default of `ReadOptions.lazy_above`, in bytes."""
 
@@ -175,48 +179,33 @@ UNKNOWN_AXES = "QRPAHE"
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """An image as its file holds it, with the metadata of the file.
-
-    Parameters
-    ----------
-    path
-        The file or folder.
-    data
-        numpy or memory-mapped array, or a `LazyArray` (dask where axes had to be moved); apart
-        from the channel axis the last two axes are Y and X.
-    axes
-        One letter for each axis of `data`, all different: T time, Z depth, Y, X, C channel,
-        S color sample, others as the file names them (Q: unknown, R the next of these).
-    channel_names
-        Names along the channel axis, where the file has them.
-    scale
-        Size of a pixel along an axis, by its letter, where known.
-    units
-        Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``.
-    rgb
-        Whether the channels are red, green, blue (and alpha).
-    affine
-        NIfTI's (4, 4) from the voxel's (x, y, z) to world coordinates; its axes in `data` are in
-        reverse order.
-    files
-        The files it was read from, in a fixed order, unless that is `path` alone.
-    pixel_ratio
-        Height of a pixel over its width as given by the user; used where `scale` is unknown.
-    notes
-        What was left out, or is missing in the file, as sentences.
-    """
+    """An image as its file holds it, with the metadata of the file."""
 
     path: Path
+    """The file or folder."""
     data: Any
+    """numpy or memory-mapped array, or a `LazyArray` (dask where axes had to be moved); apart
+    from the channel axis the last two axes are Y and X."""
     axes: str
+    """One letter for each axis of `data`, all different: T time, Z depth, Y, X, C channel,
+    S color sample, others as the file names them (Q: unknown, R the next of these)."""
     channel_names: tuple[str, ...] | None = None
+    """Names along the channel axis, where the file has them."""
     scale: Mapping[str, float] = field(default_factory=dict)
+    """Size of a pixel along an axis, by its letter, where known."""
     units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``."""
     rgb: bool = False
+    """Whether the channels are red, green, blue (and alpha)."""
     affine: NDArray[np.float64] | None = None
+    """NIfTI's (4, 4) from the voxel's (x, y, z) to world coordinates; its axes in `data` are in
+    reverse order."""
     files: tuple[Path, ...] = ()
+    """The files it was read from, in a fixed order, unless that is `path` alone."""
     pixel_ratio: float = 1.0
+    """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
     notes: tuple[str, ...] = ()
+    """What was left out, or is missing in the file, as sentences."""
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
@@ -255,46 +244,31 @@ class ImageFile:
 
 
 class ReadOptions(NamedTuple):
-    """How a reader reads.
-
-    Parameters
-    ----------
-    lazy_above
-        Images of more bytes than this (unpacked) are read plane by plane on access, where the
-        format allows.
-    palette
-        Return the indices of a palette picture instead of its colors.
-    limits
-        What the file may ask for.
-    """
+    """How a reader reads."""
 
     lazy_above: int = LAZY_ABOVE
+    """Images of more bytes than this (unpacked) are read plane by plane on access, where the
+    format allows."""
     palette: bool = False
+    """Return the indices of a palette picture instead of its colors."""
     limits: Limits = Limits()
+    """What the file may ask for."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A file format: the names of its files, how it is recognized, how it is read.
-
-    Parameters
-    ----------
-    formats
-        Names of the formats for the user.
-    endings
-        Endings of file names, in lower case. They find images in a folder and give the stem of a
-        name; the format of a file is decided by `matches`.
-    matches
-        Whether a path is of this format, from the path and the first 132 bytes of the file
-        (no bytes for a folder).
-    read
-        Reads a path that matches.
-    """
+    """A file format: the names of its files, how it is recognized, how it is read."""
 
     formats: tuple[str, ...]
+    """Names of the formats for the user."""
     endings: tuple[str, ...]
+    """Endings of file names, in lower case. They find images in a folder and give the stem of a
+    name; the format of a file is decided by `matches`."""
     matches: Callable[[Path, bytes], bool]
+    """Whether a path is of this format, from the path and the first 132 bytes of the file
+    (no bytes for a folder)."""
     read: Callable[[Path, ReadOptions], ImageFile]
+    """Reads a path that matches."""
 
 
 def drop_singleton_channel(file: ImageFile) -> ImageFile:

@@ -108,8 +108,10 @@ def read_labels(path: Path | str) -> ImageFile:
         )
     if dtype.kind == "b":
         return replace(file, data=as_array(file.data).astype(np.uint8))
-    if dtype.kind == "f" and is_nifti(path) and _are_whole(file.data):
-        return replace(file, data=file.data.astype(np.int32))
+    if dtype.kind == "f" and is_nifti(path):
+        values = file.data
+        if np.all((np.rint(values) == values) & (np.abs(values) < 2**31)):
+            return replace(file, data=values.astype(np.int32))
     if dtype.kind not in "iu":
         raise ValueError(
             f"{path.name} holds {dtype.name} values; labels are integers, 0 for the background. "
@@ -144,7 +146,19 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
     if not (path.is_file() or path.is_dir()):
         raise RefusedFileError(f"{path.name} is a pipe or device, not a file; save it as one.")
     try:
-        file = _dispatch(path, options)
+        start = _start_of(path)
+        reader = next((each for each in READERS if each.matches(path, start)), None)
+        if reader is not None:
+            file = reader.read(path, options)
+        elif path.is_dir():
+            raise RefusedFileError(
+                f"{path} is a folder, not an image file; give one of {_READABLE}."
+            )
+        elif start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
+            file = read_with_bioio(path, options)
+        else:
+            found = "unsupported file type" if start else "the file is empty"
+            raise RefusedFileError(f"Cannot read {path.name}: {found}. Supported: {_READABLE}.")
     except Exception as error:  # a broken file makes a reader raise anything
         raise unreadable(path.name, error) from error
     options.limits.check_array(path.name, file.data.shape, file.data.dtype)
@@ -157,19 +171,6 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
     return replace(file, axes=distinct_axes(file.axes), scale=known, units=units)
 
 
-def _dispatch(path: Path, options: ReadOptions) -> ImageFile:
-    start = _start_of(path)
-    for reader in READERS:
-        if reader.matches(path, start):
-            return reader.read(path, options)
-    if path.is_dir():
-        raise RefusedFileError(f"{path} is a folder, not an image file; give one of {_READABLE}.")
-    if start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
-        return read_with_bioio(path, options)
-    found = "unsupported file type" if start else "the file is empty"
-    raise RefusedFileError(f"Cannot read {path.name}: {found}. Supported: {_READABLE}.")
-
-
 def _start_of(path: Path) -> bytes:
     """The bytes that tell the format of a file; none for a folder."""
     if path.is_dir():
@@ -179,11 +180,6 @@ def _start_of(path: Path) -> bytes:
             return file.read(132)
     except OSError as error:
         raise RefusedFileError(f"{path.name} could not be opened ({error.strerror}).") from error
-
-
-def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
-    """Whether all values are integers within the range of int32."""
-    return bool(np.all((np.rint(values) == values) & (np.abs(values) < 2**31)))
 
 
 _GRAY16 = ("I", "I;16", "I;16B")
@@ -204,7 +200,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
     elif start.startswith(_JPEG):
         kind = JpegImagePlugin.JpegImageFile
     with kind(path) as picture:
-        bits = _bits_of_png(path) if start.startswith(_PNG) else 8
+        bits = start[24] if start.startswith(_PNG) else 8  # at a fixed place of the header
         deep = bits == 16 and picture.mode not in _GRAY16
         channels = len(picture.getbands())
         shape = (*picture.size[::-1], channels)
@@ -243,11 +239,6 @@ def _pixels(picture: Any) -> NDArray[Any]:
         below = min(top + rows, height)
         data[top:below] = picture.crop((0, top, width, below))
     return data
-
-
-def _bits_of_png(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[24]  # the bit depth stands at a fixed place of the header
 
 
 def _read_deep_png(path: Path) -> NDArray[Any]:

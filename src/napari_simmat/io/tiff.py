@@ -36,6 +36,7 @@ from napari_simmat.io.image_file import (
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
     """Read the first image of a TIFF, lazily if it is large; of a pyramid the finest level."""
     import tifffile
+    import zarr
 
     lazy_above, limits = options.lazy_above, options.limits
     notes = _walk_pages(path, limits)
@@ -67,11 +68,13 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         names = _channel_names(tiff, sizes.get("C", 1))
         photometric = page.photometric
         check_memory(plane if nbytes > lazy_above else nbytes, path.name)
-        data = None if nbytes > lazy_above else series.asarray()
+        data: Any = None if nbytes > lazy_above else series.asarray()
     if data is None:
         # A chunk is a page, unless pages are huge.
         pieces = "page" if plane <= lazy_above else None
-        data = _open_lazily(path, pieces)
+        store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
+        data = LazyArray(zarr.open(store, mode="r"), path.name)
+        weakref.finalize(data, store.close)
     data, axes = planes_last(data, axes)
     return ImageFile(
         path,
@@ -223,16 +226,6 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     return axes
 
 
-def _open_lazily(path: Path, pieces: str | None) -> Any:
-    import tifffile
-    import zarr
-
-    store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
-    data = LazyArray(zarr.open(store, mode="r"), path.name)
-    weakref.finalize(data, store.close)
-    return data
-
-
 _MICROMETERS = {
     "m": 1e6, "meter": 1e6, "cm": 1e4, "centimeter": 1e4, "mm": 1e3, "millimeter": 1e3,
     "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
@@ -252,7 +245,10 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
     elif tiff.is_imagej:
         found = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
     else:
-        found = _plain_sizes(tiff.pages.first.tags)
+        tags = tiff.pages.first.tags
+        unit = tags.get("ResolutionUnit")
+        in_centimeters = unit is not None and unit.value == 3
+        found = _resolution(tags, {"X": "cm", "Y": "cm"}) if in_centimeters else {}
     scale, units = {}, {}
     for letter, (size, unit) in found.items():
         table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETERS, "um")
@@ -287,12 +283,7 @@ def _ome_pixels(xml: str) -> ElementTree.Element | None:
 
 def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str]]:
     unit = str(metadata.get("unit", ""))
-    units = {"X": unit, "Y": str(metadata.get("yunit", unit))}
-    found = {}
-    for letter in "XY":
-        size = _size_of_resolution(tags, f"{letter}Resolution")
-        if size is not None:
-            found[letter] = (size, units[letter])
+    found = _resolution(tags, {"X": unit, "Y": str(metadata.get("yunit", unit))})
     if (spacing := _number(metadata.get("spacing"))) is not None:
         found["Z"] = (abs(spacing), str(metadata.get("zunit", unit)))
     if (interval := _number(metadata.get("finterval"))) is not None:
@@ -300,24 +291,16 @@ def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[flo
     return found
 
 
-def _plain_sizes(tags: Any) -> dict[str, tuple[float, str]]:
-    unit = tags.get("ResolutionUnit")
-    if unit is None or unit.value != 3:  # 3: centimeters
-        return {}
+def _resolution(tags: Any, units: Mapping[str, str]) -> dict[str, tuple[float, str]]:
+    """Sizes of a pixel from the tags of its resolution, each with the unit of its axis."""
     found = {}
-    for letter in "XY":
-        size = _size_of_resolution(tags, f"{letter}Resolution")
-        if size is not None:
-            found[letter] = (size, "cm")
+    for letter, unit in units.items():
+        tag = tags.get(f"{letter}Resolution")
+        if tag is not None and isinstance(tag.value, tuple) and len(tag.value) == 2:
+            pixels, length = tag.value
+            if pixels:
+                found[letter] = (length / pixels, unit)
     return found
-
-
-def _size_of_resolution(tags: Any, name: str) -> float | None:
-    tag = tags.get(name)
-    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2:
-        return None
-    pixels, length = tag.value
-    return length / pixels if pixels else None
 
 
 def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:

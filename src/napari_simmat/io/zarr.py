@@ -70,7 +70,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         letters = getattr(opened.metadata, "dimension_names", None)  # version 2 has none
         names = [str(name or "q").lower() for name in letters or ()]
         axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
-        data, axes = planes_last(_checked(opened, path, axes, options), axes)
+        data, axes = planes_last(_checked(opened, path, axes, options, files), axes)
         return ImageFile(path, data, axes, files=tuple(files))
     metadata = _metadata(path, opened)
     level = metadata["multiscales"][0]["datasets"][0]
@@ -91,7 +91,8 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     scale, units = _pixel_size(metadata["multiscales"][0], described)
     axes = _letters(path, names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
-    data, axes = planes_last(_checked(array, path, axes, options), axes)
+    within = [file for file in files if file.is_relative_to(path / inside)]
+    data, axes = planes_last(_checked(array, path, axes, options, within), axes)
     return ImageFile(
         path,
         data,
@@ -101,7 +102,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         units=units,
         files=(
             *(path / name for name in ZARR_MARKER_FILES if (path / name).is_file()),
-            *(file for file in files if file.is_relative_to(path / inside)),
+            *within,
         ),
     )
 
@@ -134,8 +135,8 @@ def _attributes(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _checked(array: Any, path: Path, axes: str, options: ReadOptions) -> Any:
-    """Load a small array; refuse one that could run code or exhaust the memory."""
+def _checked(array: Any, path: Path, axes: str, options: ReadOptions, files: Sequence[Path]) -> Any:
+    """Load a small array; refuse one that could run code, exhaust the memory or take hours."""
     limits, shape, dtype = options.limits, array.shape, np.dtype(array.dtype)
     stages = [
         *(getattr(array, "filters", None) or ()),
@@ -155,8 +156,12 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions) -> Any:
     limits.check(path.name, "image_bytes", at_once, "one chunk")
     check_memory(max(at_once, nbytes if whole else 0), path.name)
     read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]
+    stored = sum(file.name not in METADATA_FILES for file in files)
     for pieces in {piece, array.chunks}:  # a shard is cut into chunks
-        limits.check_pieces(path.name, [shape[n] for n in read], [pieces[n] for n in read])
+        cut = [pieces[n] for n in read]
+        limits.check_pieces(
+            path.name, [shape[n] for n in read], cut, stored if pieces == piece else None
+        )
     if not whole:
         return LazyArray(array, path.name)
     return np.asarray(array[...])
