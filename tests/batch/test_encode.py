@@ -36,7 +36,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_folder_is_encoded_once_and_a_predictor_needs_no_encoder(
+def test_encode_images_once_serves_a_predictor(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["encode", str(data), "--model", "tiny"]) == 1  # c.tif
@@ -58,7 +58,7 @@ def test_a_folder_is_encoded_once_and_a_predictor_needs_no_encoder(
     assert len(cache.store) == 3, "only read"
 
 
-def test_a_stopped_run_goes_on_where_it_was(data: Path) -> None:
+def test_encode_images_stopped_resumes(data: Path) -> None:
     images = find_images([data])
     job = encode_images_job(images, CONFIG)
     for _ in job:
@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on_where_it_was(data: Path) -> None:
     assert [each.new for each in finish(encode_images_job(images, CONFIG))] == [0, 1, 0]
 
 
-def test_what_does_not_fit_is_refused(
+def test_encode_images_too_large_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = find_images([data])

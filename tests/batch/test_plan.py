@@ -16,7 +16,7 @@ def touch(*paths: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("ending", PROMPT_ENDINGS)
-def test_the_prompts_are_the_file_beside_the_image(tmp_path: Path, ending: str) -> None:
+def test_plan_same_stem_takes_the_file_beside(tmp_path: Path, ending: str) -> None:
     image, prompts = touch(tmp_path / "a.ome.tif", tmp_path / f"a{ending}")
     [task] = plan([image], output=tmp_path / "out").tasks
     assert task.prompts == prompts
@@ -24,7 +24,7 @@ def test_the_prompts_are_the_file_beside_the_image(tmp_path: Path, ending: str) 
     assert not (tmp_path / "out").exists()  # planning writes nothing
 
 
-def test_each_image_has_prompts_of_its_own(tmp_path: Path) -> None:
+def test_plan_same_stem_gives_each_image_its_prompts(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ("a.tif", "a.csv", "b.png", "b_boxes.csv")))
     tasks = plan([tmp_path / "a.tif", tmp_path / "b.png"], output=tmp_path / "out").tasks
     assert [task.prompts.name for task in tasks] == ["a.csv", "b_boxes.csv"]
@@ -36,7 +36,7 @@ def refused(tmp_path: Path, *names: str, prompts: str = "same-stem", output: str
     return str(caught.value)
 
 
-def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_plan_that_cannot_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     touch(*(tmp_path / name for name in ("a.tif", "b.tif", "b.csv", "b_points.csv", "file")))
     touch(tmp_path / "other" / "b.png", tmp_path / "other" / "b.csv", tmp_path / "B.tiff")
@@ -49,26 +49,26 @@ def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "There is no image to segment" in refused(tmp_path)
 
 
-def test_two_images_with_one_output_are_refused(tmp_path: Path) -> None:
+def test_plan_two_images_with_one_output_are_refused(tmp_path: Path) -> None:
     first, second = tmp_path / "a.tif", tmp_path / "other" / "A.png"
     touch(first, second, tmp_path / "a.csv", tmp_path / "other" / "A.csv")
     with pytest.raises(ValueError, match="would both be written to"):
         plan([first, second], output=tmp_path / "out")
 
 
-def test_the_same_image_twice_is_refused(tmp_path: Path) -> None:
+def test_plan_image_given_twice_is_refused(tmp_path: Path) -> None:
     image, _ = touch(tmp_path / "a.tif", tmp_path / "a.csv")
     with pytest.raises(ValueError, match="is given twice"):
         plan([image, image], output=tmp_path / "out")
 
 
-def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
+def test_plan_output_that_is_an_input_is_refused(tmp_path: Path) -> None:
     image, prompts = touch(tmp_path / "a.tif", tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"a\.json would be overwritten by an output"):
         plan([image], output=tmp_path, prompts=str(prompts), existing="overwrite")
 
 
-def test_an_existing_output_is_refused_unless_allowed(tmp_path: Path) -> None:
+def test_plan_existing_output_is_refused_unless_allowed(tmp_path: Path) -> None:
     image, _, objects = touch(
         tmp_path / "a.tif", tmp_path / "a.csv", tmp_path / "out" / "a_objects.csv"
     )
@@ -79,7 +79,7 @@ def test_an_existing_output_is_refused_unless_allowed(tmp_path: Path) -> None:
         assert task.files.objects == objects
 
 
-def test_labels_in_ome_zarr_that_exist_are_not_replaced_either(tmp_path: Path) -> None:
+def test_plan_existing_ome_zarr_labels_are_refused(tmp_path: Path) -> None:
     """Whether labels become such, only the image's size tells."""
     [image] = touch(tmp_path / "data" / "a.tif")
     [drawn] = touch(tmp_path / "data" / "a_labels.ome.zarr" / "zarr.json")
@@ -109,7 +109,7 @@ def record(folder: Path, stem: str, **outputs: str) -> None:
     (folder / f"{stem}.json").write_text(made.to_json())
 
 
-def test_outputs_of_earlier_runs_are_left_out_by_their_record_not_their_name(
+def test_plan_leaves_out_recorded_outputs(
     tmp_path: Path,
 ) -> None:
     names = ("a.tif", "a.csv", "a_labels.tif", "b_labels.tif", "b_labels.csv", "a_overlay.png")
@@ -124,7 +124,7 @@ def test_outputs_of_earlier_runs_are_left_out_by_their_record_not_their_name(
         plan([earlier], output=tmp_path / "out")
 
 
-def test_a_folder_becomes_tasks_with_its_subfolders_mirrored(tmp_path: Path) -> None:
+def test_plan_folder_mirrors_subfolders(tmp_path: Path) -> None:
     data = tmp_path / "data"
     names = (
         "a.tif",
@@ -148,13 +148,13 @@ def test_a_folder_becomes_tasks_with_its_subfolders_mirrored(tmp_path: Path) -> 
     assert made.others == 2  # a.csv and notes.txt
 
 
-def test_one_prompt_file_serves_all(tmp_path: Path) -> None:
+def test_plan_one_prompt_file_serves_all(tmp_path: Path) -> None:
     first, second, prompts = touch(tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "p.csv")
     made = plan([first, second], output=tmp_path / "out", prompts=str(prompts))
     assert [task.prompts for task in made.tasks] == [prompts, prompts]
 
 
-def test_a_label_image_that_prompts_all_is_no_image_itself(
+def test_plan_leaves_out_the_prompts_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path / "data" / "a.tif", tmp_path / "data" / "p.tif")
@@ -166,7 +166,7 @@ def test_a_label_image_that_prompts_all_is_no_image_itself(
     assert len(plan([Path("data/p.tif")], output=Path("out"), prompts="data/p.tif").tasks) == 1
 
 
-def test_results_go_to_the_users_folder_where_a_shell_leaves_its_sign(
+def test_plan_output_with_tilde_is_expanded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "USERPROFILE"):
@@ -177,13 +177,13 @@ def test_results_go_to_the_users_folder_where_a_shell_leaves_its_sign(
     assert made.tasks[0].files.record == tmp_path / "results" / "a.json"
 
 
-def test_automatic_needs_no_prompts(tmp_path: Path) -> None:
+def test_plan_auto_needs_no_prompts(tmp_path: Path) -> None:
     [image] = touch(tmp_path / "a.tif")
     [task] = plan([image], output=tmp_path / "out", prompts="auto").tasks
     assert task.prompts is None
 
 
-def test_an_output_that_is_a_folder_stops_that_image_alone(tmp_path: Path) -> None:
+def test_plan_folder_as_output_skips_that_image(tmp_path: Path) -> None:
     first, second = touch(tmp_path / "a.tif", tmp_path / "b.tif")
     (tmp_path / "out" / "a.json").mkdir(parents=True)
     made = plan([first, second], output=tmp_path / "out", prompts="auto")
@@ -194,7 +194,7 @@ def test_an_output_that_is_a_folder_stops_that_image_alone(tmp_path: Path) -> No
         plan([first], output=tmp_path / "out", prompts="auto")
 
 
-def test_optional_outputs_are_planned_and_clash_like_the_others(tmp_path: Path) -> None:
+def test_plan_extras_clash_like_other_outputs(tmp_path: Path) -> None:
     [image] = touch(tmp_path / "a.tif")
     extras = ("overlay", "coco", "rois")
     [task] = plan([image], output=tmp_path / "out", prompts="auto", extras=extras).tasks

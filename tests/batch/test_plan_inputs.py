@@ -20,7 +20,7 @@ def found(folder: Path, *words: object, **options: object) -> list[str]:
     return [one.image.relative_to(folder).as_posix() for one in inputs.images]
 
 
-def test_a_folder_is_searched_in_the_order_of_its_names(tmp_path: Path) -> None:
+def test_find_inputs_folder_is_sorted_by_name(tmp_path: Path) -> None:
     touch(tmp_path, "b.tif", "a.PNG", "sub/deep/c.nii.gz", "z.txt", ".git/d.tif", "._b.tif")
     assert found(tmp_path, tmp_path) == ["a.PNG", "b.tif", "sub/deep/c.nii.gz"]
     assert [path.name for path in find_inputs([tmp_path]).others] == ["z.txt"]
@@ -35,12 +35,12 @@ def test_a_folder_is_searched_in_the_order_of_its_names(tmp_path: Path) -> None:
         ("*.dat", ["p1/d.dat"]),
     ],
 )
-def test_a_pattern_says_what_counts(tmp_path: Path, pattern: str, names: list[str]) -> None:
+def test_find_inputs_pattern_selects_files(tmp_path: Path, pattern: str, names: list[str]) -> None:
     touch(tmp_path, "a.tif", "p1/b.tif", "p2/c.tif", "p1/d.dat")
     assert found(tmp_path, tmp_path, pattern=pattern) == names
 
 
-def test_a_glob_is_mirrored_from_its_first_pattern(tmp_path: Path) -> None:
+def test_find_inputs_glob_is_mirrored_from_its_wildcard(tmp_path: Path) -> None:
     touch(tmp_path, "data/x/a.tif", "data/y/b.tif", "data/c.png")
     inputs = find_inputs([tmp_path / "data" / "**" / "*.tif"])
     assert [(one.image.name, one.folder) for one in inputs.images] == [
@@ -50,7 +50,7 @@ def test_a_glob_is_mirrored_from_its_first_pattern(tmp_path: Path) -> None:
     assert not inputs.images[0].named
 
 
-def test_a_folder_with_brackets_in_its_name_is_no_pattern(
+def test_find_inputs_brackets_in_a_folder_are_literal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "run [2]/x/a.tif", "run [2]/y/b[1].tif", "run 2/c.tif")
@@ -65,7 +65,7 @@ def test_a_folder_with_brackets_in_its_name_is_no_pattern(
     assert (first.image, first.folder) == (Path("run [2]/x/a.tif"), Path("x"))
 
 
-def test_what_leads_nowhere_is_said(tmp_path: Path) -> None:
+def test_find_inputs_without_images_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.txt")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.tif"):
         find_inputs([tmp_path / "nothing.tif"])
@@ -78,14 +78,14 @@ def test_what_leads_nowhere_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_find_inputs_links_to_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif")
     (tmp_path / "circle").symlink_to(tmp_path)
     assert found(tmp_path, tmp_path) == ["a.tif"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="it is one there")
-def test_a_name_that_begins_like_a_users_folder_is_found(
+def test_find_inputs_name_with_tilde_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "~no one.tif")
@@ -95,13 +95,15 @@ def test_a_name_that_begins_like_a_users_folder_is_found(
     assert one.image == tmp_path / "~no one.tif"
 
 
-def test_a_pattern_finds_folders_of_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_inputs_pattern_finds_dicom_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "one/1.dcm", "other/1.dcm", "notes/a.txt")
     monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
     assert found(tmp_path, tmp_path / "*") == ["one", "other"]
 
 
-def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
+def test_find_inputs_plate_is_a_folder_of_images(tmp_path: Path) -> None:
     touch(tmp_path, "data/p.zarr/.zgroup", "data/p.zarr/A/.zgroup", "data/p.zarr/A/1/.zgroup")
     for field in ("A/1/0", "A/1/1", "B/2/0"):
         touch(tmp_path, f"data/p.zarr/{field}/.zattrs", f"data/p.zarr/{field}/0/0.0")
@@ -131,13 +133,13 @@ def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "data") == fields
 
 
-def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
+def test_find_inputs_zarr_folder_is_one_image(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.ome.zarr/.zattrs", "data/a.ome.zarr/0/0.0", "data/b.zarr/zarr.json")
     assert found(tmp_path, tmp_path / "data") == ["data/a.ome.zarr", "data/b.zarr"]
     assert found(tmp_path, tmp_path / "data" / "b.zarr") == ["data/b.zarr"]
 
 
-def test_an_image_that_is_the_current_folder_has_its_own_name(
+def test_find_inputs_current_folder_has_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.zarr/.zarray", "a.zarr/0/0", "series/1.dcm", "series/sub/b.tif")
@@ -166,7 +168,7 @@ def manifest(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
+def test_read_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif", "sub/b.tif", "p.csv")
     path = manifest(
         tmp_path,
@@ -184,7 +186,7 @@ def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
     assert (third.prompts, third.selection.channels) == (None, (3, 1, 0))
 
 
-def test_a_manifest_of_a_folder_above_is_mirrored_as_well(
+def test_read_manifest_of_a_folder_above_is_mirrored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.tif", "sub/a.tif", "work/b.tif")
@@ -194,7 +196,7 @@ def test_a_manifest_of_a_folder_above_is_mirrored_as_well(
     assert [one.folder for one in images] == [Path(), Path("sub"), Path("work")]
 
 
-def test_a_manifest_stays_within_its_folder_unless_allowed(tmp_path: Path) -> None:
+def test_read_manifest_outside_its_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.tif", "b.tif")
     for name in ("../b.tif", str(tmp_path / "b.tif"), "sub/../../b.tif"):
         path = manifest(tmp_path / "data", "image", name)
@@ -206,7 +208,7 @@ def test_a_manifest_stays_within_its_folder_unless_allowed(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_a_link_does_not_lead_a_manifest_out_of_its_folder(tmp_path: Path) -> None:
+def test_read_manifest_link_outside_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.tif", "b.tif")
     (tmp_path / "data" / "link.tif").symlink_to(tmp_path / "b.tif")
     with pytest.raises(ValueError, match="lies outside the manifest's folder"):
@@ -231,7 +233,7 @@ def test_a_link_does_not_lead_a_manifest_out_of_its_folder(tmp_path: Path) -> No
         (['image', '"a.tif'], r"is no CSV"),
     ],
 )  # fmt: skip
-def test_a_bad_manifest_gets_one_sentence(tmp_path: Path, lines: list[str], sentence: str) -> None:
+def test_read_manifest_bad_row_is_refused(tmp_path: Path, lines: list[str], sentence: str) -> None:
     touch(tmp_path, "a.tif")
     with pytest.raises((ValueError, FileNotFoundError), match=sentence) as caught:
         find_inputs([manifest(tmp_path, *lines)])
@@ -239,7 +241,7 @@ def test_a_bad_manifest_gets_one_sentence(tmp_path: Path, lines: list[str], sent
     assert str(caught.value).endswith(".")
 
 
-def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_read_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is no text in UTF-8"):
         find_inputs([tmp_path / "list.csv"])

@@ -47,14 +47,14 @@ def a_record() -> Record:
     )
 
 
-def test_a_record_comes_back_from_json_as_it_was() -> None:
+def test_record_round_trips_through_json() -> None:
     record = a_record()
     again = Record.from_json(record.to_json())
     assert again == record
     assert again.to_json() == record.to_json()
 
 
-def test_all_but_the_run_block_is_the_same_for_two_runs() -> None:
+def test_record_of_two_runs_differs_only_in_run() -> None:
     first, second = (json.loads(replace(a_record(), run={"host": h}).to_json()) for h in "ab")
     assert first.pop("run") != second.pop("run")
     assert first == second
@@ -71,7 +71,7 @@ def test_all_but_the_run_block_is_the_same_for_two_runs() -> None:
         ({"settings": RecordedSettings(compute=Compute(device="cuda"))}, ["the settings"]),
     ],
 )
-def test_what_differs_is_named(change: dict[str, object], words: list[str]) -> None:
+def test_request_differences_are_named(change: dict[str, object], words: list[str]) -> None:
     assert a_request().differences(replace(a_request(), **change)) == words
 
 
@@ -86,9 +86,7 @@ def test_what_differs_is_named(change: dict[str, object], words: list[str]) -> N
         ('{"format": "napari-simmat record", "format_version": 1}', "lacks 'input'"),
     ],
 )
-def test_what_is_no_record_is_refused_in_a_sentence(
-    tmp_path: Path, text: str, sentence: str
-) -> None:
+def test_read_record_of_another_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"a\.json cannot be read as a record.*{sentence}"):

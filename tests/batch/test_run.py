@@ -64,7 +64,7 @@ def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -
     return finish(run_plan_job(made, CONFIG, **changes))
 
 
-def test_a_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> None:
+def test_run_plan_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> None:
     outcomes = run(data, tmp_path / "out")
     assert [one.status for one in outcomes] == ["written", "written", "failed", "written"]
     assert "Cannot read c.tif: unsupported file type" in outcomes[2].note
@@ -84,7 +84,7 @@ def test_a_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> Non
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
 
 
-def test_embeddings_of_an_image_go_with_it(
+def test_run_tasks_drops_embeddings_of_each_image(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put, kept = EmbeddingCache.put, []
@@ -98,7 +98,7 @@ def test_embeddings_of_an_image_go_with_it(
     assert kept == [1, 1, 1]
 
 
-def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: Path) -> None:
+def test_summary_is_independent_of_the_folder(data: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name / "a_labels.tif").mkdir(parents=True)
         made = plan(find_inputs([data]), output=tmp_path / name, prompts="auto")
@@ -109,7 +109,7 @@ def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("images", "output"), [("cells-out", "out"), ("../cells", ".")])
-def test_a_summary_cuts_no_other_folders_name(
+def test_summary_keeps_names_of_other_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str, output: str
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -123,7 +123,7 @@ def test_a_summary_cuts_no_other_folders_name(
     assert summary_rows(made, [])[0].message.startswith(why)
 
 
-def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -> None:
+def test_summary_page_escapes_texts(data: Path, tmp_path: Path) -> None:
     (data / "c.tif").rename(data / "<img src=x onerror=alert(1)>.tif")
     run(data, tmp_path / "out")
     page = (tmp_path / "out" / SUMMARY_PAGE).read_text("utf-8")
@@ -131,9 +131,7 @@ def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -
     assert "&lt;img src=x onerror=alert(1)&gt;.tif" in page
 
 
-def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
-    data: Path, tmp_path: Path
-) -> None:
+def test_run_progress_names_file_state_and_time_left(data: Path, tmp_path: Path) -> None:
     made = plan(find_inputs([data]), output=tmp_path / "out", prompts=str(tmp_path / "clicks.csv"))
     job, told = run_plan_job(made, CONFIG), []
     finish(job, told.append)
@@ -151,7 +149,7 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
 
 
 @pytest.mark.parametrize("prompts", ["auto", "clicks.csv", "propagate"])
-def test_progress_counts_the_work_within_a_file(tmp_path: Path, prompts: str) -> None:
+def test_run_progress_counts_work_within_a_file(tmp_path: Path, prompts: str) -> None:
     """A stack, the slow file, and one that cannot be read."""
     data = tmp_path / "data"
     data.mkdir()
@@ -184,7 +182,7 @@ def test_progress_counts_the_work_within_a_file(tmp_path: Path, prompts: str) ->
     assert not first
 
 
-def test_a_canceled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path) -> None:
+def test_run_canceled_leaves_whole_files_and_resumes(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "whole")
     out = tmp_path / "out"
     made = plan(
@@ -205,7 +203,7 @@ def test_a_canceled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Pat
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
+def test_run_canceled_still_writes_waiting_results(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (data / "c.tif").unlink()
@@ -232,7 +230,7 @@ def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
     ]
 
 
-def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> None:
+def test_run_resumed_with_other_settings_is_refused(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(data, out)
     before = contents(out)
@@ -244,7 +242,7 @@ def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> 
     assert all(after[name] == data for name, data in before.items() if name != SUMMARY_TABLE)
 
 
-def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
+def test_run_full_disk_stops_and_resumes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -266,7 +264,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
+def test_run_full_disk_while_segmenting_stops(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -278,7 +276,7 @@ def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
     assert all(NOT_STARTED in note for note in notes[1:])
 
 
-def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) -> None:
+def test_run_in_a_locked_folder_is_refused(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with FileLock(out / LOCK), pytest.raises(OSError, match="Another run is writing into"):
@@ -287,7 +285,7 @@ def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) ->
     assert run(data, out)[0].status == "written"
 
 
-def test_an_empty_output_folder_goes_again(data: Path, tmp_path: Path) -> None:
+def test_run_without_results_removes_its_folder(data: Path, tmp_path: Path) -> None:
     made = plan(find_inputs([data]), output=tmp_path / "x" / "y", prompts="auto")
     with pytest.raises(ValueError, match="There is no model called 'tyni'"):
         finish(run_plan_job(made, SegmentConfig(model="tyni")))
@@ -298,7 +296,7 @@ def test_an_empty_output_folder_goes_again(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_run_killed_between_two_renames_is_finished(
+def test_run_killed_between_renames_is_finished(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     """The record is renamed first, so that what is left can be told from what was there."""
@@ -331,9 +329,7 @@ finish(run_plan_job(made, SegmentConfig(model="tiny", compute=Compute(device="cp
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_killed_at_random_moments_and_resumed_equals_an_unbroken_run(
-    data: Path, tmp_path: Path
-) -> None:
+def test_run_killed_at_random_equals_unbroken_run(data: Path, tmp_path: Path) -> None:
     """Resumed after every third kill; what lies there after each is whole."""
     run(data, tmp_path / "whole")
     whole = contents(tmp_path / "whole")
@@ -358,7 +354,7 @@ def test_killed_at_random_moments_and_resumed_equals_an_unbroken_run(
             shutil.rmtree(out)
 
 
-def test_temporary_files_of_a_run_that_had_renamed_nothing_go(data: Path, tmp_path: Path) -> None:
+def test_recover_partial_removes_what_was_never_renamed(data: Path, tmp_path: Path) -> None:
     made = plan([data / "a.tif"], output=tmp_path / "out", prompts="auto")
     [task] = made.tasks
     (tmp_path / "out").mkdir()

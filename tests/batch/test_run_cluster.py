@@ -60,7 +60,7 @@ def planned(data: Path, output: Path) -> Any:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal there")
-def test_a_cluster_that_loses_a_worker_writes_the_same_files(
+def test_cluster_losing_a_worker_writes_the_same_files(
     data: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # workers were started elsewhere
@@ -118,7 +118,7 @@ class Client:
     def cancel(self, futures: Any, **_: Any) -> None: ...
 
 
-def test_a_file_that_is_done_before_others_stays_done(
+def test_cluster_task_done_early_stays_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_simmat.batch.run._check_workers", lambda *_: None)
@@ -136,7 +136,7 @@ def test_a_file_that_is_done_before_others_stays_done(
     assert "segmenting" in states[0]
 
 
-def test_no_scheduler_no_workers_and_another_version_are_said(
+def test_cluster_that_does_not_fit_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_simmat.batch.run.SCHEDULER_TIMEOUT", 1)

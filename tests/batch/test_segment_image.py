@@ -53,12 +53,12 @@ from tests.batch.folders import segment_task
         ([], []),
     ],
 )
-def test_an_objects_id_is_its_label(ids: list[int | None], labels: list[int]) -> None:
+def test_label_numbers_follow_object_ids(ids: list[int | None], labels: list[int]) -> None:
     assert label_numbers(ids) == labels
 
 
 @pytest.mark.parametrize("ids", [[-1], [2**32], [0, 2**32 - 1]])
-def test_an_id_that_no_label_image_holds_is_refused(ids: list[int]) -> None:
+def test_label_numbers_out_of_range_are_refused(ids: list[int]) -> None:
     with pytest.raises(ValueError, match=r"Object -?\d+ cannot be a label"):
         label_numbers(ids)
 
@@ -81,20 +81,22 @@ def write_record(path: Path, prompt: Prompt) -> Path:
     return path
 
 
-def test_a_record_is_a_prompt_file(tmp_path: Path) -> None:
+def test_read_task_prompts_replays_a_record(tmp_path: Path) -> None:
     prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
     path = write_record(tmp_path / "a.json", prompt)
     assert read_task_prompts(path, (3, 4, 6)) == [prompt]
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (4, 6), (1, 3, 4, 6)])
-def test_a_record_of_another_stack_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_read_task_prompts_of_another_stack_is_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     path = write_record(tmp_path / "a.json", Prompt(points=((1, 2),), plane=(2,)))
     with pytest.raises(ValueError, match=r"a\.json has prompts on plane \(2,\), but the image has"):
         read_task_prompts(path, shape)
 
 
-def test_other_prompt_files_are_read_by_their_kind(tmp_path: Path) -> None:
+def test_read_task_prompts_reads_each_kind(tmp_path: Path) -> None:
     labels = np.zeros((4, 6), np.uint16)
     labels[1:3, 1:3] = 9
     np.save(tmp_path / "labels.npy", labels)
@@ -103,7 +105,7 @@ def test_other_prompt_files_are_read_by_their_kind(tmp_path: Path) -> None:
     np.testing.assert_array_equal(prompt.mask, labels == 9)
 
 
-def test_objects_of_other_programs_are_prompts(tmp_path: Path) -> None:
+def test_read_task_prompts_reads_other_programs(tmp_path: Path) -> None:
     labels = np.zeros((2, 40, 60), np.uint16)
     labels[1, 10:20, 15:30] = 9
     for name in ("a_coco.json", "a.geojson", "a.zip"):
@@ -136,7 +138,7 @@ def everything(image: Path, folder: Path, predictor: Predictor, **changes: objec
     return segment_task(replace(task, **changes), predictor, config, resume=True)
 
 
-def test_everything_is_segmented_plane_by_plane(
+def test_segment_auto_labels_count_on_by_plane(
     stack: Path, tmp_path: Path, predictor: Predictor
 ) -> None:
     outcome = everything(stack, tmp_path / "out", predictor)
@@ -152,7 +154,7 @@ def test_everything_is_segmented_plane_by_plane(
     assert record.request.prompts == ()
 
 
-def test_every_format_holds_the_same_objects(
+def test_segment_extras_hold_the_same_objects(
     stack: Path, tmp_path: Path, predictor: Predictor
 ) -> None:
     files = OutputFiles.of(stack, tmp_path / "out", tuple(EXTRA_ENDINGS))
@@ -166,7 +168,7 @@ def test_every_format_holds_the_same_objects(
     assert (outcome.status, kept.status) == ("written", "kept")
 
 
-def test_what_a_format_cannot_hold_is_known_before_anything_is_computed(tmp_path: Path) -> None:
+def test_load_task_drops_formats_that_cannot_hold_it(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "wide.tif", np.zeros((1, 60_600), np.uint8))
     files = OutputFiles.of(tmp_path / "wide.tif", tmp_path, ("rois", "coco"))
     loaded = load_task(SegmentTask(tmp_path / "wide.tif", None, files), SegmentConfig(model="tiny"))
@@ -177,9 +179,7 @@ def test_what_a_format_cannot_hold_is_known_before_anything_is_computed(tmp_path
     )
 
 
-def test_axes_without_names_are_planes_of_their_own(
-    stack: Path, tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_unnamed_axes_are_planes(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
     """NumPy's files, and plain TIFF and Zarr, name none of an image's axes."""
     image = np.zeros((2, 3, 60, 80), np.uint8)
     image[1, 2], image[0, 1] = tifffile.imread(stack)
@@ -196,7 +196,7 @@ def test_axes_without_names_are_planes_of_their_own(
         assert (labels.data[plane] == label).any()
 
 
-def test_a_record_of_everything_replays_it(
+def test_segment_record_of_auto_replays_it(
     stack: Path, tmp_path: Path, predictor: Predictor
 ) -> None:
     first = everything(stack, tmp_path / "first", predictor)
@@ -209,9 +209,7 @@ def test_a_record_of_everything_replays_it(
     assert records[0].request == records[1].request
 
 
-def test_a_record_replays_channels_and_pixels_that_are_not_given(
-    tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_record_replays_unset_channels(tmp_path: Path, predictor: Predictor) -> None:
     image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
     planes = np.stack([coins()[top : top + 60, :80] for top in (0, 90, 180)])
     tifffile.imwrite(image, planes, photometric="minisblack")
@@ -238,7 +236,9 @@ def test_a_record_replays_channels_and_pixels_that_are_not_given(
     assert other.request.settings == replace(used, selection=changed)
 
 
-def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
+def test_segment_resume_with_other_settings_is_refused(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
     outcome = everything(stack, tmp_path / "out", predictor)
     assert everything(stack, tmp_path / "out", predictor).status == "kept"
     config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
@@ -246,7 +246,7 @@ def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Pre
         segment_task(outcome.task, predictor, config, resume=True)
 
 
-def test_segment_image_of_a_box_drops_its_crumbs(tmp_path: Path, predictor: Predictor) -> None:
+def test_segment_box_drops_its_crumbs(tmp_path: Path, predictor: Predictor) -> None:
     """A loose box around a coin: what the window commits."""
     image, prompts = tmp_path / "coins.tif", tmp_path / "boxes.csv"
     tifffile.imwrite(image, coins())

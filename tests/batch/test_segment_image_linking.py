@@ -38,7 +38,7 @@ def segment(data: Path, out: Path, *more: str) -> int:
     return main([*words, str(out), "--device", "cpu", *more])
 
 
-def test_a_series_is_linked_and_what_has_no_time_is_said(
+def test_link_series_and_refuse_images_without_time(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -68,7 +68,7 @@ def test_a_series_is_linked_and_what_has_no_time_is_said(
     assert PROPAGATED_THROUGH_TIME.format("a.tif") in capsys.readouterr().err
 
 
-def test_a_missing_library_is_found_before_anything_is_computed(
+def test_link_without_laptrack_is_refused_at_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)

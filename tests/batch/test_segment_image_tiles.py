@@ -65,7 +65,7 @@ def segment(predictor: Predictor, one: SegmentTask, config: SegmentConfig, resum
     return segment_task(one, predictor, config, resume=resume)
 
 
-def test_a_plane_in_tiles_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
+def test_tiles_plane_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
     predictor = Predictor(load_model("tiny"), "cpu")
     outcome = segment(predictor, task(image, tmp_path / "out"), IN_MEMORY)
     assert outcome.objects == 3
@@ -80,7 +80,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_same_objects_come_out(predictor: Predictor, image: Path, tmp_path: Path) -> None:
+def test_tiles_give_the_objects_of_the_whole_plane(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
     usual = segment(predictor, task(image, tmp_path / "usual"), IN_MEMORY)
     large = segment(predictor, task(image, tmp_path / "large", "overlay", "coco"), IN_TILES)
     assert large.objects == usual.objects == 3
@@ -105,7 +107,7 @@ def test_the_same_objects_come_out(predictor: Predictor, image: Path, tmp_path: 
     assert records[0].objects == records[1].objects
 
 
-def test_what_is_there_is_kept_refused_or_replaced(
+def test_tiles_existing_output_is_kept_refused_or_replaced(
     predictor: Predictor, image: Path, tmp_path: Path
 ) -> None:
     one = task(image, tmp_path / "out")
@@ -127,7 +129,7 @@ def test_what_is_there_is_kept_refused_or_replaced(
     }
 
 
-def test_files_of_an_earlier_run_in_another_format_go(
+def test_outdated_files_of_another_format_are_removed(
     predictor: Predictor, image: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
@@ -147,7 +149,7 @@ def test_files_of_an_earlier_run_in_another_format_go(
     assert (folder / "discs_labels.tif").exists()
 
 
-def test_canceled_or_killed_nothing_stays_behind(
+def test_tiles_canceled_or_killed_leave_nothing(
     predictor: Predictor, image: Path, tmp_path: Path
 ) -> None:
     one = task(image, tmp_path / "out")
@@ -164,7 +166,7 @@ def test_canceled_or_killed_nothing_stays_behind(
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_a_failed_write_leaves_nothing(
+def test_tiles_failed_write_leaves_nothing(
     predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_simmat.batch import outputs
@@ -190,7 +192,7 @@ def test_a_failed_write_leaves_nothing(
         (errno.EIO, "engine.automatic_generator.segment_tiles_job", "disk says"),
     ],
 )
-def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(
+def test_tiles_disk_error_is_explained(
     code: int,
     where: str,
     sentence: str,
@@ -211,7 +213,9 @@ def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize("step", [7, 64])
-def test_parts_give_the_table_of_the_whole(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_in_parts_gives_the_table_of_the_whole(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from napari_simmat.engine import measurements
 
     monkeypatch.setattr(measurements, "PART_SIDE", step)

@@ -50,7 +50,7 @@ def series(tmp_path: Path) -> Path:
     return tmp_path / "head.1"
 
 
-def test_a_series_is_a_stack_in_the_order_of_its_positions(series: Path) -> None:
+def test_dicom_series_is_stacked_by_position(series: Path) -> None:
     image = read_image(series)
     np.testing.assert_array_equal(image.data, VOLUME)
     assert image.axes == "ZYX"
@@ -60,7 +60,7 @@ def test_a_series_is_a_stack_in_the_order_of_its_positions(series: Path) -> None
     assert stem_of(series) == "head.1"
 
 
-def test_a_file_stands_for_its_series(series: Path) -> None:
+def test_dicom_file_stands_for_its_series(series: Path) -> None:
     write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
     np.testing.assert_array_equal(read_image(series / "7.dcm").data, VOLUME)
     np.testing.assert_array_equal(read_image(series / "other.dcm").data, VOLUME[0] + 1)
@@ -69,9 +69,7 @@ def test_a_file_stands_for_its_series(series: Path) -> None:
         read_image(series)
 
 
-def test_of_slices_that_are_given_one_by_one_the_first_of_each_series_is_taken(
-    series: Path, tmp_path: Path
-) -> None:
+def test_one_per_series_keeps_the_first_slice(series: Path, tmp_path: Path) -> None:
     """As a shell makes of ``series/*.dcm``: else each slice would be the whole stack again."""
     write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
     film = series / "film.dcm"
@@ -89,7 +87,7 @@ def test_of_slices_that_are_given_one_by_one_the_first_of_each_series_is_taken(
     )  # that it is given twice is said elsewhere
 
 
-def test_values_are_those_of_the_modality(tmp_path: Path) -> None:
+def test_dicom_values_are_rescaled(tmp_path: Path) -> None:
     write_slice(tmp_path / "ct" / "a", VOLUME[0], RescaleSlope=2, RescaleIntercept=-1024)
     image = read_image(tmp_path / "ct")
     assert image.axes == "YX"
@@ -97,7 +95,7 @@ def test_values_are_those_of_the_modality(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.data, 2 * VOLUME[0].astype(np.float32) - 1024)
 
 
-def test_frames_of_one_file_are_planes(tmp_path: Path) -> None:
+def test_dicom_frames_of_a_file_are_planes(tmp_path: Path) -> None:
     more = {"NumberOfFrames": 4, "SpacingBetweenSlices": 1.5}
     write_slice(tmp_path / "a.dcm", VOLUME, **more)
     image = read_image(tmp_path / "a.dcm")
@@ -105,7 +103,7 @@ def test_frames_of_one_file_are_planes(tmp_path: Path) -> None:
     assert image.scale["Z"] == 1.5
 
 
-def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
+def test_dicom_files_of_one_frame_are_slices(tmp_path: Path) -> None:
     for z, plane in enumerate(VOLUME):
         write_slice(tmp_path / f"{z}.dcm", plane, z + 1, NumberOfFrames=1)
     image = read_image(tmp_path)
@@ -113,7 +111,7 @@ def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
     assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
 
 
-def test_each_file_of_several_frames_is_an_image(tmp_path: Path) -> None:
+def test_dicom_file_of_several_frames_is_an_image(tmp_path: Path) -> None:
     """An ultrasound's series holds films and pictures side by side."""
     for name, planes in (("1", VOLUME), ("2", VOLUME[:2] + 1)):
         write_slice(tmp_path / name, planes, NumberOfFrames=len(planes))
@@ -132,7 +130,7 @@ def item(**values: Any) -> Any:
     return pydicom.Sequence([dataset])
 
 
-def test_frames_of_an_enhanced_file_are_sorted_scaled_and_sized_as_it_says(tmp_path: Path) -> None:
+def test_dicom_enhanced_frames_keep_order_scale_and_size(tmp_path: Path) -> None:
     """Such files, of several slices at several times, say what they are of all or of each frame."""
     frames = [(z, time) for time in range(2) for z in (2, 0, 1)]  # two times, slices interleaved
     per_frame = [
@@ -161,7 +159,7 @@ def test_frames_of_an_enhanced_file_are_sorted_scaled_and_sized_as_it_says(tmp_p
     assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
 
 
-def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
+def test_dicom_slices_at_one_position_become_time(tmp_path: Path) -> None:
     for time in range(2):
         for z in range(3):
             position = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time}
@@ -172,13 +170,13 @@ def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.data, np.stack([VOLUME[:3], VOLUME[:3] + 1]))
 
 
-def test_nothing_of_the_patient_is_kept(series: Path) -> None:
+def test_dicom_image_holds_no_patient_data(series: Path) -> None:
     image = read_image(series)
     assert "Doe" not in repr(image)
     assert "4711" not in repr(image)
 
 
-def test_bad_series_get_one_sentence(series: Path) -> None:
+def test_dicom_bad_series_is_refused(series: Path) -> None:
     write_slice(series / "x.dcm", VOLUME[0, :3], 9)
     with pytest.raises(ValueError, match=r"mixes images \(3 x 8, 6 x 8\)"):
         read_image(series)
@@ -188,14 +186,14 @@ def test_bad_series_get_one_sentence(series: Path) -> None:
         read_image(series)
 
 
-def test_more_pixels_than_memory_are_refused(tmp_path: Path, monkeypatch) -> None:
+def test_dicom_larger_than_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
     write_slice(tmp_path / "a.dcm", VOLUME, NumberOfFrames=4)
     monkeypatch.setattr(image_file, "available_memory", lambda: 100)
     with pytest.raises(ValueError, match="of memory unpacked"):
         read_image(tmp_path / "a.dcm")
 
 
-def test_a_large_series_is_read_plane_by_plane(series: Path) -> None:
+def test_dicom_large_series_is_lazy(series: Path) -> None:
     image = read_image(series, lazy_above=0)
     assert not isinstance(image.data, np.ndarray)
     assert (image.data.shape, image.data.dtype, image.axes) == (VOLUME.shape, VOLUME.dtype, "ZYX")
@@ -205,7 +203,7 @@ def test_a_large_series_is_read_plane_by_plane(series: Path) -> None:
         np.asarray(image.data[2])
 
 
-def test_planes_read_on_access_are_those_read_at_once(tmp_path: Path) -> None:
+def test_dicom_lazy_planes_equal_eager_ones(tmp_path: Path) -> None:
     for time, z in np.ndindex(2, 3):
         more = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time, "RescaleIntercept": -z}
         write_slice(tmp_path / "times" / f"{time}{z}", VOLUME[z] + time, 1 + z + 3 * time, **more)

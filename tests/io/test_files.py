@@ -11,7 +11,7 @@ from napari_simmat.io.files import atomic_write, copy_job, format_size, hash_job
 from napari_simmat.progress import finish
 
 
-def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+def test_atomic_write_success_places_the_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with atomic_write(path) as temporary:
         temporary.write_text("content")
@@ -21,7 +21,7 @@ def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["a.txt"]
 
 
-def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_atomic_write_failure_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -45,7 +45,7 @@ def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         (errno.EIO, r"could not be written to .* \(Input/output error\)"),
     ],
 )
-def test_what_the_system_refuses_is_a_sentence_and_no_half_file(
+def test_atomic_write_system_error_is_explained(
     number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.txt"
@@ -61,7 +61,7 @@ def test_what_the_system_refuses_is_a_sentence_and_no_half_file(
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_file_where_the_folder_should_be_is_a_sentence(tmp_path: Path) -> None:
+def test_atomic_write_into_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(OSError, match=r"file is not a folder"),
@@ -70,7 +70,7 @@ def test_a_file_where_the_folder_should_be_is_a_sentence(tmp_path: Path) -> None
         temporary.write_text("new")
 
 
-def test_the_hash_is_that_of_the_content_with_progress_in_bytes(tmp_path: Path) -> None:
+def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path: Path) -> None:
     path = tmp_path / "large"
     content = bytes(range(256)) * 40_000  # several chunks
     path.write_bytes(content)
@@ -81,7 +81,7 @@ def test_the_hash_is_that_of_the_content_with_progress_in_bytes(tmp_path: Path) 
     assert (seen[-1].done, seen[-1].total) == (len(content), len(content))
 
 
-def test_a_copy_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+def test_copy_job_closed_leaves_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "copies" / "target"
     source.write_bytes(b"x" * 10_000_000)
     job = copy_job(source, target)
@@ -101,5 +101,5 @@ def test_a_copy_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         (2_564_550_879, "2.56 GB"),
     ],
 )
-def test_sizes_are_read_by_people(size: int, words: str) -> None:
+def test_format_size_has_three_digits(size: int, words: str) -> None:
     assert format_size(size) == words

@@ -23,11 +23,11 @@ from napari_simmat.io.readers import stem_of
         ("a.b.png", "a.b"),
     ],
 )
-def test_the_stem_is_the_name_without_its_suffix(name: str, stem: str) -> None:
+def test_stem_of_drops_known_endings(name: str, stem: str) -> None:
     assert stem_of(Path("folder") / name) == stem
 
 
-def test_a_nifti_becomes_a_nifti_and_anything_else_a_tiff(tmp_path: Path) -> None:
+def test_output_files_nifti_stays_nifti_others_are_tiff(tmp_path: Path) -> None:
     assert OutputFiles.of(Path("x/head.nii.gz"), tmp_path).labels == tmp_path / "head_labels.nii.gz"
     assert [path.name for path in OutputFiles.of(Path("x/coins.png"), tmp_path)] == [
         "coins_labels.tif",
@@ -36,7 +36,7 @@ def test_a_nifti_becomes_a_nifti_and_anything_else_a_tiff(tmp_path: Path) -> Non
     ]
 
 
-def test_a_table_has_eight_digits_and_leaves_out_what_is_missing(tmp_path: Path) -> None:
+def test_write_table_floats_have_eight_digits(tmp_path: Path) -> None:
     path = tmp_path / "objects.csv"
     write_table(
         path,
@@ -48,7 +48,7 @@ def test_a_table_has_eight_digits_and_leaves_out_what_is_missing(tmp_path: Path)
         assert next(csv.DictReader(stream))["name"] == 'a,"b"'
 
 
-def test_staged_files_appear_together(tmp_path: Path) -> None:
+def test_atomic_outputs_success_places_all(tmp_path: Path) -> None:
     first, second = tmp_path / "new" / "a.txt", tmp_path / "new" / "b.txt"
     with atomic_outputs(first, second) as (to_a, to_b):
         write_text(to_a, "a")
@@ -59,7 +59,7 @@ def test_staged_files_appear_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", [ValueError("no"), KeyboardInterrupt(), GeneratorExit()])
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
+def test_atomic_outputs_interrupted_keep_the_old_file(
     tmp_path: Path, reason: BaseException
 ) -> None:
     old, new = tmp_path / "old.txt", tmp_path / "new.txt"
@@ -70,7 +70,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     assert old.read_text() == "before"
 
 
-def test_a_rename_that_fails_takes_back_those_before_it(
+def test_atomic_outputs_failed_rename_is_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move = os.replace
@@ -97,7 +97,7 @@ def test_a_rename_that_fails_takes_back_those_before_it(
         (OSError(errno.EROFS, "Read-only file system"), r"cannot be written\. Change"),
     ],
 )
-def test_a_failing_disk_is_told_in_one_sentence(
+def test_atomic_outputs_disk_error_is_explained(
     tmp_path: Path, error: OSError, sentence: str
 ) -> None:
     with pytest.raises(OutputError, match=sentence):
@@ -105,7 +105,7 @@ def test_a_failing_disk_is_told_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_target_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+def test_atomic_outputs_folder_as_target_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with (
         pytest.raises(OutputError, match=r"a\.txt is a folder, but a file"),
@@ -114,7 +114,7 @@ def test_a_target_that_is_a_folder_is_refused(tmp_path: Path) -> None:
         pytest.fail("the block must not run")
 
 
-def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_atomic_outputs_file_as_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with (
         pytest.raises(OutputError, match=r"out is not a folder"),

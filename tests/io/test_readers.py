@@ -55,7 +55,7 @@ def write_tiff(path, data, **options):
     ],
 )
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_tiff_with_its_axes(tmp_path, data, options, axes, channel_axis, lazy_above):
+def test_tiff_axes_are_read(tmp_path, data, options, axes, channel_axis, lazy_above):
     path = write_tiff(tmp_path / "image.tif", data, **options)
     file = read_image(path, lazy_above=lazy_above)
     assert file.axes == axes
@@ -75,7 +75,7 @@ def test_tiff_with_its_axes(tmp_path, data, options, axes, channel_axis, lazy_ab
     ("shape", "planar", "axes"),
     [((20, 30, 3), "contig", "YXS"), ((20, 30, 4), "contig", "YXS"), ((3, 20, 30), "separate", 0)],
 )
-def test_tiff_in_color(tmp_path, shape, planar, axes, lazy_above):
+def test_tiff_in_color_is_rgb(tmp_path, shape, planar, axes, lazy_above):
     image = RNG.integers(0, 255, shape).astype(np.uint8)
     path = write_tiff(tmp_path / "rgb.tif", image, photometric="rgb", planarconfig=planar)
     file = read_image(path, lazy_above=lazy_above)
@@ -85,7 +85,7 @@ def test_tiff_in_color(tmp_path, shape, planar, axes, lazy_above):
     assert np.array_equal(file.data[...], image)
 
 
-def test_a_lazy_file_is_read_by_planes_and_closed_when_nobody_holds_it(tmp_path):
+def test_tiff_lazy_is_read_by_planes_and_closed(tmp_path):
     path = write_tiff(tmp_path / "stack.tif", STACK, metadata={"axes": "ZCYX"}, compression="zlib")
     data = read_image(path, lazy_above=1000).data
     assert data.chunks == (1, 1, 20, 30)
@@ -96,7 +96,7 @@ def test_a_lazy_file_is_read_by_planes_and_closed_when_nobody_holds_it(tmp_path)
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_y_and_x_come_last(tmp_path, lazy_above):
+def test_tiff_y_and_x_come_last(tmp_path, lazy_above):
     path = write_tiff(tmp_path / "odd.tif", STACK, metadata={"axes": "YCXZ"})
     file = read_image(path, lazy_above=lazy_above)
     assert file.axes == "CZYX"
@@ -104,7 +104,7 @@ def test_y_and_x_come_last(tmp_path, lazy_above):
     assert np.array_equal(np.asarray(file.data), STACK.transpose(1, 3, 0, 2))
 
 
-def test_ome_names_and_sizes(tmp_path):
+def test_tiff_ome_names_and_sizes_are_read(tmp_path):
     metadata = {
         "axes": "ZCYX",
         "PhysicalSizeX": 0.25,
@@ -123,7 +123,7 @@ def test_ome_names_and_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m"])
-def test_imagej_sizes(tmp_path, unit):
+def test_tiff_imagej_sizes_are_read(tmp_path, unit):
     metadata = {"axes": "TCYX", "finterval": 2.5, "unit": unit}
     path = write_tiff(
         tmp_path / "cells.tif", STACK, imagej=True, resolution=(4, 2), metadata=metadata
@@ -144,19 +144,19 @@ def test_imagej_sizes(tmp_path, unit):
         ({"Y": np.inf, "X": 1.0}, {}),
     ],
 )
-def test_pixels_whose_shape_is_not_known(scale, units):
+def test_pixel_size_unknown_uses_the_given_ratio(scale, units):
     file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=scale, units=units)
     assert file.pixel_size is None
     assert replace(file, pixel_ratio=3.0).pixel_size == (3.0, 1.0)
 
 
-def test_a_file_that_knows_the_shape_of_its_pixels_is_believed():
+def test_pixel_size_known_ignores_the_given_ratio():
     sizes = {"Y": 2.0, "X": 0.5}
     file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=sizes, pixel_ratio=3.0)
     assert file.pixel_size == (2.0, 0.5)
 
 
-def test_imagej_labels_name_the_channels_of_a_plane(tmp_path):
+def test_tiff_imagej_labels_name_channels(tmp_path):
     labels = {"axes": "CYX", "Labels": ["DAPI", "GFP"], "spacing": 3, "unit": "nm"}
     path = write_tiff(tmp_path / "cells.tif", STACK[0], imagej=True, metadata=labels)
     file = read_image(path)
@@ -168,14 +168,14 @@ def test_imagej_labels_name_the_channels_of_a_plane(tmp_path):
 @pytest.mark.parametrize(
     ("unit", "expected"), [("CENTIMETER", 100), ("INCH", None), ("NONE", None)]
 )
-def test_only_a_resolution_in_centimeters_is_a_pixel_size(tmp_path, unit, expected):
+def test_tiff_resolution_counts_only_in_centimeters(tmp_path, unit, expected):
     path = write_tiff(
         tmp_path / "image.tif", STACK[0, 0], resolution=(100, 100), resolutionunit=unit
     )
     assert read_image(path).scale == ({} if expected is None else {"Y": expected, "X": expected})
 
 
-def test_the_first_of_several_images_is_read_and_that_is_said(tmp_path, caplog):
+def test_tiff_of_several_images_reads_the_first(tmp_path, caplog):
     path = tmp_path / "several.tif"
     with tifffile.TiffWriter(path) as writer:
         writer.write(STACK[0, 0], photometric="minisblack")
@@ -184,7 +184,7 @@ def test_the_first_of_several_images_is_read_and_that_is_said(tmp_path, caplog):
     assert "several.tif: It holds 2 images; the first is read." in caplog.messages
 
 
-def test_the_finest_level_of_a_pyramid(tmp_path):
+def test_tiff_pyramid_reads_the_finest_level(tmp_path):
     path = tmp_path / "pyramid.ome.tif"
     with tifffile.TiffWriter(path) as writer:
         options = {"photometric": "minisblack", "tile": (16, 16)}
@@ -194,7 +194,7 @@ def test_the_finest_level_of_a_pyramid(tmp_path):
         assert np.array_equal(read_image(path, lazy_above=lazy_above).data[...], STACK[0, 0])
 
 
-def test_other_files_of_an_image_must_lie_beside_it(tmp_path):
+def test_tiff_file_outside_its_folder_is_refused(tmp_path):
     path = write_tiff(tmp_path / "a.ome.tif", STACK[0, 0], ome=True)
     xml = tifffile.TiffFile(path)
     with xml:
@@ -223,13 +223,13 @@ OME = '<?xml version="1.0"?>{0}<OME><Image><Pixels DimensionOrder="XYCZT" {1}/><
         (OME.format("", 'SizeC="1"><TiffData PlaneCount="99999999"'), "claims 99,999,999 planes"),
     ],
 )
-def test_a_description_made_to_do_harm(tmp_path, description, sentence):
+def test_tiff_hostile_description_is_refused(tmp_path, description, sentence):
     path = write_tiff(tmp_path / "image.tif", STACK[0, 0], description=description, metadata=None)
     with pytest.raises(ValueError, match=sentence):
         read_image(path)
 
 
-def test_colors_within_channels_are_refused(tmp_path):
+def test_tiff_colors_within_channels_are_refused(tmp_path):
     image = np.zeros((2, 20, 30, 3), dtype=np.uint8)
     path = write_tiff(tmp_path / "image.tif", image, photometric="rgb", metadata={"axes": "CYXS"})
     with pytest.raises(ValueError, match=r"has colors within channels .axes CYXS.; save each"):
@@ -255,7 +255,7 @@ def test_colors_within_channels_are_refused(tmp_path):
         ("alpha.png", "LA", np.uint8, (20, 30)),
     ],
 )
-def test_pictures(tmp_path, name, mode, dtype, shape):
+def test_picture_mode_gives_type_and_axes(tmp_path, name, mode, dtype, shape):
     if mode == "I;16":
         picture = Image.fromarray(STACK[0, 0])
     else:
@@ -286,7 +286,7 @@ def deep_png(path, image):
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_a_png_of_16_bits_in_color_keeps_them(tmp_path, channels):
+def test_png_of_16_bits_in_color_keeps_them(tmp_path, channels):
     pytest.importorskip("imagecodecs")
     image = RNG.integers(0, 65535, (20, 30, channels)).astype(np.uint16)
     deep_png(tmp_path / "deep.png", image)
@@ -295,7 +295,7 @@ def test_a_png_of_16_bits_in_color_keeps_them(tmp_path, channels):
     assert np.array_equal(file.data, image[..., 0] if channels == 2 else image)
 
 
-def test_such_a_png_without_the_package_for_it(tmp_path, monkeypatch):
+def test_png_of_16_bits_without_imagecodecs_is_refused(tmp_path, monkeypatch):
     deep_png(tmp_path / "deep.png", np.zeros((4, 5, 3), dtype=np.uint16))
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(ValueError, match=r"PNG of 16 bits in color, .* install it .* save .* TIFF"):
@@ -305,7 +305,7 @@ def test_such_a_png_without_the_package_for_it(tmp_path, monkeypatch):
 # --- .npy
 
 
-def test_npy(tmp_path):
+def test_npy_is_read_whole_or_mapped(tmp_path):
     np.save(tmp_path / "stack.npy", STACK)
     for lazy_above in (0, 2**28):
         file = read_image(tmp_path / "stack.npy", lazy_above=lazy_above)
@@ -347,7 +347,7 @@ def nibabel():
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-def test_nifti_comes_as_t_z_y_x(nibabel, tmp_path, name):
+def test_nifti_axes_are_reversed(nibabel, tmp_path, name):
     data = RNG.integers(0, 999, (7, 6, 5, 2)).astype(np.int16)  # x, y, z, t
     affine = np.array([[-2, 0, 0, 10], [0, 3, 0, -5], [0, 0, 4, 0], [0, 0, 0, 1.0]])
     image = nibabel.Nifti1Image(data, affine)
@@ -363,7 +363,7 @@ def test_nifti_comes_as_t_z_y_x(nibabel, tmp_path, name):
     assert file.units == {"X": "mm", "Y": "mm", "Z": "mm", "T": "s"}
 
 
-def test_nifti_values_are_scaled_as_its_header_says(nibabel, tmp_path):
+def test_nifti_values_are_scaled(nibabel, tmp_path):
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     image.header.set_slope_inter(0.5, 10)
     nibabel.save(image, tmp_path / "scan.nii")
@@ -372,19 +372,17 @@ def test_nifti_values_are_scaled_as_its_header_says(nibabel, tmp_path):
     )
 
 
-def test_nifti_without_the_package_for_it(tmp_path, monkeypatch):
+def test_nifti_without_nibabel_is_refused(tmp_path, monkeypatch):
     (tmp_path / "scan.nii").write_bytes(b"\x5c\x01\0\0" + bytes(400))
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(
-        ValueError, match=r"needs the package nibabel; install it \(pip install nib"
-    ):
+    with pytest.raises(ValueError, match=r"needs the package nibabel; install it \(pip"):
         read_image(tmp_path / "scan.nii")
 
 
 # --- labels
 
 
-def test_labels_of_a_palette_picture_are_its_indices(tmp_path):
+def test_read_labels_palette_gives_indices(tmp_path):
     labels = RNG.integers(0, 5, (20, 30)).astype(np.uint8)
     picture = Image.fromarray(labels).convert("P")
     picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
@@ -394,7 +392,7 @@ def test_labels_of_a_palette_picture_are_its_indices(tmp_path):
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_a_mask_is_label_1(tmp_path, monkeypatch, lazy_above):
+def test_read_labels_mask_is_label_1(tmp_path, monkeypatch, lazy_above):
     mask = STACK[0, 0] > 30000
     path = write_tiff(tmp_path / "mask.tif", mask)
     monkeypatch.setattr(readers, "LAZY_ABOVE", lazy_above)
@@ -413,14 +411,14 @@ def test_a_mask_is_label_1(tmp_path, monkeypatch, lazy_above):
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_label_image_is_refused(tmp_path, data, options, sentence):
+def test_read_labels_of_another_image_is_refused(tmp_path, data, options, sentence):
     path = write_tiff(tmp_path / "labels.tif", data, **options)
     with pytest.raises(ValueError, match=sentence):
         read_labels(path)
 
 
 @pytest.mark.parametrize("value", [4.0, -1.0, 4.5, np.nan, np.inf, 2.0**31])
-def test_nifti_may_hold_labels_as_floats_if_they_are_whole(nibabel, tmp_path, value):
+def test_read_labels_nifti_whole_floats_are_labels(nibabel, tmp_path, value):
     labels = np.arange(24, dtype=np.float64).reshape(2, 3, 4)
     labels[0, 0, 0] = value
     nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "a.nii.gz")
@@ -436,7 +434,7 @@ def test_nifti_may_hold_labels_as_floats_if_they_are_whole(nibabel, tmp_path, va
 # --- what cannot be read
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_read_image_missing_file_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.tif; check its name"):
         read_image(tmp_path / "none.tif")
     with pytest.raises(ValueError, match=r"is a folder, not an image file; give one of TIFF, PNG"):
@@ -462,7 +460,7 @@ def test_a_file_that_is_not_there(tmp_path):
         ("script.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n", r"script\.eps: unsupported file type"),
     ],
 )
-def test_a_broken_or_foreign_file_is_refused_in_a_sentence(tmp_path, name, content, sentence):
+def test_read_image_broken_or_foreign_file_is_refused(tmp_path, name, content, sentence):
     if ".nii" in name:
         pytest.importorskip("nibabel")
     (tmp_path / name).write_bytes(content)
@@ -472,7 +470,7 @@ def test_a_broken_or_foreign_file_is_refused_in_a_sentence(tmp_path, name, conte
 
 
 @pytest.mark.parametrize("name", ["image.tif", "image.png", "image.npy"])
-def test_a_file_cut_short_is_refused(tmp_path, name):
+def test_read_image_cut_short_is_refused(tmp_path, name):
     path = tmp_path / name
     image = RNG.integers(0, 255, (200, 300)).astype(np.uint8)
     if name.endswith("tif"):
@@ -486,7 +484,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name):
         read_image(path)
 
 
-def test_a_stack_cut_short_is_refused_where_it_is_read(tmp_path):
+def test_read_image_cut_stack_fails_at_its_plane(tmp_path):
     stack = RNG.integers(0, 255, (3, 200, 300)).astype(np.uint8)
     path = write_tiff(tmp_path / "stack.tif", stack, compression="zlib")
     path.write_bytes(path.read_bytes()[:-40000])
@@ -497,9 +495,7 @@ def test_a_stack_cut_short_is_refused_where_it_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["image.tif", "image.png", "image.npy", "image.nii.gz"])
-def test_what_does_not_fit_into_memory_is_refused_before_it_is_unpacked(
-    tmp_path, monkeypatch, name
-):
+def test_read_image_larger_than_memory_is_refused(tmp_path, monkeypatch, name):
     image, path = np.zeros((2000, 3000), dtype=np.uint8), tmp_path / name
     if name.endswith("tif"):
         write_tiff(path, image, compression="zlib")
@@ -517,7 +513,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_unpacked(
         read_image(path)
 
 
-def test_a_stack_larger_than_memory_is_read_by_planes(tmp_path, monkeypatch):
+def test_read_image_large_stack_is_read_by_planes(tmp_path, monkeypatch):
     stack = np.zeros((10, 500, 600), dtype=np.uint8)
     path = write_tiff(tmp_path / "stack.tif", stack, compression="zlib")
     monkeypatch.setattr(image_file, "available_memory", lambda: 1_000_000)
@@ -526,7 +522,7 @@ def test_a_stack_larger_than_memory_is_read_by_planes(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_limits_are_changed_by_argument_and_environment(tmp_path, monkeypatch):
+def test_limits_change_by_argument_and_environment(tmp_path, monkeypatch):
     path = tmp_path / "bomb.png"
     Image.fromarray(np.zeros((100, 120), dtype=np.uint8)).save(path)
     sentence = r"bomb\.png claims 12,000 pixels of a picture, more than the 11,999 that are read"
@@ -544,14 +540,14 @@ def test_limits_are_changed_by_argument_and_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [each.name for each in fields(Limits)])
-def test_every_limit_has_its_reason(limit):
+def test_limits_have_their_reasons(limit):
     _, _, rest = Limits.__doc__.partition(f"\n    {limit}\n")
     assert len(re.split(r"\n    \w", rest)[0]) > 80
     table = (Path(__file__).parents[2] / "docs" / "safety.md").read_text("utf-8")
     assert f"| `{limit}` |" in table
 
 
-def test_this_machines_memory_is_known():
+def test_check_memory_knows_this_machine():
     assert 2**20 < image_file.available_memory() < 2**50
     check_memory(1, "a pixel")
     with pytest.raises(ValueError, match=r"a galaxy needs 1\.15 EB of memory"):
@@ -572,7 +568,7 @@ def test_this_machines_memory_is_known():
         ("mri_t1_mni.nii.gz", "ZYX", False),
     ],
 )
-def test_real_images(shared_folder, name, axes, rgb):
+def test_read_image_real_files_open(shared_folder, name, axes, rgb):
     if not (shared_folder / name).exists():
         pytest.skip(f"{name} is not in {shared_folder}")
     if ".nii" in name:
@@ -582,7 +578,7 @@ def test_real_images(shared_folder, name, axes, rgb):
     assert min(file.shape) > 1
 
 
-def test_labels_of_three_planes_are_no_colors(tmp_path: Path) -> None:
+def test_read_labels_three_planes_are_no_colors(tmp_path: Path) -> None:
     """tifffile takes an array of three or four planes for the colors of one, unless told."""
     labels = np.zeros((3, 20, 30), np.uint16)
     labels[1, 4:8, 5:9] = 7

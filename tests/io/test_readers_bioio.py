@@ -11,7 +11,7 @@ from napari_simmat.io.readers import read_image
 pytest.importorskip("bioio_imageio")
 
 
-def test_what_bioio_reads_is_read(tmp_path: Path) -> None:
+def test_bioio_files_are_read(tmp_path: Path) -> None:
     """Here a GIF, which this package itself does not read."""
     from PIL import Image
 
@@ -24,13 +24,13 @@ def test_what_bioio_reads_is_read(tmp_path: Path) -> None:
     assert ((values if values.ndim == 2 else values[..., 0]) > 127).sum() == 4 * 8
 
 
-def test_what_no_reader_of_bioio_takes_is_said(tmp_path: Path) -> None:
+def test_bioio_unsupported_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE and then nothing of the kind")
     with pytest.raises(ValueError, match=r"a\.czi"):
         read_image(tmp_path / "a.czi")
 
 
-def test_it_is_an_image_to_evaluate_and_train_on(tmp_path: Path) -> None:
+def test_bioio_images_serve_evaluation_and_training(tmp_path: Path) -> None:
     """Unless a file that is read here has its stem."""
     from PIL import Image
 

@@ -357,7 +357,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_refused_in_a_sentence(case: str, opener: Opener, tmp_path: Path) -> None:
+def test_read_image_hostile_file_is_refused(case: str, opener: Opener, tmp_path: Path) -> None:
     make, words = HOSTILE[case]
     folder = tmp_path / "given"
     folder.mkdir()
@@ -370,7 +370,7 @@ def test_a_hostile_file_is_refused_in_a_sentence(case: str, opener: Opener, tmp_
 # --- what is missing or left out is said with the image
 
 
-def test_missing_planes_are_counted_in_a_note(tmp_path: Path) -> None:
+def test_tiff_missing_planes_are_noted(tmp_path: Path) -> None:
     path = ome(tmp_path, 'SizeZ="3"><TiffData FirstZ="0" IFD="0" PlaneCount="1"/>')
     file = read_image(path)
     assert file.notes == ("2 of its 3 planes are missing, and read as 0.",)
@@ -378,7 +378,7 @@ def test_missing_planes_are_counted_in_a_note(tmp_path: Path) -> None:
     assert not file.data[1:].any()
 
 
-def test_other_files_of_an_image_are_named_and_hashed(tmp_path: Path) -> None:
+def test_tiff_other_files_are_noted_and_hashed(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "b.tif", PLANE + 1, metadata=None)
     uuid = '<UUID FileName="b.tif">urn:uuid:7</UUID>'
     one = '<TiffData FirstZ="0" IFD="0" PlaneCount="1"/>'
@@ -393,7 +393,7 @@ def test_other_files_of_an_image_are_named_and_hashed(tmp_path: Path) -> None:
     assert read_image(path).sha256() != before
 
 
-def test_a_chain_of_pages_that_breaks_off_is_said(tmp_path: Path) -> None:
+def test_tiff_broken_chain_of_pages_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, np.stack([PLANE] * 4), photometric="minisblack", metadata=None)
     with tifffile.TiffFile(path) as file:
@@ -406,7 +406,7 @@ def test_a_chain_of_pages_that_breaks_off_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tif", "zarr"])
-def test_damage_that_shows_on_access_names_the_file(tmp_path: Path, kind: str) -> None:
+def test_lazy_array_damaged_part_names_the_file(tmp_path: Path, kind: str) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (3, 200, 300)).astype(np.uint8)
     path = tmp_path / f"stack.{kind}"
     if kind == "tif":
@@ -423,7 +423,7 @@ def test_damage_that_shows_on_access_names_the_file(tmp_path: Path, kind: str) -
         file.data[2]
 
 
-def test_memory_that_runs_out_is_a_sentence(tmp_path: Path, monkeypatch: Any) -> None:
+def test_read_image_out_of_memory_is_explained(tmp_path: Path, monkeypatch: Any) -> None:
     def run_out(*_: object) -> None:
         raise MemoryError("Unable to allocate 3.47 EiB for an array with shape (9,)")
 
@@ -433,7 +433,7 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path: Path, monkeypatch: Any) ->
         read_image(tmp_path / "a.npy")
 
 
-def test_gzip_of_several_members_is_read_and_a_forged_length_is_not(tmp_path: Path) -> None:
+def test_nifti_forged_gzip_length_is_refused(tmp_path: Path) -> None:
     whole = nifti(tmp_path / "a.nii", (30, 20)).read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole[:700]) + gzip.compress(whole[700:]))
     assert np.array_equal(read_image(tmp_path / "b.nii.gz").data, PLANE)
@@ -442,7 +442,7 @@ def test_gzip_of_several_members_is_read_and_a_forged_length_is_not(tmp_path: Pa
         read_image(tmp_path / "c.nii.gz")
 
 
-def test_deflated_dicom_is_read_while_it_is_small(tmp_path: Path, monkeypatch: Any) -> None:
+def test_dicom_deflated_is_read_if_small(tmp_path: Path, monkeypatch: Any) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     path = tmp_path / "a.dcm"
@@ -457,7 +457,7 @@ def test_deflated_dicom_is_read_while_it_is_small(tmp_path: Path, monkeypatch: A
         read_image(path)
 
 
-def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+def test_read_image_pipe_is_refused(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
     os.mkfifo(tmp_path / "a.tif")

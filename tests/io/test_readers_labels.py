@@ -14,7 +14,7 @@ from napari_simmat.io.tiff import write_labels_tiff
 @pytest.mark.parametrize(
     ("highest", "dtype"), [(0, "uint16"), (65535, "uint16"), (65536, "uint32")]
 )
-def test_labels_are_uint16_until_they_do_not_fit(highest: int, dtype: str) -> None:
+def test_label_dtype_is_uint16_until_they_do_not_fit(highest: int, dtype: str) -> None:
     assert label_dtype(highest) == dtype
 
 
@@ -22,9 +22,7 @@ def test_labels_are_uint16_until_they_do_not_fit(highest: int, dtype: str) -> No
     ("axes", "shape"),
     [("YX", (5, 6)), ("ZYX", (3, 5, 6)), ("TZYX", (2, 3, 5, 6)), ("ZTYX", (2, 3, 5, 6))],
 )
-def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
-    tmp_path: Path, axes: str, shape: tuple[int, ...]
-) -> None:
+def test_write_labels_tiff_round_trips(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
     labels = np.arange(np.prod(shape)).reshape(shape) * 1000
     path = tmp_path / "labels.tif"
     write_labels_tiff(
@@ -54,9 +52,7 @@ def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
     ("axes", "kept"),
     [("IYX", "QYX"), ("QQYX", "QRYX"), ("IQTYX", "QRTYX"), ("WTZYX", "QTZYX"), ("QQQYX", "QRPYX")],
 )
-def test_axes_that_ome_does_not_know_are_kept_as_others(
-    tmp_path: Path, axes: str, kept: str
-) -> None:
+def test_write_labels_tiff_renames_unknown_axes(tmp_path: Path, axes: str, kept: str) -> None:
     shape = (*(2, 3, 2)[: len(axes) - 2], 3, 4)
     labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
     write_labels_tiff(tmp_path / "labels.tif", labels, axes=axes)
@@ -65,7 +61,7 @@ def test_axes_that_ome_does_not_know_are_kept_as_others(
         np.testing.assert_array_equal(file.asarray(), labels)
 
 
-def test_a_pixel_size_without_a_unit_is_not_claimed_to_be_micrometers(tmp_path: Path) -> None:
+def test_write_labels_tiff_size_without_unit_is_left_out(tmp_path: Path) -> None:
     write_labels_tiff(
         tmp_path / "labels.tif", np.ones((2, 2), np.uint16), axes="YX", scale={"Y": 2.0, "X": 2.0}
     )
@@ -73,7 +69,7 @@ def test_a_pixel_size_without_a_unit_is_not_claimed_to_be_micrometers(tmp_path: 
         assert "PhysicalSize" not in file.ome_metadata
 
 
-def test_equal_content_gives_equal_bytes_and_other_content_another_uuid(tmp_path: Path) -> None:
+def test_write_labels_tiff_bytes_follow_content(tmp_path: Path) -> None:
     labels = np.eye(7, dtype=np.uint16)
     for name, content in [("a", labels), ("b", labels.astype(np.int64)), ("c", labels * 2)]:
         write_labels_tiff(tmp_path / name, content, axes="YX")
@@ -85,7 +81,7 @@ def test_equal_content_gives_equal_bytes_and_other_content_another_uuid(tmp_path
     assert len(set(uuids)) == 2
 
 
-def test_a_label_nifti_keeps_its_affine_and_holds_no_time(tmp_path: Path) -> None:
+def test_write_labels_nifti_keeps_affine_without_time(tmp_path: Path) -> None:
     nibabel = pytest.importorskip("nibabel")
     labels = np.arange(24).reshape(2, 3, 4)
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])

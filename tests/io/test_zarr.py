@@ -41,7 +41,7 @@ def ome(
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_an_ome_zarr_says_what_it_holds(tmp_path: Path, version: int, lazy_above: int) -> None:
+def test_zarr_ome_metadata_is_read(tmp_path: Path, version: int, lazy_above: int) -> None:
     file = read_image(ome(tmp_path / "a.ome.zarr", IMAGE, version=version), lazy_above=lazy_above)
     assert isinstance(file.data, np.ndarray) == (lazy_above > 0)
     np.testing.assert_array_equal(np.asarray(file.data[...]), IMAGE)
@@ -53,7 +53,7 @@ def test_an_ome_zarr_says_what_it_holds(tmp_path: Path, version: int, lazy_above
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_labels_with_a_channel_axis_of_one_are_labels(
+def test_zarr_labels_with_one_channel_are_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy_above: int
 ) -> None:
     """Programs that give each OME-Zarr its five axes give them to label images as well."""
@@ -65,7 +65,7 @@ def test_labels_with_a_channel_axis_of_one_are_labels(
         read_labels(ome(tmp_path / "b.ome.zarr", IMAGE))
 
 
-def test_what_ome_zarr_itself_writes_is_read(tmp_path: Path) -> None:
+def test_zarr_written_by_ome_zarr_is_read(tmp_path: Path) -> None:
     writer = pytest.importorskip("ome_zarr.writer")
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     image = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
@@ -75,7 +75,7 @@ def test_what_ome_zarr_itself_writes_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.data, image)
 
 
-def test_a_plain_array_is_an_image(tmp_path: Path) -> None:
+def test_zarr_plain_array_is_an_image(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=IMAGE[0])
     file = read_labels(tmp_path / "a.zarr")
     assert file.axes == "QYX"
@@ -85,7 +85,7 @@ def test_a_plain_array_is_an_image(tmp_path: Path) -> None:
     assert read_image(named).axes == "CZYX"
 
 
-def test_the_hash_follows_names_and_bytes(tmp_path: Path) -> None:
+def test_zarr_hash_follows_names_and_bytes(tmp_path: Path) -> None:
     first = read_image(ome(tmp_path / "a.zarr", IMAGE)).sha256()
     assert read_image(ome(tmp_path / "b.zarr", IMAGE)).sha256() == first
     changed = IMAGE.copy()
@@ -139,7 +139,7 @@ def write_cut(path: Path) -> None:
         (lambda path: path.mkdir(), r"is a folder, not an image file"),
     ],
 )
-def test_bad_zarr_gets_one_sentence(tmp_path: Path, write: Any, sentence: str) -> None:
+def test_zarr_bad_folder_is_refused(tmp_path: Path, write: Any, sentence: str) -> None:
     write(tmp_path / "a.zarr")
     with pytest.raises(ValueError, match=sentence) as caught:
         read_image(tmp_path / "a.zarr")
@@ -148,7 +148,7 @@ def test_bad_zarr_gets_one_sentence(tmp_path: Path, write: Any, sentence: str) -
     assert not Path("hacked").exists()
 
 
-def test_the_first_image_that_bioformats2raw_wrote_is_read(tmp_path: Path, caplog) -> None:
+def test_zarr_of_bioformats2raw_reads_the_first_image(tmp_path: Path, caplog) -> None:
     root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     root.attrs["bioformats2raw.layout"] = 3
     ome(tmp_path / "a.zarr" / "0", IMAGE, version=2)
@@ -163,7 +163,7 @@ def test_the_first_image_that_bioformats2raw_wrote_is_read(tmp_path: Path, caplo
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_plate_is_a_group_of_images_and_none(tmp_path: Path, version: int) -> None:
+def test_zarr_plate_is_a_group_of_images(tmp_path: Path, version: int) -> None:
     """Plate, row, well, fields, as in the specification."""
     plate = zarr.open_group(tmp_path / "p.zarr", mode="w", zarr_format=version)
     plate.attrs.update({"plate": {}} if version == 2 else {"ome": {"plate": {}}})

@@ -25,14 +25,14 @@ def written(folder: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read_with_its_pixel_size(tmp_path: Path) -> None:
+def test_write_labels_zarr_round_trips(tmp_path: Path) -> None:
     image = read_image(written(tmp_path))
     assert (image.axes, dict(image.scale), set(image.units.values())) == ("ZYX", MICRONS, {"um"})
     assert image.data.dtype == np.uint32
     np.testing.assert_array_equal(image.data, LABELS)
 
 
-def test_the_models_of_the_specification_accept_it(tmp_path: Path) -> None:
+def test_write_labels_zarr_fits_the_specification(tmp_path: Path) -> None:
     image_label = pytest.importorskip("ome_zarr_models.v05.image_label")
     read = image_label.ImageLabel.from_zarr(zarr.open_group(written(tmp_path), mode="r"))
     ome = read.attributes.ome
@@ -42,7 +42,7 @@ def test_the_models_of_the_specification_accept_it(tmp_path: Path) -> None:
     assert (known.label_value, known.model_extra["class"]) == (3, "cell")
 
 
-def test_napari_ome_zarr_opens_labels_with_a_pyramid(tmp_path: Path) -> None:
+def test_write_labels_zarr_opens_in_napari_ome_zarr(tmp_path: Path) -> None:
     reader = pytest.importorskip("napari_ome_zarr._reader")
     # It opens the folder two above as well, in case that is the image.
     path = written(tmp_path / "results" / "today")
@@ -55,7 +55,7 @@ def test_napari_ome_zarr_opens_labels_with_a_pyramid(tmp_path: Path) -> None:
         np.testing.assert_array_equal(level, LABELS[:, ::step, ::step])
 
 
-def test_what_is_written_piece_by_piece_leaves_out_empty_pieces(tmp_path: Path) -> None:
+def test_create_labels_stores_no_empty_chunk(tmp_path: Path) -> None:
     path = tmp_path / "slide.ome.zarr"
     labels = create_labels(path, path.name, (2500, 1200))
     labels[2100:2400, 100:200] = 7
@@ -66,13 +66,13 @@ def test_what_is_written_piece_by_piece_leaves_out_empty_pieces(tmp_path: Path) 
     assert len(list((path / "0" / "c").rglob("*"))) == 2, "a row of chunks, and a chunk in it"
 
 
-def test_axes_that_the_format_does_not_have_are_refused(tmp_path: Path) -> None:
+def test_write_labels_zarr_unknown_axes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="axes T, one other, Z, Y, X in this order"):
         write_labels_zarr(tmp_path / "a.ome.zarr", LABELS[None], "ZTYX")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_block_fills_one_that_appears_when_it_succeeds(tmp_path: Path) -> None:
+def test_label_zarr_success_places_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "cells.ome.zarr"
     with label_zarr(path, (600, 400), pixel=(0.5, 0.25), unit="micrometer") as labels:
         labels[100:200, 100:200] = 70_000
@@ -85,7 +85,7 @@ def test_a_block_fills_one_that_appears_when_it_succeeds(tmp_path: Path) -> None
         pass
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_label_zarr_failure_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> None:
         with label_zarr(tmp_path / "a.ome.zarr", (10, 10)) as labels:
             labels[0, 0] = 1
