@@ -136,6 +136,82 @@ def test_cancel_stops_at_the_next_yield(worker: Worker, qtbot: Any) -> None:
     assert trace == ["computed", "ended"]
 
 
+def test_a_lower_rank_preempts_a_job_at_its_next_yield(worker: Worker, qtbot: Any) -> None:
+    log: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def behind() -> Job[str]:
+        for step in range(4):
+            log.append(f"behind {step}")
+            yield Progress(step, 4)
+            begun.set()
+            if step == 1:
+                go_on.wait(10)
+        return "behind"
+
+    def click() -> Job[str]:
+        log.append("click")
+        yield Progress(0, 1)
+        return "click"
+
+    ended: list[str] = []
+    worker.returned.connect(lambda _, result: ended.append(result))
+    worker.submit("ahead", behind, 2)
+    assert begun.wait(10)
+    worker.submit("click", click)
+    go_on.set()
+    qtbot.waitUntil(lambda: len(ended) == 2)
+    assert ended == ["click", "behind"]
+    assert log.index("click") < log.index("behind 3")
+    assert [each for each in log if each != "click"] == [f"behind {n}" for n in range(4)]
+
+
+def test_lower_ranks_go_first(worker: Worker, qtbot: Any) -> None:
+    gate = threading.Event()
+    ended: list[str] = []
+
+    def job(name: str) -> Job[str]:
+        yield Progress(0, 1)
+        gate.wait(10)
+        return name
+
+    worker.returned.connect(lambda _, result: ended.append(result))
+    for name, rank in (("first", 0), ("ahead", 2), ("stack", 1)):
+        worker.submit(name, lambda name=name: job(name), rank)
+    gate.set()
+    qtbot.waitUntil(lambda: len(ended) == 3)
+    assert ended == ["first", "stack", "ahead"]
+
+
+def test_cancel_all_up_to_a_rank_leaves_the_others(worker: Worker, qtbot: Any) -> None:
+    closed: list[str] = []
+    stopped: list[str] = []
+    gate = threading.Event()
+
+    def left() -> Job[None]:
+        try:
+            while True:
+                yield Progress(0, 1)
+        finally:
+            closed.append("left")
+
+    def click() -> Job[None]:
+        yield Progress(0, 1)
+        gate.wait(10)
+
+    worker.stopped.connect(lambda task: stopped.append(task.name))
+    ahead = worker.submit("ahead", left, 2)
+    qtbot.waitUntil(lambda: worker.running is ahead)
+    first = worker.submit("click", click)
+    qtbot.waitUntil(lambda: worker.running is first)
+    worker.cancel_all(most=0)
+    assert not ahead.canceled
+    ahead.cancel()
+    gate.set()
+    qtbot.waitUntil(lambda: "ahead" in stopped)
+    assert closed == ["left"]
+
+
 def test_worker_thread_lasts_until_close(worker: Worker, qtbot: Any) -> None:
     idents = []
 

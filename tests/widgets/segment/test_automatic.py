@@ -136,7 +136,7 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: 
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
-def test_propagation_is_dropped_for_another_model(ready: Any, everything: Any, when: str) -> None:
+def test_everything_is_dropped_for_another_model(ready: Any, everything: Any, when: str) -> None:
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
@@ -193,7 +193,7 @@ def test_everything_from_points_of_a_layer(ready: Any, everything: Any) -> None:
     assert "seeds has no point on this plane" in ready.status.text
 
 
-def test_labels_that_cannot_be_written_say_where(ready: Any, everything: Any) -> None:
+def test_everything_from_lazy_labels(ready: Any, everything: Any) -> None:
     ready.tab.automatic_panel.layer.set_value(
         ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
     )

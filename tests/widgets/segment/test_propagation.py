@@ -263,7 +263,7 @@ def test_undo_of_a_correction_of_the_second_of_two(window: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["image", "preview", "points", "data", "rename", "other image"])
-def test_layers_that_change_while_encoding_ahead(stack: Any, what: str) -> None:
+def test_propagate_survives_layers_that_change(stack: Any, what: str) -> None:
     viewer = stack.viewer
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
@@ -327,7 +327,7 @@ def test_propagate_into_a_full_layer_writes_a_new_one_once(stack: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
-def test_everything_is_dropped_for_another_model_or_image(stack: Any, what: str) -> None:
+def test_propagation_is_dropped_for_another_model_or_image(stack: Any, what: str) -> None:
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)

@@ -1,27 +1,14 @@
-"""Planes encoded before they are looked at, and tasks that give way to a click."""
+"""Planes encoded before they are looked at."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.segment.propagation import around
-from napari_simmat.widgets.worker import Worker
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    yield worker
-    worker.close()
-    assert worker.join(10)
 
 
 def test_around_orders_planes_by_distance() -> None:
@@ -33,82 +20,6 @@ def test_around_orders_planes_by_distance() -> None:
     assert several[0] == (1, 1)
     assert set(several[1:3]) == {(1, 2), (1, 0)}, "the axis before Y and X first"
     assert sorted(several) == sorted(np.ndindex(3, 3))
-
-
-def test_a_click_preempts_encoding_ahead(worker: Worker, qtbot: Any) -> None:
-    log: list[str] = []
-    begun, go_on = threading.Event(), threading.Event()
-
-    def behind() -> Job[str]:
-        for step in range(4):
-            log.append(f"behind {step}")
-            yield Progress(step, 4)
-            begun.set()
-            if step == 1:
-                go_on.wait(10)
-        return "behind"
-
-    def click() -> Job[str]:
-        log.append("click")
-        yield Progress(0, 1)
-        return "click"
-
-    ended: list[str] = []
-    worker.returned.connect(lambda _, result: ended.append(result))
-    worker.submit("ahead", behind, 2)
-    assert begun.wait(10)
-    worker.submit("click", click)
-    go_on.set()
-    qtbot.waitUntil(lambda: len(ended) == 2)
-    assert ended == ["click", "behind"]
-    assert log.index("click") < log.index("behind 3")
-    assert [each for each in log if each != "click"] == [f"behind {n}" for n in range(4)]
-
-
-def test_prefetch_waits_for_what_the_user_started(worker: Worker, qtbot: Any) -> None:
-    gate = threading.Event()
-    ended: list[str] = []
-
-    def job(name: str) -> Job[str]:
-        yield Progress(0, 1)
-        gate.wait(10)
-        return name
-
-    worker.returned.connect(lambda _, result: ended.append(result))
-    for name, rank in (("first", 0), ("ahead", 2), ("stack", 1)):
-        worker.submit(name, lambda name=name: job(name), rank)
-    gate.set()
-    qtbot.waitUntil(lambda: len(ended) == 3)
-    assert ended == ["first", "stack", "ahead"]
-
-
-def test_a_new_click_replaces_waiting_clicks_only(worker: Worker, qtbot: Any) -> None:
-    closed: list[str] = []
-    stopped: list[str] = []
-    gate = threading.Event()
-
-    def left() -> Job[None]:
-        try:
-            while True:
-                yield Progress(0, 1)
-        finally:
-            closed.append("left")
-
-    def click() -> Job[None]:
-        yield Progress(0, 1)
-        gate.wait(10)
-
-    worker.stopped.connect(lambda task: stopped.append(task.name))
-    ahead = worker.submit("ahead", left, 2)
-    qtbot.waitUntil(lambda: worker.running is ahead)
-    first = worker.submit("click", click)
-    qtbot.waitUntil(lambda: worker.running is first)
-    worker.cancel_all(most=0)
-    assert not ahead.canceled
-    ahead.cancel()
-    gate.set()
-    qtbot.waitUntil(lambda: "ahead" in stopped)
-    assert closed == ["left"]
 
 
 def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window: Any, qtbot: Any) -> None:

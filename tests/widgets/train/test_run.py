@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -61,13 +60,13 @@ def interrupted(name: str) -> WindowRun:
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
 def test_arguments_are_parsed_to_what_the_request_says(request_: TrainRequest) -> None:
-    words = request_.arguments(Path("data"), Path("out.safetensors"), Path("run"))
+    run = WindowRun("mine")
+    words = run.arguments(request_)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     named = bound.arguments
     assert command.__name__ == "train"
-    assert named["data"] == "data"
-    assert named["output"] == Path("out.safetensors")
-    assert named["folder"] == Path("run")
+    assert named["data"] == (request_.folder or str(run.data))
+    assert (named["output"], named["folder"]) == (run.output, run.work)
     assert named["base"] == request_.base
     assert "practical" not in named, "all of it is said, so that later defaults change nothing"
     assert named["labeled"].modality == (request_.modality or request_.name)
@@ -108,7 +107,7 @@ def test_a_foreign_request_is_refused(text: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another shell")
 def test_arguments_can_be_pasted_into_a_shell() -> None:
-    words = REQUESTS[1].arguments(Path("my data"), Path("out"), Path("run"))
+    words = WindowRun("mine").arguments(REQUESTS[1])
     assert shlex.split(in_a_shell(words)) == ["simmat", *words]
 
 
@@ -233,12 +232,3 @@ def test_free_name_of_a_used_name_is_numbered(user_folder: Path) -> None:
     interrupted("mine").release()
     assert free_name("mine") == "mine-2"
     assert trainings_folder().is_relative_to(user_folder)
-
-
-def test_the_window_does_not_import_torch() -> None:
-    """A training has its own process; what it takes of memory goes with it."""
-    program = "import sys, napari_simmat.widgets.main; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert done.stdout.strip() == "False"

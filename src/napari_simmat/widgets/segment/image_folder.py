@@ -309,12 +309,8 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
-        self._save(partial(self._begin, listed))
-
-    def _begin(self, listed: ImageList) -> None:
-        self._close()
-        self.images, self._done, self._ready = listed.images, listed.done, None
-        self._open(min(set(range(len(listed.images))) - listed.done, default=0))
+        first = min(set(range(len(listed.images))) - listed.done, default=0)
+        self._save(partial(self._move_to, first, listed))
 
     # ------------------------------------------------------------------------ moving
 
@@ -332,8 +328,11 @@ class ImageFolder(QObject):
             which = "last" if step > 0 else "first"
             self._save(partial(self._say, AT_THE_END.format(self.current.path.name, which)))
 
-    def _move_to(self, number: int) -> None:
+    def _move_to(self, number: int, listed: ImageList | None = None) -> None:
+        """Close the current image, and open another, of a new list if there is one."""
         self._close()
+        if listed is not None:
+            self.images, self._done, self._ready = listed.images, listed.done, None
         self._open(number)
 
     def _save(self, then: Callable[[], object]) -> None:

@@ -419,20 +419,13 @@ def adapt_job(
     kept there too.
     """
     yield from import_torch_job()
-    with no_old_garbage():
-        return (yield from _adapt_job(request, session_file, config))
-
-
-def _adapt_job(
-    request: AdaptRequest, session_file: Path, config: FewShotConfig | None
-) -> Job[AdaptOutcome]:
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.training.adapting import FewShotConfig, LearnedState
     from napari_simmat.training.annotations import AnnotatedPlane
     from napari_simmat.training.few_shot import learn_objects_job
 
     config = config or FewShotConfig()
-    with _a_core_for_the_window():
+    with no_old_garbage(), _a_core_for_the_window():
         start = None if request.start is None else LearnedState.load(file_of(request.start))
         base = yield from load_model_job(request.model.reference)
         stack, dead = _channels(request, base.spec, start and start.spec)
@@ -441,6 +434,7 @@ def _adapt_job(
             AnnotatedPlane.of(stack, labels, plane, complete, request.name, dead)
             for plane, labels, complete in request.planes
         ]
+        # An interrupted learning of the same goes on; the folders of others are removed.
         digest = request.digest(planes, config)
         folder = session_file.with_suffix(f".learning-{digest}")
         for other in beside(session_file):
@@ -449,21 +443,17 @@ def _adapt_job(
         result = yield from learn_objects_job(
             base, planes, config, start=start, folder=folder, device=request.model.device
         )
-    if result.learned is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return AdaptOutcome(result, None)
-    path = session_file.with_suffix(f".{digest}.safetensors")
-    result.learned.save(path)
-    # The folder stays until the session's file names the checkpoint.
-    adapted = AdaptedModelFile(
-        path.name,
-        sha256_of(path),
-        base_name(request.model),
-        result.sentence,
-        dict(request.objects),
-        request.all_channels,
-    )
-    return AdaptOutcome(result, adapted)
+        if result.learned is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return AdaptOutcome(result, None)
+        # The folder stays until the session's file names the checkpoint.
+        path = session_file.with_suffix(f".{digest}.safetensors")
+        result.learned.save(path)
+        name, objects = base_name(request.model), dict(request.objects)
+        adapted = AdaptedModelFile(
+            path.name, sha256_of(path), name, result.sentence, objects, request.all_channels
+        )
+        return AdaptOutcome(result, adapted)
 
 
 def _channels(

@@ -154,7 +154,7 @@ class TrainForm(QWidget):
         """Train on this folder."""
         self.source.setCurrentText(A_FOLDER)
         self.folder.set_value(path)
-        self._on_source()
+        self._on_changed()
 
     def release(self) -> None:
         """End the thread of downloads."""
@@ -185,34 +185,26 @@ class TrainForm(QWidget):
         form.addRow(CollapsibleSection("More settings", more))
 
     def _connect(self) -> None:
-        self.base.changed.connect(self._on_base)
-        self.source.activated.connect(self._on_source)
+        self.base.changed.connect(self._on_changed)
+        self.source.activated.connect(self._on_changed)
         self.folder.changed.connect(self.changed)
         self.pixels.changed.connect(self.changed)
         self.texts.changed.connect(lambda _: self.changed.emit())
         self.options.changed.connect(self._on_option)
 
-    def _on_source(self) -> None:
-        self._show()
-        self.changed.emit()
-
-    def _on_base(self) -> None:
-        self._suggest()
-        self.changed.emit()
-
     def _on_option(self, name: str) -> None:
         self._strategy_by_hand = self._strategy_by_hand or name == "strategy"
         self._rate_by_hand = self._rate_by_hand or name == "learning_rate"
-        self._suggest()
-        self.changed.emit()
+        self._on_changed()
 
-    def _suggest(self) -> None:
-        """Strategy and learning rate follow the base until they are set by hand."""
+    def _on_changed(self) -> None:
+        # Strategy and learning rate follow the base until they are set by hand.
         if not self._strategy_by_hand:
             self.options.show(strategy=self._good_strategy())
         if not self._rate_by_hand:
             self.options.show(learning_rate=self._good_rate(self.options.shown("strategy")))
-        self._show_strategy()
+        self._show()
+        self.changed.emit()
 
     @property
     def _embedded(self) -> bool:
@@ -227,12 +219,9 @@ class TrainForm(QWidget):
             return float(EMBEDDED_SETTINGS["learning_rate"])
         return _FULL_RATE if strategy == "full" else TrainConfig.learning_rate
 
-    def _show_strategy(self) -> None:
+    def _show(self) -> None:
         title = STRATEGY_TITLES[self.options.shown("strategy")]
         self.strategy_text.setText(f"{title[0].upper()}{title[1:]}.")
-
-    def _show(self) -> None:
-        self._show_strategy()
         self._folder_rows.setVisible(self.uses_folder)
         self._layer_rows.setVisible(not self.uses_folder)
 

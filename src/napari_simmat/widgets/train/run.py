@@ -156,27 +156,6 @@ class TrainRequest:
     pixel_ratio: float = 1.0
     config: TrainConfig = DEFAULT_CONFIG
 
-    def arguments(self, data: Path, output: Path, folder: Path) -> list[str]:
-        """What follows ``simmat`` on the command line.
-
-        Parameters
-        ----------
-        data, output, folder
-            The labeled images, the checkpoint to write, and the folder of the run.
-        """
-        return [
-            "train",
-            str(data),
-            f"--output={output}",
-            *command_words(
-                replace(self, modality=self.modality or self.name),
-                always=("base", "modality"),
-                omit=("name", "folder", "config"),
-            ),
-            *command_words(self.config, always=FORM_SETTINGS),
-            f"--folder={folder}",
-        ]
-
 
 class WindowRun:
     """The folder of one run, locked by one window at a time.
@@ -215,7 +194,18 @@ class WindowRun:
     def arguments(self, request: TrainRequest) -> list[str]:
         """What follows ``simmat`` on the command line; the same each time the run is resumed."""
         data = Path(request.folder).expanduser().absolute() if request.folder else self.data
-        return request.arguments(data, self.output, self.work)
+        return [
+            "train",
+            str(data),
+            f"--output={self.output}",
+            *command_words(
+                replace(request, modality=request.modality or request.name),
+                always=("base", "modality"),
+                omit=("name", "folder", "config"),
+            ),
+            *command_words(request.config, always=FORM_SETTINGS),
+            f"--folder={self.work}",
+        ]
 
     def claim(self) -> None:
         """Lock the run for this window.
@@ -507,19 +497,15 @@ class TrainingController(JobController):
         if event.is_last:
             groups = event.metrics or {}
             self._measured = {n: each for n, each in groups.items() if isinstance(each, Mapping)}
-        elif event.figures is None:
-            self._on_phase(event.message)
-        else:
+        elif event.figures is not None:
             self._on_step(event.done, event.total, event.figures)
-
-    def _on_phase(self, message: str) -> None:
-        """The command does something else than training steps: before them, or after the last."""
-        if self.state == "training" and self._step >= self.total:
-            self._enter("comparing")
-        if self.state == "starting":
-            self._say(message[:1].upper() + message[1:])
-        elif self.state == "comparing":
-            self._say("Comparing with the base on the validation images")
+        else:  # something else than a training step: before the first, or after the last
+            if self.state == "training" and self._step >= self.total:
+                self._enter("comparing")
+            if self.state == "starting":
+                self._say(event.message[:1].upper() + event.message[1:])
+            elif self.state == "comparing":
+                self._say("Comparing with the base on the validation images")
 
     def _on_step(self, done: int, total: int, figures: Mapping[str, float]) -> None:
         self._step, self.total = done, total
