@@ -25,9 +25,7 @@ def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledValue
     return LabeledValue(name, channels, truth if labels is None else labels, "truth")
 
 
-def test_write_layers_makes_a_data_set_of_equal_values(
-    tmp_path: Path,
-) -> None:
+def test_write_layers_makes_a_data_set_of_equal_values(tmp_path: Path) -> None:
     images = [value("a/b.tif"), value("a:b.tif"), value("c")]
     finish(write_layers_job(images, tmp_path / "layers"))
     for name, array in images[0].channels:

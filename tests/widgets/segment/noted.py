@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
+from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTERS, gray
 
@@ -59,6 +62,23 @@ def crash(window: Any) -> Path:
     with left.open("a", encoding="utf-8") as file:
         file.write('{"what": "do", "val')
     return left
+
+
+def restore(window: Any) -> None:
+    """Press Restore."""
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+def logged_labels() -> np.ndarray:
+    """The labels that the one session file replays to."""
+    (path,) = sessions_folder().glob("*.jsonl")
+    return next(iter(replayed(path).labels.values()))
+
+
+def save_as(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Answer the dialog that asks for a file name."""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
 
 
 def held(gate: threading.Event) -> Any:

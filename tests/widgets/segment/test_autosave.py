@@ -23,7 +23,14 @@ from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, gray
-from tests.widgets.segment.noted import held, objects, open_image, work_on
+from tests.widgets.segment.noted import (
+    held,
+    logged_labels,
+    objects,
+    open_image,
+    save_as,
+    work_on,
+)
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -33,8 +40,7 @@ def test_a_saved_session_replays_and_is_not_offered_again(
 ) -> None:
     window = open_image(open_window(), gray())
     work_on(window)
-    answer = str(tmp_path / "mine_labels.tif"), ""
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    save_as(monkeypatch, tmp_path / "mine_labels.tif")
     QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert "mine_session.jsonl" in window.status.text
@@ -62,8 +68,7 @@ def test_close_while_saving_completes_the_files(
         return (yield from save_objects_job(*arguments))
 
     monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", until_closing)
-    answer = str(tmp_path / "mine_labels.tif"), ""
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    save_as(monkeypatch, tmp_path / "mine_labels.tif")
     window.tab.object_panel.save_requested.emit()
     labels = objects(window).copy()
     window.close_widget()
@@ -105,9 +110,7 @@ def test_save_of_several_images_marks_each_as_saved(
     assert len(noted) == 3
 
 
-def test_recovery_offers_work_with_the_image_it_was_done_on(
-    open_window: Callable[[], Any],
-) -> None:
+def test_recovery_offers_work_with_the_image_it_was_done_on(open_window: Callable[[], Any]) -> None:
     other = gray()[::-1].copy()
     window = open_image(open_window(), gray())
     window.viewer.layers[0].data = other
@@ -152,10 +155,10 @@ def test_autosave_logs_a_replaced_array(ready: Any) -> None:
     ready.click(*CENTERS[2])
     ready.key(Qt.Key.Key_C)
     ready.idle()
-    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+    assert np.array_equal(logged_labels(), layer.data)
     for _ in range(4):
         ready.key(Qt.Key.Key_Z, CONTROL)
-    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+    assert np.array_equal(logged_labels(), layer.data)
 
 
 def test_autosave_logs_the_name_of_a_model_file(ready: Any, tmp_path: Path) -> None:
@@ -224,11 +227,10 @@ def test_autosave_that_cannot_write_warns_once(
     assert f"({reason})" in told[0]
     assert ready.tab.status.warning == told[0], "what was said since has not hidden it"
     assert ready.tab.status._warning.isVisible()
-    answer = str(tmp_path / "mine_labels.tif"), ""
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    save_as(monkeypatch, tmp_path / "mine_labels.tif")
     QTest.mouseClick(ready.tab.object_panel.save, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
-    assert np.array_equal(tifffile.imread(answer[0]), objects(ready))
+    assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), objects(ready))
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
 
 
@@ -248,8 +250,8 @@ def test_autosave_reads_a_full_layer_during_edits(ready: Any) -> None:
     gate.set()
     ready.idle()
     path = path.with_suffix(".jsonl")
-    assert np.array_equal(next(iter(replayed(path).labels.values())), edited)
+    assert np.array_equal(logged_labels(), edited)
     for _ in range(3):
         ready.key(Qt.Key.Key_Z, CONTROL)
     assert np.array_equal(layer.data, first)
-    assert np.array_equal(next(iter(replayed(path).labels.values())), first)
+    assert np.array_equal(logged_labels(), first)

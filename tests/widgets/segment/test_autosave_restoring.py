@@ -20,7 +20,6 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
-from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
     CONTROL,
@@ -28,8 +27,10 @@ from tests.widgets.segment.noted import (
     crash,
     held,
     kill_at_work,
+    logged_labels,
     objects,
     open_image,
+    restore,
     work_on,
 )
 
@@ -53,22 +54,18 @@ def test_autosave_of_a_killed_process_keeps_commits_and_paint(
     assert set(np.unique(labels)) == {0, 1, 2, 5}
     window = open_image(open_window(), gray())
     assert "was not saved" in window.status.text
-    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-    window.idle()
+    restore(window)
     assert np.array_equal(objects(window), labels)
     while window.workspace.session.history.can_undo:
         window.key(Qt.Key.Key_Z, CONTROL)
     assert not objects(window).any(), "the whole list came back"
 
 
-def test_recovery_after_a_crash_restores_in_another_viewer(
-    open_window: Callable[[], Any],
-) -> None:
+def test_recovery_after_a_crash_restores_in_another_viewer(open_window: Callable[[], Any]) -> None:
     first, second = crashed(open_window)
     assert "was not saved" in second.status.text
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
-    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.idle()
+    restore(second)
     text = RESTORED.format("2 objects", COMMIT_OPEN)
     assert second.status.text == text, "and what was open is answered"
     assert second.status.text.endswith(COMMIT_OPEN)
@@ -88,9 +85,7 @@ def test_recovery_after_a_crash_restores_in_another_viewer(
     assert not second.workspace.session.prompt_state
 
 
-def test_work_after_restoring_is_restored_again(
-    open_window: Callable[[], Any],
-) -> None:
+def test_work_after_restoring_is_restored_again(open_window: Callable[[], Any]) -> None:
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C)
@@ -98,8 +93,7 @@ def test_work_after_restoring_is_restored_again(
     first.viewer.layers.clear()
     for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
         window = open_image(open_window(), gray())
-        QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-        window.idle()
+        restore(window)
         window.click(*CENTERS[number])
         window.key(Qt.Key.Key_C)
         assert set(np.unique(objects(window))) == set(range(number + 2))
@@ -128,9 +122,7 @@ def test_recovery_offers_once_the_image_is_shown(open_window: Callable[[], Any])
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_recovery_offers_nothing_to_another_image_or_window(
-    open_window: Callable[[], Any],
-) -> None:
+def test_recovery_offers_nothing_to_another_image_or_window(open_window: Callable[[], Any]) -> None:
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     same = open_image(open_window(), gray())
@@ -140,20 +132,15 @@ def test_recovery_offers_nothing_to_another_image_or_window(
     assert "was not saved" not in other.status.text
 
 
-def test_start_after_a_layer_was_removed_changes_nothing(
-    open_window: Callable[[], Any],
-) -> None:
+def test_start_after_a_layer_was_removed_changes_nothing(open_window: Callable[[], Any]) -> None:
     first, second = crashed(open_window)
     second.viewer.layers.remove("SimMAT preview")
     second.idle()
-    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.idle()
+    restore(second)
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_recovery_offers_a_closed_image_in_the_same_window(
-    open_window: Callable[[], Any],
-) -> None:
+def test_recovery_offers_a_closed_image_in_the_same_window(open_window: Callable[[], Any]) -> None:
     window = open_image(open_window(), gray())
     work_on(window)
     labels = objects(window).copy()
@@ -166,8 +153,7 @@ def test_recovery_offers_a_closed_image_in_the_same_window(
     window.viewer.add_image(gray(), name="discs")
     window.idle()
     window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
-    window.take(window.tab.status.offer)
-    window.idle()
+    restore(window)
     assert np.array_equal(objects(window), labels)
 
 
@@ -189,8 +175,7 @@ def test_a_tab_opened_again_continues_its_file(ready: Any) -> None:
     assert ready.workspace.session.prompts == prompts
     assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, mask)
     ready.key(Qt.Key.Key_C)
-    (path,) = sessions_folder().glob("*.jsonl")
-    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+    assert np.array_equal(logged_labels(), layer.data)
     ready.key(Qt.Key.Key_Z, CONTROL)
     assert np.array_equal(objects(ready), labels)
     for _ in range(steps):
@@ -199,9 +184,7 @@ def test_a_tab_opened_again_continues_its_file(ready: Any) -> None:
     assert not objects(ready).any()
 
 
-def test_autosave_logs_edits_made_while_the_tab_was_closed(
-    ready: Any,
-) -> None:
+def test_autosave_logs_edits_made_while_the_tab_was_closed(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layer = ready.workspace.objects
@@ -211,8 +194,7 @@ def test_autosave_logs_edits_made_while_the_tab_was_closed(
     ready.open_widget()
     ready.idle()
     assert ready.workspace.session.editor.labels == [1, 7]
-    (path,) = sessions_folder().glob("*.jsonl")
-    assert np.array_equal(next(iter(replayed(path).labels.values())), painted)
+    assert np.array_equal(logged_labels(), painted)
     ready.close_widget()
     ready.viewer.layers.remove(layer)
     ready.open_widget()
@@ -223,9 +205,7 @@ def test_autosave_logs_edits_made_while_the_tab_was_closed(
     assert ready.workspace.objects is layer
 
 
-def test_recovery_offers_nothing_without_content(
-    open_window: Callable[[], Any],
-) -> None:
+def test_recovery_offers_nothing_without_content(open_window: Callable[[], Any]) -> None:
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C, SHIFT)
@@ -245,8 +225,7 @@ def test_recovery_uses_a_layer_that_is_still_open(ready: Any) -> None:
     ready.viewer.add_image(gray(), name="discs")
     ready.idle()
     ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    restore(ready)
     assert ready.workspace.objects is layer
     ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
     assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
@@ -264,8 +243,7 @@ def test_recovery_canceled_is_offered_again(open_window: Callable[[], Any]) -> N
     second.idle()
     assert second.status.kind == "canceled"
     assert "SimMAT objects" not in second.viewer.layers
-    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.idle()
+    restore(second)
     assert np.array_equal(objects(second), objects(first))
 
 

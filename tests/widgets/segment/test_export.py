@@ -20,6 +20,7 @@ from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, LOADED, axis_letters
 from tests.widgets.scenes import CENTERS, gray
+from tests.widgets.segment.noted import save_as
 
 
 def test_save_writes_labels_table_classes_and_scale(
@@ -70,7 +71,7 @@ def test_ask_path_without_ending_asks_before_replacing(
         return buttons[len(asked) - 1]
 
     monkeypatch.setattr(QMessageBox, "question", answer)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
+    save_as(monkeypatch, tmp_path / "mine")
     ready.tab.object_panel.save_requested.emit()
     assert ready.tab.exporter.worker.idle
     assert before.read_bytes() == b"of yesterday"
@@ -86,8 +87,7 @@ def test_what_cannot_be_written_is_one_sentence(
     (tmp_path / "a_labels.tif").mkdir()
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
-    answer = str(tmp_path / "a_labels.tif"), ""
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    save_as(monkeypatch, tmp_path / "a_labels.tif")
     ready.tab.object_panel.save_requested.emit()
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
     assert "is a folder" in ready.status.text

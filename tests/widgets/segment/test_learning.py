@@ -18,7 +18,6 @@ import pytest
 import torch
 from napari.layers import Image, Shapes
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog
 from scipy.ndimage import gaussian_filter
 
@@ -47,7 +46,14 @@ from napari_simmat.widgets.segment.learning import (
 )
 from napari_simmat.widgets.segment.session import ImageSession
 from tests.widgets.scenes import iou
-from tests.widgets.segment.noted import crash, kill_at_work, new_window, objects, put
+from tests.widgets.segment.noted import (
+    crash,
+    kill_at_work,
+    new_window,
+    objects,
+    put,
+    restore,
+)
 
 CELLS = tuple((32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4))
 """Centers of the cells, y and x."""
@@ -277,8 +283,7 @@ def test_recovery_after_a_crash_restores_the_adapted_model(
     (checkpoint,) = sessions_folder().glob("*.safetensors")
     shutil.copy(checkpoint, left.with_name(left.stem + "." + checkpoint.name.split(".", 1)[1]))
     second = open_cells(open_window())
-    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.idle()
+    restore(second)
     assert second.workspace.session.adapted == learned.workspace.session.adapted
     assert np.array_equal(mask(second), mine), "what was open is predicted with it"
     second.take(second.tab.learn_panel.before)
@@ -293,8 +298,7 @@ def test_recovery_without_the_adapted_model_says_it_is_lost(
     (checkpoint,) = sessions_folder().glob("*.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     second = open_cells(open_window())
-    QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.idle()
+    restore(second)
     assert second.status.text == f"{RESTORED.format('3 objects', NEXT_OBJECT)} {LOST}"
     assert second.workspace.session.adapted is None
     assert second.tab.learn_panel.start.isEnabled()
@@ -389,8 +393,7 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
     offer_anything(monkeypatch)
     labels, named = np.load(tmp_path / "labels.npy"), tmp_path / "learned"
     window = open_cells(open_window())
-    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-    window.idle()
+    restore(window)
     assert np.array_equal(objects(window)[labels > 0], labels[labels > 0])
     learned = window.workspace.session.adapted
     assert learned is not None or not named.exists(), "what was accepted is lost"

@@ -28,15 +28,33 @@ def ball(shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.uint8), mask
 
 
+def open_stack(window: Any, image: np.ndarray, **options: Any) -> Any:
+    """Show a stack on its middle plane."""
+    window.viewer.add_image(image, name="ball", **options)
+    window.open_widget()
+    window.viewer.reset_view()
+    go_to(window, 3)
+    return window
+
+
+def go_to(window: Any, plane: int) -> None:
+    window.viewer.dims.set_current_step(0, plane)
+    window.idle()
+
+
 @pytest.fixture
 def stack(window: Any) -> Any:
-    """The window with the ball, on its middle plane."""
-    image, _ = ball()
-    window.viewer.add_image(image, name="ball", scale=(2, 1, 1))
-    window.open_widget()
-    window.viewer.dims.set_current_step(0, 3)
-    window.viewer.reset_view()
-    window.idle()
+    return open_stack(window, ball()[0], scale=(2, 1, 1))
+
+
+@pytest.fixture
+def two(window: Any) -> Any:
+    """The window with the ball twice, both clicked and propagated."""
+    open_stack(window, np.concatenate([ball()[0]] * 2, axis=2))
+    window.click(*CENTER)
+    window.key(Qt.Key.Key_N)
+    window.click(CENTER[0], CENTER[1] + SHAPE[2])
+    press(window, window.tab.stack_panel.start)
     return window
 
 
@@ -73,16 +91,10 @@ def test_propagate_then_commit_makes_one_object_on_its_planes(stack: Any) -> Non
     assert iou(objects(stack) == 1, mask) > 0.85
 
 
-def test_doubtful_planes_are_marked_and_their_bar_leads_there(
-    window: Any,
-) -> None:
+def test_doubtful_planes_are_marked_and_their_bar_leads_there(window: Any) -> None:
     contrast = np.array([0, 0.42, 1, 1, 1, 0.42, 0])[:, None, None]
     image = 40 + 150 * contrast * ball()[1] + 3 * np.sin(np.indices(SHAPE)[1] / 3)
-    window.viewer.add_image(image.astype(np.uint8), name="ball", scale=(2, 1, 1))
-    window.open_widget()
-    window.viewer.dims.set_current_step(0, 3)
-    window.viewer.reset_view()
-    window.idle()
+    open_stack(window, image.astype(np.uint8), scale=(2, 1, 1))
     bars = window.tab.stack_panel.bars
     assert bars.isVisible(), "the section is open for a stack"
     assert not bars.bars
@@ -103,8 +115,7 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(
 
 def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None:
     stack.click(*CENTER)
-    stack.viewer.dims.set_current_step(0, 1)
-    stack.idle()
+    go_to(stack, 1)
     assert stack.status.text.endswith(open_elsewhere([(3,)]))
     stack.key(Qt.Key.Key_C)
     assert stack.status.text == open_there([(3,)])
@@ -129,8 +140,7 @@ def test_propagate_ends_at_negative_points_and_at_its_range(stack: Any) -> None:
     panel.first.setValue(2)
     press(stack, panel.start)
     assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4, 5}
-    stack.viewer.dims.set_current_step(0, 5)
-    stack.idle()
+    go_to(stack, 5)
     stack.workspace.prompt_layers.flip()
     stack.click(*CENTER)
     press(stack, panel.start)
@@ -145,8 +155,7 @@ def test_a_correction_predicts_only_what_depends_on_it(stack: Any) -> None:
     stack.click(*CENTER)
     press(stack, panel.start)
     before = preview(stack).copy()
-    stack.viewer.dims.set_current_step(0, 5)
-    stack.idle()
+    go_to(stack, 5)
     stack.click(CENTER[0], CENTER[1] - 10)
     press(stack, panel.start)
     propagator = stack.controller.inference.service._propagator[1]
@@ -158,22 +167,11 @@ def test_a_correction_predicts_only_what_depends_on_it(stack: Any) -> None:
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
 
 
-def test_two_objects_are_propagated_together(window: Any) -> None:
-    image, mask = ball()
-    twice = np.concatenate([image, image], axis=2)
-    window.viewer.add_image(twice, name="balls")
-    window.open_widget()
-    window.viewer.dims.set_current_step(0, 3)
-    window.viewer.reset_view()
-    window.idle()
-    window.click(*CENTER)
-    window.key(Qt.Key.Key_N)
-    window.click(CENTER[0], CENTER[1] + SHAPE[2])
-    press(window, window.tab.stack_panel.start)
-    assert "2 objects" in window.status.text
-    window.key(Qt.Key.Key_C)
-    assert iou(objects(window)[..., : SHAPE[2]] == 1, mask) > 0.85
-    assert iou(objects(window)[..., SHAPE[2] :] == 2, mask) > 0.85
+def test_two_objects_are_propagated_together(two: Any) -> None:
+    assert "2 objects" in two.status.text
+    two.key(Qt.Key.Key_C)
+    assert iou(objects(two)[..., : SHAPE[2]] == 1, ball()[1]) > 0.85
+    assert iou(objects(two)[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
 
 
 def test_a_click_preempts_propagation_and_cancel_stops_it(stack: Any) -> None:
@@ -216,8 +214,7 @@ def test_a_click_on_a_propagated_plane_corrects_its_mask(stack: Any) -> None:
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     before = preview(stack).copy()
-    stack.viewer.dims.set_current_step(0, 5)
-    stack.idle()
+    go_to(stack, 5)
     stack.workspace.prompt_layers.flip()
     at = CENTER[0], CENTER[1] + 13  # near the right edge of what was found there, 18 wide
     stack.click(*at)
@@ -236,45 +233,32 @@ def test_a_click_on_a_propagated_plane_corrects_its_mask(stack: Any) -> None:
     assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
 
 
-def test_undo_of_a_correction_of_the_second_of_two(window: Any) -> None:
-    image, _ = ball()
-    window.viewer.add_image(np.concatenate([image, image], axis=2), name="balls")
-    window.open_widget()
-    window.viewer.dims.set_current_step(0, 3)
-    window.viewer.reset_view()
-    window.idle()
-    window.click(*CENTER)
-    window.key(Qt.Key.Key_N)
-    window.click(CENTER[0], CENTER[1] + SHAPE[2])
-    press(window, window.tab.stack_panel.start)
-    before = preview(window).copy()
-    window.viewer.dims.set_current_step(0, 5)
-    window.idle()
-    window.workspace.prompt_layers.flip()
-    window.click(CENTER[0], CENTER[1] + SHAPE[2] + 13)
-    assert np.array_equal(preview(window)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
-    assert not np.array_equal(preview(window)[5], before[5])
-    press(window, window.tab.stack_panel.start)
-    assert np.array_equal(preview(window)[..., : SHAPE[2]], before[..., : SHAPE[2]])
-    assert not np.array_equal(preview(window)[5], before[5])
-    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    press(window, window.tab.stack_panel.start)
-    assert np.array_equal(preview(window), before)
+def test_undo_of_a_correction_of_the_second_of_two(two: Any) -> None:
+    before = preview(two).copy()
+    go_to(two, 5)
+    two.workspace.prompt_layers.flip()
+    two.click(CENTER[0], CENTER[1] + SHAPE[2] + 13)
+    assert np.array_equal(preview(two)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
+    assert not np.array_equal(preview(two)[5], before[5])
+    press(two, two.tab.stack_panel.start)
+    assert np.array_equal(preview(two)[..., : SHAPE[2]], before[..., : SHAPE[2]])
+    assert not np.array_equal(preview(two)[5], before[5])
+    two.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    press(two, two.tab.stack_panel.start)
+    assert np.array_equal(preview(two), before)
 
 
-@pytest.mark.parametrize("what", ["image", "preview", "points", "data", "rename", "other image"])
+@pytest.mark.parametrize(
+    "what", ["ball", "SimMAT preview", "SimMAT points", "data", "rename", "other image"]
+)
 def test_propagate_survives_layers_that_change(stack: Any, what: str) -> None:
     viewer = stack.viewer
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
-    if what == "image":
-        viewer.layers.remove("ball")
-    elif what == "preview":
-        viewer.layers.remove("SimMAT preview")
-    elif what == "points":
-        viewer.layers.remove("SimMAT points")
+    if what in viewer.layers:
+        viewer.layers.remove(what)
     elif what == "data":
         viewer.layers["ball"].data = ball()[0][:, ::-1].copy()
     elif what == "rename":
@@ -284,11 +268,10 @@ def test_propagate_survives_layers_that_change(stack: Any, what: str) -> None:
         viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="small")
     stack.idle()
     assert not stack.tab.controller.propagation.busy
-    if what == "image":
+    if what == "ball":
         assert stack.status.kind == "nothing"
         viewer.add_image(ball()[0], name="ball")
-        viewer.dims.set_current_step(0, 3)
-        stack.idle()
+        go_to(stack, 3)
     stack.click(*CENTER)  # the session goes on
     press(stack, stack.tab.stack_panel.start)
     stack.key(Qt.Key.Key_C)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.io.plain import from_plain
@@ -22,6 +21,7 @@ from napari_simmat.widgets.segment import session_file
 from napari_simmat.widgets.segment.session_file import line_of, replayed
 from tests.golden import session
 from tests.golden.scenes import digest
+from tests.widgets.segment.noted import restore
 
 FOLDER = Path(session.__file__).parent
 FILE = FOLDER / "session.jsonl"
@@ -69,8 +69,7 @@ def test_the_file_is_offered_and_restored(window: Any) -> None:
     shutil.copy(FILE, sessions_folder() / f"{image}-recorded.jsonl")
     session.open_stack(window)
     assert window.status.offer == "Restore"
-    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-    window.idle()
+    restore(window)
     assert session.seen(window) == SEEN
     for _ in range(SEEN["operations"]):
         window.key(Qt.Key.Key_Z, CTRL)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog
 
 from napari_simmat.engine.linking import DIVIDED_ALREADY, LAPTRACK_MISSING, NOT_LINKED
 from napari_simmat.widgets.segment.session_file import replayed
 from napari_simmat.widgets.segment.tracks import PICK_TWO, TRACKS, WHICH_AXIS
+from tests.widgets.segment.noted import save_as
 
 LEFT = Qt.MouseButton.LeftButton
 MODIFIER = Qt.KeyboardModifier.ControlModifier
@@ -138,7 +138,7 @@ def test_tracks_are_saved_and_restored(
     linked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s_labels.tif"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    save_as(monkeypatch, path)
     linked.tab.sections["objects"].set_open(True)
     QTest.mouseClick(linked.tab.object_panel.save, LEFT)
     linked.qtbot.waitUntil(lambda: (tmp_path / "s_session.jsonl").exists())

@@ -208,9 +208,7 @@ def test_resume_of_a_run_in_another_window_is_refused(trainer: Trainer) -> None:
 
 
 @pytest.mark.real_window
-def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(
-    trainer: Trainer,
-) -> None:
+def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(trainer: Trainer) -> None:
     from napari_simmat.widgets.controls import VerticalScroll
 
     tab, window = trainer.tab, trainer.window
