@@ -19,32 +19,23 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
-from napari_simmat.batch.plan import parse_channels
-from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
 from napari_simmat.cli.segment import LinkOptions
-from napari_simmat.engine.image_stack import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.io.zarr import write_labels_zarr
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.form import EVERYTHING, NEXT_TO_IMAGE, ONE_FILE
 from napari_simmat.widgets.batch.run import (
     CHOOSE_IMAGES,
     CHOOSE_PROMPTS,
     CRASHED,
-    NOT_SAVED,
     STOPPED,
     BatchRequest,
-    FilesModel,
-    FirstFile,
     load_request,
     open_result_job,
-    rows_of,
     save_request,
 )
 from napari_simmat.widgets.batch.tab import RESUME, STOP_AT_ONCE
-from napari_simmat.widgets.channels import LayerChannel
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
@@ -90,6 +81,11 @@ class Batch:
 
     def until(self, condition: Callable[[], bool]) -> None:
         self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
+
+    def run(self, button: Any) -> None:
+        """Press a button, and wait for the end of what it starts."""
+        self.press(button)
+        self.until(lambda: not self.tab.busy)
 
     def settle(self) -> None:
         """Wait until the files were looked at."""
@@ -207,8 +203,7 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
     assert not trials[0.99].any()
     set_quality(tab.form, 0.5)
     batch.settle()
-    batch.press(tab.start)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.start)
     assert batch.states == ["written"], batch.status
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/b_labels.tif"), trials[0.5])
     record = json.loads((tmp_path / "out/b.json").read_text("utf-8"))
@@ -218,8 +213,7 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
 def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -> None:
     batch.tab.form.options["pattern"].setText("broken.tif")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
-    batch.press(batch.tab.trial)
-    batch.until(lambda: not batch.tab.busy)
+    batch.run(batch.tab.trial)
     assert batch.status.kind == "failed"
     assert "broken.tif" in batch.status.text
 
@@ -231,8 +225,7 @@ def test_a_stopped_trial_leaves_the_files_as_they_were(
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     rows = list(tab.table.files.rows)
     batch.press(tab.trial)
-    batch.press(tab.stop)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.stop)
     assert batch.status.text == STOPPED
     assert tab.table.files.rows == rows
 
@@ -254,8 +247,7 @@ def test_start_takes_a_number_that_is_half_typed(batch: Batch, data: Path, tmp_p
     assert not batch.window.viewer.layers["b.tif labels"].data.any()
     label.setFocus()
     batch.type(label, "0.5")
-    batch.press(tab.start)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.start)
     assert batch.states == ["written"], batch.status
     assert tifffile.imread(tmp_path / "out/b_labels.tif").any()
 
@@ -284,29 +276,13 @@ def test_run_shows_files_that_changed_since_the_scan(
     (data / "without.tif").unlink()
     (data / "b2.tif").write_bytes((data / "b.tif").read_bytes())
     (data / "b2.csv").write_bytes((data / "b.csv").read_bytes())
-    batch.press(tab.start)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.start)
     rows = {row.name: row.state for row in tab.table.files.rows}
     assert rows == dict.fromkeys(("b.tif", "b2.tif", "c.tif", "sub/a.tif"), "written")
     number = list(rows).index("b2.tif")
     place = tab.table.visualRect(tab.table.files.index(number, 0)).center()
     QTest.mouseClick(tab.table.viewport(), LEFT, pos=place)
     batch.until(lambda: not tab.busy and "b2.tif labels" in window.viewer.layers)
-
-
-def test_open_result_reads_the_file_that_was_written(tmp_path: Path) -> None:
-    image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
-    tifffile.imwrite(image, gray())
-    labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
-    write_labels_zarr(zarr, labels, "YX")
-    files = FilesModel()
-    plan = [{"image": str(image), "labels_file": str(planned)}]
-    files.set_rows(rows_of({"output": str(tmp_path), "files": plan, "skipped": []}))
-    assert files.rows[0].labels == planned
-    files.update(0, "written", {"labels_file": str(zarr), "objects": 1})
-    assert (files.rows[0].image, files.rows[0].labels) == (image, zarr)
-    opened = finish(open_result_job(image, zarr))
-    np.testing.assert_array_equal(np.asarray(opened.labels), labels)
 
 
 @pytest.mark.parametrize(
@@ -353,8 +329,7 @@ def test_pause_stop_and_resume_complete_the_run(batch: Batch, data: Path, tmp_pa
     batch.until(lambda: not tab.busy)
     assert batch.status.kind in ("canceled", "done"), batch.status
     assert not list((tmp_path / "out").rglob("*.part"))
-    batch.press(tab.start)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.start)
     assert batch.status.kind == "done", batch.status
     assert batch.states[0] in ("kept", "written"), tab.table.files.rows[0]
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
@@ -377,8 +352,7 @@ def test_a_stopped_run_shows_done_files_and_failures(batch: Batch, tmp_path: Pat
     assert tab.message.isVisibleTo(tab)
     assert tab.message.text() == table.files.rows[batch.states.index("failed")].message
     assert "0.tif" in tab.message.text()
-    batch.press(tab.stop)
-    batch.until(lambda: not tab.busy)
+    batch.run(tab.stop)
     assert batch.status.kind == "canceled", batch.status
     assert set(batch.states) <= {"written", "failed", "waiting"}
     done = [row for row in table.files.rows if row.state == "written"]
@@ -431,30 +405,6 @@ def test_the_channels_of_the_first_file_can_be_chosen(
     assert batch.status.kind == "ready", batch.status
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (("561", "488", "405", "BF"), "2,1,0"),
-        (("1", "2", "3", "4"), "2,1,0"),
-        (("Cy5, far red", "GFP", "DAPI", "BF"), "DAPI,GFP,0"),
-        (("", "GFP", "gfp", "BF"), "2,1,0"),
-    ],
-)
-def test_first_file_gives_an_ambiguous_channel_by_number(
-    names: tuple[str, ...], words: str
-) -> None:
-    spec = load_model("tiny").spec
-    first = FirstFile("a.tif", 4, names, (64, 64))
-    wanted = tuple(LayerChannel(str(number)) for number in (2, 1, 0))
-    assert first.chosen(wanted, spec) == words
-    assert match_channels(4, spec.inputs, names=names, channels=parse_channels(words)) == (
-        2,
-        1,
-        0,
-    )
-    assert first.sources(words, spec) == wanted
-
-
 def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     batch.choose(data, tmp_path / "out", ONE_FILE)
@@ -496,16 +446,6 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
     save_request(request)
     assert load_request() == request
     batch.settle()
-
-
-def test_save_request_on_a_full_disk_lets_the_run_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "full").write_text("")
-    monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
-    save_request(BatchRequest())
-    assert NOT_SAVED.removesuffix("%s") in caplog.text
-    assert load_request() == BatchRequest()
 
 
 def test_the_command_segments_as_the_form_says(

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.batch.plan import parse_channels
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.image_stack import match_channels
+from napari_simmat.io.zarr import write_labels_zarr
+from napari_simmat.progress import finish
+from napari_simmat.widgets.batch.run import (
+    NOT_SAVED,
+    BatchRequest,
+    FilesModel,
+    FirstFile,
+    load_request,
+    open_result_job,
+    rows_of,
+    save_request,
+)
+from napari_simmat.widgets.channels import LayerChannel
+from tests.widgets.scenes import gray
+
+
+def test_open_result_reads_the_file_that_was_written(tmp_path: Path) -> None:
+    image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
+    tifffile.imwrite(image, gray())
+    labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
+    write_labels_zarr(zarr, labels, "YX")
+    files = FilesModel()
+    plan = [{"image": str(image), "labels_file": str(planned)}]
+    files.set_rows(rows_of({"output": str(tmp_path), "files": plan, "skipped": []}))
+    assert files.rows[0].labels == planned
+    files.update(0, "written", {"labels_file": str(zarr), "objects": 1})
+    assert (files.rows[0].image, files.rows[0].labels) == (image, zarr)
+    opened = finish(open_result_job(image, zarr))
+    np.testing.assert_array_equal(np.asarray(opened.labels), labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("561", "488", "405", "BF"), "2,1,0"),
+        (("1", "2", "3", "4"), "2,1,0"),
+        (("Cy5, far red", "GFP", "DAPI", "BF"), "DAPI,GFP,0"),
+        (("", "GFP", "gfp", "BF"), "2,1,0"),
+    ],
+)
+def test_first_file_gives_an_ambiguous_channel_by_number(
+    names: tuple[str, ...], words: str
+) -> None:
+    spec = load_model("tiny").spec
+    first = FirstFile("a.tif", 4, names, (64, 64))
+    wanted = tuple(LayerChannel(str(number)) for number in (2, 1, 0))
+    assert first.chosen(wanted, spec) == words
+    assert match_channels(4, spec.inputs, names=names, channels=parse_channels(words)) == (
+        2,
+        1,
+        0,
+    )
+    assert first.sources(words, spec) == wanted
+
+
+def test_save_request_on_a_full_disk_lets_the_run_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "full").write_text("")
+    monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
+    save_request(BatchRequest())
+    assert NOT_SAVED.removesuffix("%s") in caplog.text
+    assert load_request() == BatchRequest()
