@@ -57,7 +57,7 @@ def test_everything_is_proposed_filtered_and_committed(ready: Any, everything: A
     assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
 
     encodes = ready.controller.inference.service.encodes
-    candidates = everything.found.candidates
+    candidates = everything.proposals.candidates
     panel.options["min_area"].setValue(100_000)
     ready.idle()
     assert not preview(ready).any()
@@ -65,7 +65,7 @@ def test_everything_is_proposed_filtered_and_committed(ready: Any, everything: A
     panel.options["min_area"].setValue(20)
     ready.idle()
     assert at_centers(preview(ready)) == found
-    assert everything.found.candidates is candidates, "nothing was asked again"
+    assert everything.proposals.candidates is candidates, "nothing was asked again"
     assert ready.controller.inference.service.encodes == encodes
 
     press(ready, panel.commit)
@@ -127,10 +127,10 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: 
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
     press(ready, ready.tab.automatic_panel.start)
     press(ready, ready.tab.automatic_panel.commit)
-    assert everything.found is not None, "nothing is written yet"
+    assert everything.proposals is not None, "nothing is written yet"
     press(ready, ready.tab.status.offer)
     assert ready.viewer.layers["SimMAT objects"].data[CENTERS[1]]
-    assert everything.found is None
+    assert everything.proposals is None
     assert not preview(ready).any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
@@ -143,7 +143,7 @@ def test_everything_is_dropped_for_another_model(ready: Any, everything: Any, wh
         assert ready.tab.automatic_panel.commit.isEnabled()
     ready.tab.models.set_value(RGB_BASE)
     ready.idle()
-    assert everything.found is None
+    assert everything.proposals is None
     assert not preview(ready).any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
@@ -175,7 +175,7 @@ def test_everything_canceled_is_free_again(ready: Any, everything: Any) -> None:
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
     press(ready, panel.stop)
     assert ready.status.kind == "canceled"
-    assert everything.found is None
+    assert everything.proposals is None
     assert panel.start.isVisible()
     ready.click(*CENTERS[0])
     assert preview(ready).any()
@@ -185,7 +185,7 @@ def test_everything_from_points_of_a_layer(ready: Any, everything: Any) -> None:
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
     press(ready, ready.tab.automatic_panel.start)
-    assert len(everything.found.candidates) == 2 * 4, "an answer and three alternatives each"
+    assert len(everything.proposals.candidates) == 2 * 4, "an answer and three alternatives each"
     assert [one > 0 for one in at_centers(preview(ready))] == [True, True, False, False]
     seeds.data = np.array([[-50.0, -50.0]])
     press(ready, ready.tab.automatic_panel.start)

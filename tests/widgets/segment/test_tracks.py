@@ -75,7 +75,7 @@ def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked: Any) -> N
     assert len({one, other, *third}) == 4, "daughters have ids of their own"
     tracks = linked.viewer.layers[TRACKS]
     assert tracks.graph == {third[1]: [other], third[2]: [other]}
-    assert linked.tab.tracks_panel.found.text() == "4 tracks, 1 division."
+    assert linked.tab.tracks_panel.summary.text() == "4 tracks, 1 division."
     pick(linked, (1, 1), (2, 2))
     press(linked, "cut link")
     assert labels_at(linked)[2][1] == other, "the other daughter is the cell again"

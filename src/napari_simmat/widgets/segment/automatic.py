@@ -70,19 +70,19 @@ class Proposals:
 class AutomaticSegmentation(QObject):
     """Segments all objects of the current plane, to the preview first.
 
-    `found` is what was proposed and is not committed yet; None for nothing. `like_mine` keeps only
+    `proposals` are not committed yet; None without any. `like_mine` keeps only
     objects that are like the committed ones.
     """
 
     changed = Signal()
-    """`proposing` or `found` may have changed."""
+    """`proposing` or `proposals` may have changed."""
 
     def __init__(
         self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
     ) -> None:
         super().__init__(workspace)
         self._workspace, self._inference, self._objects = workspace, inference, objects
-        self.found: Proposals | None = None
+        self.proposals: Proposals | None = None
         self._requested: Proposals | None = None
         self._settings: AutomaticSettings | None = None
         self.like_mine = False
@@ -112,17 +112,17 @@ class AutomaticSegmentation(QObject):
 
     @property
     def has_objects(self) -> bool:
-        """Whether masks were found and filtered."""
-        return self.found is not None and self.found.instances is not None
+        """Whether masks were proposed and filtered."""
+        return self.proposals is not None and self.proposals.instances is not None
 
     @property
     def is_shown(self) -> bool:
-        """Whether what was found lies on the plane that is shown now."""
-        found, session = self.found, self._workspace.session
-        if not self.has_objects or found is None or session is not found.session:
+        """Whether the proposals lie on the plane that is shown now."""
+        proposals, session = self.proposals, self._workspace.session
+        if not self.has_objects or proposals is None or session is not proposals.session:
             return False
         here = session.geometry.order, self._workspace.plane_or_none()
-        return (found.order, found.plane) == here
+        return (proposals.order, proposals.plane) == here
 
     def release(self) -> None:
         """Stop working."""
@@ -176,17 +176,21 @@ class AutomaticSegmentation(QObject):
             self.changed.emit()
 
     def commit(self) -> None:
-        """Write what was found as one command."""
-        found, workspace = self.found, self._workspace
-        if found is None or found.instances is None or workspace.session is not found.session:
+        """Write the remaining objects as one command."""
+        proposals, workspace = self.proposals, self._workspace
+        if (
+            proposals is None
+            or proposals.instances is None
+            or workspace.session is not proposals.session
+        ):
             return
-        labels, scores = found.instances.labels, found.instances.scores
+        labels, scores = proposals.instances.labels, proposals.instances.scores
         objects = [
             NewObject(
-                ObjectMask.of(labels[at] == number, (*found.plane, at[0].start, at[1].start)),
+                ObjectMask.of(labels[at] == number, (*proposals.plane, at[0].start, at[1].start)),
                 float(scores[number - 1]),
                 category=self._objects.category,
-                order=found.order,
+                order=proposals.order,
             )
             for number, at in enumerate(find_objects(labels), start=1)
         ]
@@ -197,10 +201,10 @@ class AutomaticSegmentation(QObject):
             self._objects.write(name, objects, done=self.drop, min_visible=MIN_VISIBLE)
 
     def drop(self) -> None:
-        """Discard what was found, also from the preview."""
-        found, self.found = self.found, None
-        if found is not None:
-            self._workspace.preview.withdraw(found.plane, found.order)
+        """Discard the proposals, also from the preview."""
+        proposals, self.proposals = self.proposals, None
+        if proposals is not None:
+            self._workspace.preview.withdraw(proposals.plane, proposals.order)
             self.changed.emit()
 
     def _seeds(
@@ -220,29 +224,29 @@ class AutomaticSegmentation(QObject):
     # ------------------------------------------------------------------ the worker
 
     def _filter(self) -> None:
-        found, settings = self.found, self._settings
-        if found is None or settings is None:
+        proposals, settings = self.proposals, self._settings
+        if proposals is None or settings is None:
             return
-        candidates, sift = found.candidates, self._sift(found) if self.like_mine else None
+        candidates, sift = proposals.candidates, self._sift(proposals) if self.like_mine else None
         note = NO_EXAMPLES if self.like_mine and sift is None else ""
         self._filtering.start("Filtering", lambda: _filter_job(candidates, settings, sift, note))
 
-    def _sift(self, found: Proposals) -> Sift | None:
+    def _sift(self, proposals: Proposals) -> Sift | None:
         """What keeps the objects like those committed on the plane, or on that with the most.
 
         None if there are too few.
         """
-        editor, request = found.session.editor, found.request
-        if editor is None or found.session.geometry.other_pixels(editor.layer):
+        editor, request = proposals.session.editor, proposals.request
+        if editor is None or proposals.session.geometry.other_pixels(editor.layer):
             return None
-        labels, at = transposed_view(editor.layer.data, found.order), found.plane
-        if len(np.unique(labels[at])) <= MIN_EXAMPLES and not found.order:
+        labels, at = transposed_view(editor.layer.data, proposals.order), proposals.plane
+        if len(np.unique(labels[at])) <= MIN_EXAMPLES and not proposals.order:
             counts = editor.masks_on_planes()
             at = max(counts, key=lambda plane: counts[plane], default=at)
         committed = np.array(labels[at])
         if len(np.unique(committed[committed > 0])) < MIN_EXAMPLES:
             return None
-        return lambda found: self._inference.service.sift_job(request, found, at, committed)
+        return lambda each: self._inference.service.sift_job(request, each, at, committed)
 
     def _on_progress(self, progress: Progress) -> None:
         if not self._inference.busy:
@@ -251,14 +255,14 @@ class AutomaticSegmentation(QObject):
     def _on_proposed(self, candidates: MaskCandidates) -> None:
         requested = self._requested
         if requested is not None and self._is_current(requested):
-            self.found = replace(requested, candidates=candidates)
+            self.proposals = replace(requested, candidates=candidates)
             self._filter()
         self.changed.emit()
 
     def _on_filtered(self, outcome: tuple[Instances, str]) -> None:
-        found, (instances, text) = self.found, outcome
-        if found is not None and found.candidates is not None:
-            self.found = replace(found, instances=instances)
+        proposals, (instances, text) = self.proposals, outcome
+        if proposals is not None and proposals.candidates is not None:
+            self.proposals = replace(proposals, instances=instances)
             self._show()
             self._workspace.say(text)
         self.changed.emit()
@@ -272,17 +276,17 @@ class AutomaticSegmentation(QObject):
     # ------------------------------------------------------------------ shown
 
     def _show(self) -> None:
-        """Show what was found, if its view is shown."""
-        found = self.found
-        if found is None or found.instances is None:
+        """Show the proposals, if its view is shown."""
+        proposals = self.proposals
+        if proposals is None or proposals.instances is None:
             return
-        if found.order == found.session.geometry.order:
-            labels = found.instances.labels
-            self._workspace.preview.propose(found.session.geometry, found.plane, labels)
+        if proposals.order == proposals.session.geometry.order:
+            labels = proposals.instances.labels
+            self._workspace.preview.propose(proposals.session.geometry, proposals.plane, labels)
 
     def _on_workspace(self, what: Change) -> None:
-        """Forget what was found if the model or the image has changed."""
-        if self.found is not None and not self._is_current(self.found):
+        """Forget the proposals if the model or the image has changed."""
+        if self.proposals is not None and not self._is_current(self.proposals):
             self.drop()
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()

@@ -223,9 +223,9 @@ class SegmentController(QObject):
         state = session.prompt_state.on(plane)
         if not state.has_prompts:
             elsewhere = session.prompt_state.planes()
-            found = self.automatic.found
-            if found is not None and found.order == session.geometry.order:
-                elsewhere = sorted({*elsewhere, found.plane})
+            proposals = self.automatic.proposals
+            if proposals is not None and proposals.order == session.geometry.order:
+                elsewhere = sorted({*elsewhere, proposals.plane})
             workspace.say(open_there(elsewhere) if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)

@@ -508,14 +508,14 @@ class ImageFolder(QObject):
         if service.predictor is None:
             return
         spec = service.predictor.model.spec
-        found = channel_mappings([layer_info(layer)], spec.inputs)
-        if not found:
+        mappings = channel_mappings([layer_info(layer)], spec.inputs)
+        if not mappings:
             return
         try:
-            image = image_value(found[0].sources, [layer], spec, {})
+            image = image_value(mappings[0].sources, [layer], spec, {})
         except (ValueError, TypeError):
             return  # said when it is opened
-        geometry = image_geometry(found[0].sources, [layer])
+        geometry = image_geometry(mappings[0].sources, [layer])
         sizes = geometry.shape[:-2]
         shown = (*(0,) * len(sizes), *self._workspace.viewer.dims.current_step[:-2])
         shown = shown[len(shown) - len(sizes) :]  # the image's axes are the viewer's last ones

@@ -81,13 +81,13 @@ class TracksPanel(QWidget):
         self.link = Button("Link", tip="The two objects under the points, on two frames, are one")
         self.cut = Button("Cut link", tip="The two objects under the points are not the same")
         self.buttons = {"link over time": self.start, "link": self.link, "cut link": self.cut}
-        self.found = text_label("muted")
+        self.summary = text_label("muted")
         label = text_label()
         label.setText("Time axis")
         vbox(
             hbox(label, (self.axis, 1)),
             hbox((self.start, 2), (self.link, 1), (self.cut, 1)),
-            self.found,
+            self.summary,
             parent=self,
         )
 
@@ -112,8 +112,8 @@ class TracksPanel(QWidget):
         """Show what is linked, and what can be done."""
         for button in self.buttons.values():
             button.setEnabled(working and not busy)
-        self.found.setText(text)
-        self.found.setVisible(bool(text))
+        self.summary.setText(text)
+        self.summary.setVisible(bool(text))
 
 
 class ObjectTracks(QObject):
@@ -210,14 +210,14 @@ class ObjectTracks(QObject):
         session = self._workspace.session
         if session is None or session.editor is None:
             return {}
-        prompts, found = session.prompts, {}
+        prompts, picked = session.prompts, {}
         for point, label in zip(prompts.points, prompts.labels, strict=True):
             plane = plane_of(point)
             at = (*plane, *(int(np.floor(value + 0.5)) for value in point[-2:]))
             at = reordered(at, inverse_order(session.geometry.order))
             if label and (number := session.editor.label_at(at)):
-                found[Node(int(at[axis]), number)] = plane
-        return found
+                picked[Node(int(at[axis]), number)] = plane
+        return picked
 
     def _start(
         self,

@@ -328,7 +328,7 @@ class TrainingCurves(QWidget):
             self._thread.start()
 
     def _import(self) -> None:
-        found = True
+        is_installed = True
         try:
             with no_garbage_collection():  # it would hold the interpreter for half a second
                 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -339,12 +339,12 @@ class TrainingCurves(QWidget):
                 figure.add_subplot(title="find the fonts here, not in the main thread")
                 FigureCanvasAgg(figure).draw()
         except ImportError:  # it is in the extra `plots`
-            found = False
+            is_installed = False
         with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
-            self._imported.emit(found)
+            self._imported.emit(is_installed)
 
-    def _on_imported(self, found: bool) -> None:
-        if not found:
+    def _on_imported(self, is_installed: bool) -> None:
+        if not is_installed:
             words = text_label()
             words.setText(NO_CURVES)
             self.layout().addWidget(words)
