@@ -47,7 +47,7 @@ def test_a_saved_session_replays_and_is_not_offered_again(
     state = replayed(tmp_path / "mine_session.jsonl")
     (labels,) = state.labels.values()
     assert np.array_equal(labels, tifffile.imread(tmp_path / "mine_labels.tif"))
-    assert state.prompt_state == window.workspace.session.prompt_state
+    assert state.views[()] == window.workspace.session.prompt_state
     assert state.header.model.startswith("tiny-"), "the version that was used"
     window.close_widget()
     again = open_image(open_window(), gray())

@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -41,6 +40,7 @@ from napari_simmat.widgets.segment.session_file import (
     is_saved,
     left_over,
     lock_of,
+    new_path,
     replay_job,
 )
 from napari_simmat.widgets.segment.workspace import Change, Workspace
@@ -256,8 +256,7 @@ class Autosave(QObject):
 
     def _create(self, session: ImageSession) -> AutosaveFile:
         image = self._images[session]
-        path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = new_path(image)
         file = AutosaveFile(path, lock_of(path))
         file.lock.acquire(blocking=False)
         self._files[session] = file
@@ -364,9 +363,7 @@ class Recovery(QObject):
         elif self._is_begun(session):
             self._workspace.fail(BEGUN)
         else:
-            name = f"{self._autosave.image(session)}-{uuid4().hex[:8]}.jsonl"
-            sessions_folder().mkdir(parents=True, exist_ok=True)
-            self.start(sessions_folder() / name, path)
+            self.start(new_path(self._autosave.image(session)), path)
 
     def start(self, path: Path, source: Path | None = None) -> None:
         """Restore the objects, prompts and history of a session file, or of a copy of `source`."""

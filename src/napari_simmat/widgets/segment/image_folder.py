@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -18,7 +17,6 @@ from qtpy.QtWidgets import QWidget
 from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.linking import read_parents
-from napari_simmat.io.files import sessions_folder
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import channel_mappings
@@ -31,7 +29,7 @@ from napari_simmat.widgets.segment.export import ObjectExporter
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.session_file import left_over, line_of
+from napari_simmat.widgets.segment.session_file import left_over, line_of, new_path
 from napari_simmat.widgets.segment.workspace import Change, Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
@@ -538,8 +536,7 @@ class ImageFolder(QObject):
 
 def _copied(saved: Path, image: str) -> Path:
     """A copy of a saved session among the logs of this image, which is continued."""
-    path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = new_path(image)
     shutil.copyfile(saved, path)
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(line_of("saved"))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import xxhash
@@ -224,11 +225,6 @@ class Replayed:
     """The model that was adapted last."""
     saved: bool = False
     """Whether everything is in saved files."""
-
-    @property
-    def prompt_state(self) -> PromptState:
-        """The uncommitted prompts of the usual view."""
-        return self.views.get((), PromptState())
 
 
 def replayed(path: Path) -> Replayed:
@@ -436,6 +432,13 @@ class AutosaveFile:
 def lock_of(path: Path) -> FileLock:
     """The lock that shows that a file is in use; acquire and release it in one thread."""
     return FileLock(path.with_suffix(_LOCK))
+
+
+def new_path(image: str) -> Path:
+    """Where to write a further session of an image, in the user's folder, which is made."""
+    path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def identity_of(image: ImageValue, name: str) -> str:
