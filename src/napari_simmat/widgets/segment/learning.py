@@ -441,7 +441,7 @@ def adapt_job(
             if other != folder and other.is_dir():
                 shutil.rmtree(other, ignore_errors=True)
         result = yield from learn_objects_job(
-            base, planes, config, start=start, folder=folder, device=request.model.device
+            base, planes, config, start=start, folder=folder, device=request.model.compute.device
         )
         if result.learned is None:
             shutil.rmtree(folder, ignore_errors=True)
