@@ -1,4 +1,4 @@
-"""The benchmark's five layouts and 13 modalities, on small folders that are written here."""
+"""The AIMS benchmark's layouts, values and lists."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ EXPECTED = {
 }
 
 
-def test_every_key_is_there() -> None:
+def test_aims_has_every_modality() -> None:
     assert set(EXPECTED) == set(AIMS) == set(MODALITIES)
 
 
 @pytest.mark.parametrize("key", AIMS)
-def test_a_modality_has_its_channels_values_splits_and_threshold(key, benchmark) -> None:
-    values, train, test, smallest = EXPECTED[key]
+def test_from_aims_has_channels_splits_and_threshold(key, benchmark) -> None:
+    values, train, test, min_size = EXPECTED[key]
     dataset = from_aims(benchmark, key)
-    assert (len(dataset.train), len(dataset.test), dataset.smallest) == (train, test, smallest)
+    assert (len(dataset.train), len(dataset.test), dataset.min_size) == (train, test, min_size)
     assert dataset.validation == dataset.test
     assert len(set(dataset.channel_names)) == len(values)
     for sample in (*dataset.train, *dataset.test):
@@ -72,17 +72,19 @@ def test_a_modality_has_its_channels_values_splits_and_threshold(key, benchmark)
         ("rgbt_500", [0.37961, 0.39143, 0.38458, 0.35633], [0.22784, 0.23296, 0.23524, 0.21658]),
     ],
 )
-def test_values_are_standardized_as_published(key, mean, std, benchmark) -> None:
+def test_from_aims_standardizes_as_published(key, mean, std, benchmark) -> None:
     """(value / 255 - mean) / std, though values and statistics are kept in 0..255."""
     dataset = from_aims(benchmark, key)
     image = dataset.train[0].load()[0][:, 2, 3]
-    ours = (image - np.array(dataset.mean)) / np.array(dataset.std)
+    own = np.array([(channel.mean, channel.std) for channel in dataset.channels])
+    ours = (image - own[:, 0]) / own[:, 1]
     assert ours == pytest.approx((image / 255 - np.array(mean)) / np.array(std), abs=1e-5)
 
 
-def test_of_zju_the_statistics_are_not_divided(benchmark) -> None:
+def test_from_aims_statistics_of_zju_are_not_divided(benchmark) -> None:
     dataset = from_aims(benchmark, "zju-rgbp")
-    assert dataset.mean[:4] == (141.125, 141.375, 138.996, -0.01453)
+    means = [channel.mean for channel in dataset.channels]
+    assert means[:4] == [141.125, 141.375, 138.996, -0.01453]
     assert dataset.normalization.method == "none"
     assert [channel.unit for channel in dataset.channels[2:5]] == ["", "rad", "rad"]
     dark = dataset.train[0].load()[0][:, 0, 0]  # no light at any angle
@@ -103,14 +105,14 @@ def test_polarization_of_known_light() -> None:
     assert at(200, 0, 0, 0)[2] == 1  # impossible light is fully polarized, not more
 
 
-def test_broken_items_are_left_out(benchmark) -> None:
+def test_from_aims_leaves_out_broken_items(benchmark) -> None:
     names = [sample.name for sample in from_aims(benchmark, "pgsnet_p").train]
     assert names == ["train/a", "train/b", "train/c"]
     nyu = from_aims(benchmark, "d")
     assert [sample.name for sample in (*nyu.train, *nyu.test)] == ["1", "2", "13980", "3"]
 
 
-def test_subsets_take_every_tenth_and_every_second(benchmark) -> None:
+def test_from_aims_subsets_take_every_tenth_and_second(benchmark) -> None:
     dataset = from_aims(benchmark, "t_500")
     assert [sample.name for sample in dataset.train] == ["train/00", "train/10", "train/20"]
     assert [sample.name for sample in dataset.test] == ["test/00", "test/02"]
@@ -130,7 +132,7 @@ def test_regions_are_measured_at_1024_pixels(benchmark) -> None:
     assert from_aims(benchmark, "t").regions(wide) == [1, 7]
 
 
-def test_a_near_infrared_picture_in_color_becomes_gray(tmp_path) -> None:
+def test_from_aims_turns_a_colored_nir_picture_gray(tmp_path) -> None:
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     path = folder / "Outdoor_dataset/NIRimages/田野/a_nir.png"
     colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -139,16 +141,13 @@ def test_a_near_infrared_picture_in_color_becomes_gray(tmp_path) -> None:
     np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colors).convert("L")))
 
 
-# ------------------------------------------------------------------ refused
-
-
-def test_an_unknown_key_is_refused_with_those_there_are(tmp_path) -> None:
+def test_from_aims_refuses_an_unknown_key(tmp_path) -> None:
     with pytest.raises(ValueError, match="'lidar' is unknown; give one of zju-rgbp, pgsnet_p"):
         from_aims(tmp_path, "lidar")
 
 
 @pytest.mark.parametrize("key", AIMS)
-def test_a_folder_of_another_layout_is_refused_by_what_is_missing(key, tmp_path) -> None:
+def test_from_aims_refuses_another_layout(key, tmp_path) -> None:
     with pytest.raises(ValueError, match="is not laid out as the benchmark's") as refused:
         from_aims(tmp_path, key)
     assert LAYOUTS[AIMS[key].layout].needs[0] in str(refused.value)
@@ -156,7 +155,7 @@ def test_a_folder_of_another_layout_is_refused_by_what_is_missing(key, tmp_path)
         from_aims(tmp_path / "nowhere", key)
 
 
-def test_what_a_key_does_not_use_may_be_missing(tmp_path) -> None:
+def test_from_aims_needs_only_the_files_of_its_key(tmp_path) -> None:
     folder = write_layout("NYUDepthv2", tmp_path)
     (folder / "Depth" / "2.npy").unlink()
     assert len(from_aims(folder, "rgbhha").train) == 3
@@ -169,7 +168,7 @@ def test_what_a_key_does_not_use_may_be_missing(tmp_path) -> None:
 
 @pytest.mark.parametrize("path", ["../../secret.png", "/etc/passwd", "C:\\\\x.png"])
 @pytest.mark.parametrize("column", [1, 2])
-def test_paths_that_lead_out_of_the_folder_are_refused(path, column, tmp_path) -> None:
+def test_from_aims_refuses_paths_outside_the_folder(path, column, tmp_path) -> None:
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     row = ["0", "NIRimages/a_nir.png", "a.png"]
     row[column] = path
@@ -188,14 +187,14 @@ def test_paths_that_lead_out_of_the_folder_are_refused(path, column, tmp_path) -
         (b"n,i,m\n", "lists no image for train"),
     ],
 )
-def test_a_list_that_is_none_is_refused(text, sentence, tmp_path) -> None:
+def test_from_aims_refuses_a_malformed_list(text, sentence, tmp_path) -> None:
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     (folder / "IVRG-nir_train_GroundTruth.csv").write_bytes(text)
     with pytest.raises(ValueError, match=sentence):
         from_aims(folder, "nir")
 
 
-def test_pickles_and_pictures_of_another_kind_are_refused(tmp_path) -> None:
+def test_from_aims_refuses_pickles_and_other_pictures(tmp_path) -> None:
     folder = write_layout("NYUDepthv2", tmp_path)
     np.save(folder / "Depth" / "1.npy", np.array([{}], object), allow_pickle=True)
     picture(folder / "Depth" / "2.npy", np.ones((6, 8), complex))
@@ -214,7 +213,7 @@ def test_pickles_and_pictures_of_another_kind_are_refused(tmp_path) -> None:
         from_aims(polar, "pgsnet_p").train[0].load()
 
 
-def test_an_image_to_test_on_is_not_trained_on(tmp_path, caplog) -> None:
+def test_from_aims_does_not_train_on_test_images(tmp_path, caplog) -> None:
     folder = write_layout("NYUDepthv2", tmp_path)
     with (folder / "train.txt").open("a") as file:
         file.write("RGB/3.jpg\nRGB/1.jpg\n\n")

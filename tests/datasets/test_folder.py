@@ -1,4 +1,4 @@
-"""Folders of images and labels: what becomes a sample, what is refused and how."""
+"""Data sets of folders: what becomes a sample, what is refused and how."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_simmat.datasets.dataset import DataConfig, label_areas
+from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.folder import from_folder
-from napari_simmat.datasets.labeled_image import ImageCache
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.settings import ChannelSelection
@@ -57,6 +56,19 @@ def named(dataset) -> tuple[list[str], list[str]]:
     return [s.name for s in dataset.train], [s.name for s in dataset.validation]
 
 
+def spec_of(dataset: Dataset, size: InputSize) -> ModelSpec:
+    """Of a checkpoint for the data set."""
+    return ModelSpec(
+        name="m",
+        modality="",
+        channels=dataset.channels,
+        normalization=dataset.normalization,
+        input_size=size,
+        base=Base(name="", architecture="", sha256=""),
+        transfer="simmat",
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Ten images with two objects each."""
@@ -65,23 +77,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cells"
 
 
-# ------------------------------------------------------------------ samples and values
-
-
 def raw(**selection: Any) -> DataConfig:
     """Selected channels, whose values are kept."""
     return DataConfig(selection=ChannelSelection(**selection), normalization=RAW)
-
-
-def selected(channels: Any) -> dict[str, Any]:
-    return {"selection": ChannelSelection(channels=channels)}
 
 
 def ratio(value: float) -> DataConfig:
     return DataConfig(selection=ChannelSelection(pixel_ratio=value))
 
 
-def test_images_become_samples(folder: Path) -> None:
+def test_from_folder_makes_samples_of_images(folder: Path) -> None:
     dataset = from_folder(folder)
     assert (dataset.name, dataset.modality) == ("cells", "cells")
     assert dataset.channel_names == ("intensity",)
@@ -92,7 +97,7 @@ def test_images_become_samples(folder: Path) -> None:
     assert dataset.regions(labels) == [1, 2]
 
 
-def test_every_plane_with_objects_is_normalized_by_the_whole_stack(tmp_path: Path) -> None:
+def test_sample_is_normalized_by_its_whole_stack(tmp_path: Path) -> None:
     """The values are those that a checkpoint's image is given later."""
     stack = image(3, 2, H, W) + np.arange(3, dtype=np.uint16)[:, None, None, None] * 1000
     labels = np.stack([objects(1), objects(), objects(2, 70000 % 65536)])
@@ -101,62 +106,29 @@ def test_every_plane_with_objects_is_normalized_by_the_whole_stack(tmp_path: Pat
     dataset = from_folder(tmp_path)
     samples = (*dataset.train, *dataset.validation)
     assert {s.name for s in samples} == {"stack plane 0", "stack plane 2", "other"}
-    spec = ModelSpec(
-        name="m",
-        modality="",
-        channels=dataset.channels,
-        normalization=dataset.normalization,
-        input_size=InputSize(),
-        base=Base(name="", architecture="", sha256=""),
-        transfer="simmat",
-    )
+    spec = spec_of(dataset, InputSize())
     later = ChannelStack.build(stack, channel_axis=1, inputs=spec.inputs)
     values, found = next(s for s in samples if s.name == "stack plane 2").load()
     assert np.array_equal(values, later.normalized((2,)))
     assert np.array_equal(found, labels[2])
 
 
-def test_channels_have_the_mean_and_deviation_of_what_is_trained_on(folder: Path) -> None:
+def test_channels_have_mean_and_std_of_the_training_images(folder: Path) -> None:
     dataset = from_folder(folder, DataConfig(units=("counts",), modality="phase contrast"))
     values = np.stack([sample.load()[0] for sample in dataset.train])
-    assert dataset.mean == pytest.approx([values.mean()])
-    assert dataset.std == pytest.approx([values.std()])
+    assert dataset.channels[0].mean == pytest.approx(values.mean())
+    assert dataset.channels[0].std == pytest.approx(values.std())
     assert (dataset.channels[0].unit, dataset.modality) == ("counts", "phase contrast")
 
 
-def test_a_sample_can_be_read_in_another_process(folder: Path) -> None:
+def test_sample_can_be_read_in_another_process(folder: Path) -> None:
     sample = from_folder(folder).train[0]
     again = pickle.loads(pickle.dumps(sample))  # noqa: S301
     for ours, theirs in zip(sample.load(), again.load(), strict=True):
         assert np.array_equal(ours, theirs)
 
 
-def test_a_stack_is_not_read_for_each_plane_and_memory_is_bounded() -> None:
-    class Source:
-        def __init__(self, name):
-            self.name, self.read_times = name, 0
-
-        def read(self):
-            from napari_simmat.datasets.labeled_image import ImageContent
-
-            self.read_times += 1
-            return ImageContent(np.zeros((10, 10)), np.zeros((10, 10), np.uint8))
-
-    shelf, sources = ImageCache(2000), [Source("a"), Source("b"), Source("c")]
-    for source in (*sources, sources[2], sources[1], sources[0]):
-        shelf.read(source)
-    assert [source.read_times for source in sources] == [2, 1, 1]
-
-
-@pytest.mark.parametrize("highest", [3, 2**40])
-@pytest.mark.parametrize("lowest", [0, -3])
-def test_areas_are_those_of_ids_above_0(lowest: int, highest: int) -> None:
-    labels = np.array([[lowest, lowest, 0], [1, highest, highest], [1, 1, 0]], np.int64)
-    assert label_areas(labels) == {1: 3, highest: 2}
-    assert label_areas(np.zeros((0, 3), np.uint8)) == {}
-
-
-def test_ids_of_any_size_and_sign(tmp_path: Path) -> None:
+def test_sample_ids_may_have_any_size_and_sign(tmp_path: Path) -> None:
     labels = objects(1, 2).astype(np.int64)
     labels[labels == 2] = 2**40
     labels[0, 0] = -3
@@ -168,9 +140,6 @@ def test_ids_of_any_size_and_sign(tmp_path: Path) -> None:
     assert np.array_equal(found > 0, objects(1, 2) > 0)
 
 
-# ------------------------------------------------------------------ channels
-
-
 @pytest.mark.parametrize(
     ("channels", "axis", "expected"),
     [
@@ -180,7 +149,7 @@ def test_ids_of_any_size_and_sign(tmp_path: Path) -> None:
         (None, -3, [0, 1, 2]),
     ],
 )
-def test_channels_by_number_along_an_axis(channels, axis, expected, tmp_path: Path) -> None:
+def test_from_folder_takes_channels_by_number(channels, axis, expected, tmp_path: Path) -> None:
     stack = image(3, H, W)
     for name in "ab":
         pair(tmp_path, name, stack, objects(1))
@@ -190,7 +159,7 @@ def test_channels_by_number_along_an_axis(channels, axis, expected, tmp_path: Pa
     assert np.array_equal(dataset.train[0].load()[0], stack[expected])
 
 
-def test_channels_by_name_in_any_order_of_the_file(tmp_path: Path) -> None:
+def test_from_folder_finds_channels_by_name_in_any_order(tmp_path: Path) -> None:
     stack = image(2, H, W)
     for name, order, labels in (("a", [0, 1], ["DAPI", "GFP"]), ("b", [1, 0], ["GFP", "DAPI"])):
         metadata = {"axes": "CYX", "Channel": {"Name": labels}}
@@ -202,7 +171,7 @@ def test_channels_by_name_in_any_order_of_the_file(tmp_path: Path) -> None:
             assert np.array_equal(sample.load()[0], stack[expected])
 
 
-def test_of_colors_alpha_is_left_out(tmp_path: Path) -> None:
+def test_from_folder_leaves_out_alpha(tmp_path: Path) -> None:
     colors = RNG.integers(0, 255, (H, W, 4)).astype(np.uint8)
     for name, shown in (("a", colors), ("b", colors[..., :3])):
         write(tmp_path / f"{name}.png", shown)
@@ -214,7 +183,9 @@ def test_of_colors_alpha_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subfolders", [False, True])
-def test_one_file_per_channel(subfolders: bool, tmp_path: Path, caplog) -> None:
+def test_from_folder_takes_a_file_for_each_channel(
+    subfolders: bool, tmp_path: Path, caplog
+) -> None:
     images, labels = (
         (tmp_path / "images", tmp_path / "labels") if subfolders else (tmp_path, tmp_path)
     )
@@ -236,7 +207,7 @@ def test_one_file_per_channel(subfolders: bool, tmp_path: Path, caplog) -> None:
     assert "brightfield" not in caplog.text
 
 
-def test_one_file_per_channel_may_have_a_channel_axis_of_one(tmp_path: Path) -> None:
+def test_channel_files_may_have_a_channel_axis_of_one(tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     channels = {name: image(1, 1, 1, H, W) for name in ("DAPI", "GFP")}  # T, C, Z, Y, X
     axes = [{"name": name} for name in "tczyx"]
@@ -255,7 +226,7 @@ def test_one_file_per_channel_may_have_a_channel_axis_of_one(tmp_path: Path) -> 
     np.testing.assert_array_equal(np.concatenate(halves, axis=2), expected)
 
 
-def test_series_of_dicom_are_images(tmp_path: Path) -> None:
+def test_from_folder_takes_series_of_dicom(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     from tests.io.test_dicom import write_slice
 
@@ -272,26 +243,23 @@ def test_series_of_dicom_are_images(tmp_path: Path) -> None:
     assert (len(dataset.train), len(dataset.validation)) == (2, 2)
 
 
-# ------------------------------------------------------------------ split
-
-
-def test_a_split_is_the_same_each_time_and_another_with_another_seed(folder: Path) -> None:
+def test_split_depends_on_the_seed_alone(folder: Path) -> None:
     first, again = from_folder(folder), from_folder(folder)
     assert named(first) == named(again)
     assert first.channels == again.channels
     others = {tuple(named(from_folder(folder, DataConfig(seed=seed)))[1]) for seed in range(5)}
     assert len(others) > 1
-    assert len(from_folder(folder, DataConfig(share=0.01)).validation) == 1
-    assert len(from_folder(folder, DataConfig(share=0.99)).train) == 1
+    assert len(from_folder(folder, DataConfig(validation_fraction=0.01)).validation) == 1
+    assert len(from_folder(folder, DataConfig(validation_fraction=0.99)).train) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_planes_of_a_stack_or_series_stay_together(seed: int, tmp_path: Path) -> None:
+def test_split_keeps_planes_of_a_stack_or_series_together(seed: int, tmp_path: Path) -> None:
     for name in "abc":
         pair(tmp_path, name, image(4, H, W), np.stack([objects(1)] * 4))
     for time in range(3):
         pair(tmp_path, f"movie_T{time:02}_z001", image(), objects(1))
-    dataset = from_folder(tmp_path, DataConfig(share=0.5, seed=seed))
+    dataset = from_folder(tmp_path, DataConfig(validation_fraction=0.5, seed=seed))
     sides = [{sample.group for sample in side} for side in (dataset.train, dataset.validation)]
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == {"a", "b", "c", "movie"}
@@ -299,7 +267,7 @@ def test_planes_of_a_stack_or_series_stay_together(seed: int, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["validation", "val"])
-def test_subfolders_are_the_split(name: str, tmp_path: Path) -> None:
+def test_from_folder_takes_subfolders_as_the_split(name: str, tmp_path: Path) -> None:
     for side, count in (("train", 3), (name, 1), ("test", 2)):
         for number in range(count):
             pair(tmp_path / side, str(number), image(), objects(1))
@@ -308,7 +276,7 @@ def test_subfolders_are_the_split(name: str, tmp_path: Path) -> None:
     assert [sample.name for sample in dataset.test] == ["test/0", "test/1"]
 
 
-def test_a_lone_image_is_halved_and_that_is_said(tmp_path: Path, caplog) -> None:
+def test_lone_image_is_halved_with_a_warning(tmp_path: Path, caplog) -> None:
     shown, labels = image(), objects(1, 2, 3, 4)
     labels[8, 5:11] = 5  # one of its six pixels lies right of the middle: no piece
     labels[10, 7:11] = 6  # one of its four pixels does: a piece
@@ -324,7 +292,7 @@ def test_a_lone_image_is_halved_and_that_is_said(tmp_path: Path, caplog) -> None
     )
 
 
-def test_a_tall_image_is_halved_across_and_a_lopsided_one_between_its_objects(tmp_path) -> None:
+def test_lone_image_is_cut_across_its_longer_side(tmp_path) -> None:
     pair(tmp_path / "tall", "a", image(20, 12), objects(1, 2, shape=(12, 20)).T)
     assert named(from_folder(tmp_path / "tall"))[1] == ["a lower half"]
     pair(tmp_path / "left", "a", image(12, 40), objects(1, 2, shape=(12, 40)))
@@ -333,7 +301,7 @@ def test_a_tall_image_is_halved_across_and_a_lopsided_one_between_its_objects(tm
     assert np.unique(right[0].load()[1]).tolist() == [0, 2]
 
 
-def test_halves_are_made_so_that_neither_is_nearly_empty(tmp_path) -> None:
+def test_lone_image_has_no_nearly_empty_half(tmp_path) -> None:
     labels = objects(1, 2, 3, shape=(20, 40)) + objects(4, 5, 6, shape=(20, 40))[::-1] + 0
     labels[10, 30] = 7  # 1 of 7 lies right
     pair(tmp_path, "a", image(20, 40), labels)
@@ -342,7 +310,7 @@ def test_halves_are_made_so_that_neither_is_nearly_empty(tmp_path) -> None:
     assert np.unique(dataset.validation[0].load()[1]).tolist() == [0, 4, 5, 6, 7]
 
 
-def test_a_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
+def test_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
     labels = np.stack([objects(1, 0, 0, 4), objects(), objects(1), objects(0, 0, 0, 4)])
     pair(tmp_path, "stack", image(4, H, W), labels)
     dataset = from_folder(tmp_path)
@@ -353,191 +321,157 @@ def test_a_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
     assert {s.load()[0].shape for s in (*dataset.train, *dataset.validation)} == {(1, H, W // 2)}
 
 
-# ------------------------------------------------------------------ refused
-
-
-def test_images_without_objects_are_left_out_in_words(folder: Path, caplog) -> None:
+def test_from_folder_warns_of_images_without_objects(folder: Path, caplog) -> None:
     write(folder / "c_labels.tif", objects())
     dataset = from_folder(folder)
     assert "c" not in [name for side in named(dataset) for name in side]
     assert "c has no labeled object and is left out." in caplog.text
 
 
-def test_how_many_there_are_is_logged(folder: Path, caplog) -> None:
+def test_from_folder_logs_the_number_of_planes(folder: Path, caplog) -> None:
     with caplog.at_level(logging.INFO):
         from_folder(folder)
     assert "cells: 8 planes to train on, 2 planes to validate on." in caplog.text
 
 
-def bad_shape(folder: Path) -> DataConfig:
+def bad_shape(folder: Path) -> None:
     write(folder / "c_labels.tif", objects(1, shape=(H, W + 1)))
-    return DataConfig()
 
 
-def no_labels(folder: Path) -> DataConfig:
+def no_labels(folder: Path) -> None:
     for path in folder.glob("*_labels.tif"):
         path.unlink()
-    return DataConfig()
 
 
-def nothing_labeled(folder: Path) -> DataConfig:
+def nothing_labeled(folder: Path) -> None:
     for path in folder.glob("*_labels.tif"):
         write(path, objects())
-    return DataConfig()
 
 
-def one_object(folder: Path) -> DataConfig:
+def one_object(folder: Path) -> None:
     nothing_labeled(folder)
     write(folder / "d_labels.tif", objects(7))
-    return DataConfig()
 
 
-def one_place(folder: Path) -> DataConfig:
+def one_place(folder: Path) -> None:
     nothing_labeled(folder)
     speck = np.zeros((2, H, W), np.uint16)
     speck[:, 3, 5] = 1
     pair(folder, "d", image(2, H, W), speck)
-    return DataConfig()
 
 
-def float_labels(folder: Path) -> DataConfig:
+def float_labels(folder: Path) -> None:
     write(folder / "c_labels.tif", objects(1).astype(np.float32))
-    return DataConfig()
 
 
-def constant(folder: Path) -> DataConfig:
+def constant(folder: Path) -> None:
     for path in folder.glob("?.tif"):
         write(path, np.stack([image(), np.full((H, W), 7, np.uint16)]))
-    return DataConfig(selection=ChannelSelection(channel_axis=0))
 
 
-def channel_missing(folder: Path) -> DataConfig:
+def channel_missing(folder: Path) -> None:
     for path in folder.glob("?.tif"):
         count = 2 if path.stem == "c" else 3
         write(path, image(count, H, W))
-    return DataConfig(selection=ChannelSelection(channel_axis=0, channels=(0, 2)))
 
 
-def channels_differ(folder: Path) -> DataConfig:
-    channel_missing(folder)
-    return DataConfig(selection=ChannelSelection(channel_axis=0))
-
-
-def name_missing(folder: Path) -> DataConfig:
+def name_missing(folder: Path) -> None:
     for path in folder.glob("?.tif"):
         names = ["DAPI", "Cy5" if path.stem == "c" else "GFP"]
         metadata = {"axes": "CYX", "Channel": {"Name": names}}
         write(path, image(2, H, W), ome=True, metadata=metadata)
-    return DataConfig()
 
 
-def name_nowhere(folder: Path) -> DataConfig:
-    return DataConfig(selection=ChannelSelection(channels=("DAPI",)))
-
-
-def file_missing(folder: Path) -> DataConfig:
+def file_missing(folder: Path) -> None:
     for path in sorted(folder.glob("?.tif")):
         write(path.with_name(f"{path.stem}_DAPI.tif"), image())
         path.rename(path.with_name(f"{path.stem}_GFP.tif"))
     (folder / "c_GFP.tif").unlink()
-    return DataConfig(selection=ChannelSelection(channels=("DAPI", "GFP")))
 
 
-def file_of_another_shape(folder: Path) -> DataConfig:
+def file_of_another_shape(folder: Path) -> None:
     for path in sorted(folder.glob("?.tif")):
         write(path.with_name(f"{path.stem}_DAPI.tif"), image(H, W - (path.stem == "c")))
         path.rename(path.with_name(f"{path.stem}_GFP.tif"))
-    return DataConfig(selection=ChannelSelection(channels=("GFP", "DAPI")))
 
 
-def unreadable(folder: Path) -> DataConfig:
+def unreadable(folder: Path) -> None:
     (folder / "c.tif").write_bytes((folder / "c.tif").read_bytes()[:60])
-    return DataConfig()
 
 
-def complex_image(folder: Path) -> DataConfig:
+def complex_image(folder: Path) -> None:
     write(folder / "c.tif", image().astype(np.complex64))
-    return DataConfig()
 
 
-def no_image(folder: Path) -> DataConfig:
+def no_image(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
-    return DataConfig()
 
 
-def only_validation(folder: Path) -> DataConfig:
+def only_validation(folder: Path) -> None:
     (folder / "val").mkdir()
-    return DataConfig()
 
 
-def units(folder: Path) -> DataConfig:
-    return DataConfig(units=("K", "m"))
+def nothing(folder: Path) -> None:
+    pass
+
+
+AXIS = {"channel_axis": 0}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("spoil", "config", "sentence"),
     [
-        (bad_shape, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
-        (no_labels, r"No image in .*cells has labels; save each label image"),
-        (nothing_labeled, "No image to train on has a labeled object: the labels are 0"),
-        (one_object, "There is a single labeled object, in d, .*label a second one"),
-        (one_place, "All labels are in d, and its objects lie in one place"),
-        (float_labels, r"c_labels\.tif holds float32 values; labels are integers"),
-        (constant, "Channel 1 is constant in every training image"),
+        (bad_shape, {}, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
+        (no_labels, {}, r"No image in .*cells has labels; save each label image"),
+        (nothing_labeled, {}, "No image to train on has a labeled object: the labels are 0"),
+        (one_object, {}, "There is a single labeled object, in d, .*label a second one"),
+        (one_place, {}, "All labels are in d, and its objects lie in one place"),
+        (float_labels, {}, r"c_labels\.tif holds float32 values; labels are integers"),
+        (constant, AXIS, "Channel 1 is constant in every training image"),
         (
             channel_missing,
+            {**AXIS, "channels": (0, 2)},
             "c: There is no channel 2; the image has 2 channels, counted",
         ),
-        (channels_differ, r"c has 2 channels, but the first image has 3 \(0, 1, 2\)"),
+        (channel_missing, AXIS, r"c has 2 channels, but the first image has 3 \(0, 1, 2\)"),
+        (name_missing, {}, r"c: There is no channel called GFP; there are DAPI, Cy5\..* Every"),
+        (nothing, {"channels": ("DAPI",)}, "a: There is no channel called DAPI; the channels here"),
         (
-            name_missing,
-            r"c: There is no channel called GFP; there are DAPI, Cy5\..* Every image",
+            file_missing,
+            {"channels": ("DAPI", "GFP")},
+            r"c has labels \(c_labels\.tif\) but no file for channel GFP",
         ),
-        (name_nowhere, "a: There is no channel called DAPI; the channels here have no names"),
-        (file_missing, r"c has labels \(c_labels\.tif\) but no file for channel GFP"),
-        (file_of_another_shape, r"c_DAPI\.tif has the shape 12 x 19, c_GFP\.tif has 12 x 20"),
-        (unreadable, r"c\.tif could not be read .*damaged or cut short"),
-        (complex_image, "c has values of type complex64; .*magnitude"),
-        (no_image, r"There is no image in .*cells; save each label image"),
-        (only_validation, "has a folder val but none for training"),
-        (units, r"There are 1 channels \(intensity\) but 2 units"),
+        (
+            file_of_another_shape,
+            {"channels": ("GFP", "DAPI")},
+            r"c_DAPI\.tif has the shape 12 x 19, c_GFP\.tif has 12 x 20",
+        ),
+        (unreadable, {}, r"c\.tif could not be read .*damaged or cut short"),
+        (complex_image, {}, "c has values of type complex64; .*magnitude"),
+        (no_image, {}, r"There is no image in .*cells; save each label image"),
+        (only_validation, {}, "has a folder val but none for training"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_a_sentence(spoil, sentence, folder: Path) -> None:
-    config = spoil(folder)
+def test_from_folder_refuses_unusable_data(spoil, config, sentence, folder: Path) -> None:
+    spoil(folder)
     with pytest.raises((ValueError, TypeError), match=sentence) as refused:
-        from_folder(folder, config)
+        from_folder(folder, DataConfig(selection=ChannelSelection(**config)))
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith((".", ").", "labels"))
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_from_folder_refuses_units_of_other_channels(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"There are 1 channels \(intensity\) but 2 units"):
+        from_folder(folder, DataConfig(units=("K", "m")))
+
+
+def test_from_folder_refuses_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         from_folder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    ("values", "error", "sentence"),
-    [
-        ({"share": 0.0}, ValueError, "must lie between 0 and 1, got 0.0"),
-        ({"share": 1.0}, ValueError, "must lie between 0 and 1"),
-        (selected(()), ValueError, "No channel is chosen"),
-        (selected(("DAPI", "dapi ")), ValueError, "Channel dapi is chosen twice"),
-        (selected("DAPI"), TypeError, "Channels are names or indices"),
-        (selected((1.5,)), TypeError, "Channels are names or indices"),
-        ({"smallest": -1}, ValueError, "fewer than 0 pixels"),
-    ],
-)
-def test_settings_check_themselves(values, error, sentence) -> None:
-    with pytest.raises(error, match=sentence):
-        DataConfig(**values)
-
-
-# ------------------------------------------------------------------ pixels that are not square
-
-
-def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path) -> None:
+def test_sample_of_long_pixels_is_as_the_predictor_sees_it(tmp_path: Path) -> None:
     values, labels = image(), objects(1, 2)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
@@ -547,21 +481,13 @@ def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path)
     assert (seen.shape, ids.shape) == ((1, 3 * H, W), (3 * H, W))
     # Each row of labels becomes three; an object of two rows has six.
     assert np.array_equal(ids, np.repeat(labels, 3, axis=0))
-    spec = ModelSpec(
-        name="m",
-        modality="",
-        channels=dataset.channels,
-        normalization=dataset.normalization,
-        input_size=InputSize(method="native", minimum=1),
-        base=Base(name="", architecture="", sha256=""),
-        transfer="simmat",
-    )
+    spec = spec_of(dataset, InputSize(method="native", minimum=1))
     stack = ChannelStack.build(values, inputs=spec.inputs, pixel_size=(3.0, 1.0))
     frame = InputTransform.of(values.shape, spec.input_size, stack.pixel_size)
     assert np.array_equal(seen, frame.resize(stack.normalized()))
 
 
-def test_the_shape_of_pixels_is_told_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_pixel_ratio_holds_where_the_file_does_not_say(tmp_path: Path) -> None:
     for name in "ab":
         pair(tmp_path, name, image(), objects(1, 2))
     _, ids = from_folder(tmp_path, ratio(0.25)).train[0].load()

@@ -38,7 +38,7 @@ def test_find_labeled_files_takes_folders_images_and_labels(folder: Path) -> Non
         (folder / f"{name}_labels.tif").rename(folder / "labels" / f"{name}.tif")
     files = find_labeled_files(folder)
     assert [file.name for file in files] == ["a", "b"]
-    assert files[0].read()[1].max() == 300
+    assert files[0].read().labels.max() == 300
 
 
 def test_find_labeled_files_warns_of_images_without_labels(folder: Path, caplog) -> None:
@@ -64,7 +64,7 @@ def test_labeled_file_ignores_axes_of_length_one(image, labels, tmp_path: Path) 
     np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
     [file] = find_labeled_files(tmp_path)
-    assert file.read()[1].shape == image
+    assert file.read().labels.shape == image
 
 
 @pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 30, 20), (3, 20, 30, 1)])
@@ -104,7 +104,7 @@ def test_labeled_file_warns_once_of_other_directions(
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}_labels.nii")
     [file] = find_labeled_files(tmp_path)
     for _ in range(2):
-        assert np.array_equal(file.read()[1], labels.T), "as they are stored"
+        assert np.array_equal(file.read().labels, labels.T), "as they are stored"
     if mirrored:
         assert caplog.messages == [
             f"By their headers, the voxels of {name}_labels.nii run RAS, those of {name}.nii LAS. "

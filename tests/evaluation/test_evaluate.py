@@ -180,11 +180,11 @@ def test_evaluate_job_min_size_holds_for_other_prompts(folder: Path) -> None:
     ("wrong", "sentence"),
     [
         ({"prompts": "auto", "max_objects": 5}, "compared with all objects; leave max_objects out"),
-        ({"clicks": 0}, "cannot get 0 clicks; give 1 to 20"),
-        ({"clicks": 21}, "cannot get 21 clicks; give 1 to 20"),
-        ({"min_size": -1}, "fewer than 0 pixels, got -1"),
-        ({"max_objects": 0}, "give 1 or more"),
-        ({"prompts": "guess"}, "give click, box, iterative, paper, auto, all"),
+        ({"clicks": 0}, "clicks must be between 1 and 20, got 0"),
+        ({"clicks": 21}, "clicks must be between 1 and 20, got 21"),
+        ({"min_size": -1}, "min_size must be at least 0, got -1"),
+        ({"max_objects": 0}, "max_objects must be at least 1, got 0"),
+        ({"prompts": "guess"}, "unknown; use one of click, box, iterative, paper, auto, all"),
     ],
 )
 def test_score_config_refuses_values_out_of_range(wrong: dict[str, object], sentence: str) -> None:
@@ -294,9 +294,9 @@ def test_evaluate_job_takes_folders_as_images(apart: bool, tmp_path: Path) -> No
     files = find_labeled_files(tmp_path)
     assert [file.name for file in files] == ["head.1", "slide"]
     for file, expected in zip(files, (head, slide), strict=True):
-        image, labels = file.read()
-        np.testing.assert_array_equal(image.data, expected)
-        np.testing.assert_array_equal(labels, expected)
+        image = file.read()
+        np.testing.assert_array_equal(image.arrays, expected)
+        np.testing.assert_array_equal(image.labels, expected)
     scores = finish(evaluate_job(Thresholder(), files, ScoreConfig(prompts="box")))
     assert [image.headline["box"] for image in scores.images] == [1, 1]
     before = fingerprint(files)

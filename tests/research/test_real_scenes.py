@@ -143,7 +143,7 @@ def test_validation_images_are_never_trained_on(folder, monkeypatch):
         draw = real_drawer([found], validation=kept)
         for seed in range(20):
             draw(np.random.default_rng(seed))
-        assert set(read) <= {file.name for file in files}
+        assert set(read) <= {f"cells/{file.name}" for file in files}
         assert read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import tifffile
 
 from napari_simmat.datasets.dataset import DataConfig, Dataset
-from napari_simmat.datasets.split import LabeledArray, from_arrays
+from napari_simmat.datasets.labeled_image import LabeledImage
+from napari_simmat.datasets.split import from_arrays
 from napari_simmat.models.spec import Normalization
 from napari_simmat.training.config import TrainConfig
 
@@ -43,7 +45,7 @@ def pictures(
 ) -> Dataset:
     """Planes to train on and two to validate on."""
     arrays = [
-        LabeledArray(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
+        LabeledImage(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
         for n in range(count + 2)
     ]
     config = DataConfig(normalization=normalization)
@@ -70,3 +72,12 @@ FEW: dict[str, Any] = {
 def short(**settings: Any) -> TrainConfig:
     """`FEW`, but for these settings."""
     return TrainConfig(**{**FEW, **settings})
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a run's table, without empty cells."""
+    with path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if name and value}
+            for row in csv.DictReader(file)
+        ]

@@ -294,7 +294,7 @@ def sample(name: str, values: np.ndarray, labels: np.ndarray) -> Sample:
     return Sample(name, name, lambda: (values.astype(np.float32), labels.astype(np.int32)))
 
 
-def dataset_of(*samples: Sample, channels: int = 2, smallest: int = 0) -> Dataset:
+def dataset_of(*samples: Sample, channels: int = 2, min_size: int = 0) -> Dataset:
     return Dataset(
         name="data",
         modality="data",
@@ -302,7 +302,7 @@ def dataset_of(*samples: Sample, channels: int = 2, smallest: int = 0) -> Datase
         normalization=Normalization(method="none"),
         train=samples,
         validation=(sample("v", np.zeros((channels, 8, 8)), np.ones((8, 8))),),
-        smallest=smallest,
+        min_size=min_size,
     )
 
 
@@ -387,7 +387,7 @@ def test_planes_without_objects_are_left_out_with_a_warning(caplog) -> None:
         planes = scanned(dataset, spec_of(dataset))
     assert (len(planes), planes[0].name) == (1, "b")
     assert "1 of 2 planes hold no object of at least 16 pixels of the network's in" in caplog.text
-    nothing = dataset_of(samples[0], smallest=9)
+    nothing = dataset_of(samples[0], min_size=9)
     sentence = "data has no object to train on of at least 16 pixels .* and more than 9 pixels"
     with pytest.raises(ValueError, match=sentence):
         scanned(nothing, spec_of(nothing))
@@ -398,7 +398,7 @@ def test_planes_hold_only_regions_above_min_size() -> None:
     labels = np.ones((8, 8))
     labels[:4] = 2
     labels[4:, :4] = 3
-    just_below = dataset_of(sample("a", np.zeros((2, 8, 8)), labels), smallest=1024 * 1024 // 4)
+    just_below = dataset_of(sample("a", np.zeros((2, 8, 8)), labels), min_size=1024 * 1024 // 4)
     assert scanned(just_below, spec_of(just_below))[0].objects == (2,)
 
 

@@ -17,7 +17,7 @@ import torch
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
-from napari_simmat.datasets.labeled_image import ImageContent
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.network import ExpectedSize
@@ -27,7 +27,7 @@ from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
-from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
+from napari_simmat.training.adapting import WRONG_CHANNELS, AdaptedCheckpoint
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
     annotate,
@@ -79,7 +79,7 @@ def learned(base: Model, *planes: AnnotatedPlane, **named: object) -> FewShotRes
     return finish(learn_objects_job(base, planes, SHORT, **named))
 
 
-def equal(one: LearnedState, other: LearnedState) -> bool:
+def equal(one: AdaptedCheckpoint, other: AdaptedCheckpoint) -> bool:
     return one.digest == other.digest
 
 
@@ -89,8 +89,8 @@ def test_learning_depends_on_objects_and_seed_alone(base: Model) -> None:
     random = torch.random.get_rng_state()
     first, second = learned(base, squares()), learned(base, squares())
     other = finish(learn_objects_job(base, [squares()], replace(SHORT, seed=1)))
-    assert equal(first.learned, second.learned)
-    assert not equal(first.learned, other.learned)
+    assert equal(first.checkpoint, second.checkpoint)
+    assert not equal(first.checkpoint, other.checkpoint)
     assert first.model.fingerprint == second.model.fingerprint != base.fingerprint
     # Another thread may predict with the base, or draw random numbers, meanwhile.
     assert torch.equal(random, torch.random.get_rng_state())
@@ -111,14 +111,14 @@ def test_interrupted_learning_ends_with_the_same_model(
             pass
         job.close()
         again = learn_objects_job(base, [squares()], SHORT, folder=folder)
-        assert equal(finish(again).learned, whole.learned)
+        assert equal(finish(again).checkpoint, whole.checkpoint)
 
 
 @pytest.mark.usefixtures("accepted")
 def test_adapted_model_is_a_checkpoint_like_any_other(base: Model, tmp_path: Path) -> None:
     found = learned(base, squares(), name="squares")
     path = tmp_path / "kept.safetensors"
-    found.learned.save(path)
+    found.checkpoint.save(path)
     masks = []
     for model in (found.model, load_model(path)):
         predictor = Predictor(model, "cpu")
@@ -130,7 +130,7 @@ def test_adapted_model_is_a_checkpoint_like_any_other(base: Model, tmp_path: Pat
     assert spec.training["objects"] == 4
     assert spec.metrics["after"]["click"] == pytest.approx(found.after.click, abs=0.01)
     assert found.sentence in spec.description
-    assert LearnedState.load(path).seen == found.learned.seen
+    assert AdaptedCheckpoint.load(path).seen == found.checkpoint.seen
 
 
 @pytest.mark.usefixtures("accepted")
@@ -141,7 +141,7 @@ def test_adapted_model_expects_the_size_of_its_objects(
     found = learned(base, squares())
     assert base.network.expected_size is None
     assert found.sentence.endswith(SIZED.format(12, 22))
-    found.learned.save(tmp_path / "sized.safetensors")
+    found.checkpoint.save(tmp_path / "sized.safetensors")
     side = 16 * base.spec.input_size.minimum / 96
     for model in (found.model, load_model(tmp_path / "sized.safetensors")):
         assert model.network.expected_size == pytest.approx(ExpectedSize.of([side**2] * 4))
@@ -166,22 +166,22 @@ def test_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
 @pytest.mark.usefixtures("accepted")
 def test_learning_again_needs_new_objects(base: Model, tmp_path: Path) -> None:
     first = learned(base, squares(count=3))
-    first.learned.save(tmp_path / "first.safetensors")
-    start = LearnedState.load(tmp_path / "first.safetensors")
+    first.checkpoint.save(tmp_path / "first.safetensors")
+    start = AdaptedCheckpoint.load(tmp_path / "first.safetensors")
     with pytest.raises(ValueError, match=r"that the model has not learned from yet, 1 is here"):
         learned(base, squares(count=4), start=start)
     second = learned(base, squares(count=6), start=start)
     fresh = learned(base, squares(count=6))
     assert second.objects == 6
-    assert start.seen < second.learned.seen
-    assert not equal(second.learned, fresh.learned)
+    assert start.seen < second.checkpoint.seen
+    assert not equal(second.checkpoint, fresh.checkpoint)
 
 
 def test_learning_ends_where_no_gain_is_left(base: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[LearnProgress] = []
     monkeypatch.setattr(few_shot, "MIN_GAIN", 100.5)  # more than is left
     found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
-    assert found.learned is None
+    assert found.checkpoint is None
     assert found.model is None
     assert found.sentence.startswith("Nothing to learn")
     assert {step.done for step in steps} == {0}
@@ -194,7 +194,7 @@ def test_model_that_is_not_better_is_not_offered(
     monkeypatch.setattr(few_shot._Learning, "size", lambda *_: None)
     found = learned(base, squares())
     assert found.gain < few_shot.MIN_GAIN
-    assert found.learned is None
+    assert found.checkpoint is None
     assert found.sentence.startswith("Nothing changed")
 
 
@@ -223,7 +223,7 @@ def test_learning_takes_live_channels_and_names_dead_ones(base: Model, tmp_path:
     assert found.model.spec.channel_names == ("DNA", "CD3", "CD8", "CD4")
     assert found.model.spec.transfer == "simmat"
     assert found.sentence.endswith(LEFT_OUT.format("empty, broken, faulty pixels"))
-    found.learned.save(tmp_path / "kept.safetensors")
+    found.checkpoint.save(tmp_path / "kept.safetensors")
     predictor = Predictor(load_model(tmp_path / "kept.safetensors"), "cpu")
     predictor.set_image(plane.values, 0, names=names)
     assert predictor.predict(points=[(15, 15)]).mask.shape == (96, 96)
@@ -286,7 +286,7 @@ def test_learning_sees_long_pixels_as_prediction_does(
     values, labels = squares().values[:, ::2], squares().labels[::2]
     predictor = Predictor(base, "cpu")
     predictor.set_image(values, 0, pixel_size=(2.0, 1.0))
-    content = ImageContent(values, labels, 0, pixel_size=(2.0, 1.0))
+    content = LabeledImage("tall", values, labels, 0, pixel_size=(2.0, 1.0))
     (plane,) = annotate(content, base.spec)
     [(scale, image)] = [each for each in scale_levels(plane, base.spec) if each[0] == 1]
     assert torch.equal(seen[0][0], image)
@@ -296,7 +296,7 @@ def test_learning_sees_long_pixels_as_prediction_does(
     result = learn_objects(
         base, values, labels, 0, pixel_size=(2.0, 1.0), config=SHORT, device="cpu"
     )
-    assert result.learned is not None
+    assert result.checkpoint is not None
     assert {each.shape for each in seen} == {seen[0].shape}, "scored alike"
 
 
@@ -382,15 +382,19 @@ def test_learning_on_sam_encodes_each_plane_once(
         before = now
     assert max(at_once) == 1
     assert blocks == [False] * 2 * DEPTH
-    trained = {name.split(".")[0] for name in found.learned.tensors}
+    trained = {name.split(".")[0] for name in found.checkpoint.tensors}
     assert trained == {"mask_decoder"}
     before, after = sam.network.state_dict(), found.model.network.state_dict()
     changed = {name for name, each in before.items() if not torch.equal(each, after[name])}
     assert changed
     assert {name.split(".")[0] for name in changed} == {"mask_decoder"}
-    found.learned.save(tmp_path / "kept.safetensors")
+    found.checkpoint.save(tmp_path / "kept.safetensors")
     masks = []
-    for model in (found.model, LearnedState.load(tmp_path / "kept.safetensors").model(sam), sam):
+    for model in (
+        found.model,
+        AdaptedCheckpoint.load(tmp_path / "kept.safetensors").model(sam),
+        sam,
+    ):
         predictor = Predictor(model, "cpu")
         predictor.set_image(squares().values, channel_axis=0)
         masks.append(predictor.predict(points=[(15, 15)]).logits)
@@ -432,7 +436,7 @@ def test_learning_from_five_objects_outlines_others_better(
     image, labels = textured()
     found = learn_objects(base, image, np.where(labels % 2 == 1, labels, 0), device="cpu")
     assert found.objects == 5
-    assert found.learned is not None
+    assert found.checkpoint is not None
     assert found.after.box > found.before.box + 5
     ious = {}
     for name, model in (("before", base), ("after", found.model)):

@@ -37,9 +37,8 @@ from napari_simmat.training.trainer import (
     STOP_FILE,
     Trainer,
     TrainProgress,
-    read_log,
 )
-from tests.training.squares import SIDE, picture, pictures, short
+from tests.training.squares import SIDE, picture, pictures, read_log, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
     ("lora", "baseline_a"),

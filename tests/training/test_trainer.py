@@ -27,10 +27,9 @@ from napari_simmat.training.trainer import (
     RunFolder,
     TrainProgress,
     is_first_process,
-    read_log,
     read_state,
 )
-from tests.training.squares import pictures, short
+from tests.training.squares import pictures, read_log, short
 
 LONG = {"steps": 6, "epochs": 6, "validate_every": 3}
 RICH = {"strategy": "prompt", "augment": True, "prompts": ("click", "box"), "corrections": 1}
@@ -185,7 +184,7 @@ def other_labels(dataset: Dataset) -> Dataset:
         other_labels,
         lambda data: pictures(seed=3),
         lambda data: replace(data, train=data.train[:-1]),
-        lambda data: replace(data, smallest=5),
+        lambda data: replace(data, min_size=5),
         lambda data: replace(data, channels=(data.channels[0], replace(data.channels[1], std=7.0))),
     ],
     ids=["labels", "images", "fewer", "threshold", "statistics"],

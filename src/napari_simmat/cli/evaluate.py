@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -142,7 +142,7 @@ def _evaluate_job(
 
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: checking")
-        file.read(config.selection)
+        replace(file, selection=config.selection).read()
     whole = yield from load_model_job(model)
     predictor = Predictor(whole, **asdict(compute))
     scores = yield from evaluate_job(predictor, files, config, output)

@@ -195,7 +195,7 @@ def _learn_few(
 ) -> None:
     """Learn from the objects of all images of a folder; write the model if it is better."""
     from napari_simmat.datasets.dataset import DataConfig
-    from napari_simmat.datasets.folder import ChannelFilesImage, find_images
+    from napari_simmat.datasets.folder import ChannelFiles, find_images
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import annotate
     from napari_simmat.training.few_shot import learn_objects_job
@@ -207,16 +207,14 @@ def _learn_few(
     wanted = DataConfig(selection=channels.selection)
     planes = []
     for image in find_images(Path(data), wanted):
-        selection = None if isinstance(image, ChannelFilesImage) else wanted.selection.channels
-        planes += annotate(
-            image.read(), foundation.spec, channels=selection, complete=complete, name=image.name
-        )
+        selection = None if isinstance(image, ChannelFiles) else wanted.selection.channels
+        planes += annotate(image.read(), foundation.spec, channels=selection, complete=complete)
     job = learn_objects_job(foundation, planes, config, device=device, name=output.stem)
     result = _finish_with_progress(job, terminal, events)
-    if result.learned is not None:
-        result.learned.save(output)
+    if result.checkpoint is not None:
+        result.checkpoint.save(output)
     metrics = {"before": result.before._asdict(), "after": result.after._asdict()}
-    written = None if result.learned is None else str(output)
+    written = None if result.checkpoint is None else str(output)
     if events:
         print_event(output=written, metrics=metrics, sentence=result.sentence)
         return
@@ -247,9 +245,9 @@ def _read_dataset_job(
     wanted = dataset_module.DataConfig(
         modality=labeled.modality,
         selection=channels.selection,
-        share=labeled.validation_fraction,
+        validation_fraction=labeled.validation_fraction,
         seed=seed,
-        smallest=labeled.min_size,
+        min_size=labeled.min_size,
     )
     return (yield from folder_module.read_folder_job(data, wanted))
 

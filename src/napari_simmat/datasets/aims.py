@@ -10,9 +10,9 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.checkpoints.authors import MODALITIES, find_modality
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, LabeledStack
+from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage, LabeledStack
 from napari_simmat.io.readers import read_image, read_labels
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def from_aims(folder: Path | str, key: str) -> Dataset:
         train=tuple(train),
         validation=test,
         test=test,
-        smallest=layout.smallest,
+        min_size=layout.min_size,
     )
 
 
@@ -113,7 +113,7 @@ def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
     shelf = ImageCache(0)  # images of one plane need no cache
     samples = []
     for item in items:
-        image = AimsImage(item, tuple(modality.parts))
+        image = replace(item, parts=tuple(modality.parts))
         stack = LabeledStack(image, names, None, modality.normalization, shelf)
         samples.append(Sample(item.name, stack.group, stack.load))
     return tuple(samples)
@@ -131,12 +131,23 @@ POLARIZER_ANGLES = ("0", "45", "90", "135")
 class AimsItem:
     """One image of the benchmark: its files by part (``"RGB"``, ``"depth"``, ...) and its labels.
 
-    The files may be missing; `name` is the path that they have in common.
+    The files may be missing; `name` is the path that they have in common. Those of `parts` are
+    read.
     """
 
     name: str
     files: dict[str, Path]
     labels: Path
+    parts: tuple[str, ...] = ()
+
+    def read(self) -> LabeledImage:
+        """One array for each channel of all parts, and the labels; ValueError if a file is bad."""
+        if "45" in self.files:
+            parts = _polarization(self.files)
+        else:
+            parts = {part: _READERS[part](self.files[part]) for part in self.parts}
+        arrays = [channel for part in self.parts for channel in parts[part]]
+        return LabeledImage(self.name, arrays, np.asarray(read_labels(self.labels).data)).read()
 
 
 @dataclass(frozen=True)
@@ -151,14 +162,14 @@ class AimsLayout:
         Entries by which the folder is recognized.
     items
         Lists the images of a split, without broken ones.
-    smallest
+    min_size
         Regions have more pixels than this at 1024 x 1024.
     """
 
     folder: str
     needs: tuple[str, ...]
     items: ItemLister
-    smallest: int = 0
+    min_size: int = 0
 
 
 def _zju(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
@@ -279,11 +290,11 @@ def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
 
 def check_files(items: Sequence[AimsItem], parts: Iterable[str]) -> None:
     """Raise FileNotFoundError if files of the `parts` of listed images, or labels, are missing."""
-    wanted = tuple(parts)
+    needed = tuple(parts)
     missing = [
         path
         for item in items
-        for path in (*(item.files[part] for part in wanted), item.labels)
+        for path in (*(item.files[part] for part in needed), item.labels)
         if not path.is_file()
     ]
     if missing:
@@ -342,29 +353,6 @@ def _read_text(path: Path, encoding: str) -> str:
 
 ChannelArrays = list[NDArray[Any]]
 """One array (Y, X) for each."""
-
-
-@dataclass(frozen=True)
-class AimsImage:
-    """An item of the benchmark, read as one array for each channel."""
-
-    item: AimsItem
-    parts: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The item's."""
-        return self.item.name
-
-    def read(self) -> ImageContent:
-        """The channels of all parts, and the labels; ValueError if a file has other content."""
-        files = self.item.files
-        if "45" in files:
-            parts = _polarization(files)
-        else:
-            parts = {part: _READERS[part](files[part]) for part in self.parts}
-        arrays = [channel for part in self.parts for channel in parts[part]]
-        return ImageContent(arrays, np.asarray(read_labels(self.item.labels).data))
 
 
 def _read_8bit(path: Path) -> NDArray[np.uint8]:
@@ -435,40 +423,21 @@ def _polarization(files: dict[str, Path]) -> dict[str, ChannelArrays]:
                 f"{path.name} has another size than the picture at 0 degrees; take the files as "
                 "published."
             )
-    found = polarization(*images)
-    return {
-        "intensity": list(found.intensity),
-        "AoLP": list(found.angle),
-        "DoLP": list(found.degree),
-    }
+    intensity, angle, degree = polarization(*images)
+    return {"intensity": list(intensity), "AoLP": list(angle), "DoLP": list(degree)}
 
 
 EPSILON = 1e-4
 """Keeps divisions finite (arXiv 2409.08083 and its authors' code)."""
 
 
-class StokesImage(NamedTuple):
-    """Polarization from the images behind four polarizers, each of their shape.
-
-    Parameters
-    ----------
-    intensity
-        S0, half the sum of the four: 0..510 for 8 bits.
-    angle
-        Angle of linear polarization in rad, -pi/4..pi/4.
-    degree
-        Degree of linear polarization, 0..1.
-    """
-
-    intensity: NDArray[np.float32]
-    angle: NDArray[np.float32]
-    degree: NDArray[np.float32]
-
-
 def polarization(
     i0: NDArray[Any], i45: NDArray[Any], i90: NDArray[Any], i135: NDArray[Any]
-) -> StokesImage:
-    """Stokes parameters S0, S1, S2 of four intensities of equal shape, as angle and degree.
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Intensity, angle and degree of linear polarization of images behind four polarizers.
+
+    The intensity is S0, half the sum of the four (0..510 for 8 bits); the angle in rad is
+    -pi/4..pi/4, the degree 0..1. S0, S1, S2 are the Stokes parameters.
 
     The angle is atan(S2 / S1) / 2, of one branch as the published statistics have it, not the
     arctangent of two arguments.
@@ -477,4 +446,4 @@ def polarization(
     s0, s1, s2 = (a + b + c + d) / 2, a - c, b - d
     degree = np.minimum(1, np.hypot(s1, s2) / (s0 + EPSILON))
     angle = np.arctan(s2 / np.where(s1 == 0, EPSILON, s1)) / 2
-    return StokesImage(s0.astype(np.float32), angle.astype(np.float32), degree.astype(np.float32))
+    return s0.astype(np.float32), angle.astype(np.float32), degree.astype(np.float32)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.plain import check_fields
 from napari_simmat.models.spec import Channel, Normalization
 from napari_simmat.progress import Job, Progress
 
@@ -59,7 +60,7 @@ class Dataset:
         From raw values to those of the samples; the checkpoint gets it unchanged.
     train, validation, test
         The samples; at least one to train on and one to validate on.
-    smallest
+    min_size
         Only regions of more pixels than this, in a plane of 1024 x 1024, are prompted.
 
     Raises
@@ -75,7 +76,7 @@ class Dataset:
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...] = ()
-    smallest: int = 0
+    min_size: int = 0
 
     def __post_init__(self) -> None:
         for side, samples in (("train on", self.train), ("validate on", self.validation)):
@@ -98,19 +99,9 @@ class Dataset:
         """Names of the channels in order."""
         return tuple(channel.name for channel in self.channels)
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of each channel's normalized values."""
-        return tuple(channel.mean for channel in self.channels)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel's normalized values."""
-        return tuple(channel.std for channel in self.channels)
-
     def regions(self, labels: NDArray[np.int32]) -> list[int]:
         """Ids in a plane (H, W) that are large enough to be prompted, in order."""
-        return large_regions(labels, self.smallest)
+        return large_regions(labels, self.min_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +119,11 @@ class DataConfig:
         Units of the raw values, one for each channel, if known.
     normalization
         Of the raw values.
-    share
-        Share of the groups kept for validation, if the images are not split already.
+    validation_fraction
+        Fraction of the groups kept for validation, if the images are not split already.
     seed
         Fixes the split and which samples are measured.
-    smallest
+    min_size
         See `Dataset`.
     """
 
@@ -140,29 +131,24 @@ class DataConfig:
     selection: ChannelSelection = field(default_factory=ChannelSelection)
     units: tuple[str, ...] = ()
     normalization: Normalization = field(default_factory=Normalization)
-    share: float = 0.2
+    validation_fraction: Annotated[float, {"above": 0, "below": 1}] = 0.2
     seed: int = 0
-    smallest: int = 0
+    min_size: Annotated[int, {"min": 0}] = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(
-                f"The share kept for validation must lie between 0 and 1, got {self.share}."
-            )
-        if self.smallest < 0:
-            raise ValueError(f"Regions cannot have fewer than 0 pixels, got {self.smallest}.")
+        check_fields(self)
         if self.selection.channels is not None:
             _check_channels(self.selection.channels)
 
 
-def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
-    """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
+def large_regions(labels: NDArray[Any], min_size: int = 0) -> list[int]:
+    """Ids above 0 in (H, W) whose region has more than `min_size` pixels at 1024 x 1024.
 
     The area is scaled instead of the labels, which agrees with nearest-neighbor resizing to
     within the outline's rounding.
     """
     scale = REFERENCE_SIDE * REFERENCE_SIDE / labels.size
-    return [label for label, area in label_areas(labels).items() if area * scale > smallest]
+    return [label for label, area in label_areas(labels).items() if area * scale > min_size]
 
 
 def label_areas(labels: NDArray[Any]) -> dict[int, int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
-from napari_simmat.datasets.labeled_image import ImageContent, LabeledImage
+from napari_simmat.datasets.labeled_image import LabeledImage, LabeledSource
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.image_stack import RGB
 from napari_simmat.engine.settings import ChannelSelection
@@ -34,10 +34,11 @@ from napari_simmat.io.readers import (
 from napari_simmat.progress import Job, finish
 
 logger = logging.getLogger(__name__)
-TRAIN, VALIDATION, TEST = ("train",), ("validation", "val"), ("test",)
+SPLIT_FOLDERS = ("train",), ("validation", "val"), ("test",)
 """Names of subfolders that split a data set."""
 LABELS_SUFFIX = "_labels"
 """Follows an image's stem in the name of its label image."""
+AS_IN_FILE = ChannelSelection()
 HOW_TO_PAIR = (
     f"save each label image as STEM{LABELS_SUFFIX}.tif next to its image STEM.tif, or put the "
     "images in a folder images and the labels, with the same names, in a folder labels"
@@ -71,9 +72,10 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
         If it cannot be used; the message says what was found, what is expected and what to do.
     """
     folder, config = Path(folder), config or DataConfig()
-    train = _subfolder(folder, TRAIN)
-    validation = _subfolder(folder, VALIDATION)
-    test = _subfolder(folder, TEST)
+    train, validation, test = (
+        next((folder / name for name in names if (folder / name).is_dir()), None)
+        for names in SPLIT_FOLDERS
+    )
     if train is None and validation is None:
         images = SplitImages(find_images(folder, config))
     elif train is None:
@@ -93,7 +95,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     return (yield from assemble_dataset_job(images, config, folder.resolve().name))
 
 
-def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabeledImage]:
+def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabeledSource]:
     """The labeled images of a folder, one file each or one file per channel.
 
     The channels of `config`, if they are names, may be endings of files. Subfolders other than
@@ -102,48 +104,26 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
     names = _endings(config)
     if names:
         images, labels = files_by_stem(folder)
-        by_ending = {_normalized_stem(stem): path for stem, path in images.items()}
-        there = [
-            [_normalized_stem(f"{stem}_{name}") in by_ending for name in names] for stem in labels
-        ]
+        by_ending = {stem.casefold(): path for stem, path in images.items()}
+        there = [[f"{stem}_{name}".casefold() in by_ending for name in names] for stem in labels]
         alone = not any(stem in images for stem in labels)
         if any(all(row) for row in there) or (alone and any(any(row) for row in there)):
             return _one_file_per_channel(by_ending, labels, names, prefix)
     return [
-        SingleFileImage(file, config.selection.channel_axis, prefix)
+        replace(file, name=prefix + file.name, selection=config.selection)
         for file in find_labeled_files(folder)
     ]
 
 
 @dataclass(frozen=True)
-class SingleFileImage:
-    """An image in one file; `prefix` goes before its name."""
-
-    file: LabeledFile
-    channel_axis: int | None = None
-    prefix: str = ""
-
-    @property
-    def name(self) -> str:
-        """The prefix and the image's stem."""
-        return self.prefix + self.file.name
-
-    def read(self) -> ImageContent:
-        """Image and labels, with the channel names that the file has."""
-        image, labels = self.file.read(ChannelSelection(channel_axis=self.channel_axis))
-        axis = image.channel_axis if self.channel_axis is None else self.channel_axis
-        return ImageContent(image.data, labels, axis, known_names(image, axis), image.pixel_size)
-
-
-@dataclass(frozen=True)
-class ChannelFilesImage:
+class ChannelFiles:
     """An image with one file for each channel; `name` is their stem without the channel."""
 
     name: str
     channels: tuple[tuple[str, Path], ...]
     labels: Path
 
-    def read(self) -> ImageContent:
+    def read(self) -> LabeledImage:
         """All channels and the labels.
 
         Raises
@@ -174,7 +154,7 @@ class ChannelFilesImage:
         names = tuple(name for name, _ in self.channels)
         arrays, pixel_size = [file.data for file in files], files[0].pixel_size
         values = np.asarray(labels.data).reshape(files[0].shape)
-        return ImageContent(arrays, values, names=names, pixel_size=pixel_size)
+        return LabeledImage(self.name, arrays, values, None, names, pixel_size).read()
 
 
 def known_names(file: ImageFile, channel_axis: int | None) -> tuple[str, ...] | None:
@@ -188,10 +168,10 @@ def known_names(file: ImageFile, channel_axis: int | None) -> tuple[str, ...] | 
 
 def _one_file_per_channel(
     by_ending: dict[str, Path], labels: dict[str, Path], names: Sequence[str], prefix: str
-) -> list[LabeledImage]:
-    found: list[LabeledImage] = []
+) -> list[LabeledSource]:
+    found: list[LabeledSource] = []
     for stem, path in labels.items():
-        channels = {name: by_ending.pop(_normalized_stem(f"{stem}_{name}"), None) for name in names}
+        channels = {name: by_ending.pop(f"{stem}_{name}".casefold(), None) for name in names}
         missing = [name for name, file in channels.items() if file is None]
         if missing:
             raise ValueError(
@@ -200,8 +180,8 @@ def _one_file_per_channel(
                 "missing file, or take the labels out."
             )
         files = tuple((name, file) for name, file in channels.items() if file is not None)
-        found.append(ChannelFilesImage(prefix + stem, files, path))
-    endings = tuple(_normalized_stem(f"_{name}") for name in names)
+        found.append(ChannelFiles(prefix + stem, files, path))
+    endings = tuple(f"_{name}".casefold() for name in names)
     alone = [file.name for stem, file in by_ending.items() if stem.endswith(endings)]
     if alone:
         logger.warning(
@@ -217,17 +197,9 @@ def _endings(config: DataConfig) -> list[str]:
     return names if len(names) == len(channels) else []
 
 
-def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
-def _normalized_stem(stem: str) -> str:
-    return stem.casefold()
-
-
 @dataclass(frozen=True)
 class LabeledFile:
-    """An image and its true objects.
+    """An image in a file and its true objects in another.
 
     Parameters
     ----------
@@ -235,31 +207,28 @@ class LabeledFile:
         The image's stem.
     image, labels
         Files, or folders that are one image (OME-Zarr, DICOM).
+    selection
+        Where the channels are, and the shape of a pixel; by default as the file says.
     """
 
     name: str
     image: Path
     labels: Path
+    selection: ChannelSelection = AS_IN_FILE
 
-    def read(self, selection: ChannelSelection | None = None) -> tuple[ImageFile, NDArray[Any]]:
-        """The image, and its labels (..., Y, X) of the same shape without channels.
+    def read(self) -> LabeledImage:
+        """The image with the channel names that the file has, and labels of its shape.
 
         Leading axes of length one, which some programs write and others do not, are ignored. If
         NIfTI headers give the two different orientations, a warning is logged once.
-
-        Parameters
-        ----------
-        selection
-            Where the channels are, and the shape of a pixel; by default as the file says.
 
         Raises
         ------
         ValueError
             If a file cannot be read, or the shapes differ.
         """
-        selection = selection or ChannelSelection()
         image, labels = read_image(self.image), read_labels(self.labels)
-        axis = selection.over(ChannelSelection(channel_axis=image.channel_axis)).channel_axis
+        axis = self.selection.over(ChannelSelection(channel_axis=image.channel_axis)).channel_axis
         sizes = [int(size) for size in image.data.shape]
         if axis is not None and -len(sizes) <= axis < len(sizes):
             del sizes[axis]
@@ -271,9 +240,10 @@ class LabeledFile:
             )
         if image.affine is not None and labels.affine is not None:
             _compare_directions(self.image, image.affine, self.labels, labels.affine)
-        return replace(image, pixel_ratio=selection.pixel_ratio), np.asarray(labels.data).reshape(
-            sizes
-        )
+        values = np.asarray(labels.data).reshape(sizes)
+        size = replace(image, pixel_ratio=self.selection.pixel_ratio).pixel_size
+        names = known_names(image, axis)
+        return LabeledImage(self.name, image.data, values, axis, names, size).read()
 
 
 def find_labeled_files(folder: Path) -> list[LabeledFile]:
@@ -295,7 +265,8 @@ def find_labeled_files(folder: Path) -> list[LabeledFile]:
         raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.")
     for these, others, lack in ((images, labels, "labels"), (labels, images, "an image")):
         if alone := [path.name for stem, path in these.items() if stem not in others]:
-            logger.warning("%d without %s left out: %s.", len(alone), lack, _listed(alone))
+            listed = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+            logger.warning("%d without %s left out: %s.", len(alone), lack, listed)
     return pairs
 
 
@@ -317,9 +288,9 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     if inside.is_dir() and labels_inside.is_dir():
         files, label_files = _entries(inside), _entries(labels_inside)
     else:
-        entries = _entries(folder)
-        files = [path for path in entries if not _is_labels(path)]
-        label_files = [path for path in entries if _is_labels(path)]
+        files, label_files = [], []
+        for path in _entries(folder):
+            (label_files if stem_of(path).endswith(LABELS_SUFFIX) else files).append(path)
     labels = _by_stem(filter(_is_image, label_files), without=LABELS_SUFFIX)
     images = _by_stem(filter(_is_image, files))
     # Other files of the same stem may be notes, so readers for any kind of file come last.
@@ -335,7 +306,11 @@ def fingerprint(files: Sequence[LabeledFile]) -> str:
     """SHA-256 of a set: names and contents of images and labels, in order."""
     digest = hashlib.sha256()
     for file in files:
-        text = f"{file.name}\0{_sha256(file.image)}{_sha256(file.labels)}"
+        hashes = [
+            sha256_of(path) if path.is_file() else read_image(path).sha256()
+            for path in (file.image, file.labels)
+        ]
+        text = f"{file.name}\0{''.join(hashes)}"
         digest.update(text.encode(errors="surrogateescape"))  # a name's bytes need not be text
     return digest.hexdigest()
 
@@ -352,14 +327,6 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and is_image_file(path)
 
 
-def _sha256(path: Path) -> str:
-    return sha256_of(path) if path.is_file() else read_image(path).sha256()
-
-
-def _is_labels(path: Path) -> bool:
-    return stem_of(path).endswith(LABELS_SUFFIX)
-
-
 def _by_stem(paths: Iterable[Path], without: str = "") -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
@@ -371,10 +338,6 @@ def _by_stem(paths: Iterable[Path], without: str = "") -> dict[str, Path]:
             )
         found[stem] = path
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _compare_directions(

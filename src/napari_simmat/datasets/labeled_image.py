@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -22,8 +22,9 @@ from napari_simmat.engine.image_stack import (
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.models.spec import InputChannels, InputSize, Normalization
 
-ChannelSelection = Sequence[int | str]
+ChannelNames = Sequence[int | str]
 """Names and indices."""
+RGBA = (*RGB, "alpha")
 LONE_CHANNEL = "intensity"
 """Name of a lone channel without a name."""
 StackIndex = tuple[int, ...]
@@ -33,39 +34,42 @@ Id = TypeVar("Id", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
-class ImageContent:
-    """An image and its labels.
+class LabeledImage:
+    """An image and its labels, in memory or read on demand.
 
     Parameters
     ----------
+    name
+        Unique among the images of a data set, e.g. the label layer's name.
     arrays
         One array (numpy, dask, zarr or alike), or a list with one for each channel, each
         (..., Y, X) without a channel axis.
     labels
-        True objects (..., Y, X), 0 for the background.
+        True objects (..., Y, X), whole numbers, 0 for the background.
     channel_axis
         Of a single array.
-    names
+    channel_names
         Names of the available channels, if known.
     pixel_size
         Height and width of a pixel, in any unit; None if unknown.
     """
 
+    name: str
     arrays: Any
-    labels: NDArray[Any]
+    labels: Any
     channel_axis: int | None = None
-    names: tuple[str, ...] | None = None
+    channel_names: tuple[str, ...] | None = None
     pixel_size: tuple[float, float] | None = None
 
     @property
     def available(self) -> int:
         """Number of channels."""
-        return len(self.arrays) if self._is_list else self._source().n_channels
+        return len(self.arrays) if self._is_list else self._source.n_channels
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(..., Y, X) of the image without channels."""
-        return ArraySource.of(self.arrays[0]).shape if self._is_list else self._source().shape
+        return ArraySource.of(self.arrays[0]).shape if self._is_list else self._source.shape
 
     @property
     def nbytes(self) -> int:
@@ -73,8 +77,13 @@ class ImageContent:
         arrays = self.arrays if self._is_list else [self.arrays]
         return sum(a.nbytes for a in (*arrays, self.labels) if type(a) is np.ndarray)
 
-    def check(self, name: str) -> None:
-        """Refuse anything but an image with labels.
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are red, green and blue, with or without alpha."""
+        return self.channel_names in (RGB, RGBA)
+
+    def read(self) -> LabeledImage:
+        """The image with its labels in memory; other arrays are not copied.
 
         Raises
         ------
@@ -82,17 +91,26 @@ class ImageContent:
             If the channels are no images of one shape, or the labels no whole numbers of it; the
             message names the image.
         """
+        name, names = self.name, self.channel_names
+        if self._is_list and self.channel_axis is not None:
+            raise ValueError(
+                f"{name}: a list holds one array for each channel, so it has no channel axis "
+                f"{self.channel_axis}; leave it out."
+            )
+        if not hasattr(self.labels, "dtype"):
+            raise TypeError(
+                f"The labels of {name} are a {type(self.labels).__name__}, not an array; give "
+                "a numpy, dask or zarr array of whole numbers."
+            )
         if self._is_list and not self.arrays:
             raise ValueError(f"{name} has no channel; give at least one array.")
-        if not self._is_list:
-            self._source(name)
-        if self.names is not None and len(self.names) != self.available:
+        if names is not None and len(names) != self.available:
             raise ValueError(
-                f"{name} has {self.available} channels but {len(self.names)} names "
-                f"({', '.join(self.names)}); give one for each channel, or none."
+                f"{name} has {self.available} channels but {len(names)} names "
+                f"({', '.join(names)}); give one for each channel, or none."
             )
         if self._is_list:
-            self._check_shapes(name)
+            self._check_shapes()
         dtype = np.dtype(self.labels.dtype)
         if dtype.kind not in "iub":
             raise ValueError(
@@ -105,16 +123,19 @@ class ImageContent:
                 f"without channels {format_shape(self.shape)}; give labels of the image's size, or "
                 "say which axis holds the channels."
             )
+        return replace(self, labels=np.asarray(self.labels))
 
     @property
     def _is_list(self) -> bool:
         return isinstance(self.arrays, (list, tuple))
 
-    def _source(self, name: str = "The image") -> ArraySource:
-        return ArraySource.of(self.arrays, self.channel_axis, name)
+    @property
+    def _source(self) -> ArraySource:
+        return ArraySource.of(self.arrays, self.channel_axis, self.name)
 
-    def _check_shapes(self, name: str) -> None:
-        whats = [f"Channel {channel} of {name}" for channel in self.names or range(self.available)]
+    def _check_shapes(self) -> None:
+        channels = self.channel_names or range(self.available)
+        whats = [f"Channel {channel} of {self.name}" for channel in channels]
         pairs = zip(self.arrays, whats, strict=True)
         shapes = [ArraySource.of(array, None, what).shape for array, what in pairs]
         for shape, what in zip(shapes, whats, strict=True):
@@ -125,14 +146,14 @@ class ImageContent:
                 )
 
 
-class LabeledImage(Protocol):
-    """Where an image and its labels come from; reading it twice gives the same."""
+class LabeledSource(Protocol):
+    """Where a labeled image comes from: itself, or files; reading it twice gives the same."""
 
     @property
     def name(self) -> str:
         """Unique among the images of a data set."""
 
-    def read(self) -> ImageContent:
+    def read(self) -> LabeledImage:
         """Image and labels; ValueError, TypeError or OSError with a message if that fails."""
 
 
@@ -145,7 +166,7 @@ class LabeledStack:
         Source of the image.
     names
         The data set's channels.
-    wanted
+    selected
         The user's selection, see `find_channels`.
     normalization
         The data set's.
@@ -159,9 +180,9 @@ class LabeledStack:
 
     def __init__(
         self,
-        image: LabeledImage,
+        image: LabeledSource,
         names: Sequence[str],
-        wanted: ChannelSelection | None,
+        selected: ChannelNames | None,
         normalization: Normalization,
         shelf: ImageCache,
         group: str = "",
@@ -171,7 +192,7 @@ class LabeledStack:
         self._inputs = InputChannels(
             names=tuple(names), normalization=normalization, reader="the data set"
         )
-        self._wanted, self._shelf, self._pixel_size = wanted, shelf, pixel_size
+        self._wanted, self._shelf, self._pixel_size = selected, shelf, pixel_size
         self._statistics: Statistics | None = None
 
     def check(self) -> None:
@@ -206,16 +227,16 @@ class LabeledStack:
         pixel_size = content.pixel_size or self._pixel_size
         return resample_isotropic(values, as_ids(content.labels[plane]), pixel_size)
 
-    def _stack(self, content: ImageContent) -> ChannelStack:
+    def _stack(self, image: LabeledImage) -> ChannelStack:
         names = self._inputs.names
-        indices = find_channels(content, names, self._wanted, self.name)
-        called = [f"#{index}" for index in range(content.available)]
+        indices = find_channels(image, names, self._wanted)
+        called = [f"#{index}" for index in range(image.available)]
         for index, name in zip(indices, names, strict=True):
             called[index] = name
         return ChannelStack.build(
-            content.arrays,
+            image.arrays,
             inputs=self._inputs,
-            channel_axis=content.channel_axis,
+            channel_axis=image.channel_axis,
             channels=indices,
             names=called,
             statistics=self._statistics,
@@ -227,54 +248,42 @@ class ImageCache:
 
     Parameters
     ----------
-    most
-        Bytes; the image in use is kept in any case.
+    max_bytes
+        Of memory; the image in use is kept in any case.
     """
 
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most = most
-        self._held: dict[str, ImageContent] = {}
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held: dict[str, LabeledImage] = {}
 
-    def read(self, image: LabeledImage) -> ImageContent:
+    def read(self, image: LabeledSource) -> LabeledImage:
         """The checked image, from the cache or its source."""
-        content = self._held.pop(image.name, None)
-        if content is None:
-            content = image.read()
-            content.check(image.name)
+        content = self._held.pop(image.name, None) or image.read()
         self._held[image.name] = content  # the newest stands last
-        while len(self._held) > 1 and sum(c.nbytes for c in self._held.values()) > self._most:
+        while len(self._held) > 1 and sum(c.nbytes for c in self._held.values()) > self._max_bytes:
             del self._held[next(iter(self._held))]
         return content
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads its images itself."""
-        return {"_most": self._most, "_held": {}}
+        return {"_max_bytes": self._max_bytes, "_held": {}}
 
 
-def choose_channels(
-    content: ImageContent, wanted: ChannelSelection | None, where: str
-) -> tuple[str, ...]:
+def choose_channels(image: LabeledImage, selected: ChannelNames | None) -> tuple[str, ...]:
     """Name the channels of a data set after its first image.
 
-    Parameters
-    ----------
-    content
-        The first image.
-    wanted
-        The user's selection; None for all channels but alpha.
-    where
-        The image's name for messages.
+    They are the user's selection `selected`, or all channels but alpha.
     """
-    names = _distinct(content.names)
-    chosen = range(content.available - _has_alpha(names)) if wanted is None else wanted
-    indices = [_index(content, channel, where, chosen) for channel in chosen]
+    names = _distinct(image.channel_names)
+    chosen = range(image.available - (names == RGBA)) if selected is None else selected
+    indices = [_index(image, channel, chosen) for channel in chosen]
     if names is not None:
         return tuple(names[index] for index in indices)
-    return (LONE_CHANNEL,) if content.available == 1 else tuple(map(str, indices))
+    return (LONE_CHANNEL,) if image.available == 1 else tuple(map(str, indices))
 
 
 def find_channels(
-    content: ImageContent, names: Sequence[str], wanted: ChannelSelection | None, where: str
+    image: LabeledImage, names: Sequence[str], selected: ChannelNames | None
 ) -> tuple[int, ...]:
     """Indices of a data set's channels in one of its images.
 
@@ -286,20 +295,20 @@ def find_channels(
     ValueError
         If a channel is missing; the message names image and channel.
     """
-    if wanted is not None:
-        indices = tuple(_index(content, channel, where, wanted) for channel in wanted)
+    if selected is not None:
+        indices = tuple(_index(image, channel, selected) for channel in selected)
         if len(set(indices)) < len(indices):
             raise ValueError(
-                f"Of the channels {format_list(wanted)} two are the same in {where}; choose each "
-                "channel once."
+                f"Of the channels {format_list(selected)} two are the same in {image.name}; choose "
+                "each channel once."
             )
         return indices
-    own = _distinct(content.names)
+    own = _distinct(image.channel_names)
     if own and len(names) > 1 and not all(name.isdecimal() for name in names):
-        return tuple(_index(content, name, where, names) for name in names)
-    if content.available - _has_alpha(own) != len(names):
+        return tuple(_index(image, name, names) for name in names)
+    if image.available - (own == RGBA) != len(names):
         raise ValueError(
-            f"{where} has {pluralize(content.available, 'channel')}, but the first image has "
+            f"{image.name} has {pluralize(image.available, 'channel')}, but the first image has "
             f"{len(names)} ({format_list(names)}); every image needs the same channels. "
             "Choose the channels that all of them have, or take it out."
         )
@@ -340,14 +349,14 @@ def as_ids(labels: NDArray[Any]) -> NDArray[np.int32]:
     return labels.astype(np.int32)
 
 
-def _index(content: ImageContent, channel: int | str, where: str, wanted: ChannelSelection) -> int:
+def _index(image: LabeledImage, channel: int | str, selected: ChannelNames) -> int:
     try:
-        return channel_index(channel, content.available, content.names)
+        return channel_index(channel, image.available, image.channel_names)
     except ValueError as error:
         raise ValueError(
-            f"{where}: {error} Every image needs the channels {format_list(wanted)}: add the "
-            "missing one, choose channels that all images have, say which axis holds the channels, "
-            "or take the image out."
+            f"{image.name}: {error} Every image needs the channels {format_list(selected)}: add "
+            "the missing one, choose channels that all images have, say which axis holds the "
+            "channels, or take the image out."
         ) from None
 
 
@@ -356,7 +365,3 @@ def _distinct(names: Sequence[str] | None) -> tuple[str, ...] | None:
     if names is None or len({plain_name(name) for name in names}) < len(names) or not all(names):
         return None
     return tuple(names)
-
-
-def _has_alpha(names: Sequence[str] | None) -> bool:
-    return names == (*RGB, "alpha")

@@ -27,8 +27,8 @@ from napari_simmat.datasets.dataset import (
 )
 from napari_simmat.datasets.labeled_image import (
     ImageCache,
-    ImageContent,
     LabeledImage,
+    LabeledSource,
     LabeledStack,
     StackIndex,
     as_ids,
@@ -46,69 +46,23 @@ MIN_HALF_SHARE = 0.25
 _NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
 
 
-@dataclass(frozen=True, eq=False)
-class LabeledArray:
-    """An image in memory (or dask, zarr) with its labels.
-
-    Parameters
-    ----------
-    name
-        Unique, e.g. the label layer's name.
-    image
-        One array, or a list with one array (..., Y, X) for each channel.
-    labels
-        True objects (..., Y, X), whole numbers, 0 for the background.
-    channel_axis
-        The axis of a single array that holds channels; by default the config's.
-    channel_names
-        Names of the available channels, if known.
-    """
-
-    name: str
-    image: Any
-    labels: Any
-    channel_axis: int | None = None
-    channel_names: tuple[str, ...] | None = None
-
-    def read(self) -> ImageContent:
-        """The arrays, which are not copied.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If these are no arrays of an image and its labels.
-        """
-        if isinstance(self.image, (list, tuple)) and self.channel_axis is not None:
-            raise ValueError(
-                f"{self.name}: a list holds one array for each channel, so it has no channel axis "
-                f"{self.channel_axis}; leave it out."
-            )
-        if not hasattr(self.labels, "dtype"):
-            raise TypeError(
-                f"The labels of {self.name} are a {type(self.labels).__name__}, not an array; give "
-                "a numpy, dask or zarr array of whole numbers."
-            )
-        labels = np.asarray(self.labels)
-        return ImageContent(self.image, labels, self.channel_axis, self.channel_names)
-
-
 def from_arrays(
-    images: Sequence[LabeledArray],
+    images: Sequence[LabeledImage],
     config: DataConfig | None = None,
     *,
     name: str = "layers",
-    validation: Sequence[LabeledArray] = (),
+    validation: Sequence[LabeledImage] = (),
 ) -> Dataset:
     """The data set of arrays; see `read_arrays_job`."""
     return finish(read_arrays_job(images, config, name=name, validation=validation))
 
 
 def read_arrays_job(
-    images: Sequence[LabeledArray],
+    images: Sequence[LabeledImage],
     config: DataConfig | None = None,
     *,
     name: str = "layers",
-    validation: Sequence[LabeledArray] = (),
+    validation: Sequence[LabeledImage] = (),
 ) -> Job[Dataset]:
     """Make a data set of arrays and labels, as `reading_folder` does of files.
 
@@ -138,8 +92,8 @@ def read_arrays_job(
     )
     config = config or DataConfig()
 
-    def with_axis(image: LabeledArray) -> LabeledArray:
-        if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
+    def with_axis(image: LabeledImage) -> LabeledImage:
+        if image.channel_axis is not None or isinstance(image.arrays, (list, tuple)):
             return image
         return replace(image, channel_axis=config.selection.channel_axis)
 
@@ -156,9 +110,9 @@ def series_of(stem: str) -> str:
 class SplitImages:
     """Labeled images as the user split them; without `validation`, some of `train` are used."""
 
-    train: Sequence[LabeledImage]
-    validation: Sequence[LabeledImage] = ()
-    test: Sequence[LabeledImage] = ()
+    train: Sequence[LabeledSource]
+    validation: Sequence[LabeledSource] = ()
+    test: Sequence[LabeledSource] = ()
 
 
 def assemble_dataset_job(
@@ -179,9 +133,9 @@ def assemble_dataset_job(
     """
     shelf = ImageCache()
     first = images.train[0]
-    names = choose_channels(shelf.read(first), config.selection.channels, first.name)
+    names = choose_channels(shelf.read(first), config.selection.channels)
 
-    def check_job(side: Sequence[LabeledImage], purpose: str) -> Job[list[LabeledStack]]:
+    def check_job(side: Sequence[LabeledSource], purpose: str) -> Job[list[LabeledStack]]:
         kept = []
         for done, image in enumerate(side):
             yield Progress(done, len(side), f"{image.name}: checking")
@@ -212,7 +166,7 @@ def assemble_dataset_job(
     if validation:
         sides = all_samples(train), all_samples(validation)
     else:
-        sides = split(train, config.share, config.seed)
+        sides = split(train, config.validation_fraction, config.seed)
     dataset = Dataset(
         name=name,
         modality=config.modality or name,
@@ -221,7 +175,7 @@ def assemble_dataset_job(
         train=sides[0],
         validation=sides[1],
         test=all_samples(test),
-        smallest=config.smallest,
+        min_size=config.min_size,
     )
     sizes = {
         "train on": dataset.train, "validate on": dataset.validation, "test on": dataset.test,
@@ -240,8 +194,8 @@ def all_samples(stacks: Sequence[LabeledStack]) -> tuple[Sample, ...]:
     )
 
 
-def split(stacks: Sequence[LabeledStack], share: float, seed: int) -> TrainValidation:
-    """Keep a `share` of the groups for validation, at least one; a lone group is cut in halves.
+def split(stacks: Sequence[LabeledStack], fraction: float, seed: int) -> TrainValidation:
+    """Keep a `fraction` of the groups for validation, at least one; a lone group is cut in halves.
 
     Raises
     ------
@@ -251,7 +205,7 @@ def split(stacks: Sequence[LabeledStack], share: float, seed: int) -> TrainValid
     groups = sorted({stack.group for stack in stacks})
     if len(groups) == 1:
         return _halves(stacks)
-    count = min(max(1, round(share * len(groups))), len(groups) - 1)
+    count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
     order = np.random.default_rng(seed).permutation(len(groups))
     kept = {groups[index] for index in order[:count]}
     train = all_samples([stack for stack in stacks if stack.group not in kept])
@@ -332,7 +286,8 @@ def _halves(stacks: Sequence[LabeledStack]) -> TrainValidation:
 
 def _find_cut(stacks: Sequence[LabeledStack], what: str) -> DividingCut:
     """The middle of the longer side, or another place if that leaves a half nearly empty."""
-    centers, shape = _centers(stacks)
+    planes = [labels for stack in stacks for _, labels in stack.planes()]
+    centers, shape = np.concatenate([_centers(labels) for labels in planes]), planes[0].shape
     if len(centers) < 2:
         raise ValueError(
             f"There is a single labeled object, in {what}, so that none is left to validate on; "
@@ -346,14 +301,16 @@ def _find_cut(stacks: Sequence[LabeledStack], what: str) -> DividingCut:
         cuts.append(
             DividingCut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2)
         )
-    best, most = None, 0.0
+    best, balance_so_far = None, 0.0
     for cut in cuts:
-        regions = [_regions(stacks, cut, half) for half in (0, 1)]
+        regions = [
+            sum(len(label_areas(cut.labels(labels, half))) for labels in planes) for half in (0, 1)
+        ]
         balance = min(regions) / max(1, sum(regions))
         if balance >= MIN_HALF_SHARE:
             return cut
-        if balance > most:
-            best, most = cut, balance
+        if balance > balance_so_far:
+            best, balance_so_far = cut, balance
     if best is not None:
         return best
     raise ValueError(
@@ -363,29 +320,13 @@ def _find_cut(stacks: Sequence[LabeledStack], what: str) -> DividingCut:
     )
 
 
-def _regions(stacks: Sequence[LabeledStack], cut: DividingCut, half: int) -> int:
-    """Number of regions in a half over all planes."""
-    return sum(
-        len(label_areas(cut.labels(labels, half)))
-        for stack in stacks
-        for _, labels in stack.planes()
-    )
-
-
-def _centers(stacks: Sequence[LabeledStack]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """Center (y, x) of each region as shares of its plane's size, and the first plane's size."""
-    centers, shapes = [], []
-    for stack in stacks:
-        for _, labels in stack.planes():
-            shapes.append(labels.shape)
-            rows, columns = np.nonzero(labels > 0)
-            _, inverse, counts = np.unique(
-                labels[rows, columns], return_inverse=True, return_counts=True
-            )
-            y = np.bincount(inverse, weights=(rows + 0.5) / labels.shape[0]) / counts
-            x = np.bincount(inverse, weights=(columns + 0.5) / labels.shape[1]) / counts
-            centers.append(np.stack([y, x], axis=1))
-    return np.concatenate(centers), shapes[0]
+def _centers(labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Center (y, x) of each region of a plane as shares of its size."""
+    rows, columns = np.nonzero(labels > 0)
+    _, inverse, counts = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)
+    y = np.bincount(inverse, weights=(rows + 0.5) / labels.shape[0]) / counts
+    x = np.bincount(inverse, weights=(columns + 0.5) / labels.shape[1]) / counts
+    return np.stack([y, x], axis=1)
 
 
 def _sample_name(stack: LabeledStack, plane: StackIndex) -> str:

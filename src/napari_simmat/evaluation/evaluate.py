@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_simmat import __version__
 from napari_simmat.datasets.folder import LabeledFile
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_side, to_rgb
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.prompts import Prompt
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.io.image_file import ImageFile
 
 
 logger = logging.getLogger(__name__)
@@ -104,21 +105,21 @@ def _score_image_job(
     predictor: Predictor, file: LabeledFile, config: ScoreConfig, drawn: bool
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Prompt the objects of one image; draw the plane with the most objects."""
-    image, labels = file.read(config.selection)
+    image = replace(file, selection=config.selection).read()
+    labels = image.labels
     protocol = _protocol(config)
     objects, too_small = _objects(labels, protocol)
     planes, shown = _by_plane(_subsample(objects, config.max_objects))
-    axis, names = _channels(image, config)
     scores: list[tuple[PlaneNumber, ObjectScore]] = []
     picture = None
     for number, (plane, chosen) in enumerate(planes.items()):
         if number == 0:
             yield from predictor.set_image_job(
-                image.data,
-                axis,
+                image.arrays,
+                image.channel_axis,
                 config.selection.channels,
                 plane,
-                names=names,
+                names=_names(image),
                 pixel_size=image.pixel_size,
             )
         else:
@@ -139,13 +140,17 @@ def _match_image_job(
     """Segment everything on the planes with objects, match; draw the plane with the most."""
     from napari_simmat.engine.automatic_generator import segment_everything_job
 
-    image, labels = file.read(config.selection)
+    image = replace(file, selection=config.selection).read()
+    labels = image.labels
     objects, too_small = _objects(labels, _protocol(config))
     planes, shown = _by_plane(objects)
-    axis, names = _channels(image, config)
     if planes:
         yield from predictor.open_image_job(
-            image.data, axis, config.selection.channels, names=names, pixel_size=image.pixel_size
+            image.arrays,
+            image.channel_axis,
+            config.selection.channels,
+            names=_names(image),
+            pixel_size=image.pixel_size,
         )
     matched: list[tuple[PlaneNumber, PlaneMatches]] = []
     picture = None
@@ -187,12 +192,9 @@ def _by_plane(
     return planes, max(planes, key=lambda plane: len(planes[plane]), default=())
 
 
-def _channels(image: ImageFile, config: ScoreConfig) -> tuple[int | None, tuple[str, ...] | None]:
-    """Axis and names of an image's channels."""
-    chosen = config.selection.channel_axis
-    axis = image.channel_axis if chosen is None else chosen
-    own = axis is not None and axis % image.data.ndim == image.channel_axis  # or from the end
-    return axis, image.channel_names if own else None
+def _names(image: LabeledImage) -> tuple[str, ...] | None:
+    """Names of the channels; none for colors, which every model takes in their order."""
+    return None if image.is_rgb else image.channel_names
 
 
 def _subsample(

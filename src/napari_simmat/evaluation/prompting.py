@@ -114,25 +114,25 @@ def add_correction(
     Parameters
     ----------
     logits, target
-        (N, 1, h, w): the answer so far and the truth in 0..1.
+        (N, 1, h, w): the masks so far and the truth in 0..1.
     stride
         Pixels per cell of their grid.
     known
         (N, 1, h, w), 0 in cells where nothing is an error; by default there are none.
     """
-    wanted = target[:, 0] > 0.5
-    wrong = (logits[:, 0] > 0) ^ wanted
+    truth = target[:, 0] > 0.5
+    wrong = (logits[:, 0] > 0) ^ truth
     if known is not None:
         wrong &= known[:, 0] > 0
     depth = wrong.float()[:, None]
     for window in (3, 5, 9):  # a cell deep inside a large wrong region scores highest
         depth = functional.avg_pool2d(depth, window, 1, window // 2) * wrong[:, None]
     empty = ~wrong.flatten(1).any(1)
-    score = torch.where(empty[:, None], wanted.flatten(1).float(), depth.flatten(1))
+    score = torch.where(empty[:, None], truth.flatten(1).float(), depth.flatten(1))
     best = score.argmax(1)
     width = wrong.shape[-1]
     xy = torch.stack([best % width, best // width], dim=1).float() * stride + (stride - 1) / 2
-    label = wanted.flatten(1).gather(1, best[:, None]).long()
+    label = truth.flatten(1).gather(1, best[:, None]).long()
     return PromptBatch(
         torch.cat([xy[:, None], batch.points], dim=1),
         torch.cat([label, batch.labels], dim=1),

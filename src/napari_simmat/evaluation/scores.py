@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from napari_simmat.evaluation.metrics import (
     match_at_thresholds,
     sum_matchings,
 )
-from napari_simmat.io.plain import FLAT
+from napari_simmat.io.plain import FLAT, check_fields
 
 PlaneNumber = tuple[int, ...]
 TARGET_IOUS = (80, 90)
@@ -28,7 +28,6 @@ SHOWN_CLICKS = (1, 2, 3, 5, 10)
 """Numbers of clicks that are shown to people; files hold every number."""
 MIN_OBJECT_PIXELS = 12
 """Objects of fewer pixels are left out: a pixel more or less would decide."""
-MAX_CLICKS = 20
 _DETAILS = ("dice_", "noc@", "failed@", "sq", "rq")
 """What the columns begin with that tables for people leave out."""
 EvaluationPromptKind = Literal["click", "box", "iterative", "paper", "auto", "all"]
@@ -62,24 +61,14 @@ class ScoreConfig:
     """
 
     prompts: EvaluationPromptKind = "all"
-    clicks: int = 4
-    min_size: int = 0
-    max_objects: int | None = None
+    clicks: Annotated[int, {"min": 1, "max": 20}] = 4
+    min_size: Annotated[int, {"min": 0}] = 0
+    max_objects: Annotated[int | None, {"min": 1}] = None
     selection: Annotated[ChannelSelection, FLAT] = field(default=ChannelSelection())
     automatic: AutomaticSettings = field(default=AutomaticSettings())
 
     def __post_init__(self) -> None:
-        if self.prompts not in get_args(EvaluationPromptKind):
-            raise ValueError(
-                f"Prompt {self.prompts!r} is unknown; give "
-                f"{', '.join(get_args(EvaluationPromptKind))}."
-            )
-        if not 1 <= self.clicks <= MAX_CLICKS:
-            raise ValueError(f"An object cannot get {self.clicks} clicks; give 1 to {MAX_CLICKS}.")
-        if self.min_size < 0:
-            raise ValueError(f"Objects cannot have fewer than 0 pixels, got {self.min_size}.")
-        if self.max_objects is not None and self.max_objects < 1:
-            raise ValueError(f"At most {self.max_objects} objects are none; give 1 or more.")
+        check_fields(self)
         if self.max_objects is not None and self.prompts == "auto":
             raise ValueError(
                 "Segmenting everything is compared with all objects; leave max_objects out."
@@ -367,8 +356,8 @@ def score_links(
         The same, as they should be.
     """
     match: dict[Node, Node] = {}
-    for frame, (found, wanted) in enumerate(zip(labels, truth, strict=True)):
-        match |= _matches(found, wanted, frame)
+    for frame, (found, true) in enumerate(zip(labels, truth, strict=True)):
+        match |= _matches(found, true, frame)
     pairs = [(match.get(node), match.get(before)) for node, before in lineage.links.items()]
     right = sum(node is not None and known.links.get(node) == before for node, before in pairs)
     divided = {mother: set(after) for mother, after in known.daughters().items() if len(after) > 1}
@@ -381,13 +370,11 @@ def score_links(
     return LinkScores(len(lineage.links), len(known.links), right, len(divided), len(given), found)
 
 
-def _matches(
-    found: NDArray[np.integer], wanted: NDArray[np.integer], frame: int
-) -> dict[Node, Node]:
+def _matches(found: NDArray[np.integer], true: NDArray[np.integer], frame: int) -> dict[Node, Node]:
     """For each object of a frame the known one that it stands for."""
-    pairs, counts = np.unique(np.stack([found.ravel(), wanted.ravel()]), axis=1, return_counts=True)
+    pairs, counts = np.unique(np.stack([found.ravel(), true.ravel()]), axis=1, return_counts=True)
     size = dict(zip(*np.unique(found, return_counts=True), strict=True))
-    true_size = dict(zip(*np.unique(wanted, return_counts=True), strict=True))
+    true_size = dict(zip(*np.unique(true, return_counts=True), strict=True))
     return {
         Node(frame, int(one)): Node(frame, int(other))
         for (one, other), count in zip(pairs.T, counts, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.datasets.folder import LabeledFile, SingleFileImage, find_labeled_files
-from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, as_ids
+from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
+from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage, as_ids
 from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
 from napari_simmat.research.optics import degrade
@@ -135,7 +135,7 @@ def real_drawer(
         for _ in range(MAX_EMPTY):
             file = files[int(rng.integers(len(files)))]
             # Names need to be unique among the sources.
-            content = cache.read(SingleFileImage(file, prefix=f"{source.name}/"))
+            content = cache.read(replace(file, name=f"{source.name}/{file.name}"))
             if (content.labels > 0).any():
                 return _scene(source, content, rng)
         raise ValueError(
@@ -204,7 +204,7 @@ def _split(path: Path, files: Sequence[LabeledFile]) -> dict[str, str]:
     return split
 
 
-def _scene(source: RealSource, content: ImageContent, rng: np.random.Generator) -> DrawnScene:
+def _scene(source: RealSource, content: LabeledImage, rng: np.random.Generator) -> DrawnScene:
     values, labels = _plane(content, rng)
     area = np.bincount(labels.ravel())
     area[0] = 0
@@ -229,7 +229,7 @@ def _scene(source: RealSource, content: ImageContent, rng: np.random.Generator) 
 
 
 def _plane(
-    content: ImageContent, rng: np.random.Generator
+    content: LabeledImage, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Values (C, H, W) and ids (H, W) of a random plane with objects; alpha is left out."""
     labels = content.labels
@@ -243,7 +243,7 @@ def _plane(
     else:
         whole = np.moveaxis(np.asarray(arrays), content.channel_axis, 0)
         channels = [channel[plane] for channel in whole]
-        if content.names is not None and content.names[-1] == "alpha":
+        if content.channel_names is not None and content.channel_names[-1] == "alpha":
             channels.pop()
     values = np.nan_to_num(np.stack(channels).astype(np.float32), nan=0, posinf=0, neginf=0)
     return values, as_ids(labels[plane])

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from napari_simmat.datasets.aims import from_aims
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.network import Network
@@ -216,7 +218,7 @@ def _run_one_job(
         images,
         validated,
         test_iou=round(100 * reached.iou, 3),
-        test_dice=round(100 * reached.dice, 3),
+        test_dice=round(100 * float(np.mean(reached.dices)), 3),
         seconds=round(time.monotonic() - started, 1),
         base=base.spec.name,
     )

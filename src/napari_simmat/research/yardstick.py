@@ -89,15 +89,16 @@ def _spread(values: Sequence[Any], count: int) -> list[Any]:
 def _sample(
     kind: str, source: str, file: LabeledFile, objects: int, min_area: int
 ) -> LabeledSample:
-    image, labels = file.read()
+    image = file.read()
+    labels = image.labels
     large = [
         label
         for label, window in label_windows(labels)
         if np.count_nonzero(labels[window] == label) >= min_area
     ]
     kept = np.where(np.isin(labels, _spread(large, objects)), labels, 0).astype(np.int32)
-    values = np.asarray(image.data)
-    if image.rgb and image.channel_axis is not None:
+    values = np.asarray(image.arrays)
+    if image.is_rgb and image.channel_axis is not None:
         values = np.take(values, range(3), image.channel_axis)  # without alpha
     return LabeledSample(kind, source, file.name, values, kept, image.channel_axis)
 

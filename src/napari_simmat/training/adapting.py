@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
+from napari_simmat.io.plain import check_fields
 from napari_simmat.models.network import EXPECTED_SIZE, Encoded, ExpectedSize, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
 from napari_simmat.models.transfer import MAT
@@ -22,7 +23,7 @@ from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.training.batches import CropBatches, PlaneKey
 from napari_simmat.training.finetune import TrainableNetwork
 from napari_simmat.training.losses import TrainingModule
-from napari_simmat.training.trainer import OneDevice, RunFolder, Trainer
+from napari_simmat.training.trainer import RunFolder, Trainer
 
 KINDS = ("click", "click", "box", "points")
 """Kinds of first prompts, one of which is drawn for each step."""
@@ -64,25 +65,22 @@ class FewShotConfig:
         Fixes all random numbers: the same input gives the same model on the same kind of machine.
     """
 
-    steps: int = 24
-    crops: int = 2
-    prompted: int = 3
-    side: int = 192
+    steps: Annotated[int, {"min": 2}] = 24
+    crops: Annotated[int, {"min": 1}] = 2
+    prompted: Annotated[int, {"min": 1}] = 3
+    side: Annotated[int, {"min": 64}] = 192
     learning_rate: float | None = None
-    folds: int = 3
-    seed: int = 0
+    folds: Annotated[int, {"min": 2}] = 3
+    seed: Annotated[int, {"min": 0}] = 0
 
     def __post_init__(self) -> None:
-        smallest = {"steps": 2, "crops": 1, "prompted": 1, "side": 64, "folds": 2, "seed": 0}
-        for name, least in smallest.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        check_fields(self)
         if self.side % 32:
             raise ValueError(f"side must be a multiple of 32, got {self.side}.")
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedState:
+class AdaptedCheckpoint:
     """What was learned: a checkpoint in memory.
 
     Parameters
@@ -131,7 +129,7 @@ class LearnedState:
         training: Mapping[str, Any],
         metrics: Mapping[str, Any],
         description: str,
-    ) -> LearnedState:
+    ) -> AdaptedCheckpoint:
         """What a student learned, with what its card says."""
         network = student.network
         trained = {**asdict(config), **training, SEEN: list(seen)}
@@ -144,7 +142,7 @@ class LearnedState:
         return cls(spec, tensors, bundled)
 
     @classmethod
-    def load(cls, path: Path) -> LearnedState:
+    def load(cls, path: Path) -> AdaptedCheckpoint:
         """Read what `save` wrote, to go on learning from it."""
         card = read_model_card(path)
         return cls(card.spec, read_tensors(path), card.holds_all)
@@ -201,7 +199,7 @@ def adapted_spec(base: ModelSpec, planes: Sequence[AnnotatedPlane], name: str) -
     )
 
 
-def _built(spec: ModelSpec, base: Model, state: LearnedState | None, seed: int = 0) -> Network:
+def _built(spec: ModelSpec, base: Model, state: AdaptedCheckpoint | None, seed: int = 0) -> Network:
     """The network of a description, on the weights of `base` or of a state; the rest is random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -225,7 +223,7 @@ def _built(spec: ModelSpec, base: Model, state: LearnedState | None, seed: int =
 def make_student(
     base: Model,
     spec: ModelSpec,
-    start: LearnedState | None,
+    start: AdaptedCheckpoint | None,
     shown: Sequence[int],
     config: FewShotConfig,
     device: torch.device,
@@ -271,7 +269,7 @@ def make_trainer(
     return Trainer(
         module=module,
         optimizer=torch.optim.Adam([named[name] for name in student.names], lr=rate),
-        fabric=OneDevice(device),
+        fabric=None,  # nothing global of torch changes beside a thread that predicts
         folder=folder,
         settings=settings,
         total=config.steps,

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.datasets.dataset import label_areas
-from napari_simmat.datasets.labeled_image import ImageContent, resize_nearest
+from napari_simmat.datasets.labeled_image import LabeledImage, resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack, channel_index
 from napari_simmat.engine.masks import Window, label_windows
@@ -32,6 +32,7 @@ from napari_simmat.training.batches import (
     as_rgb,
     is_known,
     pad_image,
+    standardize,
 )
 
 PART_SIDE = 768
@@ -128,20 +129,29 @@ class AnnotatedPlane:
         return np.where(known & ~concealed, labels, UNKNOWN).astype(np.int32)
 
 
-def split_dead_channels(
-    arrays: Sequence[Any], names: Sequence[str]
-) -> tuple[list[int], tuple[str, ...]]:
-    """Indices of the channels that show something, and the names of the dead ones.
+def live_stack(
+    arrays: Sequence[Any],
+    names: Sequence[str],
+    rule: Normalization,
+    pixel_size: tuple[float, float] | None = None,
+) -> tuple[ChannelStack, tuple[str, ...]]:
+    """All channels of an image that show something, as the channels of a new model.
 
     A channel is dead if none of its values is finite, or not one in a thousand differs from the
     rest: it would tell a model nothing but its own faults.
 
     Parameters
     ----------
-    arrays
-        One array (..., Y, X) for each channel.
-    names
-        Of the channels.
+    arrays, names
+        One array (..., Y, X) for each channel, and its name.
+    rule
+        The normalization of the foundation.
+    pixel_size
+        As of `AnnotatedPlane`.
+
+    Returns
+    -------
+    The stack, and the names of the dead channels, which are left out.
 
     Raises
     ------
@@ -157,44 +167,19 @@ def split_dead_channels(
             live.append(number)
     if not live:
         raise ValueError(ALL_DEAD)
-    return live, tuple(name for number, name in enumerate(names) if number not in live)
-
-
-def live_stack(
-    arrays: Sequence[Any],
-    names: Sequence[str],
-    rule: Normalization,
-    pixel_size: tuple[float, float] | None = None,
-) -> tuple[ChannelStack, tuple[str, ...]]:
-    """All channels of an image that show something, as the channels of a new model.
-
-    Parameters
-    ----------
-    arrays, names
-        As for `split_dead_channels`.
-    rule
-        The normalization of the foundation.
-    pixel_size
-        As of `AnnotatedPlane`.
-
-    Returns
-    -------
-    The stack, and the names of the channels that are left out.
-    """
-    live, dead = split_dead_channels(arrays, names)
     kept = tuple(names[number] for number in live)
     inputs = InputChannels(names=kept, normalization=rule)
     shown = [arrays[number] for number in live]
-    return ChannelStack.build(shown, inputs=inputs, names=kept, pixel_size=pixel_size), dead
+    stack = ChannelStack.build(shown, inputs=inputs, names=kept, pixel_size=pixel_size)
+    return stack, tuple(name for number, name in enumerate(names) if number not in live)
 
 
 def annotate(
-    image: ImageContent,
+    image: LabeledImage,
     spec: ModelSpec,
     *,
     channels: Sequence[int | str] | None = None,
     complete: bool | NDArray[np.bool_] = False,
-    name: str = "image",
 ) -> list[AnnotatedPlane]:
     """The planes of a labeled image that hold objects, with the channels that a model gets.
 
@@ -209,39 +194,37 @@ def annotate(
         Those to use, by name or index; all by default.
     complete
         See `AnnotatedPlane`; a mask (Y, X) holds for all planes.
-    name
-        Of the image.
 
     Raises
     ------
     ValueError, TypeError
         If these are no labels of the image, or the channels do not suit the model.
     """
-    image.check(name)
+    image = image.read()
     count = len(channels) if channels is not None else image.available
     dead: tuple[str, ...] = ()
-    rgba = image.names is not None and image.names[-1] == "alpha"
+    rgba = image.channel_names is not None and image.channel_names[-1] == "alpha"
     if not spec.is_rgb or count in (1, RGB) or rgba:
         stack = ChannelStack.build(
             image.arrays,
             inputs=spec.inputs,
             channel_axis=image.channel_axis,
             channels=channels,
-            names=image.names,
+            names=image.channel_names,
             pixel_size=image.pixel_size,
         )
     else:
         arrays = image.arrays
         if not isinstance(arrays, list | tuple):
             arrays = list(np.moveaxis(np.asarray(arrays), image.channel_axis or 0, 0))
-        names = image.names or [f"channel {number}" for number in range(len(arrays))]
-        wanted = range(len(arrays)) if channels is None else channels
-        chosen = [channel_index(channel, len(arrays), image.names) for channel in wanted]
+        names = image.channel_names or [f"channel {number}" for number in range(len(arrays))]
+        numbers = range(len(arrays)) if channels is None else channels
+        chosen = [channel_index(channel, len(arrays), image.channel_names) for channel in numbers]
         kept = [arrays[number] for number in chosen]
         known = [names[n] for n in chosen]
         stack, dead = live_stack(kept, known, spec.normalization, image.pixel_size)
     return [
-        AnnotatedPlane.of(stack, image.labels[index], index, complete, name, dead)
+        AnnotatedPlane.of(stack, image.labels[index], index, complete, image.name, dead)
         for index in np.ndindex(*image.labels.shape[:-2])
         if (image.labels[index] > 0).any()
     ]
@@ -253,11 +236,8 @@ def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Te
     A network of SAM's size sees one, on which the whole plane is fitted.
     """
     frame = plane.frame(spec)
-    values = torch.from_numpy(np.ascontiguousarray(plane.values, np.float32))
-    mean = torch.tensor([channel.mean for channel in spec.channels])[:, None, None]
-    std = torch.tensor([channel.std for channel in spec.channels])[:, None, None]
-    resized = (torch.from_numpy(frame.resize(values.numpy())) - mean) / std
-    image = pad_image(resized, *frame.padded)
+    values = frame.resize(np.ascontiguousarray(plane.values, np.float32))
+    image = pad_image(standardize(torch.from_numpy(values), spec.channels), *frame.padded)
     if not spec.base.embedded:
         return [(1.0, image)]
     return [(scale, each[0]) for scale, each in scaled_images(image[None])]
@@ -269,7 +249,7 @@ def labels_at(
     """Labels (Y, X) of a plane on a level with this image; its padding is `UNKNOWN`."""
     shape = image.shape[-2], image.shape[-1]
     resized = zip(frame.resized, shape, strict=True)
-    size = [min(round(length * scale), most) for length, most in resized]
+    size = [min(round(length * scale), longest) for length, longest in resized]
     whole = np.full(shape, UNKNOWN, np.int32)
     whole[: size[0], : size[1]] = resize_nearest(labels, (size[0], size[1]))
     return whole
@@ -324,27 +304,33 @@ def parts_of(number: int, plane: AnnotatedPlane, whole: bool) -> list[Part]:
     objects = tuple(plane.objects)
     if whole:
         return [Part(number, plane, objects)]
-    boxes = _boxes(plane, objects)
-    while max(plane.labels.shape) > PART_SIDE and _longest(boxes) > PART_SIDE / 2:
+    boxes, longest = _boxes(plane, objects)
+    while max(plane.labels.shape) > PART_SIDE and longest > PART_SIDE / 2:
         plane = plane.halved()
-        boxes = _boxes(plane, objects)
+        boxes, longest = _boxes(plane, objects)
     if max(plane.labels.shape) <= PART_SIDE:
         return [Part(number, plane, tuple(boxes))]
     parts, left = [], list(boxes)
     while left:
         window = _around(boxes[left[0]], plane.labels.shape)
-        shown = tuple(label for label in left if _holds(window, boxes[label]))
+        shown = tuple(
+            label
+            for label in left
+            if all(  # with room around it, or the one the part was made for
+                part.start + min(side.start, PART_SIDE // 8) <= side.start
+                and side.stop <= part.stop
+                for part, side in zip(window, boxes[label], strict=True)
+            )
+        )
         parts.append(Part(number, plane.part(window), shown))
         left = [label for label in left if label not in shown]
     return parts
 
 
-def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> dict[int, Window]:
-    return {int(n): box for n, box in label_windows(plane.labels) if n in objects}
-
-
-def _longest(boxes: dict[int, Window]) -> int:
-    return max(int(side.stop - side.start) for box in boxes.values() for side in box)
+def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> tuple[dict[int, Window], int]:
+    """Bounding boxes of the objects, and the longest side of them."""
+    boxes = {int(n): box for n, box in label_windows(plane.labels) if n in objects}
+    return boxes, max(int(side.stop - side.start) for box in boxes.values() for side in box)
 
 
 def _around(box: Window, shape: tuple[int, ...]) -> Window:
@@ -354,11 +340,3 @@ def _around(box: Window, shape: tuple[int, ...]) -> Window:
         for side, length in zip(box, shape, strict=True)
     )
     return slice(rows, rows + PART_SIDE), slice(columns, columns + PART_SIDE)
-
-
-def _holds(window: Window, box: Window) -> bool:
-    """Whether a box lies in a part with room around it, or is the one the part was made for."""
-    return all(
-        part.start + min(side.start, PART_SIDE // 8) <= side.start and side.stop <= part.stop
-        for part, side in zip(window, box, strict=True)
-    )

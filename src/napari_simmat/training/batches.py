@@ -24,7 +24,7 @@ from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import Window
 from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
 from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT
-from napari_simmat.models.spec import InputSize, ModelSpec
+from napari_simmat.models.spec import Channel, InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.config import TrainConfig
 
@@ -138,8 +138,8 @@ class Batches:
         kind = config.prompts[int(rng.integers(len(config.prompts)))]
         rounds = int(rng.integers(config.corrections + 1))
         # All are drawn, as a native network's images are padded to the largest of the step.
-        wanted = range(config.batch)[part]
-        drawn = [self._view(step, i) for i in (range(config.batch) if self._native else wanted)]
+        numbers = range(config.batch)[part]
+        drawn = [self._view(step, i) for i in (range(config.batch) if self._native else numbers)]
         height, width = (
             round_up(max(view.plane.image.shape[axis] for view in drawn))
             if self._native
@@ -456,11 +456,6 @@ class LabeledPlane:
         """Pixels of each id above 0."""
         return label_areas(self.labels)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory in bytes."""
-        return self.image.numel() * self.image.element_size() + self.labels.nbytes
-
     def halved(self) -> LabeledPlane:
         """At half the size: averages of the image, every second label."""
         image = functional.avg_pool2d(self.image[None], 2, ceil_mode=True)[0]
@@ -483,8 +478,10 @@ class LabeledPlanes:
 
     Attributes
     ----------
-    side
-        As given.
+    samples
+        After `scan_job`, those with an object.
+    native
+        Whether planes keep their size.
     digest
         Of all values and labels, after `scan_job`.
     """
@@ -493,30 +490,21 @@ class LabeledPlanes:
         self, dataset: Dataset, samples: Sequence[Sample], spec: ModelSpec, side: int
     ) -> None:
         self._dataset, self._spec, self.side = dataset, spec, side
-        self._samples = list(samples)
+        self.samples = tuple(samples)
+        self.native = spec.input_size.method == "native"
         self._kept: dict[int, LabeledPlane] = {}
         self._bytes = 0
         self.digest = ""
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """Their sources; after `scan_job`, those with an object."""
-        return tuple(self._samples)
-
-    @property
-    def native(self) -> bool:
-        """Whether planes keep their size."""
-        return self._spec.input_size.method == "native"
-
     def __len__(self) -> int:
         """Number of planes."""
-        return len(self._samples)
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> LabeledPlane:
         """A plane, from memory or its source."""
         if index in self._kept:
             return self._kept[index]
-        sample = self._samples[index]
+        sample = self.samples[index]
         plane = self._prepared(sample.name, *sample.load())
         self._keep(index, plane)
         return plane
@@ -529,7 +517,8 @@ class LabeledPlanes:
         ValueError
             If none is left; `what` completes the message.
         """
-        before, self._samples, empty = self._samples, [], []
+        before, empty = self.samples, []
+        kept: list[Sample] = []
         digest = xxhash.xxh3_128()
         for done, sample in enumerate(before, start=1):
             values, labels = sample.load()
@@ -537,15 +526,15 @@ class LabeledPlanes:
                 digest.update(np.ascontiguousarray(part).data)
             plane = self._prepared(sample.name, values, labels)
             if plane.objects:
-                self._keep(len(self._samples), plane)
-                self._samples.append(sample)
+                self._keep(len(kept), plane)
+                kept.append(sample)
             else:
                 empty.append(sample.name)
             yield Progress(done, len(before), f"reading {sample.name}")
-        self.digest = digest.hexdigest()
-        if not self._samples:
+        self.digest, self.samples = digest.hexdigest(), tuple(kept)
+        if not kept:
             raise ValueError(
-                f"{self._dataset.name} has no object to {what} of at least {self._least}; label "
+                f"{self._dataset.name} has no object to {what} of at least {self._needed}; label "
                 "larger objects."
             )
         if empty:
@@ -553,24 +542,21 @@ class LabeledPlanes:
                 "%d of %d planes hold no object of at least %s and are left out.",
                 len(empty),
                 len(before),
-                self._least,
+                self._needed,
             )
 
     @property
-    def _least(self) -> str:
+    def _needed(self) -> str:
         """Required size of an object, in words."""
-        least, smallest = (
-            f"{MIN_OBJECT_PIXELS} pixels of the network's input",
-            self._dataset.smallest,
-        )
-        if not smallest:
-            return least
-        return f"{least} and more than {smallest} pixels, if its plane had 1024 x 1024"
+        needed, size = f"{MIN_OBJECT_PIXELS} pixels of the network's input", self._dataset.min_size
+        more = f" and more than {size} pixels, if its plane had 1024 x 1024"
+        return needed + (more if size else "")
 
     def _keep(self, index: int, plane: LabeledPlane) -> None:
-        if self._bytes + plane.nbytes <= CACHE_BYTES:
+        size = plane.image.numel() * plane.image.element_size() + plane.labels.nbytes
+        if self._bytes + size <= CACHE_BYTES:
             self._kept[index] = plane
-            self._bytes += plane.nbytes
+            self._bytes += size
 
     def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> LabeledPlane:
         objects = self._dataset.regions(labels)
@@ -581,16 +567,18 @@ class LabeledPlanes:
         # Resizing may leave nothing of an object, or too little to measure.
         there = label_areas(labels)
         objects = [label for label in objects if there.get(label, 0) >= MIN_OBJECT_PIXELS]
-        return LabeledPlane(name, self._standardized(values), labels, tuple(objects))
-
-    def _standardized(self, values: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         if self._spec.transfer == "zeroshot":
             image = image[as_rgb(len(image))]
-        channels = self._spec.channels
-        mean = torch.tensor([channel.mean for channel in channels])[:, None, None]
-        std = torch.tensor([channel.std for channel in channels])[:, None, None]
-        return (image - mean) / std
+        image = standardize(image, self._spec.channels)
+        return LabeledPlane(name, image, labels, tuple(objects))
+
+
+def standardize(image: Tensor, channels: Sequence[Channel]) -> Tensor:
+    """An image (C, H, W) with mean 0 and standard deviation 1 by the channels' statistics."""
+    mean = torch.tensor([channel.mean for channel in channels])[:, None, None]
+    std = torch.tensor([channel.std for channel in channels])[:, None, None]
+    return (image - mean) / std
 
 
 def as_rgb(channels: int) -> list[int]:

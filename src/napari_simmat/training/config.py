@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from napari_simmat._text import format_list
+from napari_simmat.io.plain import check_fields
 from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, TransferName
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 TransferStart = Literal["random", "zeroshot"]
 TrainPromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
-"""Kinds of first prompts, see `simulated_prompts.draw_prompts`."""
+"""Kinds of first prompts, see `prompting.draw_prompts`."""
+Positive = Annotated[int, {"min": 1}]
+NotNegative = Annotated[int, {"min": 0}]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,58 +76,39 @@ class TrainConfig:
         Seed of all random numbers: the same seed gives the same model.
     """
 
-    transfer: TransferName = "simmat"
+    transfer: Annotated[TransferName, {"noun": "Transfer layer"}] = "simmat"
     start: TransferStart = "random"
     strategy: Annotated[
         StrategyName,
         {"label": "Fine-tuning method", "choices": [(name, name) for name in STRATEGY_TITLES]},
     ] = "lora"
     size: int | None = None
-    epochs: int = 51
+    epochs: Positive = 51
     steps: Annotated[int | None, {"label": "Steps", "min": 1, "max": 1_000_000}] = None
-    batch: Annotated[int, {"label": "Batch", "min": 1, "max": 256}] = 4
-    objects: int = 1
+    batch: Annotated[int, {"label": "Batch", "min": 1, "max": 4096}] = 4
+    objects: Positive = 1
     learning_rate: Annotated[
         float, {"label": "Learning rate", "widget_type": "LineEdit", "min": 1e-7, "max": 0.9999}
     ] = 3e-4
-    halve_every: int = 10
-    validate_every: int = 5
-    patience: int = 0
-    prompts: tuple[TrainPromptKind, ...] = ("anywhere",)
-    corrections: int = 0
+    halve_every: Positive = 10
+    validate_every: Positive = 5
+    patience: NotNegative = 0
+    prompts: Annotated[tuple[TrainPromptKind, ...], {"noun": "Prompt"}] = ("anywhere",)
+    corrections: NotNegative = 0
     augment: bool = False
     auxiliary: bool = False
-    side: int | None = None
+    side: Annotated[int | None, {"min": 1}] = None
     precision: Precision = "32-true"
-    accumulate: int = 1
+    accumulate: Positive = 1
     recompute: bool = False
     seed: Annotated[int, {"label": "Seed", "min": 0, "max": 2**31 - 1}] = 0
 
     def __post_init__(self) -> None:
-        _one_of("Transfer layer", self.transfer, get_args(TransferName))
-        _one_of("Start", self.start, get_args(TransferStart))
-        _one_of("Strategy", self.strategy, get_args(StrategyName))
-        _one_of("Precision", self.precision, get_args(Precision))
-        for prompt in self.prompts:
-            _one_of("Prompt", prompt, get_args(TrainPromptKind))
+        check_fields(self)
         if not self.prompts:
             raise ValueError(
                 "A training needs a kind of prompt; use some of "
                 f"{format_list(get_args(TrainPromptKind))}."
-            )
-        ones = ("epochs", "batch", "objects", "halve_every", "validate_every", "accumulate")
-        zeros = ("patience", "corrections", "seed")
-        smallest = dict.fromkeys((*ones, "steps", "side"), 1) | dict.fromkeys(zeros, 0)
-        for name, least in smallest.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}.")
-        if self.seed >= 2**32:
-            raise ValueError(f"seed must be below 2^32 = {2**32}, got {self.seed}.")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(
-                f"The learning rate must lie between 0 and 1, got {self.learning_rate}; "
-                "3e-4 suits most strategies, 3e-5 full fine-tuning."
             )
         if self.batch % self.accumulate:
             raise ValueError(
@@ -190,8 +174,3 @@ def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
     """Settings for practical use of a checkpoint on `base`; those in `said` take precedence."""
     own = EMBEDDED_SETTINGS if base.base.embedded else {}
     return TrainConfig(**{**PRACTICAL_SETTINGS, **own, **said})
-
-
-def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ValueError(f"{what} {name!r} is unknown; use one of {format_list(known)}.")

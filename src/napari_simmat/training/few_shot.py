@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, is_or_are, pluralize
-from napari_simmat.datasets.labeled_image import ImageContent
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.device import choose_device
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.masks import Window, interior_point, iou, label_windows
@@ -35,8 +35,8 @@ from napari_simmat.progress import Job, Progress, finish, map_progress, with_pro
 from napari_simmat.training.adapting import (
     CORRECTIONS,
     KINDS,
+    AdaptedCheckpoint,
     FewShotConfig,
-    LearnedState,
     adapted_spec,
     at_strength,
     make_student,
@@ -67,8 +67,8 @@ that happen to be alike look more certain than they are, above all where a model
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average."""
 STRENGTHS = (1.0, 0.5, 0.0)
-"""How much of what was learned is taken; the objects left out tell which is better. An embedded
-network may also expect their size of what a lone click means, even if nothing else is taken."""
+"""Fraction of the weight update to apply; chosen on the held-out objects. An embedded network may
+also expect their size of what a lone click means, even if nothing else is applied."""
 MORE_CLICKS = 2
 """Clicks anywhere in an object that is left out, besides the one in its middle: a single click
 succeeds or fails too much by chance."""
@@ -128,7 +128,7 @@ class FewShotResult:
 
     Parameters
     ----------
-    learned
+    checkpoint
         What was learned; None if it was not better, so that nothing changes.
     model
         The adapted model, ready for a `Predictor`; None likewise.
@@ -146,7 +146,7 @@ class FewShotResult:
         Time it took: on the clock, and of the processor's cores together.
     """
 
-    learned: LearnedState | None
+    checkpoint: AdaptedCheckpoint | None
     model: Model | None
     before: LeftOutScores
     after: LeftOutScores
@@ -163,7 +163,7 @@ def learn_objects_job(
     planes: Sequence[AnnotatedPlane],
     config: FewShotConfig | None = None,
     *,
-    start: LearnedState | None = None,
+    start: AdaptedCheckpoint | None = None,
     folder: Path | None = None,
     device: str = "auto",
     name: str = "learned",
@@ -221,7 +221,7 @@ def learn_objects(
     complete: bool | NDArray[np.bool_] = False,
     pixel_size: tuple[float, float] | None = None,
     config: FewShotConfig | None = None,
-    start: LearnedState | None = None,
+    start: AdaptedCheckpoint | None = None,
     device: str = "auto",
 ) -> FewShotResult:
     """Adapt a model to an image from a few objects in it, if that helps; see `learn_objects_job`.
@@ -253,7 +253,7 @@ def learn_objects(
     >>> predictor = Predictor(result.model or load_model("tiny"))
     """
     known = None if names is None else tuple(names)
-    content = ImageContent(image, np.asarray(labels), channel_axis, known, pixel_size)
+    content = LabeledImage("image", image, np.asarray(labels), channel_axis, known, pixel_size)
     planes = annotate(content, model.spec, complete=complete)
     return finish(learn_objects_job(model, planes, config, start=start, device=device))
 
@@ -347,7 +347,7 @@ class _Learning:
         base: Model,
         planes: Sequence[AnnotatedPlane],
         config: FewShotConfig,
-        start: LearnedState | None,
+        start: AdaptedCheckpoint | None,
         device: str,
         name: str,
     ) -> None:
@@ -360,7 +360,10 @@ class _Learning:
         self.objects = list(_objects(planes, self.parts, self.spec))
         seen = start.seen if start is not None else frozenset()
         self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
-        _check_count(len(self.new), start is not None)
+        if (count := len(self.new)) < MIN_OBJECTS:
+            needed = pluralize(MIN_OBJECTS, "object")
+            message = TOO_FEW if start is None else TOO_FEW_NEW
+            raise ValueError(message.format(needed, count, is_or_are(count)))
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
         changed = self.spec.transfer != base.spec.transfer
         choices = [
@@ -529,24 +532,24 @@ class _Learning:
         here = self._progress(done, "measuring the objects left out")
         try:
             for number, part in enumerate(self.parts):
-                wanted = {
+                numbers = {
                     self.objects[n].label: n for n in objects if self.objects[n].part == number
                 }
-                if not wanted:
+                if not numbers:
                     continue
                 yield from with_progress(self._encode_job(predictor, number), here)
                 pixel = math.prod(part.plane.frame(self.spec).scale)
                 for label, window in label_windows(part.plane.labels):
-                    if label not in wanted:
+                    if label not in numbers:
                         continue
                     # A part may show a large object at half its size.
                     area = pixel * np.count_nonzero(part.plane.labels[window] == label)
-                    shrunk = math.log(area / self.objects[wanted[label]].area) / 2
+                    shrunk = math.log(area / self.objects[numbers[label]].area) / 2
                     here_sizes = [s and s._replace(log_side=s.log_side + shrunk) for s in sizes]
                     job = _object_ious_job(predictor, part.plane.labels, label, window, here_sizes)
                     found = yield from with_progress(job, here)
                     for scores, each in zip(reached, found, strict=True):
-                        scores[wanted[label]] = each
+                        scores[numbers[label]] = each
         finally:
             network.train(was)
         return [[scores[n] for n in objects] for scores in reached]
@@ -603,22 +606,25 @@ class _Learning:
         began: tuple[float, float],
     ) -> FewShotResult:
         seconds, cpu_seconds = time.monotonic() - began[0], time.process_time() - began[1]
-        learned = model = None
+        checkpoint = model = None
         if student is not None:
             images = list(dict.fromkeys(plane.name for plane in self.planes))
-            learned = LearnedState.of(
+            checkpoint = AdaptedCheckpoint.of(
                 student,
                 bundled=not self.base.spec.is_foundation,
                 config=self.config,
                 seen=[each.digest for each in self.objects],
                 training={"images": images, "objects": len(self.objects)},
-                metrics={"before": _rounded(verdict.before), "after": _rounded(verdict.after)},
+                metrics={
+                    name: {kind: round(value, 2) for kind, value in scores._asdict().items()}
+                    for name, scores in (("before", verdict.before), ("after", verdict.after))
+                },
                 description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
             )
-            model = learned.model(self.base)
+            model = checkpoint.model(self.base)
         _, before, after, gain, noise = verdict
         return FewShotResult(
-            learned=learned,
+            checkpoint=checkpoint,
             model=model,
             before=before,
             after=after,
@@ -675,17 +681,11 @@ def _object_ious_job(
     return found
 
 
-def _check_count(new: int, goes_on: bool) -> None:
-    if new < MIN_OBJECTS:
-        message = TOO_FEW_NEW if goes_on else TOO_FEW
-        raise ValueError(message.format(pluralize(MIN_OBJECTS, "object"), new, is_or_are(new)))
-
-
 def _folds_by_place(
-    objects: Sequence[_Object], among: Sequence[int], most: int
+    objects: Sequence[_Object], among: Sequence[int], max_folds: int
 ) -> list[tuple[int, ...]]:
     """Divide objects into groups of neighbors, plane by plane along the longer axis of each."""
-    count = 2 if len(among) >= MANY_OBJECTS else min(most, len(among))
+    count = 2 if len(among) >= MANY_OBJECTS else min(max_folds, len(among))
     places = {n: objects[n].place for n in among}
     spread = np.ptp(np.array(list(places.values())), axis=0)
     axis = int(spread[1] > spread[0])
@@ -697,7 +697,3 @@ def _mean(scores: NDArray[Any] | Sequence[Sequence[float]]) -> LeftOutScores:
     """Of IoUs (N, 2), in percent."""
     click, box = (100 * np.array(scores).mean(0)).tolist()
     return LeftOutScores(click, box)
-
-
-def _rounded(scores: LeftOutScores) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in scores._asdict().items()}

@@ -26,7 +26,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.spec import Channel, InputSize, Model, ModelSpec, Normalization
+from napari_simmat.models.spec import InputSize, Model, ModelSpec, Normalization
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import Job, Progress
@@ -78,30 +78,27 @@ class ValidationScores:
         """Mean over the objects."""
         return float(np.mean(self.ious))
 
-    @property
-    def dice(self) -> float:
-        """Mean over the objects."""
-        return float(np.mean(self.dices))
-
 
 def validate_network_job(
-    network: Network, planes: LabeledPlanes, side: int, most: int = MAX_OBJECTS
+    network: Network, planes: LabeledPlanes, side: int, max_objects: int = MAX_OBJECTS
 ) -> Job[ValidationScores]:
     """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
 
     The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
     authors' evaluation). A native network sees the object as in training: at the level at which it
-    fits, in a part of the plane of at most `side` pixels. About `most` objects are prompted. The
+    fits, in a part of the plane of at most `side` pixels. About `max_objects` are prompted. The
     network is used in evaluation mode, then put back into its mode.
     """
     reached, was = ValidationScores(), network.training
     network.eval()
     native = planes.native
-    share = most / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
+    share = max_objects / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
     try:
         for index in range(len(planes)):
             plane = planes[index]
-            objects = _subsample(plane.objects, share)
+            count = len(plane.objects)
+            kept = min(count, max(1, round(count * share)))  # spread evenly, at least one
+            objects = [plane.objects[number * count // kept] for number in range(kept)]
             for level, labels in _levels_for_objects(plane, objects, side, native):
                 for part, seen in _parts(level, labels, side if native else None):
                     _measure(network, part, seen, reached, native)
@@ -203,7 +200,12 @@ def _masks(
     network: Network, encoded: Encoded, plane: LabeledPlane, labels: list[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Masks (N, h, w) on the grid for clicks on N objects, and the clicks (N, 2) as x, y."""
-    clicks = np.stack([_middle(plane.labels == label) for label in labels])
+    middles = []
+    for label in labels:
+        places = np.flatnonzero(plane.labels == label)
+        y, x = divmod(int(places[len(places) // 2]), plane.labels.shape[1])
+        middles.append((x, y))
+    clicks = np.array(middles, np.float32)
     points = torch.tensor(clicks, device=encoded.embedding.device)[:, None]
     points = torch.cat([points, torch.zeros_like(points)], dim=1)
     kinds = torch.tensor([[1, -1]] * len(labels), device=points.device)
@@ -237,57 +239,39 @@ def _parts(
     if side is None or max(plane.labels.shape) <= side:
         yield plane, objects
         return
-    boxes, left = dict(label_windows(plane.labels)), list(objects)
+    boxes, left, shape = dict(label_windows(plane.labels)), list(objects), plane.labels.shape
+    margin = int((1 - MAX_OBJECT_SHARE) / 2 * side)  # around an object that just fits
+
+    def contains(part: Window, box: Window) -> bool:
+        """Whether a box lies in a part, away from edges inside the plane."""
+        return all(
+            seen.start <= max(length.start - margin, 0)
+            and min(length.stop + margin, whole) <= seen.stop
+            for seen, length, whole in zip(part, box, shape, strict=True)
+        )
+
     while left:
-        window = _part_at(boxes[left[0]], plane.labels.shape, side)
+        window = _part_at(boxes[left[0]], shape, side, margin)
         if not (plane.labels[window] == left[0]).any():  # too long, and too thin to be halved
             rows, columns = np.nonzero(plane.labels == left[0])
             y, x = int(rows[len(rows) // 2]), int(columns[len(rows) // 2])
-            window = _part_at((slice(y, y + 1), slice(x, x + 1)), plane.labels.shape, side)
-        shown = [left[0]]
-        shown += [n for n in left[1:] if _contains(window, boxes[n], plane.labels.shape, side)]
+            window = _part_at((slice(y, y + 1), slice(x, x + 1)), shape, side, margin)
+        shown = [left[0], *(n for n in left[1:] if contains(window, boxes[n]))]
         left = [label for label in left if label not in shown]
         image = plane.image[:, window[0], window[1]]
         yield LabeledPlane(plane.name, image, plane.labels[window], tuple(shown)), shown
 
 
-def _part_at(box: Window, shape: tuple[int, ...], side: int) -> Window:
+def _part_at(box: Window, shape: tuple[int, ...], side: int, margin: int) -> Window:
     """The part of a plane of at most `side` pixels a side with a box in its upper left corner.
 
     As objects are numbered by rows, others often lie to the right and below.
     """
     rows, columns = (
-        max(min(length.start - _margin(side), whole - side), 0)
+        max(min(length.start - margin, whole - side), 0)
         for length, whole in zip(box, shape, strict=True)
     )
     return slice(rows, rows + side), slice(columns, columns + side)
-
-
-def _contains(part: Window, box: Window, shape: tuple[int, ...], side: int) -> bool:
-    """Whether a box lies in a part of a plane, away from edges inside the plane."""
-    return all(
-        seen.start <= max(length.start - _margin(side), 0)
-        and min(length.stop + _margin(side), whole) <= seen.stop
-        for seen, length, whole in zip(part, box, shape, strict=True)
-    )
-
-
-def _margin(side: int) -> int:
-    """Pixels of a part around an object that just fits."""
-    return int((1 - MAX_OBJECT_SHARE) / 2 * side)
-
-
-def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The middle pixel as x, y."""
-    places = np.flatnonzero(mask)
-    y, x = divmod(int(places[len(places) // 2]), mask.shape[1])
-    return np.array([x, y], np.float32)
-
-
-def _subsample(objects: tuple[int, ...], share: float) -> list[int]:
-    """An evenly spread share of the objects, at least one."""
-    count = min(len(objects), max(1, round(len(objects) * share)))
-    return [objects[i * len(objects) // count] for i in range(count)]
 
 
 ROWS = 200
@@ -384,13 +368,21 @@ def train_job(
     validation = LabeledPlanes(dataset, dataset.validation, learner.spec, side)
     yield from train.scan_job("train on")
     yield from validation.scan_job("validate on")
-    # Planes without an object that is large enough are not trained on.
-    words = describe_training(base.spec, dataset, config, len(train))
+    words = (
+        f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
+        f"{base.spec.name}, trained on {pluralize(len(train), 'labeled plane')} of {dataset.name}."
+    )
     learner = learner._replace(spec=replace(learner.spec, description=words))
     run_folder = RunFolder(folder) if is_first_process() else None
     try:
         settings = {**asdict(config), "base": learner.spec.base.sha256}
-        settings["data"] = _identity(dataset, train, validation)
+        settings["data"] = {  # tells data sets apart
+            "channels": [asdict(channel) for channel in dataset.channels],
+            "train": [sample.name for sample in dataset.train],
+            "validation": [sample.name for sample in dataset.validation],
+            "min_size": dataset.min_size,
+            "content": [train.digest, validation.digest],
+        }
         state = read_state(folder, settings, needs=BEST_FILE)
         fabric.launch()
         tuning = FineTuning(learner, config, config.total(len(train)), validation)
@@ -405,7 +397,10 @@ def train_job(
             yield Progress(trainer.step, trainer.total, f"resuming at step {trainer.step}")
         yield from trainer.run_job()
         fabric.barrier()
-        return TrainedModel(learner, _load_best(learner, folder), validation.samples, fabric)
+        learner.load(read_tensors(folder / BEST_FILE))
+        learner.network.eval()
+        spec = replace(learner.spec, metrics=read_spec(folder / BEST_FILE).metrics)
+        return TrainedModel(learner, spec, validation.samples, fabric)
     finally:
         if run_folder is not None:
             run_folder.close()
@@ -475,7 +470,7 @@ class FineTuning:
             self.best_iou, self.stale = value, 0
             if folder is not None:
                 reached = {"validation": {"click": round(100 * value, 2)}, "step": trainer.step}
-                self.student.save(folder.best, reached)
+                self.student.save(folder.path / BEST_FILE, reached)
         else:
             self.stale += 1
         return f"validation IoU {100 * value:.1f} %", self._row(trainer, validation_iou=100 * value)
@@ -522,11 +517,6 @@ class TrainableNetwork(NamedTuple):
     network: Network
     names: tuple[str, ...]
 
-    @property
-    def whole(self) -> bool:
-        """Whether the checkpoint holds the whole network and needs no base."""
-        return STRATEGIES[self.spec.strategy].whole
-
     def tensors(self) -> dict[str, Tensor]:
         """Copies of the checkpoint's current tensors."""
         state = self.network.state_dict()
@@ -538,8 +528,8 @@ class TrainableNetwork(NamedTuple):
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Write the network's current state as a checkpoint."""
-        spec = replace(self.spec, metrics=metrics)
-        save_checkpoint(path, spec, self.tensors(), bundled=self.whole)
+        spec, whole = replace(self.spec, metrics=metrics), STRATEGIES[self.spec.strategy].whole
+        save_checkpoint(path, spec, self.tensors(), bundled=whole)
 
 
 def make_trainable(
@@ -573,33 +563,28 @@ def make_trainable(
     tuned = tune(network, config.strategy, config.size)
     network.recompute = config.recompute
     network.to(memory_format=torch.channels_last)
+    size = below.input_size
     spec = replace(
         below,
         name=name,
         modality=dataset.modality,
-        channels=_channels(below, dataset, config),
+        # Without a transfer layer the base's channels, as its weights expect them.
+        channels=below.channels if config.transfer == "zeroshot" else dataset.channels,
         normalization=dataset.normalization,
-        input_size=_input_size(below),
+        # SAM's input is stretched, as in the paper; an embedded base takes images at their size.
+        input_size=size if size.method == "native" else InputSize(method="stretch", size=size.size),
         transfer=config.transfer,
         strategy=config.strategy,
         strategy_size=tuned.size,
         mask_choice="single",
-        description=describe_training(below, dataset, config, len(dataset.train)),
-        training=_json_values(asdict(config)),
+        description="",  # until it is known which planes are trained on
+        training={n: list(v) if isinstance(v, tuple) else v for n, v in asdict(config).items()},
         metrics={},
         license="",
         author="",
         date=datetime.date.today().isoformat(),
     )
     return TrainableNetwork(spec, network, tuned.names)
-
-
-def describe_training(below: ModelSpec, dataset: Dataset, config: TrainConfig, planes: int) -> str:
-    """A sentence about what was trained on how many planes."""
-    return (
-        f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
-        f"{below.name}, trained on {pluralize(planes, 'labeled plane')} of {dataset.name}."
-    )
 
 
 def _resolved(config: TrainConfig, folder: Path, devices: Devices) -> TrainConfig:
@@ -616,25 +601,6 @@ def _resolved(config: TrainConfig, folder: Path, devices: Devices) -> TrainConfi
     return replace(config, precision=begun or devices.precision("auto"))
 
 
-def _load_best(learner: TrainableNetwork, folder: Path) -> ModelSpec:
-    """Load the best checkpoint's weights into the network; returns its description."""
-    path = folder / BEST_FILE
-    learner.load(read_tensors(path))
-    learner.network.eval()
-    return replace(learner.spec, metrics=read_spec(path).metrics)
-
-
-def _identity(dataset: Dataset, train: LabeledPlanes, validation: LabeledPlanes) -> dict[str, Any]:
-    """Tells data sets apart, so that no training resumes on other data."""
-    return {
-        "channels": [asdict(channel) for channel in dataset.channels],
-        "train": [sample.name for sample in dataset.train],
-        "validation": [sample.name for sample in dataset.validation],
-        "smallest": dataset.smallest,
-        "content": [train.digest, validation.digest],
-    }
-
-
 def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Scale and shift (3,) from values standardized for the data set to those for the base."""
     taken = as_rgb(len(dataset.channels))
@@ -644,19 +610,3 @@ def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor
     scale = torch.tensor([range_ * our.std / base.std for our, base in pairs])
     shift = torch.tensor([(range_ * our.mean - base.mean) / base.std for our, base in pairs])
     return scale, shift
-
-
-def _channels(below: ModelSpec, dataset: Dataset, config: TrainConfig) -> tuple[Channel, ...]:
-    """The data set's; without a transfer layer the base's, as its weights expect."""
-    return below.channels if config.transfer == "zeroshot" else dataset.channels
-
-
-def _input_size(below: ModelSpec) -> InputSize:
-    """SAM's input is stretched, as in the paper; an embedded base takes images at their size."""
-    if below.input_size.method == "native":
-        return below.input_size
-    return InputSize(method="stretch", size=below.input_size.size)
-
-
-def _json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}

@@ -189,19 +189,19 @@ def mask_loss(
     logits = logits.float()
     if known is not None:
         logits = torch.where(known > 0, logits, -MAX_PRIOR_LOGIT)
-    wanted = target.expand_as(logits)
+    truth = target.expand_as(logits)
     probability = logits.sigmoid()
-    entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    overlap = (probability * wanted).sum((-2, -1))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + wanted.sum((-2, -1)) + 1)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    overlap = (probability * truth).sum((-2, -1))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + truth.sum((-2, -1)) + 1)
     loss = entropy.mean((-2, -1)) + dice
     if balance:
-        share = wanted.mean((-2, -1), keepdim=True)
-        weight = 0.5 * wanted / share.clamp(min=1e-3)
-        weight = weight + 0.5 * (1 - wanted) / (1 - share).clamp(min=1e-3)
+        share = truth.mean((-2, -1), keepdim=True)
+        weight = 0.5 * truth / share.clamp(min=1e-3)
+        weight = weight + 0.5 * (1 - truth) / (1 - share).clamp(min=1e-3)
         loss = loss + balance * (entropy * weight).mean((-2, -1))
     with torch.no_grad():
-        ours, theirs = logits > 0, wanted > 0.5
+        ours, theirs = logits > 0, truth > 0.5
         union = (ours | theirs).sum((-2, -1)).clamp(min=1)
         iou = (ours & theirs).sum((-2, -1)) / union
     return MaskLoss(loss, iou)

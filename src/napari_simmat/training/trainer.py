@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from napari_simmat.engine.device import choose_device, half_precision_is_faster
 from napari_simmat.io.files import atomic_write, disk_errors_explained
@@ -100,7 +101,7 @@ class Trainer:
     module, optimizer
         The module maps a batch to its loss and further scalar figures by name.
     fabric
-        Launched; computes the steps.
+        Launched; computes the steps. None for one device in float32, without Lightning Fabric.
     folder
         Holds the state and the log; None in processes that write nothing.
     settings
@@ -135,8 +136,8 @@ class Trainer:
     """
 
     module: nn.Module
-    optimizer: torch.optim.Optimizer
-    fabric: Fabric | OneDevice
+    optimizer: Optimizer
+    fabric: Any
     folder: RunFolder | None
     settings: Mapping[str, Any]
     total: int
@@ -158,6 +159,7 @@ class Trainer:
     save_interval: float = field(default_factory=lambda: SAVE_INTERVAL)
 
     def __post_init__(self) -> None:
+        self.fabric = self.fabric or _OneDevice()
         self.module, self.optimizer = self.fabric.setup(self.module, self.optimizer)
         self.module.train()
         self.step = 0
@@ -184,9 +186,8 @@ class Trainer:
         here = Progress(self.step, self.total, "training")
         for number, part in enumerate(self.parts, start=1):
             batch = self.batch(self.step, part)
-            module: Any = self.module  # as Fabric wrapped it
-            with fabric.no_backward_sync(module, enabled=number < len(self.parts)):
-                job = self.loss_job(module, batch)
+            with fabric.no_backward_sync(self.module, enabled=number < len(self.parts)):
+                job = self.loss_job(self.module, batch)
                 loss, figures = yield from with_progress(job, here)
                 fabric.backward(loss / len(self.parts))
             for name, value in {"loss": loss.detach(), **figures}.items():
@@ -270,11 +271,11 @@ class Trainer:
 
     def _stop_requested(self) -> bool:
         """Whether the first process found the file `stop`; all processes get the same result."""
-        found = self.folder is not None and self.folder.stop_requested
+        found = self.folder is not None and (self.folder.path / STOP_FILE).exists()
         return bool(self.fabric.broadcast(found))
 
 
-class OneDevice:
+class _OneDevice:
     """What a `Trainer` needs of Lightning Fabric, on one device in float32, without Lightning."""
 
     global_rank, world_size = 0, 1
@@ -282,44 +283,23 @@ class OneDevice:
         precision=SimpleNamespace(state_dict=dict, load_state_dict=lambda _: None)
     )
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def setup(self, *both: Any) -> Any:
+        return both
 
-    def setup(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Both as they are."""
-        return module, optimizer
-
-    def no_backward_sync(
-        self, module: nn.Module, enabled: bool = True
-    ) -> AbstractContextManager[None]:
-        """No other process is waited for."""
+    def no_backward_sync(self, module: nn.Module, enabled: bool) -> Any:
         del module, enabled
         return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients to the parameters'."""
         torch.autograd.backward([loss])
 
-    def clip_gradients(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        max_norm: float,
-        error_if_nonfinite: bool,
-    ) -> Tensor:
-        """Scale the gradients down to a norm; returns the one they had."""
+    def clip_gradients(self, module: nn.Module, optimizer: Optimizer, **how: Any) -> Tensor:
         del module
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+        return nn.utils.clip_grad_norm_(parameters, **how)
 
     def broadcast(self, value: Any) -> Any:
-        """The value: there is no other process."""
         return value
-
-    def all_reduce(self, values: Tensor) -> None:
-        """The mean over one process: nothing changes."""
 
 
 class RunFolder:
@@ -347,16 +327,6 @@ class RunFolder:
             (path / STOP_FILE).unlink(missing_ok=True)
             for unfinished in path.glob(".*.part"):  # of a process that was killed while it wrote
                 unfinished.unlink()
-
-    @property
-    def best(self) -> Path:
-        """Path of the best checkpoint so far."""
-        return self.path / BEST_FILE
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether there is a file called ``stop``, which ends the training and keeps the best."""
-        return (self.path / STOP_FILE).exists()
 
     def save(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Write tensors and plain values, completely or not at all; a full disk is reported."""
@@ -457,34 +427,18 @@ def read_state(
         raise ValueError(IS_DAMAGED.format(path, type(error).__name__)) from None
     if not before:
         raise ValueError(IS_OUTDATED.format(path))
-    _check_settings(folder, before, json.loads(json.dumps(settings)))
-    if not (folder / needs).exists():
-        raise ValueError(LACKS_FILE.format(folder, needs))
-    return state
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a run's table, without empty cells."""
-    with path.open(newline="") as file:
-        return [
-            {name: float(value) for name, value in row.items() if name and value}
-            for row in csv.DictReader(file)
-        ]
-
-
-def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(settings))
     for name in sorted({*before, *now}):
         if before.get(name) == now.get(name):
             continue
         if name == "data":
             raise ValueError(HAS_OTHER_DATA.format(folder))
-        values = _short(before.get(name)), _short(now.get(name))
-        raise ValueError(HAS_OTHER_SETTING.format(folder, name, *values))
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        values = [json.dumps(each.get(name)) for each in (before, now)]
+        short = [text if len(text) <= 80 else text[:77] + "..." for text in values]
+        raise ValueError(HAS_OTHER_SETTING.format(folder, name, *short))
+    if not (folder / needs).exists():
+        raise ValueError(LACKS_FILE.format(folder, needs))
+    return state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -504,7 +458,7 @@ class Devices:
     nodes: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.nodes < 1:
+        if min(self.count, self.nodes) < 1:
             raise ValueError(
                 f"A training needs at least one device on one node, not {self.count} on "
                 f"{self.nodes}."
@@ -515,13 +469,13 @@ class Devices:
         """Number of processes on all nodes."""
         return self.count * self.nodes
 
-    def precision(self, wanted: Precision) -> Precision:
+    def precision(self, given: Precision) -> Precision:
         """Resolve auto: half precision if that is safe and faster on this device.
 
         Several CPU processes compute exactly, as each would measure the speed for itself.
         """
-        if wanted != "auto":
-            return wanted
+        if given != "auto":
+            return given
         found = choose_device(self.device)
         if found.type == "cuda":
             half = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -555,13 +509,13 @@ class Devices:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         found = choose_device(self.device)
         devices: Any = self.count
-        most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
+        available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
         if found.index is not None:
-            devices, most = [found.index], 1
-        if self.count > most:
+            devices, available = [found.index], 1
+        if self.count > available:
             raise ValueError(
-                f"{self.count} devices are requested, but {self.device} is {most}; request "
-                f"{most}, or compute on cpu."
+                f"{self.count} devices are requested, but {self.device} is {available}; request "
+                f"{available}, or compute on cpu."
             )
         if precision == "16-mixed" and found.type == "cpu":
             raise ValueError(NO_16_MIXED)

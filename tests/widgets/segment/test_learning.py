@@ -27,7 +27,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import models_folder, partial_path, sessions_folder
 from napari_simmat.progress import Progress, finish
 from napari_simmat.training import few_shot
-from napari_simmat.training.adapting import FewShotConfig, LearnedState
+from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
@@ -405,8 +405,8 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
             window.take(window.tab.learn_panel.start)
         unbroken = finish(adapt_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
         learn(window)
-        state = LearnedState.load(file_of(window.workspace.session.adapted))
-        assert state.digest == unbroken.result.learned.digest
+        state = AdaptedCheckpoint.load(file_of(window.workspace.session.adapted))
+        assert state.digest == unbroken.result.checkpoint.digest
     assert preview_of(window, TOUGH).any()
     (log,) = sessions_folder().glob("*.jsonl")
     kept = {path.name for path in sessions_folder().iterdir() if path.suffix != ".lock"}
@@ -453,7 +453,7 @@ def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Cor
     commit(window, 6)
     partial_path(sessions_folder() / first.file).touch()  # as a process leaves it that was killed
     learn(window)
-    assert core.start.digest == core.result.learned.digest
+    assert core.start.digest == core.result.checkpoint.digest
     second = window.workspace.session.adapted
     assert second.file != first.file
     assert len(second.objects) == 6

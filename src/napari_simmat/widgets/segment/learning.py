@@ -420,13 +420,13 @@ def adapt_job(
     """
     yield from import_torch_job()
     from napari_simmat.checkpoints.loading import load_model_job
-    from napari_simmat.training.adapting import FewShotConfig, LearnedState
+    from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
     from napari_simmat.training.annotations import AnnotatedPlane
     from napari_simmat.training.few_shot import learn_objects_job
 
     config = config or FewShotConfig()
     with no_old_garbage(), _a_core_for_the_window():
-        start = None if request.start is None else LearnedState.load(file_of(request.start))
+        start = None if request.start is None else AdaptedCheckpoint.load(file_of(request.start))
         base = yield from load_model_job(request.model.reference)
         stack, dead = _channels(request, base.spec, start and start.spec)
         yield from stack.measure_job()
@@ -443,12 +443,12 @@ def adapt_job(
         result = yield from learn_objects_job(
             base, planes, config, start=start, folder=folder, device=request.model.compute.device
         )
-        if result.learned is None:
+        if result.checkpoint is None:
             shutil.rmtree(folder, ignore_errors=True)
             return AdaptOutcome(result, None)
         # The folder stays until the session's file names the checkpoint.
         path = session_file.with_suffix(f".{digest}.safetensors")
-        result.learned.save(path)
+        result.checkpoint.save(path)
         name, objects = base_name(request.model), dict(request.objects)
         adapted = AdaptedModelFile(
             path.name, sha256_of(path), name, result.sentence, objects, request.all_channels
