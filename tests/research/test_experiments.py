@@ -14,7 +14,6 @@ from napari_simmat.research.experiments import (
     TRAINING_SHARES,
     BenchmarkConfig,
     ExperimentRun,
-    compared_strategies,
     make_runs,
 )
 
@@ -80,7 +79,8 @@ def test_the_foundation_decides_how_it_is_tuned() -> None:
     assert BenchmarkConfig().on(spec("tiny")).tuning == "lora_conv"
     assert BenchmarkConfig().on(spec("vit_b")).tuning == "lora"
     assert CONFIG.on(spec("vit_b")) == CONFIG
-    assert compared_strategies(CONFIG) == ("adapter", "full")
+    rates = make_runs("lr", ("a",), (0,), CONFIG)
+    assert {run.strategy for run in rates} == {"adapter", "full"}
     with pytest.raises(ValueError, match="follows from it: use"):
         make_runs("transfer", ("a",), (0,), BenchmarkConfig())
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.research.generated import GeneratedConfig, from_generated
+from napari_simmat.progress import finish
+from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS
 
 
 def drawn(sensor: str, **changes: object) -> Dataset:
     settings = {"side": 64, "train": 3, "validation": 1, "test": 1, **changes}
-    return from_generated(GeneratedConfig(sensor=sensor, **settings))  # type: ignore[arg-type]
+    return finish(generate_job(GeneratedConfig(sensor=sensor, **settings)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, "rgb+depth"])

@@ -20,11 +20,10 @@ from napari_simmat.research.experiments import (
     BenchmarkConfig,
     ResultRow,
     append_row,
-    checkpoint_of,
     make_runs,
     read_rows,
 )
-from napari_simmat.research.generated import GeneratedConfig, from_generated
+from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.report import square_around
 from napari_simmat.research.runner import run_all_job, run_experiment_job
 
@@ -44,7 +43,7 @@ def thermal() -> Dataset:
     drawn = GeneratedConfig(
         sensor="thermal", kind="benchmark", side=64, train=3, validation=1, test=2
     )
-    return from_generated(drawn)
+    return finish(generate_job(drawn))
 
 
 def test_rows_are_kept_and_what_is_done_is_not_done_again(
@@ -84,9 +83,9 @@ def test_rows_are_kept_and_what_is_done_is_not_done_again(
     assert baseline_a.parameters - (32 * 9 + 32) == simmat.parameters - mat
     assert all(row.images == 3 for row in rows[1:])
     assert all(0 <= row.test_iou <= row.test_dice <= 100 for row in rows)
-    assert checkpoint_of(runs[1], folder).exists()
-    assert checkpoint_of(runs[4], folder).exists()
-    assert not checkpoint_of(runs[2], folder).exists()
+    assert runs[1].checkpoint(folder).exists()
+    assert runs[4].checkpoint(folder).exists()
+    assert not runs[2].checkpoint(folder).exists()
     assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
 
 
@@ -134,7 +133,7 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     # The checkpoints of these are needed for the figure of panels, so both are trained.
     (tmp_path / "transfer.csv").unlink()
     rows_of(transfer, "transfer", "lr", "strategies")
-    assert [run.arm for run in begun if runner.is_kept(run)] == ["scratch", "SimMAT"]
+    assert [run.arm for run in begun if run.is_kept] == ["scratch", "SimMAT"]
 
     # All images are a part of both.
     rows_of(make_runs("size", ("thermal",), (0,), CONFIG), "size", "transfer", "lr")

@@ -14,7 +14,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.io.files import ASSETS
 from napari_simmat.progress import finish
-from napari_simmat.research.generated import GeneratedConfig, from_generated
+from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.training.finetune import compare_with_base_job
 
 pytestmark = pytest.mark.shipped_models
@@ -43,7 +43,9 @@ def test_tiny_finds_objects_of_real_images(shared_image) -> None:
 @pytest.mark.parametrize("sensor", ["depth", "multispectral"])
 def test_shipped_checkpoint_is_better_than_its_base(sensor: str) -> None:
     """On scenes never trained on; for thermal and polarization the base alone is as good."""
-    drawn = from_generated(GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=4))
+    drawn = finish(
+        generate_job(GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=4))
+    )
     checkpoint = load_model(sensor)
     known = replace(drawn, channels=checkpoint.spec.channels)
     base = load_model(checkpoint.spec.base.name)

@@ -9,8 +9,9 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
@@ -124,22 +125,10 @@ class BenchmarkConfig:
         usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
         return replace(self, tuning=self.tuning or usual)
 
-    def rate_of(self, strategy: StrategyName) -> float:
-        """The learning rate of a strategy."""
-        return {"scratch": self.scratch_rate, "full": self.full_rate}.get(strategy, self.rate)
-
     @property
     def steps_of_form(self) -> int:
         """Steps of each training, also of quick experiments."""
         return min(self.steps, QUICK_STEPS) if self.quick else self.steps
-
-
-def check_experiment(name: str) -> None:
-    """Raise ValueError for an unknown experiment."""
-    if name not in get_args(ExperimentName):
-        raise ValueError(
-            f"Experiment {name!r} is unknown; use one of {', '.join(get_args(ExperimentName))}."
-        )
 
 
 class Arm(NamedTuple):
@@ -184,6 +173,16 @@ class ExperimentRun:
         return tuple(str(getattr(self, each.name)) for each in fields(self))
 
     @property
+    def path_name(self) -> str:
+        """Its name in paths."""
+        return "-".join(self.key).replace(" ", "")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its best checkpoint is kept, for the qualitative figure."""
+        return self.experiment == "transfer" and self.arm in (SCRATCH, SIMMAT)
+
+    @property
     def training(self) -> tuple[str, ...]:
         """Identifies the training, whichever experiment it is part of."""
         return tuple(
@@ -191,6 +190,10 @@ class ExperimentRun:
             for each in fields(self)
             if each.name not in ("experiment", "arm")
         )
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Path of its best checkpoint, if it `is_kept`."""
+        return folder / "checkpoints" / f"{self.path_name}.safetensors"
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
         """Training settings: a single click in each object, no auxiliary losses."""
@@ -206,25 +209,33 @@ class ExperimentRun:
         )
 
 
+Variant = tuple[str, Arm, dict[str, float]]
+"""An arm with its name, and settings of `ExperimentRun` that it changes."""
+
+
 def make_runs(
     experiment: str, modalities: Sequence[str], seeds: Sequence[int], config: BenchmarkConfig
 ) -> list[ExperimentRun]:
     """The runs of one of the `EXPERIMENTS`, on every modality; all runs of a seed come first."""
-    return [
-        _make_run(experiment, modality, seed, variant, config)
-        for seed in seeds
-        for modality in modalities
-        for variant in _variants(config)[experiment]
-    ]
-
-
-def compared_strategies(config: BenchmarkConfig) -> tuple[StrategyName, ...]:
-    """Strategies of figure 5: the parameter-efficient one, and full fine-tuning."""
-    return _tuned(None, config), "full"
-
-
-Variant = tuple[str, Arm, dict[str, float]]
-"""An arm with its name, and settings of `ExperimentRun` that it changes."""
+    if config.tuning is None:
+        raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
+    runs = []
+    for seed, modality, variant in product(seeds, modalities, _variants(config)[experiment]):
+        name, arm, changes = variant
+        strategy, trained = arm.strategy or config.tuning, name != ZERO_SHOT
+        rates = {"scratch": config.scratch_rate, "full": config.full_rate}
+        run = ExperimentRun(
+            experiment=experiment,
+            modality=modality,
+            arm=name,
+            transfer=arm.transfer,
+            strategy=strategy,
+            learning_rate=rates.get(strategy, config.rate) if trained else 0.0,
+            steps=config.steps_of_form if trained else 0,
+            seed=seed,
+        )
+        runs.append(replace(run, **changes))  # type: ignore[arg-type]  # a rate or a share
+    return runs
 
 
 def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
@@ -236,7 +247,9 @@ def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
     number of training images.
     """
     step = 2 if config.quick else 1
-    pair = [(name, Arm("simmat", name)) for name in compared_strategies(config)]
+    assert config.tuning is not None
+    compared: tuple[StrategyName, ...] = (config.tuning, "full")
+    pair = [(name, Arm("simmat", name)) for name in compared]
     rates, shares = LEARNING_RATES[step - 1 :: step], TRAINING_SHARES[::step]
     return {
         "transfer": [(name, arm, {}) for name, arm in ARMS.items()],
@@ -245,32 +258,6 @@ def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
         "lr": [(*own, {"learning_rate": rate}) for own in pair for rate in rates],
         "size": [(*own, {"share": share}) for own in pair for share in shares],
     }
-
-
-def _make_run(
-    experiment: str, modality: str, seed: int, variant: Variant, config: BenchmarkConfig
-) -> ExperimentRun:
-    name, arm, changes = variant
-    trained, strategy = name != ZERO_SHOT, _tuned(arm.strategy, config)
-    run = ExperimentRun(
-        experiment=experiment,
-        modality=modality,
-        arm=name,
-        transfer=arm.transfer,
-        strategy=strategy,
-        learning_rate=config.rate_of(strategy) if trained else 0.0,
-        steps=config.steps_of_form if trained else 0,
-        seed=seed,
-    )
-    return replace(run, **changes)  # type: ignore[arg-type]  # a rate or a share
-
-
-def _tuned(strategy: StrategyName | None, config: BenchmarkConfig) -> StrategyName:
-    if strategy is not None:
-        return strategy
-    if config.tuning is None:
-        raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
-    return config.tuning
 
 
 RESULT_COLUMNS = (
@@ -347,18 +334,3 @@ def append_row(table: Path, row: ResultRow) -> None:
         writer.writerow([*run, *(getattr(row, name) for name in RESULT_COLUMNS)])
         file.flush()
         os.fsync(file.fileno())
-
-
-def is_kept(run: ExperimentRun) -> bool:
-    """Whether a run's best checkpoint is kept, for the qualitative figure."""
-    return run.experiment == "transfer" and run.arm in (SCRATCH, SIMMAT)
-
-
-def checkpoint_of(run: ExperimentRun, folder: Path) -> Path:
-    """Path of a run's best checkpoint, if it `is_kept`."""
-    return folder / "checkpoints" / f"{run_name(run)}.safetensors"
-
-
-def run_name(run: ExperimentRun) -> str:
-    """Name of a run in paths."""
-    return "-".join(run.key).replace(" ", "")

@@ -11,7 +11,7 @@ import numpy as np
 from napari_simmat.datasets.dataset import Dataset, LoadedSample, Sample, measure_channels_job
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.models.spec import Channel, Normalization
-from napari_simmat.progress import Job, finish
+from napari_simmat.progress import Job
 from napari_simmat.research.benchmark_scenes import (
     BenchmarkSplit,
     benchmark_sample,
@@ -59,11 +59,6 @@ class GeneratedConfig:
                 f"Draw at least one scene to train on and one to validate on, not {self.train} and "
                 f"{self.validation}."
             )
-
-
-def from_generated(config: GeneratedConfig) -> Dataset:
-    """The data set of drawn scenes; see `generate_job`."""
-    return finish(generate_job(config))
 
 
 def generate_job(config: GeneratedConfig) -> Job[Dataset]:

@@ -25,9 +25,8 @@ from napari_simmat.research.experiments import (
     BenchmarkConfig,
     ExperimentRun,
     ResultRow,
-    checkpoint_of,
 )
-from napari_simmat.training.batches import LabeledPlane, LabeledPlanes
+from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import make_trainable, protocol_mask
 
@@ -74,22 +73,20 @@ def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: boo
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
     axes.set_axisbelow(True)
-    {
-        "transfer": _bars,
-        "pseudo": _bars,
-        "strategies": _strategies,
-        "lr": _lines,
-        "size": _lines,
-    }[experiment](experiment, rows, axes)
+    if experiment in ("transfer", "pseudo"):
+        _bars(rows, axes)
+    elif experiment == "strategies":
+        _strategies(rows, axes)
+    else:
+        _lines(experiment, rows, axes)
     if quick:
         stamp_quick(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _bars(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
+def _bars(rows: Sequence[ResultRow], axes: Axes) -> None:
     """A group of bars for each modality; whiskers span one standard deviation over seeds."""
-    del experiment
     lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: r.run.arm)
     columns = [name for name in ARMS if name in columns]
     width = 0.8 / len(columns)
@@ -110,9 +107,8 @@ def _bars(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
     axes.legend(ncols=len(columns), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12))
 
 
-def _strategies(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
+def _strategies(rows: Sequence[ResultRow], axes: Axes) -> None:
     """Mean IoU over trained parameters: a color for each strategy, a mark for each modality."""
-    del experiment
     modalities = dict.fromkeys(row.run.modality for row in rows)
     strategies = list(dict.fromkeys(row.run.strategy for row in rows))
     for marker, modality in zip("os^Dv*X", modalities, strict=False):
@@ -184,7 +180,7 @@ def pivot(
     rows: Sequence[ResultRow], line: Callable[[ResultRow], str], column: Callable[[ResultRow], str]
 ) -> tuple[list[str], list[str], dict[tuple[str, str], TableCell]]:
     """Lines and columns in the order of their first row, and the cells where there are rows."""
-    lines, columns = _unique(map(line, rows)), _unique(map(column, rows))
+    lines, columns = (list(dict.fromkeys(map(each, rows))) for each in (line, column))
     cells = {}
     for name in lines:
         for other in columns:
@@ -218,7 +214,7 @@ def gain_over_scratch(rows: Sequence[ResultRow]) -> float | None:
 def _by_modality(rows: Sequence[ResultRow]) -> str:
     lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: r.run.arm)
     columns = [name for name in ARMS if name in columns]
-    body = [[name, *(_text(cells.get((name, c))) for c in columns)] for name in lines]
+    body = [[name, *(str(cells.get((name, c), "")) for c in columns)] for name in lines]
     averages = _averages(rows)
     body.append(["**average**", *(f"**{averages[c]:.1f}**" for c in columns)])
     text = _table(["modality", *columns], body)
@@ -246,7 +242,7 @@ def _by_strategy(rows: Sequence[ResultRow]) -> str:
     for name in lines:
         numbers = sorted({row.parameters for row in rows if row.run.strategy == name})
         few = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
-        body.append([name, few, *(_text(cells.get((name, c))) for c in columns)])
+        body.append([name, few, *(str(cells.get((name, c), "")) for c in columns)])
     return _table(["strategy", "trained parameters", *columns], body)
 
 
@@ -258,7 +254,7 @@ def _by_setting(experiment: str, rows: Sequence[ResultRow]) -> str:
         lambda r: varied_setting(experiment, r),
     )
     columns = sorted(columns, key=float)
-    body = [[name, *(_text(cells.get((name, c))) for c in columns)] for name in lines]
+    body = [[name, *(str(cells.get((name, c), "")) for c in columns)] for name in lines]
     return _table([{"lr": "learning rate", "size": "images"}[experiment], *columns], body)
 
 
@@ -273,14 +269,6 @@ def varied_setting(experiment: str, row: ResultRow) -> str:
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *body))
-
-
-def _text(found: TableCell | None) -> str:
-    return "" if found is None else str(found)
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
 
 
 # ------------------------------------------------- the qualitative figure
@@ -335,7 +323,7 @@ def _panels(
             continue
         how = run.config(config)
         trained = make_trainable(base, dataset, how, run.arm)
-        tensors = read_tensors(checkpoint_of(run, folder))
+        tensors = read_tensors(run.checkpoint(folder))
         trained.network.load_state_dict({**trained.network.state_dict(), **tensors})
         found[arm] = (trained.network.eval(), trained.spec, how.side_for(base.spec))
     panels = []
@@ -347,7 +335,8 @@ def _panels(
         plane = planes[SIMMAT][index]
         if not plane.objects:
             continue
-        label = _median_object(plane)
+        areas = [(int((plane.labels == label).sum()), label) for label in plane.objects]
+        label = sorted(areas)[len(areas) // 2][1]  # of median size
         masks = {}
         click = (0.0, 0.0)
         for arm, (network, _, side) in found.items():
@@ -359,11 +348,6 @@ def _panels(
         if len(panels) == PER_MODALITY:
             break
     return panels
-
-
-def _median_object(plane: LabeledPlane) -> int:
-    areas = [(int((plane.labels == label).sum()), label) for label in plane.objects]
-    return sorted(areas)[len(areas) // 2][1]
 
 
 def as_picture(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -425,7 +409,11 @@ def _fill(axes: Axes, panel: Panel, title: str) -> None:
     axes.set_yticks([])
     mask = panel.truth if title == "truth" else panel.masks.get(title)
     if mask is not None:
-        _show(axes, mask)
+        tint = np.zeros((*mask.shape, 4), np.float32)
+        tint[mask] = (1.0, 0.55, 0.0, 0.45)
+        axes.imshow(tint, interpolation="nearest")
+        if mask.any() and not mask.all():
+            axes.contour(mask, [0.5], colors="#ff8c00", linewidths=1.0)
     if title in panel.masks:
         axes.set_xlabel(f"IoU {iou(panel.masks[title], panel.truth):.2f}", fontsize=8)
     else:
@@ -433,14 +421,6 @@ def _fill(axes: Axes, panel: Panel, title: str) -> None:
     top, bottom, left, right = square_around(panel.truth)
     axes.set_xlim(left - 0.5, right - 0.5)
     axes.set_ylim(bottom - 0.5, top - 0.5)
-
-
-def _show(axes: Axes, mask: NDArray[np.bool_]) -> None:
-    tint = np.zeros((*mask.shape, 4), np.float32)
-    tint[mask] = (1.0, 0.55, 0.0, 0.45)
-    axes.imshow(tint, interpolation="nearest")
-    if mask.any() and not mask.all():
-        axes.contour(mask, [0.5], colors="#ff8c00", linewidths=1.0)
 
 
 def stamp_quick(figure: Figure) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -26,12 +27,8 @@ from napari_simmat.research.experiments import (
     ExperimentRun,
     ResultRow,
     append_row,
-    check_experiment,
-    checkpoint_of,
-    is_kept,
     make_runs,
     read_rows,
-    run_name,
 )
 from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.report import (
@@ -84,7 +81,9 @@ def run_experiment_job(
     device
         Where to compute.
     """
-    check_experiment(experiment)
+    if experiment not in get_args(ExperimentName):
+        known = ", ".join(get_args(ExperimentName))
+        raise ValueError(f"Experiment {experiment!r} is unknown; use one of {known}.")
     config = config.on(base.spec)
     modalities = config.modalities_of(experiment, data)
     datasets = {}
@@ -162,24 +161,24 @@ def run_all_job(
     for number, run in enumerate(runs):
         if run.key in done:
             continue
-        if run.training in known and not is_kept(run):
+        if run.training in known and not run.is_kept:
             done[run.key] = replace(known[run.training], run=run)
             append_row(table, done[run.key])
             continue
         job = _run_one_job(
-            run, datasets[run.modality], base, config, folder / run_name(run), device
+            run, datasets[run.modality], base, config, folder / run.path_name, device
         )
-        row = yield from map_progress(job, partial(_overall, run, number, len(runs)))
+        words = f"{run.modality}, {run.arm}, seed {run.seed}"
+        row = yield from map_progress(job, partial(_overall, words, number, len(runs)))
         append_row(table, row)
         done[run.key] = row
     return [done[run.key] for run in runs]
 
 
-def _overall(run: ExperimentRun, number: int, total: int, part: Progress) -> Progress:
+def _overall(words: str, number: int, total: int, part: Progress) -> Progress:
     """The progress of run `number` of `total` in thousandths of a run."""
     share = min(0.99, part.done / max(1, part.total))
-    words = f"{run.modality}, {run.arm}, seed {run.seed}: {part.message}"
-    return Progress(int(1000 * (number + share)), 1000 * total, words)
+    return Progress(int(1000 * (number + share)), 1000 * total, f"{words}: {part.message}")
 
 
 def _run_one_job(
@@ -207,8 +206,8 @@ def _run_one_job(
         parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
         images = len(dataset.train)
         validated = trained.spec.metrics["validation"]["click"]
-        if is_kept(run):
-            kept = checkpoint_of(run, folder.parent)
+        if run.is_kept:
+            kept = run.checkpoint(folder.parent)
             kept.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / BEST_FILE, kept)
         shutil.rmtree(folder)
