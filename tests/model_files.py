@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.progress import finish
 
 if TYPE_CHECKING:
+    from napari_simmat.checkpoints.registry import ModelEntry
     from napari_simmat.models.spec import Model
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
@@ -148,3 +150,17 @@ def sam_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.save(sam_model_registry["vit_b"]().state_dict(), path)
     yield path
     path.unlink()
+
+
+def import_file(*given: Any, **named: Any) -> ModelEntry:
+    """Import a file into the user's models."""
+    from napari_simmat.checkpoints.library import import_file_job
+
+    return finish(import_file_job(*given, **named))
+
+
+def export(*given: Any, **named: Any) -> Path:
+    """Write a model to a file."""
+    from napari_simmat.checkpoints.library import export_job
+
+    return finish(export_job(*given, **named))

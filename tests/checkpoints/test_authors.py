@@ -20,7 +20,7 @@ from torchvision.transforms import Compose, Resize, ToTensor
 from napari_simmat.checkpoints import catalog
 from napari_simmat.checkpoints.authors import MODALITIES
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
-from napari_simmat.checkpoints.library import export, import_file, remove
+from napari_simmat.checkpoints.library import remove
 from napari_simmat.checkpoints.loading import BaseMissingError, load_model
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.cli import main
@@ -29,6 +29,7 @@ from napari_simmat.io.files import sha256_of
 from napari_simmat.models import tuning
 from napari_simmat.models.tuning import STRATEGIES
 from tests.checkpoints.test_sam_weights import Malicious
+from tests.model_files import export, import_file
 from tests.plain_authors import DEPTH, KEPT, SIZES, WIDTH, AuthorsNetwork, small_sam
 
 CASES = [

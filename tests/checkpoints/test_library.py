@@ -15,10 +15,11 @@ from napari_simmat.checkpoints.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from napari_simmat.checkpoints.library import export, import_file, remove
+from napari_simmat.checkpoints.library import remove
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.io.files import sha256_of
+from tests.model_files import export, import_file
 
 
 @pytest.fixture

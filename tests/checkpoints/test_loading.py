@@ -11,13 +11,13 @@ import torch
 
 from napari_simmat.checkpoints import catalog
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.checkpoints.library import export
 from napari_simmat.checkpoints.loading import load_model, load_model_job
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.peft_layers import LoRALinear
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import finish
+from tests.model_files import export
 
 Tensors = dict[str, torch.Tensor]
 

@@ -14,7 +14,6 @@ from segment_anything.modeling import Sam
 
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.checkpoints.library import import_file
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli import main
@@ -24,6 +23,7 @@ from napari_simmat.io.files import hash_job, sha256_of
 from napari_simmat.models import mobile_encoder, tuning
 from napari_simmat.models.sam import build_sam
 from napari_simmat.progress import finish
+from tests.model_files import import_file
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 
 SIDE = 1024

@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 
 from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
-from napari_simmat.checkpoints.library import export
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
 from napari_simmat.engine.predictor import Predictor
@@ -26,6 +25,7 @@ from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
 from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, OTHER_SHAPE, RESTORED
 from tests.batch.folders import segment_task
+from tests.model_files import export
 from tests.widgets.scenes import CENTERS, gray
 
 PLUGIN = "napari-simmat"

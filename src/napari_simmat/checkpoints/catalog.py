@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -93,21 +92,45 @@ class PublishedWeights:
         return digest if algorithm == "sha256" else ""
 
 
-_SAM = partial(
-    PublishedWeights,
-    purpose="Trained on photographs. Any layer can feed any of its three channels.",
-    license="Apache-2.0",
-    author="Meta AI",
-    date="2023-04-05",
-    citation="Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643",
-    homepage="https://github.com/facebookresearch/segment-anything",
+def _of_meta(architecture: str, file: str, sha256: str) -> PublishedWeights:
+    return PublishedWeights(
+        name=architecture,
+        architecture=architecture,
+        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file}",
+        file=file,
+        checksum=f"sha256:{sha256}",
+        size=SIZES[architecture],
+        purpose="Trained on photographs. Any layer can feed any of its three channels.",
+        license="Apache-2.0",
+        author="Meta AI",
+        date="2023-04-05",
+        citation="Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643",
+        homepage="https://github.com/facebookresearch/segment-anything",
+    )
+
+
+_META = (
+    (
+        "vit_b",
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    (
+        "vit_l",
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    (
+        "vit_h",
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
 )
-_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
-_ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
+_ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/{}/files/{}.pt"
 _SHARE = "https://owncloud.gwdg.de/index.php/s/{}/download"
 
 
-def _of_micro_sam(name: str, url: str, xxh128: str, **words: str) -> PublishedWeights:
+def _of_micro_sam(name: str, url: str, xxh128: str, words: Mapping[str, str]) -> PublishedWeights:
     architecture = name[:5]
     return PublishedWeights(
         name=name,
@@ -158,33 +181,46 @@ _MEDICAL = {
     "purpose": "Organs and lesions in medical images, by clicks and boxes (MedicoSAM).",
 }
 
+_MICRO_SAM: tuple[tuple[str, dict[str, str], tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        _ZOO,
+        _LIGHT,
+        (
+            ("vit_t_lm", "faithful-chicken/1.1", "72ec5074774761a6e5c05a08942f981e"),
+            ("vit_b_lm", "diplomatic-bug/1.2", "fe9252a29f3f4ea53c15a06de471e186"),
+            ("vit_l_lm", "idealistic-rat/1.2", "017f20677997d628426dec80a8018f9d"),
+        ),
+    ),
+    (
+        _ZOO,
+        _ELECTRON,
+        (
+            ("vit_t_em_organelles", "greedy-whale/1", "253474720c497cce605e57c9b1d18fd9"),
+            ("vit_b_em_organelles", "noisy-ox/1.2", "f3bf2ed83d691456bae2c3f9a05fb438"),
+            ("vit_l_em_organelles", "humorous-crab/1.2", "810b084b6e51acdbf760a993d8619f2d"),
+        ),
+    ),
+    (
+        _SHARE,
+        _PATHOLOGY,
+        (
+            ("vit_b_histopathology", "sBB4H8CTmIoBZsQ", "ffd1a2cd84570458b257bd95fdd8f974"),
+            ("vit_l_histopathology", "IZgnn1cpBq2PHod", "b591833c89754271023e901281dee3f2"),
+            ("vit_h_histopathology", "L7AcvVz7DoWJ2RZ", "bd1856dafc156a43fb3aa705f1a6e92e"),
+        ),
+    ),
+    (
+        _SHARE,
+        _MEDICAL,
+        (("vit_b_medical_imaging", "f5Ol4FrjPQWfjUF", "40169f1e3c03a4b67bff58249c176d92"),),
+    ),
+)
+"""Address, words, and name, place at the address and XXH128 of each file."""
+
 PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
     row.name: row
     for row in (
-        _SAM(
-            name="vit_b",
-            architecture="vit_b",
-            url=f"{_ADDRESS}sam_vit_b_01ec64.pth",
-            file="sam_vit_b_01ec64.pth",
-            checksum="sha256:ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            size=SIZES["vit_b"],
-        ),
-        _SAM(
-            name="vit_l",
-            architecture="vit_l",
-            url=f"{_ADDRESS}sam_vit_l_0b3195.pth",
-            file="sam_vit_l_0b3195.pth",
-            checksum="sha256:3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            size=SIZES["vit_l"],
-        ),
-        _SAM(
-            name="vit_h",
-            architecture="vit_h",
-            url=f"{_ADDRESS}sam_vit_h_4b8939.pth",
-            file="sam_vit_h_4b8939.pth",
-            checksum="sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            size=SIZES["vit_h"],
-        ),
+        *(_of_meta(*row) for row in _META),
         PublishedWeights(
             name="vit_t",
             architecture="vit_t",
@@ -199,65 +235,10 @@ PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
             citation="Zhang et al., Faster Segment Anything, arXiv:2306.14289",
             homepage="https://github.com/ChaoningZhang/MobileSAM",
         ),
-        _of_micro_sam(
-            "vit_t_lm",
-            f"{_ZOO}faithful-chicken/1.1/files/vit_t.pt",
-            "72ec5074774761a6e5c05a08942f981e",
-            **_LIGHT,
-        ),
-        _of_micro_sam(
-            "vit_b_lm",
-            f"{_ZOO}diplomatic-bug/1.2/files/vit_b.pt",
-            "fe9252a29f3f4ea53c15a06de471e186",
-            **_LIGHT,
-        ),
-        _of_micro_sam(
-            "vit_l_lm",
-            f"{_ZOO}idealistic-rat/1.2/files/vit_l.pt",
-            "017f20677997d628426dec80a8018f9d",
-            **_LIGHT,
-        ),
-        _of_micro_sam(
-            "vit_t_em_organelles",
-            f"{_ZOO}greedy-whale/1/files/vit_t.pt",
-            "253474720c497cce605e57c9b1d18fd9",
-            **_ELECTRON,
-        ),
-        _of_micro_sam(
-            "vit_b_em_organelles",
-            f"{_ZOO}noisy-ox/1.2/files/vit_b.pt",
-            "f3bf2ed83d691456bae2c3f9a05fb438",
-            **_ELECTRON,
-        ),
-        _of_micro_sam(
-            "vit_l_em_organelles",
-            f"{_ZOO}humorous-crab/1.2/files/vit_l.pt",
-            "810b084b6e51acdbf760a993d8619f2d",
-            **_ELECTRON,
-        ),
-        _of_micro_sam(
-            "vit_b_histopathology",
-            _SHARE.format("sBB4H8CTmIoBZsQ"),
-            "ffd1a2cd84570458b257bd95fdd8f974",
-            **_PATHOLOGY,
-        ),
-        _of_micro_sam(
-            "vit_l_histopathology",
-            _SHARE.format("IZgnn1cpBq2PHod"),
-            "b591833c89754271023e901281dee3f2",
-            **_PATHOLOGY,
-        ),
-        _of_micro_sam(
-            "vit_h_histopathology",
-            _SHARE.format("L7AcvVz7DoWJ2RZ"),
-            "bd1856dafc156a43fb3aa705f1a6e92e",
-            **_PATHOLOGY,
-        ),
-        _of_micro_sam(
-            "vit_b_medical_imaging",
-            _SHARE.format("f5Ol4FrjPQWfjUF"),
-            "40169f1e3c03a4b67bff58249c176d92",
-            **_MEDICAL,
+        *(
+            _of_micro_sam(name, address.format(place, name[:5]), checksum, words)
+            for address, words, files in _MICRO_SAM
+            for name, place, checksum in files
         ),
         PublishedWeights(
             name="medsam_vit_b",

@@ -34,6 +34,25 @@ NEEDS_LIBRARY = (
     "Sharing models on the Hugging Face Hub needs the package huggingface_hub; install it "
     "(pip install huggingface_hub)."
 )
+NOT_ALLOWED = (
+    "The Hugging Face Hub does not let you use {repository}; log in (hf auth login) with a token "
+    "that may."
+)
+NOT_REACHED = "The Hugging Face Hub cannot be reached ({error}); check the network."
+NOT_AS_EXPECTED = "The Hugging Face Hub did not answer as it should ({error}); try again later."
+HUB_ERRORS = {
+    "GatedRepoError": "{repository} asks you to accept its terms first: open it on the Hugging "
+    "Face Hub, accept them, and fetch it again.",
+    "RepositoryNotFoundError": "There is no repository {repository} on the Hugging Face Hub, or it "
+    "is private and you are not logged in (hf auth login).",
+    "RevisionNotFoundError": "{repository} has no such revision; look at its history.",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set; unset it to reach the Hugging Face Hub.",
+    "HfHubHTTPError": "The Hugging Face Hub refused ({error}).",
+    "OSError": NOT_AS_EXPECTED,
+    "ValueError": NOT_AS_EXPECTED,
+    "RuntimeError": NOT_AS_EXPECTED,
+}
+"""Messages by the name of the library's error, or of a class it derives from."""
 _LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc0-1.0")
 """What the Hub calls licenses, of those that occur here; any other is named in the card."""
 _BASES = {
@@ -174,14 +193,20 @@ def model_card(spec: ModelSpec, repository: str, file: str) -> str:
     hub = _library()
     license_name = spec.license.strip().lower()
     known = license_name in _LICENSES
+    modality = re.sub(r"[^a-z0-9]+", "-", spec.modality.lower()).strip("-")
+    tags = ["napari", "simmat", "segment-anything", "image-segmentation", modality]
     metadata = hub.ModelCardData(
         license=license_name if known else "other",
         license_name=None if known else spec.license or "not stated",
         library_name="napari-simmat",
         pipeline_tag="mask-generation",
         base_model=_BASES.get(spec.base.name),
-        tags=["napari", "simmat", "segment-anything", "image-segmentation", *_tags(spec)],
+        tags=[tag for tag in tags if tag],
     )
+    rule, stretched = spec.normalization, "values as they are"
+    if rule.method != "none":
+        ends = f"percentiles {rule.low:g} and {rule.high:g} of the image"
+        stretched = f"{ends} become 0 and {rule.scale:g}"
     base = f"`{spec.base.name}` ({spec.base.architecture})"
     if spec.base.sha256:
         base += f", SHA-256 `{spec.base.sha256}`"
@@ -210,7 +235,7 @@ def model_card(spec: ModelSpec, repository: str, file: str) -> str:
             for each in spec.channels
         ),
         "",
-        f"Mean and standard deviation are those of normalized values ({_normalization(spec)}).",
+        f"Mean and standard deviation are those of normalized values ({stretched}).",
         "",
         "## What it is",
         "",
@@ -232,18 +257,6 @@ def model_card(spec: ModelSpec, repository: str, file: str) -> str:
         *_section("Training", spec.training),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _tags(spec: ModelSpec) -> list[str]:
-    modality = re.sub(r"[^a-z0-9]+", "-", spec.modality.lower()).strip("-")
-    return [modality] if modality else []
-
-
-def _normalization(spec: ModelSpec) -> str:
-    rule = spec.normalization
-    if rule.method == "none":
-        return "values as they are"
-    return f"percentiles {rule.low:g} and {rule.high:g} of the image become 0 and {rule.scale:g}"
 
 
 def _section(title: str, values: Mapping[str, Any]) -> list[str]:
@@ -285,44 +298,18 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turn errors of the library into one sentence."""
-    errors: Any = import_module("huggingface_hub.errors")
     try:
         yield
-    except errors.GatedRepoError:
-        raise OSError(
-            f"{repository} asks you to accept its terms first: open it on the Hugging Face Hub, "
-            "accept them, and fetch it again."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise OSError(
-            f"There is no repository {repository} on the Hugging Face Hub, or it is private and "
-            "you are not logged in (hf auth login)."
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise OSError(f"{repository} has no such revision; look at its history.") from None
-    except errors.OfflineModeIsEnabled:
-        raise OSError("HF_HUB_OFFLINE is set; unset it to reach the Hugging Face Hub.") from None
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        if status in (401, 403):
-            raise OSError(
-                f"The Hugging Face Hub does not let you use {repository}; log in (hf auth login) "
-                "with a token that may."
-            ) from None
-        raise OSError(f"The Hugging Face Hub refused ({_first_line(error)}).") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise OSError(
-            f"The Hugging Face Hub did not answer as it should ({_first_line(error)}); try again "
-            "later."
-        ) from None
-    except Exception as error:  # connection errors of its HTTP library, which changed in 1.0
-        if not type(error).__module__.startswith(("httpx", "httpcore", "requests")):
-            raise
-        raise OSError(
-            f"The Hugging Face Hub cannot be reached ({_first_line(error)}); check the network."
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0][:200].rstrip(".")
+    except Exception as error:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        known = next((HUB_ERRORS[kind] for kind in kinds if kind in HUB_ERRORS), None)
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        if known == HUB_ERRORS["HfHubHTTPError"] and status in (401, 403):
+            known = NOT_ALLOWED
+        if known is None:  # connection errors of its HTTP library, which changed in 1.0
+            if not type(error).__module__.startswith(("httpx", "httpcore", "requests")):
+                raise
+            known = NOT_REACHED
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        words = {"repository": repository, "error": text[:200].rstrip(".")}
+        raise OSError(known.format(**words)) from None

@@ -21,7 +21,7 @@ from napari_simmat.checkpoints.registry import (
     own_models,
 )
 from napari_simmat.io.files import bases_folder, copy_job, models_folder
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress
 
 MISSING_MODALITY = (
     "{} is a file of SimMAT's authors' code, which does not say what its sensor measures. Name it "
@@ -29,13 +29,13 @@ MISSING_MODALITY = (
 )
 
 
-def import_file(
+def import_file_job(
     path: str | Path,
     name: str | None = None,
     *,
     modality: str | None = None,
     base: str | None = None,
-) -> ModelEntry:
+) -> Job[ModelEntry]:
     """Copy a checkpoint, a base or SAM weights into the user's folder.
 
     Files of SimMAT's authors' code are converted to checkpoints.
@@ -58,17 +58,6 @@ def import_file(
     OSError
         If the file cannot be read or the folder cannot be written.
     """
-    return finish(import_file_job(path, name, modality=modality, base=base))
-
-
-def import_file_job(
-    path: str | Path,
-    name: str | None = None,
-    *,
-    modality: str | None = None,
-    base: str | None = None,
-) -> Job[ModelEntry]:
-    """Import like `import_file`, step by step."""
     path = Path(path).expanduser()
     kind = file_kind(path)
     chosen = path.stem if name is None else name
@@ -134,9 +123,9 @@ def remove(name: str) -> None:
         ) from error
 
 
-def export(
+def export_job(
     name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
-) -> Path:
+) -> Job[Path]:
     """Write a model to a file that can be shared, and return its path.
 
     Parameters
@@ -157,13 +146,6 @@ def export(
     OSError
         If the disk is full or the folder cannot be written.
     """
-    return finish(export_job(name, path, bundle=bundle, overwrite=overwrite))
-
-
-def export_job(
-    name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
-) -> Job[Path]:
-    """Export like `export`, step by step."""
     entry = find_model(name)
     source = model_file(entry)
     target = Path(path).expanduser()
