@@ -126,8 +126,13 @@ def test_cache_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> N
         assert cache.nbytes <= cache.max_bytes
         assert cache.nbytes == len(cache) * size
     assert len(cache) == 5
+    before = predictor.encodes
+    predictor.set_plane(PLANES - 5)
+    assert predictor.encodes == before, "the least recently used went first"
     cache.clear()
     assert (cache.nbytes, len(cache)) == (0, 0)
+    with pytest.raises(ValueError, match="memory for embeddings cannot be negative"):
+        EmbeddingCache(-1)
     assert MIN_BYTES <= default_bytes() <= MAX_BYTES
 
 

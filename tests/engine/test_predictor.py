@@ -468,27 +468,6 @@ def test_compute_other_errors_are_passed_on(predictor, discs, fail):
         predictor.set_image(discs[0])
 
 
-def test_cache_of_a_predictor_is_bounded(model, discs):
-    image, _ = discs
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(0))
-    predictor.set_image(image)
-    size = predictor._embedding.encoded.nbytes
-    cache = EmbeddingCache(int(2.5 * size))
-    predictor = Predictor(model, "cpu", cache=cache)
-    for turn in range(4):
-        predictor.set_image(np.rot90(image, 2) + turn)
-        assert cache.nbytes <= cache.max_bytes
-    assert len(cache) == 2
-    predictor.set_image(np.rot90(image, 2) + 3)
-    assert predictor.encodes == 4
-    predictor.set_image(np.rot90(image, 2))
-    assert predictor.encodes == 5
-    cache.clear()
-    assert (len(cache), cache.nbytes) == (0, 0)
-    with pytest.raises(ValueError, match="cannot be negative"):
-        EmbeddingCache(-1)
-
-
 def test_models_do_not_share_embeddings(model, discs):
     cache = EmbeddingCache()
     image, _ = discs

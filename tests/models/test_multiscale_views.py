@@ -69,7 +69,7 @@ def in_window(network, level, window, points, labels, box, mask):
 def test_decode_of_views_is_their_mean(network, kind) -> None:
     """Each view is encoded and decoded by itself, with prompts and masks turned by hand."""
     image = torch.randn(1, 3, HEIGHT, WIDTH)
-    level = finish(network.encode_views_job(image)).levels[1]
+    level = finish(network.encode_job(image, averaged=True)).levels[1]
     assert level.scale == 1
     given = PROMPTS[kind]
     points = torch.tensor(given.get("points", [])).reshape(-1, 2)
@@ -111,7 +111,7 @@ def test_encode_views_of_a_large_level_is_tiled(network, monkeypatch) -> None:
     monkeypatch.setattr("napari_simmat.models.multiscale.MAX_UNTILED_SIDE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_CORE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_HALO", 32)
-    encoded = finish(network.encode_views_job(torch.randn(1, 3, 96, 160)))
+    encoded = finish(network.encode_job(torch.randn(1, 3, 96, 160), averaged=True))
     for level in encoded.levels:
         own = {name: each.shape[-2:] for name, each in level.maps.items()}
         own["embedding"] = level.embedding.shape[-2:]

@@ -31,8 +31,7 @@ def encoded(tiny, request):
     values = torch.tensor(np.broadcast_to(image, (1, 3, *image.shape)).copy())
     values = torch.nn.functional.pad((values - values.mean()) / values.std(), (0, 28, 0, 20))
     with torch.no_grad():
-        encode = tiny.encode_job if request.param == "fast" else tiny.encode_views_job
-        return finish(encode(values))
+        return finish(tiny.encode_job(values, averaged=request.param == "best"))
 
 
 @torch.no_grad()

@@ -421,26 +421,16 @@ class PlaneEncoder:
         self.resumable = ResumableEncodings[Embedding]() if resumable is None else resumable
         self.encodes = 0
 
-    def has(self, stack: ChannelStack, index: tuple[int, ...]) -> bool:
-        """Whether a plane is in the cache."""
-        return self._key(stack, index) in self.cache
-
     def embed_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         """A plane from the cache, or encoded, continuing an unfinished encoding."""
         while True:
-            key = self._key(stack, index)
+            key = self.key(stack.key(index))
             embedding = self.cache.get(key)
             if embedding is None:
                 start = partial(self._encode_and_cache_job, stack, index)
                 embedding = yield from self.resumable.resume_job(key, start)
             if embedding is not None:
                 return Embedding(embedding.encoded.to(self.compute.device), embedding.transform)
-
-    def embed_once_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """A plane encoded but not cached."""
-        embedding = yield from self._run_encoder_job(stack, index)
-        self.encodes += 1
-        return embedding
 
     def network_input(self, image: NDArray[Any], transform: InputTransform) -> Tensor:
         """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
@@ -458,18 +448,15 @@ class PlaneEncoder:
         """Encode a plane and cache it, in the precision in which it was computed."""
         self.compute.note = ""
         content = stack.key(index)  # of the values read now: the array may change meanwhile
-        embedding = yield from self._run_encoder_job(stack, index)
-        self.encodes += 1
+        embedding = yield from self.encode_job(stack, index)
         kept = Embedding(embedding.encoded.to("cpu"), embedding.transform)
-        key = self._key_of(content)  # the device may have changed
+        key = self.key(content)  # the device may have changed
         # An embedding that was reduced for lack of memory is of no use once there is enough.
         self.cache.put(key, kept, lasting=kept.transform == self._transform(stack))
         return embedding
 
-    def _key(self, stack: ChannelStack, index: tuple[int, ...]) -> str:
-        return self._key_of(stack.key(index))
-
-    def _key_of(self, content: str) -> str:
+    def key(self, content: str) -> str:
+        """Key in the cache of a plane with this `ChannelStack.key`, on the device in use."""
         device, precision = self.compute.device.type, self.compute.precision
         views = "-views" if self.average else ""
         return f"{self.model.fingerprint}-{content}-{device}-{precision}{views}"
@@ -478,7 +465,8 @@ class PlaneEncoder:
         """How a plane lies in the network's input if memory suffices."""
         return InputTransform.of(stack.shape[-2:], self.model.spec.input_size, stack.pixel_size)
 
-    def _run_encoder_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
+    def encode_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
+        """A plane encoded but not cached."""
         from napari_simmat.engine.device import is_out_of_memory
 
         image = stack.normalized(index)
@@ -488,9 +476,9 @@ class PlaneEncoder:
             values: Tensor | None = None
             try:
                 values = self.network_input(image, transform).to(compute.device)
-                network = compute.network
-                encode = network.encode_views_job if self.average else network.encode_job
-                encoded = yield from compute.run_job(encode(values))
+                encode = compute.network.encode_job
+                job = encode(values, averaged=True) if self.average else encode(values)
+                encoded = yield from compute.run_job(job)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -498,6 +486,7 @@ class PlaneEncoder:
             else:
                 embeddings = (level.embedding for level in encoded.levels)
                 compute.check_finite(self.model.spec.name, *embeddings)
+                self.encodes += 1
                 return Embedding(encoded, transform)
             # Outside the handler, where the failed run's tensors are already freed.
             values = None

@@ -240,7 +240,7 @@ class Predictor:
             self._embedding = yield from self._encoder.embed_job(part, ())
         else:
             self._embedding = None  # one at a time
-            self._embedding = yield from self._encoder.embed_once_job(part, ())
+            self._embedding = yield from self._encoder.encode_job(part, ())
 
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
@@ -268,7 +268,7 @@ class Predictor:
             words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
             here = Progress(done, len(wanted), words)
             yield here
-            if not self._encoder.has(stack, index):
+            if self._encoder.key(stack.key(index)) not in self.cache:
                 embedding = yield from with_progress(self._encoder.embed_job(stack, index), here)
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)

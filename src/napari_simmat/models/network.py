@@ -85,14 +85,11 @@ class Network(Sam):
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
-    def encode_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode `image` (B, C, H, W); yields after every block."""
-        raise NotImplementedError
+    def encode_job(self, image: Tensor, averaged: bool = False) -> Job[Encoded]:
+        """Encode `image` (B, C, H, W); yields after every block.
 
-    def encode_views_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode `image` and its other views, over which `decode` averages; needs `averages_views`.
-
-        It takes as many times as long as there are views.
+        With `averaged`, which needs `averages_views`, also its other views, over which `decode`
+        averages; that takes as many times as long as there are views.
         """
         raise NotImplementedError
 

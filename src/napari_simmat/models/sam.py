@@ -79,8 +79,9 @@ class SamNetwork(Network):
         if self.image_encoder.pos_embed is not None:
             yield self.image_encoder.pos_embed
 
-    def encode_job(self, image: Tensor) -> Job[Encoded]:
+    def encode_job(self, image: Tensor, averaged: bool = False) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024) as stock ``ImageEncoderViT``."""
+        del averaged
         encoder = self.image_encoder
         tokens = encoder.patch_embed(image)  # (B, h, w, d)
         if encoder.pos_embed is not None:
@@ -234,8 +235,9 @@ class MobileSamNetwork(SamNetwork):
         for stage in self.image_encoder.stages[1:]:
             yield from (block.attn.attention_biases for block in stage.blocks)
 
-    def encode_job(self, image: Tensor) -> Job[Encoded]:
+    def encode_job(self, image: Tensor, averaged: bool = False) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024)."""
+        del averaged
         encoder = self.image_encoder
         steps = [encoder.patch_embed, *encoder.steps()]
         tokens = image

@@ -33,7 +33,6 @@ from napari_simmat.models.multiscale import (
     SUFFICIENT_TRUST,
     LevelPrediction,
     LevelWindow,
-    View,
     box_iou,
     candidate_levels,
     coarseness_penalty,
@@ -71,7 +70,7 @@ from napari_simmat.models.tiny_encoder import (
     click_bumps,
     prompt_prior,
 )
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress, finish, map_progress
 
 WIDTH = 128
 """Channels of the image embedding and of the decoder's tokens."""
@@ -138,37 +137,31 @@ class TinyNetwork(Network):
         """The depth-wise convolution that replaces a table of positions."""
         return self.image_encoder.position.parameters()
 
-    def encode_job(self, image: Tensor) -> Job[Encoded]:
+    def encode_job(self, image: Tensor, averaged: bool = False) -> Job[Encoded]:
         """Encode (1, C, H, W) at all scales, finest first, as linked levels.
 
-        A large level is encoded in overlapping tiles, to bound the memory for intermediate results.
+        With `averaged` also two reflections and the transpose of each level. A large level is
+        encoded in overlapping tiles, to bound the memory for intermediate results.
         """
-        return self._encode_job(image, ALL_VIEWS[:1])
-
-    def encode_views_job(self, image: Tensor) -> Job[Encoded]:
-        """`encode_job` of the image, two reflections and the transpose."""
-        return self._encode_job(image, AVERAGED_VIEWS)
-
-    def _encode_job(self, image: Tensor, views: Sequence[View]) -> Job[Encoded]:
+        views = AVERAGED_VIEWS if averaged else ALL_VIEWS[:1]
         scaled = list(scaled_images(image))
         total = sum(len(level_tiles(*each.shape[-2:])) for _, each in scaled)
         total *= (len(self.image_encoder.blocks) + 2) * len(views)
         done, levels = 0, []
+
+        def count(_: Progress) -> Progress:
+            nonlocal done
+            done += 1
+            return Progress(done, total, "encoding")
+
         for scale, each in scaled:
             parts = []
             for tile in level_tiles(*each.shape[-2:]):
-                found = {}
+                seen = {}
                 for view in views:
-                    level = self._level(view.apply(tile.cut(each)))
-                    while True:
-                        try:
-                            next(level)
-                        except StopIteration as end:
-                            found[view] = end.value
-                            break
-                        done += 1
-                        yield Progress(done, total, "encoding")
-                parts.append((tile, joined_views(found)))
+                    job = self._features_job(view.apply(tile.cut(each)))
+                    seen[view] = self.with_decoder_maps((yield from map_progress(job, count)))
+                parts.append((tile, joined_views(seen)))
             levels.append(replace(join_tiles(parts), scale=scale))
         encoded = levels.pop()
         while levels:
@@ -177,7 +170,7 @@ class TinyNetwork(Network):
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) at its own scale; maps: ``fine``, ``two`` and the ``dense`` head."""
-        return finish(self._features(image))
+        return finish(self._features_job(image))
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
         """The maps ``fine`` and ``two`` replaced by the decoder's ``skip4`` and ``skip2``."""
@@ -185,10 +178,7 @@ class TinyNetwork(Network):
         skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
         return replace(features, maps={**skips, "dense": maps["dense"]})
 
-    def _level(self, image: Tensor) -> Job[Encoded]:
-        return self.with_decoder_maps((yield from self._features(image)))
-
-    def _features(self, image: Tensor) -> Job[Encoded]:
+    def _features_job(self, image: Tensor) -> Job[Encoded]:
         encoder = self.image_encoder
         total = len(encoder.blocks) + 2
         two, four, eight, tokens = encoder.stages(image)
