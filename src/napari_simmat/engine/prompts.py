@@ -281,23 +281,12 @@ def _plain(value: Any) -> Any:
 
 
 class _Part(NamedTuple):
-    """How one field of `Prompt` is handled.
+    """How one field of `Prompt` is handled; a field without `check_inside` shows no object."""
 
-    Attributes
-    ----------
-    read
-        Checks a value that is not the default, and returns it as plain numbers.
-    check_inside
-        Raises ValueError unless the value lies on an image of a shape (Y, X); None for a field that
-        does not show the object.
-    to_plain, from_plain
-        To and from JSON; None where the value is read as it is.
-    """
-
-    read: Callable[[Any], Any]
-    check_inside: Callable[[Any, tuple[int, int]], None] | None = None
-    to_plain: Callable[[Any], Any] = _plain
-    from_plain: Callable[[Any], Any] | None = None
+    read: Callable[[Any], Any]  # checks a value that is not the default
+    check_inside: Callable[[Any, tuple[int, int]], None] | None = None  # on an image (Y, X)
+    to_plain: Callable[[Any], Any] = _plain  # to JSON
+    from_plain: Callable[[Any], Any] | None = None  # from JSON, before `read`
 
 
 _PARTS = {

@@ -188,21 +188,11 @@ def _clicked_pixels(prompt: Prompt, mask: Mask) -> list[tuple[int, int]]:
 
 
 class _PreviousMask(NamedTuple):
-    """The mask that a click refines.
+    """The mask that a click refines; all empty before the first click."""
 
-    Parameters
-    ----------
-    given
-        Logits of the last result, or a corrected mask; None before the first click.
-    object_mask
-        The mask that the click may contradict; None if it is empty or there is none.
-    score
-        Its predicted IoU.
-    """
-
-    given: NDArray[Any] | None = None
-    object_mask: ObjectMask | None = None
-    score: float = 0.0
+    given: NDArray[Any] | None = None  # logits of the last result, or a corrected mask
+    object_mask: ObjectMask | None = None  # what the click may contradict, if there is something
+    score: float = 0.0  # its predicted IoU
 
     @classmethod
     def of(cls, given: NDArray[Any], mask: Mask, score: float = 0.0) -> _PreviousMask:
