@@ -74,7 +74,7 @@ class SeedRounds:
     Parameters
     ----------
     positions
-        Of the seeds, (N, 2) as y, x, row by row.
+        The seeds (N, 2) as y, x, row by row.
     foreground, size
         Estimates (N,): logit of an object being there, and the square root of its area in pixels.
     """

@@ -87,9 +87,9 @@ def measure_properties(
     predictor
         On the plane.
     labels
-        Of the plane, (Y, X).
+        The plane's labels (Y, X).
     index
-        Of the plane along the axes before Y and X.
+        The plane's index along the axes before Y and X.
     """
     values, embedding = predictor.stack.normalized(index), predictor.embedding
     center, spread = values.mean((1, 2)), values.std((1, 2)) + 1e-6
@@ -125,7 +125,7 @@ def sift(found: Instances, properties: ObjectProperties, committed: ObjectProper
     found
         E.g. of `segment_everything`.
     properties
-        Of these objects.
+        Those of these objects.
     committed
         Properties of at least `MIN_EXAMPLES` objects that a user committed.
 

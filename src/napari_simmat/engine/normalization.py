@@ -146,7 +146,7 @@ def measure_range_job(
     channels
         Those that `read` gives.
     rule
-        Of the model; a joint one takes the values of all channels together.
+        The model's; a joint one takes the values of all channels together.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     path
         A file ending in ``.csv``, an image, or a file of objects.
     shape
-        Of the image, without channels: (..., Y, X).
+        The image's, without channels: (..., Y, X).
 
     Returns
     -------

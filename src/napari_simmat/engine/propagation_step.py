@@ -151,7 +151,7 @@ class IntervalPropagator:
 def prompt_from_mask(mask: Mask, pixel: PixelSpacing, plane: PlaneIndex) -> Prompt:
     """The mask and a click on its deepest pixel.
 
-    Of all prompts that can be made of a mask this worked best (docs/stacks.md).
+    This worked best of all prompts that can be made of a mask (docs/stacks.md).
     """
     return Prompt(points=(interior_point(mask, pixel),), mask=mask, plane=plane)
 

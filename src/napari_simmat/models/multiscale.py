@@ -414,7 +414,7 @@ def trust(
     expected
         Size of the objects that are meant, if known.
     scale
-        Of the level.
+        The level's.
     """
     area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
     misfit = abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
@@ -437,7 +437,7 @@ def box_iou(logits: Tensor, corners: Tensor) -> Tensor:
     logits
         Masks (N, h, w) over a window, at `MASK_STRIDE`.
     corners
-        Of the box, (2, 2) as x, y in the window's pixels; clipped to the window.
+        The box's, (2, 2) as x, y in the window's pixels; clipped to the window.
     """
     ends = MASK_STRIDE * torch.tensor(logits.shape[:0:-1]).to(corners)  # x, y
     (x0, y0), (x1, y1) = ((corner + 0.5).clamp(min=0).minimum(ends).tolist() for corner in corners)

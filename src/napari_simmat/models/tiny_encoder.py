@@ -325,7 +325,7 @@ def prompt_prior(
     Parameters
     ----------
     pixels
-        Of B images.
+        Those of B images.
     points, labels
         (N, K, 2) and (N, K) as for `TinyNetwork.decode_batch`. Corners of boxes have the same
         positions in every prompt of a call; clicks may be positive in one and negative in another.
