@@ -226,7 +226,7 @@ def below_glare(low: float, high: float, seen: Sequence[float], step: float) -> 
 
     If the 98th percentile is far above the noise of the ground, objects are more of the image than
     that, and all beyond five times their brightness is clipped. Otherwise the brightest pixels are
-    the objects, and `high` stays. (Factors: training images of ``dsb2018``, docs/foundation.md.)
+    the objects, and `high` stays. (Factors: images of ``dsb2018``, docs/reports/foundation.md.)
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ SAME_OBJECT_IOU = 0.7
 MIN_SURER = 0.1
 """By how much another mask's predicted IoU must exceed that of a box's mask to replace it after a
 click on it. Without this, a box with a click was worse than the box alone on four of ten sources of
-real images (docs/foundation.md)."""
+real images (docs/reports/foundation.md)."""
 
 Point = tuple[float, float]
 Depths = NDArray[np.float64]
