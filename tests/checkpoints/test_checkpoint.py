@@ -34,7 +34,7 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_checkpoint_comes_back(
+def test_save_checkpoint_is_read_again(
     tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "new folder" / "a.safetensors"
@@ -47,7 +47,7 @@ def test_a_checkpoint_comes_back(
         assert torch.equal(back[name], tensor)
 
 
-def test_equal_content_gives_an_equal_file(
+def test_save_checkpoint_of_equal_content_writes_equal_bytes(
     tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     save_checkpoint(tmp_path / "a", tiny_spec, tensors)
@@ -55,7 +55,7 @@ def test_equal_content_gives_an_equal_file(
     assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
 
 
-def test_others_can_read_it_as_any_new_file(
+def test_save_checkpoint_lets_others_read_the_file(
     tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     save_checkpoint(tmp_path / "a", tiny_spec, tensors)
@@ -63,9 +63,7 @@ def test_others_can_read_it_as_any_new_file(
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-def test_views_and_shared_tensors_are_written_as_their_values(
-    tmp_path: Path, tiny_spec: ModelSpec
-) -> None:
+def test_save_checkpoint_writes_views_as_their_values(tmp_path: Path, tiny_spec: ModelSpec) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     views = {"transposed": whole.T, "row": whole[1], "parameter": torch.nn.Parameter(whole)}
     save_checkpoint(tmp_path / "a", tiny_spec, views)
@@ -78,7 +76,7 @@ def test_views_and_shared_tensors_are_written_as_their_values(
     [("", False, True, True), ("a" * 64, False, False, False), ("a" * 64, True, False, True)],
     ids=["base", "checkpoint", "bundle"],
 )
-def test_the_card_tells_base_checkpoint_and_bundle(
+def test_read_model_card_tells_base_checkpoint_and_bundle(
     sha256: str,
     bundled: bool,
     is_base: bool,
@@ -93,7 +91,7 @@ def test_the_card_tells_base_checkpoint_and_bundle(
     assert (card.spec, card.is_base, card.holds_all) == (spec, is_base, holds_all)
 
 
-def test_the_tensors_outlive_their_file(
+def test_read_tensors_outlive_their_file(
     tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -104,7 +102,7 @@ def test_the_tensors_outlive_their_file(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_is_neither_written_nor_read(
+def test_checkpoint_that_is_not_finite_is_refused(
     value: float, tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -117,31 +115,35 @@ def test_what_is_not_finite_is_neither_written_nor_read(
         read_tensors(path)
 
 
-def test_large_finite_numbers_are_fine(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_checkpoint_of_large_finite_numbers_is_written(
+    tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
     largest = torch.full((10,), torch.finfo(torch.float32).max)  # their sum overflows
     save_checkpoint(tmp_path / "a", tiny_spec, {"a": largest})
     assert torch.equal(read_tensors(tmp_path / "a")["a"], largest)
 
 
-def test_nothing_to_write_is_a_sentence(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_save_checkpoint_without_tensors_is_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
     with pytest.raises(ValueError, match="would hold no tensor"):
         save_checkpoint(tmp_path / "a", tiny_spec, {})
 
 
-def test_whole_numbers_are_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_save_checkpoint_of_whole_numbers_is_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
     save_checkpoint(tmp_path / "a", tiny_spec, {"steps": torch.arange(3)})
     with pytest.raises(ValueError, match="steps hold no floating-point numbers"):
         read_tensors(tmp_path / "a")
 
 
-def test_a_foreign_file_is_a_sentence(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_read_model_card_of_foreign_file_is_refused(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file(tensors, path, {"format": "pt"})
     with pytest.raises(ValueError, match=r"other\.safetensors is .* without a SimMAT description"):
         read_spec(path)
 
 
-def test_a_newer_format_is_a_sentence(
+def test_read_model_card_of_newer_format_is_refused(
     tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "new.safetensors"
@@ -152,7 +154,7 @@ def test_a_newer_format_is_a_sentence(
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
-def test_a_file_cut_off_is_a_sentence(
+def test_read_tensors_of_cut_file_is_refused(
     kept: float, tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -174,7 +176,7 @@ def test_a_file_cut_off_is_a_sentence(
     kind=st.sampled_from(["safetensors", "zip", "before 1.6"]),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
 )
-def test_damage_of_any_kind_is_read_or_a_sentence(
+def test_read_of_any_damage_works_or_is_refused(
     kind: str, changes: list[tuple[float, int]], tmp_path: Path, tiny_spec: ModelSpec
 ) -> None:
     path = tmp_path / "a.model"
@@ -195,7 +197,7 @@ def test_damage_of_any_kind_is_read_or_a_sentence(
             assert str(error).endswith(".")  # noqa: PT017
 
 
-def test_a_full_disk_leaves_the_earlier_file(
+def test_save_checkpoint_on_full_disk_keeps_the_earlier_file(
     tmp_path: Path,
     tiny_spec: ModelSpec,
     tensors: dict[str, torch.Tensor],
@@ -216,7 +218,7 @@ def test_a_full_disk_leaves_the_earlier_file(
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_a_description_is_read_without_torch(random_models: Path) -> None:
+def test_read_spec_imports_no_torch(random_models: Path) -> None:
     program = (
         "import sys; from napari_simmat.checkpoints.checkpoint import read_spec; "
         f"print(read_spec({str(random_models / 'polarization.safetensors')!r}).name); "

@@ -11,7 +11,7 @@ from napari_simmat.checkpoints.checkpoint import read_description
 from napari_simmat.models.spec import ModelSpec
 
 
-def test_a_description_comes_back(tiny_spec: ModelSpec) -> None:
+def test_read_description_gives_what_was_written(tiny_spec: ModelSpec) -> None:
     spec = replace(tiny_spec, training={"epochs": 5, "rates": [1e-3, None]}, metrics={"iou": 0.7})
     assert read_description(spec.to_json()) == spec
 
@@ -69,7 +69,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_description_is_a_sentence(case: str, tiny_spec: ModelSpec) -> None:
+def test_read_description_of_bad_values_is_refused(case: str, tiny_spec: ModelSpec) -> None:
     change, sentence = BAD[case]
     values = json.loads(tiny_spec.to_json())
     change(values)
@@ -92,6 +92,6 @@ def test_a_bad_description_is_a_sentence(case: str, tiny_spec: ModelSpec) -> Non
         (" " * 1_100_000, "more than 1048576"),
     ],
 )
-def test_text_that_is_no_description_is_a_sentence(text: str, sentence: str) -> None:
+def test_read_description_of_other_text_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         read_description(text)

@@ -21,7 +21,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
     return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
 
 
-def test_a_header_gives_its_texts(tmp_path: Path) -> None:
+def test_read_metadata_gives_its_texts(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     both = {**tensor(), "b": {"dtype": "F16", "shape": [2, 2], "data_offsets": [8, 16]}}
     path.write_bytes(safetensors({"__metadata__": {"key": "text"}, **both}, bytes(16)))
@@ -63,7 +63,7 @@ BROKEN |= {case: (content, r"is cut off or damaged \(") for case, content in DAM
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_a_sentence(case: str, tmp_path: Path) -> None:
+def test_read_metadata_of_broken_file_is_refused(case: str, tmp_path: Path) -> None:
     content, sentence = BROKEN[case]
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
@@ -73,7 +73,7 @@ def test_a_broken_file_is_a_sentence(case: str, tmp_path: Path) -> None:
     assert str(caught.value).endswith(".")
 
 
-def test_a_missing_file_and_a_folder_are_sentences(tmp_path: Path) -> None:
+def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There is no file .*a\.safetensors\. Check"):
         read_metadata(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").mkdir()
@@ -81,7 +81,9 @@ def test_a_missing_file_and_a_folder_are_sentences(tmp_path: Path) -> None:
         read_metadata(tmp_path / "b.safetensors")
 
 
-def test_an_unreadable_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_kind_of_unreadable_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -114,7 +116,7 @@ def zipped(folder: Path) -> bytes:
         (pickled, "torch"),
     ],
 )
-def test_the_content_tells_the_kind_not_the_name(
+def test_file_kind_follows_the_content_not_the_name(
     make: Callable[[Path], bytes], kind: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "anything.txt"
@@ -122,7 +124,7 @@ def test_the_content_tells_the_kind_not_the_name(
     assert file_kind(path) == kind
 
 
-def test_damage_is_told_in_a_sentence_however_long_the_header(tmp_path: Path) -> None:
+def test_read_metadata_of_long_damage_is_one_sentence(tmp_path: Path) -> None:
     header = b'{"__metadata__": "' + b"x" * 5000 + b'"}'
     path = tmp_path / "a.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)

@@ -40,7 +40,7 @@ def hosted(hub: Hub, **files: bytes) -> str:
     return "hf:lab/camera"
 
 
-def test_what_is_pushed_is_fetched_again_with_its_card(
+def test_push_and_fetch_give_the_same_file_with_its_card(
     hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "push", "thermal", "hf:lab/camera", "--private"]) == 0
@@ -83,13 +83,13 @@ def refused(address: str, kind: type[Exception], sentence: str) -> None:
     assert not models_folder().exists() or not list(models_folder().iterdir())
 
 
-def test_a_download_with_another_checksum_is_not_kept(hub: Hub) -> None:
+def test_fetch_of_another_checksum_keeps_nothing(hub: Hub) -> None:
     address = hosted(hub, a=THERMAL.path.read_bytes())
     hub.wrong_checksum = True
     refused(address, ValueError, r"^a\.safetensors of lab/camera has another checksum")
 
 
-def test_what_is_no_model_is_refused_as_a_file_is(hub: Hub, tmp_path: Path) -> None:
+def test_fetch_of_no_model_is_refused_as_a_file_is(hub: Hub, tmp_path: Path) -> None:
     refused(hosted(hub, a=b"\x80\x04pickle"), ValueError, "can run code when it is opened, so it")
     cut = THERMAL.path.read_bytes()[:-1000]
     refused(hosted(hub, a=cut), ValueError, "is cut off or damaged")
@@ -102,19 +102,21 @@ def test_what_is_no_model_is_refused_as_a_file_is(hub: Hub, tmp_path: Path) -> N
     )
 
 
-def test_a_repository_must_hold_one_model(hub: Hub) -> None:
+def test_fetch_of_several_models_is_refused(hub: Hub) -> None:
     refused(hosted(hub), ValueError, r"holds 0 safetensors files \(none\)")
     refused(hosted(hub, a=b"", b=b""), ValueError, r"holds 2 safetensors files \(a\.s.*, b\.s")
     outside = {"../../a": b"", "folder/b": b""}
     refused(hosted(hub, **outside), ValueError, r"holds 0 safetensors files \(none\)")
 
 
-def test_a_name_that_is_taken_is_refused(hub: Hub) -> None:
+def test_fetch_of_a_taken_name_is_refused(hub: Hub) -> None:
     address = hosted(hub, thermal=THERMAL.path.read_bytes())
     refused(address, ValueError, "thermal is the name of a built-in model")
 
 
-def test_errors_of_the_hub_are_one_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_turns_errors_of_the_hub_into_a_sentence(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused("hf:lab/nothing", OSError, "^There is no repository lab/nothing on the Hugging Face")
     refused("hf:nothing", ValueError, "^hf:nothing is no address on the Hugging Face Hub; write hf")
     monkeypatch.setenv("HF_TOKEN", "another")
@@ -124,14 +126,14 @@ def test_errors_of_the_hub_are_one_sentence(hub: Hub, monkeypatch: pytest.Monkey
     refused("hf:lab/camera", OSError, r"^The Hugging Face Hub (cannot be reached|did not answer)")
 
 
-def test_foundations_of_others_are_not_pushed(tmp_path: Path) -> None:
+def test_push_of_a_published_foundation_is_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.zeros(1)}, tmp_path / "sam.pth")
     with pytest.raises(ValueError, match="share what you trained on it"):
         finish(push_job(tmp_path / "sam.pth", "hf:lab/camera"))
 
 
-def test_without_the_library_a_sentence_says_what_to_install(
+def test_hub_without_its_library_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -34,7 +34,7 @@ def names(kind: str) -> list[str]:
     return [entry.name for entry in list_models() if entry.kind == kind]
 
 
-def test_a_checkpoint_is_imported_under_its_stem_or_a_name(shared: Path, user_folder: Path) -> None:
+def test_import_of_a_checkpoint_takes_its_stem_or_a_name(shared: Path, user_folder: Path) -> None:
     entry = import_file(shared)
     assert (entry.name, entry.kind, entry.problem) == ("sent", "own", None)
     assert entry.path == user_folder / "models" / "sent.safetensors"
@@ -43,7 +43,7 @@ def test_a_checkpoint_is_imported_under_its_stem_or_a_name(shared: Path, user_fo
     assert load_model("my camera").fingerprint == load_model(shared).fingerprint
 
 
-def test_a_base_is_imported_among_the_bases(assets: Path, user_folder: Path) -> None:
+def test_import_of_a_base_goes_to_the_bases(assets: Path, user_folder: Path) -> None:
     entry = import_file(assets / "tiny-1.safetensors", "sibling")
     assert entry.path == user_folder / "bases" / "sibling.safetensors"
     assert entry.is_base
@@ -51,7 +51,7 @@ def test_a_base_is_imported_among_the_bases(assets: Path, user_folder: Path) -> 
     assert model.spec.base.sha256 == sha256_of(entry.path)
 
 
-def test_a_checkpoint_may_come_before_its_base(
+def test_import_of_a_checkpoint_before_its_base_warns(
     shared: Path, assets: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     base = assets / "tiny-1.safetensors"
@@ -66,7 +66,7 @@ def test_a_checkpoint_may_come_before_its_base(
 
 
 @pytest.mark.slow
-def test_a_published_file_is_imported_as_what_it_is(
+def test_import_of_a_published_file_takes_its_name(
     sam_file: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checksum = f"sha256:{sha256_of(sam_file)}"
@@ -88,7 +88,7 @@ def test_a_published_file_is_imported_as_what_it_is(
         ("SENT", "There is a model called SENT already"),
     ],
 )
-def test_an_impossible_or_taken_name_is_refused(
+def test_import_under_impossible_or_taken_name_is_refused(
     name: str, sentence: str, shared: Path, user_folder: Path
 ) -> None:
     import_file(shared)
@@ -99,7 +99,7 @@ def test_an_impossible_or_taken_name_is_refused(
 
 
 @pytest.mark.parametrize("what", ["text", "cut", "foreign tensors", "folder"])
-def test_what_cannot_be_used_is_not_imported(
+def test_import_of_unusable_file_is_refused(
     what: str, shared: Path, assets: Path, user_folder: Path
 ) -> None:
     if what == "text":
@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_not_imported(
     assert not (user_folder / "models").exists()
 
 
-def test_an_own_model_is_removed_and_others_are_not(shared: Path) -> None:
+def test_remove_deletes_the_named_model_alone(shared: Path) -> None:
     import_file(shared)
     import_file(shared, "second")
     remove("sent")
@@ -127,14 +127,14 @@ def test_an_own_model_is_removed_and_others_are_not(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-1", "polarization"])
-def test_built_in_models_stay(name: str, assets: Path) -> None:
+def test_remove_of_a_built_in_model_is_refused(name: str, assets: Path) -> None:
     before = sorted(os.listdir(assets))
     with pytest.raises(ValueError, match=f"{name} is built in and cannot be removed"):
         remove(name)
     assert sorted(os.listdir(assets)) == before
 
 
-def test_a_file_is_never_removed_by_its_path(
+def test_remove_by_path_is_refused(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="is not among your models"):
@@ -157,7 +157,7 @@ def test_remove_of_a_download_deletes_its_file(assets: Path, user_folder: Path) 
     assert not whole.exists()
 
 
-def test_of_two_files_with_one_name_neither_is_removed(shared: Path, user_folder: Path) -> None:
+def test_remove_of_an_ambiguous_name_is_refused(shared: Path, user_folder: Path) -> None:
     import_file(shared)
     (user_folder / "models" / "sent.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="Several files are called sent"):
@@ -165,7 +165,7 @@ def test_of_two_files_with_one_name_neither_is_removed(shared: Path, user_folder
     assert len(names("own")) == 2
 
 
-def test_a_file_of_a_built_in_name_can_be_removed(shared: Path, user_folder: Path) -> None:
+def test_remove_of_an_own_file_with_a_built_in_name_works(shared: Path, user_folder: Path) -> None:
     path = user_folder / "models" / "tiny-1.safetensors"
     path.parent.mkdir()
     shutil.copy(shared, path)
@@ -174,7 +174,7 @@ def test_a_file_of_a_built_in_name_can_be_removed(shared: Path, user_folder: Pat
     assert "tiny-1" in names("built in")
 
 
-def test_an_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
+def test_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
     path = export("polarization", tmp_path / "for you.safetensors")
     assert path.read_bytes() == (assets / "polarization.safetensors").read_bytes()
     folder = tmp_path / "folder"
@@ -182,7 +182,7 @@ def test_an_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
     assert export("tiny", folder) == folder / "tiny-1.safetensors"
 
 
-def test_a_bundle_keeps_the_stored_precision(assets: Path, tmp_path: Path) -> None:
+def test_export_of_a_bundle_keeps_the_precision(assets: Path, tmp_path: Path) -> None:
     path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
     stored = read_tensors(path)
     below = read_tensors(assets / "tiny-1.safetensors")
@@ -191,7 +191,7 @@ def test_a_bundle_keeps_the_stored_precision(assets: Path, tmp_path: Path) -> No
     assert not read_model_card(path).is_base
 
 
-def test_an_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> None:
+def test_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("work")
     for bundle in (False, True):
@@ -202,6 +202,6 @@ def test_an_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> Non
     assert read_spec(path).modality == "polarization (4 angles)"
 
 
-def test_what_is_not_there_cannot_be_exported(assets: Path, tmp_path: Path) -> None:
+def test_export_of_what_is_missing_is_refused(assets: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="vit_h is not downloaded yet"):
         export("vit_h", tmp_path / "a.pth")

@@ -22,7 +22,7 @@ from tests.model_files import export
 Tensors = dict[str, torch.Tensor]
 
 
-def test_a_base_is_loaded_as_it_was_saved(assets: Path) -> None:
+def test_load_model_of_a_base_gives_the_saved_tensors(assets: Path) -> None:
     path = assets / "tiny-1.safetensors"
     model = load_model("tiny")
     assert model.spec.name == "tiny-1"
@@ -36,7 +36,7 @@ def test_a_base_is_loaded_as_it_was_saved(assets: Path) -> None:
     assert not model.network.training
 
 
-def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
+def test_load_model_gives_a_network_that_can_be_trained(assets: Path) -> None:
     network = load_model("polarization").network
     assert not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
@@ -97,7 +97,7 @@ def test_checkpoint_of_every_strategy_gives_the_trained_masks(
         ({"strategy": "prefix"}, "does not fit its network"),
     ],
 )
-def test_a_strategy_that_the_tensors_are_not_of_is_a_sentence(
+def test_load_model_of_another_strategy_is_refused(
     change: dict[str, object], sentence: str, assets: Path, tmp_path: Path
 ) -> None:
     network = build_network("tiny", channels=4, transfer="simmat", strategy="lora", size=2)
@@ -109,7 +109,7 @@ def test_a_strategy_that_the_tensors_are_not_of_is_a_sentence(
         load_model(path)
 
 
-def test_a_checkpoint_is_its_tensors_on_its_base(assets: Path) -> None:
+def test_load_model_puts_trained_tensors_on_the_base(assets: Path) -> None:
     model = load_model("polarization")
     trained = read_tensors(assets / "polarization.safetensors")
     below = read_tensors(assets / "tiny-1.safetensors")
@@ -121,7 +121,7 @@ def test_a_checkpoint_is_its_tensors_on_its_base(assets: Path) -> None:
     assert model.fingerprint != base.fingerprint
 
 
-def test_the_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path: Path) -> None:
+def test_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     shutil.copy(assets / "polarization.safetensors", copy)
     assert load_model(copy).fingerprint == load_model("polarization").fingerprint
@@ -131,7 +131,7 @@ def test_the_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path
     assert load_model(copy).fingerprint != load_model("polarization").fingerprint
 
 
-def test_loading_tells_how_far_it_is(assets: Path) -> None:
+def test_load_model_job_says_its_progress(assets: Path) -> None:
     seen = []
     model = finish(load_model_job("polarization"), seen.append)
     assert isinstance(model, Model)
@@ -143,7 +143,7 @@ def test_loading_tells_how_far_it_is(assets: Path) -> None:
     assert all(word in words for word in ("Reading", "Building", "Loading", "ready"))
 
 
-def test_loading_can_be_stopped_at_every_step(assets: Path) -> None:
+def test_load_model_job_can_be_closed_at_every_step(assets: Path) -> None:
     steps = len(list(load_model_job("tiny")))
     for stop in range(1, steps):
         job = load_model_job("tiny")
@@ -153,7 +153,7 @@ def test_loading_can_be_stopped_at_every_step(assets: Path) -> None:
     assert load_model("tiny").spec.name == "tiny-1"
 
 
-def test_a_base_that_is_not_here_is_named_with_its_hash(assets: Path) -> None:
+def test_load_model_without_its_base_names_its_hash(assets: Path) -> None:
     sha256 = read_spec(assets / "polarization.safetensors").base.sha256
     (assets / "tiny-1.safetensors").unlink()
     with pytest.raises(ValueError, match=r"polarization\.safetensors stands on tiny-1") as caught:
@@ -161,7 +161,7 @@ def test_a_base_that_is_not_here_is_named_with_its_hash(assets: Path) -> None:
     assert f"with SHA-256 {sha256[:12]}, which is not here" in str(caught.value)
 
 
-def test_another_base_of_the_same_name_is_refused_naming_both(assets: Path) -> None:
+def test_load_model_on_another_base_names_both_hashes(assets: Path) -> None:
     path = assets / "tiny-1.safetensors"
     wanted = sha256_of(path)
     spec, tensors = read_spec(path), read_tensors(path)
@@ -171,7 +171,7 @@ def test_another_base_of_the_same_name_is_refused_naming_both(assets: Path) -> N
     assert f"but the tiny-1 here has {sha256_of(path)[:12]}" in str(caught.value)
 
 
-def test_a_renamed_base_is_found_by_its_content(assets: Path, user_folder: Path) -> None:
+def test_load_model_finds_a_renamed_base(assets: Path, user_folder: Path) -> None:
     expected = load_model("polarization")
     (user_folder / "bases").mkdir()
     (assets / "tiny-1.safetensors").rename(user_folder / "bases" / "old tiny.safetensors")
@@ -179,7 +179,7 @@ def test_a_renamed_base_is_found_by_its_content(assets: Path, user_folder: Path)
     assert model.fingerprint == expected.fingerprint
 
 
-def test_a_bundle_needs_no_base(assets: Path, tmp_path: Path) -> None:
+def test_load_model_of_a_bundle_needs_no_base(assets: Path, tmp_path: Path) -> None:
     expected = load_model("polarization")
     path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
     (assets / "tiny-1.safetensors").unlink()
@@ -224,7 +224,7 @@ def with_nan(tensors: Tensors) -> Tensors:
         ("polarization", with_nan, "hold NaN or infinity"),
     ],
 )
-def test_tensors_that_do_not_fit_are_a_sentence(
+def test_load_model_of_misfitting_tensors_is_refused(
     model: str, change: Callable[[Tensors], Tensors], sentence: str, assets: Path
 ) -> None:
     path = assets / f"{model}.safetensors"
@@ -243,7 +243,7 @@ def test_tensors_that_do_not_fit_are_a_sentence(
         ({"architecture": "vit_xxl"}, "Architecture 'vit_xxl' is unknown"),
     ],
 )
-def test_a_network_nobody_can_build_is_a_sentence(
+def test_load_model_of_unknown_architecture_is_refused(
     changes: dict[str, str], sentence: str, assets: Path
 ) -> None:
     path = assets / "polarization.safetensors"
@@ -264,7 +264,7 @@ def test_a_network_nobody_can_build_is_a_sentence(
         (b"a text that was renamed", r"mine\.safetensors is neither a checkpoint"),
     ],
 )
-def test_a_file_with_a_problem_is_refused_with_it(
+def test_load_model_of_unusable_file_says_its_problem(
     content: bytes, sentence: str, assets: Path, user_folder: Path
 ) -> None:
     path = user_folder / "models" / "mine.safetensors"
@@ -275,13 +275,13 @@ def test_a_file_with_a_problem_is_refused_with_it(
             load_model(given)
 
 
-def test_what_is_not_downloaded_says_how_to_get_it(assets: Path) -> None:
+def test_load_model_of_a_missing_download_says_how_to_get(assets: Path) -> None:
     with pytest.raises(ValueError, match=r"vit_b is not downloaded yet \(375 MB\)") as caught:
         load_model("vit_b")
     assert "`simmat models fetch vit_b`" in str(caught.value)
 
 
-def test_weights_of_another_network_are_a_sentence(assets: Path, tmp_path: Path) -> None:
+def test_load_model_of_foreign_weights_is_refused(assets: Path, tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(10, 10)}, tmp_path / "resnet.pth")
     with pytest.raises(
         ValueError, match=r"resnet\.pth cannot be used\. .*fit none of tiny, .*tiny_lite, vit_b"
@@ -292,7 +292,7 @@ def test_weights_of_another_network_are_a_sentence(assets: Path, tmp_path: Path)
         load_model(tmp_path / "tiny.pth")
 
 
-def test_a_false_published_file_is_refused_naming_both_hashes(
+def test_load_model_of_a_false_download_names_both_hashes(
     assets: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = user_folder / "bases" / "sam_vit_b_01ec64.pth"
@@ -309,7 +309,7 @@ def test_a_false_published_file_is_refused_naming_both_hashes(
 @pytest.mark.slow
 @pytest.mark.usefixtures("assets")
 class TestSamFile:
-    def test_it_is_loaded_strictly_as_stock_sam(self, sam_file: Path) -> None:
+    def test_sam_file_is_loaded_strictly_as_stock(self, sam_file: Path) -> None:
         model = load_model(sam_file)
         stored = torch.load(sam_file, weights_only=True, mmap=True)
         state = model.network.state_dict()
@@ -320,7 +320,7 @@ class TestSamFile:
         assert model.spec.base.sha256 == model.fingerprint == sha256_of(sam_file)
         assert (model.spec.mask_choice, model.spec.is_rgb) == ("stock", True)
 
-    def test_a_checkpoint_stands_on_it_by_hash(
+    def test_checkpoint_on_a_sam_file_finds_it_by_hash(
         self, sam_file: Path, assets: Path, user_folder: Path, tmp_path: Path
     ) -> None:
         (user_folder / "bases").mkdir()
@@ -348,7 +348,7 @@ class TestSamFile:
             ),
         ],
     )
-    def test_tensors_that_do_not_fit_are_a_sentence(
+    def test_load_model_of_misfitting_tensors_is_refused(
         self,
         change: Callable[[Tensors], Tensors],
         sentence: str,

@@ -81,7 +81,7 @@ def admitted_cells(
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"])
 @torch.no_grad()
-def test_a_published_file_gives_the_masks_of_stock_sam(
+def test_published_file_gives_the_masks_of_stock_sam(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = PUBLISHED_WEIGHTS[name]
@@ -121,7 +121,7 @@ def test_a_published_file_gives_the_masks_of_stock_sam(
 
 
 @torch.no_grad()
-def test_medsam_sees_a_square_from_0_to_1_and_answers_one_mask(
+def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in its `MedSAM_Inference.py`; the file is recognized wherever it is."""
@@ -156,7 +156,7 @@ def test_medsam_sees_a_square_from_0_to_1_and_answers_one_mask(
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_training")
 @pytest.mark.parametrize("name", ["vit_t_lm", "vit_b_histopathology", "medsam_vit_b"])
-def test_a_checkpoint_is_trained_on_a_foundation_and_loaded_again(
+def test_checkpoint_trained_on_a_foundation_is_loaded(
     name: str, tmp_path: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 1)

@@ -37,7 +37,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
-def test_plain_weights_come_back(archive: bool, tmp_path: Path) -> None:
+def test_read_sam_weights_gives_what_was_saved(archive: bool, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     weights = {"a": torch.arange(6.0).reshape(2, 3), "b.half": torch.ones(3).half()}
     torch.save(weights, path, _use_new_zipfile_serialization=archive)
@@ -46,7 +46,7 @@ def test_plain_weights_come_back(archive: bool, tmp_path: Path) -> None:
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
-def test_the_pickle_of_these_tests_would_run_code(tmp_path: Path) -> None:
+def test_malicious_pickle_would_run_code_unguarded(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Malicious(tmp_path / "trace"))).close()  # noqa: S301
     assert (tmp_path / "trace").exists()
 
@@ -62,7 +62,7 @@ def test_the_pickle_of_these_tests_would_run_code(tmp_path: Path) -> None:
     ],
     ids=["zip", "before 1.6", "plain pickle", "bare", "newest pickle"],
 )
-def test_a_malicious_pickle_is_refused_and_never_runs(
+def test_read_sam_weights_never_runs_a_malicious_pickle(
     write: Callable[[Malicious, Path], object], tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.pth"
@@ -74,7 +74,7 @@ def test_a_malicious_pickle_is_refused_and_never_runs(
     assert not (tmp_path / "trace").exists()
 
 
-def test_the_sentence_names_the_foreign_object(tmp_path: Path) -> None:
+def test_read_sam_weights_names_the_foreign_object(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(
@@ -102,7 +102,7 @@ def quantized() -> torch.Tensor:
         ({"a": torch.tensor([1.0, float("inf")])}, "a hold NaN or infinity"),
     ],
 )
-def test_anything_but_finite_weights_is_a_sentence(
+def test_read_sam_weights_of_anything_else_is_refused(
     values: object, sentence: str, tmp_path: Path
 ) -> None:
     torch.save(values, tmp_path / "weights.pth")
@@ -112,7 +112,9 @@ def test_anything_but_finite_weights_is_a_sentence(
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("kept", [0.2, 0.7, 0.99])
-def test_a_file_cut_off_is_a_sentence(archive: bool, kept: float, tmp_path: Path) -> None:
+def test_read_sam_weights_of_cut_file_is_refused(
+    archive: bool, kept: float, tmp_path: Path
+) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(500)}, path, _use_new_zipfile_serialization=archive)
     content = path.read_bytes()
@@ -121,28 +123,28 @@ def test_a_file_cut_off_is_a_sentence(archive: bool, kept: float, tmp_path: Path
         read_sam_weights(path)
 
 
-def test_an_archive_of_something_else_is_a_sentence(tmp_path: Path) -> None:
+def test_read_sam_weights_of_another_archive_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "document.pth", "w") as archive:
         archive.writestr("word/document.xml", "text")
     with pytest.raises(ValueError, match=r"document\.pth is damaged or cut off"):
         read_sam_weights(tmp_path / "document.pth")
 
 
-def test_an_archive_that_unpacks_to_more_is_not_opened(tmp_path: Path) -> None:
+def test_read_sam_weights_of_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10_000_000))
     with pytest.raises(ValueError, match="would unpack to more than its own size"):
         read_sam_weights(tmp_path / "bomb.pth")
 
 
-def test_a_checkpoint_named_pth_is_a_sentence(random_models: Path, tmp_path: Path) -> None:
+def test_read_sam_weights_of_a_checkpoint_is_refused(random_models: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes((random_models / "polarization.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"a\.pth holds a checkpoint .* Rename it"):
         read_sam_weights(path)
 
 
-def test_the_description_is_that_of_stock_sam() -> None:
+def test_sam_spec_is_that_of_stock_sam() -> None:
     from napari_simmat.models.tuning import build_network
 
     stock = build_network("vit_b", initialize=False)  # segment_anything's, without its numbers
@@ -158,12 +160,12 @@ def test_the_description_is_that_of_stock_sam() -> None:
 
 
 @pytest.mark.parametrize("name", [*SAM_ARCHITECTURES, "vit_t"])
-def test_the_size_of_a_file_tells_its_likely_architecture(name: str) -> None:
+def test_likely_architecture_follows_the_size(name: str) -> None:
     assert likely_architecture(int(PUBLISHED_WEIGHTS[name].size * 1.003)) == name
 
 
 @pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
-def test_an_entry_of_the_catalog_is_complete(name: str) -> None:
+def test_published_weights_are_complete(name: str) -> None:
     row = PUBLISHED_WEIGHTS[name]
     algorithm, _, digest = row.checksum.partition(":")
     assert len(bytes.fromhex(digest)) == {"sha256": 32, "xxh128": 16, "md5": 16}[algorithm]
@@ -194,14 +196,14 @@ def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
     ],
     ids=["micro-sam", "with a decoder", "MedSAM", "Lightning", "on several GPUs"],
 )
-def test_sams_tensors_are_taken_out_of_a_training(values: object, tmp_path: Path) -> None:
+def test_read_sam_weights_unwraps_a_training(values: object, tmp_path: Path) -> None:
     torch.save(values, tmp_path / "best.pt")
     back = read_sam_weights(tmp_path / "best.pt")
     assert back.keys() == SAMS.keys()
     assert all(torch.equal(back[name], SAMS[name]) for name in SAMS)
 
 
-def test_what_is_wrapped_may_not_hold_objects_either(tmp_path: Path) -> None:
+def test_read_sam_weights_of_wrapped_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     torch.save({"model_state": with_prefix("sam."), "init": Malicious(tmp_path / "trace")}, path)
     with pytest.raises(ValueError, match="holds objects other than tensors"):
@@ -209,7 +211,7 @@ def test_what_is_wrapped_may_not_hold_objects_either(tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_training_of_micro_sam_says_how_to_export_it(
+def test_read_sam_weights_of_micro_sam_says_how_to_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class DefaultTrainer:
@@ -226,7 +228,7 @@ def test_a_training_of_micro_sam_says_how_to_export_it(
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "xxh128", "md5"])
-def test_a_published_file_is_known_by_its_content(
+def test_identify_job_knows_a_published_file(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "renamed.pt"

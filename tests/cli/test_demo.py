@@ -50,7 +50,7 @@ def scores(folder: Path) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def test_the_coins_of_the_sample_are_the_true_ones(shared_image) -> None:
+def test_sample_coins_has_the_true_outlines(shared_image) -> None:
     """Against outlines that were drawn with more care: 24 coins, each met closely."""
     truth = shared_image("coins_labels.tif")
     sample = coins()
@@ -81,7 +81,7 @@ def test_sample_is_always_equal_with_a_prompt_per_object(number: int) -> None:
     assert sample.picture().shape == (*sample.truth.shape, 3)
 
 
-def test_colors_say_the_angle_of_polarization() -> None:
+def test_polarization_colors_show_the_angle_as_hue() -> None:
     """Fully polarized along 0 degrees is red, along 90 degrees cyan, unpolarized gray."""
     angles = np.array([[[100, 0, 50]], [[50, 50, 50]], [[0, 100, 50]], [[50, 50, 50]]])
     along, across, none = polarization_colors(angles)[0]
@@ -90,13 +90,13 @@ def test_colors_say_the_angle_of_polarization() -> None:
     assert len(set(none.tolist())) == 1
 
 
-def test_the_iou_is_per_object() -> None:
+def test_ious_are_per_object() -> None:
     truth = np.array([[1, 1, 2, 2, 3]])
     labels = np.array([[1, 0, 2, 2, 0]])
     assert ious(labels, truth) == {1: 0.5, 2: 1.0, 3: 0.0}
 
 
-def test_an_overlay_tints_objects_and_marks_prompts() -> None:
+def test_overlay_tints_objects_and_marks_prompts() -> None:
     picture = np.full((40, 60, 3), 100, np.uint8)
     labels = np.zeros((40, 60), np.uint16)
     labels[10:30, 10:30] = 1
@@ -126,7 +126,7 @@ def test_overlay_with_caption_or_neighbor_keeps_its_pixels() -> None:
     np.testing.assert_array_equal(np.asarray(row)[: plain.height, : plain.width], plain)
 
 
-def test_the_demonstration_writes_all_it_promises(shown: Path) -> None:
+def test_demo_writes_all_it_promises(shown: Path) -> None:
     names = [sample.name for sample in demo_samples()]
     for name in names:
         for kind in ("clicks", "boxes"):
@@ -141,7 +141,7 @@ def test_the_demonstration_writes_all_it_promises(shown: Path) -> None:
     assert len(found["coins", "clicks"]) == 24
 
 
-def test_the_coins_are_found(shown: Path) -> None:
+def test_demo_segments_the_coins(shown: Path) -> None:
     found = scores(shown)
     assert np.mean(found["coins", "clicks"]) >= 0.65
     assert np.mean(found["coins", "boxes"]) >= 0.8
@@ -153,7 +153,7 @@ def test_demo_images_are_read_with_their_channels(shown: Path) -> None:
     np.testing.assert_array_equal(image.data, polarization().image)
 
 
-def test_again_writes_the_same_and_prints_a_table(
+def test_demo_again_writes_the_same_and_prints_a_table(
     shown: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [path for path in shown.rglob("*") if path.suffix in (".png", ".tif", ".csv")]
@@ -167,7 +167,7 @@ def test_again_writes_the_same_and_prints_a_table(
     assert said.err == ""
 
 
-def test_json_holds_the_table(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_json_holds_the_table(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--output", str(shown), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert len(results) == 6
@@ -176,7 +176,7 @@ def test_json_holds_the_table(shown: Path, capsys: pytest.CaptureFixture[str]) -
         assert mean[key] == pytest.approx(np.mean(values), abs=1e-4)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(
+def test_demo_into_a_foreign_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -185,7 +185,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
     assert [path.name for path in tmp_path.rglob("*")] == ["images"]
 
 
-def test_the_window_without_napari_is_a_sentence(
+def test_demo_gui_without_napari_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.modules["napari_simmat.cli.demo"], "find_spec", lambda name: None)
@@ -195,9 +195,7 @@ def test_the_window_without_napari_is_a_sentence(
     )
 
 
-def test_the_window_is_opened_by_the_widgets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_gui_opens_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     window = types.ModuleType("napari_simmat.widgets.main")
     window.open_demo = lambda: opened.append(True)

@@ -70,7 +70,7 @@ def leak(*_args, **_options):
     raise AssertionError("one side draws what is the other's")
 
 
-def test_no_family_is_drawn_by_pretraining_and_benchmark() -> None:
+def test_families_of_pretraining_and_benchmark_differ() -> None:
     for ours, theirs in zip(BENCHMARK_FAMILIES, PRETRAINING_FAMILIES, strict=True):
         assert ours
         assert theirs
@@ -78,7 +78,7 @@ def test_no_family_is_drawn_by_pretraining_and_benchmark() -> None:
     assert not set(ARRANGEMENTS.values()) & set(LAYOUTS.values())
 
 
-def test_what_is_declared_is_what_the_tables_hold() -> None:
+def test_tables_hold_what_is_declared() -> None:
     assert BENCHMARK_FAMILIES.layouts == set(ARRANGEMENTS)
     assert BENCHMARK_FAMILIES.outlines == set(FIGURES)
     assert BENCHMARK_FAMILIES.textures == set(PATTERNS)
@@ -90,7 +90,7 @@ def test_what_is_declared_is_what_the_tables_hold() -> None:
     } <= PRETRAINING_FAMILIES.layouts
 
 
-def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAYOUTS:
         monkeypatch.setitem(LAYOUTS, name, leak)
     for name in (*OUTLINES, "random_outline"):
@@ -106,7 +106,7 @@ def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.Monkey
             benchmark_sample(sensor, number, 96, layout)
 
 
-def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_scenes, "_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
@@ -117,7 +117,7 @@ def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.Monkey
         draw_sample(0, 96, [family])
 
 
-def test_splits_share_no_seed() -> None:
+def test_split_generators_share_no_seed() -> None:
     states = {
         split_generator(split, number).bit_generator.state["state"]["state"]
         for split in ("train", "validation", "test")
@@ -132,9 +132,7 @@ def test_splits_share_no_seed() -> None:
 
 @pytest.mark.parametrize("layout", ARRANGEMENTS)
 @pytest.mark.parametrize("size", [64, (96, 160), 192])
-def test_labels_are_connected_objects_numbered_without_gaps(
-    layout: str, size: int | tuple[int, int]
-) -> None:
+def test_benchmark_scene_labels_connected_objects(layout: str, size: int | tuple[int, int]) -> None:
     for seed in range(3):
         scene = benchmark_scene(seed, size, layout)
         labels = scene.labels
@@ -149,7 +147,7 @@ def test_labels_are_connected_objects_numbered_without_gaps(
         assert (other.regions != scene.regions).any()
 
 
-def test_scenes_are_varied() -> None:
+def test_benchmark_scenes_are_varied() -> None:
     counts, across, shared = [], [], []
     for number in range(60):
         labels = benchmark_scene(split_generator("train", number), 192).labels
@@ -165,7 +163,7 @@ def test_scenes_are_varied() -> None:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_a_figure_is_about_as_large_as_it_should_be(figure: str) -> None:
+def test_figure_has_about_its_size(figure: str) -> None:
     for seed in range(8):
         for radius in (6.0, 20.0, 60.0):
             parts = FIGURES[figure](np.random.default_rng(seed), radius)
@@ -174,7 +172,7 @@ def test_a_figure_is_about_as_large_as_it_should_be(figure: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
-def test_a_pattern_is_a_standardized_crop(kind: str) -> None:
+def test_pattern_is_a_standardized_crop(kind: str) -> None:
     crops = [pattern(np.random.default_rng(seed), (300, 170), kind) for seed in (1, 1, 2)]
     assert crops[0].dtype == np.float32
     assert crops[0].shape == (300, 170)
@@ -186,7 +184,7 @@ def test_a_pattern_is_a_standardized_crop(kind: str) -> None:
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, *PSEUDO_SENSORS])
-def test_samples_show_exact_objects_in_the_sensors_channels(sensor: str) -> None:
+def test_benchmark_sample_has_channels_and_exact_labels(sensor: str) -> None:
     image, labels, scene = benchmark_sample(sensor, split_generator("test", 3), 96)
     again = benchmark_sample(sensor, split_generator("test", 3), 96)[0]
     np.testing.assert_array_equal(image, again)
@@ -201,7 +199,7 @@ def test_samples_show_exact_objects_in_the_sensors_channels(sensor: str) -> None
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_most_sensors_show_most_objects(sensor: str) -> None:
+def test_benchmark_samples_show_most_objects(sensor: str) -> None:
     seen, drawn = 0, 0
     for number in range(6):
         _, labels, scene = benchmark_sample(sensor, split_generator("validation", number), 128)
@@ -212,7 +210,9 @@ def test_most_sensors_show_most_objects(sensor: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"), [((0, 32), "too small"), ((0, 64, "leaves"), "unknown")]
 )
-def test_what_cannot_be_drawn_is_said(arguments: tuple[object, ...], words: str) -> None:
+def test_benchmark_scene_of_bad_settings_is_refused(
+    arguments: tuple[object, ...], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         benchmark_scene(*arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"radar.*rgb\+depth"):

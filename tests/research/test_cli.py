@@ -14,7 +14,9 @@ from napari_simmat.cli import main
 from napari_simmat.research.experiments import read_rows
 
 
-def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_quick_writes_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["benchmark", "strategies", "--quick", "--steps", "1", "--modalities", "thermal"]
     small = ["--side", "64", "--images", "2", "--validation", "1", "--test", "1"]
     where = ["--output", str(tmp_path), "--device", "cpu"]
@@ -37,7 +39,7 @@ def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["transfer", "--data", "nowhere", "--base", "tiny"], "nowhere"),
     ],
 )
-def test_errors_are_sentences(
+def test_benchmark_of_bad_settings_is_refused(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--side", "64", "--images", "1", "--validation", "1", "--test", "1"]

@@ -30,7 +30,7 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5,
         ("size", 2 * len(TRAINING_SHARES)),
     ],
 )
-def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
+def test_make_runs_repeats_runs_for_modality_and_seed(experiment: str, each: int) -> None:
     runs = make_runs(experiment, ("a", "b"), (0, 1), CONFIG)
     assert len(runs) == 4 * each
     assert len({run.key for run in runs}) == len(runs)
@@ -42,7 +42,7 @@ def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) 
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)  # a seed as a whole first
 
 
-def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
+def test_make_runs_of_arms_differ_in_what_is_compared() -> None:
     runs = make_runs("transfer", ("a",), (0,), CONFIG)
     by_arm = {run.arm: run for run in runs}
     assert by_arm.pop("zero-shot").steps == 0
@@ -57,14 +57,14 @@ def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
         assert not config.augment
 
 
-def test_the_size_experiment_takes_shares_of_the_same_images() -> None:
+def test_make_runs_of_size_takes_shares_of_the_images() -> None:
     runs = make_runs("size", ("a",), (0,), CONFIG)
     assert sorted({run.share for run in runs}) == sorted(TRAINING_SHARES)
     full = [run for run in runs if run.strategy == "full"]
     assert {run.learning_rate for run in full} == {3e-5}
 
 
-def test_the_foundation_decides_how_it_is_tuned() -> None:
+def test_config_on_a_foundation_chooses_the_tuning() -> None:
     def spec(architecture: str) -> ModelSpec:
         base = Base(name="b", architecture=architecture, sha256="")
         return ModelSpec(
@@ -85,7 +85,7 @@ def test_the_foundation_decides_how_it_is_tuned() -> None:
         make_runs("transfer", ("a",), (0,), BenchmarkConfig())
 
 
-def test_forms() -> None:
+def test_config_of_quick_form_is_short() -> None:
     full, quick = BenchmarkConfig(), BenchmarkConfig(quick=True)
     assert full.modalities_of("transfer", "generated") == BENCHMARK_SENSORS
     assert full.seeds_of("transfer") == (0, 1, 2)
@@ -108,7 +108,7 @@ def test_forms() -> None:
         BenchmarkConfig(steps=0)
 
 
-def test_a_key_tells_runs_apart() -> None:
+def test_run_key_tells_runs_apart() -> None:
     first = make_runs("transfer", ("a",), (0,), CONFIG)[1]
     assert isinstance(first, ExperimentRun)
     assert first.key == (

@@ -19,7 +19,7 @@ def drawn(sensor: str, **changes: object) -> Dataset:
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, "rgb+depth"])
-def test_a_sensors_planes_are_normalized_and_always_the_same(sensor: str) -> None:
+def test_generated_planes_are_normalized_and_repeatable(sensor: str) -> None:
     dataset = drawn(sensor)
     assert [s.name for s in dataset.train] == ["train 0", "train 1", "train 2"]
     assert dataset.name == f"generated:{sensor}"
@@ -35,7 +35,7 @@ def test_a_sensors_planes_are_normalized_and_always_the_same(sensor: str) -> Non
     assert np.array_equal(labels, again[1])
 
 
-def test_statistics_are_those_of_the_training_planes() -> None:
+def test_generated_statistics_are_of_the_training_planes() -> None:
     dataset = drawn("hha")
     values = np.concatenate([s.load()[0].reshape(3, -1) for s in dataset.train], axis=1)
     own = [(channel.mean, channel.std) for channel in dataset.channels]
@@ -43,7 +43,7 @@ def test_statistics_are_those_of_the_training_planes() -> None:
     assert np.array(own) == pytest.approx(expected, abs=1e-3)
 
 
-def test_more_planes_begin_with_the_same_and_no_side_shares_one() -> None:
+def test_generated_sides_share_no_plane() -> None:
     few, many = drawn("thermal"), drawn("thermal", train=5)
     assert np.array_equal(few.train[2].load()[0], many.train[2].load()[0])
     images = [s.load()[0] for s in (*few.train, *few.validation, *few.test)]
@@ -51,13 +51,13 @@ def test_more_planes_begin_with_the_same_and_no_side_shares_one() -> None:
         assert not any(np.array_equal(image, other) for other in images[index + 1 :])
 
 
-def test_the_benchmark_draws_other_scenes() -> None:
+def test_generated_benchmark_draws_other_scenes() -> None:
     everyday, benchmark = drawn("thermal"), drawn("thermal", kind="benchmark")
     assert benchmark.name == "benchmark:thermal"
     assert not np.array_equal(everyday.train[0].load()[0], benchmark.train[0].load()[0])
 
 
-def test_channels_of_one_sensor_keep_their_ratios() -> None:
+def test_generated_channels_keep_their_ratios() -> None:
     image = drawn("polarization", side=192).train[0].load()[0]
     inner = ((image > 0) & (image < 255)).all(0)
     gap = (image[0] + image[2] - image[1] - image[3])[inner]  # I0 + I90 = I45 + I135
@@ -74,6 +74,8 @@ def test_channels_of_one_sensor_keep_their_ratios() -> None:
         ({"train": 0}, "at least one scene to train on and one to validate on, not 0 and 16"),
     ],
 )
-def test_errors_say_what_to_do(changes: dict[str, object], sentence: str) -> None:
+def test_generated_config_of_bad_values_is_refused(
+    changes: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         GeneratedConfig(**{"sensor": "rgb", **changes})  # type: ignore[arg-type]

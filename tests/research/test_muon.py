@@ -62,7 +62,7 @@ def expected(parameter, matrix):
     return own.detach()
 
 
-def test_a_step_is_that_of_muon_or_adamw():
+def test_optimizer_step_is_that_of_muon_or_adamw():
     net = network()
     optimizer = MuonAdamW(net, 1.0, DECAY)
     optimizer.param_groups[0]["lr"] = RATE
@@ -73,7 +73,7 @@ def test_a_step_is_that_of_muon_or_adamw():
         torch.testing.assert_close(parameter.detach(), wanted[name], msg=lambda m, n=name: n + m)
 
 
-def test_a_parameter_without_gradient_stays():
+def test_optimizer_keeps_parameters_without_gradient():
     net = network()
     optimizer = MuonAdamW(net, RATE, DECAY)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -91,7 +91,7 @@ def test_a_parameter_without_gradient_stays():
         assert torch.equal(parameter, before[name]), name
 
 
-def test_state_and_weights_from_a_file_go_on_as_before(tmp_path):
+def test_optimizer_restored_goes_on_as_before(tmp_path):
     net, other = network(), network()
     optimizer = MuonAdamW(net, RATE, DECAY)
     give_gradients(net)

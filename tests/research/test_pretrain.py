@@ -46,7 +46,7 @@ def trainer(task: Pretraining) -> Trainer:
 
 
 @pytest.mark.slow
-def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_pretraining_interrupted_goes_on_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
     whole = finish(pretrain_job(config(), tmp_path / "whole"))
     job = pretrain_job(config(), tmp_path / "cut")
@@ -79,7 +79,7 @@ def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     assert entries[-1]["validation"] == {"click": 0.0}
 
 
-def test_the_rate_rises_stays_and_falls():
+def test_rate_rises_stays_and_falls():
     settings = PretrainConfig(steps=1000, warmup=10, decay=0.2, learning_rate=1.0)
     rates = [settings.rate(step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.1)
@@ -88,7 +88,7 @@ def test_the_rate_rises_stays_and_falls():
     assert 0 < rates[999] < 0.01
 
 
-def test_a_released_base_is_small_described_and_loads(tmp_path):
+def test_export_base_is_small_described_and_loads(tmp_path):
     network = load_model("tiny").network
     path = tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(network, 12, {"click": 1.5}), config())
@@ -101,7 +101,7 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
-def test_a_training_goes_on_from_a_base(tmp_path):
+def test_pretraining_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(network, 12, {}), config())
     state = Pretraining(config(steps=13))
@@ -139,7 +139,7 @@ def test_crops_off_scale_train_the_predicted_iou_alone(tmp_path):
     assert norms["iou_prediction_head", 1.0] > 0
 
 
-def test_views_of_an_image_agree_where_the_network_does():
+def test_mean_over_views_agrees_where_the_network_does():
     """The mean over reflections and rotations is the answer of a network that is equivariant."""
 
     class Equivariant:
@@ -204,14 +204,14 @@ def test_folder_of_another_training_is_refused(tmp_path):
         finish(pretrain_job(config(seed=1), tmp_path))
 
 
-def test_a_state_of_an_earlier_version_is_refused(tmp_path):
+def test_state_of_an_earlier_version_is_refused(tmp_path):
     torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
     message = re.escape(IS_OUTDATED.format(tmp_path / "state.pt"))
     with pytest.raises(ValueError, match=message):
         finish(pretrain_job(config(), tmp_path))
 
 
-def test_errors_say_what_to_do():
+def test_pretrain_config_of_bad_values_is_refused():
     with pytest.raises(ValueError, match="No family of scenes is called moon; use some of fluor"):
         PretrainConfig(families=("plain", "moon"))
     with pytest.raises(ValueError, match="at least one step, got 0"):

@@ -49,7 +49,7 @@ def sources(folder, table=TABLE):
     return {source.name: source for source in read_sources(folder)}
 
 
-def test_a_table_describes_its_sources(folder):
+def test_sources_of_a_table_are_as_described(folder):
     cells, leaves = sources(folder).values()
     assert (cells.share, cells.complete, cells.filled, cells.license) == (3, True, False, "CC0")
     assert (leaves.complete, leaves.filled, leaves.source) == (False, True, "elsewhere")
@@ -77,12 +77,12 @@ def test_sources_without_a_table_are_all_folders_incomplete(folder):
         ("folder,share\n", "has no subfolder"),
     ],
 )
-def test_errors_of_the_table_say_what_to_do(folder, table, message):
+def test_sources_of_a_bad_table_are_refused(folder, table, message):
     with pytest.raises((ValueError, OSError), match=message):
         sources(folder, table)
 
 
-def test_a_split_covers_every_image(folder):
+def test_split_covers_every_image(folder):
     path = folder / "cells" / "split.csv"
     path.write_text(path.read_text().replace("cell03.tif,train", "cell03.tif,later"))
     with pytest.raises(ValueError, match=r"gives no split for cell03\.tif"):
@@ -92,7 +92,7 @@ def test_a_split_covers_every_image(folder):
         sources(folder)
 
 
-def test_a_split_without_its_columns_is_a_sentence(folder):
+def test_split_without_its_columns_is_refused(folder):
     (folder / "cells" / "split.csv").write_text("name,part\ncell00.tif,train\n")
     with pytest.raises(ValueError, match=r"cells/split\.csv gives no split for cell00\.tif"):
         sources(folder)
@@ -117,7 +117,7 @@ def test_drawer_skips_images_without_objects(folder):
         real_drawer([cells])(np.random.default_rng(0))
 
 
-def test_a_series_is_not_split(tmp_path):
+def test_split_keeps_a_series_together(tmp_path):
     (tmp_path / "stack").mkdir()
     for well in range(40):
         for time in range(3):
@@ -132,7 +132,7 @@ def test_a_series_is_not_split(tmp_path):
     assert not train & kept
 
 
-def test_validation_images_are_never_trained_on(folder, monkeypatch):
+def test_drawer_never_trains_on_validation_images(folder, monkeypatch):
     found = sources(folder)["cells"]
     read = []
     kind = type(found.train[0])
@@ -165,7 +165,7 @@ def test_drawer_gives_images_in_range_around_an_object(folder):
     assert np.quantile(sides, 0.9) > 50
 
 
-def test_equal_seeds_give_equal_scenes(folder):
+def test_drawer_of_equal_seeds_gives_equal_scenes(folder):
     found = list(sources(folder).values())
     for seed in range(5):
         ours, theirs = (real_drawer(found)(np.random.default_rng(seed)) for _ in range(2))
@@ -186,7 +186,7 @@ def test_ground_far_from_objects_of_incomplete_is_unknown(folder):
     assert sum(there) > 10
 
 
-def test_a_filled_object_includes_the_objects_inside_it():
+def test_filled_object_includes_the_objects_inside():
     labels = np.zeros((120, 120), np.int32)
     labels[20:100, 30:90] = 1
     labels[50:60, 50:60] = 2

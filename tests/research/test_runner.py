@@ -46,7 +46,7 @@ def thermal() -> Dataset:
     return finish(generate_job(drawn))
 
 
-def test_rows_are_kept_and_what_is_done_is_not_done_again(
+def test_runner_does_only_what_the_table_lacks(
     base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = make_runs("transfer", ("thermal",), (0,), CONFIG)
@@ -89,7 +89,7 @@ def test_rows_are_kept_and_what_is_done_is_not_done_again(
     assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
 
 
-def test_a_training_that_another_experiment_did_is_not_done_again(
+def test_runner_reuses_trainings_of_other_tables(
     base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transfer, lr, strategies = (
@@ -140,7 +140,9 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     assert {run.share for run in begun} == {*TRAINING_SHARES[:-1]}
 
 
-def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:
+def test_run_of_a_share_takes_the_first_images(
+    base: Model, thermal: Dataset, tmp_path: Path
+) -> None:
     runs = [r for r in make_runs("size", ("thermal",), (0,), CONFIG) if r.strategy == "lora"]
     rows = finish(
         run_all_job(runs, {"thermal": thermal}, base, CONFIG, tmp_path / "s.csv", tmp_path / "runs")
@@ -148,7 +150,7 @@ def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path:
     assert [row.images for row in rows] == [1, 1, 1, 2, 3]
 
 
-def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
+def test_read_rows_of_foreign_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"is no table of this benchmark.*its columns are a, b"):
@@ -157,7 +159,7 @@ def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [20, -20, -14])
-def test_a_line_that_was_cut_off_is_a_sentence(left: int, tmp_path: Path) -> None:
+def test_read_rows_of_cut_line_is_refused(left: int, tmp_path: Path) -> None:
     run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     path = tmp_path / "t.csv"
     append_row(path, ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1"))
@@ -167,7 +169,7 @@ def test_a_line_that_was_cut_off_is_a_sentence(left: int, tmp_path: Path) -> Non
         read_rows(path)
 
 
-def test_a_row_survives_the_file(tmp_path: Path) -> None:
+def test_row_is_read_as_it_was_written(tmp_path: Path) -> None:
     run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     row = ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")
     append_row(tmp_path / "t.csv", row)
@@ -185,14 +187,14 @@ def written(base: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_a_plot_is_drawn(written: Path) -> None:
+def test_draw_plot_writes_a_picture(written: Path) -> None:
     picture = np.asarray(Image.open(written / "transfer.png").convert("RGB"))
     assert min(picture.shape[:2]) > 400
     for color in ((155, 160, 166), (27, 79, 114)):  # zero-shot's and SimMAT's bars are there
         assert (np.abs(picture.astype(int) - color).max(-1) < 3).sum() > 50
 
 
-def test_panels_use_the_checkpoints_that_were_kept(
+def test_panels_use_the_kept_checkpoints(
     base: Model, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_run_one_job", None)  # no run may begin
@@ -201,7 +203,7 @@ def test_panels_use_the_checkpoints_that_were_kept(
     assert np.asarray(Image.open(written / "panels.png")).std() > 10
 
 
-def test_panels_show_the_part_of_the_plane_around_the_object() -> None:
+def test_square_around_shows_the_object_in_the_plane() -> None:
     truth = np.zeros((90, 120), bool)
     truth[40:50, 60:64] = True  # 10 pixels long: the square has a side of 40
     assert square_around(truth) == (25, 65, 42, 82)
@@ -211,7 +213,7 @@ def test_panels_show_the_part_of_the_plane_around_the_object() -> None:
     assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
 
 
-def test_a_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> None:
+def test_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> None:
     quick = BenchmarkConfig(
         quick=True, modalities=("rgb+thermal",), steps=1, side=64, images=2, validation=1, test=1
     )
@@ -220,6 +222,6 @@ def test_a_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> 
     assert report.files[0].name == "quick-pseudo.csv"
 
 
-def test_an_unknown_experiment_is_a_sentence(base: Model, tmp_path: Path) -> None:
+def test_unknown_experiment_is_refused(base: Model, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Experiment 'magic' is unknown; use one of transfer"):
         finish(run_experiment_job("magic", "generated", base, SMALL, tmp_path))  # type: ignore[arg-type]

@@ -22,13 +22,13 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
     return ndi.gaussian_filter(image.astype(float), 0.7) + noise
 
 
-def test_an_object_as_bright_as_its_surroundings_is_invisible(discs: np.ndarray) -> None:
+def test_contrast_of_an_equal_object_is_low(discs: np.ndarray) -> None:
     contrast = border_contrast(noisy(discs == 2, 0.1), discs)
     assert contrast[2] > 4
     assert (contrast[[0, 1, 3]] < MIN_BORDER_CONTRAST).all()
 
 
-def test_visible_labels_drops_the_invisible_and_renumbers(discs: np.ndarray) -> None:
+def test_visible_labels_drop_the_invisible(discs: np.ndarray) -> None:
     seen = visible_labels(noisy(discs != 2, 0.1) * (discs != 0), discs)
     np.testing.assert_array_equal(seen, np.select([discs == 1, discs == 2, discs == 3], [1, 2, 3]))
     kept = visible_labels(noisy(discs == 3, 0.1), discs)
@@ -41,19 +41,19 @@ def test_contrast_falls_as_noise_grows(discs: np.ndarray) -> None:
     assert values[0] > MIN_BORDER_CONTRAST > values[-1]
 
 
-def test_contrast_is_free_of_units(discs: np.ndarray) -> None:
+def test_contrast_has_no_units(discs: np.ndarray) -> None:
     image = noisy(discs > 0, 0.2)
     np.testing.assert_allclose(
         border_contrast(image, discs), border_contrast(33000 - 4000 * image, discs), rtol=1e-2
     )
 
 
-def test_a_line_alone_is_a_border(discs: np.ndarray) -> None:
+def test_contrast_of_a_line_alone_is_a_border(discs: np.ndarray) -> None:
     ring = (discs > 0) & ~ndi.binary_erosion(discs > 0, iterations=2)
     assert (border_contrast(noisy(ring, 0.1), discs)[1:] > MIN_BORDER_CONTRAST).all()
 
 
-def test_a_ring_is_judged_by_both_borders(discs: np.ndarray) -> None:
+def test_contrast_of_a_ring_takes_both_borders(discs: np.ndarray) -> None:
     y, x = np.mgrid[:96, :160]
     away = np.hypot(y - 48, x - 80)
     ring = ((away > 20) & (away < 32)).astype(np.int32)
@@ -61,12 +61,12 @@ def test_a_ring_is_judged_by_both_borders(discs: np.ndarray) -> None:
     assert border_contrast(image, ring)[1] > MIN_BORDER_CONTRAST
 
 
-def test_one_channel_that_shows_it_is_enough(discs: np.ndarray) -> None:
+def test_contrast_takes_the_channel_that_shows_it(discs: np.ndarray) -> None:
     image = np.stack([noisy(discs * 0, 0.1), noisy(discs > 0, 0.1)], axis=-1)
     assert (border_contrast(image, discs)[1:] > MIN_BORDER_CONTRAST).all()
 
 
-def test_pure_noise_shows_nothing() -> None:
+def test_contrast_of_pure_noise_is_low() -> None:
     labels = draw_scene(2, 192, "cells").labels
     noise = np.random.default_rng(1).normal(size=labels.shape)
     assert np.mean(border_contrast(noise, labels)[1:] >= MIN_BORDER_CONTRAST) < 0.05

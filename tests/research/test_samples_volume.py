@@ -9,7 +9,7 @@ from napari_simmat.research.samples import draw_volume
 SHAPE = (16, 64, 80)
 
 
-def test_a_seed_draws_one_stack() -> None:
+def test_draw_volume_depends_on_its_seed_alone() -> None:
     stack, labels = draw_volume(3, SHAPE, count=4)
     again, _ = draw_volume(3, SHAPE, count=4)
     other, _ = draw_volume(4, SHAPE, count=4)

@@ -12,9 +12,7 @@ MAPS = ("albedo", "depth", "normals", "temperature", "refractive_index", "gloss"
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [64, (96, 200)])
-def test_labels_are_connected_objects_numbered_without_gaps(
-    layout: str, size: int | tuple[int, int]
-) -> None:
+def test_draw_scene_labels_connected_objects(layout: str, size: int | tuple[int, int]) -> None:
     for seed in range(3):
         scene = draw_scene(seed, size, layout)
         labels = scene.labels
@@ -36,7 +34,7 @@ def test_draw_scene_depends_on_its_seed_alone(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_maps_are_finite_and_physical(layout: str) -> None:
+def test_scene_maps_are_finite_and_physical(layout: str) -> None:
     scene = draw_scene(11, (72, 120), layout)
     for name in MAPS:
         assert np.isfinite(getattr(scene, name)).all(), name
@@ -48,7 +46,7 @@ def test_maps_are_finite_and_physical(layout: str) -> None:
     assert 250 < scene.temperature.min() <= scene.temperature.max() < 350
 
 
-def test_layouts_together_draw_small_and_large_objects() -> None:
+def test_layouts_draw_small_and_large_objects() -> None:
     areas = [
         np.bincount(draw_scene(seed, 256, layout).labels.ravel())[1:]
         for layout in LAYOUTS
@@ -59,21 +57,21 @@ def test_layouts_together_draw_small_and_large_objects() -> None:
     assert (across > 128).any()
 
 
-def test_every_map_is_drawn_whatever_was_asked_for_first() -> None:
+def test_scene_maps_are_free_of_the_order_of_access() -> None:
     one, other = draw_scene(3, 64, "leaves"), draw_scene(3, 64, "leaves")
     depth, temperature = one.depth, one.temperature
     np.testing.assert_array_equal(temperature, other.temperature)
     np.testing.assert_array_equal(depth, other.depth)
 
 
-def test_a_large_scene_can_be_drawn() -> None:
+def test_draw_scene_of_large_size_works() -> None:
     assert draw_scene(0, (1024, 700), "cells").labels.max() > 20
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"), [((0, 8), "too small"), ((0, 64, "squares"), "unknown")]
 )
-def test_what_cannot_be_drawn_is_said(arguments: tuple[object, ...], words: str) -> None:
+def test_draw_scene_of_bad_settings_is_refused(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         draw_scene(*arguments)  # type: ignore[arg-type]
 

@@ -25,7 +25,7 @@ def draw(rng):
     return DrawnScene(image, labels)
 
 
-def test_a_step_is_the_same_whatever_came_before():
+def test_pool_step_is_free_of_earlier_steps():
     ahead = ScenePool(1, draw, size=6, fresh=1.0)
     steps = {step: ahead.crops(step, 2) for step in (0, 3, 9)}
     resumed = ScenePool(1, draw, size=6, fresh=1.0)
@@ -36,7 +36,7 @@ def test_a_step_is_the_same_whatever_came_before():
     assert other.images.shape != again.images.shape or not torch.equal(other.images, again.images)
 
 
-def test_crops_fit_their_masks_and_padding_is_the_engines():
+def test_crops_fit_their_masks_and_pad_as_the_engine():
     pool = ScenePool(0, draw, size=8)
     padded = 0
     for step in range(60):
@@ -84,7 +84,7 @@ def test_augment_of_real_scenes_keeps_range_and_truth():
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3)])
-def test_normalize_is_mostly_the_products_own(shape):
+def test_random_normalize_is_mostly_the_products(shape):
     image = np.random.default_rng(0).gamma(2, 500, shape)
     exact = 0
     for seed in range(30):
