@@ -20,6 +20,7 @@ from tests.widgets.hands import Headless
 from tests.widgets.scenes import CENTERS, gray
 
 pytestmark = pytest.mark.slow
+PACKAGE = "/napari_simmat/"
 
 
 class Trace:
@@ -28,20 +29,26 @@ class Trace:
     def __init__(self) -> None:
         self.on = False
         self.codes: set[CodeType] = set()
+        self.hops: set[tuple[str, str]] = set()
+        """Pairs of files of which the first calls the second."""
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
-        if self.on and event == "call" and "/napari_simmat/" in frame.f_code.co_filename:
-            self.codes.add(frame.f_code)
+        if not self.on or event != "call" or PACKAGE not in frame.f_code.co_filename:
+            return
+        self.codes.add(frame.f_code)
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        if PACKAGE in caller and caller != frame.f_code.co_filename:
+            self.hops.add((caller, frame.f_code.co_filename))
 
     def report(self, path: str) -> int:
-        """Print files and functions; returns the number of files."""
+        """Print files, functions and hops; returns the number of files."""
         files: dict[str, int] = {}
         for code in self.codes:
             if not code.co_name.startswith("<"):
-                name = code.co_filename.split("/napari_simmat/")[1]
+                name = code.co_filename.split(PACKAGE)[1]
                 files[name] = files.get(name, 0) + 1
-        lines = [f"{path}: {len(files)} files, {sum(files.values())} functions"]
-        lines += [f"  {name} {count}" for name, count in sorted(files.items())]
+        counts = f"{len(files)} files, {sum(files.values())} functions, {len(self.hops)} hops"
+        lines = [f"{path}: {counts}", *(f"  {name} {files[name]}" for name in sorted(files))]
         sys.stdout.write("\n" + "\n".join(lines) + "\n")
         return len(files)
 
