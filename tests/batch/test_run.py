@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from filelock import FileLock
 from skimage.data import coins
 
 from napari_simmat.batch.outputs import recover_partial, write_result
-from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import (
     LOCK,
     NOT_STARTED,
@@ -56,12 +57,15 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -> list:
+def planned(data: Path, output: Path, existing: str = "refuse") -> Plan:
     prompts = str(data.parent / "clicks.csv")
-    made = plan(
+    return plan(
         find_inputs([data]), output=output, prompts=prompts, existing=existing, extras=EXTRAS
     )
-    return finish(run_plan_job(made, CONFIG, **changes))
+
+
+def run(data: Path, output: Path, existing: str = "refuse") -> list[TaskOutcome]:
+    return finish(run_plan_job(planned(data, output, existing), CONFIG))
 
 
 def test_run_plan_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> None:
@@ -132,9 +136,8 @@ def test_summary_page_escapes_texts(data: Path, tmp_path: Path) -> None:
 
 
 def test_run_progress_names_file_state_and_time_left(data: Path, tmp_path: Path) -> None:
-    made = plan(find_inputs([data]), output=tmp_path / "out", prompts=str(tmp_path / "clicks.csv"))
-    job, told = run_plan_job(made, CONFIG), []
-    finish(job, told.append)
+    told: list[Any] = []
+    finish(run_plan_job(planned(data, tmp_path / "out"), CONFIG), told.append)
     ended = [one for one in told if getattr(one, "outcome", None) is not None]
     assert sorted(one.number for one in ended) == [0, 1, 2, 3]
     assert [one.done for one in ended] == [1, 2, 3, 4]
@@ -185,10 +188,7 @@ def test_run_progress_counts_work_within_a_file(tmp_path: Path, prompts: str) ->
 def test_run_canceled_leaves_whole_files_and_resumes(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "whole")
     out = tmp_path / "out"
-    made = plan(
-        find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"), extras=EXTRAS
-    )
-    job = run_plan_job(made, CONFIG)
+    job = run_plan_job(planned(data, out), CONFIG)
     for progress in job:
         if getattr(progress, "state", "") == "written":
             break
@@ -215,19 +215,15 @@ def test_run_canceled_still_writes_waiting_results(
 
     monkeypatch.setattr("napari_simmat.batch.run.write_result", slow)
     out = tmp_path / "out"
-    made = plan(find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"))
-    job = run_plan_job(made, CONFIG)
+    job = run_plan_job(planned(data, out), CONFIG)
     for progress in job:
         if getattr(progress, "number", 0) == 2 and progress.state == "writing":
             break
     next(job)
     threading.Timer(0.3, going_on.set).start()
     job.close()
-    assert sorted(path.name for path in out.rglob("*_labels.tif")) == [
-        "a_labels.tif",
-        "a_labels.tif",
-        "b_labels.tif",
-    ]
+    names = sorted(path.name[0] for path in out.rglob("*_labels.tif"))
+    assert names == ["a", "a", "b"]
 
 
 def test_run_resumed_with_other_settings_is_refused(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
@@ -7,67 +8,100 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.io.files import atomic_write, copy_job, format_size, hash_job, sha256_of
+from napari_simmat.io.files import (
+    OutputError,
+    atomic_outputs,
+    copy_job,
+    format_size,
+    hash_job,
+    sha256_of,
+    write_table,
+    write_text,
+)
 from napari_simmat.progress import finish
 
 
-def test_atomic_write_success_places_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.txt"
-    with atomic_write(path) as temporary:
-        temporary.write_text("content")
-        assert not path.exists()
-        assert temporary.parent == path.parent  # else the rename would copy
-    assert path.read_text() == "content"
-    assert os.listdir(path.parent) == ["a.txt"]
+def write_then_raise(reason: BaseException | None, *targets: Path) -> None:
+    with atomic_outputs(*targets) as temporary:
+        for path in temporary:
+            write_text(path, "after")
+        if reason is not None:
+            raise reason
 
 
-def test_atomic_write_failure_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def write() -> None:
-        with atomic_write(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("in the middle")
-
-    with pytest.raises(RuntimeError, match="in the middle"):
-        write()
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+def test_atomic_outputs_success_places_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "new" / "a.txt", tmp_path / "new" / "b.txt"
+    with atomic_outputs(first, second) as (to_a, to_b):
+        write_text(to_a, "a")
+        assert not first.exists()
+        assert to_a.parent == first.parent  # else the rename would copy
+        write_text(to_b, "b\n")
+    assert sorted(os.listdir(first.parent)) == ["a.txt", "b.txt"]
+    assert second.read_bytes() == b"b\n"
 
 
+@pytest.mark.parametrize("reason", [ValueError("no"), KeyboardInterrupt(), GeneratorExit()])
+def test_atomic_outputs_interrupted_keep_the_old_file(
+    tmp_path: Path, reason: BaseException
+) -> None:
+    old, new = tmp_path / "old.txt", tmp_path / "new.txt"
+    old.write_text("before")
+    with pytest.raises(type(reason)):
+        write_then_raise(reason, old, new)
+    assert os.listdir(tmp_path) == ["old.txt"]
+    assert old.read_text() == "before"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.ENOSPC, "The disk is full: a.txt could not be written to .*, nothing was changed"),
+        (errno.ENOSPC, "The disk is full: .* could not be written to .*, nothing was changed"),
         (errno.EACCES, r"cannot be written\. Change its permissions or choose another folder"),
         (errno.EROFS, r"cannot be written\. Change its permissions or choose another folder"),
         (errno.EIO, r"could not be written to .* \(Input/output error\)"),
     ],
 )
-def test_atomic_write_system_error_is_explained(
-    number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_atomic_outputs_system_error_leaves_all_as_it_was(
+    call: str, number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
+    (tmp_path / "b.txt").write_text("old")
+    working = getattr(os, call)
 
-    def refuse(_: int) -> None:
-        raise OSError(number, os.strerror(number))
+    def refuse(*given: object) -> None:
+        if call == "fsync" or Path(str(given[1])).name == "b.txt":  # behind that of a.txt
+            raise OSError(number, os.strerror(number))
+        working(*given)
 
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match=sentence), atomic_write(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OutputError, match=sentence):
+        write_then_raise(None, tmp_path / "a.txt", tmp_path / "b.txt")
+    assert os.listdir(tmp_path) == ["b.txt"]
+    assert (tmp_path / "b.txt").read_text() == "old"
 
 
-def test_atomic_write_into_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(OSError, match=r"file is not a folder"),
-        atomic_write(tmp_path / "file" / "a.txt") as temporary,
-    ):
-        temporary.write_text("new")
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [("folder", "folder is a folder, but a file"), ("file/a.txt", "file is not a folder")],
+)
+def test_atomic_outputs_unfit_target_is_refused(tmp_path: Path, target: str, sentence: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(OutputError, match=sentence), atomic_outputs(tmp_path / target):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "file").read_text() == "a file"
+
+
+def test_write_table_floats_have_eight_digits(tmp_path: Path) -> None:
+    path = tmp_path / "objects.csv"
+    write_table(
+        path,
+        ["label", "name", "area_um2", "mean"],
+        [{"label": 1, "name": 'a,"b"', "area_um2": 1 / 3, "mean": float("nan")}, {"label": 2}],
+    )
+    assert path.read_bytes() == b'label,name,area_um2,mean\n1,"a,""b""",0.33333333,\n2,,,\n'
+    with path.open(newline="") as stream:
+        assert next(csv.DictReader(stream))["name"] == 'a,"b"'
 
 
 def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path: Path) -> None:
@@ -92,14 +126,6 @@ def test_copy_job_closed_leaves_nothing(tmp_path: Path) -> None:
     assert target.read_bytes() == source.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (12, "12 bytes"),
-        (8_500_000, "8.5 MB"),
-        (375_042_383, "375 MB"),
-        (2_564_550_879, "2.56 GB"),
-    ],
-)
-def test_format_size_has_three_digits(size: int, words: str) -> None:
-    assert format_size(size) == words
+def test_format_size_has_three_digits() -> None:
+    sizes = (12, 8_500_000, 375_042_383, 2_564_550_879)
+    assert [*map(format_size, sizes)] == ["12 bytes", "8.5 MB", "375 MB", "2.56 GB"]

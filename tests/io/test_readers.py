@@ -18,7 +18,7 @@ from PIL import Image
 from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.io import image_file, readers
 from napari_simmat.io.image_file import VARIABLE, ImageFile, LazyArray, Limits, check_memory
-from napari_simmat.io.readers import read_image, read_labels
+from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 60000, (3, 2, 20, 30)).astype(np.uint16)  # Z, C, Y, X
@@ -552,6 +552,20 @@ def test_check_memory_knows_this_machine():
     check_memory(1, "a pixel")
     with pytest.raises(ValueError, match=r"a galaxy needs 1\.15 EB of memory"):
         check_memory(2**60, "a galaxy")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("coins.tif", "coins"),
+        ("HEAD.NII.GZ", "HEAD"),
+        ("cells.ome.tif", "cells"),
+        ("cells.v2.ome.tiff", "cells.v2"),
+        ("a.b.png", "a.b"),
+    ],
+)
+def test_stem_of_drops_known_endings(name, stem):
+    assert stem_of(Path("folder") / name) == stem
 
 
 # --- real files
