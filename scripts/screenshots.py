@@ -675,13 +675,13 @@ def unnoted() -> None:
     """Work goes on where what is done cannot be noted."""
     from skimage.data import coins as image
 
-    from napari_simmat.io.files import sessions_folder
+    from napari_simmat.io.files import user_folder
 
     with window() as (viewer, widget):
         tab = widget.segment
         os.environ["NAPARI_SIMMAT_HOME"] = "napari-simmat"  # as it is shown
-        sessions_folder().parent.mkdir(parents=True, exist_ok=True)
-        sessions_folder().write_text("a file where the folder should be")
+        user_folder("sessions").parent.mkdir(parents=True, exist_ok=True)
+        user_folder("sessions").write_text("a file where the folder should be")
         viewer.add_image(image(), name="coins")
         settle(tab)
         viewer.reset_view()

@@ -16,7 +16,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.io.files import OutputError, embeddings_folder, format_size
+from napari_simmat.io.files import OutputError, format_size, user_folder
 from napari_simmat.progress import finish
 
 CONFIG = SegmentConfig(model="tiny")
@@ -45,7 +45,9 @@ def test_encode_images_once_serves_a_predictor(
     assert "b.tif: 2 planes encoded\n" in said.out
     assert "3 planes ready" in said.out
     assert "c.tif" in said.err
-    files = {path: path.stat().st_mtime_ns for path in embeddings_folder().rglob("*.safetensors")}
+    files = {
+        path: path.stat().st_mtime_ns for path in user_folder("embeddings").rglob("*.safetensors")
+    }
     assert len(files) == 3
     main(["encode", str(data), "--model", "tiny"])
     assert "b.tif: 2 planes encoded, 2 of them before" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_c
 from napari_simmat.checkpoints.hub import NEEDS_LIBRARY, fetch_job, model_card, push_job
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli import main
-from napari_simmat.io.files import models_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.progress import finish
 from tests.checkpoints.hub_server import Hub, running_hub
 
@@ -51,9 +51,9 @@ def test_push_and_fetch_give_the_same_file_with_its_card(
     assert files["thermal.safetensors"] == THERMAL.path.read_bytes()
     assert main(["models", "fetch", "hf:lab/camera", "--name", "from-the-lab"]) == 0
     fetched = find_model("from-the-lab")
-    assert fetched.path == models_folder() / "from-the-lab.safetensors"
+    assert fetched.path == user_folder("models") / "from-the-lab.safetensors"
     assert fetched.path.read_bytes() == THERMAL.path.read_bytes()
-    assert [path.name for path in models_folder().iterdir()] == ["from-the-lab.safetensors"]
+    assert [path.name for path in user_folder("models").iterdir()] == ["from-the-lab.safetensors"]
 
 
 def test_card_has_the_hubs_metadata_and_the_description() -> None:
@@ -80,7 +80,7 @@ def test_card_has_the_hubs_metadata_and_the_description() -> None:
 def refused(address: str, kind: type[Exception], sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         finish(fetch_job(address))
-    assert not models_folder().exists() or not list(models_folder().iterdir())
+    assert not user_folder("models").exists() or not list(user_folder("models").iterdir())
 
 
 def test_fetch_of_another_checksum_keeps_nothing(hub: Hub) -> None:

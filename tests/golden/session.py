@@ -19,7 +19,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from tests.golden.commands import discs
 from tests.golden.scenes import digest
 from tests.widgets.conftest import SECONDS, Window
@@ -172,7 +172,7 @@ def main(folder: Path) -> None:
     open_stack(window)
     work_on(window)
     values = seen(window)
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     shutil.copy(path, folder / "session.jsonl")
     (folder / "session_seen.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
     window.close_widget()

@@ -313,18 +313,6 @@ class LabeledObjects:
         tracks = Lineage.of_labels(self.labels, self.time_axis, self.parents).tracks()
         return tracks if any(each.last > each.first for each in tracks) else []
 
-    def as_set(self) -> ObjectSet:
-        """The same for writers of other formats."""
-        return ObjectSet.of_labels(
-            self.labels,
-            self.axes,
-            scores=self.scores,
-            categories=self.categories,
-            size=self.size,
-            classes=self.classes,
-            image=self.image,
-        )
-
 
 def save_objects_job(
     folder: Path, stem: str, objects: LabeledObjects, path: Path | None = None
@@ -383,7 +371,16 @@ def save_objects_job(
         if kind == "labels":
             write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
         else:
-            OBJECT_FORMATS[kind].write(labels, objects.as_set())
+            written = ObjectSet.of_labels(
+                objects.labels,
+                axes,
+                scores=objects.scores,
+                categories=objects.categories,
+                size=objects.size,
+                classes=objects.classes,
+                image=objects.image,
+            )
+            OBJECT_FORMATS[kind].write(labels, written)
         write_table(table, table_columns(axes, (), objects.size), rows)
         for numbered in others:
             yield Progress(2, steps, "writing the classes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,11 +176,8 @@ def outputs_recorded_in(folder: Path) -> frozenset[str]:
 
 def _lines(key: str, value: Any) -> str:
     """One entry of the record: one line, or one line per element of a list."""
+    compact = partial(json.dumps, ensure_ascii=False, allow_nan=False)
     name = f" {json.dumps(key)}: "
     if isinstance(value, list) and value:
-        return f"{name}[\n  " + ",\n  ".join(_compact(one) for one in value) + "\n ]"
-    return name + _compact(value)
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return f"{name}[\n  " + ",\n  ".join(map(compact, value)) + "\n ]"
+    return name + compact(value)

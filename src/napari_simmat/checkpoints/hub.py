@@ -23,7 +23,7 @@ from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card
 from napari_simmat.checkpoints.library import import_file_job
 from napari_simmat.checkpoints.loading import model_file
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
-from napari_simmat.io.files import format_size, hash_job, models_folder
+from napari_simmat.io.files import format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
@@ -164,14 +164,14 @@ def fetch_job(address: str, name: str | None = None) -> Job[ModelEntry]:
             "one; choose another repository."
         )
     [file] = files
-    models_folder().mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(models_folder()).free
+    user_folder("models").mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(user_folder("models")).free
     if (file.size or 0) * 2 > free:
         raise OSError(
             f"{file.rfilename} has {format_size(file.size)}, and the disk has {format_size(free)} "
             "free; free some space, or set NAPARI_SIMMAT_HOME to a folder on another disk."
         )
-    with TemporaryDirectory(prefix=".hub-", dir=models_folder()) as folder:
+    with TemporaryDirectory(prefix=".hub-", dir=user_folder("models")) as folder:
         yield Progress(0, 0, f"Downloading {file.rfilename} ({format_size(file.size or 0)})")
         with _explained(repository), _quiet():
             # The commit that was looked at, whatever is pushed meanwhile.

@@ -20,7 +20,7 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.io.files import bases_folder, copy_job, models_folder
+from napari_simmat.io.files import copy_job, user_folder
 from napari_simmat.progress import Job, Progress
 
 MISSING_MODALITY = (
@@ -72,10 +72,10 @@ def import_file_job(
     else:
         row = whole.published
         if row is not None and name in (None, row.name):
-            yield from copy_job(path, bases_folder() / row.file)
+            yield from copy_job(path, user_folder("bases") / row.file)
             return find_model(row.name)
     _check_name_free(chosen)
-    target = (bases_folder() if is_base else models_folder()) / f"{chosen}{suffix}"
+    target = (user_folder("bases") if is_base else user_folder("models")) / f"{chosen}{suffix}"
     yield from copy_job(path, target)
     return find_model(chosen)
 
@@ -94,7 +94,9 @@ def _import_authors_job(
     _check_name_free(name)
     spec, tensors = yield from convert_authors_file_job(path, modality, base)
     yield Progress(95, 100, f"Writing {name}")
-    save_checkpoint(models_folder() / f"{name}.safetensors", replace(spec, name=name), tensors)
+    save_checkpoint(
+        user_folder("models") / f"{name}.safetensors", replace(spec, name=name), tensors
+    )
     yield Progress(100, 100, f"{name} is ready")
     return find_model(name)
 

@@ -22,7 +22,7 @@ from napari_simmat.checkpoints.catalog import (
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
-from napari_simmat.io.files import ASSETS, bases_folder, format_size, models_folder
+from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -85,7 +85,7 @@ def official_models() -> list[ModelEntry]:
     """The published weights of the catalog, downloaded or not."""
     entries = []
     for row in PUBLISHED_WEIGHTS.values():
-        path = bases_folder() / row.file
+        path = user_folder("bases") / row.file
         spec = published_spec(row)
         entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
         if path.exists():
@@ -112,8 +112,8 @@ def own_models() -> list[ModelEntry]:
     """The user's own files, in ``models/`` and ``bases/``."""
     published = {row.file for row in PUBLISHED_WEIGHTS.values()}
     files = [
-        *_files(models_folder()),
-        *(path for path in _files(bases_folder()) if path.name not in published),
+        *_files(user_folder("models")),
+        *(path for path in _files(user_folder("bases")) if path.name not in published),
     ]
     times = Counter(path.stem.casefold() for path in files)
     entries = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import check_numbers, file_kind
-from napari_simmat.io.files import bases_folder, disk_errors_explained, format_size
+from napari_simmat.io.files import disk_errors_explained, format_size, user_folder
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def fetch_job(name: str) -> Job[Path]:
     if name not in PUBLISHED_WEIGHTS:
         raise ValueError(NOT_PUBLISHED.format(name, ", ".join(PUBLISHED_WEIGHTS)))
     row = PUBLISHED_WEIGHTS[name]
-    target = bases_folder() / row.file
+    target = user_folder("bases") / row.file
     largest = _LARGER_THAN_PUBLISHED if row.size_is_published else _LARGER_THAN_GUESSED
     limit = int(row.size * largest)
     return (yield from download_job(row.url, target, row.checksum, size=row.size, limit=limit))

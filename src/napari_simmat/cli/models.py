@@ -406,7 +406,7 @@ def _gathered() -> dict[str, Any]:
     import torch
 
     from napari_simmat.engine.device import available_devices, choose_device, choose_precision
-    from napari_simmat.io.files import bases_folder, format_size, models_folder, user_folder
+    from napari_simmat.io.files import format_size, user_folder
 
     devices = available_devices()
     chosen = choose_device("auto")
@@ -435,7 +435,7 @@ def _gathered() -> dict[str, Any]:
         "packages": [f"{name} {number}" for name, number in _versions().items()],
         "napari plugins": _plugins(),
         "user folder": f"{user_folder()} ({format_size(shutil.disk_usage(disk).free)} free)",
-        "models": [str(models_folder()), str(bases_folder())],
+        "models": [str(user_folder("models")), str(user_folder("bases"))],
     }
     return {name: value for name, value in values.items() if value}
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.io.files import atomic_write, embeddings_folder
+from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class EmbeddingStore:
     ) -> None:
         if max_bytes < 0:
             raise ValueError(f"The disk space for embeddings cannot be negative, got {max_bytes}.")
-        self.folder = embeddings_folder() if folder is None else folder
+        self.folder = user_folder("embeddings") if folder is None else folder
         self.max_bytes = max_bytes
         self.writes = writes
         self.problem = ""

@@ -260,35 +260,16 @@ SAMPLES = ASSETS / "samples"
 """Images that come with the package, each NAME.tif with its true objects NAME_labels.tif."""
 
 
-def user_folder() -> Path:
-    """The folder of all user data: NAPARI_SIMMAT_HOME, or the system's default."""
+def user_folder(name: str = "") -> Path:
+    """The folder of all user data, or one of its folders.
+
+    It is NAPARI_SIMMAT_HOME, or the system's default. Below are ``models`` (checkpoints; the stem
+    of a file is the model's name), ``bases`` (downloaded and imported foundations), ``trainings``
+    (runs of the window that can be resumed: a folder per model name), ``embeddings`` (cached on
+    disk, if the user chose so), and ``sessions`` (autosaved: a file for each image).
+    """
     if chosen := os.environ.get("NAPARI_SIMMAT_HOME"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser() / name
     from platformdirs import user_data_path
 
-    return user_data_path("napari-simmat", appauthor=False)
-
-
-def models_folder() -> Path:
-    """The user's checkpoints; the stem of a file is the model's name."""
-    return user_folder() / "models"
-
-
-def bases_folder() -> Path:
-    """Downloaded and imported foundations."""
-    return user_folder() / "bases"
-
-
-def trainings_folder() -> Path:
-    """Training runs of the window that are running or can be resumed: a folder per model name."""
-    return user_folder() / "trainings"
-
-
-def embeddings_folder() -> Path:
-    """Embeddings cached on disk, if the user chose so."""
-    return user_folder() / "embeddings"
-
-
-def sessions_folder() -> Path:
-    """Autosaved sessions of the window: a file for each image."""
-    return user_folder() / "sessions"
+    return user_data_path("napari-simmat", appauthor=False) / name

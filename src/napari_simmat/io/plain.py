@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -145,11 +145,11 @@ def from_plain(
     return _Reader(special or {}).read(kind, {}, value, where)
 
 
+@dataclass(frozen=True)
 class _Reader:
     """Reads values of any type, with one `special` for all of them."""
 
-    def __init__(self, special: Special) -> None:
-        self._special = special
+    special: Special
 
     def read(self, hint: Any, outer: Mapping[str, Any], value: Any, where: str) -> Any:
         """`value` as a type; `outer` are the notes of the tuple or union that it is part of."""
@@ -158,8 +158,8 @@ class _Reader:
         origin, parts = get_origin(kind) or kind, get_args(kind)
         if origin in (Union, UnionType):
             return self._union(parts, notes, value, where)
-        if origin in self._special:
-            return self._special[origin](value)
+        if origin in self.special:
+            return self.special[origin](value)
         if kind is Any:
             return value
         if _has_fields(origin):
@@ -177,7 +177,14 @@ class _Reader:
                 for key, item in value.items()
             }
         if origin in (tuple, list, Sequence):
-            items = self._items(origin, parts, notes, value, where)
+            kinds = parts or (Any,)
+            if origin is not tuple or len(kinds) == 1 or kinds[-1] is Ellipsis:
+                kinds = (kinds[0],) * len(value)
+            _expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
+            items = [
+                self.read(each, notes, item, f"{where}[{n}]")
+                for n, (each, item) in enumerate(zip(kinds, value, strict=True))
+            ]
             return items if origin is list else tuple(items)
         _expect(_in_range(value, notes), _range_in_words(notes), where)
         return Path(value) if origin is Path else value
@@ -189,7 +196,7 @@ class _Reader:
             return None
         kinds = [part for part in parts if part is not NoneType]
         if len(kinds) > 1:
-            simple = [kind for kind in kinds if kind in _NAMES and kind not in self._special]
+            simple = [kind for kind in kinds if kind in _NAMES and kind not in self.special]
             others = [kind for kind in kinds if kind not in simple]
             kinds = [kind for kind in simple if _is(value, kind)] or others
             _expect(len(kinds) > 0, " or ".join(_NAMES[kind] for kind in simple), where)
@@ -218,23 +225,6 @@ class _Reader:
             elif rule.default is MISSING:
                 raise ValueError(f"{where} lacks {rule.name!r}.")
         return kind(**made)
-
-    def _items(
-        self,
-        origin: Any,
-        parts: tuple[Any, ...],
-        notes: Mapping[str, Any],
-        value: Sequence[Any],
-        where: str,
-    ) -> list[Any]:
-        kinds = parts or (Any,)
-        if origin is not tuple or len(kinds) == 1 or kinds[-1] is Ellipsis:
-            kinds = (kinds[0],) * len(value)
-        _expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
-        return [
-            self.read(kind, notes, item, f"{where}[{n}]")
-            for n, (kind, item) in enumerate(zip(kinds, value, strict=True))
-        ]
 
 
 def check_fields(value: Any, out_of_range: str = OUT_OF_RANGE) -> None:

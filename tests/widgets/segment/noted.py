@@ -19,7 +19,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS, Window
@@ -56,7 +56,7 @@ def work_on(window: Any) -> None:
 
 def crash(window: Any) -> Path:
     """Leave the file as a crash does: with nobody who has it open, its last line cut off."""
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     left = path.with_name(path.name.replace(".jsonl", "x.jsonl"))
     shutil.copy(path, left)
     with left.open("a", encoding="utf-8") as file:
@@ -72,7 +72,7 @@ def restore(window: Any) -> None:
 
 def logged_labels() -> np.ndarray:
     """The labels that the one session file replays to."""
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     return next(iter(replayed(path).labels.values()))
 
 

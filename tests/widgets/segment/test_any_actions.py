@@ -26,7 +26,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.engine.coordinates import transposed_view
 from napari_simmat.engine.masks import LabelIndex
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session import left_by_closed_tabs
 from napari_simmat.widgets.segment.session_file import identity_of, replayed
@@ -66,7 +66,7 @@ class AnyActions(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         viewer = self.window.viewer
-        shutil.rmtree(sessions_folder(), ignore_errors=True)  # of other examples
+        shutil.rmtree(user_folder("sessions"), ignore_errors=True)  # of other examples
         half = gray().reshape(100, 2, 110, 2).mean((1, 3)).astype(np.uint8)
         pyramid = [da.from_array(level, chunks=64) for level in (gray(), half)]
         viewer.add_image(pyramid, multiscale=True, name="slide")

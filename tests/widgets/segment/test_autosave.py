@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints import registry
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
@@ -75,7 +75,7 @@ def test_close_while_saving_completes_the_files(
     assert worker.join(SECONDS / 1000)
     assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), labels)
     assert (tmp_path / "mine_session.jsonl").exists()
-    (noted,) = sessions_folder().glob("*.jsonl")
+    (noted,) = user_folder("sessions").glob("*.jsonl")
     assert replayed(noted).saved, "it is offered no more"
 
 
@@ -105,7 +105,7 @@ def test_save_of_several_images_marks_each_as_saved(
     window.qtbot.waitUntil(lambda: all(file.exists() for file in files))
     window.idle()
     window.qtbot.waitUntil(lambda: not window.tab.autosave.busy)
-    noted = list(sessions_folder().glob("*.jsonl"))
+    noted = list(user_folder("sessions").glob("*.jsonl"))
     window.qtbot.waitUntil(lambda: all(replayed(path).saved for path in noted))
     assert len(noted) == 3
 
@@ -128,7 +128,7 @@ def test_autosave_logs_the_content_of_a_users_layer(ready: Any) -> None:
     ready.choose(ready.tab.objects, "mine")
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     (found,) = replayed(path).labels.values()
     assert np.array_equal(found, layer.data)
     assert set(np.unique(found)) == {0, 7, 8}
@@ -147,7 +147,7 @@ def test_autosave_logs_a_replaced_array(ready: Any) -> None:
     other[:4, :4] = 9
     layer.data = other
     ready.idle()
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     state = replayed(path)
     (labels,) = state.labels.values()
     assert np.array_equal(labels, other)
@@ -169,23 +169,23 @@ def test_autosave_logs_the_name_of_a_model_file(ready: Any, tmp_path: Path) -> N
     ready.idle()
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     state = replayed(path)
     assert state.header.model == "mine.safetensors"
     assert np.array_equal(next(iter(state.labels.values())), objects(ready))
 
 
 def no_folder() -> None:
-    sessions_folder().parent.mkdir(parents=True, exist_ok=True)
-    sessions_folder().write_text("no folder")
+    user_folder("sessions").parent.mkdir(parents=True, exist_ok=True)
+    user_folder("sessions").write_text("no folder")
 
 
 def folder_gone() -> None:
-    shutil.rmtree(sessions_folder())
+    shutil.rmtree(user_folder("sessions"))
 
 
 def disk_full() -> None:
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     path.unlink()
     path.symlink_to("/dev/full")
 
@@ -244,7 +244,7 @@ def test_autosave_reads_a_full_layer_during_edits(ready: Any) -> None:
     for column, value in ((20, 5), (24, 0), (20, 7)):
         rows, columns = np.mgrid[30:50, column : column + 12]
         layer.data_setitem((rows.ravel(), columns.ravel()), value)
-    (path,) = sessions_folder().glob("*.lock")
+    (path,) = user_folder("sessions").glob("*.lock")
     assert not path.with_suffix(".jsonl").exists(), "the window has waited for nothing"
     edited = layer.data.copy()
     gate.set()

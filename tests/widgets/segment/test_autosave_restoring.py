@@ -18,7 +18,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
@@ -98,7 +98,7 @@ def test_work_after_restoring_is_restored_again(open_window: Callable[[], Any]) 
         window.key(Qt.Key.Key_C)
         assert set(np.unique(objects(window))) == set(range(number + 2))
         window.close_widget()
-    assert len(list(sessions_folder().glob("*.jsonl"))) == 1
+    assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1
 
 
 def test_recovery_offers_once_the_image_is_shown(open_window: Callable[[], Any]) -> None:

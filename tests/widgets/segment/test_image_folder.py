@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.batch.encode import encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images, find_inputs, plan
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment.image_folder import (
@@ -70,7 +70,7 @@ def test_go_through_ten_images_and_back_restores_each(window: Any, folder: Path)
         window.key(*NEXT)
     assert window.status.text == AT_THE_END.format("9.tif", "last")
     assert window.controller.inference.service.encodes == 0, "encoded ahead"
-    assert len(list(sessions_folder().glob("*.jsonl"))) == 1, "that of the open image"
+    assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1, "that of the open image"
     for number in reversed(range(COUNT)):
         assert shown(window) == [str(number), "SimMAT objects"]
         assert (objects(window) == made[number]).all()

@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.io.files import models_folder, partial_path, sessions_folder
+from napari_simmat.io.files import partial_path, user_folder
 from napari_simmat.progress import Progress, finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
@@ -210,7 +210,7 @@ def test_clicks_while_learning_are_predicted_and_cancel_ends_it(
     window.idle()
     assert window.workspace.session.adapted is None
     assert panel.hint.text() == GOES_ON
-    assert list(sessions_folder().glob("*.learning-*"))
+    assert list(user_folder("sessions").glob("*.learning-*"))
 
 
 def test_learning_without_gain_changes_nothing(
@@ -236,7 +236,7 @@ def test_learning_without_gain_changes_nothing(
     assert window.workspace.model == model
     assert window.workspace.session.adapted is None
     assert np.array_equal(mask(window), before)
-    assert not list(sessions_folder().glob("*.learning-*"))
+    assert not list(user_folder("sessions").glob("*.learning-*"))
 
 
 def test_within_shapes_of_an_ellipse_is_not_its_rectangle() -> None:
@@ -280,7 +280,7 @@ def test_recovery_after_a_crash_restores_the_adapted_model(
 ) -> None:
     mine = preview_of(learned, 3)
     left = crash(learned)
-    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     shutil.copy(checkpoint, left.with_name(left.stem + "." + checkpoint.name.split(".", 1)[1]))
     second = open_cells(open_window())
     restore(second)
@@ -295,7 +295,7 @@ def test_recovery_without_the_adapted_model_says_it_is_lost(
     learned: Any, open_window: Callable[[], Any]
 ) -> None:
     crash(learned)
-    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     second = open_cells(open_window())
     restore(second)
@@ -314,10 +314,12 @@ def test_learning_with_useless_leftovers_begins_anew(
     window.tab.learning.config = SHORT
     commit(window, 0, 1, 2)
     window.take(panel.start)
-    window.qtbot.waitUntil(lambda: bool(list(sessions_folder().glob("*.learning-*/state.pt"))))
+    window.qtbot.waitUntil(
+        lambda: bool(list(user_folder("sessions").glob("*.learning-*/state.pt")))
+    )
     window.take(panel.start)
     window.qtbot.waitUntil(lambda: window.tab.learning.worker.idle)
-    (path,) = sessions_folder().glob("*.learning-*/state.pt")
+    (path,) = user_folder("sessions").glob("*.learning-*/state.pt")
     if state == "cut off":
         path.write_bytes(path.read_bytes()[:-100])
     else:
@@ -408,14 +410,14 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
         state = AdaptedCheckpoint.load(file_of(window.workspace.session.adapted))
         assert state.digest == unbroken.result.checkpoint.digest
     assert preview_of(window, TOUGH).any()
-    (log,) = sessions_folder().glob("*.jsonl")
-    kept = {path.name for path in sessions_folder().iterdir() if path.suffix != ".lock"}
+    (log,) = user_folder("sessions").glob("*.jsonl")
+    kept = {path.name for path in user_folder("sessions").iterdir() if path.suffix != ".lock"}
     assert kept == {log.name, window.workspace.session.adapted.file}
 
 
 def test_an_adapted_model_without_its_file_is_dropped(learned: Any) -> None:
     window = learned
-    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     checkpoint.unlink()
     window.take(window.tab.learn_panel.before)
     window.idle()
@@ -436,7 +438,7 @@ def test_keep_lists_the_model_and_segments_the_same(
         window.take(panel.keep)
         window.qtbot.waitUntil(lambda: not window.tab.learning.busy)
     assert window.status.text == KEPT.format("cells")
-    assert [path.name for path in models_folder().iterdir()] == ["cells.safetensors"]
+    assert [path.name for path in user_folder("models").iterdir()] == ["cells.safetensors"]
     entry = find_model("cells")
     assert window.workspace.session.adapted.sentence in entry.spec.description
     window.tab.models.set_value("cells")
@@ -451,14 +453,16 @@ def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Cor
     commit(window, 4, 5)
     assert not panel.start.isEnabled()
     commit(window, 6)
-    partial_path(sessions_folder() / first.file).touch()  # as a process leaves it that was killed
+    partial_path(
+        user_folder("sessions") / first.file
+    ).touch()  # as a process leaves it that was killed
     learn(window)
     assert core.start.digest == core.result.checkpoint.digest
     second = window.workspace.session.adapted
     assert second.file != first.file
     assert len(second.objects) == 6
     window.idle()
-    assert [path.name for path in sessions_folder().glob("*.safetensors*")] == [second.file]
+    assert [path.name for path in user_folder("sessions").glob("*.safetensors*")] == [second.file]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from napari_simmat.widgets.segment import session_file
 from napari_simmat.widgets.segment.session_file import line_of, replayed
@@ -65,8 +65,8 @@ def test_the_file_replays_without_a_window() -> None:
 
 def test_the_file_is_offered_and_restored(window: Any) -> None:
     image = json.loads(FILE.read_text("utf-8").splitlines()[0])["image"]
-    sessions_folder().mkdir(parents=True)
-    shutil.copy(FILE, sessions_folder() / f"{image}-recorded.jsonl")
+    user_folder("sessions").mkdir(parents=True)
+    shutil.copy(FILE, user_folder("sessions") / f"{image}-recorded.jsonl")
     session.open_stack(window)
     assert window.status.offer == "Restore"
     restore(window)

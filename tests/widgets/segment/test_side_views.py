@@ -397,7 +397,7 @@ def steps(window: Any) -> list[str]:
 def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     open_window: Callable[[], Any],
 ) -> None:
-    from napari_simmat.io.files import sessions_folder
+    from napari_simmat.io.files import user_folder
     from napari_simmat.widgets.segment.session_file import replayed
 
     window = open_window()
@@ -418,7 +418,7 @@ def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     redo(window)
     labels, done = objects(window).copy(), steps(window)
     views = {order: view.prompt_state for order, view in window.workspace.session.views.items()}
-    (path,) = sessions_folder().glob("*.jsonl")
+    (path,) = user_folder("sessions").glob("*.jsonl")
     state = replayed(path)
     assert np.array_equal(next(iter(state.labels.values())), labels)
     assert state.views[ZY] == views[ZY]

@@ -10,7 +10,6 @@ import pytest
 from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
 from napari_simmat.cli.terminal import ChannelOptions
-from napari_simmat.io.files import trainings_folder
 from napari_simmat.progress import finish
 from napari_simmat.training.config import TrainConfig, practical_config
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
@@ -231,4 +230,4 @@ def test_free_name_of_a_used_name_is_numbered(user_folder: Path) -> None:
     assert free_name("mine") == "mine"
     interrupted("mine").release()
     assert free_name("mine") == "mine-2"
-    assert trainings_folder().is_relative_to(user_folder)
+    assert (user_folder / "trainings" / "mine").is_dir()

@@ -22,7 +22,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.masks import LabelIndex, box_union
-from napari_simmat.io.files import copy_job, hash_job, remove, sessions_folder
+from napari_simmat.io.files import copy_job, hash_job, remove, user_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
@@ -309,7 +309,7 @@ class Autosave(QObject):
         if not self._failed:
             self._failed = True
             log.warning("Commands are not logged any more: %s", reason)
-            self.warned.emit(NOT_LOGGED.format(sessions_folder(), reason))
+            self.warned.emit(NOT_LOGGED.format(user_folder("sessions"), reason))
 
 
 # ------------------------------------------------------------------------ recovery

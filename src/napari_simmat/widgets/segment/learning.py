@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QButtonGroup, QCheckBox, QInputDialog, QWidget
 from napari_simmat._text import pluralize
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.engine.outlines import shape_mask
-from napari_simmat.io.files import sessions_folder, sha256_of
+from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import (
@@ -184,7 +184,7 @@ class Learning(QObject):
             return
         path = self._autosave.path(session)
         if path is None:
-            workspace.fail(NOT_LOGGED.format(sessions_folder()))
+            workspace.fail(NOT_LOGGED.format(user_folder("sessions")))
             return
         self._session, self.progress = session, Progress(0, 1, "loading the model")
         config = self.config
@@ -295,7 +295,7 @@ def base_name(chosen: ChosenModel) -> str:
 
 def file_of(adapted: AdaptedModelFile) -> Path:
     """The checkpoint of an adapted model."""
-    return sessions_folder() / Path(adapted.file).name
+    return user_folder("sessions") / Path(adapted.file).name
 
 
 def spec_of(spec: ModelSpec, channels: Sequence[str]) -> ModelSpec:

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelEdit, VoxelBox
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.files import remove, sessions_folder
+from napari_simmat.io.files import remove, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.layer_data import ImageValue
@@ -436,7 +436,7 @@ def lock_of(path: Path) -> FileLock:
 
 def new_path(image: str) -> Path:
     """Where to write a further session of an image, in the user's folder, which is made."""
-    path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
+    path = user_folder("sessions") / f"{image}-{uuid4().hex[:8]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -465,7 +465,7 @@ def left_over(image: str) -> Path | None:
     than `KEPT_DAYS`.
     """
     candidates = []
-    for path in sessions_folder().glob("*.jsonl"):
+    for path in user_folder("sessions").glob("*.jsonl"):
         with suppress(OSError):
             age = time.time() - path.stat().st_mtime
             if age > KEPT_DAYS * 86400 and _is_free(path):

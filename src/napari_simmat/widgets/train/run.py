@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from qtpy.QtCore import Signal
 
 from napari_simmat.checkpoints import registry
-from napari_simmat.io.files import atomic_write, copy_job, models_folder, trainings_folder
+from napari_simmat.io.files import atomic_write, copy_job, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, JobEvent, Progress, time_left
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
@@ -177,13 +177,13 @@ class WindowRun:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.folder = trainings_folder().absolute() / name
+        self.folder = user_folder("trainings").absolute() / name
         self.data = self.folder / "layers"
         self.work = self.folder / "run"
         self.best = self.work / _BEST
         self.messages = self.folder.with_name(f"{name}.txt")
         self.log = self.folder.with_name(f"{name}.csv")
-        self.output = models_folder().absolute() / f"{name}.safetensors"
+        self.output = user_folder("models").absolute() / f"{name}.safetensors"
         self._lock = FileLock(self.folder.with_name(f".{name}.lock"))
 
     @property
@@ -300,7 +300,7 @@ def remove_leftovers() -> None:
 
 def _unlocked_runs() -> list[WindowRun]:
     try:
-        folders = sorted(trainings_folder().iterdir())
+        folders = sorted(user_folder("trainings").iterdir())
     except OSError:
         return []
     runs = []
