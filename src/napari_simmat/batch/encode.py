@@ -38,7 +38,6 @@ class EncodedImage:
     """What became of one image."""
 
     image: Path
-    """The image."""
     planes: int = 0
     """Number of its planes; 0 if it could not be read."""
     new: int = 0

@@ -170,7 +170,6 @@ class SegmentTask:
     prompts: Path | None
     """The prompt file; None to segment everything."""
     files: OutputFiles
-    """The outputs."""
     selection: ChannelSelection = field(default_factory=ChannelSelection)
     """For this image; what it leaves open is as in the run's settings."""
     name: str = ""
@@ -187,7 +186,6 @@ class SkippedImage:
     """An image that will not be segmented, and the reason."""
 
     image: Path
-    """The file."""
     why: str
     """A sentence for the user."""
     failed: bool = False
@@ -199,7 +197,6 @@ class Plan:
     """What a run will read and write."""
 
     tasks: tuple[SegmentTask, ...]
-    """One for each image."""
     skipped: tuple[SkippedImage, ...]
     """Images that are left out."""
     output: Path

@@ -75,7 +75,6 @@ class Request:
     prompts: tuple[dict[str, Any], ...]
     """From `Prompt.to_plain`: a thousand masks of the image's size would not fit into memory."""
     settings: RecordedSettings
-    """Image, model and settings."""
 
     def differences(self, other: Request) -> list[str]:
         """What differs in `other`, for the user; file names are ignored."""

@@ -108,7 +108,6 @@ class TaskOutcome:
     """The outcome of a task."""
 
     task: SegmentTask
-    """The task."""
     status: Literal["written", "kept", "failed"]
     """``"kept"`` if a resumed run found the outputs complete."""
     objects: int = 0

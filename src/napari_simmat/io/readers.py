@@ -184,6 +184,10 @@ def _start_of(path: Path) -> bytes:
 
 _GRAY16 = ("I", "I;16", "I;16B")
 _STRIP_PIXELS = 2**20
+NEEDS_IMAGECODECS = (
+    "{} is a PNG of 16 bits in color, which needs the package imagecodecs; install it (pip install "
+    "imagecodecs), or save the image as TIFF."
+)
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
@@ -208,25 +212,25 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         pixels = math.prod(picture.size)
         options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
         check_memory(pixels * max(4, channels * bits // 8), path.name)
-        # Pillow would cut deep colors to 8 bits.
-        data = _read_deep_png(path) if deep else _pixels(_in_plain_mode(picture, options.palette))
+        if deep:  # Pillow would cut these colors to 8 bits
+            try:
+                imagecodecs: Any = import_module("imagecodecs")
+            except ImportError:
+                raise RefusedFileError(NEEDS_IMAGECODECS.format(path.name)) from None
+            data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
+        elif picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GRAY16):
+            data = _pixels(picture)
+        elif picture.mode in ("P", "PA"):
+            colors = "RGBA" if picture.has_transparency_data else "RGB"
+            data = _pixels(picture if options.palette else picture.convert(colors))
+        else:
+            data = _pixels(picture.convert("L" if picture.mode == "1" else "RGB"))
     notes: tuple[str, ...] = ()
     if data.ndim == 3 and data.shape[2] == 2:
         notes = ("Its alpha channel is left out.",)
         data = data[..., 0]
-    colors = data.ndim == 3
-    return ImageFile(path, data, "YXS" if colors else "YX", rgb=colors, notes=notes)
-
-
-def _in_plain_mode(picture: Any, palette: bool) -> Any:
-    """Convert to gray, RGB or RGBA; a palette picture to its indices if `palette`."""
-    if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GRAY16):
-        return picture
-    if picture.mode in ("P", "PA"):
-        if palette:
-            return picture
-        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+    rgb = data.ndim == 3
+    return ImageFile(path, data, "YXS" if rgb else "YX", rgb=rgb, notes=notes)
 
 
 def _pixels(picture: Any) -> NDArray[Any]:
@@ -238,18 +242,6 @@ def _pixels(picture: Any) -> NDArray[Any]:
     for top in range(0, height, rows):
         below = min(top + rows, height)
         data[top:below] = picture.crop((0, top, width, below))
-    return data
-
-
-def _read_deep_png(path: Path) -> NDArray[Any]:
-    try:
-        imagecodecs: Any = import_module("imagecodecs")
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is a PNG of 16 bits in color, which needs the package imagecodecs; "
-            "install it (pip install imagecodecs), or save the image as TIFF."
-        ) from None
-    data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
     return data
 
 

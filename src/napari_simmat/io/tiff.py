@@ -53,7 +53,13 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
             raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
         dtype = np.dtype(series.dtype)
         limits.check_array(path.name, shape, dtype)
-        _check_page(path, series.keyframe, limits)
+        key = series.keyframe
+        if key.is_contiguous:
+            end = key.dataoffsets[0] + key.nbytes
+            limits.check_stored(path.name, end, key.parent.filehandle.size)
+        pieces, words = math.prod(key.chunked), f"pieces (of {format_shape(key.chunks)}) to a plane"
+        limits.check(path.name, "pieces", pieces, words)
+        limits.check_stored(path.name, pieces, len(key.dataoffsets))
         missing = sum(each is None for each in series._pages)
         if missing:
             notes.append(
@@ -71,8 +77,8 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         data: Any = None if nbytes > lazy_above else series.asarray()
     if data is None:
         # A chunk is a page, unless pages are huge.
-        pieces = "page" if plane <= lazy_above else None
-        store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
+        chunk = "page" if plane <= lazy_above else None
+        store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=chunk)
         data = LazyArray(zarr.open(store, mode="r"), path.name)
         weakref.finalize(data, store.close)
     data, axes = planes_last(data, axes)
@@ -116,8 +122,14 @@ def _walk_pages(path: Path, limits: Limits) -> list[str]:
                 file.seek(place)
                 (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
                 if len(seen) == 1:
+                    # Of the first page, tifffile would read huge metadata at once.
                     tags = file.read(min(entries, _MAX_TAGS) * entry)
-                    _check_tags(path, tags, f"{order}HH{'Q' if big else 'I'}", entry, limits)
+                    form = f"{order}HH{'Q' if big else 'I'}"
+                    for n in range(0, len(tags) - entry + 1, entry):
+                        code, _, values = struct.unpack_from(form, tags, n)
+                        if code not in _OF_PIECES:
+                            words = f"metadata in tag {code}"
+                            limits.check(path.name, "metadata_bytes", values, words)
                     file.seek(place + struct.calcsize(count))
                 file.seek(entries * entry, os.SEEK_CUR)
                 (place,) = struct.unpack(link, file.read(struct.calcsize(link)))
@@ -132,24 +144,6 @@ _MAX_TAGS = 4096
 """Tags of a page that tifffile reads."""
 _OF_PIECES = {273, 279, 324, 325}
 """Tags with a number for each strip or tile; `Limits.pieces` bounds these."""
-
-
-def _check_tags(path: Path, tags: bytes, form: str, entry: int, limits: Limits) -> None:
-    """Refuse a first page with huge metadata, which tifffile would read at once."""
-    for at in range(0, len(tags) - entry + 1, entry):
-        code, _, values = struct.unpack_from(form, tags, at)
-        if code not in _OF_PIECES:
-            limits.check(path.name, "metadata_bytes", values, f"metadata in tag {code}")
-
-
-def _check_page(path: Path, page: Any, limits: Limits) -> None:
-    """Refuse a page that is not in the file, or is stored in too many pieces."""
-    if page.is_contiguous:
-        end = page.dataoffsets[0] + page.nbytes
-        limits.check_stored(path.name, end, page.parent.filehandle.size)
-    tiles = math.prod(page.chunked)
-    limits.check(path.name, "pieces", tiles, f"pieces (of {format_shape(page.chunks)}) to a plane")
-    limits.check_stored(path.name, tiles, len(page.dataoffsets))
 
 
 def _check_description(path: Path, description: str, limits: Limits) -> None:
@@ -374,6 +368,10 @@ def write_labels_tiff(
     axes = distinct_axes("".join(known))
     sizes = _ome_size_attributes(scale or {}, units or {})
     resolution = _pixels_per_centimeter(scale or {}, units or {})
+    # The UUID is one of the content, so that equal content gives equal files.
+    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
+    digest = hashlib.sha256(repr(kind).encode())
+    digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
     tifffile.imwrite(
         path,
         labels,
@@ -387,7 +385,7 @@ def write_labels_tiff(
         metadata={
             "axes": axes,
             "Creator": SOFTWARE,
-            "UUID": f"urn:uuid:{_content_uuid(labels, axes, sizes)}",
+            "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())}",
             **sizes,
         },
     )
@@ -421,11 +419,3 @@ def _pixels_per_centimeter(
     if not all(1e-4 < value < 1e9 for value in per_centimeter):
         return None  # a TIFF rational holds 32 bits
     return (per_centimeter[0], per_centimeter[1])
-
-
-def _content_uuid(labels: NDArray[Any], axes: str, sizes: Mapping[str, object]) -> uuid.UUID:
-    """A UUID of the content: equal for equal files."""
-    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
-    digest = hashlib.sha256(repr(kind).encode())
-    digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
-    return uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())
