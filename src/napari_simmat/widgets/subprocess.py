@@ -379,7 +379,9 @@ class JobTab(DropTarget):
     form
         The settings.
     drops
-        Which paths can be dropped on the tab.
+        Which paths can be dropped on the tab while no job runs.
+    job
+        The job; the status line shows its status.
 
     Attributes
     ----------
@@ -387,16 +389,20 @@ class JobTab(DropTarget):
         The section with the form, the same as a command line, and the status line.
     """
 
-    def __init__(self, form: QWidget, drops: PathKind, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, form: QWidget, drops: PathKind, job: JobController, parent: QWidget | None = None
+    ) -> None:
         super().__init__(drops, parent)
+        self._job = job
         self.settings = CollapsibleSection("Settings", form)
         self.settings.set_open(True)
         self.command = CommandLine()
         self.status = StatusLine()
+        job.status.connect(self.status.set_value)
+        job.changed.connect(self._on_changed)
 
-    @property
-    def running(self) -> bool:
-        """Whether a job runs; nothing can be dropped then."""
+    def _on_changed(self) -> None:
+        """The job is in another state."""
         raise NotImplementedError
 
     def _lay_out(self, *parts: Part) -> QVBoxLayout:
@@ -408,4 +414,4 @@ class JobTab(DropTarget):
         return layout
 
     def _dropped(self, event: QDropEvent) -> str:
-        return "" if self.running else super()._dropped(event)
+        return "" if self._job.busy else super()._dropped(event)

@@ -33,10 +33,10 @@ class BatchTab(JobTab):
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         self.form = BatchForm()
-        super().__init__(self.form, "either", parent)
-        self.viewer = viewer
         self.table = FilesTable()
         self.batching = BatchController(self.table.files)
+        super().__init__(self.form, "either", self.batching, parent)
+        self.viewer = viewer
         self._shown: list[object] = []
         self._make_buttons()
         buttons = hbox(self.trial, self.start, self.pause, self.stop)
@@ -58,11 +58,6 @@ class BatchTab(JobTab):
     def busy(self) -> bool:
         """Whether files are being scanned or opened, or a run is active."""
         return self.batching.busy or self.batching.scanning
-
-    @property
-    def running(self) -> bool:
-        """Whether a run is active."""
-        return self.batching.busy
 
     def plan(self) -> Plan | None:
         """The images that are chosen and where their results go; None if there are none."""
@@ -103,8 +98,6 @@ class BatchTab(JobTab):
         self.stop.clicked.connect(batching.stop)
         self.table.opened.connect(batching.open)
         self.table.explained.connect(self._on_explained)
-        batching.status.connect(self.status.set_value)
-        batching.changed.connect(self._on_changed)
         batching.scanned.connect(self._on_scanned)
         batching.opened.connect(self._on_opened)
 

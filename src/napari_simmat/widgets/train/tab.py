@@ -70,9 +70,9 @@ class TrainTab(JobTab):
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         self.images = ImagesForm(viewer)
         self.form = TrainForm(self.images)
-        super().__init__(self.form, "folder", parent)
-        self.viewer = viewer
         self.training = TrainingController()
+        super().__init__(self.form, "folder", self.training, parent)
+        self.viewer = viewer
         self.curves = TrainingCurves()
         self.gains = GainTable()
         self._later = QTimer(self)
@@ -118,11 +118,6 @@ class TrainTab(JobTab):
         """Whether layers changed and were not read yet, or a run is active."""
         return self._later.isActive() or self.training.busy
 
-    @property
-    def running(self) -> bool:
-        """Whether a run is active."""
-        return self.training.busy
-
     def take(self, path: str) -> None:
         """Train on the folder that was dropped."""
         self.form.choose_folder(path)
@@ -165,8 +160,6 @@ class TrainTab(JobTab):
             lambda: self.use_requested.emit(training.base if training.is_worse else training.name)
         )
         self.status.other_accepted.connect(lambda: self.use_requested.emit(training.name))
-        training.status.connect(self.status.set_value)
-        training.changed.connect(self._on_changed)
         training.plotted.connect(self._on_plotted)
 
     # ------------------------------------------------------------------ choice

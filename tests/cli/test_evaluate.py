@@ -36,18 +36,18 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command; its status and what it said on both streams."""
+    """Run the command; its status and what it result on both streams."""
 
     def run(*words: str, data: str = "data", model: str = "tiny") -> tuple[int, str, str]:
         capsys.readouterr()
         status = main(["evaluate", data, "--model", model, *words])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        result = capsys.readouterr()
+        return status, result.out, result.err
 
     return run
 
 
-def test_a_name_in_brackets_is_shown_as_it_is(folder: Path, evaluate: Run) -> None:
+def test_evaluate_shows_a_name_in_brackets(folder: Path, evaluate: Run) -> None:
     for name in ("[dapi]", "[bold]"):
         for ending in (".tif", "_labels.tif"):
             data = Path(f"data/disks{ending}").read_bytes()
@@ -61,7 +61,7 @@ def test_a_name_in_brackets_is_shown_as_it_is(folder: Path, evaluate: Run) -> No
     ]
 
 
-def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -> None:
+def test_evaluate_twice_writes_the_same_files(folder: Path, evaluate: Run) -> None:
     words = ("--clicks", "2", "--device", "cpu")
     written = ["disks_overlay.png", "results.csv", "summary.json"]
     for output in ("one", "two"):
@@ -96,7 +96,7 @@ def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -
     assert first["settings"]["clicks"] == 2
 
 
-def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_many_clicks_fits_its_table(folder: Path, evaluate: Run) -> None:
     """With seven clicks the fourth and sixth are left out of the table."""
     status, out, _ = evaluate("--prompts", "iterative", "--clicks", "7", "--output", "out")
     assert status == 0
@@ -111,7 +111,7 @@ def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) 
     assert {f"click+{n}" for n in range(1, 7)} < set(values)
 
 
-def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_paper_prompts_measures_large_ones(folder: Path, evaluate: Run) -> None:
     """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
     status, out, err = evaluate("--prompts", "paper", "--min-size", "80000", "--json")
     assert status == 0
@@ -126,7 +126,7 @@ def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
     assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
 
 
-def test_segmenting_everything_agrees_with_what_segment_writes(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_auto_agrees_with_segment(folder: Path, evaluate: Run) -> None:
     words = ("--prompts", "auto", "--auto.quality", "0.5")
     status, out, _ = evaluate(*words, "--output", "out")
     assert status == 0
@@ -191,9 +191,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_each_mistake_is_one_sentence_and_writes_nothing(
-    folder: Path, evaluate: Run, case: str
-) -> None:
+def test_evaluate_with_bad_input_writes_nothing(folder: Path, evaluate: Run, case: str) -> None:
     break_it, words, sentence = BAD[case]
     break_it()
     before = sorted(folder.rglob("*"))
@@ -206,7 +204,7 @@ def test_each_mistake_is_one_sentence_and_writes_nothing(
     assert status == 1
     assert out == ""
     assert sentence in err
-    said = [each for each in err.strip().splitlines() if not each.startswith("Note:")]
-    assert len(said) == 1
-    assert said[0].endswith(".")
+    result = [each for each in err.strip().splitlines() if not each.startswith("Note:")]
+    assert len(result) == 1
+    assert result[0].endswith(".")
     assert sorted(folder.rglob("*")) == before

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +29,18 @@ def test_train_writes_a_checkpoint_that_segments(
     small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
     words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
     assert main(words) == 0
-    said = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     spec = read_spec(path)
     assert (spec.name, spec.modality, len(spec.channels)) == ("angles", "polarization", 4)
-    assert said["output"] == str(path)
-    assert said["metrics"] == spec.metrics
+    assert result["output"] == str(path)
+    assert result["metrics"] == spec.metrics
     predictor = Predictor(load_model(path), "cpu")
     predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
     assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
 
 
 @pytest.mark.parametrize("practical", [False, True])
-def test_what_is_said_stays_though_it_is_the_default(
+def test_train_with_a_typed_default_keeps_it(
     practical: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[TrainConfig] = []
@@ -73,7 +76,7 @@ def test_what_is_said_stays_though_it_is_the_default(
         ),
     ],
 )
-def test_what_cannot_be_trained_gets_a_sentence_and_leaves_nothing(
+def test_train_with_bad_input_leaves_nothing(
     words: list[str],
     sentence: str,
     tmp_path: Path,
@@ -82,8 +85,32 @@ def test_what_cannot_be_trained_gets_a_sentence_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert sentence in said.err
-    assert len(said.err.strip().splitlines()) == 1
+    result = capsys.readouterr()
+    assert result.out == ""
+    assert sentence in result.err
+    assert len(result.err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+ALLOCATE = """
+import psutil
+from napari_simmat.cli.train import keep_freed_memory
+
+if {keep}:
+    keep_freed_memory()
+size, process = {size}, psutil.Process()
+before = process.memory_info().rss
+b"1" * size
+print(process.memory_info().rss - before)
+"""
+ARRAY = 64 << 20
+"""Bytes; twice as many as glibc ever takes for a block to be kept."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has the setting")
+@pytest.mark.parametrize("keep", [True, False])
+def test_keep_freed_memory_keeps_it_for_the_process(keep: bool) -> None:
+    code = ALLOCATE.format(keep=keep, size=ARRAY)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept = int(run.stdout)
+    assert kept > 0.9 * ARRAY if keep else kept < 0.1 * ARRAY

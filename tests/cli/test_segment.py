@@ -1,16 +1,18 @@
-"""Through the real entry point: what is written, what is printed, what is refused and how."""
+"""`simmat segment`: what is written, what is printed, what is refused and how."""
 
 from __future__ import annotations
 
 import csv
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -19,65 +21,18 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
-from napari_simmat.checkpoints import registry
+from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.checkpoint import read_tensors, save_checkpoint
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
-from napari_simmat.cli import main
 from napari_simmat.engine.device import BROKEN_MODEL
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompt_files import write_points_csv, write_shapes_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
-from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from tests.cli.conftest import ANGLES, CLICKS, Simmat, names_in, segment
 
-ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
-CLICKS = [Prompt(points=[(50, 45)], object=1), Prompt(points=[(51, 100)], object=7)]
-
-
-@dataclass
-class Said:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def simmat(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Said:
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return Said(status, said.out, said.err)
-
-    return run
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a photograph of six coins and two clicks; it is the current one."""
-    monkeypatch.chdir(tmp_path)
-    tifffile.imwrite("a.tif", coins()[:90, :130])
-    write_points_csv("a.csv", CLICKS)
-    return tmp_path
-
-
-def segment(
-    *more: object, image: str = "a.tif", prompts: str = "a.csv", output: str = "out"
-) -> list[object]:
-    return ["segment", image, "--model", "tiny", "--prompts", prompts, "--output", output, *more]
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+CLICK = "index,axis-0,axis-1\n0,50,45\n"
 
 
 def without_run(path: Path) -> dict[str, object]:
@@ -86,15 +41,12 @@ def without_run(path: Path) -> dict[str, object]:
     return values
 
 
-# ------------------------------------------------------------------ what is written
-
-
-def test_segment_writes_labels_table_and_record(folder: Path, simmat: Callable[..., Said]) -> None:
-    said = simmat(*segment())
-    assert said.status == 0
-    assert said.err == ""
+def test_segment_writes_labels_table_and_record(folder: Path, simmat: Simmat) -> None:
+    result = simmat(*segment())
+    assert result.status == 0
+    assert result.err == ""
     for name in ("a_labels.tif", "a_objects.csv", "a.json"):
-        assert str(Path("out", name)) in said.out
+        assert str(Path("out", name)) in result.out
     assert names_in(folder / "out") == ["a.json", "a_labels.tif", "a_objects.csv"]
 
     labels = tifffile.imread("out/a_labels.tif")
@@ -117,9 +69,7 @@ def test_segment_writes_labels_table_and_record(folder: Path, simmat: Callable[.
     assert str(folder) not in Path("out/a.json").read_text("utf-8")  # folders can name people
 
 
-def test_the_same_run_twice_writes_the_same_bytes(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_twice_writes_the_same_bytes(folder: Path, simmat: Simmat) -> None:
     for _ in range(2):
         assert simmat(*segment("--overwrite")).status == 0
         Path("out").rename("first" if not Path("first").exists() else "second")
@@ -128,9 +78,7 @@ def test_the_same_run_twice_writes_the_same_bytes(
     assert without_run(folder / "first" / "a.json") == without_run(folder / "second" / "a.json")
 
 
-def test_the_quality_is_recorded_and_resumed_only_as_it_was(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_with_quality_best_records_it(folder: Path, simmat: Simmat) -> None:
     assert simmat(*segment("--quality", "best")).status == 0
     record = json.loads(Path("out", "a.json").read_text())
     assert record["settings"]["quality"] == "best"
@@ -139,16 +87,16 @@ def test_the_quality_is_recorded_and_resumed_only_as_it_was(
     assert simmat(*segment("--resume")).status == 1
 
 
-def test_json_is_all_that_stdout_gets(folder: Path, simmat: Callable[..., Said]) -> None:
-    said = simmat(*segment("--json", "--device", "cpu", "--precision", "exact"))
-    assert said.status == 0
-    [file] = said.json["files"]
+def test_segment_with_json_prints_json_alone(folder: Path, simmat: Simmat) -> None:
+    result = simmat(*segment("--json", "--device", "cpu", "--precision", "exact"))
+    assert result.status == 0
+    [file] = result.json["files"]
     assert file["status"] == "written"
     assert file["objects"] == 2
     assert all(Path(file[f"{kind}_file"]).is_file() for kind in ("labels", "objects", "record"))
 
 
-def test_a_record_replays_to_the_same_labels(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_of_a_record_replays_it(folder: Path, simmat: Simmat) -> None:
     write_shapes_csv("a.csv", [Prompt(box=(36, 22, 74, 68)), Prompt(box=(38, 80, 74, 121))])
     simmat(*segment())
     replayed = simmat(
@@ -160,9 +108,7 @@ def test_a_record_replays_to_the_same_labels(folder: Path, simmat: Callable[...,
     assert without_run(folder / "again" / "a.json") == without_run(folder / "out" / "a.json")
 
 
-def test_shapes_that_napari_counts_from_0_are_labels_from_1(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_of_napari_shapes_counts_from_1(folder: Path, simmat: Simmat) -> None:
     lines = ["index,shape-type,vertex-index,axis-0,axis-1"]
     for index, (y0, x0, y1, x1) in enumerate([(36, 22, 74, 68), (38, 80, 74, 121)]):
         corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
@@ -172,7 +118,7 @@ def test_shapes_that_napari_counts_from_0_are_labels_from_1(
     assert set(np.unique(tifffile.imread("out/a_labels.tif"))) == {0, 1, 2}
 
 
-def test_a_label_image_is_a_prompt_file(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_with_label_image_as_prompts(folder: Path, simmat: Simmat) -> None:
     masks = np.zeros((90, 130), np.uint16)
     masks[40:70, 30:60], masks[45:70, 85:115] = 3, 70000 % 65536
     tifffile.imwrite("a_prompts.tif", masks)
@@ -181,9 +127,7 @@ def test_a_label_image_is_a_prompt_file(folder: Path, simmat: Callable[..., Said
     assert set(np.unique(tifffile.imread("out/a_labels.tif"))) == set(np.unique(masks))
 
 
-def test_a_stack_is_segmented_plane_by_plane_where_there_are_prompts(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_of_a_stack_fills_planes_with_prompts(folder: Path, simmat: Simmat) -> None:
     plane = coins()[:90, :130]
     stack = np.stack([plane, plane // 2, plane])[None].repeat(2, axis=0)
     metadata = {
@@ -215,7 +159,7 @@ def test_a_stack_is_segmented_plane_by_plane_where_there_are_prompts(
     assert float(rows[0]["volume_um3"]) == pytest.approx(int(rows[0]["volume_voxels"]) * 0.5)
 
 
-def test_long_pixels_of_a_file_are_seen_square(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_with_long_pixels_sees_them_square(folder: Path, simmat: Simmat) -> None:
     y, x = np.mgrid[:150, :140]
     noise = np.random.default_rng(0).normal(0, 4, y.shape)
     whole = 60 + 100 * (np.hypot(y - 75, x - 70) <= 36) + noise
@@ -254,9 +198,7 @@ def test_long_pixels_of_a_file_are_seen_square(folder: Path, simmat: Callable[..
     assert not Path("wrong").exists()
 
 
-def test_a_nifti_becomes_a_nifti_in_its_own_space(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_of_nifti_writes_nifti_in_its_space(folder: Path, simmat: Simmat) -> None:
     nibabel = pytest.importorskip("nibabel")
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
     data = np.stack([coins()[:90, :130].T] * 2, axis=-1)  # x, y, z
@@ -278,7 +220,7 @@ def test_a_nifti_becomes_a_nifti_in_its_own_space(
         assert b"Jane Doe" not in path.read_bytes()
 
 
-def test_a_color_picture_is_segmented(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_of_a_color_picture_writes_labels(folder: Path, simmat: Simmat) -> None:
     from skimage.io import imsave
 
     imsave("a.png", np.repeat(coins()[:90, :130, None], 3, axis=-1))
@@ -286,7 +228,7 @@ def test_a_color_picture_is_segmented(folder: Path, simmat: Callable[..., Said])
     assert tifffile.imread("out/a_labels.tif").shape == (90, 130)
 
 
-def test_channels_are_chosen_by_name_or_number(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_with_channels_by_name_or_number(folder: Path, simmat: Simmat) -> None:
     plane = coins()[:90, :130].astype(np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "dark"]}}
     image = np.stack([plane, 2 * plane, 0 * plane])
@@ -298,38 +240,33 @@ def test_channels_are_chosen_by_name_or_number(folder: Path, simmat: Callable[..
     assert "mean_dark" not in row
 
 
-def test_many_images_with_prompts_beside_them(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_with_one_broken_image_does_the_others(folder: Path, simmat: Simmat) -> None:
     """One that cannot be read does not stop the others."""
     for name in "bc":
         Path(f"{name}.csv").write_bytes(Path("a.csv").read_bytes())
     Path("b.tif").write_bytes(Path("a.tif").read_bytes()[:200])
     Path("c.tif").write_bytes(Path("a.tif").read_bytes())
-    said = simmat(*segment("b.tif", "c.tif", prompts="same-stem"))
-    assert said.status == 1
+    result = simmat(*segment("b.tif", "c.tif", prompts="same-stem"))
+    assert result.status == 1
     assert names_in(folder / "out") == [
         *("a.json", "a_labels.tif", "a_objects.csv", "c.json", "c_labels.tif", "c_objects.csv"),
         *("simmat-report.html", "simmat-summary.csv"),
     ]
-    assert said.err.startswith("b.tif claims 12 kB of pixels but holds at most 200 bytes")
-    assert len(said.err.strip().splitlines()) == 1
-    assert "2 of 3 images segmented" in said.out
+    assert result.err.startswith("b.tif claims 12 kB of pixels but holds at most 200 bytes")
+    assert len(result.err.strip().splitlines()) == 1
+    assert "2 of 3 images segmented" in result.out
 
 
-def test_masks_that_lie_wholly_under_better_ones_are_named(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_with_covered_masks_names_them(folder: Path, simmat: Simmat) -> None:
     write_points_csv("a.csv", [replace(CLICKS[0], object=n) for n in (1, 2)])
-    said = simmat(*segment())
-    assert said.status == 0
-    assert "a.tif: 1 object, segmented" in said.out
-    assert "2 kept no pixel: empty or covered" in said.err
+    result = simmat(*segment())
+    assert result.status == 0
+    assert "a.tif: 1 object, segmented" in result.out
+    assert "2 kept no pixel: empty or covered" in result.err
     assert json.loads(Path("out/a.json").read_text())["objects"][1]["pixels"] == 0
 
 
-# ------------------------------------------------------------------ what exists already
-
-
-def test_what_exists_is_refused_replaced_or_kept(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_segment_refuses_replaces_or_keeps_outputs(folder: Path, simmat: Simmat) -> None:
     simmat(*segment())
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
     refused = simmat(*segment())
@@ -361,19 +298,16 @@ def test_what_exists_is_refused_replaced_or_kept(folder: Path, simmat: Callable[
         (lambda: Path("out/a.json").write_text("{}"), "cannot be read as a record"),
     ],
 )
-def test_resume_trusts_a_whole_result_alone(
-    folder: Path, simmat: Callable[..., Said], break_it: Callable[[], object], sentence: str
+def test_segment_resume_refuses_incomplete_outputs(
+    folder: Path, simmat: Simmat, break_it: Callable[[], object], sentence: str
 ) -> None:
     simmat(*segment())
     break_it()
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
-    said = simmat(*segment("--resume"))
-    assert said.status == 1
-    assert sentence in said.err
+    result = simmat(*segment("--resume"))
+    assert result.status == 1
+    assert sentence in result.err
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
-
-
-# ------------------------------------------------------------------ what is refused
 
 
 def write_broken_csv() -> None:
@@ -452,64 +386,46 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_sentence(folder: Path, simmat: Callable[..., Said], case: str) -> None:
+def test_segment_with_bad_input_prints_one_sentence(
+    folder: Path, simmat: Simmat, case: str
+) -> None:
     prepare, words, sentence = BAD[case]
     if prepare is not None:
         prepare()
     before = sorted(str(path) for path in folder.rglob("*"))
-    said = simmat(*words)
-    assert said.status == (2 if "See simmat" in sentence else 1)
-    assert said.out == ""
-    assert len(said.err.strip().splitlines()) == 1
-    assert said.err.strip()[-1] == "."
-    assert re.search(sentence, said.err)
+    result = simmat(*words)
+    assert result.status == (2 if "See simmat" in sentence else 1)
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
+    assert result.err.strip()[-1] == "."
+    assert re.search(sentence, result.err)
     assert sorted(str(path) for path in folder.rglob("*")) == before
     if words[0] == "segment":
         told = simmat(*words, "--json")
-        assert sentence_in(told.json) == said.err.strip()
+        assert sentence_in(told.json) == result.err.strip()
 
 
 def sentence_in(values: dict[str, object]) -> object:
     return values["error"] if "error" in values else values["files"][0]["error"]
 
 
-def test_debug_shows_the_traceback(folder: Path, simmat: Callable[..., Said]) -> None:
-    said = simmat(*segment("--debug", image="b.tif"))
-    assert said.status == 1
-    assert "Traceback (most recent call last)" in said.err
-
-
-def test_a_fault_of_the_program_is_said_to_be_one(
-    folder: Path, simmat: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise KeyError("oops")
-
-    monkeypatch.setattr("napari_simmat.batch.plan.plan", fail)
-    said = simmat(*segment())
-    assert said.status == 1
-    assert (
-        "Something unexpected went wrong (KeyError: 'oops'). Run it again with --debug" in said.err
-    )
-
-
-def test_a_full_disk_leaves_nothing_half_written(
-    folder: Path, simmat: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+def test_segment_on_a_full_disk_leaves_nothing(
+    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_the_disk(path: Path, *_: object, **__: object) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("napari_simmat.batch.outputs.write_table", fill_the_disk)
-    said = simmat(*segment())
-    assert said.status == 1
-    assert "The disk is full: a.json" in said.err
+    result = simmat(*segment())
+    assert result.status == 1
+    assert "The disk is full: a.json" in result.err
     assert names_in(folder / "out") == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
-def test_ctrl_c_cancels_and_leaves_nothing_half_written(
-    folder: Path, simmat: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+def test_segment_after_ctrl_c_leaves_nothing(
+    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_simmat.engine.predictor import Predictor
 
@@ -524,34 +440,30 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
     # A shell lets what it starts in the background ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        said = simmat(*segment())
+        result = simmat(*segment())
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said.status == CANCELED
-    assert said.err.strip() == CANCELED_MESSAGE
+    assert result.status == CANCELED
+    assert result.err.strip() == CANCELED_MESSAGE
     assert names_in(folder / "out") == []
 
 
-def test_planes_that_are_missing_in_the_file_are_said_with_the_result(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_with_missing_planes_notes_them(folder: Path, simmat: Simmat) -> None:
     xml = (
         '<OME><Image><Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="130" SizeY="90" SizeZ="2" '
         'SizeC="1" SizeT="1"><TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
     )
     tifffile.imwrite("a.tif", coins()[:90, :130], description=xml, metadata=None)
     write_points_csv("a.csv", [replace(CLICKS[0], plane=(0,))])
-    said = simmat(*segment("--json"))
+    result = simmat(*segment("--json"))
     note = "1 of its 2 planes are missing, and read as 0."
-    assert said.json["files"][0]["note"] == note
+    assert result.json["files"][0]["note"] == note
     assert json.loads(Path("out/a.json").read_text("utf-8"))["run"]["note"] == note
-    said = simmat(*segment("--overwrite"))
-    assert said.err.count(note) == 1
+    result = simmat(*segment("--overwrite"))
+    assert result.err.count(note) == 1
 
 
-def test_a_model_that_computes_infinity_is_an_error_of_the_model(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_with_an_infinite_model_names_it(folder: Path, simmat: Simmat) -> None:
     tiny = find_model("tiny")
     tensors = {name: tensor.float() for name, tensor in read_tensors(tiny.path).items()}
     for name, tensor in tensors.items():
@@ -560,73 +472,21 @@ def test_a_model_that_computes_infinity_is_an_error_of_the_model(
     spec = replace(tiny.spec, name="large", base=replace(tiny.spec.base, sha256=""))
     save_checkpoint(folder / "large.safetensors", spec, tensors)
     words = ["large.safetensors" if word == "tiny" else word for word in segment()]
-    said = simmat(*words, "--precision", "exact")
-    assert said.status == 1
-    assert BROKEN_MODEL.format("large", "") in said.err
+    result = simmat(*words, "--precision", "exact")
+    assert result.status == 1
+    assert BROKEN_MODEL.format("large", "") in result.err
     assert names_in(folder / "out") == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
-def test_ctrl_c_during_the_first_imports_is_one_sentence() -> None:
-    program = """
-import signal, sys
-
-class PressesCtrlC:
-    def find_spec(self, name, *_):
-        if name == "cyclopts":
-            signal.raise_signal(signal.SIGINT)
-
-sys.meta_path.insert(0, PressesCtrlC())
-sys.argv = ["simmat", "models"]
-from napari_simmat.__main__ import main
-sys.exit(main())
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (CANCELED, f"{CANCELED_MESSAGE}\n")
-
-
-def test_an_earlier_output_among_the_images_is_left_out(
-    folder: Path, simmat: Callable[..., Said]
-) -> None:
+def test_segment_leaves_out_earlier_outputs(folder: Path, simmat: Simmat) -> None:
     simmat("segment", "a.tif", "--model", "tiny", "--prompts", "a.csv", "--output", "near")
     Path("near/a.tif").write_bytes(Path("a.tif").read_bytes())
     Path("near/a_prompts.csv").write_bytes(Path("a.csv").read_bytes())
     words = ["segment", "near/a.tif", "near/a_labels.tif", "--model", "tiny"]
-    said = simmat(*words, "--prompts", "same-stem", "--output", "out", "--json")
-    assert said.status == 0
-    assert [Path(file["image"]).name for file in said.json["files"]] == ["a.tif"]
-    assert "a_labels.tif is left out. It is the output of an earlier run." in said.err
-
-
-# ------------------------------------------------------------------ channels by name
-
-
-@pytest.fixture
-def four_angles(user_folder: Path) -> Path:
-    """A checkpoint with four named channels, random weights, among the user's own models."""
-    import torch
-
-    from napari_simmat.checkpoints.checkpoint import save_checkpoint
-    from napari_simmat.checkpoints.registry import find_model
-    from napari_simmat.models.tuning import build_network
-
-    torch.manual_seed(1)
-    base = find_model("tiny")
-    architecture = "tiny_deep"
-    network = build_network(architecture, channels=4, transfer="simmat")
-    spec = ModelSpec(
-        name="angles",
-        modality="polarization (4 angles)",
-        channels=tuple(Channel(name=name, mean=127.5, std=64.0) for name in ANGLES),
-        normalization=Normalization(joint=True),
-        input_size=InputSize(method="native", size=1024),
-        base=Base(name=base.name, architecture=architecture, sha256=sha256_of(base.path)),
-        transfer="simmat",
-    )
-    path = user_folder / "models" / "angles.safetensors"
-    trained = {name: network.state_dict()[name] for name in network.transfer_names()}
-    save_checkpoint(path, spec, trained)
-    return path
+    result = simmat(*words, "--prompts", "same-stem", "--output", "out", "--json")
+    assert result.status == 0
+    assert [Path(file["image"]).name for file in result.json["files"]] == ["a.tif"]
+    assert "a_labels.tif is left out. It is the output of an earlier run." in result.err
 
 
 def write_angles(order: list[int], drop: int = 0) -> None:
@@ -642,8 +502,8 @@ def write_angles(order: list[int], drop: int = 0) -> None:
     )
 
 
-def test_named_channels_are_sorted_by_name(
-    folder: Path, four_angles: Path, simmat: Callable[..., Said]
+def test_segment_with_named_channels_sorts_them(
+    folder: Path, four_angles: Path, simmat: Simmat
 ) -> None:
     words = ["segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output"]
     write_angles([0, 1, 2, 3])
@@ -657,166 +517,127 @@ def test_named_channels_are_sorted_by_name(
     assert "mean_0 deg,mean_45 deg,mean_90 deg,mean_135 deg" in columns
 
 
-def test_a_missing_channel_is_named(
-    folder: Path, four_angles: Path, simmat: Callable[..., Said]
+def test_segment_with_a_missing_channel_names_it(
+    folder: Path, four_angles: Path, simmat: Simmat
 ) -> None:
     write_angles([2, 0, 3, 1], drop=1)
-    said = simmat("segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output", "out")
-    assert said.status == 1
-    assert "but 45 deg is missing among 90 deg, 0 deg, 135 deg" in said.err
+    result = simmat(
+        "segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output", "out"
+    )
+    assert result.status == 1
+    assert "but 45 deg is missing among 90 deg, 0 deg, 135 deg" in result.err
     assert names_in(folder / "out") == []
 
 
-# ------------------------------------------------------------------ models
+# ------------------------------------------------------------------ many images
 
 
-def test_models_lists_what_there_is(four_angles: Path, simmat: Callable[..., Said]) -> None:
-    said = simmat("models")
-    assert said.status == 0
-    assert simmat("models", "list").out == said.out
-    for word in ("tiny-4", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
-        assert word in said.out
-    listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
-    assert listed["angles"]["path"] == str(four_angles)
-    assert [channel["name"] for channel in listed["angles"]["spec"]["channels"]] == list(ANGLES)
-
-
-def test_a_damaged_model_is_listed_with_its_problem(
-    user_folder: Path, simmat: Callable[..., Said]
-) -> None:
-    (user_folder / "models").mkdir()
-    (user_folder / "models" / "broken.safetensors").write_bytes(b"\x08" + bytes(40))
-    said = simmat("models")
-    assert said.status == 0
-    assert "Note: broken.safetensors" in said.err
-    assert simmat("models", "info", "broken").status == 1
-
-
-def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> None:
-    said = simmat("models", "info", "angles")
-    assert said.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
-        assert words in " ".join(said.out.split())
-    by_path = simmat("models", "info", four_angles, "--json").json
-    assert by_path["spec"]["base"]["architecture"] == "tiny_deep"
-    unknown = simmat("models", "info", "angels")
-    assert unknown.status == 1
-    assert "There is no model called 'angels'. Did you mean angles?" in unknown.err
-
-
-def test_a_card_shows_foreign_names_as_they_are(
-    simmat: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = find_model("tiny")
-    spec = replace(entry.spec, metrics={"[bold] IoU [/box]": 1.5})
-    monkeypatch.setattr(registry, "find_model", lambda _: replace(entry, spec=spec))
-    said = simmat("models", "info", "tiny")
-    assert (said.status, said.err) == (0, "")
-    assert "metric [bold] IoU [/box] 1.5" in " ".join(said.out.split())
-
-
-def test_a_model_goes_out_and_comes_back(
-    tmp_path: Path, four_angles: Path, simmat: Callable[..., Said]
-) -> None:
-    exported = simmat("models", "export", "angles", tmp_path, "--json")
-    assert exported.status == 0
-    assert exported.json["path"] == str(tmp_path / "angles.safetensors")
-    again = simmat("models", "export", "angles", tmp_path)
-    assert again.status == 1
-    assert "exists already" in again.err
-    assert simmat("models", "export", "angles", tmp_path, "--overwrite").status == 0
-    bundle = tmp_path / "bundle.safetensors"
-    assert simmat("models", "export", "angles", bundle, "--bundle").status == 0
-    assert bundle.stat().st_size > 10 * (tmp_path / "angles.safetensors").stat().st_size
-
-    assert simmat("models", "remove", "angles").out.strip() == "Removed angles"
-    assert not four_angles.exists()
-    assert simmat("models", "remove", "angles").status == 1
-    assert simmat("models", "remove", "tiny-4").status == 1
-    imported = simmat(
-        "models", "import", tmp_path / "angles.safetensors", "--name", "mine", "--json"
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two images and clicks beside them, one with four channels; the current one."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    plane = coins()[:90, :130]
+    tifffile.imwrite("data/a.tif", plane)
+    tifffile.imwrite(
+        "data/b.tif", np.stack([plane] * 4), metadata={"axes": "CYX"}, photometric="minisblack"
     )
-    assert imported.status == 0
-    assert imported.json["name"] == "mine"
-    assert simmat("models", "import", tmp_path / "angles.safetensors", "--name", "mine").status == 1
+    for name in "ab":
+        Path(f"data/{name}.csv").write_text(CLICK)
+    return tmp_path
 
 
-@pytest.mark.parametrize("words", [("fetch", "vit_x"), ("export", "x"), ("import", "x.pth")])
-def test_models_that_are_not_there_get_a_sentence(
-    words: tuple[str, ...], simmat: Callable[..., Said]
+def words(*more: str, image: str = "data") -> list[str]:
+    options = ("--model", "tiny", "--prompts", "same-stem", "--output", "out")
+    return ["segment", image, *options, *more]
+
+
+def test_segment_dry_run_shows_the_plan_alone(images: Path, simmat: Simmat) -> None:
+    tifffile.imwrite("data/c.tif", np.zeros((8, 8), np.uint8))
+    result = simmat(*words("--dry-run", "--pattern", "*.tif"))
+    assert result.status == 0
+    assert result.out.splitlines()[0] == "2 images -> out"
+    assert f"{Path('data/a.tif')} -> {Path('out/a_labels.tif')}" in result.out
+    assert "c.tif is left out. There are no prompts beside" in result.err
+    assert not Path("out").exists()
+    planned = simmat(*words("--dry-run", "--json")).json
+    assert [Path(file["image"]).name for file in planned["files"]] == ["a.tif", "b.tif"]
+    assert [Path(one["image"]).name for one in planned["skipped"]] == ["c.tif"]
+
+
+def test_segment_of_a_manifest_uses_its_channels(images: Path, simmat: Simmat) -> None:
+    Path("data/list.csv").write_text("image,channels\na.tif,\nb.tif,2;1;3\n")
+    files = simmat(*words("--json", "--overlay", image="data/list.csv")).json["files"]
+    assert [file["status"] for file in files] == ["written", "written"]
+    assert Path(files[1]["overlay_file"]).is_file()
+    assert json.loads(Path("out/b.json").read_text())["settings"]["channels"] == [2, 1, 3]
+    assert json.loads(Path("out/a.json").read_text())["settings"]["channels"] is None
+    with open("out/simmat-summary.csv", newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["done", "done"]
+
+
+def test_segment_of_equal_names_shows_their_folders(images: Path, simmat: Simmat) -> None:
+    """As fields of a plate are, each called 0."""
+    for name in ("x", "y"):
+        Path("data", name).mkdir()
+        Path("data", name, "0.tif").write_bytes(Path("data/a.tif").read_bytes())
+    Path("data/y/0.tif").write_text("this is no image")
+    Path("clicks.csv").write_text(CLICK)
+    options = ("--pattern", "0.tif", "--model", "tiny", "--prompts", "clicks.csv")
+    result = simmat("segment", "data", *options, "--output", "out")
+    assert result.status == 1
+    assert "x/0.tif: 1 object, segmented" in result.out
+    assert "\nCannot read y/0.tif: unsupported file type" in f"\n{result.err}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_segment_with_a_name_of_bytes_escapes_it(images: Path, simmat: Simmat) -> None:
+    name = os.fsdecode(b"10\xb5m.tif")  # as unzip leaves what Windows has packed
+    Path("data/b.tif").rename(Path("data", name))
+    Path("clicks.csv").write_text(CLICK)
+    options = ("--model", "tiny", "--prompts", "clicks.csv", "--output", "out", "--channels", "0")
+    assert "10\\udcb5m.tif: 1 object" in simmat("segment", "data", *options).out
+    assert read_record(Path("out", os.fsdecode(b"10\xb5m.json"))).request.input.file == name
+    assert "10\\udcb5m.tif,done,1" in Path("out/simmat-summary.csv").read_text("utf-8")
+    assert "10\\udcb5m.tif: 1 object, kept" in simmat("segment", "data", *options, "--resume").out
+
+
+def test_segment_with_an_unprintable_name_escapes_it(
+    images: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = simmat("models", *words)
-    assert said.status == 1
-    assert said.out == ""
-    assert len(said.err.strip().splitlines()) == 1
+    for ending in (".tif", ".csv"):
+        Path(f"data/a{ending}").rename(f"data/細胞{ending}")
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252", write_through=True))
+    assert simmat(*words("--dry-run")).status == 0
+    assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 
-# ------------------------------------------------------------------ starting
+def test_segment_with_too_many_channels_does_the_others(images: Path, simmat: Simmat) -> None:
+    result = simmat(*words())
+    assert result.status == 1
+    assert "b.tif: tiny-4 reads red, green and blue, but there are 4 channels" in result.err
+    assert "1 of 2 images segmented" in result.out
+    assert Path("out/a.json").is_file()
 
 
-def in_a_fresh_interpreter(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=folder,
-        timeout=300,
-    )
+def test_segment_with_events_obeys_words(images: Path) -> None:
+    Path("data/b.tif").unlink()
+    line = [sys.executable, "-m", "napari_simmat", *words("--events")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, **pipes) as process:
+        process.stdin.write("go\n")  # from now on the end of stdin stops it
+        process.stdin.flush()
+        events = [json.loads(text) for text in iter(process.stdout.readline, "")]
+    assert process.returncode == 0
+    assert "plan" in events[0]
+    assert events[-1] == {"finished": 1}
+    [file] = [event["file"] for event in events if "file" in event]
+    assert file["status"] == "written"
+    assert all({"done", "total", "message"} <= set(event) for event in events[1:-1])
 
-
-@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["models"], ["--version"]])
-def test_help_and_lists_need_no_torch(tmp_path: Path, words: list[str]) -> None:
-    done = in_a_fresh_interpreter(
-        "import sys; from napari_simmat.cli import main; "
-        f"status = main({words}); heavy = {{'torch', 'napari', 'qtpy'}} & set(sys.modules); "
-        "sys.exit(status or len(heavy))",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-def test_help_needs_no_numpy(tmp_path: Path) -> None:
-    program = "import sys, napari_simmat.cli; sys.exit('numpy' in sys.modules)"
-    assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
-
-
-@pytest.mark.slow
-def test_the_installed_command_works_in_a_process_of_its_own(folder: Path) -> None:
-    words = [str(word) for word in segment("--json")]
-    done = in_a_fresh_interpreter(
-        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert json.loads(done.stdout)["files"][0]["objects"] == 2
-    failed = in_a_fresh_interpreter(
-        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
-    )
-    assert failed.returncode == 1
-    assert "exists already" in failed.stderr
-
-
-def test_segment_with_short_options_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["segment", "nowhere", "-m", "tiny", "--prompts", "auto", "-o", "out"]) == 1
-    assert "nowhere" in capsys.readouterr().err  # not: unknown option
-
-
-@pytest.mark.parametrize("command", ["segment", "evaluate", "train", "pretrain", "encode"])
-def test_help_hides_defaults_that_say_nothing(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([command, "--help"]) == 0
-    assert not re.search(r'\[default:\s+(None|\(|""|\d\.\d{5})', capsys.readouterr().out)
-
-
-def test_a_shell_completes_commands_and_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert main(["--install-completion", "--shell", "bash"]) == 0
-    script = tmp_path / ".local/share/bash-completion/completions/simmat"
-    text = script.read_text("utf-8")
-    assert "evaluate" in text
-    assert "--max-objects" in text
+    line.append("--overwrite")
+    stopped = subprocess.run(line, input="pause\nstop\n", capture_output=True, text=True)
+    assert stopped.returncode == 130
+    assert "Canceled" in stopped.stderr
+    assert Path("out/a.json").is_file(), "what was there stays"

@@ -1,0 +1,135 @@
+"""`simmat models` and `simmat info`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from napari_simmat import __version__
+from napari_simmat.checkpoints import registry
+from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
+from tests.cli.conftest import ANGLES, Simmat
+
+
+def test_models_lists_all_kinds(four_angles: Path, simmat: Simmat) -> None:
+    result = simmat("models")
+    assert result.status == 0
+    assert simmat("models", "list").out == result.out
+    for word in ("tiny-4", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
+        assert word in result.out
+    listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
+    assert listed["angles"]["path"] == str(four_angles)
+    assert [channel["name"] for channel in listed["angles"]["spec"]["channels"]] == list(ANGLES)
+
+
+def test_models_with_a_damaged_file_notes_its_problem(user_folder: Path, simmat: Simmat) -> None:
+    (user_folder / "models").mkdir()
+    (user_folder / "models" / "broken.safetensors").write_bytes(b"\x08" + bytes(40))
+    result = simmat("models")
+    assert result.status == 0
+    assert "Note: broken.safetensors" in result.err
+    assert simmat("models", "info", "broken").status == 1
+
+
+def test_models_info_shows_a_card(four_angles: Path, simmat: Simmat) -> None:
+    result = simmat("models", "info", "angles")
+    assert result.status == 0
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
+        assert words in " ".join(result.out.split())
+    by_path = simmat("models", "info", four_angles, "--json").json
+    assert by_path["spec"]["base"]["architecture"] == "tiny_deep"
+    unknown = simmat("models", "info", "angels")
+    assert unknown.status == 1
+    assert "There is no model called 'angels'. Did you mean angles?" in unknown.err
+
+
+def test_models_info_shows_markup_as_it_is(simmat: Simmat, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = find_model("tiny")
+    spec = replace(entry.spec, metrics={"[bold] IoU [/box]": 1.5})
+    monkeypatch.setattr(registry, "find_model", lambda _: replace(entry, spec=spec))
+    result = simmat("models", "info", "tiny")
+    assert (result.status, result.err) == (0, "")
+    assert "metric [bold] IoU [/box] 1.5" in " ".join(result.out.split())
+
+
+def test_models_export_then_import_gives_it_back(
+    tmp_path: Path, four_angles: Path, simmat: Simmat
+) -> None:
+    exported = simmat("models", "export", "angles", tmp_path, "--json")
+    assert exported.status == 0
+    assert exported.json["path"] == str(tmp_path / "angles.safetensors")
+    again = simmat("models", "export", "angles", tmp_path)
+    assert again.status == 1
+    assert "exists already" in again.err
+    assert simmat("models", "export", "angles", tmp_path, "--overwrite").status == 0
+    bundle = tmp_path / "bundle.safetensors"
+    assert simmat("models", "export", "angles", bundle, "--bundle").status == 0
+    assert bundle.stat().st_size > 10 * (tmp_path / "angles.safetensors").stat().st_size
+
+    assert simmat("models", "remove", "angles").out.strip() == "Removed angles"
+    assert not four_angles.exists()
+    assert simmat("models", "remove", "angles").status == 1
+    assert simmat("models", "remove", "tiny-4").status == 1
+    imported = simmat(
+        "models", "import", tmp_path / "angles.safetensors", "--name", "mine", "--json"
+    )
+    assert imported.status == 0
+    assert imported.json["name"] == "mine"
+    assert simmat("models", "import", tmp_path / "angles.safetensors", "--name", "mine").status == 1
+
+
+@pytest.mark.parametrize("words", [("fetch", "vit_x"), ("export", "x"), ("import", "x.pth")])
+def test_models_with_an_unknown_name_is_one_sentence(
+    words: tuple[str, ...], simmat: Simmat
+) -> None:
+    result = simmat("models", *words)
+    assert result.status == 1
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
+
+
+def test_info_is_one_block_for_a_report(user_folder: Path, simmat: Simmat) -> None:
+    import torch
+
+    result = simmat("info")
+    assert result.status == 0
+    assert result.err == ""
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["napari-simmat", __version__]
+    for word in (f"torch {torch.__version__}", "cpu: CPU", str(user_folder), "precision"):
+        assert any(word in line for line in lines), word
+    values = simmat("info", "--json").json
+    assert values["devices"][0] == "cpu: CPU"
+    assert values["models"] == [str(user_folder / "models"), str(user_folder / "bases")]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "found", "has_driver", "sentence"),
+    [
+        ("12.8", True, True, ""),
+        (None, False, False, ""),
+        (None, False, True, CPU_BUILD),
+        ("12.8", False, True, NO_DRIVER.format(cuda="12.8")),
+    ],
+)
+def test_gpu_problem_says_why_a_gpu_is_not_used(
+    cuda: str | None, found: bool, has_driver: bool, sentence: str
+) -> None:
+    assert gpu_problem(cuda, found, has_driver) == sentence
+
+
+def test_info_with_gpus_lists_their_memory(monkeypatch: pytest.MonkeyPatch, simmat: Simmat) -> None:
+    import torch
+
+    class Properties:
+        name, total_memory = "NVIDIA Quick", 24 * 10**9
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
+    values = simmat("info", "--json").json
+    assert values["devices"][1:] == [f"cuda:{index}: NVIDIA Quick, 24 GB" for index in range(2)]
+    assert values["in use"].startswith("cuda, fast precision")

@@ -1,0 +1,121 @@
+"""The command itself: starting, help, faults and what they print."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE
+from tests.cli.conftest import Simmat, segment
+
+
+def test_main_with_debug_prints_the_traceback(folder: Path, simmat: Simmat) -> None:
+    result = simmat(*segment("--debug", image="b.tif"))
+    assert result.status == 1
+    assert "Traceback (most recent call last)" in result.err
+
+
+def test_main_with_a_fault_of_the_program_says_so(
+    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr("napari_simmat.batch.plan.plan", fail)
+    result = simmat(*segment())
+    assert result.status == 1
+    assert (
+        "Something unexpected went wrong (KeyError: 'oops'). Run it again with --debug"
+        in result.err
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
+def test_main_after_ctrl_c_in_imports_is_one_sentence() -> None:
+    program = """
+import signal, sys
+
+class PressesCtrlC:
+    def find_spec(self, name, *_):
+        if name == "cyclopts":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, PressesCtrlC())
+sys.argv = ["simmat", "models"]
+from napari_simmat.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (CANCELED, f"{CANCELED_MESSAGE}\n")
+
+
+def in_a_fresh_interpreter(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=folder,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["models"], ["--version"]])
+def test_main_for_help_and_lists_loads_no_torch(tmp_path: Path, words: list[str]) -> None:
+    done = in_a_fresh_interpreter(
+        "import sys; from napari_simmat.cli import main; "
+        f"status = main({words}); heavy = {{'torch', 'napari', 'qtpy'}} & set(sys.modules); "
+        "sys.exit(status or len(heavy))",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_import_of_cli_loads_no_numpy(tmp_path: Path) -> None:
+    program = "import sys, napari_simmat.cli; sys.exit('numpy' in sys.modules)"
+    assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+def test_main_in_its_own_process_segments(folder: Path) -> None:
+    words = [str(word) for word in segment("--json")]
+    done = in_a_fresh_interpreter(
+        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["files"][0]["objects"] == 2
+    failed = in_a_fresh_interpreter(
+        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
+    )
+    assert failed.returncode == 1
+    assert "exists already" in failed.stderr
+
+
+def test_main_with_short_options_reads_them(simmat: Simmat) -> None:
+    assert (
+        "nowhere"
+        in simmat("segment", "nowhere", "-m", "tiny", "--prompts", "auto", "-o", "out").err
+    )  # not: unknown option
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "train", "pretrain", "encode"])
+def test_main_help_hides_defaults_that_say_nothing(command: str, simmat: Simmat) -> None:
+    assert not re.search(r'\[default:\s+(None|\(|""|\d\.\d{5})', simmat(command, "--help").out)
+
+
+def test_main_installs_completion_of_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simmat: Simmat
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert simmat("--install-completion", "--shell", "bash").status == 0
+    script = tmp_path / ".local/share/bash-completion/completions/simmat"
+    text = script.read_text("utf-8")
+    assert "evaluate" in text
+    assert "--max-objects" in text
