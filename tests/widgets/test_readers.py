@@ -16,8 +16,8 @@ from qtpy.QtCore import Qt
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.widgets.layer_data import CHANNEL
 from napari_simmat.widgets.readers import (
-    already_open,
-    complex_values,
+    ALREADY_OPEN,
+    COMPLEX_VALUES,
     get_reader,
     image_layer_data,
 )
@@ -147,7 +147,7 @@ def test_slices_dropped_together_become_one_layer(
     assert len(viewer.open(slices, plugin=PLUGIN)) == 1
     viewer.add_image(VOLUME, name="another")
     assert viewer.open(slices[2], plugin=PLUGIN) == []
-    assert viewer.status == already_open("8.dcm", "6")
+    assert viewer.status == ALREADY_OPEN.format("8.dcm", "6")
     assert viewer.layers.selection.active is viewer.layers["6"]
     viewer.layers.remove("6")
     assert len(viewer.open(slices[2], plugin=PLUGIN)) == 1
@@ -173,7 +173,7 @@ def test_unreadable_file_is_refused_in_one_sentence(tmp_path: Path, series: Path
     with pytest.raises(ValueError, match=r"^The pixels of 9\.dcm could not be read"):
         opened(series)
     waves = np.ones((4, 5, 3), dtype=np.complex64)
-    with pytest.raises(ValueError, match=complex_values("waves.nii")):
+    with pytest.raises(ValueError, match=COMPLEX_VALUES.format("waves.nii")):
         opened(write_nifti(tmp_path / "waves.nii", waves, (1, 1, 1)))
 
 

@@ -204,7 +204,7 @@ def test_cancel_all_up_to_a_rank_leaves_the_others(worker: Worker, qtbot: Any) -
     qtbot.waitUntil(lambda: worker.running is ahead)
     first = worker.submit("click", click)
     qtbot.waitUntil(lambda: worker.running is first)
-    worker.cancel_all(most=0)
+    worker.cancel_all(up_to=0)
     assert not ahead.canceled
     ahead.cancel()
     gate.set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, Field, fields, replace
+from dataclasses import MISSING, fields, replace
 from functools import partial
 from textwrap import fill
 from types import NoneType, UnionType
@@ -214,7 +214,8 @@ def command_words(
     words = []
     for each in fields(value):
         current = getattr(value, each.name)
-        if each.name in omit or (current == _default(each) and each.name not in always):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.name in omit or (current == default and each.name not in always):
             continue
         name = each.name.replace("_", "-")
         if isinstance(current, bool):
@@ -236,10 +237,6 @@ def _split(hint: Any) -> tuple[Any, dict[str, Any]]:
     if get_origin(hint) in (Union, UnionType):
         (hint,) = [kind for kind in get_args(hint) if kind is not NoneType]
     return hint, {name: value for name, value in options.items() if name not in RULE_NOTES}
-
-
-def _default(each: Field[Any]) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 class EverythingForm(QWidget):

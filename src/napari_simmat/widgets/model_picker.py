@@ -159,7 +159,10 @@ class ModelPicker(QWidget):
         before = self.value()
         self._opened = [_refreshed(entry) for entry in self._opened]
         found = [*filter(self._listed, registry.list_models()), *self._opened]
-        groups = {entry.name: self._group(entry) for entry in found}
+        groups = {}
+        for entry in found:
+            is_own = entry.kind == "own" or entry in self._opened or entry.spec is None
+            groups[entry.name] = OWN_MODELS if is_own else image_kind(entry.spec.modality)
         self._entries = sorted(found, key=lambda entry: GROUPS.index(groups[entry.name]))
         self.choice.clear()
         group = ""
@@ -172,11 +175,6 @@ class ModelPicker(QWidget):
         self._show()
         if before is not None and self.value() != before:
             self.changed.emit()
-
-    def _group(self, entry: ModelEntry) -> str:
-        """The heading under which a model stands."""
-        is_own = entry.kind == "own" or entry in self._opened
-        return OWN_MODELS if is_own or entry.spec is None else image_kind(entry.spec.modality)
 
     def _add_heading(self, text: str) -> None:
         self.choice.addItem(text)

@@ -126,9 +126,9 @@ class ImageGeometry:
 
     def seen(self, order: AxisOrder) -> ImageGeometry:
         """The image in another view."""
-        place = copy(self)
-        place.order = order
-        return place
+        view = copy(self)
+        view.order = order
+        return view
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -176,7 +176,9 @@ class ImageGeometry:
         positions = np.asarray(positions, dtype=float).reshape(-1, other.ndim)
         if not self.lies_on(other):
             world = np.array([other.data_to_world(position) for position in positions])
-            positions = self._inverse(self._all_axes(world.reshape(-1, other.ndim), point))
+            world = world.reshape(-1, other.ndim)[:, -self.ndim :]
+            lead = np.asarray(point[-self.ndim :], dtype=float)[: self.ndim - world.shape[1]]
+            positions = self._inverse(np.hstack([np.tile(lead, (len(world), 1)), world]))
         return self._in_view(positions)
 
     def to_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
@@ -219,8 +221,8 @@ class ImageGeometry:
         order = axis_order(shown, self.ndim)
         if order and any(np.abs(part).max() > 1e-9 * np.abs(linear).max() for part in mixed):
             raise ValueError(
-                f"{self.name} is turned against this view, which shows no plane of its pixels: go "
-                "back to its last two axes with the buttons below the layer list."
+                f"{self.name} is rotated relative to this view, so no plane of pixels is shown: "
+                "switch back to its last two axes with the buttons below the layer list."
             )
         return order
 
@@ -258,9 +260,11 @@ class ImageGeometry:
             return others
         if not self.lies_on(labels):
             return f"{labels.name} has another scale, translate or affine than the image"
-        flags = getattr(labels.data, "flags", None)
-        writeable = getattr(flags, "writeable", hasattr(labels.data, "__setitem__"))
-        if not writeable or _read_only(labels.data):
+        data = labels.data
+        flags = getattr(data, "flags", None)
+        writeable = getattr(flags, "writeable", hasattr(data, "__setitem__"))
+        is_dask = type(data).__module__.startswith("dask")
+        if not writeable or is_dask or getattr(data, "read_only", False):
             return f"{labels.name} is not writable"
         return None
 
@@ -269,12 +273,6 @@ class ImageGeometry:
 
     def _in_image(self, positions: np.ndarray) -> np.ndarray:
         return positions[:, list(inverse_order(self.order))] if self.order else positions
-
-    def _all_axes(self, world: np.ndarray, point: Sequence[float]) -> np.ndarray:
-        if world.shape[1] >= self.ndim:
-            return world[:, -self.ndim :]
-        lead = np.asarray(point[-self.ndim :], dtype=float)[: self.ndim - world.shape[1]]
-        return np.hstack([np.tile(lead, (len(world), 1)), world])
 
     def _inverse(self, world: np.ndarray) -> np.ndarray:
         matrix = self.matrix
@@ -329,12 +327,7 @@ def unit_symbol(unit: Any) -> str:
     return f"{unit:~}".replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")
 
 
-def _read_only(data: Any) -> bool:
-    """Whether a lazy array is read-only (dask always is)."""
-    return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))
-
-
-def time_axis_of(place: ImageGeometry) -> int | None:
+def time_axis_of(geometry: ImageGeometry) -> int | None:
     """The axis of an image whose name says time; None if there is none."""
-    names = [name.casefold() for name in place.usual.axis_names[:-2]]
+    names = [name.casefold() for name in geometry.usual.axis_names[:-2]]
     return next((axis for axis, name in enumerate(names) if name in TIME_NAMES), None)

@@ -39,6 +39,9 @@ OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
 WIDGET = "Segment, train, batch"
 """Name of the plugin's widget in `napari.yaml`."""
 OPEN_WIDGET_FIRST = f"Open Plugins > {WIDGET} (SimMAT) first, then drop the file again."
+COMPLEX_VALUES = "{} holds complex numbers, which no image layer shows; save their magnitude."
+ALREADY_OPEN = "{} is a slice of {}, which is open already; remove that layer to reread it."
+NOTHING_BESIDE = "{} has no points and boxes, and its labels {} are not beside it; copy them there."
 _SHOWN_PERCENTS = (0.1, 99.9)
 """Percentiles that are shown black and white: metal and single hot voxels are brighter."""
 _VOXELS_MEASURED = 2**20
@@ -95,7 +98,7 @@ def image_layer_data(file: ImageFile) -> LayerData:
     """
     data, axes = file.data, file.axes
     if data.dtype.kind == "c":
-        raise RefusedFileError(complex_values(file.path.name))
+        raise RefusedFileError(COMPLEX_VALUES.format(file.path.name))
     channels = file.channel_axis
     if channels is not None and not file.rgb:
         data = np.moveaxis(data, channels, 0)
@@ -115,16 +118,6 @@ def image_layer_data(file: ImageFile) -> LayerData:
     return data, options | ({"contrast_limits": limits} if limits else {}), "image"
 
 
-def complex_values(name: str) -> str:
-    """Message: a file holds complex numbers."""
-    return f"{name} holds complex numbers, which no image layer shows; save their magnitude."
-
-
-def already_open(name: str, layer: str) -> str:
-    """Message: a file's series is a layer."""
-    return f"{name} is a slice of {layer}, which is open already; remove that layer to reread it."
-
-
 def _paths(path: str | list[str]) -> list[Path]:
     return [Path(each) for each in ([path] if isinstance(path, str) else path)]
 
@@ -135,7 +128,7 @@ def _go_to(image: Path) -> bool:
     for layer in [] if viewer is None else viewer.layers:
         if str(image.absolute()) in layer.metadata.get(FILES, ()):
             viewer.layers.selection.active = layer
-            viewer.status = already_open(image.name, layer.name)
+            viewer.status = ALREADY_OPEN.format(image.name, layer.name)
             return True
     return False
 
@@ -190,19 +183,17 @@ def object_layers(path: Path) -> list[LayerData]:
     if path.suffix.lower() == ".json" and is_record(path):
         return record_layers(path)
     image = _open_image()
-    place = (
-        None
-        if image is None
-        else ImageGeometry(image, channels_first=layer_info(image).channels_first)
-    )
+    geometry = None
+    if image is not None:
+        geometry = ImageGeometry(image, channels_first=layer_info(image).channels_first)
     try:
-        found = read_objects(path, None if place is None else tuple(place.shape))
+        found = read_objects(path, None if geometry is None else tuple(geometry.shape))
     except ValueError:
         if image is None and path.suffix.lower() != ".json":
             raise ValueError(OPEN_IMAGE_FIRST) from None
         raise
-    made = {"image": found.image or (place.name if place else ""), "file": path.name}
-    options = {} if place is None else place.layer_options()
+    made = {"image": found.image or (geometry.name if geometry else ""), "file": path.name}
+    options = {} if geometry is None else geometry.layer_options()
     return [(found.labels(), {**options, **_named(path.stem, made)}, "labels")]
 
 
@@ -238,16 +229,8 @@ def record_layers(path: Path) -> list[LayerData]:
         options = {"features": features, **placed, **_named(f"{path.stem} boxes", made)}
         layers.append((np.array(corners), {"shape_type": "rectangle", **options}, "shapes"))
     if not layers:
-        raise ValueError(nothing_beside(path.name, name))
+        raise ValueError(NOTHING_BESIDE.format(path.name, name))
     return layers
-
-
-def nothing_beside(name: str, labels: str) -> str:
-    """Message: a record has neither points nor boxes, and its labels are missing."""
-    return (
-        f"{name} has no points and boxes, and its labels {labels} are not beside it; copy them "
-        "there."
-    )
 
 
 def _named(name: str, made: dict[str, Any]) -> dict[str, Any]:

@@ -215,7 +215,8 @@ class ListShortcuts(QObject):
 
     def _on_focus(self, _: QWidget | None, focused: QWidget | None) -> None:
         searches = isinstance(focused, (QAbstractItemView, QComboBox))
-        self._watch(focused if searches and self._is_ours(focused) else None)
+        ours = (self._window(), self._inside.window())
+        self._watch(focused if searches and focused.window() in ours else None)
 
     def _watch(self, widget: QWidget | None) -> None:
         if self._watched is not None:
@@ -224,9 +225,6 @@ class ListShortcuts(QObject):
         self._watched = widget
         if widget is not None:
             widget.installEventFilter(self)
-
-    def _is_ours(self, widget: QWidget) -> bool:
-        return widget.window() in (self._window(), self._inside.window())
 
     def _window(self) -> QWidget | None:
         """The viewer's window, even while the widget floats."""

@@ -118,17 +118,17 @@ class Worker(QObject):
             self._wake.notify()
         return task
 
-    def cancel_all(self, most: int | None = None) -> None:
-        """Cancel the running and the waiting tasks, up to the rank `most` if given."""
+    def cancel_all(self, up_to: int | None = None) -> None:
+        """Cancel the running and the waiting tasks, up to the rank `up_to` if given."""
         with self._wake:
             running = self._running
-            if running is not None and (most is None or running.rank <= most):
+            if running is not None and (up_to is None or running.rank <= up_to):
                 running.cancel()
-            self._cancel_waiting(most)
+            self._cancel_waiting(up_to)
 
-    def _cancel_waiting(self, most: int | None) -> None:
+    def _cancel_waiting(self, up_to: int | None) -> None:
         for task in list(self._waiting):
-            if most is None or task.rank <= most:
+            if up_to is None or task.rank <= up_to:
                 task.cancel()
                 if task.job is None:  # one that has begun is closed in its thread
                     self._waiting.remove(task)
@@ -159,7 +159,9 @@ class Worker(QObject):
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self.closed)
                 if self._closed or not self._waiting:
-                    self._close_left()
+                    for suspended in self._waiting:  # closed in the thread that ran them
+                        if suspended.job is not None:
+                            suspended.job.close()
                     return
                 # Canceled ones first: they only have to be closed.
                 task = min(self._waiting, key=lambda task: (not task.canceled, task.rank))
@@ -181,7 +183,9 @@ class Worker(QObject):
                 if time.monotonic() - reported >= _REPORT_EVERY and not task.canceled:
                     reported = time.monotonic()
                     self._tell(self.progressed, task, progress)
-                if not task.canceled and self._outranks(task):
+                with self._wake:
+                    is_outranked = any(other.rank < task.rank for other in self._waiting)
+                if is_outranked and not task.canceled:
                     return True
             job.close()
         except StopIteration as end:
@@ -195,19 +199,6 @@ class Worker(QObject):
         if task.canceled:
             self._tell(self.stopped, task)
         return False
-
-    def _outranks(self, task: WorkerTask) -> bool:
-        """Whether a task of a lower rank waits."""
-        if task.rank == 0:
-            return False
-        with self._wake:
-            return any(other.rank < task.rank for other in self._waiting)
-
-    def _close_left(self) -> None:
-        """Close suspended jobs in the thread that ran them."""
-        for task in self._waiting:
-            if task.job is not None:
-                task.job.close()
 
     def _tell(self, signal: Any, *values: object) -> None:
         if not self._closed:

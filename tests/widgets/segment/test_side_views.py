@@ -387,7 +387,7 @@ def test_a_view_that_shows_no_plane_of_pixels_is_refused(window: Any) -> None:
     window.workspace.prompt_layers.points.add(np.array([(24, 24, 26)]))
     window.idle()
     assert window.status.kind == "failed"
-    assert "turned against this view" in window.status.text
+    assert "rotated relative to this view" in window.status.text
 
 
 def steps(window: Any) -> list[str]:

@@ -425,7 +425,7 @@ class InferenceQueue(QObject):
 
     def drop(self) -> None:
         """Discard the awaited prediction; the window is free at once."""
-        self.worker.cancel_all(most=0)
+        self.worker.cancel_all(up_to=0)
         self._task = None
 
     def close(self) -> None:
