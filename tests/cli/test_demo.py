@@ -153,13 +153,9 @@ def test_demo_images_are_read_with_their_channels(shown: Path) -> None:
     np.testing.assert_array_equal(image.data, polarization().image)
 
 
-<<<<<<< HEAD
 def test_demo_again_writes_the_same_and_prints_a_table(
     shown: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-=======
-def test_demo_twice_writes_the_same(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
->>>>>>> 07f3898 (Shared widgets have fewer helpers of a single use; window tests that repeat tests of checkpoints and images are gone)
     paths = [path for path in shown.rglob("*") if path.suffix in (".png", ".tif", ".csv")]
     before = {path: path.read_bytes() for path in paths}
     assert len(paths) == 3 * 9 + 1  # nine for each sample, and the IoU of all
