@@ -86,7 +86,7 @@ def encoded() -> Encoded:
 CLICKS = torch.tensor([[300.0, 200.0], [700.0, 650.0], [10.0, 1000.0]])
 
 
-def test_a_click_takes_little_more_than_half_of_stocks_operations(
+def test_click_takes_little_more_than_half_of_stock_operations(
     network: SamNetwork, encoded: Encoded
 ) -> None:
     def stock() -> None:
