@@ -53,7 +53,7 @@ def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
 def click(tab: Any, position: Sequence[float]) -> None:
     """Put a point of the current sign at y, x."""
     settle(tab)
-    tab.buttons.point.click()
+    tab.buttons.tools["point"].click()
     tab.workspace.prompt_layers.points.add(position)
     tab.workspace.prompt_layers.points.selected_data = set()
     settle(tab)
@@ -251,7 +251,7 @@ def coins() -> None:
                 click(tab, position)
             tab.buttons.commit.click()
             settle(tab)
-        tab.buttons.box.click()
+        tab.buttons.tools["box"].click()
         tab.workspace.prompt_layers.boxes.add(rectangle(*BOX), shape_type="rectangle")
         settle(tab)
         tab.buttons.sign.click()
@@ -268,7 +268,7 @@ def demo() -> None:
         layer = viewer.add_image(image()[:, CUT], name="coins")
         settle(tab)
         viewer.reset_view()
-        tab.buttons.point.click()
+        tab.buttons.tools["point"].click()
         settle(tab)
         film = Film(viewer)
         film.hold(800)
@@ -334,7 +334,7 @@ def while_working(widget: Any) -> None:
         return (yield from original(question, **named))
 
     tab.controller.inference.service.predict_job = held
-    tab.buttons.point.click()
+    tab.buttons.tools["point"].click()
     tab.workspace.prompt_layers.points.add(COINS[0])
     wait(lambda: tab.status.value().fraction is not None and tab.status.bar.isVisible())
     save_tab(widget, "tab-working")
@@ -362,15 +362,10 @@ def objects(viewer: Any, widget: Any) -> None:
     save(viewer, tab, "window-reopened")
     save_tab(widget, "tab-reopened")
     tab.buttons.clear.click()
-    tab.object_panel.overlap_chosen.emit("ask")
-    tab.object_panel.set_overlap("ask")
-    tab.buttons.box.click()
+    tab.buttons.tools["box"].click()
     y, x = COINS[0]
     tab.workspace.prompt_layers.boxes.add(rectangle(y - 35, x - 35, y + 5, x + 35))
     settle(tab)
-    tab.buttons.commit.click()
-    settle(tab)
-    save_tab(widget, "tab-overlap")
     full = np.full(tab.workspace.session.geometry.shape, 0, dtype=np.uint8)
     full[0, 0] = 255
     layer = viewer.add_labels(full, name="eight bits", scale=(0.1, 0.1), units=("mm", "mm"))
@@ -480,7 +475,7 @@ def learn() -> None:
             box = rectangle(row - 21, column - 18, row + 21, column + 18)
             film.point_on(layer, box[0])
             film.hold(250, pressed=True)
-            tab.buttons.box.click()
+            tab.buttons.tools["box"].click()
             tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
             settle(tab)
             film.point_on(layer, box[2])

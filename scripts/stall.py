@@ -245,7 +245,7 @@ class Run:
     def click(self, phase: str) -> None:
         """Press on the image several times, one press after the other's answer."""
         self.meter.phase = ""
-        self.tab.buttons.point.click()
+        self.tab.buttons.tools["point"].click()
         self.turns(20)
         self.meter.phase = phase
         for number in range(CLICKS):
@@ -274,7 +274,7 @@ class Run:
         self.viewer.add_image(np.stack(planes), name="stack")
         self.viewer.dims.set_current_step(0, 0)
         self.until(lambda: self.workspace.session is not None and not self.tab.busy)
-        self.tab.buttons.point.click()
+        self.tab.buttons.tools["point"].click()
         self.turns(20)
         worker = self.controller.inference.worker
         self.until(lambda: worker.running is not None)  # encoding ahead has begun

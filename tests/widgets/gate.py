@@ -35,6 +35,6 @@ class Gate:
 
 
 def click_without_waiting(window: Any, y: float, x: float) -> None:
-    window.workspace.prompt_layers.draw_points()
+    window.workspace.prompt_layers.draw("point")
     window.press(y, x)
     window.qtbot.waitUntil(lambda: not window.workspace.prompt_layers.pending)

@@ -84,6 +84,54 @@ class Hands:
     def status(self) -> Any:
         return self.tab.status.value()
 
+    @property
+    def objects(self) -> np.ndarray:
+        """The committed objects, as their layer holds them."""
+        return self.viewer.layers["SimMAT objects"].data
+
+    @property
+    def preview(self) -> np.ndarray:
+        """The masks that are shown, each with its number."""
+        return self.viewer.layers["SimMAT preview"].data
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The pixels of all masks that are shown."""
+        return self.preview > 0
+
+    def open(self, image: Any, **options: Any) -> Any:
+        """Show an image, and the widget on it; returns the layer."""
+        layer = self.viewer.add_image(image, **options)
+        self.open_widget()
+        self.idle()
+        return layer
+
+    def show_plane(self, *plane: int) -> None:
+        """Move the sliders, and wait for what follows."""
+        for axis, index in enumerate(plane):
+            self.viewer.dims.set_current_step(axis, index)
+        self.idle()
+
+    def commit(self) -> None:
+        """Press C."""
+        self.key(Qt.Key.Key_C)
+
+    def undo(self, steps: int = 1) -> None:
+        """Press Ctrl+Z."""
+        for _ in range(steps):
+            self.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+
+    def redo(self, steps: int = 1) -> None:
+        """Press Ctrl+Shift+Z."""
+        both = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+        for _ in range(steps):
+            self.key(Qt.Key.Key_Z, both)
+
+    def push(self, button: Any) -> None:
+        """Press a button or a box of the tab, and wait for what follows."""
+        QTest.mouseClick(button, LEFT)
+        self.idle()
+
     def idle(self) -> None:
         """Wait until nothing is pending in the window and the worker."""
         self.qtbot.waitUntil(lambda: self._is_idle(), timeout=SECONDS)
@@ -102,7 +150,7 @@ class Hands:
 
     def click(self, y: float, x: float) -> None:
         """Press on a position of the world with the points tool, and wait for the answer."""
-        self.take(self.tab.buttons.point)
+        self.take(self.tab.buttons.tools["point"])
         self.press(y, x)
         self.idle()
 
@@ -114,7 +162,7 @@ class Hands:
 
     def double_click(self, y: float, x: float) -> None:
         """Press twice on a position of the world with the points tool, as a person does."""
-        self.take(self.tab.buttons.point)
+        self.take(self.tab.buttons.tools["point"])
         self.press(y, x)
         QApplication.processEvents()
         self._press_again(y, x)
@@ -151,13 +199,13 @@ class Hands:
         slowly: bool = False,
     ) -> None:
         """Draw a rectangle or an ellipse, and wait for the answer."""
-        self.take(self.tab.buttons.box)
+        self.take(self.tab.buttons.tools["box"])
         self.workspace.prompt_layers.boxes.mode = mode
         self.draw([(y0, x0), (y1, x1)], slowly=slowly)
 
     def stroke(self, path: Sequence[tuple[float, float]]) -> None:
         """Draw a line with the tool for scribbles, and wait for the answer."""
-        self.take(self.tab.buttons.scribble)
+        self.take(self.tab.buttons.tools["scribble"])
         self.press(*path[0])
         for (y0, x0), (y1, x1) in itertools.pairwise(path):
             for part in np.linspace(0, 1, 6):

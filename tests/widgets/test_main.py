@@ -66,7 +66,7 @@ def test_open_demo_segments_a_coin(
     y, x = np.indices(viewer.layers["coins"].data.shape)
     coin = (y - main.FIRST_CLICK[0]) ** 2 + (x - main.FIRST_CLICK[1]) ** 2 <= 20**2
     assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
-    assert window.tab.buttons.point.isChecked()
+    assert window.tab.buttons.tools["point"].isChecked()
     window.release()
 
 

@@ -36,7 +36,7 @@ def test_box_beside_the_image_is_refused(ready: Any) -> None:
 
 
 def test_only_negative_points_are_refused(ready: Any) -> None:
-    ready.workspace.prompt_layers.draw_points()
+    ready.workspace.prompt_layers.draw("point")
     ready.key(Qt.Key.Key_T)
     ready.click(*CENTERS[1])
     assert ready.status.kind == "failed"
@@ -49,7 +49,7 @@ def test_only_negative_points_are_refused(ready: Any) -> None:
 
 
 def test_segment_without_prompts_is_refused(ready: Any) -> None:
-    ready.workspace.prompt_layers.draw_points()
+    ready.workspace.prompt_layers.draw("point")
     ready.key(Qt.Key.Key_C)
     assert ready.status.text == NOTHING_TO_COMMIT
     ready.key(Qt.Key.Key_S)

@@ -29,7 +29,7 @@ def tools(window: Any) -> Iterator[str]:
     yield "rectangle"
     window.drag(THIRD[0] - 32, THIRD[1] - 32, THIRD[0] + 32, THIRD[1] + 32, mode="add_ellipse")
     yield "ellipse"
-    prompts.draw_boxes()
+    prompts.draw("box")
     prompts.boxes.mode = "add_polygon"
     for angle in np.linspace(0, 2 * np.pi, 7)[:-1]:
         window.press(FOURTH[0] + 24 * np.sin(angle), FOURTH[1] + 24 * np.cos(angle))
@@ -79,7 +79,7 @@ def keys(window: Any) -> Iterator[str]:
     yield "Ctrl+Z"
     window.key(Qt.Key.Key_Z, CTRL | SHIFT)
     yield "Ctrl+Shift+Z"
-    window.workspace.prompt_layers.draw_boxes()
+    window.workspace.prompt_layers.draw("box")
     window.key(Qt.Key.Key_T)
     yield "T on shapes"
     window.key(Qt.Key.Key_T)
@@ -89,7 +89,7 @@ def keys(window: Any) -> Iterator[str]:
     window.key(Qt.Key.Key_E, ALT)
     yield "Alt+E"
     window.key(Qt.Key.Key_C, SHIFT)
-    window.tab.buttons.point.click()
+    window.tab.buttons.tools["point"].click()
     window.hover(*SECOND)
     window.key(Qt.Key.Key_E)
     yield "E"

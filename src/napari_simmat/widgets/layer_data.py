@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
@@ -206,6 +207,52 @@ def name_first_axis(layer: Image, channels: bool) -> None:
     """Name a layer's first axis as channels, or take such a name away."""
     plain = str(-layer.ndim)  # napari's own
     layer.axis_labels = (CHANNEL if channels else plain, *layer.axis_labels[1:])
+
+
+def channels_in_front(layer: Image, axis: int) -> Image:
+    """The same image with another axis in front; nothing is read or copied.
+
+    Parameters
+    ----------
+    layer
+        (..., C, ..., Y, X), numpy or lazy, multiscale or not.
+    axis
+        The axis that becomes the first.
+    """
+    order = [axis, *(n for n in range(layer.ndim) if n != axis)]
+    levels = layer.data if layer.multiscale else [layer.data]
+    moved = [_transposed(level, order) for level in levels]
+    kept = ("name", "colormap", "contrast_limits", "gamma", "opacity", "blending", "visible")
+    return Image(
+        moved if layer.multiscale else moved[0],
+        multiscale=layer.multiscale,
+        axis_labels=[layer.axis_labels[n] for n in order],
+        units=[layer.units[n] for n in order],
+        metadata=layer.metadata,
+        **{name: getattr(layer, name) for name in kept},
+        **_placed(layer, order),
+    )
+
+
+def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
+    """The layer's transform with its axes in another order."""
+    whole = [*order, layer.ndim]
+    linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear).linear_matrix
+    if not np.allclose(linear, np.diag(layer.scale)):  # rotated or sheared: as one matrix
+        return {"affine": layer_matrix(layer)[np.ix_(whole, whole)]}
+    return {
+        "scale": layer.scale[order],
+        "translate": layer.translate[order],
+        "affine": np.array(layer.affine)[np.ix_(whole, whole)],
+    }
+
+
+def _transposed(data: Any, order: list[int]) -> Any:
+    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
+        from dask.array import from_array
+
+        data = from_array(data)  # zarr would read all of it
+    return data.transpose(order)
 
 
 def _means_channels(name: object) -> bool:

@@ -133,7 +133,7 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
     prompts = widget.segment.workspace.prompt_layers
 
     def click() -> None:
-        prompts.draw_points()
+        prompts.draw("point")
         if prompts.points is not None:
             prompts.points.add(FIRST_CLICK)
 

@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import COMMIT_FOUND, LOOSEN, NO_EXAMPLES
-from napari_simmat.widgets.segment.object_actions import committed_already
+from napari_simmat.widgets.segment.object_actions import OVERLAPS_ALMOST, listed
 from tests.widgets.scenes import CENTERS, discs, gray
 
 
@@ -117,7 +117,7 @@ def test_everything_leaves_out_committed_objects(ready: Any, everything: Any) ->
     again = labels.copy()
     press(ready, ready.tab.automatic_panel.commit)
     numbers = np.unique(labels)[1:].tolist()
-    assert ready.status.text.startswith(committed_already(numbers))
+    assert ready.status.text.startswith(OVERLAPS_ALMOST.format(others=listed(numbers)))
     np.testing.assert_array_equal(labels, again)
 
 

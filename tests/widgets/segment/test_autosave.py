@@ -41,7 +41,7 @@ def test_a_saved_session_replays_and_is_not_offered_again(
     window = open_image(open_window(), gray())
     work_on(window)
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
-    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert "mine_session.jsonl" in window.status.text
     state = replayed(tmp_path / "mine_session.jsonl")
@@ -69,7 +69,7 @@ def test_close_while_saving_completes_the_files(
 
     monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", until_closing)
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
-    window.tab.object_panel.save_requested.emit()
+    window.tab.act("save")
     labels = objects(window).copy()
     window.close_widget()
     assert worker.join(SECONDS / 1000)
@@ -99,7 +99,7 @@ def test_save_of_several_images_marks_each_as_saved(
             window.choose(window.tab.channels.image, name)
         window.workspace.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
         window.name = name
-        window.tab.object_panel.save_requested.emit()
+        window.tab.act("save")
     gate.set()
     files = [tmp_path / f"{name}_session.jsonl" for name in ("discs", "second", "third")]
     window.qtbot.waitUntil(lambda: all(file.exists() for file in files))
@@ -228,7 +228,7 @@ def test_autosave_that_cannot_write_warns_once(
     assert ready.tab.status.warning == told[0], "what was said since has not hidden it"
     assert ready.tab.status._warning.isVisible()
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
-    QTest.mouseClick(ready.tab.object_panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
     assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), objects(ready))
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"

@@ -252,7 +252,7 @@ def test_recovery_does_not_replace_work_done_meanwhile(open_window: Callable[[],
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
     QTest.mouseClick(second.tab.status.offer, Qt.MouseButton.LeftButton)
-    second.take(second.tab.buttons.point)
+    second.take(second.tab.buttons.tools["point"])
     second.press(*CENTERS[3])
     second.qtbot.waitUntil(lambda: not second.controller.busy)
     gate.set()

@@ -42,7 +42,7 @@ def test_save_writes_labels_table_classes_and_scale(
         return str(target), ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
-    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert offered == ["discs_labels.tif"]
     objects = window.viewer.layers["SimMAT objects"].data
@@ -72,10 +72,10 @@ def test_ask_path_without_ending_asks_before_replacing(
 
     monkeypatch.setattr(QMessageBox, "question", answer)
     save_as(monkeypatch, tmp_path / "mine")
-    ready.tab.object_panel.save_requested.emit()
+    ready.tab.act("save")
     assert ready.tab.exporter.worker.idle
     assert before.read_bytes() == b"of yesterday"
-    ready.tab.object_panel.save_requested.emit()
+    ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
     assert asked == ["mine_labels.tif already exists. Do you want to replace it?"] * 2
     assert np.array_equal(tifffile.imread(before), ready.viewer.layers["SimMAT objects"].data)
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_is_one_sentence(
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     save_as(monkeypatch, tmp_path / "a_labels.tif")
-    ready.tab.object_panel.save_requested.emit()
+    ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
     assert "is a folder" in ready.status.text
 
@@ -128,7 +128,7 @@ def choose_to_save(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str = "") 
 
 def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    QTest.mouseClick(window.tab.object_panel.load, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.buttons["load"], Qt.MouseButton.LeftButton)
     window.idle()
 
 
@@ -149,7 +149,7 @@ def test_load_of_any_saved_format_keeps_ids_and_classes(
     before = window.viewer.layers["SimMAT objects"].data.copy()
     assert set(np.unique(before)) == {0, 2}
     choose_to_save(monkeypatch, tmp_path / "discs_labels.tif", kind)
-    window.tab.object_panel.save_requested.emit()
+    window.tab.act("save")
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     path = tmp_path / f"discs{OBJECT_FORMATS[kind].ending}"
     assert {path, tmp_path / "discs_objects.csv", tmp_path / "discs_session.jsonl"} <= {
@@ -200,7 +200,7 @@ def test_save_does_not_replace_an_image(
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     choose_to_save(monkeypatch, tmp_path / "image.ome.zarr", "zarr")
-    ready.tab.object_panel.save_requested.emit()
+    ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
     assert "something else than labels, so it is not replaced" in ready.status.text
     assert zarr.open(tmp_path / "image.ome.zarr", mode="r").shape == (4, 4)

@@ -32,17 +32,19 @@ from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
-    AGAIN_AFTER,
     CANCELED,
-    COMMIT_MORE,
-    GOES_ON,
     KEPT,
-    LEARN_AGAIN,
-    LEARNS_CHANNELS,
     AdaptRequest,
     adapt_job,
     file_of,
     within_shapes,
+)
+from napari_simmat.widgets.segment.object_panel import (
+    AGAIN_AFTER,
+    COMMIT_MORE,
+    GOES_ON,
+    LEARN_AGAIN,
+    LEARNS_CHANNELS,
 )
 from napari_simmat.widgets.segment.session import ImageSession
 from tests.widgets.scenes import iou

@@ -10,8 +10,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.research.experiments import RGB_BASE
-from napari_simmat.widgets.segment.controller import open_elsewhere, open_there
-from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, left_open
+from napari_simmat.widgets.segment.controller import OPEN_ELSEWHERE, OPEN_THERE
+from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL
 from tests.widgets.scenes import iou
 
@@ -118,11 +118,11 @@ def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None
     go_to(stack, 1)
     assert stack.status.text.endswith(open_elsewhere([(3,)]))
     stack.key(Qt.Key.Key_C)
-    assert stack.status.text == open_there([(3,)])
+    assert stack.status.text == OPEN_THERE.format(planes="plane 3")
     stack.click(*CENTER)
-    assert stack.status.text.endswith(open_elsewhere([(3,)]))
+    assert stack.status.text.endswith(OPEN_ELSEWHERE.format(planes="plane 3", key="Shift+S"))
     stack.key(Qt.Key.Key_C)
-    assert stack.status.text.endswith(left_open([(3,)]))
+    assert stack.status.text.endswith(LEFT_OPEN.format(planes="plane 3", key="Shift+S"))
     stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     stack.key(Qt.Key.Key_C)

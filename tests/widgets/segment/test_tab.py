@@ -22,7 +22,6 @@ from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.controller import CANCELED, COMMIT_NEXT, SEGMENT, scores_text
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
-from napari_simmat.widgets.segment.workspace import Change
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
@@ -30,15 +29,7 @@ from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_ce
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
-def objects(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT objects"].data
-
-
-def preview(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data
-
-
-def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_object(
+def test_tab_three_layers_feed_the_model_and_a_click_commits(
     window: Any,
 ) -> None:
     image, labels = discs()
@@ -51,47 +42,47 @@ def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_o
     window.idle()
     assert window.status.kind == "ready"
     window.click(*CENTERS[1])
-    assert iou(preview(window) > 0, labels == 2) > 0.8
+    assert iou(window.preview > 0, labels == 2) > 0.8
     assert window.status.kind == "done"
-    window.key(Qt.Key.Key_C)
-    assert iou(objects(window) == 1, labels == 2) > 0.8
-    assert not preview(window).any()
+    window.commit()
+    assert iou(window.objects == 1, labels == 2) > 0.8
+    assert not window.preview.any()
     assert len(window.workspace.prompt_layers.points.data) == 0
 
 
-def test_without_objects_their_buttons_do_nothing(window: Any) -> None:
+def test_object_buttons_without_objects_are_disabled(window: Any) -> None:
     window.open_widget()
     window.idle()
     panel = window.tab.object_panel
-    buttons = [*panel.buttons.values(), panel.save]
+    buttons = [each for action, each in panel.buttons.items() if action != "load"]
     assert not any(button.isEnabled() for button in buttons), "there is no image yet"
     window.viewer.add_image(gray(), name="discs")
     window.idle()
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert all(button.isEnabled() for button in buttons)
 
 
-def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
+def test_commit_again_takes_the_next_free_id(ready: Any) -> None:
     _, labels = discs()
     for number, center in enumerate(CENTERS, start=1):
         ready.click(*center)
-        ready.key(Qt.Key.Key_C)
-        assert iou(objects(ready) == number, labels == number) > 0.8
-    assert objects(ready).dtype == np.int32
-    assert set(np.unique(objects(ready))) == {0, 1, 2, 3, 4}
+        ready.commit()
+        assert iou(ready.objects == number, labels == number) > 0.8
+    assert ready.objects.dtype == np.int32
+    assert set(np.unique(ready.objects)) == {0, 1, 2, 3, 4}
 
 
-def test_prompts_lie_over_the_preview_and_that_over_the_objects_and_the_image(ready: Any) -> None:
+def test_layers_of_the_tab_are_stacked_prompts_first(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     names = [layer.name for layer in ready.viewer.layers]
     assert names[:3] == ["discs", "SimMAT objects", "SimMAT preview"]
     assert set(names[3:]) == {"SimMAT boxes", "SimMAT points"}
     assert ready.viewer.layers.selection.active.name == "SimMAT points", "ready for the next click"
 
 
-def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
+def test_encode_ten_clicks_and_another_image_runs_once_each(
     ready: Any,
 ) -> None:
     assert ready.controller.inference.service.encodes == 1, (
@@ -102,7 +93,7 @@ def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
     assert len(ready.workspace.prompt_layers.points.data) == 10
     assert ready.controller.inference.service.encodes == 1
     asked = ready.workspace.session.prompts
-    mask = preview(ready).copy()
+    mask = ready.preview.copy()
 
     ready.viewer.add_image(gray((150, 260))[::-1], name="other")
     ready.idle()
@@ -114,89 +105,88 @@ def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
     ready.choose(ready.tab.channels.image, "discs")
     assert ready.controller.inference.service.encodes == 2
     assert ready.workspace.session.prompts == asked
-    assert np.array_equal(preview(ready), mask), "the same clicks give the same mask"
+    assert np.array_equal(ready.preview, mask), "the same clicks give the same mask"
     ready.click(CENTERS[0][0] + 8, CENTERS[0][1])
     assert ready.controller.inference.service.encodes == 2
 
 
-def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
+def test_undo_prompts_and_commits_restores_each_step(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    first = preview(ready).copy()
+    first = ready.preview.copy()
     ready.click(CENTERS[0][0] + 10, CENTERS[0][1] + 3)
-    second = preview(ready).copy()
-    ready.key(Qt.Key.Key_C)
-    committed = objects(ready).copy()
+    second = ready.preview.copy()
+    ready.commit()
+    committed = ready.objects.copy()
     ready.click(*CENTERS[2])
 
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert len(ready.workspace.prompt_layers.points.data) == 0
-    assert not preview(ready).any()
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(ready).any()
-    assert np.array_equal(preview(ready), second), "undoing the commit shows its prompts again"
-    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not ready.preview.any()
+    ready.undo()
+    assert not ready.objects.any()
+    assert np.array_equal(ready.preview, second), "undoing the commit shows its prompts again"
+    ready.undo()
     assert len(ready.workspace.prompt_layers.points.data) == 1
-    assert np.array_equal(preview(ready), first)
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert not preview(ready).any()
+    assert np.array_equal(ready.preview, first)
+    ready.undo()
+    assert not ready.preview.any()
     assert not ready.tab.buttons.undo.isEnabled()
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
 
-    for _ in range(3):
-        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert np.array_equal(objects(ready), committed)
-    assert not preview(ready).any()
-    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert preview(ready).any()
+    ready.redo(3)
+    assert np.array_equal(ready.objects, committed)
+    assert not ready.preview.any()
+    ready.redo()
+    assert ready.preview.any()
     assert not ready.tab.buttons.redo.isEnabled()
 
 
-def test_painting_by_hand_is_one_of_the_operations(ready: Any) -> None:
+def test_undo_painting_by_hand_is_one_step(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
-    before = objects(ready).copy()
+    ready.commit()
+    before = ready.objects.copy()
     layer = ready.viewer.layers["SimMAT objects"]
     layer.data_setitem((np.array([150, 151]), np.array([20, 20])), 7)
     ready.viewer.layers.selection.active = layer
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(objects(ready), before)
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(ready).any()
-    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert objects(ready)[150, 20] == 7
+    ready.undo()
+    assert np.array_equal(ready.objects, before)
+    ready.undo()
+    assert not ready.objects.any()
+    ready.redo()
+    ready.redo()
+    assert ready.objects[150, 20] == 7
 
 
-def test_two_boxes_are_two_objects_and_a_point_corrects_one(ready: Any) -> None:
+def test_box_twice_makes_two_objects_and_a_point_corrects_one(ready: Any) -> None:
     _, labels = discs()
     ready.drag(24, 32, 80, 88)
     ready.drag(108, 38, 172, 102)
     assert len(ready.workspace.prompt_layers.boxes.data) == 2
-    assert iou(preview(ready) == 1, labels == 1) > 0.8
-    assert iou(preview(ready) == 2, labels == 3) > 0.8
+    assert iou(ready.preview == 1, labels == 1) > 0.8
+    assert iou(ready.preview == 2, labels == 3) > 0.8
     ready.click(*CENTERS[0])
-    assert set(np.unique(preview(ready))) == {0, 1, 2}, "a point in a box is no third object"
-    ready.key(Qt.Key.Key_C)
-    assert iou(objects(ready) == 1, labels == 1) > 0.8
-    assert iou(objects(ready) == 2, labels == 3) > 0.8
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(ready).any(), "one commit is one step"
+    assert set(np.unique(ready.preview)) == {0, 1, 2}, "a point in a box is no third object"
+    ready.commit()
+    assert iou(ready.objects == 1, labels == 1) > 0.8
+    assert iou(ready.objects == 2, labels == 3) > 0.8
+    ready.undo()
+    assert not ready.objects.any(), "one commit is one step"
     assert len(ready.workspace.prompt_layers.boxes.data) == 2
 
 
-def test_a_click_with_the_box_tool_leaves_no_box(ready: Any) -> None:
-    ready.workspace.prompt_layers.draw_boxes()
+def test_box_tool_clicked_leaves_no_box(ready: Any) -> None:
+    ready.workspace.prompt_layers.draw("box")
     ready.press(100, 100)
     ready.idle()
     assert len(ready.workspace.prompt_layers.boxes.data) == 0
     assert not ready.workspace.session.prompts
 
 
-def test_a_negative_click_takes_away(ready: Any) -> None:
+def test_negative_click_removes_pixels(ready: Any) -> None:
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
     ready.click(*CENTERS[0])
-    with_both = (preview(ready) > 0).sum()
+    with_both = (ready.preview > 0).sum()
     ready.key(Qt.Key.Key_T)
     assert NEGATIVE_TEXT in ready.tab.buttons.sign.text()
     ready.click(*CENTERS[1])
@@ -205,15 +195,15 @@ def test_a_negative_click_takes_away(ready: Any) -> None:
     green, red = layer.face_color
     assert green[1] > green[0]
     assert red[0] > red[1]
-    assert (preview(ready) > 0).sum() < with_both
-    assert not preview(ready)[CENTERS[1]]
+    assert (ready.preview > 0).sum() < with_both
+    assert not ready.preview[CENTERS[1]]
     ready.key(Qt.Key.Key_T)
     ready.click(CENTERS[0][0] + 5, CENTERS[0][1])
     assert list(layer.features["label"]) == [1, 0, 1]
 
 
 @pytest.mark.parametrize("end", ["commit", "clear", "new object"])
-def test_each_object_begins_with_a_positive_click(ready: Any, end: str) -> None:
+def test_object_after_the_end_of_another_begins_positive(ready: Any, end: str) -> None:
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_T)
     ready.click(CENTERS[0][0] + RADII[0] + 8, CENTERS[0][1])
@@ -227,10 +217,10 @@ def test_each_object_begins_with_a_positive_click(ready: Any, end: str) -> None:
     assert ready.tab.buttons.sign.text().startswith(POSITIVE_TEXT)
     ready.click(*CENTERS[1])
     assert ready.status.kind == "done"
-    assert preview(ready)[CENTERS[1]]
+    assert ready.preview[CENTERS[1]]
 
 
-def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
+def test_flip_of_a_selected_point_is_one_step(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.click(*CENTERS[1])
     layer = ready.workspace.prompt_layers.points
@@ -239,45 +229,45 @@ def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
     ready.key(Qt.Key.Key_T)
     assert list(layer.features["label"]) == [1, 0]
     assert ready.workspace.session.prompts.labels == (1, 0)
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert list(layer.features["label"]) == [1, 1]
 
 
-def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
+def test_points_moved_and_deleted_are_followed(ready: Any) -> None:
     ready.click(*CENTERS[0])
     layer = ready.workspace.prompt_layers.points
     layer.data = np.array([CENTERS[3]], dtype=float)
     ready.idle()
     _, labels = discs()
-    assert iou(preview(ready) > 0, labels == 4) > 0.7
+    assert iou(ready.preview > 0, labels == 4) > 0.7
     layer.selected_data = {0}
     layer.remove_selected()
     ready.idle()
-    assert not preview(ready).any()
-    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not ready.preview.any()
+    ready.undo()
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[3]])
 
 
-def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
+def test_clear_removes_prompts_and_is_undone(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    mask = preview(ready).copy()
+    mask = ready.preview.copy()
     ready.key(Qt.Key.Key_C, SHIFT)
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert len(ready.workspace.prompt_layers.points.data) == 0
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(preview(ready), mask)
+    ready.undo()
+    assert np.array_equal(ready.preview, mask)
 
 
-def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
+def test_commit_before_the_prediction_waits_for_it(ready: Any) -> None:
     _, labels = discs()
-    ready.workspace.prompt_layers.draw_points()
+    ready.workspace.prompt_layers.draw("point")
     ready.press(*CENTERS[1])
     ready.tab.act("commit")
     ready.idle()
-    assert iou(objects(ready) == 1, labels == 2) > 0.8
+    assert iou(ready.objects == 1, labels == 2) > 0.8
 
 
-def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> None:
+def test_commit_right_after_a_click_includes_that_click(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -287,66 +277,68 @@ def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> 
     ready.idle()
     assert len(ready.controller.inference.request.prompts[0].points) == 2
     assert len(ready.workspace.prompt_layers.points.data) == 0
-    committed = objects(ready) == 1
+    committed = ready.objects == 1
     assert committed.any()
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert len(ready.workspace.prompt_layers.points.data) == 2
-    assert np.array_equal(preview(ready) > 0, committed)
+    assert np.array_equal(ready.preview > 0, committed)
 
 
-def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
+def test_click_repeated_gives_the_same_mask(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    mask = preview(ready).copy()
+    mask = ready.preview.copy()
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.workspace.prompt_layers.points.add(np.array(ready.workspace.session.geometry.shape) / 2)
     ready.idle()
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.click(*CENTERS[0])
-    assert np.array_equal(preview(ready), mask)
+    assert np.array_equal(ready.preview, mask)
 
 
-def test_a_click_reports_each_change_once(ready: Any) -> None:
-    changes: list[Change] = []
-    ready.workspace.changed.connect(changes.append)
+def test_click_reports_each_change_once(ready: Any) -> None:
+    workspace, changes = ready.workspace, list[str]()
+    for name in ("subject", "view", "prompts", "objects", "prediction"):
+        signal = getattr(workspace, f"{name}_changed")
+        signal.connect(lambda name=name: changes.append(name))
     ready.click(*CENTERS[0])
-    assert changes == [Change.PROMPTS, Change.BUSY, Change.BUSY], "drawn, requested, predicted"
+    assert changes == ["prompts", "prediction", "prediction"], "drawn, requested, predicted"
 
 
-def test_segment_answers_again(ready: Any) -> None:
+def test_segment_predicts_again(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    mask = preview(ready).copy()
-    ready.viewer.layers["SimMAT preview"].data[...] = 0
+    mask = ready.preview.copy()
+    ready.preview[...] = 0
     ready.key(Qt.Key.Key_S)
-    assert np.array_equal(preview(ready), mask)
+    assert np.array_equal(ready.preview, mask)
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.key(Qt.Key.Key_S)
     assert "click on an object" in ready.status.text
 
 
 @pytest.mark.real_window
-def test_buttons_do_what_the_keys_do(ready: Any) -> None:
+def test_buttons_pressed_act_like_the_keys(ready: Any) -> None:
     tab = ready.tab
     assert not tab.buttons.commit.isEnabled()
-    tab.buttons.point.click()
-    assert tab.buttons.point.isChecked()
-    assert not tab.buttons.box.isChecked()
+    tab.buttons.tools["point"].click()
+    assert tab.buttons.tools["point"].isChecked()
+    assert not tab.buttons.tools["box"].isChecked()
     ready.press(*CENTERS[0])
     ready.idle()
     tab.buttons.commit.click()
-    assert objects(ready).max() == 1
+    assert ready.objects.max() == 1
     tab.buttons.undo.click()
     ready.idle()
-    assert not objects(ready).any()
+    assert not ready.objects.any()
     tab.buttons.redo.click()
     ready.idle()
-    assert objects(ready).max() == 1
-    tab.buttons.box.click()
+    assert ready.objects.max() == 1
+    tab.buttons.tools["box"].click()
     assert ready.viewer.layers.selection.active.name == "SimMAT boxes"
     assert ready.viewer.layers.selection.active.mode == "add_rectangle"
-    assert tab.buttons.box.isChecked()
-    assert not tab.buttons.point.isChecked()
+    assert tab.buttons.tools["box"].isChecked()
+    assert not tab.buttons.tools["point"].isChecked()
     ready.viewer.layers.selection.active = ready.viewer.layers["discs"]
-    assert not tab.buttons.box.isChecked(), "a press on the image adds nothing now"
+    assert not tab.buttons.tools["box"].isChecked(), "a press on the image adds nothing now"
     assert all(
         key in tab.buttons.commit.text() + tab.buttons.undo.text() for key in ("C", "Ctrl+Z")
     )
@@ -359,27 +351,30 @@ def controls(tab: QWidget) -> list[QWidget]:
     return [each for each in seen if each.isVisible() and not isinstance(each, QScrollBar)]
 
 
-def test_ten_controls_are_seen_at_first(window: Hands) -> None:
-    window.viewer.add_image(gray(), name="discs")
-    window.open_widget()
-    window.idle()
+def test_tab_at_first_shows_ten_controls(window: Hands) -> None:
+    window.open(gray(), name="discs")
     seen = controls(window.tab)
     names = [each.text() for each in seen if isinstance(each, QAbstractButton)]
     assert len(seen) <= 10, names
     buttons, tab = window.tab.buttons, window.tab
-    assert {buttons.point, buttons.box, buttons.commit, tab.channels.image} <= set(seen)
+    assert {
+        buttons.tools["point"],
+        buttons.tools["box"],
+        buttons.commit,
+        tab.channels.image,
+    } <= set(seen)
     assert {tab.sections[name].toggleButton() for name in ("model", "everything", "objects")} < {
         *seen
     }
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> None:
+def test_tab_while_an_object_is_made_keeps_its_layout(window: Hands, theme: str) -> None:
     window.viewer.add_image(nucleus_in_cell(), name="cell")
     window.open_widget().setStyleSheet(get_stylesheet(theme))
     window.idle()
     parts = [fold for fold in window.tab.sections.values() if fold.isVisible()]
-    parts += [window.tab.buttons.point, window.tab.buttons.commit]
+    parts += [window.tab.buttons.tools["point"], window.tab.buttons.commit]
 
     def places() -> list[int]:
         return [part.mapTo(window.tab, part.rect().topLeft()).y() for part in parts]
@@ -388,13 +383,13 @@ def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> Non
     window.click(100, 90)
     assert len([each for each in window.tab.candidates.buttons if each.isVisible()]) > 1
     assert places() == before
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert not window.tab.candidates.isVisible()
     assert window.tab.sections["objects"].is_open, "the object is seen, and can be saved"
     assert places() == before
 
 
-def test_canceled_work_is_started_again_from_the_status(ready: Hands) -> None:
+def test_cancel_offers_to_segment_again(ready: Hands) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     ready.take(ready.tab.status.cancel)
@@ -405,7 +400,7 @@ def test_canceled_work_is_started_again_from_the_status(ready: Hands) -> None:
     assert ready.status.text.endswith(COMMIT_NEXT)
 
 
-def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
+def test_status_in_a_low_window_stays_in_sight(ready: Hands) -> None:
     tab = ready.tab
     for fold in tab.sections.values():
         fold.set_open(True)
@@ -419,17 +414,16 @@ def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
         assert tab.status.visibleRegion().boundingRect() == tab.status.rect()
 
 
-def test_the_status_says_what_comes_next(ready: Hands) -> None:
+def test_status_after_each_step_says_what_comes_next(ready: Hands) -> None:
     ready.click(*CENTERS[0])
     assert ready.status.text.endswith(COMMIT_NEXT)
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert ready.status.text == f"{committed('SimMAT objects', [1], '')} Next object."
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert ready.status.text.endswith(COMMIT_NEXT)
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert ready.status.text.endswith("Redo (Ctrl+Shift+Z) brings it back.")
-    for _ in range(2):
-        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    ready.redo(2)
     assert ready.status.text.endswith("Undo (Ctrl+Z) takes it back.")
 
 
@@ -437,14 +431,12 @@ def test_the_status_says_what_comes_next(ready: Hands) -> None:
     ("scores", "text"),
     [((0.94,), "score 0.94"), ((0.9, 0.5, 0.7, 0.8, 0.6, 0.91), "scores 0.50 to 0.91")],
 )
-def test_many_numbers_are_summed_up(scores: tuple[float, ...], text: str) -> None:
+def test_texts_of_many_numbers_are_summed_up(scores: tuple[float, ...], text: str) -> None:
     assert scores_text(scores) == text
     assert numbered([4]) == "object 4"
     assert numbered(range(1, 17)) == "16 objects"
 
 
-def test_an_axis_without_a_name_is_counted_from_the_first(window: Hands) -> None:
-    window.viewer.add_image(np.stack([discs()[0]] * 2))
-    window.open_widget()
-    window.idle()
+def test_stack_axis_without_a_name_is_counted_from_the_first(window: Hands) -> None:
+    window.open(np.stack([discs()[0]] * 2))
     assert window.tab.stack_panel.along.currentText() == "axis 0"

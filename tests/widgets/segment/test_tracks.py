@@ -140,7 +140,7 @@ def test_tracks_are_saved_and_restored(
     path = tmp_path / "s_labels.tif"
     save_as(monkeypatch, path)
     linked.tab.sections["objects"].set_open(True)
-    QTest.mouseClick(linked.tab.object_panel.save, LEFT)
+    QTest.mouseClick(linked.tab.object_panel.buttons["save"], LEFT)
     linked.qtbot.waitUntil(lambda: (tmp_path / "s_session.jsonl").exists())
     (one, other), _, (_, third, last) = labels_at(linked)
     rows = [line.split() for line in (tmp_path / "s_res_track.txt").read_text().splitlines()]

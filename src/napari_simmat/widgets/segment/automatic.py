@@ -22,10 +22,10 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
-from napari_simmat.widgets.segment.object_actions import ObjectActions, not_on_image
+from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE, ObjectActions
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class AutomaticSegmentation(QObject):
         self._filtering.returned.connect(self._on_filtered)
         for job in (self._proposing, self._filtering):
             job.failed.connect(self._on_failed)
-        workspace.changed.connect(self._on_workspace)
+        workspace.subject_changed.connect(self._on_subject)
+        workspace.view_changed.connect(self._show)
 
     @property
     def busy(self) -> bool:
@@ -129,7 +130,14 @@ class AutomaticSegmentation(QObject):
         self._filter_later.stop()
         self.cancel()
 
-    def start(self, settings: AutomaticSettings, layer: Layer | None = None) -> None:
+    @needs_plane
+    def start(
+        self,
+        session: ImageSession,
+        plane: Plane,
+        settings: AutomaticSettings,
+        layer: Layer | None = None,
+    ) -> None:
         """Propose masks all over the current plane.
 
         Parameters
@@ -139,11 +147,7 @@ class AutomaticSegmentation(QObject):
         layer
             Points or labels at which the model is prompted instead.
         """
-        workspace = self._workspace
-        session, request = workspace.session, workspace.request()
-        plane = workspace.plane_or_fail()
-        if session is None or request is None or plane is None:
-            return
+        workspace, request = self._workspace, self._workspace.request()
         self.cancel()
         self.drop()
         try:
@@ -216,7 +220,7 @@ class AutomaticSegmentation(QObject):
         if isinstance(layer, Labels):
             geometry = session.geometry  # the layer need not be writable; a lazy one is not
             if geometry.other_pixels(layer) or not geometry.lies_on(layer):
-                raise ValueError(not_on_image(layer.name))
+                raise ValueError(NOT_ON_IMAGE.format(name=layer.name))
             seen = transposed_view(layer.data, geometry.order)
             return automatic_generator.prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, session, plane, self._workspace.viewer.dims.point)
@@ -284,14 +288,12 @@ class AutomaticSegmentation(QObject):
             labels = proposals.instances.labels
             self._workspace.preview.propose(proposals.session.geometry, proposals.plane, labels)
 
-    def _on_workspace(self, what: Change) -> None:
+    def _on_subject(self) -> None:
         """Forget the proposals if the model or the image has changed."""
         if self.proposals is not None and not self._is_current(self.proposals):
             self.drop()
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
-        if what & Change.VIEW:
-            self._show()
 
     def _is_current(self, proposals: Proposals) -> bool:
         """Whether model and image are still those that were segmented."""

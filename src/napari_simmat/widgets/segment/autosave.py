@@ -43,7 +43,7 @@ from napari_simmat.widgets.segment.session_file import (
     new_path,
     replay_job,
 )
-from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,9 @@ class Autosave(QObject):
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
-        workspace.changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_subject)
+        workspace.prompts_changed.connect(self._on_prompts)
+        workspace.objects_changed.connect(self._mark_empty)
         workspace.command_changed.connect(self._on_command)
         workspace.session_closed.connect(self._on_closed)
         workspace.layer_replaced.connect(self._on_replaced)
@@ -185,12 +187,14 @@ class Autosave(QObject):
 
     # ------------------------------------------------------------------- writing
 
-    def _on_changed(self, what: Change) -> None:
+    def _on_prompts(self) -> None:
+        self._mark_empty()
+        self._on_subject()
+
+    def _on_subject(self) -> None:
         """Remember which image it is, and what it is segmented with."""
         session, request = self._workspace.session, self._workspace.request()
-        if session is not None and what & (Change.PROMPTS | Change.OBJECTS):
-            self._mark_empty(session)
-        if not what & (Change.SUBJECT | Change.PROMPTS) or session is None or request is None:
+        if session is None or request is None:
             return
         if session.log is not None:
             self._continue(session, session.log)
@@ -216,9 +220,10 @@ class Autosave(QObject):
             self._on_replaced(session.editor)
         session.stale = False
 
-    def _mark_empty(self, session: ImageSession) -> None:
+    def _mark_empty(self) -> None:
         """Do not offer a file from which nothing would be restored."""
-        file = self._files.get(session)
+        session = self._workspace.session
+        file = None if session is None else self._files.get(session)
         if file is None or file.lines == file.empty_at:
             return
         editors = [self._workspace.sessions.editor_of(key) for key in file.begun]
@@ -348,7 +353,7 @@ class Recovery(QObject):
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
         inference.predicted.connect(self._on_predicted)
-        workspace.changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_subject)
 
     @property
     def busy(self) -> bool:
@@ -448,7 +453,8 @@ class Recovery(QObject):
             self._restored += f" {LOST}"
         for state in recovered.state.views.values():
             workspace.show_prompts(state)
-        workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        workspace.prompts_changed.emit()
+        workspace.objects_changed.emit()
         workspace.say(self._restored)
         if session.adapted is not None:
             workspace.model_changed.emit()
@@ -476,7 +482,7 @@ class Recovery(QObject):
             file.aliases[editor.key] = key
         return keys
 
-    def _on_changed(self, _: Change) -> None:
+    def _on_subject(self) -> None:
         """Stop if another image was chosen, or this one is gone."""
         if self._target is not None and self._workspace.session is not self._target[0]:
             self.release()

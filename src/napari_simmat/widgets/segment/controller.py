@@ -6,54 +6,60 @@ Layers are read and written on the main thread only; values cross over to the wo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from napari import Viewer
+from napari.layers import Image
 from qtpy.QtCore import QObject
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.layer_data import ImageValue, channel_axis, channels_in_front
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
 from napari_simmat.widgets.segment.inference import (
+    Choice,
     ChosenModel,
     InferenceQueue,
     Prediction,
     PredictionRequest,
-    Subject,
 )
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
-from napari_simmat.widgets.segment.prompt_state import Plane, plane_names, prompts_on
+from napari_simmat.widgets.segment.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
+HIDDEN = "{image} is segmented, but {front} lies in front of it."
+SHOW_IMAGE = "Show {image}"
+CHANNELS_ARE_PLANES = (
+    "The channels of {image} count as planes, since {label} is its axis {axis}: move it to the "
+    "front to use them together."
+)
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
-CANCELED = "Canceled. Segment (S) starts again."
-SEGMENT = "Segment"
+OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press C there."
+OPEN_ELSEWHERE = "Prompts are open on {planes} too: Propagate ({key}) joins them."
+STILL_OPEN = "{image} still has uncommitted prompts."
+NOT_COMMITTED = (
+    "Not committed: {image} was left before the mask was ready. Go back and press C again."
+)
 MISSED_COMMIT = (
     "Not committed: the view changed before the mask was ready. Go back to that view and press C "
     "again."
 )
+CANCELED = "Canceled. Segment (S) starts again."
+SEGMENT = "Segment"
+EDITING = "Editing object {label}:"
 COMMIT_NEXT = "Commit (C), or click to correct it."
+MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
-
-
-@dataclass(frozen=True)
-class PendingCommit:
-    """A commit that waits for its masks, and is done as soon as they are there.
-
-    `plane` is the plane whose prediction is awaited; None for a propagation.
-    """
-
-    plane: Plane | None
+SMALL_PIECES = "{pieces} left out: a click adds one, Q adds all."
 
 
 class SegmentController(QObject):
@@ -73,20 +79,21 @@ class SegmentController(QObject):
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.workspace = workspace = Workspace(viewer, self)
+        self.workspace = self._workspace = workspace = Workspace(viewer, self)
         self.inference = inference = InferenceQueue(self)
         self.objects = ObjectActions(workspace)
         self.prompts = PromptActions(workspace)
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference, self.objects)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
-        self._pending: PendingCommit | None = None
+        # A commit waits for the prediction of this plane, or for a propagation, and is done then.
+        self._pending: Plane | None = None
+        self._propagation_pending = False
         # The plane that was handled last; None makes the next event of the viewer handle its plane
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
-        self._missed = self._ready_text = ""
-        self._remarks: tuple[str, ...] = ()
-        self._released = False
+        self._missed = ""  # what the next status begins with
+        self._ready: tuple[str, tuple[str, ...]] = "", ()  # its text, and the remarks in it
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
         workspace.prediction_wanted.connect(self.request)
@@ -123,9 +130,8 @@ class SegmentController(QObject):
 
     def release(self) -> None:
         """Stop working and stop following the viewer; its layers stay, except for the preview."""
-        if self._released:
+        if self.workspace.released:
             return
-        self._released = True
         self.propagation.cancel()
         self.prefetcher.release()
         self.automatic.release()
@@ -163,21 +169,34 @@ class SegmentController(QObject):
             self._missed = ""
             workspace.choose_none(model)
             return
-        known: Subject | None = workspace.subject
+        known = workspace.subject
         if known is not None and (known.model, known.image) == (model, image.token):
             if workspace.move(geometry):
                 self.request(again=True)
             elif drawn:
                 self.request()
             return
-        before, pending = workspace.session, self._pending
+        before, missed = workspace.session, self._pending is not None
         self.drop()
         workspace.choose(model, image, geometry, layers)
         self._missed = ""
         if before is not None and before is not workspace.session and before.prompt_state:
-            missed = pending is not None and pending.plane is not None
-            self._missed = (not_committed if missed else still_open)(before.geometry.name)
+            text = NOT_COMMITTED if missed else STILL_OPEN
+            self._missed = text.format(image=before.geometry.name)
         self.request()
+
+    def choose(self, choice: Choice) -> None:
+        """Segment what is chosen; on another image the last-used tool is activated."""
+        workspace = self.workspace
+        before = workspace.session, workspace.model
+        front, hidden_by = workspace.image_before(choice.layers), workspace.in_front
+        workspace.in_front = "" if front is None else front.name
+        self.set_subject(choice.model, choice.image, choice.geometry, choice.layers)
+        is_new = (workspace.session, workspace.model) != before
+        if is_new and workspace.plane_or_none() is not None:
+            workspace.prompt_layers.restore_tool()
+        if not is_new and workspace.in_front != hidden_by:
+            self.request()  # says what is in sight now
 
     # ------------------------------------------------------------------ user actions
 
@@ -190,23 +209,23 @@ class SegmentController(QObject):
         self._settle()
         action()
 
-    def segment(self) -> None:
+    @needs_image
+    def segment(self, session: ImageSession) -> None:
         """Predict for the prompts of the current plane, again if need be."""
-        session = self.workspace.session
-        if session is not None and not session.prompt_state:
+        if session.prompt_state:
+            self.request(again=True)
+        else:
             self._say_ready()
-            return
-        self.request(again=True)
 
-    def commit_all(self) -> None:
+    @needs_image
+    def commit_all(self, session: ImageSession) -> None:
         """Commit what was propagated to all planes; else what is shown on the current plane.
 
         In another view than that of the propagation, what is open there goes first. Clicks go
         before objects found by segmenting everything, which they hide.
         """
-        session, plane = self.workspace.session, self.workspace.plane_or_none()
-        result = self.propagation.result
-        open_here = session is not None and plane is not None and session.prompt_state.on(plane)
+        plane, result = self.workspace.plane_or_none(), self.propagation.result
+        open_here = plane is not None and bool(session.prompt_state.on(plane))
         if result is not None and (result.is_shown or not open_here):
             self.commit_propagation()
         elif self.automatic.is_shown and not open_here:
@@ -214,19 +233,17 @@ class SegmentController(QObject):
         else:
             self.commit()
 
-    def commit(self) -> None:
+    @needs_plane
+    def commit(self, session: ImageSession, plane: Plane) -> None:
         """Commit the masks of the current plane, now or as soon as they are predicted."""
-        workspace = self.workspace
-        session, plane = workspace.session, workspace.plane_or_fail()
-        if session is None or plane is None:
-            return
         state = session.prompt_state.on(plane)
         if not state.has_prompts:
-            elsewhere = session.prompt_state.planes()
+            elsewhere = set(session.prompt_state.planes())
             proposals = self.automatic.proposals
             if proposals is not None and proposals.order == session.geometry.order:
-                elsewhere = sorted({*elsewhere, proposals.plane})
-            workspace.say(open_there(elsewhere) if elsewhere else NOTHING_TO_COMMIT, "ready")
+                elsewhere.add(proposals.plane)
+            there = OPEN_THERE.format(planes=plane_names(sorted(elsewhere)))
+            self.workspace.say(there if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)
         if prediction is not None:
@@ -234,18 +251,17 @@ class SegmentController(QObject):
             return
         if self._awaits_other_plane:
             return  # one commit at a time; the earlier one goes first
-        self._pending = PendingCommit(plane)
+        self._pending, self._propagation_pending = plane, False
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
 
     def commit_propagation(self) -> None:
         """Commit what was propagated; clicks made since then are propagated first."""
-        if self.propagation.needs_update:
-            if self.propagation.restart():
-                self._pending = PendingCommit(None)
-        else:
+        if not self.propagation.needs_update:
             self.propagation.commit()
+        elif self.propagation.restart():
+            self._pending, self._propagation_pending = None, True
 
     def cancel(self) -> None:
         """Drop everything that is computed for the user; the window is free at once."""
@@ -253,9 +269,28 @@ class SegmentController(QObject):
             self.drop()
             status = Status("canceled", CANCELED, offer=SEGMENT)
             self.workspace.offer(status, lambda: self.perform(self.segment))
-            self.workspace.changed.emit(Change.BUSY)
+            self.workspace.prediction_changed.emit()
         self.propagation.cancel()
         self.automatic.cancel()
+
+    def edit_at(self, position: Sequence[float]) -> None:
+        """Edit the object at a world position, where a double click was begun with a click."""
+        if label := self.objects.label_at(position):
+
+            def edit() -> None:
+                self.prompts.take_back_click(position)
+                self.objects.edit(label)
+
+            self.perform(edit)
+
+    def move_channels(self, layer: Image, axis: int) -> None:
+        """Replace a layer by a view of it with its channels in front."""
+        layers = self.workspace.viewer.layers
+        if layer in layers:
+            index, moved = layers.index(layer), channels_in_front(layer, axis)
+            layers.remove(layer)
+            layers.insert(index, moved)
+            layers.selection.active = moved
 
     # -------------------------------------------------------------------- prediction
 
@@ -269,31 +304,30 @@ class SegmentController(QObject):
         """
         workspace = self.workspace
         session, image = workspace.session, workspace.viewed_image()
-        if session is None or image is None or self._released or self._awaits_other_plane:
+        if session is None or image is None or workspace.released or self._awaits_other_plane:
             return
         try:
             plane = workspace.plane()
             state = session.prompt_state.on(plane)
-            prompts = prompts_on(state, plane, session.geometry.shape[-2:])
+            objects = objects_on(state, plane, session.geometry.shape[-2:])
         except ValueError as error:
             self._plane = None
             self.drop()
             self._say_unusable(str(error))
-            workspace.changed.emit(Change.BUSY)
+            workspace.prediction_changed.emit()
             return
-        if not prompts:
-            session.predictions.pop(plane, None)
-            workspace.preview.clear([plane], session.geometry.order)
-        elif not again and session.prediction(plane) is not None:
+        if objects and not again and session.prediction(plane) is not None:
             self.drop()
             self._show_prediction(session, plane)
-            workspace.changed.emit(Change.BUSY)
-            return
-        self._plane = plane
-        self.inference.submit(
-            PredictionRequest(workspace.model, image, plane, prompts, state.choices, state)
-        )
-        workspace.changed.emit(Change.BUSY)
+        else:
+            if not objects:
+                session.predictions.pop(plane, None)
+                workspace.preview.clear([plane], session.geometry.order)
+            self._plane = plane
+            self.inference.submit(
+                PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
+            )
+        workspace.prediction_changed.emit()
 
     def _say_unusable(self, reason: str) -> None:
         """Say why prompts cannot be used; on another image, offer to segment that one instead."""
@@ -311,49 +345,43 @@ class SegmentController(QObject):
     def drop(self) -> None:
         """Discard the awaited prediction, and the commit that waits for it."""
         self.inference.drop()
-        self._take_pending()
-
-    def _take_pending(self) -> PendingCommit | None:
-        """The commit that waited for a prediction; it waits no longer."""
-        pending = self._pending
-        if pending is None or pending.plane is None:
-            return None
         self._pending = None
-        return pending
 
     @property
     def _awaits_other_plane(self) -> bool:
         """Whether the prediction of another plane is awaited for a commit, which goes first."""
-        pending = self._pending
-        if pending is None or pending.plane is None or not self.inference.busy:
+        if self._pending is None or not self.inference.busy:
             return False
-        return pending.plane != self.workspace.plane_or_none()
+        return self._pending != self.workspace.plane_or_none()
 
+    @needs_image
     def _on_predicted(
-        self, request: PredictionRequest, prediction: Prediction, seconds: float
+        self,
+        session: ImageSession,
+        request: PredictionRequest,
+        prediction: Prediction,
+        seconds: float,
     ) -> None:
         workspace, plane = self.workspace, request.plane
-        session = workspace.session
-        if session is None:
-            return
-        commits = self._take_pending() == PendingCommit(plane)
-        if not request.prompts:
+        commits, self._pending = self._pending == plane, None
+        if not request.objects:
             missed, self._missed = self._missed, ""
             self._say_ready(missed, session.geometry.remark, prediction.note)
+            self._offer_channels(session)
         else:
             session.predictions[plane] = (request.state, prediction)
             self._show_prediction(session, plane, seconds)
             if commits and session.prediction(plane) is prediction:
                 self.objects.commit(plane, prediction)
-        workspace.changed.emit(Change.BUSY)
+        workspace.prediction_changed.emit()
         if commits and plane != workspace.plane_or_none():
             self._plane = None  # what is open on the current plane has waited for the commit
             self._on_plane()
 
     def _on_failed(self, reason: str) -> None:
-        self._take_pending()
+        self._pending = None
         self.workspace.fail(reason)
-        self.workspace.changed.emit(Change.BUSY)
+        self.workspace.prediction_changed.emit()
 
     def _show_prediction(
         self, session: ImageSession, plane: Plane, seconds: float | None = None
@@ -367,13 +395,12 @@ class SegmentController(QObject):
         self._show_status(replace(Status("done", text), seconds=seconds))
 
     def _on_propagated(self) -> None:
-        if self._pending == PendingCommit(None):
-            self._pending = None
+        pending, self._propagation_pending = self._propagation_pending, False
+        if pending:
             self.commit_propagation()
 
     def _on_propagation_stopped(self) -> None:
-        if self._pending == PendingCommit(None):
-            self._pending = None
+        self._propagation_pending = False
 
     # ------------------------------------------------------------- what has changed
 
@@ -392,19 +419,19 @@ class SegmentController(QObject):
         else:
             self.drop()
 
-    def _on_plane(self) -> None:
+    @needs_image
+    def _on_plane(self, session: ImageSession, *_: object) -> None:
         """The viewer shows another plane, or the same image along other axes."""
-        workspace = self.workspace
-        session, order = workspace.session, workspace.order_or_none()
-        if session is not None and order is not None and order != session.geometry.order:
-            if self._pending is not None and self._pending.plane is not None:
+        workspace, order = self.workspace, self.workspace.order_or_none()
+        if order is not None and order != session.geometry.order:
+            if self._pending is not None:
                 self._missed = MISSED_COMMIT
             self.drop()
             self._plane = None
             workspace.read_prompts()  # in the view in which they were drawn
             workspace.turn(order)
         plane = workspace.plane_or_none()
-        if session is None or plane == self._plane:
+        if plane == self._plane:
             return
         first, self._plane = self._plane is None, plane
         if plane is None:
@@ -418,21 +445,21 @@ class SegmentController(QObject):
             self.inference.submit(request)  # nothing to predict, but the first click is to be fast
         elif not self.inference.busy:
             self._say_ready()
-        workspace.changed.emit(Change.BUSY)
+        workspace.prediction_changed.emit()
 
     def say_ready_again(self, shown: Status) -> None:
         """Say what a click does now, if the status line still shows what it did before."""
-        if shown.kind == "ready" and shown.text == self._ready_text:
-            self._say_ready(*self._remarks)
+        text, remarks = self._ready
+        if shown.kind == "ready" and shown.text == text:
+            self._say_ready(*remarks)
 
     def _say_ready(self, *remarks: str) -> None:
         """Say what a click on the current plane does.
 
         The first of `remarks` stands before it, the others after it.
         """
-        self._remarks = remarks
-        text = " ".join(filter(None, [*remarks[:1], self._ready(), *remarks[1:]]))
-        self._ready_text = self._show_status(Status("ready", text))
+        text = " ".join(filter(None, [*remarks[:1], self._what_a_click_does(), *remarks[1:]]))
+        self._ready = self._show_status(Status("ready", text)), remarks
 
     def _show_status(self, status: Status) -> str:
         """Show a status; if another image hides the chosen one, also that. Returns the text."""
@@ -441,13 +468,12 @@ class SegmentController(QObject):
             workspace.status.emit(status)
             return status.text
         image = workspace.session.geometry.name
-        text = f"{status.text} {hidden(image, workspace.in_front)}"
-        status = replace(status, text=text, offer=show_text(image))
+        text = f"{status.text} {HIDDEN.format(image=image, front=workspace.in_front)}"
+        status = replace(status, text=text, offer=SHOW_IMAGE.format(image=image))
         workspace.offer(status, workspace.show_image)
         return text
 
-    def _ready(self) -> str:
-        """What a click on the current plane does."""
+    def _what_a_click_does(self) -> str:
         workspace = self.workspace
         session, plane = workspace.session, workspace.plane_or_none()
         if session is None or plane is None:
@@ -455,55 +481,40 @@ class SegmentController(QObject):
         if session.propagated.get(plane):
             return PROPAGATED_HERE
         text = READY if workspace.prompt_layers.tool else NO_TOOL
-        text = ready_on(text, session.geometry.name) if workspace.has_other_images else text
+        if workspace.has_other_images:
+            text = ready_on(text, session.geometry.name)
         return f"{text} {self._join_hint(session, plane)}".strip()
 
     def _join_hint(self, session: ImageSession, plane: Plane) -> str:
         """Prompts of the same object on another plane would be committed as another object."""
         elsewhere = session.prompt_state.off(plane)
         new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
-        return open_elsewhere(new) if new and self.propagation.result is None else ""
+        if not new or self.propagation.result is not None:
+            return ""
+        return OPEN_ELSEWHERE.format(planes=plane_names(new), key=shortcut_text("propagate"))
+
+    def _offer_channels(self, session: ImageSession) -> None:
+        """Offer to move channels that are not the first axis, if nothing was done yet.
+
+        napari aligns layers of fewer axes with the last axes of others, so the objects of such an
+        image would lie on the wrong planes; with the channels in front they lie where they belong.
+        """
+        for layer in self.workspace.images if not len(session.history) else ():
+            axis = channel_axis(layer)
+            if axis and self.workspace.is_used(layer):
+                text = CHANNELS_ARE_PLANES.format(
+                    image=layer.name, label=layer.axis_labels[axis], axis=axis
+                )
+                self.workspace.offer(
+                    Status("ready", text, offer="Move channels"),
+                    lambda layer=layer, axis=axis: self.move_channels(layer, axis),
+                )
+                return
 
 
 def ready_on(text: str, image: str) -> str:
     """`READY` or `NO_TOOL` with the name of the image, if there are several."""
     return text.replace("Ready", f"Ready on {image}", 1)
-
-
-def hidden(image: str, front: str) -> str:
-    """Message: another image than the one that is segmented is seen."""
-    return f"{image} is segmented, but {front} lies in front of it."
-
-
-def show_text(image: str) -> str:
-    """Label of the button that brings a hidden image in front."""
-    return f"Show {image}"
-
-
-def still_open(image: str) -> str:
-    """Message: prompts are left behind on another image."""
-    return f"{image} still has uncommitted prompts."
-
-
-def not_committed(image: str) -> str:
-    """Message: a commit was cut off by the choice of another image."""
-    return f"Not committed: {image} was left before the mask was ready. Go back and press C again."
-
-
-def open_elsewhere(planes: Sequence[Plane]) -> str:
-    """Hint: other planes have prompts too."""
-    key = shortcut_text("propagate")
-    return f"Prompts are open on {plane_names(planes)} too: Propagate ({key}) joins them."
-
-
-def open_there(planes: Sequence[Plane]) -> str:
-    """Message: this plane has nothing to commit, but others have."""
-    return f"Nothing is open on this plane: go to {plane_names(planes)}, and press C there."
-
-
-def editing(label: int) -> str:
-    """Message: the prediction changes a committed object."""
-    return f"Editing object {label}:"
 
 
 def described(prediction: Prediction, edited: int | None) -> str:
@@ -512,24 +523,20 @@ def described(prediction: Prediction, edited: int | None) -> str:
     count = pluralize(len(prediction.scores), "object")
     parts = [f"{count}, {scores_text(known)}." if known else f"{count}."]
     if edited is not None:
-        parts.insert(0, editing(edited))
-    if prediction.choices and prediction.choices[-1] == ALL_PIECES:
+        parts.insert(0, EDITING.format(label=edited))
+    choice = prediction.choices[-1] if prediction.choices else 0
+    numbers = [each.choice for each in prediction.candidates]
+    if choice == ALL_PIECES:
         parts.append(WITH_SMALL_PIECES)
-    elif prediction.choices and prediction.choices[-1] and prediction.candidates:
-        numbers = [each.choice for each in prediction.candidates]
-        choice = numbers.index(prediction.choices[-1]) + 1
-        parts.append(f"Mask {choice} of {len(numbers)} (Q for the next).")
-    elif any(prediction.left_out):
-        parts.append(small_pieces(sum(prediction.left_out)))
+    elif choice and numbers:
+        number = numbers.index(choice) + 1
+        parts.append(MASK_NUMBER.format(number=number, count=len(numbers)))
+    elif left_out := sum(prediction.left_out):
+        parts.append(SMALL_PIECES.format(pieces=pluralize(left_out, "small piece")))
     return " ".join([*parts, COMMIT_NEXT, prediction.note]).strip()
 
 
 def scores_text(scores: Sequence[float]) -> str:
     """``score 0.94``, ``scores 0.81 to 0.94``: predicted IoUs in words."""
-    least, most = f"{min(scores):.2f}", f"{max(scores):.2f}"
-    return f"score {most}" if len(scores) == 1 else f"scores {least} to {most}"
-
-
-def small_pieces(count: int) -> str:
-    """Message: pieces of the mask of a box were left out."""
-    return f"{pluralize(count, 'small piece')} left out: a click adds one, Q adds all."
+    minimum, maximum = f"{min(scores):.2f}", f"{max(scores):.2f}"
+    return f"score {maximum}" if len(scores) == 1 else f"scores {minimum} to {maximum}"

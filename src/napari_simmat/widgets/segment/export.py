@@ -307,7 +307,7 @@ def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, la
 
     `geometry` says where the image lies, in its current view.
     """
-    if label not in editor.register.index:
+    if label not in editor:
         return
     try:
         shown = geometry.plane(viewer.dims)
@@ -329,9 +329,7 @@ def where(
     It is the plane `shown` if the object is there, else the one with most of its pixels. Plane and
     position are in the view `order`.
     """
-    footprint = editor.footprint(label)
-    assert footprint is not None
-    seen = footprint.transposed(order)
+    seen = editor.mask(label).transposed(order)
     mask, planes = seen.mask, seen.planes()
     best = shown if shown in planes else None
     if best is None:

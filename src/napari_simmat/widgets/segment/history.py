@@ -109,7 +109,7 @@ class NewObject:
     """Planes of the view on which a propagated object may be wrong."""
 
     @cached_property
-    def footprint(self) -> ObjectMask:
+    def mask(self) -> ObjectMask:
         """Its voxels in the axes of the labels layer."""
         return self.viewed.transposed(inverse_order(self.order))
 

@@ -30,7 +30,7 @@ from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRe
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import left_over, line_of, new_path
-from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
@@ -260,7 +260,13 @@ class ImageFolder(QObject):
         exporter.worker.failed.connect(self._on_not_saved, queued)
         recovery.restored.connect(self._on_restored)
         inference.predicted.connect(self._read_ahead)
-        workspace.changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_subject)
+        for shown in (
+            workspace.prompts_changed,
+            workspace.objects_changed,
+            workspace.prediction_changed,
+        ):
+            shown.connect(self.changed)
 
     @property
     def busy(self) -> bool:
@@ -436,15 +442,12 @@ class ImageFolder(QObject):
             self.problem = f"{text} {SKIPS_IT}"
             self._fail(self.problem)
 
-    def _on_changed(self, what: Change) -> None:
+    def _on_subject(self) -> None:
         """Restore the work on an image as soon as it is chosen."""
         session = self._workspace.session
-        if self._new and what & Change.SUBJECT and session is not None:
-            if session is self._session():
-                self._new = False
-                self._restore(session)
-                self.changed.emit()
-        elif what & (Change.PROMPTS | Change.OBJECTS | Change.BUSY):
+        if self._new and session is not None and session is self._session():
+            self._new = False
+            self._restore(session)
             self.changed.emit()
 
     def _restore(self, session: ImageSession) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from napari.layers import Image
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.engine.embeddings import EmbeddingCache
@@ -17,10 +19,10 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.settings import Compute, PropagationSettings
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.channels import LayerChannel, all_image_channels, channel_names
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue
-from napari_simmat.widgets.segment.compute import ComputeInUse
-from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
+from napari_simmat.widgets.layer_data import ImageValue, image_geometry, image_value, layer_info
+from napari_simmat.widgets.segment.prompt_state import ObjectPrompt, Plane, PromptState
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import Worker, WorkerTask
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from napari_simmat.engine.refinement import Refiner
     from napari_simmat.engine.result import Result
     from napari_simmat.engine.settings import AutomaticSettings
+    from napari_simmat.models.spec import ModelSpec
+    from napari_simmat.widgets.placement import ImageGeometry
 
 
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
@@ -58,6 +62,63 @@ class ChosenModel(NamedTuple):
     compute: Compute = Compute()
 
 
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What the form chooses: a model, and the channels of an image for it.
+
+    Attributes
+    ----------
+    model, spec
+        The model and its description; None if it cannot be loaded.
+    sources
+        The channels, those that are gaps left out.
+    images, versions
+        All open images, and as for `image_value`.
+    """
+
+    model: ChosenModel
+    spec: ModelSpec | None
+    sources: tuple[LayerChannel, ...]
+    images: tuple[Image, ...]
+    versions: Mapping[str, int]
+
+    @cached_property
+    def image(self) -> ImageValue:
+        """The channels as the model takes them; ValueError or TypeError if it cannot."""
+        return image_value(self.sources, self.images, self.spec, self.versions)
+
+    @property
+    def geometry(self) -> ImageGeometry:
+        """Where the image lies."""
+        return image_geometry(self.sources, self.images)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Keys of the image's layers."""
+        return frozenset(source.layer for source in self.sources)
+
+    @property
+    def all_channels(self) -> list[tuple[str, LayerChannel]]:
+        """Name and place of each channel of the image, also of those that are not chosen."""
+        layers = [layer_info(layer) for layer in self.images]
+        channels = all_image_channels(self.sources, layers)
+        return list(zip(channel_names(channels, layers), channels, strict=True))
+
+
+class ComputeInUse(NamedTuple):
+    """What the loaded model computes on, of the devices that are here."""
+
+    devices: Sequence[DeviceInfo]
+    compute: Compute
+
+    @property
+    def title(self) -> str:
+        """What people call the device."""
+        device = self.compute.device
+        fitting = (e for e in self.devices if f"{e.name}:".startswith(f"{device}:"))
+        return next((each.title for each in fitting), device)
+
+
 class Subject(NamedTuple):
     """What results depend on besides prompts: the model, the image, and where the image lies."""
 
@@ -68,18 +129,23 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PredictionRequest:
-    """A request for the objects of `prompts` on one plane of an image.
+    """A request for the masks of objects on one plane of an image.
 
-    Without prompts the plane is only encoded. `choices` lists prompts for which another of the
+    Without objects the plane is only encoded. `choices` lists prompts for which another of the
     model's candidates was chosen; `state` is the user's prompts that the request was made from.
     """
 
     model: ChosenModel
     image: ImageValue
     plane: Plane
-    prompts: tuple[Prompt, ...] = ()
+    objects: tuple[ObjectPrompt, ...] = ()
     choices: tuple[tuple[Prompt, int], ...] = ()
     state: PromptState = field(default_factory=PromptState)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The model's prompt for each object."""
+        return tuple(each.prompt for each in self.objects)
 
     @property
     def encoding(self) -> tuple[object, ...]:
@@ -96,13 +162,14 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One mask (Y, X) and its score for each prompt, and a note for the user.
+    """One mask (Y, X) and its score for each of `objects`, and a note for the user.
 
     `choices` says which of the model's candidates each mask is, `left_out` counts the small pieces
     that each lacks, and `candidates` are those of the last one, in the order in which Q goes
     through them; none if there is nothing to choose from.
     """
 
+    objects: tuple[ObjectPrompt, ...]
     masks: tuple[np.ndarray, ...]
     scores: tuple[float, ...]
     note: str = ""
@@ -262,16 +329,17 @@ class InferenceService:
     def _predict(self, request: PredictionRequest) -> Job[Prediction]:
         assert self.predictor is not None
         assert self._refiner is not None
-        chosen = dict(request.choices)
+        chosen, prompts = dict(request.choices), request.prompts
         results = yield from self._refiner.refine_job(
-            self.predictor, request.prompts, request.encoding, chosen
+            self.predictor, prompts, request.encoding, chosen
         )
         choices = [
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
-            for prompt, result in zip(request.prompts, results, strict=True)
+            for prompt, result in zip(prompts, results, strict=True)
         ]
-        last = (request.prompts[-1], results[-1], choices[-1]) if results else None
+        last = (prompts[-1], results[-1], choices[-1]) if results else None
         return Prediction(
+            request.objects,
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
             " ".join(filter(None, [self._remark[1], self.predictor.note])),

@@ -25,6 +25,7 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 
 Overlap = Literal["keep", "overwrite"]
 """Which object gets pixels that a new object shares with others: they, or the new one."""
+ONE_PIECE = "Object {label} is one piece: click once on each part that it should have, then split"
 
 
 class LabelEditor:
@@ -76,6 +77,10 @@ class LabelEditor:
         """The objects' numbers, ascending."""
         return list(self.register.index)
 
+    def __contains__(self, label: int) -> bool:
+        """Whether there is such an object."""
+        return label in self.register.index
+
     @property
     def parents(self) -> dict[int, int]:
         """For each object that came from a division, the object that divided."""
@@ -104,7 +109,7 @@ class LabelEditor:
         self._count()
         return before != self.register.index
 
-    def footprint(self, label: int) -> ObjectMask | None:
+    def mask(self, label: int) -> ObjectMask | None:
         """An object's voxels; None if there is no such object."""
         return self.register.index.mask(self.layer.data, label)
 
@@ -123,7 +128,7 @@ class LabelEditor:
 
         Reads only the plane. None if the object is not there.
         """
-        if label not in self.register.index:
+        if label not in self:
             return None
         low, high = self.register.index.box(label)
         region = [slice(*ends) for ends in zip(low, high, strict=True)]
@@ -139,7 +144,7 @@ class LabelEditor:
         """The existing objects that overlap `objects`, ascending."""
         found: set[int] = set()
         for each in objects:
-            values = np.asarray(self.layer.data[each.footprint.region])[each.footprint.mask]
+            values = np.asarray(self.layer.data[each.mask.region])[each.mask.mask]
             found |= set(np.unique(values).tolist()) - {0, each.label}
         return sorted(found)
 
@@ -189,7 +194,7 @@ class LabelEditor:
             known = self.register.entry(label) if label in self.register.index else None
             stale = self._replaced_pixels(each, label)
             block = composite(
-                self.layer.data, each.footprint, label, stale, overlap, written, min_visible
+                self.layer.data, each.mask, label, stale, overlap, written, min_visible
             )
             if block is None:
                 hidden.append(each)
@@ -233,22 +238,21 @@ class LabelEditor:
         ValueError
             If it is one piece and there is no point for each part, or no number is left.
         """
-        footprint = self.footprint(label)
-        assert footprint is not None
+        whole = self.mask(label)
         if len(points) > 1:
-            inner = [np.subtract(point, footprint.corner) for point in points]
-            masks = split_at_points(footprint.mask, inner, spacing)
-            parts = [ObjectMask.of(mask, footprint.corner) for mask in masks]
+            inner = [np.subtract(point, whole.corner) for point in points]
+            masks = split_at_points(whole.mask, inner, spacing)
+            parts = [ObjectMask.of(mask, whole.corner) for mask in masks]
         else:
-            parts = connected_components(footprint.mask, footprint.corner)
+            parts = connected_components(whole.mask, whole.corner)
         if len(parts) < 2:
-            raise ValueError(one_piece(label))
+            raise ValueError(ONE_PIECE.format(label=label))
         new = [NewObject(part) for part in parts[1:]]
         numbers = [label, *self._numbers(new)]
         before = dict(self.register.entries)
         category = self.register.entry(label).category
         patches = self._noted(
-            LabelEdit.write(self.layer.data, each.footprint, number)
+            LabelEdit.write(self.layer.data, each.mask, number)
             for each, number in zip(new, numbers[1:], strict=True)
         )
         for number in numbers:
@@ -361,11 +365,11 @@ class LabelEditor:
     def _relabel(self, values: Mapping[int, int], entries: Mapping[int, ObjectEntry]) -> LayerEdit:
         """Give all voxels of some objects another number."""
         before = dict(self.register.entries)
-        footprints = {label: self.footprint(label) for label in values}
+        masks = {label: self.mask(label) for label in values}
         patches = self._noted(
-            LabelEdit.write(self.layer.data, footprint, values[label])
-            for label, footprint in footprints.items()
-            if footprint is not None
+            LabelEdit.write(self.layer.data, mask, values[label])
+            for label, mask in masks.items()
+            if mask is not None
         )
         self.register.entries.update(entries)
         return self._finish(patches, before)
@@ -423,17 +427,12 @@ class LabelEditor:
         }
 
 
-def one_piece(label: int) -> str:
-    """Message: the object cannot be split without points."""
-    return f"Object {label} is one piece: click once on each part that it should have, then split"
-
-
 # ----------------------------------------------------------------------- composition
 
 
 def composite(
     labels: Any,
-    footprint: ObjectMask,
+    new: ObjectMask,
     label: int,
     stale: Sequence[ObjectMask],
     overlap: Overlap,
@@ -446,7 +445,7 @@ def composite(
     ----------
     labels
         The label array.
-    footprint, label
+    new, label
         The new object and its number.
     stale
         Pixels of the object that is replaced; they become background.
@@ -461,8 +460,8 @@ def composite(
         The block's first index, its values and its new values; None if the object gets no more than
         `min_visible` of its voxels.
     """
-    low = np.array(footprint.corner)
-    high = low + footprint.shape
+    low = np.array(new.corner)
+    high = low + new.shape
     for each in stale:
         low = np.minimum(low, each.corner)
         high = np.maximum(high, np.add(each.corner, each.shape))
@@ -471,20 +470,20 @@ def composite(
     after = before.copy()
     for each in stale:
         after[_within(each, low)][each.mask] = 0
-    inside = after[_within(footprint, low)]
+    inside = after[_within(new, low)]
     taken = inside != 0 if overlap == "keep" else np.isin(inside, list(above))
-    mask = footprint.mask & ~taken
-    if np.count_nonzero(mask) <= min_visible * np.count_nonzero(footprint.mask):
+    mask = new.mask & ~taken
+    if np.count_nonzero(mask) <= min_visible * np.count_nonzero(new.mask):
         return None
     inside[mask] = label
     return tuple(int(n) for n in low), before, after
 
 
-def _within(footprint: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
-    """The footprint's region within a block that begins at `corner`."""
+def _within(mask: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
+    """The region of a mask within a block that begins at `corner`."""
     return tuple(
         slice(int(first - start), int(first - start + size))
-        for first, start, size in zip(footprint.corner, corner, footprint.shape, strict=True)
+        for first, start, size in zip(mask.corner, corner, mask.shape, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""A model adapted to an image: learned from its objects in the background, and shown in a panel.
+"""A model adapted to an image: learned from its objects in the background.
 
 The job has a worker thread and a copy of the model of its own: clicks are predicted meanwhile.
 """
@@ -14,36 +14,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
-from napari import Viewer
 from napari.layers import Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QInputDialog, QWidget
 
-from napari_simmat._text import pluralize
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import (
-    INDENT,
-    Button,
-    LayerChoice,
-    hbox,
-    text_label,
-    thin_bar,
-    vbox,
-)
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
-from napari_simmat.widgets.segment.inference import ChosenModel, InferenceQueue
+from napari_simmat.widgets.segment.inference import Choice, ChosenModel, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.prompt_layers import BOXES
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
-from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.torch_import import import_torch_job, no_old_garbage
 from napari_simmat.widgets.worker import BackgroundJob, Worker
 
@@ -67,19 +54,6 @@ ADD_FIRST = (
 )
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
 WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
-
-LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
-COMMIT_MORE = "Commit {}, and the model can learn from them."
-AGAIN_AFTER = "Learn again after {}."
-LEARNS = "Learning from {} (about a minute). You can keep working."
-LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
-GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
-SCORES = "Objects left out, mean IoU: {}."
-COMPLETE_TIP = (
-    "What has no label is background. Otherwise it counts as unknown, beyond a ring around each "
-    "object."
-)
-REGION_TIP = "A shapes layer: all objects are labeled within its shapes"
 
 Labels = NDArray[np.integer]
 
@@ -175,6 +149,38 @@ class Learning(QObject):
 
     # ------------------------------------------------------------------ the user's actions
 
+    @needs_image
+    def learn(
+        self,
+        session: ImageSession,
+        choice: Choice,
+        labeled_within: Shapes | bool,
+        *,
+        all_channels: bool,
+    ) -> None:
+        """Learn from the objects of the image, with the chosen channels or all of them."""
+        workspace, spec = self._workspace, choice.spec
+        if session.editor is None or spec is None or not workspace.has_pixels():
+            return
+        try:
+            if all_channels:
+                named = choice.all_channels
+                spec = spec_of(spec, [name for name, _ in named])
+                sources = tuple(source for _, source in named)
+                choice = replace(choice, spec=spec, sources=sources)
+            request = adapt_request(
+                session,
+                choice.model,
+                choice.image,
+                labeled_within,
+                workspace.viewer.dims.point,
+                all_channels=all_channels,
+            )
+        except (ValueError, TypeError) as error:
+            workspace.fail(str(error))
+            return
+        self.start(request)
+
     def start(self, request: AdaptRequest) -> None:
         """Learn on the current image, in place of what is being learned."""
         workspace, session = self._workspace, self._workspace.session
@@ -222,6 +228,26 @@ class Learning(QObject):
         adapted = None if session is None else session.adapted
         return adapted if adapted is not None and adapted.base == base_name(chosen) else None
 
+    def applied(self, choice: Choice) -> Choice:
+        """The choice with the model adapted to its image, if that is in use."""
+        sessions, current = self._workspace.sessions, self._workspace.session
+        session = sessions.find(choice.geometry, choice.layers, current)
+        adapted = self.model_of(session, choice.model)
+        if session is None or adapted is None or not session.shows_adapted:
+            return choice
+        try:
+            model, spec = self.substitute(adapted, choice.model)
+            substitute = replace(choice, model=model, spec=spec)
+            if adapted.all_channels:
+                named = dict(choice.all_channels)
+                sources = tuple(named[name] for name in spec.channel_names)
+                substitute = replace(substitute, sources=sources)
+            assert substitute.image is not None  # or it raises
+        except (ValueError, TypeError, OSError, KeyError):
+            self.forget(session)
+            return choice
+        return substitute
+
     def substitute(
         self, adapted: AdaptedModelFile, chosen: ChosenModel
     ) -> tuple[ChosenModel, ModelSpec]:
@@ -243,6 +269,24 @@ class Learning(QObject):
         self._autosave.log_adapted(session, None)
         self._workspace.fail(LOST)
         self.changed.emit()
+
+    def state(self, choice: Choice) -> AdaptPanelState:
+        """What there is to learn from, how far it is, and what came of it."""
+        session = self._workspace.session
+        if session is None or choice.spec is None:
+            return AdaptPanelState()
+        adapted, channels = self.model_of(session, choice.model), len(choice.all_channels)
+        fewer = choice.spec.is_foundation and len(choice.spec.channels) < channels
+        return AdaptPanelState(
+            working=True,
+            new=new_objects(session.editor, adapted),
+            channels=channels if fewer else 0,
+            takes_all=fewer and choice.sources[0].part is not None,
+            progress=self.progress,
+            adapted=adapted,
+            shows_adapted=session.shows_adapted,
+            interrupted=self.interrupted(session),
+        )
 
     def interrupted(self, session: ImageSession) -> bool:
         """Whether a learning on this image was interrupted by a crash or by closing it."""
@@ -524,147 +568,3 @@ class AdaptPanelState(NamedTuple):
     def ready(self) -> bool:
         """Whether there are enough objects."""
         return self.working and self.new >= MIN_OBJECTS
-
-
-class LearnPanel(QWidget):
-    """Starts and shows learning, compares before and after, and names what is to be kept."""
-
-    started = Signal()
-    stopped = Signal()
-    compared = Signal(bool)
-    """Show the masks after learning, or those before it."""
-    named = Signal(str)
-    """Keep what was learned as a model of this name."""
-
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._state = AdaptPanelState()
-        self.hint = text_label("muted")
-        self.complete = QCheckBox("All objects are labeled")
-        self.complete.setToolTip(COMPLETE_TIP)
-        self.region = LayerChoice(
-            viewer, Shapes, "in the whole image", lambda layer: layer.name == BOXES
-        )
-        self.region.setToolTip(REGION_TIP)
-        self.all_channels = QCheckBox("")
-        self.start = Button("")
-        self.bar = thin_bar()
-        self.result = text_label()
-        self.before = Button("Before", "", "The masks of the model as it was")
-        self.after = Button("After", "", "The masks of the model that has learned")
-        self.keep = Button("Keep as model ...", "", "Name it, and use it on other images")
-        both = QButtonGroup(self)
-        for button in (self.before, self.after):
-            button.setCheckable(True)
-            both.addButton(button)
-        self._outcome = QWidget()
-        compare = hbox((self.before, 1), (self.after, 1), (self.keep, 2))
-        vbox(self.result, compare, parent=self._outcome)
-        vbox(
-            self.hint,
-            self.all_channels,
-            hbox(self.complete, (self.region, 1)),
-            self.start,
-            self.bar,
-            self._outcome,
-            parent=self,
-            indent=INDENT,
-        )
-        self.complete.toggled.connect(self.region.setVisible)
-        self.all_channels.toggled.connect(self._show)
-        self.start.clicked.connect(self._on_start)
-        self.before.clicked.connect(lambda: self.compared.emit(False))
-        self.after.clicked.connect(lambda: self.compared.emit(True))
-        self.keep.clicked.connect(self._on_keep)
-        self.region.setVisible(False)
-        self._show()
-
-    @property
-    def takes_all_channels(self) -> bool:
-        """Whether to learn from all channels of the image."""
-        return self._state.channels > 0 and self.all_channels.isChecked()
-
-    @property
-    def labeled_within(self) -> Shapes | bool:
-        """Where all objects are labeled: within shapes, everywhere, or nowhere for sure."""
-        if not self.complete.isChecked():
-            return False
-        layer = self.region.value()
-        return layer if isinstance(layer, Shapes) else True
-
-    def set_state(self, state: AdaptPanelState) -> None:
-        """Show what can be done, what goes on, and what came of it."""
-        before, self._state = self._state, state
-        if (state.channels, state.takes_all) != (before.channels, before.takes_all):
-            self.all_channels.setChecked(state.takes_all)
-        self._show()
-
-    def set_progress(self, progress: Progress) -> None:
-        """Show how far it is; nothing else moves."""
-        self._state = self._state._replace(progress=progress)
-        self._show_progress()
-
-    def release(self) -> None:
-        """Stop following the viewer's layers."""
-        self.region.release()
-
-    def _show(self) -> None:
-        state, progress = self._state, self._state.progress
-        self._show_progress()
-        self.all_channels.setText(f"All {state.channels} channels")
-        self.all_channels.setVisible(state.channels > 0)
-        learns = progress is not None
-        for option in (self.complete, self.region, self.all_channels):
-            option.setEnabled(not learns)
-        again = LEARN if state.adapted is None else LEARN_AGAIN
-        self.start.setText(CANCEL if learns else again)
-        self.start.setEnabled(learns or state.ready)
-        self.bar.setVisible(learns)
-        self._outcome.setVisible(state.adapted is not None)
-        if state.adapted is not None:
-            self.result.setText(state.adapted.sentence)
-        (self.after if state.shows_adapted else self.before).setChecked(True)
-
-    def _show_progress(self) -> None:
-        self.hint.setText(hint(self._state, all_channels=self.takes_all_channels))
-        if (progress := self._state.progress) is not None:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
-
-    def _on_start(self) -> None:
-        (self.started if self._state.progress is None else self.stopped).emit()
-
-    def _on_keep(self) -> None:
-        name, accepted = QInputDialog.getText(self, "Keep as model", "Name of the model")
-        if accepted and name.strip():
-            self.named.emit(name.strip())
-
-
-def hint(state: AdaptPanelState, *, all_channels: bool = False) -> str:
-    """What goes on, or what is missing until it can."""
-    if state.progress is not None:
-        message = state.progress.message
-        text = f"{message[:1].upper()}{message[1:]}."
-        return " ".join(filter(None, [text, scores_text(state.progress)]))
-    missing = pluralize(max(0, MIN_OBJECTS - state.new), "more object")
-    if not state.ready:
-        return (COMMIT_MORE if state.adapted is None else AGAIN_AFTER).format(missing)
-    if state.interrupted:
-        return GOES_ON
-    parts = [LEARNS.format(pluralize(state.new, "new object" if state.adapted else "object"))]
-    if all_channels:
-        parts.append(LEARNS_CHANNELS.format(state.channels))
-    return " ".join(parts)
-
-
-def scores_text(progress: Progress) -> str:
-    """The scores of a `LearnProgress` so far; empty before the first."""
-    before, after = getattr(progress, "before", None), getattr(progress, "after", None)
-    if before is None:
-        return ""
-    figures = [
-        f"{kind} {getattr(before, kind):.0f}"
-        f"{'' if after is None else f' → {getattr(after, kind):.0f}'} %"
-        for kind in ("click", "box")
-    ]
-    return SCORES.format(", ".join(figures))

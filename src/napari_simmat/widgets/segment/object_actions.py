@@ -22,12 +22,11 @@ from napari_simmat.widgets.segment.prompt_state import (
     Plane,
     Prompts,
     PromptState,
-    objects_on,
     plane_names,
     plane_of,
-    prompts_on,
 )
-from napari_simmat.widgets.segment.workspace import UNDO, Workspace
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 
 _NAMED_OBJECTS = 3
@@ -47,6 +46,18 @@ HOW_TO_SPLIT = "Click on each part that one object should have, then split (K)."
 NO_OTHER_MASK = "There is no other mask for these prompts."
 DOUBTFUL_PLANES = "doubtful planes"
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
+COMMITTED = "Committed to {layer}: {objects}."
+COMMITTED_AS = "Committed to {layer}: {objects} as {category}."
+LEFT_OPEN = (
+    "Prompts on {planes} stay open for another object; if it is the same one, undo and Propagate "
+    "({key})."
+)
+LEFT_OUT = "{objects} {how} on {others} {are} left out."
+OVERLAPS_ALMOST = "Every object found overlaps {others} almost entirely; nothing was added."
+HIDDEN_BY = "The new object lies wholly on {others}, which keep their pixels."
+NOT_ON_PLANE = "Object {label} is not on this plane: click it in the table."
+NOT_ON_IMAGE = "{name} does not lie on the image: choose labels of its size and place."
+NO_OBJECT_ON_PLANE = "{name} holds no object on this plane: move the slider to one."
 NEXT_OBJECT = "The next click begins a new object; C commits them all."
 FIRST_OBJECT = "Click on a first object; N then begins another one beside it."
 OBJECTS_LAYER = "New objects go to that layer: edit one of them with E instead."
@@ -73,40 +84,41 @@ class ObjectActions:
 
     # ------------------------------------------------------------------ writing
 
-    def commit(self, plane: Plane, prediction: Prediction) -> None:
+    @needs_image
+    def commit(self, session: ImageSession, plane: Plane, prediction: Prediction) -> None:
         """Write the predicted masks of `plane`, and use up its prompts."""
-        workspace, session = self._workspace, self._workspace.session
-        assert session is not None
         state, order = session.prompt_state, session.geometry.order
         edited = state.edited_on(plane)
-        known = [] if session.editor is None else session.editor.labels
+        if edited is not None and (session.editor is None or edited.label not in session.editor):
+            edited = None  # it was deleted since
         choices = tuple(each for each in state.choices if each[0].plane == plane)
-        prompted = objects_on(state, plane, session.geometry.shape[-2:])
         objects = []
-        for number, (each, mask, score) in enumerate(
-            zip(prompted, prediction.masks, prediction.scores, strict=True)
+        for each, mask, score in zip(
+            prediction.objects, prediction.masks, prediction.scores, strict=True
         ):
-            if not mask.any():
-                continue
-            again = edited if number == 0 and edited and edited.label in known else None
-            kept = again.kept if again else None
-            objects.append(
-                NewObject(
-                    ObjectMask.of(mask, (*plane, 0, 0)),
-                    score,
-                    label=again.label if again else None,
-                    category=self.category,
-                    provenance=(Provenance(plane, each.source, "", choices, kept, order),),
-                    order=order,
+            # An edited object is the first one.
+            again = edited if each is prediction.objects[0] else None
+            if mask.any():
+                kept = again.kept if again else None
+                objects.append(
+                    NewObject(
+                        ObjectMask.of(mask, (*plane, 0, 0)),
+                        score,
+                        label=again.label if again else None,
+                        category=self.category,
+                        provenance=(Provenance(plane, each.source, "", choices, kept, order),),
+                        order=order,
+                    )
                 )
-            )
-        if not objects:
-            workspace.fail(MASK_EMPTY)
-            return
-        self.write("commit", objects, closing=(plane,))
+        if objects:
+            self.write("commit", objects, closing=(plane,))
+        else:
+            self._workspace.fail(MASK_EMPTY)
 
+    @needs_image
     def write(
         self,
+        session: ImageSession,
         name: str,
         objects: Sequence[NewObject],
         *,
@@ -135,32 +147,25 @@ class ObjectActions:
         min_visible
             See `LabelEditor.write`.
         """
-        workspace, session = self._workspace, self._workspace.session
-        assert session is not None
-        overlap = overlap or self.overlap
-        again = partial(
-            self.write,
-            name,
-            objects,
-            closing=closing,
-            said=said,
-            done=done,
-            min_visible=min_visible,
-        )
+        workspace, overlap = self._workspace, overlap or self.overlap
+        options = {"closing": closing, "said": said, "done": done, "min_visible": min_visible}
+
+        def into_new_layer() -> None:
+            workspace.use_objects(None)
+            self.write(name, objects, **options)
+
         try:
             editor = workspace.target()
             others = [] if overlap == "overwrite" else editor.overlapped(objects)
             edit, written, hidden = editor.write(objects, overlap, min_visible)
         except ValueError as error:
-            workspace.fail(
-                f"{error}; commit into a new layer instead.",
-                "New layer",
-                partial(self._into_new_layer, again),
-            )
+            reason = f"{error}; commit into a new layer instead."
+            workspace.fail(reason, "New layer", into_new_layer)
             return
         if not written:
-            text = committed_already(others) if min_visible else hidden_by(others)
-            workspace.fail(text, "Overwrite", partial(again, overlap="overwrite"))
+            text = OVERLAPS_ALMOST if min_visible else HIDDEN_BY
+            again = partial(self.write, name, objects, overlap="overwrite", **options)
+            workspace.fail(text.format(others=listed(others)), "Overwrite", again)
             return
         _note_doubtful(editor.layer, [each for each in objects if each not in hidden], written)
         after = session.view(objects[0].order).prompt_state
@@ -171,66 +176,69 @@ class ObjectActions:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
         text = said or committed(editor.layer.name, written, objects[0].category)
         if hidden:
-            others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
-            how = "mostly" if min_visible else "wholly"
-            text += f" {count} {how} on {listed(others)} {is_or_are(len(hidden))} left out."
+            left_out = LEFT_OUT.format(
+                objects=pluralize(len(hidden), "object"),
+                how="mostly" if min_visible else "wholly",
+                others=listed(editor.overlapped(hidden)),
+                are=is_or_are(len(hidden)),
+            )
             workspace.offer(
-                Status("done", text, offer="Overwrite"),
+                Status("done", f"{text} {left_out}", offer="Overwrite"),
                 partial(self.write, name, hidden, overlap="overwrite"),
             )
+        elif said:
+            workspace.say(said)
+        elif closing and after:
+            planes, key = plane_names(after.planes()), shortcut_text("propagate")
+            workspace.say(f"{text} {LEFT_OPEN.format(planes=planes, key=key)}")
         else:
-            rest = left_open(after.planes()) if closing and after else "Next object."
-            workspace.say(said or f"{text} {rest}")
+            workspace.say(f"{text} Next object.")
         done()
-
-    def _into_new_layer(self, again: Callable[[], object]) -> None:
-        self._workspace.use_objects(None)
-        again()
 
     # ------------------------------------------------------------------ editing
 
-    def edit(self, label: int | None = None) -> None:
+    @needs_image
+    def edit(self, session: ImageSession, label: int | None = None) -> None:
         """Open a committed object for editing on the current plane, with its prompts.
 
         If it has none, or its pixels were changed since, the pixels themselves are refined.
         """
-        workspace, session = self._workspace, self._workspace.session
-        if not workspace.has_pixels():
+        if not self._workspace.has_pixels():
             return
         labels = self.target_labels() if label is None else [label]
-        if session is None or session.editor is None or len(labels) != 1:
-            workspace.say(POINT_AT_OBJECT)
-            return
-        plane = workspace.plane_or_fail()
-        if plane is None:
-            return
-        if session.prompt_state.on(plane):
+        if session.editor is None or len(labels) != 1:
+            self._workspace.say(POINT_AT_OBJECT)
+        else:
+            self._edit(labels[0])
+
+    @needs_plane
+    def _edit(self, session: ImageSession, plane: Plane, label: int) -> None:
+        workspace, state = self._workspace, session.prompt_state
+        if state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
         order = session.geometry.order
-        pixels = session.editor.on_plane(labels[0], plane, order)
+        pixels = session.editor.on_plane(label, plane, order)
         if pixels is None:
-            workspace.say(not_on_plane(labels[0]))
+            workspace.say(NOT_ON_PLANE.format(label=label))
             return
-        known = session.editor.register.entry(labels[0]).provenance_on(plane, order)
+        known = session.editor.register.entry(label).provenance_on(plane, order)
         if known is None or known.digest != pixels.digest:
             known = Provenance(plane, Prompts(), "", kept=pixels, order=order)
-        state = session.prompt_state
         after = PromptState(
             state.prompts + known.prompts,
             (*state.choices, *known.choices),
-            (*state.edited, EditedObject(labels[0], plane, known.kept)),
+            (*state.edited, EditedObject(label, plane, known.kept)),
             order=order,
         )
-        workspace.do(f"edit of {labels[0]}", after)
+        workspace.do(f"edit of {label}", after)
         workspace.prediction_wanted.emit()
 
     # ------------------------------------------------------------------ changing
 
     def delete(self) -> None:
-        """Delete the object that is meant, or all of them."""
-        if self._workspace.has_pixels():
-            self._change("deletion", self.target_labels(), 1, LabelEditor.delete)
+        """Delete the target objects."""
+        self._change("deletion", self.target_labels(), LabelEditor.delete)
 
     def merge(self) -> None:
         """Merge the objects under the points shown, or the chosen ones."""
@@ -242,46 +250,45 @@ class ObjectActions:
         if len(labels) < 2:
             self._workspace.say(HOW_TO_MERGE)
             return
-        used = bool(pointed)
-        self._change("merging", labels, 2, lambda editor, them: editor.merge(them)[0], used)
+        self._change(
+            "merging", labels, lambda editor, them: editor.merge(them)[0], closing=bool(pointed)
+        )
 
-    def split(self) -> None:
+    @needs_image
+    def split(self, session: ImageSession) -> None:
         """Split an object: around the points shown, or into its separate pieces."""
         if not self._workspace.has_pixels():
             return
-        session = self._workspace.session
         pointed = self._under_points()
         labels = sorted(set(pointed.values())) or self.target_labels()
-        if session is None or len(labels) != 1:
+        if len(labels) != 1:
             self._workspace.say(HOW_TO_SPLIT)
             return
-        points = [list(point) for point in pointed]
-        spacing = session.geometry.usual.spacing
+        points, spacing = [list(point) for point in pointed], session.geometry.usual.spacing
         self._change(
             "splitting",
             labels,
-            1,
             lambda editor, them: editor.split(them[0], points, spacing)[0],
-            bool(pointed),
+            closing=bool(pointed),
         )
 
     def classify(self, category: str) -> None:
         """Set the class of the chosen objects and of new ones."""
         self.category = category
-        session = self._workspace.session
-        if session is None or session.editor is None:
-            return
         # The list of classes reports a typed name more than once.
-        entry = session.editor.register.entry
-        labels = [label for label in self._chosen() if entry(label).category != category]
+        labels = [
+            label
+            for label in self._chosen()
+            if self._workspace.session.editor.register.entry(label).category != category
+        ]
         if labels:
             name = f"class {category or 'none'}"
-            self._change(name, labels, 1, lambda editor, them: editor.classify(them, category))
+            self._change(name, labels, lambda editor, them: editor.classify(them, category))
 
     def target_labels(self) -> list[int]:
-        """The object under the mouse; the chosen ones while the mouse is off the image.
+        """The objects that an action is for: that under the mouse, or those chosen in the table.
 
-        In 3D the mouse is on no object, so the chosen ones are meant.
+        The chosen ones while the mouse is off the image, and in 3D, where it is on no object.
         """
         viewer = self._workspace.viewer
         if not viewer.mouse_over_canvas or viewer.dims.ndisplay != 2:
@@ -292,28 +299,30 @@ class ObjectActions:
     def _chosen(self) -> list[int]:
         """The chosen objects that still exist."""
         session = self._workspace.session
-        known = [] if session is None or session.editor is None else session.editor.labels
-        return [label for label in self.chosen if label in known]
+        editor = None if session is None else session.editor
+        return [] if editor is None else [label for label in self.chosen if label in editor]
 
     def label_at(self, position: Sequence[float]) -> int:
         """The committed object at a world position; 0 for none."""
-        session = self._workspace.session
-        if session is None or session.editor is None or session.editor.layer.multiscale:
+        layer = self._workspace.objects
+        if layer is None or layer.multiscale:
             return 0
-        layer = session.editor.layer
-        return session.editor.label_at(layer.world_to_data(position[-layer.ndim :]))
+        return self._workspace.session.editor.label_at(layer.world_to_data(position[-layer.ndim :]))
 
+    @needs_image
     def _change(
         self,
+        session: ImageSession,
         name: str,
         labels: Sequence[int],
-        least: int,
         act: Callable[[LabelEditor, Sequence[int]], LayerEdit],
         closing: bool = False,
     ) -> None:
         """Change objects as one command; with `closing` the current plane's prompts are used up."""
-        workspace, session = self._workspace, self._workspace.session
-        if session is None or session.editor is None or len(labels) < least:
+        workspace = self._workspace
+        if not workspace.has_pixels():
+            return
+        if session.editor is None or not labels:
             workspace.say(POINT_AT_OBJECT)
             return
         try:
@@ -324,7 +333,7 @@ class ObjectActions:
             return
         state = session.prompt_state
         after = state.off(workspace.plane()) if closing else state
-        gone = [label for label in labels if label not in editor.register.index]
+        gone = [label for label in labels if label not in editor]
         after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
         workspace.do(f"{name} of {listed(labels)}", after, edit)
         # A prediction would replace the message, so only changed prompts are predicted again.
@@ -343,8 +352,7 @@ class ObjectActions:
         session, plane = self._workspace.session, self._workspace.plane_or_none()
         if session is None or session.editor is None or plane is None:
             return {}
-        here = session.prompts.on(plane)
-        found = {}
+        here, found = session.prompts.on(plane), {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
             at = reordered(at, inverse_order(session.geometry.order))
@@ -359,12 +367,10 @@ class PromptActions:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def clear(self) -> None:
+    @needs_plane
+    def clear(self, session: ImageSession, plane: Plane) -> None:
         """Remove the prompts of the plane, and close an edited object."""
         workspace = self._workspace
-        session, plane = workspace.session, workspace.plane_or_fail()
-        if session is None or plane is None:
-            return
         workspace.prediction_unwanted.emit()
         kept = session.prompt_state.off(plane)
         if kept != session.prompt_state:
@@ -372,73 +378,63 @@ class PromptActions:
         workspace.prompt_layers.set_positive(True)
         workspace.prediction_wanted.emit()
 
-    def next_mask(self) -> None:
-        """Choose the next of the model's candidates for the last object."""
-        self.choose_mask(None)
-
-    def choose_mask(self, choice: int | None) -> None:
-        """Choose one of the candidates for the last object; None for the next."""
-        workspace = self._workspace
-        session, plane = workspace.session, workspace.plane_or_fail()
-        if session is None or plane is None or plane not in session.predictions:
+    @needs_plane
+    def choose_mask(self, session: ImageSession, plane: Plane, choice: int | None = None) -> None:
+        """Choose one of the candidates for the last object; by default the next."""
+        workspace, state = self._workspace, session.prompt_state
+        if plane not in session.predictions:
             return
         prediction = session.prediction(plane)
         if prediction is None or not prediction.candidates:
             workspace.say(NO_OTHER_MASK)
             return
         if choice is None:
-            choice = next_choice(prediction)
+            choices = [each.choice for each in prediction.candidates]
+            choice = choices[(choices.index(prediction.choices[-1]) + 1) % len(choices)]
         if choice == prediction.choices[-1]:
             return
-        state = session.prompt_state
-        prompt = prompts_on(state.on(plane), plane, session.geometry.shape[-2:])[-1]
+        prompt = prediction.objects[-1].prompt
         others = tuple(each for each in state.choices if each[0] != prompt)
         chosen = ((prompt, choice),) if choice else ()
         workspace.do("choice of a mask", replace(state, choices=others + chosen))
         workspace.prediction_wanted.emit()
 
-    def new_object(self) -> None:
+    @needs_plane
+    def new_object(self, session: ImageSession, plane: Plane) -> None:
         """Let the next point begin another object besides the open ones."""
         workspace = self._workspace
-        session, plane = workspace.session, workspace.plane_or_fail()
-        if session is None or plane is None:
-            return
         begun = workspace.prompt_layers.next_group(session.prompts.on(plane))
         workspace.prompt_layers.set_positive(True)
         workspace.say(NEXT_OBJECT if begun else FIRST_OBJECT, "ready")
 
-    def take_masks(self, layer: Labels) -> None:
+    @needs_plane
+    def take_masks(self, session: ImageSession, plane: Plane, layer: Labels) -> None:
         """Refine each object of another labels layer on the current plane.
 
         The layer must have the image's shape and place.
         """
-        workspace = self._workspace
-        session, plane = workspace.session, workspace.plane_or_fail()
-        if session is None or plane is None:
-            return
+        workspace, geometry = self._workspace, session.geometry
         if layer is session.objects:
             workspace.fail(OBJECTS_LAYER)
             return
-        geometry = session.geometry
         if geometry.other_pixels(layer) or not geometry.lies_on(layer):
-            workspace.fail(not_on_image(layer.name))
+            workspace.fail(NOT_ON_IMAGE.format(name=layer.name))
             return
         values = np.asarray(transposed_view(layer.data, geometry.order)[plane])
         found = [number for number in np.unique(values).tolist() if number]
         if not found:
-            workspace.fail(no_object_on_plane(layer.name))
+            workspace.fail(NO_OBJECT_ON_PLANE.format(name=layer.name))
             return
         masks = tuple(ObjectMask.of(values == number, (*plane, 0, 0)) for number in found)
         prompts = replace(session.prompts, masks=session.prompts.masks + masks)
         workspace.do(f"masks of {layer.name}", replace(session.prompt_state, prompts=prompts))
         workspace.prediction_wanted.emit()
 
-    def take_back_click(self, position: Sequence[float]) -> None:
+    @needs_image
+    def take_back_click(self, session: ImageSession, position: Sequence[float]) -> None:
         """Remove the point just made at a world position: it began a double click."""
-        workspace = self._workspace
-        session = workspace.session
-        last = None if session is None else session.history.last
-        if session is None or last is None or last.edit is not None:
+        workspace, last = self._workspace, session.history.last
+        if last is None or last.edit is not None:
             return
         points = last.after.prompts.points
         if last.after != session.prompt_state or not points:
@@ -455,56 +451,17 @@ class PromptActions:
             workspace.show_prompts(last.before)
 
 
-def next_choice(prediction: Prediction) -> int:
-    """The last object's candidate after the one that is shown."""
-    choices = [each.choice for each in prediction.candidates]
-    return choices[(choices.index(prediction.choices[-1]) + 1) % len(choices)]
-
-
 def changed_text(name: str, labels: Sequence[int]) -> str:
-    """Message: what was done to objects, by the name of the command."""
+    """What was done to objects, by the name of the command."""
     done = {"deletion": "Deleted", "merging": "Merged", "splitting": "Split"}.get(name)
     objects = numbered(labels)
     return f"{done} {objects}." if done else f"{name[:1].upper()}{name[1:]}: {objects}."
 
 
 def committed(layer: str, labels: Sequence[int], category: str) -> str:
-    """Message: which objects were written, and their class if they have one."""
-    return f"Committed to {layer}: {numbered(labels)}{f' as {category}' if category else ''}."
-
-
-def left_open(planes: Sequence[Plane]) -> str:
-    """After a commit: prompts on other planes were not part of it."""
-    key = shortcut_text("propagate")
-    return (
-        f"Prompts on {plane_names(planes)} stay open for another object; if it is the same one, "
-        f"undo and Propagate ({key})."
-    )
-
-
-def committed_already(others: Sequence[int]) -> str:
-    """Message: all that was found lies mostly on objects of the layer."""
-    return f"Every object found overlaps {listed(others)} almost entirely; nothing was added."
-
-
-def hidden_by(others: Sequence[int]) -> str:
-    """Message: nothing of a new object could be written."""
-    return f"The new object lies wholly on {listed(others)}, which keep their pixels."
-
-
-def not_on_plane(label: int) -> str:
-    """Message: the object cannot be edited here."""
-    return f"Object {label} is not on this plane: click it in the table."
-
-
-def not_on_image(name: str) -> str:
-    """Message: a labels layer has other pixels than the image."""
-    return f"{name} does not lie on the image: choose labels of its size and place."
-
-
-def no_object_on_plane(name: str) -> str:
-    """Message: a labels layer is empty on the current plane."""
-    return f"{name} holds no object on this plane: move the slider to one."
+    """Which objects were written, and their class if they have one."""
+    text = COMMITTED_AS if category else COMMITTED
+    return text.format(layer=layer, objects=numbered(labels), category=category)
 
 
 def numbered(labels: Sequence[int]) -> str:

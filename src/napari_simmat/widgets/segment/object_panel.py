@@ -1,4 +1,4 @@
-"""The form's part for committed objects: how new ones are written, their table, and actions."""
+"""The form's parts for committed objects: their table and actions, and learning from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from napari import Viewer
+from napari.layers import Shapes
 from qtpy.QtCore import (
     QAbstractTableModel,
     QItemSelectionModel,
@@ -18,43 +20,65 @@ from qtpy.QtCore import (
 )
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QButtonGroup,
+    QCheckBox,
     QComboBox,
     QGridLayout,
-    QHBoxLayout,
     QHeaderView,
+    QInputDialog,
     QLabel,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, ComboBox
+from napari_simmat._text import pluralize
+from napari_simmat.progress import Progress
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    ComboBox,
+    LayerChoice,
+    hbox,
+    text_label,
+    thin_bar,
+    vbox,
+)
 from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
-from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
+from napari_simmat.widgets.segment.panels import Panel
+from napari_simmat.widgets.segment.prompt_layers import BOXES
 
 _OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite")
 _NO_CLASS = "no class"
 _LETTERS = 3
-"""Least letters that a list shows: two lists stand side by side in a narrow dock."""
+"""Minimum letters that a list shows: two lists stand side by side in a narrow dock."""
 _SORT = Qt.ItemDataRole.UserRole
-_HEIGHT = 114
+_TABLE_HEIGHT = 114
 """Height of the table in pixels: four rows, and what is below it stays in sight."""
 
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One committed object."""
+    """One committed object.
+
+    Attributes
+    ----------
+    label, category
+        Its number and its class.
+    size
+        Pixels or voxels.
+    area
+        The same in physical units; NaN if there are none.
+    score
+        The model's own estimate of its IoU; NaN if there is none.
+    """
 
     label: int
     category: str
-    """Its number and its class."""
     size: int
-    """Pixels or voxels."""
     area: float
-    """The same in physical units; NaN if there are none."""
     score: float
-    """The model's own estimate of its IoU; NaN if there is none."""
 
 
 def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[ObjectRow]:
@@ -62,22 +86,22 @@ def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[
     if editor is None or geometry is None:
         return []
     voxel, _ = voxel_of(geometry)
-    found = []
+    rows = []
     for label, size in editor.register.index.sizes().items():
         entry = editor.register.entry(label)
-        area = math.nan if math.isnan(voxel) else size * voxel
-        found.append(ObjectRow(label, entry.category, size, area, entry.score))
-    return found
+        rows.append(ObjectRow(label, entry.category, size, size * voxel, entry.score))
+    return rows
 
 
 def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
     """Area or volume of a voxel and its unit; NaN and empty unless all axes share a unit."""
-    units = {str(unit) for unit in geometry.layer_options()["units"]}
-    if geometry.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
+    units = geometry.layer_options()["units"]
+    names = {str(unit) for unit in units}
+    if geometry.ndim > 3 or len(names) > 1 or names & {"pixel", ""}:
         return math.nan, ""
-    unit = unit_symbol(geometry.layer_options()["units"][0])
     power = "²" if geometry.ndim == 2 else "³"
-    return abs(float(np.linalg.det(geometry.matrix[:-1, :-1]))), f"{unit}{power}"
+    volume = abs(float(np.linalg.det(geometry.matrix[:-1, :-1])))
+    return volume, f"{unit_symbol(units[0])}{power}"
 
 
 class ObjectTableModel(QAbstractTableModel):
@@ -115,8 +139,7 @@ class ObjectTableModel(QAbstractTableModel):
         """What a cell shows, and its sort key."""
         row = self.rows[index.row()]
         size: float = row.size if math.isnan(row.area) else row.area
-        values: tuple[Any, ...] = (row.label, row.category, size, row.score)
-        value = values[index.column()]
+        value: Any = (row.label, row.category, size, row.score)[index.column()]
         missing = isinstance(value, float) and math.isnan(value)
         if role == _SORT:
             return -1.0 if missing else value
@@ -152,12 +175,11 @@ class ObjectTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setFixedHeight(_HEIGHT)
+        self.setFixedHeight(_TABLE_HEIGHT)
         self.setTabKeyNavigation(False)
-        vertical, horizontal = self.verticalHeader(), self.horizontalHeader()
-        vertical.hide()
-        vertical.setDefaultSectionSize(22)
-        horizontal.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(22)
+        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.selectionModel().selectionChanged.connect(self._on_selection)
         self.clicked.connect(lambda index: self.visited.emit(self._label(index)))
         self.doubleClicked.connect(lambda index: self.opened.emit(self._label(index)))
@@ -179,8 +201,7 @@ class ObjectTable(QTableView):
 
     def choose(self, labels: Sequence[int]) -> None:
         """Choose exactly these objects."""
-        model = self.selectionModel()
-        flags = QItemSelectionModel.SelectionFlag
+        model, flags = self.selectionModel(), QItemSelectionModel.SelectionFlag
         model.clearSelection()
         for row in range(self._sorted.rowCount()):
             index = self._sorted.index(row, 0)
@@ -203,6 +224,7 @@ class ClassChoice(QComboBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setToolTip("Class of new objects, and of those chosen in the table")
         self.setEditable(True)
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -210,10 +232,8 @@ class ClassChoice(QComboBox):
         self.setMinimumContentsLength(_LETTERS)
         self.activated.connect(self._on_pick)
         self.set_names([])
-        line = self.lineEdit()
-        assert line is not None
-        line.returnPressed.connect(self._on_pick)
-        line.setPlaceholderText("type a name")
+        self.lineEdit().returnPressed.connect(self._on_pick)
+        self.lineEdit().setPlaceholderText("type a name")
 
     def set_names(self, names: Sequence[str]) -> None:
         """List these classes, keeping the choice."""
@@ -221,78 +241,51 @@ class ClassChoice(QComboBox):
         if [self.itemText(n) for n in range(1, self.count())] != list(names):
             self.clear()
             self.addItems([_NO_CLASS, *names])
-            self.set_value(before)
+            self.setEditText(before or _NO_CLASS)
+            self.lineEdit().setCursorPosition(0)  # a name that is too long shows its beginning
 
     def value(self) -> str:
         """The chosen class; empty for none."""
         text = self.currentText().strip()
         return "" if text == _NO_CLASS else text
 
-    def set_value(self, name: str) -> None:
-        """Choose without emitting a signal."""
-        self.setEditText(name or _NO_CLASS)
-        line = self.lineEdit()
-        assert line is not None
-        line.setCursorPosition(0)  # a name that is too long shows its beginning
-
     def _on_pick(self) -> None:
         self.clearFocus()
         self.picked.emit(self.value())
 
 
-class ObjectPanel(QWidget):
+class ObjectPanel(Panel):
     """Shows the committed objects; emits what is to be done with them."""
 
     overlap_chosen = Signal(str)
     class_chosen = Signal(str)
-    acted = Signal(str)
-    """The name of an action: edit, delete, merge, split."""
-    save_requested = Signal()
-    load_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.table = ObjectTable()
-        self.category = ClassChoice()
-        self.category.setToolTip("Class of new objects, and of those chosen in the table")
-        self.overlap = ComboBox()
+        self.table, self.category, self.overlap = ObjectTable(), ClassChoice(), ComboBox()
         self.overlap.setMinimumContentsLength(_LETTERS)
         self.overlap.addItems(_OVERLAPS)
         self.overlap.setToolTip("Where a new object overlaps others: keep them, or overwrite them")
-        tips = {
-            "edit": ("Edit", "Open it again with its prompts (or double-click it)"),
-            "delete": ("Delete", "Delete the chosen objects"),
-            "merge": ("Merge", "Merge those under the points, or chosen here"),
-            "split": ("Split", "One object per point on it, or per separate piece"),
-        }
-        self.buttons = {
-            action: Button(text, shortcut_text(action), tip) for action, (text, tip) in tips.items()
-        }
-        form = QHBoxLayout()
-        form.setSpacing(6)
-        for title, choice, part in (("Class", self.category, 3), ("Overlap", self.overlap, 2)):
-            form.addWidget(QLabel(title))
-            form.addWidget(choice, stretch=part)
-        self.save = Button(
-            "Save ...", "", "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table"
+        rows = (
+            ("edit", "Edit", "Open it again with its prompts (or double-click it)"),
+            ("merge", "Merge", "Merge those under the points, or chosen here"),
+            ("split", "Split", "One object per point on it, or per separate piece"),
+            ("delete", "Delete", "Delete the chosen objects"),
+            ("load", "Load ...", "Add the objects of a file in any of these formats"),
+            (
+                "save",
+                "Save ...",
+                "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table",
+            ),
         )
-        self.load = Button("Load ...", "", "Add the objects of a file in any of these formats")
-        self.save.clicked.connect(lambda: self.save_requested.emit())
-        self.load.clicked.connect(lambda: self.load_requested.emit())
-        for action, button in self.buttons.items():
-            button.clicked.connect(lambda _=False, action=action: self.acted.emit(action))
+        self.buttons = {row[0]: self.button(*row) for row in rows}
         grid = QGridLayout()
         grid.setSpacing(4)
-        for number, action in enumerate(("edit", "merge", "split")):
-            grid.addWidget(self.buttons[action], 0, 2 * number, 1, 2)
-        for number, button in enumerate((self.buttons["delete"], self.load, self.save)):
-            grid.addWidget(button, 1, 2 * number, 1, 2)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addLayout(form)
-        layout.addWidget(self.table)
-        layout.addLayout(grid)
+        for number, button in enumerate(self.buttons.values()):
+            grid.addWidget(button, number // 3, number % 3)
+        choices = hbox(QLabel("Class"), (self.category, 3), QLabel("Overlap"), (self.overlap, 2))
+        choices.setSpacing(6)
+        vbox(choices, self.table, grid, parent=self)
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
         self.set_rows([], 2, "")
@@ -300,9 +293,165 @@ class ObjectPanel(QWidget):
     def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
         """Show these objects; sizes have `unit`, or are counts if it is empty."""
         self.table.set_rows(rows, ndim, unit)
-        for button in (*self.buttons.values(), self.save):
-            button.setEnabled(bool(rows))
+        for action, button in self.buttons.items():
+            button.setEnabled(bool(rows) or action == "load")
 
-    def set_overlap(self, overlap: Overlap) -> None:
-        """Choose without emitting a signal."""
-        self.overlap.setCurrentIndex(_OVERLAPS.index(overlap))
+
+# -------------------------------------------------------------------------------- learning
+
+LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
+COMMIT_MORE = "Commit {}, and the model can learn from them."
+AGAIN_AFTER = "Learn again after {}."
+LEARNS = "Learning from {} (about a minute). You can keep working."
+LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
+GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
+SCORES = "Objects left out, mean IoU: {}."
+COMPLETE_TIP = (
+    "What has no label is background. Otherwise it counts as unknown, beyond a ring around each "
+    "object."
+)
+REGION_TIP = "A shapes layer: all objects are labeled within its shapes"
+
+
+class LearnPanel(QWidget):
+    """Starts and shows learning, compares before and after, and names what is to be kept."""
+
+    started = Signal()
+    stopped = Signal()
+    compared = Signal(bool)
+    """Show the masks after learning, or those before it."""
+    named = Signal(str)
+    """Keep what was learned as a model of this name."""
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._state = AdaptPanelState()
+        self.hint = text_label("muted")
+        self.complete = QCheckBox("All objects are labeled")
+        self.complete.setToolTip(COMPLETE_TIP)
+        self.region = LayerChoice(
+            viewer, Shapes, "in the whole image", lambda layer: layer.name == BOXES
+        )
+        self.region.setToolTip(REGION_TIP)
+        self.all_channels = QCheckBox("")
+        self.start = Button("")
+        self.bar = thin_bar()
+        self.result = text_label()
+        self.before = Button("Before", "", "The masks of the model as it was")
+        self.after = Button("After", "", "The masks of the model that has learned")
+        self.keep = Button("Keep as model ...", "", "Name it, and use it on other images")
+        both = QButtonGroup(self)
+        for button in (self.before, self.after):
+            button.setCheckable(True)
+            both.addButton(button)
+        self._outcome = QWidget()
+        compare = hbox((self.before, 1), (self.after, 1), (self.keep, 2))
+        vbox(self.result, compare, parent=self._outcome)
+        vbox(
+            self.hint,
+            self.all_channels,
+            hbox(self.complete, (self.region, 1)),
+            self.start,
+            self.bar,
+            self._outcome,
+            parent=self,
+            indent=INDENT,
+        )
+        self.complete.toggled.connect(self.region.setVisible)
+        self.all_channels.toggled.connect(self._show)
+        self.start.clicked.connect(self._on_start)
+        self.before.clicked.connect(lambda: self.compared.emit(False))
+        self.after.clicked.connect(lambda: self.compared.emit(True))
+        self.keep.clicked.connect(self._on_keep)
+        self.region.setVisible(False)
+        self._show()
+
+    @property
+    def takes_all_channels(self) -> bool:
+        """Whether to learn from all channels of the image."""
+        return self._state.channels > 0 and self.all_channels.isChecked()
+
+    @property
+    def labeled_within(self) -> Shapes | bool:
+        """Where all objects are labeled: within shapes, everywhere, or nowhere for sure."""
+        if not self.complete.isChecked():
+            return False
+        layer = self.region.value()
+        return layer if isinstance(layer, Shapes) else True
+
+    def set_state(self, state: AdaptPanelState) -> None:
+        """Show what can be done, what goes on, and what came of it."""
+        before, self._state = self._state, state
+        if (state.channels, state.takes_all) != (before.channels, before.takes_all):
+            self.all_channels.setChecked(state.takes_all)
+        self._show()
+
+    def set_progress(self, progress: Progress) -> None:
+        """Show how far it is; nothing else moves."""
+        self._state = self._state._replace(progress=progress)
+        self._show_progress()
+
+    def release(self) -> None:
+        """Stop following the viewer's layers."""
+        self.region.release()
+
+    def _show(self) -> None:
+        state, progress = self._state, self._state.progress
+        self._show_progress()
+        self.all_channels.setText(f"All {state.channels} channels")
+        self.all_channels.setVisible(state.channels > 0)
+        learns = progress is not None
+        for option in (self.complete, self.region, self.all_channels):
+            option.setEnabled(not learns)
+        again = LEARN if state.adapted is None else LEARN_AGAIN
+        self.start.setText(CANCEL if learns else again)
+        self.start.setEnabled(learns or state.ready)
+        self.bar.setVisible(learns)
+        self._outcome.setVisible(state.adapted is not None)
+        if state.adapted is not None:
+            self.result.setText(state.adapted.sentence)
+        (self.after if state.shows_adapted else self.before).setChecked(True)
+
+    def _show_progress(self) -> None:
+        self.hint.setText(hint(self._state, all_channels=self.takes_all_channels))
+        if (progress := self._state.progress) is not None:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+
+    def _on_start(self) -> None:
+        (self.started if self._state.progress is None else self.stopped).emit()
+
+    def _on_keep(self) -> None:
+        name, accepted = QInputDialog.getText(self, "Keep as model", "Name of the model")
+        if accepted and name.strip():
+            self.named.emit(name.strip())
+
+
+def hint(state: AdaptPanelState, *, all_channels: bool = False) -> str:
+    """What goes on, or what is missing until it can."""
+    if state.progress is not None:
+        message = state.progress.message
+        text = f"{message[:1].upper()}{message[1:]}."
+        return " ".join(filter(None, [text, scores_text(state.progress)]))
+    missing = pluralize(max(0, MIN_OBJECTS - state.new), "more object")
+    if not state.ready:
+        return (COMMIT_MORE if state.adapted is None else AGAIN_AFTER).format(missing)
+    if state.interrupted:
+        return GOES_ON
+    parts = [LEARNS.format(pluralize(state.new, "new object" if state.adapted else "object"))]
+    if all_channels:
+        parts.append(LEARNS_CHANNELS.format(state.channels))
+    return " ".join(parts)
+
+
+def scores_text(progress: Progress) -> str:
+    """The scores of a `LearnProgress` so far; empty before the first."""
+    before, after = getattr(progress, "before", None), getattr(progress, "after", None)
+    if before is None:
+        return ""
+    figures = [
+        f"{kind} {getattr(before, kind):.0f}"
+        f"{'' if after is None else f' → {getattr(after, kind):.0f}'} %"
+        for kind in ("click", "box")
+    ]
+    return SCORES.format(", ".join(figures))

@@ -1,6 +1,7 @@
-"""Parts of the form: prompt buttons, stack, automatic segmentation, pyramid level.
+"""Parts of the form: prompts, stack, everything, the device of the model, the level of a pyramid.
 
-They compute nothing; they show what they are given and emit what the user asks for.
+They compute nothing; they show what they are given and emit what the user asks for. A button emits
+the name of its action.
 """
 
 from __future__ import annotations
@@ -11,41 +12,42 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from napari import Viewer
-from napari.layers import Image, Labels, Layer, Points
+from napari.layers import Image, Labels, Points
 from qtpy.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QImage, QMouseEvent, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
-    QProgressBar,
     QSpinBox,
     QStackedLayout,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
+from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.controls import (
+    INDENT,
     Button,
     ComboBox,
     LayerChoice,
     MainButton,
+    form_rows,
     hbox,
     set_tone,
     text_label,
+    thin_bar,
     tone_color,
     vbox,
 )
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
-from napari_simmat.widgets.segment.inference import Candidate
+from napari_simmat.widgets.segment.inference import Candidate, ComputeInUse
 from napari_simmat.widgets.segment.outputs import PREVIEW
-from napari_simmat.widgets.segment.prompt_layers import Tool
+from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_names
-from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.shortcuts import SHORTCUTS, shortcut_text
 
 Direction = Literal["both", "up", "down"]
 _DIRECTIONS: dict[Direction, str] = {
@@ -60,62 +62,87 @@ KEYS_TEXT = (
     "Keys: {flip} positive or negative, {cycle} another mask, {next} another object beside it, "
     "{undo} undo."
 )
+CANDIDATE_TIP = "Mask {number} of {count}: click to choose it ({key} for the next)"
+BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
+_KEYS = {each.action: each.text() for each in SHORTCUTS}
 
 
-class PromptButtons(QWidget):
+class Panel(QWidget):
+    """A part of the form."""
+
+    acted = Signal(str)
+    """The name of an action."""
+
+    def button(self, action: str, text: str, tip: str, kind: type[Button] = Button) -> Button:
+        """A button that emits its action, and shows the key of it."""
+        button = kind(text, _KEYS.get(action, ""), tip)
+        button.clicked.connect(lambda: self.acted.emit(action))
+        return button
+
+
+# --------------------------------------------------------------------------------- prompts
+
+
+class PromptButtons(Panel):
     """Tools and actions; each button shows its key.
 
     What needs a prompt or something to undo has a fixed place, which shows the keys until then.
 
     Attributes
     ----------
+    tools
+        The button of each tool that has one.
     candidates
         The pictures of the masks to choose from.
     """
 
+    tool_chosen = Signal(str)
+    """The name of a tool."""
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.point = Button("● Point", tip="Click on the object")
-        self.box = Button("▭ Box", tip="Draw a box around each object; E and P: ellipse, polygon")
-        self.scribble = Button("∿ Scribble", tip="Scribble over the object")
+        self.tools = {n: Button(t.button, tip=t.tip) for n, t in TOOLS.items() if t.button}
+        for name, button in self.tools.items():
+            button.setCheckable(True)
+            button.clicked.connect(lambda _=False, name=name: self.tool_chosen.emit(name))
         self.sign = Button("", tip="Flip between positive and negative")
-        self.commit = MainButton(
-            "Commit", shortcut_text("commit"), "Write the object; then the next one"
+        self.sign.clicked.connect(lambda: self.acted.emit("flip"))
+        self.commit = self.button(
+            "commit", "Commit", "Write the object; then the next one", MainButton
         )
-        self.clear = Button("Clear", shortcut_text("clear"), "Remove the prompts shown")
-        self.undo = Button("Undo", shortcut_text("undo"), "Undo the last action")
+        self.clear = self.button("clear", "Clear", "Remove the prompts shown")
+        self.undo = self.button("undo", "Undo", "Undo the last action")
         self.redo = Button("Redo", "", f"Redo it ({shortcut_text('redo')})")
-        self.cycle = Button(
-            "Next mask", shortcut_text("cycle"), "Another of the model's candidates"
-        )
-        self.next = Button(
-            "New object", shortcut_text("next"), "Another object beside the open ones"
-        )
+        self.redo.clicked.connect(lambda: self.acted.emit("redo"))
+        self.cycle = self.button("cycle", "Next mask", "Another of the model's candidates")
+        self.next = self.button("next", "New object", "Another object beside the open ones")
         self.candidates = CandidateStrip()
         self.keys = text_label("muted")
-        self.keys.setText(keys_text())
-        self._tools: dict[Tool, Button] = {
-            "point": self.point,
-            "box": self.box,
-            "ellipse": self.box,
-            "polygon": self.box,
-            "scribble": self.scribble,
-        }
-        for button in (self.point, self.box, self.scribble):
-            button.setCheckable(True)
-        self._lay_out()
+        self.keys.setText(KEYS_TEXT.format(**_KEYS))
+        self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
+        tools = hbox(*self.tools.values(), self.sign)
+        first, second = hbox(self.cycle, self.next), hbox(self.undo, self.redo, self.clear)
+        for row in (tools, first, second):
+            row.setSpacing(4)
+        actions, self._room = QWidget(), QWidget()
+        self._rows = vbox(first, second, self.candidates, parent=actions)
+        self._rows.addStretch(1)
+        self._actions = QStackedLayout(self._room)
+        self._actions.addWidget(self.keys)
+        self._actions.addWidget(actions)
+        vbox(tools, self.commit, self._room, parent=self, spacing=8)
         self.set_sign(True)
 
     def set_tool(self, tool: Tool) -> None:
-        """Show the tool in use."""
-        for button in (self.point, self.box, self.scribble):
-            button.setChecked(self._tools.get(tool) is button)
+        """Show the tool in use; one without a button belongs to that of the tool before it."""
+        names = list(TOOLS)[: list(TOOLS).index(tool) + 1] if tool else []
+        shown = next((name for name in reversed(names) if name in self.tools), "")
+        for name, button in self.tools.items():
+            button.setChecked(name == shown)
 
     def set_sign(self, positive: bool) -> None:
         """Show whether new prompts are positive."""
-        self.sign.setText(
-            f"{POSITIVE_TEXT if positive else NEGATIVE_TEXT}  {shortcut_text('flip')}"
-        )
+        self.sign.setText(f"{POSITIVE_TEXT if positive else NEGATIVE_TEXT}  {_KEYS['flip']}")
         set_tone(self.sign, "good" if positive else "error")
 
     def event(self, event: QEvent) -> bool:
@@ -130,7 +157,7 @@ class PromptButtons(QWidget):
         self, *, working: bool, prompted: bool, commits: bool, undo: bool, redo: bool
     ) -> None:
         """Enable what can be done with an image, with prompts, and with something to commit."""
-        for button in (self.point, self.box, self.scribble, self.sign):
+        for button in (*self.tools.values(), self.sign):
             button.setEnabled(working)
         for button in (self.clear, self.cycle, self.next):
             button.setEnabled(prompted)
@@ -138,29 +165,6 @@ class PromptButtons(QWidget):
         self.undo.setEnabled(undo)
         self.redo.setEnabled(redo)
         self._actions.setCurrentIndex(prompted or undo or redo)
-
-    def _lay_out(self) -> None:
-        tools = QHBoxLayout()
-        tools.setSpacing(4)
-        for button in (self.point, self.box, self.scribble, self.sign):
-            tools.addWidget(button)
-        first, second = hbox(self.cycle, self.next), hbox(self.undo, self.redo, self.clear)
-        for row in (first, second):
-            row.setSpacing(4)
-        actions, self._room = QWidget(), QWidget()
-        self._rows = vbox(first, second, self.candidates, parent=actions)
-        self._rows.addStretch(1)
-        self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self._actions = QStackedLayout(self._room)
-        self._actions.addWidget(self.keys)
-        self._actions.addWidget(actions)
-        vbox(tools, self.commit, self._room, parent=self, spacing=8)
-
-
-def keys_text() -> str:
-    """What stands where the actions will be."""
-    keys = {name: shortcut_text(name) for name in ("flip", "cycle", "next", "undo")}
-    return KEYS_TEXT.format(**keys)
 
 
 class CandidateStrip(QWidget):
@@ -171,8 +175,7 @@ class CandidateStrip(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(0, 0, 0, 0)
+        self._row = hbox(parent=self)
         self._row.setSpacing(2)
         self._row.addStretch(1)
         self.setFixedHeight(THUMBNAIL_SIDE + 8)
@@ -197,13 +200,20 @@ class CandidateStrip(QWidget):
         choice
             The one that is shown on the image.
         """
-        self._candidates = tuple(candidates)
-        count = len(candidates)
+        self._candidates, count = tuple(candidates), len(candidates)
         while len(self.buttons) < count:
-            self._add(len(self.buttons))
+            button = QToolButton()
+            button.setCheckable(True)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            number = len(self.buttons)
+            button.clicked.connect(lambda _=False, number=number: self._on_clicked(number))
+            self._row.insertWidget(number, button)
+            self.buttons.append(button)
         for number, button in enumerate(self.buttons):
             button.setVisible(number < count)
-            button.setToolTip(candidate_tip(number, count))
+            button.setToolTip(
+                CANDIDATE_TIP.format(number=number + 1, count=count, key=_KEYS["cycle"])
+            )
         for button, (_, picture) in zip(self.buttons, candidates, strict=False):
             height, width = picture.shape[:2]
             pixels = np.ascontiguousarray(picture)
@@ -217,24 +227,13 @@ class CandidateStrip(QWidget):
         for button, candidate in zip(self.buttons, self._candidates, strict=False):
             button.setChecked(candidate.choice == choice)
 
-    def _add(self, number: int) -> None:
-        button = QToolButton()
-        button.setCheckable(True)
-        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        button.clicked.connect(lambda: self._on_clicked(number))
-        self._row.insertWidget(number, button)
-        self.buttons.append(button)
-
     def _on_clicked(self, number: int) -> None:
         choice = self._candidates[number].choice
         self._mark(choice)
         self.chosen.emit(choice)
 
 
-def candidate_tip(number: int, count: int) -> str:
-    """Tool tip of one of the candidates."""
-    key = shortcut_text("cycle")
-    return f"Mask {number + 1} of {count}: click to choose it ({key} for the next)"
+# ----------------------------------------------------------------------------------- stack
 
 
 @dataclass(frozen=True)
@@ -305,58 +304,74 @@ class PlaneBars(QWidget):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
         """Say what the bar under the mouse means."""
-        bar = self._at(event)
-        self.setToolTip("" if bar is None else bar_tip(bar))
+        tip = ""
+        if (bar := self._at(event)) is not None:
+            plane, doubt = plane_names([bar.plane]), ", doubtful" if bar.doubtful else ""
+            tip = BAR_TIP.format(plane=plane, certainty=bar.certainty, doubt=doubt)
+        self.setToolTip(tip)
 
     def _at(self, event: QMouseEvent) -> PlaneBar | None:
         number = int(event.position().x() * len(self.bars) / max(1, self.width()))
         return self.bars[number] if 0 <= number < len(self.bars) else None
 
 
-def bar_tip(bar: PlaneBar) -> str:
-    """Tool tip of a bar."""
-    doubt = ", doubtful" if bar.doubtful else ""
-    return f"{plane_names([bar.plane])}: {bar.certainty:.2f}{doubt}. Click to go there."
-
-
-class StackPanel(QWidget):
+class StackPanel(Panel):
     """Settings and buttons for propagation and for encoding ahead."""
-
-    started = Signal()
-    """Propagate the open objects."""
-    stopped = Signal()
-    """Stop propagating."""
-    whole_requested = Signal()
-    """Encode all planes."""
-    whole_stopped = Signal()
-    """Stop encoding all planes."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._axes: tuple[StackAxis, ...] = ()
         self._routes: list[tuple[StackAxis, ...]] = []
-        self.along = ComboBox()
-        self.direction = ComboBox()
+        self._propagating = self._encoding = False
+        self.along, self.direction = ComboBox(), ComboBox()
         self.direction.addItems(_DIRECTIONS.values())
-        self.first, self.last = _PlaneNumber(), _PlaneNumber()
+        self.first, self.last = QSpinBox(), QSpinBox()
+        for box in (self.first, self.last):
+            box.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click into the image takes it back
+            box.setMaximum(0)
         self.start = Button("", "", "Follow the open objects through the planes")
-        self.commit = Button("Commit all", "", "Write what was found on all planes (C)")
-        self.drop = Button("Discard", "", "Discard what was found")
+        self.commit = self.button(
+            "commit propagation", "Commit all", "Write what was found on all planes (C)"
+        )
+        self.drop = self.button("discard propagation", "Discard", "Discard what was found")
         self.bars = PlaneBars()
         self.whole = Button("", "", "All planes, so that each click is fast")
-        self.clear = Button("Clear", "", "Forget all embeddings, in memory and on disk")
-        self.ahead = QCheckBox("Encode planes ahead")
-        self.disk = QCheckBox("Keep on disk")
-        self.bar = QProgressBar()
-        self.encoded = QLabel()
-        self._propagating = self._encoding = False
-        self._lay_out()
-        self._connect()
+        self.clear = self.button(
+            "clear embeddings", "Clear", "Forget all embeddings, in memory and on disk"
+        )
+        self.ahead, self.disk = QCheckBox("Encode planes ahead"), QCheckBox("Keep on disk")
+        self.ahead.setChecked(True)
+        self.disk.setToolTip(
+            "Saves encoding next time. Off by default: embeddings reveal much of the image."
+        )
+        self.bar, self.encoded = thin_bar(), QLabel()
+        self.encoded.setWordWrap(True)
+        planes = hbox(self.first, QLabel("to"), self.last)
+        form = form_rows(
+            ("Along", self.along), ("Direction", self.direction), spacing=6, indent=INDENT
+        )
+        form.addRow("Planes", planes)
+        vbox(
+            form,
+            self.start,
+            hbox(self.commit, self.drop),
+            self.bars,
+            hbox(self.ahead, self.disk),
+            hbox((self.whole, 2), (self.clear, 1)),
+            self.bar,
+            self.encoded,
+            parent=self,
+            spacing=6,
+        )
+        self.along.currentIndexChanged.connect(self._on_along)
+        self.start.clicked.connect(
+            lambda: self.acted.emit("stop propagating" if self._propagating else "propagate")
+        )
+        self.whole.clicked.connect(
+            lambda: self.acted.emit("stop encoding" if self._encoding else "encode whole stack")
+        )
         self.set_state(working=False, busy=False, found=False)
-        self.set_encoding(False)
-        self.show_encoded("", 1.0)
-
-    # ---------------------------------------------------------------------- values
+        self.show_encoded("", 1.0, whole=False)
 
     def set_axes(self, axes: Sequence[StackAxis]) -> None:
         """Offer the axes along which an image has planes; the last is the usual one."""
@@ -373,8 +388,9 @@ class StackPanel(QWidget):
         self._on_along()
 
     def along_value(self) -> tuple[int, ...]:
-        """The axes to propagate along, one after the other."""
-        return tuple(axis.index for axis in self._routes[self.along.currentIndex()])
+        """The axes to propagate along, one after the other; none if there is no stack."""
+        routes, index = self._routes, self.along.currentIndex()
+        return tuple(axis.index for axis in routes[index]) if routes else ()
 
     def planes_value(self, annotated: Sequence[tuple[int, ...]]) -> tuple[int, int]:
         """The first and the last plane to propagate to, from those that have prompts."""
@@ -388,78 +404,21 @@ class StackPanel(QWidget):
             last = max(min(last, max(at)), first)
         return first, last
 
-    # ----------------------------------------------------------------------- shown
-
     def set_state(self, *, working: bool, busy: bool, found: bool) -> None:
         """Enable what can be done: with prompts, while propagating, with something found."""
         self._propagating = busy
-        self.start.setText("Cancel" if busy else f"Propagate  {shortcut_text('propagate')}")
+        self.start.setText("Cancel" if busy else f"Propagate  {_KEYS['propagate']}")
         self.start.setEnabled(busy or (working and bool(self._axes)))
         for button in (self.commit, self.drop):
             button.setEnabled(found and not busy)
 
-    def set_encoding(self, whole: bool) -> None:
-        """Show whether the whole stack is being encoded."""
+    def show_encoded(self, text: str, fraction: float, *, whole: bool) -> None:
+        """Show the progress of encoding, and whether it is of the whole stack; 1 means idle."""
         self._encoding = whole
         self.whole.setText("Cancel encoding" if whole else "Encode whole stack")
-
-    def show_encoded(self, text: str, fraction: float) -> None:
-        """Show the progress of encoding; 1 means idle."""
         self.encoded.setText(text)
         self.bar.setVisible(fraction < 1)
         self.bar.setValue(round(100 * fraction))
-
-    # ---------------------------------------------------------------------- layout
-
-    def _lay_out(self) -> None:
-        planes = QHBoxLayout()
-        planes.addWidget(self.first)
-        planes.addWidget(QLabel("to"))
-        planes.addWidget(self.last)
-        form = QFormLayout()
-        form.setContentsMargins(14, 0, 0, 0)
-        form.setVerticalSpacing(6)
-        form.addRow("Along", self.along)
-        form.addRow("Direction", self.direction)
-        form.addRow("Planes", planes)
-        found = QHBoxLayout()
-        found.setSpacing(4)
-        found.addWidget(self.commit)
-        found.addWidget(self.drop)
-        encode = QHBoxLayout()
-        encode.setSpacing(4)
-        encode.addWidget(self.whole, 2)
-        encode.addWidget(self.clear, 1)
-        checks = QHBoxLayout()
-        checks.addWidget(self.ahead)
-        checks.addWidget(self.disk)
-        self.bar.setMaximumHeight(6)
-        self.bar.setTextVisible(False)
-        self.encoded.setWordWrap(True)
-        self.ahead.setChecked(True)
-        self.disk.setToolTip(
-            "Saves encoding next time. Off by default: embeddings reveal much of the image."
-        )
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        layout.addLayout(form)
-        layout.addWidget(self.start)
-        layout.addLayout(found)
-        layout.addWidget(self.bars)
-        layout.addLayout(checks)
-        layout.addLayout(encode)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.encoded)
-
-    def _connect(self) -> None:
-        self.along.currentIndexChanged.connect(self._on_along)
-        self.start.clicked.connect(
-            lambda: (self.stopped if self._propagating else self.started).emit()
-        )
-        self.whole.clicked.connect(
-            lambda: (self.whole_stopped if self._encoding else self.whole_requested).emit()
-        )
 
     def _on_along(self) -> None:
         if 0 <= self.along.currentIndex() < len(self._routes):
@@ -470,13 +429,7 @@ class StackPanel(QWidget):
             self.last.setValue(last)
 
 
-class _PlaneNumber(QSpinBox):
-    """The number of a plane; a click into the image returns the keyboard to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setMaximum(0)
+# ------------------------------------------------------------------------------ everything
 
 
 class AutomaticPanel(EverythingForm):
@@ -488,32 +441,35 @@ class AutomaticPanel(EverythingForm):
         Its points and labels layers can be where the model is prompted.
     """
 
+    acted = Signal(str)
+    """The name of an action."""
+    button = Panel.button
+
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.layer = LayerChoice(viewer, (Points, Labels), "none", _is_preview)  # type: ignore[arg-type]
-        self.start = Button("Segment everything", "", "All objects of the current plane")
-        self.stop = Button("Stop", "", "Stop segmenting")
-        self.commit = Button("Commit all", "", "Write what was found as objects")
-        self.drop = Button("Discard", "", "Discard what was found")
-        self.rows.insertRow(1, "or on a layer", self.layer)
+        self.layer = LayerChoice(
+            viewer,
+            (Points, Labels),  # type: ignore[arg-type]
+            "none",
+            lambda layer: layer.name == PREVIEW,
+        )
+        self.start = self.button(
+            "segment everything", "Segment everything", "All objects of the current plane"
+        )
+        self.stop = self.button("stop everything", "Stop", "Stop segmenting")
+        self.commit = self.button(
+            "commit everything", "Commit all", "Write what was found as objects"
+        )
+        self.drop = self.button("discard everything", "Discard", "Discard what was found")
         self.like_mine = QCheckBox("Only objects like mine")
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
         )
+        self.rows.insertRow(1, "or on a layer", self.layer)
         self.rows.addRow(self.like_mine)
-        first, second = QHBoxLayout(), QHBoxLayout()
-        second.setSpacing(4)
-        first.addWidget(self.start)
-        first.addWidget(self.stop)
-        second.addWidget(self.commit)
-        second.addWidget(self.drop)
-        self.rows.addRow(first)
-        self.rows.addRow(second)
+        self.rows.addRow(hbox(self.start, self.stop))
+        self.rows.addRow(hbox(self.commit, self.drop))
         self.set_state(working=False, busy=False, found=False)
-
-    def layer_value(self) -> Layer | None:
-        """The layer at whose points or labels the model is prompted, if one was chosen."""
-        return self.layer.value()
 
     def set_state(self, *, working: bool, busy: bool, found: bool) -> None:
         """Enable what can be done: with an image, while masks are proposed, with some found."""
@@ -523,13 +479,79 @@ class AutomaticPanel(EverythingForm):
         self.commit.setEnabled(found and not busy)
         self.drop.setEnabled(found and not busy)
 
-    def release(self) -> None:
-        """Stop following the viewer's layers."""
-        self.layer.release()
+
+# ------------------------------------------------------------------------- model and level
+
+AUTOMATIC = "Auto"
+IN_USE = "Auto: {used}"
+NOT_FOUND = "{name}: not found"
+DEVICE_TIP = (
+    "Where the model runs. Auto takes a GPU if PyTorch finds one; `simmat info` says why "
+    "it does not."
+)
+PRECISION_TIP = (
+    "Exact is float32. Fast is half precision, where that is faster on this device. Auto is "
+    "exact on the CPU and fast on a GPU."
+)
+QUALITY_TIP = (
+    "Fast predicts a mask once. Best averages the masks of four views of the image: better masks "
+    "of clicks, at four times the time. For the embedded foundation and what is trained on it."
+)
+NO_BEST_TIP = "This model does not support the Best quality setting."
 
 
-def _is_preview(layer: Layer) -> bool:
-    return bool(layer.name == PREVIEW)
+class ComputeChoice(QWidget):
+    """Three lists. Devices are known once torch is loaded, with the first model."""
+
+    changed = Signal()
+    """The user chose another device, precision or quality."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        rows = (
+            (DEVICE_TIP, {"auto": AUTOMATIC, "cpu": "CPU"}),
+            (PRECISION_TIP, {"auto": AUTOMATIC, "exact": "Exact", "fast": "Fast"}),
+            (QUALITY_TIP, {"fast": "Quality: fast", "best": "Quality: best, four times slower"}),
+        )
+        self._boxes = [ComboBox() for _ in rows]
+        for box, (tip, titles) in zip(self._boxes, rows, strict=True):
+            box.setToolTip(tip)
+            box.setMinimumContentsLength(4)  # side by side they are as wide as the other lists
+            box.activated.connect(lambda _: self.changed.emit())
+            for name, title in titles.items():
+                box.addItem(title, name)
+        self.device, self.precision, self.quality = self._boxes
+        vbox(hbox((self.device, 1), (self.precision, 1)), self.quality, parent=self)
+
+    def value(self) -> Compute:
+        """What is chosen."""
+        device, precision, quality = (box.currentData() for box in self._boxes)
+        return Compute(device=device, precision=precision, quality=quality)
+
+    def set_value(self, value: Compute) -> None:
+        """Choose all three; a device that is not listed is added."""
+        if self.device.findData(value.device) < 0:
+            self.device.addItem(NOT_FOUND.format(name=value.device), value.device)
+        names = value.device, value.precision, value.quality
+        for box, name in zip(self._boxes, names, strict=True):
+            box.setCurrentIndex(max(0, box.findData(name)))
+
+    def show_in_use(self, used: ComputeInUse) -> None:
+        """List the devices that are here, and name what *Auto* means."""
+        chosen, now = self.value(), used.compute
+        titles = {"auto": AUTOMATIC, **{each.name: each.title for each in used.devices}}
+        if chosen.device == "auto":
+            titles["auto"] = IN_USE.format(used=used.title)
+        elif chosen.device in titles and not f"{chosen.device}:".startswith(f"{now.device}:"):
+            titles[chosen.device] += f" (now: {used.title})"  # its memory ran out
+        self.device.clear()
+        for name, title in titles.items():
+            self.device.addItem(title, name)
+        self.device.setToolTip(f"{DEVICE_TIP}\nIn use: {used.title}")  # the list may be too narrow
+        is_auto = chosen.precision == "auto"
+        self.precision.setItemText(0, IN_USE.format(used=now.precision) if is_auto else AUTOMATIC)
+        self.quality.setToolTip(QUALITY_TIP if now.quality == chosen.quality else NO_BEST_TIP)
+        self.set_value(chosen)
 
 
 class LevelChoice(ComboBox):

@@ -1,16 +1,15 @@
-"""The layers in which the user draws prompts: `SimMAT points` and `SimMAT boxes`.
+"""The tools that draw prompts, and the layers they draw in: `SimMAT points` and `SimMAT boxes`.
 
-A napari Points or Shapes layer read and written as prompts.
-
-The feature ``label`` of a point or scribble is 1 (positive, green) or 0 (negative, red); its
-feature ``object`` is the number of the uncommitted object it belongs to.
+An adapter reads and writes a napari Points or Shapes layer as prompts. The feature ``label`` of a
+point or scribble is 1 (positive, green) or 0 (negative, red); its feature ``object`` is the number
+of the uncommitted object it belongs to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from napari import Viewer
@@ -23,28 +22,63 @@ from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.outputs import note_provenance
 from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompts, ShapeKind
 
+POINTS, BOXES = "SimMAT points", "SimMAT boxes"
+OUTLINE_WIDTH = 2.0
+"""Width of the edges of shapes in screen pixels."""
+_ZOOM_DELAY = 50
+"""Milliseconds that the zoom rests before the edges are drawn again."""
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
 OUTLINE = "#ffdc00"
 """Edge of a shape that encloses an object; a scribble has the color of its sign."""
 GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
-_KINDS: dict[str, ShapeKind] = {
-    "rectangle": "rectangle",
-    "ellipse": "ellipse",
-    "polygon": "polygon",
-    "path": "path",
-    "line": "path",
+Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
+
+
+class PromptTool(NamedTuple):
+    """A way to draw prompts."""
+
+    modes: tuple[str, ...]
+    """napari's modes that draw with it; its button takes the first."""
+    shape: ShapeKind | None
+    """What is drawn; None for points."""
+    button: str = ""
+    tip: str = ""
+    """Text and tool tip of its button; without one that of the tool before stands for it."""
+
+
+TOOLS: dict[Tool, PromptTool] = {
+    "point": PromptTool(("add",), None, "● Point", "Click on the object"),
+    "box": PromptTool(
+        ("add_rectangle",),
+        "rectangle",
+        "▭ Box",
+        "Draw a box around each object; E and P: ellipse, polygon",
+    ),
+    "ellipse": PromptTool(("add_ellipse",), "ellipse"),
+    "polygon": PromptTool(("add_polygon", "add_polygon_lasso"), "polygon"),
+    "scribble": PromptTool(
+        ("add_path", "add_polyline", "add_line"), "path", "∿ Scribble", "Scribble over the object"
+    ),
 }
-_SCRIBBLES = ("add_path", "add_polyline", "add_line")
-_DRAWING = (*_SCRIBBLES, "add_rectangle", "add_ellipse", "add_polygon", "add_polygon_lasso")
+_TOOL_OF_MODE = {mode: name for name, tool in TOOLS.items() for mode in tool.modes}
+_SHAPES = {tool.shape for tool in TOOLS.values()}
 _CLICK = 6.0
 """A rectangle smaller than this many screen pixels was a click, not a box."""
 
 
 class LayerAdapter(QObject):
-    """The layer in use of one type; None for none."""
+    """The layer in use of one type; None for none.
 
+    Attributes
+    ----------
+    name, kind
+        Name and type of the own layer, which is used if the user chooses none.
+    """
+
+    name: str
+    kind: type[Layer]
     edited = Signal()
     """The prompts in the layer may have changed."""
     mode_changed = Signal()
@@ -52,6 +86,11 @@ class LayerAdapter(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.layer: Any = None
+
+    @property
+    def chosen(self) -> Any:
+        """The layer in use if the user chose it; None for an own one."""
+        return None if self.layer is None or self.layer.name == self.name else self.layer
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
@@ -78,6 +117,7 @@ class PointsAdapter(LayerAdapter):
         The label and the group of new points.
     """
 
+    name, kind = POINTS, Points
     sign_changed = Signal(bool)
     """Whether new points are positive."""
 
@@ -85,6 +125,21 @@ class PointsAdapter(LayerAdapter):
         super().__init__(parent)
         self.positive = True
         self.group = 0
+
+    def new_layer(self, geometry: ImageGeometry) -> Points:
+        """An empty layer in the image's own axes."""
+        layer = Points(
+            ndim=geometry.ndim,
+            name=POINTS,
+            size=max(1.0, max(geometry.usual.shape[-2:]) / 50),
+            border_color="white",
+            border_width=0.15,
+            **_features(),
+            **geometry.layer_options(),
+        )
+        layer.canvas_size_limits = (9, 16)
+        note_provenance(layer, geometry.name)
+        return layer
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
@@ -99,20 +154,19 @@ class PointsAdapter(LayerAdapter):
         at = geometry.from_layer(layer, layer.data, point)
         return Prompts(_positions(at), _labels(layer), _groups(layer))
 
-    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> None:
-        """Replace the points by those of `prompts`."""
-        layer = self.layer
-        assert layer is not None
+    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
+        """Replace the points by those of `prompts`; returns how they read back."""
+        layer, (wanted, _) = self.layer, self.split(prompts)
         shown = self.read(geometry, point)
-        wanted = prompts.points, prompts.labels, prompts.groups
-        if (shown.points, shown.labels, shown.groups) == wanted:
-            return
+        if shown == wanted:
+            return shown
         layer.selected_data = set()
         layer.data = geometry.to_layer(layer, np.array(prompts.points), point)
         _set_columns(layer, label=prompts.labels, object=prompts.groups)
         self.group = min(self.group, max(prompts.groups, default=-1) + 1)
         self._paint()
         self._write_defaults()
+        return self.read(geometry, point)
 
     def split(self, prompts: Prompts) -> tuple[Prompts, Prompts]:
         """The prompts that this layer holds, and all others."""
@@ -191,11 +245,27 @@ class PointsAdapter(LayerAdapter):
 class ShapesAdapter(LayerAdapter):
     """The shapes layer in use."""
 
+    name, kind = BOXES, Shapes
+
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._before_drawing: int | None = None
         self._drawn = False
+
+    def new_layer(self, geometry: ImageGeometry) -> Shapes:
+        """An empty layer in the image's own axes."""
+        layer = Shapes(
+            ndim=geometry.ndim,
+            name=BOXES,
+            edge_color=OUTLINE,
+            face_color="transparent",
+            **_features(),
+            **geometry.layer_options(),
+        )
+        layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
+        note_provenance(layer, geometry.name)
+        return layer
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
@@ -210,7 +280,7 @@ class ShapesAdapter(LayerAdapter):
         whole = len(layer.data) if self._before_drawing is None else self._before_drawing
         # napari leaves a row of features behind where a line was too short to be one.
         labels, groups = (_column(layer, name)[:whole] for name in ("label", "object"))
-        kinds = [_KINDS.get(kind, "path") for kind in layer.shape_type[:whole]]
+        kinds = [kind if kind in _SHAPES else "path" for kind in layer.shape_type[:whole]]
         outlines = tuple(
             Outline(
                 kind,
@@ -224,17 +294,16 @@ class ShapesAdapter(LayerAdapter):
         )
         return Prompts(outlines=outlines)
 
-    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> None:
-        """Replace the shapes by those of `prompts`."""
-        outlines = prompts.outlines
-        layer = self.layer
-        assert layer is not None
+    def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
+        """Replace the shapes by those of `prompts`; returns how they read back."""
+        layer, outlines = self.layer, prompts.outlines
         if self._before_drawing is not None:
             mode, layer.mode = layer.mode, "pan_zoom"  # ends what is being drawn
             layer.mode = mode
             self._before_drawing = None
-        if self.read(geometry, point).outlines == outlines and len(layer.data) == len(outlines):
-            return
+        shown = self.read(geometry, point)
+        if shown.outlines == outlines and len(layer.data) == len(outlines):
+            return shown
         layer.selected_data = set()
         # Removed and added: not all versions of napari accept an empty list as data of Shapes.
         if len(layer.data):
@@ -243,15 +312,12 @@ class ShapesAdapter(LayerAdapter):
             layer.add(
                 geometry.to_layer(layer, np.array(each.vertices), point),
                 shape_type=each.kind,
-                edge_color=_edge_color(each),
+                edge_color=_edge_color(each.kind, each.label),
                 face_color="transparent",
             )
-        _set_columns(
-            layer,
-            label=[each.label for each in outlines],
-            object=[each.group for each in outlines],
-        )
+        _set_columns(layer, label=[e.label for e in outlines], object=[e.group for e in outlines])
         self._drawn = False
+        return self.read(geometry, point)
 
     def split(self, prompts: Prompts) -> tuple[Prompts, Prompts]:
         """The prompts that this layer holds, and all others."""
@@ -263,10 +329,10 @@ class ShapesAdapter(LayerAdapter):
         if layer is None:
             return
         _set_defaults(layer, {"label": int(positive), "object": group})
-        if layer.mode not in _DRAWING:
+        tool = _TOOL_OF_MODE.get(str(layer.mode))
+        if tool is None:
             return  # the selected shapes would get the color
-        scribbling = layer.mode in _SCRIBBLES
-        color = (POSITIVE if positive else NEGATIVE) if scribbling else OUTLINE
+        color = _edge_color(TOOLS[tool].shape, positive)
         with layer.block_update_properties():
             layer.current_edge_color, layer.current_face_color = color, "transparent"
 
@@ -361,48 +427,10 @@ def _group_color(group: int) -> str:
     return GROUP_COLORS[group % len(GROUP_COLORS)]
 
 
-def _edge_color(outline: Outline) -> str:
-    if outline.kind != "path":
+def _edge_color(shape: ShapeKind | None, positive: bool | int) -> str:
+    if shape != "path":
         return OUTLINE
-    return POSITIVE if outline.label else NEGATIVE
-
-
-POINTS, BOXES = "SimMAT points", "SimMAT boxes"
-
-OUTLINE_WIDTH = 2.0
-"""Width of the edges of shapes in screen pixels."""
-_ZOOM_DELAY = 50
-"""Milliseconds that the zoom rests before the edges are drawn again."""
-
-Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
-_MODES: dict[str, Tool] = {
-    "add_rectangle": "box",
-    "add_ellipse": "ellipse",
-    "add_polygon": "polygon",
-    "add_polygon_lasso": "polygon",
-    "add_path": "scribble",
-    "add_polyline": "scribble",
-    "add_line": "scribble",
-}
-
-
-@dataclass(eq=False)
-class _Slot:
-    """One of the two layers in use, and how its own layer is made."""
-
-    adapter: PointsAdapter | ShapesAdapter
-    name: str
-    kind: type[Layer]
-    make: Callable[[ImageGeometry], Layer]
-
-    @property
-    def layer(self) -> Any:
-        return self.adapter.layer
-
-    @property
-    def chosen(self) -> Any:
-        """The layer in use if the user chose it; None for an own one."""
-        return None if self.layer is None or self.layer.name == self.name else self.layer
+    return POSITIVE if positive else NEGATIVE
 
 
 class PromptLayers(QObject):
@@ -410,6 +438,11 @@ class PromptLayers(QObject):
 
     Layers are read and written in the coordinates of an image's `ImageGeometry`. Own layers show
     the prompts of the current view; one that the user chose belongs to the view it was chosen in.
+
+    Attributes
+    ----------
+    set_positive, flip
+        Those of the `PointsAdapter`.
     """
 
     edited = Signal()
@@ -426,11 +459,7 @@ class PromptLayers(QObject):
         self._viewer = viewer
         self._points = PointsAdapter(self)
         self._shapes = ShapesAdapter(viewer, self)
-        # Boxes before points, so that new points lie on top.
-        self._slots = (
-            _Slot(self._shapes, BOXES, Shapes, new_boxes),
-            _Slot(self._points, POINTS, Points, new_points),
-        )
+        self._adapters = self._shapes, self._points  # in this order new points lie on top
         self._last_mode = "add"
         self._order: AxisOrder = ()
         # Chosen layers that are unused while another view is shown, and the prompts they held.
@@ -439,10 +468,12 @@ class PromptLayers(QObject):
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.timeout.connect(self._on_settled)
-        for adapter in (self._points, self._shapes):
+        for adapter in self._adapters:
             adapter.edited.connect(self._on_edit)
             adapter.mode_changed.connect(self._on_tool)
-        self._points.sign_changed.connect(self._on_sign)
+        self._points.sign_changed.connect(self._set_shape_defaults)
+        self._points.sign_changed.connect(self.sign_changed)
+        self.set_positive, self.flip = self._points.set_positive, self._points.flip
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
         self._zoomed = QTimer(self)
@@ -465,21 +496,14 @@ class PromptLayers(QObject):
     def tool(self) -> Tool:
         """What a press on the image adds now."""
         active = self._viewer.layers.selection.active
-        if active is not None and active is self.points and active.mode == "add":
-            return "point"
-        if active is not None and active is self.boxes:
-            return _MODES.get(str(active.mode), "")
-        return ""
+        if active is None or active not in (self.points, self.boxes):
+            return ""
+        return _TOOL_OF_MODE.get(str(active.mode), "")
 
     @property
     def positive(self) -> bool:
         """Whether new points are positive."""
         return self._points.positive
-
-    @property
-    def group(self) -> int:
-        """The group of new points."""
-        return self._points.group
 
     @property
     def pending(self) -> bool:
@@ -499,22 +523,19 @@ class PromptLayers(QObject):
 
         An own layer that lies elsewhere is replaced by a new one, which takes over its tool.
         """
-        for slot in self._slots:
-            old = slot.layer
-            if old is None or (old.name == slot.name and not geometry.lies_on(old)):
+        for adapter in self._adapters:
+            old = adapter.layer
+            if old is None or (old.name == adapter.name and not geometry.lies_on(old)):
                 active = self._viewer.layers.selection.active
                 if old is not None and old in self._viewer.layers:
                     self._viewer.layers.remove(old)
-                self._use(slot.adapter, self._own_layer(slot, geometry))
-                self._hand_over(old, slot.layer, active)
+                self._use(adapter, self._own_layer(adapter, geometry))
+                self._hand_over(old, adapter.layer, active)
 
-    def use_points(self, layer: Points | None) -> None:
-        """Take points from this layer."""
-        self._use(self._points, layer)
-
-    def use_boxes(self, layer: Shapes | None) -> None:
-        """Take shapes from this layer."""
-        self._use(self._shapes, layer)
+    def use(self, layer: Points | Shapes | None, name: str) -> None:
+        """Take prompts from this layer in place of that called `POINTS` or `BOXES`."""
+        [adapter] = [each for each in self._adapters if each.name == name]
+        self._use(adapter, layer)
 
     def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """All drawn prompts in image coordinates; `point` is the viewer's."""
@@ -528,19 +549,10 @@ class PromptLayers(QObject):
         if geometry.order != self._order:
             prompts = self._change_view(prompts, geometry, point)
         self.ensure(geometry)
-        for slot in self._slots:
-            slot.adapter.write(prompts, geometry, point)
+        boxes, points = (each.write(prompts, geometry, point) for each in self._adapters)
         self._set_shape_defaults()
         self._settled.stop()
-        return self.read(geometry, point)
-
-    def set_positive(self, positive: bool) -> None:
-        """Set the sign of new points; selected points are changed by `flip` alone."""
-        self._points.set_positive(positive)
-
-    def flip(self) -> None:
-        """Flip the points chosen with the select tool, else the sign of new points."""
-        self._points.flip()
+        return points + boxes
 
     def next_group(self, prompts: Prompts) -> bool:
         """Let new points begin another object besides those of `prompts`; whether there are any."""
@@ -554,31 +566,21 @@ class PromptLayers(QObject):
     def continue_last_group(self, prompts: Prompts) -> None:
         """Let new points belong to the last object of `prompts`, those of the current plane."""
         last = max((*prompts.groups, *(each.group for each in prompts.outlines)), default=0)
-        if last != self.group:
+        if last != self._points.group:
             self._points.set_group(last)
             self._set_shape_defaults()
 
-    def draw_points(self) -> None:
-        """Activate the points layer with its add tool."""
-        self._activate(self.points, "add")
+    def draw(self, tool: Tool) -> None:
+        """Activate a tool, and the layer in which it draws."""
+        layer = self.points if TOOLS[tool].shape is None else self.boxes
+        self._activate(layer, TOOLS[tool].modes[0])
 
     def restore_tool(self) -> None:
-        """Take the tool that was last in hand, at first the point tool.
-
-        A tool that is in hand stays there, one of napari as well.
-        """
+        """Activate the last-used tool, at first points; one in hand stays, also napari's."""
         active = self._viewer.layers.selection.active
         if active is None or str(active.mode) == "pan_zoom":
-            on_boxes = self._last_mode in _MODES
-            self._activate(self.boxes if on_boxes else self.points, self._last_mode)
-
-    def draw_boxes(self) -> None:
-        """Activate the shapes layer with its rectangle tool."""
-        self._activate(self.boxes, "add_rectangle")
-
-    def scribble(self) -> None:
-        """Activate the shapes layer with its path tool."""
-        self._activate(self.boxes, "add_path")
+            on_points = self._last_mode in TOOLS["point"].modes
+            self._activate(self.points if on_points else self.boxes, self._last_mode)
 
     def release(self) -> None:
         """Stop following the layers; they stay in the viewer."""
@@ -587,25 +589,23 @@ class PromptLayers(QObject):
         self._camera.events.zoom.disconnect(self._on_zoom)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
-        for slot in self._slots:
-            slot.adapter.use(None)
-
-    # -------------------------------------------------------------------- view
+        for adapter in self._adapters:
+            adapter.use(None)
 
     def _change_view(
         self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]
     ) -> Prompts:
         """Park the layers chosen in the view before, and take up those of this view."""
         before, self._order = self._order, geometry.order
-        chosen = [slot.chosen for slot in self._slots]
+        chosen = [adapter.chosen for adapter in self._adapters]
         if any(layer is not None for layer in chosen):
             known = len(before) in (0, geometry.ndim)  # else they were on an image of other axes
             held = self.read(geometry.seen(before), point) if known else Prompts()
             self._parked[before] = chosen, held
         parked, held = self._parked.pop(geometry.order, ([None, None], Prompts()))
         active = self._viewer.layers.selection.active
-        for slot, was_chosen, back in zip(self._slots, chosen, parked, strict=True):
-            old, adapter = slot.layer, slot.adapter
+        for adapter, was_chosen, back in zip(self._adapters, chosen, parked, strict=True):
+            old = adapter.layer
             if back is not None and back in self._viewer.layers:
                 if was_chosen is None and old is not None:
                     adapter.write(Prompts(), geometry, point)
@@ -614,11 +614,9 @@ class PromptLayers(QObject):
                 if now != adapter.split(held)[0]:
                     prompts = now + adapter.split(prompts)[1]
             elif was_chosen is not None:
-                self._use(adapter, self._own_layer(slot, geometry))
-            self._hand_over(old, slot.layer, active)
+                self._use(adapter, self._own_layer(adapter, geometry))
+            self._hand_over(old, adapter.layer, active)
         return prompts
-
-    # ------------------------------------------------------------------ layers
 
     def _use(self, adapter: PointsAdapter | ShapesAdapter, layer: Layer | None) -> None:
         if layer is not adapter.layer:
@@ -628,16 +626,17 @@ class PromptLayers(QObject):
             self.replaced.emit()
             self._settled.start(0)
 
-    def _own_layer(self, slot: _Slot, geometry: ImageGeometry) -> Layer:
+    def _own_layer(self, adapter: PointsAdapter | ShapesAdapter, geometry: ImageGeometry) -> Layer:
         """The own layer on the image, perhaps left by an earlier session or view; else a new one.
 
         A new one is added on top; the active layer stays active.
         """
         for layer in self._viewer.layers:
-            if layer.name == slot.name and isinstance(layer, slot.kind) and geometry.lies_on(layer):
+            is_own = layer.name == adapter.name and isinstance(layer, adapter.kind)
+            if is_own and geometry.lies_on(layer):
                 return layer
         active = self._viewer.layers.selection.active
-        layer = slot.make(geometry)
+        layer = adapter.new_layer(geometry)
         self._viewer.add_layer(layer)
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
@@ -658,11 +657,9 @@ class PromptLayers(QObject):
 
     def _on_removed(self, event: object) -> None:
         gone = getattr(event, "value", None)
-        for slot in self._slots:
-            if gone is not None and gone is slot.layer:
-                self._use(slot.adapter, None)
-
-    # ------------------------------------------------------------------- edits
+        for adapter in self._adapters:
+            if gone is not None and gone is adapter.layer:
+                self._use(adapter, None)
 
     def _on_edit(self) -> None:
         self._settled.start(0)
@@ -678,10 +675,6 @@ class PromptLayers(QObject):
         self._set_shape_defaults()
         self.tool_changed.emit()
 
-    def _on_sign(self, positive: bool) -> None:
-        self._set_shape_defaults()
-        self.sign_changed.emit(positive)
-
     def _on_zoom(self) -> None:
         self._zoomed.start(_ZOOM_DELAY)
 
@@ -695,39 +688,8 @@ class PromptLayers(QObject):
         with layer.block_update_properties():
             layer.current_edge_width = width
 
-    def _set_shape_defaults(self) -> None:
-        self._shapes.set_defaults(self.positive, self.group)
-
-
-def new_points(geometry: ImageGeometry) -> Points:
-    """An empty points layer in the image's own axes."""
-    layer = Points(
-        ndim=geometry.ndim,
-        name=POINTS,
-        size=max(1.0, max(geometry.usual.shape[-2:]) / 50),
-        border_color="white",
-        border_width=0.15,
-        **_features(),
-        **geometry.layer_options(),
-    )
-    layer.canvas_size_limits = (9, 16)
-    note_provenance(layer, geometry.name)
-    return layer
-
-
-def new_boxes(geometry: ImageGeometry) -> Shapes:
-    """An empty shapes layer in the image's own axes."""
-    layer = Shapes(
-        ndim=geometry.ndim,
-        name=BOXES,
-        edge_color=OUTLINE,
-        face_color="transparent",
-        **_features(),
-        **geometry.layer_options(),
-    )
-    layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
-    note_provenance(layer, geometry.name)
-    return layer
+    def _set_shape_defaults(self, *_: object) -> None:
+        self._shapes.set_defaults(self.positive, self._points.group)
 
 
 def _features() -> dict[str, Any]:

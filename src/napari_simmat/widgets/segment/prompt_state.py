@@ -247,11 +247,6 @@ def objects_on(
     )
 
 
-def prompts_on(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:
-    """The model's prompts for the objects of `objects_on`."""
-    return tuple(each.prompt for each in objects_on(state, plane, shape_yx))
-
-
 def volume_prompts(state: PromptState, shape: tuple[int, ...]) -> tuple[ObjectPrompt, ...]:
     """The uncommitted objects on all planes; `prompt.object` is the same along the stack.
 
@@ -336,7 +331,10 @@ def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> lis
             kept.box, kept.source = first.box, first.source
         objects.insert(0, kept)
     if not objects:
-        objects = [_propagated(each, shape_yx) for each in state.on(plane).propagated]
+        objects = [
+            _Object(_extent(each.mask), mask=each.mask.on_plane((), shape_yx), number=each.number)
+            for each in state.on(plane).propagated
+        ]
     last = max((each.number or 0 for each in objects), default=0)
     groups: dict[int, _Object] = {}
     for dots, label, group, source in _dots(here):
@@ -429,10 +427,6 @@ def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object
     given = _Object(_extent(mask), mask=whole, source=Prompts(masks=(mask,)))
     given.add([(y0 + y, x0 + x)], 1, Prompts())
     return given
-
-
-def _propagated(each: PropagatedMask, shape_yx: tuple[int, int]) -> _Object:
-    return _Object(_extent(each.mask), mask=each.mask.on_plane((), shape_yx), number=each.number)
 
 
 def _extent(mask: ObjectMask) -> BoxCorners:

@@ -30,7 +30,7 @@ from napari_simmat.widgets.segment.prompt_state import (
     volume_prompts,
 )
 from napari_simmat.widgets.segment.session import ImageSession, ViewState
-from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ class Propagation(QObject):
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
-        workspace.changed.connect(self._on_workspace)
+        workspace.subject_changed.connect(self._on_subject)
+        workspace.view_changed.connect(self._on_view)
 
     @property
     def busy(self) -> bool:
@@ -320,14 +321,16 @@ class Propagation(QObject):
         self._workspace.fail(reason)
         self._stop()
 
-    def _on_workspace(self, what: Change) -> None:
+    def _on_subject(self) -> None:
         """Stop, and forget what was found, if the model or the image has changed."""
         request, subject = self._request, self._workspace.subject
         if request is not None and request.subject != subject and self._job.cancel():
             self._stop()
         if self.result is not None and self.result.request.subject != subject:
             self.drop()
-        if what & Change.VIEW and self.result is not None:
+
+    def _on_view(self) -> None:
+        if self.result is not None:
             self._show(self.result)  # as its planes cross the new view
 
 
@@ -365,7 +368,8 @@ class EmbeddingPrefetcher(QObject):
         self._job.failed.connect(self._on_end)
         inference.predicted.connect(self._on_view)
         workspace.viewer.dims.events.current_step.connect(self._on_view)
-        workspace.changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_subject)
+        workspace.view_changed.connect(self._on_view)
 
     def release(self) -> None:
         """Stop, and stop following the viewer."""
@@ -427,12 +431,10 @@ class EmbeddingPrefetcher(QObject):
         else:
             self.progressed.emit(self.described(), 1.0)
 
-    def _on_changed(self, what: Change) -> None:
+    def _on_subject(self) -> None:
         """Stop if another image or model was chosen: its planes are no longer wanted."""
         if (self._whole or self._job.busy) and self._workspace.subject != self._subject:
             self.cancel()
-        if what & Change.VIEW:
-            self._on_view()
 
     def _begin(self) -> None:
         workspace = self._workspace

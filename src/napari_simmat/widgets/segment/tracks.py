@@ -28,7 +28,7 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.panels import StackAxis
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.workspace import UNDO, Change, Workspace
+from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.torch_import import no_garbage_collection
 from napari_simmat.widgets.worker import BackgroundJob, Worker
 
@@ -144,7 +144,8 @@ class ObjectTracks(QObject):
         self._later.setSingleShot(True)
         self._later.setInterval(_LATER)
         self._later.timeout.connect(self._draw_again)
-        workspace.changed.connect(self._on_changed)
+        workspace.objects_changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_changed)
 
     @property
     def linking(self) -> bool:
@@ -283,10 +284,8 @@ class ObjectTracks(QObject):
 
     # --------------------------------------------------------------------- showing
 
-    def _on_changed(self, what: Change) -> None:
+    def _on_changed(self) -> None:
         """Draw the tracks of the chosen image again, or take away those of another."""
-        if not what & (Change.OBJECTS | Change.SUBJECT):
-            return
         session = self._workspace.session
         editor = None if session is None else session.editor
         flat = session is None or session.geometry.ndim < 3

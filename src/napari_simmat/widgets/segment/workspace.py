@@ -1,14 +1,15 @@
 """What the parts of the Segment tab share: the chosen image, its layers, and the status line.
 
-Parts read it and act through it; only the folder of images holds the controller as well.
+Parts read it and act through it; none of them holds the controller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from enum import Flag, auto
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari import Viewer
@@ -19,14 +20,14 @@ from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import ImageValue, world_bounds
+from napari_simmat.widgets.layer_data import ImageValue, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
-from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers
+from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers, Tool, unreadable
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 from napari_simmat.widgets.shortcuts import shortcut_text
@@ -37,19 +38,39 @@ LOADING = "loading"
 UNDO = "Undo"
 
 
-class Change(Flag):
-    """What may have changed."""
+REMOVED = "{name} was removed with {objects}."
+UNDONE = "Undone: {name}. Redo ({key}) brings it back."
+REDONE = "Redone: {name}. Undo ({key}) takes it back."
 
-    SUBJECT = auto()
-    """The model or the image."""
-    VIEW = auto()
-    """The axes along which the image is viewed; the preview is empty."""
-    PROMPTS = auto()
-    """Uncommitted prompts, the prompt layers, or what can be undone."""
-    OBJECTS = auto()
-    """Committed objects or the layer that takes them."""
-    BUSY = auto()
-    """Whether a prediction is awaited, or the preview."""
+
+def needs_image(action: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method run only while an image is chosen, and hand it the `ImageSession`.
+
+    It is a method of a part that has the workspace as ``_workspace``; without an image it does
+    nothing and returns None. This is the one guard of all actions.
+    """
+
+    @wraps(action)
+    def act(part: Any, *args: Any, **options: Any) -> Any:
+        session = part._workspace.session
+        return None if session is None else action(part, session, *args, **options)
+
+    return act
+
+
+def needs_plane(action: Callable[..., Any]) -> Callable[..., Any]:
+    """As `needs_image`, with the current plane; if none is shown, the status line says why."""
+
+    @wraps(action)
+    def act(part: Any, session: ImageSession, *args: Any, **options: Any) -> Any:
+        try:
+            plane = part._workspace.plane()
+        except ValueError as error:
+            part._workspace.fail(str(error))
+            return None
+        return action(part, session, plane, *args, **options)
+
+    return needs_image(act)
 
 
 class Workspace(QObject):
@@ -68,12 +89,22 @@ class Workspace(QObject):
         What predictions are made with; the image in its usual view.
     in_front
         Name of an image that hides the chosen one; empty if that is in sight.
+    released
+        Whether the viewer is not followed any more.
     """
 
     status = Signal(object)
     """A `Status`."""
-    changed = Signal(object)
-    """A `Change`."""
+    subject_changed = Signal()
+    """The model or the image."""
+    view_changed = Signal()
+    """The axes along which the image is viewed; the preview is empty."""
+    prompts_changed = Signal()
+    """Uncommitted prompts, the prompt layers, or what can be undone."""
+    objects_changed = Signal()
+    """Committed objects or the layer that takes them."""
+    prediction_changed = Signal()
+    """Whether a prediction is awaited, or the preview."""
     replayed = Signal()
     """Prompts were changed by undo or redo."""
     prediction_wanted = Signal()
@@ -114,13 +145,13 @@ class Workspace(QObject):
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._update_classes)
         self._offer: Callable[[], object] | None = None
-        self._released = self._replaying = False
-        self.prompt_layers.replaced.connect(lambda: self.changed.emit(Change.PROMPTS))
+        self.released = self._replaying = False
+        self.prompt_layers.replaced.connect(self.prompts_changed)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def release(self) -> None:
         """Stop following the viewer; its layers stay, except for the preview."""
-        self._released = True
+        self.released = True
         self._later.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.sessions.release(self.viewer.layers)
@@ -150,7 +181,7 @@ class Workspace(QObject):
         self.show_prompts(self.session.prompt_state)
         self._lower_others()
         self.raise_layers()
-        self.changed.emit(Change.SUBJECT)
+        self.subject_changed.emit()
         if (objects := self.objects) is not None and objects not in self.viewer.layers:
             self._remove(objects, len(self.viewer.layers))  # while no tab was open
 
@@ -160,12 +191,11 @@ class Workspace(QObject):
         self._views.clear()
         self.preview.clear_all()
         self.session = None
-        self.changed.emit(Change.SUBJECT)
+        self.subject_changed.emit()
 
     def move(self, geometry: ImageGeometry) -> bool:
         """Take up where the chosen image lies now; whether its transform has changed."""
         session = self.session
-        assert session is not None
         moved = not np.array_equal(geometry.matrix, session.geometry.matrix)
         session.geometry = geometry.seen(session.geometry.order)
         if moved:  # its pixels may have another shape now
@@ -174,7 +204,7 @@ class Workspace(QObject):
         if moved or self.prompt_layers.points is None:
             self.show_prompts(session.prompt_state)
         if moved:
-            self.changed.emit(Change.SUBJECT)
+            self.subject_changed.emit()
         return moved
 
     def viewed_image(self) -> ImageValue | None:
@@ -205,7 +235,7 @@ class Workspace(QObject):
         """Commit into this labels layer; None for a new one."""
         if self.session is not None and layer is not self.session.objects:
             self.session.editor = None if layer is None else self.sessions.editor(layer)
-            self.changed.emit(Change.OBJECTS)
+            self.objects_changed.emit()
 
     def has_pixels(self) -> bool:
         """Whether the objects, if any, have the image's pixels; the status line says if not."""
@@ -226,15 +256,13 @@ class Workspace(QObject):
             If the layer cannot be written; the sentence says why, without a full stop.
         """
         session = self.session
-        assert session is not None
         if session.objects is None or session.objects not in self.viewer.layers:
             layer = outputs.new_objects(self.viewer, session.geometry)
             session.editor = self.sessions.editor(layer, LabelIndex())
             self.name_objects()
-            self.changed.emit(Change.OBJECTS)
+            self.objects_changed.emit()
         elif misfit := session.geometry.misfit(session.objects):
             raise ValueError(misfit)
-        assert session.editor is not None
         return session.editor
 
     # ---------------------------------------------------------------------- plane
@@ -247,7 +275,6 @@ class Workspace(QObject):
         ValueError
             If no plane of the image is shown; the sentence says what to do.
         """
-        assert self.session is not None
         return self.session.geometry.plane(self.viewer.dims)
 
     def plane_or_none(self) -> Plane | None:
@@ -257,56 +284,54 @@ class Workspace(QObject):
         except ValueError:
             return None
 
-    def plane_or_fail(self) -> Plane | None:
-        """The current plane; None if none is shown, and the status line says why."""
-        try:
-            return None if self.session is None else self.plane()
-        except ValueError as error:
-            self.fail(str(error))
-            return None
-
     def order_or_none(self) -> AxisOrder | None:
         """The view that the viewer shows; None if it shows no plane of the image."""
+        session = self.session
         try:
-            return (
-                None
-                if self.session is None
-                else self.session.geometry.order_shown(self.viewer.dims)
-            )
+            return None if session is None else session.geometry.order_shown(self.viewer.dims)
         except ValueError:
             return None
 
     def turn(self, order: AxisOrder) -> None:
         """Change to another view, with its own prompts and masks."""
         session = self.session
-        assert session is not None
         self.preview.clear_all()
         session.geometry = session.geometry.seen(order)
         self.show_prompts(session.prompt_state)
-        self.changed.emit(Change.VIEW)
+        self.view_changed.emit()
         self.show_predictions()
 
     # --------------------------------------------------------------- several images
 
     @property
+    def images(self) -> list[Image]:
+        """All open images, the lowest first."""
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def is_used(self, layer: Layer) -> bool:
+        """Whether a layer belongs to the chosen image."""
+        return self.session is not None and str(layer.unique_id) in self.session.layers
+
+    @property
     def has_other_images(self) -> bool:
         """Whether an image is open that is not the chosen one."""
-        used = frozenset() if self.session is None else self.session.layers
-        images = (each for each in self.viewer.layers if isinstance(each, Image))
-        return any(str(layer.unique_id) not in used for layer in images)
+        return not all(map(self.is_used, self.images))
+
+    def image_before(self, layers: Collection[str]) -> Image | None:
+        """The image that is seen in place of that with these layers, by their keys, if any."""
+        dims = self.viewer.dims
+        axes = [axis - dims.ndim for axis in dims.displayed[-2:]]
+        return image_in_front(self.images, layers, axes) if layers else None
 
     def other_under_mouse(self) -> Image | None:
         """The topmost image under the mouse that is not the chosen one."""
-        used = frozenset() if self.session is None else self.session.layers
         dims, position = self.viewer.dims, self.viewer.cursor.position
         shown = [axis - dims.ndim for axis in dims.displayed]
-        for layer in reversed(self.viewer.layers):
-            if not isinstance(layer, Image) or not layer.visible:
-                continue
+        for layer in reversed([each for each in self.images if each.visible]):
             low, high = world_bounds(layer)
             axes = [axis for axis in shown if -axis <= layer.ndim]
             if all(low[axis] <= position[axis] <= high[axis] for axis in axes):
-                return None if str(layer.unique_id) in used else layer
+                return None if self.is_used(layer) else layer
         return None
 
     def raise_layers(self) -> None:
@@ -319,11 +344,9 @@ class Workspace(QObject):
 
     def show_image(self) -> None:
         """Bring the chosen image in front of the others."""
-        session, layers = self.session, self.viewer.layers
-        if session is None:
-            return
-        images = [layer for layer in layers if str(layer.unique_id) in session.layers]
-        if not any(layer.visible for layer in images):
+        layers = self.viewer.layers
+        images = [layer for layer in layers if self.is_used(layer)]
+        if images and not any(layer.visible for layer in images):
             images[-1].visible = True
         for layer in images:
             layers.move(layers.index(layer), len(layers))
@@ -331,7 +354,6 @@ class Workspace(QObject):
 
     def _lower_others(self) -> None:
         """Put the objects of other images back onto their images, which may be hidden now."""
-        assert self.session is not None
         for other in self.sessions.others(self.session):
             if other.editor is not None and other.editor is not self.session.editor:
                 both = [other.editor.layer, self.classes.layer(other.editor)]
@@ -339,19 +361,33 @@ class Workspace(QObject):
 
     def name_objects(self) -> None:
         """Name objects and classes after their images if several images have objects."""
-        assert self.session is not None
         others = [each for each in self.sessions.others(self.session) if each.editor is not None]
         for each in (*others, self.session) if others else ():
-            assert each.editor is not None
             classes = self.classes.layer(each.editor)
             outputs.name_after_image(each.editor.layer, classes, each.geometry.name)
 
     # -------------------------------------------------------------------- prompts
 
+    def use_prompt_layer(self, name: str, layer: Layer | None) -> None:
+        """Take prompts from this layer in place of that called `name`, if they can be read."""
+        if layer is not None and (reason := unreadable(layer)) is not None:
+            self.fail(reason)
+            self.prompts_changed.emit()  # the one before is in use
+            return
+        self.prompt_layers.use(layer, name)
+        if self.session is not None:
+            self.prompt_layers.ensure(self.session.geometry)
+
+    def draw(self, tool: Tool) -> None:
+        """Activate a tool, and the layer in which it draws."""
+        if self.session is not None:
+            self.prompt_layers.ensure(self.session.geometry)
+            self.prompt_layers.draw(tool)
+
     def read_prompts(self) -> bool:
         """Take over what the user drew; whether anything was new."""
         session = self.session
-        if session is None or self._released:
+        if session is None or self.released:
             return False
         drawn = self.prompt_layers.read(session.geometry, self.viewer.dims.point)
         drawn = replace(drawn, masks=session.prompts.masks)
@@ -365,7 +401,7 @@ class Workspace(QObject):
         session.set_prompts(drawn, undoable=not traveled)
         self._drop_closed(session)
         self._offer = None
-        self.changed.emit(Change.PROMPTS)
+        self.prompts_changed.emit()
         return True
 
     def _drawn_in_3d(self, session: ImageSession, drawn: Prompts) -> bool:
@@ -379,7 +415,10 @@ class Workspace(QObject):
         if self.viewer.dims.ndisplay == 2 or not (own and added):
             return False
         self.show_prompts(session.prompt_state)
-        self.plane_or_fail()
+        try:
+            self.plane()
+        except ValueError as error:
+            self.fail(str(error))
         return True
 
     def show_prompts(self, state: PromptState) -> None:
@@ -429,7 +468,6 @@ class Workspace(QObject):
             What it changed in a labels layer, if anything.
         """
         session = self.session
-        assert session is not None
         view = session.view(after.order)
         before = view.prompt_state
         self.show_prompts(after)
@@ -437,7 +475,9 @@ class Workspace(QObject):
         if edit is not None and session.editor is not None:
             self.classes.update(session.geometry, session.editor, edit)
             self._note_provenance(session, session.editor, name)
-        self.changed.emit(Change.PROMPTS if edit is None else Change.PROMPTS | Change.OBJECTS)
+        self.prompts_changed.emit()
+        if edit is not None:
+            self.objects_changed.emit()
 
     def _note_provenance(self, session: ImageSession, editor: LabelEditor, command: str) -> None:
         """Say in the metadata of the objects' layer what made them."""
@@ -473,8 +513,10 @@ class Workspace(QObject):
             self._note_provenance(session, editor, command.name)
         self.show_prompts(command.before if back else command.after)
         where = "" if command.after.order == session.geometry.order else " in another view"
-        self.say(replayed_text(f"{command.name}{where}", back=back))
-        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        text, key = (UNDONE, "redo") if back else (REDONE, "undo")
+        self.say(text.format(name=f"{command.name}{where}", key=shortcut_text(key)))
+        self.prompts_changed.emit()
+        self.objects_changed.emit()
         if command.before != command.after:
             self.replayed.emit()
 
@@ -520,9 +562,10 @@ class Workspace(QObject):
             session.history.add(command)
         count = 0 if editor is None or self._replaying else len(editor.labels)
         if count and self.session in [session for session, _ in affected]:
-            text = removed_with_objects(gone.name, count)
+            text = REMOVED.format(name=gone.name, objects=pluralize(count, "object"))
             self.offer(Status("done", text, offer=UNDO), self.undo)
-        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        self.prompts_changed.emit()
+        self.objects_changed.emit()
 
     def _put_back(self, session: ImageSession, removed: RemovedObjects) -> None:
         """Show an objects layer again that was removed; the active layer stays active."""
@@ -547,12 +590,13 @@ class Workspace(QObject):
 
     def _on_replaced(self, editor: LabelEditor) -> None:
         self.layer_replaced.emit(editor)
-        self.changed.emit(Change.OBJECTS)
+        self.objects_changed.emit()
 
     def _on_painted(self, editor: LabelEditor, edit: LayerEdit) -> None:
         self._strokes.append((editor, edit))
         self._later.start(0)  # some of napari's tools report a stroke before they paint it
-        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        self.prompts_changed.emit()
+        self.objects_changed.emit()
 
     def _update_classes(self) -> None:
         orphans, self._orphans = self._orphans, []
@@ -563,15 +607,3 @@ class Workspace(QObject):
         for editor, edit in strokes:
             if self.session is not None and self.session.editor is editor:
                 self.classes.update(self.session.geometry, editor, edit)
-
-
-def removed_with_objects(name: str, count: int) -> str:
-    """Message: a labels layer was removed, and what was in it."""
-    return f"{name} was removed with {pluralize(count, 'object')}."
-
-
-def replayed_text(name: str, *, back: bool) -> str:
-    """Message: a command was undone (`back`) or redone, and how to reverse that."""
-    if back:
-        return f"Undone: {name}. Redo ({shortcut_text('redo')}) brings it back."
-    return f"Redone: {name}. Undo ({shortcut_text('undo')}) takes it back."

@@ -13,12 +13,8 @@ import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
-
-from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
-from tests.widgets.scenes import iou
 from tests.widgets.segment.test_side_views import (
     BLOBS,
-    CONTROL,
     SHAPE,
     SHIFT,
     ZX,
@@ -32,8 +28,11 @@ from tests.widgets.segment.test_side_views import (
     undo,
 )
 
+from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
+from tests.widgets.scenes import iou
 
-def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any) -> None:
+
+def test_propagate_along_y_is_seen_from_the_front(window: Any) -> None:
     labels = open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
@@ -54,18 +53,18 @@ def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any)
     window.key(Qt.Key.Key_T)
     z, _, x = middle
     window.click(*on_screen(window, (z + 9, 12, x)))
-    window.key(Qt.Key.Key_C)  # followed again first
+    window.commit()  # followed again first
     made = objects(window).copy()
     assert set(np.unique(made)) == {0, 1}
     assert iou(made == 1, labels == 1) > 0.7
     assert not preview(window).any()
     undo(window)
     assert not objects(window).any(), "one step takes all of it back"
-    window.key(Qt.Key.Key_Z, CONTROL | SHIFT)
+    window.redo()
     assert np.array_equal(objects(window), made)
 
 
-def test_what_was_followed_from_one_side_is_committed_from_another(window: Any) -> None:
+def test_propagation_from_one_side_is_committed_from_another(window: Any) -> None:
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     look(window, (0, 1, 2), first)
@@ -78,10 +77,10 @@ def test_what_was_followed_from_one_side_is_committed_from_another(window: Any) 
     window.click(*on_screen(window, second))
     at = plane_at(ZX, second)
     assert iou(preview(window)[at], labels[at] == 2) > 0.85
-    window.key(Qt.Key.Key_C)  # what is open on the plane that is shown
+    window.commit()  # what is open on the plane that is shown
     alone = objects(window).copy()
     assert alone.sum() == alone[at].sum()
-    window.key(Qt.Key.Key_C)  # what was followed
+    window.commit()  # what was followed
     assert set(np.unique(objects(window))) == {0, 1, 2}
     assert np.array_equal(objects(window) == 2, found & (alone == 0))
     assert not preview(window).any()
@@ -89,7 +88,7 @@ def test_what_was_followed_from_one_side_is_committed_from_another(window: Any) 
     assert np.array_equal(objects(window), alone)
 
 
-def test_everything_on_a_plane_from_the_side(window: Any) -> None:
+def test_everything_from_the_side_is_committed(window: Any) -> None:
     labels = open_blobs(window)
     middle = (23, 38, 44)
     look(window, ZX, middle)
@@ -114,7 +113,9 @@ def test_everything_on_a_plane_from_the_side(window: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 2, 1, 3), (2, 3, 0, 1), (1, 3, 0, 2)])
-def test_time_and_depth_in_any_two_axes(window: Any, order: tuple[int, ...]) -> None:
+def test_click_in_any_two_axes_of_time_and_depth_segments(
+    window: Any, order: tuple[int, ...]
+) -> None:
     size = np.array((20, 24, 40, 48))
     radii = np.array((7.0, 8.0, 13.0, 15.0))
     middle = size // 2
@@ -136,7 +137,7 @@ def test_time_and_depth_in_any_two_axes(window: Any, order: tuple[int, ...]) -> 
     assert iou(preview(window)[plane], away[plane] <= 1) > 0.7
     assert preview(window).sum() == preview(window)[plane].sum()
     shown = preview(window).copy()
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert np.array_equal(objects(window) > 0, shown)
     assert objects(window).shape == tuple(size)
     undo(window)
@@ -159,7 +160,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
-def test_of_a_lazy_image_a_plane_is_read_once(
+def test_lazy_image_from_the_side_reads_a_plane_once(
     window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, labels = blobs()
@@ -194,22 +195,22 @@ def test_of_a_lazy_image_a_plane_is_read_once(
     assert iou(preview(window)[at], labels[at] == 1) > 0.85
     assert 1 <= len(read) <= 2, "to look at, and to encode"
     assert all(np.prod(part) == SHAPE[0] * SHAPE[2] for part in read), "this plane alone"
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert len(read) <= 2
 
 
-def test_what_is_saved_has_the_axes_of_the_image(
+def test_save_from_the_side_has_the_axes_of_the_image(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
     window.click(*on_screen(window, middle))
-    window.key(Qt.Key.Key_C)
+    window.commit()
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     window.tab.sections["objects"].set_open(True)
-    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:
         assert file.series[0].axes == "ZYX"

@@ -9,9 +9,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.widgets.segment.controller import editing
+from napari_simmat.widgets.segment.controller import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
-from napari_simmat.widgets.segment.workspace import removed_with_objects
+from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.widgets.scenes import CENTERS, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -19,18 +19,10 @@ FLAT = (105, 20)
 """A place without a disc."""
 
 
-def objects(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT objects"].data
-
-
-def preview(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data
-
-
 def commit_discs(window: Any, count: int) -> None:
     for center in CENTERS[:count]:
         window.click(*center)
-        window.key(Qt.Key.Key_C)
+        window.commit()
 
 
 def paint(window: Any, region: tuple[slice, slice], label: int) -> None:
@@ -51,51 +43,49 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 # ----------------------------------------------------------------------------- overlap
 
 
-def test_what_is_there_is_kept_or_overwritten(ready: Any) -> None:
+def test_commit_over_others_keeps_or_overwrites_them(ready: Any) -> None:
     disc = discs()[1] == 1
     ready.workspace.target()
     half = (slice(0, 200), slice(0, CENTERS[0][1]))
     paint(ready, half, 9)
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
-    assert (objects(ready)[half] == 9).all(), "what was there stays"
-    assert (objects(ready) == 10)[disc].any()
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.commit()
+    assert (ready.objects[half] == 9).all(), "what was there stays"
+    assert (ready.objects == 10)[disc].any()
+    ready.undo()
 
     ready.choose(ready.tab.object_panel.overlap, "overwrite")
-    ready.key(Qt.Key.Key_C)
-    assert iou(objects(ready) == 10, disc) > 0.8
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert (objects(ready)[half] == 9).all(), "undo gives back what was covered"
-    assert not (objects(ready) == 10).any()
+    ready.commit()
+    assert iou(ready.objects == 10, disc) > 0.8
+    ready.undo()
+    assert (ready.objects[half] == 9).all(), "undo gives back what was covered"
+    assert not (ready.objects == 10).any()
 
 
-def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> None:
+def test_commit_wholly_under_another_offers_to_overwrite(ready: Any) -> None:
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert ready.status.kind == "failed"
     assert "lies wholly on 4" in ready.status.text
     assert len(ready.workspace.prompt_layers.points.data) == 1
-    QTest.mouseClick(ready.tab.status.offer, Qt.MouseButton.LeftButton)
-    ready.idle()
-    assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
+    ready.push(ready.tab.status.offer)
+    assert iou(ready.objects == 5, discs()[1] == 2) > 0.8
 
 
-def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: Any) -> None:
+def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready: Any) -> None:
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
     ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_N)
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert "1 object wholly on 4 is left out" in ready.status.text
-    assert set(np.unique(objects(ready))) == {0, 4, 5}
-    QTest.mouseClick(ready.tab.status.offer, Qt.MouseButton.LeftButton)
-    ready.idle()
-    assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
-    assert iou(objects(ready) == 6, discs()[1] == 1) > 0.8
+    assert set(np.unique(ready.objects)) == {0, 4, 5}
+    ready.push(ready.tab.status.offer)
+    assert iou(ready.objects == 5, discs()[1] == 2) > 0.8
+    assert iou(ready.objects == 6, discs()[1] == 1) > 0.8
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[0]], atol=1), "its own"
@@ -107,14 +97,14 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
 @pytest.mark.parametrize(
     "how", ["key", pytest.param("double click", marks=pytest.mark.real_window), "table"]
 )
-def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) -> None:
+def test_edit_opens_an_object_with_its_prompts(ready: Any, how: str) -> None:
     ready.click(*CENTERS[0])
     ready.click(CENTERS[0][0] + 9, CENTERS[0][1])
-    mask = preview(ready).copy()
-    ready.key(Qt.Key.Key_C)
+    mask = ready.preview.copy()
+    ready.commit()
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
-    before = objects(ready).copy()
+    ready.commit()
+    before = ready.objects.copy()
     if how == "key":
         ready.hover(*CENTERS[0])
         ready.key(Qt.Key.Key_E)
@@ -126,40 +116,40 @@ def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) ->
     asked = [CENTERS[0], (CENTERS[0][0] + 9, CENTERS[0][1])]
     shown = ready.workspace.prompt_layers.points.data
     assert np.allclose(shown, asked, atol=1), "no point of the double click stays"
-    assert np.array_equal(preview(ready), mask)
-    assert np.array_equal(objects(ready), before), "it stays until it is committed"
-    assert editing(1) in ready.status.text
+    assert np.array_equal(ready.preview, mask)
+    assert np.array_equal(ready.objects, before), "it stays until it is committed"
+    assert EDITING.format(label=1) in ready.status.text
 
     ready.key(Qt.Key.Key_T)
     ready.click(CENTERS[0][0] - 40, CENTERS[0][1])
-    refined = preview(ready) > 0
-    ready.key(Qt.Key.Key_C)
-    assert np.array_equal(objects(ready) == 1, refined), "written under its own number"
-    assert set(np.unique(objects(ready))) == {0, 1, 2}
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(objects(ready), before)
+    refined = ready.preview > 0
+    ready.commit()
+    assert np.array_equal(ready.objects == 1, refined), "written under its own number"
+    assert set(np.unique(ready.objects)) == {0, 1, 2}
+    ready.undo()
+    assert np.array_equal(ready.objects, before)
 
 
-def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
+def test_edit_of_a_painted_object_opens_its_pixels(ready: Any) -> None:
     commit_discs(ready, 1)
     y, x = CENTERS[0]
     paint(ready, (slice(y - 5, y + 5), slice(x, x + 60)), 1)
-    painted = objects(ready) == 1
+    painted = ready.objects == 1
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
-    assert np.array_equal(preview(ready) > 0, painted), "its pixels, not its prompts"
+    assert np.array_equal(ready.preview > 0, painted), "its pixels, not its prompts"
     assert len(ready.workspace.prompt_layers.points.data) == 0
-    ready.key(Qt.Key.Key_C)
-    assert np.array_equal(objects(ready) == 1, painted), "nothing painted is lost"
+    ready.commit()
+    assert np.array_equal(ready.objects == 1, painted), "nothing painted is lost"
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     ready.key(Qt.Key.Key_T)
     ready.click(y, x + 55)
-    assert not preview(ready)[y, x + 55], "the next click refines what was painted"
-    assert preview(ready)[y, x]
+    assert not ready.preview[y, x + 55], "the next click refines what was painted"
+    assert ready.preview[y, x]
 
 
-def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
+def test_edit_with_open_prompts_is_refused(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.click(*CENTERS[2])
     asked = ready.workspace.session.prompt_state
@@ -169,20 +159,20 @@ def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
     assert ready.workspace.session.prompt_state == asked
 
 
-def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> None:
+def test_commit_of_several_open_objects_writes_all(ready: Any) -> None:
     _, labels = discs()
     for number, center in enumerate(CENTERS[:3]):
         if number:
             ready.key(Qt.Key.Key_N)
         ready.click(*center)
-    assert [iou(preview(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
+    assert [iou(ready.preview == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
     assert list(ready.workspace.prompt_layers.points.features["object"]) == [0, 1, 2]
-    ready.key(Qt.Key.Key_C)
-    assert [iou(objects(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
+    ready.commit()
+    assert [iou(ready.objects == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
     ready.click(*CENTERS[3])
     assert list(ready.workspace.prompt_layers.points.features["object"]) == [0]
     ready.hover(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     ready.key(Qt.Key.Key_E)
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[1]], atol=1), "its own"
 
@@ -190,62 +180,62 @@ def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> 
 # ------------------------------------------------------------- delete, merge and split
 
 
-def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
+def test_delete_merge_and_split_with_keys_are_undone(ready: Any) -> None:
     _, labels = discs()
     commit_discs(ready, 3)
-    states = [objects(ready).copy()]
+    states = [ready.objects.copy()]
 
     ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_D, SHIFT)
-    states.append(objects(ready).copy())
+    states.append(ready.objects.copy())
     assert set(np.unique(states[-1])) == {0, 1, 2}
 
     ready.click(*CENTERS[0])
     ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_G)
-    states.append(objects(ready).copy())
+    states.append(ready.objects.copy())
     assert np.array_equal(states[-1] == 1, (states[1] == 1) | (states[1] == 2))
     assert len(ready.workspace.prompt_layers.points.data) == 0, "its points are used up"
 
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_K)
-    states.append(objects(ready).copy())
+    states.append(ready.objects.copy())
     assert iou(states[-1] == 1, labels == 2) > 0.8, "the larger piece keeps the number"
     assert iou(states[-1] == 2, labels == 1) > 0.8
 
     for state in states[-2::-1]:
-        while not np.array_equal(objects(ready), state):
+        while not np.array_equal(ready.objects, state):
             assert ready.workspace.session.history.can_undo
-            ready.key(Qt.Key.Key_Z, CTRL)
+            ready.undo()
     for state in states[1:]:
-        while not np.array_equal(objects(ready), state):
+        while not np.array_equal(ready.objects, state):
             assert ready.workspace.session.history.can_redo
-            ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+            ready.redo()
 
 
-def test_what_cannot_be_undone_stays_in_the_list(ready: Any) -> None:
+def test_undo_with_a_misfit_layer_stays_in_the_history(ready: Any) -> None:
     """As where only the image was given its scale after a commit."""
     commit_discs(ready, 2)
     layer = ready.viewer.layers["SimMAT objects"]
-    committed = objects(ready).copy()
+    committed = ready.objects.copy()
     for key, times in ((Qt.Key.Key_Z, 2), (Qt.Key.Key_Z, 1)):
         layer.scale = (2, 2)
         for _ in range(times):
             ready.key(key, CTRL)
             assert "has another scale, translate or affine than the image" in ready.status.text
-            assert np.array_equal(objects(ready), committed)
+            assert np.array_equal(ready.objects, committed)
         layer.scale = (1, 1)
         ready.key(key, CTRL)
-        assert set(np.unique(objects(ready))) == {0, 1}
+        assert set(np.unique(ready.objects)) == {0, 1}
         layer.scale = (2, 2)
-        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+        ready.redo()
         assert "has another scale" in ready.status.text
         layer.scale = (1, 1)
-        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
-        assert np.array_equal(objects(ready), committed)
+        ready.redo()
+        assert np.array_equal(ready.objects, committed)
 
 
-def test_points_split_an_object_at_its_neck(ready: Any) -> None:
+def test_split_at_points_cuts_at_the_neck(ready: Any) -> None:
     ready.workspace.target()
     y, x = np.indices((200, 220))
     both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
@@ -256,28 +246,28 @@ def test_points_split_an_object_at_its_neck(ready: Any) -> None:
     ready.click(100, 80)
     ready.click(100, 130)
     ready.key(Qt.Key.Key_K)
-    assert np.array_equal(objects(ready) > 0, both)
-    assert set(np.unique(objects(ready))) == {0, 6, 7}
-    assert objects(ready)[100, 75] == 6
-    assert objects(ready)[100, 135] == 7
-    assert abs(int((objects(ready) == 6).sum()) - int((objects(ready) == 7).sum())) < 150
+    assert np.array_equal(ready.objects > 0, both)
+    assert set(np.unique(ready.objects)) == {0, 6, 7}
+    assert ready.objects[100, 75] == 6
+    assert ready.objects[100, 135] == 7
+    assert abs(int((ready.objects == 6).sum()) - int((ready.objects == 7).sum())) < 150
 
 
-def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready: Any) -> None:
+def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready: Any) -> None:
     commit_discs(ready, 3)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
     ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(objects(ready))) == {0, 1, 2}, "not the one in the table"
+    assert set(np.unique(ready.objects)) == {0, 1, 2}, "not the one in the table"
     assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
     ready.take(ready.tab.status.offer)
     ready.idle()
-    assert set(np.unique(objects(ready))) == {0, 1, 2, 3}
+    assert set(np.unique(ready.objects)) == {0, 1, 2, 3}
 
     ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_E)
-    assert editing(2) in ready.status.text
+    assert EDITING.format(label=2) in ready.status.text
     ready.key(Qt.Key.Key_C, SHIFT)
 
     ready.click_row(0)
@@ -285,38 +275,38 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
     assert ready.controller.objects.chosen == (1, 2, 3)
     ready.hover(*FLAT)
     ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(objects(ready))) == {0, 1, 2, 3}, "nothing is under the mouse"
+    assert set(np.unique(ready.objects)) == {0, 1, 2, 3}, "nothing is under the mouse"
     assert ready.status.text == POINT_AT_OBJECT
     ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(objects(ready))) == {0, 1, 3}
+    assert set(np.unique(ready.objects)) == {0, 1, 3}
     ready.take(ready.tab.object_panel.buttons["delete"])
     ready.idle()
-    assert set(np.unique(objects(ready))) == {0}, "the button means the rows"
+    assert set(np.unique(ready.objects)) == {0}, "the button means the rows"
     assert ready.status.offer == "Undo"
 
 
-def test_rows_that_are_not_seen_are_not_chosen(ready: Any) -> None:
+def test_target_in_a_closed_table_is_none(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
     QTest.mouseClick(ready.tab.sections["objects"].toggleButton(), Qt.MouseButton.LeftButton)
     ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(objects(ready))) == {0, 1, 2}
+    assert set(np.unique(ready.objects)) == {0, 1, 2}
 
 
-def test_a_message_about_objects_outlasts_open_prompts(ready: Any) -> None:
+def test_delete_with_open_prompts_keeps_its_message(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.click(*CENTERS[2])
-    mask = preview(ready).copy()
+    mask = ready.preview.copy()
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(objects(ready))) == {0, 2}
+    assert set(np.unique(ready.objects)) == {0, 2}
     assert ready.status.offer == "Undo"
-    assert np.array_equal(preview(ready), mask)
+    assert np.array_equal(ready.preview, mask)
 
 
-def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
+def test_actions_without_a_target_say_what_to_do(ready: Any) -> None:
     commit_discs(ready, 1)
     ready.hover(*FLAT)
     for key, modifier in ((Qt.Key.Key_E, None), (Qt.Key.Key_D, SHIFT), (Qt.Key.Key_G, None)):
@@ -325,33 +315,33 @@ def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
     assert len(ready.workspace.session.history) == 2
 
 
-def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: Any) -> None:
+def test_objects_layer_deleted_comes_back_on_undo(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
-    layers, committed = ready.viewer.layers, objects(ready).copy()
+    layers, committed = ready.viewer.layers, ready.objects.copy()
     layer, order = layers["SimMAT objects"], [each.name for each in layers]
     layers.selection.active = layer
     layers.remove_selected()  # as napari's key and button
     ready.idle()
     assert not [each for each in layers if each.name.startswith(("SimMAT obj", "SimMAT cl"))]
-    assert ready.status.text == removed_with_objects("SimMAT objects", 2)
+    assert ready.status.text == REMOVED.format(name="SimMAT objects", objects="2 objects")
     assert rows(ready) == []
     ready.take(ready.tab.status.offer)
     ready.idle()
     assert [each.name for each in layers] == order
-    assert np.array_equal(objects(ready), committed)
+    assert np.array_equal(ready.objects, committed)
     assert [row[1] for row in rows(ready)] == ["", "nucleus"]
     assert np.array_equal(layers["SimMAT classes"].data == 1, committed == 2)
 
-    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    ready.redo()
     assert "SimMAT objects" not in layers, "redone"
     ready.click(*CENTERS[2])
-    ready.key(Qt.Key.Key_C)
-    assert set(np.unique(objects(ready))) == {0, 1}, "work goes on in a new layer"
+    ready.commit()
+    assert set(np.unique(ready.objects)) == {0, 1}, "work goes on in a new layer"
     for _ in range(3):  # the commit, its click, the removal
-        ready.key(Qt.Key.Key_Z, CTRL)
+        ready.undo()
     assert layer in layers
     assert np.array_equal(layer.data, committed)
     assert ready.workspace.objects is layer, "the next object goes there"
@@ -359,11 +349,11 @@ def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: 
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(layer.data)) == {0, 2}
     while ready.workspace.session.history.can_undo:
-        ready.key(Qt.Key.Key_Z, CTRL)
+        ready.undo()
     assert not layer.data.any(), "the whole list is still there"
 
 
-def test_objects_and_classes_deleted_together_come_back_together(ready: Any) -> None:
+def test_objects_and_classes_deleted_come_back_together(ready: Any) -> None:
     ready.type_class("nucleus")
     commit_discs(ready, 1)
     layers = ready.viewer.layers
@@ -371,39 +361,39 @@ def test_objects_and_classes_deleted_together_come_back_together(ready: Any) -> 
     layers.remove_selected()
     ready.idle()
     assert ready.status.offer == "Undo"
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(objects(ready) == 1, layers["SimMAT classes"].data == 1)
-    assert objects(ready).any()
+    ready.undo()
+    assert np.array_equal(ready.objects == 1, layers["SimMAT classes"].data == 1)
+    assert ready.objects.any()
 
 
 # ------------------------------------------------------------------- classes and table
 
 
-def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
+def test_classes_have_a_layer_and_follow_undo(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     classes = ready.viewer.layers["SimMAT classes"]
-    assert np.array_equal(classes.data == 1, objects(ready) == 2)
+    assert np.array_equal(classes.data == 1, ready.objects == 2)
     assert not (classes.data > 1).any()
     assert rows(ready)[1][1] == "nucleus"
     ready.tab.object_panel.table.choose([])
     ready.type_class("cell")
     ready.click(*CENTERS[2])
-    ready.key(Qt.Key.Key_C)
-    assert np.array_equal(classes.data == 2, objects(ready) == 3), "new objects get the class"
+    ready.commit()
+    assert np.array_equal(classes.data == 2, ready.objects == 3), "new objects get the class"
     assert list(classes.features["class"]) == ["nucleus", "cell"]
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert not (classes.data == 2).any()
     ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert not classes.data.any()
-    ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(classes.data == 1, objects(ready) == 2)
+    ready.undo()
+    assert np.array_equal(classes.data == 1, ready.objects == 2)
 
 
-def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
+def test_class_typed_again_is_one_step_or_none(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
@@ -414,11 +404,11 @@ def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
     ready.click_row(1)
     ready.type_class("nucleus")
     assert len(ready.workspace.session.history) == count + 1
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert [row[1] for row in rows(ready)] == ["nucleus", ""]
 
 
-def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
+def test_table_sorts_and_leads_to_the_objects(window: Any) -> None:
     from tests.widgets.scenes import gray
 
     stack = np.stack([gray(), gray()[::-1], gray()])
@@ -426,17 +416,15 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
         stack, name="stack", scale=(2, 0.5, 0.5), units=("um", "um", "um"), translate=(7, 0, 0)
     )
     window.open_widget()
-    window.viewer.dims.set_current_step(0, 0)
-    window.idle()
+    window.show_plane(0)
     window.click(*(np.array(CENTERS[0]) / 2))
-    window.key(Qt.Key.Key_C)
-    window.viewer.dims.set_current_step(0, 2)
-    window.idle()
+    window.commit()
+    window.show_plane(2)
     window.click(*(np.array(CENTERS[1]) / 2))
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.tab.sections["objects"].set_open(True)
     table = window.tab.object_panel.table
-    sizes = [int((objects(window) == n).sum()) for n in (1, 2)]
+    sizes = [int((window.objects == n).sum()) for n in (1, 2)]
     header = [table.model().headerData(n, Qt.Orientation.Horizontal) for n in range(4)]
     assert header == ["id", "class", "µm³", "score"]
     assert [float(row[2]) for row in rows(window)] == pytest.approx(
@@ -446,7 +434,7 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     assert [row[0] for row in rows(window)] == ["2", "1"]
     window.click_row(1)
     assert window.viewer.dims.current_step[0] == 0, "the plane of object 1"
-    center = np.argwhere(objects(window)[0] == 1).mean(axis=0) / 2
+    center = np.argwhere(window.objects[0] == 1).mean(axis=0) / 2
     assert np.allclose(window.viewer.scene.camera.center[-2:], center)
     assert window.viewer.layers["SimMAT objects"].selected_label == 1
     assert window.controller.objects.chosen == (1,)
@@ -455,15 +443,15 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     assert window.controller.objects.chosen == ()
 
 
-def test_a_labels_layer_of_the_user_is_counted_and_its_objects_can_be_opened(ready: Any) -> None:
+def test_labels_of_the_user_are_counted_and_edited(ready: Any) -> None:
     labels = (discs()[1] == 3).astype(np.uint16) * 7
     layer = ready.viewer.add_labels(labels, name="mine")
     ready.tab.objects.chosen.emit(layer)
     assert [row[:3] for row in rows(ready)] == [("7", "", str(int((labels == 7).sum())))]
-    ready.workspace.prompt_layers.draw_points()
+    ready.workspace.prompt_layers.draw("point")
     ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_E)
-    assert np.array_equal(preview(ready) > 0, labels == 7)
+    assert np.array_equal(ready.preview > 0, labels == 7)
     layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)
     ready.idle()
     assert [row[0] for row in rows(ready)] == ["3"]

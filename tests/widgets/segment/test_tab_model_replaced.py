@@ -13,7 +13,7 @@ from napari_simmat.checkpoints import registry
 
 
 @pytest.mark.all_tabs
-def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None:
+def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
     put("tiny-rgb-1", user_folder)
     models.refresh()
@@ -21,23 +21,23 @@ def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None
     ready.idle()
     box = (10.5, 10.5, 40.5, 50.5)
     ready.drag(*box)
-    before = mask(ready)
+    before = ready.mask
     scores = ready.status.text
 
     put("tiny-4", user_folder)
     ready.widget._on_tab()  # as when the tab is shown again
     ready.idle()
     assert ready.status.kind == "done", "the open prompts are answered by the new file"
-    after = mask(ready)
+    after = ready.mask
     assert ready.status.text != scores
     models.set_value("tiny")
     ready.idle()
-    assert np.array_equal(mask(ready), after)
+    assert np.array_equal(ready.mask, after)
     assert not np.array_equal(before, after)
 
 
 @pytest.mark.all_tabs
-def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Path) -> None:
+def test_tab_with_a_deleted_model_file_uses_tiny(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
     path = put("tiny-rgb-1", user_folder)
     models.refresh()
@@ -59,4 +59,4 @@ def put(name: str, folder: Path) -> Path:
 
 
 def mask(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data > 0
+    return window.mask

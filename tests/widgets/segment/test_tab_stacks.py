@@ -28,12 +28,6 @@ def moving(times: int = 3, depth: int = 5) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.uint8), mask
 
 
-def go(window: Any, *plane: int) -> None:
-    for axis, index in enumerate(plane):
-        window.viewer.dims.set_current_step(axis, index)
-    window.idle()
-
-
 def encoded(window: Any) -> list[str]:
     """Grows with each plane that is encoded."""
     puts: list[str] = []
@@ -48,20 +42,7 @@ def encoded(window: Any) -> list[str]:
     return puts
 
 
-def press(window: Any, button: Any) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    window.idle()
-
-
-def objects(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT objects"].data
-
-
-def preview(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data > 0
-
-
-def test_points_without_planes_go_along_with_the_slider_and_are_undone_at_once(
+def test_points_without_planes_follow_the_slider_undone_at_once(
     window: Any,
 ) -> None:
     image, mask = moving(times=1)
@@ -70,26 +51,26 @@ def test_points_without_planes_go_along_with_the_slider_and_are_undone_at_once(
     window.open_widget()
     window.tab.points.set_value(points)
     window.tab.points.chosen.emit(points)
-    go(window, 1)
+    window.show_plane(1)
     points.add([CENTER])
     window.idle()
     for plane in (2, 3, 2):
-        go(window, plane)
-        assert iou(preview(window)[plane], mask[0, plane]) > 0.85
-        assert not np.delete(preview(window), plane, axis=0).any()
+        window.show_plane(plane)
+        assert iou(window.mask[plane], mask[0, plane]) > 0.85
+        assert not np.delete(window.mask, plane, axis=0).any()
     window.tab.act("undo")
     window.idle()
     assert len(points.data) == 0
-    assert not preview(window).any()
+    assert not window.mask.any()
     window.tab.act("redo")
     window.idle()
-    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+    assert iou(window.mask[2], mask[0, 2]) > 0.85
 
 
-def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: Any) -> None:
+def test_propagate_along_depth_and_time_follows_one_click(window: Any) -> None:
     image, mask = moving()
     whole = np.stack([image, image, image], axis=2)
-    window.viewer.add_image(
+    window.open(
         whole,
         axis_labels=("t", "z", "channel", "y", "x"),
         scale=(1, 3, 1, 0.5, 0.5),
@@ -97,11 +78,8 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
         units=("s", "um", "pixel", "um", "um"),
         name="cells",
     )
-    window.open_widget()
-    window.idle()
     assert window.status.offer == "Move channels"
-    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-    window.idle()
+    window.push(window.tab.status.offer)
     layer = window.viewer.layers["cells"]
     assert layer.data.shape == (3, 3, 5, *SIDE)
     assert np.shares_memory(layer.data, whole), "nothing is copied"
@@ -112,20 +90,20 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
     assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
     world = 4 + 0.5 * CENTER[0], -6 + 0.5 * (CENTER[1] + 2)
     window.click(*world)
-    assert iou(preview(window)[1, 2], mask[1, 2]) > 0.85
-    assert not np.delete(preview(window).reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
+    assert iou(window.mask[1, 2], mask[1, 2]) > 0.85
+    assert not np.delete(window.mask.reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
     window.tab.sections["stack"].set_open(True)
     window.choose(window.tab.stack_panel.along, "z, then t")
     window.key(Qt.Key.Key_S, SHIFT)
-    window.key(Qt.Key.Key_C)
-    assert iou(objects(window) == 1, mask) > 0.8
+    window.commit()
+    assert iou(window.objects == 1, mask) > 0.8
     made = window.viewer.layers["SimMAT objects"]
     assert made.axis_labels == ("t", "z", "y", "x")
     assert np.allclose(made.scale, (1, 3, 0.5, 0.5))
     assert np.allclose(made.translate, (0, 0, 4, -6))
     assert [str(unit) for unit in made.units] == [str(unit) for unit in layer.units[1:]]
-    window.key(Qt.Key.Key_Z, CONTROL)
-    assert not objects(window).any(), "one step takes all of it back"
+    window.undo()
+    assert not window.objects.any(), "one step takes all of it back"
 
 
 class Reads:
@@ -143,7 +121,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
-def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
+def test_lazy_stack_is_read_where_it_is_prompted(
     window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, mask = moving(times=1)
@@ -166,69 +144,65 @@ def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
         monkeypatch.setattr(zarr.Array, "__getitem__", noted)
     window.viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
     window.open_widget()
-    go(window, 2)
+    window.show_plane(2)
     read.clear()
     window.click(*CENTER)
-    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+    assert iou(window.mask[2], mask[0, 2]) > 0.85
     assert read <= {2}
     window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
-    assert iou(preview(window)[:5], mask[0]) > 0.8
+    assert iou(window.mask[:5], mask[0]) > 0.8
     assert read <= set(range(6)), "none beyond the object's ends"
 
 
-def test_data_that_change_are_encoded_again_and_no_other_plane(window: Any) -> None:
+def test_data_changed_on_one_plane_encodes_that_plane_again(window: Any) -> None:
     image, mask = moving(times=1)
     layer = window.viewer.add_image(image[0], name="stack")
     window.open_widget()
     puts = encoded(window)
-    go(window, 2)
+    window.show_plane(2)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
     window.tab.sections["stack"].set_open(True)
-    press(window, panel.whole)
+    window.push(panel.whole)
     assert len(cache) == 4, "the first and the last plane are equal"
     puts.clear()
     changed = layer.data.copy()
     changed[1] = np.roll(changed[1], 12, axis=1)
     layer.data = changed
     window.idle()
-    press(window, panel.whole)
+    window.push(panel.whole)
     assert len(puts) == 1
-    go(window, 1)
+    window.show_plane(1)
     window.click(CENTER[0], CENTER[1] + 12)
-    assert iou(preview(window)[1], np.roll(mask[0, 1], 12, axis=1)) > 0.8
+    assert iou(window.mask[1], np.roll(mask[0, 1], 12, axis=1)) > 0.8
     assert len(puts) == 1
 
 
-def test_encoding_the_whole_stack_is_canceled_and_goes_on_where_it_was(
-    window: Any, qtbot: Any
-) -> None:
+def test_encode_whole_stack_canceled_continues_where_it_was(window: Any, qtbot: Any) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (30, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
     puts = encoded(window)
-    go(window, 0)
+    window.show_plane(0)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
     window.tab.sections["stack"].set_open(True)
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 3)
-    press(window, panel.whole)  # which says Cancel now
+    window.push(panel.whole)  # which says Cancel now
     assert panel.whole.text() == "Encode whole stack"
     window.idle()
     assert 3 <= len(cache) < 30
-    press(window, panel.whole)
+    window.push(panel.whole)
     assert len(cache) == 30
     assert len(set(puts)) == len(puts), "none twice"
 
 
 @pytest.mark.parametrize("what", ["another", "none"])
-def test_encoding_the_whole_stack_is_of_the_image_for_which_it_was_asked(
-    window: Any, qtbot: Any, what: str
-) -> None:
+def test_encode_whole_stack_ends_with_its_image(window: Any, qtbot: Any, what: str) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (60, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
-    go(window, 0)
+    window.show_plane(0)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 2)
@@ -245,46 +219,46 @@ def test_encoding_the_whole_stack_is_of_the_image_for_which_it_was_asked(
     assert len(cache) < 40
 
 
-def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window: Any) -> None:
+def test_propagate_between_box_and_click_is_one_object(window: Any) -> None:
     image, mask = moving(times=1, depth=5)
     stack, truth = np.repeat(image[0], 2, axis=0)[1:9], np.repeat(mask[0], 2, axis=0)[1:9]
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
-    go(window, 2)
+    window.show_plane(2)
     window.viewer.reset_view()
     y, x = CENTER
     window.drag(y - 15, x - 15, y + 15, x + 15)
-    go(window, 6)
+    window.show_plane(6)
     window.click(*CENTER)
     window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
-    asked = preview(window)[[2, 6]].copy()
-    window.key(Qt.Key.Key_C)
-    assert set(np.unique(objects(window))) == {0, 1}, "both mean the same object"
-    assert iou(objects(window) == 1, truth) > 0.8
-    assert np.array_equal(objects(window)[[2, 6]] == 1, asked)
+    asked = window.mask[[2, 6]].copy()
+    window.commit()
+    assert set(np.unique(window.objects)) == {0, 1}, "both mean the same object"
+    assert iou(window.objects == 1, truth) > 0.8
+    assert np.array_equal(window.objects[[2, 6]] == 1, asked)
 
 
-def test_a_mask_of_another_layer_is_followed_and_what_is_found_is_named(window: Any) -> None:
+def test_propagate_a_mask_names_what_was_found(window: Any) -> None:
     image, mask = moving(times=1)
     window.viewer.add_image(image[0], name="stack")
     known = np.zeros(mask[0].shape, np.int32)
     known[2] = mask[0, 2]
     window.viewer.add_labels(known, name="known", visible=False)
     window.open_widget()
-    go(window, 2)
+    window.show_plane(2)
     window.tab.masks.chosen.emit(window.viewer.layers["known"])
     window.idle()
-    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+    assert iou(window.mask[2], mask[0, 2]) > 0.85
     window.key(Qt.Key.Key_S, SHIFT)
-    go(window, 3)
+    window.show_plane(3)
     assert window.status.text.startswith(PROPAGATED_HERE)
-    window.key(Qt.Key.Key_C)
-    assert iou(objects(window) == 1, mask[0]) > 0.8
-    assert not preview(window).any()
+    window.commit()
+    assert iou(window.objects == 1, mask[0]) > 0.8
+    assert not window.mask.any()
 
 
-def test_a_hundred_and_twenty_steps_are_undone_and_redone_with_keys(ready: Any) -> None:
+def test_undo_and_redo_of_120_steps_restore_each(ready: Any) -> None:
     ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     states = [layer.data.copy()]

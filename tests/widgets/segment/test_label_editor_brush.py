@@ -15,9 +15,9 @@ CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModi
 
 
 @pytest.mark.real_window
-def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) -> None:
+def test_brush_and_commits_are_undone_in_their_order(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label = 6, 1
@@ -29,7 +29,7 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
     ready.draw([CENTERS[0], (CENTERS[0][0], CENTERS[0][1] + 20)], slowly=False)
     states.append(layer.data.copy())
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     states.append(layer.data.copy())
     ready.viewer.layers.selection.active = layer
     layer.mode, layer.selected_label = "fill", 5
@@ -50,19 +50,17 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
     ]
     layer.mode = "pan_zoom"
     for state, steps in zip(states[-2::-1], (1, 2, 1, 1), strict=True):
-        for _ in range(steps):
-            ready.key(Qt.Key.Key_Z, CTRL)
+        ready.undo(steps)
         assert np.array_equal(layer.data, state)
         assert ready.workspace.session.editor.register.index.sizes() == {
             n: int((state == n).sum()) for n in np.unique(state).tolist() if n
         }
     for state, steps in zip(states[1:], (1, 1, 2, 1), strict=True):
-        for _ in range(steps):
-            ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+        ready.redo(steps)
         assert np.array_equal(layer.data, state)
 
 
-def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> None:
+def test_brush_history_after_closing_the_tab_is_right(ready: Any) -> None:
     ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
@@ -71,7 +69,7 @@ def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> N
     once = layer.data.copy()
     ready.draw([(30, 100), (40, 130)], slowly=False)
     layer.mode = "pan_zoom"
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert np.array_equal(layer.data, once)
     ready.close_widget()
     layer.undo()
@@ -80,26 +78,24 @@ def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> N
     assert np.array_equal(layer.data, once)
 
 
-def test_pixels_that_were_written_without_a_word_stay(ready: Any) -> None:
+def test_undo_keeps_pixels_that_others_wrote(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     layer = ready.viewer.layers["SimMAT objects"]
     layer.data[CENTERS[0]] = 8  # as another plugin may do
-    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.undo()
     assert layer.data[CENTERS[0]] == 8
     assert (layer.data > 0).sum() == 1
 
 
-def test_of_two_images_with_one_objects_layer_a_stroke_is_a_step_of_the_one_in_use(
+def test_brush_in_a_shared_layer_is_a_step_of_the_chosen_image(
     window: Any,
 ) -> None:
     """As two channels of one scene, each segmented by itself."""
     window.viewer.add_image(gray()[::-1].copy(), name="other")
-    window.viewer.add_image(gray(), name="discs")
-    window.open_widget()
-    window.idle()
+    window.open(gray(), name="discs")
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     layer = window.viewer.layers["SimMAT objects"]
     committed = layer.data.copy()
     window.choose(window.tab.channels.image, "other")

@@ -8,7 +8,6 @@ import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt
 
 from napari_simmat.widgets import placement
 from napari_simmat.widgets.placement import ImageGeometry, layer_matrix, level_of
@@ -28,7 +27,9 @@ def levels(shape: tuple[int, int] = (400, 520), count: int = 3) -> tuple[list[An
     return [da.from_array(level, chunks=64) for level in pyramid], mask
 
 
-def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_level_of_a_pyramid_is_the_finest_that_is_not_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True)
     assert level_of(layer) == 0
@@ -47,7 +48,7 @@ def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.Mon
         {"scale": (2, 3), "rotate": 20, "affine": [[1, 0, 3], [0.1, 1, 5], [0, 0, 1]]},
     ],
 )
-def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str, Any]) -> None:
+def test_geometry_of_a_coarse_level_centers_its_pixels(options: dict[str, Any]) -> None:
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True, **options)
     place = ImageGeometry(layer, level=2)
@@ -62,17 +63,15 @@ def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str
 
 
 @pytest.mark.real_window
-def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
+def test_click_on_a_pyramid_masks_the_right_place(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
-    window.viewer.add_image(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
-    window.open_widget()
-    window.idle()
+    window.open(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
     assert "Level 1 of 0 to 2" in window.status.text
     window.click(125, 90)  # in the world, half a unit for each of the finest pixels
-    window.key(Qt.Key.Key_C)
+    window.commit()
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.data.shape == (200, 260)
     fine = np.argwhere(mask)[::97]
@@ -81,36 +80,34 @@ def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
     assert iou(np.kron(objects.data == 1, np.ones((2, 2), bool)), mask) > 0.85
 
 
-def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_level_chosen_by_the_user_is_segmented(
+    window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
-    window.viewer.add_image(np.zeros((40, 40), np.uint8), name="flat")
-    window.open_widget()
-    window.idle()
+    window.open(np.zeros((40, 40), np.uint8), name="flat")
     assert not window.tab.level.isVisible()
     window.viewer.add_image(pyramid, multiscale=True, name="slide")
     window.choose(window.tab.channels.image, "slide")
     assert window.tab.level.isVisible()
     assert window.tab.level.currentText() == "1: 200 x 260 pixels"
     window.click(250, 180)
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.tab.level.setFocus()
     window.choose(window.tab.level, "0: 400 x 520 pixels")
     window.click(250, 180)
-    window.key(Qt.Key.Key_C)
+    window.commit()
     finest = [layer for layer in window.viewer.layers if layer.name.startswith("SimMAT objects")]
     assert sorted(layer.data.shape for layer in finest) == [(200, 260), (400, 520)]
     (fine,) = (layer for layer in finest if layer.data.shape == (400, 520))
     assert iou(fine.data == 1, mask) > 0.85
 
 
-def test_each_level_goes_on_in_a_tab_that_is_opened_again(
+def test_tab_opened_again_continues_each_level(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
-    window.viewer.add_image(levels()[0], multiscale=True, name="slide")
-    window.open_widget()
-    window.idle()
+    window.open(levels()[0], multiscale=True, name="slide")
     window.click(250, 180)
     sessions = [window.workspace.session]
     window.choose(window.tab.level, "0: 400 x 520 pixels")

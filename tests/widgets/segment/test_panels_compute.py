@@ -10,14 +10,9 @@ import torch
 from napari_simmat.engine import device
 from napari_simmat.engine.device import DeviceInfo
 from napari_simmat.engine.settings import Compute
-from napari_simmat.widgets.segment.compute import (
-    AUTOMATIC,
-    IN_USE,
-    NO_BEST_TIP,
-    NOT_FOUND,
-    ComputeInUse,
-)
-from napari_simmat.widgets.segment.preferences import TabSettings, save_settings
+from napari_simmat.widgets.segment.inference import ComputeInUse
+from napari_simmat.widgets.segment.panels import AUTOMATIC, IN_USE, NO_BEST_TIP, NOT_FOUND
+from napari_simmat.widgets.segment.session import TabSettings, save_settings
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTERS, gray
 
@@ -37,7 +32,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("a GPU that is there computes")
 
 
-def test_what_computes_is_shown_once_the_model_is_loaded(window: Window) -> None:
+def test_compute_after_loading_shows_what_is_in_use(window: Window) -> None:
     window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     assert shown(window) == (AUTOMATIC, AUTOMATIC)
@@ -50,7 +45,7 @@ def test_what_computes_is_shown_once_the_model_is_loaded(window: Window) -> None
     )
 
 
-def test_another_precision_predicts_anew_in_it(
+def test_compute_with_another_precision_predicts_anew(
     ready: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "half_precision_is_faster", lambda: True)
@@ -66,7 +61,7 @@ def test_another_precision_predicts_anew_in_it(
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) -> None:
+def test_compute_on_a_broken_device_fails_and_another_works(ready: Window) -> None:
     ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.device, QUICK.title)
     ready.idle()
@@ -79,7 +74,7 @@ def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) 
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> None:
+def test_compute_after_memory_ran_out_shows_the_device_now(ready: Window) -> None:
     ready.click(*CENTERS[0])
     used = ready.controller.inference.service.in_use
     ready.tab.compute.set_value(Compute(device=QUICK.name, quality="best"))
@@ -88,7 +83,7 @@ def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> No
     assert ready.tab.compute.value() == Compute(device=QUICK.name, quality="best")
 
 
-def test_the_best_quality_predicts_anew_and_is_remembered(
+def test_compute_of_best_quality_predicts_anew_and_is_kept(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     ready.click(*CENTERS[0])
@@ -103,15 +98,13 @@ def test_the_best_quality_predicts_anew_and_is_remembered(
     assert second.tab.compute.quality.currentData() == "best"
 
 
-def test_a_model_without_best_quality_says_so(ready: Window) -> None:
+def test_compute_of_a_model_without_best_quality_says_so(ready: Window) -> None:
     ready.tab.compute.set_value(Compute(quality="best"))
     ready.tab.compute.show_in_use(ComputeInUse((), Compute(device="cpu", precision="exact")))
     assert ready.tab.compute.quality.toolTip() == NO_BEST_TIP
 
 
-def test_device_and_precision_are_remembered(
-    ready: Window, open_window: Callable[[], Window]
-) -> None:
+def test_compute_choice_is_remembered(ready: Window, open_window: Callable[[], Window]) -> None:
     ready.choose(ready.tab.compute.device, "CPU")
     ready.choose(ready.tab.compute.precision, "Exact")
     ready.release()
@@ -120,7 +113,7 @@ def test_device_and_precision_are_remembered(
     assert second.tab.compute.value() == Compute(device="cpu", precision="exact")
 
 
-def test_a_remembered_device_that_is_gone_stays_chosen_and_says_so(window: Window) -> None:
+def test_compute_on_a_device_that_is_gone_stays_chosen(window: Window) -> None:
     save_settings(TabSettings(compute=Compute(device="cuda:7")))
     window.open_widget()
     assert window.tab.compute.value() == Compute(device="cuda:7")

@@ -22,9 +22,7 @@ from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 @pytest.mark.parametrize("case", ["flat", "multiscale"])
-def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects(
-    window: Any, case: str
-) -> None:
+def test_objects_of_other_pixels_are_refused_by_every_action(window: Any, case: str) -> None:
     flat = discs()[1]
     window.viewer.add_image(np.stack([gray()] * 3), name="stack")
     levels = [np.stack([flat] * 3)[:, ::step, ::step] for step in (1, 2)]
@@ -39,7 +37,7 @@ def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects
     for act in (
         *(actions.edit, actions.delete, actions.merge, actions.split),
         lambda: tab.object_panel.table.visited.emit(1),
-        tab.object_panel.save_requested.emit,
+        lambda: tab.act("save"),
     ):
         window.workspace.say("")
         act()
@@ -53,9 +51,7 @@ def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects
 
 
 @pytest.mark.parametrize("case", ["full", "shape", "transform", "read only"])
-def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
-    ready: Any, case: str
-) -> None:
+def test_commit_into_an_unfit_layer_offers_a_new_one(ready: Any, case: str) -> None:
     data = np.zeros((200, 220), dtype=np.uint8)
     data[0, 0] = 255 if case == "full" else 3
     options: dict[str, Any] = {"translate": (5, 5)} if case == "transform" else {}
@@ -87,13 +83,13 @@ def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     assert ready.workspace.objects is objects
 
 
-def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
+def test_commit_into_a_chosen_layer_takes_the_next_id(ready: Any) -> None:
     data = np.zeros((200, 220), dtype=np.uint16)
     data[190:, 200:] = 41
     layer = ready.viewer.add_labels(data, name="mine")
     ready.tab.objects.chosen.emit(layer)
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert iou(data == 42, discs()[1] == 2) > 0.8
     assert (data[190:, 200:] == 41).all()
 
@@ -101,7 +97,7 @@ def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
 # ------------------------------------------------------------------------------ cancel
 
 
-def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -> None:
+def test_cancel_frees_the_window_and_drops_the_result(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -116,13 +112,13 @@ def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -
     assert gate.ended.wait(SECONDS / 1000)
     ready.idle()
     assert ready.status.kind == "canceled"
-    assert not ready.viewer.layers["SimMAT preview"].data.any()
+    assert not ready.preview.any()
     assert len(ready.workspace.prompt_layers.points.data) == 1
     ready.key(Qt.Key.Key_S)
-    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+    assert iou(ready.mask, discs()[1] == 2) > 0.8
 
 
-def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready: Any) -> None:
+def test_click_during_a_prediction_replaces_it(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -131,7 +127,7 @@ def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready
     ready.qtbot.waitUntil(lambda: not ready.workspace.prompt_layers.pending)
     gate.open.set()
     ready.idle()
-    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+    assert iou(ready.mask, discs()[1] == 2) > 0.8
     assert ready.controller.inference.service.encodes == 1
 
 
@@ -139,7 +135,7 @@ def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, ValueError])
-def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
+def test_model_error_is_one_sentence_and_the_next_click_works(
     ready: Any, error: type[Exception]
 ) -> None:
     service = ready.controller.inference.service
@@ -159,11 +155,15 @@ def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
     assert ready.status.kind == "done"
 
 
-def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
+def test_tab_without_an_image_does_nothing(window: Any) -> None:
     window.open_widget()
     assert window.status.kind == "nothing"
     assert "No image is open" in window.status.text
-    for button in (window.tab.buttons.point, window.tab.buttons.commit, window.tab.buttons.undo):
+    for button in (
+        window.tab.buttons.tools["point"],
+        window.tab.buttons.commit,
+        window.tab.buttons.undo,
+    ):
         assert not button.isEnabled()
     window.tab.act("commit")
     window.tab.act("undo")
@@ -177,7 +177,7 @@ def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
 # -------------------------------------------------------------- layers come and go
 
 
-def test_the_image_deleted_while_work_runs(ready: Any) -> None:
+def test_image_deleted_during_work_ends_it(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -188,11 +188,11 @@ def test_the_image_deleted_while_work_runs(ready: Any) -> None:
     ready.viewer.add_image(gray(), name="again")
     ready.idle()
     ready.click(*CENTERS[1])
-    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+    assert iou(ready.mask, discs()[1] == 2) > 0.8
 
 
 @pytest.mark.parametrize("name", ["SimMAT points", "SimMAT boxes", "SimMAT preview"])
-def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> None:
+def test_own_layer_deleted_during_work_is_made_again(ready: Any, name: str) -> None:
     ready.click(*CENTERS[0])
     gate = Gate(ready)
     click_without_waiting(ready, CENTERS[0][0] + 3, CENTERS[0][1])
@@ -207,23 +207,23 @@ def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> Non
         assert len(ready.viewer.layers[name].data) == 2, "undo brings the prompts back"
     ready.tab.act("commit")
     ready.idle()
-    assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 1) > 0.8
+    assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
 
 
-def test_the_objects_deleted_between_commits(ready: Any) -> None:
+def test_objects_deleted_between_commits_are_made_again(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     ready.viewer.layers.remove("SimMAT objects")
     ready.tab.act("undo")
     ready.idle()
-    assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 1) > 0.8
+    assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
     ready.viewer.layers.remove("SimMAT objects")
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
-    assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 2) > 0.8
+    ready.commit()
+    assert iou(ready.objects == 1, discs()[1] == 2) > 0.8
 
 
-def test_the_image_replaced_by_other_data(ready: Any) -> None:
+def test_image_data_replaced_are_encoded_again(ready: Any) -> None:
     ready.click(*CENTERS[0])
     encodes = ready.controller.inference.service.encodes
     ready.viewer.layers["discs"].data = gray()[::-1].copy()
@@ -232,10 +232,10 @@ def test_the_image_replaced_by_other_data(ready: Any) -> None:
     ready.tab.act("clear")
     ready.idle()
     ready.click(199 - CENTERS[1][0], CENTERS[1][1])
-    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
+    assert iou(ready.mask, discs()[1][::-1] == 2) > 0.8
 
 
-def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None:
+def test_image_data_replaced_during_work_drop_the_result(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -243,19 +243,17 @@ def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None
     gate.open.set()
     ready.idle()
     assert len(ready.workspace.prompt_layers.points.data) == 1
-    shown = ready.viewer.layers["SimMAT preview"].data.copy()
+    shown = ready.preview.copy()
     ready.tab.act("clear")
     ready.idle()
     ready.click(*CENTERS[1])
-    assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, shown), "of the new data"
+    assert np.array_equal(ready.preview, shown), "of the new data"
     assert ready.controller.inference.service.encodes == 2
 
 
-def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
+def test_channel_reshaped_during_work_is_refused(window: Any) -> None:
     for name in "abc":
-        window.viewer.add_image(gray(), name=name)
-    window.open_widget()
-    window.idle()
+        window.open(gray(), name=name)
     chosen = window.tab.channels.value()
     window.tab.channels.set_value(chosen)
     gate = Gate(window)
@@ -268,16 +266,16 @@ def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
     assert window.status.text == (
         "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
     )
-    assert not window.viewer.layers["SimMAT preview"].data.any()
+    assert not window.preview.any()
     window.viewer.layers["b"].data = gray()
     window.idle()
-    assert iou(window.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+    assert iou(window.mask, discs()[1] == 2) > 0.8
 
 
-def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
+def test_image_moved_takes_its_prompts_along(ready: Any) -> None:
     ready.click(*CENTERS[1])
     asked = ready.workspace.session.prompts
-    mask = ready.viewer.layers["SimMAT preview"].data.copy()
+    mask = ready.preview.copy()
     ready.viewer.layers["discs"].translate = (1000, 0)
     ready.idle()
     assert ready.workspace.session.prompts == asked
@@ -286,18 +284,18 @@ def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
     assert points.mode == "add", "the tool is still in the hand"
     assert np.allclose(points.translate, (1000, 0))
     assert len(points.data) == 1
-    assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, mask)
+    assert np.array_equal(ready.preview, mask)
     assert np.allclose(ready.viewer.layers["SimMAT preview"].translate, (1000, 0))
 
 
-def test_layers_renamed_and_reordered(ready: Any) -> None:
+def test_layers_renamed_and_reordered_stay_in_use(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.viewer.layers["SimMAT points"].name = "dots"
     ready.viewer.layers["discs"].name = "coins"
     ready.viewer.layers.move(0, len(ready.viewer.layers))
     ready.idle()
-    ready.key(Qt.Key.Key_C)
-    assert ready.viewer.layers["SimMAT objects"].data.any()
+    ready.commit()
+    assert ready.objects.any()
     assert "coins" in ready.tab.channels.image.currentText()
 
 
@@ -305,7 +303,7 @@ def test_layers_renamed_and_reordered(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
+def test_shortcut_in_a_text_field_does_not_act(ready: Any) -> None:
     ready.click(*CENTERS[0])
     field = QLineEdit()
     ready.tab.layout().addWidget(field)
@@ -324,12 +322,12 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
     assert ready.workspace.prompt_layers.positive
     assert len(ready.workspace.prompt_layers.points.data) == 1
     field.clearFocus()
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert "SimMAT objects" in ready.viewer.layers
 
 
 @pytest.mark.real_window
-def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
+def test_shortcut_after_a_button_or_a_list_acts(ready: Any) -> None:
     ready.click(*CENTERS[0])
     ready.activate()
     ready.tab.sections["model"].set_open(True)
@@ -343,8 +341,8 @@ def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_on_boxes_t_is_the_sign_and_napari_keeps_its_other_keys(ready: Any) -> None:
-    ready.take(ready.tab.buttons.box)
+def test_shortcuts_on_boxes_leave_napari_its_keys(ready: Any) -> None:
+    ready.take(ready.tab.buttons.tools["box"])
     ready.key(Qt.Key.Key_T)
     assert ready.workspace.prompt_layers.boxes.mode == "add_rectangle"
     assert ready.tab.buttons.sign.text().startswith(NEGATIVE_TEXT)
@@ -353,7 +351,7 @@ def test_on_boxes_t_is_the_sign_and_napari_keeps_its_other_keys(ready: Any) -> N
 
 
 @pytest.mark.real_window
-def test_other_layers_keep_their_keys(ready: Any) -> None:
+def test_shortcuts_on_other_layers_are_napari_keys(ready: Any) -> None:
     """With a window, as without one napari binds no keys to its tools."""
     mine = ready.viewer.add_points(np.array([[5.0, 5.0]]), name="mine")
     mine.mode = "add"
@@ -362,9 +360,9 @@ def test_other_layers_keep_their_keys(ready: Any) -> None:
     assert mine.mode == "select"
 
 
-def test_keys_and_events_are_given_back(ready: Any) -> None:
+def test_release_gives_back_keys_and_events(ready: Any) -> None:
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     layers = [each for each in ready.viewer.layers if each.name.startswith("SimMAT")]
     assert all(layer.keymap for layer in layers)
     ready.widget.release()
@@ -380,7 +378,7 @@ def test_keys_and_events_are_given_back(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
+def test_dock_closed_ends_the_thread(ready: Any) -> None:
     worker = ready.controller.inference.worker
     ready.click(*CENTERS[0])
     ready.viewer.window.remove_dock_widget(ready.widget)
@@ -389,7 +387,7 @@ def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -> None:
+def test_viewer_closed_during_work_leaves_no_thread(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -402,7 +400,7 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
 
 
 @pytest.mark.real_window
-def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
+def test_widget_opened_from_the_menu_segments(window: Any) -> None:
     window.viewer.add_image(gray(), name="discs")
     _, window.widget = window.viewer.window.add_plugin_dock_widget(
         "napari-simmat", "Segment, train, batch"
@@ -410,14 +408,14 @@ def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
     assert isinstance(window.widget, SimMATWidget)
     window.idle()
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
-    assert window.viewer.layers["SimMAT objects"].data.any()
+    window.commit()
+    assert window.objects.any()
 
 
 # ------------------------------------------------------------------- a damaged model
 
 
-def test_a_model_that_computes_infinity_is_said_and_the_prompts_stay(ready: Any) -> None:
+def test_model_with_infinite_scores_fails_and_keeps_prompts(ready: Any) -> None:
     model = ready.controller.inference.service.predictor.model
     for parameter in model.network.mask_decoder.iou_prediction_head.parameters():
         parameter.data.fill_(3e38)
@@ -425,4 +423,4 @@ def test_a_model_that_computes_infinity_is_said_and_the_prompts_stay(ready: Any)
     assert ready.status.kind == "failed"
     assert ready.status.text == BROKEN_MODEL.format(model.spec.name, "")
     assert len(ready.workspace.prompt_layers.points.data) == 1
-    assert not ready.viewer.layers["SimMAT preview"].data.any()
+    assert not ready.preview.any()

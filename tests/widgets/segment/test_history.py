@@ -18,7 +18,7 @@ def a_change(number: int) -> Command:
     return Command("prompts", PromptState(), asking(number))
 
 
-def test_a_hundred_steps_and_more_are_undone_and_redone_in_order() -> None:
+def test_undo_150_steps_and_redo_keep_their_order() -> None:
     operations = UndoStack()
     changes = [a_change(number) for number in range(150)]
     for change in changes:
@@ -30,7 +30,7 @@ def test_a_hundred_steps_and_more_are_undone_and_redone_in_order() -> None:
     assert operations.redo() is None
 
 
-def test_a_new_operation_forgets_what_was_undone() -> None:
+def test_add_after_undo_forgets_what_was_undone() -> None:
     operations = UndoStack()
     operations.add(a_change(1))
     operations.undo()
@@ -41,7 +41,7 @@ def test_a_new_operation_forgets_what_was_undone() -> None:
     assert operations.undo() is second
 
 
-def test_the_list_is_bounded() -> None:
+def test_add_beyond_the_limit_forgets_the_oldest() -> None:
     operations = UndoStack(limit=3)
     changes = [a_change(number) for number in range(5)]
     for change in changes:
@@ -50,7 +50,7 @@ def test_the_list_is_bounded() -> None:
     assert operations.undo() is changes[4]
 
 
-def test_a_layer_that_is_gone_takes_along_what_was_done_to_it_and_prompts_stay() -> None:
+def test_forget_layer_drops_its_edits_and_keeps_prompts() -> None:
     operations = UndoStack()
     prompts = a_change(1)
     operations.add(prompts)
@@ -68,7 +68,7 @@ def test_a_layer_that_is_gone_takes_along_what_was_done_to_it_and_prompts_stay()
     assert operations.undo() is None
 
 
-def test_prompts_live_on_their_plane() -> None:
+def test_prompts_on_and_off_a_plane_are_separated() -> None:
     prompts = Prompts(
         points=((0.0, 1.0, 1.0), (2.4, 3.0, 3.0), (1.6, 4.0, 4.0)),
         labels=(1, 0, 1),
@@ -89,7 +89,7 @@ def test_prompts_live_on_their_plane() -> None:
     assert plane_of((1.5, -0.5, 7, 7)) == (2, 0)
 
 
-def test_the_register_follows_edits_and_their_undoing() -> None:
+def test_register_apply_and_back_follow_an_edit() -> None:
     register = ObjectRegister()
     edit = LayerEdit("layer", entries={4: (None, ObjectEntry(0.9, "nucleus"))})
     register.apply(edit)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from napari_simmat.widgets.segment.prompt_state import (
     Prompts,
     PromptState,
     objects_on,
-    prompts_on,
 )
 
 SHAPE = (40, 50)
+
+
+def prompts_on(state: PromptState, plane: tuple[int, ...], shape: tuple[int, int]) -> Any:
+    return tuple(each.prompt for each in objects_on(state, plane, shape))
 
 
 def box(y0: float, x0: float, y1: float, x1: float, *plane: float) -> Outline:
@@ -24,14 +28,14 @@ def box(y0: float, x0: float, y1: float, x1: float, *plane: float) -> Outline:
     return Outline("rectangle", corners)
 
 
-def test_points_alone_mean_one_object() -> None:
+def test_objects_on_points_alone_is_one_object() -> None:
     prompts = Prompts(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0))
     assert prompts_on(PromptState(prompts), (), SHAPE) == (
         Prompt(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0)),
     )
 
 
-def test_each_box_is_an_object_and_points_belong_to_the_box_that_holds_them() -> None:
+def test_objects_on_boxes_gives_points_to_the_box_around_them() -> None:
     prompts = Prompts(
         points=((5.0, 5.0), (30.0, 42.0), (20.0, 48.0)),
         labels=(1, 1, 0),
@@ -44,7 +48,7 @@ def test_each_box_is_an_object_and_points_belong_to_the_box_that_holds_them() ->
     assert second.labels == (1, 0)
 
 
-def test_of_nested_boxes_the_smaller_one_owns_a_point() -> None:
+def test_objects_on_nested_boxes_gives_points_to_the_smaller() -> None:
     prompts = Prompts(
         points=((5.0, 5.0),), labels=(1,), outlines=(box(0, 0, 30, 30), box(3.5, 3.5, 8.5, 8.5))
     )
@@ -53,7 +57,7 @@ def test_of_nested_boxes_the_smaller_one_owns_a_point() -> None:
     assert inner.points == ((5.0, 5.0),)
 
 
-def test_only_the_plane_counts() -> None:
+def test_objects_on_another_plane_is_empty() -> None:
     prompts = Prompts(
         points=((0.0, 3.0, 4.0), (1.0, 5.0, 6.0)), labels=(1, 1), outlines=(box(0, 0, 5, 5, 0.0),)
     )
@@ -62,7 +66,7 @@ def test_only_the_plane_counts() -> None:
     assert prompts_on(PromptState(prompts), (2,), SHAPE) == ()
 
 
-def test_a_box_over_the_border_is_clipped() -> None:
+def test_objects_on_a_box_over_the_border_clips_it() -> None:
     (asked,) = prompts_on(PromptState(Prompts(outlines=(box(-10, -10, 8.5, 99),))), (), SHAPE)
     assert asked.box == (0, 0, 9, 50)
 
@@ -75,7 +79,7 @@ def test_a_box_over_the_border_is_clipped() -> None:
         (Prompts(outlines=(box(-20, -20, -10, -10),)), "lies outside the image"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(prompts: Prompts, words: str) -> None:
+def test_objects_on_unusable_prompts_raises_one_sentence(prompts: Prompts, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         prompts_on(PromptState(prompts), (), SHAPE)
 
@@ -84,7 +88,7 @@ def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
     return Outline(kind, vertices, **named)
 
 
-def test_an_ellipse_is_its_box_and_the_pixels_within() -> None:
+def test_objects_on_an_ellipse_has_box_and_mask() -> None:
     drawn = ring("ellipse", (9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5))
     [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (10, 10, 20, 30)
@@ -93,7 +97,7 @@ def test_an_ellipse_is_its_box_and_the_pixels_within() -> None:
     assert abs(asked.mask.sum() - np.pi * 5 * 10) < 12
 
 
-def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
+def test_objects_on_a_polygon_has_box_and_mask() -> None:
     drawn = ring("polygon", (5.0, 5.0), (5.0, 25.0), (25.0, 5.0))
     [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (5, 5, 26, 26)
@@ -101,7 +105,7 @@ def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
     assert not asked.mask[20, 20], "beyond the long side"
 
 
-def test_a_turned_rectangle_is_its_pixels_too_and_an_upright_one_is_not() -> None:
+def test_objects_on_a_turned_rectangle_has_a_mask() -> None:
     turned = ring("rectangle", (20.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 20.0))
     [asked] = prompts_on(PromptState(Prompts(outlines=(turned,))), (), SHAPE)
     assert asked.box == (10, 10, 31, 31)
@@ -112,7 +116,7 @@ def test_a_turned_rectangle_is_its_pixels_too_and_an_upright_one_is_not() -> Non
 
 
 @pytest.mark.parametrize("label", [1, 0])
-def test_a_scribble_is_points_along_it(label: int) -> None:
+def test_objects_on_a_scribble_has_points_along_it(label: int) -> None:
     drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)
     prompts = Prompts(points=((30.0, 40.0),), labels=(1,), outlines=(drawn,))
     [asked] = prompts_on(PromptState(prompts), (), SHAPE)
@@ -124,12 +128,12 @@ def test_a_scribble_is_points_along_it(label: int) -> None:
     assert gaps == pytest.approx([5] * 7), "equal distances"
 
 
-def test_a_short_scribble_is_few_points() -> None:
+def test_objects_on_a_short_scribble_has_few_points() -> None:
     [asked] = prompts_on(PromptState(Prompts(outlines=(ring("path", (5, 5), (5, 14)),))), (), SHAPE)
     assert len(asked.points) == 3
 
 
-def test_each_group_of_points_is_an_object_and_the_first_corrects_boxes() -> None:
+def test_objects_on_groups_is_one_object_each() -> None:
     prompts = Prompts(
         points=((5.0, 5.0), (30.0, 30.0), (31.0, 31.0), (8.0, 8.0)),
         labels=(1, 1, 0, 1),
@@ -149,7 +153,7 @@ def test_each_group_of_points_is_an_object_and_the_first_corrects_boxes() -> Non
     ]
 
 
-def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
+def test_objects_on_a_mask_has_its_deepest_point() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
     prompts = Prompts(masks=(ObjectMask.of(pixels, (2, 0, 0)),))
@@ -160,7 +164,7 @@ def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
     assert prompts_on(PromptState(prompts), (1,), SHAPE) == ()
 
 
-def test_an_object_that_is_open_again_comes_first_and_takes_points_and_a_box() -> None:
+def test_objects_on_an_edited_object_puts_it_first() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
     opened = (EditedObject(7, (), ObjectMask.of(pixels)),)

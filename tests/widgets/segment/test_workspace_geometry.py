@@ -14,7 +14,7 @@ from napari_simmat.widgets.segment.object_actions import changed_text
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
-def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
+def test_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
     _, labels = discs()
     options = {
         "scale": (0.5, 0.25),
@@ -30,7 +30,7 @@ def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
     window.idle()
     world = image.data_to_world(CENTERS[1])
     window.click(*world)
-    window.key(Qt.Key.Key_C)
+    window.commit()
     objects = window.viewer.layers["SimMAT objects"]
     assert iou(objects.data == 1, labels == 2) > 0.8
     for name in ("SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects"):
@@ -40,7 +40,7 @@ def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
         assert layer.axis_labels == ("row", "column"), name
 
 
-def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any) -> None:
+def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window: Any) -> None:
     _, labels = discs()
     window.viewer.add_image(gray(), name="discs", scale=(2, 2), translate=(10, 20))
     points = window.viewer.add_points(ndim=2, name="mine", scale=(0.5, 1), translate=(-5, 3))
@@ -52,55 +52,52 @@ def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any
     points.add((world - (-5, 3)) / (0.5, 1))
     window.idle()
     assert np.allclose(window.workspace.session.prompts.points, [CENTERS[3]])
-    assert iou(window.viewer.layers["SimMAT preview"].data > 0, labels == 4) > 0.7
+    assert iou(window.mask, labels == 4) > 0.7
     asked = window.controller.inference.request
     window.viewer.add_image(np.zeros((9, 9)), name="another")
     window.idle()
     assert window.controller.inference.request is asked, "nothing that matters has changed"
     window.viewer.layers.selection.active = points
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert len(points.data) == 0
     window.tab.act("undo")
     window.idle()
     assert np.allclose(points.data, [(world - (-5, 3)) / (0.5, 1)])
 
 
-def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> None:
+def test_prompts_and_objects_stay_on_their_plane(window: Any) -> None:
     _, labels = discs()
     stack = np.stack([np.zeros_like(gray()), gray(), gray()[::-1]])
     window.viewer.add_image(stack, name="stack", scale=(3, 1, 1))
     window.open_widget()
-    window.viewer.dims.set_current_step(0, 1)
-    window.idle()
+    window.show_plane(1)
     window.click(*CENTERS[0])
-    preview = window.viewer.layers["SimMAT preview"].data
+    preview = window.preview
     assert iou(preview[1] > 0, labels == 1) > 0.8
     assert not preview[[0, 2]].any()
 
-    window.viewer.dims.set_current_step(0, 2)
-    window.idle()
+    window.show_plane(2)
     assert not window.workspace.session.prompts.on((2,))
     flipped = labels[::-1]
     center = (199 - CENTERS[1][0], CENTERS[1][1])
     window.click(*center)
     assert iou(preview[2] > 0, flipped == 2) > 0.8
-    window.key(Qt.Key.Key_C)
+    window.commit()
     objects = window.viewer.layers["SimMAT objects"]
     assert iou(objects.data[2] == 1, flipped == 2) > 0.8
     assert not objects.data[:2].any()
     assert preview[1].any(), "the other plane keeps its prompts"
     assert len(window.workspace.session.prompts.points) == 1
 
-    window.viewer.dims.set_current_step(0, 1)
-    window.idle()
+    window.show_plane(1)
     encodes = window.controller.inference.service.encodes
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert iou(objects.data[1] == 2, labels == 1) > 0.8
     assert window.controller.inference.service.encodes == encodes
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
-def test_between_two_planes_the_one_that_is_shown_is_prompted(window: Any) -> None:
+def test_plane_between_two_is_the_one_that_is_shown(window: Any) -> None:
     """The slider goes in the steps of the finest image that is open."""
     image = np.zeros((3, 200, 220), np.uint8)
     image[0] = gray()
@@ -111,37 +108,34 @@ def test_between_two_planes_the_one_that_is_shown_is_prompted(window: Any) -> No
     window.viewer.reset_view()
     window.idle()
     window.click(*CENTERS[0])
-    assert iou(window.viewer.layers["SimMAT preview"].data[0] > 0, discs()[1] == 1) > 0.8
-    window.key(Qt.Key.Key_C)
-    objects = window.viewer.layers["SimMAT objects"].data
+    assert iou(window.preview[0] > 0, discs()[1] == 1) > 0.8
+    window.commit()
+    objects = window.objects
     assert np.flatnonzero(objects.any((1, 2))).tolist() == [0]
     window.hover(*CENTERS[0])
     window.key(Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
     assert not objects.any()
 
 
-def test_a_plane_whose_prompts_are_deleted_from_another_one_shows_no_mask(window: Any) -> None:
+def test_prompts_deleted_from_another_plane_leave_no_mask(window: Any) -> None:
     window.viewer.add_image(np.stack([gray(), gray()]), name="stack")
     window.open_widget()
-    window.viewer.dims.set_current_step(0, 0)
-    window.idle()
+    window.show_plane(0)
     window.click(*CENTERS[0])
-    preview = window.viewer.layers["SimMAT preview"].data
+    preview = window.preview
     assert preview[0].any()
-    window.viewer.dims.set_current_step(0, 1)
-    window.idle()
+    window.show_plane(1)
     window.click(*CENTERS[1])
     window.viewer.layers.remove("SimMAT points")
     window.idle()
     assert not preview.any()
-    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.undo()
     assert preview[1].any()
-    window.viewer.dims.set_current_step(0, 0)
-    window.idle()
+    window.show_plane(0)
     assert iou(preview[0] > 0, discs()[1] == 1) > 0.8
 
 
-def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: Any) -> None:
+def test_channel_axis_is_no_axis_of_the_objects(window: Any) -> None:
     image, labels = discs()
     stack = np.stack([255 * image, 255 * image[:, :], 200 * image]).astype(np.uint8)
     layer = window.viewer.add_image(
@@ -151,7 +145,7 @@ def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: An
     assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
     window.idle()
     window.click(*(2 * np.array(CENTERS[1])))
-    window.key(Qt.Key.Key_C)
+    window.commit()
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.data.shape == (200, 220)
     assert iou(objects.data == 1, labels == 2) > 0.8
@@ -160,21 +154,17 @@ def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: An
     assert objects.units == layer.units[1:]
 
 
-def test_an_rgb_layer_feeds_the_model(window: Any) -> None:
+def test_rgb_layer_feeds_the_model(window: Any) -> None:
     image, labels = discs()
     colors = np.stack([image, image * 0.5, 0.2 + 0 * image, 1 + 0 * image], axis=-1)
-    window.viewer.add_image((255 * colors).astype(np.uint8), rgb=True, name="photo")
-    window.open_widget()
-    window.idle()
+    window.open((255 * colors).astype(np.uint8), rgb=True, name="photo")
     window.click(*CENTERS[1])
-    window.key(Qt.Key.Key_C)
-    assert iou(window.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
+    window.commit()
+    assert iou(window.objects == 1, labels == 2) > 0.8
 
 
-def test_a_click_in_3d_leaves_no_prompt(window: Any) -> None:
-    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
-    window.open_widget()
-    window.idle()
+def test_click_in_3d_leaves_no_prompt(window: Any) -> None:
+    window.open(np.stack([gray()] * 2), name="stack")
     window.click(*CENTERS[1])
     made = window.workspace.session.prompts
     window.viewer.dims.ndisplay = 3
@@ -184,15 +174,13 @@ def test_a_click_in_3d_leaves_no_prompt(window: Any) -> None:
     window.viewer.dims.ndisplay = 2
     window.idle()
     assert window.workspace.session.prompts == made
-    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.undo()
     assert not window.workspace.session.prompts, "nothing else is to be undone"
 
 
 @pytest.mark.real_window
-def test_finished_objects_are_changed_in_3d(window: Any) -> None:
-    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
-    window.open_widget()
-    window.idle()
+def test_objects_in_3d_are_changed_from_the_table(window: Any) -> None:
+    window.open(np.stack([gray()] * 2), name="stack")
     for y, x in CENTERS[:3]:
         window.click(y, x)
         window.tab.act("commit")
@@ -223,24 +211,22 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> None:
-    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
-    window.open_widget()
-    window.idle()
+def test_click_in_a_transposed_view_hits_its_object(window: Any) -> None:
+    window.open(np.stack([gray()] * 2), name="stack")
     window.click(*CENTERS[1])
-    upright = window.viewer.layers["SimMAT preview"].data.copy()
+    upright = window.preview.copy()
     assert upright[0].any()
-    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.undo()
     window.viewer.dims.order = (0, 2, 1)
     window.viewer.reset_view()
     window.idle()
     window.click(CENTERS[1][1], CENTERS[1][0])  # rows lie across now
     assert np.allclose(window.workspace.session.prompts.points[0], (0, *CENTERS[1]), atol=2)
-    assert iou(window.viewer.layers["SimMAT preview"].data, upright) > 0.9
-    window.key(Qt.Key.Key_C)
+    assert iou(window.preview, upright) > 0.9
+    window.commit()
     window.viewer.dims.order = (0, 1, 2)
     window.idle()
-    assert set(np.unique(window.viewer.layers["SimMAT objects"].data)) == {0, 1}
+    assert set(np.unique(window.objects)) == {0, 1}
 
 
 # ------------------------------------------------------------------ without a viewer
@@ -257,7 +243,7 @@ TRANSFORMS = [
 
 
 @pytest.mark.parametrize("options", TRANSFORMS)
-def test_positions_of_a_layer_and_back(options: dict[str, Any]) -> None:
+def test_geometry_to_a_layer_and_back_is_exact(options: dict[str, Any]) -> None:
     image = Image(np.zeros((4, 5, 6)), **options)
     place = ImageGeometry(image)
     other = Points(ndim=3, scale=(3, 1, 0.5), translate=(4, 5, 6))
@@ -269,20 +255,20 @@ def test_positions_of_a_layer_and_back(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", TRANSFORMS)
-def test_a_layer_with_the_options_lies_on_the_image(options: dict[str, Any]) -> None:
+def test_geometry_options_place_a_layer_on_the_image(options: dict[str, Any]) -> None:
     place = ImageGeometry(Image(np.zeros((4, 5, 6)), **options))
     assert place.lies_on(Labels(np.zeros((4, 5, 6), int), **place.layer_options()))
     assert not place.lies_on(Labels(np.zeros((4, 5, 6), int), translate=(9, 9, 9)))
 
 
-def test_a_flat_points_layer_lies_on_the_plane_that_is_shown() -> None:
+def test_geometry_of_a_flat_layer_is_the_shown_plane() -> None:
     place = ImageGeometry(Image(np.zeros((4, 5, 6)), scale=(2, 1, 1)))
     flat = Points(ndim=2)
     positions = place.from_layer(flat, np.array([[3.0, 2.0]]), (6.0, 0.0, 0.0))
     assert np.allclose(positions, [[3, 3, 2]])
 
 
-def test_a_layer_with_more_axes_takes_the_viewers_point() -> None:
+def test_geometry_of_a_layer_with_more_axes_takes_the_slider() -> None:
     place = ImageGeometry(Image(np.zeros((5, 6))))
     deep = Points(ndim=3, scale=(2, 1, 1))
     assert np.allclose(place.to_layer(deep, np.array([[1.0, 2.0]]), (8.0, 0, 0)), [[4, 1, 2]])

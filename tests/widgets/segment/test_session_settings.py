@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 
 from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.segment.object_actions import committed
-from napari_simmat.widgets.segment.preferences import (
+from napari_simmat.widgets.segment.session import (
     TabSettings,
     load_settings,
     save_settings,
@@ -24,7 +23,7 @@ from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTERS, gray
 
 
-def test_settings_round_trip() -> None:
+def test_settings_saved_round_trip() -> None:
     assert load_settings() == TabSettings()
     settings = TabSettings(
         model="tiny-4",
@@ -54,7 +53,7 @@ def test_settings_round_trip() -> None:
         "\x00\xff",
     ],
 )
-def test_a_file_that_is_none_gives_the_defaults_and_is_told(
+def test_settings_malformed_give_the_defaults_and_a_warning(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings_file().write_text(text, encoding="utf-8")
@@ -63,14 +62,14 @@ def test_a_file_that_is_none_gives_the_defaults_and_is_told(
     assert "cannot be read" in caplog.text
 
 
-def test_what_a_later_version_adds_is_left_alone() -> None:
+def test_settings_of_a_later_version_ignore_what_is_new() -> None:
     settings_file().write_text(
         json.dumps({"segment": {"overlap": "overwrite", "new": 1}, "other": 2})
     )
     assert load_settings() == TabSettings(overlap="overwrite")
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(
+def test_settings_that_cannot_be_written_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings_file().mkdir(parents=True)
@@ -79,7 +78,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(
     assert "could not be saved" in caplog.text
 
 
-def test_the_next_window_begins_as_the_last_one_ended(
+def test_settings_of_the_last_window_open_the_next(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
@@ -106,23 +105,21 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert not second.tab.sections["everything"].is_open
     second.idle()
     second.click(*CENTERS[0])
-    second.key(Qt.Key.Key_C)
+    second.commit()
     assert second.status.text.startswith(committed("SimMAT objects", [1], "") + " Next")
     assert "SimMAT classes" not in second.viewer.layers, "the class was meant for another image"
     second.type_class("nucleus")
     second.click(*CENTERS[1])
-    second.key(Qt.Key.Key_C)
+    second.commit()
     assert second.status.text.startswith(committed("SimMAT objects", [2], "nucleus"))
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
 
 
-def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_offered(
+def test_settings_with_an_unfit_model_offer_tiny(
     window: Window,
 ) -> None:
     save_settings(TabSettings(model="polarization"))
-    window.viewer.add_image(gray(), name="discs")
-    window.open_widget()
-    window.idle()
+    window.open(gray(), name="discs")
     assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
     assert window.status.offer == USE_TINY
     window.take(window.tab.status.offer)
@@ -135,7 +132,7 @@ def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_
     assert (window.status.kind, window.status.offer) == ("failed", USE_TINY)
 
 
-def test_every_class_in_use_and_every_open_part_come_back(
+def test_settings_restore_classes_and_open_sections(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
@@ -143,7 +140,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     for name, center in zip(("nucleus", "cell"), CENTERS, strict=False):
         first.type_class(name)
         first.click(*center)
-        first.key(Qt.Key.Key_C)
+        first.commit()
     first.type_class("no class")
     first.release()
 
@@ -155,7 +152,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
 
 
-def test_sections_open_where_they_matter_until_the_user_closes_them(
+def test_sections_open_by_themselves_until_they_are_closed(
     window: Window, open_window: Callable[[], Window]
 ) -> None:
     def is_open(opened: Window) -> dict[str, bool]:
@@ -181,7 +178,7 @@ def test_sections_open_where_they_matter_until_the_user_closes_them(
     assert not is_open(second)["stack"], "it was closed by hand"
 
 
-def test_a_remembered_model_that_is_gone_gives_the_default(window: Window) -> None:
+def test_settings_with_a_deleted_model_give_the_default(window: Window) -> None:
     save_settings(TabSettings(model="/nowhere/mine.safetensors"))
     window.open_widget()
     assert str(window.tab.models.reference()).startswith("tiny")

@@ -19,15 +19,11 @@ def stack(window: Any) -> Any:
     """The window on the middle one of three planes with two discs; a disc of the last is open."""
     image, _ = discs()
     planes = np.stack([np.roll(image, 3 * shift, axis=1) for shift in range(3)])
-    window.viewer.add_image((255 * planes).astype(np.uint8), name="stack")
-    window.open_widget()
-    window.idle()
-    window.viewer.dims.set_current_step(0, 2)
-    window.idle()
+    window.open((255 * planes).astype(np.uint8), name="stack")
+    window.show_plane(2)
     y, x = CENTERS[1]
     window.click(y, x + 6)
-    window.viewer.dims.set_current_step(0, 1)
-    window.idle()
+    window.show_plane(1)
     return window
 
 
@@ -41,43 +37,39 @@ def click_and_commit(window: Any) -> Gate:
     return gate
 
 
-def committed(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT objects"].data
-
-
-def test_the_plane_is_committed_on_which_c_was_pressed(stack: Any) -> None:
+def test_commit_awaited_writes_the_plane_of_the_key(stack: Any) -> None:
     truth = discs()[1]
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 2)  # where an object is open
     stack.qtbot.wait(50)
     gate.open.set()
     stack.idle()
-    labels = committed(stack)
+    labels = stack.objects
     assert set(np.unique(labels)) == {0, 1}
     assert not labels[[0, 2]].any(), "what is open on the plane that is shown stays open"
     assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
-    shown = stack.viewer.layers["SimMAT preview"].data > 0
+    shown = stack.mask
     assert iou(shown[2], np.roll(truth == 2, 6, axis=1)) > 0.8
     assert not shown[:2].any()
-    stack.key(Qt.Key.Key_C)
-    assert iou(committed(stack)[2] == 2, np.roll(truth == 2, 6, axis=1)) > 0.8
+    stack.commit()
+    assert iou(stack.objects[2] == 2, np.roll(truth == 2, 6, axis=1)) > 0.8
 
 
-def test_a_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
+def test_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
     truth, (y, x) = discs()[1], CENTERS[0]
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 0)
     click_without_waiting(stack, y, x)
     gate.open.set()
     stack.idle()
-    labels = committed(stack)
+    labels = stack.objects
     assert not labels[[0, 2]].any()
     assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
-    shown = stack.viewer.layers["SimMAT preview"].data > 0
+    shown = stack.mask
     assert iou(shown[0], truth == 1) > 0.8
 
 
-def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
+def test_commit_before_a_turn_of_the_view_is_named(stack: Any) -> None:
     gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)
     stack.qtbot.wait(50)
@@ -86,19 +78,17 @@ def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
     assert stack.status.text.startswith(MISSED_COMMIT)
     assert "SimMAT objects" not in stack.viewer.layers
     stack.viewer.dims.order = (0, 1, 2)
-    stack.viewer.dims.set_current_step(0, 1)
-    stack.idle()
+    stack.show_plane(1)
     assert MISSED_COMMIT not in stack.status.text, "it is said once"
-    stack.key(Qt.Key.Key_C)
-    assert iou(committed(stack)[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
+    stack.commit()
+    assert iou(stack.objects[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
 
 
-def test_a_missed_commit_is_not_named_for_another_image(stack: Any) -> None:
+def test_commit_missed_is_not_named_for_another_image(stack: Any) -> None:
     stack.viewer.add_image((255 * discs()[0]).astype(np.uint8), name="other")
     images = stack.tab.channels.image
     stack.choose(images, "stack")
-    stack.viewer.dims.set_current_step(0, 1)
-    stack.idle()
+    stack.show_plane(1)
     gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)
     stack.qtbot.wait(50)
