@@ -13,23 +13,20 @@ import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
-from tests.widgets.segment.test_side_views import (
+
+from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
+from tests.widgets.scenes import iou
+from tests.widgets.segment.test_workspace_views import (
     BLOBS,
     SHAPE,
     SHIFT,
     ZX,
     blobs,
     look,
-    objects,
     on_screen,
     open_blobs,
     plane_at,
-    preview,
-    undo,
 )
-
-from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
-from tests.widgets.scenes import iou
 
 
 def test_propagate_along_y_is_seen_from_the_front(window: Any) -> None:
@@ -41,27 +38,27 @@ def test_propagate_along_y_is_seen_from_the_front(window: Any) -> None:
     assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["y"]
     window.click(*on_screen(window, middle))
     window.key(Qt.Key.Key_S, SHIFT)
-    found = preview(window).copy()
+    found = window.mask.copy()
     assert iou(found, labels == 1) > 0.8
     assert found.any(axis=(0, 2)).sum() > 20, "on many planes along y"
     look(window, (0, 1, 2), middle)
     assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["z"]
-    assert np.array_equal(preview(window), found), "seen from the front as well"
+    assert np.array_equal(window.mask, found), "seen from the front as well"
     look(window, ZX, (24, 12, 26))
     assert window.status.text.startswith(PROPAGATED_HERE)
-    assert np.array_equal(preview(window), found)
+    assert np.array_equal(window.mask, found)
     window.key(Qt.Key.Key_T)
     z, _, x = middle
     window.click(*on_screen(window, (z + 9, 12, x)))
     window.commit()  # followed again first
-    made = objects(window).copy()
+    made = window.objects.copy()
     assert set(np.unique(made)) == {0, 1}
     assert iou(made == 1, labels == 1) > 0.7
-    assert not preview(window).any()
-    undo(window)
-    assert not objects(window).any(), "one step takes all of it back"
+    assert not window.mask.any()
+    window.undo()
+    assert not window.objects.any(), "one step takes all of it back"
     window.redo()
-    assert np.array_equal(objects(window), made)
+    assert np.array_equal(window.objects, made)
 
 
 def test_propagation_from_one_side_is_committed_from_another(window: Any) -> None:
@@ -70,22 +67,22 @@ def test_propagation_from_one_side_is_committed_from_another(window: Any) -> Non
     look(window, (0, 1, 2), first)
     window.click(*on_screen(window, first))
     window.key(Qt.Key.Key_S, SHIFT)
-    found = preview(window).copy()
+    found = window.mask.copy()
     assert iou(found, labels == 1) > 0.8
     look(window, ZX, second)
-    assert np.array_equal(preview(window), found)
+    assert np.array_equal(window.mask, found)
     window.click(*on_screen(window, second))
     at = plane_at(ZX, second)
-    assert iou(preview(window)[at], labels[at] == 2) > 0.85
+    assert iou(window.mask[at], labels[at] == 2) > 0.85
     window.commit()  # what is open on the plane that is shown
-    alone = objects(window).copy()
+    alone = window.objects.copy()
     assert alone.sum() == alone[at].sum()
     window.commit()  # what was followed
-    assert set(np.unique(objects(window))) == {0, 1, 2}
-    assert np.array_equal(objects(window) == 2, found & (alone == 0))
-    assert not preview(window).any()
-    undo(window)
-    assert np.array_equal(objects(window), alone)
+    assert set(np.unique(window.objects)) == {0, 1, 2}
+    assert np.array_equal(window.objects == 2, found & (alone == 0))
+    assert not window.mask.any()
+    window.undo()
+    assert np.array_equal(window.objects, alone)
 
 
 def test_everything_from_the_side_is_committed(window: Any) -> None:
@@ -96,20 +93,20 @@ def test_everything_from_the_side_is_committed(window: Any) -> None:
     window.tab.act("segment everything")
     window.idle()
     at = plane_at(ZX, middle)
-    found = preview(window).copy()
+    found = window.mask.copy()
     assert found.any()
     assert found.sum() == found[at].sum()
     look(window, (0, 1, 2), middle)
-    assert not preview(window).any()
+    assert not window.mask.any()
     look(window, ZX, middle)
-    assert np.array_equal(preview(window), found)
+    assert np.array_equal(window.mask, found)
     window.tab.controller.automatic.commit()
     window.idle()
-    assert np.array_equal(objects(window) > 0, found)
+    assert np.array_equal(window.objects > 0, found)
     for label in (1, 2):
         there = labels[at] == label
-        number = np.bincount(objects(window)[at][there]).argmax()
-        assert iou(objects(window)[at] == number, there) > 0.7
+        number = np.bincount(window.objects[at][there]).argmax()
+        assert iou(window.objects[at] == number, there) > 0.7
 
 
 @pytest.mark.parametrize("order", [(0, 2, 1, 3), (2, 3, 0, 1), (1, 3, 0, 2)])
@@ -134,15 +131,15 @@ def test_click_in_any_two_axes_of_time_and_depth_segments(
     for axis in order[:2]:
         index[axis] = int(middle[axis])
     plane = tuple(index)
-    assert iou(preview(window)[plane], away[plane] <= 1) > 0.7
-    assert preview(window).sum() == preview(window)[plane].sum()
-    shown = preview(window).copy()
+    assert iou(window.mask[plane], away[plane] <= 1) > 0.7
+    assert window.mask.sum() == window.mask[plane].sum()
+    shown = window.mask.copy()
     window.commit()
-    assert np.array_equal(objects(window) > 0, shown)
-    assert objects(window).shape == tuple(size)
-    undo(window)
-    assert not objects(window).any()
-    assert np.array_equal(preview(window), shown)
+    assert np.array_equal(window.objects > 0, shown)
+    assert window.objects.shape == tuple(size)
+    window.undo()
+    assert not window.objects.any()
+    assert np.array_equal(window.mask, shown)
 
 
 class Reads:
@@ -192,7 +189,7 @@ def test_lazy_image_from_the_side_reads_a_plane_once(
     window.click(middle[0], middle[2])
     window.click(middle[0] + 3, middle[2])
     at = plane_at(ZX, middle)
-    assert iou(preview(window)[at], labels[at] == 1) > 0.85
+    assert iou(window.mask[at], labels[at] == 1) > 0.85
     assert 1 <= len(read) <= 2, "to look at, and to encode"
     assert all(np.prod(part) == SHAPE[0] * SHAPE[2] for part in read), "this plane alone"
     window.commit()
@@ -214,7 +211,7 @@ def test_save_from_the_side_has_the_axes_of_the_image(
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:
         assert file.series[0].axes == "ZYX"
-        assert np.array_equal(file.asarray(), objects(window))
+        assert np.array_equal(file.asarray(), window.objects)
     table = (tmp_path / "mine_objects.csv").read_text().splitlines()
     assert "volume_um3" in table[0] or "area" in table[0]
     assert len(table) == 2
