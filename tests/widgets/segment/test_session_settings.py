@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
+from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.settings import Compute
+from napari_simmat.io.files import models_folder
 from napari_simmat.widgets.segment.object_actions import committed
 from napari_simmat.widgets.segment.session import (
     TabSettings,
@@ -82,10 +84,12 @@ def test_settings_of_the_last_window_open_the_next(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    models: Any = first.tab.models.choice
-    first.choose(
-        models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
-    )
+    own = models_folder() / "mine.safetensors"
+    own.parent.mkdir(exist_ok=True)
+    shutil.copyfile(str(find_model("tiny-4").path), own)
+    first.tab.models.refresh()
+    first.tab.models.set_value("mine")
+    first.idle()
     first.take(first.tab.sections["objects"].toggleButton())
     first.tab.stack_panel.disk.setChecked(True)
     first.choose(first.tab.object_panel.overlap, "overwrite")

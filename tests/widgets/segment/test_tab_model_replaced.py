@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from napari_simmat.checkpoints import registry
+from napari_simmat.research.experiments import RGB_BASE
 
 
 @pytest.mark.all_tabs
 def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
-    put("tiny-rgb-1", user_folder)
+    put(RGB_BASE, user_folder)
     models.refresh()
     models.set_value("mine")
     ready.idle()
@@ -24,7 +25,7 @@ def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: P
     before = ready.mask
     scores = ready.status.text
 
-    put("tiny-4", user_folder)
+    put(registry.find_model("tiny-4").path, user_folder)
     ready.widget._on_tab()  # as when the tab is shown again
     ready.idle()
     assert ready.status.kind == "done", "the open prompts are answered by the new file"
@@ -39,7 +40,7 @@ def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: P
 @pytest.mark.all_tabs
 def test_tab_with_a_deleted_model_file_uses_tiny(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
-    path = put("tiny-rgb-1", user_folder)
+    path = put(RGB_BASE, user_folder)
     models.refresh()
     models.set_value("mine")
     ready.idle()
@@ -50,13 +51,9 @@ def test_tab_with_a_deleted_model_file_uses_tiny(ready: Any, user_folder: Path) 
     assert "tiny-4" in models.choice.currentText()
 
 
-def put(name: str, folder: Path) -> Path:
-    """Make a built-in model one of the user's, called mine."""
+def put(model: Path | str, folder: Path) -> Path:
+    """Make a model one of the user's, called mine."""
     path = folder / "models" / "mine.safetensors"
     path.parent.mkdir(exist_ok=True)
-    shutil.copyfile(str(registry.find_model(name).path), path)
+    shutil.copyfile(model, path)
     return path
-
-
-def mask(window: Any) -> np.ndarray:
-    return window.mask
