@@ -116,7 +116,7 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(window: Any) -> No
 def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None:
     stack.click(*CENTER)
     go_to(stack, 1)
-    assert stack.status.text.endswith(open_elsewhere([(3,)]))
+    assert stack.status.text.endswith(OPEN_ELSEWHERE.format(planes="plane 3", key="Shift+S"))
     stack.key(Qt.Key.Key_C)
     assert stack.status.text == OPEN_THERE.format(planes="plane 3")
     stack.click(*CENTER)
