@@ -12,7 +12,7 @@ import pytest
 
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.settings import Compute
-from napari_simmat.io.files import models_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.object_actions import committed
 from napari_simmat.widgets.segment.session import (
     TabSettings,
@@ -84,7 +84,7 @@ def test_settings_of_the_last_window_open_the_next(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    own = models_folder() / "mine.safetensors"
+    own = user_folder("models") / "mine.safetensors"
     own.parent.mkdir(exist_ok=True)
     shutil.copyfile(str(find_model("tiny-4").path), own)
     first.tab.models.refresh()
