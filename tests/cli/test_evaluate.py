@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_simmat.cli import main
-from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
+from napari_simmat.evaluation.metrics import average_precision, match_labels
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_evaluate_with_auto_agrees_with_segment(folder: Path, evaluate: Run) -> 
     figures = values["images"]["disks"]
     assert (figures["objects"], figures["found"]) == (2, len(np.unique(found)) - 1)
     assert figures["ap"] == pytest.approx(average_precision(found, truth).mean(), abs=1e-5)
-    assert figures["pq"] == pytest.approx(panoptic_quality(found, truth).pq, abs=1e-5)
+    assert figures["pq"] == pytest.approx(match_labels(found, truth).quality.pq, abs=1e-5)
     assert figures["ap@50"] > 0.3
     with open("out/results.csv", newline="") as stream:
         (row,) = csv.DictReader(stream)

@@ -11,7 +11,7 @@ import pytest
 
 from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.labeled_image import LabeledImage
-from napari_simmat.datasets.split import from_arrays, read_arrays_job
+from napari_simmat.datasets.split import from_arrays
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.models.spec import Normalization
 
@@ -59,13 +59,6 @@ def test_from_arrays_halves_a_lone_image() -> None:
 def test_from_arrays_takes_a_bool_mask_as_one_object() -> None:
     pairs = [LabeledImage(name, RNG.random((10, 16)), LABELS > 0) for name in "ab"]
     assert np.array_equal(from_arrays(pairs).train[0].load()[1], LABELS > 0)
-
-
-def test_read_arrays_job_reports_and_can_be_closed() -> None:
-    pairs = [LabeledImage(name, RNG.random((10, 16)), LABELS) for name in "ab"]
-    job = read_arrays_job(pairs)
-    assert next(job).message == "a: checking"
-    job.close()
 
 
 @pytest.mark.parametrize(

@@ -53,18 +53,7 @@ def from_arrays(
     name: str = "layers",
     validation: Sequence[LabeledImage] = (),
 ) -> Dataset:
-    """The data set of arrays; see `read_arrays_job`."""
-    return finish(read_arrays_job(images, config, name=name, validation=validation))
-
-
-def read_arrays_job(
-    images: Sequence[LabeledImage],
-    config: DataConfig | None = None,
-    *,
-    name: str = "layers",
-    validation: Sequence[LabeledImage] = (),
-) -> Job[Dataset]:
-    """Make a data set of arrays and labels, as `reading_folder` does of files.
+    """Make a data set of arrays and labels, as `folder.from_folder` does of files.
 
     Each array is its own group, whatever its name.
 
@@ -98,7 +87,7 @@ def read_arrays_job(
         return replace(image, channel_axis=config.selection.channel_axis)
 
     sides = ([with_axis(image) for image in side] for side in (images, validation))
-    return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
+    return finish(assemble_dataset_job(SplitImages(*sides), config, name, group=str))
 
 
 def series_of(stem: str) -> str:

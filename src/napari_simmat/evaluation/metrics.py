@@ -57,7 +57,11 @@ class Matching(NamedTuple):
 
 
 class PanopticQuality(NamedTuple):
-    """`pq` = `sq` (mean IoU of the matched pairs) x `rq` (F1 of the detection)."""
+    """Panoptic quality of objects of one class (Kirillov et al., CVPR 2019, arXiv 1801.00868).
+
+    `pq` = `sq` (mean IoU of the matched pairs) x `rq` (F1 of the detection); `sq` is 0 if nothing
+    was matched. All three are 1 if nothing was there and nothing was found.
+    """
 
     pq: float
     sq: float
@@ -112,22 +116,6 @@ def average_precision(
     return np.array(
         [each.average_precision for each in match_at_thresholds(found, truth, thresholds)]
     )
-
-
-def panoptic_quality(found: NDArray[Any], truth: NDArray[Any]) -> PanopticQuality:
-    """Panoptic quality of objects of one class (Kirillov et al., CVPR 2019, arXiv 1801.00868).
-
-    Pairs have an IoU above 0.5. All three values are 1 if nothing was there and nothing was found;
-    `sq` is 0 if nothing was matched. The background is not an object.
-
-    Examples
-    --------
-    >>> truth, found = np.array([[1, 1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 0, 0]])
-    >>> quality = panoptic_quality(found, truth)
-    >>> [round(value, 3) for value in quality]  # IoU 2/3; one found, one missed
-    [0.444, 0.667, 0.667]
-    """
-    return match_labels(found, truth).quality
 
 
 def sum_matchings(matchings: Iterable[Matching]) -> Matching:
