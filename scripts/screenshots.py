@@ -377,10 +377,10 @@ def objects(viewer: Any, widget: Any) -> None:
 
 def polarization() -> None:
     """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
-    from napari_simmat.cli.demo_samples import polarization as sample
+    from napari_simmat.cli.demo import demo_samples
     from napari_simmat.engine.masks import interior_point
 
-    shown = sample()
+    shown = demo_samples()[2]
     largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1
     with window() as (viewer, widget):
         tab = widget.segment

@@ -14,13 +14,7 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.cli import main
-from napari_simmat.cli.demo_samples import (
-    coins,
-    demo_samples,
-    ious,
-    polarization,
-    polarization_colors,
-)
+from napari_simmat.cli.demo import demo_samples, ious, polarization_colors
 from napari_simmat.engine.drawing import (
     FILL_OPACITY,
     GREEN,
@@ -53,7 +47,7 @@ def scores(folder: Path) -> dict[tuple[str, str], list[float]]:
 def test_sample_coins_has_the_true_outlines(shared_image) -> None:
     """Against outlines that were drawn with more care: 24 coins, each met closely."""
     truth = shared_image("coins_labels.tif")
-    sample = coins()
+    sample = demo_samples()[0]
     assert sample.truth.max() == len(np.unique(truth)) - 1 == 24
     for label in np.unique(truth)[1:]:
         inside = truth == label
@@ -149,8 +143,9 @@ def test_demo_segments_the_coins(shown: Path) -> None:
 
 def test_demo_images_are_read_with_their_channels(shown: Path) -> None:
     image = read_image(shown / "images" / "polarization.tif")
-    assert image.channel_names == polarization().channels
-    np.testing.assert_array_equal(image.data, polarization().image)
+    sample = demo_samples()[2]
+    assert image.channel_names == sample.channels
+    np.testing.assert_array_equal(image.data, sample.image)
 
 
 def test_demo_again_writes_the_same_and_prints_a_table(

@@ -21,12 +21,20 @@ from napari_simmat.cli.terminal import (
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_simmat.batch.plan import SegmentTask
-    from napari_simmat.cli.demo_samples import DemoSample
+    from napari_simmat.engine.prompts import Prompt
 
 
 MARKER_FILE = "demo.json"
 """Marks a folder as made by the demo."""
+STORED = (
+    ("fluorescence", "Drawn cell nuclei", "tiny"),
+    ("polarization", "Drawn beads, four polarization angles", "polarization"),
+)
+"""Names, titles and models of samples that come with the package."""
 
 
 def demo(
@@ -60,7 +68,7 @@ def demo(
         return
     terminal = console.terminal()
     if output.exists() and (
-        not output.is_dir() or (any(output.iterdir()) and not _is_demo_folder(output))
+        not output.is_dir() or (any(output.iterdir()) and not (output / MARKER_FILE).is_file())
     ):
         raise ValueError(
             f"{output} exists and was not made by simmat demo. Choose another folder with --output."
@@ -111,7 +119,6 @@ def _run_job(output: Path, compute: ComputeOptions) -> Job[list[DemoRow]]:
     """Write the samples, segment them, compare with the truth, draw overlays."""
     from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
     from napari_simmat.batch.run import run_tasks_job
-    from napari_simmat.cli.demo_samples import demo_samples
     from napari_simmat.io.files import atomic_write, write_table, write_text
 
     yield Progress(0, 0, "drawing samples")
@@ -173,7 +180,6 @@ def _compare(sample: DemoSample, output: Path) -> dict[str, dict[int, float]]:
     """The IoU of each object by kind of prompt; also draws the overlay."""
     import tifffile
 
-    from napari_simmat.cli.demo_samples import ious
     from napari_simmat.engine.drawing import draw_overlay, side_by_side
     from napari_simmat.io.files import atomic_write
 
@@ -190,8 +196,143 @@ def _compare(sample: DemoSample, output: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def _is_demo_folder(folder: Path) -> bool:
-    return (folder / MARKER_FILE).is_file()
+@dataclass(frozen=True, eq=False)
+class DemoSample:
+    """An image with known objects.
+
+    Parameters
+    ----------
+    name
+        The stem of its files.
+    title
+        What it shows.
+    model
+        The model to use.
+    image
+        (Y, X) or (C, Y, X).
+    truth
+        (Y, X) labels, 0 is background.
+    channels
+        Names of the channels; empty for one channel.
+    """
+
+    name: str
+    title: str
+    model: str
+    image: NDArray[Any]
+    truth: NDArray[np.int32]
+    channels: tuple[str, ...] = ()
+
+    def clicks(self) -> list[Prompt]:
+        """A click in the middle of each object."""
+        import numpy as np
+
+        from napari_simmat.engine.masks import interior_point
+        from napari_simmat.engine.prompts import Prompt
+
+        return [
+            Prompt(
+                points=(interior_point(self.truth == label, ties="median"),),
+                labels=(1,),
+                object=label,
+            )
+            for label in np.unique(self.truth).tolist()
+            if label
+        ]
+
+    def boxes(self) -> list[Prompt]:
+        """The bounding box of each object."""
+        from skimage.measure import regionprops
+
+        from napari_simmat.engine.prompts import Prompt
+
+        return [Prompt(box=each.bbox, object=int(each.label)) for each in regionprops(self.truth)]
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The image as RGB (Y, X, 3), 0..255."""
+        import numpy as np
+
+        if self.image.ndim == 2:
+            return np.repeat(_to_8bit(self.image)[..., None], 3, axis=-1)
+        return polarization_colors(self.image)
+
+
+def demo_samples() -> list[DemoSample]:
+    """The samples of the demo; every call returns equal ones."""
+    from napari_simmat.io.files import SAMPLES
+    from napari_simmat.io.readers import read_image
+
+    samples = [_coins()]
+    for name, title, model in STORED:
+        image, labels = (read_image(SAMPLES / f"{name}{end}.tif") for end in ("", "_labels"))
+        several = model != "tiny"
+        data, channels = (image.data, image.channel_names) if several else (image.data[0], None)
+        truth = labels.data.astype("int32")
+        samples.append(DemoSample(name, title, model, data, truth, channels or ()))
+    return samples
+
+
+def _coins() -> DemoSample:
+    """Photograph of Greek coins from scikit-image; the truth is a watershed.
+
+    The watershed starts from pixels that are certainly coin or table. It is tuned to this image,
+    and its outlines were checked by eye.
+    """
+    import numpy as np
+    from scipy import ndimage
+    from skimage import data, filters, measure, morphology, segmentation
+
+    image: NDArray[np.uint8] = data.coins()
+    smooth = filters.gaussian(image, 1, preserve_range=True)
+    surely = np.where(smooth < 75, 1, np.where(smooth > 150, 2, 0))
+    coin = segmentation.watershed(filters.sobel(smooth), surely) == 2
+    coin = morphology.opening(ndimage.binary_fill_holes(coin), morphology.disk(5))
+    truth = np.zeros(image.shape, dtype=np.int32)
+    for region in measure.regionprops(measure.label(coin)):
+        y0, x0, y1, x1 = region.bbox
+        truth[y0:y1, x0:x1][region.image_convex] = region.label
+    return DemoSample("coins", "Photograph of coins", "tiny", image, truth)
+
+
+def polarization_colors(angles: NDArray[Any]) -> NDArray[np.uint8]:
+    """Intensity as brightness, angle of polarization as hue, its degree as saturation.
+
+    Parameters
+    ----------
+    angles
+        (4, Y, X) behind polarizers at 0, 45, 90 and 135 degrees.
+    """
+    import numpy as np
+    from skimage.color import hsv2rgb
+
+    i0, i45, i90, i135 = angles.astype(np.float64)
+    total = np.maximum((i0 + i45 + i90 + i135) / 2, 1e-9)
+    along, across = (i0 - i90) / total, (i45 - i135) / total
+    hue = (np.arctan2(across, along) / (2 * np.pi)) % 1
+    degree = np.hypot(along, across)
+    degree = np.clip(degree / max(float(np.percentile(degree, 99)), 1e-9), 0, 1)
+    # Dark but polarizing pixels are bright too: clear glass is visible only by polarization.
+    brightness = np.maximum((_to_8bit(total) / 255) ** 0.7, degree)
+    colors = hsv2rgb(np.stack([hue, degree, brightness], axis=-1))
+    return np.asarray(np.rint(255 * colors), dtype=np.uint8)
+
+
+def _to_8bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Percentiles 0.2 and 99.8 to 0 and 255."""
+    import numpy as np
+
+    from napari_simmat.engine.normalization import stretch_percentiles
+
+    return np.asarray(np.rint(stretch_percentiles(image, 0.2, 99.8)), dtype=np.uint8)
+
+
+def ious(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
+    """IoU of each object of `truth` with the same number in `labels`."""
+    import numpy as np
+
+    from napari_simmat.engine.masks import iou
+
+    return {int(k): iou(labels == k, truth == k) for k in np.unique(truth) if k}
 
 
 def _open_window() -> None:

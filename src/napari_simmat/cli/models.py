@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
 from pathlib import Path
@@ -370,14 +371,11 @@ def info(console: OutputOptions = DEFAULT_OUTPUT) -> None:
     It shows whether a GPU is found, and if not, why.
     """
     terminal = console.terminal()
-    values = _gathered()
+    values = _environment()
     width = max(map(len, values))
-    lines = [
-        f"{name:{width}}  {line}" if first else f"{'':{width}}  {line}"
-        for name, value in values.items()
-        for first, line in ((not n, line) for n, line in enumerate(_lines(value)))
-    ]
-    terminal.say("\n".join(lines))
+    for name, value in values.items():
+        lines = [value] if isinstance(value, str) else value
+        terminal.say(f"{name:{width}}  " + f"\n{'':{width}}  ".join(lines))
     terminal.result(values)
 
 
@@ -400,7 +398,7 @@ def gpu_problem(cuda: str | None, found: bool, has_driver: bool) -> str:
     return NO_DRIVER.format(cuda=cuda)
 
 
-def _gathered() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """Everything by name; values are text or lists of texts."""
     import psutil  # type: ignore[import-untyped]
     import torch
@@ -419,6 +417,13 @@ def _gathered() -> dict[str, Any]:
     disk = user_folder()
     while not disk.exists():
         disk = disk.parent
+    packages = []
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages.append(f"{name} {version(name)}")
+    installed = {each.metadata["Name"]: each.version for each in distributions()}
+    # Plugins of napari share its process.
+    plugins = {each.dist.name for each in entry_points(group="napari.manifest") if each.dist}
     values: dict[str, Any] = {
         "napari-simmat": __version__,
         "Python": f"{platform.python_version()} ({sys.executable})",
@@ -432,30 +437,11 @@ def _gathered() -> dict[str, Any]:
         "in use": f"{chosen}, {choose_precision('auto', chosen)} precision (by default)",
         "torch build": build,
         "GPU": problem,
-        "packages": [f"{name} {number}" for name, number in _versions().items()],
-        "napari plugins": _plugins(),
+        "packages": packages,
+        "napari plugins": [
+            f"{name} {installed.get(name, '')}" for name in sorted(plugins - {"napari-simmat"})
+        ],
         "user folder": f"{user_folder()} ({format_size(shutil.disk_usage(disk).free)} free)",
         "models": [str(user_folder("models")), str(user_folder("bases"))],
     }
     return {name: value for name, value in values.items() if value}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _plugins() -> list[str]:
-    """Other plugins of napari, which share its process."""
-    versions = {each.metadata["Name"]: each.version for each in distributions()}
-    names = {each.dist.name for each in entry_points(group="napari.manifest") if each.dist}
-    return [f"{name} {versions.get(name, '')}" for name in sorted(names - {"napari-simmat"})]
-
-
-def _lines(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.cli.demo_samples import polarization
+from napari_simmat.cli.demo import demo_samples
 from napari_simmat.widgets import main
 from tests.widgets.scenes import iou
 
@@ -18,7 +18,7 @@ WRONG_ORDER = (2, 0, 3, 1)
 
 def open_layers(window: Any, numbers: tuple[int, ...]) -> None:
     """Open these channels of the sample, and choose the checkpoint."""
-    image = polarization().image
+    image = demo_samples()[2].image
     for number in numbers:
         window.viewer.add_image(image[number], name=f"beads {ANGLES[number]}")
     window.open_widget()
@@ -33,7 +33,7 @@ def chosen_names(window: Any) -> list[str | None]:
 
 
 def test_channels_opened_in_wrong_order_are_sorted_by_name(window: Any) -> None:
-    sample = polarization()
+    sample = demo_samples()[2]
     open_layers(window, WRONG_ORDER)
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
     assert [slot.currentText() for slot in window.tab.channels.slots] == chosen_names(window)
@@ -67,7 +67,7 @@ def test_channels_with_a_missing_angle_are_refused(window: Any) -> None:
     )
     assert chosen_names(window) == ["beads 0 deg", "beads 45 deg", None, "beads 135 deg"]
     assert not window.tab.buttons.tools["point"].isEnabled()
-    window.viewer.add_image(polarization().image[2], name="beads 90 deg")
+    window.viewer.add_image(demo_samples()[2].image[2], name="beads 90 deg")
     window.idle()
     assert window.status.kind == "ready"
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
