@@ -83,12 +83,16 @@ def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
     from napari_simmat.research import pretrain, scene_pool
 
-    def small(*args, **named):
-        return scene_pool.ScenePool(*args, **{**named, "size": 8})
+    class SmallPool(scene_pool.ScenePool):
+        pixels_per_step = 2 * 96 * 96
 
-    monkeypatch.setattr(scene_pool, "PIXELS_PER_STEP", 2 * 96 * 96)
-    monkeypatch.setattr(scene_pool, "CROP_SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
-    monkeypatch.setattr(pretrain, "ScenePool", small)
+        def __init__(self, *args, **named):
+            super().__init__(*args, **{**named, "size": 8})
+
+        def crops(self, step, objects, sizes=(96,)):
+            return super().crops(step, objects, sizes)
+
+    monkeypatch.setattr(pretrain, "ScenePool", SmallPool)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,8 +23,6 @@ from napari_simmat.training.batches import MIN_AREA
 
 CROP_SIZES = (96, 128, 160, 192, 256)
 CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
-PIXELS_PER_STEP = 8 * 128 * 128
-"""Pixels per step: small crops come in larger batches."""
 MEAN, STD = 127.5, 64.0
 """Standardization of the input, the same for every channel."""
 PADDING_VALUE = MEAN
@@ -68,6 +66,9 @@ class ScenePool:
     crops off scale.
     """
 
+    pixels_per_step = 8 * 128 * 128
+    """Small crops come in larger batches."""
+
     def __init__(
         self,
         seed: int,
@@ -93,7 +94,7 @@ class ScenePool:
         side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
         images: list[Image] = []
         labels, masks, off_scale = [], [], []
-        while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
+        while len(images) < max(1, round(self.pixels_per_step / side**2)):
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
             is_off = bool(self.off_scale) and rng.random() < self.off_scale
             crop = (_crop_off_scale if is_off else _crop)(drawn, side, rng)
