@@ -543,24 +543,16 @@ def segment_tiles_job(
             )
             candidates = MaskCandidates(part.size)
             own = CropRegion(PixelBox(0, 0, *part.size))
-            within = settings_for_part(settings, part.size, max_pixels)
+            # Border and area of a part are not the plane's; but a mask that nearly fills a part is
+            # not an object either.
+            largest = max(settings.max_area, AutomaticSettings.max_area)
+            share = min(max_pixels / math.prod(part.size), largest)
+            within = replace(settings, keep_border=True, max_area=share)
             prompter = _CropPrompter(predictor, seeds, own, within, candidates, keep_all=False)
             yield from with_progress(prompter.run_job(settings.seeds == "grid"), here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
     return stitcher.finish(settings.keep_border, max_pixels)
-
-
-def settings_for_part(
-    settings: AutomaticSettings, size: tuple[int, int], max_pixels: float
-) -> AutomaticSettings:
-    """The settings for a part of `size`, whose border and area are not the plane's.
-
-    Objects of more than `max_pixels` are dropped from the plane; a mask that nearly fills a part
-    is not an object either.
-    """
-    share = min(max_pixels / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
-    return replace(settings, keep_border=True, max_area=share)
 
 
 def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from napari_simmat.engine.device import ComputeContext
     from napari_simmat.models.network import Encoded
-    from napari_simmat.models.spec import InputSize, Model
+    from napari_simmat.models.spec import Model
 
 FORMAT = "napari-simmat-embedding-1"
 DEFAULT_BYTES = 10 * 2**30
@@ -482,7 +482,7 @@ class PlaneEncoder:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = _smaller_input_size(input_size, transform)
+                half = max(transform.resized) // 2
             else:
                 embeddings = (level.embedding for level in encoded.levels)
                 compute.check_finite(self.model.spec.name, *embeddings)
@@ -491,17 +491,11 @@ class PlaneEncoder:
             # Outside the handler, where the failed run's tensors are already freed.
             values = None
             compute.release()
-            if smaller is not None and compute.device.type != "cpu":
-                input_size = smaller
-                compute.remark(f"Memory ran out; encoding at {smaller.size} pixels instead.")
+            can_shrink = input_size.method == "native" and half >= 4 * input_size.multiple
+            if can_shrink and compute.device.type != "cpu":
+                minimum = min(input_size.minimum, half)
+                input_size = replace(input_size, size=half, minimum=minimum)
+                compute.remark(f"Memory ran out; encoding at {half} pixels instead.")
             else:
                 input_size = self.model.spec.input_size
                 compute.to_cpu()
-
-
-def _smaller_input_size(input_size: InputSize, transform: InputTransform) -> InputSize | None:
-    """Half the size, for a network that takes any; None if it does not, or this is too small."""
-    half = max(transform.resized) // 2
-    if input_size.method != "native" or half < 4 * input_size.multiple:
-        return None
-    return replace(input_size, size=half, minimum=min(input_size.minimum, half))

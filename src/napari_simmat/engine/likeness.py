@@ -150,15 +150,12 @@ def sift(found: Instances, properties: ObjectProperties, committed: ObjectProper
     numbers = np.zeros(int(found.labels.max(initial=0)) + 1, np.uint32)
     numbers[list(kept)] = np.arange(1, len(kept) + 1)
     instances = Instances(numbers[found.labels], found.scores[[label - 1 for label in kept]])
-    return Sifted(instances, kept, left_out, _sentence(len(kept), len(keep), left_out))
-
-
-def _sentence(kept: int, whole: int, left_out: Mapping[str, int]) -> str:
-    objects = pluralize(whole, "object")
-    if kept == whole:
-        return ALL_ALIKE.format(objects)
+    objects = pluralize(len(keep), "object")
     reasons = [f"{name} {number}" for name, number in left_out.items() if number]
-    return KEPT.format(kept, objects, format_list(reasons))
+    sentence = ALL_ALIKE.format(objects)
+    if len(kept) < len(keep):
+        sentence = KEPT.format(len(kept), objects, format_list(reasons))
+    return Sifted(instances, kept, left_out, sentence)
 
 
 def _distance(
