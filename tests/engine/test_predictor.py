@@ -261,6 +261,15 @@ def test_predict_refuses_wrong_prompts(predictor, discs, asked, sentence):
     assert predictor.predict(points=[(40, 35)]).mask.any()
 
 
+def test_predict_of_an_unknown_kind_of_prompt_is_refused(predictor, discs, monkeypatch):
+    predictor.set_image(discs[0])
+    network = type(predictor.model.network)
+    monkeypatch.setattr(network, "prompt_kinds", frozenset({"points"}))
+    with pytest.raises(ValueError, match=r"does not read this kind of prompt: box\. Use another"):
+        predictor.predict(box=(20, 15, 61, 56))
+    assert predictor.predict(points=[(40, 35)]).mask.any()
+
+
 def test_predict_without_an_image_says_so(predictor):
     with pytest.raises(RuntimeError, match="no image yet; call set_image first"):
         predictor.predict(points=[(1, 1)])
