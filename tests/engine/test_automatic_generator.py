@@ -72,15 +72,15 @@ class Oracle:
         frame = InputTransform.of(
             part.shape, InputSize(method="native", size=4096, minimum=1, multiple=1)
         )
-        answers = []
+        results = []
         for prompt in prompts:
             (y, x) = prompt.points[0]
             label = part[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
             logits = torch.where(torch.from_numpy(part == label), 5.0, -5.0)[None]
             quality = torch.full((4,), 0.55 if label % 2 else 0.9)
-            answers.append(Result(DecodedMasks(logits.expand(4, -1, -1), quality), frame, 1))
+            results.append(Result(DecodedMasks(logits.expand(4, -1, -1), quality), frame, 1))
             self.asked += 1
-        return answers
+        return results
 
 
 class Seer(Oracle):
@@ -110,8 +110,8 @@ def test_propose_masks_alternatives_count_less(truth) -> None:
     of_a_seed: dict[int, list[float]] = {}
     for one in candidates.known:
         of_a_seed.setdefault(one.seed, []).append(one.quality)
-    for answer, *alternatives in of_a_seed.values():
-        assert alternatives == pytest.approx([0.85 * answer] * 3)
+    for result, *alternatives in of_a_seed.values():
+        assert alternatives == pytest.approx([0.85 * result] * 3)
 
 
 def test_segment_everything_finds_each_object_and_no_background(truth) -> None:

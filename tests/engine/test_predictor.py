@@ -589,8 +589,8 @@ def test_set_image_with_long_pixels_sees_square_ones(predictor, squashed):
     refined = predictor.predict(points=[(12, 70)], mask=click.logits)
     assert iou(refined.mask, truth) > 0.9
     assert iou(predictor.predict(mask=truth).mask, truth) > 0.9
-    (answer,) = predictor.predict_low_res([Prompt(points=((12, 70),), labels=(1,))])
-    patch = answer.patch(0)
+    (result,) = predictor.predict_low_res([Prompt(points=((12, 70),), labels=(1,))])
+    patch = result.patch(0)
     assert patch is not None
     height, width = patch.logits.shape
     apart = np.zeros(image.shape, bool)

@@ -69,9 +69,9 @@ def prompts(shape):
 def test_predict_equals_stock_sam(pair):
     ours, stock, shape = pair
     given = prompts(shape)
-    answers = dict(zip(given, ours.predict_many(list(given.values())), strict=True))
+    results = dict(zip(given, ours.predict_many(list(given.values())), strict=True))
     for name, prompt in given.items():
-        answer = answers[name]
+        result = results[name]
         multimask = name in ("a click", "a background click")
         asked = {
             "point_coords": np.array(prompt.points)[:, ::-1] if prompt.points else None,
@@ -89,18 +89,18 @@ def test_predict_equals_stock_sam(pair):
             for inside, part in (admitted, bounds), (cells, frame.cells_within(*bounds, 4)):
                 inside[...] = False
                 inside[part] = True
-        difference = np.linalg.norm((answer.logits - logits[best])[cells])
+        difference = np.linalg.norm((result.logits - logits[best])[cells])
         assert difference <= 1e-4 * np.linalg.norm(logits[best]), name
-        assert (answer.logits[~cells] < 0).all(), name
-        assert answer.score == pytest.approx(scores[best], rel=1e-4, abs=1e-5), name
+        assert (result.logits[~cells] < 0).all(), name
+        assert result.score == pytest.approx(scores[best], rel=1e-4, abs=1e-5), name
         unsure = np.abs(fine[best]) <= 1e-4 * np.abs(fine[best]).max()
-        assert ((answer.mask == ((fine[best] > 0) & admitted)) | unsure).all(), name
-        assert answer.mask.shape == shape
+        assert ((result.mask == ((fine[best] > 0) & admitted)) | unsure).all(), name
+        assert result.mask.shape == shape
 
         if not multimask:
             if name not in ("clicks", "a box"):  # two suffice for the candidates
                 continue
             fine, scores, _ = stock.predict(**asked, multimask_output=True, return_logits=True)
         unsure = np.abs(fine) <= 1e-4 * np.abs(fine).max()
-        assert ((answer.masks == (fine > 0)) | unsure).all(), name
-        np.testing.assert_allclose(answer.scores, scores, rtol=1e-4, atol=1e-5)
+        assert ((result.masks == (fine > 0)) | unsure).all(), name
+        np.testing.assert_allclose(result.scores, scores, rtol=1e-4, atol=1e-5)

@@ -49,9 +49,9 @@ class Thresholding:
     def predict_many_job(self, prompts: Any) -> Any:
         yield Progress(0, len(prompts))
         self.asked += prompts
-        return [self.answer(prompt) for prompt in prompts]
+        return [self.result(prompt) for prompt in prompts]
 
-    def answer(self, prompt: Prompt) -> Any:
+    def result(self, prompt: Prompt) -> Any:
         patches, _ = ndi.label(self.image[self.plane] > BRIGHT / 2)
         y, x = (round(v) for v in prompt.points[0]) if prompt.points else (0, 0)
         mask = (patches == patches[y, x]) & (patches > 0)

@@ -34,9 +34,9 @@ def test_refine_hands_each_click_the_logits_before(predictor: Predictor) -> None
     logits = None
     for count in (1, 2, 3):
         expected = predictor.predict(points=points[:count], labels=labels[:count], mask=logits)
-        [answer] = ask(Refiner(), predictor, Prompt(points=points[:count], labels=labels[:count]))
-        assert np.array_equal(answer.mask, expected.mask)
-        assert answer.score == expected.score
+        [result] = ask(Refiner(), predictor, Prompt(points=points[:count], labels=labels[:count]))
+        assert np.array_equal(result.mask, expected.mask)
+        assert result.score == expected.score
         logits = expected.logits
 
 
@@ -51,9 +51,9 @@ def test_refine_of_a_box_keeps_main_and_clicked_pieces() -> None:
     with_one[10:12, 20:24] = True
     for prompt, kept, left_out in ((box, main, 2), (clicked, with_one, 1)):
         predictor = cast(Predictor, Scripted(*[mask] * 3))
-        [answer] = Refiner().refine(predictor, [prompt])
-        np.testing.assert_array_equal(answer.mask, kept)
-        assert answer.left_out == left_out
+        [result] = Refiner().refine(predictor, [prompt])
+        np.testing.assert_array_equal(result.mask, kept)
+        assert result.left_out == left_out
     for prompt in (box, clicked):
         predictor = cast(Predictor, Scripted(*[mask] * 3))
         [whole] = ask(Refiner(), predictor, prompt, choices={box: ALL_PIECES})
@@ -78,8 +78,8 @@ def test_refine_of_a_click_on_a_box_mask_confirms_it(
     clicked = replace(box, points=(click,), labels=(label,))
     scripted = Scripted(first, second, second, scores=(0.5, score, 0.5))
     refiner = Refiner()
-    [answer] = refiner.refine(cast(Predictor, scripted), [clicked])
-    np.testing.assert_array_equal(answer.mask, first if kept else second)
+    [result] = refiner.refine(cast(Predictor, scripted), [clicked])
+    np.testing.assert_array_equal(result.mask, first if kept else second)
     further = replace(clicked, points=(click, (3, 17)), labels=(label, 1))
     refiner.refine(cast(Predictor, scripted), [further])
     # The next click refines the mask that was kept.
@@ -131,25 +131,25 @@ def test_refine_of_a_later_correction_keeps_what_is_right(last: Mask, local: boo
     """The third click may still change everything; the fourth cuts a piece off at most."""
     prompt = Prompt(points=CLICKS, labels=(1, 0, 1, 0))
     script = Scripted(BODY, OTHER, BODY, last, last)
-    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
+    [result] = Refiner().refine(cast(Predictor, script), [prompt])
     if not local:
         assert len(script.asked) == 4
-        assert np.array_equal(answer.mask, last)
+        assert np.array_equal(result.mask, last)
         return
     assert len(script.asked) == 5  # once more, with a click on what is there already
     assert script.asked[4].points == ((25, 25), *CLICKS)
     assert np.array_equal(script.asked[4].mask, BODY)
-    assert not answer.mask[36, 25]
-    assert not (answer.mask & ~BODY).any()
-    assert iou(answer.mask, BODY) > 0.8
-    assert np.array_equal(answer.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
+    assert not result.mask[36, 25]
+    assert not (result.mask & ~BODY).any()
+    assert iou(result.mask, BODY) > 0.8
+    assert np.array_equal(result.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
 
 
 def test_refine_of_first_corrections_may_change_everything() -> None:
     script = Scripted(BODY, OTHER, BODY)
     prompt = Prompt(points=CLICKS[:3], labels=(1, 0, 1))
-    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
-    assert np.array_equal(answer.mask, BODY)
+    [result] = Refiner().refine(cast(Predictor, script), [prompt])
+    assert np.array_equal(result.mask, BODY)
     assert len(script.asked) == 3
 
 
@@ -158,10 +158,10 @@ def test_refine_after_an_object_was_clicked_away_finds_it() -> None:
     nothing = np.zeros_like(BODY)
     prompt = Prompt(mask=BODY, points=((25, 25), (48, 48)), labels=(0, 1))
     script = Scripted(nothing, nothing, OTHER)
-    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
+    [result] = Refiner().refine(cast(Predictor, script), [prompt])
     assert np.array_equal(script.asked[0].mask, BODY)
-    assert (script.asked[2].mask == 1).all()  # the first answer's logits
-    assert np.array_equal(answer.mask, OTHER)
+    assert (script.asked[2].mask == 1).all()  # the first result's logits
+    assert np.array_equal(result.mask, OTHER)
 
 
 def test_refine_ignores_order_and_earlier_prompts(
@@ -208,9 +208,9 @@ def test_refine_of_a_mask_alone_returns_it(predictor: Predictor) -> None:
 def test_refine_of_logits_alone_predicts(predictor: Predictor) -> None:
     before = predictor.predict(points=[(10, 12)])
     expected = predictor.predict(mask=before.logits)
-    [answer] = ask(Refiner(), predictor, Prompt(mask=before.logits))
-    assert np.array_equal(answer.mask, expected.mask)
-    assert answer.score == expected.score
+    [result] = ask(Refiner(), predictor, Prompt(mask=before.logits))
+    assert np.array_equal(result.mask, expected.mask)
+    assert result.score == expected.score
 
 
 def test_refine_of_a_chosen_candidate_corrects_near_the_click(

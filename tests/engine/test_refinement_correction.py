@@ -39,8 +39,8 @@ def test_correct_mask_takes_a_change_around_the_click() -> None:
 
 def test_correct_mask_keeps_what_changed_elsewhere() -> None:
     one, two, other = disc(40, 30, 12), disc(40, 52, 12), disc(40, 100, 10)
-    answer = one | other  # without the second disc, as was asked, and with a third unasked
-    assert np.array_equal(correct_mask(one | two, [answer], (40, 54), 0), one)
+    result = one | other  # without the second disc, as was asked, and with a third unasked
+    assert np.array_equal(correct_mask(one | two, [result], (40, 54), 0), one)
 
 
 def test_correct_mask_refuses_another_object() -> None:
@@ -62,14 +62,14 @@ def test_correct_mask_at_the_outline_moves_all_of_it() -> None:
 class Stubborn:
     """A stand-in for a predictor that always answers with one mask."""
 
-    def __init__(self, answer: np.ndarray) -> None:
-        self.answer = answer
+    def __init__(self, result: np.ndarray) -> None:
+        self.result = result
         self.asked: list[Prompt] = []
 
     def predict_many_job(self, prompts: Any) -> Any:
         yield from ()
         self.asked += prompts
-        return [Result.of_mask(self.answer)] * len(prompts)
+        return [Result.of_mask(self.result)] * len(prompts)
 
 
 def test_refine_of_a_given_mask_corrects_click_by_click() -> None:
@@ -88,4 +88,4 @@ def test_refine_of_a_given_mask_corrects_click_by_click() -> None:
     assert np.array_equal(fresh.mask, twice.mask), "it follows from the clicks alone"
     agreeing = Prompt(points=[(40, 40)], labels=[1], mask=mask)
     [refined] = finish(refiner.refine_job(predictor, [agreeing], "here"))  # type: ignore[arg-type]
-    assert np.array_equal(refined.mask, predictor.answer)
+    assert np.array_equal(refined.mask, predictor.result)

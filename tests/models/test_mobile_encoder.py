@@ -240,12 +240,12 @@ def test_predict_with_mobile_sam_equals_stock_on_timm(
         ({"box": box}, {"box": box[[1, 0, 3, 2]]}),
     )
     for prompt, given in asked:
-        answer = ours.predict(**prompt)
+        result = ours.predict(**prompt)
         _, scores, logits = theirs.predict(**given, multimask_output=False)
         cells = admitted_cells(ours, prompt.get("box"), image.shape[:2])
-        difference = np.linalg.norm((answer.logits - logits[0])[cells])
+        difference = np.linalg.norm((result.logits - logits[0])[cells])
         assert difference <= 1e-4 * np.linalg.norm(logits[0][cells])
-        assert answer.score == pytest.approx(scores[0], rel=1e-4)
+        assert result.score == pytest.approx(scores[0], rel=1e-4)
 
 
 @torch.no_grad()
