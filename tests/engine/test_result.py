@@ -105,7 +105,7 @@ def test_distinct_offers_masks_that_look_alike_once() -> None:
 
 
 @pytest.mark.parametrize("cells", [[(5, 5)], [(0, 0), (2, 7)], [(15, 15), (3, 0)]])
-def test_mask_of_a_few_cells_is_where_enlarged_logits_exceed_zero(
+def test_mask_of_a_few_cells_equals_enlarged_logits(
     cells: list[tuple[int, int]],
 ) -> None:
     transform = InputTransform.of((64, 64), InputSize(size=64))
