@@ -86,9 +86,9 @@ def encode_images_job(
     total = sum(math.prod(each.shape) for each in opened if isinstance(each, _OpenedImage))
     space = _Space(store, total)
     results, done = [], 0
-    for given, each in zip(images, opened, strict=True):
+    for one, each in zip(images, opened, strict=True):
         if isinstance(each, str):
-            results.append(EncodedImage(given.image, problem=each))
+            results.append(EncodedImage(one.image, problem=each))
             continue
         planes, before = math.prod(each.shape), predictor.encodes
         problem = ""
@@ -99,7 +99,7 @@ def encode_images_job(
         except (ValueError, TypeError, OSError) as error:
             problem = str(error)
         done += planes
-        results.append(EncodedImage(given.image, planes, predictor.encodes - before, problem))
+        results.append(EncodedImage(one.image, planes, predictor.encodes - before, problem))
     return results
 
 
@@ -113,11 +113,11 @@ class _OpenedImage:
     shape: tuple[int, ...]
 
 
-def _open(given: InputImage, config: SegmentConfig) -> _OpenedImage | str:
+def _open(one: InputImage, config: SegmentConfig) -> _OpenedImage | str:
     """Open an image; a sentence if that fails."""
     try:
-        selection = given.selection.over(config.selection)
-        image = replace(open_image(given.image), pixel_ratio=selection.pixel_ratio)
+        selection = one.selection.over(config.selection)
+        image = replace(open_image(one.image), pixel_ratio=selection.pixel_ratio)
         axis, _, shape = without_channels(image, selection.channel_axis)
     except (ValueError, TypeError, OSError) as error:
         return str(error)
@@ -163,9 +163,9 @@ class _Space:
         free = shutil.disk_usage(self.store.folder).free
         self.words = f"encoding, about {format_size(needed)} of {format_size(free)} free"
         if needed > self.store.max_bytes:
-            kept = format_size(self.store.max_bytes)
+            limit = format_size(self.store.max_bytes)
             planes = pluralize(self.planes, "plane")
-            raise OutputError(TOO_MANY.format(planes, format_size(needed), kept))
+            raise OutputError(TOO_MANY.format(planes, format_size(needed), limit))
         if needed - one > free:
             words = format_size(needed), self.store.folder, format_size(free)
             raise OutputError(TOO_LITTLE_SPACE.format(*words))

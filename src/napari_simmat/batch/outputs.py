@@ -251,9 +251,9 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
             with suppress(ValueError, OSError):
                 record = read_record(files.record)
                 for kind, target in each.recorded.items():
-                    wanted = record.outputs.get(kind, {}).get("sha256")
-                    if not target.exists() or sha256_of(target) != wanted:
-                        whole = [path for path in left[target] if sha256_of(path) == wanted]
+                    digest = record.outputs.get(kind, {}).get("sha256")
+                    if not target.exists() or sha256_of(target) != digest:
+                        whole = [path for path in left[target] if sha256_of(path) == digest]
                         for path in whole[:1]:
                             move_into_place(path, target)
         for path in (path for paths in left.values() for path in paths):
@@ -392,10 +392,10 @@ def save_objects_job(
 
 def classes_of(objects: LabeledObjects) -> NDArray[np.uint16]:
     """The class number of each voxel; 0 if its object has none."""
-    found, where = np.unique(objects.labels, return_inverse=True)
+    values, where = np.unique(objects.labels, return_inverse=True)
     names = list(objects.classes)
     numbers = [
         names.index(objects.categories[label]) + 1 if objects.categories.get(label) else 0
-        for label in found.tolist()
+        for label in values.tolist()
     ]
     return np.array(numbers, dtype=np.uint16)[where].reshape(objects.labels.shape)

@@ -307,14 +307,14 @@ def plan(
         )
     planned: list[SegmentTask | SkippedImage] = []
     recorded: dict[Path, frozenset[str]] = {}
-    taken = _prompts_of_others(inputs.images, prompts)
+    prompts_of = _prompts_of_others(inputs.images, prompts)
     for one in inputs.images:
         folder = one.image.parent
         if folder not in recorded:
             recorded[folder] = outputs_recorded_in(folder)
         if one.image.name in recorded[folder]:
             planned.append(SkippedImage(one.image, "It is the output of an earlier run."))
-        elif not one.named and (owner := taken.get(one.image.absolute())) is not None:
+        elif not one.named and (owner := prompts_of.get(one.image.absolute())) is not None:
             planned.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
         else:
             planned.append(_plan_image(one, output, prompts, extras))
@@ -336,8 +336,8 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
         As in `find_inputs`. A file of a folder that is the output of an earlier run, or called
         like another image with one of `MADE_ENDINGS`, is left out.
     """
-    found = find_inputs(paths, pattern=pattern).images
-    stems = {(one.image.parent, stem_of(one.image)) for one in found}
+    inputs = find_inputs(paths, pattern=pattern).images
+    stems = {(one.image.parent, stem_of(one.image)) for one in inputs}
     recorded = {folder: outputs_recorded_in(folder) for folder, _ in stems}
 
     def is_made(path: Path) -> bool:
@@ -349,7 +349,7 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
         }
         return path.name in recorded[path.parent] or bool(owners & stems)
 
-    return [one for one in found if one.named or not is_made(one.image)]
+    return [one for one in inputs if one.named or not is_made(one.image)]
 
 
 def _plan_image(
@@ -375,15 +375,15 @@ def _plan_image(
 
 def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
     """Input files that are prompts of another image (its name is the value) or of all."""
-    taken = {
+    owners = {
         path.absolute(): one.image.name
         for one in images
         if (one.prompts or prompts) == SAME_STEM
         for path in _same_stem_prompts(one.image)
     }
     if prompts not in (AUTO, SAME_STEM):
-        taken[Path(os.path.abspath(prompts))] = "the other images"
-    return taken
+        owners[Path(os.path.abspath(prompts))] = "the other images"
+    return owners
 
 
 def _prompt_file(image: Path, prompts: str) -> Path | None:
@@ -392,18 +392,18 @@ def _prompt_file(image: Path, prompts: str) -> Path | None:
     if prompts != SAME_STEM:
         return Path(prompts)
     stem = stem_of(image)
-    found = _same_stem_prompts(image)
-    if not found:
+    beside = _same_stem_prompts(image)
+    if not beside:
         raise FileNotFoundError(
             f"There are no prompts beside {image}; save them as {stem}.csv, {stem}_points.csv, "
             f"{stem}_boxes.csv or {stem}_prompts.tif (labels), or name a file with --prompts."
         )
-    if len(found) > 1:
+    if len(beside) > 1:
         raise ValueError(
-            f"There are several prompt files for {image}: {', '.join(p.name for p in found)}. "
+            f"There are several prompt files for {image}: {', '.join(p.name for p in beside)}. "
             "Name one with --prompts, or keep only one beside the image."
         )
-    return found[0]
+    return beside[0]
 
 
 def _check_some_are_left(tasks: Sequence[SegmentTask], skipped: Sequence[SkippedImage]) -> None:
@@ -463,38 +463,38 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
     ValueError, OSError
         If a path does not exist or a manifest cannot be read.
     """
-    found = InputImages()
+    inputs = InputImages()
     for path in paths:
         path = Path(os.path.expanduser(path))  # Path.expanduser fails on names such as ~$a.tif
         if path.suffix.lower() == ".csv" and path.is_file():
-            found.images += read_manifest(path, outside=outside)
+            inputs.images += read_manifest(path, outside=outside)
         elif path.is_dir() and not is_image_folder(path):
-            _search(path, pattern, found)
+            _search(path, pattern, inputs)
         elif path.exists():
-            found.images.append(InputImage(_with_name(path), named=True))
+            inputs.images.append(InputImage(_with_name(path), named=True))
         elif glob.has_magic(str(path)):
-            found.images += _matching(path)
+            inputs.images += _matching(path)
         else:
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    kept = set(one_per_series([each.image for each in found.images if each.prompts is None]))
-    found.images = [each for each in found.images if each.prompts or each.image in kept]
-    return found
+    first_slices = set(
+        one_per_series([each.image for each in inputs.images if each.prompts is None])
+    )
+    inputs.images = [each for each in inputs.images if each.prompts or each.image in first_slices]
+    return inputs
 
 
-def _search(folder: Path, pattern: str, found: InputImages) -> None:
+def _search(folder: Path, pattern: str, inputs: InputImages) -> None:
     """Add the images below a folder, sorted by name."""
-    before = len(found.images)
+    before = len(inputs.images)
     for path in _walk(folder):
         if _is_input(path, folder, pattern):
-            found.images.append(InputImage(_with_name(path), path.relative_to(folder).parent))
+            inputs.images.append(InputImage(_with_name(path), path.relative_to(folder).parent))
         else:
-            found.others.append(path)
-    if len(found.images) == before:
+            inputs.others.append(path)
+    if len(inputs.images) == before:
         endings = format_list(IMAGE_ENDINGS)
-        wanted = f"that matches {pattern}" if pattern else f"with an image's ending ({endings})"
-        raise ValueError(
-            f"There is no file {wanted} in {folder}. Choose another folder or pattern."
-        )
+        kind = f"that matches {pattern}" if pattern else f"with an image's ending ({endings})"
+        raise ValueError(f"There is no file {kind} in {folder}. Choose another folder or pattern.")
 
 
 def _is_input(path: Path, folder: Path, pattern: str) -> bool:
@@ -547,10 +547,10 @@ def _matching(pattern: Path) -> Iterable[InputImage]:
             break
         root = root / part
     names = glob.glob(str(pattern.relative_to(root)), root_dir=root, recursive=True)
-    found = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
-    if not found:
+    paths = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
+    if not paths:
         raise FileNotFoundError(f"No file matches {pattern}; check the pattern and its folder.")
-    return [InputImage(path, path.parent.relative_to(root)) for path in found]
+    return [InputImage(path, path.parent.relative_to(root)) for path in paths]
 
 
 def _images_of(path: Path) -> Iterable[Path]:

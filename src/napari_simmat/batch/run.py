@@ -268,15 +268,15 @@ def finish_task(
 def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskOutcome:
     """The outcome of a task that raised `error`, with a message that names the file."""
     logger.debug("%s failed", task.image, exc_info=error)
-    name, said = task.name, " ".join(str(error).split())
+    name, text = task.name, " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
-        words = said or type(error).__name__
+        words = text or type(error).__name__
         for start in ("", "Cannot read "):  # with the folder, in a run over many
             if words.startswith(f"{start}{task.image.name}"):
                 words = f"{start}{name}{words.removeprefix(f'{start}{task.image.name}')}"
                 break
     else:  # torch and readers raise anything, and the other files must still be done
-        words = f"Something unexpected went wrong ({type(error).__name__}: {said[:300]})."
+        words = f"Something unexpected went wrong ({type(error).__name__}: {text[:300]})."
     note = words if name in words else f"{name}: {words}"
     return TaskOutcome(task, "failed", seconds=seconds, note=note)
 
@@ -391,9 +391,10 @@ def _client(address: str) -> Iterator[Any]:
     try:
         client = distributed.Client(**where, timeout=SCHEDULER_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise OSError(
-            f"No Dask scheduler answers at {address} ({said}). Check the address, and that it runs."
+            f"No Dask scheduler answers at {address} ({reason}). Check the address, and that it "
+            "runs."
         ) from None
     try:
         yield client

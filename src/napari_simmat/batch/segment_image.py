@@ -330,10 +330,10 @@ def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) 
         with suppress(OSError):
             remove(folder)
         if isinstance(error, OSError):
-            said = output_error(error, target)
+            explained = output_error(error, target)
             # Later errors that are not about space may come from reading the image.
-            if labels is None or isinstance(said, DiskFullError):
-                raise said from error
+            if labels is None or isinstance(explained, DiskFullError):
+                raise explained from error
         raise
     volume = LabelVolume((height, width), labels)
     volume.masks = [MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)]
@@ -392,14 +392,14 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
 
     Raises ValueError if an id is negative or too large for a label image.
     """
-    given = {number for number in ids if number is not None}
-    shift = 1 if 0 in given else 0
-    if given and (min(given) < 0 or max(given) + shift > 2**32 - 1):
-        wrong = min(given) if min(given) < 0 else max(given)
+    numbers = {number for number in ids if number is not None}
+    shift = 1 if 0 in numbers else 0
+    if numbers and (min(numbers) < 0 or max(numbers) + shift > 2**32 - 1):
+        wrong = min(numbers) if min(numbers) < 0 else max(numbers)
         raise ValueError(
             f"Object {wrong} cannot be a label; number objects upwards from 0 or 1, below 2^32."
         )
-    used = {number + shift for number in given}
+    used = {number + shift for number in numbers}
     free = (number for number in range(1, len(ids) + len(used) + 1) if number not in used)
     return [next(free) if number is None else number + shift for number in ids]
 
@@ -471,6 +471,6 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
         if not path.exists() or sha256_of(path) != expected:
             raise ValueError(f"{path} is missing or was changed since it was made. {advice}")
     labels = {int(one["label"]) for one in record.objects}
-    seen = {int(one["label"]) for one in record.objects if one["pixels"]}
-    hidden = tuple(sorted(labels - seen))
-    return TaskOutcome(task, "kept", objects=len(seen), hidden=hidden, seconds=seconds)
+    visible = {int(one["label"]) for one in record.objects if one["pixels"]}
+    hidden = tuple(sorted(labels - visible))
+    return TaskOutcome(task, "kept", objects=len(visible), hidden=hidden, seconds=seconds)

@@ -90,10 +90,10 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
         if file.suffix.lower() in _SUFFIXES and file.is_file() and is_dicom(file):
             folders.setdefault(file.parent, []).append(file)
     others: set[Path] = set()
-    for folder, given in folders.items():
-        if len(given) > 1:
+    for folder, slices in folders.items():
+        if len(slices) > 1:
             for own in _series_in(folder).values():
-                others.update([file for file in given if file in own][1:])
+                others.update([file for file in slices if file in own][1:])
     return [file for file in files if file not in others]
 
 

@@ -322,11 +322,13 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
             "or close other programs."
         )
     # Libraries name the file with its folder, which may be a temporary one.
-    said = re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split()))
-    if not re.search(r"[A-Za-z]{3}", said):  # such as the 0 of an IndexError
-        said = type(error).__name__
+    reason = re.sub(
+        r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split())
+    )
+    if not re.search(r"[A-Za-z]{3}", reason):  # such as the 0 of an IndexError
+        reason = type(error).__name__
     return RefusedFileError(
-        f"{name} could not be read ({said[:200]}); it may be damaged or cut short. "
+        f"{name} could not be read ({reason[:200]}); it may be damaged or cut short. "
         "Open it in the program that wrote it and save it again."
     )
 
@@ -385,14 +387,14 @@ def planes_last(data: Any, axes: str) -> tuple[Any, str]:
         return data, axes
     if not isinstance(data, np.ndarray):
         data = as_array(data)
-    wanted = [*(letter for letter in axes if letter in "CS"), *others, "Y", "X"]
-    left = list(enumerate(axes))  # letters may repeat: equal ones are taken in their order
+    target = [*(letter for letter in axes if letter in "CS"), *others, "Y", "X"]
+    remaining = list(enumerate(axes))  # letters may repeat: equal ones are taken in their order
     order = []
-    for letter in wanted:
-        found = next(pair for pair in left if pair[1] == letter)
-        left.remove(found)
+    for letter in target:
+        found = next(pair for pair in remaining if pair[1] == letter)
+        remaining.remove(found)
         order.append(found[0])
-    return data.transpose(order), "".join(wanted)
+    return data.transpose(order), "".join(target)
 
 
 def label_dtype(highest: int) -> np.dtype[Any]:

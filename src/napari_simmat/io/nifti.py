@@ -55,12 +55,12 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
         )
     options.limits.check_array(path.name, image.shape, stored.dtype)
     nbytes = math.prod(image.shape) * stored.dtype.itemsize
-    held = path.stat().st_size
-    if packed and DEFLATE_RATIO * held >= nbytes:
-        held = _unpacked_size(path, stored.offset + nbytes)
+    available = path.stat().st_size
+    if packed and DEFLATE_RATIO * available >= nbytes:
+        available = _unpacked_size(path, stored.offset + nbytes)
     elif packed:
-        held *= DEFLATE_RATIO
-    options.limits.check_stored(path.name, nbytes, held - stored.offset)
+        available *= DEFLATE_RATIO
+    options.limits.check_stored(path.name, nbytes, available - stored.offset)
     options.limits.check_holes(path)
     slope, intercept = float(stored.slope), float(stored.inter)
     scaled = (slope, intercept) != (1.0, 0.0)

@@ -248,8 +248,8 @@ def check_fields(value: Any, out_of_range: str = OUT_OF_RANGE) -> None:
     """
     for each in field_rules(type(value)):  # type: ignore[arg-type]
         choices = _choices(each.kind)
-        given = getattr(value, each.name)
-        for item in given if isinstance(given, tuple) else (given,):
+        current = getattr(value, each.name)
+        for item in current if isinstance(current, tuple) else (current,):
             words = each.name.replace("_", " ")
             if choices and item not in choices:
                 noun = each.notes.get("noun", words.capitalize())

@@ -157,8 +157,8 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         elif start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
             file = read_with_bioio(path, options)
         else:
-            found = "unsupported file type" if start else "the file is empty"
-            raise RefusedFileError(f"Cannot read {path.name}: {found}. Supported: {_READABLE}.")
+            problem = "unsupported file type" if start else "the file is empty"
+            raise RefusedFileError(f"Cannot read {path.name}: {problem}. Supported: {_READABLE}.")
     except Exception as error:  # a broken file makes a reader raise anything
         raise unreadable(path.name, error) from error
     options.limits.check_array(path.name, file.data.shape, file.data.dtype)
@@ -324,9 +324,9 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
         ) from None
     order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
     sizes = dict(zip(order, shape, strict=True))
-    kept = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
-    axes = "".join(letter for letter in kept if letter not in "YXS") + "YX"
-    axes += "S" if "S" in kept else ""
+    letters = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
+    axes = "".join(letter for letter in letters if letter not in "YXS") + "YX"
+    axes += "S" if "S" in letters else ""
     options.limits.check_array(path.name, shape, image.dtype)
     nbytes = math.prod(shape) * np.dtype(image.dtype).itemsize
     plane = sizes["Y"] * sizes["X"] * np.dtype(image.dtype).itemsize

@@ -235,16 +235,16 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
     A resolution in inches is for printing and ignored.
     """
     if tiff.is_ome:
-        found = _read_ome_sizes(tiff.ome_metadata)
+        sizes = _read_ome_sizes(tiff.ome_metadata)
     elif tiff.is_imagej:
-        found = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
+        sizes = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
     else:
         tags = tiff.pages.first.tags
         unit = tags.get("ResolutionUnit")
         in_centimeters = unit is not None and unit.value == 3
-        found = _resolution(tags, {"X": "cm", "Y": "cm"}) if in_centimeters else {}
+        sizes = _resolution(tags, {"X": "cm", "Y": "cm"}) if in_centimeters else {}
     scale, units = {}, {}
-    for letter, (size, unit) in found.items():
+    for letter, (size, unit) in sizes.items():
         table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETERS, "um")
         factor = table.get(unit.strip().lower())
         if factor is not None:
@@ -256,15 +256,15 @@ def _read_ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
     pixels = _ome_pixels(xml)
     if pixels is None:
         return {}
-    found = {}
+    sizes = {}
     for letter, size, unit, default in [
         *((axis, f"PhysicalSize{axis}", f"PhysicalSize{axis}Unit", "um") for axis in "XYZ"),
         ("T", "TimeIncrement", "TimeIncrementUnit", "s"),
     ]:
         value = _number(pixels.get(size))
         if value is not None:
-            found[letter] = (value, pixels.get(unit, default))
-    return found
+            sizes[letter] = (value, pixels.get(unit, default))
+    return sizes
 
 
 def _ome_pixels(xml: str) -> ElementTree.Element | None:
@@ -277,24 +277,24 @@ def _ome_pixels(xml: str) -> ElementTree.Element | None:
 
 def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str]]:
     unit = str(metadata.get("unit", ""))
-    found = _resolution(tags, {"X": unit, "Y": str(metadata.get("yunit", unit))})
+    sizes = _resolution(tags, {"X": unit, "Y": str(metadata.get("yunit", unit))})
     if (spacing := _number(metadata.get("spacing"))) is not None:
-        found["Z"] = (abs(spacing), str(metadata.get("zunit", unit)))
+        sizes["Z"] = (abs(spacing), str(metadata.get("zunit", unit)))
     if (interval := _number(metadata.get("finterval"))) is not None:
-        found["T"] = (interval, str(metadata.get("tunit", "s")))
-    return found
+        sizes["T"] = (interval, str(metadata.get("tunit", "s")))
+    return sizes
 
 
 def _resolution(tags: Any, units: Mapping[str, str]) -> dict[str, tuple[float, str]]:
     """Sizes of a pixel from the tags of its resolution, each with the unit of its axis."""
-    found = {}
+    sizes = {}
     for letter, unit in units.items():
         tag = tags.get(f"{letter}Resolution")
         if tag is not None and isinstance(tag.value, tuple) and len(tag.value) == 2:
             pixels, length = tag.value
             if pixels:
-                found[letter] = (length / pixels, unit)
-    return found
+                sizes[letter] = (length / pixels, unit)
+    return sizes
 
 
 def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
