@@ -7,9 +7,11 @@ from pathlib import Path
 
 from napari_simmat.batch.outputs import write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
+from napari_simmat.batch.record import Record, RecordedInput, RecordedSettings, Request, UsedModel
 from napari_simmat.batch.run import LOCK, SUMMARY_PAGE
 from napari_simmat.batch.segment_image import TaskOutcome, load_task, segment_loaded_job
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import finish
 
 
@@ -18,6 +20,21 @@ def segment_task(
 ) -> TaskOutcome:
     result = finish(segment_loaded_job(load_task(task, config), predictor, resume=resume))
     return result if isinstance(result, TaskOutcome) else write_result(result)
+
+
+def write_record(path: Path, *prompts: Prompt, **outputs: str) -> Path:
+    """A record as a run leaves it; `outputs` are names of files by their kind."""
+    image = RecordedInput(file="a.tif", sha256="", shape=(3, 4, 6), axes="ZYX", dtype="uint8")
+    request = Request(
+        input=image,
+        model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
+        prompts=tuple(prompt.to_plain() for prompt in prompts),
+        settings=RecordedSettings(),
+    )
+    files = {kind: {"file": name, "sha256": ""} for kind, name in outputs.items()}
+    record = Record(request=request, normalization={}, objects=(), outputs=files)
+    path.write_text(record.to_json())
+    return path
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from napari_simmat.batch.plan import PROMPT_ENDINGS, OutputFiles, Plan, find_inputs, plan
-from napari_simmat.batch.record import Record, RecordedInput, RecordedSettings, Request, UsedModel
+from tests.batch.folders import write_record
 
 
 @pytest.fixture(autouse=True)
@@ -91,29 +91,11 @@ def test_output_files_nifti_stays_nifti_others_are_tiff() -> None:
     assert names == ["coins_labels.tif", "coins_objects.csv", "coins.json"]
 
 
-def record(stem: str, **outputs: str) -> None:
-    """A record as a run leaves it; `outputs` are names of files by their kind."""
-    made = Record(
-        request=Request(
-            input=RecordedInput(
-                file=f"{stem}.tif", sha256="", shape=(1, 1), axes="YX", dtype="uint8"
-            ),
-            model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
-            prompts=(),
-            settings=RecordedSettings(),
-        ),
-        normalization={},
-        objects=(),
-        outputs={kind: {"file": name, "sha256": ""} for kind, name in outputs.items()},
-    )
-    Path(f"{stem}.json").write_text(made.to_json())
-
-
 def test_plan_leaves_out_recorded_outputs() -> None:
     names = ("a.tif", "a.csv", "a_labels.tif", "b_labels.tif", "b_labels.csv", "a_overlay.png")
     image, _, earlier, named_alike, _, overlay = touch(*names)
     Path("other.json").write_text("{}")
-    record("a", labels="a_labels.tif", overlay="a_overlay.png")
+    write_record(Path("a.json"), labels="a_labels.tif", overlay="a_overlay.png")
     made = plan([image, earlier, named_alike, overlay], output=Path("out"))
     assert [task.image for task in made.tasks] == [image, named_alike]
     assert [(one.image, one.failed) for one in made.skipped] == [(earlier, False), (overlay, False)]

@@ -18,10 +18,6 @@ from napari_simmat.batch.plan import (
 )
 from napari_simmat.batch.record import (
     Record,
-    RecordedInput,
-    RecordedSettings,
-    Request,
-    UsedModel,
     read_record,
 )
 from napari_simmat.batch.segment_image import (
@@ -37,7 +33,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.io.readers import read_labels
-from tests.batch.folders import segment_task
+from tests.batch.folders import segment_task, write_record
 
 
 @pytest.mark.parametrize(
@@ -63,24 +59,6 @@ def test_label_numbers_out_of_range_are_refused(ids: list[int]) -> None:
         label_numbers(ids)
 
 
-def write_record(path: Path, prompt: Prompt) -> Path:
-    record = Record(
-        request=Request(
-            input=RecordedInput(
-                file="a.tif", sha256="", shape=(3, 4, 6), axes="ZYX", dtype="uint8"
-            ),
-            model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
-            prompts=(prompt.to_plain(),),
-            settings=RecordedSettings(),
-        ),
-        normalization={},
-        objects=(),
-        outputs={},
-    )
-    path.write_text(record.to_json())
-    return path
-
-
 def test_read_task_prompts_replays_a_record(tmp_path: Path) -> None:
     prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
     path = write_record(tmp_path / "a.json", prompt)
@@ -97,18 +75,9 @@ def test_read_task_prompts_of_another_stack_is_refused(
 
 
 def test_read_task_prompts_reads_each_kind(tmp_path: Path) -> None:
-    labels = np.zeros((4, 6), np.uint16)
-    labels[1:3, 1:3] = 9
-    np.save(tmp_path / "labels.npy", labels)
-    [prompt] = read_task_prompts(tmp_path / "labels.npy", (4, 6))
-    assert prompt.object == 9
-    np.testing.assert_array_equal(prompt.mask, labels == 9)
-
-
-def test_read_task_prompts_reads_other_programs(tmp_path: Path) -> None:
     labels = np.zeros((2, 40, 60), np.uint16)
     labels[1, 10:20, 15:30] = 9
-    for name in ("a_coco.json", "a.geojson", "a.zip"):
+    for name in ("a_labels.tif", "a_coco.json", "a.geojson", "a.zip"):
         write_objects(tmp_path / name, ObjectSet.of_labels(labels, "ZYX"))
         [prompt] = read_task_prompts(tmp_path / name, labels.shape)
         assert (prompt.object, prompt.plane) == (9, (1,))
