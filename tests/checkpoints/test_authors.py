@@ -456,7 +456,7 @@ def test_import_of_what_does_not_fit_names_the_fault(
             {"zip_rgbx.0": (16, 4, 3, 3), "patch_embedding": (WIDTH, 3, 16, 16)},
             "(SimCMF's baseline B) is unknown here",
         ),
-        ({"zip_rgbx": (3, 4, 1, 1)}, "it lacks image_encoder.patch_embed.proj."),  # baseline D
+        ({"zip_rgbx": (3, 4, 1, 1)}, "(SimCMF's baseline D) is unknown here"),
         ({"moe.0": (16, 4, 3, 3), "zip_rgbx": (3, 4, 1, 1)}, "(SimCMF's) is unknown here"),
     ],
 )

@@ -291,6 +291,8 @@ def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
         first = tensors.get(_PROJECTOR + name)
         if first is None:
             continue
+        if transfer == "baseline_b" and f"{_PROJECTOR}patch_embedding.weight" not in tensors:
+            transfer, theirs = "", "SimCMF's baseline D"
         if not transfer or first.ndim != 4:
             raise _misfit(path, f"its transfer layer ({theirs or name}) is unknown here")
         return transfer, first.shape[1]

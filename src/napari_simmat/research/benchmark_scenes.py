@@ -1,11 +1,8 @@
 """Held-out scenes for the benchmark: no pretraining draws their layouts, outlines or surfaces.
 
 The base of the benchmark has seen drawn photographs only. For a fair test, the families of objects
-and surfaces are disjoint from those of pretraining, which a test checks.
-
-Layouts of the benchmark's scenes: arrangements of figures that pretraining never draws.
-
-A figure is one or more closed outlines around the origin whose union is one object. Lengths are in
+and surfaces are disjoint from those of pretraining, which a test checks. Layouts arrange figures: a
+figure is one or more closed outlines around the origin whose union is one object. Lengths are in
 pixels.
 """
 

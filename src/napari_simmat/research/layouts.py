@@ -1,12 +1,7 @@
 """Layouts: how objects are arranged in the field, each a function of the image size.
 
-Here are objects that lie on a ground, and colonies of rods; those of `field_layouts` fill the
-field. Object sizes run from about 8 px across to most of the field and are mostly log-uniform in
-pixels.
-
-Layouts without gaps: tissue, landscapes, slices of bodies, folds, layers, and cracks.
-
-Each is a function of the image size, as in `layouts`.
+Objects lie on a ground, grow in colonies, or fill the field without gaps. Their sizes run from
+about 8 px across to most of the field and are mostly log-uniform in pixels.
 """
 
 from __future__ import annotations
