@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
@@ -120,38 +121,22 @@ Sources = tuple[LayerChannel | None, ...]
 """One for each channel, in order; None for a gap."""
 
 
-@dataclass(frozen=True)
-class ChannelMapping:
-    """A choice of channels that the list of images offers.
-
-    Parameters
-    ----------
-    title
-        For the list.
-    sources
-        One for each channel, in order.
-    remark
-        What the user should check, or empty.
-    """
+class ChannelMapping(NamedTuple):
+    """A choice of channels that the list of images offers."""
 
     title: str
     sources: tuple[LayerChannel, ...]
     remark: str = ""
+    """What the user should check."""
 
 
 def channel_mappings(
     layers: Sequence[LayerInfo], inputs: InputChannels | None, preferred: str | None = None
 ) -> list[ChannelMapping]:
-    """All choices of whole layers that fit a model or make an image, the best first.
+    """All choices of whole layers that fit a model or, without one, make an image; the best first.
 
-    Parameters
-    ----------
-    layers
-        Open image layers in the viewer's order.
-    inputs
-        What the model reads; None for all images that the layers make.
-    preferred
-        Key of the layer to use if several fit equally well; by default the topmost.
+    Of several that fit equally well the preferred layer (its key) is used, by default the topmost;
+    `layers` are in the viewer's order.
     """
     topmost = list(layers)[::-1]
     topmost.sort(key=lambda layer: layer.key != preferred)
@@ -265,7 +250,7 @@ def channels_problem(
             return READ_TWICE.format(**read, count=len(chosen))
     first = known[chosen[0].layer]
     for source in chosen[1:]:
-        shapes = [channel_shape(each, known[each.layer]) for each in (source, chosen[0])]
+        shapes = [_shape(each, known[each.layer]) for each in (source, chosen[0])]
         if shapes[0] != shapes[1]:
             here, there = map(format_shape, shapes)
             return OTHER_SHAPE.format(known[source.layer].name, here, first.name, there)
@@ -279,8 +264,7 @@ def labels_problem(
     first = next(layer for layer in layers if layer.key == sources[0].layer)
     if labels is None:
         return NO_LABELS.format(first.name)
-    shape = channel_shape(sources[0], first)
-    if labels.shape != shape:
+    if labels.shape != (shape := _shape(sources[0], first)):
         here, there = format_shape(labels.shape), format_shape(shape)
         return LABELS_SHAPE.format(labels.name, here, first.name, there)
     if not are_aligned(labels, first):
@@ -299,11 +283,6 @@ def mapping_remark(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo])
     return ""
 
 
-def channel_shape(source: LayerChannel, layer: LayerInfo) -> tuple[int, ...]:
-    """Shape (..., Y, X) of one channel."""
-    return layer.shape if layer.rgb or source.part is None else layer.shape[1:]
-
-
 def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     """Whether the pixels of two layers coincide in the world along the axes that both have.
 
@@ -319,6 +298,10 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     return last_rows(one, sides[0]) == last_rows(other, sides[1])
 
 
+def _shape(source: LayerChannel, layer: LayerInfo) -> tuple[int, ...]:
+    return layer.shape if layer.rgb or source.part is None else layer.shape[1:]
+
+
 def _aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
     """Layers of equal shape and placement, in the viewer's order."""
     groups: dict[tuple[object, ...], list[LayerInfo]] = {}
@@ -331,17 +314,17 @@ def _rgb_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], inputs: InputChannels
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
-    found = [mapping for group in groups if (mapping := _by_name(group, inputs))]
+    found = _by_name(groups, inputs)
     if not found:
         found = [_in_order(group, inputs) for group in groups if len(group) == 3]
     # Three planes of a stack are colors only if the first axis is named so; else last of all.
     named = [layer for layer in topmost if layer.channels_first]
     rest = [layer for layer in topmost if not layer.channels_first]
-    found += [mapping for layer in named if (mapping := _along_axis(layer, inputs))]
+    found += _along_axes(named, inputs)
     for layer in topmost:
         gray = ChannelMapping(layer.name, (LayerChannel(layer.key),) * 3)
         found.append(_colors(layer) if layer.rgb else gray)
-    return found + [mapping for layer in rest if (mapping := _along_axis(layer, inputs))]
+    return found + _along_axes(rest, inputs)
 
 
 def _multichannel_images(
@@ -349,16 +332,16 @@ def _multichannel_images(
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
     count = len(inputs.names)
-    found = [mapping for group in groups if (mapping := _by_name(group, inputs))]
+    found = _by_name(groups, inputs)
     if count == 1:
         named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
-        found += [mapping for layer in named if (mapping := _along_axis(layer, inputs))]
+        found += _along_axes(named, inputs)
         found += [_of_layers([layer]) for layer in topmost if not layer.rgb]
     else:
         # Where some names match, an order is not guessed.
         if not any(_matches(group, inputs) for group in groups):
             found += [_in_order(group, inputs) for group in groups if len(group) == count]
-        found += [mapping for layer in topmost if (mapping := _along_axis(layer, inputs))]
+        found += _along_axes(topmost, inputs)
         if count == 3:
             found += [_colors(layer) for layer in topmost if layer.rgb]
     return list({mapping.sources: mapping for mapping in reversed(found)}.values())[::-1]
@@ -400,25 +383,28 @@ def _along_first_axis(
     return ChannelMapping(f"{layer.name} (first axis = channels)", sources, remark)
 
 
-def _along_axis(layer: LayerInfo, inputs: InputChannels) -> ChannelMapping | None:
-    """The first entries of a layer's first axis, which may be more only if they are channels."""
-    count = len(inputs.names)
-    if layer.rgb or len(layer.shape) < 3:
-        return None
-    if layer.channels_first and layer.shape[0] > count:
-        pairs = [f"{number} as {name}" for number, name in enumerate(inputs.names)]
-        remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
-        return _along_first_axis(layer, remark, count)
-    if layer.shape[0] != count:
-        return None
-    return _along_first_axis(layer, ALONG_AXIS.format(count - 1, format_list(inputs.names)))
+def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[ChannelMapping]:
+    """The first entries of the layers' first axes, which may be more only if they are channels."""
+    count, found = len(inputs.names), []
+    for layer in layers:
+        if layer.rgb or len(layer.shape) < 3:
+            continue
+        if layer.channels_first and layer.shape[0] > count:
+            pairs = [f"{number} as {name}" for number, name in enumerate(inputs.names)]
+            remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
+            found.append(_along_first_axis(layer, remark, count))
+        elif layer.shape[0] == count:
+            remark = ALONG_AXIS.format(count - 1, format_list(inputs.names))
+            found.append(_along_first_axis(layer, remark))
+    return found
 
 
-def _by_name(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMapping | None:
-    matches = _matches(group, inputs)
-    if len(matches) < len(inputs.names):
-        return None
-    return _of_layers([matches[name] for name in inputs.names])
+def _by_name(groups: Iterable[Sequence[LayerInfo]], inputs: InputChannels) -> list[ChannelMapping]:
+    return [
+        _of_layers([match[name] for name in inputs.names])
+        for match in (_matches(group, inputs) for group in groups)
+        if len(match) == len(inputs.names)
+    ]
 
 
 def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerInfo]:
@@ -704,8 +690,7 @@ class ChannelsForm(QWidget):
             self.section.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
         stack = self._stack()
         self.first_axis.setVisible(stack is not None)
-        if stack is not None:
-            self.first_axis.setChecked(stack.channels_first)
+        self.first_axis.setChecked(stack is not None and stack.channels_first)
         self.section.setVisible(self._has_choice() or stack is not None)
         remark = "" if number is None else self._mappings[number].remark
         if not remark and not self.problem():

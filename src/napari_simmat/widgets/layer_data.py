@@ -185,13 +185,13 @@ def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
     return low - half, high + half
 
 
-def layer_info(layer: Image) -> LayerInfo:
-    """Facts about an image layer for the channels form."""
+def layer_info(layer: Image | Labels) -> LayerInfo:
+    """Facts about an image or labels layer that decide how it can be used."""
     return LayerInfo(
         key=layer_key(layer),
         name=layer.name,
         shape=image_shape(layer),
-        rgb=layer.rgb,
+        rgb=isinstance(layer, Image) and layer.rgb,
         placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
         channels_first=_means_channels(layer.axis_labels[0]),
     )
@@ -257,17 +257,6 @@ def _transposed(data: Any, order: list[int]) -> Any:
 
 def _means_channels(name: object) -> bool:
     return str(name).casefold() in ("c", CHANNEL, "channels")
-
-
-def labels_info(layer: Labels) -> LayerInfo:
-    """Facts about a labels layer that decide whether it lies on an image."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return LayerInfo(
-        key=layer_key(layer),
-        name=layer.name,
-        shape=tuple(int(size) for size in data.shape),
-        placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
-    )
 
 
 def labeled_value(

@@ -47,10 +47,12 @@ def choose_level(layer: Image, level: int) -> None:
     layer.metadata[_LEVEL] = level
 
 
-def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
+def image_shape(layer: Image | Labels, level: int = 0) -> tuple[int, ...]:
     """Shape of a layer, at `level` if it is multiscale, without an RGB layer's color axis."""
     data = layer.data[level] if layer.multiscale else layer.data
-    return tuple(int(size) for size in (data.shape[:-1] if layer.rgb else data.shape))
+    return tuple(
+        int(size) for size in (data.shape[:-1] if getattr(layer, "rgb", False) else data.shape)
+    )
 
 
 def level_matrix(factors: np.ndarray) -> np.ndarray:

@@ -39,7 +39,6 @@ from napari_simmat.widgets.forms import Options
 from napari_simmat.widgets.layer_data import (
     LabeledValue,
     labeled_value,
-    labels_info,
     layer_info,
     layer_key,
     pixel_ratio_of,
@@ -333,7 +332,7 @@ class ImagesForm(QWidget):
                 return problem
             sources = [source for source in each.sources if source is not None]
             layer = self._layer(each.labels)
-            info = None if layer is None else labels_info(layer)
+            info = None if layer is None else layer_info(layer)
             if problem := labels_problem(info, sources, self._layers):
                 return problem
             if each.labels in used:
@@ -401,7 +400,7 @@ class ImagesForm(QWidget):
         others = [each.channels.value() for each in self.forms if each is not form]
         used = {source.layer for sources in others for source in sources if source is not None}
         rest = [layer for layer in self._layers if layer.key not in used]
-        info = labels_info(labels)
+        info = layer_info(labels)
         for mapping in channel_mappings(rest, None):
             fits = labels_problem(info, mapping.sources, self._layers) is None
             if fits and len(mapping.sources) == len(self._names):
@@ -422,7 +421,7 @@ class ImagesForm(QWidget):
         sources = [each for each in self.channels.value() if each is not None]
 
         def suits(layer: Labels) -> bool:
-            return labels_problem(labels_info(layer), sources, self._layers) is None
+            return labels_problem(layer_info(layer), sources, self._layers) is None
 
         chosen = self.labels.value()
         if chosen is None or not (self._labels_by_hand or suits(chosen)):
