@@ -119,6 +119,20 @@ def test_name_of_a_part_of_the_package_resolves() -> None:
     assert not wrong
 
 
+def test_map_of_the_architecture_names_every_module() -> None:
+    """Each row of the map has the modules of its folder, and no others."""
+    rows = re.findall(
+        r"^\| `(\w+)/` \| (.*) \|$", (ROOT / "docs/architecture.md").read_text(), re.M
+    )
+    source = ROOT / "src/napari_simmat"
+    for folder, text in rows:
+        if folder == "research":
+            continue
+        modules = {path.stem for path in (source / folder).glob("*.py")} - {"__init__"}
+        assert set(re.findall(r"`(\w+)`", text)) == modules, folder
+    assert len(rows) == len(list(source.glob("*/__init__.py")))
+
+
 def command_of(line: str) -> tuple[str, ...]:
     """The words before the first option or value; they name a command."""
     words = line.split(" #")[0].split()[1:]
