@@ -8,7 +8,7 @@ and sends real events to its canvas.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -488,3 +488,41 @@ class Window(Hands):
         view = self.viewer.window._qt_viewer.canvas.view
         column, row = view.scene.transform.map((x, y))[:2]
         return QPoint(round(float(column)), round(float(row)))
+
+
+class TabHands:
+    """Hands on the tab ``train`` or ``batch`` of the widget."""
+
+    def __init__(self, window: Any, name: str) -> None:
+        self.window, self._name = window, name
+
+    @property
+    def tab(self) -> Any:
+        return getattr(self.window.widget, self._name)
+
+    @property
+    def status(self) -> Any:
+        return self.tab.status.value()
+
+    def open_tab(self) -> None:
+        tabs = self.window.widget.tabs
+        bar = tabs.tabBar()
+        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(tabs.indexOf(self.tab)).center())
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the tab has read what there is to choose from."""
+        raise NotImplementedError
+
+    def press(self, button: Any) -> None:
+        assert button.isEnabled(), self.status
+        assert button.isVisibleTo(self.tab), self.status
+        QTest.mouseClick(button, LEFT)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
+
+    def type(self, field: Any, text: str) -> None:
+        field.selectAll()
+        QTest.keyClick(field, Qt.Key.Key_Delete)
+        QTest.keyClicks(field, text)

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ from napari_simmat.widgets.batch.run import (
 )
 from napari_simmat.widgets.batch.tab import RESUME, STOP_AT_ONCE
 from tests.batch.folders import contents
-from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.conftest import Window
 from tests.widgets.dropping import drop
+from tests.widgets.hands import TabHands
 from tests.widgets.scenes import gray
 
 pytestmark = pytest.mark.all_tabs
@@ -48,39 +48,21 @@ WORKING = {"reading", "segmenting", "writing"}
 CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"
 
 
-class Batch:
+class Batch(TabHands):
     """Hands on the Batch tab."""
 
     def __init__(self, window: Window) -> None:
-        self.window = window
+        super().__init__(window, "batch")
         window.open_widget()
-        bar = window.widget.tabs.tabBar()
-        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(2).center())
-        self.settle()
-
-    @property
-    def tab(self) -> Any:
-        return self.window.widget.batch
+        self.open_tab()
 
     @property
     def batching(self) -> Any:
         return self.tab.batching
 
     @property
-    def status(self) -> Any:
-        return self.tab.status.value()
-
-    @property
     def states(self) -> list[str]:
         return [row.state for row in self.tab.table.files.rows]
-
-    def press(self, button: Any) -> None:
-        assert button.isEnabled(), self.status
-        assert button.isVisibleTo(self.tab), self.status
-        QTest.mouseClick(button, LEFT)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
 
     def run(self, button: Any) -> None:
         """Press a button, and wait for the end of what it starts."""
@@ -88,14 +70,9 @@ class Batch:
         self.until(lambda: not self.tab.busy)
 
     def settle(self) -> None:
-        """Wait until the files were looked at."""
+        """Wait until the files were scanned."""
         self.until(lambda: not self.tab.busy)
         QApplication.processEvents()
-
-    def type(self, field: Any, text: str) -> None:
-        field.selectAll()
-        QTest.keyClick(field, Qt.Key.Key_Delete)
-        QTest.keyClicks(field, text)
 
     def choose(self, images: Path, output: Path, prompts: str) -> None:
         assert drop(self.tab, images)

@@ -28,6 +28,7 @@ from napari_simmat.widgets.train.run import (
 )
 from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.hands import TabHands
 from tests.widgets.scenes import CENTERS, discs, iou
 
 pytestmark = pytest.mark.all_tabs
@@ -35,46 +36,21 @@ pytestmark = pytest.mark.all_tabs
 LEFT = Qt.MouseButton.LeftButton
 
 
-class Trainer:
+class Trainer(TabHands):
     """Hands on the Train tab."""
 
     def __init__(self, window: Window) -> None:
-        self.window = window
-
-    @property
-    def tab(self) -> Any:
-        assert self.window.widget is not None
-        return self.window.widget.train
+        super().__init__(window, "train")
 
     @property
     def training(self) -> Any:
         return self.tab.training
 
-    @property
-    def status(self) -> Any:
-        return self.tab.status.value()
-
-    def press(self, button: Any) -> None:
-        assert button.isEnabled(), self.status
-        assert button.isVisibleTo(self.tab), self.status
-        QTest.mouseClick(button, LEFT)
-
-    def open_tab(self, number: int = 1) -> None:
-        assert self.window.widget is not None
-        bar = self.window.widget.tabs.tabBar()
-        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(number).center())
-        self.settle()
-
     def settle(self) -> None:
         self.until(lambda: not self.tab._later.isActive())
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
-
     def type(self, field: Any, text: str) -> None:
-        field.selectAll()
-        QTest.keyClick(field, Qt.Key.Key_Delete)
-        QTest.keyClicks(field, text)
+        super().type(field, text)
         QTest.keyClick(field, Qt.Key.Key_Return)
 
     def choose_settings(self, name: str, steps: int) -> None:
