@@ -107,8 +107,8 @@ class BatchTab(JobTab):
         """Show what is missing, or scan the files."""
         if self.batching.busy or not self.isVisible():
             return  # `showEvent` calls this again
-        problem = self.form.value().problem()
         request = self.form.value()
+        problem = request.problem()
         self.command.set_value(() if problem else request.arguments())
         preflight = self.batching.preflight
         if problem:
@@ -135,13 +135,11 @@ class BatchTab(JobTab):
             self._show_problem(problem)
             return
         self._set_ready(True)
-        images, skipped = pluralize(len(preflight.plan.tasks), "image"), len(preflight.plan.skipped)
-        left_out = f", {skipped} left out" if skipped else ""
-        others = (
-            f", {pluralize(preflight.plan.others, 'other file')}" if preflight.plan.others else ""
-        )
-        text = f"{images} to segment{left_out}{others}."
-        self.batching.status.emit(Status("ready", text))
+        skipped, others = len(preflight.plan.skipped), preflight.plan.others
+        parts = [f"{pluralize(len(preflight.plan.tasks), 'image')} to segment"]
+        parts += [f"{skipped} left out"] * bool(skipped)
+        parts += [pluralize(others, "other file")] * bool(others)
+        self.status.set_value(Status("ready", f"{', '.join(parts)}."))
 
     def _show_problem(self, problem: str) -> None:
         self._set_ready(False)
