@@ -510,9 +510,7 @@ class BatchController(JobController):
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(lambda reason: self.status.emit(Status("failed", reason)))
         self._request: BatchRequest | None = None
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_SCAN_DELAY)
+        self._later = QTimer(self, singleShot=True, interval=_SCAN_DELAY)
         self._later.timeout.connect(self._start_scan)
         self._output = ""
         self._has_run = False

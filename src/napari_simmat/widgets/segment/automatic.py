@@ -88,9 +88,7 @@ class AutomaticSegmentation(QObject):
         self.like_mine = False
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
-        self._filter_later = QTimer(self)
-        self._filter_later.setSingleShot(True)
-        self._filter_later.setInterval(FILTER_DELAY)
+        self._filter_later = QTimer(self, singleShot=True, interval=FILTER_DELAY)
         self._filter_later.timeout.connect(self._filter)
         self._proposing.progressed.connect(self._on_progress)
         self._proposing.returned.connect(self._on_proposed)

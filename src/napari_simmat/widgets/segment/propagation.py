@@ -360,8 +360,7 @@ class EmbeddingPrefetcher(QObject):
         self._whole = False
         self._subject: Subject | None = None
         self._center: tuple[object, ...] = ()
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
+        self._later = QTimer(self, singleShot=True)
         self._later.timeout.connect(self._begin)
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(lambda _: self._on_end(self.described()))

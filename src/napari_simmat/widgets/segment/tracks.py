@@ -140,9 +140,7 @@ class ObjectTracks(QObject):
         self._drawn: tuple[object, ...] = ()
         self._layer: Tracks | None = None
         self.text = ""
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_LATER)
+        self._later = QTimer(self, singleShot=True, interval=_LATER)
         self._later.timeout.connect(self._draw_again)
         workspace.objects_changed.connect(self._on_changed)
         workspace.subject_changed.connect(self._on_changed)

@@ -75,8 +75,7 @@ class TrainTab(JobTab):
         self.viewer = viewer
         self.curves = TrainingCurves()
         self.gains = GainTable()
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
+        self._later = QTimer(self, singleShot=True)
         self._later.timeout.connect(self._read_layers)
         self._watch = ImageWatch(self)
         self._shown_problem: str | None = ""  # the problem shown last
