@@ -245,20 +245,24 @@ def convert_authors_file_job(
     yield Progress(0, 100, f"Reading {path.name}")
     content = read_torch_file(path, _STAND_INS)
     if not isinstance(content, Mapping) or not {"model", "state_dict"} <= set(content):
-        raise _misfit(path, "it has no entries 'model' and 'state_dict'")
+        raise _MisfitError(path, "it has no entries 'model' and 'state_dict'")
     network = str(content["model"])
     if network not in STRATEGY_OF_NETWORK:
-        raise _misfit(path, f"its network {network[:100]!r} is unknown")
+        raise _MisfitError(path, f"its network {network[:100]!r} is unknown")
     tensors = named_tensors(path, content["state_dict"])
     check_numbers(path, tensors)
     below = yield from percent_job(assemble_job(base or PAPER_BASE), 5, 80)
     if below.spec.base.architecture not in SAM_ARCHITECTURES or below.spec.transfer != "zeroshot":
-        raise _misfit(path, f"{below.spec.name} is not weights of SAM, which the authors tuned")
+        raise _MisfitError(
+            path, f"{below.spec.name} is not weights of SAM, which the authors tuned"
+        )
     yield Progress(90, 100, f"Checking {path.name}")
     transfer, channels = _transfer_of(path, tensors)
     if channels != len(sensor.channels):
         names = ", ".join(channel.name for channel in sensor.channels)
-        raise _misfit(path, f"it reads {channels} channels, and modality {modality} has {names}")
+        raise _MisfitError(
+            path, f"it reads {channels} channels, and modality {modality} has {names}"
+        )
     strategy = STRATEGY_OF_NETWORK[network]
     ending, axis = _SIZES.get(strategy, ("", 0))
     sized = next((t for name, t in tensors.items() if ending and name.endswith(ending)), None)
@@ -294,7 +298,7 @@ def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
         if transfer == "baseline_b" and f"{_PROJECTOR}patch_embedding.weight" not in tensors:
             transfer, theirs = "", "SimCMF's baseline D"
         if not transfer or first.ndim != 4:
-            raise _misfit(path, f"its transfer layer ({theirs or name}) is unknown here")
+            raise _MisfitError(path, f"its transfer layer ({theirs or name}) is unknown here")
         return transfer, first.shape[1]
     return "zeroshot", 3
 
@@ -326,18 +330,21 @@ def _our_tensors(
         rules = ((re.fullmatch(pattern, name), new) for pattern, new in _RULES)
         renamed = next((match.expand(new) for match, new in rules if match), name)
         if renamed not in trained or renamed in ours:
-            raise _misfit(path, f"{name[:100]} does not belong to {spec.training['network']}")
+            raise _MisfitError(path, f"{name[:100]} does not belong to {spec.training['network']}")
         if tensor.shape != trained[renamed].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(trained[renamed].shape)}"
-            raise _misfit(path, f"on {below.spec.base.name}, {name} has the shape {shapes}")
+            raise _MisfitError(path, f"on {below.spec.base.name}, {name} has the shape {shapes}")
         ours[renamed] = tensor
     if missing := sorted(trained.keys() - ours.keys()):
-        raise _misfit(path, f"it lacks {some_names(missing)}")
+        raise _MisfitError(path, f"it lacks {some_names(missing)}")
     return ours
 
 
-def _misfit(path: Path, fault: str) -> ValueError:
-    return ValueError(NOT_CONVERTED.format(name=path.name, fault=fault))
+class _MisfitError(ValueError):
+    """A file that cannot be converted."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(NOT_CONVERTED.format(name=path.name, fault=fault))
 
 
 def _number(value: Any) -> float | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.plain import parse_json
@@ -200,8 +200,22 @@ def file_kind(path: Path) -> Literal["safetensors", "torch"]:
 
     Raises ValueError if it is neither, or no file at all.
     """
-    with open_model(path) as file:
-        start = file.read(16)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no file {path}. Check the name; `simmat models list` shows what is there."
+        ) from None
+    except OSError as error:
+        if path.is_dir():
+            raise ValueError(
+                f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "
+                "Choose a file."
+            ) from None
+        raise OSError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions or copy it elsewhere."
+        ) from None
     if not start:
         raise ValueError(f"{path.name} is empty (0 bytes). Copy or download it again.")
     # A safetensors file starts with the length of its JSON header in 8 bytes.
@@ -247,25 +261,6 @@ def damaged(path: Path, error: Exception) -> ValueError:
     """The error for a safetensors file that the library refuses."""
     said = " ".join(str(error).split())[:200]  # the library repeats what it could not parse
     return ValueError(f"{path.name} is cut off or damaged ({said}). Copy or download it again.")
-
-
-def open_model(path: Path) -> BinaryIO:
-    """Open a model file for reading; raises a one-sentence message if that fails."""
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"There is no file {path}. Check the name; `simmat models list` shows what is there."
-        ) from None
-    except OSError as error:
-        if path.is_dir():
-            raise ValueError(
-                f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "
-                "Choose a file."
-            ) from None
-        raise OSError(
-            f"{path} cannot be read ({error.strerror}). Check its permissions or copy it elsewhere."
-        ) from None
 
 
 _MAX_CHARACTERS = 1 << 20

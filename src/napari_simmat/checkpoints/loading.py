@@ -22,7 +22,7 @@ from napari_simmat.checkpoints.checkpoint import (
     some_names,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
-from napari_simmat.checkpoints.sam_weights import checksum_name, read_sam_weights
+from napari_simmat.checkpoints.sam_weights import CHECKSUM_NAMES, read_sam_weights
 from napari_simmat.io.files import format_size, hash_job
 from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
 from napari_simmat.progress import Job, Progress, finish, map_progress
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+MISFIT = (
+    "{name} does not fit its network: {fault}. Take another copy, or a file for this version of "
+    "the program."
+)
 
 
 class BaseMissingError(ValueError):
@@ -188,7 +192,7 @@ def _check_published_job(name: str, row: PublishedWeights, path: Path, content: 
         found = yield from percent_job(hash_job(path, algorithm), 40, 45)
     if found != digest:
         raise ValueError(
-            f"{path.name} is not the published file: its {checksum_name(algorithm)} is "
+            f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
             f"{found[:12]}, that of {name} is {digest[:12]}. Run `simmat models fetch {name}` "
             "again, or give your own weights another name."
         )
@@ -225,7 +229,7 @@ def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) ->
     if surplus := [name for name in tensors if name not in wanted]:
         faults.append(f"has {some_names(surplus)} which do not belong there")
     if faults:
-        raise _misfit(path, f"it {' and '.join(faults)}")
+        raise ValueError(MISFIT.format(name=path.name, fault=f"it {' and '.join(faults)}"))
     _check_shapes(path, tensors, network)
 
 
@@ -233,7 +237,8 @@ def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) 
     """Refuse tensors that are not exactly those trained by transfer layer and strategy."""
     wanted = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
     if surplus := sorted(set(tensors) - wanted):
-        raise _misfit(path, f"it has {some_names(surplus)} which do not belong there")
+        fault = f"it has {some_names(surplus)} which do not belong there"
+        raise ValueError(MISFIT.format(name=path.name, fault=fault))
     if missing := sorted(wanted - set(tensors)):
         raise ValueError(
             f"{path.name} is incomplete: it lacks {some_names(missing)}, which was trained. "
@@ -246,18 +251,9 @@ def _check_shapes(path: Path, tensors: Mapping[str, Tensor], network: Network) -
     wanted = network.state_dict()
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
-            raise _misfit(
-                path,
-                f"{name} has the shape {tuple(tensor.shape)} instead of "
-                f"{tuple(wanted[name].shape)}",
-            )
-
-
-def _misfit(path: Path, fault: str) -> ValueError:
-    return ValueError(
-        f"{path.name} does not fit its network: {fault}. "
-        "Take another copy, or a file for this version of the program."
-    )
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
+            fault = f"{name} has the shape {shapes}"
+            raise ValueError(MISFIT.format(name=path.name, fault=fault))
 
 
 def _base_missing(path: Path, wanted: Base, found: str) -> str:

@@ -121,9 +121,10 @@ def own_models() -> list[ModelEntry]:
         entry = _entry_of(path, "own")
         problem = name_problem(entry.name)
         if times[path.stem.casefold()] > 1:
-            namesakes = [each for each in files if each.stem.casefold() == path.stem.casefold()]
+            namesakes = (each for each in files if each.stem.casefold() == path.stem.casefold())
+            places = (f"{each.parent.name}/{each.name}" for each in namesakes)
             problem = (
-                f"Several files are called {path.stem}: {', '.join(map(_short_path, namesakes))}. "
+                f"Several files are called {path.stem}: {', '.join(places)}. "
                 "Rename or remove all but one."
             )
         entries.append(replace(entry, problem=problem) if problem else entry)
@@ -236,7 +237,3 @@ def _unversioned(entries: Iterable[ModelEntry]) -> list[str]:
     """Names that stand for the newest version: ``tiny`` for ``tiny-1``."""
     matches = (re.fullmatch(r"(.+)-\d{1,6}", e.name) for e in entries if e.kind == "built in")
     return list(dict.fromkeys(match[1] for match in matches if match))
-
-
-def _short_path(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"

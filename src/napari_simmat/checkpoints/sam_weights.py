@@ -22,6 +22,7 @@ _TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and of silence before a download fails."""
 _LARGER_THAN_PUBLISHED = 1.05
 _LARGER_THAN_GUESSED = 2.0
+CHECKSUM_NAMES = {"sha256": "SHA-256", "xxh128": "XXH128", "md5": "MD5"}
 SAM_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 NOT_PUBLISHED = (
     "{!r} cannot be downloaded; {} can. `simmat models list` shows what is there already."
@@ -42,6 +43,7 @@ EXPORT_FROM_MICRO_SAM = (
     "It is a training checkpoint of micro-sam: export its weights there with "
     "`micro_sam.util.export_custom_sam_model`, and import that file."
 )
+DAMAGED = "{} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
 NEEDS_MODALITY = "If SimMAT's authors' code wrote it, name its sensor with --modality."
 WRAPPERS = ("model_state", "state_dict", "model")
 """Keys under which trainings save a network: micro-sam, Lightning, MedSAM."""
@@ -134,7 +136,7 @@ def download_job(
         sizes = {"limit": format_size(received.limit), "size": format_size(size)}
         raise ValueError(TOO_LARGE.format(**words, **sizes)) from None
     except ValueError:  # pooch compares the checksum
-        name = checksum_name(checksum.partition(":")[0])
+        name = CHECKSUM_NAMES[checksum.partition(":")[0]]
         raise ValueError(MISMATCH.format(**words, checksum=name)) from None
     except OSError as error:
         if not type(error).__module__.startswith("requests"):
@@ -149,11 +151,6 @@ def download_job(
         received.stopped = True
         pool.shutdown(wait=False)
     return target
-
-
-def checksum_name(algorithm: str) -> str:
-    """``SHA-256`` for ``"sha256"``, as it is called in messages."""
-    return {"sha256": "SHA-256", "xxh128": "XXH128", "md5": "MD5"}[algorithm]
 
 
 def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -261,7 +258,7 @@ def _check_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise _damaged(path) from None
+        raise ValueError(DAMAGED.format(path.name)) from None
     # torch stores its entries uncompressed; a compressed one could unpack to any size.
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise ValueError(
@@ -285,10 +282,4 @@ def _refusal(path: Path, error: Exception) -> ValueError:
             f"{path.name} holds objects other than tensors{f' ({name})' if name else ''}, which "
             f"could run code, so it was not opened. {advice}"
         )
-    return _damaged(path)
-
-
-def _damaged(path: Path) -> ValueError:
-    return ValueError(
-        f"{path.name} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
-    )
+    return ValueError(DAMAGED.format(path.name))
