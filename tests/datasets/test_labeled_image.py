@@ -21,7 +21,7 @@ def test_image_cache_keeps_recent_images_within_its_bytes() -> None:
             self.read_times += 1
             return LabeledImage(self.name, np.zeros((10, 10)), np.zeros((10, 10), np.uint8))
 
-    shelf, sources = ImageCache(2000), [Source("a"), Source("b"), Source("c")]
+    cache, sources = ImageCache(2000), [Source("a"), Source("b"), Source("c")]
     for source in (*sources, sources[2], sources[1], sources[0]):
-        shelf.read(source)
+        cache.read(source)
     assert [source.read_times for source in sources] == [2, 1, 1]

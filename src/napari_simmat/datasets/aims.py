@@ -110,11 +110,11 @@ def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
     files = POLARIZER_ANGLES if layout.folder == "zju-rgbp" else tuple(modality.parts)
     check_files(items, files)
     names = tuple(channel.name for channel in modality.channels)
-    shelf = ImageCache(0)  # images of one plane need no cache
+    cache = ImageCache(0)  # images of one plane need no cache
     samples = []
     for item in items:
         image = replace(item, parts=tuple(modality.parts))
-        stack = LabeledStack(image, names, None, modality.normalization, shelf)
+        stack = LabeledStack(image, names, None, modality.normalization, cache)
         samples.append(Sample(item.name, stack.group, stack.load))
     return tuple(samples)
 

@@ -101,8 +101,9 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
     The channels of `config`, if they are names, may be endings of files. Subfolders other than
     images/ and labels/ are ignored; `prefix` goes before the images' names.
     """
-    names = _endings(config)
-    if names:
+    chosen = config.selection.channels or ()
+    names = [channel.strip() for channel in chosen if isinstance(channel, str)]
+    if names and len(names) == len(chosen):
         images, labels = files_by_stem(folder)
         by_ending = {stem.casefold(): path for stem, path in images.items()}
         there = [[f"{stem}_{name}".casefold() in by_ending for name in names] for stem in labels]
@@ -188,13 +189,6 @@ def _one_file_per_channel(
             "%d files without labels left out: %s.", len(alone), ", ".join(sorted(alone)[:5])
         )
     return found
-
-
-def _endings(config: DataConfig) -> list[str]:
-    """The channels' names, if all are names."""
-    channels = config.selection.channels or ()
-    names = [str(channel).strip() for channel in channels if isinstance(channel, str)]
-    return names if len(names) == len(channels) else []
 
 
 @dataclass(frozen=True)

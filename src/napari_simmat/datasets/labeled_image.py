@@ -170,7 +170,7 @@ class LabeledStack:
         The user's selection, see `find_channels`.
     normalization
         The data set's.
-    shelf
+    cache
         Shared by the images of a data set.
     group
         Shared by planes and images that belong together; by default the image's name.
@@ -184,7 +184,7 @@ class LabeledStack:
         names: Sequence[str],
         selected: ChannelNames | None,
         normalization: Normalization,
-        shelf: ImageCache,
+        cache: ImageCache,
         group: str = "",
         pixel_size: tuple[float, float] | None = None,
     ) -> None:
@@ -192,7 +192,7 @@ class LabeledStack:
         self._inputs = InputChannels(
             names=tuple(names), normalization=normalization, reader="the data set"
         )
-        self._wanted, self._shelf, self._pixel_size = selected, shelf, pixel_size
+        self._wanted, self._cache, self._pixel_size = selected, cache, pixel_size
         self._statistics: Statistics | None = None
 
     def check(self) -> None:
@@ -203,11 +203,11 @@ class LabeledStack:
         ValueError, TypeError, OSError
             If a channel is missing, or this is no image with labels of its shape.
         """
-        self._stack(self._shelf.read(self.image))
+        self._stack(self._cache.read(self.image))
 
     def planes(self) -> Iterator[tuple[StackIndex, NDArray[Any]]]:
         """Index and labels (Y, X), as given, of each plane that holds an object."""
-        labels = self._shelf.read(self.image).labels
+        labels = self._cache.read(self.image).labels
         for plane in np.ndindex(*labels.shape[:-2]):
             if (labels[plane] > 0).any():
                 yield plane, labels[plane]
@@ -217,7 +217,7 @@ class LabeledStack:
 
         Resampled to square pixels, as by the predictor.
         """
-        content = self._shelf.read(self.image)
+        content = self._cache.read(self.image)
         stack = self._stack(content)
         try:
             values = stack.normalized(plane).astype(np.float32, copy=False)

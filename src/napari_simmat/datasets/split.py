@@ -120,9 +120,9 @@ def assemble_dataset_job(
     ValueError, TypeError, OSError
         If an image cannot be used, or too little is labeled; the message says what to do.
     """
-    shelf = ImageCache()
+    cache = ImageCache()
     first = images.train[0]
-    names = choose_channels(shelf.read(first), config.selection.channels)
+    names = choose_channels(cache.read(first), config.selection.channels)
 
     def check_job(side: Sequence[LabeledSource], purpose: str) -> Job[list[LabeledStack]]:
         kept = []
@@ -133,7 +133,7 @@ def assemble_dataset_job(
                 names,
                 config.selection.channels,
                 config.normalization,
-                shelf,
+                cache,
                 group(image.name),
                 (config.selection.pixel_ratio, 1.0),
             )
