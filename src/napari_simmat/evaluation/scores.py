@@ -282,7 +282,7 @@ def plane_matches(
 
 
 def click_column(clicks: int) -> str:
-    """The column of the answer after so many clicks: click, click+1, ..."""
+    """The column of the mask after so many clicks: click, click+1, ..."""
     return "click" if clicks == 1 else f"click+{clicks - 1}"
 
 

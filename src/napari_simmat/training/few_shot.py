@@ -107,7 +107,7 @@ class LeftOutScores(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Of both."""
+        """Mean of click and box."""
         return (self.click + self.box) / 2
 
 
@@ -430,7 +430,7 @@ class _Learning:
             return self._result(student, verdict, self._success(verdict), began)
 
     def size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
-        """Of the objects, but for some."""
+        """The expected size of the objects, without the hidden ones."""
         return ExpectedSize.of([o.area for n, o in enumerate(self.objects) if n not in hidden])
 
     def _fold_job(self, number: int, folder: RunFolder | None) -> Job[None]:
@@ -694,6 +694,6 @@ def _folds_by_place(
 
 
 def _mean(scores: NDArray[Any] | Sequence[Sequence[float]]) -> LeftOutScores:
-    """Of IoUs (N, 2), in percent."""
+    """Means of IoUs (N, 2), in percent."""
     click, box = (100 * np.array(scores).mean(0)).tolist()
     return LeftOutScores(click, box)
