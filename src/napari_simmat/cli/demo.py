@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -90,11 +90,20 @@ def demo(
     terminal.say(
         f"  simmat segment {image} --model tiny --prompts {prompts} --output results", "bold"
     )
-    terminal.result({"output": str(output), "results": [row.values() for row in rows]})
+    results = [
+        {
+            "sample": row.sample,
+            "model": row.model,
+            "prompt": row.prompt,
+            "objects": row.objects,
+            "mean_iou": round(row.iou, 4),
+        }
+        for row in rows
+    ]
+    terminal.result({"output": str(output), "results": results})
 
 
-@dataclass(frozen=True)
-class DemoRow:
+class DemoRow(NamedTuple):
     """A sample segmented with one kind of prompt: a line of the table."""
 
     sample: str
@@ -103,16 +112,6 @@ class DemoRow:
     prompt: str
     objects: int
     iou: float
-
-    def values(self) -> dict[str, Any]:
-        """The line for ``--json``."""
-        return {
-            "sample": self.sample,
-            "model": self.model,
-            "prompt": self.prompt,
-            "objects": self.objects,
-            "mean_iou": round(self.iou, 4),
-        }
 
 
 def _run_job(output: Path, compute: ComputeOptions) -> Job[list[DemoRow]]:

@@ -314,7 +314,6 @@ def remove(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 
 def _channel_summary(entry: ModelEntry) -> str:
-    """The channels, in short."""
     if entry.spec is None:
         return "cannot be read"
     if entry.spec.is_rgb:

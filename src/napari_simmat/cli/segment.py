@@ -377,7 +377,6 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome
 
 
 def _event_values(progress: Progress) -> dict[str, Any]:
-    """A step as JSON values."""
     from napari_simmat.batch.run import BatchProgress
 
     fraction = None if progress.fraction is None else round(progress.fraction, 4)

@@ -262,7 +262,6 @@ def _finish_with_progress(job: Job[T], terminal: Terminal, events: bool) -> T:
 
 
 def _with_events(progress: Progress) -> Progress:
-    """Print a step as a line of JSON."""
     from napari_simmat.training.few_shot import LearnProgress
     from napari_simmat.training.trainer import TrainProgress
 

@@ -258,7 +258,7 @@ class CollapsibleSection(QCollapsible):
 
 
 Part = QWidget | QLayout | tuple[QWidget, int]
-"""Of a layout; with a stretch if it is a pair."""
+"""A part of a layout; a pair adds its stretch."""
 
 
 def hbox(*parts: Part, parent: QWidget | None = None) -> QHBoxLayout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,81 +144,11 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
     return viewer
 
 
-def coins() -> list[LayerData]:
-    """Coins from Pompeii, gray, 8 bit."""
-    return [_real("coins", "coins")]
-
-
-def cell() -> list[LayerData]:
-    """A single cell in phase contrast, gray, 8 bit."""
-    return [_real("cell", "cell")]
-
-
-def immunohistochemistry() -> list[LayerData]:
-    """Stained tissue, RGB."""
-    return [_real("immunohistochemistry", "tissue", rgb=True)]
-
-
-def retina() -> list[LayerData]:
-    """A retina, RGB."""
-    return [_real("retina", "retina", rgb=True)]
-
-
-def microaneurysms() -> list[LayerData]:
-    """Lesions of a retina, gray, 8 bit."""
-    return [_real("microaneurysms", "microaneurysms")]
-
-
-def polarization() -> list[LayerData]:
-    """Drawn beads through polarizers at four angles: a layer for each, and the true objects."""
-    return _layer_for_each_channel("polarization")
-
-
-def polarization_stack() -> list[LayerData]:
-    """The same beads as one layer with the channels along its first axis."""
-    return _stored("polarization", axis_labels=("channel", "y", "x"))
-
-
-def multispectral() -> list[LayerData]:
-    """A drawn scene in six bands: a layer for each, and the true objects."""
-    return _layer_for_each_channel("multispectral")
-
-
-def fluorescence() -> list[LayerData]:
-    """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
-    *stains, truth = _layer_for_each_channel("fluorescence")
-    for (_, options, _), colormap in zip(stains, ("bop blue", "bop orange"), strict=True):
-        options.update(colormap=colormap, blending="additive", visible=True)
-    return [*stains, truth]
-
-
-def thermal() -> list[LayerData]:
-    """A drawn scene of a long-wave infrared camera, and the true objects."""
-    return _stored("thermal")
-
-
-def ct() -> list[LayerData]:
-    """A drawn slice of a body in Hounsfield units, and the true organs."""
-    return _stored("ct", contrast_limits=(-160, 240))
-
-
-def mri() -> list[LayerData]:
-    """A drawn slice of a head, and the true tissues."""
-    return _stored("mri")
-
-
-def cells_3d() -> list[LayerData]:
-    """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
-    layers = _stored("cells")
-    for _, options, _ in layers:
-        options.update(scale=(2.0, 1.0, 1.0), axis_labels=("z", "y", "x"))
-    return layers
-
-
-def _real(function: str, name: str, **options: Any) -> LayerData:
+def _real(function: str, name: str, **options: Any) -> list[LayerData]:
+    """An image of scikit-image."""
     from skimage import data
 
-    return getattr(data, function)(), {"name": name, **options}, "image"
+    return [(getattr(data, function)(), {"name": name, **options}, "image")]
 
 
 def _stored(name: str, **options: Any) -> list[LayerData]:
@@ -239,3 +170,33 @@ def _layer_for_each_channel(name: str) -> list[LayerData]:
         )
     ]
     return [*layers, truth]
+
+
+def fluorescence() -> list[LayerData]:
+    """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
+    *stains, truth = _layer_for_each_channel("fluorescence")
+    for (_, options, _), colormap in zip(stains, ("bop blue", "bop orange"), strict=True):
+        options.update(colormap=colormap, blending="additive", visible=True)
+    return [*stains, truth]
+
+
+def cells_3d() -> list[LayerData]:
+    """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
+    layers = _stored("cells")
+    for _, options, _ in layers:
+        options.update(scale=(2.0, 1.0, 1.0), axis_labels=("z", "y", "x"))
+    return layers
+
+
+# The samples of napari's menu, by their names in `napari.yaml`.
+coins = partial(_real, "coins", "coins")
+cell = partial(_real, "cell", "cell")
+immunohistochemistry = partial(_real, "immunohistochemistry", "tissue", rgb=True)
+retina = partial(_real, "retina", "retina", rgb=True)
+microaneurysms = partial(_real, "microaneurysms", "microaneurysms")
+polarization = partial(_layer_for_each_channel, "polarization")
+polarization_stack = partial(_stored, "polarization", axis_labels=("channel", "y", "x"))
+multispectral = partial(_layer_for_each_channel, "multispectral")
+thermal = partial(_stored, "thermal")
+ct = partial(_stored, "ct", contrast_limits=(-160, 240))  # Hounsfield units
+mri = partial(_stored, "mri")

@@ -209,7 +209,6 @@ class ModelPicker(QWidget):
         self.choice.setCurrentIndex(self.choice.findData(number))
 
     def _embedded(self) -> int:
-        """Index of the embedded model."""
         try:
             return self._index(registry.find_model("tiny")) or 0
         except ValueError:

@@ -98,7 +98,7 @@ class ChildProcess(QObject):
 
     @property
     def pid(self) -> int:
-        """Of the process; 0 without one."""
+        """Number of the process; 0 without one."""
         return 0 if self._process is None else int(self._process.processId())
 
     def start(self, arguments: Sequence[str], messages: Path | None = None) -> None:
@@ -402,7 +402,6 @@ class JobTab(DropTarget):
         job.changed.connect(self._on_changed)
 
     def _on_changed(self) -> None:
-        """The job is in another state."""
         raise NotImplementedError
 
     def _lay_out(self, *parts: Part) -> QVBoxLayout:
