@@ -239,7 +239,7 @@ def segment_everything_job(
     """`segment_everything` as a job that yields after every few prompts."""
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     size = (predictor.shape[-2], predictor.shape[-1])
-    if prompts is None and settings.is_tiled(size):
+    if prompts is None and max(size) > 2 * settings.tile_side:
         labels = np.zeros(size, np.uint32)
         scores = yield from segment_tiles_job(predictor, labels, settings, plane)
         return Instances(labels, scores)

@@ -396,7 +396,15 @@ class Predictor:
         assert plane is not None
         with self.keeping_plane():
             yield from self.encode_tile_job(plane, *window)
-            inner = in_window(prompt, window)
+            # The prompt in the pixels of the window; logits of an earlier result are so already.
+            top, left = window[0].start, window[1].start
+            box, mask = prompt.box, prompt.mask
+            if box is not None:
+                box = box[0] - top, box[1] - left, box[2] - top, box[3] - left
+            if mask is not None and mask.dtype == bool:
+                mask = mask[window]
+            points = tuple((y - top, x - left) for y, x in prompt.points)
+            inner = replace(prompt, points=points, box=box, mask=mask)
             result = self._decode(partial(self._decoder.result, prompt=inner))
         return result.placed(window, image)
 
@@ -684,15 +692,3 @@ class DetailWindows:
             or (part.stop >= span.stop and span.stop < size)
             for part, span, size in zip(box, window, self.plane.image, strict=True)
         )
-
-
-def in_window(prompt: Prompt, window: Window) -> Prompt:
-    """The prompt in the pixels of a window."""
-    top, left = window[0].start, window[1].start
-    box, mask = prompt.box, prompt.mask
-    if box is not None:
-        box = box[0] - top, box[1] - left, box[2] - top, box[3] - left
-    if mask is not None and mask.dtype == bool:
-        mask = mask[window]
-    points = tuple((y - top, x - left) for y, x in prompt.points)
-    return replace(prompt, points=points, box=box, mask=mask)

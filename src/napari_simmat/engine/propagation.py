@@ -174,19 +174,17 @@ class Propagator:
                 here = _at(planes.index(plane), total, plane)
                 yield from within_step(self.predictor.set_plane_job(plane), here)
                 encoded = replace(here, done=here.done + 1)
-                self._known[prompts] = yield from with_progress(self._section_job(prompts), encoded)
+                refining = self._refiner.refine_job(self.predictor, prompts, plane)
+                results = yield from with_progress(refining, encoded)
+                mask = np.logical_or.reduce([result.mask for result in results])
+                score = min(result.score for result in results)
+                self._known[prompts] = (
+                    Section(ObjectMask.of(mask), score, "annotated") if mask.any() else None
+                )
             section = self._known[prompts]
             if section is not None:
                 found[number][plane] = section
         return found
-
-    def _section_job(self, prompts: tuple[Prompt, ...]) -> Job[Section | None]:
-        """One object from its prompts on the predictor's plane; None if nothing is found."""
-        plane = prompts[0].plane
-        results = yield from self._refiner.refine_job(self.predictor, prompts, plane)
-        mask = np.logical_or.reduce([result.mask for result in results])
-        scores = [result.score for result in results]
-        return Section(ObjectMask.of(mask), min(scores), "annotated") if mask.any() else None
 
     def _propagate_intervals_job(
         self, intervals: Iterable[SliceInterval], before: int

@@ -166,25 +166,24 @@ def group_annotations(prompts: Sequence[Prompt], shape: tuple[int, ...]) -> list
         _check_plane(prompt, shape)
         own = ("number", number) if prompt.object is None else ("object", prompt.object)
         gathered.setdefault(own, []).append(prompt)
-    return [_annotations(group) for group in gathered.values()]
-
-
-def _annotations(group: Sequence[Prompt]) -> ObjectAnnotations:
-    present: dict[PlaneIndex, tuple[Prompt, ...]] = {}
-    for prompt in group:
-        is_absent = prompt.kinds == {"points"} and not any(prompt.labels)
-        if not is_absent:
-            corrects = prompt.mask is not None and bool(prompt.points)
-            earlier = () if corrects else present.get(prompt.plane, ())
-            present[prompt.plane] = (*earlier, prompt)
-    absent = frozenset(prompt.plane for prompt in group) - present.keys()
-    name = group[0].object
-    if not present:
-        raise ValueError(
-            f"{'An object' if name is None else f'Object {name}'} has negative points alone, which "
-            "say where it ends; click on it on at least one plane."
-        )
-    return ObjectAnnotations(name, present, absent)
+    annotations = []
+    for group in gathered.values():
+        present: dict[PlaneIndex, tuple[Prompt, ...]] = {}
+        for prompt in group:
+            is_absent = prompt.kinds == {"points"} and not any(prompt.labels)
+            if not is_absent:
+                corrects = prompt.mask is not None and bool(prompt.points)
+                earlier = () if corrects else present.get(prompt.plane, ())
+                present[prompt.plane] = (*earlier, prompt)
+        absent = frozenset(prompt.plane for prompt in group) - present.keys()
+        name = group[0].object
+        if not present:
+            raise ValueError(
+                f"{'An object' if name is None else f'Object {name}'} has negative points alone, "
+                "which say where it ends; click on it on at least one plane."
+            )
+        annotations.append(ObjectAnnotations(name, present, absent))
+    return annotations
 
 
 def _check_plane(prompt: Prompt, shape: tuple[int, ...]) -> None:

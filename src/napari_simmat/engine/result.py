@@ -221,10 +221,6 @@ class Result:
         logits = down.enlarged(across.enlarged(part.T).T)
         return LogitPatch(logits.numpy(), down.pixels.start, across.pixels.start)
 
-    def image_logits(self) -> Tensor:
-        """The logits of all four masks at the image's resolution (4, Y, X)."""
-        return enlarge(self._whole, self._transform, self._stride)
-
     @cached_property
     def _whole(self) -> Tensor:
         """The masks' logits (4, h, w) on the whole mask grid."""

@@ -219,10 +219,6 @@ class AutomaticSettings:
         """Pixels that neighboring tiles share."""
         return self.tile_overlap or self.tile_side // 4
 
-    def is_tiled(self, size: tuple[int, int]) -> bool:
-        """Whether a plane of this size is cut into tiles: if it is larger than two of them."""
-        return max(size) > 2 * self.tile_side
-
 
 def default_grid_points(size: tuple[int, int]) -> int:
     """Default number of seeds along the longer side: one for each 16 pixels, from 16 to 32.
