@@ -75,7 +75,7 @@ def test_click_on_an_encoded_image_runs_through_few_files(trace: Trace, qtbot: A
     hands.idle()
     trace.on = False
     hands.close()
-    assert trace.report("click") <= 56
+    assert trace.report("click") <= 48
 
 
 def test_folder_of_two_images_runs_through_few_files(trace: Trace, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_folder_of_two_images_runs_through_few_files(trace: Trace, tmp_path: Pat
     trace.on = True
     assert main([*words, "--output", str(tmp_path / "out")]) == 0
     trace.on = False
-    assert trace.report("folder") <= 54
+    assert trace.report("folder") <= 46
 
 
 def test_training_of_two_steps_runs_through_few_files(trace: Trace, tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_training_of_two_steps_runs_through_few_files(trace: Trace, tmp_path: Pa
     words = ["train", str(tmp_path), "--output", str(tmp_path / "c.safetensors"), "--practical"]
     assert main([*words, "--steps", "2"]) == 0
     trace.on = False
-    assert trace.report("training") <= 64
+    assert trace.report("training") <= 49
