@@ -75,6 +75,8 @@ class SegmentController(QObject):
         Actions on committed objects, and on prompts.
     propagation, automatic, prefetcher
         Work in the background.
+    actions
+        The user's actions by name, but for those that need a value of the form.
     """
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
@@ -86,6 +88,29 @@ class SegmentController(QObject):
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference, self.objects)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
+        self.actions: dict[str, Callable[[], object]] = {
+            "flip": workspace.prompt_layers.flip,
+            "segment": self.segment,
+            "commit": self.commit_all,
+            "clear": self.prompts.clear,
+            "undo": workspace.undo,
+            "redo": workspace.redo,
+            "cycle": self.prompts.choose_mask,
+            "next": self.prompts.new_object,
+            "edit": self.objects.edit,
+            "delete": self.objects.delete,
+            "merge": self.objects.merge,
+            "split": self.objects.split,
+            "stop propagating": self.propagation.cancel,
+            "commit propagation": self.commit_propagation,
+            "discard propagation": self.propagation.drop,
+            "encode whole stack": self.prefetcher.encode_whole,
+            "stop encoding": self.prefetcher.cancel,
+            "clear embeddings": self.prefetcher.clear,
+            "stop everything": self.automatic.cancel,
+            "commit everything": self.automatic.commit,
+            "discard everything": self.automatic.drop,
+        }
         # A commit waits for the prediction of this plane, or for a propagation, and is done then.
         self._pending: Plane | None = None
         self._propagation_pending = False

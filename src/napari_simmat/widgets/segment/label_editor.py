@@ -192,7 +192,10 @@ class LabelEditor:
         for each in objects:
             label = free[0] if each.label is None else each.label
             known = self.register.entry(label) if label in self.register.index else None
-            stale = self._replaced_pixels(each, label)
+            planes = each.viewed.planes() if each.label is not None else []
+            replaced = [self.on_plane(label, plane, each.order) for plane in planes]
+            order = inverse_order(each.order)
+            stale = [pixels.transposed(order) for pixels in replaced if pixels is not None]
             block = composite(
                 self.layer.data, each.mask, label, stale, overlap, written, min_visible
             )
@@ -341,13 +344,6 @@ class LabelEditor:
                 f"next one would be {max(numbers)}"
             )
         return numbers
-
-    def _replaced_pixels(self, new: NewObject, label: int) -> list[ObjectMask]:
-        """The pixels of a replaced object on the planes that are rewritten."""
-        if new.label is None:
-            return []
-        found = (self.on_plane(label, plane, new.order) for plane in new.viewed.planes())
-        return [each.transposed(inverse_order(new.order)) for each in found if each is not None]
 
     def _entry(self, new: NewObject, label: int, known: ObjectEntry | None) -> ObjectEntry:
         """The entry of an object that was just written; `known` is that of the one it replaces."""

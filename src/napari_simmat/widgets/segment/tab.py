@@ -78,7 +78,10 @@ class SegmentTab(SegmentForm):
         self.learning = Learning(workspace, inference, self.autosave)
         self.actions = self._make_actions()
         shortcuts = {name: partial(self.act, name) for name in self.actions}
-        self.keys = KeyBindings(viewer, shortcuts, self._wants_key)
+        # C is napari's on the image itself: ours only while something can be committed.
+        self.keys = KeyBindings(
+            viewer, shortcuts, lambda name: name == "commit" and controller.can_commit
+        )
         self.list_keys = ListShortcuts(self)
         self.watch = ImageWatch(self)
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
@@ -129,36 +132,14 @@ class SegmentTab(SegmentForm):
         self.controller.perform(self.actions[name])
 
     def _make_actions(self) -> dict[str, Callable[[], object]]:
-        controller, workspace = self.controller, self.workspace
-        objects, prompts, everything = controller.objects, controller.prompts, controller.automatic
-        propagation, prefetcher = controller.propagation, controller.prefetcher
-        panel, tracks, axis = self.automatic_panel, self.tracks, self.tracks_panel.value
+        everything, tracks = self.controller.automatic, self.tracks
+        panel, axis = self.automatic_panel, self.tracks_panel.value
         return {
-            "flip": workspace.prompt_layers.flip,
-            "segment": controller.segment,
-            "commit": controller.commit_all,
-            "clear": prompts.clear,
-            "undo": workspace.undo,
-            "redo": workspace.redo,
-            "cycle": prompts.choose_mask,
-            "next": prompts.new_object,
-            "edit": objects.edit,
-            "delete": objects.delete,
-            "merge": objects.merge,
-            "split": objects.split,
+            **self.controller.actions,
             "save": self._save_objects,
             "load": lambda: self.loader.ask(self),
             "propagate": self._propagate,
-            "stop propagating": propagation.cancel,
-            "commit propagation": controller.commit_propagation,
-            "discard propagation": propagation.drop,
-            "encode whole stack": prefetcher.encode_whole,
-            "stop encoding": prefetcher.cancel,
-            "clear embeddings": prefetcher.clear,
             "segment everything": lambda: everything.start(panel.value(), panel.layer.value()),
-            "stop everything": everything.cancel,
-            "commit everything": everything.commit,
-            "discard everything": everything.drop,
             "link over time": lambda: tracks.link_all(axis()),
             "link": lambda: tracks.link(axis()),
             "cut link": lambda: tracks.cut(axis()),
@@ -166,14 +147,7 @@ class SegmentTab(SegmentForm):
             "previous image": lambda: self.image_folder.go(-1),
         }
 
-    def _wants_key(self, action: str) -> bool:
-        """Whether an action takes a key that napari uses on the image itself."""
-        return action == "commit" and self.controller.can_commit
-
-    # --------------------------------------------------------------------- form
-
     def _connect_parts(self) -> None:
-        """Show what the parts say and have changed."""
         controller, workspace, status = self.controller, self.workspace, self.status
         for event in self._layer_events:
             event.connect(self._on_layers)
@@ -211,13 +185,13 @@ class SegmentTab(SegmentForm):
                 signal.connect(slot)
 
     def _connect_form(self) -> None:
-        """Hand on what the user asks for."""
         controller, workspace, folder = self.controller, self.workspace, self.image_folder
         perform = controller.perform
         objects, everything, ahead = controller.objects, controller.automatic, controller.prefetcher
         learn, stack, automatic = self.learn_panel, self.stack_panel, self.automatic_panel
-        for panel in (self.buttons, self.object_panel, stack, automatic):
-            panel.acted.connect(self.act)
+        panel = self.object_panel
+        for part in (self.buttons, panel, stack, automatic):
+            part.acted.connect(self.act)
         for name, button in (
             *self.tracks_panel.buttons.items(),
             ("next image", self.folder_panel.next),
@@ -225,7 +199,8 @@ class SegmentTab(SegmentForm):
         ):
             button.clicked.connect(lambda _=False, name=name: self.act(name))
         for name, section in self.sections.items():
-            section.pressed.connect(partial(self._on_section, name))
+            section.pressed.connect(partial(self.note_section, name))
+            section.pressed.connect(self._save_settings)
         for signal, *slots in (
             (self.models.changed, self._on_model, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
@@ -238,11 +213,11 @@ class SegmentTab(SegmentForm):
             (self.masks.chosen, self._on_masks),
             (self.buttons.tool_chosen, workspace.draw, self._show_tool),
             (self.candidates.chosen, lambda n: perform(lambda: controller.prompts.choose_mask(n))),
-            (self.object_panel.overlap_chosen, self._on_overlap),
-            (self.object_panel.class_chosen, objects.classify, self._save_settings),
-            (self.object_panel.table.chosen, partial(setattr, objects, "chosen")),
-            (self.object_panel.table.visited, self._on_visited),
-            (self.object_panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
+            (panel.overlap_chosen, partial(setattr, objects, "overlap"), self._save_settings),
+            (panel.class_chosen, objects.classify, self._save_settings),
+            (panel.table.chosen, partial(setattr, objects, "chosen")),
+            (panel.table.visited, self._on_visited),
+            (panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
             (self.sections["objects"].toggled, self._on_objects_toggled),
             (stack.bars.chosen, self._on_bar),
             (stack.ahead.toggled, ahead.set_enabled, self._save_settings),
@@ -284,10 +259,6 @@ class SegmentTab(SegmentForm):
             self._saved = now
             save_settings(now)
 
-    def _on_section(self, name: str, opened: bool) -> None:
-        self.note_section(name, opened)
-        self._save_settings()
-
     # ------------------------------------------------------------------- choice
 
     def _choice(self) -> Choice:
@@ -311,7 +282,6 @@ class SegmentTab(SegmentForm):
             self.workspace.raise_layers()
 
     def _in_front(self) -> Image | None:
-        """The image that is seen in place of the chosen one, if any."""
         return self.workspace.image_before(self._choice().layers)
 
     def _follow_sight(self) -> None:
@@ -419,10 +389,6 @@ class SegmentTab(SegmentForm):
         if self.workspace.prompt_layers.tool in ("point", "box"):  # otherwise napari zooms
             self.controller.edit_at(event.position)
 
-    def _on_overlap(self, overlap: Any) -> None:
-        self.controller.objects.overlap = overlap
-        self._save_settings()
-
     def _on_objects_toggled(self, opened: bool) -> None:
         """Rows that are not seen are not chosen: no action may mean them."""
         if not opened:
@@ -462,7 +428,6 @@ class SegmentTab(SegmentForm):
         self.show_buttons(self.workspace.session, commits=self.controller.can_commit)
 
     def _show_layers(self) -> None:
-        """Show the layers in use."""
         layers = self.workspace.prompt_layers
         self.points.set_value(layers.points)
         self.boxes.set_value(layers.boxes)
@@ -507,7 +472,6 @@ class SegmentTab(SegmentForm):
         self.folder_panel.set_state(can_go=can_go, place=folder.described())
 
     def _show_learning(self) -> None:
-        """Show whether there is something to learn from, how far it is, and what came of it."""
         session, state = self.workspace.session, self.learning.state(self._choice())
         self.learn_panel.set_state(state)
         has_objects = session is not None and session.editor is not None and session.editor.labels
@@ -531,6 +495,5 @@ class SegmentTab(SegmentForm):
         self.show_model(used)
 
     def _show_tool(self, *_: Any) -> None:
-        """Show what a press on the image does."""
         self.buttons.set_tool(self.workspace.prompt_layers.tool)
         self.controller.say_ready_again(self.status.value())

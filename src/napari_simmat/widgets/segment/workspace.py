@@ -179,7 +179,11 @@ class Workspace(QObject):
         self.session.geometry = geometry.seen(self.order_or_none() or ())
         self.preview.prepare(geometry)
         self.show_prompts(self.session.prompt_state)
-        self._lower_others()
+        for other in self.sessions.others(self.session):
+            if other.editor is not None and other.editor is not self.session.editor:
+                # The other image may be hidden now.
+                both = [other.editor.layer, self.classes.layer(other.editor)]
+                outputs.lower_onto_image(self.viewer, both, other.layers)
         self.raise_layers()
         self.subject_changed.emit()
         if (objects := self.objects) is not None and objects not in self.viewer.layers:
@@ -351,13 +355,6 @@ class Workspace(QObject):
         for layer in images:
             layers.move(layers.index(layer), len(layers))
         self.raise_layers()
-
-    def _lower_others(self) -> None:
-        """Put the objects of other images back onto their images, which may be hidden now."""
-        for other in self.sessions.others(self.session):
-            if other.editor is not None and other.editor is not self.session.editor:
-                both = [other.editor.layer, self.classes.layer(other.editor)]
-                outputs.lower_onto_image(self.viewer, both, other.layers)
 
     def name_objects(self) -> None:
         """Name objects and classes after their images if several images have objects."""
