@@ -253,7 +253,9 @@ def test_image_data_replaced_during_work_drop_the_result(ready: Any) -> None:
 
 def test_channel_reshaped_during_work_is_refused(window: Any) -> None:
     for name in "abc":
-        window.open(gray(), name=name)
+        window.viewer.add_image(gray(), name=name)
+    window.open_widget()
+    window.idle()
     chosen = window.tab.channels.value()
     window.tab.channels.set_value(chosen)
     gate = Gate(window)
