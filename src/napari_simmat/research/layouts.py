@@ -50,16 +50,12 @@ def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
     regions = seeds[nearest[0], nearest[1]]
     wave = rng.uniform(0, 0.25) * radius
     canvas = RegionCanvas(shape)
-    canvas.regions[:] = _warped(rng, regions, wave, max(radius, 6))
-    return canvas.drawing()
-
-
-def _warped(rng: np.random.Generator, regions: Ids, wave: float, length: float) -> Ids:
-    shape = (regions.shape[0], regions.shape[1])
+    length = max(radius, 6)
     y, x = np.ogrid[: shape[0], : shape[1]]
     rows = np.clip(y + wave * smooth_field(rng, shape, length), 0, shape[0] - 1).astype(int)
     columns = np.clip(x + wave * smooth_field(rng, shape, length), 0, shape[1] - 1).astype(int)
-    return np.asarray(regions[rows, columns])
+    canvas.regions[:] = regions[rows, columns]
+    return canvas.drawing()
 
 
 def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
