@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -80,22 +79,6 @@ def test_main_for_help_and_lists_loads_no_torch(tmp_path: Path, words: list[str]
 def test_import_of_cli_loads_no_numpy(tmp_path: Path) -> None:
     program = "import sys, napari_simmat.cli; sys.exit('numpy' in sys.modules)"
     assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
-
-
-@pytest.mark.slow
-def test_main_in_its_own_process_segments(folder: Path) -> None:
-    words = [str(word) for word in segment("--json")]
-    done = in_a_fresh_interpreter(
-        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert json.loads(done.stdout)["files"][0]["objects"] == 2
-    failed = in_a_fresh_interpreter(
-        f"import sys; from napari_simmat.cli import main; sys.exit(main({words}))", folder
-    )
-    assert failed.returncode == 1
-    assert "exists already" in failed.stderr
 
 
 def test_main_with_short_options_reads_them(simmat: Simmat) -> None:

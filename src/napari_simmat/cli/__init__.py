@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 success, 1 failure, 2 invalid arguments, 130 canceled.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    _print_every_name()
+    # As on stderr, characters that the terminal cannot encode are escaped: file names have any.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments is None and "--debug" not in given:
         quiet_libraries()
     terminal = Terminal(as_json="--json" in given)
@@ -107,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(CANCELED_MESSAGE)
             return CANCELED
         except CycloptsError as error:
-            terminal.fail(f"{str(error).strip()} See simmat {_named(given)}--help.")
+            commands = {word for word in app if not word.startswith("-")}
+            named = next((f"{word} " for word in given if word in commands), "")
+            terminal.fail(f"{str(error).strip()} See simmat {named}--help.")
             return 2
         except BrokenPipeError:  # the pipe was closed, e.g. by `simmat models | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,18 +133,6 @@ def quiet_libraries() -> None:
         warnings.simplefilter("ignore")
     for name in ("nibabel", "PIL", "pydicom", "tifffile", "zarr"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-
-def _print_every_name() -> None:
-    """Let stdout escape characters it cannot encode, as stderr does: file names may have any."""
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _named(arguments: Sequence[str]) -> str:
-    """The command among the arguments with a trailing space; empty if there is none."""
-    commands = {word for word in app if not word.startswith("-")}
-    return next((f"{word} " for word in arguments if word in commands), "")
 
 
 def _sentence(error: Exception) -> str:

@@ -117,7 +117,12 @@ def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
     entry = find_model(name)
     if entry.spec is None:
         raise ValueError(entry.problem or f"{name} has no description.")
-    spec = entry.spec
+    spec, size = entry.spec, entry.spec.input_size
+    inputs = {
+        "longest": f"longest side becomes {size.size} pixels",
+        "stretch": f"both sides become {size.size} pixels",
+        "native": f"as it is, longest side from {size.minimum} to {size.size} pixels",
+    }
     table = Table(show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -128,7 +133,7 @@ def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
         "modality": spec.modality,
         "channels": ", ".join(f"{c.name} [{c.unit}]" if c.unit else c.name for c in spec.channels),
         "normalization": _normalization(spec),
-        "input": _input(spec),
+        "input": inputs[size.method],
         "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
         "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
         **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
@@ -336,15 +341,6 @@ def _normalization(spec: ModelSpec) -> str:
     kept = ", 8-bit values as they are" if rule.keep_uint8 else ""
     glare = ", glare clipped" if rule.clip_glare else ""
     return f"percentiles {rule.low:g} to {rule.high:g} of the whole stack, {together}{kept}{glare}"
-
-
-def _input(spec: ModelSpec) -> str:
-    size = spec.input_size
-    return {
-        "longest": f"longest side becomes {size.size} pixels",
-        "stretch": f"both sides become {size.size} pixels",
-        "native": f"as it is, longest side from {size.minimum} to {size.size} pixels",
-    }[size.method]
 
 
 def _entry_values(entry: ModelEntry) -> dict[str, Any]:

@@ -416,13 +416,13 @@ class PathField(DropTarget):
         self.browse.setToolTip(title)
         if kind == "either":
             menu = QMenu(self.browse)
-            menu.addAction("A folder...", self._ask_folder)
-            menu.addAction("A file or manifest...", self._ask_file)
+            menu.addAction("A folder...", lambda: self._ask("folder"))
+            menu.addAction("A file or manifest...", lambda: self._ask("file"))
             self.browse.setMenu(menu)
             self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
             self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         else:
-            self.browse.clicked.connect(self._ask_folder if kind == "folder" else self._ask_file)
+            self.browse.clicked.connect(lambda: self._ask(kind))
         hbox((self.path, 1), self.browse, parent=self)
         self.path.textChanged.connect(self.changed)
 
@@ -436,12 +436,12 @@ class PathField(DropTarget):
 
     take = set_value
 
-    def _ask_folder(self) -> None:
-        if path := QFileDialog.getExistingDirectory(self, self._title, self.value()):
-            self.set_value(path)
-
-    def _ask_file(self) -> None:
-        if path := QFileDialog.getOpenFileName(self, self._title, self.value())[0]:
+    def _ask(self, kind: PathKind) -> None:
+        if kind == "folder":
+            path = QFileDialog.getExistingDirectory(self, self._title, self.value())
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, self._title, self.value())
+        if path:
             self.set_value(path)
 
 

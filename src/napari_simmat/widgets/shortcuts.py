@@ -46,14 +46,12 @@ class Shortcut:
 
     def text(self, shapes: bool = False) -> str:
         """For a button, e.g. ``Ctrl+Z``."""
-        return str(KeyBinding.from_int(self._on(shapes)))
+        return str(self.binding(shapes))
 
     def binding(self, shapes: bool = False) -> KeyBinding:
         """For napari's `bind_key`."""
-        return KeyBinding.from_int(self._on(shapes))
-
-    def _on(self, shapes: bool) -> int:
-        return self.on_shapes if shapes and self.on_shapes is not None else self.key
+        is_other = shapes and self.on_shapes is not None
+        return KeyBinding.from_int(self.on_shapes if is_other else self.key)
 
 
 SHORTCUTS = (
@@ -107,7 +105,8 @@ class KeyBindings:
         self._actions = dict(actions)
         self._wanted = wanted
         self._bound: dict[Any, dict[KeyBinding, Any]] = {}
-        self._bind(viewer, {each.binding(): self._guarded(each.action) for each in self._known()})
+        self._known = [each for each in SHORTCUTS if each.action in actions]
+        self._bind(viewer, {each.binding(): self._guarded(each.action) for each in self._known})
 
     def bind(self, own: Sequence[Layer], images: Sequence[Layer] = ()) -> None:
         """Bind to exactly these layers; others get their earlier bindings back.
@@ -124,10 +123,10 @@ class KeyBindings:
             self._unbind(holder)
         for layer in own:
             shapes = isinstance(layer, Shapes)
-            keys = {each.binding(shapes): each.action for each in self._known()}
+            keys = {each.binding(shapes): each.action for each in self._known}
             self._bind(layer, {key: self._guarded(action) for key, action in keys.items()})
         for layer in images:
-            lent = {each.binding(): each.action for each in self._known()}
+            lent = {each.binding(): each.action for each in self._known}
             usual = {key: layer.class_keymap.get(key) for key in lent}
             self._bind(
                 layer,
@@ -138,9 +137,6 @@ class KeyBindings:
         """Restore all earlier bindings."""
         for holder in list(self._bound):
             self._unbind(holder)
-
-    def _known(self) -> list[Shortcut]:
-        return [each for each in SHORTCUTS if each.action in self._actions]
 
     def _bind(self, holder: Any, keys: Mapping[KeyBinding, Callable[[Any], object]]) -> None:
         if holder in self._bound:
