@@ -415,8 +415,8 @@ def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, Lay
 
 def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMapping:
     pairs = zip(inputs.names, group, strict=True)
-    taken = ", ".join(f"{layer.name} as {name}" for name, layer in pairs)
-    return _of_layers(group, IN_ORDER.format(taken))
+    order = ", ".join(f"{layer.name} as {name}" for name, layer in pairs)
+    return _of_layers(group, IN_ORDER.format(order))
 
 
 def _of_layers(group: Sequence[LayerInfo], remark: str = "") -> ChannelMapping:
@@ -663,8 +663,8 @@ class ChannelsForm(QWidget):
                 self.name_fields.append(field)
             else:
                 self.name_fields.append(QLabel())
-            for place, column in enumerate(columns):
-                self._grid.addWidget(column[row], row, place)
+            for number, column in enumerate(columns):
+                self._grid.addWidget(column[row], row, number)
 
     def _show(self) -> None:
         self._make_rows()

@@ -201,8 +201,8 @@ class VerticalScroll(QScrollArea):
         content = self.widget()
         if content is None:
             return super().minimumSizeHint()
-        least = content.minimumSizeHint()
-        return QSize(least.width(), min(least.height(), 120))
+        minimum = content.minimumSizeHint()
+        return QSize(minimum.width(), min(minimum.height(), 120))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Resize when the content opens or closes."""
@@ -386,9 +386,9 @@ class DropTarget(QWidget):
         paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
         if len(paths) != 1 or not paths[0]:
             return ""
-        path = Path(paths[0])
-        fits = {"folder": path.is_dir, "file": path.is_file, "either": path.__str__}
-        return paths[0] if fits[self._drops]() else ""
+        path, kind = Path(paths[0]), self._drops
+        fits = kind == "either" or (path.is_dir() if kind == "folder" else path.is_file())
+        return paths[0] if fits else ""
 
 
 class PathField(DropTarget):
