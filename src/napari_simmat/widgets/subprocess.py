@@ -143,7 +143,7 @@ class ChildProcess(QObject):
         process, self._process = self._process, None
         if process is None:
             return
-        _disconnect(process)
+        process.blockSignals(True)
         process.kill()
         process.waitForFinished(_KILL_TIMEOUT)
         process.deleteLater()
@@ -210,7 +210,7 @@ class ChildProcess(QObject):
     def _end(self, code: int | None) -> None:
         process, self._process = self._process, None
         if process is not None:
-            _disconnect(process)
+            process.blockSignals(True)
             process.deleteLater()
         if self._is_complete:
             ending = Ending("done")
@@ -241,17 +241,6 @@ def _environment() -> QProcessEnvironment:
     environment.insert("PYTHONUTF8", "1")
     environment.insert("NO_COLOR", "1")
     return environment
-
-
-def _disconnect(process: QProcess) -> None:
-    for signal in (
-        process.readyReadStandardOutput,
-        process.readyReadStandardError,
-        process.started,
-        process.finished,
-        process.errorOccurred,
-    ):
-        signal.disconnect()
 
 
 _open_processes: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
