@@ -221,7 +221,7 @@ def channels_in_front(layer: Image, axis: int) -> Image:
     """
     order = [axis, *(n for n in range(layer.ndim) if n != axis)]
     levels = layer.data if layer.multiscale else [layer.data]
-    moved = [_transposed(level, order) for level in levels]
+    moved = [_as_dask(level).transpose(order) for level in levels]
     kept = ("name", "colormap", "contrast_limits", "gamma", "opacity", "blending", "visible")
     return Image(
         moved if layer.multiscale else moved[0],
@@ -247,12 +247,13 @@ def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
     }
 
 
-def _transposed(data: Any, order: list[int]) -> Any:
-    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
-        from dask.array import from_array
+def _as_dask(data: Any) -> Any:
+    """A lazy array as dask: slicing or transposing zarr would read all of it."""
+    if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask"):
+        return data
+    from dask.array import from_array
 
-        data = from_array(data)  # zarr would read all of it
-    return data.transpose(order)
+    return from_array(data)
 
 
 def _means_channels(name: object) -> bool:
@@ -331,11 +332,7 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
     data = layer.data[level] if layer.multiscale else layer.data
     if part is None:
         return data
-    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
-        from dask.array import from_array
-
-        data = from_array(data)  # slicing zarr would read the whole channel
-    return data[..., part] if layer.rgb else data[part]
+    return _as_dask(data)[..., part] if layer.rgb else _as_dask(data)[part]
 
 
 @dataclass(frozen=True, eq=False)
