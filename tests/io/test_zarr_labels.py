@@ -66,6 +66,13 @@ def test_create_labels_stores_no_empty_chunk(tmp_path: Path) -> None:
     assert len(list((path / "0" / "c").rglob("*"))) == 2, "a row of chunks, and a chunk in it"
 
 
+def test_label_image_of_empty_chunks_is_no_hole(tmp_path: Path) -> None:
+    path = tmp_path / "slide.ome.zarr"
+    create_labels(path, path.name, (2**17 + 1, 2**17 + 1))
+    image = read_image(path, lazy_above=0)
+    assert not image.data[:1, :1].any()
+
+
 def test_write_labels_zarr_unknown_axes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="axes T, one other, Z, Y, X in this order"):
         write_labels_zarr(tmp_path / "a.ome.zarr", LABELS[None], "ZTYX")

@@ -70,7 +70,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         letters = getattr(opened.metadata, "dimension_names", None)  # version 2 has none
         names = [str(name or "q").lower() for name in letters or ()]
         axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
-        data, axes = planes_last(_checked(opened, path, axes, options, files), axes)
+        data, axes = planes_last(_checked(opened, path, axes, options, _pieces(files)), axes)
         return ImageFile(path, data, axes, files=tuple(files))
     metadata = _metadata(path, opened)
     level = metadata["multiscales"][0]["datasets"][0]
@@ -92,7 +92,9 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     axes = _letters(path, names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
     within = [file for file in files if file.is_relative_to(path / inside)]
-    data, axes = planes_last(_checked(array, path, axes, options, within), axes)
+    # Label images leave out empty chunks, which may be nearly all.
+    stored = None if "image-label" in metadata else _pieces(within)
+    data, axes = planes_last(_checked(array, path, axes, options, stored), axes)
     return ImageFile(
         path,
         data,
@@ -135,7 +137,11 @@ def _attributes(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _checked(array: Any, path: Path, axes: str, options: ReadOptions, files: Sequence[Path]) -> Any:
+def _pieces(files: Sequence[Path]) -> int:
+    return sum(file.name not in METADATA_FILES for file in files)
+
+
+def _checked(array: Any, path: Path, axes: str, options: ReadOptions, stored: int | None) -> Any:
     """Load a small array; refuse one that could run code, exhaust the memory or take hours."""
     limits, shape, dtype = options.limits, array.shape, np.dtype(array.dtype)
     stages = [
@@ -156,7 +162,6 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions, files: Seq
     limits.check(path.name, "image_bytes", at_once, "one chunk")
     check_memory(max(at_once, nbytes if whole else 0), path.name)
     read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]
-    stored = sum(file.name not in METADATA_FILES for file in files)
     for pieces in {piece, array.chunks}:  # a shard is cut into chunks
         cut = [pieces[n] for n in read]
         limits.check_pieces(
