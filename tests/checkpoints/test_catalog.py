@@ -1,208 +1,67 @@
+"""The catalog of published weights: complete, described as stock SAM, known by content."""
+
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
-from napari_simmat.checkpoints.registry import find_model, list_models, name_problem
-from napari_simmat.io import files
-
-
-@pytest.fixture
-def models(user_folder: Path) -> Path:
-    folder = user_folder / "models"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def bases(user_folder: Path) -> Path:
-    folder = user_folder / "bases"
-    folder.mkdir()
-    return folder
-
-
-def test_list_models_gives_all_kinds_with_their_cards(assets: Path, models: Path) -> None:
-    shutil.copy(assets / "polarization.safetensors", models / "my camera.safetensors")
-    entries = {entry.name: entry for entry in list_models()}
-    assert {name: entry.kind for name, entry in entries.items()} == {
-        "tiny-1": "built in",
-        "polarization": "built in",
-        **dict.fromkeys(PUBLISHED_WEIGHTS, "downloadable"),
-        "my camera": "own",
-    }
-    for entry in entries.values():
-        assert entry.problem is None
-        assert entry.spec is not None
-        assert entry.spec.name == entry.name
-        assert (entry.path is None) == (entry.kind == "downloadable")
-    assert entries["vit_b"].size_bytes == 375_042_383
-    assert entries["tiny-1"].size_bytes == (assets / "tiny-1.safetensors").stat().st_size
-    own = entries["my camera"].spec
-    assert own is not None
-    assert own.channel_names == ("0 deg", "45 deg", "90 deg", "135 deg")
-    assert own.metrics == {"iou_click": 0.7}
-    assert own.license == "BSD-3-Clause"
-    assert {name for name, entry in entries.items() if entry.is_base} == {
-        "tiny-1",
-        *PUBLISHED_WEIGHTS,
-    }
-
-
-def test_list_models_gives_those_of_the_package() -> None:
-    shipped = sorted(path.stem for path in files.ASSETS.glob("*.safetensors"))
-    listed = [entry for entry in list_models() if entry.kind == "built in"]
-    assert sorted(entry.name for entry in listed) == shipped
-    assert [entry.problem for entry in listed] == [None] * len(shipped)
-
-
-def test_list_models_without_a_user_folder_gives_the_rest(assets: Path, user_folder: Path) -> None:
-    user_folder.rmdir()
-    assert [entry.name for entry in list_models()][:2] == ["polarization", "tiny-1"]
-    assert not user_folder.exists()  # looking makes nothing
-
-
-def test_list_models_knows_a_download_by_its_file(assets: Path, bases: Path) -> None:
-    row = PUBLISHED_WEIGHTS["vit_b"]
-    with (bases / row.file).open("wb") as file:
-        file.write(b"PK\x03\x04")
-        file.truncate(row.size)
-    entry = find_model("vit_b")
-    assert (entry.kind, entry.path, entry.problem) == ("downloaded", bases / row.file, None)
-    (bases / row.file).write_bytes(b"PK\x03\x04")
-    problem = find_model("vit_b").problem
-    assert problem is not None
-    assert "has 4 bytes instead of 375 MB. Run `simmat models fetch vit_b` again" in problem
-
-
-def test_list_models_gives_unreadable_files_their_problem(assets: Path, models: Path) -> None:
-    (models / "text.safetensors").write_text("not a model, but a text of some length")
-    (models / "empty.safetensors").write_bytes(b"")
-    (models / "folder.safetensors").mkdir()
-    (models / "dangling.safetensors").symlink_to(models / "nowhere")
-    (models / "notes.txt").write_text("no model and not listed")
-    (models / ".hidden.safetensors").write_text("a write under way")
-    own = {entry.name: entry for entry in list_models() if entry.kind == "own"}
-    assert set(own) == {"text", "empty", "folder", "dangling"}
-    assert "neither a checkpoint" in str(own["text"].problem)
-    assert "is empty (0 bytes)" in str(own["empty"].problem)
-    assert "is a folder" in str(own["folder"].problem)
-    assert "There is no file" in str(own["dangling"].problem)
-
-
-def test_list_models_of_an_unreadable_folder_warns(
-    assets: Path, models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    listing = Path.iterdir
-
-    def refuse(folder: Path) -> object:
-        if folder == models:
-            raise PermissionError(13, "Permission denied")
-        return listing(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    assert "tiny-1" in [entry.name for entry in list_models()]
-    assert "cannot be read (Permission denied)" in caplog.text
-
-
-def test_list_models_with_two_of_a_name_refuses_both(
-    assets: Path, models: Path, bases: Path
-) -> None:
-    shutil.copy(assets / "polarization.safetensors", models / "mine.safetensors")
-    shutil.copy(assets / "tiny-1.safetensors", bases / "Mine.safetensors")
-    own = [entry for entry in list_models() if entry.kind == "own"]
-    assert len(own) == 2
-    for entry in own:
-        assert entry.problem is not None
-        assert "Several files are called" in entry.problem
-        assert "models/mine.safetensors" in entry.problem
-        assert "bases/Mine.safetensors" in entry.problem
-
-
-def test_list_models_refuses_an_own_file_of_a_built_in_name(assets: Path, models: Path) -> None:
-    shutil.copy(assets / "polarization.safetensors", models / "tiny-1.safetensors")
-    entry = next(entry for entry in list_models() if entry.kind == "own")
-    assert "is the name of a built-in model" in str(entry.problem)
-    assert find_model("tiny-1").kind == "built in"
-
-
-def test_find_model_without_version_gives_the_newest(assets: Path, models: Path) -> None:
-    for version in ("2", "10", "rgb-3"):
-        shutil.copy(assets / "tiny-1.safetensors", assets / f"tiny-{version}.safetensors")
-    shutil.copy(assets / "tiny-1.safetensors", models / "tiny-99.safetensors")
-    assert find_model("tiny").name == "tiny-10"
-    assert find_model("tiny-2").name == "tiny-2"
-    assert find_model("tiny-rgb").name == "tiny-rgb-3"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right"), [("tyni", "tiny"), ("polarizatio", "polarization"), ("vit-b", "vit_b")]
+from napari_simmat.checkpoints.catalog import (
+    PUBLISHED_WEIGHTS,
+    SAM_ARCHITECTURES,
+    identify_job,
+    likely_architecture,
+    published_spec,
 )
-def test_find_model_of_unknown_name_gives_the_nearest(wrong: str, right: str, assets: Path) -> None:
-    with pytest.raises(ValueError, match=f"There is no model called '{wrong}'") as caught:
-        find_model(wrong)
-    assert f"Did you mean {right}?" in str(caught.value)
-    assert "Known are tiny, polarization, tiny-1, vit_b, vit_l, vit_h, vit_t, vit_t_lm, " in str(
-        caught.value
-    )
+from napari_simmat.checkpoints.checkpoint import read_description
+from napari_simmat.io.files import hash_job, sha256_of
+from napari_simmat.progress import finish
 
 
-def test_find_model_by_path_gives_the_file(assets: Path, tmp_path: Path) -> None:
-    path = tmp_path / "shared model.safetensors"
-    shutil.copy(assets / "polarization.safetensors", path)
-    for given in (path, str(path)):
-        entry = find_model(given)
-        assert (entry.name, entry.path, entry.problem) == ("shared model", path, None)
-        assert entry.spec is not None
-        assert entry.spec.name == "shared model"
+def test_sam_spec_is_that_of_stock_sam() -> None:
+    from napari_simmat.models.tuning import build_network
+
+    stock = build_network("vit_b", initialize=False)  # segment_anything's, without its numbers
+    spec = published_spec(PUBLISHED_WEIGHTS["vit_b"])
+    assert [each.mean for each in spec.channels] == pytest.approx(stock.pixel_mean.flatten())
+    assert [each.std for each in spec.channels] == pytest.approx(stock.pixel_std.flatten())
+    assert spec.channel_names == ("red", "green", "blue")
+    assert spec.input_size.size == stock.image_encoder.img_size
+    assert (spec.input_size.method, spec.mask_choice) == ("longest", "stock")
+    assert spec.normalization.keep_uint8
+    assert spec.is_rgb
+    assert read_description(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize("name", ["nowhere/model", "nowhere.safetensors", "nowhere.pth"])
-def test_find_model_of_missing_file_is_refused(name: str, assets: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="There is no file"):
-        find_model(str(tmp_path / name))
+@pytest.mark.parametrize("name", [*SAM_ARCHITECTURES, "vit_t"])
+def test_likely_architecture_follows_the_size(name: str) -> None:
+    assert likely_architecture(int(PUBLISHED_WEIGHTS[name].size * 1.003)) == name
 
 
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("../evil", "none of them of /"),
-        ("a/b", "none of them of /"),
-        ("a\\b", "none of them of /"),
-        ("c:x", "none of them of /"),
-        ("", "must have 1 to 100 characters"),
-        ("x" * 101, "must have 1 to 100 characters"),
-        ("a\nb", "a control character"),
-        ("..", "must not start or end with a dot"),
-        (".hidden", "must not start or end with a dot"),
-        ("trailing ", "must not start or end with a dot or space"),
-        ("NUL", "a device's name"),
-        ("com1.x", "a device's name"),
-        ("tiny", "is the name of a built-in model"),
-        ("Tiny-1", "is the name of a built-in model"),
-        ("VIT_B", "is the name of a built-in model"),
-        ("polarization", "is the name of a built-in model"),
-    ],
-)
-def test_name_problem_of_impossible_name_says_why(name: str, sentence: str, assets: Path) -> None:
-    problem = name_problem(name)
-    assert problem is not None
-    assert sentence in problem
+@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
+def test_published_weights_are_complete(name: str) -> None:
+    row = PUBLISHED_WEIGHTS[name]
+    algorithm, _, digest = row.checksum.partition(":")
+    assert len(bytes.fromhex(digest)) == {"sha256": 32, "xxh128": 16, "md5": 16}[algorithm]
+    assert row.url.startswith("https://")
+    assert row.file.endswith((".pth", ".pt"))
+    assert len({each.file for each in PUBLISHED_WEIGHTS.values()}) == len(PUBLISHED_WEIGHTS)
+    assert all((row.license, row.author, row.citation, row.homepage, row.purpose))
+    spec = published_spec(row)
+    assert spec.is_rgb
+    assert read_description(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize("name", ["my camera (2).v3", "näher", "tiny-42", "DAPI+GFP"])
-def test_name_problem_of_sensible_name_is_none(name: str, assets: Path) -> None:
-    assert name_problem(name) is None
-
-
-def test_list_models_imports_no_torch(assets: Path) -> None:
-    program = (
-        "import sys; from napari_simmat.checkpoints.registry import list_models; list_models(); "
-        "print([n for n in ('torch', 'requests') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+@pytest.mark.parametrize("algorithm", ["sha256", "xxh128", "md5"])
+def test_identify_job_knows_a_published_file(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "renamed.pt"
+    path.write_bytes(b"PK and so on")
+    name = {"sha256": "vit_t", "xxh128": "vit_t_lm", "md5": "medsam_vit_b"}[algorithm]
+    checksum = f"{algorithm}:{finish(hash_job(path, algorithm))}"
+    row = replace(PUBLISHED_WEIGHTS[name], checksum=checksum, architecture="vit_t")
+    assert finish(identify_job(path, sha256_of(path))) is None
+    monkeypatch.setitem(PUBLISHED_WEIGHTS, name, row)
+    assert finish(identify_job(path, sha256_of(path))) == row
