@@ -70,7 +70,7 @@ def test_sources_without_a_table_are_all_folders_incomplete(folder):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("name,share\ncells,1\n", "needs the columns folder, share.*it has name, share"),
+        ("name,share\ncells,1\n", "needs the columns folder, kind, share.*it has name, share"),
         ("folder,share\ncells,none\n", "share of cells in .* is none; give a number"),
         ("folder,share\ncells,-1\n", "share of cells in .* is -1; give a number above"),
         ("folder,share\nnothing,1\n", "There is no folder .*nothing"),

