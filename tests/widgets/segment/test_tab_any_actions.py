@@ -301,8 +301,9 @@ class AnyActions(RuleBasedStateMachine):
         plane = self.window.workspace.plane_or_none()
         shown = self.window.workspace.preview.layer
         found = self.window.controller.propagation.result
-        elsewhere = found is not None and not found.is_shown
-        there = shown in self.window.viewer.layers and plane is not None and not elsewhere
+        # What was propagated is seen on its planes, and in another view where these cross it.
+        propagated = found is not None and (not found.is_shown or plane in found.planes)
+        there = shown in self.window.viewer.layers and plane is not None and not propagated
         if there and not session.prompt_state.on(plane):
             assert not transposed_view(shown.data, session.geometry.order)[plane].any()
 
