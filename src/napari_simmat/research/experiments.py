@@ -19,7 +19,9 @@ from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainCon
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
 EXPERIMENTS = ("transfer", "pseudo", "strategies", "lr", "size")
 GENERATED = "generated"
-RGB_BASE = Path(__file__).resolve().parents[3] / "research-data" / "tiny-rgb-1.safetensors"
+_RGB_BASE = Path("research-data", "tiny-rgb-1.safetensors")
+_CLONES = (Path(__file__).resolve().parents[3], Path.cwd())
+RGB_BASE = next((clone / _RGB_BASE for clone in _CLONES if (clone / _RGB_BASE).exists()), _RGB_BASE)
 """The foundation for generated data, in a clone of the repository: it saw photographs only."""
 NO_RGB_BASE = (
     "The foundation tiny-rgb-1 comes with the repository, not with the package. Run the benchmark "
