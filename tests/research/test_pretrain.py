@@ -29,9 +29,16 @@ from napari_simmat.training.trainer import IS_OUTDATED, Devices, RunFolder, Trai
 from tests.training.squares import picture
 
 pytestmark = [
-    pytest.mark.usefixtures("nano", "small_training"),
+    pytest.mark.usefixtures("small_training"),
     pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def small_networks(request: pytest.FixtureRequest) -> None:
+    """Trainings of a shrunk `tiny`, except where a test is about the shipped models."""
+    if not request.node.get_closest_marker("shipped_models"):
+        request.getfixturevalue("nano")
 
 
 def config(**changes):
