@@ -315,6 +315,22 @@ def test_actions_without_a_target_say_what_to_do(ready: Any) -> None:
     assert len(ready.workspace.session.history) == 2
 
 
+def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready: Any) -> None:
+    for center in CENTERS[:2]:
+        ready.click(*center)
+        ready.commit()
+        ready.viewer.layers.remove("SimMAT objects")
+        ready.idle()
+    ready.click(*CENTERS[2])
+    ready.commit()
+    layer, committed = ready.workspace.objects, ready.objects.copy()
+    steps = len(ready.workspace.session.history)
+    ready.undo(steps)
+    ready.redo(steps)
+    assert ready.workspace.objects is layer
+    assert np.array_equal(layer.data, committed)
+
+
 def test_objects_layer_deleted_comes_back_on_undo(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)

@@ -64,6 +64,8 @@ class RemovedObjects:
     """Where it was among the viewer's layers."""
     was_target: bool
     """Whether commits went into it."""
+    successor: LabelEditor | None = None
+    """Once it is back: what commits went into until then."""
 
 
 @dataclass(eq=False)

@@ -496,7 +496,11 @@ class Workspace(QObject):
 
     def _replay(self, session: ImageSession, command: Command, *, back: bool) -> None:
         if (removed := session.removed.get(command)) is not None:
-            self._put_back(session, removed) if back else self._take_out(removed.editor.layer)
+            if back:
+                session.removed[command] = replace(removed, successor=session.editor)
+                self._put_back(session, removed)
+            else:
+                self._take_out(session, removed)
         if (edit := command.edit) is not None:
             editor = self.sessions.editor_of(edit.layer)
             misfit = LAYER_GONE if editor is None else session.geometry.misfit(editor.layer)
@@ -576,14 +580,17 @@ class Workspace(QObject):
         if removed.was_target:
             session.editor = editor
 
-    def _take_out(self, layer: Labels) -> None:
-        """Remove an objects layer again."""
+    def _take_out(self, session: ImageSession, removed: RemovedObjects) -> None:
+        """Remove an objects layer again; commits go where they went before it came back."""
+        layer, successor = removed.editor.layer, removed.successor
         if layer in self.viewer.layers:
             self._replaying = True
             try:
                 self.viewer.layers.remove(layer)
             finally:
                 self._replaying = False
+        if session.editor is None and successor and successor.layer in self.viewer.layers:
+            session.editor = successor
 
     def _on_replaced(self, editor: LabelEditor) -> None:
         self.layer_replaced.emit(editor)
