@@ -1,13 +1,10 @@
 """What every test gets: a user folder of its own, the real images, nothing left running."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def user_folder(tmp_path_factory, monkeypatch):
     """An empty user folder for each test: nothing of the person's own is read or written."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(folder))
@@ -45,7 +42,7 @@ def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(autouse=True)
-def no_thread_left_over() -> Iterator[None]:
+def no_thread_left_over():
     """A test ends the threads it starts (those of pools that libraries keep are left out)."""
     before = set(threading.enumerate())
     yield
@@ -56,16 +53,16 @@ def no_thread_left_over() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_folder() -> Path:
+def shared_folder():
     """The folder of real images; NAPARI_SIMMAT_DATA names another place."""
     return Path(os.environ.get("NAPARI_SIMMAT_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
-def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
+def shared_image(shared_folder):
     """Read a real image by its name, e.g. ``shared_image("coins_labels.tif")``."""
 
-    def read(name: str) -> np.ndarray:
+    def read(name):
         path = shared_folder / name
         if not path.exists():
             pytest.skip(f"{name} is not in {shared_folder} (NAPARI_SIMMAT_DATA names the folder)")
@@ -79,7 +76,7 @@ def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
 
 
 @pytest.fixture
-def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_training(monkeypatch):
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
     from napari_simmat.research import pretrain, scene_pool
 

@@ -1,7 +1,5 @@
 """Drawn time series of cells that move, grow, push each other and divide."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass, field

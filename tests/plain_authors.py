@@ -5,8 +5,6 @@ parameters have the names that arXiv 2409.08083's public code gives them, which 
 hold. `write` saves it as the training loop does, optimizer and all.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from functools import partial

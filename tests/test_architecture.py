@@ -1,7 +1,5 @@
 """What is imported is declared, and importing the package is free; the linter checks the layers."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
@@ -76,7 +74,7 @@ def imported_by(path: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
-def test_imports_of_the_package_are_declared() -> None:
+def test_imports_of_the_package_are_declared():
     """A package that only comes along with another one may stop coming."""
     project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {name_of(requirement) for requirement in project["dependencies"]}
@@ -102,34 +100,34 @@ def test_imports_of_the_package_are_declared() -> None:
     assert not unknown
 
 
-def test_import_of_the_package_loads_nothing_heavy() -> None:
+def test_import_of_the_package_loads_nothing_heavy():
     """In a fresh interpreter; counted in modules, since a clock depends on the machine."""
     loaded = modules_after("import napari_simmat")
     assert not loaded & {"torch", "numpy", "dask", "segment_anything", *WINDOW}
     assert len([name for name in loaded if name.startswith(PACKAGE)]) == 1
 
 
-def test_import_of_model_spec_loads_no_torch() -> None:
+def test_import_of_model_spec_loads_no_torch():
     loaded = modules_after("from napari_simmat import ModelSpec")
     assert not loaded & {"torch", "segment_anything", *WINDOW}
 
 
 @pytest.mark.parametrize("name", ["Predictor", "Prompt", "Result", "ModelSpec", "load_model"])
-def test_public_name_is_listed_and_resolves(name: str) -> None:
+def test_public_name_is_listed_and_resolves(name):
     import napari_simmat
 
     assert name in dir(napari_simmat)
     assert getattr(napari_simmat, name).__module__.startswith(PACKAGE)
 
 
-def test_unknown_name_raises_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error():
     import napari_simmat
 
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = napari_simmat.nonsense
 
 
-def test_package_without_napari_segments_an_image(tmp_path: Path) -> None:
+def test_package_without_napari_segments_an_image(tmp_path):
     tifffile.imwrite(tmp_path / "image.tif", gray()[::2, ::2])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_NAPARI],

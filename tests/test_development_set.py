@@ -1,11 +1,8 @@
 """The script of the development set: its outlines fit its images."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -25,7 +22,7 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script():
     spec = importlib.util.spec_from_file_location("development_set", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -33,7 +30,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_outlines_lie_in_their_images_without_overlap(script: ModuleType) -> None:
+def test_outlines_lie_in_their_images_without_overlap(script):
     assert set(script.OUTLINES) == set(SHAPES)
     assert set(SHAPES) <= set(script.ENTRIES)
     for name, polygons in script.OUTLINES.items():
@@ -49,7 +46,7 @@ def test_outlines_lie_in_their_images_without_overlap(script: ModuleType) -> Non
             assert alone.sum() >= 100
 
 
-def test_entries_that_lend_textures_are_marked(script: ModuleType) -> None:
+def test_entries_that_lend_textures_are_marked(script):
     from napari_simmat.research.textures import PHOTOGRAPHS
 
     assert {name for name, entry in script.ENTRIES.items() if entry.texture} == {
@@ -59,7 +56,7 @@ def test_entries_that_lend_textures_are_marked(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["cell", "shepp_logan_phantom", "stereo_motorcycle", "moon"])
-def test_entry_of_scikit_image_has_labels_of_its_size(script: ModuleType, name: str) -> None:
+def test_entry_of_scikit_image_has_labels_of_its_size(script, name):
     image, labels = script.ENTRIES[name].make()
     assert labels.shape == image.shape[:2]
     assert labels.dtype == np.uint16

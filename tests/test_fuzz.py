@@ -5,8 +5,6 @@ tried for a fixed time. `SIMMAT_FUZZ` is the number of mutations to try instead,
 `SIMMAT_FUZZ_SEED` the first seed; a failure names the seed of its mutation, which makes it again.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import random
@@ -298,9 +296,7 @@ def write(files: dict[str, bytes], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_mutated_file_opens_or_is_refused_without_harm(
-    kind: str, tmp_path: Path, user_folder: Path
-) -> None:
+def test_mutated_file_opens_or_is_refused_without_harm(kind, tmp_path, user_folder):
     wanted = int(os.environ.get("SIMMAT_FUZZ", 0))
     seed = int(os.environ.get("SIMMAT_FUZZ_SEED", 0)) or time.time_ns() % 10**9
     good, faults, counts = GOOD[kind](), [], {"value": 0, "refused": 0}

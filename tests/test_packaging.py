@@ -1,7 +1,5 @@
 """What makes the package found, cited, published and installed agrees with pyproject.toml."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys
@@ -39,7 +37,7 @@ CONDA = {
 
 
 @pytest.fixture
-def check_package(monkeypatch: pytest.MonkeyPatch) -> Any:
+def check_package(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import check_package
 
@@ -51,7 +49,7 @@ def load(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text("utf-8"))
 
 
-def test_readme_on_pypi_has_absolute_links_alone(check_package: Any) -> None:
+def test_readme_on_pypi_has_absolute_links_alone(check_package):
     """PyPI and the napari hub show it without the files beside it."""
     readme = (ROOT / "README.md").read_text("utf-8")
     assert check_package.relative_links(readme)
@@ -61,7 +59,7 @@ def test_readme_on_pypi_has_absolute_links_alone(check_package: Any) -> None:
     assert "](https://host/owner/name/blob/main/docs/quickstart.md)" in absolute
 
 
-def test_addresses_are_those_of_pyproject(check_package: Any) -> None:
+def test_addresses_are_those_of_pyproject(check_package):
     """Empty until the names are registered: nothing may point at one that anybody could take."""
     assert all(path.read_text("utf-8") == text for path, text in check_package.filled(ROOT).items())
     named = re.compile(
@@ -78,7 +76,7 @@ def test_addresses_are_those_of_pyproject(check_package: Any) -> None:
     assert not wrong
 
 
-def test_addresses_once_filled_reach_every_file(check_package: Any, tmp_path: Path) -> None:
+def test_addresses_once_filled_reach_every_file(check_package, tmp_path):
     for name in ("CITATION.cff", "mkdocs.yml", "recipe", "src/napari_simmat/__init__.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -100,7 +98,7 @@ def conda_name(requirement: str) -> str:
     return f"{CONDA.get(name, name)} {bound or ''}".strip()
 
 
-def test_recipe_requires_what_pyproject_requires() -> None:
+def test_recipe_requires_what_pyproject_requires():
     recipe = load("recipe/recipe.yaml")
     [python, *run] = recipe["requirements"]["run"]
     assert python == "python >=${{ python_min }}"
@@ -114,11 +112,11 @@ def test_recipe_requires_what_pyproject_requires() -> None:
     ]
 
 
-def test_citation_has_the_license_of_the_project() -> None:
+def test_citation_has_the_license_of_the_project():
     assert load("CITATION.cff")["license"] == PROJECT["license"]
 
 
-def test_oldest_napari_is_the_same_everywhere() -> None:
+def test_oldest_napari_is_the_same_everywhere():
     main = (ROOT / "src/napari_simmat/widgets/main.py").read_text("utf-8")
     [oldest] = re.findall(r'^OLDEST_NAPARI = "(.*)"$', main, re.M)
     named = [each for group in EXTRAS.values() for each in group if each.startswith("napari")]
@@ -126,7 +124,7 @@ def test_oldest_napari_is_the_same_everywhere() -> None:
     assert bounds == {oldest}
 
 
-def test_plain_installation_brings_no_window_and_no_plots() -> None:
+def test_plain_installation_brings_no_window_and_no_plots():
     names = {re.split(r"\W", each)[0] for each in PROJECT["dependencies"]}
     assert not names & {"napari", "qtpy", "superqt", "magicgui", "matplotlib"}
     assert "roifile" in names
@@ -144,8 +142,8 @@ def test_plain_installation_brings_no_window_and_no_plots() -> None:
     ],
 )
 def test_release_with_a_file_of_another_version_is_refused(
-    changed: dict[str, str], message: str, tmp_path: Path, check_package: Any
-) -> None:
+    changed, message, tmp_path, check_package
+):
     files = {
         "CHANGELOG.md": "## 1.2.3 (2026-11-27)",
         "CITATION.cff": "version: 1.2.3",
@@ -162,7 +160,7 @@ def test_release_with_a_file_of_another_version_is_refused(
     assert bool(found) == bool(message)
 
 
-def test_workflows_run_environments_that_exist() -> None:
+def test_workflows_run_environments_that_exist():
     tox = (ROOT / "tox.ini").read_text("utf-8")
     known = set(re.findall(r"^\[testenv:(\w+)\]", tox, re.M)) | {"py"}
     used = set()

@@ -1,7 +1,5 @@
 """What the README and the documentation say can be done: the code runs, the commands exist."""
 
-from __future__ import annotations
-
 import json
 import pkgutil
 import re
@@ -39,9 +37,7 @@ def simmat_commands() -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
 )
-def test_python_blocks_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     """From top to bottom, in one interpreter and an empty folder."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
@@ -52,9 +48,7 @@ def test_python_blocks_of_a_page_run(
 @pytest.mark.parametrize(
     "notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
 )
-def test_cells_of_a_notebook_run(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_cells_of_a_notebook_run(notebook, tmp_path, monkeypatch, capsys):
     """Its cells from top to bottom, in an empty folder; the stored ones ran without an error."""
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg", force=True)
@@ -70,7 +64,7 @@ def test_cells_of_a_notebook_run(
     assert "objects" in capsys.readouterr().out
 
 
-def test_python_page_describes_every_public_name() -> None:
+def test_python_page_describes_every_public_name():
     import napari_simmat
 
     page = (ROOT / "docs/python.md").read_text("utf-8")
@@ -81,14 +75,14 @@ def test_python_page_describes_every_public_name() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
-def test_picture_of_a_page_has_an_alternative_text(page: Path) -> None:
+def test_picture_of_a_page_has_an_alternative_text(page):
     text = page.read_text("utf-8")
     described = re.findall(r"!\[([^\]]*)\]\(", text) + re.findall(r"<img[^>]*?alt=\"([^\"]*)", text)
     assert len(described) == len(re.findall(r"!\[|<img", text))
     assert all(len(words.split()) >= 3 for words in described)
 
 
-def test_navigation_lists_every_page() -> None:
+def test_navigation_lists_every_page():
     """A page that is left out is found by nobody; mkdocs says so too, but only when it builds."""
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1].split("theme:")[0]
     listed = set(re.findall(r"[:-] ([\w/-]+\.(?:md|ipynb))$", navigation, re.M))
@@ -96,14 +90,14 @@ def test_navigation_lists_every_page() -> None:
     assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in pages}
 
 
-def test_readme_shows_code_and_commands() -> None:
+def test_readme_shows_code_and_commands():
     """Guards the tests of this file against finding nothing."""
     assert blocks(ROOT / "README.md", "python")
     assert "simmat demo" in simmat_commands()
     assert "tox" in command_lines()
 
 
-def test_name_of_a_part_of_the_package_resolves() -> None:
+def test_name_of_a_part_of_the_package_resolves():
     """Names such as `engine.automatic_generator.prompts_at` in the docs and in docstrings."""
     layers = [path.parent.name for path in (ROOT / "src/napari_simmat").glob("*/__init__.py")]
     named = re.compile(rf"`((?:{'|'.join(layers)})(?:\.\w+)+)`")
@@ -119,7 +113,7 @@ def test_name_of_a_part_of_the_package_resolves() -> None:
     assert not wrong
 
 
-def test_map_of_the_architecture_names_every_module() -> None:
+def test_map_of_the_architecture_names_every_module():
     """Each row of the map has the modules of its folder, and no others."""
     rows = re.findall(
         r"^\| `(\w+)/` \| (.*) \|$", (ROOT / "docs/architecture.md").read_text(), re.M
@@ -143,9 +137,7 @@ def command_of(line: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     "names", sorted({command_of(line) for line in simmat_commands()}), ids=" ".join
 )
-def test_command_of_a_page_exists_with_its_options(
-    names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_of_a_page_exists_with_its_options(names, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal may break an option's name
     monkeypatch.setenv("NO_COLOR", "1")
     assert main([*names, "--help"]) == 0
@@ -157,7 +149,7 @@ def test_command_of_a_page_exists_with_its_options(
     assert not missing, f"simmat {' '.join(names)} has no {', '.join(sorted(missing))}"
 
 
-def test_extras_that_a_page_installs_exist() -> None:
+def test_extras_that_a_page_installs_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]
@@ -172,7 +164,7 @@ def test_extras_that_a_page_installs_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
-def test_link_to_a_file_leads_to_one(page: Path) -> None:
+def test_link_to_a_file_leads_to_one(page):
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing

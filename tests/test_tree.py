@@ -1,7 +1,5 @@
 """The tree of the tests mirrors that of the package: a module has its tests under its name."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 
@@ -12,7 +10,7 @@ SOURCE = TESTS.parent / "src/napari_simmat"
 WHOLE = ("golden", "window", "benchmarks", ".")
 
 
-def test_file_of_tests_is_named_after_a_module() -> None:
+def test_file_of_tests_is_named_after_a_module():
     """``tests/FOLDER/test_MODULE.py`` or ``test_MODULE_ASPECT.py``, for ``FOLDER/MODULE.py``."""
     strangers = []
     for path in TESTS.rglob("test_*.py"):
@@ -27,7 +25,7 @@ def test_file_of_tests_is_named_after_a_module() -> None:
     assert not strangers
 
 
-def test_name_of_a_test_fits_a_line() -> None:
+def test_name_of_a_test_fits_a_line():
     long = [
         f"{path.relative_to(TESTS)}: {node.name}"
         for path in TESTS.rglob("test_*.py")

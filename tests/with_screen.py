@@ -6,8 +6,6 @@ Ubuntu; otherwise it prints the command. On macOS and Windows it only runs the c
 standard library alone, so any Python can start it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A task from its files to its outputs, and what two runs are compared by."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,9 +1,6 @@
 """Images encoded ahead: what is stored, what is skipped, what does not fit."""
 
-from __future__ import annotations
-
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +20,7 @@ CONFIG = SegmentConfig(model="tiny")
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(tmp_path, monkeypatch):
     """An image with its labels, a stack of two planes, and a file that is no image."""
     monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "home"))
     folder = tmp_path / "data"
@@ -36,9 +33,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_encode_images_once_serves_a_predictor(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_encode_images_once_serves_a_predictor(data, capsys):
     assert main(["encode", str(data), "--model", "tiny"]) == 1  # c.tif
     said = capsys.readouterr()
     assert "a.tif: 1 plane encoded" in said.out
@@ -60,7 +55,7 @@ def test_encode_images_once_serves_a_predictor(
     assert len(cache.store) == 3, "only read"
 
 
-def test_encode_images_stopped_resumes(data: Path) -> None:
+def test_encode_images_stopped_resumes(data):
     images = find_images([data])
     job = encode_images_job(images, CONFIG)
     for _ in job:
@@ -70,9 +65,7 @@ def test_encode_images_stopped_resumes(data: Path) -> None:
     assert [each.new for each in finish(encode_images_job(images, CONFIG))] == [0, 1, 0]
 
 
-def test_encode_images_too_large_is_refused(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encode_images_too_large_is_refused(data, tmp_path, monkeypatch):
     images = find_images([data])
     one = EmbeddingStore(tmp_path / "one")
     finish(encode_images_job(images[:1], CONFIG, one))

@@ -1,7 +1,5 @@
 """What other programs read: COCO through pycocotools, ImageJ's regions filled as ImageJ does."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path
@@ -40,7 +38,7 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
 
 
 @pytest.mark.parametrize("kind", ["overlay", "coco", "rois", "geojson"])
-def test_write_extra_equal_objects_give_equal_bytes(tmp_path: Path, kind: str) -> None:
+def test_write_extra_equal_objects_give_equal_bytes(tmp_path, kind):
     for name in "ab":
         write_extra(kind, tmp_path / name, segmented())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -50,7 +48,7 @@ def test_write_extra_equal_objects_give_equal_bytes(tmp_path: Path, kind: str) -
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
-def test_write_extra_coco_reads_back_in_pycocotools(tmp_path: Path) -> None:
+def test_write_extra_coco_reads_back_in_pycocotools(tmp_path):
     coco_tools = pytest.importorskip("pycocotools.coco")
     write_extra("coco", tmp_path / "a.json", segmented())
     coco = coco_tools.COCO(tmp_path / "a.json")
@@ -67,7 +65,7 @@ def test_write_extra_coco_reads_back_in_pycocotools(tmp_path: Path) -> None:
     np.testing.assert_array_equal(painted, LABELS)
 
 
-def test_write_extra_coco_holds_scores(tmp_path: Path) -> None:
+def test_write_extra_coco_holds_scores(tmp_path):
     write_extra("coco", tmp_path / "a.json", segmented())
     values = json.loads((tmp_path / "a.json").read_text())
     assert [one.get("score") for one in values["annotations"]] == [0.9, None, None]
@@ -90,7 +88,7 @@ def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
     return (inside % 2 == 1).reshape(shape)
 
 
-def test_write_extra_rois_fill_exactly_the_pixels(tmp_path: Path) -> None:
+def test_write_extra_rois_fill_exactly_the_pixels(tmp_path):
     write_extra("rois", tmp_path / "a.zip", segmented())
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         names = archive.namelist()
@@ -101,7 +99,7 @@ def test_write_extra_rois_fill_exactly_the_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(filled(roi, LABELS.shape[1:]), LABELS[plane] == label)
 
 
-def test_write_extra_rois_hold_any_label(tmp_path: Path) -> None:
+def test_write_extra_rois_hold_any_label(tmp_path):
     labels = np.where(LABELS == 300, np.uint32(2**32 - 1), LABELS)
     write_extra("rois", tmp_path / "a.zip", segmented(labels))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
@@ -109,7 +107,7 @@ def test_write_extra_rois_hold_any_label(tmp_path: Path) -> None:
     assert names == ["1-z0002.roi", "7-z0002.roi", "4294967295-z0003.roi"]
 
 
-def test_write_extra_rois_have_time_and_depth(tmp_path: Path) -> None:
+def test_write_extra_rois_have_time_and_depth(tmp_path):
     labels = np.zeros((2, 3, 8, 8), np.uint32)
     labels[1, 2, 2:5, 2:5] = 4
     write_extra("rois", tmp_path / "a.zip", segmented(labels, "TZYX"))
@@ -123,7 +121,7 @@ def test_write_extra_rois_have_time_and_depth(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- pictures
 
 
-def test_write_extra_overlay_shows_the_fullest_plane(tmp_path: Path) -> None:
+def test_write_extra_overlay_shows_the_fullest_plane(tmp_path):
     write_extra("overlay", tmp_path / "a.png", segmented())
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (16, 12)
@@ -133,12 +131,12 @@ def test_write_extra_overlay_shows_the_fullest_plane(tmp_path: Path) -> None:
     assert fullest_plane(np.zeros_like(LABELS), segmented().stack.plane)[0] == (1,)
 
 
-def test_overlay_background_stays_as_it_is() -> None:
+def test_overlay_background_stays_as_it_is():
     picture = to_rgb(np.arange(12 * 16, dtype=np.float32).reshape(1, 12, 16))
     mixed = tint_objects(picture, LABELS[1])
     np.testing.assert_array_equal(mixed[LABELS[1] == 0], picture[LABELS[1] == 0])
 
 
-def test_overlay_missing_values_are_black() -> None:
+def test_overlay_missing_values_are_black():
     values = np.array([[[np.nan, 1.0, 2.0, np.inf]]])
     assert to_rgb(values)[0, :, 0].tolist() == [0, 0, 255, 0]

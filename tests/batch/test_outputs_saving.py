@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ def some_objects(**named: object) -> LabeledObjects:
     return LabeledObjects(labels=labels, axes="ZYX", size=size, **named)
 
 
-def test_save_objects_round_trips(tmp_path: Path) -> None:
+def test_save_objects_round_trips(tmp_path):
     objects = some_objects(
         scores={4: 0.9, 9: 0.75}, categories={9: "cell"}, classes=("nucleus", "cell")
     )
@@ -43,19 +40,19 @@ def test_save_objects_round_trips(tmp_path: Path) -> None:
     assert float(rows[1]["volume_um3"]) == 32 * 0.5
 
 
-def test_save_objects_without_classes_writes_no_class_image(tmp_path: Path) -> None:
+def test_save_objects_without_classes_writes_no_class_image(tmp_path):
     written = finish(save_objects_job(tmp_path, "a", some_objects()))
     assert [path.name for path in written] == ["a_labels.tif", "a_objects.csv"]
 
 
-def test_save_objects_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_save_objects_twice_gives_the_same_bytes(tmp_path):
     objects = some_objects(categories={4: "x"}, classes=("x",))
     first = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
     second = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
     assert first == second
 
 
-def test_save_objects_onto_a_folder_is_refused(tmp_path: Path) -> None:
+def test_save_objects_onto_a_folder_is_refused(tmp_path):
     (tmp_path / "a_labels.tif").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         finish(save_objects_job(tmp_path, "a", some_objects()))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from tests.batch.folders import write_record
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -28,7 +26,7 @@ def planned(*names: str, output: str = "out", **options: Any) -> Plan:
 
 
 @pytest.mark.parametrize("ending", PROMPT_ENDINGS)
-def test_plan_same_stem_takes_the_file_beside(ending: str) -> None:
+def test_plan_same_stem_takes_the_file_beside(ending):
     _, prompts, _, _ = touch("a.ome.tif", f"a{ending}", "b.png", "b_boxes.csv")
     task, other = planned("a.ome.tif", "b.png").tasks
     assert task.prompts == prompts
@@ -68,22 +66,20 @@ REPLACED = {**INTO_DATA, "existing": "overwrite"}
         (("a.tif", "out/a.json/x"), ["a.tif"], {"prompts": "auto"}, "is a folder, but a file"),
     ],
 )  # fmt: skip
-def test_plan_that_cannot_work_is_refused(
-    files: tuple[str, ...], images: list[str], options: dict[str, Any], sentence: str
-) -> None:
+def test_plan_that_cannot_work_is_refused(files, images, options, sentence):
     touch(*files)
     with pytest.raises((ValueError, OSError), match=re.escape(sentence)):
         planned(*images, **options)
 
 
 @pytest.mark.parametrize("existing", ["resume", "overwrite"])
-def test_plan_existing_outputs_are_allowed_on_request(existing: str) -> None:
+def test_plan_existing_outputs_are_allowed_on_request(existing):
     touch(*ZARR, "a_objects.csv")
     [task] = planned("a.tif", **INTO_DATA, existing=existing).tasks
     assert task.files.objects == Path("a_objects.csv")
 
 
-def test_output_files_nifti_stays_nifti_others_are_tiff() -> None:
+def test_output_files_nifti_stays_nifti_others_are_tiff():
     assert OutputFiles.of(Path("x/head.nii.gz"), Path("out")).labels == Path(
         "out/head_labels.nii.gz"
     )
@@ -91,7 +87,7 @@ def test_output_files_nifti_stays_nifti_others_are_tiff() -> None:
     assert names == ["coins_labels.tif", "coins_objects.csv", "coins.json"]
 
 
-def test_plan_leaves_out_recorded_outputs() -> None:
+def test_plan_leaves_out_recorded_outputs():
     names = ("a.tif", "a.csv", "a_labels.tif", "b_labels.tif", "b_labels.csv", "a_overlay.png")
     image, _, earlier, named_alike, _, overlay = touch(*names)
     Path("other.json").write_text("{}")
@@ -104,7 +100,7 @@ def test_plan_leaves_out_recorded_outputs() -> None:
         planned("a_labels.tif")
 
 
-def test_plan_folder_mirrors_subfolders() -> None:
+def test_plan_folder_mirrors_subfolders():
     names = ("a.tif", "a.csv", "b.tif", "sub/a.png", "sub/a_prompts.tif", "notes.txt", ".c.tif")
     touch(*(f"data/{name}" for name in names))
     made = plan(find_inputs([Path("data")]), output=Path("out"))
@@ -118,14 +114,14 @@ def test_plan_folder_mirrors_subfolders() -> None:
 
 
 @pytest.mark.parametrize("prompts", ["p.csv", "auto"])
-def test_plan_prompts_of_all_serve_every_image(prompts: str) -> None:
+def test_plan_prompts_of_all_serve_every_image(prompts):
     touch("a.tif", "b.tif", "p.csv")
     expected = None if prompts == "auto" else Path("p.csv")
     made = planned("a.tif", "b.tif", prompts=prompts)
     assert [task.prompts for task in made.tasks] == [expected, expected]
 
 
-def test_plan_leaves_out_the_prompts_of_all(tmp_path: Path) -> None:
+def test_plan_leaves_out_the_prompts_of_all(tmp_path):
     touch("data/a.tif", "data/p.tif")
     for prompts in ("data/p.tif", tmp_path / "data/p.tif"):
         made = plan(find_inputs([Path("data")]), output=Path("out"), prompts=str(prompts))
@@ -134,9 +130,7 @@ def test_plan_leaves_out_the_prompts_of_all(tmp_path: Path) -> None:
     assert len(planned("data/p.tif", prompts="data/p.tif").tasks) == 1
 
 
-def test_plan_output_with_tilde_is_expanded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plan_output_with_tilde_is_expanded(tmp_path, monkeypatch):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     touch("a.tif")
@@ -145,7 +139,7 @@ def test_plan_output_with_tilde_is_expanded(
     assert made.tasks[0].files.record == tmp_path / "results" / "a.json"
 
 
-def test_plan_folder_as_output_skips_that_image() -> None:
+def test_plan_folder_as_output_skips_that_image():
     touch("a.tif", "b.tif", "out/a.json/x")
     made = planned("a.tif", "b.tif", prompts="auto")
     assert [task.image for task in made.tasks] == [Path("b.tif")]
@@ -153,7 +147,7 @@ def test_plan_folder_as_output_skips_that_image() -> None:
     assert "a.json is a folder, but a file of that name is to be written" in made.skipped[0].why
 
 
-def test_plan_extras_are_named_after_the_image() -> None:
+def test_plan_extras_are_named_after_the_image():
     touch("a.tif")
     [task] = planned("a.tif", prompts="auto", extras=("overlay", "coco", "rois")).tasks
     assert [path.name for path in task.files] == [

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
@@ -20,7 +18,7 @@ def found(folder: Path, *words: object, **options: object) -> list[str]:
     return [one.image.relative_to(folder).as_posix() for one in inputs.images]
 
 
-def test_find_inputs_folder_is_sorted_by_name(tmp_path: Path) -> None:
+def test_find_inputs_folder_is_sorted_by_name(tmp_path):
     touch(tmp_path, "b.tif", "a.PNG", "sub/deep/c.nii.gz", "z.txt", ".git/d.tif", "._b.tif")
     assert found(tmp_path, tmp_path) == ["a.PNG", "b.tif", "sub/deep/c.nii.gz"]
     assert [path.name for path in find_inputs([tmp_path]).others] == ["z.txt"]
@@ -35,12 +33,12 @@ def test_find_inputs_folder_is_sorted_by_name(tmp_path: Path) -> None:
         ("*.dat", ["p1/d.dat"]),
     ],
 )
-def test_find_inputs_pattern_selects_files(tmp_path: Path, pattern: str, names: list[str]) -> None:
+def test_find_inputs_pattern_selects_files(tmp_path, pattern, names):
     touch(tmp_path, "a.tif", "p1/b.tif", "p2/c.tif", "p1/d.dat")
     assert found(tmp_path, tmp_path, pattern=pattern) == names
 
 
-def test_find_inputs_glob_is_mirrored_from_its_wildcard(tmp_path: Path) -> None:
+def test_find_inputs_glob_is_mirrored_from_its_wildcard(tmp_path):
     touch(tmp_path, "data/x/a.tif", "data/y/b.tif", "data/c.png")
     inputs = find_inputs([tmp_path / "data" / "**" / "*.tif"])
     assert [(one.image.name, one.folder) for one in inputs.images] == [
@@ -50,9 +48,7 @@ def test_find_inputs_glob_is_mirrored_from_its_wildcard(tmp_path: Path) -> None:
     assert not inputs.images[0].named
 
 
-def test_find_inputs_brackets_in_a_folder_are_literal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs_brackets_in_a_folder_are_literal(tmp_path, monkeypatch):
     touch(tmp_path, "run [2]/x/a.tif", "run [2]/y/b[1].tif", "run 2/c.tif")
     assert found(tmp_path, tmp_path / "run [2]" / "*" / "*.tif") == [
         "run [2]/x/a.tif",
@@ -65,7 +61,7 @@ def test_find_inputs_brackets_in_a_folder_are_literal(
     assert (first.image, first.folder) == (Path("run [2]/x/a.tif"), Path("x"))
 
 
-def test_find_inputs_without_images_is_refused(tmp_path: Path) -> None:
+def test_find_inputs_without_images_is_refused(tmp_path):
     touch(tmp_path, "data/a.txt")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.tif"):
         find_inputs([tmp_path / "nothing.tif"])
@@ -78,16 +74,14 @@ def test_find_inputs_without_images_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_find_inputs_links_to_folders_are_skipped(tmp_path: Path) -> None:
+def test_find_inputs_links_to_folders_are_skipped(tmp_path):
     touch(tmp_path, "a.tif")
     (tmp_path / "circle").symlink_to(tmp_path)
     assert found(tmp_path, tmp_path) == ["a.tif"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="it is one there")
-def test_find_inputs_name_with_tilde_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs_name_with_tilde_is_found(tmp_path, monkeypatch):
     touch(tmp_path, "~no one.tif")
     monkeypatch.chdir(tmp_path)
     assert [one.image for one in find_inputs([Path("~no one.tif")]).images] == [Path("~no one.tif")]
@@ -95,15 +89,13 @@ def test_find_inputs_name_with_tilde_is_found(
     assert one.image == tmp_path / "~no one.tif"
 
 
-def test_find_inputs_pattern_finds_dicom_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs_pattern_finds_dicom_folders(tmp_path, monkeypatch):
     touch(tmp_path, "one/1.dcm", "other/1.dcm", "notes/a.txt")
     monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
     assert found(tmp_path, tmp_path / "*") == ["one", "other"]
 
 
-def test_find_inputs_plate_is_a_folder_of_images(tmp_path: Path) -> None:
+def test_find_inputs_plate_is_a_folder_of_images(tmp_path):
     touch(tmp_path, "data/p.zarr/.zgroup", "data/p.zarr/A/.zgroup", "data/p.zarr/A/1/.zgroup")
     for field in ("A/1/0", "A/1/1", "B/2/0"):
         touch(tmp_path, f"data/p.zarr/{field}/.zattrs", f"data/p.zarr/{field}/0/0.0")
@@ -133,15 +125,13 @@ def test_find_inputs_plate_is_a_folder_of_images(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "data") == fields
 
 
-def test_find_inputs_zarr_folder_is_one_image(tmp_path: Path) -> None:
+def test_find_inputs_zarr_folder_is_one_image(tmp_path):
     touch(tmp_path, "data/a.ome.zarr/.zattrs", "data/a.ome.zarr/0/0.0", "data/b.zarr/zarr.json")
     assert found(tmp_path, tmp_path / "data") == ["data/a.ome.zarr", "data/b.zarr"]
     assert found(tmp_path, tmp_path / "data" / "b.zarr") == ["data/b.zarr"]
 
 
-def test_find_inputs_current_folder_has_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs_current_folder_has_a_name(tmp_path, monkeypatch):
     touch(tmp_path, "a.zarr/.zarray", "a.zarr/0/0", "series/1.dcm", "series/sub/b.tif")
     (tmp_path / "series/1.dcm").write_bytes(bytes(128) + b"DICM")
     for name, here in ((".", "a.zarr"), ("..", "a.zarr/0")):
@@ -168,7 +158,7 @@ def manifest(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_read_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
+def test_read_manifest_gives_prompts_and_channels(tmp_path):
     touch(tmp_path, "a.tif", "sub/b.tif", "p.csv")
     path = manifest(
         tmp_path,
@@ -186,9 +176,7 @@ def test_read_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
     assert (third.prompts, third.selection.channels) == (None, (3, 1, 0))
 
 
-def test_read_manifest_of_a_folder_above_is_mirrored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_manifest_of_a_folder_above_is_mirrored(tmp_path, monkeypatch):
     touch(tmp_path, "a.tif", "sub/a.tif", "work/b.tif")
     manifest(tmp_path, "image", "a.tif", "sub/a.tif", "work/b.tif")
     monkeypatch.chdir(tmp_path / "work")
@@ -196,7 +184,7 @@ def test_read_manifest_of_a_folder_above_is_mirrored(
     assert [one.folder for one in images] == [Path(), Path("sub"), Path("work")]
 
 
-def test_read_manifest_outside_its_folder_is_refused(tmp_path: Path) -> None:
+def test_read_manifest_outside_its_folder_is_refused(tmp_path):
     touch(tmp_path, "data/a.tif", "b.tif")
     for name in ("../b.tif", str(tmp_path / "b.tif"), "sub/../../b.tif"):
         path = manifest(tmp_path / "data", "image", name)
@@ -208,7 +196,7 @@ def test_read_manifest_outside_its_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_read_manifest_link_outside_is_refused(tmp_path: Path) -> None:
+def test_read_manifest_link_outside_is_refused(tmp_path):
     touch(tmp_path, "data/a.tif", "b.tif")
     (tmp_path / "data" / "link.tif").symlink_to(tmp_path / "b.tif")
     with pytest.raises(ValueError, match="lies outside the manifest's folder"):
@@ -233,7 +221,7 @@ def test_read_manifest_link_outside_is_refused(tmp_path: Path) -> None:
         (['image', '"a.tif'], r"is no CSV"),
     ],
 )  # fmt: skip
-def test_read_manifest_bad_row_is_refused(tmp_path: Path, lines: list[str], sentence: str) -> None:
+def test_read_manifest_bad_row_is_refused(tmp_path, lines, sentence):
     touch(tmp_path, "a.tif")
     with pytest.raises((ValueError, FileNotFoundError), match=sentence) as caught:
         find_inputs([manifest(tmp_path, *lines)])
@@ -241,7 +229,7 @@ def test_read_manifest_bad_row_is_refused(tmp_path: Path, lines: list[str], sent
     assert str(caught.value).endswith(".")
 
 
-def test_read_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_read_manifest_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is no text in UTF-8"):
         find_inputs([tmp_path / "list.csv"])

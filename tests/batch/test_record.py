@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,14 +44,14 @@ def a_record() -> Record:
     )
 
 
-def test_record_round_trips_through_json() -> None:
+def test_record_round_trips_through_json():
     record = a_record()
     again = Record.from_json(record.to_json())
     assert again == record
     assert again.to_json() == record.to_json()
 
 
-def test_record_of_two_runs_differs_only_in_run() -> None:
+def test_record_of_two_runs_differs_only_in_run():
     first, second = (json.loads(replace(a_record(), run={"host": h}).to_json()) for h in "ab")
     assert first.pop("run") != second.pop("run")
     assert first == second
@@ -71,7 +68,7 @@ def test_record_of_two_runs_differs_only_in_run() -> None:
         ({"settings": RecordedSettings(compute=Compute(device="cuda"))}, ["the settings"]),
     ],
 )
-def test_request_differences_are_named(change: dict[str, object], words: list[str]) -> None:
+def test_request_differences_are_named(change, words):
     assert a_request().differences(replace(a_request(), **change)) == words
 
 
@@ -86,7 +83,7 @@ def test_request_differences_are_named(change: dict[str, object], words: list[st
         ('{"format": "napari-simmat record", "format_version": 1}', "lacks 'input'"),
     ],
 )
-def test_read_record_of_another_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_read_record_of_another_file_is_refused(tmp_path, text, sentence):
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"a\.json cannot be read as a record.*{sentence}"):

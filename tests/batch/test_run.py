@@ -1,7 +1,5 @@
 """Runs over several images: what is written, what a kill leaves, who may write."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import os
@@ -32,7 +30,7 @@ from napari_simmat.batch.run import (
     summary_rows,
     write_summary,
 )
-from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
+from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
 from napari_simmat.io.files import DISK_FULL, DiskFullError
@@ -45,7 +43,7 @@ CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path):
     """Three photographs, one in a subfolder, and one file that is no image."""
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)
@@ -68,7 +66,7 @@ def run(data: Path, output: Path, existing: str = "refuse") -> list[TaskOutcome]
     return finish(run_plan_job(planned(data, output, existing), CONFIG))
 
 
-def test_run_plan_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> None:
+def test_run_plan_folder_is_segmented_and_summarized(data, tmp_path):
     outcomes = run(data, tmp_path / "out")
     assert [one.status for one in outcomes] == ["written", "written", "failed", "written"]
     assert "Cannot read c.tif: unsupported file type" in outcomes[2].note
@@ -88,12 +86,10 @@ def test_run_plan_folder_is_segmented_and_summarized(data: Path, tmp_path: Path)
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
 
 
-def test_run_tasks_drops_embeddings_of_each_image(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_tasks_drops_embeddings_of_each_image(data, tmp_path, monkeypatch):
     put, kept = EmbeddingCache.put, []
 
-    def counted(cache: EmbeddingCache, *given: object, **how: object) -> None:
+    def counted(cache, *given, **how):
         put(cache, *given, **how)
         kept.append(len(cache))
 
@@ -102,7 +98,7 @@ def test_run_tasks_drops_embeddings_of_each_image(
     assert kept == [1, 1, 1]
 
 
-def test_summary_is_independent_of_the_folder(data: Path, tmp_path: Path) -> None:
+def test_summary_is_independent_of_the_folder(data, tmp_path):
     for name in ("one", "other"):
         (tmp_path / name / "a_labels.tif").mkdir(parents=True)
         made = plan(find_inputs([data]), output=tmp_path / name, prompts="auto")
@@ -113,9 +109,7 @@ def test_summary_is_independent_of_the_folder(data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("images", "output"), [("cells-out", "out"), ("../cells", ".")])
-def test_summary_keeps_names_of_other_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str, output: str
-) -> None:
+def test_summary_keeps_names_of_other_folders(tmp_path, monkeypatch, images, output):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (Path(images) / "sub").mkdir(parents=True)
@@ -127,7 +121,7 @@ def test_summary_keeps_names_of_other_folders(
     assert summary_rows(made, [])[0].message.startswith(why)
 
 
-def test_summary_page_escapes_texts(data: Path, tmp_path: Path) -> None:
+def test_summary_page_escapes_texts(data, tmp_path):
     (data / "c.tif").rename(data / "<img src=x onerror=alert(1)>.tif")
     run(data, tmp_path / "out")
     page = (tmp_path / "out" / SUMMARY_PAGE).read_text("utf-8")
@@ -135,7 +129,7 @@ def test_summary_page_escapes_texts(data: Path, tmp_path: Path) -> None:
     assert "&lt;img src=x onerror=alert(1)&gt;.tif" in page
 
 
-def test_run_progress_names_file_state_and_time_left(data: Path, tmp_path: Path) -> None:
+def test_run_progress_names_file_state_and_time_left(data, tmp_path):
     told: list[Any] = []
     finish(run_plan_job(planned(data, tmp_path / "out"), CONFIG), told.append)
     ended = [one for one in told if getattr(one, "outcome", None) is not None]
@@ -152,7 +146,7 @@ def test_run_progress_names_file_state_and_time_left(data: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("prompts", ["auto", "clicks.csv", "propagate"])
-def test_run_progress_counts_work_within_a_file(tmp_path: Path, prompts: str) -> None:
+def test_run_progress_counts_work_within_a_file(tmp_path, prompts):
     """A stack, the slow file, and one that cannot be read."""
     data = tmp_path / "data"
     data.mkdir()
@@ -166,7 +160,7 @@ def test_run_progress_counts_work_within_a_file(tmp_path: Path, prompts: str) ->
         config = replace(config, propagation=PropagationSettings())
     words = "auto" if prompts == "auto" else str(tmp_path / "clicks.csv")
 
-    def shares(existing: str) -> tuple[list[float], list[float]]:
+    def shares(existing):
         """Of the whole run: all, and those before the first file was done."""
         made = plan(find_inputs([data]), output=tmp_path / "out", prompts=words, existing=existing)
         told: list[Progress] = []
@@ -185,7 +179,7 @@ def test_run_progress_counts_work_within_a_file(tmp_path: Path, prompts: str) ->
     assert not first
 
 
-def test_run_canceled_leaves_whole_files_and_resumes(data: Path, tmp_path: Path) -> None:
+def test_run_canceled_leaves_whole_files_and_resumes(data, tmp_path):
     run(data, tmp_path / "whole")
     out = tmp_path / "out"
     job = run_plan_job(planned(data, out), CONFIG)
@@ -203,13 +197,11 @@ def test_run_canceled_leaves_whole_files_and_resumes(data: Path, tmp_path: Path)
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_run_canceled_still_writes_waiting_results(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_canceled_still_writes_waiting_results(data, tmp_path, monkeypatch):
     (data / "c.tif").unlink()
     going_on = threading.Event()
 
-    def slow(segmented: SegmentedImage) -> TaskOutcome:
+    def slow(segmented):
         assert going_on.wait(60)
         return write_result(segmented)
 
@@ -226,7 +218,7 @@ def test_run_canceled_still_writes_waiting_results(
     assert names == ["a", "a", "b"]
 
 
-def test_run_resumed_with_other_settings_is_refused(data: Path, tmp_path: Path) -> None:
+def test_run_resumed_with_other_settings_is_refused(data, tmp_path):
     out = tmp_path / "out"
     run(data, out)
     before = contents(out)
@@ -238,12 +230,10 @@ def test_run_resumed_with_other_settings_is_refused(data: Path, tmp_path: Path) 
     assert all(after[name] == data for name, data in before.items() if name != SUMMARY_TABLE)
 
 
-def test_run_full_disk_stops_and_resumes(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_full_disk_stops_and_resumes(data, tmp_path, monkeypatch):
     out = tmp_path / "out"
 
-    def full(path: Path, *_: object, **__: object) -> None:
+    def full(path, *_, **__):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -260,10 +250,8 @@ def test_run_full_disk_stops_and_resumes(
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_run_full_disk_while_segmenting_stops(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
+def test_run_full_disk_while_segmenting_stops(data, tmp_path, monkeypatch):
+    def full(*_):
         raise DiskFullError("The disk is full.")
 
     monkeypatch.setattr("napari_simmat.batch.segment_image._segment_prompts_job", full)
@@ -272,7 +260,7 @@ def test_run_full_disk_while_segmenting_stops(
     assert all(NOT_STARTED in note for note in notes[1:])
 
 
-def test_run_in_a_locked_folder_is_refused(data: Path, tmp_path: Path) -> None:
+def test_run_in_a_locked_folder_is_refused(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with FileLock(out / LOCK), pytest.raises(OSError, match="Another run is writing into"):
@@ -281,7 +269,7 @@ def test_run_in_a_locked_folder_is_refused(data: Path, tmp_path: Path) -> None:
     assert run(data, out)[0].status == "written"
 
 
-def test_run_without_results_removes_its_folder(data: Path, tmp_path: Path) -> None:
+def test_run_without_results_removes_its_folder(data, tmp_path):
     made = plan(find_inputs([data]), output=tmp_path / "x" / "y", prompts="auto")
     with pytest.raises(ValueError, match="There is no model called 'tyni'"):
         finish(run_plan_job(made, SegmentConfig(model="tyni")))
@@ -292,9 +280,7 @@ def test_run_without_results_removes_its_folder(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_run_killed_between_renames_is_finished(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
+def test_run_killed_between_renames_is_finished(data, tmp_path, monkeypatch, moment):
     """The record is renamed first, so that what is left can be told from what was there."""
     run(data, tmp_path / "whole")
     out = tmp_path / "out"
@@ -325,7 +311,7 @@ finish(run_plan_job(made, SegmentConfig(model="tiny", compute=Compute(device="cp
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_run_killed_at_random_equals_unbroken_run(data: Path, tmp_path: Path) -> None:
+def test_run_killed_at_random_equals_unbroken_run(data, tmp_path):
     """Resumed after every third kill; what lies there after each is whole."""
     run(data, tmp_path / "whole")
     whole = contents(tmp_path / "whole")
@@ -350,7 +336,7 @@ def test_run_killed_at_random_equals_unbroken_run(data: Path, tmp_path: Path) ->
             shutil.rmtree(out)
 
 
-def test_recover_partial_removes_what_was_never_renamed(data: Path, tmp_path: Path) -> None:
+def test_recover_partial_removes_what_was_never_renamed(data, tmp_path):
     made = plan([data / "a.tif"], output=tmp_path / "out", prompts="auto")
     [task] = made.tasks
     (tmp_path / "out").mkdir()

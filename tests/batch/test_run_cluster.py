@@ -1,10 +1,7 @@
 """A real `dask.distributed` cluster of two worker processes, one of which is killed."""
 
-from __future__ import annotations
-
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -34,7 +31,7 @@ CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path):
     """Eight photographs, and one file that is no image."""
     folder = tmp_path / "data"
     folder.mkdir()
@@ -47,7 +44,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster():
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     ) as cluster:
@@ -60,9 +57,7 @@ def planned(data: Path, output: Path) -> Any:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal there")
-def test_cluster_losing_a_worker_writes_the_same_files(
-    data: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cluster_losing_a_worker_writes_the_same_files(data, tmp_path, cluster, monkeypatch):
     monkeypatch.chdir(tmp_path)  # workers were started elsewhere
     made = planned(Path("data"), Path("out"))
     address = cluster.scheduler_address
@@ -118,9 +113,7 @@ class Client:
     def cancel(self, futures: Any, **_: Any) -> None: ...
 
 
-def test_cluster_task_done_early_stays_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cluster_task_done_early_stays_done(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_simmat.batch.run._check_workers", lambda *_: None)
     monkeypatch.setattr("napari_simmat.batch.run._client", lambda *_: nullcontext(Client()))
     monkeypatch.setattr("napari_simmat.batch.run._CLUSTER_POLL", 0)
@@ -136,9 +129,7 @@ def test_cluster_task_done_early_stays_done(
     assert "segmenting" in states[0]
 
 
-def test_cluster_that_does_not_fit_is_refused(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cluster_that_does_not_fit_is_refused(data, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_simmat.batch.run.SCHEDULER_TIMEOUT", 1)
     made = planned(data, tmp_path / "out")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):

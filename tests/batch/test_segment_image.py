@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,6 @@ from napari_simmat.batch.plan import (
     SegmentTask,
 )
 from napari_simmat.batch.record import (
-    Record,
     read_record,
 )
 from napari_simmat.batch.segment_image import (
@@ -49,32 +46,30 @@ from tests.batch.folders import segment_task, write_record
         ([], []),
     ],
 )
-def test_label_numbers_follow_object_ids(ids: list[int | None], labels: list[int]) -> None:
+def test_label_numbers_follow_object_ids(ids, labels):
     assert label_numbers(ids) == labels
 
 
 @pytest.mark.parametrize("ids", [[-1], [2**32], [0, 2**32 - 1]])
-def test_label_numbers_out_of_range_are_refused(ids: list[int]) -> None:
+def test_label_numbers_out_of_range_are_refused(ids):
     with pytest.raises(ValueError, match=r"Object -?\d+ cannot be a label"):
         label_numbers(ids)
 
 
-def test_read_task_prompts_replays_a_record(tmp_path: Path) -> None:
+def test_read_task_prompts_replays_a_record(tmp_path):
     prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
     path = write_record(tmp_path / "a.json", prompt)
     assert read_task_prompts(path, (3, 4, 6)) == [prompt]
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (4, 6), (1, 3, 4, 6)])
-def test_read_task_prompts_of_another_stack_is_refused(
-    tmp_path: Path, shape: tuple[int, ...]
-) -> None:
+def test_read_task_prompts_of_another_stack_is_refused(tmp_path, shape):
     path = write_record(tmp_path / "a.json", Prompt(points=((1, 2),), plane=(2,)))
     with pytest.raises(ValueError, match=r"a\.json has prompts on plane \(2,\), but the image has"):
         read_task_prompts(path, shape)
 
 
-def test_read_task_prompts_reads_each_kind(tmp_path: Path) -> None:
+def test_read_task_prompts_reads_each_kind(tmp_path):
     labels = np.zeros((2, 40, 60), np.uint16)
     labels[1, 10:20, 15:30] = 9
     for name in ("a_labels.tif", "a_coco.json", "a.geojson", "a.zip"):
@@ -85,7 +80,7 @@ def test_read_task_prompts_reads_each_kind(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Path:
+def stack(tmp_path):
     """Two planes (60, 80), each with a part of the coins."""
     path = tmp_path / "stack.tif"
     planes = np.stack([coins()[:60, :80], coins()[120:180, 200:280]])
@@ -94,7 +89,7 @@ def stack(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
+def predictor():
     return Predictor(load_model("tiny"), "cpu")
 
 
@@ -107,9 +102,7 @@ def everything(image: Path, folder: Path, predictor: Predictor, **changes: objec
     return segment_task(replace(task, **changes), predictor, config, resume=True)
 
 
-def test_segment_auto_labels_count_on_by_plane(
-    stack: Path, tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_auto_labels_count_on_by_plane(stack, tmp_path, predictor):
     outcome = everything(stack, tmp_path / "out", predictor)
     labels = tifffile.imread(outcome.task.files.labels)
     record = read_record(outcome.task.files.record)
@@ -123,9 +116,7 @@ def test_segment_auto_labels_count_on_by_plane(
     assert record.request.prompts == ()
 
 
-def test_segment_extras_hold_the_same_objects(
-    stack: Path, tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_extras_hold_the_same_objects(stack, tmp_path, predictor):
     files = OutputFiles.of(stack, tmp_path / "out", tuple(EXTRA_ENDINGS))
     outcome = everything(stack, tmp_path, predictor, files=files)
     expected = read_objects(files.labels).labels()
@@ -137,7 +128,7 @@ def test_segment_extras_hold_the_same_objects(
     assert (outcome.status, kept.status) == ("written", "kept")
 
 
-def test_load_task_drops_formats_that_cannot_hold_it(tmp_path: Path) -> None:
+def test_load_task_drops_formats_that_cannot_hold_it(tmp_path):
     tifffile.imwrite(tmp_path / "wide.tif", np.zeros((1, 60_600), np.uint8))
     files = OutputFiles.of(tmp_path / "wide.tif", tmp_path, ("rois", "coco"))
     loaded = load_task(SegmentTask(tmp_path / "wide.tif", None, files), SegmentConfig(model="tiny"))
@@ -148,7 +139,7 @@ def test_load_task_drops_formats_that_cannot_hold_it(tmp_path: Path) -> None:
     )
 
 
-def test_segment_unnamed_axes_are_planes(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
+def test_segment_unnamed_axes_are_planes(stack, tmp_path, predictor):
     """NumPy's files, and plain TIFF and Zarr, name none of an image's axes."""
     image = np.zeros((2, 3, 60, 80), np.uint8)
     image[1, 2], image[0, 1] = tifffile.imread(stack)
@@ -165,9 +156,7 @@ def test_segment_unnamed_axes_are_planes(stack: Path, tmp_path: Path, predictor:
         assert (labels.data[plane] == label).any()
 
 
-def test_segment_record_of_auto_replays_it(
-    stack: Path, tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_record_of_auto_replays_it(stack, tmp_path, predictor):
     first = everything(stack, tmp_path / "first", predictor)
     made = replace(first.task, prompts=first.task.files.record)
     made = replace(made, files=OutputFiles.of(stack, tmp_path / "second"))
@@ -178,7 +167,7 @@ def test_segment_record_of_auto_replays_it(
     assert records[0].request == records[1].request
 
 
-def test_segment_record_replays_unset_channels(tmp_path: Path, predictor: Predictor) -> None:
+def test_segment_record_replays_unset_channels(tmp_path, predictor):
     image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
     planes = np.stack([coins()[top : top + 60, :80] for top in (0, 90, 180)])
     tifffile.imwrite(image, planes, photometric="minisblack")
@@ -188,7 +177,7 @@ def test_segment_record_replays_unset_channels(tmp_path: Path, predictor: Predic
         selection=ChannelSelection(channels=(2, 2, 0), channel_axis=0, pixel_ratio=1.5),
     )
 
-    def replayed(prompts: Path, name: str, config: SegmentConfig) -> Record:
+    def replayed(prompts, name, config):
         task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / name))
         return read_record(segment_task(task, predictor, config).task.files.record)
 
@@ -205,9 +194,7 @@ def test_segment_record_replays_unset_channels(tmp_path: Path, predictor: Predic
     assert other.request.settings == replace(used, selection=changed)
 
 
-def test_segment_resume_with_other_settings_is_refused(
-    stack: Path, tmp_path: Path, predictor: Predictor
-) -> None:
+def test_segment_resume_with_other_settings_is_refused(stack, tmp_path, predictor):
     outcome = everything(stack, tmp_path / "out", predictor)
     assert everything(stack, tmp_path / "out", predictor).status == "kept"
     config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
@@ -215,7 +202,7 @@ def test_segment_resume_with_other_settings_is_refused(
         segment_task(outcome.task, predictor, config, resume=True)
 
 
-def test_segment_box_drops_its_crumbs(tmp_path: Path, predictor: Predictor) -> None:
+def test_segment_box_drops_its_crumbs(tmp_path, predictor):
     """A loose box around a coin: what the window commits."""
     image, prompts = tmp_path / "coins.tif", tmp_path / "boxes.csv"
     tifffile.imwrite(image, coins())

@@ -1,7 +1,5 @@
 """Batch runs that link objects over time: ids, table, record, what is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from tests.drawn_series import draw_series
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path):
     """A series with its time axis, the same without, and an image of one plane."""
     series, labels, _ = draw_series(3, (3, 96, 96), 3)
     (tmp_path / "data").mkdir()
@@ -38,9 +36,7 @@ def segment(data: Path, out: Path, *more: str) -> int:
     return main([*words, str(out), "--device", "cpu", *more])
 
 
-def test_link_series_and_refuse_images_without_time(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_link_series_and_refuse_images_without_time(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert segment(data, out, "--link") == 1
     assert NO_TIME_AXIS.format("b.tif", "ZYX") in capsys.readouterr().err
@@ -68,9 +64,7 @@ def test_link_series_and_refuse_images_without_time(
     assert PROPAGATED_THROUGH_TIME.format("a.tif") in capsys.readouterr().err
 
 
-def test_link_without_laptrack_is_refused_at_once(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_link_without_laptrack_is_refused_at_once(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
     assert segment(data, tmp_path / "out", "--link") == 1
     assert LAPTRACK_MISSING in capsys.readouterr().err

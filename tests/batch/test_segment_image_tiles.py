@@ -1,7 +1,5 @@
 """Labels that are not held in memory: the same objects, table and promises as in memory."""
 
-from __future__ import annotations
-
 import errno
 from dataclasses import replace
 from pathlib import Path
@@ -40,12 +38,12 @@ IN_TILES = replace(IN_MEMORY, labels_in_memory=1e-4)
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
+def predictor():
     return Predictor(load_model("tiny"), "cpu")
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Path:
+def image(tmp_path):
     """(200, 300) with three discs, one on the seam of two tiles; 0.5 x 0.5 um."""
     y, x = np.mgrid[:200, :300]
     values = np.random.default_rng(0).integers(0, 200, (200, 300)).astype(np.uint16)
@@ -65,7 +63,7 @@ def segment(predictor: Predictor, one: SegmentTask, config: SegmentConfig, resum
     return segment_task(one, predictor, config, resume=resume)
 
 
-def test_tiles_plane_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
+def test_tiles_plane_is_not_encoded_as_a_whole(image, tmp_path):
     predictor = Predictor(load_model("tiny"), "cpu")
     outcome = segment(predictor, task(image, tmp_path / "out"), IN_MEMORY)
     assert outcome.objects == 3
@@ -80,9 +78,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_tiles_give_the_objects_of_the_whole_plane(
-    predictor: Predictor, image: Path, tmp_path: Path
-) -> None:
+def test_tiles_give_the_objects_of_the_whole_plane(predictor, image, tmp_path):
     usual = segment(predictor, task(image, tmp_path / "usual"), IN_MEMORY)
     large = segment(predictor, task(image, tmp_path / "large", "overlay", "coco"), IN_TILES)
     assert large.objects == usual.objects == 3
@@ -107,9 +103,7 @@ def test_tiles_give_the_objects_of_the_whole_plane(
     assert records[0].objects == records[1].objects
 
 
-def test_tiles_existing_output_is_kept_refused_or_replaced(
-    predictor: Predictor, image: Path, tmp_path: Path
-) -> None:
+def test_tiles_existing_output_is_kept_refused_or_replaced(predictor, image, tmp_path):
     one = task(image, tmp_path / "out")
     segment(predictor, one, IN_TILES)
     before = contents(tmp_path / "out")
@@ -129,9 +123,7 @@ def test_tiles_existing_output_is_kept_refused_or_replaced(
     }
 
 
-def test_outdated_files_of_another_format_are_removed(
-    predictor: Predictor, image: Path, tmp_path: Path
-) -> None:
+def test_outdated_files_of_another_format_are_removed(predictor, image, tmp_path):
     folder = tmp_path / "out"
     segment(predictor, task(image, folder, "overlay", "coco"), IN_MEMORY)
     (folder / "discs_rois.zip").write_bytes(b"another program's")
@@ -149,9 +141,7 @@ def test_outdated_files_of_another_format_are_removed(
     assert (folder / "discs_labels.tif").exists()
 
 
-def test_tiles_canceled_or_killed_leave_nothing(
-    predictor: Predictor, image: Path, tmp_path: Path
-) -> None:
+def test_tiles_canceled_or_killed_leave_nothing(predictor, image, tmp_path):
     one = task(image, tmp_path / "out")
     (tmp_path / "out").mkdir()
     job = segment_loaded_job(load_task(one, IN_TILES), predictor)
@@ -166,16 +156,14 @@ def test_tiles_canceled_or_killed_leave_nothing(
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_tiles_failed_write_leaves_nothing(
-    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_failed_write_leaves_nothing(predictor, image, tmp_path, monkeypatch):
     from napari_simmat.batch import outputs
 
     one = task(image, tmp_path / "out")
     result = finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
     assert not isinstance(result, TaskOutcome)
 
-    def full(*_arguments: object, **_options: object) -> None:
+    def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outputs, "measure_in_parts", full)
@@ -193,15 +181,9 @@ def test_tiles_failed_write_leaves_nothing(
     ],
 )
 def test_tiles_disk_error_is_explained(
-    code: int,
-    where: str,
-    sentence: str,
-    predictor: Predictor,
-    image: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refused(*_: object, **__: object) -> None:
+    code, where, sentence, predictor, image, tmp_path, monkeypatch
+):
+    def refused(*_, **__):
         raise OSError(code, "disk says")
 
     monkeypatch.setattr(f"napari_simmat.{where}", refused)
@@ -213,9 +195,7 @@ def test_tiles_disk_error_is_explained(
 
 
 @pytest.mark.parametrize("step", [7, 64])
-def test_measure_in_parts_gives_the_table_of_the_whole(
-    step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
     from napari_simmat.engine import measurements
 
     monkeypatch.setattr(measurements, "PART_SIDE", step)

@@ -1,7 +1,5 @@
 """What SAM costs here, in counted operations and sizes: no clock, so equal on every machine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_simmat.models import sam_encoder
 from napari_simmat.models.network import Encoded
-from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.sam import build_sam
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 
 
@@ -54,16 +52,14 @@ def both(window: int, side: int, width: int = 96, heads: int = 3) -> tuple[ViTBl
     return ours, stock
 
 
-def test_tokens_beyond_the_border_are_not_projected() -> None:
+def test_tokens_beyond_the_border_are_not_projected():
     ours, stock = both(window=14, side=16)
     tokens = torch.randn(1, 16, 16, 96)  # stock: four windows of 14 x 14
     assert operations(lambda: ours(tokens)) < 0.75 * operations(lambda: stock(tokens))
 
 
 @pytest.mark.parametrize("window", [0, 14])
-def test_nothing_as_large_as_all_pairs_of_tokens_is_made(
-    window: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_as_large_as_all_pairs_of_tokens_is_made(window, monkeypatch):
     monkeypatch.setattr(sam_encoder, "MAX_LOGITS", 2**14)
     ours, stock = both(window, side=42)
     tokens = torch.randn(1, 42, 42, 96)
@@ -74,22 +70,20 @@ def test_nothing_as_large_as_all_pairs_of_tokens_is_made(
 
 
 @pytest.fixture(scope="module")
-def network() -> SamNetwork:
+def network():
     return build_sam("vit_b").requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
-def encoded() -> Encoded:
+def encoded():
     return Encoded(torch.randn(1, 256, 64, 64), (1024, 1024))
 
 
 CLICKS = torch.tensor([[300.0, 200.0], [700.0, 650.0], [10.0, 1000.0]])
 
 
-def test_click_takes_little_more_than_half_of_stock_operations(
-    network: SamNetwork, encoded: Encoded
-) -> None:
-    def stock() -> None:
+def test_click_takes_little_more_than_half_of_stock_operations(network, encoded):
+    def stock():
         sparse, dense = network.prompt_encoder((CLICKS[:1, None], torch.ones(1, 1)), None, None)
         decoder = network.mask_decoder
         decoder(encoded.embedding, network.prompt_encoder.get_dense_pe(), sparse, dense, True)
@@ -100,10 +94,8 @@ def test_click_takes_little_more_than_half_of_stock_operations(
     assert ours < 0.6 * operations(stock)
 
 
-def test_more_prompts_cost_as_much_each_and_no_more_memory(
-    network: SamNetwork, encoded: Encoded
-) -> None:
-    def decode(count: int) -> None:
+def test_more_prompts_cost_as_much_each_and_no_more_memory(network, encoded):
+    def decode(count):
         for _ in network.decode_clicks(encoded, CLICKS[:count]):
             pass
 
@@ -111,13 +103,13 @@ def test_more_prompts_cost_as_much_each_and_no_more_memory(
     assert largest(lambda: decode(3)) == largest(lambda: decode(1))
 
 
-def test_masks_that_are_not_wanted_are_not_computed(network: SamNetwork, encoded: Encoded) -> None:
+def test_masks_that_are_not_wanted_are_not_computed(network, encoded):
     every = operations(lambda: network.decode_clicks(encoded, CLICKS))
     none = operations(lambda: network.decode_clicks(encoded, CLICKS, minimum=1e9))
     assert none < 0.65 * every
 
 
-def test_the_stock_decoder_is_what_is_meant() -> None:
+def test_the_stock_decoder_is_what_is_meant():
     """The sketch of stock above runs SAM's own classes."""
     network = build_sam("vit_b", initialize=False)
     assert type(network.mask_decoder) is MaskDecoder

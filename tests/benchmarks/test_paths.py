@@ -1,13 +1,8 @@
 """How many files a click, a folder and a training run through: `pytest -m slow -s` prints them."""
 
-from __future__ import annotations
-
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +49,7 @@ class Trace:
 
 
 @pytest.fixture
-def trace() -> Iterator[Trace]:
+def trace():
     trace = Trace()
     threading.setprofile(trace)
     sys.setprofile(trace)
@@ -63,7 +58,7 @@ def trace() -> Iterator[Trace]:
     threading.setprofile(None)
 
 
-def test_click_on_an_encoded_image_runs_through_few_files(trace: Trace, qtbot: Any) -> None:
+def test_click_on_an_encoded_image_runs_through_few_files(trace, qtbot):
     hands = Headless(qtbot)
     hands.viewer.add_image(gray(), name="discs")
     hands.open_widget()
@@ -78,7 +73,7 @@ def test_click_on_an_encoded_image_runs_through_few_files(trace: Trace, qtbot: A
     assert trace.report("click") <= 48
 
 
-def test_folder_of_two_images_runs_through_few_files(trace: Trace, tmp_path: Path) -> None:
+def test_folder_of_two_images_runs_through_few_files(trace, tmp_path):
     for name in "ab":
         tifffile.imwrite(tmp_path / f"{name}.tif", gray())
         (tmp_path / f"{name}.csv").write_text("index,axis-0,axis-1\n0,{},{}\n".format(*CENTERS[0]))
@@ -89,7 +84,7 @@ def test_folder_of_two_images_runs_through_few_files(trace: Trace, tmp_path: Pat
     assert trace.report("folder") <= 46
 
 
-def test_training_of_two_steps_runs_through_few_files(trace: Trace, tmp_path: Path) -> None:
+def test_training_of_two_steps_runs_through_few_files(trace, tmp_path):
     labels = np.zeros(gray().shape, np.uint16)
     for number, (y, x) in enumerate(CENTERS, start=1):
         labels[int(y) - 6 : int(y) + 6, int(x) - 6 : int(x) + 6] = number

@@ -1,7 +1,5 @@
 """A stand-in for the Hugging Face Hub: the addresses that `huggingface_hub` asks for models."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Checkpoints of the authors' code: imported, they compute what the authors' networks compute."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
 from torchvision.transforms import Compose, Resize, ToTensor
 
 from napari_simmat.checkpoints import catalog
@@ -66,13 +63,11 @@ def channels_of(key: str) -> int:
 
 
 @pytest.fixture
-def install(
-    user_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Sam], None]:
+def install(user_folder, tmp_path, monkeypatch):
     """Make a small network of SAM's shape the published ViT-B, downloaded; there is no other."""
     monkeypatch.setattr("napari_simmat.checkpoints.registry.ASSETS", tmp_path / "no assets")
 
-    def put(sam: Sam) -> None:
+    def put(sam):
         row = catalog.PUBLISHED_WEIGHTS["vit_b"]
         path = user_folder / "bases" / row.file
         path.parent.mkdir()
@@ -88,7 +83,7 @@ def install(
 
 
 @pytest.fixture
-def sam(install: Callable[[Sam], None]) -> Sam:
+def sam(install):
     """The published ViT-B of these tests: three narrow blocks."""
     torch.manual_seed(0)
     network = small_sam()
@@ -97,7 +92,7 @@ def sam(install: Callable[[Sam], None]) -> Sam:
 
 
 @pytest.fixture
-def lora(sam: Sam) -> AuthorsNetwork:
+def lora(sam):
     torch.manual_seed(1)
     return AuthorsNetwork(sam, "sam_lora", "simmat", 4)
 
@@ -125,15 +120,15 @@ def own_models() -> list[str]:
     return [entry.name for entry in list_models() if entry.kind == "own"]
 
 
-def test_cases_try_all_networks_and_modalities() -> None:
+def test_cases_try_all_networks_and_modalities():
     assert {network for network, _, _ in CASES} == set(KEPT) == set(OURS)
     assert {key for _, _, key in CASES} == set(MODALITIES)
 
 
 @pytest.mark.parametrize(("network", "transfer", "key"), CASES)
 def test_import_gives_the_masks_of_the_authors_network(
-    network: str, transfer: str, key: str, sam: Sam, user_folder: Path, tmp_path: Path
-) -> None:
+    network, transfer, key, sam, user_folder, tmp_path
+):
     torch.manual_seed(1)
     channels = channels_of(key)
     theirs = AuthorsNetwork(sam, network, transfer, channels)
@@ -171,7 +166,7 @@ def test_import_gives_the_masks_of_the_authors_network(
     ("network", "transfer"),
     [(name, "simmat") for name in SIZES] + [("sam_linear_probing", "baseline_b")],
 )
-def test_every_added_tensor_changes_the_authors_masks(network: str, transfer: str) -> None:
+def test_every_added_tensor_changes_the_authors_masks(network, transfer):
     """The comparison above means something: every added tensor changes the answer."""
     torch.manual_seed(0)
     sam = small_sam()
@@ -189,7 +184,7 @@ def test_every_added_tensor_changes_the_authors_masks(network: str, transfer: st
         parameter.data = kept
 
 
-def test_import_describes_the_file_and_its_modality(lora: AuthorsNetwork, tmp_path: Path) -> None:
+def test_import_describes_the_file_and_its_modality(lora, tmp_path):
     path = lora.write(tmp_path / "a.pth")
     spec = import_file(path, modality="rgbnir").spec
     assert spec is not None
@@ -259,14 +254,8 @@ def computed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     ],
 )
 def test_import_feeds_images_as_in_their_training(
-    key: str,
-    make: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
-    mean: list[float],
-    std: list[float],
-    install: Callable[[Sam], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    key, make, mean, std, install, tmp_path, monkeypatch
+):
     torch.manual_seed(0)
     sam = small_sam(1024)
     install(sam)
@@ -305,9 +294,7 @@ def test_import_feeds_images_as_in_their_training(
         ("much", "", None),
     ],
 )
-def test_import_reads_the_best_iou_of_any_numpy(
-    value: object, package: str, read: float | None, lora: AuthorsNetwork, tmp_path: Path
-) -> None:
+def test_import_reads_the_best_iou_of_any_numpy(value, package, read, lora, tmp_path):
     path = lora.write(tmp_path / "a.pth", best_iou=value)
     if package:  # NumPy's objects have other names in its other versions
         with zipfile.ZipFile(path) as archive:
@@ -322,7 +309,7 @@ def test_import_reads_the_best_iou_of_any_numpy(
     assert spec.metrics.get("best_iou") == spec.training.get("best_iou") == read
 
 
-def test_import_without_a_modality_asks_for_it(lora: AuthorsNetwork, tmp_path: Path) -> None:
+def test_import_without_a_modality_asks_for_it(lora, tmp_path):
     import_file(lora.write(tmp_path / "a.pth"), modality="rgbt")
     # What one import may read, others still may not.
     with pytest.raises(ValueError, match=r"b\.pth holds objects other than .* --modality\."):
@@ -330,9 +317,7 @@ def test_import_without_a_modality_asks_for_it(lora: AuthorsNetwork, tmp_path: P
 
 
 @pytest.mark.parametrize("network", ["sam_prompt", "sam_full_finetune"])
-def test_import_leaves_the_frozen_prompt_encoder_out(
-    network: str, sam: Sam, tmp_path: Path
-) -> None:
+def test_import_leaves_the_frozen_prompt_encoder_out(network, sam, tmp_path):
     torch.manual_seed(1)
     theirs = AuthorsNetwork(sam, network, "simmat", 1)
     state = theirs.content()["state_dict"]
@@ -348,10 +333,8 @@ def test_import_leaves_the_frozen_prompt_encoder_out(
 # ------------------------------------------------------------------ the command line
 
 
-def test_models_command_imports_lists_and_exports(
-    lora: AuthorsNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def simmat(*words: object) -> tuple[int, str, str]:
+def test_models_command_imports_lists_and_exports(lora, tmp_path, capsys):
+    def simmat(*words):
         status = main([str(word) for word in ("models", *words)])
         return status, *capsys.readouterr()
 
@@ -431,13 +414,8 @@ def with_tensor(name: str, *shape: int) -> Callable[..., object]:
     ],
 )
 def test_import_of_what_does_not_fit_names_the_fault(
-    change: Callable[[dict[str, object]], object],
-    key: str,
-    fault: str,
-    lora: AuthorsNetwork,
-    user_folder: Path,
-    tmp_path: Path,
-) -> None:
+    change, key, fault, lora, user_folder, tmp_path
+):
     path = tmp_path / "theirs.pth"
     torch.save(change(lora.content()), path)
     with pytest.raises(ValueError, match=re.escape(fault)) as caught:
@@ -460,9 +438,7 @@ def test_import_of_what_does_not_fit_names_the_fault(
         ({"moe.0": (16, 4, 3, 3), "zip_rgbx": (3, 4, 1, 1)}, "(SimCMF's) is unknown here"),
     ],
 )
-def test_import_of_simcmf_knows_its_layers_by_name(
-    layer: dict[str, tuple[int, ...]], fault: str | None, lora: AuthorsNetwork, tmp_path: Path
-) -> None:
+def test_import_of_simcmf_knows_its_layers_by_name(layer, fault, lora, tmp_path):
     content = lora.content()
     state = {name: t for name, t in content["state_dict"].items() if PROJECTOR not in name}
     for name, shape in layer.items():
@@ -488,12 +464,8 @@ def test_import_of_simcmf_knows_its_layers_by_name(
     ],
 )
 def test_import_of_unreadable_content_is_refused_as_others(
-    change: Callable[[dict[str, object]], object],
-    sentence: str,
-    lora: AuthorsNetwork,
-    user_folder: Path,
-    tmp_path: Path,
-) -> None:
+    change, sentence, lora, user_folder, tmp_path
+):
     path = tmp_path / "theirs.pth"
     torch.save(change(lora.content()), path)
     with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
@@ -505,9 +477,7 @@ def test_import_of_unreadable_content_is_refused_as_others(
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("entry", ["best_iou", "path_helper", "optimizer", "state_dict"])
-def test_import_of_a_malicious_file_never_runs_it(
-    entry: str, archive: bool, lora: AuthorsNetwork, tmp_path: Path
-) -> None:
+def test_import_of_a_malicious_file_never_runs_it(entry, archive, lora, tmp_path):
     content = lora.content(**{entry: {"a": Malicious(tmp_path / "trace")}})
     path = tmp_path / "theirs.pth"
     torch.save(content, path, _use_new_zipfile_serialization=archive)
@@ -517,7 +487,7 @@ def test_import_of_a_malicious_file_never_runs_it(
     assert not (tmp_path / "trace").exists()
 
 
-def test_import_refuses_a_modality_where_none_belongs(lora: AuthorsNetwork, tmp_path: Path) -> None:
+def test_import_refuses_a_modality_where_none_belongs(lora, tmp_path):
     path = lora.write(tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match="Modality 'lidar' is unknown; give one of zju-rgbp"):
         import_file(path, modality="lidar")
@@ -530,9 +500,7 @@ def test_import_refuses_a_modality_where_none_belongs(lora: AuthorsNetwork, tmp_
     assert read_spec(import_file(shared).path).metrics == entry.spec.metrics
 
 
-def test_import_on_another_base_of_sams_shape_computes_the_same(
-    sam: Sam, user_folder: Path, tmp_path: Path
-) -> None:
+def test_import_on_another_base_of_sams_shape_computes_the_same(sam, user_folder, tmp_path):
     torch.manual_seed(5)
     other = small_sam()
     torch.save(other.state_dict(), user_folder / "bases" / "medical.pth")
@@ -552,23 +520,19 @@ def test_import_on_another_base_of_sams_shape_computes_the_same(
         ("vit_l", "Run `simmat models fetch vit_l`"),
     ],
 )
-def test_import_on_what_is_no_base_is_refused(
-    base: str, sentence: str, lora: AuthorsNetwork, assets: Path, tmp_path: Path
-) -> None:
+def test_import_on_what_is_no_base_is_refused(base, sentence, lora, assets, tmp_path):
     path = lora.write(tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match=re.escape(sentence)):
         import_file(path, modality="rgbt", base=base)
 
 
-def test_every_strategy_of_the_paper_has_a_network() -> None:
+def test_every_strategy_of_the_paper_has_a_network():
     assert set(OURS.values()) == set(STRATEGIES) - {"frozen", "decoder", "lora_conv", "scratch"}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("assets")
-def test_import_on_the_real_vit_b_has_the_papers_size(
-    sam_file: Path, tmp_path: Path, user_folder: Path
-) -> None:
+def test_import_on_the_real_vit_b_has_the_papers_size(sam_file, tmp_path, user_folder):
     (user_folder / "bases").mkdir()
     (user_folder / "bases" / "my_sam.pth").symlink_to(sam_file)
     sam = sam_model_registry["vit_b"]()

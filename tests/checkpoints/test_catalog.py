@@ -1,9 +1,6 @@
 """The catalog of published weights: complete, described as stock SAM, known by content."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +16,7 @@ from napari_simmat.io.files import hash_job, sha256_of
 from napari_simmat.progress import finish
 
 
-def test_sam_spec_is_that_of_stock_sam() -> None:
+def test_sam_spec_is_that_of_stock_sam():
     from napari_simmat.models.tuning import build_network
 
     stock = build_network("vit_b", initialize=False)  # segment_anything's, without its numbers
@@ -35,12 +32,12 @@ def test_sam_spec_is_that_of_stock_sam() -> None:
 
 
 @pytest.mark.parametrize("name", [*SAM_ARCHITECTURES, "vit_t"])
-def test_likely_architecture_follows_the_size(name: str) -> None:
+def test_likely_architecture_follows_the_size(name):
     assert likely_architecture(int(PUBLISHED_WEIGHTS[name].size * 1.003)) == name
 
 
 @pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
-def test_published_weights_are_complete(name: str) -> None:
+def test_published_weights_are_complete(name):
     row = PUBLISHED_WEIGHTS[name]
     algorithm, _, digest = row.checksum.partition(":")
     assert len(bytes.fromhex(digest)) == {"sha256": 32, "xxh128": 16, "md5": 16}[algorithm]
@@ -54,9 +51,7 @@ def test_published_weights_are_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "xxh128", "md5"])
-def test_identify_job_knows_a_published_file(
-    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_identify_job_knows_a_published_file(algorithm, tmp_path, monkeypatch):
     path = tmp_path / "renamed.pt"
     path.write_bytes(b"PK and so on")
     name = {"sha256": "vit_t", "xxh128": "vit_t_lm", "md5": "medsam_vit_b"}[algorithm]

@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -21,11 +18,10 @@ from napari_simmat.checkpoints.checkpoint import (
 )
 from napari_simmat.checkpoints.sam_weights import read_sam_weights
 from napari_simmat.io.files import DISK_FULL, sha256_of
-from napari_simmat.models.spec import ModelSpec
 
 
 @pytest.fixture
-def tensors() -> dict[str, torch.Tensor]:
+def tensors():
     generator = torch.Generator().manual_seed(0)
     return {
         "b.weight": torch.randn(3, 4, generator=generator),
@@ -34,9 +30,7 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def test_save_checkpoint_is_read_again(
-    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_save_checkpoint_is_read_again(tmp_path, tiny_spec, tensors):
     path = tmp_path / "new folder" / "a.safetensors"
     save_checkpoint(path, tiny_spec, tensors)
     assert read_spec(path) == tiny_spec
@@ -47,23 +41,19 @@ def test_save_checkpoint_is_read_again(
         assert torch.equal(back[name], tensor)
 
 
-def test_save_checkpoint_of_equal_content_writes_equal_bytes(
-    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_save_checkpoint_of_equal_content_writes_equal_bytes(tmp_path, tiny_spec, tensors):
     save_checkpoint(tmp_path / "a", tiny_spec, tensors)
     save_checkpoint(tmp_path / "b", tiny_spec, dict(reversed(tensors.items())))
     assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
 
 
-def test_save_checkpoint_lets_others_read_the_file(
-    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_save_checkpoint_lets_others_read_the_file(tmp_path, tiny_spec, tensors):
     save_checkpoint(tmp_path / "a", tiny_spec, tensors)
     (tmp_path / "any").touch()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-def test_save_checkpoint_writes_views_as_their_values(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_save_checkpoint_writes_views_as_their_values(tmp_path, tiny_spec):
     whole = torch.arange(12.0).reshape(3, 4)
     views = {"transposed": whole.T, "row": whole[1], "parameter": torch.nn.Parameter(whole)}
     save_checkpoint(tmp_path / "a", tiny_spec, views)
@@ -77,23 +67,15 @@ def test_save_checkpoint_writes_views_as_their_values(tmp_path: Path, tiny_spec:
     ids=["base", "checkpoint", "bundle"],
 )
 def test_read_model_card_tells_base_checkpoint_and_bundle(
-    sha256: str,
-    bundled: bool,
-    is_base: bool,
-    holds_all: bool,
-    tmp_path: Path,
-    tiny_spec: ModelSpec,
-    tensors: dict[str, torch.Tensor],
-) -> None:
+    sha256, bundled, is_base, holds_all, tmp_path, tiny_spec, tensors
+):
     spec = replace(tiny_spec, base=replace(tiny_spec.base, sha256=sha256))
     save_checkpoint(tmp_path / "a", spec, tensors, bundled=bundled)
     card = read_model_card(tmp_path / "a")
     assert (card.spec, card.is_base, card.holds_all) == (spec, is_base, holds_all)
 
 
-def test_read_tensors_outlive_their_file(
-    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_read_tensors_outlive_their_file(tmp_path, tiny_spec, tensors):
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, tiny_spec, tensors)
     back = read_tensors(path)
@@ -102,9 +84,7 @@ def test_read_tensors_outlive_their_file(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_checkpoint_that_is_not_finite_is_refused(
-    value: float, tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_checkpoint_that_is_not_finite_is_refused(value, tmp_path, tiny_spec, tensors):
     path = tmp_path / "a.safetensors"
     tensors["b.weight"][1, 2] = value
     with pytest.raises(ValueError, match=r"was not written: b\.weight hold NaN or infinity"):
@@ -115,37 +95,31 @@ def test_checkpoint_that_is_not_finite_is_refused(
         read_tensors(path)
 
 
-def test_checkpoint_of_large_finite_numbers_is_written(
-    tmp_path: Path, tiny_spec: ModelSpec
-) -> None:
+def test_checkpoint_of_large_finite_numbers_is_written(tmp_path, tiny_spec):
     largest = torch.full((10,), torch.finfo(torch.float32).max)  # their sum overflows
     save_checkpoint(tmp_path / "a", tiny_spec, {"a": largest})
     assert torch.equal(read_tensors(tmp_path / "a")["a"], largest)
 
 
-def test_save_checkpoint_without_tensors_is_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_save_checkpoint_without_tensors_is_refused(tmp_path, tiny_spec):
     with pytest.raises(ValueError, match="would hold no tensor"):
         save_checkpoint(tmp_path / "a", tiny_spec, {})
 
 
-def test_save_checkpoint_of_whole_numbers_is_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+def test_save_checkpoint_of_whole_numbers_is_refused(tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "a", tiny_spec, {"steps": torch.arange(3)})
     with pytest.raises(ValueError, match="steps hold no floating-point numbers"):
         read_tensors(tmp_path / "a")
 
 
-def test_read_model_card_of_foreign_file_is_refused(
-    tmp_path: Path, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_read_model_card_of_foreign_file_is_refused(tmp_path, tensors):
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file(tensors, path, {"format": "pt"})
     with pytest.raises(ValueError, match=r"other\.safetensors is .* without a SimMAT description"):
         read_spec(path)
 
 
-def test_read_model_card_of_newer_format_is_refused(
-    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_read_model_card_of_newer_format_is_refused(tmp_path, tiny_spec, tensors):
     path = tmp_path / "new.safetensors"
     text = replace(tiny_spec, format_version=7).to_json().replace('"name"', '"quantum": 1, "name"')
     safetensors.torch.save_file(tensors, path, {"simmat": text})
@@ -163,9 +137,7 @@ def test_read_model_card_of_newer_format_is_refused(
     kind=st.sampled_from(["safetensors", "zip", "before 1.6"]),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
 )
-def test_read_of_any_damage_works_or_is_refused(
-    kind: str, changes: list[tuple[float, int]], tmp_path: Path, tiny_spec: ModelSpec
-) -> None:
+def test_read_of_any_damage_works_or_is_refused(kind, changes, tmp_path, tiny_spec):
     path = tmp_path / "a.model"
     tensors = {"a": torch.ones(3, 4), "b": torch.ones(2).half()}
     if kind == "safetensors":
@@ -185,16 +157,13 @@ def test_read_of_any_damage_works_or_is_refused(
 
 
 def test_save_checkpoint_on_full_disk_keeps_the_earlier_file(
-    tmp_path: Path,
-    tiny_spec: ModelSpec,
-    tensors: dict[str, torch.Tensor],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    tmp_path, tiny_spec, tensors, monkeypatch
+):
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, tiny_spec, tensors)
     before = sha256_of(path)
 
-    def full(_: object, filename: Path, *__: object) -> None:
+    def full(_, filename, *__):
         filename.write_bytes(b"half")
         raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
@@ -205,7 +174,7 @@ def test_save_checkpoint_on_full_disk_keeps_the_earlier_file(
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_read_spec_imports_no_torch(random_models: Path) -> None:
+def test_read_spec_imports_no_torch(random_models):
     program = (
         "import sys; from napari_simmat.checkpoints.checkpoint import read_spec; "
         f"print(read_spec({str(random_models / 'polarization.safetensors')!r}).name); "

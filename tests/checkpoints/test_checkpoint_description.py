@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,10 +6,9 @@ from typing import Any
 import pytest
 
 from napari_simmat.checkpoints.checkpoint import read_description
-from napari_simmat.models.spec import ModelSpec
 
 
-def test_read_description_gives_what_was_written(tiny_spec: ModelSpec) -> None:
+def test_read_description_gives_what_was_written(tiny_spec):
     spec = replace(tiny_spec, training={"epochs": 5, "rates": [1e-3, None]}, metrics={"iou": 0.7})
     assert read_description(spec.to_json()) == spec
 
@@ -69,7 +66,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_read_description_of_bad_values_is_refused(case: str, tiny_spec: ModelSpec) -> None:
+def test_read_description_of_bad_values_is_refused(case, tiny_spec):
     change, sentence = BAD[case]
     values = json.loads(tiny_spec.to_json())
     change(values)
@@ -92,6 +89,6 @@ def test_read_description_of_bad_values_is_refused(case: str, tiny_spec: ModelSp
         (" " * 1_100_000, "more than 1048576"),
     ],
 )
-def test_read_description_of_other_text_is_refused(text: str, sentence: str) -> None:
+def test_read_description_of_other_text_is_refused(text, sentence):
     with pytest.raises(ValueError, match=sentence):
         read_description(text)

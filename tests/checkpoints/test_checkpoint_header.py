@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import json
 import pickle
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
     return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
 
 
-def test_read_metadata_gives_its_texts(tmp_path: Path) -> None:
+def test_read_metadata_gives_its_texts(tmp_path):
     path = tmp_path / "a.safetensors"
     both = {**tensor(), "b": {"dtype": "F16", "shape": [2, 2], "data_offsets": [8, 16]}}
     path.write_bytes(safetensors({"__metadata__": {"key": "text"}, **both}, bytes(16)))
@@ -63,7 +60,7 @@ BROKEN |= {case: (content, r"is cut off or damaged \(") for case, content in DAM
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_read_metadata_of_broken_file_is_refused(case: str, tmp_path: Path) -> None:
+def test_read_metadata_of_broken_file_is_refused(case, tmp_path):
     content, sentence = BROKEN[case]
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
@@ -73,7 +70,7 @@ def test_read_metadata_of_broken_file_is_refused(case: str, tmp_path: Path) -> N
     assert str(caught.value).endswith(".")
 
 
-def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
+def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*a\.safetensors\. Check"):
         read_metadata(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").mkdir()
@@ -81,10 +78,8 @@ def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
         read_metadata(tmp_path / "b.safetensors")
 
 
-def test_file_kind_of_unreadable_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
+def test_file_kind_of_unreadable_file_is_refused(tmp_path, monkeypatch):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     path = tmp_path / "a.safetensors"
@@ -116,15 +111,13 @@ def zipped(folder: Path) -> bytes:
         (pickled, "torch"),
     ],
 )
-def test_file_kind_follows_the_content_not_the_name(
-    make: Callable[[Path], bytes], kind: str, tmp_path: Path
-) -> None:
+def test_file_kind_follows_the_content_not_the_name(make, kind, tmp_path):
     path = tmp_path / "anything.txt"
     path.write_bytes(make(tmp_path))
     assert file_kind(path) == kind
 
 
-def test_read_metadata_of_long_damage_is_one_sentence(tmp_path: Path) -> None:
+def test_read_metadata_of_long_damage_is_one_sentence(tmp_path):
     header = b'{"__metadata__": "' + b"x" * 5000 + b'"}'
     path = tmp_path / "a.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)

@@ -1,11 +1,7 @@
 """Models on the Hugging Face Hub, checked against a stand-in for it."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +21,7 @@ THERMAL = find_model("thermal")
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+def hub(monkeypatch, tmp_path):
     with running_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setenv("HF_TOKEN", "of-the-test")
@@ -40,9 +36,7 @@ def hosted(hub: Hub, **files: bytes) -> str:
     return "hf:lab/camera"
 
 
-def test_push_and_fetch_give_the_same_file_with_its_card(
-    hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_push_and_fetch_give_the_same_file_with_its_card(hub, capsys):
     assert main(["models", "push", "thermal", "hf:lab/camera", "--private"]) == 0
     assert f"{hub.address}/lab/camera/commit/" in capsys.readouterr().out
     assert hub.private == {"lab/camera": True}
@@ -56,7 +50,7 @@ def test_push_and_fetch_give_the_same_file_with_its_card(
     assert [path.name for path in user_folder("models").iterdir()] == ["from-the-lab.safetensors"]
 
 
-def test_card_has_the_hubs_metadata_and_the_description() -> None:
+def test_card_has_the_hubs_metadata_and_the_description():
     spec = replace(read_spec(THERMAL.path), license="CC-BY-4.0", author="A | *B*")
     spec = replace(spec, base=replace(spec.base, name="vit_b"))
     text = model_card(spec, "lab/camera", "thermal.safetensors")
@@ -83,13 +77,13 @@ def refused(address: str, kind: type[Exception], sentence: str) -> None:
     assert not user_folder("models").exists() or not list(user_folder("models").iterdir())
 
 
-def test_fetch_of_another_checksum_keeps_nothing(hub: Hub) -> None:
+def test_fetch_of_another_checksum_keeps_nothing(hub):
     address = hosted(hub, a=THERMAL.path.read_bytes())
     hub.wrong_checksum = True
     refused(address, ValueError, r"^a\.safetensors of lab/camera has another checksum")
 
 
-def test_fetch_of_no_model_is_refused_as_a_file_is(hub: Hub, tmp_path: Path) -> None:
+def test_fetch_of_no_model_is_refused_as_a_file_is(hub, tmp_path):
     refused(hosted(hub, a=b"\x80\x04pickle"), ValueError, "can run code when it is opened, so it")
     cut = THERMAL.path.read_bytes()[:-1000]
     refused(hosted(hub, a=cut), ValueError, "is cut off or damaged")
@@ -102,21 +96,19 @@ def test_fetch_of_no_model_is_refused_as_a_file_is(hub: Hub, tmp_path: Path) -> 
     )
 
 
-def test_fetch_of_several_models_is_refused(hub: Hub) -> None:
+def test_fetch_of_several_models_is_refused(hub):
     refused(hosted(hub), ValueError, r"holds 0 safetensors files \(none\)")
     refused(hosted(hub, a=b"", b=b""), ValueError, r"holds 2 safetensors files \(a\.s.*, b\.s")
     outside = {"../../a": b"", "folder/b": b""}
     refused(hosted(hub, **outside), ValueError, r"holds 0 safetensors files \(none\)")
 
 
-def test_fetch_of_a_taken_name_is_refused(hub: Hub) -> None:
+def test_fetch_of_a_taken_name_is_refused(hub):
     address = hosted(hub, thermal=THERMAL.path.read_bytes())
     refused(address, ValueError, "thermal is the name of a built-in model")
 
 
-def test_fetch_turns_errors_of_the_hub_into_a_sentence(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_turns_errors_of_the_hub_into_a_sentence(hub, monkeypatch):
     refused("hf:lab/nothing", OSError, "^There is no repository lab/nothing on the Hugging Face")
     refused("hf:nothing", ValueError, "^hf:nothing is no address on the Hugging Face Hub; write hf")
     monkeypatch.setenv("HF_TOKEN", "another")
@@ -126,16 +118,14 @@ def test_fetch_turns_errors_of_the_hub_into_a_sentence(
     refused("hf:lab/camera", OSError, r"^The Hugging Face Hub (cannot be reached|did not answer)")
 
 
-def test_push_of_a_published_foundation_is_refused(tmp_path: Path) -> None:
+def test_push_of_a_published_foundation_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.zeros(1)}, tmp_path / "sam.pth")
     with pytest.raises(ValueError, match="share what you trained on it"):
         finish(push_job(tmp_path / "sam.pth", "hf:lab/camera"))
 
 
-def test_hub_without_its_library_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_hub_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for job in (push_job("thermal", "hf:a/b"), fetch_job("hf:a/b")):
         with pytest.raises(ValueError, match="needs the package huggingface_hub") as missing:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import replace
@@ -23,7 +21,7 @@ from tests.model_files import export, import_file
 
 
 @pytest.fixture
-def shared(assets: Path, tmp_path: Path) -> Path:
+def shared(assets, tmp_path):
     """A checkpoint that somebody sent."""
     path = tmp_path / "sent.safetensors"
     shutil.copy(assets / "polarization.safetensors", path)
@@ -34,7 +32,7 @@ def names(kind: str) -> list[str]:
     return [entry.name for entry in list_models() if entry.kind == kind]
 
 
-def test_import_of_a_checkpoint_takes_its_stem_or_a_name(shared: Path, user_folder: Path) -> None:
+def test_import_of_a_checkpoint_takes_its_stem_or_a_name(shared, user_folder):
     entry = import_file(shared)
     assert (entry.name, entry.kind, entry.problem) == ("sent", "own", None)
     assert entry.path == user_folder / "models" / "sent.safetensors"
@@ -43,7 +41,7 @@ def test_import_of_a_checkpoint_takes_its_stem_or_a_name(shared: Path, user_fold
     assert load_model("my camera").fingerprint == load_model(shared).fingerprint
 
 
-def test_import_of_a_base_goes_to_the_bases(assets: Path, user_folder: Path) -> None:
+def test_import_of_a_base_goes_to_the_bases(assets, user_folder):
     entry = import_file(assets / "tiny-1.safetensors", "sibling")
     assert entry.path == user_folder / "bases" / "sibling.safetensors"
     assert entry.is_base
@@ -51,9 +49,7 @@ def test_import_of_a_base_goes_to_the_bases(assets: Path, user_folder: Path) -> 
     assert model.spec.base.sha256 == sha256_of(entry.path)
 
 
-def test_import_of_a_checkpoint_before_its_base_warns(
-    shared: Path, assets: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_import_of_a_checkpoint_before_its_base_warns(shared, assets, caplog):
     base = assets / "tiny-1.safetensors"
     content = base.read_bytes()
     base.unlink()
@@ -66,9 +62,7 @@ def test_import_of_a_checkpoint_before_its_base_warns(
 
 
 @pytest.mark.slow
-def test_import_of_a_published_file_takes_its_name(
-    sam_file: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_of_a_published_file_takes_its_name(sam_file, user_folder, monkeypatch):
     checksum = f"sha256:{sha256_of(sam_file)}"
     row = replace(catalog.PUBLISHED_WEIGHTS["vit_b"], checksum=checksum)
     monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", row)
@@ -88,9 +82,7 @@ def test_import_of_a_published_file_takes_its_name(
         ("SENT", "There is a model called SENT already"),
     ],
 )
-def test_import_under_impossible_or_taken_name_is_refused(
-    name: str, sentence: str, shared: Path, user_folder: Path
-) -> None:
+def test_import_under_impossible_or_taken_name_is_refused(name, sentence, shared, user_folder):
     import_file(shared)
     with pytest.raises(ValueError, match=sentence):
         import_file(shared, name)
@@ -99,9 +91,7 @@ def test_import_under_impossible_or_taken_name_is_refused(
 
 
 @pytest.mark.parametrize("what", ["text", "cut", "foreign tensors", "folder"])
-def test_import_of_unusable_file_is_refused(
-    what: str, shared: Path, assets: Path, user_folder: Path
-) -> None:
+def test_import_of_unusable_file_is_refused(what, shared, assets, user_folder):
     if what == "text":
         shared.write_text("a text that was renamed to be a model")
     elif what == "cut":
@@ -117,7 +107,7 @@ def test_import_of_unusable_file_is_refused(
     assert not (user_folder / "models").exists()
 
 
-def test_remove_deletes_the_named_model_alone(shared: Path) -> None:
+def test_remove_deletes_the_named_model_alone(shared):
     import_file(shared)
     import_file(shared, "second")
     remove("sent")
@@ -127,16 +117,14 @@ def test_remove_deletes_the_named_model_alone(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-1", "polarization"])
-def test_remove_of_a_built_in_model_is_refused(name: str, assets: Path) -> None:
+def test_remove_of_a_built_in_model_is_refused(name, assets):
     before = sorted(os.listdir(assets))
     with pytest.raises(ValueError, match=f"{name} is built in and cannot be removed"):
         remove(name)
     assert sorted(os.listdir(assets)) == before
 
 
-def test_remove_by_path_is_refused(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remove_by_path_is_refused(shared, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not among your models"):
         remove(str(shared))
     assert shared.exists()
@@ -147,7 +135,7 @@ def test_remove_by_path_is_refused(
     assert Path("net").exists()
 
 
-def test_remove_of_a_download_deletes_its_file(assets: Path, user_folder: Path) -> None:
+def test_remove_of_a_download_deletes_its_file(assets, user_folder):
     with pytest.raises(ValueError, match="vit_b is not downloaded"):
         remove("vit_b")
     whole = user_folder / "bases" / "sam_vit_b_01ec64.pth"
@@ -157,7 +145,7 @@ def test_remove_of_a_download_deletes_its_file(assets: Path, user_folder: Path) 
     assert not whole.exists()
 
 
-def test_remove_of_an_ambiguous_name_is_refused(shared: Path, user_folder: Path) -> None:
+def test_remove_of_an_ambiguous_name_is_refused(shared, user_folder):
     import_file(shared)
     (user_folder / "models" / "sent.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="Several files are called sent"):
@@ -165,7 +153,7 @@ def test_remove_of_an_ambiguous_name_is_refused(shared: Path, user_folder: Path)
     assert len(names("own")) == 2
 
 
-def test_remove_of_an_own_file_with_a_built_in_name_works(shared: Path, user_folder: Path) -> None:
+def test_remove_of_an_own_file_with_a_built_in_name_works(shared, user_folder):
     path = user_folder / "models" / "tiny-1.safetensors"
     path.parent.mkdir()
     shutil.copy(shared, path)
@@ -174,7 +162,7 @@ def test_remove_of_an_own_file_with_a_built_in_name_works(shared: Path, user_fol
     assert "tiny-1" in names("built in")
 
 
-def test_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
+def test_export_is_the_file_itself(assets, tmp_path):
     path = export("polarization", tmp_path / "for you.safetensors")
     assert path.read_bytes() == (assets / "polarization.safetensors").read_bytes()
     folder = tmp_path / "folder"
@@ -182,7 +170,7 @@ def test_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
     assert export("tiny", folder) == folder / "tiny-1.safetensors"
 
 
-def test_export_of_a_bundle_keeps_the_precision(assets: Path, tmp_path: Path) -> None:
+def test_export_of_a_bundle_keeps_the_precision(assets, tmp_path):
     path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
     stored = read_tensors(path)
     below = read_tensors(assets / "tiny-1.safetensors")
@@ -191,7 +179,7 @@ def test_export_of_a_bundle_keeps_the_precision(assets: Path, tmp_path: Path) ->
     assert not read_model_card(path).is_base
 
 
-def test_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> None:
+def test_export_replaces_nothing_unasked(assets, tmp_path):
     path = tmp_path / "precious"
     path.write_text("work")
     for bundle in (False, True):
@@ -202,6 +190,6 @@ def test_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> None:
     assert read_spec(path).modality == "polarization (4 angles)"
 
 
-def test_export_of_what_is_missing_is_refused(assets: Path, tmp_path: Path) -> None:
+def test_export_of_what_is_missing_is_refused(assets, tmp_path):
     with pytest.raises(ValueError, match="vit_h is not downloaded yet"):
         export("vit_h", tmp_path / "a.pth")

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -22,7 +19,7 @@ from tests.model_files import export
 Tensors = dict[str, torch.Tensor]
 
 
-def test_load_model_of_a_base_gives_the_saved_tensors(assets: Path) -> None:
+def test_load_model_of_a_base_gives_the_saved_tensors(assets):
     path = assets / "tiny-1.safetensors"
     model = load_model("tiny")
     assert model.spec.name == "tiny-1"
@@ -36,7 +33,7 @@ def test_load_model_of_a_base_gives_the_saved_tensors(assets: Path) -> None:
     assert not model.network.training
 
 
-def test_load_model_gives_a_network_that_can_be_trained(assets: Path) -> None:
+def test_load_model_gives_a_network_that_can_be_trained(assets):
     network = load_model("polarization").network
     assert not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
@@ -52,9 +49,7 @@ def test_load_model_gives_a_network_that_can_be_trained(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "frozen"])
-def test_checkpoint_of_every_strategy_gives_the_trained_masks(
-    strategy: str, assets: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_of_every_strategy_gives_the_trained_masks(strategy, assets, tmp_path):
     base = load_model("tiny")
     network = build_network("tiny", channels=4, transfer="simmat")
     network.load_state_dict({**network.state_dict(), **base.network.state_dict()})
@@ -97,9 +92,7 @@ def test_checkpoint_of_every_strategy_gives_the_trained_masks(
         ({"strategy": "prefix"}, "does not fit its network"),
     ],
 )
-def test_load_model_of_another_strategy_is_refused(
-    change: dict[str, object], sentence: str, assets: Path, tmp_path: Path
-) -> None:
+def test_load_model_of_another_strategy_is_refused(change, sentence, assets, tmp_path):
     network = build_network("tiny", channels=4, transfer="simmat", strategy="lora", size=2)
     trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
     spec = read_spec(assets / "polarization.safetensors")
@@ -109,7 +102,7 @@ def test_load_model_of_another_strategy_is_refused(
         load_model(path)
 
 
-def test_load_model_puts_trained_tensors_on_the_base(assets: Path) -> None:
+def test_load_model_puts_trained_tensors_on_the_base(assets):
     model = load_model("polarization")
     trained = read_tensors(assets / "polarization.safetensors")
     below = read_tensors(assets / "tiny-1.safetensors")
@@ -121,7 +114,7 @@ def test_load_model_puts_trained_tensors_on_the_base(assets: Path) -> None:
     assert model.fingerprint != base.fingerprint
 
 
-def test_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path: Path) -> None:
+def test_fingerprint_follows_the_content_not_the_name(assets, tmp_path):
     copy = tmp_path / "copy.safetensors"
     shutil.copy(assets / "polarization.safetensors", copy)
     assert load_model(copy).fingerprint == load_model("polarization").fingerprint
@@ -131,7 +124,7 @@ def test_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path: Pa
     assert load_model(copy).fingerprint != load_model("polarization").fingerprint
 
 
-def test_load_model_job_says_its_progress(assets: Path) -> None:
+def test_load_model_job_says_its_progress(assets):
     seen = []
     model = finish(load_model_job("polarization"), seen.append)
     assert isinstance(model, Model)
@@ -143,7 +136,7 @@ def test_load_model_job_says_its_progress(assets: Path) -> None:
     assert all(word in words for word in ("Reading", "Building", "Loading", "ready"))
 
 
-def test_load_model_job_can_be_closed_at_every_step(assets: Path) -> None:
+def test_load_model_job_can_be_closed_at_every_step(assets):
     steps = len(list(load_model_job("tiny")))
     for stop in range(1, steps):
         job = load_model_job("tiny")
@@ -153,7 +146,7 @@ def test_load_model_job_can_be_closed_at_every_step(assets: Path) -> None:
     assert load_model("tiny").spec.name == "tiny-1"
 
 
-def test_load_model_without_its_base_names_its_hash(assets: Path) -> None:
+def test_load_model_without_its_base_names_its_hash(assets):
     sha256 = read_spec(assets / "polarization.safetensors").base.sha256
     (assets / "tiny-1.safetensors").unlink()
     with pytest.raises(ValueError, match=r"polarization\.safetensors stands on tiny-1") as caught:
@@ -161,7 +154,7 @@ def test_load_model_without_its_base_names_its_hash(assets: Path) -> None:
     assert f"with SHA-256 {sha256[:12]}, which is not here" in str(caught.value)
 
 
-def test_load_model_on_another_base_names_both_hashes(assets: Path) -> None:
+def test_load_model_on_another_base_names_both_hashes(assets):
     path = assets / "tiny-1.safetensors"
     wanted = sha256_of(path)
     spec, tensors = read_spec(path), read_tensors(path)
@@ -171,7 +164,7 @@ def test_load_model_on_another_base_names_both_hashes(assets: Path) -> None:
     assert f"but the tiny-1 here has {sha256_of(path)[:12]}" in str(caught.value)
 
 
-def test_load_model_finds_a_renamed_base(assets: Path, user_folder: Path) -> None:
+def test_load_model_finds_a_renamed_base(assets, user_folder):
     expected = load_model("polarization")
     (user_folder / "bases").mkdir()
     (assets / "tiny-1.safetensors").rename(user_folder / "bases" / "old tiny.safetensors")
@@ -179,7 +172,7 @@ def test_load_model_finds_a_renamed_base(assets: Path, user_folder: Path) -> Non
     assert model.fingerprint == expected.fingerprint
 
 
-def test_load_model_of_a_bundle_needs_no_base(assets: Path, tmp_path: Path) -> None:
+def test_load_model_of_a_bundle_needs_no_base(assets, tmp_path):
     expected = load_model("polarization")
     path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
     (assets / "tiny-1.safetensors").unlink()
@@ -224,9 +217,7 @@ def with_nan(tensors: Tensors) -> Tensors:
         ("polarization", with_nan, "hold NaN or infinity"),
     ],
 )
-def test_load_model_of_misfitting_tensors_is_refused(
-    model: str, change: Callable[[Tensors], Tensors], sentence: str, assets: Path
-) -> None:
+def test_load_model_of_misfitting_tensors_is_refused(model, change, sentence, assets):
     path = assets / f"{model}.safetensors"
     text = read_spec(path).to_json()
     safetensors.torch.save_file(change(read_tensors(path)), path, {"simmat": text})
@@ -243,9 +234,7 @@ def test_load_model_of_misfitting_tensors_is_refused(
         ({"architecture": "vit_xxl"}, "Architecture 'vit_xxl' is unknown"),
     ],
 )
-def test_load_model_of_unknown_architecture_is_refused(
-    changes: dict[str, str], sentence: str, assets: Path
-) -> None:
+def test_load_model_of_unknown_architecture_is_refused(changes, sentence, assets):
     path = assets / "polarization.safetensors"
     spec, tensors = read_spec(path), read_tensors(path)
     if "architecture" in changes:
@@ -264,9 +253,7 @@ def test_load_model_of_unknown_architecture_is_refused(
         (b"a text that was renamed", r"mine\.safetensors is neither a checkpoint"),
     ],
 )
-def test_load_model_of_unusable_file_says_its_problem(
-    content: bytes, sentence: str, assets: Path, user_folder: Path
-) -> None:
+def test_load_model_of_unusable_file_says_its_problem(content, sentence, assets, user_folder):
     path = user_folder / "models" / "mine.safetensors"
     path.parent.mkdir()
     path.write_bytes(content)
@@ -275,13 +262,13 @@ def test_load_model_of_unusable_file_says_its_problem(
             load_model(given)
 
 
-def test_load_model_of_a_missing_download_says_how_to_get(assets: Path) -> None:
+def test_load_model_of_a_missing_download_says_how_to_get(assets):
     with pytest.raises(ValueError, match=r"vit_b is not downloaded yet \(375 MB\)") as caught:
         load_model("vit_b")
     assert "`simmat models fetch vit_b`" in str(caught.value)
 
 
-def test_load_model_of_foreign_weights_is_refused(assets: Path, tmp_path: Path) -> None:
+def test_load_model_of_foreign_weights_is_refused(assets, tmp_path):
     torch.save({"fc.weight": torch.zeros(10, 10)}, tmp_path / "resnet.pth")
     with pytest.raises(
         ValueError, match=r"resnet\.pth cannot be used\. .*fit none of tiny, .*tiny_lite, vit_b"
@@ -292,9 +279,7 @@ def test_load_model_of_foreign_weights_is_refused(assets: Path, tmp_path: Path) 
         load_model(tmp_path / "tiny.pth")
 
 
-def test_load_model_of_a_false_download_names_both_hashes(
-    assets: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_model_of_a_false_download_names_both_hashes(assets, user_folder, monkeypatch):
     path = user_folder / "bases" / "sam_vit_b_01ec64.pth"
     path.parent.mkdir()
     torch.save({"a": torch.zeros(100)}, path)
@@ -309,7 +294,7 @@ def test_load_model_of_a_false_download_names_both_hashes(
 @pytest.mark.slow
 @pytest.mark.usefixtures("assets")
 class TestSamFile:
-    def test_sam_file_is_loaded_strictly_as_stock(self, sam_file: Path) -> None:
+    def test_sam_file_is_loaded_strictly_as_stock(self, sam_file):
         model = load_model(sam_file)
         stored = torch.load(sam_file, weights_only=True, mmap=True)
         state = model.network.state_dict()
@@ -321,8 +306,8 @@ class TestSamFile:
         assert (model.spec.mask_choice, model.spec.is_rgb) == ("stock", True)
 
     def test_checkpoint_on_a_sam_file_finds_it_by_hash(
-        self, sam_file: Path, assets: Path, user_folder: Path, tmp_path: Path
-    ) -> None:
+        self, sam_file, assets, user_folder, tmp_path
+    ):
         (user_folder / "bases").mkdir()
         (user_folder / "bases" / "imported.pth").symlink_to(sam_file)
         network = build_network("vit_b", channels=4, transfer="simmat", initialize=False)

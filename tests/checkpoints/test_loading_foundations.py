@@ -1,7 +1,5 @@
 """Each kind of foundation: its file is loaded strictly, gives stock SAM's masks, and is a base."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,9 +79,7 @@ def admitted_cells(
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"])
 @torch.no_grad()
-def test_published_file_gives_the_masks_of_stock_sam(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_file_gives_the_masks_of_stock_sam(name, tmp_path, monkeypatch):
     row = PUBLISHED_WEIGHTS[name]
     stock, state = stock_and_state(row.architecture, monkeypatch)
     path = tmp_path / "from the internet.pt"
@@ -121,9 +117,7 @@ def test_published_file_gives_the_masks_of_stock_sam(
 
 
 @torch.no_grad()
-def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(tmp_path, monkeypatch):
     """As in its `MedSAM_Inference.py`; the file is recognized wherever it is."""
     stock, state = stock_and_state("vit_b", monkeypatch)
     path = tmp_path / "downloaded.pth"
@@ -156,9 +150,7 @@ def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_training")
 @pytest.mark.parametrize("name", ["vit_t_lm", "vit_b_histopathology", "medsam_vit_b"])
-def test_checkpoint_trained_on_a_foundation_is_loaded(
-    name: str, tmp_path: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_trained_on_a_foundation_is_loaded(name, tmp_path, user_folder, monkeypatch):
     monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 1)
     row = PUBLISHED_WEIGHTS[name]
     _, state = stock_and_state(row.architecture, monkeypatch)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -13,20 +11,20 @@ from napari_simmat.io import files
 
 
 @pytest.fixture
-def models(user_folder: Path) -> Path:
+def models(user_folder):
     folder = user_folder / "models"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def bases(user_folder: Path) -> Path:
+def bases(user_folder):
     folder = user_folder / "bases"
     folder.mkdir()
     return folder
 
 
-def test_list_models_gives_all_kinds_with_their_cards(assets: Path, models: Path) -> None:
+def test_list_models_gives_all_kinds_with_their_cards(assets, models):
     shutil.copy(assets / "polarization.safetensors", models / "my camera.safetensors")
     entries = {entry.name: entry for entry in list_models()}
     assert {name: entry.kind for name, entry in entries.items()} == {
@@ -53,20 +51,20 @@ def test_list_models_gives_all_kinds_with_their_cards(assets: Path, models: Path
     }
 
 
-def test_list_models_gives_those_of_the_package() -> None:
+def test_list_models_gives_those_of_the_package():
     shipped = sorted(path.stem for path in files.ASSETS.glob("*.safetensors"))
     listed = [entry for entry in list_models() if entry.kind == "built in"]
     assert sorted(entry.name for entry in listed) == shipped
     assert [entry.problem for entry in listed] == [None] * len(shipped)
 
 
-def test_list_models_without_a_user_folder_gives_the_rest(assets: Path, user_folder: Path) -> None:
+def test_list_models_without_a_user_folder_gives_the_rest(assets, user_folder):
     user_folder.rmdir()
     assert [entry.name for entry in list_models()][:2] == ["polarization", "tiny-1"]
     assert not user_folder.exists()  # looking makes nothing
 
 
-def test_list_models_knows_a_download_by_its_file(assets: Path, bases: Path) -> None:
+def test_list_models_knows_a_download_by_its_file(assets, bases):
     row = PUBLISHED_WEIGHTS["vit_b"]
     with (bases / row.file).open("wb") as file:
         file.write(b"PK\x03\x04")
@@ -79,7 +77,7 @@ def test_list_models_knows_a_download_by_its_file(assets: Path, bases: Path) -> 
     assert "has 4 bytes instead of 375 MB. Run `simmat models fetch vit_b` again" in problem
 
 
-def test_list_models_gives_unreadable_files_their_problem(assets: Path, models: Path) -> None:
+def test_list_models_gives_unreadable_files_their_problem(assets, models):
     (models / "text.safetensors").write_text("not a model, but a text of some length")
     (models / "empty.safetensors").write_bytes(b"")
     (models / "folder.safetensors").mkdir()
@@ -94,12 +92,10 @@ def test_list_models_gives_unreadable_files_their_problem(assets: Path, models: 
     assert "There is no file" in str(own["dangling"].problem)
 
 
-def test_list_models_of_an_unreadable_folder_warns(
-    assets: Path, models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_list_models_of_an_unreadable_folder_warns(assets, models, monkeypatch, caplog):
     listing = Path.iterdir
 
-    def refuse(folder: Path) -> object:
+    def refuse(folder):
         if folder == models:
             raise PermissionError(13, "Permission denied")
         return listing(folder)
@@ -109,9 +105,7 @@ def test_list_models_of_an_unreadable_folder_warns(
     assert "cannot be read (Permission denied)" in caplog.text
 
 
-def test_list_models_with_two_of_a_name_refuses_both(
-    assets: Path, models: Path, bases: Path
-) -> None:
+def test_list_models_with_two_of_a_name_refuses_both(assets, models, bases):
     shutil.copy(assets / "polarization.safetensors", models / "mine.safetensors")
     shutil.copy(assets / "tiny-1.safetensors", bases / "Mine.safetensors")
     own = [entry for entry in list_models() if entry.kind == "own"]
@@ -123,14 +117,14 @@ def test_list_models_with_two_of_a_name_refuses_both(
         assert "bases/Mine.safetensors" in entry.problem
 
 
-def test_list_models_refuses_an_own_file_of_a_built_in_name(assets: Path, models: Path) -> None:
+def test_list_models_refuses_an_own_file_of_a_built_in_name(assets, models):
     shutil.copy(assets / "polarization.safetensors", models / "tiny-1.safetensors")
     entry = next(entry for entry in list_models() if entry.kind == "own")
     assert "is the name of a built-in model" in str(entry.problem)
     assert find_model("tiny-1").kind == "built in"
 
 
-def test_find_model_without_version_gives_the_newest(assets: Path, models: Path) -> None:
+def test_find_model_without_version_gives_the_newest(assets, models):
     for version in ("2", "10", "rgb-3"):
         shutil.copy(assets / "tiny-1.safetensors", assets / f"tiny-{version}.safetensors")
     shutil.copy(assets / "tiny-1.safetensors", models / "tiny-99.safetensors")
@@ -142,7 +136,7 @@ def test_find_model_without_version_gives_the_newest(assets: Path, models: Path)
 @pytest.mark.parametrize(
     ("wrong", "right"), [("tyni", "tiny"), ("polarizatio", "polarization"), ("vit-b", "vit_b")]
 )
-def test_find_model_of_unknown_name_gives_the_nearest(wrong: str, right: str, assets: Path) -> None:
+def test_find_model_of_unknown_name_gives_the_nearest(wrong, right, assets):
     with pytest.raises(ValueError, match=f"There is no model called '{wrong}'") as caught:
         find_model(wrong)
     assert f"Did you mean {right}?" in str(caught.value)
@@ -151,7 +145,7 @@ def test_find_model_of_unknown_name_gives_the_nearest(wrong: str, right: str, as
     )
 
 
-def test_find_model_by_path_gives_the_file(assets: Path, tmp_path: Path) -> None:
+def test_find_model_by_path_gives_the_file(assets, tmp_path):
     path = tmp_path / "shared model.safetensors"
     shutil.copy(assets / "polarization.safetensors", path)
     for given in (path, str(path)):
@@ -162,7 +156,7 @@ def test_find_model_by_path_gives_the_file(assets: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["nowhere/model", "nowhere.safetensors", "nowhere.pth"])
-def test_find_model_of_missing_file_is_refused(name: str, assets: Path, tmp_path: Path) -> None:
+def test_find_model_of_missing_file_is_refused(name, assets, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file"):
         find_model(str(tmp_path / name))
 
@@ -188,18 +182,18 @@ def test_find_model_of_missing_file_is_refused(name: str, assets: Path, tmp_path
         ("polarization", "is the name of a built-in model"),
     ],
 )
-def test_name_problem_of_impossible_name_says_why(name: str, sentence: str, assets: Path) -> None:
+def test_name_problem_of_impossible_name_says_why(name, sentence, assets):
     problem = name_problem(name)
     assert problem is not None
     assert sentence in problem
 
 
 @pytest.mark.parametrize("name", ["my camera (2).v3", "näher", "tiny-42", "DAPI+GFP"])
-def test_name_problem_of_sensible_name_is_none(name: str, assets: Path) -> None:
+def test_name_problem_of_sensible_name_is_none(name, assets):
     assert name_problem(name) is None
 
 
-def test_list_models_imports_no_torch(assets: Path) -> None:
+def test_list_models_imports_no_torch(assets):
     program = (
         "import sys; from napari_simmat.checkpoints.registry import list_models; list_models(); "
         "print([n for n in ('torch', 'requests') if n in sys.modules])"

@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import builtins
 import pickle
 import sys
 import types
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
-def test_read_sam_weights_gives_what_was_saved(archive: bool, tmp_path: Path) -> None:
+def test_read_sam_weights_gives_what_was_saved(archive, tmp_path):
     path = tmp_path / "weights.pth"
     weights = {"a": torch.arange(6.0).reshape(2, 3), "b.half": torch.ones(3).half()}
     torch.save(weights, path, _use_new_zipfile_serialization=archive)
@@ -35,7 +32,7 @@ def test_read_sam_weights_gives_what_was_saved(archive: bool, tmp_path: Path) ->
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
-def test_malicious_pickle_would_run_code_unguarded(tmp_path: Path) -> None:
+def test_malicious_pickle_would_run_code_unguarded(tmp_path):
     pickle.loads(pickle.dumps(Malicious(tmp_path / "trace"))).close()  # noqa: S301
     assert (tmp_path / "trace").exists()
 
@@ -51,9 +48,7 @@ def test_malicious_pickle_would_run_code_unguarded(tmp_path: Path) -> None:
     ],
     ids=["zip", "before 1.6", "plain pickle", "bare", "newest pickle"],
 )
-def test_read_sam_weights_never_runs_a_malicious_pickle(
-    write: Callable[[Malicious, Path], object], tmp_path: Path
-) -> None:
+def test_read_sam_weights_never_runs_a_malicious_pickle(write, tmp_path):
     path = tmp_path / "weights.pth"
     write(Malicious(tmp_path / "trace"), path)
     with pytest.raises(
@@ -63,7 +58,7 @@ def test_read_sam_weights_never_runs_a_malicious_pickle(
     assert not (tmp_path / "trace").exists()
 
 
-def test_read_sam_weights_names_the_foreign_object(tmp_path: Path) -> None:
+def test_read_sam_weights_names_the_foreign_object(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(
@@ -91,9 +86,7 @@ def quantized() -> torch.Tensor:
         ({"a": torch.tensor([1.0, float("inf")])}, "a hold NaN or infinity"),
     ],
 )
-def test_read_sam_weights_of_anything_else_is_refused(
-    values: object, sentence: str, tmp_path: Path
-) -> None:
+def test_read_sam_weights_of_anything_else_is_refused(values, sentence, tmp_path):
     torch.save(values, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=sentence):
         read_sam_weights(tmp_path / "weights.pth")
@@ -101,9 +94,7 @@ def test_read_sam_weights_of_anything_else_is_refused(
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("kept", [0.2, 0.7, 0.99])
-def test_read_sam_weights_of_cut_file_is_refused(
-    archive: bool, kept: float, tmp_path: Path
-) -> None:
+def test_read_sam_weights_of_cut_file_is_refused(archive, kept, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(500)}, path, _use_new_zipfile_serialization=archive)
     content = path.read_bytes()
@@ -112,21 +103,21 @@ def test_read_sam_weights_of_cut_file_is_refused(
         read_sam_weights(path)
 
 
-def test_read_sam_weights_of_another_archive_is_refused(tmp_path: Path) -> None:
+def test_read_sam_weights_of_another_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "document.pth", "w") as archive:
         archive.writestr("word/document.xml", "text")
     with pytest.raises(ValueError, match=r"document\.pth is damaged or cut off"):
         read_sam_weights(tmp_path / "document.pth")
 
 
-def test_read_sam_weights_of_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+def test_read_sam_weights_of_a_zip_bomb_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10_000_000))
     with pytest.raises(ValueError, match="would unpack to more than its own size"):
         read_sam_weights(tmp_path / "bomb.pth")
 
 
-def test_read_sam_weights_of_a_checkpoint_is_refused(random_models: Path, tmp_path: Path) -> None:
+def test_read_sam_weights_of_a_checkpoint_is_refused(random_models, tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes((random_models / "polarization.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"a\.pth holds a checkpoint .* Rename it"):
@@ -151,14 +142,14 @@ def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
     ],
     ids=["micro-sam", "with a decoder", "MedSAM", "Lightning", "on several GPUs"],
 )
-def test_read_sam_weights_unwraps_a_training(values: object, tmp_path: Path) -> None:
+def test_read_sam_weights_unwraps_a_training(values, tmp_path):
     torch.save(values, tmp_path / "best.pt")
     back = read_sam_weights(tmp_path / "best.pt")
     assert back.keys() == SAMS.keys()
     assert all(torch.equal(back[name], SAMS[name]) for name in SAMS)
 
 
-def test_read_sam_weights_of_wrapped_objects_is_refused(tmp_path: Path) -> None:
+def test_read_sam_weights_of_wrapped_objects_is_refused(tmp_path):
     path = tmp_path / "best.pt"
     torch.save({"model_state": with_prefix("sam."), "init": Malicious(tmp_path / "trace")}, path)
     with pytest.raises(ValueError, match="holds objects other than tensors"):
@@ -166,9 +157,7 @@ def test_read_sam_weights_of_wrapped_objects_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
-def test_read_sam_weights_of_micro_sam_says_how_to_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_sam_weights_of_micro_sam_says_how_to_export(tmp_path, monkeypatch):
     class DefaultTrainer:
         pass
 

@@ -1,14 +1,11 @@
 """Downloads through pooch: checked by hash, with progress, canceled, refused in words."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,18 +57,18 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch):
     told = Server()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_GET(self):
             told.serve(self)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, *_):
             pass
 
     class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
+        def handle_error(self, *_):
             """A client that leaves breaks the pipe."""
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -86,7 +83,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
+def target(tmp_path):
     return tmp_path / "bases" / "file.pth"
 
 
@@ -96,7 +93,7 @@ def download(
     return finish(download_job(server.url, target, checksum, size=size))
 
 
-def test_download_is_whole_and_says_its_progress_in_bytes(server: Server, target: Path) -> None:
+def test_download_is_whole_and_says_its_progress_in_bytes(server, target):
     server.gate = threading.Event()
     job = download_job(server.url, target, SHA256, size=len(CONTENT))
     while (seen := next(job)).done < 400_000:
@@ -108,9 +105,7 @@ def test_download_is_whole_and_says_its_progress_in_bytes(server: Server, target
 
 
 @pytest.mark.parametrize(("before", "requests"), [(CONTENT, 0), (b"something else", 1)])
-def test_download_replaces_a_file_of_other_content_only(
-    before: bytes, requests: int, server: Server, target: Path
-) -> None:
+def test_download_replaces_a_file_of_other_content_only(before, requests, server, target):
     target.parent.mkdir()
     target.write_bytes(before)
     assert download(server, target) == target
@@ -118,7 +113,7 @@ def test_download_replaces_a_file_of_other_content_only(
     assert server.requests == requests
 
 
-def test_download_that_is_closed_stops_and_leaves_nothing(server: Server, target: Path) -> None:
+def test_download_that_is_closed_stops_and_leaves_nothing(server, target):
     server.gate = threading.Event()
     job = download_job(server.url, target, SHA256, size=len(CONTENT))
     while next(job).done < 400_000:
@@ -131,7 +126,7 @@ def test_download_that_is_closed_stops_and_leaves_nothing(server: Server, target
     assert os.listdir(target.parent) == []
 
 
-def test_download_without_announced_length_is_whole(server: Server, target: Path) -> None:
+def test_download_without_announced_length_is_whole(server, target):
     server.announced = False
     download(server, target, size=990_000)
     assert target.read_bytes() == CONTENT
@@ -149,13 +144,8 @@ def test_download_without_announced_length_is_whole(server: Server, target: Path
     ],
 )
 def test_download_that_fails_is_a_sentence_and_leaves_nothing(
-    changes: dict[str, object],
-    size: int,
-    error: type[Exception],
-    words: str,
-    server: Server,
-    target: Path,
-) -> None:
+    changes, size, error, words, server, target
+):
     for name, value in changes.items():
         setattr(server, name, value)
     with pytest.raises(error, match=words) as caught:
@@ -165,7 +155,7 @@ def test_download_that_fails_is_a_sentence_and_leaves_nothing(
     assert os.listdir(target.parent) == []
 
 
-def test_download_offline_names_another_way(target: Path) -> None:
+def test_download_offline_names_another_way(target):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.pth"
@@ -173,10 +163,8 @@ def test_download_offline_names_another_way(target: Path) -> None:
         finish(download_job(url, target, SHA256, size=len(CONTENT)))
 
 
-def test_download_to_a_full_disk_is_a_sentence(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
+def test_download_to_a_full_disk_is_a_sentence(server, target, monkeypatch):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pooch.retrieve", full)
@@ -186,9 +174,7 @@ def test_download_to_a_full_disk_is_a_sentence(
 
 
 @pytest.mark.parametrize("algorithm", ["xxh128", "md5"])
-def test_download_is_checked_by_the_publishers_checksum(
-    algorithm: str, server: Server, target: Path
-) -> None:
+def test_download_is_checked_by_the_publishers_checksum(algorithm, server, target):
     digest = {"xxh128": xxhash.xxh128(CONTENT), "md5": hashlib.md5(CONTENT)}[algorithm].hexdigest()
     download(server, target, f"{algorithm}:{digest}")
     assert target.read_bytes() == CONTENT
@@ -207,13 +193,8 @@ def test_download_is_checked_by_the_publishers_checksum(
     ],
 )
 def test_fetch_of_a_published_name_lists_it_as_downloaded(
-    name: str,
-    checksum: str,
-    size: int,
-    server: Server,
-    user_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    name, checksum, size, server, user_folder, monkeypatch
+):
     row = replace(catalog.PUBLISHED_WEIGHTS[name], size=size, checksum=checksum, url=server.url)
     monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, name, row)
     path = finish(fetch_job(name))
@@ -224,6 +205,6 @@ def test_fetch_of_a_published_name_lists_it_as_downloaded(
 
 
 @pytest.mark.parametrize("name", ["tiny", "sam_vit_b_01ec64.pth", "../vit_b"])
-def test_fetch_of_an_unknown_name_lists_what_can_be(name: str) -> None:
+def test_fetch_of_an_unknown_name_lists_what_can_be(name):
     with pytest.raises(ValueError, match="cannot be downloaded; vit_b, vit_l, vit_h, vit_t, "):
         finish(fetch_job(name))

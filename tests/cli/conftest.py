@@ -1,7 +1,5 @@
 """The command line in this process, and small inputs in the current folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,10 +39,10 @@ Simmat = Callable[..., Output]
 
 
 @pytest.fixture
-def simmat(capsys: pytest.CaptureFixture[str]) -> Simmat:
+def simmat(capsys):
     """Run the command line in this process."""
 
-    def run(*words: object) -> Output:
+    def run(*words):
         capsys.readouterr()
         status = main([str(word) for word in words])
         result = capsys.readouterr()
@@ -54,7 +52,7 @@ def simmat(capsys: pytest.CaptureFixture[str]) -> Simmat:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A folder with a photograph of six coins and two clicks; it is the current one."""
     monkeypatch.chdir(tmp_path)
     tifffile.imwrite("a.tif", coins()[:90, :130])
@@ -73,7 +71,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def four_angles(user_folder: Path) -> Path:
+def four_angles(user_folder):
     """A checkpoint with four named channels, random weights, among the user's own models."""
     import torch
 

@@ -1,7 +1,5 @@
 """`simmat demo`: the samples, the pictures, and the command as a newcomer runs it."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys
@@ -27,7 +25,7 @@ from napari_simmat.io.readers import read_image
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shown(tmp_path_factory):
     """The folder that the demonstration writes, made once for all tests."""
     folder = tmp_path_factory.mktemp("demo") / "simmat-demo"
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +42,7 @@ def scores(folder: Path) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def test_sample_coins_has_the_true_outlines(shared_image) -> None:
+def test_sample_coins_has_the_true_outlines(shared_image):
     """Against outlines that were drawn with more care: 24 coins, each met closely."""
     truth = shared_image("coins_labels.tif")
     sample = demo_samples()[0]
@@ -56,7 +54,7 @@ def test_sample_coins_has_the_true_outlines(shared_image) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_sample_is_always_equal_with_a_prompt_per_object(number: int) -> None:
+def test_sample_is_always_equal_with_a_prompt_per_object(number):
     sample, again = demo_samples()[number], demo_samples()[number]
     np.testing.assert_array_equal(sample.image, again.image)
     np.testing.assert_array_equal(sample.truth, again.truth)
@@ -75,7 +73,7 @@ def test_sample_is_always_equal_with_a_prompt_per_object(number: int) -> None:
     assert sample.picture().shape == (*sample.truth.shape, 3)
 
 
-def test_polarization_colors_show_the_angle_as_hue() -> None:
+def test_polarization_colors_show_the_angle_as_hue():
     """Fully polarized along 0 degrees is red, along 90 degrees cyan, unpolarized gray."""
     angles = np.array([[[100, 0, 50]], [[50, 50, 50]], [[0, 100, 50]], [[50, 50, 50]]])
     along, across, none = polarization_colors(angles)[0]
@@ -84,13 +82,13 @@ def test_polarization_colors_show_the_angle_as_hue() -> None:
     assert len(set(none.tolist())) == 1
 
 
-def test_ious_are_per_object() -> None:
+def test_ious_are_per_object():
     truth = np.array([[1, 1, 2, 2, 3]])
     labels = np.array([[1, 0, 2, 2, 0]])
     assert ious(labels, truth) == {1: 0.5, 2: 1.0, 3: 0.0}
 
 
-def test_overlay_tints_objects_and_marks_prompts() -> None:
+def test_overlay_tints_objects_and_marks_prompts():
     picture = np.full((40, 60, 3), 100, np.uint8)
     labels = np.zeros((40, 60), np.uint16)
     labels[10:30, 10:30] = 1
@@ -109,7 +107,7 @@ def test_overlay_tints_objects_and_marks_prompts() -> None:
     assert any(pixel[1] > pixel[0] + 60 for pixel in edge.astype(int))
 
 
-def test_overlay_with_caption_or_neighbor_keeps_its_pixels() -> None:
+def test_overlay_with_caption_or_neighbor_keeps_its_pixels():
     picture, labels = np.full((20, 30, 3), 50, np.uint8), np.zeros((20, 30), np.uint8)
     plain, named = draw_overlay(picture, labels), draw_overlay(picture, labels, caption="Nothing")
     assert named.height > plain.height
@@ -120,7 +118,7 @@ def test_overlay_with_caption_or_neighbor_keeps_its_pixels() -> None:
     np.testing.assert_array_equal(np.asarray(row)[: plain.height, : plain.width], plain)
 
 
-def test_demo_writes_all_it_promises(shown: Path) -> None:
+def test_demo_writes_all_it_promises(shown):
     names = [sample.name for sample in demo_samples()]
     for name in names:
         for kind in ("clicks", "boxes"):
@@ -135,22 +133,20 @@ def test_demo_writes_all_it_promises(shown: Path) -> None:
     assert len(found["coins", "clicks"]) == 24
 
 
-def test_demo_segments_the_coins(shown: Path) -> None:
+def test_demo_segments_the_coins(shown):
     found = scores(shown)
     assert np.mean(found["coins", "clicks"]) >= 0.65
     assert np.mean(found["coins", "boxes"]) >= 0.8
 
 
-def test_demo_images_are_read_with_their_channels(shown: Path) -> None:
+def test_demo_images_are_read_with_their_channels(shown):
     image = read_image(shown / "images" / "polarization.tif")
     sample = demo_samples()[2]
     assert image.channel_names == sample.channels
     np.testing.assert_array_equal(image.data, sample.image)
 
 
-def test_demo_again_writes_the_same_and_prints_a_table(
-    shown: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_again_writes_the_same_and_prints_a_table(shown, capsys):
     paths = [path for path in shown.rglob("*") if path.suffix in (".png", ".tif", ".csv")]
     before = {path: path.read_bytes() for path in paths}
     assert len(paths) == 3 * 9 + 1  # nine for each sample, and the IoU of all
@@ -162,7 +158,7 @@ def test_demo_again_writes_the_same_and_prints_a_table(
     assert said.err == ""
 
 
-def test_demo_json_holds_the_table(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_json_holds_the_table(shown, capsys):
     assert main(["demo", "--output", str(shown), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert len(results) == 6
@@ -171,18 +167,14 @@ def test_demo_json_holds_the_table(shown: Path, capsys: pytest.CaptureFixture[st
         assert mean[key] == pytest.approx(np.mean(values), abs=1e-4)
 
 
-def test_demo_into_a_foreign_folder_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_into_a_foreign_folder_is_refused(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     assert main(["demo", "--output", str(tmp_path)]) == 1
     assert "exists and was not made by simmat demo" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["images"]
 
 
-def test_demo_gui_without_napari_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_gui_without_napari_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["napari_simmat.cli.demo"], "find_spec", lambda name: None)
     assert main(["demo", "--gui"]) == 1
     assert capsys.readouterr().err.strip() == (
@@ -190,7 +182,7 @@ def test_demo_gui_without_napari_is_refused(
     )
 
 
-def test_demo_gui_opens_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_gui_opens_the_window(tmp_path, monkeypatch):
     opened = []
     window = types.ModuleType("napari_simmat.widgets.main")
     window.open_demo = lambda: opened.append(True)

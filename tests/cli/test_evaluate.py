@@ -1,7 +1,5 @@
 """`simmat evaluate` through the real entry point, with the embedded model."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from napari_simmat.evaluation.metrics import average_precision, match_labels
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A folder `data` with one drawn image of two disks; the current folder holds it."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
@@ -35,10 +33,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
+def evaluate(capsys):
     """Run the command; its status and what it result on both streams."""
 
-    def run(*words: str, data: str = "data", model: str = "tiny") -> tuple[int, str, str]:
+    def run(*words, data="data", model="tiny"):
         capsys.readouterr()
         status = main(["evaluate", data, "--model", model, *words])
         result = capsys.readouterr()
@@ -47,7 +45,7 @@ def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def test_evaluate_shows_a_name_in_brackets(folder: Path, evaluate: Run) -> None:
+def test_evaluate_shows_a_name_in_brackets(folder, evaluate):
     for name in ("[dapi]", "[bold]"):
         for ending in (".tif", "_labels.tif"):
             data = Path(f"data/disks{ending}").read_bytes()
@@ -61,7 +59,7 @@ def test_evaluate_shows_a_name_in_brackets(folder: Path, evaluate: Run) -> None:
     ]
 
 
-def test_evaluate_twice_writes_the_same_files(folder: Path, evaluate: Run) -> None:
+def test_evaluate_twice_writes_the_same_files(folder, evaluate):
     words = ("--clicks", "2", "--device", "cpu")
     written = ["disks_overlay.png", "results.csv", "summary.json"]
     for output in ("one", "two"):
@@ -96,7 +94,7 @@ def test_evaluate_twice_writes_the_same_files(folder: Path, evaluate: Run) -> No
     assert first["settings"]["clicks"] == 2
 
 
-def test_evaluate_with_many_clicks_fits_its_table(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_many_clicks_fits_its_table(folder, evaluate):
     """With seven clicks the fourth and sixth are left out of the table."""
     status, out, _ = evaluate("--prompts", "iterative", "--clicks", "7", "--output", "out")
     assert status == 0
@@ -111,7 +109,7 @@ def test_evaluate_with_many_clicks_fits_its_table(folder: Path, evaluate: Run) -
     assert {f"click+{n}" for n in range(1, 7)} < set(values)
 
 
-def test_evaluate_with_paper_prompts_measures_large_ones(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_paper_prompts_measures_large_ones(folder, evaluate):
     """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
     status, out, err = evaluate("--prompts", "paper", "--min-size", "80000", "--json")
     assert status == 0
@@ -126,7 +124,7 @@ def test_evaluate_with_paper_prompts_measures_large_ones(folder: Path, evaluate:
     assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
 
 
-def test_evaluate_with_auto_agrees_with_segment(folder: Path, evaluate: Run) -> None:
+def test_evaluate_with_auto_agrees_with_segment(folder, evaluate):
     words = ("--prompts", "auto", "--auto.quality", "0.5")
     status, out, _ = evaluate(*words, "--output", "out")
     assert status == 0
@@ -191,7 +189,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_evaluate_with_bad_input_writes_nothing(folder: Path, evaluate: Run, case: str) -> None:
+def test_evaluate_with_bad_input_writes_nothing(folder, evaluate, case):
     break_it, words, sentence = BAD[case]
     break_it()
     before = sorted(folder.rglob("*"))

@@ -1,9 +1,6 @@
 """`simmat models` and `simmat info`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +8,10 @@ from napari_simmat import __version__
 from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
-from tests.cli.conftest import ANGLES, Simmat
+from tests.cli.conftest import ANGLES
 
 
-def test_models_lists_all_kinds(four_angles: Path, simmat: Simmat) -> None:
+def test_models_lists_all_kinds(four_angles, simmat):
     result = simmat("models")
     assert result.status == 0
     assert simmat("models", "list").out == result.out
@@ -25,7 +22,7 @@ def test_models_lists_all_kinds(four_angles: Path, simmat: Simmat) -> None:
     assert [channel["name"] for channel in listed["angles"]["spec"]["channels"]] == list(ANGLES)
 
 
-def test_models_with_a_damaged_file_notes_its_problem(user_folder: Path, simmat: Simmat) -> None:
+def test_models_with_a_damaged_file_notes_its_problem(user_folder, simmat):
     (user_folder / "models").mkdir()
     (user_folder / "models" / "broken.safetensors").write_bytes(b"\x08" + bytes(40))
     result = simmat("models")
@@ -34,7 +31,7 @@ def test_models_with_a_damaged_file_notes_its_problem(user_folder: Path, simmat:
     assert simmat("models", "info", "broken").status == 1
 
 
-def test_models_info_shows_a_card(four_angles: Path, simmat: Simmat) -> None:
+def test_models_info_shows_a_card(four_angles, simmat):
     result = simmat("models", "info", "angles")
     assert result.status == 0
     for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
@@ -46,7 +43,7 @@ def test_models_info_shows_a_card(four_angles: Path, simmat: Simmat) -> None:
     assert "There is no model called 'angels'. Did you mean angles?" in unknown.err
 
 
-def test_models_info_shows_markup_as_it_is(simmat: Simmat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_info_shows_markup_as_it_is(simmat, monkeypatch):
     entry = find_model("tiny")
     spec = replace(entry.spec, metrics={"[bold] IoU [/box]": 1.5})
     monkeypatch.setattr(registry, "find_model", lambda _: replace(entry, spec=spec))
@@ -55,9 +52,7 @@ def test_models_info_shows_markup_as_it_is(simmat: Simmat, monkeypatch: pytest.M
     assert "metric [bold] IoU [/box] 1.5" in " ".join(result.out.split())
 
 
-def test_models_export_then_import_gives_it_back(
-    tmp_path: Path, four_angles: Path, simmat: Simmat
-) -> None:
+def test_models_export_then_import_gives_it_back(tmp_path, four_angles, simmat):
     exported = simmat("models", "export", "angles", tmp_path, "--json")
     assert exported.status == 0
     assert exported.json["path"] == str(tmp_path / "angles.safetensors")
@@ -82,16 +77,14 @@ def test_models_export_then_import_gives_it_back(
 
 
 @pytest.mark.parametrize("words", [("fetch", "vit_x"), ("export", "x"), ("import", "x.pth")])
-def test_models_with_an_unknown_name_is_one_sentence(
-    words: tuple[str, ...], simmat: Simmat
-) -> None:
+def test_models_with_an_unknown_name_is_one_sentence(words, simmat):
     result = simmat("models", *words)
     assert result.status == 1
     assert result.out == ""
     assert len(result.err.strip().splitlines()) == 1
 
 
-def test_info_is_one_block_for_a_report(user_folder: Path, simmat: Simmat) -> None:
+def test_info_is_one_block_for_a_report(user_folder, simmat):
     import torch
 
     result = simmat("info")
@@ -115,13 +108,11 @@ def test_info_is_one_block_for_a_report(user_folder: Path, simmat: Simmat) -> No
         ("12.8", False, True, NO_DRIVER.format(cuda="12.8")),
     ],
 )
-def test_gpu_problem_says_why_a_gpu_is_not_used(
-    cuda: str | None, found: bool, has_driver: bool, sentence: str
-) -> None:
+def test_gpu_problem_says_why_a_gpu_is_not_used(cuda, found, has_driver, sentence):
     assert gpu_problem(cuda, found, has_driver) == sentence
 
 
-def test_info_with_gpus_lists_their_memory(monkeypatch: pytest.MonkeyPatch, simmat: Simmat) -> None:
+def test_info_with_gpus_lists_their_memory(monkeypatch, simmat):
     import torch
 
     class Properties:

@@ -1,7 +1,5 @@
 """`simmat segment`: what is written, what is printed, what is refused and how."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import json
@@ -10,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -27,7 +24,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompt_files import write_points_csv, write_shapes_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
-from tests.cli.conftest import ANGLES, CLICKS, Simmat, names_in, segment
+from tests.cli.conftest import ANGLES, CLICKS, names_in, segment
 
 POINTS = "index,axis-0,axis-1\n0,50,45\n"
 
@@ -38,7 +35,7 @@ def without_run(path: Path) -> dict[str, object]:
     return values
 
 
-def test_segment_writes_labels_table_and_record(folder: Path, simmat: Simmat) -> None:
+def test_segment_writes_labels_table_and_record(folder, simmat):
     result = simmat(*segment())
     assert result.status == 0
     assert result.err == ""
@@ -66,7 +63,7 @@ def test_segment_writes_labels_table_and_record(folder: Path, simmat: Simmat) ->
     assert str(folder) not in Path("out/a.json").read_text("utf-8")  # folders can name people
 
 
-def test_segment_twice_writes_the_same_bytes(folder: Path, simmat: Simmat) -> None:
+def test_segment_twice_writes_the_same_bytes(folder, simmat):
     for _ in range(2):
         assert simmat(*segment("--overwrite")).status == 0
         Path("out").rename("first" if not Path("first").exists() else "second")
@@ -75,7 +72,7 @@ def test_segment_twice_writes_the_same_bytes(folder: Path, simmat: Simmat) -> No
     assert without_run(folder / "first" / "a.json") == without_run(folder / "second" / "a.json")
 
 
-def test_segment_with_quality_best_records_it(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_quality_best_records_it(folder, simmat):
     assert simmat(*segment("--quality", "best")).status == 0
     record = json.loads(Path("out", "a.json").read_text())
     assert record["settings"]["quality"] == "best"
@@ -84,7 +81,7 @@ def test_segment_with_quality_best_records_it(folder: Path, simmat: Simmat) -> N
     assert simmat(*segment("--resume")).status == 1
 
 
-def test_segment_with_json_prints_json_alone(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_json_prints_json_alone(folder, simmat):
     result = simmat(*segment("--json", "--device", "cpu", "--precision", "exact"))
     assert result.status == 0
     [file] = result.json["files"]
@@ -93,7 +90,7 @@ def test_segment_with_json_prints_json_alone(folder: Path, simmat: Simmat) -> No
     assert all(Path(file[f"{kind}_file"]).is_file() for kind in ("labels", "objects", "record"))
 
 
-def test_segment_of_a_record_replays_it(folder: Path, simmat: Simmat) -> None:
+def test_segment_of_a_record_replays_it(folder, simmat):
     write_shapes_csv("a.csv", [Prompt(box=(36, 22, 74, 68)), Prompt(box=(38, 80, 74, 121))])
     simmat(*segment())
     replayed = simmat(
@@ -105,7 +102,7 @@ def test_segment_of_a_record_replays_it(folder: Path, simmat: Simmat) -> None:
     assert without_run(folder / "again" / "a.json") == without_run(folder / "out" / "a.json")
 
 
-def test_segment_of_napari_shapes_counts_from_1(folder: Path, simmat: Simmat) -> None:
+def test_segment_of_napari_shapes_counts_from_1(folder, simmat):
     lines = ["index,shape-type,vertex-index,axis-0,axis-1"]
     for index, (y0, x0, y1, x1) in enumerate([(36, 22, 74, 68), (38, 80, 74, 121)]):
         corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
@@ -115,7 +112,7 @@ def test_segment_of_napari_shapes_counts_from_1(folder: Path, simmat: Simmat) ->
     assert set(np.unique(tifffile.imread("out/a_labels.tif"))) == {0, 1, 2}
 
 
-def test_segment_of_a_stack_fills_planes_with_prompts(folder: Path, simmat: Simmat) -> None:
+def test_segment_of_a_stack_fills_planes_with_prompts(folder, simmat):
     plane = coins()[:90, :130]
     stack = np.stack([plane, plane // 2, plane])[None].repeat(2, axis=0)
     metadata = {
@@ -147,7 +144,7 @@ def test_segment_of_a_stack_fills_planes_with_prompts(folder: Path, simmat: Simm
     assert float(rows[0]["volume_um3"]) == pytest.approx(int(rows[0]["volume_voxels"]) * 0.5)
 
 
-def test_segment_with_long_pixels_sees_them_square(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_long_pixels_sees_them_square(folder, simmat):
     y, x = np.mgrid[:150, :140]
     noise = np.random.default_rng(0).normal(0, 4, y.shape)
     whole = 60 + 100 * (np.hypot(y - 75, x - 70) <= 36) + noise
@@ -186,7 +183,7 @@ def test_segment_with_long_pixels_sees_them_square(folder: Path, simmat: Simmat)
     assert not Path("wrong").exists()
 
 
-def test_segment_of_nifti_writes_nifti_in_its_space(folder: Path, simmat: Simmat) -> None:
+def test_segment_of_nifti_writes_nifti_in_its_space(folder, simmat):
     nibabel = pytest.importorskip("nibabel")
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
     data = np.stack([coins()[:90, :130].T] * 2, axis=-1)  # x, y, z
@@ -208,7 +205,7 @@ def test_segment_of_nifti_writes_nifti_in_its_space(folder: Path, simmat: Simmat
         assert b"Jane Doe" not in path.read_bytes()
 
 
-def test_segment_of_a_color_picture_writes_labels(folder: Path, simmat: Simmat) -> None:
+def test_segment_of_a_color_picture_writes_labels(folder, simmat):
     from skimage.io import imsave
 
     imsave("a.png", np.repeat(coins()[:90, :130, None], 3, axis=-1))
@@ -216,7 +213,7 @@ def test_segment_of_a_color_picture_writes_labels(folder: Path, simmat: Simmat) 
     assert tifffile.imread("out/a_labels.tif").shape == (90, 130)
 
 
-def test_segment_with_channels_by_name_or_number(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_channels_by_name_or_number(folder, simmat):
     plane = coins()[:90, :130].astype(np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "dark"]}}
     image = np.stack([plane, 2 * plane, 0 * plane])
@@ -228,7 +225,7 @@ def test_segment_with_channels_by_name_or_number(folder: Path, simmat: Simmat) -
     assert "mean_dark" not in row
 
 
-def test_segment_with_one_broken_image_does_the_others(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_one_broken_image_does_the_others(folder, simmat):
     """One that cannot be read does not stop the others."""
     for name in "bc":
         Path(f"{name}.csv").write_bytes(Path("a.csv").read_bytes())
@@ -245,7 +242,7 @@ def test_segment_with_one_broken_image_does_the_others(folder: Path, simmat: Sim
     assert "2 of 3 images segmented" in result.out
 
 
-def test_segment_with_covered_masks_names_them(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_covered_masks_names_them(folder, simmat):
     write_points_csv("a.csv", [replace(CLICKS[0], object=n) for n in (1, 2)])
     result = simmat(*segment())
     assert result.status == 0
@@ -254,7 +251,7 @@ def test_segment_with_covered_masks_names_them(folder: Path, simmat: Simmat) -> 
     assert json.loads(Path("out/a.json").read_text())["objects"][1]["pixels"] == 0
 
 
-def test_segment_refuses_replaces_or_keeps_outputs(folder: Path, simmat: Simmat) -> None:
+def test_segment_refuses_replaces_or_keeps_outputs(folder, simmat):
     simmat(*segment())
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
     refused = simmat(*segment())
@@ -286,9 +283,7 @@ def test_segment_refuses_replaces_or_keeps_outputs(folder: Path, simmat: Simmat)
         (lambda: Path("out/a.json").write_text("{}"), "cannot be read as a record"),
     ],
 )
-def test_segment_resume_refuses_incomplete_outputs(
-    folder: Path, simmat: Simmat, break_it: Callable[[], object], sentence: str
-) -> None:
+def test_segment_resume_refuses_incomplete_outputs(folder, simmat, break_it, sentence):
     simmat(*segment())
     break_it()
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
@@ -367,9 +362,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_segment_with_bad_input_prints_one_sentence(
-    folder: Path, simmat: Simmat, case: str
-) -> None:
+def test_segment_with_bad_input_prints_one_sentence(folder, simmat, case):
     prepare, words, sentence = BAD[case]
     if prepare is not None:
         prepare()
@@ -390,10 +383,8 @@ def sentence_in(values: dict[str, object]) -> object:
     return values["error"] if "error" in values else values["files"][0]["error"]
 
 
-def test_segment_on_a_full_disk_leaves_nothing(
-    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fill_the_disk(path: Path, *_: object, **__: object) -> None:
+def test_segment_on_a_full_disk_leaves_nothing(folder, simmat, monkeypatch):
+    def fill_the_disk(path, *_, **__):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -405,14 +396,12 @@ def test_segment_on_a_full_disk_leaves_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
-def test_segment_after_ctrl_c_leaves_nothing(
-    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segment_after_ctrl_c_leaves_nothing(folder, simmat, monkeypatch):
     from napari_simmat.engine.predictor import Predictor
 
     predicting = Predictor.predict_many_job
 
-    def press(self: Predictor, prompts: list[Prompt]) -> object:
+    def press(self, prompts):
         if prompts[0].object == 7:
             signal.raise_signal(signal.SIGINT)
         return predicting(self, prompts)
@@ -429,7 +418,7 @@ def test_segment_after_ctrl_c_leaves_nothing(
     assert names_in(folder / "out") == []
 
 
-def test_segment_with_missing_planes_notes_them(folder: Path, simmat: Simmat) -> None:
+def test_segment_with_missing_planes_notes_them(folder, simmat):
     xml = (
         '<OME><Image><Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="130" SizeY="90" SizeZ="2" '
         'SizeC="1" SizeT="1"><TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
@@ -444,7 +433,7 @@ def test_segment_with_missing_planes_notes_them(folder: Path, simmat: Simmat) ->
     assert result.err.count(note) == 1
 
 
-def test_segment_leaves_out_earlier_outputs(folder: Path, simmat: Simmat) -> None:
+def test_segment_leaves_out_earlier_outputs(folder, simmat):
     simmat("segment", "a.tif", "--model", "tiny", "--prompts", "a.csv", "--output", "near")
     Path("near/a.tif").write_bytes(Path("a.tif").read_bytes())
     Path("near/a_prompts.csv").write_bytes(Path("a.csv").read_bytes())
@@ -468,9 +457,7 @@ def write_angles(order: list[int], drop: int = 0) -> None:
     )
 
 
-def test_segment_with_named_channels_sorts_them(
-    folder: Path, four_angles: Path, simmat: Simmat
-) -> None:
+def test_segment_with_named_channels_sorts_them(folder, four_angles, simmat):
     words = ["segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output"]
     write_angles([0, 1, 2, 3])
     assert simmat(*words, "right").status == 0
@@ -483,9 +470,7 @@ def test_segment_with_named_channels_sorts_them(
     assert "mean_0 deg,mean_45 deg,mean_90 deg,mean_135 deg" in columns
 
 
-def test_segment_with_a_missing_channel_names_it(
-    folder: Path, four_angles: Path, simmat: Simmat
-) -> None:
+def test_segment_with_a_missing_channel_names_it(folder, four_angles, simmat):
     write_angles([2, 0, 3, 1], drop=1)
     result = simmat(
         "segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output", "out"
@@ -499,7 +484,7 @@ def test_segment_with_a_missing_channel_names_it(
 
 
 @pytest.fixture
-def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(tmp_path, monkeypatch):
     """A folder with two images and clicks beside them, one with four channels; the current one."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
@@ -518,7 +503,7 @@ def words(*more: str, image: str = "data") -> list[str]:
     return ["segment", image, *options, *more]
 
 
-def test_segment_dry_run_shows_the_plan_alone(images: Path, simmat: Simmat) -> None:
+def test_segment_dry_run_shows_the_plan_alone(images, simmat):
     tifffile.imwrite("data/c.tif", np.zeros((8, 8), np.uint8))
     result = simmat(*words("--dry-run", "--pattern", "*.tif"))
     assert result.status == 0
@@ -531,7 +516,7 @@ def test_segment_dry_run_shows_the_plan_alone(images: Path, simmat: Simmat) -> N
     assert [Path(one["image"]).name for one in planned["skipped"]] == ["c.tif"]
 
 
-def test_segment_of_a_manifest_uses_its_channels(images: Path, simmat: Simmat) -> None:
+def test_segment_of_a_manifest_uses_its_channels(images, simmat):
     Path("data/list.csv").write_text("image,channels\na.tif,\nb.tif,2;1;3\n")
     files = simmat(*words("--json", "--overlay", image="data/list.csv")).json["files"]
     assert [file["status"] for file in files] == ["written", "written"]
@@ -542,7 +527,7 @@ def test_segment_of_a_manifest_uses_its_channels(images: Path, simmat: Simmat) -
         assert [row["state"] for row in csv.DictReader(file)] == ["done", "done"]
 
 
-def test_segment_of_equal_names_shows_their_folders(images: Path, simmat: Simmat) -> None:
+def test_segment_of_equal_names_shows_their_folders(images, simmat):
     """As fields of a plate are, each called 0."""
     for name in ("x", "y"):
         Path("data", name).mkdir()
@@ -557,7 +542,7 @@ def test_segment_of_equal_names_shows_their_folders(images: Path, simmat: Simmat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
-def test_segment_with_a_name_of_bytes_escapes_it(images: Path, simmat: Simmat) -> None:
+def test_segment_with_a_name_of_bytes_escapes_it(images, simmat):
     name = os.fsdecode(b"10\xb5m.tif")  # as unzip leaves what Windows has packed
     Path("data/b.tif").rename(Path("data", name))
     Path("clicks.csv").write_text(POINTS)
@@ -568,9 +553,7 @@ def test_segment_with_a_name_of_bytes_escapes_it(images: Path, simmat: Simmat) -
     assert "10\\udcb5m.tif: 1 object, kept" in simmat("segment", "data", *options, "--resume").out
 
 
-def test_segment_with_an_unprintable_name_escapes_it(
-    images: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segment_with_an_unprintable_name_escapes_it(images, simmat, monkeypatch):
     for ending in (".tif", ".csv"):
         Path(f"data/a{ending}").rename(f"data/細胞{ending}")
     written = BytesIO()
@@ -579,7 +562,7 @@ def test_segment_with_an_unprintable_name_escapes_it(
     assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 
-def test_segment_with_too_many_channels_does_the_others(images: Path, simmat: Simmat) -> None:
+def test_segment_with_too_many_channels_does_the_others(images, simmat):
     result = simmat(*words())
     assert result.status == 1
     assert "b.tif: tiny-4 reads red, green and blue, but there are 4 channels" in result.err
@@ -587,7 +570,7 @@ def test_segment_with_too_many_channels_does_the_others(images: Path, simmat: Si
     assert Path("out/a.json").is_file()
 
 
-def test_segment_with_events_obeys_words(images: Path) -> None:
+def test_segment_with_events_obeys_words(images):
     Path("data/b.tif").unlink()
     line = [sys.executable, "-m", "napari_simmat", *words("--events")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

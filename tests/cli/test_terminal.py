@@ -1,7 +1,5 @@
 """The command itself: starting, help, faults and what they print."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -10,19 +8,17 @@ from pathlib import Path
 import pytest
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
-from tests.cli.conftest import Simmat, segment
+from tests.cli.conftest import segment
 
 
-def test_main_with_debug_prints_the_traceback(folder: Path, simmat: Simmat) -> None:
+def test_main_with_debug_prints_the_traceback(folder, simmat):
     result = simmat(*segment("--debug", image="b.tif"))
     assert result.status == 1
     assert "Traceback (most recent call last)" in result.err
 
 
-def test_main_with_a_fault_of_the_program_says_so(
-    folder: Path, simmat: Simmat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_main_with_a_fault_of_the_program_says_so(folder, simmat, monkeypatch):
+    def fail(*_, **__):
         raise KeyError("oops")
 
     monkeypatch.setattr("napari_simmat.batch.plan.plan", fail)
@@ -35,7 +31,7 @@ def test_main_with_a_fault_of_the_program_says_so(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
-def test_main_after_ctrl_c_in_imports_is_one_sentence() -> None:
+def test_main_after_ctrl_c_in_imports_is_one_sentence():
     program = """
 import signal, sys
 
@@ -65,7 +61,7 @@ def in_a_fresh_interpreter(program: str, folder: Path) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["models"], ["--version"]])
-def test_main_for_help_and_lists_loads_no_torch(tmp_path: Path, words: list[str]) -> None:
+def test_main_for_help_and_lists_loads_no_torch(tmp_path, words):
     done = in_a_fresh_interpreter(
         "import sys; from napari_simmat.cli import main; "
         f"status = main({words}); heavy = {{'torch', 'napari', 'qtpy'}} & set(sys.modules); "
@@ -76,12 +72,12 @@ def test_main_for_help_and_lists_loads_no_torch(tmp_path: Path, words: list[str]
     assert done.stdout
 
 
-def test_import_of_cli_loads_no_numpy(tmp_path: Path) -> None:
+def test_import_of_cli_loads_no_numpy(tmp_path):
     program = "import sys, napari_simmat.cli; sys.exit('numpy' in sys.modules)"
     assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
 
 
-def test_main_with_short_options_reads_them(simmat: Simmat) -> None:
+def test_main_with_short_options_reads_them(simmat):
     assert (
         "nowhere"
         in simmat("segment", "nowhere", "-m", "tiny", "--prompts", "auto", "-o", "out").err
@@ -89,13 +85,11 @@ def test_main_with_short_options_reads_them(simmat: Simmat) -> None:
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate", "train", "pretrain", "encode"])
-def test_main_help_hides_defaults_that_say_nothing(command: str, simmat: Simmat) -> None:
+def test_main_help_hides_defaults_that_say_nothing(command, simmat):
     assert not re.search(r'\[default:\s+(None|\(|""|\d\.\d{5})', simmat(command, "--help").out)
 
 
-def test_main_installs_completion_of_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simmat: Simmat
-) -> None:
+def test_main_installs_completion_of_options(tmp_path, monkeypatch, simmat):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert simmat("--install-completion", "--shell", "bash").status == 0
     script = tmp_path / ".local/share/bash-completion/completions/simmat"

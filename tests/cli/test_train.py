@@ -1,12 +1,9 @@
 """`simmat train` through the real entry point."""
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +12,12 @@ from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.progress import Job
 from napari_simmat.training.config import PRACTICAL_SETTINGS, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("small_training")
 
 
-def test_train_writes_a_checkpoint_that_segments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_writes_a_checkpoint_that_segments(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 2)
     path = tmp_path / "angles.safetensors"
     small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
@@ -40,12 +34,10 @@ def test_train_writes_a_checkpoint_that_segments(
 
 
 @pytest.mark.parametrize("practical", [False, True])
-def test_train_with_a_typed_default_keeps_it(
-    practical: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_with_a_typed_default_keeps_it(practical, tmp_path, monkeypatch):
     asked: list[TrainConfig] = []
 
-    def making(_base: object, _data: object, config: TrainConfig, *_: object) -> Job[None]:
+    def making(_base, _data, config, *_):
         asked.append(config)
         yield from ()
         raise ValueError("Enough.")
@@ -76,13 +68,7 @@ def test_train_with_a_typed_default_keeps_it(
         ),
     ],
 )
-def test_train_with_bad_input_leaves_nothing(
-    words: list[str],
-    sentence: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_train_with_bad_input_leaves_nothing(words, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1
     result = capsys.readouterr()
@@ -109,7 +95,7 @@ ARRAY = 64 << 20
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has the setting")
 @pytest.mark.parametrize("keep", [True, False])
-def test_keep_freed_memory_keeps_it_for_the_process(keep: bool) -> None:
+def test_keep_freed_memory_keeps_it_for_the_process(keep):
     code = ALLOCATE.format(keep=keep, size=ARRAY)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept = int(run.stdout)

@@ -1,7 +1,5 @@
 """Small folders with the layouts of the AIMS benchmark, written without the package."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,9 +1,6 @@
 """The AIMS benchmark's layouts, values and lists."""
 
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +14,7 @@ RAMP = ((ramp() - 10) / 47 * 255)[0, 1]  # the second of 48 equal steps
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def benchmark(tmp_path_factory):
     """All layouts in one folder; tests that change one write their own."""
     root = tmp_path_factory.mktemp("aims")
     for name in WRITERS:
@@ -43,12 +40,12 @@ EXPECTED = {
 }
 
 
-def test_aims_has_every_modality() -> None:
+def test_aims_has_every_modality():
     assert set(EXPECTED) == set(AIMS) == set(MODALITIES)
 
 
 @pytest.mark.parametrize("key", AIMS)
-def test_from_aims_has_channels_splits_and_threshold(key, benchmark) -> None:
+def test_from_aims_has_channels_splits_and_threshold(key, benchmark):
     values, train, test, min_size = EXPECTED[key]
     dataset = from_aims(benchmark, key)
     assert (len(dataset.train), len(dataset.test), dataset.min_size) == (train, test, min_size)
@@ -72,7 +69,7 @@ def test_from_aims_has_channels_splits_and_threshold(key, benchmark) -> None:
         ("rgbt_500", [0.37961, 0.39143, 0.38458, 0.35633], [0.22784, 0.23296, 0.23524, 0.21658]),
     ],
 )
-def test_from_aims_standardizes_as_published(key, mean, std, benchmark) -> None:
+def test_from_aims_standardizes_as_published(key, mean, std, benchmark):
     """(value / 255 - mean) / std, though values and statistics are kept in 0..255."""
     dataset = from_aims(benchmark, key)
     image = dataset.train[0].load()[0][:, 2, 3]
@@ -81,7 +78,7 @@ def test_from_aims_standardizes_as_published(key, mean, std, benchmark) -> None:
     assert ours == pytest.approx((image / 255 - np.array(mean)) / np.array(std), abs=1e-5)
 
 
-def test_from_aims_statistics_of_zju_are_not_divided(benchmark) -> None:
+def test_from_aims_statistics_of_zju_are_not_divided(benchmark):
     dataset = from_aims(benchmark, "zju-rgbp")
     means = [channel.mean for channel in dataset.channels]
     assert means[:4] == [141.125, 141.375, 138.996, -0.01453]
@@ -91,8 +88,8 @@ def test_from_aims_statistics_of_zju_are_not_divided(benchmark) -> None:
     assert dark.tolist() == [0] * 9
 
 
-def test_polarization_of_known_light() -> None:
-    def at(*values: float) -> list[float]:
+def test_polarization_of_known_light():
+    def at(*values):
         return [float(part) for part in polarization(*(np.array(value) for value in values))]
 
     assert at(100, 60, 20, 60) == pytest.approx([120, 0, 2 / 3], abs=1e-6)  # partly, along 0
@@ -105,20 +102,20 @@ def test_polarization_of_known_light() -> None:
     assert at(200, 0, 0, 0)[2] == 1  # impossible light is fully polarized, not more
 
 
-def test_from_aims_leaves_out_broken_items(benchmark) -> None:
+def test_from_aims_leaves_out_broken_items(benchmark):
     names = [sample.name for sample in from_aims(benchmark, "pgsnet_p").train]
     assert names == ["train/a", "train/b", "train/c"]
     nyu = from_aims(benchmark, "d")
     assert [sample.name for sample in (*nyu.train, *nyu.test)] == ["1", "2", "13980", "3"]
 
 
-def test_from_aims_subsets_take_every_tenth_and_second(benchmark) -> None:
+def test_from_aims_subsets_take_every_tenth_and_second(benchmark):
     dataset = from_aims(benchmark, "t_500")
     assert [sample.name for sample in dataset.train] == ["train/00", "train/10", "train/20"]
     assert [sample.name for sample in dataset.test] == ["test/00", "test/02"]
 
 
-def test_regions_are_measured_at_1024_pixels(benchmark) -> None:
+def test_regions_are_measured_at_1024_pixels(benchmark):
     labels = from_aims(benchmark, "nir").train[0].load()[1]
     assert from_aims(benchmark, "nir").regions(labels) == [2, 300]
     # One of 48 pixels is 21845 of 1024 x 1024.
@@ -132,7 +129,7 @@ def test_regions_are_measured_at_1024_pixels(benchmark) -> None:
     assert from_aims(benchmark, "t").regions(wide) == [1, 7]
 
 
-def test_from_aims_turns_a_colored_nir_picture_gray(tmp_path) -> None:
+def test_from_aims_turns_a_colored_nir_picture_gray(tmp_path):
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     path = folder / "Outdoor_dataset/NIRimages/田野/a_nir.png"
     colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -141,13 +138,13 @@ def test_from_aims_turns_a_colored_nir_picture_gray(tmp_path) -> None:
     np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colors).convert("L")))
 
 
-def test_from_aims_refuses_an_unknown_key(tmp_path) -> None:
+def test_from_aims_refuses_an_unknown_key(tmp_path):
     with pytest.raises(ValueError, match="'lidar' is unknown; give one of zju-rgbp, pgsnet_p"):
         from_aims(tmp_path, "lidar")
 
 
 @pytest.mark.parametrize("key", AIMS)
-def test_from_aims_refuses_another_layout(key, tmp_path) -> None:
+def test_from_aims_refuses_another_layout(key, tmp_path):
     with pytest.raises(ValueError, match="is not laid out as the benchmark's") as refused:
         from_aims(tmp_path, key)
     assert LAYOUTS[AIMS[key].layout].needs[0] in str(refused.value)
@@ -155,7 +152,7 @@ def test_from_aims_refuses_another_layout(key, tmp_path) -> None:
         from_aims(tmp_path / "nowhere", key)
 
 
-def test_from_aims_needs_only_the_files_of_its_key(tmp_path) -> None:
+def test_from_aims_needs_only_the_files_of_its_key(tmp_path):
     folder = write_layout("NYUDepthv2", tmp_path)
     (folder / "Depth" / "2.npy").unlink()
     assert len(from_aims(folder, "rgbhha").train) == 3
@@ -168,7 +165,7 @@ def test_from_aims_needs_only_the_files_of_its_key(tmp_path) -> None:
 
 @pytest.mark.parametrize("path", ["../../secret.png", "/etc/passwd", "C:\\\\x.png"])
 @pytest.mark.parametrize("column", [1, 2])
-def test_from_aims_refuses_paths_outside_the_folder(path, column, tmp_path) -> None:
+def test_from_aims_refuses_paths_outside_the_folder(path, column, tmp_path):
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     row = ["0", "NIRimages/a_nir.png", "a.png"]
     row[column] = path
@@ -187,14 +184,14 @@ def test_from_aims_refuses_paths_outside_the_folder(path, column, tmp_path) -> N
         (b"n,i,m\n", "lists no image for train"),
     ],
 )
-def test_from_aims_refuses_a_malformed_list(text, sentence, tmp_path) -> None:
+def test_from_aims_refuses_a_malformed_list(text, sentence, tmp_path):
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     (folder / "IVRG-nir_train_GroundTruth.csv").write_bytes(text)
     with pytest.raises(ValueError, match=sentence):
         from_aims(folder, "nir")
 
 
-def test_from_aims_refuses_pickles_and_other_pictures(tmp_path) -> None:
+def test_from_aims_refuses_pickles_and_other_pictures(tmp_path):
     folder = write_layout("NYUDepthv2", tmp_path)
     np.save(folder / "Depth" / "1.npy", np.array([{}], object), allow_pickle=True)
     picture(folder / "Depth" / "2.npy", np.ones((6, 8), complex))
@@ -213,7 +210,7 @@ def test_from_aims_refuses_pickles_and_other_pictures(tmp_path) -> None:
         from_aims(polar, "pgsnet_p").train[0].load()
 
 
-def test_from_aims_does_not_train_on_test_images(tmp_path, caplog) -> None:
+def test_from_aims_does_not_train_on_test_images(tmp_path, caplog):
     folder = write_layout("NYUDepthv2", tmp_path)
     with (folder / "train.txt").open("a") as file:
         file.write("RGB/3.jpg\nRGB/1.jpg\n\n")

@@ -1,7 +1,5 @@
 """The data set's own checks and measures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -48,12 +46,12 @@ def selected(channels: Any) -> dict[str, Any]:
         (("ab", "c", "A"), "set has a in training and in validation or test"),
     ],
 )
-def test_dataset_refuses_a_misleading_split(sides, sentence) -> None:
+def test_dataset_refuses_a_misleading_split(sides, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataset_of(*sides)
 
 
-def test_dataset_may_test_on_its_validation() -> None:
+def test_dataset_may_test_on_its_validation():
     assert dataset_of("ab", "cd", "cd").test[0].name == "c"
 
 
@@ -64,7 +62,7 @@ RAW = Normalization(method="none")
 
 @pytest.mark.parametrize("highest", [3, 2**40])
 @pytest.mark.parametrize("lowest", [0, -3])
-def test_label_areas_are_those_of_ids_above_0(lowest: int, highest: int) -> None:
+def test_label_areas_are_those_of_ids_above_0(lowest, highest):
     labels = np.array([[lowest, lowest, 0], [1, highest, highest], [1, 1, 0]], np.int64)
     assert label_areas(labels) == {1: 3, highest: 2}
     assert label_areas(np.zeros((0, 3), np.uint8)) == {}
@@ -86,6 +84,6 @@ def test_label_areas_are_those_of_ids_above_0(lowest: int, highest: int) -> None
         ({"min_size": -1}, ValueError, "min_size must be at least 0, got -1"),
     ],
 )
-def test_data_config_refuses_bad_settings(values, error, sentence) -> None:
+def test_data_config_refuses_bad_settings(values, error, sentence):
     with pytest.raises(error, match=sentence):
         DataConfig(**values)

@@ -1,7 +1,5 @@
 """Data sets of folders: what becomes a sample, what is refused and how."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 from pathlib import Path
@@ -70,7 +68,7 @@ def spec_of(dataset: Dataset, size: InputSize) -> ModelSpec:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Ten images with two objects each."""
     for name in "abcdefghij":
         pair(tmp_path / "cells", name, image(), objects(1, 2))
@@ -86,7 +84,7 @@ def ratio(value: float) -> DataConfig:
     return DataConfig(selection=ChannelSelection(pixel_ratio=value))
 
 
-def test_from_folder_makes_samples_of_images(folder: Path) -> None:
+def test_from_folder_makes_samples_of_images(folder):
     dataset = from_folder(folder)
     assert (dataset.name, dataset.modality) == ("cells", "cells")
     assert dataset.channel_names == ("intensity",)
@@ -97,7 +95,7 @@ def test_from_folder_makes_samples_of_images(folder: Path) -> None:
     assert dataset.regions(labels) == [1, 2]
 
 
-def test_sample_is_normalized_by_its_whole_stack(tmp_path: Path) -> None:
+def test_sample_is_normalized_by_its_whole_stack(tmp_path):
     """The values are those that a checkpoint's image is given later."""
     stack = image(3, 2, H, W) + np.arange(3, dtype=np.uint16)[:, None, None, None] * 1000
     labels = np.stack([objects(1), objects(), objects(2, 70000 % 65536)])
@@ -113,7 +111,7 @@ def test_sample_is_normalized_by_its_whole_stack(tmp_path: Path) -> None:
     assert np.array_equal(found, labels[2])
 
 
-def test_channels_have_mean_and_std_of_the_training_images(folder: Path) -> None:
+def test_channels_have_mean_and_std_of_the_training_images(folder):
     dataset = from_folder(folder, DataConfig(units=("counts",), modality="phase contrast"))
     values = np.stack([sample.load()[0] for sample in dataset.train])
     assert dataset.channels[0].mean == pytest.approx(values.mean())
@@ -121,14 +119,14 @@ def test_channels_have_mean_and_std_of_the_training_images(folder: Path) -> None
     assert (dataset.channels[0].unit, dataset.modality) == ("counts", "phase contrast")
 
 
-def test_sample_can_be_read_in_another_process(folder: Path) -> None:
+def test_sample_can_be_read_in_another_process(folder):
     sample = from_folder(folder).train[0]
     again = pickle.loads(pickle.dumps(sample))  # noqa: S301
     for ours, theirs in zip(sample.load(), again.load(), strict=True):
         assert np.array_equal(ours, theirs)
 
 
-def test_sample_ids_may_have_any_size_and_sign(tmp_path: Path) -> None:
+def test_sample_ids_may_have_any_size_and_sign(tmp_path):
     labels = objects(1, 2).astype(np.int64)
     labels[labels == 2] = 2**40
     labels[0, 0] = -3
@@ -149,7 +147,7 @@ def test_sample_ids_may_have_any_size_and_sign(tmp_path: Path) -> None:
         (None, -3, [0, 1, 2]),
     ],
 )
-def test_from_folder_takes_channels_by_number(channels, axis, expected, tmp_path: Path) -> None:
+def test_from_folder_takes_channels_by_number(channels, axis, expected, tmp_path):
     stack = image(3, H, W)
     for name in "ab":
         pair(tmp_path, name, stack, objects(1))
@@ -159,7 +157,7 @@ def test_from_folder_takes_channels_by_number(channels, axis, expected, tmp_path
     assert np.array_equal(dataset.train[0].load()[0], stack[expected])
 
 
-def test_from_folder_finds_channels_by_name_in_any_order(tmp_path: Path) -> None:
+def test_from_folder_finds_channels_by_name_in_any_order(tmp_path):
     stack = image(2, H, W)
     for name, order, labels in (("a", [0, 1], ["DAPI", "GFP"]), ("b", [1, 0], ["GFP", "DAPI"])):
         metadata = {"axes": "CYX", "Channel": {"Name": labels}}
@@ -171,7 +169,7 @@ def test_from_folder_finds_channels_by_name_in_any_order(tmp_path: Path) -> None
             assert np.array_equal(sample.load()[0], stack[expected])
 
 
-def test_from_folder_leaves_out_alpha(tmp_path: Path) -> None:
+def test_from_folder_leaves_out_alpha(tmp_path):
     colors = RNG.integers(0, 255, (H, W, 4)).astype(np.uint8)
     for name, shown in (("a", colors), ("b", colors[..., :3])):
         write(tmp_path / f"{name}.png", shown)
@@ -183,9 +181,7 @@ def test_from_folder_leaves_out_alpha(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subfolders", [False, True])
-def test_from_folder_takes_a_file_for_each_channel(
-    subfolders: bool, tmp_path: Path, caplog
-) -> None:
+def test_from_folder_takes_a_file_for_each_channel(subfolders, tmp_path, caplog):
     images, labels = (
         (tmp_path / "images", tmp_path / "labels") if subfolders else (tmp_path, tmp_path)
     )
@@ -207,7 +203,7 @@ def test_from_folder_takes_a_file_for_each_channel(
     assert "brightfield" not in caplog.text
 
 
-def test_channel_files_may_have_a_channel_axis_of_one(tmp_path: Path) -> None:
+def test_channel_files_may_have_a_channel_axis_of_one(tmp_path):
     zarr = pytest.importorskip("zarr")
     channels = {name: image(1, 1, 1, H, W) for name in ("DAPI", "GFP")}  # T, C, Z, Y, X
     axes = [{"name": name} for name in "tczyx"]
@@ -226,7 +222,7 @@ def test_channel_files_may_have_a_channel_axis_of_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(halves, axis=2), expected)
 
 
-def test_from_folder_takes_series_of_dicom(tmp_path: Path) -> None:
+def test_from_folder_takes_series_of_dicom(tmp_path):
     pytest.importorskip("pydicom")
     from tests.io.test_dicom import write_slice
 
@@ -243,7 +239,7 @@ def test_from_folder_takes_series_of_dicom(tmp_path: Path) -> None:
     assert (len(dataset.train), len(dataset.validation)) == (2, 2)
 
 
-def test_split_depends_on_the_seed_alone(folder: Path) -> None:
+def test_split_depends_on_the_seed_alone(folder):
     first, again = from_folder(folder), from_folder(folder)
     assert named(first) == named(again)
     assert first.channels == again.channels
@@ -254,7 +250,7 @@ def test_split_depends_on_the_seed_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_split_keeps_planes_of_a_stack_or_series_together(seed: int, tmp_path: Path) -> None:
+def test_split_keeps_planes_of_a_stack_or_series_together(seed, tmp_path):
     for name in "abc":
         pair(tmp_path, name, image(4, H, W), np.stack([objects(1)] * 4))
     for time in range(3):
@@ -267,7 +263,7 @@ def test_split_keeps_planes_of_a_stack_or_series_together(seed: int, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["validation", "val"])
-def test_from_folder_takes_subfolders_as_the_split(name: str, tmp_path: Path) -> None:
+def test_from_folder_takes_subfolders_as_the_split(name, tmp_path):
     for side, count in (("train", 3), (name, 1), ("test", 2)):
         for number in range(count):
             pair(tmp_path / side, str(number), image(), objects(1))
@@ -276,7 +272,7 @@ def test_from_folder_takes_subfolders_as_the_split(name: str, tmp_path: Path) ->
     assert [sample.name for sample in dataset.test] == ["test/0", "test/1"]
 
 
-def test_lone_image_is_halved_with_a_warning(tmp_path: Path, caplog) -> None:
+def test_lone_image_is_halved_with_a_warning(tmp_path, caplog):
     shown, labels = image(), objects(1, 2, 3, 4)
     labels[8, 5:11] = 5  # one of its six pixels lies right of the middle: no piece
     labels[10, 7:11] = 6  # one of its four pixels does: a piece
@@ -292,7 +288,7 @@ def test_lone_image_is_halved_with_a_warning(tmp_path: Path, caplog) -> None:
     )
 
 
-def test_lone_image_is_cut_across_its_longer_side(tmp_path) -> None:
+def test_lone_image_is_cut_across_its_longer_side(tmp_path):
     pair(tmp_path / "tall", "a", image(20, 12), objects(1, 2, shape=(12, 20)).T)
     assert named(from_folder(tmp_path / "tall"))[1] == ["a lower half"]
     pair(tmp_path / "left", "a", image(12, 40), objects(1, 2, shape=(12, 40)))
@@ -301,7 +297,7 @@ def test_lone_image_is_cut_across_its_longer_side(tmp_path) -> None:
     assert np.unique(right[0].load()[1]).tolist() == [0, 2]
 
 
-def test_lone_image_has_no_nearly_empty_half(tmp_path) -> None:
+def test_lone_image_has_no_nearly_empty_half(tmp_path):
     labels = objects(1, 2, 3, shape=(20, 40)) + objects(4, 5, 6, shape=(20, 40))[::-1] + 0
     labels[10, 30] = 7  # 1 of 7 lies right
     pair(tmp_path, "a", image(20, 40), labels)
@@ -310,7 +306,7 @@ def test_lone_image_has_no_nearly_empty_half(tmp_path) -> None:
     assert np.unique(dataset.validation[0].load()[1]).tolist() == [0, 4, 5, 6, 7]
 
 
-def test_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
+def test_lone_stack_is_halved_at_one_place(tmp_path):
     labels = np.stack([objects(1, 0, 0, 4), objects(), objects(1), objects(0, 0, 0, 4)])
     pair(tmp_path, "stack", image(4, H, W), labels)
     dataset = from_folder(tmp_path)
@@ -321,14 +317,14 @@ def test_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
     assert {s.load()[0].shape for s in (*dataset.train, *dataset.validation)} == {(1, H, W // 2)}
 
 
-def test_from_folder_warns_of_images_without_objects(folder: Path, caplog) -> None:
+def test_from_folder_warns_of_images_without_objects(folder, caplog):
     write(folder / "c_labels.tif", objects())
     dataset = from_folder(folder)
     assert "c" not in [name for side in named(dataset) for name in side]
     assert "c has no labeled object and is left out." in caplog.text
 
 
-def test_from_folder_logs_the_number_of_planes(folder: Path, caplog) -> None:
+def test_from_folder_logs_the_number_of_planes(folder, caplog):
     with caplog.at_level(logging.INFO):
         from_folder(folder)
     assert "cells: 8 planes to train on, 2 planes to validate on." in caplog.text
@@ -453,7 +449,7 @@ AXIS = {"channel_axis": 0}
         (only_validation, {}, "has a folder val but none for training"),
     ],
 )
-def test_from_folder_refuses_unusable_data(spoil, config, sentence, folder: Path) -> None:
+def test_from_folder_refuses_unusable_data(spoil, config, sentence, folder):
     spoil(folder)
     with pytest.raises((ValueError, TypeError), match=sentence) as refused:
         from_folder(folder, DataConfig(selection=ChannelSelection(**config)))
@@ -461,17 +457,17 @@ def test_from_folder_refuses_unusable_data(spoil, config, sentence, folder: Path
     assert str(refused.value).endswith((".", ").", "labels"))
 
 
-def test_from_folder_refuses_units_of_other_channels(folder: Path) -> None:
+def test_from_folder_refuses_units_of_other_channels(folder):
     with pytest.raises(ValueError, match=r"There are 1 channels \(intensity\) but 2 units"):
         from_folder(folder, DataConfig(units=("K", "m")))
 
 
-def test_from_folder_refuses_a_missing_folder(tmp_path: Path) -> None:
+def test_from_folder_refuses_a_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         from_folder(tmp_path / "nowhere")
 
 
-def test_sample_of_long_pixels_is_as_the_predictor_sees_it(tmp_path: Path) -> None:
+def test_sample_of_long_pixels_is_as_the_predictor_sees_it(tmp_path):
     values, labels = image(), objects(1, 2)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
@@ -487,7 +483,7 @@ def test_sample_of_long_pixels_is_as_the_predictor_sees_it(tmp_path: Path) -> No
     assert np.array_equal(seen, frame.resize(stack.normalized()))
 
 
-def test_pixel_ratio_holds_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_pixel_ratio_holds_where_the_file_does_not_say(tmp_path):
     for name in "ab":
         pair(tmp_path, name, image(), objects(1, 2))
     _, ids = from_folder(tmp_path, ratio(0.25)).train[0].load()

@@ -1,7 +1,5 @@
 """Pairs of images and label images in a folder."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -18,7 +16,7 @@ def write(path: Path, values: np.ndarray) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
     labels = np.zeros((40, 50), np.uint16)
     labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
@@ -30,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_find_labeled_files_takes_folders_images_and_labels(folder: Path) -> None:
+def test_find_labeled_files_takes_folders_images_and_labels(folder):
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
     for name in "ab":
@@ -41,14 +39,14 @@ def test_find_labeled_files_takes_folders_images_and_labels(folder: Path) -> Non
     assert files[0].read().labels.max() == 300
 
 
-def test_find_labeled_files_warns_of_images_without_labels(folder: Path, caplog) -> None:
+def test_find_labeled_files_warns_of_images_without_labels(folder, caplog):
     (folder / "b_labels.tif").unlink()
     (folder / "README.md").write_text("not an image")
     assert [file.name for file in find_labeled_files(folder)] == ["a"]
     assert "b.tif" in caplog.text
 
 
-def test_find_labeled_files_warns_of_labels_without_image(folder: Path, caplog) -> None:
+def test_find_labeled_files_warns_of_labels_without_image(folder, caplog):
     (folder / "b.tif").unlink()
     (folder / "b.json").write_text("{}")
     assert [file.name for file in find_labeled_files(folder)] == ["a"]
@@ -59,7 +57,7 @@ def test_find_labeled_files_warns_of_labels_without_image(folder: Path, caplog) 
     ("image", "labels"),
     [((1, 20, 30), (20, 30)), ((20, 30), (1, 1, 20, 30)), ((1, 3, 20, 30),) * 2],
 )
-def test_labeled_file_ignores_axes_of_length_one(image, labels, tmp_path: Path) -> None:
+def test_labeled_file_ignores_axes_of_length_one(image, labels, tmp_path):
     """Many programs write OME-Zarr with all five axes."""
     np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
@@ -68,9 +66,7 @@ def test_labeled_file_ignores_axes_of_length_one(image, labels, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 30, 20), (3, 20, 30, 1)])
-def test_labeled_file_refuses_labels_of_another_shape(
-    labels: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_labeled_file_refuses_labels_of_another_shape(labels, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 3, 20, 30), np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
     [file] = find_labeled_files(tmp_path)
@@ -78,13 +74,13 @@ def test_labeled_file_refuses_labels_of_another_shape(
         file.read()
 
 
-def test_find_labeled_files_refuses_two_images_of_one_stem(folder: Path) -> None:
+def test_find_labeled_files_refuses_two_images_of_one_stem(folder):
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):
         find_labeled_files(folder)
 
 
-def test_fingerprint_depends_on_contents(folder: Path) -> None:
+def test_fingerprint_depends_on_contents(folder):
     before = fingerprint(find_labeled_files(folder))
     assert fingerprint(find_labeled_files(folder)) == before
     tifffile.imwrite(folder / "a_labels.tif", np.ones((40, 50), np.uint8))
@@ -92,9 +88,7 @@ def test_fingerprint_depends_on_contents(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_labeled_file_warns_once_of_other_directions(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, mirrored: bool
-) -> None:
+def test_labeled_file_warns_once_of_other_directions(tmp_path, caplog, mirrored):
     nibabel = pytest.importorskip("nibabel")
     name, labels = f"scan-{mirrored}", np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     affine = np.diag([-0.5, 0.5, 2, 1])
@@ -115,7 +109,7 @@ def test_labeled_file_warns_once_of_other_directions(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
-def test_fingerprint_takes_names_that_are_not_text(folder: Path) -> None:
+def test_fingerprint_takes_names_that_are_not_text(folder):
     before = fingerprint(find_labeled_files(folder))
     for ending in (".tif", "_labels.tif"):
         (folder / f"a{ending}").rename(folder / os.fsdecode(b"10\xb5m" + ending.encode()))

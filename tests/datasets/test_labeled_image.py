@@ -1,7 +1,5 @@
 """A labeled image in the cache of its data set."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage
@@ -12,7 +10,7 @@ H, W = 12, 20
 RAW = Normalization(method="none")
 
 
-def test_image_cache_keeps_recent_images_within_its_bytes() -> None:
+def test_image_cache_keeps_recent_images_within_its_bytes():
     class Source:
         def __init__(self, name):
             self.name, self.read_times = name, 0

@@ -1,7 +1,5 @@
 """Data sets of arrays with labels, as open layers hold them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -21,7 +19,7 @@ LABELS = np.zeros((10, 16), np.int32)
 LABELS[2:4, 2:4], LABELS[6:8, 11:13] = 1, 2
 
 
-def test_from_arrays_takes_an_array_for_each_channel() -> None:
+def test_from_arrays_takes_an_array_for_each_channel():
     red, infrared = RNG.random((10, 16)), RNG.integers(0, 255, (10, 16)).astype(np.uint8)
     pairs = [
         LabeledImage("one", [red, infrared], LABELS, channel_names=("red", "NIR")),
@@ -35,7 +33,7 @@ def test_from_arrays_takes_an_array_for_each_channel() -> None:
         assert np.array_equal(labels, LABELS)
 
 
-def test_from_arrays_takes_a_channel_axis_and_dask_labels() -> None:
+def test_from_arrays_takes_a_channel_axis_and_dask_labels():
     stack = RNG.random((3, 10, 16, 4))
     labels = da.from_array(np.stack([LABELS, LABELS * 0, LABELS]))
     pairs = [LabeledImage(name, stack, labels, channel_axis=-1) for name in ("a", "b")]
@@ -47,7 +45,7 @@ def test_from_arrays_takes_a_channel_axis_and_dask_labels() -> None:
     assert dataset.train[1].load()[0] == pytest.approx(np.moveaxis(stack[2], -1, 0)[[3, 1]])
 
 
-def test_from_arrays_halves_a_lone_image() -> None:
+def test_from_arrays_halves_a_lone_image():
     pair = LabeledImage("one", RNG.random((10, 16)), LABELS)
     halved = from_arrays([pair])
     assert [sample.name for sample in halved.validation] == ["one right half"]
@@ -56,7 +54,7 @@ def test_from_arrays_halves_a_lone_image() -> None:
     assert [s.name for s in (*given.train, *given.validation)] == ["one", "two"]
 
 
-def test_from_arrays_takes_a_bool_mask_as_one_object() -> None:
+def test_from_arrays_takes_a_bool_mask_as_one_object():
     pairs = [LabeledImage(name, RNG.random((10, 16)), LABELS > 0) for name in "ab"]
     assert np.array_equal(from_arrays(pairs).train[0].load()[1], LABELS > 0)
 
@@ -82,12 +80,12 @@ def test_from_arrays_takes_a_bool_mask_as_one_object() -> None:
         ),
     ],
 )
-def test_from_arrays_refuses_unusable_images(pairs, error, sentence) -> None:
+def test_from_arrays_refuses_unusable_images(pairs, error, sentence):
     with pytest.raises(error, match=sentence):
         from_arrays([LabeledImage(*pair) for pair in pairs])
 
 
-def test_importing_datasets_loads_no_torch() -> None:
+def test_importing_datasets_loads_no_torch():
     modules = "napari_simmat.datasets.folder, napari_simmat.datasets.split"
     program = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0

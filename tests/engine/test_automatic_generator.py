@@ -1,7 +1,5 @@
 """Segmenting everything: what is asked, what comes out, again and with other thresholds."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -105,7 +103,7 @@ def truth():
     return labels
 
 
-def test_propose_masks_alternatives_count_less(truth) -> None:
+def test_propose_masks_alternatives_count_less(truth):
     candidates = finish(propose_masks_job(Oracle(truth), AutomaticSettings(points_per_side=8)))
     of_a_seed: dict[int, list[float]] = {}
     for one in candidates.known:
@@ -114,20 +112,20 @@ def test_propose_masks_alternatives_count_less(truth) -> None:
         assert alternatives == pytest.approx([0.85 * result] * 3)
 
 
-def test_segment_everything_finds_each_object_and_no_background(truth) -> None:
+def test_segment_everything_finds_each_object_and_no_background(truth):
     instances = segment_everything(Oracle(truth), AutomaticSettings(quality=0.5))
     np.testing.assert_array_equal(instances.labels > 0, truth > 0)
     assert average_precision(instances.labels.astype(int), truth, (0.99,)) == [1.0]
     assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
 
 
-def test_grid_points_per_side_sets_the_density(truth) -> None:
+def test_grid_points_per_side_sets_the_density(truth):
     oracle = Oracle(truth)
     segment_everything(oracle, AutomaticSettings(points_per_side=8))
     assert oracle.asked == 8 * 6
 
 
-def test_grid_seeds_without_foreground_are_left_out(truth) -> None:
+def test_grid_seeds_without_foreground_are_left_out(truth):
     settings = AutomaticSettings(quality=0.5, points_per_side=16)
     oracle, seer = Oracle(truth), Seer(truth)
     every, fewer = (segment_everything(each, settings) for each in (oracle, seer))
@@ -135,7 +133,7 @@ def test_grid_seeds_without_foreground_are_left_out(truth) -> None:
     assert 0 < seer.asked < oracle.asked / 3
 
 
-def test_grid_object_on_a_single_seed_is_found_anywhere() -> None:
+def test_grid_object_on_a_single_seed_is_found_anywhere():
     y, x = np.mgrid[:60, :80]
     dots = np.zeros((60, 80), int)
     for number, (row, column) in enumerate(np.ndindex(6, 8), 1):  # one seed each, every 10 pixels
@@ -144,7 +142,7 @@ def test_grid_object_on_a_single_seed_is_found_anywhere() -> None:
     assert len(found) == 48
 
 
-def test_grid_large_object_is_prompted_beside_what_found_it(truth) -> None:
+def test_grid_large_object_is_prompted_beside_what_found_it(truth):
     settings = AutomaticSettings(points_per_side=16)
     large = np.kron(truth, np.ones((3, 3), int))
     seer = Seer(np.where(large % 2 == 1, large, 0))  # of too low a quality to count as found
@@ -153,7 +151,7 @@ def test_grid_large_object_is_prompted_beside_what_found_it(truth) -> None:
     assert seer.asked == pytest.approx(on_them / 2, abs=2)
 
 
-def test_grid_seeds_on_an_object_with_many_votes_are_left_out() -> None:
+def test_grid_seeds_on_an_object_with_many_votes_are_left_out():
     y, x = np.mgrid[:160, :160]
     disc = np.where(np.hypot(y - 80, x - 80) < 60, 2, 0)
     seer, settings = Seer(disc), AutomaticSettings(points_per_side=16, agreement=1)
@@ -164,7 +162,7 @@ def test_grid_seeds_on_an_object_with_many_votes_are_left_out() -> None:
     assert len(masks_to_instances(candidates, settings)) == 1
 
 
-def test_propose_masks_progress_counts_encoding_and_rises(truth) -> None:
+def test_propose_masks_progress_counts_encoding_and_rises(truth):
     seer = Seer(np.kron(truth, np.ones((2, 2), int)))
     settings = AutomaticSettings(quality=0.5, points_per_side=12, crop_layers=1)
     steps = list(segment_everything_job(seer, settings))
@@ -175,7 +173,7 @@ def test_propose_masks_progress_counts_encoding_and_rises(truth) -> None:
     assert steps[0].done > ENCODING_WORK[True]  # encoding came first, and counts
 
 
-def test_segment_everything_with_prompts_uses_them_alone(truth) -> None:
+def test_segment_everything_with_prompts_uses_them_alone(truth):
     oracle = Oracle(truth)
     found = segment_everything(
         oracle, AutomaticSettings(), prompts=prompts_at([(15, 15), (15, 50)])
@@ -185,12 +183,12 @@ def test_segment_everything_with_prompts_uses_them_alone(truth) -> None:
     assert found.labels[15, 50] == 1
 
 
-def test_propose_masks_refuses_a_seed_outside_the_image(truth) -> None:
+def test_propose_masks_refuses_a_seed_outside_the_image(truth):
     with pytest.raises(ValueError, match="The point y 15, x 90 lies outside the image of 60 x 80"):
         segment_everything(Oracle(truth), prompts=prompts_at([(15, 50), (15, 90)]))
 
 
-def test_segment_everything_takes_a_mask_prompt() -> None:
+def test_segment_everything_takes_a_mask_prompt():
     predictor = Predictor(load_model("tiny"), "cpu")
     y, x = np.mgrid[:64, :64]
     disc = np.hypot(y - 30, x - 34) < 12
@@ -200,7 +198,7 @@ def test_segment_everything_takes_a_mask_prompt() -> None:
     assert np.count_nonzero((found.labels == 1) & disc) > 0.9 * np.count_nonzero(disc)
 
 
-def test_crop_layers_find_objects_again_and_keep_none_they_cut(truth) -> None:
+def test_crop_layers_find_objects_again_and_keep_none_they_cut(truth):
     oracle = Oracle(np.kron(truth, np.ones((4, 4), int)))
     settings = AutomaticSettings(quality=0.5, crop_layers=1)
     instances = segment_everything(oracle, settings)
@@ -208,7 +206,7 @@ def test_crop_layers_find_objects_again_and_keep_none_they_cut(truth) -> None:
     assert average_precision(instances.labels.astype(int), oracle.truth, (0.99,)) == [1.0]
 
 
-def test_crop_regions_and_edges_are_those_of_sam() -> None:
+def test_crop_regions_and_edges_are_those_of_sam():
     settings = AutomaticSettings(crop_layers=2)
     crops = crop_regions((300, 400), settings)
     assert [crop.layer for crop in crops] == [0] + [1] * 4 + [2] * 16
@@ -229,7 +227,7 @@ def test_crop_regions_and_edges_are_those_of_sam() -> None:
         assert touches_crop_edge(box, crop, (300, 400)) == bool(theirs)
 
 
-def test_masks_to_instances_with_another_threshold_equals_a_run(truth) -> None:
+def test_masks_to_instances_with_another_threshold_equals_a_run(truth):
     strict = AutomaticSettings(quality=0.7)
     loose = replace(strict, quality=0.5, min_area=150, keep_border=False)
     candidates = finish(propose_masks_job(Oracle(truth), strict))
@@ -239,7 +237,7 @@ def test_masks_to_instances_with_another_threshold_equals_a_run(truth) -> None:
     assert (len(again), len(masks_to_instances(candidates, strict))) == (3, 2)
 
 
-def test_propose_masks_keeps_filtered_masks_only_if_wanted(truth) -> None:
+def test_propose_masks_keeps_filtered_masks_only_if_wanted(truth):
     settings = AutomaticSettings(quality=0.7, min_area=150, keep_border=False)
     every = finish(propose_masks_job(Oracle(truth), settings))
     few = finish(propose_masks_job(Oracle(truth), settings, keep_all=False))
@@ -251,7 +249,7 @@ def test_propose_masks_keeps_filtered_masks_only_if_wanted(truth) -> None:
 
 
 @pytest.mark.slow
-def test_segment_tiles_finds_what_the_whole_plane_finds(truth) -> None:
+def test_segment_tiles_finds_what_the_whole_plane_finds(truth):
     large = np.tile(truth[:, :66], (5, 5))
     ids = np.kron(np.arange(25).reshape(5, 5), np.ones(truth[:, :66].shape, int)) * 4
     large = np.where(large > 0, large + ids, 0)[10:]  # (290, 330), the first row cut
@@ -266,7 +264,7 @@ def test_segment_tiles_finds_what_the_whole_plane_finds(truth) -> None:
 
 
 @pytest.mark.slow
-def test_segment_tiles_max_area_is_a_share_of_the_plane() -> None:
+def test_segment_tiles_max_area_is_a_share_of_the_plane():
     y, x = np.mgrid[:400, :400]
     large = np.zeros((400, 400), int)
     for number, (row, column) in enumerate(np.ndindex(4, 4), 1):
@@ -279,7 +277,7 @@ def test_segment_tiles_max_area_is_a_share_of_the_plane() -> None:
     assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
 
 
-def test_segment_tiles_without_seeds_encodes_nothing(predictor) -> None:
+def test_segment_tiles_without_seeds_encodes_nothing(predictor):
     image = np.zeros((300, 300), np.uint8)
     image[20:40, 20:40] = 200
     finish(predictor.open_image_job(image))
@@ -291,7 +289,7 @@ def test_segment_tiles_without_seeds_encodes_nothing(predictor) -> None:
     assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
 
 
-def test_segment_tiles_encodes_only_around_seeds() -> None:
+def test_segment_tiles_encodes_only_around_seeds():
     tile = PixelBox(100, 200, 228, 328)
     seeds = np.array([[30.5, 40.0], [50.0, 127.0]])
     assert box_around(seeds, tile, 20) == PixelBox(110, 220, 171, 328)
@@ -299,7 +297,7 @@ def test_segment_tiles_encodes_only_around_seeds() -> None:
 
 
 @pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])
-def test_tile_settings_out_of_range_are_refused(tile: int, shared: int) -> None:
+def test_tile_settings_out_of_range_are_refused(tile, shared):
     with pytest.raises(ValueError, match=r"choose|must be between"):
         AutomaticSettings(tile=tile, tile_overlap=shared)
 
@@ -320,7 +318,7 @@ def proposed(predictor):
     return finish(propose_masks_job(predictor, settings)), settings
 
 
-def test_segment_everything_finds_coins(proposed) -> None:
+def test_segment_everything_finds_coins(proposed):
     instances = masks_to_instances(*proposed)
     assert len(instances) == 7  # seven coins, and a sliver of another at the border
     areas = np.bincount(instances.labels.ravel())[1:]
@@ -329,7 +327,7 @@ def test_segment_everything_finds_coins(proposed) -> None:
     assert (instances.scores > 0.6).all()
 
 
-def test_segment_everything_outlines_coins_better_than_otsu(proposed, shared_image) -> None:
+def test_segment_everything_outlines_coins_better_than_otsu(proposed, shared_image):
     truth = shared_image("coins_labels.tif")[:150, :200].astype(int)
     bright = coins()[:150, :200] > threshold_otsu(coins()[:150, :200])
     ours, trivial = (
@@ -340,7 +338,7 @@ def test_segment_everything_outlines_coins_better_than_otsu(proposed, shared_ima
     assert (trivial < 0.7).all()
 
 
-def test_segment_everything_twice_gives_the_same(predictor, proposed) -> None:
+def test_segment_everything_twice_gives_the_same(predictor, proposed):
     candidates, settings = proposed
     again = finish(propose_masks_job(predictor, settings))
     assert again.known == candidates.known
@@ -349,7 +347,7 @@ def test_segment_everything_twice_gives_the_same(predictor, proposed) -> None:
     )
 
 
-def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, proposed) -> None:
+def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, proposed):
     from napari_simmat.engine.automatic_generator import point_grid
     from napari_simmat.engine.result import enlarge
 
@@ -370,7 +368,7 @@ def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, prop
     assert checked > 3
 
 
-def test_prompts_from_labels_are_seeds(predictor, proposed) -> None:
+def test_prompts_from_labels_are_seeds(predictor, proposed):
     found = masks_to_instances(*proposed).labels
     rough = np.zeros_like(found)
     for label in (1, 2):
@@ -383,7 +381,7 @@ def test_prompts_from_labels_are_seeds(predictor, proposed) -> None:
     assert average_precision(refined.labels.astype(int), truth, (0.8,)) == [1.0]
 
 
-def test_maxima_of_a_channel_are_seeds(predictor) -> None:
+def test_maxima_of_a_channel_are_seeds(predictor):
     image, _ = draw_sample(11, 128, ["fluorescence"])
     predictor.set_image(image)
     settings = AutomaticSettings(seeds="maxima", maxima_height=0.1, agreement=0)
@@ -393,7 +391,7 @@ def test_maxima_of_a_channel_are_seeds(predictor) -> None:
         segment_everything(predictor, replace(settings, maxima_channel=5))
 
 
-def test_propose_masks_canceled_keeps_the_plane(predictor) -> None:
+def test_propose_masks_canceled_keeps_the_plane(predictor):
     predictor.set_image(coins()[:100, :100])
     before = predictor.predict(points=[(40, 40)]).mask
     job = segment_everything_job(predictor, AutomaticSettings(crop_layers=1, points_per_side=4))

@@ -1,7 +1,5 @@
 """Where the model is asked."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from segment_anything.utils.amg import build_point_grid
@@ -18,19 +16,19 @@ from napari_simmat.engine.automatic_generator import (
 )
 
 
-def test_point_grid_on_a_square_is_that_of_sam() -> None:
+def test_point_grid_on_a_square_is_that_of_sam():
     theirs = build_point_grid(5) * 40  # x, y from the edge of the first pixel
     ours = prompt_positions(point_grid((40, 40), 5))
     np.testing.assert_allclose(ours[:, ::-1] + 0.5, theirs)
 
 
-def test_point_grid_on_any_image_is_square() -> None:
+def test_point_grid_on_any_image_is_square():
     points = prompt_positions(point_grid((30, 60), 4))
     assert points.tolist() == [[y, x] for y in (7.0, 22.0) for x in (7.0, 22.0, 37.0, 52.0)]
     assert len(point_grid((1, 100), 10)) == 10
 
 
-def test_local_maxima_of_blobs_are_one_each() -> None:
+def test_local_maxima_of_blobs_are_one_each():
     y, x = np.mgrid[:60, :80]
     centers = [(10, 12), (10, 60), (45, 30)]
     image = sum(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in centers)
@@ -42,7 +40,7 @@ def test_local_maxima_of_blobs_are_one_each() -> None:
     assert len(local_maxima(image, distance=8, height=0.95)) == 0
 
 
-def test_prompts_from_labels_are_a_box_and_a_click() -> None:
+def test_prompts_from_labels_are_a_box_and_a_click():
     labels = np.zeros((20, 30), np.uint16)
     labels[5:15, 2:6] = 7
     labels[3:6, 20:29] = 2
@@ -58,12 +56,12 @@ def test_prompts_from_labels_are_a_box_and_a_click() -> None:
         prompts_from_labels(np.zeros((5, 5), int))
 
 
-def test_prompt_positions_are_points_box_centers_or_nan() -> None:
+def test_prompt_positions_are_points_box_centers_or_nan():
     assert prompt_positions(prompts_at([(1, 2), (3.5, 4)])).tolist() == [[1, 2], [3.5, 4]]
     assert prompts_at(np.empty((0, 2))) == []
 
 
-def test_seed_rounds_prompt_where_it_is_worth_it() -> None:
+def test_seed_rounds_prompt_where_it_is_worth_it():
     positions = prompt_positions(point_grid((50, 50), 5))  # every 10 pixels
     foreground, size = np.zeros(25, np.float32), np.full(25, 60.0, np.float32)
     foreground[[0, 1, 2, 3]] = MIN_FOREGROUND - 1
@@ -78,7 +76,7 @@ def test_seed_rounds_prompt_where_it_is_worth_it() -> None:
     assert rounds.second([6, 12], votes) == ([5, 7, 9, 13, 17, 23], [11])
 
 
-def test_seed_rounds_of_a_single_row_are_two() -> None:
+def test_seed_rounds_of_a_single_row_are_two():
     positions = prompt_positions(point_grid((10, 100), 10))
     assert (positions[:, 0] == positions[0, 0]).all()
     rounds = SeedRounds(positions, np.zeros(10, np.float32), np.full(10, 60.0, np.float32))

@@ -1,7 +1,5 @@
 """Which masks become objects, counted by hand."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np
@@ -38,7 +36,7 @@ def changed(**values: object) -> AutomaticSettings:
     return AutomaticSettings(**{**asdict(LOOSE), **values})
 
 
-def test_mask_candidates_return_the_masks_added() -> None:
+def test_mask_candidates_return_the_masks_added():
     rng = np.random.default_rng(0)
     found, masks = MaskCandidates(SHAPE), []
     for size in ((1, 1), (3, 5), (40, 60), (7, 8)):
@@ -62,9 +60,7 @@ def test_mask_candidates_return_the_masks_added() -> None:
         ({"keep_border": False}, [0, 1]),
     ],
 )
-def test_masks_to_instances_applies_each_filter(
-    settings: dict[str, object], kept: list[int]
-) -> None:
+def test_masks_to_instances_applies_each_filter(settings, kept):
     found = candidates(
         ((5, 5, 10, 10), {"quality": 0.9, "stability": 0.8}),
         ((20, 5, 30, 15), {"quality": 0.5, "stability": 0.9}),
@@ -74,7 +70,7 @@ def test_masks_to_instances_applies_each_filter(
     assert accepted_candidates(found, changed(**settings)) == kept
 
 
-def test_masks_to_instances_of_like_boxes_keeps_the_best() -> None:
+def test_masks_to_instances_of_like_boxes_keeps_the_best():
     found = candidates(
         ((5, 5, 15, 15), {"quality": 0.8}),
         ((5, 5, 15, 16), {"quality": 0.9}),  # IoU 100 / 110
@@ -87,7 +83,7 @@ def test_masks_to_instances_of_like_boxes_keeps_the_best() -> None:
     assert (instances.labels == 1).sum() == 110
 
 
-def test_suppression_is_that_of_torchvision() -> None:
+def test_suppression_is_that_of_torchvision():
     rng = np.random.default_rng(1)
     boxes = []
     for _ in range(60):
@@ -109,7 +105,7 @@ def test_suppression_is_that_of_torchvision() -> None:
     assert len(instances) >= 0.8 * len(best)
 
 
-def test_masks_to_instances_gives_a_pixel_to_the_better_mask() -> None:
+def test_masks_to_instances_gives_a_pixel_to_the_better_mask():
     found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 17, 20, 27), {"quality": 0.8}))
     labels = masks_to_instances(found, LOOSE).labels
     assert labels[15, 18] == labels[15, 26]
@@ -118,12 +114,12 @@ def test_masks_to_instances_gives_a_pixel_to_the_better_mask() -> None:
 
 
 @pytest.mark.parametrize(("overlap", "objects"), [(0.39, 1), (0.4, 2)])
-def test_masks_to_instances_drops_a_mask_under_better_ones(overlap: float, objects: int) -> None:
+def test_masks_to_instances_drops_a_mask_under_better_ones(overlap, objects):
     found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 16, 20, 26), {"quality": 0.8}))
     assert len(masks_to_instances(found, changed(overlap=overlap))) == objects
 
 
-def test_masks_to_instances_fills_holes_and_drops_islands() -> None:
+def test_masks_to_instances_fills_holes_and_drops_islands():
     mask = np.ones((20, 20), bool)
     mask[4:6, 4:6] = False  # 4 pixels
     mask[10:15, 10:15] = False  # 25
@@ -138,7 +134,7 @@ def test_masks_to_instances_fills_holes_and_drops_islands() -> None:
     assert (labels > 0).sum() == 19 * 19 - 25
 
 
-def test_masks_to_instances_fills_no_open_bay() -> None:
+def test_masks_to_instances_fills_no_open_bay():
     mask = np.ones((5, 5), bool)
     mask[0, 2] = False
     assert (
@@ -147,7 +143,7 @@ def test_masks_to_instances_fills_no_open_bay() -> None:
     ).sum() == 24
 
 
-def test_masks_to_instances_drops_a_mask_that_others_compose() -> None:
+def test_masks_to_instances_drops_a_mask_that_others_compose():
     rods = [((10, 10 + 8 * n, 30, 17 + 8 * n), {"quality": 0.6}) for n in range(3)]
     colony = ((10, 10, 30, 33), {"quality": 0.95})
     assert len(masks_to_instances(candidates(*rods, colony), LOOSE)) == 3
@@ -158,7 +154,7 @@ def test_masks_to_instances_drops_a_mask_that_others_compose() -> None:
     )  # one part makes up nothing
 
 
-def test_masks_to_instances_needs_agreeing_seeds() -> None:
+def test_masks_to_instances_needs_agreeing_seeds():
     lonely = ((10, 10, 20, 20), {"seeds_inside": 4})
     agreed = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "quality": 0.9 - n / 100}) for n in (0, 1)]
     found = candidates(lonely, *agreed)
@@ -168,12 +164,12 @@ def test_masks_to_instances_needs_agreeing_seeds() -> None:
     assert len(masks_to_instances(found, changed(agreement=0.51))) == 0
 
 
-def test_masks_to_instances_counts_masks_of_one_seed_once() -> None:
+def test_masks_to_instances_counts_masks_of_one_seed_once():
     twice = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "seed": 7}) for n in (0, 1)]
     assert len(masks_to_instances(candidates(*twice), changed(agreement=0.5))) == 0
 
 
-def test_masks_to_instances_lets_masks_of_an_object_vote() -> None:
+def test_masks_to_instances_lets_masks_of_an_object_vote():
     ragged = np.ones((20, 20), bool)
     ragged[:1, :] = False
     narrow = np.ones((20, 20), bool)
@@ -189,7 +185,7 @@ def test_masks_to_instances_lets_masks_of_an_object_vote() -> None:
     assert instances.scores.tolist() == pytest.approx([0.9])
 
 
-def test_masks_to_instances_numbers_by_the_first_pixel() -> None:
+def test_masks_to_instances_numbers_by_the_first_pixel():
     found = candidates(
         ((30, 5, 35, 10), {"quality": 0.95}),
         ((5, 40, 10, 45), {"quality": 0.5}),
@@ -201,7 +197,7 @@ def test_masks_to_instances_numbers_by_the_first_pixel() -> None:
     assert instances.labels.dtype == np.uint32
 
 
-def test_masks_to_instances_of_nothing_is_empty() -> None:
+def test_masks_to_instances_of_nothing_is_empty():
     instances = masks_to_instances(MaskCandidates(SHAPE), LOOSE)
     assert len(instances) == 0
     assert not instances.labels.any()
@@ -211,11 +207,11 @@ def test_masks_to_instances_of_nothing_is_empty() -> None:
     ("name", "value"),
     [("quality", 0.2), ("stability", 1.5), ("crop_layers", 9), ("overlap", float("nan"))],
 )
-def test_automatic_settings_out_of_range_are_refused(name: str, value: float) -> None:
+def test_automatic_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match="must be between"):
         AutomaticSettings(**{name: value})
 
 
-def test_automatic_settings_with_unknown_seeds_are_refused() -> None:
+def test_automatic_settings_with_unknown_seeds_are_refused():
     with pytest.raises(ValueError, match="Seeding 'hex' is unknown; use one of grid, maxima"):
         AutomaticSettings(seeds="hex")

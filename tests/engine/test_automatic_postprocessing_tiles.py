@@ -1,7 +1,5 @@
 """Objects of tiles become objects of the plane."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +11,7 @@ from napari_simmat.evaluation.metrics import average_precision
 
 
 @pytest.mark.parametrize(("shape", "side", "overlap"), [((100, 250), 64, 16), ((64, 65), 64, 10)])
-def test_tile_boxes_cover_the_plane_and_share_enough(shape, side, overlap) -> None:
+def test_tile_boxes_cover_the_plane_and_share_enough(shape, side, overlap):
     seen = np.zeros(shape, int)
     tiles = tile_boxes(shape, side, overlap)
     for tile in tiles:
@@ -25,7 +23,7 @@ def test_tile_boxes_cover_the_plane_and_share_enough(shape, side, overlap) -> No
         assert end - start >= overlap
 
 
-def test_tile_boxes_of_a_small_plane_are_one() -> None:
+def test_tile_boxes_of_a_small_plane_are_one():
     assert tile_boxes((30, 64), 64, 16) == [PixelBox(0, 0, 30, 64)]
 
 
@@ -43,7 +41,7 @@ def stitched(truth: np.ndarray, labels, side: int = 32, overlap: int = 12, **opt
 
 
 @pytest.fixture
-def truth() -> np.ndarray:
+def truth():
     """(90, 110): small discs all over, a bar through many tiles, a U around a corner of seams."""
     labels = np.zeros((90, 110), int)
     y, x = np.mgrid[:90, :110]
@@ -55,9 +53,7 @@ def truth() -> np.ndarray:
 
 
 @pytest.mark.parametrize("in_a_file", [False, True])
-def test_stitcher_of_tiles_gives_what_the_whole_gives(
-    truth: np.ndarray, in_a_file: bool, tmp_path
-) -> None:
+def test_stitcher_of_tiles_gives_what_the_whole_gives(truth, in_a_file, tmp_path):
     labels = np.zeros(truth.shape, np.uint32)
     if in_a_file:
         labels = zarr.create_array(
@@ -70,7 +66,7 @@ def test_stitcher_of_tiles_gives_what_the_whole_gives(
     np.testing.assert_allclose(scores, 0.8, rtol=1e-6)
 
 
-def test_stitcher_drops_objects_at_the_border_if_asked(truth: np.ndarray) -> None:
+def test_stitcher_drops_objects_at_the_border_if_asked(truth):
     labels = np.zeros(truth.shape, np.uint32)
     stitched(truth, labels, keep_border=False)
     inner = np.where(truth == 40, 0, truth)
@@ -94,7 +90,7 @@ def together(first: Instances, second: Instances) -> tuple[np.ndarray, list[floa
     return labels, stitcher.finish().round(4).tolist()
 
 
-def test_stitcher_prefers_the_tile_that_shows_an_object_whole() -> None:
+def test_stitcher_prefers_the_tile_that_shows_an_object_whole():
     whole, cut = one((5, 2, 15, 18), 0.7), one((4, 0, 15, 8), 0.9)  # the same, seen as columns 10..
     labels, scores = together(whole, cut)
     assert (labels > 0).sum() == 160
@@ -104,26 +100,26 @@ def test_stitcher_prefers_the_tile_that_shows_an_object_whole() -> None:
     assert scores == pytest.approx([0.7], abs=1e-4)
 
 
-def test_stitcher_joins_two_parts() -> None:
+def test_stitcher_joins_two_parts():
     labels, scores = together(one((5, 2, 15, 20), 0.9), one((5, 0, 15, 18), 0.7))
     assert (labels == 1).sum() == 10 * 26
     assert scores == pytest.approx([0.8], abs=1e-4)
 
 
-def test_stitcher_keeps_neighbors_apart() -> None:
+def test_stitcher_keeps_neighbors_apart():
     labels, scores = together(one((5, 2, 15, 13), 0.9), one((5, 3, 15, 15), 0.7))
     assert len(scores) == 2
     assert (labels == 1).sum() == 110
     assert (labels == 2).sum() == 120
 
 
-def test_stitcher_replaces_cut_parts_by_a_whole_object() -> None:
+def test_stitcher_replaces_cut_parts_by_a_whole_object():
     labels, scores = together(one((0, 16, 20, 20), 0.9), one((5, 2, 9, 14), 0.7))
     assert len(scores) == 2
     assert (labels == 2).sum() == 4 * 12
 
 
-def test_stitcher_of_nothing_is_empty() -> None:
+def test_stitcher_of_nothing_is_empty():
     stitcher = Stitcher(np.zeros((20, 30), np.uint32))
     stitcher.add(Instances(np.zeros((20, 20), np.uint32), np.empty(0, np.float32)), LEFT)
     assert stitcher.finish().shape == (0,)

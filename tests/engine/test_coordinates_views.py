@@ -1,7 +1,5 @@
 """An image with its axes in another order: where everything lies, and what is read."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dask.array as da
@@ -29,7 +27,7 @@ class Noting:
         return part
 
 
-def test_axis_order_ends_with_the_axes_of_the_plane() -> None:
+def test_axis_order_ends_with_the_axes_of_the_plane():
     assert axis_order((2, 0), 3) == axis_order((0, 2), 3) == (1, 0, 2)
     assert axis_order((0, 1), 3) == (2, 0, 1)
     assert axis_order((2, 1), 3) == axis_order((0, 1), 2) == (), "the usual one"
@@ -37,13 +35,13 @@ def test_axis_order_ends_with_the_axes_of_the_plane() -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_inverse_order_undoes_an_order(order: tuple[int, ...]) -> None:
+def test_inverse_order_undoes_an_order(order):
     assert reordered(reordered("tzyx", order), inverse_order(order)) == tuple("tzyx")
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ["numpy", "dask", "zarr", "alike"])
-def test_transposed_view_equals_numpys_transpose(kind: str, order: tuple[int, ...]) -> None:
+def test_transposed_view_equals_numpys_transpose(kind, order):
     values = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     made = {
         "numpy": lambda: values,
@@ -59,14 +57,14 @@ def test_transposed_view_equals_numpys_transpose(kind: str, order: tuple[int, ..
         assert np.array_equal(np.asarray(seen[index]), wanted[index]), index
 
 
-def test_transposed_view_of_a_lazy_array_reads_no_more() -> None:
+def test_transposed_view_of_a_lazy_array_reads_no_more():
     array = Noting(np.arange(np.prod(SHAPE)).reshape(SHAPE))
     plane = transposed_view(array, axis_order((0, 3), 4))[2, 4]
     assert np.array_equal(plane, array.values[:, 2, 4])
     assert array.read == plane.size
 
 
-def test_object_mask_is_the_same_in_every_view() -> None:
+def test_object_mask_is_the_same_in_every_view():
     mask = np.random.default_rng(0).random(SHAPE) > 0.7
     voxels = ObjectMask.of(mask[1:, 1:], (1, 1, 0, 0))
     for order in ORDERS:

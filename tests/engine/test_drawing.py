@@ -1,7 +1,5 @@
 """Thumbnails of masks: what they show, and how little they read."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_simmat.engine.drawing import YELLOW, mask_thumbnail
@@ -21,7 +19,7 @@ def outlined(picture: np.ndarray) -> np.ndarray:
     return (picture == YELLOW).all(-1)
 
 
-def test_mask_thumbnail_shows_a_small_mask_with_its_surroundings() -> None:
+def test_mask_thumbnail_shows_a_small_mask_with_its_surroundings():
     """A square of 12 pixels in a field of 24, so it is half as wide as the picture of 48."""
     mask = np.zeros((200, 300), bool)
     mask[2:14, 100:112] = True
@@ -34,7 +32,7 @@ def test_mask_thumbnail_shows_a_small_mask_with_its_surroundings() -> None:
     assert len(rows) == 4 * 23, "an outline of one pixel"
 
 
-def test_mask_thumbnail_of_a_large_image_reads_coarsely() -> None:
+def test_mask_thumbnail_of_a_large_image_reads_coarsely():
     read: list[tuple[slice, slice]] = []
     mask = np.ones((1000, 4000), bool)
     picture = mask_thumbnail(mask, reader(np.ones(mask.shape), read), side=40)

@@ -1,7 +1,5 @@
 """Encoded once: in memory, on disk, between processes, and when interrupted."""
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess
@@ -58,24 +56,22 @@ class Counting(Network):
 
 
 @pytest.fixture(scope="module")
-def spec() -> Any:
+def spec():
     return load_model("tiny").spec
 
 
 @pytest.fixture
-def model(spec: Any) -> Model:
+def model(spec):
     return Model(spec, Counting(None), "counting")
 
 
 @pytest.fixture
-def stack() -> np.ndarray:
+def stack():
     rng = np.random.default_rng(0)
     return rng.integers(0, 255, (PLANES, 24, 32), dtype=np.uint8)
 
 
-def test_predictor_of_200_plane_changes_encodes_each_plane_once(
-    model: Model, stack: np.ndarray
-) -> None:
+def test_predictor_of_200_plane_changes_encodes_each_plane_once(model, stack):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     moves = random.Random(1)
@@ -89,7 +85,7 @@ def test_predictor_of_200_plane_changes_encodes_each_plane_once(
     assert predictor.cache.nbytes <= predictor.cache.max_bytes
 
 
-def test_encoder_encodes_again_only_what_changed(model: Model, stack: np.ndarray) -> None:
+def test_encoder_encodes_again_only_what_changed(model, stack):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     finish(predictor.prefetch_job(range(6)))
@@ -101,7 +97,7 @@ def test_encoder_encodes_again_only_what_changed(model: Model, stack: np.ndarray
     assert predictor.encodes == 7
 
 
-def test_encoder_encodes_again_what_changed_meanwhile(model: Model, stack: np.ndarray) -> None:
+def test_encoder_encodes_again_what_changed_meanwhile(model, stack):
     """As an array that a microscope fills, or a layer that is painted on."""
     image = stack.copy()
     predictor, fresh = Predictor(model, "cpu"), Predictor(model, "cpu")
@@ -116,7 +112,7 @@ def test_encoder_encodes_again_what_changed_meanwhile(model: Model, stack: np.nd
     assert torch.equal(mine, right)
 
 
-def test_cache_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> None:
+def test_cache_bound_holds_at_every_moment(model, stack):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     size = predictor.cache.nbytes
@@ -136,9 +132,7 @@ def test_cache_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> N
     assert MIN_BYTES <= default_bytes() <= MAX_BYTES
 
 
-def test_prefetch_stops_before_it_pushes_out_what_is_ready(
-    model: Model, stack: np.ndarray, tmp_path: Path
-) -> None:
+def test_prefetch_stops_before_it_pushes_out_what_is_ready(model, stack, tmp_path):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
     size = predictor.cache.nbytes
@@ -152,7 +146,7 @@ def test_prefetch_stops_before_it_pushes_out_what_is_ready(
     assert finish(predictor.prefetch_job(range(10, 20))) == 10, "the disk takes the others"
 
 
-def test_prefetch_canceled_keeps_the_plane_and_resumes(model: Model, stack: np.ndarray) -> None:
+def test_prefetch_canceled_keeps_the_plane_and_resumes(model, stack):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=5)
     before = predictor.predict(points=[(3, 3)]).mask
@@ -169,7 +163,7 @@ def test_prefetch_canceled_keeps_the_plane_and_resumes(model: Model, stack: np.n
     assert len(model.network.steps) == 3 * PLANES, "not even a step was computed twice"
 
 
-def test_set_plane_resumes_an_interrupted_prefetch(model: Model, stack: np.ndarray) -> None:
+def test_set_plane_resumes_an_interrupted_prefetch(model, stack):
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=0)
     ahead = predictor.prefetch_job([1, 2])
@@ -187,7 +181,7 @@ def test_set_plane_resumes_an_interrupted_prefetch(model: Model, stack: np.ndarr
 
 
 @pytest.fixture
-def stored(model: Model, stack: np.ndarray, tmp_path: Path) -> EmbeddingStore:
+def stored(model, stack, tmp_path):
     """A store with three planes."""
     store = EmbeddingStore(tmp_path / "embeddings")
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
@@ -196,9 +190,7 @@ def stored(model: Model, stack: np.ndarray, tmp_path: Path) -> EmbeddingStore:
     return store
 
 
-def test_store_returns_what_was_stored(
-    model: Model, stack: np.ndarray, stored: EmbeddingStore
-) -> None:
+def test_store_returns_what_was_stored(model, stack, stored):
     fresh, again = Predictor(model, "cpu"), None
     fresh.set_image(stack, plane=2)
     again = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
@@ -218,9 +210,7 @@ def test_store_returns_what_was_stored(
     assert (len(stored), stored.nbytes) == (0, 0)
 
 
-def test_store_keeps_half_precision(
-    stack: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_keeps_half_precision(stack, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_simmat.engine.device.half_precision_is_faster", lambda: True)
     store = EmbeddingStore(tmp_path / "embeddings")
     tiny, masks = load_model("tiny"), []
@@ -235,7 +225,7 @@ def test_store_keeps_half_precision(
 
 
 @pytest.mark.slow
-def test_store_is_reused_by_a_second_process(tmp_path: Path) -> None:
+def test_store_is_reused_by_a_second_process(tmp_path):
     code = """
 import sys
 import numpy as np
@@ -277,9 +267,7 @@ def _environment(home: Path) -> dict[str, str]:
     ],
     ids=["cut", "empty", "pickle", "one bit", "another key"],
 )
-def test_store_with_a_damaged_file_encodes_again(
-    model: Model, stack: np.ndarray, stored: EmbeddingStore, damage: Any
-) -> None:
+def test_store_with_a_damaged_file_encodes_again(model, stack, stored, damage):
     whole = {path: path.read_bytes() for path in stored.folder.glob("*/*")}
     for path, content in whole.items():
         path.write_bytes(damage(content))
@@ -295,10 +283,8 @@ def test_store_with_a_damaged_file_encodes_again(
     assert sizes == {path: len(content) for path, content in whole.items()}
 
 
-def test_store_in_a_read_only_folder_is_read(
-    model: Model, stack: np.ndarray, stored: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: Any, **__: Any) -> None:
+def test_store_in_a_read_only_folder_is_read(model, stack, stored, monkeypatch):
+    def refused(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "utime", refused)
@@ -309,9 +295,7 @@ def test_store_in_a_read_only_folder_is_read(
     assert len(stored) == 3
 
 
-def test_store_with_the_file_of_another_image_ignores_it(
-    model: Model, stack: np.ndarray, stored: EmbeddingStore
-) -> None:
+def test_store_with_the_file_of_another_image_ignores_it(model, stack, stored):
     first, second, _ = sorted(stored.folder.glob("*/*"))
     first.write_bytes(second.read_bytes())
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
@@ -321,9 +305,7 @@ def test_store_with_the_file_of_another_image_ignores_it(
     assert predictor.encodes == 1
 
 
-def test_store_bound_holds_and_the_oldest_goes_first(
-    model: Model, stack: np.ndarray, stored: EmbeddingStore
-) -> None:
+def test_store_bound_holds_and_the_oldest_goes_first(model, stack, stored):
     size = stored.nbytes // 3
     small = EmbeddingStore(stored.folder, max_bytes=int(3.5 * size))
     for age, path in enumerate(sorted(stored.folder.glob("*/*"))):
@@ -338,7 +320,7 @@ def test_store_bound_holds_and_the_oldest_goes_first(
         EmbeddingStore(stored.folder, -1)
 
 
-def test_store_that_cannot_write_says_so(model: Model, stack: np.ndarray, tmp_path: Path) -> None:
+def test_store_that_cannot_write_says_so(model, stack, tmp_path):
     (tmp_path / "taken").write_text("a file, not a folder")
     store = EmbeddingStore(tmp_path / "taken")
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
@@ -358,7 +340,7 @@ def counting(log: list[int], count: int = 3) -> Job[int]:
     return len(log)
 
 
-def test_resumable_encodings_continue_an_interrupted_job() -> None:
+def test_resumable_encodings_continue_an_interrupted_job():
     jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     log: list[int] = []
     left = jobs.resume_job("a", lambda: counting(log))
@@ -369,7 +351,7 @@ def test_resumable_encodings_continue_an_interrupted_job() -> None:
     assert len(jobs) == 0
 
 
-def test_resumable_encodings_tell_who_is_overtaken() -> None:
+def test_resumable_encodings_tell_who_is_overtaken():
     jobs: ResumableEncodings[int] = ResumableEncodings()
     log: list[int] = []
     slow = jobs.resume_job("a", lambda: counting(log))
@@ -378,11 +360,11 @@ def test_resumable_encodings_tell_who_is_overtaken() -> None:
     assert finish(slow) is None
 
 
-def test_resumable_encodings_keep_the_last_and_no_failed_job() -> None:
+def test_resumable_encodings_keep_the_last_and_no_failed_job():
     jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     closed = []
 
-    def watched(name: str) -> Job[int]:
+    def watched(name):
         try:
             yield Progress(0, 1)
             yield Progress(1, 1)
@@ -398,7 +380,7 @@ def test_resumable_encodings_keep_the_last_and_no_failed_job() -> None:
     jobs.clear()
     assert sorted(closed) == ["a", "b", "c"]
 
-    def failing() -> Job[int]:
+    def failing():
         yield Progress(0, 1)
         raise ValueError("broken")
 

@@ -1,7 +1,5 @@
 """Planes as the network reads them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -19,7 +17,7 @@ STACK = np.random.default_rng(0).integers(0, 256, (2, 3, 120, SIDE), dtype=np.ui
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(monkeypatch):
     monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(SIDE))
     torch.manual_seed(0)
     spec = ModelSpec(
@@ -33,7 +31,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     return Model(spec, build_sam("vit_b"), "random")
 
 
-def test_network_input_of_many_channels_needs_little_memory(model: Model) -> None:
+def test_network_input_of_many_channels_needs_little_memory(model):
     """As one operation would make it, without copies of them all."""
     predictor = Predictor(model, "cpu")
     finish(predictor.open_image_job(STACK, channel_axis=1))

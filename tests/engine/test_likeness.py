@@ -1,7 +1,5 @@
 """Objects like the committed ones: kept or left out for a reason that is told."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,7 +36,7 @@ def properties(image: np.ndarray, labels: np.ndarray, embedding: np.ndarray | No
     return measure_properties(SimpleNamespace(stack=stack, embedding=embedding), labels)
 
 
-def test_sift_leaves_out_unlike_objects_with_reasons() -> None:
+def test_sift_leaves_out_unlike_objects_with_reasons():
     image, labels = scene()
     found = Instances(labels, np.linspace(0.5, 0.9, 12, dtype=np.float32))
     ours = properties(image, labels)
@@ -52,7 +50,7 @@ def test_sift_leaves_out_unlike_objects_with_reasons() -> None:
     np.testing.assert_array_equal(kept.instances.labels, np.where(labels <= 8, labels, 0))
 
 
-def test_sift_keeps_the_committed_objects() -> None:
+def test_sift_keeps_the_committed_objects():
     image, labels = scene()
     everything = properties(image, labels)
     kept = sift(Instances(labels, np.ones(12, np.float32)), everything, everything)
@@ -60,7 +58,7 @@ def test_sift_keeps_the_committed_objects() -> None:
     assert kept.sentence == ALL_ALIKE.format("12 objects")
 
 
-def test_sift_of_two_examples_is_refused() -> None:
+def test_sift_of_two_examples_is_refused():
     image, labels = scene()
     two = properties(image, np.where(labels <= 2, labels, 0))
     with pytest.raises(ValueError, match=r"Three committed objects are needed.*2 are here"):
@@ -68,7 +66,7 @@ def test_sift_of_two_examples_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("nano")
-def test_embedding_covers_the_plane_without_padding(nano_base) -> None:
+def test_embedding_covers_the_plane_without_padding(nano_base):
     image, labels = scene()
     predictor = Predictor(nano_base, "cpu")
     predictor.set_image(image[0, :150, :100])

@@ -1,7 +1,5 @@
 """Objects linked over time: a drawn series with divisions, links by hand, the table."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -45,7 +43,7 @@ def known_nodes(mixed: np.ndarray, labels: np.ndarray) -> dict[Node, Node]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_link_objects_of_a_drawn_series_finds_divisions(seed: int) -> None:
+def test_link_objects_of_a_drawn_series_finds_divisions(seed):
     _, labels, parents = draw_series(seed, (16, 160, 160), 8)
     assert parents, "something divides"
     mixed = shuffled(labels)
@@ -77,7 +75,7 @@ def row(*columns: int, count: int = 40) -> np.ndarray:
     return frame
 
 
-def test_link_objects_with_a_gap_links_missing_objects() -> None:
+def test_link_objects_with_a_gap_links_missing_objects():
     labels = np.stack([row(5, 25), row(25), row(5, 25)])
     apart = finish(link_objects_job(labels, LinkSettings(divisions=False)))
     assert len(apart.tracks()) == 3
@@ -88,14 +86,14 @@ def test_link_objects_with_a_gap_links_missing_objects() -> None:
     assert turned.tracks() == joined.tracks()
 
 
-def test_link_objects_of_empty_frames_have_no_links() -> None:
+def test_link_objects_of_empty_frames_have_no_links():
     empty = np.zeros((3, 10, 40), np.int32)
     assert finish(link_objects_job(empty)).tracks() == []
     empty[2] = row(5)
     assert finish(link_objects_job(empty)).tracks() == [LineageTrack(1, 2, 2, 0)]
 
 
-def test_lineage_links_made_and_cut_by_hand_change_ids() -> None:
+def test_lineage_links_made_and_cut_by_hand_change_ids():
     labels = np.stack([row(5), row(0, 20), row(0, 20)])
     labels[1:][labels[1:] == 2] = 7
     lineage = Lineage.of_labels(labels)
@@ -134,7 +132,7 @@ def test_lineage_links_made_and_cut_by_hand_change_ids() -> None:
     )
 
 
-def test_renumber_of_eight_bits_refuses_too_many_ids() -> None:
+def test_renumber_of_eight_bits_refuses_too_many_ids():
     labels = np.stack([row(5), row(5)]).astype(np.uint8) * np.uint8(255)
     lineage = Lineage.of_labels(labels).cut(Node(0, 255), Node(1, 255))
     with pytest.raises(ValueError, match="32 bits") as said:
@@ -144,12 +142,12 @@ def test_renumber_of_eight_bits_refuses_too_many_ids() -> None:
     assert edit.after == 256
 
 
-def test_read_parents_refuses_a_foreign_table() -> None:
+def test_read_parents_refuses_a_foreign_table():
     with pytest.raises(ValueError, match="Line 2 of the track table"):
         read_parents("1 0 5 0\nlabel first last parent\n")
 
 
-def test_link_objects_without_laptrack_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_objects_without_laptrack_says_so(monkeypatch):
     monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
     with pytest.raises(ValueError, match="laptrack") as said:
         finish(link_objects_job(np.zeros((2, 4, 4), int)))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np
@@ -23,7 +21,7 @@ def some_mask(shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(7,), (9, 13), (4, 6, 5), (2, 3, 4, 5)])
-def test_object_mask_gives_its_mask_back(shape: tuple[int, ...]) -> None:
+def test_object_mask_gives_its_mask_back(shape):
     mask = some_mask(shape)
     voxels = ObjectMask.of(mask)
     whole = np.zeros(shape, dtype=bool)
@@ -32,7 +30,7 @@ def test_object_mask_gives_its_mask_back(shape: tuple[int, ...]) -> None:
     assert voxels.size == mask.sum()
 
 
-def test_object_mask_on_a_plane_keeps_its_box_alone() -> None:
+def test_object_mask_on_a_plane_keeps_its_box_alone():
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = some_mask((4, 10), 0.7)
     mask[5, 10] = mask[8, 19] = True
@@ -46,20 +44,20 @@ def test_object_mask_on_a_plane_keeps_its_box_alone() -> None:
     assert ObjectMask.of(np.stack([mask, ~mask & False, mask])).planes() == [(0,), (2,)]
 
 
-def test_object_mask_digest_tells_voxels_and_place() -> None:
+def test_object_mask_digest_tells_voxels_and_place():
     mask = some_mask((6, 6))
     assert ObjectMask.of(mask).digest == ObjectMask.of(mask.copy()).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(mask, (0, 1)).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(~mask).digest
 
 
-def test_object_mask_of_nothing_is_refused() -> None:
+def test_object_mask_of_nothing_is_refused():
     with pytest.raises(ValueError, match="mask is empty"):
         ObjectMask.of(np.zeros((4, 4), dtype=bool))
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (2, 0, 0), (1, 2, 0, 0)])
-def test_label_edit_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> None:
+def test_label_edit_writes_reverts_and_writes_again(corner):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (*(3,) * (len(corner) - 2), 20, 30)).astype(np.int32)
     before = labels.copy()
@@ -77,20 +75,20 @@ def test_label_edit_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> 
     assert np.array_equal(labels, after)
 
 
-def test_label_edit_keeps_equal_values_as_one_number() -> None:
+def test_label_edit_keeps_equal_values_as_one_number():
     labels = np.zeros((40, 40), dtype=np.uint16)
     patch = LabelEdit.write(labels, ObjectMask.of(np.ones((40, 40), dtype=bool)), 3)
     assert patch is not None
     assert (patch.before, patch.after) == (0, 3)
 
 
-def test_label_edit_that_changes_nothing_is_none() -> None:
+def test_label_edit_that_changes_nothing_is_none():
     labels = np.full((4, 4), 3)
     assert LabelEdit.write(labels, ObjectMask.of(np.ones((4, 4), dtype=bool)), 3) is None
 
 
 @pytest.mark.parametrize("back", [True, False])
-def test_label_edit_leaves_what_was_painted_since(back: bool) -> None:
+def test_label_edit_leaves_what_was_painted_since(back):
     labels = np.zeros((6, 6), dtype=np.uint8)
     mask = np.zeros((6, 6), dtype=bool)
     mask[1:5, 1:5] = True
@@ -107,7 +105,7 @@ def test_label_edit_leaves_what_was_painted_since(back: bool) -> None:
     assert np.array_equal(labels, expected)
 
 
-def test_label_index_follows_every_edit() -> None:
+def test_label_index_follows_every_edit():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 5, (3, 12, 14)).astype(np.int32)
     index = LabelIndex.of(labels)
@@ -135,7 +133,7 @@ def test_label_index_follows_every_edit() -> None:
     assert index.largest == 4
 
 
-def test_label_index_of_nothing_is_empty() -> None:
+def test_label_index_of_nothing_is_empty():
     index = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
     assert len(index) == 0
     assert index.largest == 0
@@ -147,7 +145,7 @@ def two_touching_discs() -> np.ndarray:
     return ((y - 20) ** 2 + (x - 20) ** 2 <= 225) | ((y - 20) ** 2 + (x - 48) ** 2 <= 225)
 
 
-def test_split_at_points_cuts_touching_discs_at_the_neck() -> None:
+def test_split_at_points_cuts_touching_discs_at_the_neck():
     mask = two_touching_discs()
     left, right = split_at_points(mask, [(20, 20), (20, 50)])
     assert np.array_equal(left | right, mask)
@@ -156,7 +154,7 @@ def test_split_at_points_cuts_touching_discs_at_the_neck() -> None:
     assert np.nonzero(right)[1].min() in range(33, 37)
 
 
-def test_connected_components_are_the_largest_first() -> None:
+def test_connected_components_are_the_largest_first():
     mask = np.zeros((10, 20), dtype=bool)
     mask[2:4, 2:4] = True
     mask[5:9, 10:18] = True
@@ -166,7 +164,7 @@ def test_connected_components_are_the_largest_first() -> None:
     assert smallest == ObjectMask.of(mask[2:4, 2:4], (9, 102))
 
 
-def test_connected_components_of_many_need_little_memory() -> None:
+def test_connected_components_of_many_need_little_memory():
     mask = np.zeros((500, 500), dtype=bool)
     mask[::10, ::10] = True
     tracemalloc.start()
@@ -179,7 +177,7 @@ def test_connected_components_of_many_need_little_memory() -> None:
     assert most < 100 * mask.nbytes
 
 
-def test_split_at_points_keeps_other_pieces_with_the_first() -> None:
+def test_split_at_points_keeps_other_pieces_with_the_first():
     mask = np.zeros((12, 40), dtype=bool)
     mask[2:6, 2:20] = True
     mask[8:10, 30:34] = True
@@ -188,7 +186,7 @@ def test_split_at_points_keeps_other_pieces_with_the_first() -> None:
     assert np.array_equal(first | second, mask)
 
 
-def test_split_at_points_connects_at_corners() -> None:
+def test_split_at_points_connects_at_corners():
     mask = np.zeros((9, 14), dtype=bool)
     mask[1:4, 1:9] = True
     mask[4:7, 9:12] = True  # touches the right half at its corner
@@ -202,14 +200,12 @@ def test_split_at_points_connects_at_corners() -> None:
     ("points", "words"),
     [([(0, 0), (20, 50)], "outside the object"), ([(20, 20)] * 2, "same voxel")],
 )
-def test_split_at_points_that_cannot_split_are_refused(
-    points: list[tuple[int, int]], words: str
-) -> None:
+def test_split_at_points_that_cannot_split_are_refused(points, words):
     with pytest.raises(ValueError, match=words):
         split_at_points(two_touching_discs(), points)
 
 
-def test_interior_point_is_the_deepest_pixel() -> None:
+def test_interior_point_is_the_deepest_pixel():
     mask = np.zeros((30, 40), bool)
     mask[3:12, 5:30] = True
     assert interior_point(mask)[0] == 7
@@ -218,7 +214,7 @@ def test_interior_point_is_the_deepest_pixel() -> None:
     assert interior_point(mask) == (4, 4)
 
 
-def test_interpolated_mask_lies_between_two_shapes() -> None:
+def test_interpolated_mask_lies_between_two_shapes():
     y, x = np.indices((60, 90))
     small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
     assert iou(interpolated_mask(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
@@ -228,7 +224,7 @@ def test_interpolated_mask_lies_between_two_shapes() -> None:
     assert iou(interpolated_mask(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
 
 
-def test_signed_distance_takes_the_border_for_no_outline() -> None:
+def test_signed_distance_takes_the_border_for_no_outline():
     strip = np.zeros((20, 40), bool)
     strip[:, :10] = True
     wider = np.zeros((20, 40), bool)
@@ -239,7 +235,7 @@ def test_signed_distance_takes_the_border_for_no_outline() -> None:
     assert interpolated_mask(whole, whole, 0.3).all()
 
 
-def test_dilated_reaches_so_far() -> None:
+def test_dilated_reaches_so_far():
     mask = np.zeros((21, 21), bool)
     mask[10, 10] = True
     assert dilated(mask, 3).sum() == 29

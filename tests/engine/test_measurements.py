@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArr
     return mask
 
 
-def test_label_volume_gives_a_pixel_to_the_higher_score() -> None:
+def test_label_volume_gives_a_pixel_to_the_higher_score():
     masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
     for order in ([1, 2], [2, 1]):
         volume = LabelVolume((8, 10))
@@ -35,7 +33,7 @@ def test_label_volume_gives_a_pixel_to_the_higher_score() -> None:
         assert (volume.labels == 2).sum() == 12
 
 
-def test_label_volume_of_equal_scores_keeps_the_earlier() -> None:
+def test_label_volume_of_equal_scores_keeps_the_earlier():
     volume = LabelVolume((8, 10))
     for label in (3, 1, 2):
         volume.add(label, square(label, label, 4), 0.7)
@@ -44,7 +42,7 @@ def test_label_volume_of_equal_scores_keeps_the_earlier() -> None:
     assert volume.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
 
 
-def test_label_volume_adds_to_its_plane_alone() -> None:
+def test_label_volume_adds_to_its_plane_alone():
     volume = LabelVolume((2, 3, 8, 10))
     volume.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
     assert volume.labels[1, 2].sum() == 4 * 5
@@ -52,7 +50,7 @@ def test_label_volume_adds_to_its_plane_alone() -> None:
     assert not volume.labels.any()
 
 
-def test_label_volume_places_objects_after_the_last_label() -> None:
+def test_label_volume_places_objects_after_the_last_label():
     volume = LabelVolume((2, 8, 10))
     volume.add(3, square(0, 0, 2), 0.9, (0,))
     found = np.where(square(1, 1, 2), 1, np.where(square(4, 4, 3), 2, 0)).astype(np.uint32)
@@ -61,7 +59,7 @@ def test_label_volume_places_objects_after_the_last_label() -> None:
     assert [(one.label, one.plane) for one in volume.masks] == [(3, (0,)), (4, (1,)), (5, (1,))]
 
 
-def test_label_volume_names_hidden_masks() -> None:
+def test_label_volume_names_hidden_masks():
     volume = LabelVolume((8, 10))
     volume.add(1, square(2, 2, 2), 0.4)
     volume.add(2, square(0, 0, 6), 0.8)
@@ -69,7 +67,7 @@ def test_label_volume_names_hidden_masks() -> None:
     assert volume.hidden() == [1, 3]
 
 
-def test_measure_objects_of_a_square_as_counted_by_hand() -> None:
+def test_measure_objects_of_a_square_as_counted_by_hand():
     labels = np.zeros((8, 10), np.uint16)
     labels[2:4, 3:7] = 7
     first = np.arange(80, dtype=np.uint16).reshape(8, 10)
@@ -113,7 +111,7 @@ def test_measure_objects_of_a_square_as_counted_by_hand() -> None:
     ]
 
 
-def test_measure_objects_of_one_channel() -> None:
+def test_measure_objects_of_one_channel():
     labels = np.ones((2, 2), np.uint16)
     [row] = measure_objects(
         labels, axes="YX", channels=("only",), plane=lambda _: np.array([[[1, 2], [3, 6]]])
@@ -121,13 +119,13 @@ def test_measure_objects_of_one_channel() -> None:
     assert row["mean_only"] == 3.0
 
 
-def test_measure_objects_through_z_is_one_row_with_a_volume() -> None:
+def test_measure_objects_through_z_is_one_row_with_a_volume():
     labels = np.zeros((6, 8, 10), np.uint16)
     labels[3, 0:2, 0:2] = 4
     labels[4, 0:2, 0:4] = 4
     read = []
 
-    def plane(index: tuple[int, ...]) -> NDArray[np.int64]:
+    def plane(index):
         read.append(index)
         return np.full((1, 8, 10), index[0])
 
@@ -146,7 +144,7 @@ def test_measure_objects_through_z_is_one_row_with_a_volume() -> None:
 
 
 @pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
-def test_measure_objects_of_a_series_has_a_row_per_time(axes: str) -> None:
+def test_measure_objects_of_a_series_has_a_row_per_time(axes):
     labels = np.zeros((2, 2, 8, 10), np.uint16)
     labels[(1, 0) if axes == "TZYX" else (0, 1)] = square(0, 0, 2)
     labels[(0, 1) if axes == "TZYX" else (1, 0)] = square(4, 4, 3)
@@ -163,7 +161,7 @@ def test_measure_objects_of_a_series_has_a_row_per_time(axes: str) -> None:
     assert table_columns(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
 
 
-def test_measure_objects_takes_any_label() -> None:
+def test_measure_objects_takes_any_label():
     """A table as long as the largest of them would need more memory than there is."""
     labels = np.zeros((2, 8, 10), np.uint32)
     labels[0, 2:4, 3:7], labels[1, :1, :3], labels[1, 5:] = 2**32 - 1, 5, 3_000_000_000
@@ -175,7 +173,7 @@ def test_measure_objects_takes_any_label() -> None:
     ]
 
 
-def test_measure_objects_leaves_out_missing_values() -> None:
+def test_measure_objects_leaves_out_missing_values():
     labels = np.array([[1, 1, 1, 2]], np.uint16)
     values = np.array([[[1.0, np.nan, 3.0, np.inf]]])
     rows = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
@@ -183,19 +181,19 @@ def test_measure_objects_leaves_out_missing_values() -> None:
     assert np.isnan(rows[1]["mean_c"])
 
 
-def test_measure_objects_leaves_out_infinity_beside_an_object() -> None:
+def test_measure_objects_leaves_out_infinity_beside_an_object():
     labels = np.array([[1, 0], [1, 1]], np.uint16)
     values = np.array([[[1.0, np.inf], [3.0, 5.0]]], np.float32)
     [row] = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
     assert row["mean_c"] == 3.0
 
 
-def test_measure_objects_without_a_unit_has_pixels_alone() -> None:
+def test_measure_objects_without_a_unit_has_pixels_alone():
     columns = table_columns("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
 
 
-def test_measure_objects_of_different_units_has_no_area() -> None:
+def test_measure_objects_of_different_units_has_no_area():
     size = PixelSize(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
     columns = table_columns("YX", (), size)
     assert "centroid_y_um" in columns
@@ -203,16 +201,16 @@ def test_measure_objects_of_different_units_has_no_area() -> None:
     assert [name for name in columns if name.startswith("area")] == ["area_px"]
 
 
-def test_measure_objects_of_nothing_has_no_rows() -> None:
+def test_measure_objects_of_nothing_has_no_rows():
     assert measure_objects(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
 
 
-def test_measure_objects_refuses_axes_without_yx() -> None:
+def test_measure_objects_refuses_axes_without_yx():
     with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
 
 
-def test_measure_in_parts_equals_measuring_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_in_parts_equals_measuring_at_once(monkeypatch):
     """In parts of 4 x 4 pixels, of which the last are cut by the border."""
     monkeypatch.setattr(measurements, "PART_SIDE", 4)
     labels = np.where(square(1, 1, 5), 1, np.where(square(2, 7, 3), 2, 0)).astype(np.uint32)

@@ -1,7 +1,5 @@
 """Objects written for other programs, read by them, and read back: every pixel, id and class."""
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile
@@ -77,7 +75,7 @@ def voxels(objects: ObjectSet) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", OUTLINES)
-def test_objects_that_overlap_are_read_as_written(tmp_path: Path, kind: str) -> None:
+def test_objects_that_overlap_are_read_as_written(tmp_path, kind):
     objects = overlapping()
     write_objects(path_of(tmp_path, kind), objects)
     read = read_objects(path_of(tmp_path, kind), SHAPE, "ZYX")
@@ -95,7 +93,7 @@ def test_objects_that_overlap_are_read_as_written(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["labels", "zarr"])
-def test_label_images_keep_pixel_size_and_dtype(tmp_path: Path, kind: str) -> None:
+def test_label_images_keep_pixel_size_and_dtype(tmp_path, kind):
     objects = overlapping()
     path = path_of(tmp_path, kind)
     write_objects(path, objects)
@@ -111,7 +109,7 @@ def test_label_images_keep_pixel_size_and_dtype(tmp_path: Path, kind: str) -> No
         }
 
 
-def test_object_set_labels_prefer_the_better_then_the_earlier() -> None:
+def test_object_set_labels_prefer_the_better_then_the_earlier():
     assert overlapping().labels()[0, 10, 10] == 7
     one, two = section(1, 0, np.s_[0:4, 0:4]), section(2, 0, np.s_[2:6, 2:6])
     equal = ObjectSet(sections=[one, two], shape=SHAPE, axes="ZYX")
@@ -119,7 +117,7 @@ def test_object_set_labels_prefer_the_better_then_the_earlier() -> None:
 
 
 @pytest.mark.parametrize("kind", OBJECT_FORMATS)
-def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path: Path, kind: str) -> None:
+def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path, kind):
     first, second = tmp_path / "1", tmp_path / "2"
     for folder in (first, second):
         write_objects(path_of(folder, kind), overlapping())
@@ -131,7 +129,7 @@ def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path: Path, kind: 
 # ----------------------------------------------------------------- what others read
 
 
-def test_tifffile_reads_ids_and_pixel_size(tmp_path: Path) -> None:
+def test_tifffile_reads_ids_and_pixel_size(tmp_path):
     write_objects(path_of(tmp_path, "labels"), overlapping())
     with tifffile.TiffFile(path_of(tmp_path, "labels")) as file:
         assert file.series[0].axes == "ZYX"
@@ -141,7 +139,7 @@ def test_tifffile_reads_ids_and_pixel_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
-def test_pycocotools_reads_classes_and_every_pixel(tmp_path: Path) -> None:
+def test_pycocotools_reads_classes_and_every_pixel(tmp_path):
     coco_tools = pytest.importorskip("pycocotools.coco")
     write_objects(path_of(tmp_path, "coco"), overlapping())
     coco = coco_tools.COCO(path_of(tmp_path, "coco"))
@@ -153,7 +151,7 @@ def test_pycocotools_reads_classes_and_every_pixel(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_read_objects_of_coco_reads_compressed_and_polygons(tmp_path: Path) -> None:
+def test_read_objects_of_coco_reads_compressed_and_polygons(tmp_path):
     coco_masks = pytest.importorskip("pycocotools.mask")
     random = np.random.default_rng(0).random((40, 30)) < 0.4
     counts = coco_masks.encode(np.asfortranarray(random.astype(np.uint8)))["counts"].decode()
@@ -173,7 +171,7 @@ def test_read_objects_of_coco_reads_compressed_and_polygons(tmp_path: Path) -> N
     assert read.notes == ("1 outline without an area on the image left out.",)
 
 
-def test_read_objects_of_a_data_set_takes_those_of_the_image(tmp_path: Path) -> None:
+def test_read_objects_of_a_data_set_takes_those_of_the_image(tmp_path):
     values: dict[str, Any] = {"images": [], "annotations": []}
     for number, name in enumerate("ab"):
         values["images"].append({"id": number, "file_name": f"{name}.png", "height": 9, "width": 9})
@@ -186,7 +184,7 @@ def test_read_objects_of_a_data_set_takes_those_of_the_image(tmp_path: Path) -> 
         read_objects(tmp_path / "all.json", (9, 9), image="c.tif")
 
 
-def test_shapely_reads_valid_polygons_of_the_pixels_area(tmp_path: Path) -> None:
+def test_shapely_reads_valid_polygons_of_the_pixels_area(tmp_path):
     shapely = pytest.importorskip("shapely.geometry")
     write_objects(path_of(tmp_path, "geojson"), overlapping())
     values = json.loads(path_of(tmp_path, "geojson").read_text())
@@ -206,14 +204,14 @@ def test_shapely_reads_valid_polygons_of_the_pixels_area(tmp_path: Path) -> None
     }
 
 
-def test_roifile_reads_classes_and_groups(tmp_path: Path) -> None:
+def test_roifile_reads_classes_and_groups(tmp_path):
     write_objects(path_of(tmp_path, "rois"), overlapping())
     found = {roi.name: roi for roi in roifile.roiread(path_of(tmp_path, "rois"))}
     assert found["7-z0002"].properties == {"class": "cell"}
     assert [roi.group for roi in found.values()] == [0, 2, 2, 1, 0]
 
 
-def test_read_objects_of_imagej_reads_shapes_and_no_lines(tmp_path: Path) -> None:
+def test_read_objects_of_imagej_reads_shapes_and_no_lines(tmp_path):
     kinds = roifile.ROI_TYPE
     box = roifile.ImagejRoi(roitype=kinds.RECT, left=3, top=2, right=8, bottom=6, name="0001-0005")
     oval = roifile.ImagejRoi(roitype=kinds.OVAL, left=10, top=10, right=20, bottom=20)
@@ -228,7 +226,7 @@ def test_read_objects_of_imagej_reads_shapes_and_no_lines(tmp_path: Path) -> Non
     assert len(read.notes) == 1
 
 
-def test_write_rois_of_other_axes_keeps_the_planes(tmp_path: Path) -> None:
+def test_write_rois_of_other_axes_keeps_the_planes(tmp_path):
     labels = np.zeros((2, 3, 8, 8), np.uint16)
     labels[1, 2, 2:5, 2:5] = 4
     for kind in OUTLINES:
@@ -282,7 +280,7 @@ def hostile(folder: Path) -> dict[str, Path]:
         "bomb.zip",
     ],
 )
-def test_read_objects_refuses_a_hostile_file(tmp_path: Path, name: str) -> None:
+def test_read_objects_refuses_a_hostile_file(tmp_path, name):
     path = hostile(tmp_path)[name]
     with pytest.raises(ValueError, match=name) as refused:
         read_objects(path, (40, 30))
@@ -290,7 +288,7 @@ def test_read_objects_refuses_a_hostile_file(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_read_objects_refuses_those_of_another_image(tmp_path: Path) -> None:
+def test_read_objects_refuses_those_of_another_image(tmp_path):
     for kind in ("labels", "coco"):
         write_objects(path_of(tmp_path, kind), overlapping())
         with pytest.raises(ValueError, match=r"of an image of 3 x 40 x 30, but this one"):
@@ -300,12 +298,12 @@ def test_read_objects_refuses_those_of_another_image(tmp_path: Path) -> None:
         read_objects(path_of(tmp_path, "rois"))
 
 
-def test_write_objects_with_an_unknown_ending_names_the_known(tmp_path: Path) -> None:
+def test_write_objects_with_an_unknown_ending_names_the_known(tmp_path):
     with pytest.raises(ValueError, match=r"\.tif, \.ome\.zarr, \.json, \.zip, \.geojson"):
         write_objects(tmp_path / "a.txt", overlapping())
 
 
-def test_read_objects_takes_classes_from_the_table_beside(tmp_path: Path) -> None:
+def test_read_objects_takes_classes_from_the_table_beside(tmp_path):
     write_objects(path_of(tmp_path, "labels"), overlapping())
     (tmp_path / "a_objects.csv").write_text("label,class,score\n7,cell,0.9\n300,,\nx,y,z\n")
     found = {one.label: one for one in read_objects(path_of(tmp_path, "labels")).merged()}

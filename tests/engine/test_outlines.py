@@ -1,7 +1,5 @@
 """Masks to polygons and back: every pixel, valid polygons, areas that are pixel counts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -23,7 +21,7 @@ def masks() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_mask_of_either_outline_is_exact(number: int) -> None:
+def test_mask_of_either_outline_is_exact(number):
     mask = masks()[number]
     corner = (7, 3)
     whole = np.zeros((40, 50), bool)
@@ -39,7 +37,7 @@ def test_mask_of_either_outline_is_exact(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_polygons_are_valid_and_have_the_area_of_the_pixels(number: int) -> None:
+def test_polygons_are_valid_and_have_the_area_of_the_pixels(number):
     shapely = pytest.importorskip("shapely")
     mask = masks()[number]
     shape = shapely.MultiPolygon([(outer, holes) for outer, *holes in polygons(mask)])
@@ -47,7 +45,7 @@ def test_polygons_are_valid_and_have_the_area_of_the_pixels(number: int) -> None
     assert shape.area == mask.sum()
 
 
-def test_mask_of_an_outline_beyond_the_image_is_cut_off() -> None:
+def test_mask_of_an_outline_beyond_the_image_is_cut_off():
     huge = np.array([[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]])
     found = mask_of([huge], (6, 4))
     assert found is not None
@@ -62,25 +60,25 @@ BOX = [(2.5, 1.5), (2.5, 9.5), (8.5, 9.5), (8.5, 1.5)]
 """y, x of the corners of 6 x 8 pixels."""
 
 
-def test_shape_mask_of_ellipse_is_exact() -> None:
+def test_shape_mask_of_ellipse_is_exact():
     y, x = np.mgrid[:12, :14]
     expected = ((y - 5.5) / 3) ** 2 + ((x - 5.5) / 4) ** 2 <= 1
     np.testing.assert_array_equal(shape_mask("ellipse", BOX, (12, 14)), expected)
 
 
 @pytest.mark.parametrize("kind", ["rectangle", "polygon"])
-def test_shape_mask_holds_centers_on_the_edge(kind: str) -> None:
+def test_shape_mask_holds_centers_on_the_edge(kind):
     mask = shape_mask(kind, [(2, 1), (2, 9), (8, 9), (8, 1)], (12, 14))
     assert mask[2:9, 1:10].all()
     assert mask.sum() == 7 * 9
 
 
 @pytest.mark.parametrize("kind", ["rectangle", "ellipse", "polygon"])
-def test_shape_mask_without_a_center_is_what_it_touches(kind: str) -> None:
+def test_shape_mask_without_a_center_is_what_it_touches(kind):
     thin = [(3.1, 2.1), (3.1, 6.2), (3.2, 6.2), (3.2, 2.1)]
     assert np.argwhere(shape_mask(kind, thin, (12, 14))).tolist() == [[3, x] for x in range(2, 7)]
 
 
 @pytest.mark.parametrize("kind", ["path", "line"])
-def test_shape_mask_of_a_line_is_empty(kind: str) -> None:
+def test_shape_mask_of_a_line_is_empty(kind):
     assert not shape_mask(kind, BOX, (12, 14)).any()

@@ -1,7 +1,5 @@
 """The predictor's contract: encode once, answer the same, survive, and say what is wrong."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Small objects of images that are larger than the network's input."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +21,7 @@ RADIUS, LARGE_RADIUS = 6, 150
 
 
 @pytest.fixture(scope="module")
-def reduced() -> Predictor:
+def reduced():
     """An image that is reduced to a third, as one of 12,000 pixels is by `tiny`."""
     model = load_model("tiny")
     size = replace(model.spec.input_size, size=INPUT)
@@ -47,9 +45,7 @@ def disc(center: tuple[int, int], radius: int) -> np.ndarray:
     return np.hypot(y - center[0], x - center[1]) < radius
 
 
-def test_predict_on_a_reduced_plane_finds_small_and_large(
-    reduced: Predictor,
-) -> None:
+def test_predict_on_a_reduced_plane_finds_small_and_large(reduced):
     encodes = reduced.encodes
     for center in SMALL:
         result = reduced.predict(points=[center])
@@ -68,7 +64,7 @@ def test_predict_on_a_reduced_plane_finds_small_and_large(
     assert reduced.encodes == encodes + 3, "windows are kept"
 
 
-def test_predict_refines_in_a_window_and_beyond_it(reduced: Predictor) -> None:
+def test_predict_refines_in_a_window_and_beyond_it(reduced):
     (y, x), refiner = SMALL[0], Refiner()
     prompt = Prompt(points=[(y, x), (y, x + 12)], labels=[1, 0])
     [result] = refiner.refine(reduced, [prompt])
@@ -102,7 +98,7 @@ def windows_of(side: int, size: int) -> DetailWindows:
         (Prompt(box=(0, 0, 400, 400)), None),
     ],
 )
-def test_detail_windows_around_a_prompt_follow_from_it(prompt: Prompt, window: object) -> None:
+def test_detail_windows_around_a_prompt_follow_from_it(prompt, window):
     assert windows_of(SIDE, INPUT).around(prompt) == window
 
 
@@ -114,5 +110,5 @@ def test_detail_windows_around_a_prompt_follow_from_it(prompt: Prompt, window: o
         (Prompt(box=(0, 0, 60, 60)), False),
     ],
 )
-def test_detail_windows_with_a_mask_of_everything_doubt_a_click(prompt: Prompt, lost: bool) -> None:
+def test_detail_windows_with_a_mask_of_everything_doubt_a_click(prompt, lost):
     assert windows_of(SIDE, INPUT).lost_detail(prompt, np.ones((SIDE, SIDE), bool)) == lost

@@ -1,7 +1,5 @@
 """The predictor against the stock `SamPredictor` on seeded random ViT-B weights."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Predictors in several threads, and many images one after the other."""
 
-from __future__ import annotations
-
 import gc
 import os
 import subprocess
@@ -43,7 +41,7 @@ def test_predictor_shared_by_threads_gives_the_same_masks(model, short_turns):
     predictor = Predictor(model, "cpu")
     alone = logits(predictor, IMAGES[0])
 
-    def ask(turn: int) -> np.ndarray:
+    def ask(turn):
         predictor.set_image(IMAGES[0])
         return predictor.predict(points=[CLICKS[turn % 4]]).logits
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -155,7 +153,7 @@ def saved_and_read(prompt: Prompt) -> Prompt:
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(lambda m: m.any()))
-def test_prompt_with_any_mask_is_read_as_it_was_saved(mask: np.ndarray) -> None:
+def test_prompt_with_any_mask_is_read_as_it_was_saved(mask):
     assert saved_and_read(Prompt(mask=mask)) == Prompt(mask=mask)
 
 
@@ -166,7 +164,7 @@ def test_prompt_with_any_mask_is_read_as_it_was_saved(mask: np.ndarray) -> None:
         Prompt(mask=np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)),
     ],
 )
-def test_prompt_with_numbers_is_read_as_it_was_saved(prompt: Prompt) -> None:
+def test_prompt_with_numbers_is_read_as_it_was_saved(prompt):
     assert saved_and_read(prompt) == prompt
 
 
@@ -185,6 +183,6 @@ def test_prompt_with_numbers_is_read_as_it_was_saved(prompt: Prompt) -> None:
         ({"mask": {"shape": [1 << 40] * 2, "bbox": [0, 0, 1, 1], "runs": [0, 1]}}, "cannot have"),
     ],
 )
-def test_prompt_from_foreign_values_is_refused(values: dict[str, object], sentence: str) -> None:
+def test_prompt_from_foreign_values_is_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence.replace("its box", "its bounding box")):
         Prompt.from_plain(values)

@@ -1,8 +1,5 @@
 """Objects through stacks; a stand-in that answers by brightness makes every number countable."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,7 +72,7 @@ def click(z: int, y: float = 20, x: float = 20, label: int = 1, number: int = 1)
     return Prompt(points=[(y, x)], labels=[label], object=number, plane=(z,))
 
 
-def test_propagate_one_click_finds_both_ends() -> None:
+def test_propagate_one_click_finds_both_ends():
     image = ball()
     predictor = Thresholding(image)
     [track] = Propagator(predictor).propagate([click(7)])
@@ -86,14 +83,14 @@ def test_propagate_one_click_finds_both_ends() -> None:
     assert [plane for plane, _, _ in track.masks()] == sorted(track.sections)
 
 
-def test_propagate_visits_each_plane_once() -> None:
+def test_propagate_visits_each_plane_once():
     predictor = Thresholding(ball())
     Propagator(predictor).propagate([click(7)])
     visited = [z for (z,) in predictor.visited]
     assert sorted(visited) == list(range(1, 14)), "the ends are met on the first plane without it"
 
 
-def test_propagate_several_objects_together() -> None:
+def test_propagate_several_objects_together():
     image = np.maximum(ball(center=(6, 12, 12)), ball(center=(8, 28, 70), shape=(15, 40, 40)))
     two = ball((15, 40, 90), (6, 14, 14)) + ball((15, 40, 90), (8, 26, 70))
     assert image.shape[0] == two.shape[0]
@@ -104,7 +101,7 @@ def test_propagate_several_objects_together() -> None:
     assert len(predictor.visited) == len(set(predictor.visited))
 
 
-def test_propagate_more_objects_than_are_cached(monkeypatch: Any) -> None:
+def test_propagate_more_objects_than_are_cached(monkeypatch):
     image = np.concatenate([ball(), ball(center=(4, 20, 20))], axis=2)
     monkeypatch.setattr("napari_simmat.engine.propagation.MAX_REMEMBERED", 2)
     predictor = Thresholding(image)
@@ -116,12 +113,12 @@ def test_propagate_more_objects_than_are_cached(monkeypatch: Any) -> None:
         assert np.array_equal(second.volume()[..., 40:], image[..., 40:] > 0)
 
 
-def test_propagate_within_a_range_stays_there() -> None:
+def test_propagate_within_a_range_stays_there():
     [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
     assert sorted(track.sections) == [(z,) for z in range(5, 9)]
 
 
-def test_propagate_ends_before_a_negative_point() -> None:
+def test_propagate_ends_before_a_negative_point():
     predictor = Thresholding(ball())
     [track] = Propagator(predictor).propagate([click(7), click(10, label=0), click(3, label=0)])
     assert sorted(track.sections) == [(z,) for z in range(4, 10)]
@@ -130,14 +127,14 @@ def test_propagate_ends_before_a_negative_point() -> None:
         Propagator(predictor).propagate([click(7, label=0)])
 
 
-def test_propagate_finds_an_object_on_both_sides_of_a_gap() -> None:
+def test_propagate_finds_an_object_on_both_sides_of_a_gap():
     [track] = Propagator(Thresholding(ball())).propagate(
         [click(4), click(7, label=0), click(9)],
     )
     assert sorted(track.sections) == [(z,) for z in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]
 
 
-def test_propagate_between_annotations_interpolates_gaps() -> None:
+def test_propagate_between_annotations_interpolates_gaps():
     image = ball()
     image[6:9] = 0
     [track] = Propagator(Thresholding(image)).propagate([click(5), click(9)])
@@ -147,7 +144,7 @@ def test_propagate_between_annotations_interpolates_gaps() -> None:
     assert track.sections[(10,)].origin == "propagated"
 
 
-def test_propagate_between_unlike_annotations_interpolates() -> None:
+def test_propagate_between_unlike_annotations_interpolates():
     image = ball()
     image[6] = 0  # not seen there
     propagator = Propagator(Thresholding(image), PropagationSettings(min_likeness=0))
@@ -156,7 +153,7 @@ def test_propagate_between_unlike_annotations_interpolates() -> None:
     assert iou(track.mask(6), ball()[6] > 0) > 0.8
 
 
-def test_propagate_after_a_correction_predicts_what_depends() -> None:
+def test_propagate_after_a_correction_predicts_what_depends():
     predictor = Thresholding(ball((31, 40, 40), (15, 20, 20)))
     propagator = Propagator(predictor)
     prompts = [click(12), click(15), click(18)]
@@ -177,7 +174,7 @@ def test_propagate_after_a_correction_predicts_what_depends() -> None:
     assert not predictor.visited
 
 
-def test_correction_replaces_the_prompts_of_its_plane() -> None:
+def test_correction_replaces_the_prompts_of_its_plane():
     propagator = Propagator(Thresholding(ball()))
     [before] = propagator.propagate([click(7)])
     correction = before.correction(7, [(20.0, 26.0)], [0])
@@ -186,7 +183,7 @@ def test_correction_replaces_the_prompts_of_its_plane() -> None:
     assert not after.mask(7)[:, 26:].any()
 
 
-def test_correction_off_the_object_is_a_prompt_of_its_own() -> None:
+def test_correction_off_the_object_is_a_prompt_of_its_own():
     [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
     assert track.correction(11, [(20, 20)]).mask is None
 
@@ -198,14 +195,14 @@ def test_correction_off_the_object_is_a_prompt_of_its_own() -> None:
         (lambda z: 30.0, "too faint to answer"),
     ],
 )
-def test_propagate_ends_where_the_next_plane_has_none(image: Any, why: str) -> None:
+def test_propagate_ends_where_the_next_plane_has_none(image, why):
     stack = ball()
     stack[9:][stack[9:] > 0] = image(9)
     [track] = Propagator(Thresholding(stack)).propagate([click(7)])
     assert max(track.sections) == (8,), why
 
 
-def test_propagate_ends_at_a_low_score_jump_or_leak() -> None:
+def test_propagate_ends_at_a_low_score_jump_or_leak():
     ends = Thresholding(ball(), score=0.2)
     assert len(Propagator(ends).propagate([click(7)])[0].sections) == 1
 
@@ -223,7 +220,7 @@ def test_propagate_ends_at_a_low_score_jump_or_leak() -> None:
     assert max(track.sections) == (14,)
 
 
-def test_propagate_ends_where_an_object_fades() -> None:
+def test_propagate_ends_where_an_object_fades():
     """The stand-in goes on down to half of the brightness, as a network does further."""
     stack = ball((20, 40, 40), (7, 20, 20)) * 5
     for step in range(1, 8):
@@ -235,7 +232,7 @@ def test_propagate_ends_where_an_object_fades() -> None:
     assert max(track.sections) == (14,)
 
 
-def test_propagate_reaches_by_the_spacing() -> None:
+def test_propagate_reaches_by_the_spacing():
     """A cone that widens by 4 pixels each plane: possible between planes that lie far apart."""
     z, y, x = np.indices((9, 80, 80))
     radius = np.hypot(y - 40, x - 40)
@@ -246,7 +243,7 @@ def test_propagate_reaches_by_the_spacing() -> None:
     assert max(near.propagate([click(3, 40, 40)])[0].sections) < (8,)
 
 
-def test_propagate_through_time_ignores_the_time_step() -> None:
+def test_propagate_through_time_ignores_the_time_step():
     image = np.zeros((2, 1, 40, 80))  # T, Z, Y, X
     y, x = np.indices((40, 80))
     image[:, 0] = np.where(np.hypot(y - 20, x - 20) < 10, BRIGHT, 0)
@@ -261,7 +258,7 @@ def test_propagate_through_time_ignores_the_time_step() -> None:
     assert not labels[1, 0, :, 40:].any()
 
 
-def test_propagate_through_planes_and_then_time() -> None:
+def test_propagate_through_planes_and_then_time():
     moving = np.stack([np.roll(ball(), 2 * t, axis=2) for t in range(4)])  # T, Z, Y, X
     predictor = Thresholding(moving)
     prompt = Prompt(points=[(20, 22)], object=1, plane=(1, 7))
@@ -273,7 +270,7 @@ def test_propagate_through_planes_and_then_time() -> None:
     assert sorted(alone.sections) == [(t, 7) for t in range(4)]
 
 
-def test_propagate_keeps_a_painted_mask() -> None:
+def test_propagate_keeps_a_painted_mask():
     painted = np.zeros((40, 40), bool)
     painted[12:28, 12:28] = True
     [track] = Propagator(Thresholding(ball())).propagate(
@@ -282,14 +279,14 @@ def test_propagate_keeps_a_painted_mask() -> None:
     assert np.array_equal(track.mask(7), painted)
 
 
-def test_propagate_prompts_without_id_are_own_objects() -> None:
+def test_propagate_prompts_without_id_are_own_objects():
     prompts = [Prompt(points=[(20, 20)], plane=(z,)) for z in (6, 8)]
     tracks = Propagator(Thresholding(ball())).propagate(prompts)
     assert len(tracks) == 2
     assert np.array_equal(tracks[0].volume(), tracks[1].volume())
 
 
-def test_propagate_without_a_mask_gives_an_empty_track() -> None:
+def test_propagate_without_a_mask_gives_an_empty_track():
     [track] = Propagator(Thresholding(ball())).propagate([click(0, 1, 1)])
     assert not track.sections
     assert not track.volume().any()
@@ -307,13 +304,13 @@ def test_propagate_without_a_mask_gives_an_empty_track() -> None:
         ({"planes": (5, 3)}, "within 0 to 14"),
     ],
 )
-def test_propagate_refuses_wrong_prompts_and_axes(change: dict[str, Any], said: str) -> None:
+def test_propagate_refuses_wrong_prompts_and_axes(change, said):
     values = {"prompts": [click(7)], **change}
     with pytest.raises(ValueError, match=said):
         Propagator(Thresholding(ball())).propagate(**values)
 
 
-def test_propagate_refuses_a_single_plane_and_wrong_spacing() -> None:
+def test_propagate_refuses_a_single_plane_and_wrong_spacing():
     flat = Thresholding(ball()[7])
     with pytest.raises(ValueError, match="a single plane"):
         Propagator(flat).propagate([Prompt(points=[(20, 20)])])
@@ -329,12 +326,12 @@ def test_propagate_refuses_a_single_plane_and_wrong_spacing() -> None:
         ({"slope": -1}, "slope must be"),
     ],
 )
-def test_propagation_settings_out_of_range_are_refused(values: Any, sentence: str) -> None:
+def test_propagation_settings_out_of_range_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
         PropagationSettings(**values)
 
 
-def test_propagate_job_closed_stops() -> None:
+def test_propagate_job_closed_stops():
     predictor = Thresholding(ball())
     job = Propagator(predictor).propagate_job([click(7)])
     seen = [next(job) for _ in range(6)]
@@ -343,7 +340,7 @@ def test_propagate_job_closed_stops() -> None:
     assert len(predictor.visited) < 6
 
 
-def test_propagate_with_the_real_model_follows_a_disc() -> None:
+def test_propagate_with_the_real_model_follows_a_disc():
     predictor = Predictor(load_model("tiny"), device="cpu")
     y, x = np.indices((64, 64))
     radii = (0, 12, 14)
@@ -358,7 +355,7 @@ def test_propagate_with_the_real_model_follows_a_disc() -> None:
 # -------------------------------------------------------------------------------- files
 
 
-def test_segment_file_propagates_and_its_record_replays(tmp_path: Path) -> None:
+def test_segment_file_propagates_and_its_record_replays(tmp_path):
     y, x = np.indices((48, 48))
     radii = (0, 9, 12, 10)
     stack = np.stack([np.where(np.hypot(y - 22, x - 25) < r, 200, 20) for r in radii])
@@ -383,7 +380,7 @@ def test_segment_file_propagates_and_its_record_replays(tmp_path: Path) -> None:
     assert record.request.settings.propagation == PropagationSettings()
 
 
-def test_propagate_between_annotations_corrects_the_bias() -> None:
+def test_propagate_between_annotations_corrects_the_bias():
     predictor = Thresholding(ball((15, 60, 60), (7, 30, 30)))
     truth = predictor.image > 0
     wide = np.stack([ndi.binary_dilation(plane, iterations=3) for plane in truth])
@@ -396,7 +393,7 @@ def test_propagate_between_annotations_corrects_the_bias() -> None:
     assert np.array_equal(track.mask(4), truth[4])
 
 
-def test_boundary_bias_moves_with_the_mask() -> None:
+def test_boundary_bias_moves_with_the_mask():
     y, x = np.indices((80, 100))
     known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
     lean = BoundaryBias.of(known, found)
@@ -422,7 +419,7 @@ def texture(first: int, last: int, planes: int) -> np.ndarray:
     return np.clip(stack, 0, 255).astype(np.uint8)
 
 
-def test_propagate_ends_where_the_outline_has_no_edge() -> None:
+def test_propagate_ends_where_the_outline_has_no_edge():
     predictor = Predictor(load_model("tiny"))
     predictor.set_image(texture(2, 5, 8), plane=3)
     prompts = [Prompt(points=[(56, 56)], object=1, plane=(3,))]
@@ -436,7 +433,7 @@ def test_propagate_ends_where_the_outline_has_no_edge() -> None:
     assert beyond <= set(before.doubtful), "seen as such, if it is not ended"
 
 
-def test_outline_evidence_without_an_edge_is_none() -> None:
+def test_outline_evidence_without_an_edge_is_none():
     rng, disc = np.random.default_rng(0), np.hypot(*(np.indices((60, 60)) - 30)) < 12
     noise = rng.normal(size=(2, 60, 60))
     assert OutlineEvidence.of(disc, noise) is None

@@ -1,7 +1,5 @@
 """Which axis of a file objects are followed along."""
 
-from __future__ import annotations
-
 import pytest
 
 from napari_simmat.engine.propagation import axis_spacing, propagation_axis
@@ -20,9 +18,7 @@ from napari_simmat.engine.propagation import axis_spacing, propagation_axis
         ("YX", (20, 30), None),
     ],
 )
-def test_propagation_axis_is_depth_unless_it_is_one_plane(
-    axes: str, shape: tuple[int, ...], along: int | None
-) -> None:
+def test_propagation_axis_is_depth_unless_it_is_one_plane(axes, shape, along):
     assert propagation_axis(axes, shape) == along
 
 
@@ -36,7 +32,5 @@ def test_propagation_axis_is_depth_unless_it_is_one_plane(
         ("TYX", {"T": 300.0, "Y": 0.5, "X": 0.4}, (1.0, 1.0, 1.0)),
     ],
 )
-def test_axis_spacing_takes_time_for_no_distance(
-    axes: str, scale: dict[str, float], spacing: tuple[float, ...]
-) -> None:
+def test_axis_spacing_takes_time_for_no_distance(axes, scale, spacing):
     assert axis_spacing(axes, scale) == spacing

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +16,7 @@ from tests.scripted_predictor import Scripted
 
 
 @pytest.fixture
-def predictor(random_models: Path) -> Predictor:
+def predictor(random_models):
     predictor = Predictor(load_model(random_models / "tiny-1.safetensors"), device="cpu")
     predictor.set_image(np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8))
     return predictor
@@ -29,7 +26,7 @@ def ask(refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any) 
     return finish(refiner.refine_job(predictor, prompts, "subject", **named))
 
 
-def test_refine_hands_each_click_the_logits_before(predictor: Predictor) -> None:
+def test_refine_hands_each_click_the_logits_before(predictor):
     points, labels = ((10, 12), (20, 30), (5, 40)), (1, 0, 1)
     logits = None
     for count in (1, 2, 3):
@@ -40,7 +37,7 @@ def test_refine_hands_each_click_the_logits_before(predictor: Predictor) -> None
         logits = expected.logits
 
 
-def test_refine_of_a_box_keeps_main_and_clicked_pieces() -> None:
+def test_refine_of_a_box_keeps_main_and_clicked_pieces():
     mask = np.zeros((20, 30), bool)
     mask[2:10, 2:10] = mask[12:17, 2:6] = True  # 64 and 20 pixels
     main = mask.copy()
@@ -69,9 +66,7 @@ def test_refine_of_a_box_keeps_main_and_clicked_pieces() -> None:
         ((5, 5), 0, 0.55, False),
     ],
 )
-def test_refine_of_a_click_on_a_box_mask_confirms_it(
-    click: tuple[int, int], label: int, score: float, kept: bool
-) -> None:
+def test_refine_of_a_click_on_a_box_mask_confirms_it(click, label, score, kept):
     first, second = np.zeros((2, 12, 20), bool)
     first[2:8, 2:8] = second[2:8, 4:18] = True
     box = Prompt(box=(2, 2, 8, 18))
@@ -87,16 +82,14 @@ def test_refine_of_a_click_on_a_box_mask_confirms_it(
     assert scripted.asked[-1].mask[0, 0] == (1 if kept else 2)
 
 
-def test_refine_remembers_and_changes_nothing(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refine_remembers_and_changes_nothing(predictor, monkeypatch):
     monkeypatch.setattr(refinement, "FIRST_REFINING_CORRECTION", 9)  # no click is asked twice
     points = ((10, 12), (20, 30), (5, 40))
     refiner = Refiner()
     decoded = 0
     original = predictor.predict_many_job
 
-    def counting(prompts: Any) -> Any:
+    def counting(prompts):
         nonlocal decoded
         decoded += len(prompts)
         return (yield from original(prompts))
@@ -127,7 +120,7 @@ CLICKS = ((25.0, 25.0), (25.0, 40.0), (25.0, 20.0), (36.0, 25.0))
     [(OTHER, True), (disk(25, 25, 11), False), (BODY & ~disk(36, 25, 3), False)],
     ids=["another object", "nearly the same", "the same and what was asked"],
 )
-def test_refine_of_a_later_correction_keeps_what_is_right(last: Mask, local: bool) -> None:
+def test_refine_of_a_later_correction_keeps_what_is_right(last, local):
     """The third click may still change everything; the fourth cuts a piece off at most."""
     prompt = Prompt(points=CLICKS, labels=(1, 0, 1, 0))
     script = Scripted(BODY, OTHER, BODY, last, last)
@@ -145,7 +138,7 @@ def test_refine_of_a_later_correction_keeps_what_is_right(last: Mask, local: boo
     assert np.array_equal(result.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
 
 
-def test_refine_of_first_corrections_may_change_everything() -> None:
+def test_refine_of_first_corrections_may_change_everything():
     script = Scripted(BODY, OTHER, BODY)
     prompt = Prompt(points=CLICKS[:3], labels=(1, 0, 1))
     [result] = Refiner().refine(cast(Predictor, script), [prompt])
@@ -153,7 +146,7 @@ def test_refine_of_first_corrections_may_change_everything() -> None:
     assert len(script.asked) == 3
 
 
-def test_refine_after_an_object_was_clicked_away_finds_it() -> None:
+def test_refine_after_an_object_was_clicked_away_finds_it():
     """What is left, nothing, is no mask that a next click could refine."""
     nothing = np.zeros_like(BODY)
     prompt = Prompt(mask=BODY, points=((25, 25), (48, 48)), labels=(0, 1))
@@ -164,9 +157,7 @@ def test_refine_after_an_object_was_clicked_away_finds_it() -> None:
     assert np.array_equal(result.mask, OTHER)
 
 
-def test_refine_ignores_order_and_earlier_prompts(
-    predictor: Predictor,
-) -> None:
+def test_refine_ignores_order_and_earlier_prompts(predictor):
     first = Prompt(points=((10, 12), (20, 30)), labels=(1, 1))
     second = Prompt(points=((30, 8),), box=(20, 2, 38, 20))
     refiner = Refiner()
@@ -177,7 +168,7 @@ def test_refine_ignores_order_and_earlier_prompts(
     assert np.array_equal(swapped[1].mask, both[0].mask)
 
 
-def test_refine_takes_and_refines_another_candidate(predictor: Predictor) -> None:
+def test_refine_takes_and_refines_another_candidate(predictor):
     prompt = Prompt(points=((10, 12),))
     longer = Prompt(points=((10, 12), (20, 30)))
     usual = predictor.predict(points=prompt.points)
@@ -194,7 +185,7 @@ def test_refine_takes_and_refines_another_candidate(predictor: Predictor) -> Non
     assert scores == sorted(scores, reverse=True)
 
 
-def test_refine_of_a_mask_alone_returns_it(predictor: Predictor) -> None:
+def test_refine_of_a_mask_alone_returns_it(predictor):
     mask = np.zeros((40, 50), dtype=bool)
     mask[8:20, 10:30] = True
     [alone] = ask(Refiner(), predictor, Prompt(mask=mask))
@@ -205,7 +196,7 @@ def test_refine_of_a_mask_alone_returns_it(predictor: Predictor) -> None:
     assert np.array_equal(more.mask, predictor.predict_many([prompt])[0].mask)
 
 
-def test_refine_of_logits_alone_predicts(predictor: Predictor) -> None:
+def test_refine_of_logits_alone_predicts(predictor):
     before = predictor.predict(points=[(10, 12)])
     expected = predictor.predict(mask=before.logits)
     [result] = ask(Refiner(), predictor, Prompt(mask=before.logits))
@@ -213,9 +204,7 @@ def test_refine_of_logits_alone_predicts(predictor: Predictor) -> None:
     assert result.score == expected.score
 
 
-def test_refine_of_a_chosen_candidate_corrects_near_the_click(
-    predictor: Predictor,
-) -> None:
+def test_refine_of_a_chosen_candidate_corrects_near_the_click(predictor):
     mask = np.zeros((40, 50), dtype=bool)
     mask[8:30, 10:40] = True
     prompt = Prompt(mask=mask, points=((12, 14),), labels=(0,))
@@ -239,9 +228,7 @@ def test_refine_of_a_chosen_candidate_corrects_near_the_click(
         ((1, 1), {"mask": np.ones((4, 4), dtype=bool)}, [1, 2]),
     ],
 )
-def test_prompt_steps_grow_click_by_click(
-    labels: tuple[int, ...], named: dict[str, Any], sizes: list[int]
-) -> None:
+def test_prompt_steps_grow_click_by_click(labels, named, sizes):
     points = tuple((float(n), 2.0) for n in range(len(labels)))
     steps = prompt_steps(Prompt(points=points, labels=labels, **named))
     assert [len(step.points) for step in steps] == sizes

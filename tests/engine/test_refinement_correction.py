@@ -1,7 +1,5 @@
 """A click on a mask that is there: what changes and what stays, on discs that can be counted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ def wrong(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.count_nonzero(one ^ other))
 
 
-def test_contradicts_compares_click_and_mask() -> None:
+def test_contradicts_compares_click_and_mask():
     mask = disc(40, 40, 15)
     assert contradicts(mask, (40, 40), 0)
     assert contradicts(mask, (40, 70), 1)
@@ -31,19 +29,19 @@ def test_contradicts_compares_click_and_mask() -> None:
     assert not contradicts(mask, (40.4, 500), 0), "beyond the image counts as its border"
 
 
-def test_correct_mask_takes_a_change_around_the_click() -> None:
+def test_correct_mask_takes_a_change_around_the_click():
     one, two = disc(40, 40, 15), disc(40, 68, 15)
     assert np.array_equal(correct_mask(one | two, [one], (40, 68), 0), one)
     assert np.array_equal(correct_mask(one, [one | two], (40, 68), 1), one | two)
 
 
-def test_correct_mask_keeps_what_changed_elsewhere() -> None:
+def test_correct_mask_keeps_what_changed_elsewhere():
     one, two, other = disc(40, 30, 12), disc(40, 52, 12), disc(40, 100, 10)
     result = one | other  # without the second disc, as was asked, and with a third unasked
     assert np.array_equal(correct_mask(one | two, [result], (40, 54), 0), one)
 
 
-def test_correct_mask_refuses_another_object() -> None:
+def test_correct_mask_refuses_another_object():
     mask, other = disc(40, 40, 20), disc(20, 100, 15)
     found = correct_mask(mask, [other], (40, 58), 0)
     assert not found[40, 58]
@@ -51,7 +49,7 @@ def test_correct_mask_refuses_another_object() -> None:
     assert wrong(found, mask) < 0.35 * np.count_nonzero(mask)
 
 
-def test_correct_mask_at_the_outline_moves_all_of_it() -> None:
+def test_correct_mask_at_the_outline_moves_all_of_it():
     mask, right = disc(40, 40, 20), disc(40, 40, 17)
     found = correct_mask(mask, [mask], (40.0, 58.0), 0)
     assert wrong(found, right) < 0.6 * wrong(mask, right)
@@ -72,7 +70,7 @@ class Stubborn:
         return [Result.of_mask(self.result)] * len(prompts)
 
 
-def test_refine_of_a_given_mask_corrects_click_by_click() -> None:
+def test_refine_of_a_given_mask_corrects_click_by_click():
     mask = disc(40, 40, 20)
     refiner, predictor = Refiner(), Stubborn(disc(20, 100, 15))
     first = Prompt(points=[(40, 58)], labels=[0], mask=mask)

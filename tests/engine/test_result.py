@@ -1,7 +1,5 @@
 """Masks at the image's resolution: whole or where they lie, with the same numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,7 @@ def blob(grid: tuple[int, int], center: tuple[int, int], seed: int = 0) -> torch
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("center", [(20, 20), (0, 3), (30, 40)])
-def test_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) -> None:
+def test_patch_is_a_part_of_the_whole(size, center):
     transform = InputTransform.of((117, 150), size)
     stride = 4 if size.method == "longest" else 2
     logits = blob(transform.grid(stride), center)
@@ -50,7 +48,7 @@ def test_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) 
         assert (whole[index][beside] <= -1).all()
 
 
-def test_patch_of_a_part_of_the_grid_is_placed() -> None:
+def test_patch_of_a_part_of_the_grid_is_placed():
     transform = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
     patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), transform, 2).patch(0)
@@ -61,12 +59,12 @@ def test_patch_of_a_part_of_the_grid_is_placed() -> None:
 
 
 @pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
-def test_patch_of_an_empty_mask_is_none(part: torch.Tensor) -> None:
+def test_patch_of_an_empty_mask_is_none(part):
     transform = InputTransform.of((64, 64), InputSize(method="native", size=512))
     assert Result(DecodedMasks(part, torch.ones(4)), transform, 2).patch(0) is None
 
 
-def test_patch_of_a_mask_in_the_padding_is_none() -> None:
+def test_patch_of_a_mask_in_the_padding_is_none():
     transform = InputTransform.of(
         (20, 64), InputSize(method="native", size=512)
     )  # padded to 32 rows
@@ -76,9 +74,7 @@ def test_patch_of_a_mask_in_the_padding_is_none() -> None:
 
 @pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
 @pytest.mark.parametrize("threshold", [-9.0, 0.0, 1.0, 2.5, 9.0])
-def test_mask_is_where_stocks_enlarged_logits_exceed_zero(
-    shape: tuple[int, int], threshold: float
-) -> None:
+def test_mask_is_where_stocks_enlarged_logits_exceed_zero(shape, threshold):
     """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
     torch.manual_seed(0)
     transform = InputTransform.of(shape, InputSize(size=256))
@@ -91,7 +87,7 @@ def test_mask_is_where_stocks_enlarged_logits_exceed_zero(
     assert np.array_equal(result.masks, stock[1:].numpy())
 
 
-def test_distinct_offers_masks_that_look_alike_once() -> None:
+def test_distinct_offers_masks_that_look_alike_once():
     """Of 40 x 40 cells: one row less is an IoU of 0.975, five rows less 0.875; one is empty."""
     logits = torch.full((4, 64, 64), -5.0)
     for number, rows in enumerate((40, 39, 35, 0)):
@@ -105,9 +101,7 @@ def test_distinct_offers_masks_that_look_alike_once() -> None:
 
 
 @pytest.mark.parametrize("cells", [[(5, 5)], [(0, 0), (2, 7)], [(15, 15), (3, 0)]])
-def test_mask_of_a_few_cells_equals_enlarged_logits(
-    cells: list[tuple[int, int]],
-) -> None:
+def test_mask_of_a_few_cells_equals_enlarged_logits(cells):
     transform = InputTransform.of((64, 64), InputSize(size=64))
     logits = torch.full((4, 16, 16), -5.0)
     for row, column in cells:
@@ -116,7 +110,7 @@ def test_mask_of_a_few_cells_equals_enlarged_logits(
     assert np.array_equal(result.mask, enlarge(logits, transform, 4)[0].numpy() > 0)
 
 
-def test_result_of_mask_has_logits_of_its_sign() -> None:
+def test_result_of_mask_has_logits_of_its_sign():
     mask = np.arange(24).reshape(4, 6) % 3 == 0
     result = Result.of_mask(mask)
     assert np.array_equal(result.logits > 0, mask)

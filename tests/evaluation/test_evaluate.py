@@ -1,7 +1,5 @@
 """Evaluation of folders of labeled images, with figures counted by hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +66,7 @@ def write(path: Path, values: np.ndarray) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
     labels = np.zeros((40, 50), np.uint16)
     labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
@@ -80,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_evaluate_job_gives_figures_counted_by_hand(folder: Path) -> None:
+def test_evaluate_job_gives_figures_counted_by_hand(folder):
     scores = finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(clicks=2)))
     a, b = scores.images
     assert [(plane, score.label, score.area) for plane, score in a.scores] == [
@@ -99,7 +97,7 @@ def test_evaluate_job_gives_figures_counted_by_hand(folder: Path) -> None:
     assert list(scores.headline) == ["click", "click+1", "box", "filled_box", "disk"]
 
 
-def test_evaluate_job_passes_on_the_pixel_size(folder: Path) -> None:
+def test_evaluate_job_passes_on_the_pixel_size(folder):
     predictor = Thresholder()
     finish(evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(prompts="box")))
     assert predictor.pixel_size is None
@@ -119,7 +117,7 @@ def test_evaluate_job_passes_on_the_pixel_size(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("axis", [None, 0, -3])
-def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path: Path, axis) -> None:
+def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path, axis):
     class Named(Thresholder):
         def set_image_job(self, array, *args, **more):
             yield from super().set_image_job(array[0], plane=args[2], **more)
@@ -135,7 +133,7 @@ def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path: Path, axis) -> 
     assert predictor.names == ("GFP", "DAPI")
 
 
-def test_evaluate_job_gives_only_the_chosen_prompts(folder: Path) -> None:
+def test_evaluate_job_gives_only_the_chosen_prompts(folder):
     """One image of one object: what is asked, and which columns there are."""
     (folder / "a.tif").unlink()
     expected = {
@@ -152,7 +150,7 @@ def test_evaluate_job_gives_only_the_chosen_prompts(folder: Path) -> None:
         assert len(predictor.asked) == questions
 
 
-def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder: Path) -> None:
+def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder):
     """Of 40 x 50 pixels one counts as 524 ones: the speck of 9 pixels as 4719."""
     (folder / "b.tif").unlink()
     files = find_labeled_files(folder)
@@ -169,7 +167,7 @@ def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder: Path) -> None:
         finish(evaluate_job(Thresholder(), files, ScoreConfig(prompts="paper", min_size=90_000)))
 
 
-def test_evaluate_job_min_size_holds_for_other_prompts(folder: Path) -> None:
+def test_evaluate_job_min_size_holds_for_other_prompts(folder):
     config = ScoreConfig(prompts="box", min_size=9000)
     a, _ = finish(evaluate_job(Thresholder(), find_labeled_files(folder), config)).images
     assert [score.label for _, score in a.scores] == [7]
@@ -187,15 +185,13 @@ def test_evaluate_job_min_size_holds_for_other_prompts(folder: Path) -> None:
         ({"prompts": "guess"}, "unknown; use one of click, box, iterative, paper, auto, all"),
     ],
 )
-def test_score_config_refuses_values_out_of_range(wrong: dict[str, object], sentence: str) -> None:
+def test_score_config_refuses_values_out_of_range(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         ScoreConfig(**wrong)
 
 
-def test_evaluate_job_names_an_unusable_image(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> None:
+def test_evaluate_job_names_an_unusable_image(folder, monkeypatch):
+    def refused(*_, **__):
         raise ValueError("tiny reads red, green and blue, but there are 5 channels.")
 
     monkeypatch.setattr(Thresholder, "set_image_job", refused)
@@ -203,9 +199,7 @@ def test_evaluate_job_names_an_unusable_image(
         finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(prompts="box")))
 
 
-def test_evaluate_job_auto_matches_all_objects(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluate_job_auto_matches_all_objects(folder, tmp_path, monkeypatch):
     """Of `a` the larger square and something in the corner are found, of `b` nothing."""
 
     class Opening(Thresholder):
@@ -241,7 +235,7 @@ def test_evaluate_job_auto_matches_all_objects(
         assert picture.width == 2 * 50
 
 
-def test_evaluate_job_max_objects_are_spread_and_repeatable(tmp_path: Path) -> None:
+def test_evaluate_job_max_objects_are_spread_and_repeatable(tmp_path):
     labels = np.kron(np.arange(1, 101).reshape(10, 10), np.pad(np.ones((6, 6)), 2)).astype("u2")
     tifffile.imwrite(tmp_path / "a.tif", (labels > 0).astype(np.uint8))
     tifffile.imwrite(tmp_path / "a_labels.tif", labels)
@@ -252,7 +246,7 @@ def test_evaluate_job_max_objects_are_spread_and_repeatable(tmp_path: Path) -> N
     assert first == second
 
 
-def test_evaluate_job_writes_overlays_completely_or_not(folder: Path, tmp_path: Path) -> None:
+def test_evaluate_job_writes_overlays_completely_or_not(folder, tmp_path):
     from PIL import Image
 
     output = tmp_path / "out"
@@ -273,7 +267,7 @@ def test_evaluate_job_writes_overlays_completely_or_not(folder: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_evaluate_job_takes_folders_as_images(apart: bool, tmp_path: Path) -> None:
+def test_evaluate_job_takes_folders_as_images(apart, tmp_path):
     """A DICOM series and OME-Zarr, as the batch writes labels of large images."""
     pytest.importorskip("pydicom")
     from tests.io.test_dicom import write_slice

@@ -1,7 +1,5 @@
 """Metrics of masks and label images, counted by hand and compared with MONAI's."""
 
-from __future__ import annotations
-
 import doctest
 
 import numpy as np
@@ -59,7 +57,7 @@ LABELS = arrays(np.int32, (5, 6), elements=st.integers(0, 4))
 
 
 @pytest.fixture(scope="module")
-def images() -> list[tuple[np.ndarray, np.ndarray]]:
+def images():
     """Objects found, and the truth, alike to different degrees."""
     pairs = []
     for seed in range(6):

@@ -1,7 +1,5 @@
 """Prompts as users and SimMAT's paper give them, and how their masks are scored."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -73,7 +71,7 @@ def test_draw_prompts_gives_the_points_of_each_kind(kind, masks):
 
 
 @pytest.mark.parametrize(("kind", "in_the_middle"), [("anywhere", 60), ("click", 330)])
-def test_draw_prompts_places_clicks_as_their_kind_says(kind: str, in_the_middle: int) -> None:
+def test_draw_prompts_places_clicks_as_their_kind_says(kind, in_the_middle):
     """600 clicks into 10 pixels in a row, of which one counts as the middle."""
     row = np.zeros((1, 5, 20), bool)
     row[0, 2, 4:14] = True
@@ -141,7 +139,7 @@ def clicked(*pixels: int, clicks: int):
     return predictor, score
 
 
-def test_user_protocol_counts_clicks_until_the_iou_is_reached() -> None:
+def test_user_protocol_counts_clicks_until_the_iou_is_reached():
     """80 % with the second click, though the third loses it again; 90 % with the fourth."""
     _, score = clicked(50, 85, 79, 90, 95, clicks=5)
     assert list(score.iou.values())[:5] == [0.5, 0.85, 0.79, 0.9, 0.95]
@@ -152,7 +150,7 @@ def test_user_protocol_counts_clicks_until_the_iou_is_reached() -> None:
     assert [figures[f"{each}@{n}"] for n in (80, 90) for each in ("noc", "failed")] == [2, 0, 4, 0]
 
 
-def test_user_protocol_counts_all_clicks_of_a_failure() -> None:
+def test_user_protocol_counts_all_clicks_of_a_failure():
     _, score = clicked(50, 85, 79, clicks=3)
     assert score.figures["noc@90"] == 3
     assert score.figures["failed@90"] == 1
@@ -161,7 +159,7 @@ def test_user_protocol_counts_all_clicks_of_a_failure() -> None:
     assert score.figures["failed@90"] == 0
 
 
-def test_user_protocol_measures_dice_beside_the_iou() -> None:
+def test_user_protocol_measures_dice_beside_the_iou():
     """Half of the object: 2 * 50 / (50 + 100)."""
     _, score = clicked(50, 100, clicks=2)
     assert score.figures["dice_click"] == pytest.approx(2 / 3, abs=1e-12)
@@ -169,7 +167,7 @@ def test_user_protocol_measures_dice_beside_the_iou() -> None:
     assert score.iou["filled_box"] == 1
 
 
-def test_user_protocol_corrects_the_largest_error_with_logits() -> None:
+def test_user_protocol_corrects_the_largest_error_with_logits():
     predictor, _ = clicked(50, 100, 100, clicks=2)
     first, second = predictor.asked
     assert (first.points, first.labels, first.mask) == (((9, 9),), (1,), None)
@@ -181,7 +179,7 @@ def test_user_protocol_corrects_the_largest_error_with_logits() -> None:
     assert (second.mask == 1).all()  # what the first answer's logits were
 
 
-def test_user_protocol_stops_where_nothing_is_wrong() -> None:
+def test_user_protocol_stops_where_nothing_is_wrong():
     predictor, score = clicked(50, 100, clicks=5)
     assert len(predictor.asked) == 2
     assert list(score.iou.values())[:5] == [0.5, 1, 1, 1, 1]
@@ -197,9 +195,7 @@ def test_user_protocol_stops_where_nothing_is_wrong() -> None:
         ("all", ["click", "click+1", "click+2", "box"], 4),
     ],
 )
-def test_user_protocol_prompts_and_shows_what_was_chosen(
-    asked: str, columns: list[str], prompts: int
-) -> None:
+def test_user_protocol_prompts_and_shows_what_was_chosen(asked, columns, prompts):
     predictor, seen = Scripted(*[part(50)] * 4), []
     (score,) = finish(
         UserProtocol(asked, 3).score_job(
@@ -258,7 +254,7 @@ def test_correcting_click_lies_in_the_largest_error():
     assert x > 13
 
 
-def test_ground_truth_middle_lies_deepest_inside() -> None:
+def test_ground_truth_middle_lies_deepest_inside():
     labels = np.zeros((20, 30), np.int64)
     labels[2:5, 2:28] = labels[2:17, 2:11] = 2_000_000_000  # an L, thick below
     labels[19, 29], labels[19, 0] = 3, -5
@@ -271,7 +267,7 @@ def test_ground_truth_middle_lies_deepest_inside() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_agreement_equals_that_of_whole_images(seed: int) -> None:
+def test_agreement_equals_that_of_whole_images(seed):
     """Blobs anywhere, also at the border: the same figures as from whole images."""
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=(2, 60, 80)), (0, 4, 4))
@@ -284,14 +280,14 @@ def test_agreement_equals_that_of_whole_images(seed: int) -> None:
     assert 0 < reached[0] < 1
 
 
-def test_center_clicks_takes_the_middle_pixel_in_row_major_order() -> None:
+def test_center_clicks_takes_the_middle_pixel_in_row_major_order():
     """Six pixels: the fourth begins the second row, at the region's left edge."""
     labels = np.zeros((1024, 1024), int)
     labels[10:12, 100:103] = 4
     assert center_clicks(labels) == {4: (11, 100)}
 
 
-def test_center_clicks_are_found_at_1024_in_pixels_of_the_image() -> None:
+def test_center_clicks_are_found_at_1024_in_pixels_of_the_image():
     """2 x 2 pixels of 512 are 4 x 4: the ninth of 16 is in row 10, column 16."""
     labels = np.zeros((512, 512), int)
     labels[4:6, 8:10] = 1
@@ -303,7 +299,7 @@ def test_center_clicks_are_found_at_1024_in_pixels_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("shape", [(37, 301), (1500, 1100), (256, 256), (7, 5)])
-def test_center_clicks_lie_on_their_regions(shape: tuple[int, int]) -> None:
+def test_center_clicks_lie_on_their_regions(shape):
     rng = np.random.default_rng(0)
     cells = rng.integers(0, 6, (7, 5))
     labels = np.kron(cells, np.ones((-(-shape[0] // 7), -(-shape[1] // 5)), int))
@@ -314,7 +310,7 @@ def test_center_clicks_lie_on_their_regions(shape: tuple[int, int]) -> None:
         assert labels[round(y), round(x)] == label
 
 
-def test_center_clicks_leave_out_small_and_unseen_regions() -> None:
+def test_center_clicks_leave_out_small_and_unseen_regions():
     """64 x 64 pixels of 512 count as 128 x 128; a lone pixel of 1024 lies between the cells."""
     labels = np.zeros((512, 512), int)
     labels[:64, :64] = 7
@@ -327,7 +323,7 @@ def test_center_clicks_leave_out_small_and_unseen_regions() -> None:
     assert list(center_clicks(speck)) == [1]
 
 
-def test_paper_protocol_compares_masks_on_256_cells() -> None:
+def test_paper_protocol_compares_masks_on_256_cells():
     """Half of the answer is right: IoU 1/3, Dice 1/2. What no cell's center sees is not counted."""
     labels, answer = np.zeros((2, 512, 512), int)
     labels[100:164, 100:164] = 9
@@ -344,13 +340,13 @@ def test_paper_protocol_compares_masks_on_256_cells() -> None:
     assert (mask == (answer > 0)).all()
 
 
-def test_resample_to_grid_takes_the_nearest_pixels() -> None:
+def test_resample_to_grid_takes_the_nearest_pixels():
     plane = np.arange(12).reshape(3, 4)
     assert resample_to_grid(plane, 3).tolist() == [[0, 2, 3], [4, 6, 7], [8, 10, 11]]
     assert (resample_to_grid(plane, 6)[::2, 1] == plane[:, 1]).all()
 
 
-def test_paper_protocol_scores_chosen_labels_of_the_same_size() -> None:
+def test_paper_protocol_scores_chosen_labels_of_the_same_size():
     labels = np.repeat([[1, 2, 3, 0]], 4, axis=0)
     predictor = Scripted(labels == 2)
     (score,) = finish(PaperProtocol().score_job(predictor, labels, {2}))
@@ -359,7 +355,7 @@ def test_paper_protocol_scores_chosen_labels_of_the_same_size() -> None:
         finish(PaperProtocol().score_job(Scripted(labels == 2), labels[:3]))
 
 
-def test_paper_protocol_scores_stock_sam_as_its_own_predictor() -> None:
+def test_paper_protocol_scores_stock_sam_as_its_own_predictor():
     """Random weights: the stock network's best of three masks, cut at 0, on the cells."""
     torch.manual_seed(0)
     network = build_network("vit_b")

@@ -1,7 +1,5 @@
 """Figures of objects, images and folders, counted by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -29,7 +27,7 @@ SCORES = Scores(
 )
 
 
-def test_over_images_weighs_each_image_equally() -> None:
+def test_over_images_weighs_each_image_equally():
     assert SCORES.over_images == {
         "click": 0.8,
         "click+1": (2.325 / 3 + 0.75) / 2,
@@ -43,7 +41,7 @@ def test_over_images_weighs_each_image_equally() -> None:
     assert list(SCORES.headline) == ["click", "click+1"]
 
 
-def test_together_weighs_each_object_equally() -> None:
+def test_together_weighs_each_object_equally():
     means = SCORES.together.figures
     assert SCORES.together.counts == {"objects": 4}
     assert means["click"] == (0.25 + 0.75 + 0.8 + 1) / 4
@@ -51,13 +49,13 @@ def test_together_weighs_each_object_equally() -> None:
     assert means["failed@90"] == 2 / 4
 
 
-def test_rows_hold_one_for_each_object() -> None:
+def test_rows_hold_one_for_each_object():
     first, *_, last = (row for image in SCORES.images for row in image.rows)
     assert (first["image"], first["label"], first["area_px"], first["noc@80"]) == ("a", 1, 20, 2)
     assert (last["image"], last["click+1"], last["noc@90"]) == ("b", 0.75, 1)
 
 
-def test_column_title_is_for_people() -> None:
+def test_column_title_is_for_people():
     titles = {"click": "1 click", "click+1": "2 clicks", "click+9": "10 clicks", "box": "box"}
     assert {column: column_title(column) for column in titles} == titles
 
@@ -73,7 +71,7 @@ FOUND = row((0, 2), (7, 8), (0, 2), (5, 10), (0, 2), (0, 3), (4, 3))
 """Of the first object 8 of 10 pixels, the second whole, of the third half."""
 
 
-def test_plane_matches_figures_are_counted_by_hand() -> None:
+def test_plane_matches_figures_are_counted_by_hand():
     found = plane_matches(FOUND, TRUTH, NOTHING)
     assert [each[:3] for each in found.matchings] == [
         (2, 1, 1) if threshold < 0.8 else (1, 2, 2) for threshold in THRESHOLDS
@@ -90,7 +88,7 @@ def test_plane_matches_figures_are_counted_by_hand() -> None:
     )
 
 
-def test_plane_matches_ignores_objects_on_ignored_pixels() -> None:
+def test_plane_matches_ignores_objects_on_ignored_pixels():
     """Without the third object what was found in it is not invented, but the first's is."""
     ignored = TRUTH == 3
     assert plane_matches(FOUND, TRUTH, ignored).matchings[0][:3] == (2, 0, 0)
@@ -103,7 +101,7 @@ def test_plane_matches_ignores_objects_on_ignored_pixels() -> None:
     assert plane_matches(beside, TRUTH, ignored).matchings[0][:3] == (2, 1, 0)
 
 
-def test_matches_of_planes_and_images_add_up() -> None:
+def test_matches_of_planes_and_images_add_up():
     """Counts are added, not shares averaged."""
     good = plane_matches(TRUTH, TRUTH, NOTHING)
     bad = plane_matches(np.zeros_like(TRUTH), TRUTH, NOTHING)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ def write_slice(
 
 
 @pytest.fixture
-def series(tmp_path: Path) -> Path:
+def series(tmp_path):
     """Four slices, whose names are in another order than their positions."""
     for z, plane in enumerate(VOLUME):
         write_slice(tmp_path / "head.1" / f"{9 - z}.dcm", plane, z + 1)
@@ -50,7 +48,7 @@ def series(tmp_path: Path) -> Path:
     return tmp_path / "head.1"
 
 
-def test_dicom_series_is_stacked_by_position(series: Path) -> None:
+def test_dicom_series_is_stacked_by_position(series):
     image = read_image(series)
     np.testing.assert_array_equal(image.data, VOLUME)
     assert image.axes == "ZYX"
@@ -60,7 +58,7 @@ def test_dicom_series_is_stacked_by_position(series: Path) -> None:
     assert stem_of(series) == "head.1"
 
 
-def test_dicom_file_stands_for_its_series(series: Path) -> None:
+def test_dicom_file_stands_for_its_series(series):
     write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
     np.testing.assert_array_equal(read_image(series / "7.dcm").data, VOLUME)
     np.testing.assert_array_equal(read_image(series / "other.dcm").data, VOLUME[0] + 1)
@@ -69,7 +67,7 @@ def test_dicom_file_stands_for_its_series(series: Path) -> None:
         read_image(series)
 
 
-def test_one_per_series_keeps_the_first_slice(series: Path, tmp_path: Path) -> None:
+def test_one_per_series_keeps_the_first_slice(series, tmp_path):
     """As a shell makes of ``series/*.dcm``: else each slice would be the whole stack again."""
     write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
     film = series / "film.dcm"
@@ -87,7 +85,7 @@ def test_one_per_series_keeps_the_first_slice(series: Path, tmp_path: Path) -> N
     )  # that it is given twice is said elsewhere
 
 
-def test_dicom_values_are_rescaled(tmp_path: Path) -> None:
+def test_dicom_values_are_rescaled(tmp_path):
     write_slice(tmp_path / "ct" / "a", VOLUME[0], RescaleSlope=2, RescaleIntercept=-1024)
     image = read_image(tmp_path / "ct")
     assert image.axes == "YX"
@@ -95,7 +93,7 @@ def test_dicom_values_are_rescaled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.data, 2 * VOLUME[0].astype(np.float32) - 1024)
 
 
-def test_dicom_frames_of_a_file_are_planes(tmp_path: Path) -> None:
+def test_dicom_frames_of_a_file_are_planes(tmp_path):
     more = {"NumberOfFrames": 4, "SpacingBetweenSlices": 1.5}
     write_slice(tmp_path / "a.dcm", VOLUME, **more)
     image = read_image(tmp_path / "a.dcm")
@@ -103,7 +101,7 @@ def test_dicom_frames_of_a_file_are_planes(tmp_path: Path) -> None:
     assert image.scale["Z"] == 1.5
 
 
-def test_dicom_files_of_one_frame_are_slices(tmp_path: Path) -> None:
+def test_dicom_files_of_one_frame_are_slices(tmp_path):
     for z, plane in enumerate(VOLUME):
         write_slice(tmp_path / f"{z}.dcm", plane, z + 1, NumberOfFrames=1)
     image = read_image(tmp_path)
@@ -111,7 +109,7 @@ def test_dicom_files_of_one_frame_are_slices(tmp_path: Path) -> None:
     assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
 
 
-def test_dicom_file_of_several_frames_is_an_image(tmp_path: Path) -> None:
+def test_dicom_file_of_several_frames_is_an_image(tmp_path):
     """An ultrasound's series holds films and pictures side by side."""
     for name, planes in (("1", VOLUME), ("2", VOLUME[:2] + 1)):
         write_slice(tmp_path / name, planes, NumberOfFrames=len(planes))
@@ -130,7 +128,7 @@ def item(**values: Any) -> Any:
     return pydicom.Sequence([dataset])
 
 
-def test_dicom_enhanced_frames_keep_order_scale_and_size(tmp_path: Path) -> None:
+def test_dicom_enhanced_frames_keep_order_scale_and_size(tmp_path):
     """Such files, of several slices at several times, say what they are of all or of each frame."""
     frames = [(z, time) for time in range(2) for z in (2, 0, 1)]  # two times, slices interleaved
     per_frame = [
@@ -159,7 +157,7 @@ def test_dicom_enhanced_frames_keep_order_scale_and_size(tmp_path: Path) -> None
     assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
 
 
-def test_dicom_slices_at_one_position_become_time(tmp_path: Path) -> None:
+def test_dicom_slices_at_one_position_become_time(tmp_path):
     for time in range(2):
         for z in range(3):
             position = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time}
@@ -170,13 +168,13 @@ def test_dicom_slices_at_one_position_become_time(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.data, np.stack([VOLUME[:3], VOLUME[:3] + 1]))
 
 
-def test_dicom_image_holds_no_patient_data(series: Path) -> None:
+def test_dicom_image_holds_no_patient_data(series):
     image = read_image(series)
     assert "Doe" not in repr(image)
     assert "4711" not in repr(image)
 
 
-def test_dicom_bad_series_is_refused(series: Path) -> None:
+def test_dicom_bad_series_is_refused(series):
     write_slice(series / "x.dcm", VOLUME[0, :3], 9)
     with pytest.raises(ValueError, match=r"mixes images \(3 x 8, 6 x 8\)"):
         read_image(series)
@@ -186,14 +184,14 @@ def test_dicom_bad_series_is_refused(series: Path) -> None:
         read_image(series)
 
 
-def test_dicom_larger_than_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
+def test_dicom_larger_than_memory_is_refused(tmp_path, monkeypatch):
     write_slice(tmp_path / "a.dcm", VOLUME, NumberOfFrames=4)
     monkeypatch.setattr(image_file, "available_memory", lambda: 100)
     with pytest.raises(ValueError, match="of memory unpacked"):
         read_image(tmp_path / "a.dcm")
 
 
-def test_dicom_large_series_is_lazy(series: Path) -> None:
+def test_dicom_large_series_is_lazy(series):
     image = read_image(series, lazy_above=0)
     assert not isinstance(image.data, np.ndarray)
     assert (image.data.shape, image.data.dtype, image.axes) == (VOLUME.shape, VOLUME.dtype, "ZYX")
@@ -203,7 +201,7 @@ def test_dicom_large_series_is_lazy(series: Path) -> None:
         np.asarray(image.data[2])
 
 
-def test_dicom_lazy_planes_equal_eager_ones(tmp_path: Path) -> None:
+def test_dicom_lazy_planes_equal_eager_ones(tmp_path):
     for time, z in np.ndindex(2, 3):
         more = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time, "RescaleIntercept": -z}
         write_slice(tmp_path / "times" / f"{time}{z}", VOLUME[z] + time, 1 + z + 3 * time, **more)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib
@@ -29,7 +27,7 @@ def write_then_raise(reason: BaseException | None, *targets: Path) -> None:
             raise reason
 
 
-def test_atomic_outputs_success_places_all(tmp_path: Path) -> None:
+def test_atomic_outputs_success_places_all(tmp_path):
     first, second = tmp_path / "new" / "a.txt", tmp_path / "new" / "b.txt"
     with atomic_outputs(first, second) as (to_a, to_b):
         write_text(to_a, "a")
@@ -41,9 +39,7 @@ def test_atomic_outputs_success_places_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", [ValueError("no"), KeyboardInterrupt(), GeneratorExit()])
-def test_atomic_outputs_interrupted_keep_the_old_file(
-    tmp_path: Path, reason: BaseException
-) -> None:
+def test_atomic_outputs_interrupted_keep_the_old_file(tmp_path, reason):
     old, new = tmp_path / "old.txt", tmp_path / "new.txt"
     old.write_text("before")
     with pytest.raises(type(reason)):
@@ -63,12 +59,12 @@ def test_atomic_outputs_interrupted_keep_the_old_file(
     ],
 )
 def test_atomic_outputs_system_error_leaves_all_as_it_was(
-    call: str, number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    call, number, sentence, tmp_path, monkeypatch
+):
     (tmp_path / "b.txt").write_text("old")
     working = getattr(os, call)
 
-    def refuse(*given: object) -> None:
+    def refuse(*given):
         if call == "fsync" or Path(str(given[1])).name == "b.txt":  # behind that of a.txt
             raise OSError(number, os.strerror(number))
         working(*given)
@@ -84,7 +80,7 @@ def test_atomic_outputs_system_error_leaves_all_as_it_was(
     ("target", "sentence"),
     [("folder", "folder is a folder, but a file"), ("file/a.txt", "file is not a folder")],
 )
-def test_atomic_outputs_unfit_target_is_refused(tmp_path: Path, target: str, sentence: str) -> None:
+def test_atomic_outputs_unfit_target_is_refused(tmp_path, target, sentence):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("a file")
     with pytest.raises(OutputError, match=sentence), atomic_outputs(tmp_path / target):
@@ -92,7 +88,7 @@ def test_atomic_outputs_unfit_target_is_refused(tmp_path: Path, target: str, sen
     assert (tmp_path / "file").read_text() == "a file"
 
 
-def test_write_table_floats_have_eight_digits(tmp_path: Path) -> None:
+def test_write_table_floats_have_eight_digits(tmp_path):
     path = tmp_path / "objects.csv"
     write_table(
         path,
@@ -104,7 +100,7 @@ def test_write_table_floats_have_eight_digits(tmp_path: Path) -> None:
         assert next(csv.DictReader(stream))["name"] == 'a,"b"'
 
 
-def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path: Path) -> None:
+def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path):
     path = tmp_path / "large"
     content = bytes(range(256)) * 40_000  # several chunks
     path.write_bytes(content)
@@ -115,7 +111,7 @@ def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path: Path) -> None:
     assert (seen[-1].done, seen[-1].total) == (len(content), len(content))
 
 
-def test_copy_job_closed_leaves_nothing(tmp_path: Path) -> None:
+def test_copy_job_closed_leaves_nothing(tmp_path):
     source, target = tmp_path / "source", tmp_path / "copies" / "target"
     source.write_bytes(b"x" * 10_000_000)
     job = copy_job(source, target)
@@ -126,6 +122,6 @@ def test_copy_job_closed_leaves_nothing(tmp_path: Path) -> None:
     assert target.read_bytes() == source.read_bytes()
 
 
-def test_format_size_has_three_digits() -> None:
+def test_format_size_has_three_digits():
     sizes = (12, 8_500_000, 375_042_383, 2_564_550_879)
     assert [*map(format_size, sizes)] == ["12 bytes", "8.5 MB", "375 MB", "2.56 GB"]

@@ -1,13 +1,11 @@
 """The codec: values to JSON and back, and the rules of annotations."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -57,11 +55,11 @@ OTHER = Settings(
 
 
 @pytest.mark.parametrize("value", [Settings(0), OTHER])
-def test_plain_after_json_gives_the_same_value(value: Settings) -> None:
+def test_plain_after_json_gives_the_same_value(value):
     assert from_plain(Settings, json.loads(json.dumps(to_plain(value)))) == value
 
 
-def test_to_plain_flattens_and_omits_as_annotated() -> None:
+def test_to_plain_flattens_and_omits_as_annotated():
     values = to_plain(Settings(0))
     assert list(values)[:4] == ["count", "share", "names", "kind"]
     assert "later" not in values
@@ -88,17 +86,17 @@ def test_to_plain_flattens_and_omits_as_annotated() -> None:
         ({"path": 3}, "path must be a path"),
     ],
 )
-def test_from_plain_refuses_what_does_not_fit(change: dict[str, Any], sentence: str) -> None:
+def test_from_plain_refuses_what_does_not_fit(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         from_plain(Settings, {**to_plain(OTHER), **change})
 
 
-def test_from_plain_refuses_what_is_no_table() -> None:
+def test_from_plain_refuses_what_is_no_table():
     with pytest.raises(ValueError, match="The request must be a table"):
         from_plain(Settings, [], "The request")
 
 
-def test_special_converts_types_that_the_codec_does_not_know() -> None:
+def test_special_converts_types_that_the_codec_does_not_know():
     special = {np.ndarray: lambda array: array.tolist(), float: lambda x: x if x == x else None}
     assert to_plain((np.arange(2), math.nan), special) == [[0, 1], None]
     back = {np.ndarray: np.asarray, float: lambda x: math.nan if x is None else x}
@@ -116,7 +114,7 @@ def test_special_converts_types_that_the_codec_does_not_know() -> None:
         ({"steps": (0,)}, "steps must be at least 1, got 0"),
     ],
 )
-def test_check_fields_names_the_broken_rule(change: dict[str, Any], sentence: str) -> None:
+def test_check_fields_names_the_broken_rule(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         Settings(**{"count": 1, **change})
 
@@ -131,6 +129,6 @@ def test_check_fields_names_the_broken_rule(change: dict[str, Any], sentence: st
         ("[" * 100_000, "The file is nested too deeply"),
     ],
 )
-def test_parse_json_refuses_hostile_text(text: str, sentence: str) -> None:
+def test_parse_json_refuses_hostile_text(text, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_json(text, "The file")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import gc
 import pickle
 import re
@@ -592,7 +590,7 @@ def test_read_image_real_files_open(shared_folder, name, axes, rgb):
     assert min(file.shape) > 1
 
 
-def test_read_labels_three_planes_are_no_colors(tmp_path: Path) -> None:
+def test_read_labels_three_planes_are_no_colors(tmp_path):
     """tifffile takes an array of three or four planes for the colors of one, unless told."""
     labels = np.zeros((3, 20, 30), np.uint16)
     labels[1, 4:8, 5:9] = 7

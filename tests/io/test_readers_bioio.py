@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,7 +7,7 @@ from napari_simmat.io.readers import read_image
 pytest.importorskip("bioio_imageio")
 
 
-def test_bioio_files_are_read(tmp_path: Path) -> None:
+def test_bioio_files_are_read(tmp_path):
     """Here a GIF, which this package itself does not read."""
     from PIL import Image
 
@@ -24,13 +20,13 @@ def test_bioio_files_are_read(tmp_path: Path) -> None:
     assert ((values if values.ndim == 2 else values[..., 0]) > 127).sum() == 4 * 8
 
 
-def test_bioio_unsupported_file_is_refused(tmp_path: Path) -> None:
+def test_bioio_unsupported_file_is_refused(tmp_path):
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE and then nothing of the kind")
     with pytest.raises(ValueError, match=r"a\.czi"):
         read_image(tmp_path / "a.czi")
 
 
-def test_bioio_images_serve_evaluation_and_training(tmp_path: Path) -> None:
+def test_bioio_images_serve_evaluation_and_training(tmp_path):
     """Unless a file that is read here has its stem."""
     from PIL import Image
 

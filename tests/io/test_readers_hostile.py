@@ -1,7 +1,5 @@
 """Files made to hang, to exhaust the memory or to read other files: each is one sentence."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os
@@ -9,7 +7,7 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ PLANE = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 
 
 @pytest.fixture(scope="module")
-def opener() -> Iterator[Opener]:
+def opener():
     if sys.platform == "win32":
         pytest.skip("pipes cannot be waited for")
     with Opener() as opener:
@@ -357,7 +355,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_read_image_hostile_file_is_refused(case: str, opener: Opener, tmp_path: Path) -> None:
+def test_read_image_hostile_file_is_refused(case, opener, tmp_path):
     make, words = HOSTILE[case]
     folder = tmp_path / "given"
     folder.mkdir()
@@ -370,7 +368,7 @@ def test_read_image_hostile_file_is_refused(case: str, opener: Opener, tmp_path:
 # --- what is missing or left out is said with the image
 
 
-def test_tiff_missing_planes_are_noted(tmp_path: Path) -> None:
+def test_tiff_missing_planes_are_noted(tmp_path):
     path = ome(tmp_path, 'SizeZ="3"><TiffData FirstZ="0" IFD="0" PlaneCount="1"/>')
     file = read_image(path)
     assert file.notes == ("2 of its 3 planes are missing, and read as 0.",)
@@ -378,7 +376,7 @@ def test_tiff_missing_planes_are_noted(tmp_path: Path) -> None:
     assert not file.data[1:].any()
 
 
-def test_tiff_other_files_are_noted_and_hashed(tmp_path: Path) -> None:
+def test_tiff_other_files_are_noted_and_hashed(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", PLANE + 1, metadata=None)
     uuid = '<UUID FileName="b.tif">urn:uuid:7</UUID>'
     one = '<TiffData FirstZ="0" IFD="0" PlaneCount="1"/>'
@@ -393,7 +391,7 @@ def test_tiff_other_files_are_noted_and_hashed(tmp_path: Path) -> None:
     assert read_image(path).sha256() != before
 
 
-def test_tiff_broken_chain_of_pages_is_noted(tmp_path: Path) -> None:
+def test_tiff_broken_chain_of_pages_is_noted(tmp_path):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, np.stack([PLANE] * 4), photometric="minisblack", metadata=None)
     with tifffile.TiffFile(path) as file:
@@ -406,7 +404,7 @@ def test_tiff_broken_chain_of_pages_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tif", "zarr"])
-def test_lazy_array_damaged_part_names_the_file(tmp_path: Path, kind: str) -> None:
+def test_lazy_array_damaged_part_names_the_file(tmp_path, kind):
     stack = np.random.default_rng(0).integers(0, 255, (3, 200, 300)).astype(np.uint8)
     path = tmp_path / f"stack.{kind}"
     if kind == "tif":
@@ -423,8 +421,8 @@ def test_lazy_array_damaged_part_names_the_file(tmp_path: Path, kind: str) -> No
         file.data[2]
 
 
-def test_read_image_out_of_memory_is_explained(tmp_path: Path, monkeypatch: Any) -> None:
-    def run_out(*_: object) -> None:
+def test_read_image_out_of_memory_is_explained(tmp_path, monkeypatch):
+    def run_out(*_):
         raise MemoryError("Unable to allocate 3.47 EiB for an array with shape (9,)")
 
     np.save(tmp_path / "a.npy", PLANE)
@@ -433,7 +431,7 @@ def test_read_image_out_of_memory_is_explained(tmp_path: Path, monkeypatch: Any)
         read_image(tmp_path / "a.npy")
 
 
-def test_nifti_forged_gzip_length_is_refused(tmp_path: Path) -> None:
+def test_nifti_forged_gzip_length_is_refused(tmp_path):
     whole = nifti(tmp_path / "a.nii", (30, 20)).read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole[:700]) + gzip.compress(whole[700:]))
     assert np.array_equal(read_image(tmp_path / "b.nii.gz").data, PLANE)
@@ -442,7 +440,7 @@ def test_nifti_forged_gzip_length_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "c.nii.gz")
 
 
-def test_dicom_deflated_is_read_if_small(tmp_path: Path, monkeypatch: Any) -> None:
+def test_dicom_deflated_is_read_if_small(tmp_path, monkeypatch):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     path = tmp_path / "a.dcm"
@@ -457,7 +455,7 @@ def test_dicom_deflated_is_read_if_small(tmp_path: Path, monkeypatch: Any) -> No
         read_image(path)
 
 
-def test_read_image_pipe_is_refused(tmp_path: Path) -> None:
+def test_read_image_pipe_is_refused(tmp_path):
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
     os.mkfifo(tmp_path / "a.tif")

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -14,7 +10,7 @@ from napari_simmat.io.tiff import write_labels_tiff
 @pytest.mark.parametrize(
     ("highest", "dtype"), [(0, "uint16"), (65535, "uint16"), (65536, "uint32")]
 )
-def test_label_dtype_is_uint16_until_they_do_not_fit(highest: int, dtype: str) -> None:
+def test_label_dtype_is_uint16_until_they_do_not_fit(highest, dtype):
     assert label_dtype(highest) == dtype
 
 
@@ -22,7 +18,7 @@ def test_label_dtype_is_uint16_until_they_do_not_fit(highest: int, dtype: str) -
     ("axes", "shape"),
     [("YX", (5, 6)), ("ZYX", (3, 5, 6)), ("TZYX", (2, 3, 5, 6)), ("ZTYX", (2, 3, 5, 6))],
 )
-def test_write_labels_tiff_round_trips(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
+def test_write_labels_tiff_round_trips(tmp_path, axes, shape):
     labels = np.arange(np.prod(shape)).reshape(shape) * 1000
     path = tmp_path / "labels.tif"
     write_labels_tiff(
@@ -52,7 +48,7 @@ def test_write_labels_tiff_round_trips(tmp_path: Path, axes: str, shape: tuple[i
     ("axes", "kept"),
     [("IYX", "QYX"), ("QQYX", "QRYX"), ("IQTYX", "QRTYX"), ("WTZYX", "QTZYX"), ("QQQYX", "QRPYX")],
 )
-def test_write_labels_tiff_renames_unknown_axes(tmp_path: Path, axes: str, kept: str) -> None:
+def test_write_labels_tiff_renames_unknown_axes(tmp_path, axes, kept):
     shape = (*(2, 3, 2)[: len(axes) - 2], 3, 4)
     labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
     write_labels_tiff(tmp_path / "labels.tif", labels, axes=axes)
@@ -61,7 +57,7 @@ def test_write_labels_tiff_renames_unknown_axes(tmp_path: Path, axes: str, kept:
         np.testing.assert_array_equal(file.asarray(), labels)
 
 
-def test_write_labels_tiff_size_without_unit_is_left_out(tmp_path: Path) -> None:
+def test_write_labels_tiff_size_without_unit_is_left_out(tmp_path):
     write_labels_tiff(
         tmp_path / "labels.tif", np.ones((2, 2), np.uint16), axes="YX", scale={"Y": 2.0, "X": 2.0}
     )
@@ -69,7 +65,7 @@ def test_write_labels_tiff_size_without_unit_is_left_out(tmp_path: Path) -> None
         assert "PhysicalSize" not in file.ome_metadata
 
 
-def test_write_labels_tiff_bytes_follow_content(tmp_path: Path) -> None:
+def test_write_labels_tiff_bytes_follow_content(tmp_path):
     labels = np.eye(7, dtype=np.uint16)
     for name, content in [("a", labels), ("b", labels.astype(np.int64)), ("c", labels * 2)]:
         write_labels_tiff(tmp_path / name, content, axes="YX")
@@ -81,7 +77,7 @@ def test_write_labels_tiff_bytes_follow_content(tmp_path: Path) -> None:
     assert len(set(uuids)) == 2
 
 
-def test_write_labels_nifti_keeps_affine_without_time(tmp_path: Path) -> None:
+def test_write_labels_nifti_keeps_affine_without_time(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     labels = np.arange(24).reshape(2, 3, 4)
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +38,7 @@ def ome(
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_zarr_ome_metadata_is_read(tmp_path: Path, version: int, lazy_above: int) -> None:
+def test_zarr_ome_metadata_is_read(tmp_path, version, lazy_above):
     file = read_image(ome(tmp_path / "a.ome.zarr", IMAGE, version=version), lazy_above=lazy_above)
     assert isinstance(file.data, np.ndarray) == (lazy_above > 0)
     np.testing.assert_array_equal(np.asarray(file.data[...]), IMAGE)
@@ -53,9 +50,7 @@ def test_zarr_ome_metadata_is_read(tmp_path: Path, version: int, lazy_above: int
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
-def test_zarr_labels_with_one_channel_are_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy_above: int
-) -> None:
+def test_zarr_labels_with_one_channel_are_labels(tmp_path, monkeypatch, lazy_above):
     """Programs that give each OME-Zarr its five axes give them to label images as well."""
     monkeypatch.setattr(readers, "LAZY_ABOVE", lazy_above)
     file = read_labels(ome(tmp_path / "a.ome.zarr", IMAGE[None, :1], "tczyx"))
@@ -65,7 +60,7 @@ def test_zarr_labels_with_one_channel_are_labels(
         read_labels(ome(tmp_path / "b.ome.zarr", IMAGE))
 
 
-def test_zarr_written_by_ome_zarr_is_read(tmp_path: Path) -> None:
+def test_zarr_written_by_ome_zarr_is_read(tmp_path):
     writer = pytest.importorskip("ome_zarr.writer")
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     image = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
@@ -75,7 +70,7 @@ def test_zarr_written_by_ome_zarr_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.data, image)
 
 
-def test_zarr_plain_array_is_an_image(tmp_path: Path) -> None:
+def test_zarr_plain_array_is_an_image(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=IMAGE[0])
     file = read_labels(tmp_path / "a.zarr")
     assert file.axes == "QYX"
@@ -85,7 +80,7 @@ def test_zarr_plain_array_is_an_image(tmp_path: Path) -> None:
     assert read_image(named).axes == "CZYX"
 
 
-def test_zarr_hash_follows_names_and_bytes(tmp_path: Path) -> None:
+def test_zarr_hash_follows_names_and_bytes(tmp_path):
     first = read_image(ome(tmp_path / "a.zarr", IMAGE)).sha256()
     assert read_image(ome(tmp_path / "b.zarr", IMAGE)).sha256() == first
     changed = IMAGE.copy()
@@ -139,7 +134,7 @@ def write_cut(path: Path) -> None:
         (lambda path: path.mkdir(), r"is a folder, not an image file"),
     ],
 )
-def test_zarr_bad_folder_is_refused(tmp_path: Path, write: Any, sentence: str) -> None:
+def test_zarr_bad_folder_is_refused(tmp_path, write, sentence):
     write(tmp_path / "a.zarr")
     with pytest.raises(ValueError, match=sentence) as caught:
         read_image(tmp_path / "a.zarr")
@@ -148,7 +143,7 @@ def test_zarr_bad_folder_is_refused(tmp_path: Path, write: Any, sentence: str) -
     assert not Path("hacked").exists()
 
 
-def test_zarr_of_bioformats2raw_reads_the_first_image(tmp_path: Path, caplog) -> None:
+def test_zarr_of_bioformats2raw_reads_the_first_image(tmp_path, caplog):
     root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     root.attrs["bioformats2raw.layout"] = 3
     ome(tmp_path / "a.zarr" / "0", IMAGE, version=2)
@@ -163,7 +158,7 @@ def test_zarr_of_bioformats2raw_reads_the_first_image(tmp_path: Path, caplog) ->
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_zarr_plate_is_a_group_of_images(tmp_path: Path, version: int) -> None:
+def test_zarr_plate_is_a_group_of_images(tmp_path, version):
     """Plate, row, well, fields, as in the specification."""
     plate = zarr.open_group(tmp_path / "p.zarr", mode="w", zarr_format=version)
     plate.attrs.update({"plate": {}} if version == 2 else {"ome": {"plate": {}}})

@@ -1,7 +1,5 @@
 """Label images as OME-Zarr: valid, opened as labels by others, and read back with pixel size."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +23,14 @@ def written(folder: Path) -> Path:
     return path
 
 
-def test_write_labels_zarr_round_trips(tmp_path: Path) -> None:
+def test_write_labels_zarr_round_trips(tmp_path):
     image = read_image(written(tmp_path))
     assert (image.axes, dict(image.scale), set(image.units.values())) == ("ZYX", MICRONS, {"um"})
     assert image.data.dtype == np.uint32
     np.testing.assert_array_equal(image.data, LABELS)
 
 
-def test_write_labels_zarr_fits_the_specification(tmp_path: Path) -> None:
+def test_write_labels_zarr_fits_the_specification(tmp_path):
     image_label = pytest.importorskip("ome_zarr_models.v05.image_label")
     read = image_label.ImageLabel.from_zarr(zarr.open_group(written(tmp_path), mode="r"))
     ome = read.attributes.ome
@@ -42,7 +40,7 @@ def test_write_labels_zarr_fits_the_specification(tmp_path: Path) -> None:
     assert (known.label_value, known.model_extra["class"]) == (3, "cell")
 
 
-def test_write_labels_zarr_opens_in_napari_ome_zarr(tmp_path: Path) -> None:
+def test_write_labels_zarr_opens_in_napari_ome_zarr(tmp_path):
     reader = pytest.importorskip("napari_ome_zarr._reader")
     # It opens the folder two above as well, in case that is the image.
     path = written(tmp_path / "results" / "today")
@@ -55,7 +53,7 @@ def test_write_labels_zarr_opens_in_napari_ome_zarr(tmp_path: Path) -> None:
         np.testing.assert_array_equal(level, LABELS[:, ::step, ::step])
 
 
-def test_create_labels_stores_no_empty_chunk(tmp_path: Path) -> None:
+def test_create_labels_stores_no_empty_chunk(tmp_path):
     path = tmp_path / "slide.ome.zarr"
     labels = create_labels(path, path.name, (2500, 1200))
     labels[2100:2400, 100:200] = 7
@@ -66,20 +64,20 @@ def test_create_labels_stores_no_empty_chunk(tmp_path: Path) -> None:
     assert len(list((path / "0" / "c").rglob("*"))) == 2, "a row of chunks, and a chunk in it"
 
 
-def test_label_image_of_empty_chunks_is_no_hole(tmp_path: Path) -> None:
+def test_label_image_of_empty_chunks_is_no_hole(tmp_path):
     path = tmp_path / "slide.ome.zarr"
     create_labels(path, path.name, (2**17 + 1, 2**17 + 1))
     image = read_image(path, lazy_above=0)
     assert not image.data[:1, :1].any()
 
 
-def test_write_labels_zarr_unknown_axes_are_refused(tmp_path: Path) -> None:
+def test_write_labels_zarr_unknown_axes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="axes T, one other, Z, Y, X in this order"):
         write_labels_zarr(tmp_path / "a.ome.zarr", LABELS[None], "ZTYX")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_label_zarr_success_places_the_folder(tmp_path: Path) -> None:
+def test_label_zarr_success_places_the_folder(tmp_path):
     path = tmp_path / "cells.ome.zarr"
     with label_zarr(path, (600, 400), pixel=(0.5, 0.25), unit="micrometer") as labels:
         labels[100:200, 100:200] = 70_000
@@ -92,8 +90,8 @@ def test_label_zarr_success_places_the_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_label_zarr_failure_leaves_nothing(tmp_path: Path) -> None:
-    def interrupted() -> None:
+def test_label_zarr_failure_leaves_nothing(tmp_path):
+    def interrupted():
         with label_zarr(tmp_path / "a.ome.zarr", (10, 10)) as labels:
             labels[0, 0] = 1
             raise KeyboardInterrupt

@@ -4,8 +4,6 @@ No class of the network is used; every step is spelled out with torch's basic op
 prompt at a time.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -24,7 +24,7 @@ def with_norm(name: str, norm: str, weight: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, Tensor]:
+def published():
     """Random tensors under the published names."""
     torch.manual_seed(0)
     tensors = with_norm("_conv_stem", "_bn0", torch.randn(32, 3, 3, 3) / 5)
@@ -69,7 +69,7 @@ def plain_blocks(image: Tensor, tensors: dict[str, Tensor], last: int) -> Tensor
     return image
 
 
-def test_published_tensors_fold_into_the_same_stages(published: dict[str, Tensor]) -> None:
+def test_published_tensors_fold_into_the_same_stages(published):
     encoder = LiteEncoder(blocks=1).eval()
     tensors = efficientnet_tensors(published, MEAN, STD)
     assert not encoder.load_state_dict(tensors, strict=False).unexpected_keys
@@ -89,7 +89,7 @@ def test_published_tensors_fold_into_the_same_stages(published: dict[str, Tensor
     torch.testing.assert_close(deep, plain_blocks(image, published, len(BLOCKS) - 1))
 
 
-def test_lite_network_masks_have_the_size_of_the_input() -> None:
+def test_lite_network_masks_have_the_size_of_the_input():
     network = build_network("tiny_lite")
     assert isinstance(network, TinyNetwork)
     assert architecture_of(network.state_dict()) == "tiny_lite"
@@ -102,7 +102,7 @@ def test_lite_network_masks_have_the_size_of_the_input() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["lora", "lora_conv", "adapter", "prompt", "full"])
-def test_lite_network_trains_with_each_strategy(strategy: str) -> None:
+def test_lite_network_trains_with_each_strategy(strategy):
     network = build_network("tiny_lite", channels=5, transfer="simmat", strategy=strategy)
     encoded = network.encode(torch.randn(1, 5, 64, 64))
     encoded.embedding.sum().backward()

@@ -1,7 +1,5 @@
 """MobileSAM's encoder against timm's TinyViT, and what tuning does to it."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.mobile_encoder import WindowAttention
 from napari_simmat.models.peft_layers import ExtendedWindowAttention, LearnedPrefix, LearnedTokens
-from napari_simmat.models.sam import MobileSamNetwork, build_sam
+from napari_simmat.models.sam import build_sam
 from napari_simmat.models.tuning import STRATEGIES, architecture_of, build_network, merge, tune
 
 SIDE = 128
@@ -33,7 +31,7 @@ def with_random_numbers(network: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def network() -> MobileSamNetwork:
+def network():
     torch.manual_seed(0)
     return with_random_numbers(build_sam("vit_t")).requires_grad_(False)
 
@@ -76,13 +74,13 @@ class Reference(nn.Module):
 
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (224, 160)])
 @torch.no_grad()
-def test_mobile_encoder_equals_timms(network: MobileSamNetwork, size: tuple[int, int]) -> None:
+def test_mobile_encoder_equals_timms(network, size):
     image = torch.randn(2, 3, *size)
     expected = Reference(network.image_encoder)(image)
     torch.testing.assert_close(network.encode(image).embedding, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_mobile_encoder_has_the_official_names() -> None:
+def test_mobile_encoder_has_the_official_names():
     """As in `TinyViT` of MobileSAM; shapes of the published file, 10.1 M numbers with its head."""
     state = build_sam("vit_t", initialize=False).state_dict()
     shapes = {name: tuple(each.shape) for name, each in state.items()}
@@ -108,7 +106,7 @@ def test_mobile_encoder_has_the_official_names() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_mobile_network_trains_and_merges_each_strategy(strategy: str) -> None:
+def test_mobile_network_trains_and_merges_each_strategy(strategy):
     """Statistics included: training changes none, as a checkpoint holds none."""
     size = 5 if STRATEGIES[strategy].size else None
     torch.manual_seed(0)
@@ -145,7 +143,7 @@ def test_mobile_network_trains_and_merges_each_strategy(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
-def test_mobile_network_transfers_in_its_first_convolution(transfer: str) -> None:
+def test_mobile_network_transfers_in_its_first_convolution(transfer):
     network = build_network("vit_t", channels=5, transfer=transfer)
     assert all(
         name.startswith("image_encoder.patch_embed.seq.0.c.") for name in network.transfer_names()
@@ -154,7 +152,7 @@ def test_mobile_network_transfers_in_its_first_convolution(transfer: str) -> Non
 
 
 @torch.no_grad()
-def test_mobile_network_with_passed_on_channels_is_the_base(network: MobileSamNetwork) -> None:
+def test_mobile_network_with_passed_on_channels_is_the_base(network):
     tuned = build_network("vit_t", channels=3, transfer="simmat")
     tuned.load_state_dict(network.state_dict(), strict=False)
     tuned.projection.pass_on([0, 1, 2], torch.ones(3), torch.zeros(3))
@@ -165,7 +163,7 @@ def test_mobile_network_with_passed_on_channels_is_the_base(network: MobileSamNe
 
 
 @torch.no_grad()
-def test_lora_heads_update_query_and_value_of_each_head() -> None:
+def test_lora_heads_update_query_and_value_of_each_head():
     torch.manual_seed(0)
     network = build_network("vit_t", strategy="lora", size=3)
     attention = network.image_encoder.layers[1].blocks[0].attn
@@ -183,14 +181,14 @@ def test_lora_heads_update_query_and_value_of_each_head() -> None:
 
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @torch.no_grad()
-def test_window_attention_sees_learned_tokens_without_bias(kind: type) -> None:
+def test_window_attention_sees_learned_tokens_without_bias(kind):
     torch.manual_seed(0)
     stock, extra = WindowAttention(8, 2, 3).eval(), kind(8, 4).eval()
     stock.attention_biases.normal_()
     ours = ExtendedWindowAttention(stock, extra)
     x = torch.randn(1, 3, 3, 8)
 
-    def parts(qkv: Tensor) -> Tensor:  # query, key, value; heads; tokens; c
+    def parts(qkv):  # query, key, value; heads; tokens; c
         return qkv.reshape(-1, 2, 3, 4).permute(2, 1, 0, 3)
 
     query, key, value = parts(stock.qkv(stock.norm(x)))
@@ -218,9 +216,7 @@ def test_window_attention_sees_learned_tokens_without_bias(kind: type) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_predict_with_mobile_sam_equals_stock_on_timm(
-    network: MobileSamNetwork,
-) -> None:
+def test_predict_with_mobile_sam_equals_stock_on_timm(network):
     from napari_simmat.checkpoints.catalog import sam_spec
     from napari_simmat.models.spec import Model
     from tests.checkpoints.test_loading_foundations import admitted_cells
@@ -249,7 +245,7 @@ def test_predict_with_mobile_sam_equals_stock_on_timm(
 
 
 @torch.no_grad()
-def test_mobile_encoder_in_half_precision_is_near(network: MobileSamNetwork) -> None:
+def test_mobile_encoder_in_half_precision_is_near(network):
     image = torch.randn(1, 3, SIDE, SIDE)
     exact = network.encode(image).embedding
     with torch.autocast("cpu", torch.bfloat16):

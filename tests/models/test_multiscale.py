@@ -1,7 +1,5 @@
 """`tiny` at several scales: the pyramid, its windows, and the levels chosen for prompts."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -154,7 +152,7 @@ def test_candidate_levels_suit_the_extent():
 
     nowhere = torch.zeros(0, 2)
 
-    def tried_scales(side: float, whole: bool = True) -> list[float]:
+    def tried_scales(side, whole=True):
         extent = PromptExtent((0, 0), (side, side), whole)
         return [each.scale for each in candidate_levels(levels, extent, nowhere)]
 

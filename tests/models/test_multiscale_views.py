@@ -1,7 +1,5 @@
 """Views of an image, and the masks that are averaged over them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -25,7 +23,7 @@ def network():
 
 
 @pytest.mark.parametrize("view", ALL_VIEWS)
-def test_view_points_stay_on_their_pixel(view) -> None:
+def test_view_points_stay_on_their_pixel(view):
     image = torch.zeros(1, 5, 7)
     image[0, 1, 4] = 1
     seen = view.apply(image)
@@ -35,7 +33,7 @@ def test_view_points_stay_on_their_pixel(view) -> None:
 
 
 @pytest.mark.parametrize("view", ALL_VIEWS)
-def test_view_points_of_a_box_keep_its_lower_corner_first(view) -> None:
+def test_view_points_of_a_box_keep_its_lower_corner_first(view):
     image = torch.zeros(1, 5, 7)
     image[0, 1:3, 2:6] = 1
     seen = view.apply(image)
@@ -66,7 +64,7 @@ def in_window(network, level, window, points, labels, box, mask):
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @torch.no_grad()
-def test_decode_of_views_is_their_mean(network, kind) -> None:
+def test_decode_of_views_is_their_mean(network, kind):
     """Each view is encoded and decoded by itself, with prompts and masks turned by hand."""
     image = torch.randn(1, 3, HEIGHT, WIDTH)
     level = finish(network.encode_job(image, averaged=True)).levels[1]
@@ -107,7 +105,7 @@ def test_decode_of_views_is_their_mean(network, kind) -> None:
 
 
 @torch.no_grad()
-def test_encode_views_of_a_large_level_is_tiled(network, monkeypatch) -> None:
+def test_encode_views_of_a_large_level_is_tiled(network, monkeypatch):
     monkeypatch.setattr("napari_simmat.models.multiscale.MAX_UNTILED_SIDE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_CORE", 64)
     monkeypatch.setattr("napari_simmat.models.multiscale.TILE_HALO", 32)

@@ -1,7 +1,5 @@
 """The batched decoding of SAM that training uses, against the stock decoder."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from segment_anything import sam_model_registry
@@ -12,13 +10,13 @@ from napari_simmat.models.sam import SamNetwork, build_sam
 
 
 @pytest.fixture(scope="module")
-def network() -> SamNetwork:
+def network():
     torch.manual_seed(0)
     return build_sam("vit_b")
 
 
 @pytest.fixture(scope="module")
-def encoded() -> Encoded:
+def encoded():
     torch.manual_seed(1)
     return Encoded(torch.randn(2, 256, 64, 64), (1024, 1024))
 
@@ -32,7 +30,7 @@ def stock(network: SamNetwork, encoded: Encoded, index: int, **prompt: Tensor) -
 
 
 @torch.no_grad()
-def test_decode_batch_of_two_images_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_two_images_equals_stock(network, encoded):
     padded = torch.stack([POINTS, torch.zeros(4, 2)], dim=1)
     labels = torch.tensor([[1, -1], [0, -1], [1, -1], [1, -1]])
     logits, quality = network.decode_batch(encoded, padded, labels)
@@ -46,7 +44,7 @@ def test_decode_batch_of_two_images_equals_stock(network: SamNetwork, encoded: E
 
 
 @torch.no_grad()
-def test_decode_batch_of_box_and_mask_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_box_and_mask_equals_stock(network, encoded):
     corners = torch.tensor([[[100.0, 120.0], [400.0, 500.0]], [[0.0, 0.0], [90.0, 80.0]]])
     mask = torch.randn(2, 1, 256, 256)
     logits, _ = network.decode_batch(encoded, corners, torch.tensor([[2, 3], [2, 3]]), mask)
@@ -57,12 +55,12 @@ def test_decode_batch_of_box_and_mask_equals_stock(network: SamNetwork, encoded:
         torch.testing.assert_close(logits[index], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_decode_batch_of_a_crop_is_refused(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_batch_of_a_crop_is_refused(network, encoded):
     with pytest.raises(ValueError, match="a crop has no origin"):
         network.decode_batch(encoded, POINTS[:2, None], torch.ones(2, 1), origin=(8.0, 0.0))
 
 
-def test_run_block_recomputed_changes_no_gradient() -> None:
+def test_run_block_recomputed_changes_no_gradient():
     from napari_simmat.models.tuning import build_network
 
     image = torch.randn(1, 2, 64, 64)
@@ -78,7 +76,7 @@ def test_run_block_recomputed_changes_no_gradient() -> None:
         torch.testing.assert_close(gradient, gradients[1][name])
 
 
-def test_build_sam_leaves_the_stock_network_alone() -> None:
+def test_build_sam_leaves_the_stock_network_alone():
     torch.manual_seed(0)
     ours = build_sam("vit_b").state_dict()
     torch.manual_seed(0)

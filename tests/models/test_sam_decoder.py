@@ -1,7 +1,5 @@
 """The re-associated mask decoder against the stock one."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -13,7 +11,7 @@ from torch import Tensor
 from napari_simmat.models import sam
 from napari_simmat.models import sam as sam_module
 from napari_simmat.models.network import Encoded
-from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.sam import build_sam
 from napari_simmat.models.tuning import STRATEGIES, build_network, merge
 from tests.plain_authors import small_sam
 
@@ -47,14 +45,14 @@ def stock_sam() -> Sam:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> SamNetwork:
+def network(monkeypatch):
     monkeypatch.setitem(sam_model_registry, "vit_b", stock_sam)
     torch.manual_seed(0)
     return build_sam("vit_b")
 
 
 @pytest.fixture(scope="module")
-def encoded() -> Encoded:
+def encoded():
     torch.manual_seed(1)
     return Encoded(torch.randn(1, WIDTH, CELLS, CELLS), (SIDE, SIDE))
 
@@ -83,9 +81,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("at_once", [1024, 7])
 @torch.no_grad()
-def test_decode_equals_stock(
-    network: SamNetwork, encoded: Encoded, kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decode_equals_stock(network, encoded, kind, at_once, monkeypatch):
     monkeypatch.setattr(sam_module, "TOKENS_AT_ONCE", at_once)
     logits, quality = by_stock(network, encoded, **PROMPTS[kind])
     ours = network.decode(encoded, PROMPTS[kind])
@@ -94,7 +90,7 @@ def test_decode_equals_stock(
     assert relative(ours.predicted_iou, quality) < 1e-5
 
 
-def test_reassociation_is_used_for_few_tokens_only(network: SamNetwork) -> None:
+def test_reassociation_is_used_for_few_tokens_only(network):
     """Both ways are compared above: four own tokens and one for quality, a click, its padding."""
     attention = network.mask_decoder.transformer.final_attn_token_to_image
     assert sam_module._can_reassociate(attention, 5 + 2)
@@ -102,7 +98,7 @@ def test_reassociation_is_used_for_few_tokens_only(network: SamNetwork) -> None:
 
 
 @torch.no_grad()
-def test_decode_clicks_together_equals_each_alone(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_clicks_together_equals_each_alone(network, encoded):
     found = network.decode_clicks(encoded, CLICKS)
     for click, placed in zip(CLICKS, found, strict=True):
         logits, quality = by_stock(network, encoded, points=click[None], labels=torch.tensor([1]))
@@ -112,7 +108,7 @@ def test_decode_clicks_together_equals_each_alone(network: SamNetwork, encoded: 
 
 
 @torch.no_grad()
-def test_decode_batch_with_a_shared_image_equals_each_alone(network: SamNetwork) -> None:
+def test_decode_batch_with_a_shared_image_equals_each_alone(network):
     """As a GPU computes them: many at once, on one image."""
     torch.manual_seed(2)
     transformer = network.mask_decoder.transformer
@@ -128,7 +124,7 @@ def test_decode_batch_with_a_shared_image_equals_each_alone(network: SamNetwork)
 
 
 @torch.no_grad()
-def test_decode_clicks_forms_no_poor_masks(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_clicks_forms_no_poor_masks(network, encoded):
     every = network.decode_clicks(encoded, CLICKS)
     best = sorted(float(each.predicted_iou.max()) for each in every)
     found = network.decode_clicks(encoded, CLICKS, minimum=best[2])
@@ -153,7 +149,7 @@ TERMS = [
 
 @pytest.mark.parametrize("name", TERMS)
 @torch.no_grad()
-def test_decode_depends_on_each_term(network: SamNetwork, encoded: Encoded, name: str) -> None:
+def test_decode_depends_on_each_term(network, encoded, name):
     """The parity above is not trivial: without the term the result differs."""
     stock = copy.deepcopy(network)
     network.get_parameter(name).zero_()
@@ -163,9 +159,7 @@ def test_decode_depends_on_each_term(network: SamNetwork, encoded: Encoded, name
 
 @pytest.mark.parametrize("way", ["token_to_image", "image_to_token"])
 @torch.no_grad()
-def test_decode_ignores_what_is_equal_for_all_keys(
-    network: SamNetwork, encoded: Encoded, way: str
-) -> None:
+def test_decode_ignores_what_is_equal_for_all_keys(network, encoded, way):
     name = f"{LAYER}cross_attn_{way}.k_proj.bias"
     before = network.decode(encoded, PROMPTS["a click"]).logits
     network.get_parameter(name).add_(3)
@@ -175,9 +169,7 @@ def test_decode_ignores_what_is_equal_for_all_keys(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @torch.no_grad()
-def test_decode_with_each_strategy_equals_training(
-    strategy: str, monkeypatch: pytest.MonkeyPatch, encoded: Encoded
-) -> None:
+def test_decode_with_each_strategy_equals_training(strategy, monkeypatch, encoded):
     monkeypatch.setitem(sam_model_registry, "vit_b", stock_sam)
     size = 3 if STRATEGIES[strategy].size else None
     network = build_network("vit_b", channels=3, strategy=strategy, size=size)
@@ -198,9 +190,7 @@ def test_decode_with_each_strategy_equals_training(
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @torch.no_grad()
-def test_decode_in_half_precision_is_no_worse_than_stock(
-    network: SamNetwork, encoded: Encoded, kind: str
-) -> None:
+def test_decode_in_half_precision_is_no_worse_than_stock(network, encoded, kind):
     exact, _ = by_stock(network, encoded, **PROMPTS[kind])
     with torch.autocast("cpu", torch.bfloat16):
         ours = network.decode(encoded, PROMPTS[kind]).logits
@@ -210,7 +200,7 @@ def test_decode_in_half_precision_is_no_worse_than_stock(
 
 
 @torch.no_grad()
-def test_decode_follows_changed_positions(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_follows_changed_positions(network, encoded):
     """They are kept, but not beyond the numbers they were made of."""
     matrix = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     network.decode(encoded, PROMPTS["a click"])
@@ -227,7 +217,7 @@ def test_decode_follows_changed_positions(network: SamNetwork, encoded: Encoded)
 
 @pytest.mark.gpu
 @torch.no_grad()
-def test_decode_on_a_gpu_equals_stock(network: SamNetwork, encoded: Encoded) -> None:
+def test_decode_on_a_gpu_equals_stock(network, encoded):
     network.to("cuda")
     there = encoded.to(torch.device("cuda"))
     clicks = CLICKS.repeat(sam.PROMPTS_AT_ONCE, 1).to("cuda")

@@ -1,7 +1,5 @@
 """SAM's encoder without its large temporaries, against the stock blocks."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -50,7 +48,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 @pytest.fixture(params=GRIDS)
-def blocks(request: pytest.FixtureRequest) -> tuple[ViTBlock, Block, Tensor]:
+def blocks(request):
     batch, high, wide, window = GRIDS[request.param]
     stock = stock_block(high, wide, window)
     return ours_for(stock), stock, torch.randn(batch, high, wide, WIDTH)
@@ -58,14 +56,14 @@ def blocks(request: pytest.FixtureRequest) -> tuple[ViTBlock, Block, Tensor]:
 
 @pytest.mark.parametrize("piece", [2**20, 700])
 @torch.no_grad()
-def test_vit_block_equals_stock(blocks, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vit_block_equals_stock(blocks, piece, monkeypatch):
     monkeypatch.setattr(sam_encoder, "MAX_LOGITS", piece)
     ours, stock, tokens = blocks
     assert ours.state_dict().keys() == stock.state_dict().keys()
     assert relative(ours(tokens), stock(tokens)) < 1e-5
 
 
-def test_vit_block_gradients_equal_stock(blocks) -> None:
+def test_vit_block_gradients_equal_stock(blocks):
     ours, stock, tokens = blocks
     for block in (ours, stock):
         block(tokens).square().sum().backward()
@@ -77,9 +75,7 @@ def test_vit_block_gradients_equal_stock(blocks) -> None:
 @pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("many", [1024, 1])
 @torch.no_grad()
-def test_vit_block_in_half_precision_is_no_worse_than_stock(
-    blocks, tiles: bool, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vit_block_in_half_precision_is_no_worse_than_stock(blocks, tiles, many, monkeypatch):
     """By every kernel: with and without tiles, for many keys and for few."""
     monkeypatch.setattr(sam_encoder, "_has_tiles", lambda: tiles)
     monkeypatch.setattr(sam_encoder, "MANY_KEYS", many)
@@ -91,7 +87,7 @@ def test_vit_block_in_half_precision_is_no_worse_than_stock(
 
 @pytest.mark.parametrize("name", ["attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv.bias"])
 @torch.no_grad()
-def test_vit_block_depends_on_each_bias(name: str) -> None:
+def test_vit_block_depends_on_each_bias(name):
     """The parity above means something: without the term the block differs.
 
     The projection's bias is all that the tokens beyond the image's border are made of.
@@ -104,7 +100,7 @@ def test_vit_block_depends_on_each_bias(name: str) -> None:
 
 
 @torch.no_grad()
-def test_vit_block_sees_zeros_beyond_the_border() -> None:
+def test_vit_block_sees_zeros_beyond_the_border():
     """As in stock, a window's tokens beyond the image have keys and values: those of the bias."""
     ours = ours_for(stock_block(7, 4, 7))
     tokens = torch.randn(1, 7, 4, WIDTH)
@@ -115,7 +111,7 @@ def test_vit_block_sees_zeros_beyond_the_border() -> None:
 
 
 @torch.no_grad()
-def test_attention_of_any_sharpness_equals_stock() -> None:
+def test_attention_of_any_sharpness_equals_stock():
     """Where most weights are too small for the numbers of float32, which then count as zero."""
     stock = stock_block(9, 13, 0)
     stock.attn.qkv.weight.mul_(20)
@@ -124,7 +120,7 @@ def test_attention_of_any_sharpness_equals_stock() -> None:
 
 
 @torch.no_grad()
-def test_attention_leaves_the_rounding_of_the_thread() -> None:
+def test_attention_leaves_the_rounding_of_the_thread():
     ours, tokens = ours_for(stock_block(9, 13, 0)), torch.randn(1, 9, 13, WIDTH)
     tiny = torch.tensor(1e-30)
     ours(tokens)
@@ -139,9 +135,7 @@ def test_attention_leaves_the_rounding_of_the_thread() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @torch.no_grad()
-def test_strategies_compute_the_same_without_gradients(
-    strategy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strategies_compute_the_same_without_gradients(strategy, monkeypatch):
     """By different kernels; LoRA merged as it is where nothing is trained."""
     monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(160))
     size = 5 if STRATEGIES[strategy].size else None
@@ -157,7 +151,7 @@ def test_strategies_compute_the_same_without_gradients(
     assert relative(network.encode(image).embedding, expected) < 1e-5
 
 
-def test_build_sam_loads_stock_weights_strictly() -> None:
+def test_build_sam_loads_stock_weights_strictly():
     network = build_network("vit_b", initialize=False)
     assert isinstance(network, SamNetwork)
     assert all(type(block) is ViTBlock for block in network.image_encoder.blocks)
@@ -168,6 +162,6 @@ def test_build_sam_loads_stock_weights_strictly() -> None:
 
 @pytest.mark.gpu
 @torch.no_grad()
-def test_vit_block_on_a_gpu_equals_stock(blocks) -> None:
+def test_vit_block_on_a_gpu_equals_stock(blocks):
     ours, stock, tokens = (each.to("cuda") for each in blocks)
     assert relative(ours(tokens), stock(tokens)) < 1e-5

@@ -1,7 +1,5 @@
 """`tiny` against the plain reference, at any size, and where its positions lie."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Clicks that are decoded together get the masks of each alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -35,7 +33,7 @@ def encoded(tiny, request):
 
 
 @torch.no_grad()
-def test_decode_clicks_together_equals_each_alone(tiny, encoded) -> None:
+def test_decode_clicks_together_equals_each_alone(tiny, encoded):
     clicks = torch.rand(7, 2, generator=torch.manual_seed(0)) * torch.tensor([420.0, 300.0])
     together = tiny.decode_clicks(encoded, clicks)
     assert len(together) == len(clicks)
@@ -54,7 +52,7 @@ def test_decode_clicks_together_equals_each_alone(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_decode_clicks_in_any_order_is_the_same(tiny, encoded) -> None:
+def test_decode_clicks_in_any_order_is_the_same(tiny, encoded):
     clicks = torch.rand(5, 2, generator=torch.manual_seed(1)) * 300
     forth, back = tiny.decode_clicks(encoded, clicks), tiny.decode_clicks(encoded, clicks.flip(0))
     for one, other in zip(forth, reversed(back), strict=True):
@@ -64,7 +62,7 @@ def test_decode_clicks_in_any_order_is_the_same(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded) -> None:
+def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded):
     clicks = torch.rand(6, 2, generator=torch.manual_seed(2)) * torch.tensor([420.0, 300.0])
     with FlopCounterMode(display=False) as counter:
         every = tiny.decode_clicks(encoded, clicks)
@@ -83,7 +81,7 @@ def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_decode_batch_without_gradients_is_the_same(tiny, encoded) -> None:
+def test_decode_batch_without_gradients_is_the_same(tiny, encoded):
     crop = LevelWindow.around(encoded, (200.0, 150.0)).crop(encoded)
     points = torch.tensor([[[60.0, 70.0], [0.0, 0.0]], [[120.0, 90.0], [200.0, 180.0]]])
     labels = torch.tensor([[1, -1], [2, 3]])
@@ -96,7 +94,7 @@ def test_decode_batch_without_gradients_is_the_same(tiny, encoded) -> None:
 
 
 @torch.no_grad()
-def test_estimate_clicks_reads_the_dense_head(tiny, encoded) -> None:
+def test_estimate_clicks_reads_the_dense_head(tiny, encoded):
     clicks = torch.rand(5, 2, generator=torch.manual_seed(3)) * 300
     foreground, size = tiny.estimate_clicks(encoded, clicks)
     for number, click in enumerate(clicks):
@@ -109,7 +107,7 @@ def test_estimate_clicks_reads_the_dense_head(tiny, encoded) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_decode_clicks_of_sam_equals_each_alone() -> None:
+def test_decode_clicks_of_sam_equals_each_alone():
     torch.manual_seed(0)
     network = build_network("vit_b")
     from napari_simmat.models.network import Encoded

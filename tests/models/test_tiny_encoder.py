@@ -1,7 +1,5 @@
 """The dense prior: the pixel that represents a box, and the first guess from it."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -59,7 +57,7 @@ def test_prompt_prior_of_a_box_is_that_of_its_pixel_within_it():
 
 @pytest.mark.parametrize("boxed", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_prompt_prior_of_a_click_depends_on_its_own_prompt(boxed: bool, masked: bool):
+def test_prompt_prior_of_a_click_depends_on_its_own_prompt(boxed, masked):
     """Corrections that are trained together are positive in one prompt and negative in another."""
     found, _, _ = pixels()
     points = torch.tensor([[[40.0, 40.0], [64.0, 64.0]]]).repeat(4, 1, 1)
@@ -100,7 +98,7 @@ def test_first_guess_of_box_stays_unless_it_misses_a_click():
     found, _, nut = pixels()
     corners = torch.tensor(BOX).reshape(1, 2, 2)
 
-    def guess(*click: float) -> torch.Tensor:
+    def guess(*click):
         points = torch.cat([torch.tensor(click).reshape(1, 1, 2), corners], dim=1)
         return prompt_prior(found, points, torch.tensor([[1, 2, 3]]), None)[0, 0]
 

@@ -1,7 +1,5 @@
 """The transfer slot: any number of channels, base weights untouched, names kept."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Every strategy, every promise: what is trained, where it begins, what it computes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from segment_anything.modeling.image_encoder import Attention

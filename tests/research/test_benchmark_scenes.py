@@ -1,7 +1,5 @@
 """The benchmark's scenes: of families that no pretraining draws, exact, varied, seeded."""
 
-from __future__ import annotations
-
 import inspect
 from typing import NamedTuple
 
@@ -70,7 +68,7 @@ def leak(*_args, **_options):
     raise AssertionError("one side draws what is the other's")
 
 
-def test_families_of_pretraining_and_benchmark_differ() -> None:
+def test_families_of_pretraining_and_benchmark_differ():
     for ours, theirs in zip(BENCHMARK_FAMILIES, PRETRAINING_FAMILIES, strict=True):
         assert ours
         assert theirs
@@ -78,7 +76,7 @@ def test_families_of_pretraining_and_benchmark_differ() -> None:
     assert not set(ARRANGEMENTS.values()) & set(LAYOUTS.values())
 
 
-def test_tables_hold_what_is_declared() -> None:
+def test_tables_hold_what_is_declared():
     assert BENCHMARK_FAMILIES.layouts == set(ARRANGEMENTS)
     assert BENCHMARK_FAMILIES.outlines == set(FIGURES)
     assert BENCHMARK_FAMILIES.textures == set(PATTERNS)
@@ -90,7 +88,7 @@ def test_tables_hold_what_is_declared() -> None:
     } <= PRETRAINING_FAMILIES.layouts
 
 
-def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch):
     for name in LAYOUTS:
         monkeypatch.setitem(LAYOUTS, name, leak)
     for name in (*OUTLINES, "random_outline"):
@@ -106,7 +104,7 @@ def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch: pytest.MonkeyP
             benchmark_sample(sensor, number, 96, layout)
 
 
-def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch):
     monkeypatch.setattr(benchmark_scenes, "_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
@@ -117,7 +115,7 @@ def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPat
         draw_sample(0, 96, [family])
 
 
-def test_split_generators_share_no_seed() -> None:
+def test_split_generators_share_no_seed():
     states = {
         split_generator(split, number).bit_generator.state["state"]["state"]
         for split in ("train", "validation", "test")
@@ -132,7 +130,7 @@ def test_split_generators_share_no_seed() -> None:
 
 @pytest.mark.parametrize("layout", ARRANGEMENTS)
 @pytest.mark.parametrize("size", [64, (96, 160), 192])
-def test_benchmark_scene_labels_connected_objects(layout: str, size: int | tuple[int, int]) -> None:
+def test_benchmark_scene_labels_connected_objects(layout, size):
     for seed in range(3):
         scene = benchmark_scene(seed, size, layout)
         labels = scene.labels
@@ -147,7 +145,7 @@ def test_benchmark_scene_labels_connected_objects(layout: str, size: int | tuple
         assert (other.regions != scene.regions).any()
 
 
-def test_benchmark_scenes_are_varied() -> None:
+def test_benchmark_scenes_are_varied():
     counts, across, shared = [], [], []
     for number in range(60):
         labels = benchmark_scene(split_generator("train", number), 192).labels
@@ -163,7 +161,7 @@ def test_benchmark_scenes_are_varied() -> None:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_figure_has_about_its_size(figure: str) -> None:
+def test_figure_has_about_its_size(figure):
     for seed in range(8):
         for radius in (6.0, 20.0, 60.0):
             parts = FIGURES[figure](np.random.default_rng(seed), radius)
@@ -172,7 +170,7 @@ def test_figure_has_about_its_size(figure: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
-def test_pattern_is_a_standardized_crop(kind: str) -> None:
+def test_pattern_is_a_standardized_crop(kind):
     crops = [pattern(np.random.default_rng(seed), (300, 170), kind) for seed in (1, 1, 2)]
     assert crops[0].dtype == np.float32
     assert crops[0].shape == (300, 170)
@@ -184,7 +182,7 @@ def test_pattern_is_a_standardized_crop(kind: str) -> None:
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, *PSEUDO_SENSORS])
-def test_benchmark_sample_has_channels_and_exact_labels(sensor: str) -> None:
+def test_benchmark_sample_has_channels_and_exact_labels(sensor):
     image, labels, scene = benchmark_sample(sensor, split_generator("test", 3), 96)
     again = benchmark_sample(sensor, split_generator("test", 3), 96)[0]
     np.testing.assert_array_equal(image, again)
@@ -199,7 +197,7 @@ def test_benchmark_sample_has_channels_and_exact_labels(sensor: str) -> None:
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_benchmark_samples_show_most_objects(sensor: str) -> None:
+def test_benchmark_samples_show_most_objects(sensor):
     seen, drawn = 0, 0
     for number in range(6):
         _, labels, scene = benchmark_sample(sensor, split_generator("validation", number), 128)
@@ -210,9 +208,7 @@ def test_benchmark_samples_show_most_objects(sensor: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"), [((0, 32), "too small"), ((0, 64, "leaves"), "unknown")]
 )
-def test_benchmark_scene_of_bad_settings_is_refused(
-    arguments: tuple[object, ...], words: str
-) -> None:
+def test_benchmark_scene_of_bad_settings_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         benchmark_scene(*arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"radar.*rgb\+depth"):

@@ -1,9 +1,6 @@
 """`simmat pretrain` and `simmat benchmark` through the real entry point."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +11,7 @@ from napari_simmat.cli import main
 from napari_simmat.research.experiments import read_rows
 
 
-def test_benchmark_quick_writes_its_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_benchmark_quick_writes_its_files(tmp_path, capsys):
     words = ["benchmark", "strategies", "--quick", "--steps", "1", "--modalities", "thermal"]
     small = ["--side", "64", "--images", "2", "--validation", "1", "--test", "1"]
     where = ["--output", str(tmp_path), "--device", "cpu"]
@@ -39,9 +34,7 @@ def test_benchmark_quick_writes_its_files(
         (["transfer", "--data", "nowhere", "--base", "tiny"], "nowhere"),
     ],
 )
-def test_benchmark_of_bad_settings_is_refused(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_benchmark_of_bad_settings_is_refused(words, sentence, tmp_path, capsys):
     small = ["--side", "64", "--images", "1", "--validation", "1", "--test", "1"]
     given = ["benchmark", *words, "--quick", "--output", str(tmp_path), "--device", "cpu", *small]
     assert main(given) == 1
@@ -53,9 +46,7 @@ def test_benchmark_of_bad_settings_is_refused(
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_training")
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
-def test_pretrain_resumes_its_folder_or_starts_from_a_foundation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pretrain_resumes_its_folder_or_starts_from_a_foundation(tmp_path, capsys):
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     settings = ["--families", "plain", "struck"]
     assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
@@ -94,12 +85,8 @@ def test_pretrain_resumes_its_folder_or_starts_from_a_foundation(
     ],
 )
 def test_pretrain_of_bad_settings_is_refused_and_writes_nothing(
-    words: list[str],
-    sentence: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    words, sentence, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1
     said = capsys.readouterr()

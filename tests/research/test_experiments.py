@@ -1,7 +1,5 @@
 """The lists of runs: what is compared, and that nothing but the arm differs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -30,7 +28,7 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5,
         ("size", 2 * len(TRAINING_SHARES)),
     ],
 )
-def test_make_runs_repeats_runs_for_modality_and_seed(experiment: str, each: int) -> None:
+def test_make_runs_repeats_runs_for_modality_and_seed(experiment, each):
     runs = make_runs(experiment, ("a", "b"), (0, 1), CONFIG)
     assert len(runs) == 4 * each
     assert len({run.key for run in runs}) == len(runs)
@@ -42,7 +40,7 @@ def test_make_runs_repeats_runs_for_modality_and_seed(experiment: str, each: int
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)  # a seed as a whole first
 
 
-def test_make_runs_of_arms_differ_in_what_is_compared() -> None:
+def test_make_runs_of_arms_differ_in_what_is_compared():
     runs = make_runs("transfer", ("a",), (0,), CONFIG)
     by_arm = {run.arm: run for run in runs}
     assert by_arm.pop("zero-shot").steps == 0
@@ -57,15 +55,15 @@ def test_make_runs_of_arms_differ_in_what_is_compared() -> None:
         assert not config.augment
 
 
-def test_make_runs_of_size_takes_shares_of_the_images() -> None:
+def test_make_runs_of_size_takes_shares_of_the_images():
     runs = make_runs("size", ("a",), (0,), CONFIG)
     assert sorted({run.share for run in runs}) == sorted(TRAINING_SHARES)
     full = [run for run in runs if run.strategy == "full"]
     assert {run.learning_rate for run in full} == {3e-5}
 
 
-def test_config_on_a_foundation_chooses_the_tuning() -> None:
-    def spec(architecture: str) -> ModelSpec:
+def test_config_on_a_foundation_chooses_the_tuning():
+    def spec(architecture):
         base = Base(name="b", architecture=architecture, sha256="")
         return ModelSpec(
             name="b",
@@ -85,7 +83,7 @@ def test_config_on_a_foundation_chooses_the_tuning() -> None:
         make_runs("transfer", ("a",), (0,), BenchmarkConfig())
 
 
-def test_config_of_quick_form_is_short() -> None:
+def test_config_of_quick_form_is_short():
     full, quick = BenchmarkConfig(), BenchmarkConfig(quick=True)
     assert full.modalities_of("transfer", "generated") == BENCHMARK_SENSORS
     assert full.seeds_of("transfer") == (0, 1, 2)
@@ -108,7 +106,7 @@ def test_config_of_quick_form_is_short() -> None:
         BenchmarkConfig(steps=0)
 
 
-def test_run_key_tells_runs_apart() -> None:
+def test_run_key_tells_runs_apart():
     first = make_runs("transfer", ("a",), (0,), CONFIG)[1]
     assert isinstance(first, ExperimentRun)
     assert first.key == (

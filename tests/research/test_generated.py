@@ -1,7 +1,5 @@
 """Drawn scenes as a data set."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np
@@ -19,7 +17,7 @@ def drawn(sensor: str, **changes: object) -> Dataset:
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, "rgb+depth"])
-def test_generated_planes_are_normalized_and_repeatable(sensor: str) -> None:
+def test_generated_planes_are_normalized_and_repeatable(sensor):
     dataset = drawn(sensor)
     assert [s.name for s in dataset.train] == ["train 0", "train 1", "train 2"]
     assert dataset.name == f"generated:{sensor}"
@@ -35,7 +33,7 @@ def test_generated_planes_are_normalized_and_repeatable(sensor: str) -> None:
     assert np.array_equal(labels, again[1])
 
 
-def test_generated_statistics_are_of_the_training_planes() -> None:
+def test_generated_statistics_are_of_the_training_planes():
     dataset = drawn("hha")
     values = np.concatenate([s.load()[0].reshape(3, -1) for s in dataset.train], axis=1)
     own = [(channel.mean, channel.std) for channel in dataset.channels]
@@ -43,7 +41,7 @@ def test_generated_statistics_are_of_the_training_planes() -> None:
     assert np.array(own) == pytest.approx(expected, abs=1e-3)
 
 
-def test_generated_sides_share_no_plane() -> None:
+def test_generated_sides_share_no_plane():
     few, many = drawn("thermal"), drawn("thermal", train=5)
     assert np.array_equal(few.train[2].load()[0], many.train[2].load()[0])
     images = [s.load()[0] for s in (*few.train, *few.validation, *few.test)]
@@ -51,13 +49,13 @@ def test_generated_sides_share_no_plane() -> None:
         assert not any(np.array_equal(image, other) for other in images[index + 1 :])
 
 
-def test_generated_benchmark_draws_other_scenes() -> None:
+def test_generated_benchmark_draws_other_scenes():
     everyday, benchmark = drawn("thermal"), drawn("thermal", kind="benchmark")
     assert benchmark.name == "benchmark:thermal"
     assert not np.array_equal(everyday.train[0].load()[0], benchmark.train[0].load()[0])
 
 
-def test_generated_channels_keep_their_ratios() -> None:
+def test_generated_channels_keep_their_ratios():
     image = drawn("polarization", side=192).train[0].load()[0]
     inner = ((image > 0) & (image < 255)).all(0)
     gap = (image[0] + image[2] - image[1] - image[3])[inner]  # I0 + I90 = I45 + I135
@@ -74,8 +72,6 @@ def test_generated_channels_keep_their_ratios() -> None:
         ({"train": 0}, "at least one scene to train on and one to validate on, not 0 and 16"),
     ],
 )
-def test_generated_config_of_bad_values_is_refused(
-    changes: dict[str, object], sentence: str
-) -> None:
+def test_generated_config_of_bad_values_is_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         GeneratedConfig(**{"sensor": "rgb", **changes})  # type: ignore[arg-type]

@@ -1,9 +1,6 @@
 """The tables of the model card, on two small images."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
 import tifffile
@@ -24,9 +21,7 @@ def printed(
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if "--" not in row]
 
 
-def test_resolution_has_a_row_for_each_image_and_the_spread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resolution_has_a_row_for_each_image_and_the_spread(tmp_path, monkeypatch, capsys):
     for number in range(2):
         image, labels = picture(number, channels=1, side=128)
         tifffile.imwrite(tmp_path / f"im{number}.tif", image[0])
@@ -39,9 +34,7 @@ def test_resolution_has_a_row_for_each_image_and_the_spread(
     assert last[0] == "largest difference"
 
 
-def test_speed_has_a_row_for_each_size(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_speed_has_a_row_for_each_size(monkeypatch, capsys):
     monkeypatch.setattr(model_card, "SIZES", (128,))
     _, row = printed(["speed"], monkeypatch, capsys)
     assert row[0] == "128 x 128"

@@ -1,7 +1,5 @@
 """The optimizer of the foundation moves every parameter, each as its own rule says."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

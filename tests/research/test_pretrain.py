@@ -1,7 +1,5 @@
 """Training learns, touches only what it declares, and resumes exactly."""
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -35,7 +33,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def small_networks(request: pytest.FixtureRequest) -> None:
+def small_networks(request):
     """Trainings of a shrunk `tiny`, except where a test is about the shipped models."""
     if not request.node.get_closest_marker("shipped_models"):
         request.getfixturevalue("nano")

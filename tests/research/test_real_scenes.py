@@ -1,7 +1,5 @@
 """Real labeled images as scenes: their table, split and shares, and what is known of them."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of the benchmark, with numbers by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from napari_simmat.research.experiments import BenchmarkConfig, ResultRow, make_runs
@@ -28,7 +26,7 @@ def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[
     ]
 
 
-def test_summarize_gives_mean_and_deviation_over_seeds() -> None:
+def test_summarize_gives_mean_and_deviation_over_seeds():
     found = summarize(rows()[:0])
     assert found is None
     some = [row for row in rows() if row.run.modality == "a" and row.run.arm == "SimMAT"]
@@ -40,7 +38,7 @@ def test_summarize_gives_mean_and_deviation_over_seeds() -> None:
     assert str(summarize(some[:1])) == "40.0"
 
 
-def test_markdown_table_of_transfer_compares_arms() -> None:
+def test_markdown_table_of_transfer_compares_arms():
     lines = markdown_table("transfer", rows()).splitlines()
     assert lines[0] == "| modality | zero-shot | scratch | baseline A | baseline B | SimMAT |"
     assert lines[2].startswith("| a | 20.5 ± 0.7 | 10.5 ± 0.7 |")
@@ -51,13 +49,13 @@ def test_markdown_table_of_transfer_compares_arms() -> None:
     assert gain_over_scratch(rows()) == pytest.approx(45.5 / 15.5)
 
 
-def test_averages_take_complete_modalities_only() -> None:
+def test_averages_take_complete_modalities_only():
     some = [r for r in rows() if not (r.run.modality == "b" and r.run.arm == "SimMAT")]
     assert "| **average** | **20.5** | **10.5** |" in markdown_table("transfer", some)
     assert gain_over_scratch([r for r in some if r.run.arm != "scratch"]) is None
 
 
-def test_markdown_table_of_settings_has_a_column_each() -> None:
+def test_markdown_table_of_settings_has_a_column_each():
     text = markdown_table("lr", rows("lr", (0,)))
     assert text.splitlines()[0] == ("| learning rate | 1e-5 | 3e-5 | 1e-4 | 3e-4 | 1e-3 | 3e-3 |")
     assert "| a, lora | 30.0 |" in text
@@ -68,9 +66,9 @@ def test_markdown_table_of_settings_has_a_column_each() -> None:
     assert "| adapter | 100 to 200 | 30.0 | 40.0 |" in text
 
 
-def test_markdown_table_without_rows_says_so() -> None:
+def test_markdown_table_without_rows_says_so():
     assert markdown_table("transfer", []) == "No run is done yet.\n"
 
 
-def test_markdown_table_of_quick_form_says_so() -> None:
+def test_markdown_table_of_quick_form_says_so():
     assert markdown_table("transfer", rows(), quick=True).startswith("**Quick form")

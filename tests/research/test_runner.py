@@ -1,17 +1,12 @@
 """Runs of the benchmark: rows that are resumed, tables, plots and panels."""
 
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.research import runner
 from napari_simmat.research.experiments import (
@@ -34,21 +29,19 @@ SMALL = BenchmarkConfig(
 
 
 @pytest.fixture(scope="module")
-def base() -> Model:
+def base():
     return load_model(RGB_BASE)
 
 
 @pytest.fixture(scope="module")
-def thermal() -> Dataset:
+def thermal():
     drawn = GeneratedConfig(
         sensor="thermal", kind="benchmark", side=64, train=3, validation=1, test=2
     )
     return finish(generate_job(drawn))
 
 
-def test_runner_does_only_what_the_table_lacks(
-    base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runner_does_only_what_the_table_lacks(base, thermal, tmp_path, monkeypatch):
     runs = make_runs("transfer", ("thermal",), (0,), CONFIG)
     table, folder = tmp_path / "a" / "transfer.csv", tmp_path / "runs"
     job = run_all_job(runs, {"thermal": thermal}, base, CONFIG, table, folder)
@@ -89,9 +82,7 @@ def test_runner_does_only_what_the_table_lacks(
     assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
 
 
-def test_runner_reuses_trainings_of_other_tables(
-    base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runner_reuses_trainings_of_other_tables(base, thermal, tmp_path, monkeypatch):
     transfer, lr, strategies = (
         make_runs(name, ("thermal",), (0,), CONFIG) for name in ("transfer", "lr", "strategies")
     )
@@ -140,9 +131,7 @@ def test_runner_reuses_trainings_of_other_tables(
     assert {run.share for run in begun} == {*TRAINING_SHARES[:-1]}
 
 
-def test_run_of_a_share_takes_the_first_images(
-    base: Model, thermal: Dataset, tmp_path: Path
-) -> None:
+def test_run_of_a_share_takes_the_first_images(base, thermal, tmp_path):
     runs = [r for r in make_runs("size", ("thermal",), (0,), CONFIG) if r.strategy == "lora"]
     rows = finish(
         run_all_job(runs, {"thermal": thermal}, base, CONFIG, tmp_path / "s.csv", tmp_path / "runs")
@@ -150,7 +139,7 @@ def test_run_of_a_share_takes_the_first_images(
     assert [row.images for row in rows] == [1, 1, 1, 2, 3]
 
 
-def test_read_rows_of_foreign_table_is_refused(tmp_path: Path) -> None:
+def test_read_rows_of_foreign_table_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"is no table of this benchmark.*its columns are a, b"):
@@ -159,7 +148,7 @@ def test_read_rows_of_foreign_table_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [20, -20, -14])
-def test_read_rows_of_cut_line_is_refused(left: int, tmp_path: Path) -> None:
+def test_read_rows_of_cut_line_is_refused(left, tmp_path):
     run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     path = tmp_path / "t.csv"
     append_row(path, ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1"))
@@ -169,7 +158,7 @@ def test_read_rows_of_cut_line_is_refused(left: int, tmp_path: Path) -> None:
         read_rows(path)
 
 
-def test_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_row_is_read_as_it_was_written(tmp_path):
     run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     row = ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")
     append_row(tmp_path / "t.csv", row)
@@ -178,7 +167,7 @@ def test_row_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def written(base: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(base, tmp_path_factory):
     output = tmp_path_factory.mktemp("benchmark")
     report = finish(run_experiment_job("transfer", "generated", base, SMALL, output))
     assert [path.name for path in report.files] == ["transfer.csv", "transfer.md", "transfer.png"]
@@ -187,23 +176,21 @@ def written(base: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_draw_plot_writes_a_picture(written: Path) -> None:
+def test_draw_plot_writes_a_picture(written):
     picture = np.asarray(Image.open(written / "transfer.png").convert("RGB"))
     assert min(picture.shape[:2]) > 400
     for color in ((155, 160, 166), (27, 79, 114)):  # zero-shot's and SimMAT's bars are there
         assert (np.abs(picture.astype(int) - color).max(-1) < 3).sum() > 50
 
 
-def test_panels_use_the_kept_checkpoints(
-    base: Model, written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_panels_use_the_kept_checkpoints(base, written, monkeypatch):
     monkeypatch.setattr(runner, "_run_one_job", None)  # no run may begin
     report = finish(run_experiment_job("panels", "generated", base, SMALL, written))
     assert [path.name for path in report.files] == ["panels.png"]
     assert np.asarray(Image.open(written / "panels.png")).std() > 10
 
 
-def test_square_around_shows_the_object_in_the_plane() -> None:
+def test_square_around_shows_the_object_in_the_plane():
     truth = np.zeros((90, 120), bool)
     truth[40:50, 60:64] = True  # 10 pixels long: the square has a side of 40
     assert square_around(truth) == (25, 65, 42, 82)
@@ -213,7 +200,7 @@ def test_square_around_shows_the_object_in_the_plane() -> None:
     assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
 
 
-def test_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> None:
+def test_quick_form_says_that_it_is_no_result(base, tmp_path):
     quick = BenchmarkConfig(
         quick=True, modalities=("rgb+thermal",), steps=1, side=64, images=2, validation=1, test=1
     )
@@ -222,6 +209,6 @@ def test_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> No
     assert report.files[0].name == "quick-pseudo.csv"
 
 
-def test_unknown_experiment_is_refused(base: Model, tmp_path: Path) -> None:
+def test_unknown_experiment_is_refused(base, tmp_path):
     with pytest.raises(ValueError, match="Experiment 'magic' is unknown; use one of transfer"):
         finish(run_experiment_job("magic", "generated", base, SMALL, tmp_path))  # type: ignore[arg-type]

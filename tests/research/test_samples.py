@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from skimage.measure import label
@@ -11,7 +9,7 @@ from napari_simmat.research.scene import draw_scene
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_draw_sample_gives_visible_connected_objects(family: str) -> None:
+def test_draw_sample_gives_visible_connected_objects(family):
     for seed, size in ((0, 64), (1, (96, 160)), (2, 128)):
         image, labels = draw_sample(seed, size, [family])
         shape = (size, size) if isinstance(size, int) else size
@@ -27,7 +25,7 @@ def test_draw_sample_gives_visible_connected_objects(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_draw_sample_depends_on_its_seed_alone(family: str) -> None:
+def test_draw_sample_depends_on_its_seed_alone(family):
     (image, labels), (image_again, labels_again), (other, _) = (
         draw_sample(np.random.default_rng(seed), 96, [family]) for seed in (4, 4, 5)
     )
@@ -37,7 +35,7 @@ def test_draw_sample_depends_on_its_seed_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_draw_sample_hardly_hides_objects(family: str) -> None:
+def test_draw_sample_hardly_hides_objects(family):
     drawn, seen = 0, 0
     for seed in range(4):
         rng = np.random.default_rng((seed, 7))
@@ -50,7 +48,7 @@ def test_draw_sample_hardly_hides_objects(family: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_renders_in_every_family(layout: str) -> None:
+def test_every_layout_renders_in_every_family(layout):
     scene = draw_scene(1, (64, 80), layout)
     for family in FAMILIES:
         image = render(scene, family, np.random.default_rng(0))
@@ -58,18 +56,18 @@ def test_every_layout_renders_in_every_family(layout: str) -> None:
         assert image.shape[:2] == (64, 80), family
 
 
-def test_every_layout_belongs_to_a_family() -> None:
+def test_every_layout_belongs_to_a_family():
     used = {name for family in FAMILIES.values() for name in family.layouts}
     assert used == set(LAYOUTS)
 
 
-def test_draw_sample_advances_its_generator() -> None:
+def test_draw_sample_advances_its_generator():
     rng = np.random.default_rng(0)
     first, second = draw_sample(rng, 64, ["plain"])[0], draw_sample(rng, 64, ["plain"])[0]
     assert first.shape != second.shape or (first != second).any()
 
 
-def test_draw_sample_of_unknown_family_is_refused() -> None:
+def test_draw_sample_of_unknown_family_is_refused():
     with pytest.raises(ValueError, match="radar"):
         draw_sample(0, 64, ["plain", "radar"])
     with pytest.raises(ValueError, match="radar"):

@@ -1,7 +1,5 @@
 """A drawn stack: equal for equal seeds, exact labels, bodies that vary between planes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_simmat.research.samples import draw_volume
@@ -9,7 +7,7 @@ from napari_simmat.research.samples import draw_volume
 SHAPE = (16, 64, 80)
 
 
-def test_draw_volume_depends_on_its_seed_alone() -> None:
+def test_draw_volume_depends_on_its_seed_alone():
     stack, labels = draw_volume(3, SHAPE, count=4)
     again, _ = draw_volume(3, SHAPE, count=4)
     other, _ = draw_volume(4, SHAPE, count=4)
@@ -19,7 +17,7 @@ def test_draw_volume_depends_on_its_seed_alone() -> None:
     assert not np.array_equal(stack, other)
 
 
-def test_volume_bodies_are_bright_and_change_between_planes() -> None:
+def test_volume_bodies_are_bright_and_change_between_planes():
     stack, labels = draw_volume(0, SHAPE, count=4)
     ground = stack[labels == 0].mean()
     for label in np.unique(labels[labels > 0]):

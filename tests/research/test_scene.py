@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from skimage.measure import label
@@ -12,7 +10,7 @@ MAPS = ("albedo", "depth", "normals", "temperature", "refractive_index", "gloss"
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [64, (96, 200)])
-def test_draw_scene_labels_connected_objects(layout: str, size: int | tuple[int, int]) -> None:
+def test_draw_scene_labels_connected_objects(layout, size):
     for seed in range(3):
         scene = draw_scene(seed, size, layout)
         labels = scene.labels
@@ -25,7 +23,7 @@ def test_draw_scene_labels_connected_objects(layout: str, size: int | tuple[int,
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_draw_scene_depends_on_its_seed_alone(layout: str) -> None:
+def test_draw_scene_depends_on_its_seed_alone(layout):
     first, again, other = (draw_scene(seed, 80, layout) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.labels, again.labels)
     for name in MAPS:
@@ -34,7 +32,7 @@ def test_draw_scene_depends_on_its_seed_alone(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_scene_maps_are_finite_and_physical(layout: str) -> None:
+def test_scene_maps_are_finite_and_physical(layout):
     scene = draw_scene(11, (72, 120), layout)
     for name in MAPS:
         assert np.isfinite(getattr(scene, name)).all(), name
@@ -46,7 +44,7 @@ def test_scene_maps_are_finite_and_physical(layout: str) -> None:
     assert 250 < scene.temperature.min() <= scene.temperature.max() < 350
 
 
-def test_layouts_draw_small_and_large_objects() -> None:
+def test_layouts_draw_small_and_large_objects():
     areas = [
         np.bincount(draw_scene(seed, 256, layout).labels.ravel())[1:]
         for layout in LAYOUTS
@@ -57,26 +55,26 @@ def test_layouts_draw_small_and_large_objects() -> None:
     assert (across > 128).any()
 
 
-def test_scene_maps_are_free_of_the_order_of_access() -> None:
+def test_scene_maps_are_free_of_the_order_of_access():
     one, other = draw_scene(3, 64, "leaves"), draw_scene(3, 64, "leaves")
     depth, temperature = one.depth, one.temperature
     np.testing.assert_array_equal(temperature, other.temperature)
     np.testing.assert_array_equal(depth, other.depth)
 
 
-def test_draw_scene_of_large_size_works() -> None:
+def test_draw_scene_of_large_size_works():
     assert draw_scene(0, (1024, 700), "cells").labels.max() > 20
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"), [((0, 8), "too small"), ((0, 64, "squares"), "unknown")]
 )
-def test_draw_scene_of_bad_settings_is_refused(arguments: tuple[object, ...], words: str) -> None:
+def test_draw_scene_of_bad_settings_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         draw_scene(*arguments)  # type: ignore[arg-type]
 
 
-def test_compact_renumbers_what_it_keeps() -> None:
+def test_compact_renumbers_what_it_keeps():
     labels = np.array([[0, 1], [2, 3]], np.int32)
     np.testing.assert_array_equal(
         compact(labels, np.array([True, False, True, True])), [[0, 0], [1, 2]]

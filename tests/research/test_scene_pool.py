@@ -1,7 +1,5 @@
 """The pool of scenes: seeded by step, crops of drawn truth, padding as the engine pads."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

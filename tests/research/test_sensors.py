@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
@@ -20,7 +18,7 @@ from napari_simmat.research.sensors import (
 
 
 @pytest.fixture(scope="module")
-def glassy() -> Scene:
+def glassy():
     """A scene in which most objects are clear glass."""
     scenes = (draw_scene(seed, 160, "discs") for seed in range(100))
     return next(s for s in scenes if s.glass.sum() > 0.4 * s.foreground.sum() > 4000)
@@ -32,7 +30,7 @@ def by_object(values: np.ndarray, scene: Scene) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def staged() -> list[Scene]:
+def staged():
     """Scenes of the benchmark."""
     return [benchmark_scene(seed, 160) for seed in range(8)]
 
@@ -47,7 +45,7 @@ def explained_variance(values: np.ndarray, scene: Scene) -> float:
 
 @pytest.mark.parametrize("sensor", [*SENSORS, *PSEUDO_SENSORS])
 @pytest.mark.parametrize("size", [64, (96, 130)])
-def test_every_sensor_renders_its_channels(sensor: str, size: int | tuple[int, int]) -> None:
+def test_every_sensor_renders_its_channels(sensor, size):
     image, labels, scene = draw_sensor_sample(sensor, 3, size)
     assert image.shape == (len(sensor_named(sensor).channels), *scene.shape)
     assert image.dtype == np.float32
@@ -57,7 +55,7 @@ def test_every_sensor_renders_its_channels(sensor: str, size: int | tuple[int, i
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_the_same_seed_gives_the_same_picture(sensor: str) -> None:
+def test_the_same_seed_gives_the_same_picture(sensor):
     (first, labels, _), (again, labels_again, _) = (
         draw_sensor_sample(sensor, 8, 72) for _ in range(2)
     )
@@ -65,7 +63,7 @@ def test_the_same_seed_gives_the_same_picture(sensor: str) -> None:
     np.testing.assert_array_equal(labels, labels_again)
 
 
-def test_crossed_polarizers_share_the_light_up_to_noise(glassy: Scene) -> None:
+def test_crossed_polarizers_share_the_light_up_to_noise(glassy):
     zero, forty_five, ninety, hundred_thirty_five = SENSORS["polarization"].render(
         glassy, np.random.default_rng(0)
     )
@@ -77,13 +75,13 @@ def test_crossed_polarizers_share_the_light_up_to_noise(glassy: Scene) -> None:
     assert blocks.std() == pytest.approx(difference.std() / 8, rel=0.25)
 
 
-def test_counts_are_those_of_a_12_bit_camera(glassy: Scene) -> None:
+def test_counts_are_those_of_a_12_bit_camera(glassy):
     image = SENSORS["polarization"].render(glassy, np.random.default_rng(1))
     assert -50 < image.min() < image.max() < 4600
     assert image.max() > 800
 
 
-def test_degree_of_polarization_is_physical(glassy: Scene) -> None:
+def test_degree_of_polarization_is_physical(glassy):
     image = SENSORS["polarization"].render(glassy, np.random.default_rng(2))
     zero, forty_five, ninety, hundred_thirty_five = image.reshape(4, 20, 8, 20, 8).mean(axis=(2, 4))
     degree = np.hypot(zero - ninety, forty_five - hundred_thirty_five) / (zero + ninety)
@@ -92,7 +90,7 @@ def test_degree_of_polarization_is_physical(glassy: Scene) -> None:
     assert degree.max() > 0.05
 
 
-def test_glass_is_seen_by_polarization_and_hardly_by_intensity(glassy: Scene) -> None:
+def test_glass_is_seen_by_polarization_and_hardly_by_intensity(glassy):
     image = SENSORS["polarization"].render(glassy, np.random.default_rng(3))
     glass = np.concatenate([[False], by_object(glassy.glass * 1.0, glassy) > 0.99])
     intensity = border_contrast(image.mean(axis=0), glassy.labels)
@@ -102,7 +100,7 @@ def test_glass_is_seen_by_polarization_and_hardly_by_intensity(glassy: Scene) ->
     assert np.median(polarized[glass]) > np.median(intensity[glass])
 
 
-def test_glass_hardly_changes_the_intensity(glassy: Scene) -> None:
+def test_glass_hardly_changes_the_intensity(glassy):
     total = SENSORS["polarization"].render(glassy, np.random.default_rng(4)).sum(axis=0)
     inside = by_object(total, glassy)
     glass = by_object(glassy.glass * 1.0, glassy) > 0.99
@@ -112,7 +110,7 @@ def test_glass_hardly_changes_the_intensity(glassy: Scene) -> None:
 
 
 @pytest.mark.parametrize("sensor", [name for name in SENSORS if name != "rgb"])
-def test_no_channel_looks_like_a_photograph_of_the_scene(sensor: str, staged: list[Scene]) -> None:
+def test_no_channel_looks_like_a_photograph_of_the_scene(sensor, staged):
     """Mean correlation with luminance over scenes; that of polarization is not low."""
     correlations = []
     for number, scene in enumerate(staged):
@@ -124,7 +122,7 @@ def test_no_channel_looks_like_a_photograph_of_the_scene(sensor: str, staged: li
 
 
 @pytest.mark.parametrize("name", PSEUDO_SENSORS)
-def test_pseudo_sensor_stacks_color_and_a_sensor_of_one_scene(name: str) -> None:
+def test_pseudo_sensor_stacks_color_and_a_sensor_of_one_scene(name):
     other = name.removeprefix("rgb+")
     scene, rng = benchmark_scene(1, 64), np.random.default_rng(5)
     both = sensor_named(name).render(scene, np.random.default_rng(5))
@@ -133,11 +131,11 @@ def test_pseudo_sensor_stacks_color_and_a_sensor_of_one_scene(name: str) -> None
     assert sensor_named(name).channels == SENSORS["rgb"].channels + SENSORS[other].channels
 
 
-def test_every_sensor_but_color_has_a_pseudo_sensor() -> None:
+def test_every_sensor_but_color_has_a_pseudo_sensor():
     assert set(PSEUDO_SENSORS) == {f"rgb+{name}" for name in SENSORS} - {"rgb+rgb"}
 
 
-def test_depth_counts_are_inverse_to_distance_with_holes(staged: list[Scene]) -> None:
+def test_depth_counts_are_inverse_to_distance_with_holes(staged):
     for scene in staged:
         counts = SENSORS["depth"].render(scene, np.random.default_rng(0))[0]
         read = counts > 0
@@ -147,7 +145,7 @@ def test_depth_counts_are_inverse_to_distance_with_holes(staged: list[Scene]) ->
         assert abs(np.corrcoef(counts[read], scene.depth[read])[0, 1]) < 0.995  # bent, not linear
 
 
-def test_nothing_is_read_to_the_left_of_what_stands_out() -> None:
+def test_nothing_is_read_to_the_left_of_what_stands_out():
     scene = benchmark_scene(0, 96)
     slab = np.zeros(scene.shape, np.float32)
     slab[:, 40:] = 0.2
@@ -160,7 +158,7 @@ def test_nothing_is_read_to_the_left_of_what_stands_out() -> None:
     assert 0.1 < holes[42:].mean() < 0.5
 
 
-def test_hha_is_disparity_height_and_angle(staged: list[Scene]) -> None:
+def test_hha_is_disparity_height_and_angle(staged):
     explained = []
     for scene in staged:
         code = SENSORS["hha"].render(scene, np.random.default_rng(1))
@@ -179,7 +177,7 @@ def test_hha_is_disparity_height_and_angle(staged: list[Scene]) -> None:
     assert np.mean(explained) > 0.7
 
 
-def test_heat_of_things_is_little_beside_the_cameras_own(staged: list[Scene]) -> None:
+def test_heat_of_things_is_little_beside_the_cameras_own(staged):
     agreement = []
     for scene in staged:
         kelvin = SENSORS["thermal"].render(scene, np.random.default_rng(2))[0] / 25
@@ -193,7 +191,7 @@ def test_heat_of_things_is_little_beside_the_cameras_own(staged: list[Scene]) ->
     assert np.mean(agreement) > 0.6
 
 
-def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged: list[Scene]) -> None:
+def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged):
     spread = []
     for seed in range(6):
         counts = SENSORS["thermal"].render(staged[0], np.random.default_rng(seed))[0]
@@ -203,7 +201,7 @@ def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged: list[Scene])
     assert columns > 10 * rows  # two amplifiers in turn
 
 
-def test_near_infrared_fields_differ_by_the_lamps_light(staged: list[Scene]) -> None:
+def test_near_infrared_fields_differ_by_the_lamps_light(staged):
     """Regions differ little in an image, but in the difference of rows, and not by color."""
     single, difference, colors = [], [], []
     for number, scene in enumerate(staged):
@@ -218,7 +216,7 @@ def test_near_infrared_fields_differ_by_the_lamps_light(staged: list[Scene]) -> 
     assert abs(np.mean(colors)) < 0.4
 
 
-def test_glass_of_the_benchmark_shows_in_polarization_only(staged: list[Scene]) -> None:
+def test_glass_of_the_benchmark_shows_in_polarization_only(staged):
     hidden, shown = [], []
     for scene in staged:
         image = SENSORS["polarization"].render(scene, np.random.default_rng(4))
@@ -236,7 +234,7 @@ def test_glass_of_the_benchmark_shows_in_polarization_only(staged: list[Scene]) 
     assert np.median(shown) > 0.1
 
 
-def test_one_band_tells_little_and_differences_tell_much(staged: list[Scene]) -> None:
+def test_one_band_tells_little_and_differences_tell_much(staged):
     for name in ("multispectral", "hyperspectral"):
         single, several = [], []
         for scene in staged:
@@ -250,7 +248,7 @@ def test_one_band_tells_little_and_differences_tell_much(staged: list[Scene]) ->
         assert np.mean(several) > 0.7, name
 
 
-def test_spectra_are_smooth_and_the_air_takes_its_bands(staged: list[Scene]) -> None:
+def test_spectra_are_smooth_and_the_air_takes_its_bands(staged):
     sensor = hyperspectral_sensor(210)
     image = sensor.render(staged[0], np.random.default_rng(6))
     assert image.shape[0] == len(sensor.channels) == len(set(sensor.channels)) == 210
@@ -264,6 +262,6 @@ def test_spectra_are_smooth_and_the_air_takes_its_bands(staged: list[Scene]) -> 
     assert sensor.cues(image).shape == (8, *staged[0].shape)
 
 
-def test_an_unknown_sensor_is_named() -> None:
+def test_an_unknown_sensor_is_named():
     with pytest.raises(ValueError, match="radar"):
         draw_sensor_sample("radar", 0, 64)

@@ -1,19 +1,15 @@
 """What the tests of training share: a foundation, a data set, and how a training is run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from segment_anything import sam_model_registry
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
-from napari_simmat.progress import Progress, finish
+from napari_simmat.progress import finish
 from napari_simmat.training.finetune import TrainedModel, train_job
 from tests.plain_authors import small_sam
 from tests.training.squares import pictures, short
@@ -24,14 +20,14 @@ SIDE = 64
 
 
 @pytest.fixture(autouse=True)
-def small_networks(request: pytest.FixtureRequest) -> None:
+def small_networks(request):
     """Trainings of a shrunk `tiny`, except where a test is about the shipped models."""
     if not request.node.get_closest_marker("shipped_models"):
         request.getfixturevalue("nano")
 
 
 @pytest.fixture
-def base(request: pytest.FixtureRequest) -> Model:
+def base(request):
     """The foundation that is trained on; no training changes it."""
     if request.node.get_closest_marker("shipped_models"):
         return load_model("tiny")
@@ -39,7 +35,7 @@ def base(request: pytest.FixtureRequest) -> Model:
 
 
 @pytest.fixture
-def sam(monkeypatch: pytest.MonkeyPatch) -> Model:
+def sam(monkeypatch):
     """Three narrow blocks that are taken for ViT-B."""
     monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(SIDE))
     torch.manual_seed(0)
@@ -55,22 +51,16 @@ def sam(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 @pytest.fixture(scope="session")
-def dataset() -> Dataset:
+def dataset():
     """Six planes of two channels to train on, two to validate on."""
     return pictures()
 
 
 @pytest.fixture
-def train(base: Model, dataset: Dataset, tmp_path: Path) -> Train:
+def train(base, dataset, tmp_path):
     """Run a training with `short` settings to its end; `seen` gets what it yields."""
 
-    def run(
-        folder: str = "run",
-        *,
-        data: Dataset = dataset,
-        seen: list[Progress] | None = None,
-        **settings: object,
-    ) -> TrainedModel:
+    def run(folder="run", *, data=dataset, seen=None, **settings):
         job = train_job(base, data, short(**settings), "squares", tmp_path / folder)
         return finish(job, None if seen is None else seen.append)
 

@@ -1,7 +1,5 @@
 """Small data sets of bright squares on noise, in arrays and in folders."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Planes as the network gets them, and the batches of a step."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 
@@ -82,7 +80,7 @@ def same(one, two) -> bool:
 
 
 @pytest.mark.parametrize("settings", [{}, VARIED])
-def test_batches_depend_on_seed_and_step_alone(settings) -> None:
+def test_batches_depend_on_seed_and_step_alone(settings):
     everything = slice(0, 4)
     one, two = batches(*MIXED, **settings), batches(*MIXED, **settings)
     two.batch(7, everything)
@@ -94,7 +92,7 @@ def test_batches_depend_on_seed_and_step_alone(settings) -> None:
 
 @pytest.mark.parametrize("settings", [{}, VARIED])
 @pytest.mark.parametrize("count", [2, 4])
-def test_batches_parts_equal_those_of_the_whole(count: int, settings) -> None:
+def test_batches_parts_equal_those_of_the_whole(count, settings):
     """Even where its planes differ in size: else dividing it would change the gradient."""
     for step in range(6):
         drawn = batches(*MIXED, **settings)
@@ -110,12 +108,12 @@ def test_batches_parts_equal_those_of_the_whole(count: int, settings) -> None:
         assert [key for each in several for key in each.keys] == list(whole.keys)
 
 
-def test_equal_parts_leave_nothing_out() -> None:
+def test_equal_parts_leave_nothing_out():
     assert equal_parts(4, 1) == [slice(0, 4)]
     assert equal_parts(6, 3) == [slice(0, 2), slice(2, 4), slice(4, 6)]
 
 
-def test_batches_show_each_plane_once_in_a_random_order() -> None:
+def test_batches_show_each_plane_once_in_a_random_order():
     drawn = batches(*[plane((2, 2, 9, 9))] * 6, batch=2)
     seen = [key[0] for step in range(6) for key in drawn.batch(step, slice(0, 2)).keys]
     first, second = seen[:6], seen[6:]
@@ -123,7 +121,7 @@ def test_batches_show_each_plane_once_in_a_random_order() -> None:
     assert first != second
 
 
-def test_batches_draw_every_object_with_a_click_in_it() -> None:
+def test_batches_draw_every_object_with_a_click_in_it():
     drawn = batches(*MIXED)
     middles = set()
     for step in range(30):
@@ -141,7 +139,7 @@ def test_batches_draw_every_object_with_a_click_in_it() -> None:
     assert {16 * 16, 30 * 20, 28 * 20, 25 * 7, 64 * 64 // 4} <= areas
 
 
-def test_batches_renumber_labels_of_any_size() -> None:
+def test_batches_renumber_labels_of_any_size():
     labels = np.zeros((64, 64), np.int64)
     labels[4:20, 4:20], labels[30:60, 30:50] = 7, 2**31 - 1
     image = torch.zeros(2, 64, 64)
@@ -152,7 +150,7 @@ def test_batches_renumber_labels_of_any_size() -> None:
     assert torch.equal(first[:64, :64], torch.from_numpy((labels > 0) + 1 * (labels > 7)))
 
 
-def test_batches_have_one_prompt_kind_and_rounds_per_step() -> None:
+def test_batches_have_one_prompt_kind_and_rounds_per_step():
     drawn = batches(*MIXED, prompts=("click", "box"), corrections=2)
     kinds, rounds = set(), set()
     for step in range(20):
@@ -165,7 +163,7 @@ def test_batches_have_one_prompt_kind_and_rounds_per_step() -> None:
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
-def test_crop_around_object_holds_it_within_the_side(zoomed: bool) -> None:
+def test_crop_around_object_holds_it_within_the_side(zoomed):
     large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
     for seed in range(40):
         part, whole = crop_around_object(large, 1, 96, np.random.default_rng(seed), zoomed)
@@ -176,7 +174,7 @@ def test_crop_around_object_holds_it_within_the_side(zoomed: bool) -> None:
         assert set(part.objects) <= {1, 2}
 
 
-def test_crop_around_object_keeps_a_thin_one_when_zoomed() -> None:
+def test_crop_around_object_keeps_a_thin_one_when_zoomed():
     """A line of one row may vanish when a crop is made smaller, wherever in it the line lies."""
     thin = plane((100, 90, 101, 130), shape=(200, 200))
     not_zoomed = 0
@@ -188,7 +186,7 @@ def test_crop_around_object_keeps_a_thin_one_when_zoomed() -> None:
     assert not_zoomed > 10
 
 
-def test_crop_around_object_keeps_image_and_labels_aligned() -> None:
+def test_crop_around_object_keeps_image_and_labels_aligned():
     large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
     for seed in range(10):
         part, _ = crop_around_object(large, 1, 96, np.random.default_rng(seed), False)
@@ -199,7 +197,7 @@ def test_crop_around_object_keeps_image_and_labels_aligned() -> None:
         assert wrong.mean() < 0.01
 
 
-def test_crop_around_object_leaves_a_small_plane_unchanged() -> None:
+def test_crop_around_object_leaves_a_small_plane_unchanged():
     small = plane((4, 4, 20, 20))
     part, whole = crop_around_object(small, 1, 64, np.random.default_rng(0), False)
     assert whole
@@ -207,7 +205,7 @@ def test_crop_around_object_leaves_a_small_plane_unchanged() -> None:
     assert part.objects == small.objects
 
 
-def test_halve_until_fits_halves_for_a_large_object() -> None:
+def test_halve_until_fits_halves_for_a_large_object():
     large = plane((10, 10, 130, 120), shape=(160, 160))
     level, halved = halve_until_fits(large, 1, 96)  # 120 pixels do not fit into 72, 60 do
     assert halved
@@ -220,7 +218,7 @@ def test_halve_until_fits_halves_for_a_large_object() -> None:
     assert (part.labels.shape, whole) == ((80, 80), False)
 
 
-def test_choose_objects_takes_only_half_visible_ones() -> None:
+def test_choose_objects_takes_only_half_visible_ones():
     """A window of 96 around the first sees the second from none to all of it."""
     large = plane((40, 100, 60, 120), (40, 140, 60, 180), shape=(100, 200))
     shares = set()
@@ -235,7 +233,7 @@ def test_choose_objects_takes_only_half_visible_ones() -> None:
     assert any(share >= 0.5 for share in shares)
 
 
-def test_visible_objects_take_ids_of_any_size() -> None:
+def test_visible_objects_take_ids_of_any_size():
     labels = np.zeros((8, 8), np.int32)
     labels[:4], labels[4:] = 2**31 - 1, 2**30
     far = LabeledPlane("far", torch.zeros(1, 8, 8), labels, (2**30, 2**31 - 1))
@@ -243,7 +241,7 @@ def test_visible_objects_take_ids_of_any_size() -> None:
     assert sorted(choose_objects(far, 2**30, 2, np.random.default_rng(0))) == [2**30, 2**31 - 1]
 
 
-def test_augment_moves_image_and_labels_alike() -> None:
+def test_augment_moves_image_and_labels_alike():
     square = plane((2, 3, 7, 12), (20, 5, 30, 7))
     turned = set()
     for seed in range(60):
@@ -260,7 +258,7 @@ def test_augment_moves_image_and_labels_alike() -> None:
     assert other.labels.flags.c_contiguous
 
 
-def test_batches_pad_smaller_images_with_the_mean() -> None:
+def test_batches_pad_smaller_images_with_the_mean():
     """To the largest image of the step, in multiples that the network wants."""
     small, wide = plane((1, 1, 9, 9), shape=(20, 40)), plane((1, 1, 9, 9), shape=(33, 50))
     drawn = batches(small, wide, batch=2)
@@ -276,14 +274,14 @@ def test_batches_pad_smaller_images_with_the_mean() -> None:
         assert np.array_equal(image[0].numpy() == 1, mask)
 
 
-def test_batches_of_one_input_size_are_not_cropped() -> None:
+def test_batches_of_one_input_size_are_not_cropped():
     drawn = batches(plane((4, 4, 20, 20)), side=64, native=False, batch=1)
     batch = drawn.batch(0, slice(0, 1))
     assert batch.images.shape == (1, 2, 64, 64)
     assert list(batch.keys) == [(0, 64, 64)]
 
 
-def test_batches_give_changed_images_no_key() -> None:
+def test_batches_give_changed_images_no_key():
     """Its embedding is another one each time."""
     changed = batches(plane((4, 4, 20, 20)), augment=True, batch=1).batch(0, slice(0, 1))
     cut = batches(plane((4, 4, 20, 20), shape=(100, 64)), batch=1).batch(0, slice(0, 1))
@@ -324,7 +322,7 @@ def scanned(dataset: Dataset, spec: ModelSpec, side: int = 64) -> LabeledPlanes:
     return planes
 
 
-def test_planes_are_standardized_by_channel() -> None:
+def test_planes_are_standardized_by_channel():
     values = np.stack([np.full((8, 6), 4.0), np.full((8, 6), 16.0)])
     labels = np.zeros((8, 6), int)
     labels[:4, :4], labels[6:, 4:] = 3, 5
@@ -338,7 +336,7 @@ def test_planes_are_standardized_by_channel() -> None:
     assert plane.objects == (3,)  # of the other's 4 pixels nothing can be learned
 
 
-def test_planes_of_one_input_size_are_stretched() -> None:
+def test_planes_of_one_input_size_are_stretched():
     """Each of the 4 x 8 pixels becomes 16 x 8."""
     labels = np.zeros((4, 8), int)
     labels[1:3, 2:6] = 7
@@ -357,7 +355,7 @@ def test_planes_of_one_input_size_are_stretched() -> None:
     assert (plane.image[0, 32, 32], plane.image[0, 0, 0]) == (pytest.approx(7), 0)
 
 
-def test_resize_nearest_takes_the_value_at_each_center() -> None:
+def test_resize_nearest_takes_the_value_at_each_center():
     labels = np.array([[1, 2, 3], [4, 5, 6]])
     assert resize_nearest(labels, (2, 3)).tolist() == labels.tolist()
     assert resize_nearest(labels, (4, 3)).tolist() == [[1, 2, 3], [1, 2, 3], [4, 5, 6], [4, 5, 6]]
@@ -368,7 +366,7 @@ def test_resize_nearest_takes_the_value_at_each_center() -> None:
 @pytest.mark.parametrize(
     ("channels", "taken"), [(1, [0, 0, 0]), (2, [0, 1, 1]), (3, [0, 1, 2]), (5, [0, 1, 2])]
 )
-def test_planes_without_transfer_layer_have_three_channels(channels: int, taken: list[int]) -> None:
+def test_planes_without_transfer_layer_have_three_channels(channels, taken):
     """They are standardized by the base's numbers, not the data set's."""
     assert as_rgb(channels) == taken
     values = np.arange(channels)[:, None, None] * np.ones((1, 8, 8))
@@ -379,7 +377,7 @@ def test_planes_without_transfer_layer_have_three_channels(channels: int, taken:
     assert image[:, 0, 0].tolist() == [(index - 1) / 2 for index in taken]
 
 
-def test_planes_without_objects_are_left_out_with_a_warning(caplog) -> None:
+def test_planes_without_objects_are_left_out_with_a_warning(caplog):
     one = np.ones((8, 8))
     samples = [sample("a", np.zeros((2, 8, 8)), one * 0), sample("b", np.ones((2, 8, 8)), one)]
     dataset = dataset_of(*samples)
@@ -393,7 +391,7 @@ def test_planes_without_objects_are_left_out_with_a_warning(caplog) -> None:
         scanned(nothing, spec_of(nothing))
 
 
-def test_planes_hold_only_regions_above_min_size() -> None:
+def test_planes_hold_only_regions_above_min_size():
     """32 of 64 pixels are half of 1024 x 1024."""
     labels = np.ones((8, 8))
     labels[:4] = 2
@@ -402,10 +400,10 @@ def test_planes_hold_only_regions_above_min_size() -> None:
     assert scanned(just_below, spec_of(just_below))[0].objects == (2,)
 
 
-def test_planes_beyond_the_cache_are_read_again(monkeypatch) -> None:
+def test_planes_beyond_the_cache_are_read_again(monkeypatch):
     times = {"a": 0, "b": 0}
 
-    def counted(name: str) -> Sample:
+    def counted(name):
         def load():
             times[name] += 1
             return np.ones((2, 8, 8), np.float32), np.ones((8, 8), np.int32)
@@ -420,8 +418,8 @@ def test_planes_beyond_the_cache_are_read_again(monkeypatch) -> None:
     assert times == {"a": 1, "b": 3}
 
 
-def test_planes_digest_tells_data_apart() -> None:
-    def digest(values: np.ndarray, labels: np.ndarray) -> str:
+def test_planes_digest_tells_data_apart():
+    def digest(values, labels):
         dataset = dataset_of(sample("a", values, labels))
         return scanned(dataset, spec_of(dataset)).digest
 
@@ -435,7 +433,7 @@ def test_planes_digest_tells_data_apart() -> None:
     )
 
 
-def test_labeled_plane_halved_averages_the_image() -> None:
+def test_labeled_plane_halved_averages_the_image():
     image = torch.tensor([[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [2.0, 2.0, 8.0]]])
     labels = np.array([[1, 0, 2], [0, 0, 0], [3, 0, 4]], np.int32)
     half = LabeledPlane("a", image, labels, (1, 2)).halved()

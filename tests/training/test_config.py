@@ -1,7 +1,5 @@
 """Training settings: the schedule, counted by hand, and what is refused."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,12 +22,12 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training.config import PRACTICAL_SETTINGS, TrainConfig, practical_config
 
 
-def test_transfer_and_strategy_names_match_their_tables() -> None:
+def test_transfer_and_strategy_names_match_their_tables():
     assert get_args(TransferName) == tuple(TRANSFERS)
     assert get_args(StrategyName) == tuple(STRATEGIES)
 
 
-def test_train_config_defaults_are_the_papers() -> None:
+def test_train_config_defaults_are_the_papers():
     config = TrainConfig()
     assert (config.epochs, config.batch, config.learning_rate) == (51, 4, 3e-4)
     assert (config.halve_every, config.validate_every, config.patience) == (10, 5, 0)
@@ -38,25 +36,25 @@ def test_train_config_defaults_are_the_papers() -> None:
     assert not config.auxiliary
 
 
-def test_total_shows_every_image_once_an_epoch() -> None:
+def test_total_shows_every_image_once_an_epoch():
     assert TrainConfig().total(10) == 51 * 3  # 4 + 4 + 2 images
     assert TrainConfig(steps=7).total(10) == 7
 
 
-def test_rate_is_halved_every_ten_of_51_epochs() -> None:
+def test_rate_is_halved_every_ten_of_51_epochs():
     config = TrainConfig(learning_rate=0.1)
     rates = [config.rate(step, 51 * 3) for step in range(51 * 3)]
     assert [rates.count(0.1 / 2**n) for n in range(7)] == [30, 30, 30, 30, 30, 3, 0]
     assert rates == sorted(rates, reverse=True)
 
 
-def test_rate_is_halved_at_the_same_shares_of_given_steps() -> None:
+def test_rate_is_halved_at_the_same_shares_of_given_steps():
     config = TrainConfig(learning_rate=0.1, steps=102)
     rates = [config.rate(step, 102) for step in range(102)]
     assert [rates.count(0.1 / 2**n) for n in range(7)] == [20, 20, 20, 20, 20, 2, 0]
 
 
-def test_validations_are_every_five_epochs_and_last() -> None:
+def test_validations_are_every_five_epochs_and_last():
     assert sorted(TrainConfig().validations(102)) == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 102]
     assert TrainConfig(epochs=3).validations(3) == {3}
     assert TrainConfig(steps=2).validations(2) == {1, 2}  # never before the first step
@@ -100,14 +98,14 @@ def test_validations_are_every_five_epochs_and_last() -> None:
         ),
     ],
 )
-def test_train_config_refuses_bad_settings(settings: dict[str, object], sentence: str) -> None:
+def test_train_config_refuses_bad_settings(settings, sentence):
     with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
         TrainConfig(**settings)  # type: ignore[arg-type]
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
 
 
-def test_practical_config_keeps_given_settings() -> None:
+def test_practical_config_keeps_given_settings():
     tiny = load_model("tiny").spec
     sam = replace(tiny, base=replace(tiny.base, architecture="vit_b"))
     wanted = {**PRACTICAL_SETTINGS, "objects": 1, "steps": 9}  # objects as the paper has them
@@ -120,7 +118,7 @@ def test_practical_config_keeps_given_settings() -> None:
         practical_config(tiny, no_such_setting=1)
 
 
-def test_side_for_is_that_of_the_base() -> None:
+def test_side_for_is_that_of_the_base():
     tiny = load_model("tiny").spec
     sam = ModelSpec(
         name="vit_b",
@@ -140,7 +138,7 @@ def test_side_for_is_that_of_the_base() -> None:
 
 
 @pytest.mark.parametrize("module", ["training.config", "cli.train", "cli"])
-def test_importing_config_and_cli_loads_no_torch(module: str) -> None:
+def test_importing_config_and_cli_loads_no_torch(module):
     program = f"import sys, napari_simmat.{module}; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -1,13 +1,10 @@
 """Learning from a few committed objects: what is offered, kept, resumed and left out."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +64,7 @@ def squares(channels: int = 3, count: int = 4, seed: int = 0) -> AnnotatedPlane:
 
 
 @pytest.fixture
-def accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def accepted(monkeypatch):
     """Whatever was learned is offered: nets of random weights gain nothing."""
     monkeypatch.setattr(few_shot, "MIN_GAIN", -200.0)
     monkeypatch.setattr(few_shot, "MAX_LOSS", 200.0)
@@ -84,7 +81,7 @@ def equal(one: AdaptedCheckpoint, other: AdaptedCheckpoint) -> bool:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_depends_on_objects_and_seed_alone(base: Model) -> None:
+def test_learning_depends_on_objects_and_seed_alone(base):
     weights = {name: each.clone() for name, each in base.network.state_dict().items()}
     random = torch.random.get_rng_state()
     first, second = learned(base, squares()), learned(base, squares())
@@ -99,9 +96,7 @@ def test_learning_depends_on_objects_and_seed_alone(base: Model) -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_interrupted_learning_ends_with_the_same_model(
-    base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_learning_ends_with_the_same_model(base, tmp_path, monkeypatch):
     monkeypatch.setattr(few_shot, "SAVE_INTERVAL", -1.0)
     whole = learned(base, squares())
     for stop in (1, 3, 7):  # in the first fold, in the second, and at the end
@@ -115,7 +110,7 @@ def test_interrupted_learning_ends_with_the_same_model(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_adapted_model_is_a_checkpoint_like_any_other(base: Model, tmp_path: Path) -> None:
+def test_adapted_model_is_a_checkpoint_like_any_other(base, tmp_path):
     found = learned(base, squares(), name="squares")
     path = tmp_path / "kept.safetensors"
     found.checkpoint.save(path)
@@ -134,9 +129,7 @@ def test_adapted_model_is_a_checkpoint_like_any_other(base: Model, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("accepted")
-def test_adapted_model_expects_the_size_of_its_objects(
-    base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adapted_model_expects_the_size_of_its_objects(base, tmp_path, monkeypatch):
     monkeypatch.setattr(few_shot, "STRENGTHS", (0.0,))  # nothing but the size
     found = learned(base, squares())
     assert base.network.expected_size is None
@@ -147,7 +140,7 @@ def test_adapted_model_expects_the_size_of_its_objects(
         assert model.network.expected_size == pytest.approx(ExpectedSize.of([side**2] * 4))
 
 
-def test_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
+def test_lone_click_means_objects_of_the_expected_size(base):
     areas, others = [], []
     for side in (6, 40):
         network = copy.copy(base.network)
@@ -164,7 +157,7 @@ def test_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_again_needs_new_objects(base: Model, tmp_path: Path) -> None:
+def test_learning_again_needs_new_objects(base, tmp_path):
     first = learned(base, squares(count=3))
     first.checkpoint.save(tmp_path / "first.safetensors")
     start = AdaptedCheckpoint.load(tmp_path / "first.safetensors")
@@ -177,7 +170,7 @@ def test_learning_again_needs_new_objects(base: Model, tmp_path: Path) -> None:
     assert not equal(second.checkpoint, fresh.checkpoint)
 
 
-def test_learning_ends_where_no_gain_is_left(base: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_ends_where_no_gain_is_left(base, monkeypatch):
     steps: list[LearnProgress] = []
     monkeypatch.setattr(few_shot, "MIN_GAIN", 100.5)  # more than is left
     found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
@@ -187,9 +180,7 @@ def test_learning_ends_where_no_gain_is_left(base: Model, monkeypatch: pytest.Mo
     assert {step.done for step in steps} == {0}
 
 
-def test_model_that_is_not_better_is_not_offered(
-    base: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_is_not_better_is_not_offered(base, monkeypatch):
     """Two steps teach a network of random weights nothing but the size."""
     monkeypatch.setattr(few_shot._Learning, "size", lambda *_: None)
     found = learned(base, squares())
@@ -198,7 +189,7 @@ def test_model_that_is_not_better_is_not_offered(
     assert found.sentence.startswith("Nothing changed")
 
 
-def test_verdict_does_not_trust_a_small_spread() -> None:
+def test_verdict_does_not_trust_a_small_spread():
     before = few_shot.LeftOutScores(70, 80)
     least = few_shot.NOISE_FACTOR * few_shot.MIN_SPREAD / math.sqrt(4)
     after = few_shot.LeftOutScores(70 + 2 * least, 80)
@@ -207,13 +198,13 @@ def test_verdict_does_not_trust_a_small_spread() -> None:
     assert verdict._replace(gain=least - 0.1).refusal(4, 4).startswith("Nothing changed")
 
 
-def test_learning_refuses_two_objects(base: Model) -> None:
+def test_learning_refuses_two_objects(base):
     with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", 2, "are")):
         learned(base, squares(count=2))
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_takes_live_channels_and_names_dead_ones(base: Model, tmp_path: Path) -> None:
+def test_learning_takes_live_channels_and_names_dead_ones(base, tmp_path):
     plane = squares(channels=7)
     plane.values[1] = 7
     plane.values[3] = np.nan
@@ -234,7 +225,7 @@ def finish_learning(base: Model, plane: AnnotatedPlane, names: tuple[str, ...]) 
     return learn_objects(base, plane.values, labels, 0, names=names, config=SHORT, device="cpu")
 
 
-def test_separating_channels_show_the_objects_best() -> None:
+def test_separating_channels_show_the_objects_best():
     plane = squares(channels=6)
     plane.values[[0, 1, 4]] = np.random.default_rng(1).uniform(0, 255, (3, 96, 96))
     plane.values[5] = plane.values[5] / 3 + plane.values[0] / 2
@@ -243,9 +234,7 @@ def test_separating_channels_show_the_objects_best() -> None:
 
 
 @pytest.mark.usefixtures("accepted")
-def test_train_few_command_learns_from_one_image(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_few_command_learns_from_one_image(tmp_path, capsys):
     plane, output = squares(), tmp_path / "mine.safetensors"
     (tmp_path / "images").mkdir()
     values = np.moveaxis(plane.values, 0, -1).astype(np.uint8)
@@ -262,9 +251,7 @@ def test_train_few_command_learns_from_one_image(
     assert load_model(output).spec.description.endswith(steps[-1]["sentence"])
 
 
-def test_train_few_command_writes_only_a_better_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_few_command_writes_only_a_better_model(tmp_path, capsys, monkeypatch):
     plane, output = squares(), tmp_path / "mine.safetensors"
     tifffile.imwrite(tmp_path / "one.tif", plane.values[0].astype(np.uint8))
     tifffile.imwrite(tmp_path / "one_labels.tif", plane.labels)
@@ -276,9 +263,7 @@ def test_train_few_command_writes_only_a_better_model(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_sees_long_pixels_as_prediction_does(
-    base: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_sees_long_pixels_as_prediction_does(base, monkeypatch):
     seen, encode_job = [], TinyNetwork.encode_job
     monkeypatch.setattr(
         TinyNetwork, "encode_job", lambda self, image: seen.append(image) or encode_job(self, image)
@@ -300,7 +285,7 @@ def test_learning_sees_long_pixels_as_prediction_does(
     assert {each.shape for each in seen} == {seen[0].shape}, "scored alike"
 
 
-def test_expected_size_is_that_in_the_models_input(base: Model) -> None:
+def test_expected_size_is_that_in_the_models_input(base):
     plane = squares()  # of 16 pixels
     tall = replace(
         plane, values=plane.values[:, ::2], labels=plane.labels[::2], pixel_size=(2.0, 1.0)
@@ -314,13 +299,13 @@ def test_expected_size_is_that_in_the_models_input(base: Model) -> None:
     assert sides == pytest.approx([16 * enlarged[1], 16 * enlarged[1], 16 * enlarged[0]], rel=0.01)
 
 
-def test_adapted_spec_of_a_checkpoint_refuses_other_channels(base: Model) -> None:
+def test_adapted_spec_of_a_checkpoint_refuses_other_channels(base):
     spec = replace(base.spec, transfer="simmat")
     with pytest.raises(ValueError, match=re.escape(WRONG_CHANNELS.format(4, base.spec.name, 3))):
         learned(replace(base, spec=spec), squares(channels=4))
 
 
-def test_known_is_a_ring_unless_all_objects_are_labeled() -> None:
+def test_known_is_a_ring_unless_all_objects_are_labeled():
     plane = squares(count=4)
     known = plane.known(())
     unlabeled = known[40 + 8 - 8 : 56, 40:56]
@@ -334,7 +319,7 @@ def test_known_is_a_ring_unless_all_objects_are_labeled() -> None:
     assert (replace(plane, complete=region).known(())[:, 64:] != UNKNOWN).all()
 
 
-def test_crop_batches_show_hollow_and_thin_objects() -> None:
+def test_crop_batches_show_hollow_and_thin_objects():
     rows, columns = np.mgrid[:300, :300]
     apart = np.hypot(rows - 150, columns - 150)
     labels = np.where((apart > 92) & (apart < 100), 1, 0).astype(np.int32)
@@ -364,9 +349,7 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[bo
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_on_sam_encodes_each_plane_once(
-    sam: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_on_sam_encodes_each_plane_once(sam, tmp_path, monkeypatch):
     blocks = calls_of(monkeypatch, ViTBlock, "forward")
     decoded = calls_of(monkeypatch, SamNetwork, "_decoded")
     planes, config = [squares(), squares(seed=1)], replace(SHORT, crops=2)
@@ -403,9 +386,7 @@ def test_learning_on_sam_encodes_each_plane_once(
 
 
 @pytest.mark.usefixtures("accepted")
-def test_learning_on_sam_scores_each_folds_transfer_layer(
-    sam: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_on_sam_scores_each_folds_transfer_layer(sam, monkeypatch):
     """On other channels than it reads its encoder is trained: no embedding is that of another."""
     blocks = calls_of(monkeypatch, ViTBlock, "forward")
     found = learned(sam, squares(channels=5))
@@ -430,9 +411,7 @@ def textured() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.shipped_models
-def test_learning_from_five_objects_outlines_others_better(
-    base: Model,
-) -> None:
+def test_learning_from_five_objects_outlines_others_better(base):
     image, labels = textured()
     found = learn_objects(base, image, np.where(labels % 2 == 1, labels, 0), device="cpu")
     assert found.objects == 5

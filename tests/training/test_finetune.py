@@ -1,10 +1,7 @@
 """Fine-tuning: what is trained, kept, validated and compared with the base."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,9 +77,7 @@ def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
-def test_checkpoint_holds_what_was_trained(
-    strategy: str, transfer: str, train, base: Model, tmp_path: Path, monkeypatch
-) -> None:
+def test_checkpoint_holds_what_was_trained(strategy, transfer, train, base, tmp_path, monkeypatch):
     improving(monkeypatch, 0.1, 0.2)  # the last step is the best
     trained = train(strategy=strategy, transfer=transfer)
     network, names = trained.student.network, trained.student.names
@@ -117,7 +112,7 @@ def test_checkpoint_holds_what_was_trained(
     torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-4)  # LoRA is merged when loaded
 
 
-def test_training_depends_on_the_seed_alone(train) -> None:
+def test_training_depends_on_the_seed_alone(train):
     rich = {"prompts": ("click", "box", "points"), "augment": True, "corrections": 1}
     settings = {"strategy": "prompt", "objects": 2, "auxiliary": True, **rich}  # with dropout
     one, two = train("one", **settings), train("two", **settings)
@@ -145,7 +140,7 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
 
 
 @pytest.mark.parametrize("corrections", [0, 3])
-def test_accumulate_changes_no_gradient(train, monkeypatch, corrections: int) -> None:
+def test_accumulate_changes_no_gradient(train, monkeypatch, corrections):
     """Images differ in size, and are padded; sums are taken in another order."""
     small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)
     data = pictures(3, seed=1)
@@ -160,7 +155,7 @@ def test_accumulate_changes_no_gradient(train, monkeypatch, corrections: int) ->
         assert differ(divided, whole) < 1e-5 * scale
 
 
-def test_recompute_changes_nothing(train, base: Model, monkeypatch) -> None:
+def test_recompute_changes_nothing(train, base, monkeypatch):
     """Each block of the encoder once more for each of the two steps."""
     calls, blocks = [], len(base.network.image_encoder.blocks)
     forward = Block.forward
@@ -180,7 +175,7 @@ def test_recompute_changes_nothing(train, base: Model, monkeypatch) -> None:
         assert differ(tensors(plain), tensors(again)) < 1e-6
 
 
-def test_half_precision_keeps_the_clicks_exact(train, monkeypatch) -> None:
+def test_half_precision_keeps_the_clicks_exact(train, monkeypatch):
     """Rounded to 8 bits of precision, a click at 1001 would be one at 1000."""
     seen = []
     forward = losses.TrainingModule.forward
@@ -200,7 +195,7 @@ def test_half_precision_keeps_the_clicks_exact(train, monkeypatch) -> None:
     assert differ(tensors(exact), tensors(half)) < 0.01
 
 
-def test_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
+def test_frozen_encoder_sees_each_plane_once(train, monkeypatch):
     """What is trained is the same, the decoder's skips from the encoder's maps included."""
     always_better(monkeypatch)
     settings = {"data": pictures(channels=3), "transfer": "zeroshot", "strategy": "decoder"}
@@ -232,9 +227,7 @@ def test_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
     assert differ(gradients(train, monkeypatch, "together", **settings), alone) < 1e-5
 
 
-def test_best_checkpoint_is_kept_when_later_ones_are_worse(
-    train, tmp_path: Path, monkeypatch
-) -> None:
+def test_best_checkpoint_is_kept_when_later_ones_are_worse(train, tmp_path, monkeypatch):
     settings = {"epochs": 4, "validate_every": 1}
     improving(monkeypatch, 0.1, 0.5, 0.9, 0.3, 0.8)
     trained = train("long", steps=4, **settings)
@@ -246,8 +239,8 @@ def test_best_checkpoint_is_kept_when_later_ones_are_worse(
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
-def test_description_counts_the_planes_trained_on(train, dataset: Dataset) -> None:
-    def specks() -> tuple[np.ndarray, np.ndarray]:
+def test_description_counts_the_planes_trained_on(train, dataset):
+    def specks():
         values, labels = dataset.train[0].load()
         speck = np.zeros_like(labels)
         speck[3:5, 3:5] = 1  # too small to be prompted
@@ -260,7 +253,7 @@ def test_description_counts_the_planes_trained_on(train, dataset: Dataset) -> No
     assert said.endswith("trained on 6 labeled planes of squares.")
 
 
-def test_patience_ends_training_without_improvement(train, monkeypatch) -> None:
+def test_patience_ends_training_without_improvement(train, monkeypatch):
     """To be as good is not to be better."""
     improving(monkeypatch, 0.1, 0.5, 0.4, 0.6, 0.6, 0.2)
     steps: list[TrainProgress] = []
@@ -269,9 +262,7 @@ def test_patience_ends_training_without_improvement(train, monkeypatch) -> None:
     assert trained.spec.metrics == {"validation": {"click": 60.0}, "step": 3}
 
 
-def test_stop_file_ends_training_and_keeps_the_best(
-    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
-) -> None:
+def test_stop_file_ends_training_and_keeps_the_best(base, dataset, tmp_path, monkeypatch):
     improving(monkeypatch, 0.1, 0.7)
     folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=50)
     job = train_job(base, dataset, config, "squares", folder)
@@ -288,9 +279,7 @@ def test_stop_file_ends_training_and_keeps_the_best(
     again.close()
 
 
-def test_stop_file_during_validation_costs_no_step(
-    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
-) -> None:
+def test_stop_file_during_validation_costs_no_step(base, dataset, tmp_path, monkeypatch):
     improving(monkeypatch, 0.1, 0.7, 0.9)
     folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=1)
     measured = finetune.validate_network_job
@@ -308,7 +297,7 @@ def test_stop_file_during_validation_costs_no_step(
     assert read_log(folder / LOG_FILE)[-1]["step"] == 1
 
 
-def test_diverging_training_is_reported(train, tmp_path: Path, monkeypatch) -> None:
+def test_diverging_training_is_reported(train, tmp_path, monkeypatch):
     """What was best before is kept, and no figure of the log is no number."""
     forward = losses.TrainingModule.forward
 
@@ -330,7 +319,7 @@ def test_diverging_training_is_reported(train, tmp_path: Path, monkeypatch) -> N
 
 @pytest.mark.slow
 @pytest.mark.shipped_models
-def test_auxiliary_losses_keep_predicted_sizes_true(train) -> None:
+def test_auxiliary_losses_keep_predicted_sizes_true(train):
     """From the size under a click follows the level on which it is answered."""
     data = pictures(normalization=Normalization())
     settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
@@ -350,7 +339,7 @@ def test_auxiliary_losses_keep_predicted_sizes_true(train) -> None:
     assert sum(off[2:]) < 0.85 * sum(off[:2])
 
 
-def test_auxiliary_losses_train_the_other_heads(train, monkeypatch) -> None:
+def test_auxiliary_losses_train_the_other_heads(train, monkeypatch):
     always_better(monkeypatch)
     settings = {"strategy": "decoder", "steps": 4, "epochs": 4, "validate_every": 4}
     before = load_model("tiny").network.state_dict()
@@ -367,7 +356,7 @@ def test_auxiliary_losses_train_the_other_heads(train, monkeypatch) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 @torch.no_grad()
-def test_zeroshot_start_predicts_as_the_base_alone(channels: int, base: Model) -> None:
+def test_zeroshot_start_predicts_as_the_base_alone(channels, base):
     dataset = pictures(channels=channels)
     begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
     ours = LabeledPlanes(dataset, dataset.train, begun.spec, 256)[0].image
@@ -386,7 +375,7 @@ def test_zeroshot_start_predicts_as_the_base_alone(channels: int, base: Model) -
     assert (random - theirs).abs().max() > 0.1
 
 
-def test_zeroshot_start_has_gradients_in_all_units(base: Model) -> None:
+def test_zeroshot_start_has_gradients_in_all_units(base):
     dataset = pictures()
     begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
     layer = begun.network.projection.mat
@@ -416,7 +405,7 @@ def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, fl
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_compare_with_base_gives_the_base_three_channels(channels: int, base: Model) -> None:
+def test_compare_with_base_gives_the_base_three_channels(channels, base):
     dataset = pictures(2, channels)
     figures = finish(
         compare_with_base_job(base, base.spec, base.network, dataset, dataset.validation, "cpu")
@@ -427,7 +416,7 @@ def test_compare_with_base_gives_the_base_three_channels(channels: int, base: Mo
     assert figures["after"] == figures["before"]  # here the same network
 
 
-def test_train_checkpoint_writes_its_metrics(base: Model, dataset: Dataset, tmp_path: Path) -> None:
+def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):
     path = tmp_path / "made.safetensors"
     config = short(strategy="adapter", size=7)
     spec = finish(train_checkpoint_job(base, dataset, config, path, tmp_path / "folder"))
@@ -445,9 +434,7 @@ def test_train_checkpoint_writes_its_metrics(base: Model, dataset: Dataset, tmp_
     assert read_tensors(path).keys() == read_tensors(tmp_path / "folder" / BEST_FILE).keys()
 
 
-def test_train_checkpoint_from_scratch_needs_no_base(
-    base: Model, dataset: Dataset, tmp_path: Path
-) -> None:
+def test_train_checkpoint_from_scratch_needs_no_base(base, dataset, tmp_path):
     path = tmp_path / "scratch.safetensors"
     finish(
         train_checkpoint_job(base, dataset, short(strategy="scratch"), path, tmp_path / "folder")
@@ -456,13 +443,11 @@ def test_train_checkpoint_from_scratch_needs_no_base(
     assert read_tensors(path).keys() >= set(load_model(path).network.state_dict())
 
 
-def test_compare_with_base_leaves_out_planes_without_objects(
-    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
-) -> None:
+def test_compare_with_base_leaves_out_planes_without_objects(base, dataset, tmp_path, monkeypatch):
     """Of many, some are, spread evenly over those that have an object; each is read once."""
     first = dataset.validation[0]
 
-    def sample(number: int):
+    def sample(number):
         def load():
             values, labels = first.load()
             read.append(number)
@@ -483,9 +468,7 @@ def test_compare_with_base_leaves_out_planes_without_objects(
 
 
 @pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
-def test_compare_with_base_takes_fewer_large_planes(
-    pixels: int, planes: int, base: Model, dataset: Dataset, monkeypatch
-) -> None:
+def test_compare_with_base_takes_fewer_large_planes(pixels, planes, base, dataset, monkeypatch):
     """`pixels` in planes; two are looked at in any case."""
     samples = dataset.validation[:1] * 4
     monkeypatch.setattr(finetune, "MAX_PIXELS", pixels * samples[0].load()[1].size)
@@ -495,9 +478,7 @@ def test_compare_with_base_takes_fewer_large_planes(
     assert len([message for message in seen if message.startswith("comparing")]) == planes
 
 
-def test_make_trainable_refuses_a_modality_checkpoint(
-    base: Model, dataset: Dataset, tmp_path: Path
-) -> None:
+def test_make_trainable_refuses_a_modality_checkpoint(base, dataset, tmp_path):
     job = train_checkpoint_job(
         load_model("polarization"), dataset, short(), tmp_path / "x.safetensors", tmp_path / "f"
     )

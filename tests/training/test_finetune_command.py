@@ -1,7 +1,5 @@
 """`simmat train` from end to end: output, bad input, a full disk, kills, processes."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json
@@ -30,7 +28,7 @@ LONG = ("--steps", "12", "--epochs", "12", "--validate-every", "4", "--batch", "
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def images(tmp_path):
     """Four pictures of two channels with labels."""
     return folder_of_pictures(tmp_path / "images")
 
@@ -39,9 +37,7 @@ def words(images: Path, output: Path, *more: str, settings: tuple[str, ...] = SM
     return ["train", str(images), "--output", str(output), "--device", "cpu", *settings, *more]
 
 
-def test_train_command_writes_a_checkpoint_with_metrics(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_command_writes_a_checkpoint_with_metrics(images, tmp_path, capsys):
     path = tmp_path / "squares.safetensors"
     assert main(words(images, path)) == 0
     said = capsys.readouterr()
@@ -68,9 +64,7 @@ def test_train_command_writes_a_checkpoint_with_metrics(
     assert path.read_bytes() == before
 
 
-def test_train_command_events_are_json_alone(
-    images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_train_command_events_are_json_alone(images, tmp_path, capfd):
     """Whatever a library prints; half precision is announced by Lightning Fabric."""
     path = tmp_path / "squares.safetensors"
     more = ("--events", "--precision", "bf16-mixed", "--practical")
@@ -119,13 +113,7 @@ def spoil_file(folder: Path) -> None:
         (spoil_file, r"0\.tif claims .* so it is cut short or damaged; copy it again"),
     ],
 )
-def test_train_command_refuses_unusable_data(
-    spoil: Callable[[Path], None],
-    sentence: str,
-    images: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_train_command_refuses_unusable_data(spoil, sentence, images, tmp_path, capsys):
     spoil(images)
     assert main(words(images, tmp_path / "squares.safetensors")) == 1
     said = capsys.readouterr()
@@ -151,13 +139,7 @@ def test_train_command_refuses_unusable_data(
         (("--base", "nonsense"), "nonsense"),
     ],
 )
-def test_train_command_refuses_unusable_settings(
-    more: tuple[str, ...],
-    sentence: str,
-    images: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_train_command_refuses_unusable_settings(more, sentence, images, tmp_path, capsys):
     assert main(words(images, tmp_path / "squares.safetensors", *more)) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -166,9 +148,7 @@ def test_train_command_refuses_unusable_settings(
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_train_command_full_disk_at_the_end_loses_nothing(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
-) -> None:
+def test_train_command_full_disk_at_the_end_loses_nothing(images, tmp_path, capsys, monkeypatch):
     """The output cannot be written; the same command writes it once there is room."""
     import safetensors.torch
 
@@ -212,9 +192,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_train_command_on_a_full_file_system_resumes(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_command_on_a_full_file_system_resumes(images, tmp_path, capsys):
     """It holds the first state, which knows nothing of the optimizer yet, but no second one."""
     disk, path = tmp_path / "disk", tmp_path / "squares.safetensors"
     folder = disk / "training"
@@ -272,14 +250,14 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.shipped_models
 @pytest.mark.slow
-def test_train_command_killed_resumes_with_the_same_bits(images: Path, tmp_path: Path) -> None:
+def test_train_command_killed_resumes_with_the_same_bits(images, tmp_path):
     """Resumed after every second kill. As it saves all the time, most hit it while it writes."""
     whole, broken = (tmp_path / name / "m.safetensors" for name in ("whole", "broken"))
     for output in (whole, broken):
         output.parent.mkdir()
     folder, command = broken.parent / "m-training", words(images, broken, settings=LONG)
 
-    def finish(*arguments: str) -> None:
+    def finish(*arguments):
         process = python("-m", "napari_simmat", *arguments)
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
@@ -331,7 +309,7 @@ def of_a_cluster(rank: int, port: int) -> dict[str, str]:
 
 @pytest.mark.shipped_models
 @pytest.mark.slow
-def test_train_command_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
+def test_train_command_two_processes_train_as_one(images, tmp_path):
     """Two that Lightning Fabric starts, and two tasks that a cluster has started."""
     names = ("alone", "two", "cluster")
     alone, two, cluster = (tmp_path / f"{name}.safetensors" for name in names)

@@ -1,18 +1,13 @@
 """Fine-tuning a network of SAM's shape, against one step written out by hand."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
-from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.sam import SamNetwork
-from napari_simmat.models.spec import InputSize, Model
+from napari_simmat.models.spec import InputSize
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training.batches import Batches, LabeledPlanes
@@ -25,17 +20,17 @@ from tests.training.squares import FEW, pictures, short
 
 
 @pytest.fixture(scope="module")
-def large() -> Dataset:
+def large():
     """Planes of 96 x 96, so that they have to be resized."""
     return pictures(channels=3, side=96)
 
 
-def test_sam_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_sam_step_is_the_papers(sam, large, tmp_path, monkeypatch):
     """Stock SAM's own forward, the loss as it is written, and its gradient."""
     ours: dict[str, torch.Tensor] = {}
     follow = Trainer._follow_gradient
 
-    def watched(self) -> float:
+    def watched(self):
         named = self.module.network.named_parameters()
         ours.update({name: p.grad.clone() for name, p in named if p.grad is not None})
         return follow(self)
@@ -87,9 +82,7 @@ def test_sam_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_sam_trains_by_every_strategy(
-    strategy: str, sam: Model, tmp_path: Path, monkeypatch
-) -> None:
+def test_sam_trains_by_every_strategy(strategy, sam, tmp_path, monkeypatch):
     """With all kinds of prompts and corrections, on any number of channels."""
     size = 3 if STRATEGIES[strategy].size else None
     config = practical_config(sam.spec, **FEW, strategy=strategy, size=size)
@@ -104,9 +97,7 @@ def test_sam_trains_by_every_strategy(
     assert len(trained.spec.channels) == 5
 
 
-def test_sam_frozen_encoder_sees_each_plane_once(
-    sam: Model, large: Dataset, tmp_path: Path, monkeypatch
-) -> None:
+def test_sam_frozen_encoder_sees_each_plane_once(sam, large, tmp_path, monkeypatch):
     calls = []
     features = SamNetwork.features
 
@@ -121,7 +112,7 @@ def test_sam_frozen_encoder_sees_each_plane_once(
     assert calls == [1] * 6
 
 
-def test_sam_refuses_another_side(sam: Model, large: Dataset, tmp_path: Path) -> None:
+def test_sam_refuses_another_side(sam, large, tmp_path):
     with pytest.raises(ValueError, match="vit_b takes 64 pixels a side, not 128; leave the side"):
         finish(train_job(sam, large, short(side=128), "m", tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []

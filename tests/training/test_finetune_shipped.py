@@ -1,7 +1,5 @@
 """The built-in models: the foundation on real images, the checkpoints on drawn ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.shipped_models
 
 
 @pytest.mark.slow
-def test_tiny_finds_objects_of_real_images(shared_image) -> None:
+def test_tiny_finds_objects_of_real_images(shared_image):
     """The promise of the first version: mean IoU 0.65 for a click and 0.80 for a box."""
     images = [
         (coins(), shared_image("coins_labels.tif")),
@@ -41,7 +39,7 @@ def test_tiny_finds_objects_of_real_images(shared_image) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sensor", ["depth", "multispectral"])
-def test_shipped_checkpoint_is_better_than_its_base(sensor: str) -> None:
+def test_shipped_checkpoint_is_better_than_its_base(sensor):
     """On scenes never trained on; for thermal and polarization the base alone is as good."""
     drawn = finish(
         generate_job(GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=4))
@@ -56,7 +54,7 @@ def test_shipped_checkpoint_is_better_than_its_base(sensor: str) -> None:
     assert figures["after"]["box"] > figures["before"]["box"] + 2
 
 
-def test_shipped_checkpoints_are_small_and_have_cards() -> None:
+def test_shipped_checkpoints_are_small_and_have_cards():
     paths = [path for path in ASSETS.glob("*.safetensors") if read_spec(path).base.sha256]
     assert len(paths) >= 4
     assert sum(path.stat().st_size for path in paths) < 6e6

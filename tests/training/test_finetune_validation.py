@@ -1,7 +1,5 @@
 """The validation's protocol, on a network whose masks are known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -56,7 +54,7 @@ def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (32, 64)) 
     return LabeledPlane("p", torch.zeros(1, *shape), labels, tuple(range(1, len(boxes) + 1)))
 
 
-def test_validation_iou_and_dice_are_as_by_hand() -> None:
+def test_validation_iou_and_dice_are_as_by_hand():
     """8 x 8 pixels are 16 cells.
 
     Their middle pixel is the first of row 12, of which the square sees four columns of cells
@@ -72,13 +70,13 @@ def test_validation_iou_and_dice_are_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("reach", "expected"), [(4, 4 / 16), (0, 0)])
-def test_validation_counts_a_thin_object_where_it_touches(reach, expected) -> None:
+def test_validation_counts_a_thin_object_where_it_touches(reach, expected):
     """The cells look at odd rows; that they see nothing of row 12 does not make nothing right."""
     reached = finish(validate_network_job(Knowing(reach), Given([plane((12, 16, 13, 24))]), 64))
     assert reached.ious == [pytest.approx(expected)]
 
 
-def test_validation_clicks_the_middle_pixel_of_all_rows() -> None:
+def test_validation_clicks_the_middle_pixel_of_all_rows():
     """Of an L of 5 + 4 pixels row by row, the fifth counted from 0 is the last of the stem."""
     labels = np.zeros((32, 64), np.int32)
     labels[4:9, 10] = 1
@@ -92,7 +90,7 @@ def test_validation_clicks_the_middle_pixel_of_all_rows() -> None:
     assert network.clicks == [[10, 8]]
 
 
-def test_validation_ignores_padding() -> None:
+def test_validation_ignores_padding():
     network = Knowing(100)  # everything
     reached = finish(
         validate_network_job(network, Given([plane((0, 0, 20, 20), shape=(20, 40))]), 64)
@@ -101,7 +99,7 @@ def test_validation_ignores_padding() -> None:
     assert reached.ious == [pytest.approx(0.5)]
 
 
-def test_validation_halves_only_for_large_objects() -> None:
+def test_validation_halves_only_for_large_objects():
     large = plane((0, 0, 64, 64), (70, 70, 80, 80), shape=(96, 96))
     network = Knowing(4)
     finish(validate_network_job(network, Given([large]), 64))
@@ -109,7 +107,7 @@ def test_validation_halves_only_for_large_objects() -> None:
     assert sorted(network.clicks) == [[0, 16], [38, 43]]  # the part begins at 32
 
 
-def test_validation_takes_parts_of_a_large_plane() -> None:
+def test_validation_takes_parts_of_a_large_plane():
     """Parts have 64 x 64 pixels; an object has 8 around it, unless the plane ends."""
     boxes = [(0, 0, 8, 8), (100, 100, 108, 108), (140, 138, 148, 146), (150, 102, 160, 112)]
     large = plane(*boxes, (492, 484, 500, 492), shape=(500, 500))
@@ -124,7 +122,7 @@ def test_validation_takes_parts_of_a_large_plane() -> None:
     assert sorted(reached.ious) == pytest.approx(sorted(whole.ious))
 
 
-def test_validation_takes_a_part_of_a_long_thin_object() -> None:
+def test_validation_takes_a_part_of_a_long_thin_object():
     """A dotted line from the upper right to the lower left, on odd rows."""
     labels = np.zeros((300, 300), np.int32)
     labels[range(1, 281, 2), range(298, 18, -2)] = 1
@@ -138,7 +136,7 @@ def test_validation_takes_a_part_of_a_long_thin_object() -> None:
     assert len(reached.ious) == 1
 
 
-def test_validation_spreads_prompts_over_many_objects() -> None:
+def test_validation_spreads_prompts_over_many_objects():
     many = plane(*[(4, 4 * n, 8, 4 * n + 4) for n in range(16)])
     network = Knowing(4)
     reached = finish(validate_network_job(network, Given([many, many]), 64, max_objects=8))
@@ -146,7 +144,7 @@ def test_validation_spreads_prompts_over_many_objects() -> None:
     assert [x for x, _ in network.clicks[:4]] == [0, 16, 32, 48]
 
 
-def test_protocol_mask_is_on_the_plane_itself() -> None:
+def test_protocol_mask_is_on_the_plane_itself():
     mask, (y, x) = protocol_mask(Knowing(4).eval(), plane((8, 16, 16, 24)), 1, 64, True)  # type: ignore[arg-type]
     expected = np.zeros((32, 64), bool)
     expected[8:16, 12:20] = True

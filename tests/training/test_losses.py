@@ -1,7 +1,5 @@
 """Losses, counted by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

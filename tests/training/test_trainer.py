@@ -1,7 +1,5 @@
 """The loop, the run's folder and its devices: what resumes, what is refused."""
 
-from __future__ import annotations
-
 import errno
 import re
 import sys
@@ -15,7 +13,6 @@ import torch
 
 from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, finish
 from napari_simmat.training import finetune, trainer
 from napari_simmat.training.finetune import train_job
@@ -36,10 +33,10 @@ RICH = {"strategy": "prompt", "augment": True, "prompts": ("click", "box"), "cor
 
 
 @pytest.fixture
-def begin(base: Model, dataset: Dataset, tmp_path: Path):
+def begin(base, dataset, tmp_path):
     """A training as a job."""
 
-    def run(folder: str = "run", data: Dataset = dataset, **settings: object) -> Job:
+    def run(folder="run", data=dataset, **settings):
         return train_job(base, data, short(**LONG | settings), "squares", tmp_path / folder)
 
     return run
@@ -59,9 +56,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("every", [0.0, 60.0])
 @pytest.mark.parametrize("settings", [{}, RICH])
-def test_resumed_training_ends_with_the_same_bits(
-    every: float, settings: dict, begin, tmp_path: Path, monkeypatch
-) -> None:
+def test_resumed_training_ends_with_the_same_bits(every, settings, begin, tmp_path, monkeypatch):
     """Twice interrupted, saved after each step or at the validations alone."""
     monkeypatch.setattr(trainer, "SAVE_INTERVAL", every)
     unbroken = finish(begin("unbroken", **settings))
@@ -83,11 +78,11 @@ def test_resumed_training_ends_with_the_same_bits(
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
 
 
-def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch) -> None:
+def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch):
     """A minute passes between two savings, however long they take."""
     now, saved = [0.0], []
 
-    def slow(folder: RunFolder, state: dict, settings: dict) -> None:
+    def slow(folder, state, settings):
         saved.append(state["step"])
         now[0] += 2 * trainer.SAVE_INTERVAL
 
@@ -97,7 +92,7 @@ def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch) -> None
     assert saved == [0, 3, 6]  # the validations
 
 
-def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
+def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch):
     """Whether half of it is quicker is measured, and may come out otherwise another time."""
     monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: True)
     unbroken = finish(begin("unbroken", precision="auto"))
@@ -112,7 +107,7 @@ def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
     assert exact.spec.training["precision"] == "32-true"
 
 
-def test_finished_training_is_not_repeated(begin) -> None:
+def test_finished_training_is_not_repeated(begin):
     first = finish(begin())
     seen: list = []
     again = finish(begin(), seen.append)
@@ -120,7 +115,7 @@ def test_finished_training_is_not_repeated(begin) -> None:
     assert again.spec == first.spec
 
 
-def test_training_killed_before_its_first_state_begins_anew(begin, tmp_path: Path) -> None:
+def test_training_killed_before_its_first_state_begins_anew(begin, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / LOG_FILE).write_text(
         "step,epoch,learning_rate,loss,train_iou,validation_iou\n0,0.0,,,,1.5\n"
@@ -130,7 +125,7 @@ def test_training_killed_before_its_first_state_begins_anew(begin, tmp_path: Pat
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
 
 
-def test_resume_from_removes_a_cut_row(tmp_path: Path) -> None:
+def test_resume_from_removes_a_cut_row(tmp_path):
     folder = RunFolder(tmp_path)
     for step in (1, 2, 30):
         folder.log({"step": step, "epoch": 1, "loss": 0.25})
@@ -152,9 +147,7 @@ def test_resume_from_removes_a_cut_row(tmp_path: Path) -> None:
         ({"size": 3}, "with size null, not 3."),
     ],
 )
-def test_read_state_refuses_other_settings(
-    settings: dict, sentence: str, begin, tmp_path: Path
-) -> None:
+def test_read_state_refuses_other_settings(settings, sentence, begin, tmp_path):
     interrupt(begin(), 1)
     before = contents(tmp_path / "run")
     with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
@@ -189,14 +182,14 @@ def other_labels(dataset: Dataset) -> Dataset:
     ],
     ids=["labels", "images", "fewer", "threshold", "statistics"],
 )
-def test_read_state_refuses_other_data(change, begin, dataset: Dataset) -> None:
+def test_read_state_refuses_other_data(change, begin, dataset):
     interrupt(begin(), 1)
     with pytest.raises(ValueError, match=re.escape(trainer.HAS_OTHER_DATA.format("")[1:])):
         finish(begin(data=change(dataset)))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "pickle", "empty"])
-def test_read_state_refuses_a_damaged_state(damage: str, begin, tmp_path: Path) -> None:
+def test_read_state_refuses_a_damaged_state(damage, begin, tmp_path):
     interrupt(begin(), 1)
     path = tmp_path / "run" / STATE_FILE
     if damage == "cut":
@@ -212,14 +205,14 @@ def test_read_state_refuses_a_damaged_state(damage: str, begin, tmp_path: Path) 
     assert str(caught.value).startswith(trainer.IS_DAMAGED.split("(")[0].format(path))
 
 
-def test_read_state_refuses_a_missing_best_checkpoint(begin, tmp_path: Path) -> None:
+def test_read_state_refuses_a_missing_best_checkpoint(begin, tmp_path):
     interrupt(begin(), 1)
     (tmp_path / "run" / BEST_FILE).unlink()
     with pytest.raises(ValueError, match=re.escape(trainer.LACKS_FILE.format("", BEST_FILE)[1:])):
         finish(begin())
 
 
-def test_run_folder_holds_one_training_at_a_time(begin) -> None:
+def test_run_folder_holds_one_training_at_a_time(begin):
     running = begin()
     assert any(isinstance(progress, TrainProgress) for progress in running)
     with pytest.raises(ValueError, match=trainer.IS_RUNNING.format(".*run")):
@@ -228,7 +221,7 @@ def test_run_folder_holds_one_training_at_a_time(begin) -> None:
     finish(begin())
 
 
-def test_run_folder_works_without_locks(tmp_path: Path, monkeypatch) -> None:
+def test_run_folder_works_without_locks(tmp_path, monkeypatch):
     """As on the file systems of some clusters."""
 
     def cannot(self):
@@ -239,18 +232,18 @@ def test_run_folder_works_without_locks(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
+def board(monkeypatch):
     """What TensorBoard would show: name, value and step; it is not installed."""
     shown: list[tuple[str, float, int]] = []
 
     class SummaryWriter:
-        def __init__(self, _folder: str, purge_step: int) -> None:
+        def __init__(self, _folder, purge_step):
             shown[:] = [each for each in shown if each[2] < purge_step]
 
-        def add_scalar(self, *each) -> None:
+        def add_scalar(self, *each):
             shown.append(each)
 
-        def flush(self) -> None:
+        def flush(self):
             pass
 
         close = flush
@@ -260,9 +253,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
     return shown
 
 
-def test_tensorboard_shows_each_step_of_the_log_once(
-    begin, tmp_path: Path, monkeypatch, board
-) -> None:
+def test_tensorboard_shows_each_step_of_the_log_once(begin, tmp_path, monkeypatch, board):
     monkeypatch.setattr(trainer, "SAVE_INTERVAL", 1e9)
     interrupt(begin(), 5)
     finish(begin())  # from step 3
@@ -274,7 +265,7 @@ def test_tensorboard_shows_each_step_of_the_log_once(
     assert set(board) == logged
 
 
-def test_training_without_tensorboard_writes_the_log(begin, tmp_path: Path, monkeypatch) -> None:
+def test_training_without_tensorboard_writes_the_log(begin, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     finish(begin())
     assert not (tmp_path / "run" / "tensorboard").exists()
@@ -286,9 +277,7 @@ def full() -> OSError:
 
 
 @pytest.mark.parametrize("what", ["state", "best", "log"])
-def test_full_disk_is_reported_and_keeps_what_was_saved(
-    what: str, begin, tmp_path: Path, monkeypatch
-) -> None:
+def test_full_disk_is_reported_and_keeps_what_was_saved(what, begin, tmp_path, monkeypatch):
     """At the validation of step 3, where the best so far is better than before."""
     unbroken = finish(begin("unbroken"))
     folder = tmp_path / "run"
@@ -350,7 +339,7 @@ def better(network, planes, side):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
-def test_log_on_a_full_device_is_reported(tmp_path: Path) -> None:
+def test_log_on_a_full_device_is_reported(tmp_path):
     folder = RunFolder(tmp_path)
     (tmp_path / LOG_FILE).symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"The disk is full: log.csv could not be written"):
@@ -359,7 +348,7 @@ def test_log_on_a_full_device_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("board")
-def test_tensorboard_errors_are_only_logged(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_tensorboard_errors_are_only_logged(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise full()
 
@@ -372,12 +361,12 @@ def test_tensorboard_errors_are_only_logged(tmp_path: Path, monkeypatch, caplog)
     assert len(read_log(tmp_path / LOG_FILE)) == 1
 
 
-def test_read_state_of_an_empty_folder_is_none(tmp_path: Path) -> None:
+def test_read_state_of_an_empty_folder_is_none(tmp_path):
     assert read_state(tmp_path, {}) is None
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_fabric_on_one_cpu_announces_nothing(precision: str, capfd) -> None:
+def test_fabric_on_one_cpu_announces_nothing(precision, capfd):
     fabric = Devices(device="cpu").fabric(precision)
     fabric.launch()
     assert (fabric.world_size, fabric.is_global_zero, fabric.device.type) == (1, True, "cpu")
@@ -394,9 +383,7 @@ def test_fabric_on_one_cpu_announces_nothing(precision: str, capfd) -> None:
         ({"device": "moon"}, "32-true", "Device 'moon' is unknown"),
     ],
 )
-def test_fabric_refuses_missing_devices_and_precisions(
-    settings, precision: str, sentence: str
-) -> None:
+def test_fabric_refuses_missing_devices_and_precisions(settings, precision, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         Devices(**settings).fabric(precision)
 
@@ -412,9 +399,7 @@ def test_fabric_refuses_missing_devices_and_precisions(
         ({"device": "mps"}, True, "32-true"),
     ],
 )
-def test_auto_precision_is_half_where_that_is_faster(
-    settings: dict, quicker: bool, precision: str, monkeypatch
-) -> None:
+def test_auto_precision_is_half_where_that_is_faster(settings, quicker, precision, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: quicker)
@@ -426,7 +411,7 @@ def test_auto_precision_is_half_where_that_is_faster(
 
 
 @pytest.mark.parametrize("quicker", [True, False])
-def test_fabric_warns_of_slow_half_precision(quicker: bool, monkeypatch, caplog) -> None:
+def test_fabric_warns_of_slow_half_precision(quicker, monkeypatch, caplog):
     monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
     places = Devices(device="cpu")
     places.fabric("32-true")
@@ -435,14 +420,14 @@ def test_fabric_warns_of_slow_half_precision(quicker: bool, monkeypatch, caplog)
     assert caplog.messages == ([] if quicker else [trainer.SLOW_HALF_PRECISION])
 
 
-def test_fabric_refuses_more_gpus_than_there_are(monkeypatch) -> None:
+def test_fabric_refuses_more_gpus_than_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="4 devices are requested, but cuda is 2; request 2, or"):
         Devices(device="cuda", count=4).fabric("32-true")
 
 
-def test_fabric_explains_slurm_tasks_counted_otherwise(monkeypatch) -> None:
+def test_fabric_explains_slurm_tasks_counted_otherwise(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
@@ -450,7 +435,7 @@ def test_fabric_explains_slurm_tasks_counted_otherwise(monkeypatch) -> None:
         Devices(device="cpu").fabric("32-true")
 
 
-def test_fabric_missing_says_how_to_install_it(monkeypatch) -> None:
+def test_fabric_missing_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(ImportError, match=re.escape(trainer.NO_FABRIC)):
         Devices().fabric("32-true")
@@ -468,9 +453,7 @@ def test_fabric_missing_says_how_to_install_it(monkeypatch) -> None:
         ({"RANK": "2", "LOCAL_RANK": "0"}, False),
     ],
 )
-def test_is_first_process_reads_the_environment(
-    environment: dict[str, str], first: bool, monkeypatch
-) -> None:
+def test_is_first_process_reads_the_environment(environment, first, monkeypatch):
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -1,9 +1,6 @@
 """A viewer with the widget, driven by mouse and keys: without a window, unless a test needs one."""
 
-from __future__ import annotations
-
 import gc
-from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -11,14 +8,14 @@ from typing import Any
 import pytest
 from napari.settings import get_settings
 
-from tests.widgets.hands import SECONDS, Hands, Headless, Window
+from tests.widgets.hands import SECONDS, Headless, Window
 from tests.widgets.scenes import gray
 
 __all__ = ["SECONDS", "Window"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def libraries_are_no_garbage() -> None:
+def libraries_are_no_garbage():
     """Leave out what is imported once where garbage is looked for, as each test does some times."""
     for name in ("napari.qt", "napari.window", "torch", "napari_simmat.engine.predictor"):
         import_module(name)
@@ -27,21 +24,21 @@ def libraries_are_no_garbage() -> None:
 
 
 @pytest.fixture
-def qtbot(qtbot: Any) -> Any:
+def qtbot(qtbot):
     """pytest-qt's, with the same patience everywhere: a slow machine is no failure."""
     qtbot.waitUntil = partial(qtbot.waitUntil, timeout=SECONDS)
     return qtbot
 
 
 @pytest.fixture
-def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable[[], Hands]]:
+def open_window(request, qtbot):
     """Opens empty viewers: with napari's window for tests marked `real_window`, else without."""
     opened: list[Any] = []
     real = request.config.getoption("real_windows")
     if real or request.node.get_closest_marker("real_window"):
         new_viewer = request.getfixturevalue("make_napari_viewer")
 
-        def make() -> Hands:
+        def make():
             viewer = new_viewer(show=True)
             # A key that is held this long ends its tool; a slow machine is no such key.
             get_settings().application.hold_button_delay = SECONDS / 1000
@@ -57,7 +54,7 @@ def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable
     else:
         whole = request.node.get_closest_marker("all_tabs") is not None
 
-        def make() -> Hands:
+        def make():
             opened.append(Headless(qtbot, whole=whole))
             return opened[-1]
 
@@ -67,13 +64,13 @@ def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable
 
 
 @pytest.fixture
-def window(open_window: Callable[[], Hands]) -> Hands:
+def window(open_window):
     """One empty viewer."""
     return open_window()
 
 
 @pytest.fixture
-def ready(window: Hands) -> Hands:
+def ready(window):
     """The viewer with one gray image and the widget, encoded."""
     window.viewer.add_image(gray(), name="discs")
     window.open_widget()

@@ -1,7 +1,5 @@
 """Dragging a file or folder from a file manager onto a widget."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qtpy.QtCore import QMimeData, QPoint, Qt, QUrl

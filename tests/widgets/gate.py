@@ -1,7 +1,5 @@
 """Holding the worker in the middle of its work."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

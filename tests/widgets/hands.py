@@ -5,8 +5,6 @@ keys go to napari's tools and keymaps as its canvas hands them on. `Window` open
 and sends real events to its canvas.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any

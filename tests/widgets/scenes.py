@@ -1,7 +1,5 @@
 """Small images whose objects are known exactly."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from itertools import permutations
 from typing import Any
 
@@ -21,7 +19,6 @@ from napari_simmat.widgets.channels import (
     mapping_remark,
     match_slots,
 )
-from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
@@ -62,12 +59,12 @@ SPECTRUM = layer("spectrum", (6, 8, 9), channels_first=True)
         ("car 0°", "car 45°", "car 90°", "car 135°"),
     ],
 )
-def test_channel_mappings_of_names_in_any_order_sorts_them(names: tuple[str, ...]) -> None:
+def test_channel_mappings_of_names_in_any_order_sorts_them(names):
     for order in permutations(names):
         assert best([layer(name) for name in order], ANGLES) == whole(*names)
 
 
-def test_channel_mappings_with_a_missing_name_guesses_nothing() -> None:
+def test_channel_mappings_with_a_missing_name_guesses_nothing():
     layers = [layer(name) for name in ("135 deg", "0 deg", "45 deg", "something")]
     assert channel_mappings(layers, ANGLES) == []
     gaps = match_slots(layers, ANGLES)
@@ -76,12 +73,12 @@ def test_channel_mappings_with_a_missing_name_guesses_nothing() -> None:
     assert "no open layer is chosen for 90 deg" in str(problem)
 
 
-def test_match_slots_with_ambiguous_names_leaves_gaps() -> None:
+def test_match_slots_with_ambiguous_names_leaves_gaps():
     layers = [layer(name) for name in ("a 45", "b 45", "0 deg", "135 deg")]
     assert match_slots(layers, ANGLES) == (*whole("0 deg"), None, None, *whole("135 deg"))
 
 
-def test_channel_mappings_without_names_takes_the_order() -> None:
+def test_channel_mappings_without_names_takes_the_order():
     found = channel_mappings([layer(name) for name in "abcd"], ANGLES)[0]
     assert found.sources == whole(*"abcd")
     assert "a as 0 deg" in found.remark
@@ -102,28 +99,26 @@ def test_channel_mappings_without_names_takes_the_order() -> None:
         (FIELDS, None, whole(*[each.name for each in FIELDS])),
     ],
 )  # fmt: skip
-def test_channel_mappings_of_layers_begins_with_the_likeliest(
-    layers: list[LayerInfo], model: InputChannels | None, sources: tuple[LayerChannel, ...]
-) -> None:
+def test_channel_mappings_of_layers_begins_with_the_likeliest(layers, model, sources):
     assert best(layers, model) == sources
 
 
-def test_channel_mappings_of_a_stack_of_other_length_is_empty() -> None:
+def test_channel_mappings_of_a_stack_of_other_length_is_empty():
     assert channel_mappings([layer("stack", (5, 8, 9))], ANGLES) == []
 
 
-def test_channel_mappings_lists_single_layers_the_topmost_first() -> None:
+def test_channel_mappings_lists_single_layers_the_topmost_first():
     found = channel_mappings([layer("a", (4, 4)), layer("b", (5, 5))], RGB)
     assert [each.title for each in found] == ["b", "a"]
 
 
 @pytest.mark.parametrize("model", [RGB, inputs("thermal"), None])
-def test_channel_mappings_with_a_preferred_layer_begins_with_it(model: Any) -> None:
+def test_channel_mappings_with_a_preferred_layer_begins_with_it(model):
     layers = [layer("a", (4, 4)), layer("b", (5, 5))]
     assert channel_mappings(layers, model, "key of a")[0].title == "a"
 
 
-def test_channel_mappings_without_a_model_lists_all_images() -> None:
+def test_channel_mappings_without_a_model_lists_all_images():
     titles = [each.title for each in channel_mappings([STACK, SPECTRUM, PHOTO], None)]
     assert titles == [
         "spectrum (first axis = channels)",
@@ -133,7 +128,7 @@ def test_channel_mappings_without_a_model_lists_all_images() -> None:
     ]
 
 
-def test_channel_mappings_of_layers_elsewhere_stay_single() -> None:
+def test_channel_mappings_of_layers_elsewhere_stay_single():
     here, there = (1.0,) * 9, (2.0,) * 9
     layers = [
         layer("a", placement=here),
@@ -146,7 +141,7 @@ def test_channel_mappings_of_layers_elsewhere_stay_single() -> None:
     assert "c lies elsewhere than a" in mapping_remark(mixed, layers)
 
 
-def test_all_layer_channels_of_a_photograph_are_its_colors() -> None:
+def test_all_layer_channels_of_a_photograph_are_its_colors():
     titles = [title for title, _ in channels.all_layer_channels([PHOTO])]
     assert titles == ["photo · red", "photo · green", "photo · blue"]
 
@@ -163,9 +158,7 @@ def test_all_layer_channels_of_a_photograph_are_its_colors() -> None:
         (whole("gone", *"aaa"), "no open layer is chosen for 0 deg"),
     ],
 )
-def test_channels_problem_for_a_model_is_one_sentence(
-    sources: tuple[LayerChannel | None, ...], words: str
-) -> None:
+def test_channels_problem_for_a_model_is_one_sentence(sources, words):
     layers = [layer("a"), layer("b"), layer("c"), layer("small", (4, 4))]
     assert words in str(channels_problem(ANGLES.names, sources, layers, ANGLES))
     assert channels_problem(RGB.names, (None,) * 3, [], RGB) == channels.NO_IMAGE_OPEN
@@ -183,16 +176,14 @@ def test_channels_problem_for_a_model_is_one_sentence(
         (("x", "y"), whole("a", "b"), None),
     ],
 )
-def test_channels_problem_for_training_is_one_sentence(
-    names: tuple[str, ...], sources: tuple[LayerChannel | None, ...], problem: str | None
-) -> None:
+def test_channels_problem_for_training_is_one_sentence(names, sources, problem):
     assert channels_problem(names, sources, [layer("a"), layer("b")]) == problem
     assert channels_problem(names, sources, []) == channels.NO_IMAGE_TO_TRAIN_ON
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("what", ["scale", "translate"])
-def test_are_aligned_compares_the_axes_that_both_have(axis: int, what: str) -> None:
+def test_are_aligned_compares_the_axes_that_both_have(axis, what):
     here = np.diag([3.0, 0.5, 0.5, 1.0])
     there = here.copy()
     there[axis, axis if what == "scale" else -1] += 1
@@ -215,9 +206,7 @@ def test_are_aligned_compares_the_axes_that_both_have(axis: int, what: str) -> N
         ([SPECTRUM], parts("spectrum", 0, 1), ("channel 0", "channel 1")),
     ],
 )
-def test_channel_names_leave_out_what_all_share(
-    layers: list[LayerInfo], sources: tuple[LayerChannel, ...], names: tuple[str, ...]
-) -> None:
+def test_channel_names_leave_out_what_all_share(layers, sources, names):
     assert channel_names(sources, layers) == names
 
 
@@ -231,9 +220,7 @@ def test_channel_names_leave_out_what_all_share(
          ("a labels", "channel labels", "x" * 60, "b_Labels_")),
     ],
 )  # fmt: skip
-def test_channel_names_are_names_that_files_can_have(
-    names: tuple[str, ...], made: tuple[str, ...]
-) -> None:
+def test_channel_names_are_names_that_files_can_have(names, made):
     assert channel_names(whole(*names), [layer(name) for name in names]) == made
 
 
@@ -241,7 +228,7 @@ def test_channel_names_are_names_that_files_can_have(
 
 
 @pytest.fixture
-def form(qtbot: Any) -> ChannelsForm:
+def form(qtbot):
     form = ChannelsForm(asks_axis=True)
     qtbot.addWidget(form)
     qtbot.addWidget(form.details)
@@ -251,7 +238,7 @@ def form(qtbot: Any) -> ChannelsForm:
 
 
 @pytest.fixture
-def training(qtbot: Any) -> ChannelsForm:
+def training(qtbot):
     form = ChannelsForm(named=True)
     qtbot.addWidget(form)
     qtbot.addWidget(form.details)
@@ -264,14 +251,14 @@ def choose(choice: Any, text: str) -> None:
     choice.activated.emit(choice.currentIndex())
 
 
-def test_form_fills_itself_by_name(form: ChannelsForm) -> None:
+def test_form_fills_itself_by_name(form):
     assert form.value() == whole(*ANGLES.names)
     assert [field.text() for field in form.name_fields] == list(ANGLES.names)
     assert form.problem() is None
     assert form.remark.isHidden()
 
 
-def test_form_reads_back_what_is_set(form: ChannelsForm, qtbot: Any) -> None:
+def test_form_reads_back_what_is_set(form, qtbot):
     for order in permutations(whole(*ANGLES.names)):
         with qtbot.waitSignal(form.changed):
             form.set_value(order)
@@ -280,7 +267,7 @@ def test_form_reads_back_what_is_set(form: ChannelsForm, qtbot: Any) -> None:
         assert shown == [each.layer for each in order]
 
 
-def test_form_with_a_gap_reads_back_and_has_a_problem(form: ChannelsForm) -> None:
+def test_form_with_a_gap_reads_back_and_has_a_problem(form):
     with_gap = (*form.value()[:3], None)
     form.set_value(with_gap)
     assert form.value() == with_gap
@@ -289,7 +276,7 @@ def test_form_with_a_gap_reads_back_and_has_a_problem(form: ChannelsForm) -> Non
         form.set_value(with_gap[:2])
 
 
-def test_form_keeps_a_choice_while_its_layers_are_open(form: ChannelsForm) -> None:
+def test_form_keeps_a_choice_while_its_layers_are_open(form):
     by_hand = tuple(reversed(form.value()))
     form.set_value(by_hand)
     for layers in ([*LAYERS, layer("new")], LAYERS):
@@ -299,7 +286,7 @@ def test_form_keeps_a_choice_while_its_layers_are_open(form: ChannelsForm) -> No
     assert form.value() == (None, *whole("45 deg", "90 deg", "135 deg"))
 
 
-def test_form_with_another_model_chooses_anew(form: ChannelsForm) -> None:
+def test_form_with_another_model_chooses_anew(form):
     form.set_value(tuple(reversed(form.value())))
     form.set_inputs(RGB)
     assert len(form.value()) == len(form.slots) == 3
@@ -310,7 +297,7 @@ def test_form_with_another_model_chooses_anew(form: ChannelsForm) -> None:
     assert form.problem() == "Choose a model."
 
 
-def test_form_with_another_model_keeps_the_image(form: ChannelsForm) -> None:
+def test_form_with_another_model_keeps_the_image(form):
     form.set_inputs(RGB)
     form.set_layers([layer(name, (3, 20, 30)) for name in "ab"])
     assert form.image.currentText() == "b", "the topmost"
@@ -323,20 +310,20 @@ def test_form_with_another_model_keeps_the_image(form: ChannelsForm) -> None:
             assert {each.layer for each in form.value() if each} == {"key of a"}
 
 
-def test_form_of_layers_in_their_order_shows_a_remark(form: ChannelsForm) -> None:
+def test_form_of_layers_in_their_order_shows_a_remark(form):
     form.set_layers([layer(name) for name in "abcd"])
     assert not form.remark.isHidden()
     assert "a as 0 deg" in form.remark.text()
 
 
-def test_form_without_an_image_says_so(form: ChannelsForm) -> None:
+def test_form_without_an_image_says_so(form):
     form.set_layers([])
     assert form.image.currentText() == channels.NO_IMAGE
     assert form.section.isHidden()
 
 
 @pytest.mark.parametrize("model", [RGB, ANGLES, inputs("thermal")])
-def test_form_of_many_channels_offers_each(model: InputChannels, form: ChannelsForm) -> None:
+def test_form_of_many_channels_offers_each(model, form):
     form.set_inputs(model)
     form.set_layers([layer("bands", (48, 8, 9), channels_first=True)])
     count = len(model.names)
@@ -349,7 +336,7 @@ def test_form_of_many_channels_offers_each(model: InputChannels, form: ChannelsF
     assert form.problem() is None
 
 
-def test_form_asks_about_the_first_axis_of_stacks_only(form: ChannelsForm) -> None:
+def test_form_asks_about_the_first_axis_of_stacks_only(form):
     form.set_inputs(RGB)
     form.set_layers([PHOTO, layer("plane")])
     assert form.first_axis.isHidden()
@@ -361,14 +348,14 @@ def test_form_asks_about_the_first_axis_of_stacks_only(form: ChannelsForm) -> No
         assert not form.first_axis.isChecked()
 
 
-def test_form_for_training_takes_layers_of_one_size(training: ChannelsForm) -> None:
+def test_form_for_training_takes_layers_of_one_size(training):
     assert training.names == ("DAPI", "GFP", "45 deg")
     assert training.value() == whole(*[each.name for each in FIELDS])
     assert training.problem() is None
     assert training.section.text().endswith("3 channels: DAPI, GFP, 45 deg")
 
 
-def test_form_for_training_reads_back_what_is_set(training: ChannelsForm, qtbot: Any) -> None:
+def test_form_for_training_reads_back_what_is_set(training, qtbot):
     pairs = list(zip(training.names, training.value(), strict=True))
     for order in [*permutations(pairs, 2), (("a", None), pairs[0])]:
         names, sources = zip(*order, strict=True)
@@ -379,7 +366,7 @@ def test_form_for_training_reads_back_what_is_set(training: ChannelsForm, qtbot:
     assert "No layer is chosen for channel a" in str(training.problem())
 
 
-def test_form_for_training_adds_names_and_removes_channels(training: ChannelsForm) -> None:
+def test_form_for_training_adds_names_and_removes_channels(training):
     choose(training.image, "field 1 GFP")
     assert training.names == ("field 1 GFP",)
     QTest.mouseClick(training.add, Qt.MouseButton.LeftButton)
@@ -396,7 +383,7 @@ def test_form_for_training_adds_names_and_removes_channels(training: ChannelsFor
     assert training.problem() is None
 
 
-def test_form_in_the_tab_takes_the_first_axis_for_channels(window: Hands) -> None:
+def test_form_in_the_tab_takes_the_first_axis_for_channels(window):
     bands = np.random.default_rng(0).integers(0, 20, (48, *gray().shape)).astype(np.uint8)
     bands[40] = gray()
     window.viewer.add_image(bands, name="bands")

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from qtpy.QtWidgets import QLabel, QWidget
@@ -19,7 +16,7 @@ from tests.widgets.dropping import drop
 
 
 @pytest.fixture
-def line(qtbot: Any) -> StatusLine:
+def line(qtbot):
     line = StatusLine()
     qtbot.addWidget(line)
     line.show()
@@ -27,9 +24,7 @@ def line(qtbot: Any) -> StatusLine:
 
 
 @pytest.mark.parametrize("kind", get_args(StatusKind))
-def test_status_line_shows_and_reads_back_every_kind(
-    line: StatusLine, qtbot: Any, kind: StatusKind
-) -> None:
+def test_status_line_shows_and_reads_back_every_kind(line, qtbot, kind):
     status = Status(kind, "A sentence", 0.5)
     line.set_value(status)
     assert line.value() == status
@@ -39,13 +34,13 @@ def test_status_line_shows_and_reads_back_every_kind(
     assert line.offer.isHidden()
 
 
-def test_status_tones_of_active_states_differ() -> None:
+def test_status_tones_of_active_states_differ():
     assert set(STATUS_TONES) == set(get_args(StatusKind))
     busy = [STATUS_TONES[kind] for kind in ("ready", "working", "failed", "done")]
     assert len(set(busy)) == 4
 
 
-def test_status_line_with_short_work_never_shows_it(line: StatusLine, qtbot: Any) -> None:
+def test_status_line_with_short_work_never_shows_it(line, qtbot):
     line.set_value(Status("ready", "Ready"))
     line.set_value(Status("working", "Segmenting"))
     assert line.text.text() == "Ready"
@@ -55,7 +50,7 @@ def test_status_line_with_short_work_never_shows_it(line: StatusLine, qtbot: Any
     assert line.time.text() == "0.0 s"
 
 
-def test_status_line_while_working_shows_progress(line: StatusLine, qtbot: Any) -> None:
+def test_status_line_while_working_shows_progress(line, qtbot):
     line.set_value(Status("working", "Encoding"))
     qtbot.waitUntil(line.cancel.isVisible)
     assert line.bar.maximum() == 0, "not known how far"
@@ -66,9 +61,7 @@ def test_status_line_while_working_shows_progress(line: StatusLine, qtbot: Any) 
         line.cancel.click()
 
 
-def test_status_line_with_slow_work_shows_the_time_left(
-    line: StatusLine, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_line_with_slow_work_shows_the_time_left(line, qtbot, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(controls.time, "monotonic", lambda: now[0])
     line.set_value(Status("working", "Encoding", 0.0))
@@ -82,7 +75,7 @@ def test_status_line_with_slow_work_shows_the_time_left(
     assert not line.left.isVisible()
 
 
-def test_status_line_with_an_offer_shows_a_button(line: StatusLine, qtbot: Any) -> None:
+def test_status_line_with_an_offer_shows_a_button(line, qtbot):
     line.set_value(Status("failed", "That layer is full.", offer="New layer"))
     assert line.offer.text() == "New layer"
     with qtbot.waitSignal(line.accepted):
@@ -91,7 +84,7 @@ def test_status_line_with_an_offer_shows_a_button(line: StatusLine, qtbot: Any) 
     assert line.offer.isHidden()
 
 
-def test_status_line_with_two_lines_keeps_its_height(qtbot: Any) -> None:
+def test_status_line_with_two_lines_keeps_its_height(qtbot):
     window, line, below = QWidget(), StatusLine(), QLabel("below")
     layout = vbox(line, below, parent=window)
     layout.addStretch(1)
@@ -110,9 +103,7 @@ def test_status_line_with_two_lines_keeps_its_height(qtbot: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "taken"), [("folder", {"d"}), ("file", {"f"}), ("either", {"d", "f"})]
 )
-def test_path_field_takes_one_path_of_its_kind(
-    kind: Any, taken: set[str], tmp_path: Path, qtbot: Any
-) -> None:
+def test_path_field_takes_one_path_of_its_kind(kind, taken, tmp_path, qtbot):
     (tmp_path / "d").mkdir()
     (tmp_path / "f").touch()
     for name in "df":

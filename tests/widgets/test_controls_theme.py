@@ -1,8 +1,6 @@
 """Texts can be read on napari's dark and on its light theme."""
 
-from __future__ import annotations
-
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from napari._qt.qt_resources import get_stylesheet
@@ -42,7 +40,7 @@ def shown(widget: QLabel | QPushButton) -> tuple[QColor, QColor]:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_tones_in_every_theme_are_readable(theme: str, qtbot: Any) -> None:
+def test_tones_in_every_theme_are_readable(theme, qtbot):
     hands = Headless(qtbot, whole=True)
     widget = hands.open_widget()
     window = QWidget()
@@ -53,7 +51,7 @@ def test_tones_in_every_theme_are_readable(theme: str, qtbot: Any) -> None:
     scores = {"before": {"click": 50.0, "box": 60.0}, "after": {"click": 55.0, "box": 58.0}}
     widget.train.gains.set_value(scores)  # one gain, one loss
 
-    def unreadable() -> dict[str, float]:
+    def unreadable():
         texts = widget.findChildren((QLabel, QPushButton))
         found = {each.text(): contrast(*shown(each)) for each in texts if _is_seen(each)}
         return {text: round(each, 2) for text, each in found.items() if each < READABLE}

@@ -1,8 +1,6 @@
 """Forms, commands and JSON of config dataclasses."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -50,7 +48,7 @@ OTHER = Config(count=4, rate=1.5e-3, kind="b", keep=False, name="new")
 
 
 @pytest.fixture
-def options(qtbot: Any) -> Iterator[Options]:
+def options(qtbot):
     widget = QWidget()
     qtbot.addWidget(widget)
     options = Options(Config(), widget)
@@ -81,7 +79,7 @@ def changed(value: Any, hint: Any) -> Any:
         (Config(), NAMES),
     ],
 )
-def test_options_value_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) -> None:
+def test_options_value_reads_back(qtbot, value, names):
     options = Options(value)
     assert options.value() == value
     hints = get_type_hints(type(value), include_extras=True)
@@ -99,7 +97,7 @@ def test_options_value_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]
 @pytest.mark.parametrize(
     "value", [TrainConfig(), TrainRequest(), BatchRequest(), AutomaticSettings()]
 )
-def test_options_tooltip_is_the_docstrings_text(qtbot: Any, value: Any) -> None:
+def test_options_tooltip_is_the_docstrings_text(qtbot, value):
     options, texts = Options(value), field_texts(type(value))
     for name in shown_fields(type(value)):
         assert " ".join(options[name].toolTip().split()) == texts[name]
@@ -107,12 +105,12 @@ def test_options_tooltip_is_the_docstrings_text(qtbot: Any, value: Any) -> None:
     assert "``" not in " ".join(texts.values())
 
 
-def test_field_texts_joins_lines_and_drops_markup() -> None:
+def test_field_texts_joins_lines_and_drops_markup():
     assert field_texts(BatchRequest)["prompts"] == "auto, same-stem or a file."
     assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
 
 
-def test_everything_form_value_reads_back(qtbot: Any) -> None:
+def test_everything_form_value_reads_back(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
     assert form.value() == AutomaticSettings(), "thresholds stay the model's own"
@@ -127,7 +125,7 @@ def test_everything_form_value_reads_back(qtbot: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_options_changed_by_hand_names_the_field(options: Options, name: str) -> None:
+def test_options_changed_by_hand_names_the_field(options, name):
     seen: list[str] = []
     options.changed.connect(seen.append)
     act: dict[str, Callable[[], Any]] = {
@@ -142,7 +140,7 @@ def test_options_changed_by_hand_names_the_field(options: Options, name: str) ->
     assert options.value() == replace(Config(), **{name: getattr(OTHER, name)})
 
 
-def test_options_show_numbers_and_special_values(options: Options) -> None:
+def test_options_show_numbers_and_special_values(options):
     assert options["count"].text() == "Auto"
     assert options["rate"].text() == "0.0003"
     options["rate"].setText("3e-5")
@@ -152,14 +150,14 @@ def test_options_show_numbers_and_special_values(options: Options) -> None:
     assert options["kind"].currentText() == "First"
 
 
-def test_options_untouched_field_keeps_its_exact_value(options: Options) -> None:
+def test_options_untouched_field_keeps_its_exact_value(options):
     odd = replace(Config(), rate=1.23456789e-4)
     options.set_value(odd)
     options["count"].setValue(2)
     assert options.value() == replace(odd, count=2)
 
 
-def test_options_wheel_without_focus_changes_nothing(options: Options) -> None:
+def test_options_wheel_without_focus_changes_nothing(options):
     for name in ("count", "kind"):
         here, turn = QPointF(2, 2), QPoint(0, -120)
         no_button, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
@@ -169,7 +167,7 @@ def test_options_wheel_without_focus_changes_nothing(options: Options) -> None:
     assert options.value() == Config()
 
 
-def test_command_words_state_what_is_no_default() -> None:
+def test_command_words_state_what_is_no_default():
     assert command_words(Config(), omit=("inner",)) == []
     assert command_words(OTHER, prefix="--a.", omit=("inner", "kind")) == [
         "--a.count=4", "--a.rate=0.0015", "--a.no-keep", "--a.name=new",
@@ -179,7 +177,7 @@ def test_command_words_state_what_is_no_default() -> None:
     ]  # fmt: skip
 
 
-def test_form_settings_are_fields_of_the_config() -> None:
+def test_form_settings_are_fields_of_the_config():
     assert set(FORM_SETTINGS) <= {each.name for each in fields(TrainConfig)}
     hints = get_type_hints(TrainConfig, include_extras=True)
     strategies = [value for _, value in hints["strategy"].__metadata__[0]["choices"]]

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import dask.array
 import numpy as np
 import pytest
@@ -25,7 +21,7 @@ def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledValue
     return LabeledValue(name, channels, truth if labels is None else labels, "truth")
 
 
-def test_write_layers_makes_a_data_set_of_equal_values(tmp_path: Path) -> None:
+def test_write_layers_makes_a_data_set_of_equal_values(tmp_path):
     images = [value("a/b.tif"), value("a:b.tif"), value("c")]
     finish(write_layers_job(images, tmp_path / "layers"))
     for name, array in images[0].channels:
@@ -45,7 +41,7 @@ def test_write_layers_makes_a_data_set_of_equal_values(tmp_path: Path) -> None:
     assert np.array_equal(labels, images[0].labels)
 
 
-def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
+def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path):
     image, labels = discs((64, 72))
     stack = np.stack([[image * (1 + t + z) for z in range(3)] for t in range(2)])
     lazy = dask.array.from_array(stack.astype(np.float32), chunks=(1, 1, 64, 72))
@@ -62,14 +58,14 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
     assert np.array_equal(read, stack.reshape(6, 64, 72).astype(np.float32))
 
 
-def test_empty_labels_are_one_sentence(tmp_path: Path) -> None:
+def test_empty_labels_are_one_sentence(tmp_path):
     empty = value(labels=np.zeros((64, 72), dtype=np.int32))
     with pytest.raises(ValueError, match="truth has no object: its labels are 0 everywhere"):
         finish(write_layers_job([empty], tmp_path / "layers"))
 
 
-def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
-    def broken(block: np.ndarray) -> np.ndarray:
+def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path):
+    def broken(block):
         raise OSError("the disk is gone")
 
     lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
@@ -78,10 +74,10 @@ def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
         finish(write_layers_job([image], tmp_path / "layers"))
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     import errno
 
-    def full(*_: object) -> None:
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)

@@ -1,7 +1,5 @@
 """The samples in napari's menu, and the window of `simmat demo --gui`."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 
@@ -28,7 +26,7 @@ def made_by(command: str) -> Any:
 
 
 @pytest.mark.parametrize("command", SAMPLES)
-def test_sample_opened_twice_is_equal(command: str) -> None:
+def test_sample_opened_twice_is_equal(command):
     first, second = made_by(command)(), made_by(command)()
     for (data, options, kind), (again, *_) in zip(first, second, strict=True):
         layer = Layer.create(data, options, kind)
@@ -42,21 +40,19 @@ def test_sample_opened_twice_is_equal(command: str) -> None:
         assert images[0].shape[-labels.ndim :] == labels.shape
 
 
-def test_samples_cover_the_common_instruments() -> None:
+def test_samples_cover_the_common_instruments():
     names = " ".join(each.display_name for each in MANIFEST.contributions.sample_data or [])
     assert all(word in names for word in ("CT", "MRI", "Thermal", "stack", "Polarization"))
     [(stack, options, _), _] = main.cells_3d()
     assert (stack.ndim, options["scale"], options["axis_labels"]) == (3, (2, 1, 1), ("z", "y", "x"))
 
 
-def test_manifest_names_the_widget() -> None:
+def test_manifest_names_the_widget():
     (widget,) = MANIFEST.contributions.widgets or []
     assert made_by(widget.command) is SimMATWidget
 
 
-def test_open_demo_segments_a_coin(
-    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_demo_segments_a_coin(make_napari_viewer, qtbot, monkeypatch):
     monkeypatch.setattr(main.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
     viewer = main.open_demo(run=False)
     window = Window(viewer, qtbot)
@@ -70,7 +66,7 @@ def test_open_demo_segments_a_coin(
     window.release()
 
 
-def test_widget_on_an_older_napari_is_refused(monkeypatch: pytest.MonkeyPatch, qtbot: Any) -> None:
+def test_widget_on_an_older_napari_is_refused(monkeypatch, qtbot):
     """napari 0.6.6 has no event for renamed layers, and a traceback says nothing to a user."""
     monkeypatch.setattr("napari.__version__", "0.6.6")
     with pytest.raises(ImportError, match=r"needs napari 0\.7\.1 or newer, and this is 0\.6\.6\."):

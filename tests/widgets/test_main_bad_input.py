@@ -1,7 +1,5 @@
 """Images, prompts and model files that cannot be used: one sentence, and the window goes on."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tests.widgets.scenes import CENTERS, discs, gray, iou
 # ------------------------------------------------------------------------------ prompts
 
 
-def test_click_beside_the_image_is_refused(ready: Any) -> None:
+def test_click_beside_the_image_is_refused(ready):
     ready.click(-3, 5)
     assert ready.status.kind == "failed"
     assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
@@ -29,13 +27,13 @@ def test_click_beside_the_image_is_refused(ready: Any) -> None:
     assert ready.status.kind == "done"
 
 
-def test_box_beside_the_image_is_refused(ready: Any) -> None:
+def test_box_beside_the_image_is_refused(ready):
     ready.drag(-9, 20, -3, 60)
     assert ready.status.kind == "failed"
     assert "lies outside the image" in ready.status.text
 
 
-def test_only_negative_points_are_refused(ready: Any) -> None:
+def test_only_negative_points_are_refused(ready):
     ready.workspace.prompt_layers.draw("point")
     ready.key(Qt.Key.Key_T)
     ready.click(*CENTERS[1])
@@ -48,7 +46,7 @@ def test_only_negative_points_are_refused(ready: Any) -> None:
     assert ready.status.kind == "done"
 
 
-def test_segment_without_prompts_is_refused(ready: Any) -> None:
+def test_segment_without_prompts_is_refused(ready):
     ready.workspace.prompt_layers.draw("point")
     ready.key(Qt.Key.Key_C)
     assert ready.status.text == NOTHING_TO_COMMIT
@@ -66,7 +64,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_image_that_no_model_reads_is_refused(window: Any, case: str) -> None:
+def test_image_that_no_model_reads_is_refused(window, case):
     data, words = UNUSABLE[case]
     layer = window.viewer.add_image(np.zeros((8, 9)), name="odd", contrast_limits=(0, 1))
     if case == "all NaN":
@@ -93,7 +91,7 @@ REMARKS = {
 
 
 @pytest.mark.parametrize("case", REMARKS)
-def test_image_with_odd_values_gets_a_remark(window: Any, case: str) -> None:
+def test_image_with_odd_values_gets_a_remark(window, case):
     data, words = REMARKS[case]
     window.viewer.add_image(data, name="odd", contrast_limits=(0, 10))
     window.open_widget()
@@ -120,12 +118,10 @@ def test_image_with_odd_values_gets_a_remark(window: Any, case: str) -> None:
     ],
 )
 @pytest.mark.parametrize("step", ["encode_job", "decode"])
-def test_memory_that_runs_out_is_reported(
-    ready: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
-) -> None:
+def test_memory_that_runs_out_is_reported(ready, monkeypatch, error, step):
     network = ready.controller.inference.service.predictor.model.network
 
-    def failing(*_: Any) -> Any:
+    def failing(*_):
         raise error
 
     with monkeypatch.context() as patch:
@@ -151,9 +147,7 @@ class Malicious:
         return os.mkdir, (str(self.trace),)
 
 
-def test_malicious_model_file_is_refused(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_malicious_model_file_is_refused(ready, tmp_path, monkeypatch):
     path = tmp_path / "malicious.pth"
     torch.save({"weight": Malicious(tmp_path / "ran")}, path)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
@@ -172,9 +166,7 @@ def test_malicious_model_file_is_refused(
     ("name", "words"),
     [("text.pth", "is neither a checkpoint (safetensors)"), ("missing.pth", "missing.pth")],
 )
-def test_file_without_a_model_keeps_the_choice(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
-) -> None:
+def test_file_without_a_model_keeps_the_choice(ready, tmp_path, monkeypatch, name, words):
     (tmp_path / "text.pth").write_text("hello")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / name), ""))
     ready.tab.models._ask_open()

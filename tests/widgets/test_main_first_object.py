@@ -1,8 +1,5 @@
 """A new user's sessions in napari's window, by real events; each action is counted."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +53,14 @@ class User:
 
 
 @pytest.fixture
-def user(window: Window, npe2pm: Any) -> Iterator[User]:
+def user(window, npe2pm):
     """Somebody in front of an empty viewer that knows the plugin as it is installed."""
     with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
         yield User(window)
 
 
 @pytest.mark.real_window
-def test_first_object_takes_three_actions(user: User) -> None:
+def test_first_object_takes_three_actions(user):
     user.viewer.add_image(gray(), name="discs")
     user.open_tab()
     user.click(*CENTERS[1])
@@ -116,12 +113,7 @@ def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     ("opened", "actions"),
     [(photograph, 3), (two_channels, 3), (stack, 4), (nifti, 4), (large, 3)],
 )
-def test_first_object_of_a_new_user_takes_few_actions(
-    user: User,
-    tmp_path: Path,
-    opened: Callable[[Path], tuple[list[Any], tuple[float, ...], np.ndarray]],
-    actions: int,
-) -> None:
+def test_first_object_of_a_new_user_takes_few_actions(user, tmp_path, opened, actions):
     layers, position, truth = opened(tmp_path)
     for each in layers:
         if isinstance(each, Path):

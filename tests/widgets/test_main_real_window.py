@@ -1,8 +1,6 @@
 """Each tool and each key in napari's window does what the tests without a window rely on."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -148,7 +146,7 @@ def near(one: Any, other: Any) -> bool:
 
 
 @pytest.fixture
-def headless(qtbot: Any) -> Iterator[Headless]:
+def headless(qtbot):
     """The same image in a viewer without a window."""
     viewer = Headless(qtbot)
     viewer.viewer.add_image(gray(), name="discs")
@@ -160,9 +158,7 @@ def headless(qtbot: Any) -> Iterator[Headless]:
 
 @pytest.mark.real_window
 @pytest.mark.parametrize("actions", [tools, keys])
-def test_real_window_does_what_the_headless_does(
-    ready: Any, headless: Headless, actions: Callable[[Any], Iterator[str]]
-) -> None:
+def test_real_window_does_what_the_headless_does(ready, headless, actions):
     for done, same in zip(actions(ready), actions(headless), strict=True):
         assert done == same
         seen, expected = state(ready), state(headless)

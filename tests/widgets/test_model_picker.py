@@ -1,10 +1,5 @@
-from __future__ import annotations
-
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
@@ -13,12 +8,12 @@ from qtpy.QtWidgets import QFileDialog, QStyle, QStyleOptionViewItem
 
 from napari_simmat.checkpoints import registry, sam_weights
 from napari_simmat.checkpoints.registry import ModelEntry
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Progress
 from napari_simmat.widgets.model_picker import GROUPS, NOT_DOWNLOADED, ModelPicker
 
 
 @pytest.fixture
-def picker(qtbot: Any) -> Iterator[ModelPicker]:
+def picker(qtbot):
     picker = ModelPicker()
     qtbot.addWidget(picker)
     qtbot.addWidget(picker.details)
@@ -30,14 +25,14 @@ def picker(qtbot: Any) -> Iterator[ModelPicker]:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def mine(tmp_path):
     """A copy of the embedded model."""
     path = tmp_path / "mine.safetensors"
     path.write_bytes(registry.find_model("tiny").path.read_bytes())
     return path
 
 
-def test_picker_begins_with_the_embedded_model(picker: ModelPicker) -> None:
+def test_picker_begins_with_the_embedded_model(picker):
     entry = picker.value()
     assert entry is not None
     assert entry == registry.find_model("tiny")
@@ -48,14 +43,14 @@ def test_picker_begins_with_the_embedded_model(picker: ModelPicker) -> None:
     assert not picker.fetch_button.isVisible()
 
 
-def test_picker_reads_back_every_model(picker: ModelPicker, qtbot: Any) -> None:
+def test_picker_reads_back_every_model(picker, qtbot):
     for entry in registry.list_models():
         with qtbot.waitSignal(picker.changed):
             picker.set_value(entry.name)
         assert picker.value() == entry
 
 
-def test_picker_lists_models_by_what_they_are_for(picker: ModelPicker, mine: Path) -> None:
+def test_picker_lists_models_by_what_they_are_for(picker, mine):
     picker.set_value(mine)
     groups: dict[str, list[str]] = {}
     for number in range(picker.choice.count()):
@@ -77,7 +72,7 @@ def test_picker_lists_models_by_what_they_are_for(picker: ModelPicker, mine: Pat
     assert picker.value() is not None, "a heading is no model"
 
 
-def test_picker_headings_look_enabled(picker: ModelPicker) -> None:
+def test_picker_headings_look_enabled(picker):
     row = picker.choice.findText("Microscopy")
     index, option = picker.choice.model().index(row, 0), QStyleOptionViewItem()
     picker.choice.itemDelegate().initStyleOption(option, index)
@@ -85,7 +80,7 @@ def test_picker_headings_look_enabled(picker: ModelPicker) -> None:
     assert option.font.bold()
 
 
-def test_picker_lists_an_opened_file(picker: ModelPicker, mine: Path) -> None:
+def test_picker_lists_an_opened_file(picker, mine):
     picker.set_value(mine)
     assert picker.reference() == mine
     assert picker.choice.currentText() == "mine · opened file"
@@ -93,9 +88,7 @@ def test_picker_lists_an_opened_file(picker: ModelPicker, mine: Path) -> None:
     assert picker.reference() == mine, "reading the list again keeps the choice"
 
 
-def test_picker_adds_a_file_to_the_models(
-    picker: ModelPicker, mine: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picker_adds_a_file_to_the_models(picker, mine, qtbot, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(mine), ""))
     menu = picker.more.menu()
     with qtbot.waitSignal(picker.changed, timeout=60_000):
@@ -104,7 +97,7 @@ def test_picker_adds_a_file_to_the_models(
     assert picker.choice.currentText() == "mine · own file"
 
 
-def test_picker_with_a_downloadable_model_shows_its_size(picker: ModelPicker) -> None:
+def test_picker_with_a_downloadable_model_shows_its_size(picker):
     picker.set_value("vit_b")
     assert picker.choice.currentText() == "vit_b · needs download (375 MB)"
     assert picker.fetch_button.isVisible()
@@ -113,10 +106,8 @@ def test_picker_with_a_downloadable_model_shows_its_size(picker: ModelPicker) ->
     assert "Cite: Kirillov et al." in picker.card.toolTip()
 
 
-def test_failed_download_can_be_tried_again(
-    picker: ModelPicker, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(name: str) -> Job[Path]:
+def test_failed_download_can_be_tried_again(picker, qtbot, monkeypatch):
+    def failing(name):
         yield Progress(1, 4, f"Downloading {name}")
         raise OSError("The disk is full: vit_b needs 375 MB. Make room, then try again.")
 
@@ -130,12 +121,10 @@ def test_failed_download_can_be_tried_again(
     assert not picker.cancel_button.isVisible()
 
 
-def test_canceled_download_stops_at_once(
-    picker: ModelPicker, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_canceled_download_stops_at_once(picker, qtbot, monkeypatch):
     reached, gate, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def endless(name: str) -> Job[Path]:
+    def endless(name):
         try:
             yield Progress(1, 4, f"Downloading {name}")
             reached.set()
@@ -183,9 +172,7 @@ def test_canceled_download_stops_at_once(
         ({"data": "unknown"}, ""),
     ],
 )
-def test_card_shows_metrics(
-    picker: ModelPicker, metrics: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_card_shows_metrics(picker, metrics, words, monkeypatch):
     tiny = registry.find_model("tiny")
     measured = replace(tiny, spec=replace(tiny.spec, metrics=metrics, transfer="simmat"))
     monkeypatch.setattr(registry, "list_models", lambda: [measured])
@@ -194,9 +181,7 @@ def test_card_shows_metrics(
     assert lines[1:-1] == ([words] if words else [])
 
 
-def test_picker_lists_a_damaged_file_with_its_problem(
-    picker: ModelPicker, user_folder: Path
-) -> None:
+def test_picker_lists_a_damaged_file_with_its_problem(picker, user_folder):
     (user_folder / "models").mkdir()
     (user_folder / "models" / "broken.safetensors").write_text("hello")
     picker.refresh()

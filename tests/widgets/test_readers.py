@@ -1,8 +1,5 @@
 """NIfTI and DICOM opened in napari by the package's reader."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ PLUGIN = "napari-simmat"
 
 
 @pytest.fixture(autouse=True)
-def plugin(npe2pm: Any) -> Iterator[None]:
+def plugin(npe2pm):
     """napari knows the plugin as it is installed, and no other."""
     with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
         yield
@@ -49,7 +46,7 @@ def write_nifti(path: Path, data: np.ndarray, zooms: tuple[float, ...], *units: 
 
 
 @pytest.fixture
-def series(tmp_path: Path) -> Path:
+def series(tmp_path):
     """A folder with four slices."""
     for z, plane in enumerate(VOLUME):
         write_slice(tmp_path / "head.1" / f"{9 - z}.dcm", plane, z + 1)
@@ -57,7 +54,7 @@ def series(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "SCAN.NII"])
-def test_nifti_layer_has_voxel_size_units_and_axes(tmp_path: Path, name: str) -> None:
+def test_nifti_layer_has_voxel_size_units_and_axes(tmp_path, name):
     stored = np.arange(7 * 6 * 5 * 2, dtype=np.int16).reshape(7, 6, 5, 2)  # x, y, z, t
     [layer] = opened(write_nifti(tmp_path / name, stored, (2, 3, 4, 1.5), "mm", "sec"))
     assert isinstance(layer, napari.layers.Image)
@@ -72,13 +69,13 @@ def test_nifti_layer_has_voxel_size_units_and_axes(tmp_path: Path, name: str) ->
     assert stored.max() - 2 < high <= stored.max()
 
 
-def test_nifti_without_voxel_size_has_pixels(tmp_path: Path) -> None:
+def test_nifti_without_voxel_size_has_pixels(tmp_path):
     [layer] = opened(write_nifti(tmp_path / "a.nii", np.eye(6, dtype=np.uint8), (1, 1), "unknown"))
     assert [str(unit) for unit in layer.units] == ["pixel", "pixel"]
     assert layer.contrast_limits == [0, 1]
 
 
-def test_nifti_channels_become_the_first_axis(tmp_path: Path) -> None:
+def test_nifti_channels_become_the_first_axis(tmp_path):
     stored = np.random.default_rng(0).normal(size=(7, 6, 5, 1, 3)).astype(np.float32)
     [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (2, 3, 4, 1, 1), "mm"))
     assert layer.axis_labels == (CHANNEL, "t", "z", "y", "x")
@@ -86,7 +83,7 @@ def test_nifti_channels_become_the_first_axis(tmp_path: Path) -> None:
     assert layer.scale.tolist() == [1, 1, 4, 3, 2]
 
 
-def test_contrast_of_outliers_and_nan_ignores_them(tmp_path: Path) -> None:
+def test_contrast_of_outliers_and_nan_ignores_them(tmp_path):
     stored = np.random.default_rng(0).uniform(100, 200, (40, 40, 5)).astype(np.float32)
     stored[0, 0, :2], stored[1, 1, 0] = 1e6, np.nan
     [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (1, 1, 1)))
@@ -96,14 +93,14 @@ def test_contrast_of_outliers_and_nan_ignores_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [7.0, np.nan])
-def test_contrast_of_an_even_image_is_naparis(tmp_path: Path, value: float) -> None:
+def test_contrast_of_an_even_image_is_naparis(tmp_path, value):
     stored = np.full((4, 5, 3), value, dtype=np.float32)
     with np.errstate(all="ignore"):
         [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (1, 1, 1)))
     assert layer.data.shape == (3, 5, 4)
 
 
-def test_folder_with_one_series_becomes_one_layer(series: Path) -> None:
+def test_folder_with_one_series_becomes_one_layer(series):
     [layer] = opened(series)
     np.testing.assert_array_equal(layer.data, VOLUME)
     assert layer.name == "head.1"
@@ -113,7 +110,7 @@ def test_folder_with_one_series_becomes_one_layer(series: Path) -> None:
     assert "Doe" not in repr(layer.metadata)
 
 
-def test_slice_stands_for_its_series_once(series: Path) -> None:
+def test_slice_stands_for_its_series_once(series):
     [layer] = opened(series / "7.dcm")
     np.testing.assert_array_equal(layer.data, VOLUME)
     assert layer.name == "7"
@@ -121,7 +118,7 @@ def test_slice_stands_for_its_series_once(series: Path) -> None:
     np.testing.assert_array_equal(layer.data, VOLUME)
 
 
-def test_large_series_is_read_when_shown(series: Path) -> None:
+def test_large_series_is_read_when_shown(series):
     viewer = ViewerModel()
     layer = viewer._add_layer_from_data(*image_layer_data(read_image(series, lazy_above=0)))[0]
     assert not isinstance(layer.data, np.ndarray)
@@ -130,16 +127,14 @@ def test_large_series_is_read_when_shown(series: Path) -> None:
     np.testing.assert_array_equal(layer._data_view, VOLUME[2])
 
 
-def test_folder_with_two_series_becomes_two_layers(series: Path) -> None:
+def test_folder_with_two_series_becomes_two_layers(series):
     write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
     layers = opened(series)
     assert [layer.name for layer in layers] == ["6", "other"]
     np.testing.assert_array_equal(layers[1].data, VOLUME[0] + 1)
 
 
-def test_slices_dropped_together_become_one_layer(
-    series: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slices_dropped_together_become_one_layer(series, monkeypatch):
     """napari opens each of them on its own."""
     viewer = ViewerModel()
     monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
@@ -153,7 +148,7 @@ def test_slices_dropped_together_become_one_layer(
     assert len(viewer.open(slices[2], plugin=PLUGIN)) == 1
 
 
-def test_dicom_with_colors_is_rgb(tmp_path: Path) -> None:
+def test_dicom_with_colors_is_rgb(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8)
     colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 6, "Columns": 8}
@@ -165,7 +160,7 @@ def test_dicom_with_colors_is_rgb(tmp_path: Path) -> None:
     assert layer.scale.tolist() == [0.5, 0.25]
 
 
-def test_unreadable_file_is_refused_in_one_sentence(tmp_path: Path, series: Path) -> None:
+def test_unreadable_file_is_refused_in_one_sentence(tmp_path, series):
     (tmp_path / "notes.dcm").write_text("no image")
     with pytest.raises(ValueError, match=r"^Cannot read notes\.dcm: unsupported file type"):
         opened(tmp_path / "notes.dcm")
@@ -177,13 +172,13 @@ def test_unreadable_file_is_refused_in_one_sentence(tmp_path: Path, series: Path
         opened(write_nifti(tmp_path / "waves.nii", waves, (1, 1, 1)))
 
 
-def test_reader_for_foreign_folders_is_none(tmp_path: Path) -> None:
+def test_reader_for_foreign_folders_is_none(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0")
     assert get_reader(str(tmp_path)) is None
     assert get_reader("https://example.org/scan.nii") is None
 
 
-def test_objects_on_nifti_have_its_voxel_size(window: Any, tmp_path: Path) -> None:
+def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     stack = np.stack([np.zeros_like(gray()), gray(), gray()])
     path = write_nifti(tmp_path / "scan.nii.gz", stack.T, (0.5, 0.5, 3), "mm")
     window.viewer.open(path, plugin=PLUGIN)

@@ -1,9 +1,6 @@
 """Models, sessions, objects and records dropped on napari: they go to the window that is open."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +29,14 @@ PLUGIN = "napari-simmat"
 
 
 @pytest.fixture(autouse=True)
-def plugin(npe2pm: Any) -> Iterator[None]:
+def plugin(npe2pm):
     """napari knows the plugin as it is installed, and no other."""
     with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
         yield
 
 
 @pytest.fixture
-def shown(ready: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def shown(ready, monkeypatch):
     """The window with an image; its viewer is napari's current one."""
     monkeypatch.setattr(napari, "current_viewer", lambda: ready.viewer)
     return ready
@@ -55,13 +52,13 @@ def drop(window: Any, path: Path) -> list[Any]:
 
 
 @pytest.mark.all_tabs
-def test_checkpoint_dropped_chooses_the_model(shown: Any, tmp_path: Path) -> None:
+def test_checkpoint_dropped_chooses_the_model(shown, tmp_path):
     export("thermal", tmp_path / "of-a-colleague.safetensors")
     assert drop(shown, tmp_path / "of-a-colleague.safetensors") == []
     assert shown.tab.models.reference() == tmp_path / "of-a-colleague.safetensors"
 
 
-def test_foreign_tensors_dropped_are_refused(shown: Any, tmp_path: Path) -> None:
+def test_foreign_tensors_dropped_are_refused(shown, tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     before = shown.tab.models.reference()
     with pytest.raises(ValueError, match=r"^foreign\.safetensors is a safetensors file without"):
@@ -69,9 +66,7 @@ def test_foreign_tensors_dropped_are_refused(shown: Any, tmp_path: Path) -> None
     assert shown.tab.models.reference() == before
 
 
-def test_checkpoint_without_the_widget_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_without_the_widget_is_refused(tmp_path, monkeypatch):
     viewer = napari.components.ViewerModel()
     monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
     export("thermal", tmp_path / "a.safetensors")
@@ -94,9 +89,7 @@ def saved_session(window: Any, folder: Path) -> Path:
 
 
 @pytest.mark.all_tabs
-def test_session_dropped_is_restored_and_unchanged(
-    open_window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_session_dropped_is_restored_and_unchanged(open_window, tmp_path, monkeypatch):
     first = open_window()
     first.viewer.add_image(gray(), name="discs")
     first.open_widget()
@@ -132,9 +125,7 @@ def test_session_dropped_is_restored_and_unchanged(
         ),
     ],
 )
-def test_bad_session_is_refused_and_never_offered(
-    shown: Any, tmp_path: Path, user_folder: Path, text: str, said: str
-) -> None:
+def test_bad_session_is_refused_and_never_offered(shown, tmp_path, user_folder, text, said):
     path = tmp_path / "bad_session.jsonl"
     path.write_text(text)
     drop(shown, path)
@@ -148,7 +139,7 @@ def test_bad_session_is_refused_and_never_offered(
 
 
 @pytest.mark.parametrize("kind", ["coco", "rois", "geojson"])
-def test_objects_dropped_become_labels_on_the_image(shown: Any, tmp_path: Path, kind: str) -> None:
+def test_objects_dropped_become_labels_on_the_image(shown, tmp_path, kind):
     labels = np.zeros(shown.viewer.layers[0].data.shape, np.uint16)
     labels[20:30, 10:40] = 9
     path = tmp_path / f"a{OBJECT_FORMATS[kind].ending}"
@@ -158,7 +149,7 @@ def test_objects_dropped_become_labels_on_the_image(shown: Any, tmp_path: Path, 
     assert layer.metadata[PROVENANCE]["file"] == path.name
 
 
-def test_outlines_without_an_image_are_refused(tmp_path: Path) -> None:
+def test_outlines_without_an_image_are_refused(tmp_path):
     viewer = napari.components.ViewerModel()
     write_objects(tmp_path / "a.geojson", ObjectSet.of_labels(np.eye(4, dtype=int), "YX"))
     with pytest.raises(ValueError, match=re.escape(OPEN_IMAGE_FIRST)):
@@ -166,11 +157,11 @@ def test_outlines_without_an_image_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
+def predictor():
     return Predictor(load_model("tiny"), "cpu")
 
 
-def test_record_dropped_opens_labels_points_boxes(predictor: Predictor, tmp_path: Path) -> None:
+def test_record_dropped_opens_labels_points_boxes(predictor, tmp_path):
     image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
     tifffile.imwrite(image, gray())
     y, x = CENTERS[0]
@@ -197,7 +188,7 @@ def test_record_dropped_opens_labels_points_boxes(predictor: Predictor, tmp_path
 # ----------------------------------------------------------------------------- metadata
 
 
-def test_dropped_layers_name_their_provenance(ready: Any) -> None:
+def test_dropped_layers_name_their_provenance(ready):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]

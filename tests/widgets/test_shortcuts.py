@@ -1,10 +1,7 @@
 """Shortcuts act wherever the focus is, except in text fields, and napari keeps its own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from napari.layers import Labels, Points
@@ -20,7 +17,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 
 @pytest.mark.real_window
-def test_keys_on_image_or_no_layer_act(ready: Any) -> None:
+def test_keys_on_image_or_no_layer_act(ready):
     for active in (ready.viewer.layers["discs"], None):
         ready.click(*CENTERS[0])
         ready.viewer.layers.selection.active = active
@@ -32,7 +29,7 @@ def test_keys_on_image_or_no_layer_act(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_key_c_with_nothing_to_commit_is_naparis(ready: Any) -> None:
+def test_key_c_with_nothing_to_commit_is_naparis(ready):
     image = ready.viewer.layers["discs"]
     ready.viewer.layers.selection.active = image
     image.contrast_limits = (3, 9)
@@ -48,7 +45,7 @@ def test_key_c_with_nothing_to_commit_is_naparis(ready: Any) -> None:
 
 @pytest.mark.real_window
 @pytest.mark.parametrize("where", ["layer list", "model", "table", "canvas"])
-def test_keys_while_a_list_has_the_focus_act(ready: Any, where: str) -> None:
+def test_keys_while_a_list_has_the_focus_act(ready, where):
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
     for section in ("model", "objects"):
@@ -77,7 +74,7 @@ def test_keys_while_a_list_has_the_focus_act(ready: Any, where: str) -> None:
 
 
 @pytest.mark.real_window
-def test_class_field_takes_letters_then_gives_keys_back(ready: Any) -> None:
+def test_class_field_takes_letters_then_gives_keys_back(ready):
     ready.click(*CENTERS[0])
     ready.tab.sections["objects"].set_open(True)
     ready.activate()
@@ -92,7 +89,7 @@ def test_class_field_takes_letters_then_gives_keys_back(ready: Any) -> None:
     assert ready.viewer.layers["SimMAT classes"].data.any()
 
 
-def test_keys_clash_with_napari_only_as_documented() -> None:
+def test_keys_clash_with_napari_only_as_documented():
     napari = {Points: set(Points.class_keymap), Labels: set(Labels.class_keymap)}
     ours = {each.action: each.binding() for each in SHORTCUTS}
     taken = {
@@ -103,13 +100,13 @@ def test_keys_clash_with_napari_only_as_documented() -> None:
     assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
 
 
-def test_keys_equal_the_recorded_ones() -> None:
+def test_keys_equal_the_recorded_ones():
     recorded = json.loads(Path(names.__file__).with_name("names.json").read_text("utf-8"))
     assert names.keys() == recorded["keys"]
 
 
 @pytest.mark.real_window
-def test_release_gives_all_keys_back(ready: Any) -> None:
+def test_release_gives_all_keys_back(ready):
     viewer = ready.viewer
     image = viewer.layers["discs"]
     ready.click(*CENTERS[0])

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 
@@ -21,7 +18,7 @@ from napari_simmat.widgets.subprocess import read_event
         {"output": None, "metrics": {"before": {"click": 50.0}}, "sentence": "It did not help."},
     ],
 )
-def test_read_event_of_a_printed_event_is_the_event(values: dict[str, Any]) -> None:
+def test_read_event_of_a_printed_event_is_the_event(values):
     assert read_event(json.dumps(values).encode()) == JobEvent(**values)
 
 
@@ -29,5 +26,5 @@ def test_read_event_of_a_printed_event_is_the_event(values: dict[str, Any]) -> N
     "line",
     [b"", b"a warning", b"\xff", b"3", b"[]", b"{}", b'{"done": 1}', b'{"done": "x"}', b'{"a": 1}'],
 )
-def test_read_event_of_what_a_library_prints_is_none(line: bytes) -> None:
+def test_read_event_of_what_a_library_prints_is_none(line):
     assert read_event(line) is None

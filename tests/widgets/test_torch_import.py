@@ -1,14 +1,11 @@
 """torch is imported without a stall; triton is kept out beside Mesa's LLVM."""
 
-from __future__ import annotations
-
 import gc
 import importlib
 import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -38,7 +35,7 @@ assert has_triton_package()
 
 
 @pytest.fixture
-def triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def triton(tmp_path, monkeypatch):
     """A folder with a package of that name, which is not imported yet."""
     (tmp_path / "triton").mkdir()
     (tmp_path / "triton" / "__init__.py").touch()
@@ -47,7 +44,7 @@ def triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_prediction_does_without_triton(triton: Path) -> None:
+def test_prediction_does_without_triton(triton):
     paths = os.pathsep.join([str(triton), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -61,13 +58,11 @@ def test_prediction_does_without_triton(triton: Path) -> None:
 
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("mapped", [True, False])
-def test_triton_beside_mesas_llvm_is_hidden_in_this_thread(
-    mapped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_triton_beside_mesas_llvm_is_hidden_in_this_thread(mapped, monkeypatch):
     monkeypatch.setattr(torch_import, "_is_mapped", lambda name: mapped and name == "libLLVM")
     found: list[str] = []
 
-    def elsewhere() -> None:
+    def elsewhere():
         found.append(importlib.import_module("triton").__name__)
 
     with torch_import._without_triton():
@@ -82,12 +77,12 @@ def test_triton_beside_mesas_llvm_is_hidden_in_this_thread(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody knows elsewhere")
-def test_is_mapped_knows_loaded_libraries() -> None:
+def test_is_mapped_knows_loaded_libraries():
     assert torch_import._is_mapped("libc.so")
     assert not torch_import._is_mapped("libnothing")
 
 
-def test_import_torch_job_leaves_the_collector_as_it_was() -> None:
+def test_import_torch_job_leaves_the_collector_as_it_was():
     code = (
         "import gc, sys\n"
         "from napari_simmat.widgets.torch_import import MODULES, import_torch_job\n"
@@ -103,9 +98,7 @@ def test_import_torch_job_leaves_the_collector_as_it_was() -> None:
     assert done.stdout.strip() == "2.0"
 
 
-def test_load_libraries_with_a_broken_file_raises_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_load_libraries_with_a_broken_file_raises_nothing(monkeypatch, tmp_path):
     folder = tmp_path / "torch" / "lib"
     folder.mkdir(parents=True)
     (folder / "libc10.so").write_text("not a library")

@@ -1,10 +1,6 @@
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from qtpy.QtCore import QObject, Qt
@@ -48,7 +44,7 @@ class Heard(QObject):
 
 
 @pytest.fixture
-def worker(qtbot: Any) -> Iterator[Worker]:
+def worker(qtbot):
     worker = Worker()
     yield worker
     worker.close()
@@ -74,7 +70,7 @@ def gated(gate: threading.Event, trace: list[str]) -> Job[str]:
         trace.append("ended")
 
 
-def test_returned_is_emitted_in_the_main_thread(worker: Worker, qtbot: Any) -> None:
+def test_returned_is_emitted_in_the_main_thread(worker, qtbot):
     heard = Heard(worker)
     task = worker.submit("count", lambda: counting(3))
     qtbot.waitUntil(lambda: bool(heard.ends()))
@@ -84,10 +80,8 @@ def test_returned_is_emitted_in_the_main_thread(worker: Worker, qtbot: Any) -> N
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, KeyError])
-def test_failed_job_is_reported_and_the_next_runs(
-    worker: Worker, qtbot: Any, error: type[Exception]
-) -> None:
-    def failing() -> Job[None]:
+def test_failed_job_is_reported_and_the_next_runs(worker, qtbot, error):
+    def failing():
         yield Progress(0, 1)
         raise error("what went wrong\nand more")
 
@@ -103,8 +97,8 @@ def test_failed_job_is_reported_and_the_next_runs(
     assert then == ("returned", second, 1)
 
 
-def test_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
-    def broken() -> Job[None]:
+def test_job_that_cannot_start_fails(worker, qtbot):
+    def broken():
         raise RuntimeError("no such model")
 
     heard = Heard(worker)
@@ -113,7 +107,7 @@ def test_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
     assert heard.ends() == [("failed", task, "no such model")]
 
 
-def test_submit_replaces_a_waiting_job(worker: Worker, qtbot: Any) -> None:
+def test_submit_replaces_a_waiting_job(worker, qtbot):
     heard, gate, trace = Heard(worker), threading.Event(), []
     running = worker.submit("first", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is running)
@@ -125,7 +119,7 @@ def test_submit_replaces_a_waiting_job(worker: Worker, qtbot: Any) -> None:
     assert heard.ends() == [("returned", running, "result"), ("returned", newest, 2)]
 
 
-def test_cancel_stops_at_the_next_yield(worker: Worker, qtbot: Any) -> None:
+def test_cancel_stops_at_the_next_yield(worker, qtbot):
     heard, gate, trace = Heard(worker), threading.Event(), []
     task = worker.submit("long", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is task and bool(heard.told))
@@ -136,11 +130,11 @@ def test_cancel_stops_at_the_next_yield(worker: Worker, qtbot: Any) -> None:
     assert trace == ["computed", "ended"]
 
 
-def test_a_lower_rank_preempts_a_job_at_its_next_yield(worker: Worker, qtbot: Any) -> None:
+def test_a_lower_rank_preempts_a_job_at_its_next_yield(worker, qtbot):
     log: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
 
-    def behind() -> Job[str]:
+    def behind():
         for step in range(4):
             log.append(f"behind {step}")
             yield Progress(step, 4)
@@ -149,7 +143,7 @@ def test_a_lower_rank_preempts_a_job_at_its_next_yield(worker: Worker, qtbot: An
                 go_on.wait(10)
         return "behind"
 
-    def click() -> Job[str]:
+    def click():
         log.append("click")
         yield Progress(0, 1)
         return "click"
@@ -166,11 +160,11 @@ def test_a_lower_rank_preempts_a_job_at_its_next_yield(worker: Worker, qtbot: An
     assert [each for each in log if each != "click"] == [f"behind {n}" for n in range(4)]
 
 
-def test_lower_ranks_go_first(worker: Worker, qtbot: Any) -> None:
+def test_lower_ranks_go_first(worker, qtbot):
     gate = threading.Event()
     ended: list[str] = []
 
-    def job(name: str) -> Job[str]:
+    def job(name):
         yield Progress(0, 1)
         gate.wait(10)
         return name
@@ -183,19 +177,19 @@ def test_lower_ranks_go_first(worker: Worker, qtbot: Any) -> None:
     assert ended == ["first", "stack", "ahead"]
 
 
-def test_cancel_all_up_to_a_rank_leaves_the_others(worker: Worker, qtbot: Any) -> None:
+def test_cancel_all_up_to_a_rank_leaves_the_others(worker, qtbot):
     closed: list[str] = []
     stopped: list[str] = []
     gate = threading.Event()
 
-    def left() -> Job[None]:
+    def left():
         try:
             while True:
                 yield Progress(0, 1)
         finally:
             closed.append("left")
 
-    def click() -> Job[None]:
+    def click():
         yield Progress(0, 1)
         gate.wait(10)
 
@@ -212,10 +206,10 @@ def test_cancel_all_up_to_a_rank_leaves_the_others(worker: Worker, qtbot: Any) -
     assert closed == ["left"]
 
 
-def test_worker_thread_lasts_until_close(worker: Worker, qtbot: Any) -> None:
+def test_worker_thread_lasts_until_close(worker, qtbot):
     idents = []
 
-    def job() -> Job[None]:
+    def job():
         idents.append(threading.get_ident())
         yield Progress(0, 1)
 
@@ -231,7 +225,7 @@ def test_worker_thread_lasts_until_close(worker: Worker, qtbot: Any) -> None:
         worker.submit("late", job)
 
 
-def test_close_during_a_job_ends_silently(worker: Worker, qtbot: Any) -> None:
+def test_close_during_a_job_ends_silently(worker, qtbot):
     heard, gate, trace = Heard(worker), threading.Event(), []
     task = worker.submit("long", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is task)
@@ -243,13 +237,13 @@ def test_close_during_a_job_ends_silently(worker: Worker, qtbot: Any) -> None:
     assert trace[-1] == "ended"
 
 
-def test_sentence_of_an_error_is_one_line() -> None:
+def test_sentence_of_an_error_is_one_line():
     assert sentence(ValueError("first\nsecond")) == "first"
     assert sentence(KeyError("name")) == "KeyError: 'name'"
     assert sentence(RuntimeError()) == "RuntimeError: no reason given"
 
 
-def test_import_of_the_window_loads_no_torch() -> None:
+def test_import_of_the_window_loads_no_torch():
     code = (
         "import sys, napari_simmat.widgets.main\n"
         "print(*[name for name in ('torch', 'segment_anything') if name in sys.modules])"

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -25,7 +21,7 @@ from napari_simmat.widgets.channels import LayerChannel
 from tests.widgets.scenes import gray
 
 
-def test_open_result_reads_the_file_that_was_written(tmp_path: Path) -> None:
+def test_open_result_reads_the_file_that_was_written(tmp_path):
     image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
     tifffile.imwrite(image, gray())
     labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
@@ -49,9 +45,7 @@ def test_open_result_reads_the_file_that_was_written(tmp_path: Path) -> None:
         (("", "GFP", "gfp", "BF"), "2,1,0"),
     ],
 )
-def test_first_file_gives_an_ambiguous_channel_by_number(
-    names: tuple[str, ...], words: str
-) -> None:
+def test_first_file_gives_an_ambiguous_channel_by_number(names, words):
     spec = load_model("tiny").spec
     first = FirstFile("a.tif", 4, names, (64, 64))
     wanted = tuple(LayerChannel(str(number)) for number in (2, 1, 0))
@@ -64,9 +58,7 @@ def test_first_file_gives_an_ambiguous_channel_by_number(
     assert first.sources(words, spec) == wanted
 
 
-def test_save_request_on_a_full_disk_lets_the_run_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_save_request_on_a_full_disk_lets_the_run_begin(tmp_path, monkeypatch, caplog):
     (tmp_path / "full").write_text("")
     monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
     save_request(BatchRequest())

@@ -1,7 +1,5 @@
 """The Batch tab, with mouse and keys: each run is a real process that writes real files."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -82,7 +80,7 @@ class Batch(TabHands):
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path):
     """Four images with a click each beside them, one broken, one without a click."""
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)
@@ -98,14 +96,12 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def batch(window: Window) -> Batch:
+def batch(window):
     return Batch(window)
 
 
 @pytest.mark.real_window
-def test_a_folder_is_tried_run_and_opened(
-    batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     tab, window = batch.tab, batch.window
     assert batch.status.kind == "nothing"
     assert batch.status.text == CHOOSE_IMAGES
@@ -162,7 +158,7 @@ def test_a_folder_is_tried_run_and_opened(
     assert load_request().images == str(data)
 
 
-def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_trial_does_what_the_run_does(batch, data, tmp_path):
     tab, window = batch.tab, batch.window
     tab.form.options["pattern"].setText("b.tif")
     batch.choose(data, tmp_path / "out", EVERYTHING)
@@ -187,7 +183,7 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
     assert record["settings"]["pixel_ratio"] == 2.5
 
 
-def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_trial_that_fails_says_why(batch, data, tmp_path):
     batch.tab.form.options["pattern"].setText("broken.tif")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.run(batch.tab.trial)
@@ -195,9 +191,7 @@ def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -
     assert "broken.tif" in batch.status.text
 
 
-def test_a_stopped_trial_leaves_the_files_as_they_were(
-    batch: Batch, data: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_trial_leaves_the_files_as_they_were(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     rows = list(tab.table.files.rows)
@@ -208,7 +202,7 @@ def test_a_stopped_trial_leaves_the_files_as_they_were(
 
 
 @pytest.mark.real_window
-def test_start_takes_a_number_that_is_half_typed(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_start_takes_a_number_that_is_half_typed(batch, data, tmp_path):
     tab = batch.tab
     tab.form.options["pattern"].setText("b.tif")
     batch.choose(data, tmp_path / "out", EVERYTHING)
@@ -229,7 +223,7 @@ def test_start_takes_a_number_that_is_half_typed(batch: Batch, data: Path, tmp_p
     assert tifffile.imread(tmp_path / "out/b_labels.tif").any()
 
 
-def test_a_choice_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_choice_taken_back_can_be_run(batch, data, tmp_path):
     batch.choose(data, tmp_path / "out", EVERYTHING)
     ready = batch.status
     prompts = batch.tab.form.prompts
@@ -243,9 +237,7 @@ def test_a_choice_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path
     assert batch.status == ready
 
 
-def test_run_shows_files_that_changed_since_the_scan(
-    batch: Batch, data: Path, tmp_path: Path
-) -> None:
+def test_run_shows_files_that_changed_since_the_scan(batch, data, tmp_path):
     tab, window = batch.tab, batch.window
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     (data / "a.tif").unlink()
@@ -271,13 +263,8 @@ def test_run_shows_files_that_changed_since_the_scan(
     ],
 )
 def test_open_result_of_any_axes_shows_image_and_labels(
-    batch: Batch,
-    tmp_path: Path,
-    shape: tuple[int, ...],
-    colors: bool,
-    labels_shape: tuple[int, ...],
-    shown: tuple[int, ...],
-) -> None:
+    batch, tmp_path, shape, colors, labels_shape, shown
+):
     image, labels = tmp_path / "a.tif", tmp_path / "a_labels.tif"
     if colors:  # one plane for each
         values = np.zeros(shape, np.uint8)
@@ -292,7 +279,7 @@ def test_open_result_of_any_axes_shows_image_and_labels(
     assert len(layers) == (4 if colors else 2)
 
 
-def test_pause_stop_and_resume_complete_the_run(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_pause_stop_and_resume_complete_the_run(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
@@ -312,7 +299,7 @@ def test_pause_stop_and_resume_complete_the_run(batch: Batch, data: Path, tmp_pa
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
 
 
-def test_a_stopped_run_shows_done_files_and_failures(batch: Batch, tmp_path: Path) -> None:
+def test_a_stopped_run_shows_done_files_and_failures(batch, tmp_path):
     tab, table, folder = batch.tab, batch.tab.table, tmp_path / "data"
     folder.mkdir()
     (tmp_path / "out").mkdir()
@@ -340,7 +327,7 @@ def test_a_stopped_run_shows_done_files_and_failures(batch: Batch, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_a_killed_run_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_says_so(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
@@ -352,7 +339,7 @@ def test_a_killed_run_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
     assert tab.start.isEnabled()
 
 
-def test_closing_the_window_ends_the_process(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_closing_the_window_ends_the_process(batch, data, tmp_path):
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(batch.tab.start)
     batch.until(lambda: batch.batching.process.pid > 0)
@@ -361,9 +348,7 @@ def test_closing_the_window_ends_the_process(batch: Batch, data: Path, tmp_path:
     assert not psutil.pid_exists(pid)
 
 
-def test_the_channels_of_the_first_file_can_be_chosen(
-    batch: Batch, data: Path, tmp_path: Path
-) -> None:
+def test_the_channels_of_the_first_file_can_be_chosen(batch, data, tmp_path):
     tab = batch.tab
     for path in data.glob("*.tif"):
         path.unlink()
@@ -382,7 +367,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(
     assert batch.status.kind == "ready", batch.status
 
 
-def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_a_problem_is_said_in_one_sentence(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", ONE_FILE)
     assert batch.status.text == CHOOSE_PROMPTS
@@ -399,7 +384,7 @@ def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: P
     assert "There is no file that matches *.png" in batch.status.text
 
 
-def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
+def test_the_form_is_a_view_of_its_value(batch):
     request = BatchRequest(
         images="/data/cells",
         pattern="*.tif",
@@ -425,9 +410,7 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
     batch.settle()
 
 
-def test_the_command_segments_as_the_form_says(
-    batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatch):
     form = batch.tab.form
     batch.choose(data, tmp_path / "out", EVERYTHING)
     assert form.how.isVisibleTo(form)

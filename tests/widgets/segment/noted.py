@@ -1,7 +1,5 @@
 """Work that is noted in a file, and a crash; run as a program it works until it is killed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

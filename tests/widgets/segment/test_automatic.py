@@ -1,7 +1,5 @@
 """Everything on a plane segmented in the window: one press, sliders, one more press."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from tests.widgets.scenes import CENTERS, discs, gray
 
 
 @pytest.fixture
-def everything(ready: Any) -> Any:
+def everything(ready):
     """The section, opened, with few seeds; the window shows four discs."""
     tab = ready.tab
     tab.sections["everything"].set_open(True)
@@ -45,7 +43,7 @@ def at_centers(labels: np.ndarray) -> list[int]:
     return [int(labels[int(y), int(x)]) for y, x in CENTERS]
 
 
-def test_everything_is_proposed_filtered_and_committed(ready: Any, everything: Any) -> None:
+def test_everything_is_proposed_filtered_and_committed(ready, everything):
     panel = ready.tab.automatic_panel
     press(ready, panel.start)
     found = at_centers(preview(ready))
@@ -82,7 +80,7 @@ def test_everything_is_proposed_filtered_and_committed(ready: Any, everything: A
 
 
 @pytest.mark.parametrize("how", ["key", "key on the image", "button"])
-def test_commit_writes_the_shown_objects(ready: Any, everything: Any, how: str) -> None:
+def test_commit_writes_the_shown_objects(ready, everything, how):
     panel, buttons = ready.tab.automatic_panel, ready.tab.buttons
     press(ready, panel.start)
     shown = preview(ready).copy()
@@ -101,7 +99,7 @@ def test_commit_writes_the_shown_objects(ready: Any, everything: Any, how: str) 
     assert not buttons.commit.isEnabled()
 
 
-def test_everything_leaves_out_committed_objects(ready: Any, everything: Any) -> None:
+def test_everything_leaves_out_committed_objects(ready, everything):
     press(ready, ready.tab.automatic_panel.start)
     labels = np.zeros((200, 220), np.int32)
     labels[(discs()[1] == 2) & (preview(ready) > 0)] = 9
@@ -121,7 +119,7 @@ def test_everything_leaves_out_committed_objects(ready: Any, everything: Any) ->
     np.testing.assert_array_equal(labels, again)
 
 
-def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: Any) -> None:
+def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
     labels = np.zeros((200, 220), np.uint8)
     labels[CENTERS[0]] = 255
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
@@ -136,7 +134,7 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready: Any, everything: 
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
-def test_everything_is_dropped_for_another_model(ready: Any, everything: Any, when: str) -> None:
+def test_everything_is_dropped_for_another_model(ready, everything, when):
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
@@ -148,7 +146,7 @@ def test_everything_is_dropped_for_another_model(ready: Any, everything: Any, wh
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
-def test_discard_leaves_nothing(ready: Any, everything: Any) -> None:
+def test_discard_leaves_nothing(ready, everything):
     press(ready, ready.tab.automatic_panel.start)
     assert ready.tab.automatic_panel.commit.isEnabled()
     press(ready, ready.tab.automatic_panel.drop)
@@ -156,7 +154,7 @@ def test_discard_leaves_nothing(ready: Any, everything: Any) -> None:
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
-def test_a_click_hides_the_proposals_until_it_is_committed(ready: Any, everything: Any) -> None:
+def test_a_click_hides_the_proposals_until_it_is_committed(ready, everything):
     press(ready, ready.tab.automatic_panel.start)
     found = preview(ready).copy()
     ready.click(*CENTERS[0])
@@ -168,7 +166,7 @@ def test_a_click_hides_the_proposals_until_it_is_committed(ready: Any, everythin
     assert not preview(ready).any()
 
 
-def test_everything_canceled_is_free_again(ready: Any, everything: Any) -> None:
+def test_everything_canceled_is_free_again(ready, everything):
     panel = ready.tab.automatic_panel
     panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
@@ -181,7 +179,7 @@ def test_everything_canceled_is_free_again(ready: Any, everything: Any) -> None:
     assert preview(ready).any()
 
 
-def test_everything_from_points_of_a_layer(ready: Any, everything: Any) -> None:
+def test_everything_from_points_of_a_layer(ready, everything):
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
     press(ready, ready.tab.automatic_panel.start)
@@ -193,7 +191,7 @@ def test_everything_from_points_of_a_layer(ready: Any, everything: Any) -> None:
     assert "seeds has no point on this plane" in ready.status.text
 
 
-def test_everything_from_lazy_labels(ready: Any, everything: Any) -> None:
+def test_everything_from_lazy_labels(ready, everything):
     ready.tab.automatic_panel.layer.set_value(
         ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
     )
@@ -201,7 +199,7 @@ def test_everything_from_lazy_labels(ready: Any, everything: Any) -> None:
     assert 0 not in at_centers(preview(ready))
 
 
-def test_everything_form_is_a_view_of_settings(ready: Any, everything: Any) -> None:
+def test_everything_form_is_a_view_of_settings(ready, everything):
     settings = AutomaticSettings(
         seeds="maxima",
         points_per_side=9,
@@ -218,7 +216,7 @@ def test_everything_form_is_a_view_of_settings(ready: Any, everything: Any) -> N
     assert isinstance(ready.viewer.layers["SimMAT points"], Points)
 
 
-def test_like_mine_keeps_only_similar_objects(ready: Any, everything: Any) -> None:
+def test_like_mine_keeps_only_similar_objects(ready, everything):
     panel = ready.tab.automatic_panel
     press(ready, panel.start)
     before = len(np.unique(preview(ready))) - 1

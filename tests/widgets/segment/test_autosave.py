@@ -1,13 +1,9 @@
 """What was done is in a file as it is done: restored in another window, replayed from Save."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +31,7 @@ from tests.widgets.segment.noted import (
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
-def test_a_saved_session_replays_and_is_not_offered_again(
-    open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_saved_session_replays_and_is_not_offered_again(open_window, tmp_path, monkeypatch):
     window = open_image(open_window(), gray())
     work_on(window)
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
@@ -54,14 +48,12 @@ def test_a_saved_session_replays_and_is_not_offered_again(
     assert "was not saved" not in again.status.text
 
 
-def test_close_while_saving_completes_the_files(
-    open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_while_saving_completes_the_files(open_window, tmp_path, monkeypatch):
     window = open_image(open_window(), gray())
     work_on(window)
     worker = window.tab.exporter.worker
 
-    def until_closing(*arguments: Any) -> Any:
+    def until_closing(*arguments):
         while not worker.closed:
             time.sleep(0.005)
         yield Progress(0, 1, "going on")
@@ -79,12 +71,10 @@ def test_close_while_saving_completes_the_files(
     assert replayed(noted).saved, "it is offered no more"
 
 
-def test_save_of_several_images_marks_each_as_saved(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_of_several_images_marks_each_as_saved(ready, tmp_path, monkeypatch):
     window, gate = ready, threading.Event()
 
-    def when_open(*arguments: Any) -> Any:
+    def when_open(*arguments):
         yield from held(gate)
         return (yield from save_objects_job(*arguments))
 
@@ -110,7 +100,7 @@ def test_save_of_several_images_marks_each_as_saved(
     assert len(noted) == 3
 
 
-def test_recovery_offers_work_with_the_image_it_was_done_on(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_work_with_the_image_it_was_done_on(open_window):
     other = gray()[::-1].copy()
     window = open_image(open_window(), gray())
     window.viewer.layers[0].data = other
@@ -121,7 +111,7 @@ def test_recovery_offers_work_with_the_image_it_was_done_on(open_window: Callabl
     assert open_image(open_window(), other).status.offer == "Restore"
 
 
-def test_autosave_logs_the_content_of_a_users_layer(ready: Any) -> None:
+def test_autosave_logs_the_content_of_a_users_layer(ready):
     labels = np.zeros(gray().shape, np.int32)
     labels[:8, :8] = 7
     layer = ready.viewer.add_labels(labels.copy(), name="mine")
@@ -137,7 +127,7 @@ def test_autosave_logs_the_content_of_a_users_layer(ready: Any) -> None:
     assert replayed(path).labels, "undo brings it back"
 
 
-def test_autosave_logs_a_replaced_array(ready: Any) -> None:
+def test_autosave_logs_a_replaced_array(ready):
     """As other plugins do with what they made of the labels."""
     for center in CENTERS[:2]:
         ready.click(*center)
@@ -161,7 +151,7 @@ def test_autosave_logs_a_replaced_array(ready: Any) -> None:
     assert np.array_equal(logged_labels(), layer.data)
 
 
-def test_autosave_logs_the_name_of_a_model_file(ready: Any, tmp_path: Path) -> None:
+def test_autosave_logs_the_name_of_a_model_file(ready, tmp_path):
     mine, tiny = tmp_path / "mine.safetensors", registry.find_model("tiny").path
     assert tiny is not None
     mine.write_bytes(tiny.read_bytes())
@@ -198,14 +188,7 @@ def disk_full() -> None:
         (disk_full, False, "No space left on device"),
     ],
 )
-def test_autosave_that_cannot_write_warns_once(
-    ready: Any,
-    spoil: Callable[[], None],
-    early: bool,
-    reason: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_autosave_that_cannot_write_warns_once(ready, spoil, early, reason, tmp_path, monkeypatch):
     if spoil is disk_full and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     told: list[str] = []
@@ -234,7 +217,7 @@ def test_autosave_that_cannot_write_warns_once(
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
 
 
-def test_autosave_reads_a_full_layer_during_edits(ready: Any) -> None:
+def test_autosave_reads_a_full_layer_during_edits(ready):
     labels = np.arange(1, gray().size + 1, dtype=np.int32).reshape(gray().shape)
     first = labels.copy()
     layer = ready.viewer.add_labels(labels, name="mine")

@@ -1,7 +1,5 @@
 """What a crash left is offered, and comes back on a word."""
 
-from __future__ import annotations
-
 import gc
 import os
 import random
@@ -10,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,9 +43,7 @@ def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_autosave_of_a_killed_process_keeps_commits_and_paint(
-    open_window: Callable[[], Any], tmp_path: Path, _kill: int
-) -> None:
+def test_autosave_of_a_killed_process_keeps_commits_and_paint(open_window, tmp_path, _kill):
     kill_at_work("tests.widgets.segment.noted", tmp_path, lambda: time.sleep(random.random()))
     labels = np.load(tmp_path / "labels.npy")
     assert set(np.unique(labels)) == {0, 1, 2, 5}
@@ -61,7 +56,7 @@ def test_autosave_of_a_killed_process_keeps_commits_and_paint(
     assert not objects(window).any(), "the whole list came back"
 
 
-def test_recovery_after_a_crash_restores_in_another_viewer(open_window: Callable[[], Any]) -> None:
+def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     first, second = crashed(open_window)
     assert "was not saved" in second.status.text
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
@@ -85,7 +80,7 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window: Callable
     assert not second.workspace.session.prompt_state
 
 
-def test_work_after_restoring_is_restored_again(open_window: Callable[[], Any]) -> None:
+def test_work_after_restoring_is_restored_again(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C)
@@ -101,7 +96,7 @@ def test_work_after_restoring_is_restored_again(open_window: Callable[[], Any]) 
     assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1
 
 
-def test_recovery_offers_once_the_image_is_shown(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_once_the_image_is_shown(open_window):
     first = open_image(open_window(), gray())
     work_on(first)
     crash(first)
@@ -122,7 +117,7 @@ def test_recovery_offers_once_the_image_is_shown(open_window: Callable[[], Any])
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_recovery_offers_nothing_to_another_image_or_window(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     same = open_image(open_window(), gray())
@@ -132,7 +127,7 @@ def test_recovery_offers_nothing_to_another_image_or_window(open_window: Callabl
     assert "was not saved" not in other.status.text
 
 
-def test_start_after_a_layer_was_removed_changes_nothing(open_window: Callable[[], Any]) -> None:
+def test_start_after_a_layer_was_removed_changes_nothing(open_window):
     first, second = crashed(open_window)
     second.viewer.layers.remove("SimMAT preview")
     second.idle()
@@ -140,7 +135,7 @@ def test_start_after_a_layer_was_removed_changes_nothing(open_window: Callable[[
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_recovery_offers_a_closed_image_in_the_same_window(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_a_closed_image_in_the_same_window(open_window):
     window = open_image(open_window(), gray())
     work_on(window)
     labels = objects(window).copy()
@@ -157,7 +152,7 @@ def test_recovery_offers_a_closed_image_in_the_same_window(open_window: Callable
     assert np.array_equal(objects(window), labels)
 
 
-def test_a_tab_opened_again_continues_its_file(ready: Any) -> None:
+def test_a_tab_opened_again_continues_its_file(ready):
     work_on(ready)
     layer, labels = ready.workspace.objects, objects(ready).copy()
     prompts, steps = ready.workspace.session.prompts, len(ready.workspace.session.history)
@@ -184,7 +179,7 @@ def test_a_tab_opened_again_continues_its_file(ready: Any) -> None:
     assert not objects(ready).any()
 
 
-def test_autosave_logs_edits_made_while_the_tab_was_closed(ready: Any) -> None:
+def test_autosave_logs_edits_made_while_the_tab_was_closed(ready):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layer = ready.workspace.objects
@@ -205,7 +200,7 @@ def test_autosave_logs_edits_made_while_the_tab_was_closed(ready: Any) -> None:
     assert ready.workspace.objects is layer
 
 
-def test_recovery_offers_nothing_without_content(open_window: Callable[[], Any]) -> None:
+def test_recovery_offers_nothing_without_content(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C, SHIFT)
@@ -217,7 +212,7 @@ def test_recovery_offers_nothing_without_content(open_window: Callable[[], Any])
     assert open_image(open_window(), gray()).status.offer == ""
 
 
-def test_recovery_uses_a_layer_that_is_still_open(ready: Any) -> None:
+def test_recovery_uses_a_layer_that_is_still_open(ready):
     work_on(ready)
     layer = ready.workspace.objects
     ready.viewer.layers.remove("discs")
@@ -231,7 +226,7 @@ def test_recovery_uses_a_layer_that_is_still_open(ready: Any) -> None:
     assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
-def test_recovery_canceled_is_offered_again(open_window: Callable[[], Any]) -> None:
+def test_recovery_canceled_is_offered_again(open_window):
     first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
@@ -247,7 +242,7 @@ def test_recovery_canceled_is_offered_again(open_window: Callable[[], Any]) -> N
     assert np.array_equal(objects(second), objects(first))
 
 
-def test_recovery_does_not_replace_work_done_meanwhile(open_window: Callable[[], Any]) -> None:
+def test_recovery_does_not_replace_work_done_meanwhile(open_window):
     _first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))

@@ -1,7 +1,5 @@
 """C while the answer is still awaited, and then another plane or another view."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from tests.widgets.scenes import CENTERS, discs, iou
 
 
 @pytest.fixture
-def stack(window: Any) -> Any:
+def stack(window):
     """The window on the middle one of three planes with two discs; a disc of the last is open."""
     image, _ = discs()
     planes = np.stack([np.roll(image, 3 * shift, axis=1) for shift in range(3)])
@@ -37,7 +35,7 @@ def click_and_commit(window: Any) -> Gate:
     return gate
 
 
-def test_commit_awaited_writes_the_plane_of_the_key(stack: Any) -> None:
+def test_commit_awaited_writes_the_plane_of_the_key(stack):
     truth = discs()[1]
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 2)  # where an object is open
@@ -55,7 +53,7 @@ def test_commit_awaited_writes_the_plane_of_the_key(stack: Any) -> None:
     assert iou(stack.objects[2] == 2, np.roll(truth == 2, 6, axis=1)) > 0.8
 
 
-def test_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
+def test_click_on_another_plane_waits_for_the_commit(stack):
     truth, (y, x) = discs()[1], CENTERS[0]
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 0)
@@ -69,7 +67,7 @@ def test_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
     assert iou(shown[0], truth == 1) > 0.8
 
 
-def test_commit_before_a_turn_of_the_view_is_named(stack: Any) -> None:
+def test_commit_before_a_turn_of_the_view_is_named(stack):
     gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)
     stack.qtbot.wait(50)
@@ -84,7 +82,7 @@ def test_commit_before_a_turn_of_the_view_is_named(stack: Any) -> None:
     assert iou(stack.objects[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
 
 
-def test_commit_missed_is_not_named_for_another_image(stack: Any) -> None:
+def test_commit_missed_is_not_named_for_another_image(stack):
     stack.viewer.add_image((255 * discs()[0]).astype(np.uint8), name="other")
     images = stack.tab.channels.image
     stack.choose(images, "stack")

@@ -1,10 +1,5 @@
 """The window, the command line and Python give the same masks for the same prompts."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import tifffile
@@ -18,9 +13,7 @@ from tests.widgets.scenes import CENTERS, RADII, gray
 
 
 @pytest.mark.real_window  # napari finds its writers of layers when a window opens
-def test_window_command_line_and_python_give_equal_masks(
-    ready: Any, tmp_path: Path, capsys: Any
-) -> None:
+def test_window_command_line_and_python_give_equal_masks(ready, tmp_path, capsys):
     """Four clicks on one disc, each correcting the answer before; a box."""
     (y, x), radius = CENTERS[1], RADII[1]
     ready.click(y, x)

@@ -1,7 +1,5 @@
 """The finished objects as files, from the window."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,7 @@ from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 
 
-def test_save_writes_labels_table_classes_and_scale(
-    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
@@ -37,7 +33,7 @@ def test_save_writes_labels_table_classes_and_scale(
     target = tmp_path / "mine_labels.tif"
     offered = []
 
-    def choose(*arguments: Any) -> tuple[str, str]:
+    def choose(*arguments):
         offered.append(arguments[2])
         return str(target), ""
 
@@ -56,9 +52,7 @@ def test_save_writes_labels_table_classes_and_scale(
     assert float(rows[0]["score"]) > 0.5
 
 
-def test_ask_path_without_ending_asks_before_replacing(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ask_path_without_ending_asks_before_replacing(ready, tmp_path, monkeypatch):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     before = tmp_path / "mine_labels.tif"
@@ -66,7 +60,7 @@ def test_ask_path_without_ending_asks_before_replacing(
     buttons = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
     asked = []
 
-    def answer(*arguments: Any) -> Any:
+    def answer(*arguments):
         asked.append(arguments[2])
         return buttons[len(asked) - 1]
 
@@ -81,9 +75,7 @@ def test_ask_path_without_ending_asks_before_replacing(
     assert np.array_equal(tifffile.imread(before), ready.viewer.layers["SimMAT objects"].data)
 
 
-def test_what_cannot_be_written_is_one_sentence(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_written_is_one_sentence(ready, tmp_path, monkeypatch):
     (tmp_path / "a_labels.tif").mkdir()
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
@@ -104,14 +96,14 @@ def test_what_cannot_be_written_is_one_sentence(
         (["axis -5", "axis -4", "axis -3", "axis -2", "axis -1"], "WTZYX"),
     ],
 )
-def test_axis_letters_follow_the_names(names: list[str], axes: str) -> None:
+def test_axis_letters_follow_the_names(names, axes):
     assert axis_letters(names) == axes
 
 
 @pytest.mark.parametrize("mu", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
-def test_units_have_one_symbol_for_all_of_pints_words(mu: str) -> None:
+def test_units_have_one_symbol_for_all_of_pints_words(mu):
     class Unit:
-        def __format__(self, spec: str) -> str:
+        def __format__(self, spec):
             assert spec == "~"
             return f"{mu}m"
 
@@ -133,9 +125,7 @@ def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", OBJECT_FORMATS)
-def test_load_of_any_saved_format_keeps_ids_and_classes(
-    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_load_of_any_saved_format_keeps_ids_and_classes(window, tmp_path, monkeypatch, kind):
     window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
@@ -168,9 +158,7 @@ def test_load_of_any_saved_format_keeps_ids_and_classes(
     assert not window.viewer.layers["SimMAT objects"].data.any(), "loading is one command"
 
 
-def test_load_keeps_free_ids_and_the_objects_there(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_keeps_free_ids_and_the_objects_there(ready, tmp_path, monkeypatch):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     there = ready.viewer.layers["SimMAT objects"].data.copy()
@@ -183,9 +171,7 @@ def test_load_keeps_free_ids_and_the_objects_there(
     assert (after[0, 0], after[4, 0], after[8, 0]) == (70_001, 2, 70_000)
 
 
-def test_load_of_objects_of_another_image_is_refused(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_of_objects_of_another_image_is_refused(ready, tmp_path, monkeypatch):
     np.save(tmp_path / "other.npy", np.ones((5, 5), np.uint8))
     load(ready, monkeypatch, tmp_path / "other.npy")
     assert ready.status.kind == "failed"
@@ -193,9 +179,7 @@ def test_load_of_objects_of_another_image_is_refused(
     assert "SimMAT objects" not in ready.viewer.layers
 
 
-def test_save_does_not_replace_an_image(
-    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_does_not_replace_an_image(ready, tmp_path, monkeypatch):
     zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)

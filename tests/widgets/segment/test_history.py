@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from napari_simmat.widgets.segment.history import (
     Command,
     LayerEdit,
@@ -18,7 +16,7 @@ def a_change(number: int) -> Command:
     return Command("prompts", PromptState(), asking(number))
 
 
-def test_undo_150_steps_and_redo_keep_their_order() -> None:
+def test_undo_150_steps_and_redo_keep_their_order():
     operations = UndoStack()
     changes = [a_change(number) for number in range(150)]
     for change in changes:
@@ -30,7 +28,7 @@ def test_undo_150_steps_and_redo_keep_their_order() -> None:
     assert operations.redo() is None
 
 
-def test_add_after_undo_forgets_what_was_undone() -> None:
+def test_add_after_undo_forgets_what_was_undone():
     operations = UndoStack()
     operations.add(a_change(1))
     operations.undo()
@@ -41,7 +39,7 @@ def test_add_after_undo_forgets_what_was_undone() -> None:
     assert operations.undo() is second
 
 
-def test_add_beyond_the_limit_forgets_the_oldest() -> None:
+def test_add_beyond_the_limit_forgets_the_oldest():
     operations = UndoStack(limit=3)
     changes = [a_change(number) for number in range(5)]
     for change in changes:
@@ -50,7 +48,7 @@ def test_add_beyond_the_limit_forgets_the_oldest() -> None:
     assert operations.undo() is changes[4]
 
 
-def test_forget_layer_drops_its_edits_and_keeps_prompts() -> None:
+def test_forget_layer_drops_its_edits_and_keeps_prompts():
     operations = UndoStack()
     prompts = a_change(1)
     operations.add(prompts)
@@ -68,7 +66,7 @@ def test_forget_layer_drops_its_edits_and_keeps_prompts() -> None:
     assert operations.undo() is None
 
 
-def test_prompts_on_and_off_a_plane_are_separated() -> None:
+def test_prompts_on_and_off_a_plane_are_separated():
     prompts = Prompts(
         points=((0.0, 1.0, 1.0), (2.4, 3.0, 3.0), (1.6, 4.0, 4.0)),
         labels=(1, 0, 1),
@@ -89,7 +87,7 @@ def test_prompts_on_and_off_a_plane_are_separated() -> None:
     assert plane_of((1.5, -0.5, 7, 7)) == (2, 0)
 
 
-def test_register_apply_and_back_follow_an_edit() -> None:
+def test_register_apply_and_back_follow_an_edit():
     register = ObjectRegister()
     edit = LayerEdit("layer", entries={4: (None, ObjectEntry(0.9, "nucleus"))})
     register.apply(edit)

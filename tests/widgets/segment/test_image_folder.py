@@ -1,7 +1,5 @@
 """A folder, image by image, with real keys: saved, closed, opened again as it was."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ COUNT = 10
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Ten images that differ in their values, not in their objects."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -56,7 +54,7 @@ def objects(window: Any) -> np.ndarray:
     return np.array(window.workspace.objects.data)
 
 
-def test_go_through_ten_images_and_back_restores_each(window: Any, folder: Path) -> None:
+def test_go_through_ten_images_and_back_restores_each(window, folder):
     finish(encode_images_job(find_images([folder]), SegmentConfig(model="tiny")))
     begin(window, folder)
     panel, made = window.tab.folder_panel, []
@@ -80,7 +78,7 @@ def test_go_through_ten_images_and_back_restores_each(window: Any, folder: Path)
         window.key(*BACK)
 
 
-def test_go_skips_an_image_that_cannot_be_opened(window: Any, folder: Path) -> None:
+def test_go_skips_an_image_that_cannot_be_opened(window, folder):
     (folder / "1.tif").write_text("this is no image")
     begin(window, folder)
     window.click(*CENTERS[0])
@@ -98,14 +96,12 @@ def test_go_skips_an_image_that_cannot_be_opened(window: Any, folder: Path) -> N
     assert shown(window) == ["0", "SimMAT objects"]
 
 
-def test_go_does_not_close_what_is_not_saved(
-    window: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     begin(window, folder)
     window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
 
-    def full(*_: object, **__: object) -> None:
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -121,7 +117,7 @@ def test_go_does_not_close_what_is_not_saved(
     assert shown(window) == ["0", "SimMAT objects"]
 
 
-def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window: Any, folder: Path) -> None:
+def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window, folder):
     labels = np.zeros(gray().shape, np.uint16)
     labels[3:9, 4:10] = 7
     tifffile.imwrite(folder / "1_labels.tif", labels)
@@ -145,7 +141,7 @@ def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window: Any, folde
     assert tifffile.imread(folder / "2_labels.tif").shape == labels[1:].shape
 
 
-def test_the_next_image_is_read_and_encoded_ahead(window: Any, folder: Path) -> None:
+def test_the_next_image_is_read_and_encoded_ahead(window, folder):
     window.open_widget()
     window.tab.stack_panel.ahead.setChecked(True)
     window.tab.folder_panel.folder.set_value(str(folder))
@@ -159,7 +155,7 @@ def test_the_next_image_is_read_and_encoded_ahead(window: Any, folder: Path) -> 
     assert service.encodes == 1, "those of the clicks' own predictor: the first image"
 
 
-def test_prefetch_of_a_flat_image_after_a_stack_works(window: Any, tmp_path: Path) -> None:
+def test_prefetch_of_a_flat_image_after_a_stack_works(window, tmp_path):
     stack = np.stack([gray()] * 4)
     tifffile.imwrite(tmp_path / "0.tif", stack, imagej=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(tmp_path / "1.tif", np.clip(gray(), 0, 240) + np.uint8(9))
@@ -178,9 +174,7 @@ def test_prefetch_of_a_flat_image_after_a_stack_works(window: Any, tmp_path: Pat
 
 
 @pytest.mark.all_tabs
-def test_choose_plan_goes_through_batch_results(
-    window: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkeypatch):
     made = plan(find_inputs([folder], pattern="[34].tif"), output=tmp_path / "out", prompts="auto")
     (tmp_path / "out").mkdir()
     labels = np.zeros(gray().shape, np.uint16)
@@ -208,7 +202,7 @@ def test_choose_plan_goes_through_batch_results(
 
 
 @pytest.mark.real_window
-def test_go_by_keys_in_a_real_window(window: Any, folder: Path) -> None:
+def test_go_by_keys_in_a_real_window(window, folder):
     begin(window, folder)
     window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)

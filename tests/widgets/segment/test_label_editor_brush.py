@@ -1,9 +1,6 @@
 """napari's own brush and ours: one list, in step with napari's history."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModi
 
 
 @pytest.mark.real_window
-def test_brush_and_commits_are_undone_in_their_order(ready: Any) -> None:
+def test_brush_and_commits_are_undone_in_their_order(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     layer = ready.viewer.layers["SimMAT objects"]
@@ -60,7 +57,7 @@ def test_brush_and_commits_are_undone_in_their_order(ready: Any) -> None:
         assert np.array_equal(layer.data, state)
 
 
-def test_brush_history_after_closing_the_tab_is_right(ready: Any) -> None:
+def test_brush_history_after_closing_the_tab_is_right(ready):
     ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
@@ -78,7 +75,7 @@ def test_brush_history_after_closing_the_tab_is_right(ready: Any) -> None:
     assert np.array_equal(layer.data, once)
 
 
-def test_undo_keeps_pixels_that_others_wrote(ready: Any) -> None:
+def test_undo_keeps_pixels_that_others_wrote(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     layer = ready.viewer.layers["SimMAT objects"]
@@ -88,9 +85,7 @@ def test_undo_keeps_pixels_that_others_wrote(ready: Any) -> None:
     assert (layer.data > 0).sum() == 1
 
 
-def test_brush_in_a_shared_layer_is_a_step_of_the_chosen_image(
-    window: Any,
-) -> None:
+def test_brush_in_a_shared_layer_is_a_step_of_the_chosen_image(window):
     """As two channels of one scene, each segmented by itself."""
     window.viewer.add_image(gray()[::-1].copy(), name="other")
     window.open(gray(), name="discs")

@@ -1,14 +1,11 @@
 """Learning from committed objects: what is offered, what changes, and what survives."""
 
-from __future__ import annotations
-
 import gc
 import os
 import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +111,7 @@ def preview_of(window: Any, number: int) -> np.ndarray:
 
 
 @pytest.fixture
-def with_cells(window: Any) -> Any:
+def with_cells(window):
     return open_cells(window)
 
 
@@ -125,7 +122,7 @@ def offer_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def result() -> few_shot.FewShotResult:
+def result():
     """What was learned in very few steps, offered whatever it gained."""
     base = load_model("tiny")
     labels = np.where(np.isin(cells()[1], (1, 2, 3)), cells()[1], 0)
@@ -161,19 +158,19 @@ class Core:
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch, result: few_shot.FewShotResult) -> Core:
+def core(monkeypatch, result):
     return Core(monkeypatch, result)
 
 
 @pytest.fixture
-def learned(with_cells: Any, core: Core) -> Any:
+def learned(with_cells, core):
     """A window that has learned a little from three cells."""
     commit(with_cells, 0, 1, 2)
     learn(with_cells)
     return with_cells
 
 
-def test_learning_from_five_cells_segments_another_whole(with_cells: Any) -> None:
+def test_learning_from_five_cells_segments_another_whole(with_cells):
     window, truth = with_cells, cells()[1] == TOUGH + 1
     panel = window.tab.learn_panel
     before = iou(preview_of(window, TOUGH), truth)
@@ -197,9 +194,7 @@ def test_learning_from_five_cells_segments_another_whole(with_cells: Any) -> Non
     assert np.array_equal(mask(window), after)
 
 
-def test_clicks_while_learning_are_predicted_and_cancel_ends_it(
-    with_cells: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clicks_while_learning_are_predicted_and_cancel_ends_it(with_cells, monkeypatch):
     window, core = with_cells, Core(monkeypatch)
     panel = window.tab.learn_panel
     commit(window, 0, 1, 2)
@@ -215,9 +210,7 @@ def test_clicks_while_learning_are_predicted_and_cancel_ends_it(
     assert list(user_folder("sessions").glob("*.learning-*"))
 
 
-def test_learning_without_gain_changes_nothing(
-    with_cells: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     window, core = with_cells, Core(monkeypatch)
     commit(window, 0, 1, 2)
     before, model = preview_of(window, 3), window.workspace.model
@@ -241,7 +234,7 @@ def test_learning_without_gain_changes_nothing(
     assert not list(user_folder("sessions").glob("*.learning-*"))
 
 
-def test_within_shapes_of_an_ellipse_is_not_its_rectangle() -> None:
+def test_within_shapes_of_an_ellipse_is_not_its_rectangle():
     session = ImageSession(ImageGeometry(Image(np.zeros((60, 80)))), frozenset())
     shapes = Shapes(ndim=2)
     shapes.add_ellipses(np.array([(10, 10), (10, 40), (30, 40), (30, 10)]))
@@ -252,7 +245,7 @@ def test_within_shapes_of_an_ellipse_is_not_its_rectangle() -> None:
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_learning_freezes_old_objects(with_cells: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_freezes_old_objects(with_cells, monkeypatch):
     """Looking at all of them would hold every thread up for a third of a second."""
     window, core = with_cells, Core(monkeypatch)
     gc.unfreeze()  # what `libraries_are_no_garbage` left out
@@ -267,7 +260,7 @@ def test_learning_freezes_old_objects(with_cells: Any, monkeypatch: pytest.Monke
     assert gc.get_freeze_count() == 0
 
 
-def test_learning_from_long_pixels_keeps_their_shape(window: Any, core: Core) -> None:
+def test_learning_from_long_pixels_keeps_their_shape(window, core):
     window.viewer.add_image(cells()[0][::2], name="cells", scale=(2, 1))
     window.open_widget()
     window.idle()
@@ -277,9 +270,7 @@ def test_learning_from_long_pixels_keeps_their_shape(window: Any, core: Core) ->
     assert core.planes[0].pixel_size == (2, 1)
 
 
-def test_recovery_after_a_crash_restores_the_adapted_model(
-    learned: Any, open_window: Callable[[], Any]
-) -> None:
+def test_recovery_after_a_crash_restores_the_adapted_model(learned, open_window):
     mine = preview_of(learned, 3)
     left = crash(learned)
     (checkpoint,) = user_folder("sessions").glob("*.safetensors")
@@ -293,9 +284,7 @@ def test_recovery_after_a_crash_restores_the_adapted_model(
     assert not np.array_equal(mask(second), mine)
 
 
-def test_recovery_without_the_adapted_model_says_it_is_lost(
-    learned: Any, open_window: Callable[[], Any]
-) -> None:
+def test_recovery_without_the_adapted_model_says_it_is_lost(learned, open_window):
     crash(learned)
     (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
@@ -307,9 +296,7 @@ def test_recovery_without_the_adapted_model_says_it_is_lost(
 
 
 @pytest.mark.parametrize("state", ["cut off", "of another model"])
-def test_learning_with_useless_leftovers_begins_anew(
-    with_cells: Any, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
+def test_learning_with_useless_leftovers_begins_anew(with_cells, monkeypatch, state):
     offer_anything(monkeypatch)
     monkeypatch.setattr(few_shot, "SAVE_INTERVAL", 0)
     window, panel = with_cells, with_cells.tab.learn_panel
@@ -332,9 +319,7 @@ def test_learning_with_useless_leftovers_begins_anew(
     assert window.workspace.session.adapted is not None
 
 
-def test_learning_after_a_crash_resumes(
-    with_cells: Any, open_window: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_after_a_crash_resumes(with_cells, open_window, monkeypatch):
     core = Core(monkeypatch)
     commit(with_cells, 0, 1, 2)
     with_cells.take(with_cells.tab.learn_panel.start)
@@ -384,11 +369,11 @@ def learn_until_killed(folder: Path) -> None:
 @pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_learning_killed_anywhere_resumes_to_the_same_result(
-    open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _kill: int
-) -> None:
+    open_window, tmp_path, monkeypatch, _kill
+):
     moment = random.randrange(2 * MOMENTS + 1)
 
-    def wait() -> None:
+    def wait():
         while (tmp_path / "moments").stat().st_size < moment:
             time.sleep(0.002)
         time.sleep(0.3 * random.random())
@@ -417,7 +402,7 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
     assert kept == {log.name, window.workspace.session.adapted.file}
 
 
-def test_an_adapted_model_without_its_file_is_dropped(learned: Any) -> None:
+def test_an_adapted_model_without_its_file_is_dropped(learned):
     window = learned
     (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     checkpoint.unlink()
@@ -430,9 +415,7 @@ def test_an_adapted_model_without_its_file_is_dropped(learned: Any) -> None:
     assert preview_of(window, 3).any()
 
 
-def test_keep_lists_the_model_and_segments_the_same(
-    learned: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keep_lists_the_model_and_segments_the_same(learned, monkeypatch):
     window, panel = learned, learned.tab.learn_panel
     mine = preview_of(window, 3)
     for name in ("tiny", "cells"):  # the first name is taken
@@ -449,7 +432,7 @@ def test_keep_lists_the_model_and_segments_the_same(
     assert panel._outcome.isHidden(), "another model has learned nothing yet"
 
 
-def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Core) -> None:
+def test_learning_again_goes_on_after_three_more_objects(learned, core):
     window, panel = learned, learned.tab.learn_panel
     first = window.workspace.session.adapted
     commit(window, 4, 5)
@@ -468,9 +451,7 @@ def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Cor
 
 
 @pytest.mark.slow
-def test_learning_from_all_channels_leaves_empty_ones_out(
-    window: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_from_all_channels_leaves_empty_ones_out(window, monkeypatch):
     offer_anything(monkeypatch)
     image = cells()[0]
     planes = np.stack([image // 4, image, np.full_like(image, 7), image // 2, 255 - image])
@@ -492,7 +473,7 @@ def test_learning_from_all_channels_leaves_empty_ones_out(
 
 
 @pytest.mark.real_window
-def test_before_and_after_change_the_preview(learned: Any) -> None:
+def test_before_and_after_change_the_preview(learned):
     panel, after = learned.tab.learn_panel, preview_of(learned, 3)
     learned.take(panel.before)
     learned.idle()

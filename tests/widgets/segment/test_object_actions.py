@@ -1,7 +1,5 @@
 """Finished objects with mouse and keys: overlap, reopening, merging, splitting, classes, table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -43,7 +41,7 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 # ----------------------------------------------------------------------------- overlap
 
 
-def test_commit_over_others_keeps_or_overwrites_them(ready: Any) -> None:
+def test_commit_over_others_keeps_or_overwrites_them(ready):
     disc = discs()[1] == 1
     ready.workspace.target()
     half = (slice(0, 200), slice(0, CENTERS[0][1]))
@@ -62,7 +60,7 @@ def test_commit_over_others_keeps_or_overwrites_them(ready: Any) -> None:
     assert not (ready.objects == 10).any()
 
 
-def test_commit_wholly_under_another_offers_to_overwrite(ready: Any) -> None:
+def test_commit_wholly_under_another_offers_to_overwrite(ready):
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
     ready.click(*CENTERS[1])
@@ -74,7 +72,7 @@ def test_commit_wholly_under_another_offers_to_overwrite(ready: Any) -> None:
     assert iou(ready.objects == 5, discs()[1] == 2) > 0.8
 
 
-def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready: Any) -> None:
+def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready):
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
     ready.click(*CENTERS[1])
@@ -97,7 +95,7 @@ def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready: Any) -> No
 @pytest.mark.parametrize(
     "how", ["key", pytest.param("double click", marks=pytest.mark.real_window), "table"]
 )
-def test_edit_opens_an_object_with_its_prompts(ready: Any, how: str) -> None:
+def test_edit_opens_an_object_with_its_prompts(ready, how):
     ready.click(*CENTERS[0])
     ready.click(CENTERS[0][0] + 9, CENTERS[0][1])
     mask = ready.preview.copy()
@@ -130,7 +128,7 @@ def test_edit_opens_an_object_with_its_prompts(ready: Any, how: str) -> None:
     assert np.array_equal(ready.objects, before)
 
 
-def test_edit_of_a_painted_object_opens_its_pixels(ready: Any) -> None:
+def test_edit_of_a_painted_object_opens_its_pixels(ready):
     commit_discs(ready, 1)
     y, x = CENTERS[0]
     paint(ready, (slice(y - 5, y + 5), slice(x, x + 60)), 1)
@@ -149,7 +147,7 @@ def test_edit_of_a_painted_object_opens_its_pixels(ready: Any) -> None:
     assert ready.preview[y, x]
 
 
-def test_edit_with_open_prompts_is_refused(ready: Any) -> None:
+def test_edit_with_open_prompts_is_refused(ready):
     commit_discs(ready, 2)
     ready.click(*CENTERS[2])
     asked = ready.workspace.session.prompt_state
@@ -159,7 +157,7 @@ def test_edit_with_open_prompts_is_refused(ready: Any) -> None:
     assert ready.workspace.session.prompt_state == asked
 
 
-def test_commit_of_several_open_objects_writes_all(ready: Any) -> None:
+def test_commit_of_several_open_objects_writes_all(ready):
     _, labels = discs()
     for number, center in enumerate(CENTERS[:3]):
         if number:
@@ -180,7 +178,7 @@ def test_commit_of_several_open_objects_writes_all(ready: Any) -> None:
 # ------------------------------------------------------------- delete, merge and split
 
 
-def test_delete_merge_and_split_with_keys_are_undone(ready: Any) -> None:
+def test_delete_merge_and_split_with_keys_are_undone(ready):
     _, labels = discs()
     commit_discs(ready, 3)
     states = [ready.objects.copy()]
@@ -213,7 +211,7 @@ def test_delete_merge_and_split_with_keys_are_undone(ready: Any) -> None:
             ready.redo()
 
 
-def test_undo_with_a_misfit_layer_stays_in_the_history(ready: Any) -> None:
+def test_undo_with_a_misfit_layer_stays_in_the_history(ready):
     """As where only the image was given its scale after a commit."""
     commit_discs(ready, 2)
     layer = ready.viewer.layers["SimMAT objects"]
@@ -235,7 +233,7 @@ def test_undo_with_a_misfit_layer_stays_in_the_history(ready: Any) -> None:
         assert np.array_equal(ready.objects, committed)
 
 
-def test_split_at_points_cuts_at_the_neck(ready: Any) -> None:
+def test_split_at_points_cuts_at_the_neck(ready):
     ready.workspace.target()
     y, x = np.indices((200, 220))
     both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
@@ -253,7 +251,7 @@ def test_split_at_points_cuts_at_the_neck(ready: Any) -> None:
     assert abs(int((ready.objects == 6).sum()) - int((ready.objects == 7).sum())) < 150
 
 
-def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready: Any) -> None:
+def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     commit_discs(ready, 3)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
@@ -286,7 +284,7 @@ def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready: Any) -> None:
     assert ready.status.offer == "Undo"
 
 
-def test_target_in_a_closed_table_is_none(ready: Any) -> None:
+def test_target_in_a_closed_table_is_none(ready):
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
@@ -295,7 +293,7 @@ def test_target_in_a_closed_table_is_none(ready: Any) -> None:
     assert set(np.unique(ready.objects)) == {0, 1, 2}
 
 
-def test_delete_with_open_prompts_keeps_its_message(ready: Any) -> None:
+def test_delete_with_open_prompts_keeps_its_message(ready):
     commit_discs(ready, 2)
     ready.click(*CENTERS[2])
     mask = ready.preview.copy()
@@ -306,7 +304,7 @@ def test_delete_with_open_prompts_keeps_its_message(ready: Any) -> None:
     assert np.array_equal(ready.preview, mask)
 
 
-def test_actions_without_a_target_say_what_to_do(ready: Any) -> None:
+def test_actions_without_a_target_say_what_to_do(ready):
     commit_discs(ready, 1)
     ready.hover(*FLAT)
     for key, modifier in ((Qt.Key.Key_E, None), (Qt.Key.Key_D, SHIFT), (Qt.Key.Key_G, None)):
@@ -315,7 +313,7 @@ def test_actions_without_a_target_say_what_to_do(ready: Any) -> None:
     assert len(ready.workspace.session.history) == 2
 
 
-def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready: Any) -> None:
+def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready):
     for center in CENTERS[:2]:
         ready.click(*center)
         ready.commit()
@@ -331,7 +329,7 @@ def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready: Any) ->
     assert np.array_equal(layer.data, committed)
 
 
-def test_objects_layer_deleted_comes_back_on_undo(ready: Any) -> None:
+def test_objects_layer_deleted_comes_back_on_undo(ready):
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
@@ -369,7 +367,7 @@ def test_objects_layer_deleted_comes_back_on_undo(ready: Any) -> None:
     assert not layer.data.any(), "the whole list is still there"
 
 
-def test_objects_and_classes_deleted_come_back_together(ready: Any) -> None:
+def test_objects_and_classes_deleted_come_back_together(ready):
     ready.type_class("nucleus")
     commit_discs(ready, 1)
     layers = ready.viewer.layers
@@ -385,7 +383,7 @@ def test_objects_and_classes_deleted_come_back_together(ready: Any) -> None:
 # ------------------------------------------------------------------- classes and table
 
 
-def test_classes_have_a_layer_and_follow_undo(ready: Any) -> None:
+def test_classes_have_a_layer_and_follow_undo(ready):
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
@@ -409,7 +407,7 @@ def test_classes_have_a_layer_and_follow_undo(ready: Any) -> None:
     assert np.array_equal(classes.data == 1, ready.objects == 2)
 
 
-def test_class_typed_again_is_one_step_or_none(ready: Any) -> None:
+def test_class_typed_again_is_one_step_or_none(ready):
     commit_discs(ready, 2)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
@@ -424,7 +422,7 @@ def test_class_typed_again_is_one_step_or_none(ready: Any) -> None:
     assert [row[1] for row in rows(ready)] == ["nucleus", ""]
 
 
-def test_table_sorts_and_leads_to_the_objects(window: Any) -> None:
+def test_table_sorts_and_leads_to_the_objects(window):
     from tests.widgets.scenes import gray
 
     stack = np.stack([gray(), gray()[::-1], gray()])
@@ -459,7 +457,7 @@ def test_table_sorts_and_leads_to_the_objects(window: Any) -> None:
     assert window.controller.objects.chosen == ()
 
 
-def test_labels_of_the_user_are_counted_and_edited(ready: Any) -> None:
+def test_labels_of_the_user_are_counted_and_edited(ready):
     labels = (discs()[1] == 3).astype(np.uint16) * 7
     layer = ready.viewer.add_labels(labels, name="mine")
     ready.tab.objects.chosen.emit(layer)

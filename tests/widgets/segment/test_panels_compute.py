@@ -1,9 +1,5 @@
 """Device and precision: shown as they are in use, chosen, and remembered."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -25,14 +21,14 @@ def shown(window: Window) -> tuple[str, str]:
 
 
 @pytest.fixture
-def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_gpu(monkeypatch):
     """A GPU is listed, on which nothing can be computed."""
     monkeypatch.setattr(device, "available_devices", lambda: [DeviceInfo("cpu", "CPU"), QUICK])
     if torch.cuda.is_available():
         pytest.skip("a GPU that is there computes")
 
 
-def test_compute_after_loading_shows_what_is_in_use(window: Window) -> None:
+def test_compute_after_loading_shows_what_is_in_use(window):
     window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     assert shown(window) == (AUTOMATIC, AUTOMATIC)
@@ -45,9 +41,7 @@ def test_compute_after_loading_shows_what_is_in_use(window: Window) -> None:
     )
 
 
-def test_compute_with_another_precision_predicts_anew(
-    ready: Window, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compute_with_another_precision_predicts_anew(ready, monkeypatch):
     monkeypatch.setattr(device, "half_precision_is_faster", lambda: True)
     ready.click(*CENTERS[0])
     service = ready.controller.inference.service
@@ -61,7 +55,7 @@ def test_compute_with_another_precision_predicts_anew(
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_compute_on_a_broken_device_fails_and_another_works(ready: Window) -> None:
+def test_compute_on_a_broken_device_fails_and_another_works(ready):
     ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.device, QUICK.title)
     ready.idle()
@@ -74,7 +68,7 @@ def test_compute_on_a_broken_device_fails_and_another_works(ready: Window) -> No
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_compute_after_memory_ran_out_shows_the_device_now(ready: Window) -> None:
+def test_compute_after_memory_ran_out_shows_the_device_now(ready):
     ready.click(*CENTERS[0])
     used = ready.controller.inference.service.in_use
     ready.tab.compute.set_value(Compute(device=QUICK.name, quality="best"))
@@ -83,9 +77,7 @@ def test_compute_after_memory_ran_out_shows_the_device_now(ready: Window) -> Non
     assert ready.tab.compute.value() == Compute(device=QUICK.name, quality="best")
 
 
-def test_compute_of_best_quality_predicts_anew_and_is_kept(
-    ready: Window, open_window: Callable[[], Window]
-) -> None:
+def test_compute_of_best_quality_predicts_anew_and_is_kept(ready, open_window):
     ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.quality, "Quality: best, four times slower")
     ready.idle()
@@ -98,13 +90,13 @@ def test_compute_of_best_quality_predicts_anew_and_is_kept(
     assert second.tab.compute.quality.currentData() == "best"
 
 
-def test_compute_of_a_model_without_best_quality_says_so(ready: Window) -> None:
+def test_compute_of_a_model_without_best_quality_says_so(ready):
     ready.tab.compute.set_value(Compute(quality="best"))
     ready.tab.compute.show_in_use(ComputeInUse((), Compute(device="cpu", precision="exact")))
     assert ready.tab.compute.quality.toolTip() == NO_BEST_TIP
 
 
-def test_compute_choice_is_remembered(ready: Window, open_window: Callable[[], Window]) -> None:
+def test_compute_choice_is_remembered(ready, open_window):
     ready.choose(ready.tab.compute.device, "CPU")
     ready.choose(ready.tab.compute.precision, "Exact")
     ready.release()
@@ -113,7 +105,7 @@ def test_compute_choice_is_remembered(ready: Window, open_window: Callable[[], W
     assert second.tab.compute.value() == Compute(device="cpu", precision="exact")
 
 
-def test_compute_on_a_device_that_is_gone_stays_chosen(window: Window) -> None:
+def test_compute_on_a_device_that_is_gone_stays_chosen(window):
     save_settings(TabSettings(compute=Compute(device="cuda:7")))
     window.open_widget()
     assert window.tab.compute.value() == Compute(device="cuda:7")

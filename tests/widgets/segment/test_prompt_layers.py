@@ -1,7 +1,5 @@
 """Every way to ask for an object, with the mouse: shapes, scribbles, masks, other candidates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ def around(number: int, margin: float = 3.0) -> tuple[float, float, float, float
     return y - radius, x - radius, y + radius, x + radius
 
 
-def test_ellipse_drawn_becomes_the_object(ready: Any) -> None:
+def test_ellipse_drawn_becomes_the_object(ready):
     ready.drag(*around(1), mode="add_ellipse")
     assert ready.workspace.session.prompts.outlines[0].kind == "ellipse"
     [prompt] = ready.controller.inference.request.prompts
@@ -35,7 +33,7 @@ def test_ellipse_drawn_becomes_the_object(ready: Any) -> None:
     assert ready.tab.buttons.tools["box"].isChecked()
 
 
-def test_box_keeps_main_pieces_and_crumbs_on_request(window: Any) -> None:
+def test_box_keeps_main_pieces_and_crumbs_on_request(window):
     window.open(coins())
     window.drag(224, 9, 296, 83)  # a loose box around a coin
     main, said = window.preview > 0, window.status.text
@@ -61,7 +59,7 @@ def test_box_keeps_main_pieces_and_crumbs_on_request(window: Any) -> None:
     np.testing.assert_array_equal(window.objects > 0, main)
 
 
-def test_box_outline_at_any_zoom_is_thin(window: Any) -> None:
+def test_box_outline_at_any_zoom_is_thin(window):
     window.open(np.eye(64, 3000, dtype=np.uint8))
     window.drag(10, 1400, 50, 1500)
     boxes, camera = window.viewer.layers["SimMAT boxes"], window.viewer.scene.camera
@@ -75,7 +73,7 @@ def test_box_outline_at_any_zoom_is_thin(window: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_polygon_clicked_becomes_the_object(ready: Any) -> None:
+def test_polygon_clicked_becomes_the_object(ready):
     (y, x), radius = CENTERS[2], RADII[2]
     ready.workspace.prompt_layers.draw("box")
     ready.workspace.prompt_layers.boxes.mode = "add_polygon"
@@ -95,7 +93,7 @@ def test_polygon_clicked_becomes_the_object(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_scribble_gives_signed_points_along_it(ready: Any) -> None:
+def test_scribble_gives_signed_points_along_it(ready):
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
     both = ready.preview > 0
@@ -119,14 +117,14 @@ def test_scribble_gives_signed_points_along_it(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_box_drawn_slowly_is_one_step(ready: Any) -> None:
+def test_box_drawn_slowly_is_one_step(ready):
     y0, x0, y1, x1 = around(0)
     ready.drag(y0, x0, y1, x1, slowly=True)
     assert len(ready.workspace.session.history) == 1
     assert iou(ready.preview > 0, discs()[1] == 1) > 0.8
 
 
-def test_take_masks_of_another_layer_refines_them(ready: Any) -> None:
+def test_take_masks_of_another_layer_refines_them(ready):
     _, labels = discs()
     rough = np.zeros_like(labels)
     for number in (0, 2):
@@ -156,7 +154,7 @@ def test_take_masks_of_another_layer_refines_them(ready: Any) -> None:
     )
 
 
-def test_take_masks_of_several_levels_is_refused(ready: Any) -> None:
+def test_take_masks_of_several_levels_is_refused(ready):
     labels = discs()[1]
     layer = ready.viewer.add_labels([labels, labels[::2, ::2]], name="levels", multiscale=True)
     ready.tab.masks.chosen.emit(layer)
@@ -165,7 +163,7 @@ def test_take_masks_of_several_levels_is_refused(ready: Any) -> None:
 
 
 @pytest.fixture
-def nucleus(window: Any) -> Any:
+def nucleus(window):
     """A click on a nucleus in a cell: a part or the whole."""
     image = nucleus_in_cell()
     window.viewer.add_image(np.stack([image, image]), name="cells")
@@ -176,7 +174,7 @@ def nucleus(window: Any) -> Any:
     return window
 
 
-def test_choose_mask_cycles_refines_and_commits_candidates(nucleus: Any) -> None:
+def test_choose_mask_cycles_refines_and_commits_candidates(nucleus):
     ready = nucleus
     seen = [ready.preview.copy()]
     count = len(ready.workspace.session.predictions[(0,)][1].candidates)
@@ -196,10 +194,10 @@ def test_choose_mask_cycles_refines_and_commits_candidates(nucleus: Any) -> None
     assert np.array_equal(ready.preview, seen[-1]), "it opens again with the choice"
 
 
-def test_thumbnail_pressed_chooses_its_mask(nucleus: Any) -> None:
+def test_thumbnail_pressed_chooses_its_mask(nucleus):
     window, strip = nucleus, nucleus.tab.candidates
 
-    def state() -> list[bool]:
+    def state():
         return [button.isChecked() for button in strip.buttons if button.isVisible()]
 
     prediction = window.workspace.session.predictions[(0,)][1]
@@ -226,12 +224,12 @@ def test_thumbnail_pressed_chooses_its_mask(nucleus: Any) -> None:
     assert state() == [], "committed"
 
 
-def test_refinement_uses_this_object_and_never_the_next(ready: Any) -> None:
+def test_refinement_uses_this_object_and_never_the_next(ready):
     asked: list[Any] = []
     predictor = ready.controller.inference.service.predictor
     original = predictor.predict_many_job
 
-    def predicting(prompts: Any) -> Any:
+    def predicting(prompts):
         asked.extend(prompts)
         return (yield from original(prompts))
 
@@ -253,7 +251,7 @@ def test_refinement_uses_this_object_and_never_the_next(ready: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
-def test_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> None:
+def test_layer_of_the_user_is_the_source_of_prompts(ready, kind):
     if kind == "points":
         layer = ready.viewer.add_points(np.array([CENTERS[3]], dtype=float), name="mine")
     else:
@@ -269,7 +267,7 @@ def test_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
-def test_layer_with_words_as_labels_is_refused(ready: Any, kind: str) -> None:
+def test_layer_with_words_as_labels_is_refused(ready, kind):
     features = {"label": ["cell"]}
     if kind == "points":
         layer = ready.viewer.add_points([CENTERS[3]], name="mine", features=features)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -28,14 +26,14 @@ def box(y0: float, x0: float, y1: float, x1: float, *plane: float) -> Outline:
     return Outline("rectangle", corners)
 
 
-def test_objects_on_points_alone_is_one_object() -> None:
+def test_objects_on_points_alone_is_one_object():
     prompts = Prompts(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0))
     assert prompts_on(PromptState(prompts), (), SHAPE) == (
         Prompt(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0)),
     )
 
 
-def test_objects_on_boxes_gives_points_to_the_box_around_them() -> None:
+def test_objects_on_boxes_gives_points_to_the_box_around_them():
     prompts = Prompts(
         points=((5.0, 5.0), (30.0, 42.0), (20.0, 48.0)),
         labels=(1, 1, 0),
@@ -48,7 +46,7 @@ def test_objects_on_boxes_gives_points_to_the_box_around_them() -> None:
     assert second.labels == (1, 0)
 
 
-def test_objects_on_nested_boxes_gives_points_to_the_smaller() -> None:
+def test_objects_on_nested_boxes_gives_points_to_the_smaller():
     prompts = Prompts(
         points=((5.0, 5.0),), labels=(1,), outlines=(box(0, 0, 30, 30), box(3.5, 3.5, 8.5, 8.5))
     )
@@ -57,7 +55,7 @@ def test_objects_on_nested_boxes_gives_points_to_the_smaller() -> None:
     assert inner.points == ((5.0, 5.0),)
 
 
-def test_objects_on_another_plane_is_empty() -> None:
+def test_objects_on_another_plane_is_empty():
     prompts = Prompts(
         points=((0.0, 3.0, 4.0), (1.0, 5.0, 6.0)), labels=(1, 1), outlines=(box(0, 0, 5, 5, 0.0),)
     )
@@ -66,7 +64,7 @@ def test_objects_on_another_plane_is_empty() -> None:
     assert prompts_on(PromptState(prompts), (2,), SHAPE) == ()
 
 
-def test_objects_on_a_box_over_the_border_clips_it() -> None:
+def test_objects_on_a_box_over_the_border_clips_it():
     (asked,) = prompts_on(PromptState(Prompts(outlines=(box(-10, -10, 8.5, 99),))), (), SHAPE)
     assert asked.box == (0, 0, 9, 50)
 
@@ -79,7 +77,7 @@ def test_objects_on_a_box_over_the_border_clips_it() -> None:
         (Prompts(outlines=(box(-20, -20, -10, -10),)), "lies outside the image"),
     ],
 )
-def test_objects_on_unusable_prompts_raises_one_sentence(prompts: Prompts, words: str) -> None:
+def test_objects_on_unusable_prompts_raises_one_sentence(prompts, words):
     with pytest.raises(ValueError, match=words):
         prompts_on(PromptState(prompts), (), SHAPE)
 
@@ -88,7 +86,7 @@ def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
     return Outline(kind, vertices, **named)
 
 
-def test_objects_on_an_ellipse_has_box_and_mask() -> None:
+def test_objects_on_an_ellipse_has_box_and_mask():
     drawn = ring("ellipse", (9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5))
     [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (10, 10, 20, 30)
@@ -97,7 +95,7 @@ def test_objects_on_an_ellipse_has_box_and_mask() -> None:
     assert abs(asked.mask.sum() - np.pi * 5 * 10) < 12
 
 
-def test_objects_on_a_polygon_has_box_and_mask() -> None:
+def test_objects_on_a_polygon_has_box_and_mask():
     drawn = ring("polygon", (5.0, 5.0), (5.0, 25.0), (25.0, 5.0))
     [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (5, 5, 26, 26)
@@ -105,7 +103,7 @@ def test_objects_on_a_polygon_has_box_and_mask() -> None:
     assert not asked.mask[20, 20], "beyond the long side"
 
 
-def test_objects_on_a_turned_rectangle_has_a_mask() -> None:
+def test_objects_on_a_turned_rectangle_has_a_mask():
     turned = ring("rectangle", (20.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 20.0))
     [asked] = prompts_on(PromptState(Prompts(outlines=(turned,))), (), SHAPE)
     assert asked.box == (10, 10, 31, 31)
@@ -116,7 +114,7 @@ def test_objects_on_a_turned_rectangle_has_a_mask() -> None:
 
 
 @pytest.mark.parametrize("label", [1, 0])
-def test_objects_on_a_scribble_has_points_along_it(label: int) -> None:
+def test_objects_on_a_scribble_has_points_along_it(label):
     drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)
     prompts = Prompts(points=((30.0, 40.0),), labels=(1,), outlines=(drawn,))
     [asked] = prompts_on(PromptState(prompts), (), SHAPE)
@@ -128,12 +126,12 @@ def test_objects_on_a_scribble_has_points_along_it(label: int) -> None:
     assert gaps == pytest.approx([5] * 7), "equal distances"
 
 
-def test_objects_on_a_short_scribble_has_few_points() -> None:
+def test_objects_on_a_short_scribble_has_few_points():
     [asked] = prompts_on(PromptState(Prompts(outlines=(ring("path", (5, 5), (5, 14)),))), (), SHAPE)
     assert len(asked.points) == 3
 
 
-def test_objects_on_groups_is_one_object_each() -> None:
+def test_objects_on_groups_is_one_object_each():
     prompts = Prompts(
         points=((5.0, 5.0), (30.0, 30.0), (31.0, 31.0), (8.0, 8.0)),
         labels=(1, 1, 0, 1),
@@ -153,7 +151,7 @@ def test_objects_on_groups_is_one_object_each() -> None:
     ]
 
 
-def test_objects_on_a_mask_has_its_deepest_point() -> None:
+def test_objects_on_a_mask_has_its_deepest_point():
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
     prompts = Prompts(masks=(ObjectMask.of(pixels, (2, 0, 0)),))
@@ -164,7 +162,7 @@ def test_objects_on_a_mask_has_its_deepest_point() -> None:
     assert prompts_on(PromptState(prompts), (1,), SHAPE) == ()
 
 
-def test_objects_on_an_edited_object_puts_it_first() -> None:
+def test_objects_on_an_edited_object_puts_it_first():
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
     opened = (EditedObject(7, (), ObjectMask.of(pixels)),)

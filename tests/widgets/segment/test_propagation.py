@@ -1,7 +1,5 @@
 """An object followed through a stack in the window: with mouse and keys, on a preview first."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -43,12 +41,12 @@ def go_to(window: Any, plane: int) -> None:
 
 
 @pytest.fixture
-def stack(window: Any) -> Any:
+def stack(window):
     return open_stack(window, ball()[0], scale=(2, 1, 1))
 
 
 @pytest.fixture
-def two(window: Any) -> Any:
+def two(window):
     """The window with the ball twice, both clicked and propagated."""
     open_stack(window, np.concatenate([ball()[0]] * 2, axis=2))
     window.click(*CENTER)
@@ -71,7 +69,7 @@ def press(window: Any, button: Any) -> None:
     window.idle()
 
 
-def test_propagate_then_commit_makes_one_object_on_its_planes(stack: Any) -> None:
+def test_propagate_then_commit_makes_one_object_on_its_planes(stack):
     _, mask = ball()
     stack.click(*CENTER)
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
@@ -91,7 +89,7 @@ def test_propagate_then_commit_makes_one_object_on_its_planes(stack: Any) -> Non
     assert iou(objects(stack) == 1, mask) > 0.85
 
 
-def test_doubtful_planes_are_marked_and_their_bar_leads_there(window: Any) -> None:
+def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):
     contrast = np.array([0, 0.42, 1, 1, 1, 0.42, 0])[:, None, None]
     image = 40 + 150 * contrast * ball()[1] + 3 * np.sin(np.indices(SHAPE)[1] / 3)
     open_stack(window, image.astype(np.uint8), scale=(2, 1, 1))
@@ -113,7 +111,7 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(window: Any) -> No
     assert not bars.bars, "it is written"
 
 
-def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None:
+def test_prompts_on_another_plane_are_named_until_propagated(stack):
     stack.click(*CENTER)
     go_to(stack, 1)
     assert stack.status.text.endswith(OPEN_ELSEWHERE.format(planes="plane 3", key="Shift+S"))
@@ -130,7 +128,7 @@ def test_prompts_on_another_plane_are_named_until_propagated(stack: Any) -> None
     assert stack.status.text.endswith("Next object.")
 
 
-def test_propagate_ends_at_negative_points_and_at_its_range(stack: Any) -> None:
+def test_propagate_ends_at_negative_points_and_at_its_range(stack):
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
     panel.direction.setCurrentIndex(1)  # to later planes
@@ -150,7 +148,7 @@ def test_propagate_ends_at_negative_points_and_at_its_range(stack: Any) -> None:
     assert not panel.commit.isEnabled()
 
 
-def test_a_correction_predicts_only_what_depends_on_it(stack: Any) -> None:
+def test_a_correction_predicts_only_what_depends_on_it(stack):
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
     press(stack, panel.start)
@@ -167,14 +165,14 @@ def test_a_correction_predicts_only_what_depends_on_it(stack: Any) -> None:
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
 
 
-def test_two_objects_are_propagated_together(two: Any) -> None:
+def test_two_objects_are_propagated_together(two):
     assert "2 objects" in two.status.text
     two.key(Qt.Key.Key_C)
     assert iou(objects(two)[..., : SHAPE[2]] == 1, ball()[1]) > 0.85
     assert iou(objects(two)[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
 
 
-def test_a_click_preempts_propagation_and_cancel_stops_it(stack: Any) -> None:
+def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
     worker, propagation = stack.controller.inference.worker, stack.tab.controller.propagation
     stack.click(*CENTER)
     told: list[Any] = []
@@ -193,7 +191,7 @@ def test_a_click_preempts_propagation_and_cancel_stops_it(stack: Any) -> None:
     assert stack.status.kind == "canceled"
 
 
-def test_prompts_that_cannot_be_propagated_give_a_message(stack: Any) -> None:
+def test_prompts_that_cannot_be_propagated_give_a_message(stack):
     stack.tab.act("propagate")
     assert "click on an object first" in stack.status.text
     stack.workspace.prompt_layers.flip()
@@ -203,14 +201,14 @@ def test_prompts_that_cannot_be_propagated_give_a_message(stack: Any) -> None:
     assert "negative points alone" in stack.status.text
 
 
-def test_a_flat_image_has_no_stack_section(ready: Any) -> None:
+def test_a_flat_image_has_no_stack_section(ready):
     assert not ready.tab.stack_panel.start.isEnabled()
     assert not ready.tab.sections["stack"].isVisible()
     ready.tab.act("propagate")
     assert not ready.tab.controller.propagation.busy
 
 
-def test_a_click_on_a_propagated_plane_corrects_its_mask(stack: Any) -> None:
+def test_a_click_on_a_propagated_plane_corrects_its_mask(stack):
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     before = preview(stack).copy()
@@ -233,7 +231,7 @@ def test_a_click_on_a_propagated_plane_corrects_its_mask(stack: Any) -> None:
     assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
 
 
-def test_undo_of_a_correction_of_the_second_of_two(two: Any) -> None:
+def test_undo_of_a_correction_of_the_second_of_two(two):
     before = preview(two).copy()
     go_to(two, 5)
     two.workspace.prompt_layers.flip()
@@ -251,7 +249,7 @@ def test_undo_of_a_correction_of_the_second_of_two(two: Any) -> None:
 @pytest.mark.parametrize(
     "what", ["ball", "SimMAT preview", "SimMAT points", "data", "rename", "other image"]
 )
-def test_propagate_survives_layers_that_change(stack: Any, what: str) -> None:
+def test_propagate_survives_layers_that_change(stack, what):
     viewer = stack.viewer
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
@@ -278,7 +276,7 @@ def test_propagate_survives_layers_that_change(stack: Any, what: str) -> None:
     assert (objects(stack) > 0).any(), stack.status.text
 
 
-def test_close_while_running_leaves_no_thread_and_can_go_on(stack: Any) -> None:
+def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
     stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
@@ -292,7 +290,7 @@ def test_close_while_running_leaves_no_thread_and_can_go_on(stack: Any) -> None:
     assert iou(preview(stack), ball()[1]) > 0.85
 
 
-def test_propagate_into_a_full_layer_writes_a_new_one_once(stack: Any) -> None:
+def test_propagate_into_a_full_layer_writes_a_new_one_once(stack):
     labels = np.zeros(SHAPE, np.uint8)
     labels[3, 48, 60] = 255
     stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
@@ -310,7 +308,7 @@ def test_propagate_into_a_full_layer_writes_a_new_one_once(stack: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
-def test_propagation_is_dropped_for_another_model_or_image(stack: Any, what: str) -> None:
+def test_propagation_is_dropped_for_another_model_or_image(stack, what):
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
@@ -328,7 +326,7 @@ def test_propagation_is_dropped_for_another_model_or_image(stack: Any, what: str
     assert np.array_equal(objects(stack) == 1, shown), "what is shown is what is written"
 
 
-def test_propagate_stops_for_another_model(stack: Any) -> None:
+def test_propagate_stops_for_another_model(stack):
     stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy

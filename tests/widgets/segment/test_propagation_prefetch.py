@@ -1,9 +1,5 @@
 """Planes encoded before they are looked at."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -11,7 +7,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.widgets.segment.propagation import around
 
 
-def test_around_orders_planes_by_distance() -> None:
+def test_around_orders_planes_by_distance():
     assert around((3,), (7,)) == [(3,), (4,), (2,), (5,), (1,), (6,), (0,)]
     assert around((3,), (7,), 2) == [(3,), (4,), (2,)]
     assert around((0,), (7,), 2) == [(0,), (1,), (2,)]
@@ -22,7 +18,7 @@ def test_around_orders_planes_by_distance() -> None:
     assert sorted(several) == sorted(np.ndindex(3, 3))
 
 
-def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window: Any, qtbot: Any) -> None:
+def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (4, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
@@ -49,7 +45,7 @@ def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window: Any, qtbot: A
     assert panel.whole.text() == "Encode whole stack"
 
 
-def test_embeddings_are_kept_on_disk_only_if_switched_on(window: Any, qtbot: Any) -> None:
+def test_embeddings_are_kept_on_disk_only_if_switched_on(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (2, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()

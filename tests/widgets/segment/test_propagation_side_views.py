@@ -1,8 +1,5 @@
 """Stacks seen from the side: time, lazy arrays, following along another axis, saving."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -29,7 +26,7 @@ from tests.widgets.segment.test_workspace_views import (
 )
 
 
-def test_propagate_along_y_is_seen_from_the_front(window: Any) -> None:
+def test_propagate_along_y_is_seen_from_the_front(window):
     labels = open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
@@ -61,7 +58,7 @@ def test_propagate_along_y_is_seen_from_the_front(window: Any) -> None:
     assert np.array_equal(window.objects, made)
 
 
-def test_propagation_from_one_side_is_committed_from_another(window: Any) -> None:
+def test_propagation_from_one_side_is_committed_from_another(window):
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     look(window, (0, 1, 2), first)
@@ -85,7 +82,7 @@ def test_propagation_from_one_side_is_committed_from_another(window: Any) -> Non
     assert np.array_equal(window.objects, alone)
 
 
-def test_everything_from_the_side_is_committed(window: Any) -> None:
+def test_everything_from_the_side_is_committed(window):
     labels = open_blobs(window)
     middle = (23, 38, 44)
     look(window, ZX, middle)
@@ -110,9 +107,7 @@ def test_everything_from_the_side_is_committed(window: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 2, 1, 3), (2, 3, 0, 1), (1, 3, 0, 2)])
-def test_click_in_any_two_axes_of_time_and_depth_segments(
-    window: Any, order: tuple[int, ...]
-) -> None:
+def test_click_in_any_two_axes_of_time_and_depth_segments(window, order):
     size = np.array((20, 24, 40, 48))
     radii = np.array((7.0, 8.0, 13.0, 15.0))
     middle = size // 2
@@ -157,9 +152,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
-def test_lazy_image_from_the_side_reads_a_plane_once(
-    window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lazy_image_from_the_side_reads_a_plane_once(window, kind, monkeypatch):
     image, labels = blobs()
     middle = BLOBS[0][0]
     if kind == "dask":
@@ -172,7 +165,7 @@ def test_lazy_image_from_the_side_reads_a_plane_once(
         lazy[:] = image
         original = zarr.Array.__getitem__
 
-        def noted(self: Any, index: Any) -> Any:
+        def noted(self, index):
             part = original(self, index)
             if index is not Ellipsis:
                 read.append(np.shape(part))
@@ -196,9 +189,7 @@ def test_lazy_image_from_the_side_reads_a_plane_once(
     assert len(read) <= 2
 
 
-def test_save_from_the_side_has_the_axes_of_the_image(
-    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_from_the_side_has_the_axes_of_the_image(window, tmp_path, monkeypatch):
     open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)

@@ -1,10 +1,7 @@
 """The lines of a session file: what is written, and what is read from a foreign one."""
 
-from __future__ import annotations
-
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +42,7 @@ def one(edit: LayerEdit) -> Command:
 
 
 @pytest.mark.parametrize("read", range(4))
-def test_begin_lines_of_an_edited_layer_replay_to_its_labels(tmp_path: Path, read: int) -> None:
+def test_begin_lines_of_an_edited_layer_replay_to_its_labels(tmp_path, read):
     """Each plane is read after another one of the edits; all are undone to what was there."""
     labels = np.zeros(SHAPE, np.int32)
     for plane in (1, 2, 4):
@@ -70,7 +67,7 @@ def test_begin_lines_of_an_edited_layer_replay_to_its_labels(tmp_path: Path, rea
     assert np.array_equal(replayed(path).labels["a"], before)
 
 
-def test_begin_lines_read_only_the_region_plane_by_plane() -> None:
+def test_begin_lines_read_only_the_region_plane_by_plane():
     class Counting(np.ndarray):
         read = 0
 
@@ -96,9 +93,7 @@ def test_begin_lines_read_only_the_region_plane_by_plane() -> None:
         (np.uint64, (2**53 + 1, 2**64 - 1)),
     ],
 )
-def test_numbers_above_32_bits_are_kept(
-    tmp_path: Path, dtype: type, numbers: tuple[int, int]
-) -> None:
+def test_numbers_above_32_bits_are_kept(tmp_path, dtype, numbers):
     """As those of segmented electron micrographs."""
     labels = np.zeros(SHAPE, dtype)
     LabelEdit.write(labels, disc(20, 20), numbers[0])
@@ -117,7 +112,7 @@ def test_numbers_above_32_bits_are_kept(
     assert np.array_equal(replayed(path).labels["a"], before)
 
 
-def test_a_line_keeps_all_values_of_a_command(tmp_path: Path) -> None:
+def test_a_line_keeps_all_values_of_a_command(tmp_path):
     y, x = np.indices((60, 80))
     pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
     before = PromptState(
@@ -159,7 +154,7 @@ def test_a_line_keeps_all_values_of_a_command(tmp_path: Path) -> None:
         (HEADER + line_of("adapted", 3), "line 2, cannot be read: adapted must be a table"),
     ],
 )
-def test_a_foreign_file_is_refused_in_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, text, words):
     path = tmp_path / "some_session.jsonl"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(words)):

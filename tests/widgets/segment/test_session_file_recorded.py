@@ -3,8 +3,6 @@
 `tests.golden.session` says what was done in it. What it became then was recorded beside it.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil
@@ -32,12 +30,12 @@ CLASSED = {1, 3, 4, 10, 11}
 """Objects of the class that was given to the first: those after it get it too."""
 
 
-def test_the_file_has_all_kinds_of_lines() -> None:
+def test_the_file_has_all_kinds_of_lines():
     lines = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()[1:]]
     assert {line["what"] for line in lines} == LINES
 
 
-def test_each_line_is_written_as_it_was_read() -> None:
+def test_each_line_is_written_as_it_was_read():
     for line in FILE.read_text("utf-8").splitlines(keepends=True)[1:]:
         values = json.loads(line)
         kind = session_file._LINES[values["what"]]
@@ -54,7 +52,7 @@ def unpacked(value: Any, name: str = "") -> Any:
     return zlib.decompress(base64.b64decode(value)) if name in ("bits", "zip") else value
 
 
-def test_the_file_replays_without_a_window() -> None:
+def test_the_file_replays_without_a_window():
     state = replayed(FILE)
     (labels,) = state.labels.values()
     assert digest(labels.astype(np.int64)) == SEEN["objects"]
@@ -63,7 +61,7 @@ def test_the_file_replays_without_a_window() -> None:
     assert {label for label, entry in entries.items() if entry.category == "nucleus"} == CLASSED
 
 
-def test_the_file_is_offered_and_restored(window: Any) -> None:
+def test_the_file_is_offered_and_restored(window):
     image = json.loads(FILE.read_text("utf-8").splitlines()[0])["image"]
     user_folder("sessions").mkdir(parents=True)
     shutil.copy(FILE, user_folder("sessions") / f"{image}-recorded.jsonl")

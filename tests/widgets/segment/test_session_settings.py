@@ -1,11 +1,8 @@
 """What the window remembers, and what a file that was tampered with costs."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,11 +18,10 @@ from napari_simmat.widgets.segment.session import (
     settings_file,
 )
 from napari_simmat.widgets.segment.tab import USE_TINY
-from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTERS, gray
 
 
-def test_settings_saved_round_trip() -> None:
+def test_settings_saved_round_trip():
     assert load_settings() == TabSettings()
     settings = TabSettings(
         model="tiny-4",
@@ -55,34 +51,28 @@ def test_settings_saved_round_trip() -> None:
         "\x00\xff",
     ],
 )
-def test_settings_malformed_give_the_defaults_and_a_warning(
-    text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_settings_malformed_give_the_defaults_and_a_warning(text, caplog):
     settings_file().write_text(text, encoding="utf-8")
     with caplog.at_level(logging.WARNING):
         assert load_settings() == TabSettings()
     assert "cannot be read" in caplog.text
 
 
-def test_settings_of_a_later_version_ignore_what_is_new() -> None:
+def test_settings_of_a_later_version_ignore_what_is_new():
     settings_file().write_text(
         json.dumps({"segment": {"overlap": "overwrite", "new": 1}, "other": 2})
     )
     assert load_settings() == TabSettings(overlap="overwrite")
 
 
-def test_settings_that_cannot_be_written_are_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_settings_that_cannot_be_written_are_logged(caplog):
     settings_file().mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
         save_settings(TabSettings(overlap="overwrite"))
     assert "could not be saved" in caplog.text
 
 
-def test_settings_of_the_last_window_open_the_next(
-    ready: Window, open_window: Callable[[], Window]
-) -> None:
+def test_settings_of_the_last_window_open_the_next(ready, open_window):
     first = ready
     own = user_folder("models") / "mine.safetensors"
     own.parent.mkdir(exist_ok=True)
@@ -119,9 +109,7 @@ def test_settings_of_the_last_window_open_the_next(
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
 
 
-def test_settings_with_an_unfit_model_offer_tiny(
-    window: Window,
-) -> None:
+def test_settings_with_an_unfit_model_offer_tiny(window):
     save_settings(TabSettings(model="polarization"))
     window.open(gray(), name="discs")
     assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
@@ -136,9 +124,7 @@ def test_settings_with_an_unfit_model_offer_tiny(
     assert (window.status.kind, window.status.offer) == ("failed", USE_TINY)
 
 
-def test_settings_restore_classes_and_open_sections(
-    ready: Window, open_window: Callable[[], Window]
-) -> None:
+def test_settings_restore_classes_and_open_sections(ready, open_window):
     first = ready
     first.take(first.tab.sections["everything"].toggleButton())
     for name, center in zip(("nucleus", "cell"), CENTERS, strict=False):
@@ -156,10 +142,8 @@ def test_settings_restore_classes_and_open_sections(
     assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
 
 
-def test_sections_open_by_themselves_until_they_are_closed(
-    window: Window, open_window: Callable[[], Window]
-) -> None:
-    def is_open(opened: Window) -> dict[str, bool]:
+def test_sections_open_by_themselves_until_they_are_closed(window, open_window):
+    def is_open(opened):
         return {name: fold.is_open for name, fold in opened.tab.sections.items()}
 
     window.open_widget()
@@ -182,7 +166,7 @@ def test_sections_open_by_themselves_until_they_are_closed(
     assert not is_open(second)["stack"], "it was closed by hand"
 
 
-def test_settings_with_a_deleted_model_give_the_default(window: Window) -> None:
+def test_settings_with_a_deleted_model_give_the_default(window):
     save_settings(TabSettings(model="/nowhere/mine.safetensors"))
     window.open_widget()
     assert str(window.tab.models.reference()).startswith("tiny")

@@ -1,9 +1,5 @@
 """The main job with mouse and keys: click, see, commit, undo."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 from napari._qt.qt_resources import get_stylesheet
@@ -23,15 +19,12 @@ from napari_simmat.widgets.segment.controller import CANCELED, COMMIT_NEXT, SEGM
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
-from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
-def test_tab_three_layers_feed_the_model_and_a_click_commits(
-    window: Any,
-) -> None:
+def test_tab_three_layers_feed_the_model_and_a_click_commits(window):
     image, labels = discs()
     window.viewer.add_image((255 * image).astype(np.uint8), name="a")
     window.viewer.add_image((40000 * image).astype(np.uint16), name="b")
@@ -50,7 +43,7 @@ def test_tab_three_layers_feed_the_model_and_a_click_commits(
     assert len(window.workspace.prompt_layers.points.data) == 0
 
 
-def test_object_buttons_without_objects_are_disabled(window: Any) -> None:
+def test_object_buttons_without_objects_are_disabled(window):
     window.open_widget()
     window.idle()
     panel = window.tab.object_panel
@@ -63,7 +56,7 @@ def test_object_buttons_without_objects_are_disabled(window: Any) -> None:
     assert all(button.isEnabled() for button in buttons)
 
 
-def test_commit_again_takes_the_next_free_id(ready: Any) -> None:
+def test_commit_again_takes_the_next_free_id(ready):
     _, labels = discs()
     for number, center in enumerate(CENTERS, start=1):
         ready.click(*center)
@@ -73,7 +66,7 @@ def test_commit_again_takes_the_next_free_id(ready: Any) -> None:
     assert set(np.unique(ready.objects)) == {0, 1, 2, 3, 4}
 
 
-def test_layers_of_the_tab_are_stacked_prompts_first(ready: Any) -> None:
+def test_layers_of_the_tab_are_stacked_prompts_first(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     names = [layer.name for layer in ready.viewer.layers]
@@ -82,9 +75,7 @@ def test_layers_of_the_tab_are_stacked_prompts_first(ready: Any) -> None:
     assert ready.viewer.layers.selection.active.name == "SimMAT points", "ready for the next click"
 
 
-def test_encode_ten_clicks_and_another_image_runs_once_each(
-    ready: Any,
-) -> None:
+def test_encode_ten_clicks_and_another_image_runs_once_each(ready):
     assert ready.controller.inference.service.encodes == 1, (
         "the image is made ready when it is chosen"
     )
@@ -110,7 +101,7 @@ def test_encode_ten_clicks_and_another_image_runs_once_each(
     assert ready.controller.inference.service.encodes == 2
 
 
-def test_undo_prompts_and_commits_restores_each_step(ready: Any) -> None:
+def test_undo_prompts_and_commits_restores_each_step(ready):
     ready.click(*CENTERS[0])
     first = ready.preview.copy()
     ready.click(CENTERS[0][0] + 10, CENTERS[0][1] + 3)
@@ -141,7 +132,7 @@ def test_undo_prompts_and_commits_restores_each_step(ready: Any) -> None:
     assert not ready.tab.buttons.redo.isEnabled()
 
 
-def test_undo_painting_by_hand_is_one_step(ready: Any) -> None:
+def test_undo_painting_by_hand_is_one_step(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     before = ready.objects.copy()
@@ -157,7 +148,7 @@ def test_undo_painting_by_hand_is_one_step(ready: Any) -> None:
     assert ready.objects[150, 20] == 7
 
 
-def test_box_twice_makes_two_objects_and_a_point_corrects_one(ready: Any) -> None:
+def test_box_twice_makes_two_objects_and_a_point_corrects_one(ready):
     _, labels = discs()
     ready.drag(24, 32, 80, 88)
     ready.drag(108, 38, 172, 102)
@@ -174,7 +165,7 @@ def test_box_twice_makes_two_objects_and_a_point_corrects_one(ready: Any) -> Non
     assert len(ready.workspace.prompt_layers.boxes.data) == 2
 
 
-def test_box_tool_clicked_leaves_no_box(ready: Any) -> None:
+def test_box_tool_clicked_leaves_no_box(ready):
     ready.workspace.prompt_layers.draw("box")
     ready.press(100, 100)
     ready.idle()
@@ -182,7 +173,7 @@ def test_box_tool_clicked_leaves_no_box(ready: Any) -> None:
     assert not ready.workspace.session.prompts
 
 
-def test_negative_click_removes_pixels(ready: Any) -> None:
+def test_negative_click_removes_pixels(ready):
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
     ready.click(*CENTERS[0])
@@ -203,7 +194,7 @@ def test_negative_click_removes_pixels(ready: Any) -> None:
 
 
 @pytest.mark.parametrize("end", ["commit", "clear", "new object"])
-def test_object_after_the_end_of_another_begins_positive(ready: Any, end: str) -> None:
+def test_object_after_the_end_of_another_begins_positive(ready, end):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_T)
     ready.click(CENTERS[0][0] + RADII[0] + 8, CENTERS[0][1])
@@ -220,7 +211,7 @@ def test_object_after_the_end_of_another_begins_positive(ready: Any, end: str) -
     assert ready.preview[CENTERS[1]]
 
 
-def test_flip_of_a_selected_point_is_one_step(ready: Any) -> None:
+def test_flip_of_a_selected_point_is_one_step(ready):
     ready.click(*CENTERS[0])
     ready.click(*CENTERS[1])
     layer = ready.workspace.prompt_layers.points
@@ -233,7 +224,7 @@ def test_flip_of_a_selected_point_is_one_step(ready: Any) -> None:
     assert list(layer.features["label"]) == [1, 1]
 
 
-def test_points_moved_and_deleted_are_followed(ready: Any) -> None:
+def test_points_moved_and_deleted_are_followed(ready):
     ready.click(*CENTERS[0])
     layer = ready.workspace.prompt_layers.points
     layer.data = np.array([CENTERS[3]], dtype=float)
@@ -248,7 +239,7 @@ def test_points_moved_and_deleted_are_followed(ready: Any) -> None:
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[3]])
 
 
-def test_clear_removes_prompts_and_is_undone(ready: Any) -> None:
+def test_clear_removes_prompts_and_is_undone(ready):
     ready.click(*CENTERS[0])
     mask = ready.preview.copy()
     ready.key(Qt.Key.Key_C, SHIFT)
@@ -258,7 +249,7 @@ def test_clear_removes_prompts_and_is_undone(ready: Any) -> None:
     assert np.array_equal(ready.preview, mask)
 
 
-def test_commit_before_the_prediction_waits_for_it(ready: Any) -> None:
+def test_commit_before_the_prediction_waits_for_it(ready):
     _, labels = discs()
     ready.workspace.prompt_layers.draw("point")
     ready.press(*CENTERS[1])
@@ -267,7 +258,7 @@ def test_commit_before_the_prediction_waits_for_it(ready: Any) -> None:
     assert iou(ready.objects == 1, labels == 2) > 0.8
 
 
-def test_commit_right_after_a_click_includes_that_click(ready: Any) -> None:
+def test_commit_right_after_a_click_includes_that_click(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -284,7 +275,7 @@ def test_commit_right_after_a_click_includes_that_click(ready: Any) -> None:
     assert np.array_equal(ready.preview > 0, committed)
 
 
-def test_click_repeated_gives_the_same_mask(ready: Any) -> None:
+def test_click_repeated_gives_the_same_mask(ready):
     ready.click(*CENTERS[0])
     mask = ready.preview.copy()
     ready.key(Qt.Key.Key_C, SHIFT)
@@ -295,7 +286,7 @@ def test_click_repeated_gives_the_same_mask(ready: Any) -> None:
     assert np.array_equal(ready.preview, mask)
 
 
-def test_click_reports_each_change_once(ready: Any) -> None:
+def test_click_reports_each_change_once(ready):
     workspace, changes = ready.workspace, list[str]()
     for name in ("subject", "view", "prompts", "objects", "prediction"):
         signal = getattr(workspace, f"{name}_changed")
@@ -304,7 +295,7 @@ def test_click_reports_each_change_once(ready: Any) -> None:
     assert changes == ["prompts", "prediction", "prediction"], "drawn, requested, predicted"
 
 
-def test_segment_predicts_again(ready: Any) -> None:
+def test_segment_predicts_again(ready):
     ready.click(*CENTERS[0])
     mask = ready.preview.copy()
     ready.preview[...] = 0
@@ -316,7 +307,7 @@ def test_segment_predicts_again(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_buttons_pressed_act_like_the_keys(ready: Any) -> None:
+def test_buttons_pressed_act_like_the_keys(ready):
     tab = ready.tab
     assert not tab.buttons.commit.isEnabled()
     tab.buttons.tools["point"].click()
@@ -351,7 +342,7 @@ def controls(tab: QWidget) -> list[QWidget]:
     return [each for each in seen if each.isVisible() and not isinstance(each, QScrollBar)]
 
 
-def test_tab_at_first_shows_ten_controls(window: Hands) -> None:
+def test_tab_at_first_shows_ten_controls(window):
     window.open(gray(), name="discs")
     seen = controls(window.tab)
     names = [each.text() for each in seen if isinstance(each, QAbstractButton)]
@@ -369,14 +360,14 @@ def test_tab_at_first_shows_ten_controls(window: Hands) -> None:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_tab_while_an_object_is_made_keeps_its_layout(window: Hands, theme: str) -> None:
+def test_tab_while_an_object_is_made_keeps_its_layout(window, theme):
     window.viewer.add_image(nucleus_in_cell(), name="cell")
     window.open_widget().setStyleSheet(get_stylesheet(theme))
     window.idle()
     parts = [fold for fold in window.tab.sections.values() if fold.isVisible()]
     parts += [window.tab.buttons.tools["point"], window.tab.buttons.commit]
 
-    def places() -> list[int]:
+    def places():
         return [part.mapTo(window.tab, part.rect().topLeft()).y() for part in parts]
 
     before = places()
@@ -389,7 +380,7 @@ def test_tab_while_an_object_is_made_keeps_its_layout(window: Hands, theme: str)
     assert places() == before
 
 
-def test_cancel_offers_to_segment_again(ready: Hands) -> None:
+def test_cancel_offers_to_segment_again(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     ready.take(ready.tab.status.cancel)
@@ -400,7 +391,7 @@ def test_cancel_offers_to_segment_again(ready: Hands) -> None:
     assert ready.status.text.endswith(COMMIT_NEXT)
 
 
-def test_status_in_a_low_window_stays_in_sight(ready: Hands) -> None:
+def test_status_in_a_low_window_stays_in_sight(ready):
     tab = ready.tab
     for fold in tab.sections.values():
         fold.set_open(True)
@@ -414,7 +405,7 @@ def test_status_in_a_low_window_stays_in_sight(ready: Hands) -> None:
         assert tab.status.visibleRegion().boundingRect() == tab.status.rect()
 
 
-def test_status_after_each_step_says_what_comes_next(ready: Hands) -> None:
+def test_status_after_each_step_says_what_comes_next(ready):
     ready.click(*CENTERS[0])
     assert ready.status.text.endswith(COMMIT_NEXT)
     ready.commit()
@@ -431,12 +422,12 @@ def test_status_after_each_step_says_what_comes_next(ready: Hands) -> None:
     ("scores", "text"),
     [((0.94,), "score 0.94"), ((0.9, 0.5, 0.7, 0.8, 0.6, 0.91), "scores 0.50 to 0.91")],
 )
-def test_texts_of_many_numbers_are_summed_up(scores: tuple[float, ...], text: str) -> None:
+def test_texts_of_many_numbers_are_summed_up(scores, text):
     assert scores_text(scores) == text
     assert numbered([4]) == "object 4"
     assert numbered(range(1, 17)) == "16 objects"
 
 
-def test_stack_axis_without_a_name_is_counted_from_the_first(window: Hands) -> None:
+def test_stack_axis_without_a_name_is_counted_from_the_first(window):
     window.open(np.stack([discs()[0]] * 2))
     assert window.tab.stack_panel.along.currentText() == "axis 0"

@@ -3,8 +3,6 @@
 ``SIMMAT_ACTIONS=500`` asks for that many actions, as the nightly run does.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from typing import Any
@@ -358,12 +356,12 @@ def _open(session: Any) -> dict[tuple[int, ...], PromptState]:
 
 @pytest.mark.slow
 @pytest.mark.real_window
-def test_tab_any_actions_in_a_window_are_undone(window: Any) -> None:
+def test_tab_any_actions_in_a_window_are_undone(window):
     act_at_random(window)
 
 
 @pytest.mark.slow
-def test_tab_any_actions_without_a_window_are_undone(window: Any) -> None:
+def test_tab_any_actions_without_a_window_are_undone(window):
     act_at_random(window)
 
 

@@ -1,7 +1,5 @@
 """Multiscale layers: a level is chosen and named, and all lies right in the whole image."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dask.array as da
@@ -27,9 +25,7 @@ def levels(shape: tuple[int, int] = (400, 520), count: int = 3) -> tuple[list[An
     return [da.from_array(level, chunks=64) for level in pyramid], mask
 
 
-def test_level_of_a_pyramid_is_the_finest_that_is_not_too_large(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_level_of_a_pyramid_is_the_finest_that_is_not_too_large(monkeypatch):
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True)
     assert level_of(layer) == 0
@@ -48,7 +44,7 @@ def test_level_of_a_pyramid_is_the_finest_that_is_not_too_large(
         {"scale": (2, 3), "rotate": 20, "affine": [[1, 0, 3], [0.1, 1, 5], [0, 0, 1]]},
     ],
 )
-def test_geometry_of_a_coarse_level_centers_its_pixels(options: dict[str, Any]) -> None:
+def test_geometry_of_a_coarse_level_centers_its_pixels(options):
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True, **options)
     place = ImageGeometry(layer, level=2)
@@ -63,9 +59,7 @@ def test_geometry_of_a_coarse_level_centers_its_pixels(options: dict[str, Any]) 
 
 
 @pytest.mark.real_window
-def test_click_on_a_pyramid_masks_the_right_place(
-    window: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_click_on_a_pyramid_masks_the_right_place(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
     window.open(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
@@ -80,9 +74,7 @@ def test_click_on_a_pyramid_masks_the_right_place(
     assert iou(np.kron(objects.data == 1, np.ones((2, 2), bool)), mask) > 0.85
 
 
-def test_level_chosen_by_the_user_is_segmented(
-    window: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_level_chosen_by_the_user_is_segmented(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
     window.open(np.zeros((40, 40), np.uint8), name="flat")
@@ -103,9 +95,7 @@ def test_level_chosen_by_the_user_is_segmented(
     assert iou(fine.data == 1, mask) > 0.85
 
 
-def test_tab_opened_again_continues_each_level(
-    window: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tab_opened_again_continues_each_level(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     window.open(levels()[0], multiscale=True, name="slide")
     window.click(250, 180)

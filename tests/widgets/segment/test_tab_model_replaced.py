@@ -1,10 +1,7 @@
 """A model's file that is replaced while the window is open, as by a second training of its name."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ from napari_simmat.research.experiments import RGB_BASE
 
 
 @pytest.mark.all_tabs
-def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: Path) -> None:
+def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder):
     models = ready.tab.models
     put(RGB_BASE, user_folder)
     models.refresh()
@@ -38,7 +35,7 @@ def test_tab_with_a_replaced_model_file_predicts_anew(ready: Any, user_folder: P
 
 
 @pytest.mark.all_tabs
-def test_tab_with_a_deleted_model_file_uses_tiny(ready: Any, user_folder: Path) -> None:
+def test_tab_with_a_deleted_model_file_uses_tiny(ready, user_folder):
     models = ready.tab.models
     path = put(RGB_BASE, user_folder)
     models.refresh()

@@ -1,7 +1,5 @@
 """Four layers, one for each angle of a polarizer, and the checkpoint that reads them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ def chosen_names(window: Any) -> list[str | None]:
     return [source and names[source.layer] for source in window.tab.channels.value()]
 
 
-def test_channels_opened_in_wrong_order_are_sorted_by_name(window: Any) -> None:
+def test_channels_opened_in_wrong_order_are_sorted_by_name(window):
     sample = demo_samples()[2]
     open_layers(window, WRONG_ORDER)
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
@@ -58,7 +56,7 @@ def test_channels_opened_in_wrong_order_are_sorted_by_name(window: Any) -> None:
     assert np.array_equal(window.objects == 1, mask)
 
 
-def test_channels_with_a_missing_angle_are_refused(window: Any) -> None:
+def test_channels_with_a_missing_angle_are_refused(window):
     open_layers(window, (3, 0, 1))
     assert window.status.kind == "failed"
     assert window.status.text == (
@@ -73,7 +71,7 @@ def test_channels_with_a_missing_angle_are_refused(window: Any) -> None:
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
 
 
-def test_channels_deleted_or_chosen_twice_are_refused(window: Any) -> None:
+def test_channels_deleted_or_chosen_twice_are_refused(window):
     open_layers(window, WRONG_ORDER)
     window.choose(window.tab.channels.slots[0], "beads 45 deg")
     assert window.status.kind == "failed"
@@ -86,7 +84,7 @@ def test_channels_deleted_or_chosen_twice_are_refused(window: Any) -> None:
 
 
 @pytest.mark.parametrize("sample", [main.polarization, main.polarization_stack])
-def test_samples_feed_the_checkpoint(window: Any, sample: Any) -> None:
+def test_samples_feed_the_checkpoint(window, sample):
     for data, options, kind in sample():
         getattr(window.viewer, f"add_{kind}")(data, **options)
     window.open_widget()

@@ -1,7 +1,5 @@
 """Images of many axes: what is read, what is encoded, what is followed, how far it is undone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dask.array as da
@@ -42,9 +40,7 @@ def encoded(window: Any) -> list[str]:
     return puts
 
 
-def test_points_without_planes_follow_the_slider_undone_at_once(
-    window: Any,
-) -> None:
+def test_points_without_planes_follow_the_slider_undone_at_once(window):
     image, mask = moving(times=1)
     window.viewer.add_image(image[0], name="ball")
     points = window.viewer.add_points(ndim=2, name="mine")
@@ -67,7 +63,7 @@ def test_points_without_planes_follow_the_slider_undone_at_once(
     assert iou(window.mask[2], mask[0, 2]) > 0.85
 
 
-def test_propagate_along_depth_and_time_follows_one_click(window: Any) -> None:
+def test_propagate_along_depth_and_time_follows_one_click(window):
     image, mask = moving()
     whole = np.stack([image, image, image], axis=2)
     window.open(
@@ -121,9 +117,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
-def test_lazy_stack_is_read_where_it_is_prompted(
-    window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lazy_stack_is_read_where_it_is_prompted(window, kind, monkeypatch):
     image, mask = moving(times=1)
     stack = np.concatenate([image[0], np.zeros((20, *SIDE), np.uint8)])
     if kind == "dask":
@@ -135,7 +129,7 @@ def test_lazy_stack_is_read_where_it_is_prompted(
         lazy[:] = stack
         original = zarr.Array.__getitem__
 
-        def noted(self: Any, index: Any) -> Any:
+        def noted(self, index):
             first = index[0] if isinstance(index, tuple) else index
             if first is not Ellipsis:
                 read.update(np.atleast_1d(np.arange(self.shape[0])[first]).tolist())
@@ -155,7 +149,7 @@ def test_lazy_stack_is_read_where_it_is_prompted(
     assert read <= set(range(6)), "none beyond the object's ends"
 
 
-def test_data_changed_on_one_plane_encodes_that_plane_again(window: Any) -> None:
+def test_data_changed_on_one_plane_encodes_that_plane_again(window):
     image, mask = moving(times=1)
     layer = window.viewer.add_image(image[0], name="stack")
     window.open_widget()
@@ -178,7 +172,7 @@ def test_data_changed_on_one_plane_encodes_that_plane_again(window: Any) -> None
     assert len(puts) == 1
 
 
-def test_encode_whole_stack_canceled_continues_where_it_was(window: Any, qtbot: Any) -> None:
+def test_encode_whole_stack_canceled_continues_where_it_was(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (30, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
@@ -198,7 +192,7 @@ def test_encode_whole_stack_canceled_continues_where_it_was(window: Any, qtbot: 
 
 
 @pytest.mark.parametrize("what", ["another", "none"])
-def test_encode_whole_stack_ends_with_its_image(window: Any, qtbot: Any, what: str) -> None:
+def test_encode_whole_stack_ends_with_its_image(window, qtbot, what):
     stack = np.random.default_rng(0).integers(0, 255, (60, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
@@ -219,7 +213,7 @@ def test_encode_whole_stack_ends_with_its_image(window: Any, qtbot: Any, what: s
     assert len(cache) < 40
 
 
-def test_propagate_between_box_and_click_is_one_object(window: Any) -> None:
+def test_propagate_between_box_and_click_is_one_object(window):
     image, mask = moving(times=1, depth=5)
     stack, truth = np.repeat(image[0], 2, axis=0)[1:9], np.repeat(mask[0], 2, axis=0)[1:9]
     window.viewer.add_image(stack, name="stack")
@@ -239,7 +233,7 @@ def test_propagate_between_box_and_click_is_one_object(window: Any) -> None:
     assert np.array_equal(window.objects[[2, 6]] == 1, asked)
 
 
-def test_propagate_a_mask_names_what_was_found(window: Any) -> None:
+def test_propagate_a_mask_names_what_was_found(window):
     image, mask = moving(times=1)
     window.viewer.add_image(image[0], name="stack")
     known = np.zeros(mask[0].shape, np.int32)
@@ -258,7 +252,7 @@ def test_propagate_a_mask_names_what_was_found(window: Any) -> None:
     assert not window.mask.any()
 
 
-def test_undo_and_redo_of_120_steps_restore_each(ready: Any) -> None:
+def test_undo_and_redo_of_120_steps_restore_each(ready):
     ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     states = [layer.data.copy()]

@@ -1,7 +1,5 @@
 """What goes wrong is one sentence; nothing is lost, and the window is ready again."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 @pytest.mark.parametrize("case", ["flat", "multiscale"])
-def test_objects_of_other_pixels_are_refused_by_every_action(window: Any, case: str) -> None:
+def test_objects_of_other_pixels_are_refused_by_every_action(window, case):
     flat = discs()[1]
     window.viewer.add_image(np.stack([gray()] * 3), name="stack")
     levels = [np.stack([flat] * 3)[:, ::step, ::step] for step in (1, 2)]
@@ -51,7 +49,7 @@ def test_objects_of_other_pixels_are_refused_by_every_action(window: Any, case: 
 
 
 @pytest.mark.parametrize("case", ["full", "shape", "transform", "read only"])
-def test_commit_into_an_unfit_layer_offers_a_new_one(ready: Any, case: str) -> None:
+def test_commit_into_an_unfit_layer_offers_a_new_one(ready, case):
     data = np.zeros((200, 220), dtype=np.uint8)
     data[0, 0] = 255 if case == "full" else 3
     options: dict[str, Any] = {"translate": (5, 5)} if case == "transform" else {}
@@ -83,7 +81,7 @@ def test_commit_into_an_unfit_layer_offers_a_new_one(ready: Any, case: str) -> N
     assert ready.workspace.objects is objects
 
 
-def test_commit_into_a_chosen_layer_takes_the_next_id(ready: Any) -> None:
+def test_commit_into_a_chosen_layer_takes_the_next_id(ready):
     data = np.zeros((200, 220), dtype=np.uint16)
     data[190:, 200:] = 41
     layer = ready.viewer.add_labels(data, name="mine")
@@ -97,7 +95,7 @@ def test_commit_into_a_chosen_layer_takes_the_next_id(ready: Any) -> None:
 # ------------------------------------------------------------------------------ cancel
 
 
-def test_cancel_frees_the_window_and_drops_the_result(ready: Any) -> None:
+def test_cancel_frees_the_window_and_drops_the_result(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -118,7 +116,7 @@ def test_cancel_frees_the_window_and_drops_the_result(ready: Any) -> None:
     assert iou(ready.mask, discs()[1] == 2) > 0.8
 
 
-def test_click_during_a_prediction_replaces_it(ready: Any) -> None:
+def test_click_during_a_prediction_replaces_it(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -135,13 +133,11 @@ def test_click_during_a_prediction_replaces_it(ready: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, ValueError])
-def test_model_error_is_one_sentence_and_the_next_click_works(
-    ready: Any, error: type[Exception]
-) -> None:
+def test_model_error_is_one_sentence_and_the_next_click_works(ready, error):
     service = ready.controller.inference.service
     original = service.predict_job
 
-    def failing(question: Any, **named: Any) -> Any:
+    def failing(question, **named):
         yield Progress(0, 1)
         raise error("the sensor is on fire\nTraceback and more")
 
@@ -155,7 +151,7 @@ def test_model_error_is_one_sentence_and_the_next_click_works(
     assert ready.status.kind == "done"
 
 
-def test_tab_without_an_image_does_nothing(window: Any) -> None:
+def test_tab_without_an_image_does_nothing(window):
     window.open_widget()
     assert window.status.kind == "nothing"
     assert "No image is open" in window.status.text
@@ -177,7 +173,7 @@ def test_tab_without_an_image_does_nothing(window: Any) -> None:
 # -------------------------------------------------------------- layers come and go
 
 
-def test_image_deleted_during_work_ends_it(ready: Any) -> None:
+def test_image_deleted_during_work_ends_it(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -192,7 +188,7 @@ def test_image_deleted_during_work_ends_it(ready: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["SimMAT points", "SimMAT boxes", "SimMAT preview"])
-def test_own_layer_deleted_during_work_is_made_again(ready: Any, name: str) -> None:
+def test_own_layer_deleted_during_work_is_made_again(ready, name):
     ready.click(*CENTERS[0])
     gate = Gate(ready)
     click_without_waiting(ready, CENTERS[0][0] + 3, CENTERS[0][1])
@@ -210,7 +206,7 @@ def test_own_layer_deleted_during_work_is_made_again(ready: Any, name: str) -> N
     assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
 
 
-def test_objects_deleted_between_commits_are_made_again(ready: Any) -> None:
+def test_objects_deleted_between_commits_are_made_again(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     ready.viewer.layers.remove("SimMAT objects")
@@ -223,7 +219,7 @@ def test_objects_deleted_between_commits_are_made_again(ready: Any) -> None:
     assert iou(ready.objects == 1, discs()[1] == 2) > 0.8
 
 
-def test_image_data_replaced_are_encoded_again(ready: Any) -> None:
+def test_image_data_replaced_are_encoded_again(ready):
     ready.click(*CENTERS[0])
     encodes = ready.controller.inference.service.encodes
     ready.viewer.layers["discs"].data = gray()[::-1].copy()
@@ -235,7 +231,7 @@ def test_image_data_replaced_are_encoded_again(ready: Any) -> None:
     assert iou(ready.mask, discs()[1][::-1] == 2) > 0.8
 
 
-def test_image_data_replaced_during_work_drop_the_result(ready: Any) -> None:
+def test_image_data_replaced_during_work_drop_the_result(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
     gate.wait()
@@ -251,7 +247,7 @@ def test_image_data_replaced_during_work_drop_the_result(ready: Any) -> None:
     assert ready.controller.inference.service.encodes == 2
 
 
-def test_channel_reshaped_during_work_is_refused(window: Any) -> None:
+def test_channel_reshaped_during_work_is_refused(window):
     for name in "abc":
         window.viewer.add_image(gray(), name=name)
     window.open_widget()
@@ -274,7 +270,7 @@ def test_channel_reshaped_during_work_is_refused(window: Any) -> None:
     assert iou(window.mask, discs()[1] == 2) > 0.8
 
 
-def test_image_moved_takes_its_prompts_along(ready: Any) -> None:
+def test_image_moved_takes_its_prompts_along(ready):
     ready.click(*CENTERS[1])
     asked = ready.workspace.session.prompts
     mask = ready.preview.copy()
@@ -290,7 +286,7 @@ def test_image_moved_takes_its_prompts_along(ready: Any) -> None:
     assert np.allclose(ready.viewer.layers["SimMAT preview"].translate, (1000, 0))
 
 
-def test_layers_renamed_and_reordered_stay_in_use(ready: Any) -> None:
+def test_layers_renamed_and_reordered_stay_in_use(ready):
     ready.click(*CENTERS[0])
     ready.viewer.layers["SimMAT points"].name = "dots"
     ready.viewer.layers["discs"].name = "coins"
@@ -305,7 +301,7 @@ def test_layers_renamed_and_reordered_stay_in_use(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_shortcut_in_a_text_field_does_not_act(ready: Any) -> None:
+def test_shortcut_in_a_text_field_does_not_act(ready):
     ready.click(*CENTERS[0])
     field = QLineEdit()
     ready.tab.layout().addWidget(field)
@@ -329,7 +325,7 @@ def test_shortcut_in_a_text_field_does_not_act(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_shortcut_after_a_button_or_a_list_acts(ready: Any) -> None:
+def test_shortcut_after_a_button_or_a_list_acts(ready):
     ready.click(*CENTERS[0])
     ready.activate()
     ready.tab.sections["model"].set_open(True)
@@ -343,7 +339,7 @@ def test_shortcut_after_a_button_or_a_list_acts(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_shortcuts_on_boxes_leave_napari_its_keys(ready: Any) -> None:
+def test_shortcuts_on_boxes_leave_napari_its_keys(ready):
     ready.take(ready.tab.buttons.tools["box"])
     ready.key(Qt.Key.Key_T)
     assert ready.workspace.prompt_layers.boxes.mode == "add_rectangle"
@@ -353,7 +349,7 @@ def test_shortcuts_on_boxes_leave_napari_its_keys(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_shortcuts_on_other_layers_are_napari_keys(ready: Any) -> None:
+def test_shortcuts_on_other_layers_are_napari_keys(ready):
     """With a window, as without one napari binds no keys to its tools."""
     mine = ready.viewer.add_points(np.array([[5.0, 5.0]]), name="mine")
     mine.mode = "add"
@@ -362,7 +358,7 @@ def test_shortcuts_on_other_layers_are_napari_keys(ready: Any) -> None:
     assert mine.mode == "select"
 
 
-def test_release_gives_back_keys_and_events(ready: Any) -> None:
+def test_release_gives_back_keys_and_events(ready):
     ready.click(*CENTERS[0])
     ready.commit()
     layers = [each for each in ready.viewer.layers if each.name.startswith("SimMAT")]
@@ -380,7 +376,7 @@ def test_release_gives_back_keys_and_events(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_dock_closed_ends_the_thread(ready: Any) -> None:
+def test_dock_closed_ends_the_thread(ready):
     worker = ready.controller.inference.worker
     ready.click(*CENTERS[0])
     ready.viewer.window.remove_dock_widget(ready.widget)
@@ -389,7 +385,7 @@ def test_dock_closed_ends_the_thread(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_viewer_closed_during_work_leaves_no_thread(ready: Any) -> None:
+def test_viewer_closed_during_work_leaves_no_thread(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
     gate.wait()
@@ -402,7 +398,7 @@ def test_viewer_closed_during_work_leaves_no_thread(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_widget_opened_from_the_menu_segments(window: Any) -> None:
+def test_widget_opened_from_the_menu_segments(window):
     window.viewer.add_image(gray(), name="discs")
     _, window.widget = window.viewer.window.add_plugin_dock_widget(
         "napari-simmat", "Segment, train, batch"
@@ -417,7 +413,7 @@ def test_widget_opened_from_the_menu_segments(window: Any) -> None:
 # ------------------------------------------------------------------- a damaged model
 
 
-def test_model_with_infinite_scores_fails_and_keeps_prompts(ready: Any) -> None:
+def test_model_with_infinite_scores_fails_and_keeps_prompts(ready):
     model = ready.controller.inference.service.predictor.model
     for parameter in model.network.mask_decoder.iou_prediction_head.parameters():
         parameter.data.fill_(3e38)

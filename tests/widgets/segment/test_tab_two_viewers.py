@@ -1,19 +1,14 @@
 """Two viewers in one process, each with a tab of its own."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 @pytest.mark.real_window
-def test_two_viewers_are_independent(open_window: Callable[[], Window]) -> None:
+def test_two_viewers_are_independent(open_window):
     first, second = windows = open_window(), open_window()
     _, labels = discs()
     for window in windows:
@@ -44,9 +39,7 @@ def test_two_viewers_are_independent(open_window: Callable[[], Window]) -> None:
 
 
 @pytest.mark.real_window
-def test_two_viewers_with_one_closed_leave_the_other_alone(
-    open_window: Callable[[], Window],
-) -> None:
+def test_two_viewers_with_one_closed_leave_the_other_alone(open_window):
     """The second one is hidden meanwhile, and its layers are compared, not its canvas.
 
     When a viewer is closed, drawing a labels layer of another in the same process ends in vispy's

@@ -1,8 +1,5 @@
 """Objects linked over time in the window: wrong links corrected by hand, undone, saved."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +30,7 @@ def series() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def linked(window: Any) -> Any:
+def linked(window):
     """The series with its objects, linked."""
     image, labels = series()
     window.viewer.add_image(image, name="series", axis_labels=("t", "y", "x"))
@@ -68,7 +65,7 @@ def pick(window: Any, *at: tuple[int, int]) -> None:
         window.click(*PLACES[frame][number])
 
 
-def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked: Any) -> None:
+def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked):
     (one, other), second, third = labels_at(linked)
     assert second == [one, other]
     assert third[0] == one
@@ -98,9 +95,7 @@ def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked: Any) -> N
     }
 
 
-def test_link_without_objects_or_axis_says_why(
-    linked: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_link_without_objects_or_axis_says_why(linked, monkeypatch):
     (one, other), _, third = labels_at(linked)
     press(linked, "link")
     assert linked.status.text == PICK_TWO
@@ -118,7 +113,7 @@ def test_link_without_objects_or_axis_says_why(
     assert linked.status.text == LAPTRACK_MISSING
 
 
-def test_depth_is_not_taken_for_time(window: Any) -> None:
+def test_depth_is_not_taken_for_time(window):
     image, labels = series()
     window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
     layer = window.viewer.add_labels(labels, name="cells")
@@ -134,9 +129,7 @@ def test_depth_is_not_taken_for_time(window: Any) -> None:
     assert len(np.unique(layer.data)) == 5
 
 
-def test_tracks_are_saved_and_restored(
-    linked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tracks_are_saved_and_restored(linked, tmp_path, monkeypatch):
     path = tmp_path / "s_labels.tif"
     save_as(monkeypatch, path)
     linked.tab.sections["objects"].set_open(True)

@@ -1,9 +1,5 @@
 """Where prompts and objects lie: scale, translate, units, planes, channel axes, other layers."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Points
@@ -14,7 +10,7 @@ from napari_simmat.widgets.segment.object_actions import changed_text
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
-def test_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
+def test_commit_keeps_scale_translate_affine_and_units(window):
     _, labels = discs()
     options = {
         "scale": (0.5, 0.25),
@@ -40,7 +36,7 @@ def test_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
         assert layer.axis_labels == ("row", "column"), name
 
 
-def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window: Any) -> None:
+def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window):
     _, labels = discs()
     window.viewer.add_image(gray(), name="discs", scale=(2, 2), translate=(10, 20))
     points = window.viewer.add_points(ndim=2, name="mine", scale=(0.5, 1), translate=(-5, 3))
@@ -65,7 +61,7 @@ def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window: Any) -> Non
     assert np.allclose(points.data, [(world - (-5, 3)) / (0.5, 1)])
 
 
-def test_prompts_and_objects_stay_on_their_plane(window: Any) -> None:
+def test_prompts_and_objects_stay_on_their_plane(window):
     _, labels = discs()
     stack = np.stack([np.zeros_like(gray()), gray(), gray()[::-1]])
     window.viewer.add_image(stack, name="stack", scale=(3, 1, 1))
@@ -97,7 +93,7 @@ def test_prompts_and_objects_stay_on_their_plane(window: Any) -> None:
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
-def test_plane_between_two_is_the_one_that_is_shown(window: Any) -> None:
+def test_plane_between_two_is_the_one_that_is_shown(window):
     """The slider goes in the steps of the finest image that is open."""
     image = np.zeros((3, 200, 220), np.uint8)
     image[0] = gray()
@@ -117,7 +113,7 @@ def test_plane_between_two_is_the_one_that_is_shown(window: Any) -> None:
     assert not objects.any()
 
 
-def test_prompts_deleted_from_another_plane_leave_no_mask(window: Any) -> None:
+def test_prompts_deleted_from_another_plane_leave_no_mask(window):
     window.viewer.add_image(np.stack([gray(), gray()]), name="stack")
     window.open_widget()
     window.show_plane(0)
@@ -135,7 +131,7 @@ def test_prompts_deleted_from_another_plane_leave_no_mask(window: Any) -> None:
     assert iou(preview[0] > 0, discs()[1] == 1) > 0.8
 
 
-def test_channel_axis_is_no_axis_of_the_objects(window: Any) -> None:
+def test_channel_axis_is_no_axis_of_the_objects(window):
     image, labels = discs()
     stack = np.stack([255 * image, 255 * image[:, :], 200 * image]).astype(np.uint8)
     layer = window.viewer.add_image(
@@ -154,7 +150,7 @@ def test_channel_axis_is_no_axis_of_the_objects(window: Any) -> None:
     assert objects.units == layer.units[1:]
 
 
-def test_rgb_layer_feeds_the_model(window: Any) -> None:
+def test_rgb_layer_feeds_the_model(window):
     image, labels = discs()
     colors = np.stack([image, image * 0.5, 0.2 + 0 * image, 1 + 0 * image], axis=-1)
     window.open((255 * colors).astype(np.uint8), rgb=True, name="photo")
@@ -163,7 +159,7 @@ def test_rgb_layer_feeds_the_model(window: Any) -> None:
     assert iou(window.objects == 1, labels == 2) > 0.8
 
 
-def test_click_in_3d_leaves_no_prompt(window: Any) -> None:
+def test_click_in_3d_leaves_no_prompt(window):
     window.open(np.stack([gray()] * 2), name="stack")
     window.click(*CENTERS[1])
     made = window.workspace.session.prompts
@@ -179,7 +175,7 @@ def test_click_in_3d_leaves_no_prompt(window: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_objects_in_3d_are_changed_from_the_table(window: Any) -> None:
+def test_objects_in_3d_are_changed_from_the_table(window):
     window.open(np.stack([gray()] * 2), name="stack")
     for y, x in CENTERS[:3]:
         window.click(y, x)
@@ -190,7 +186,7 @@ def test_objects_in_3d_are_changed_from_the_table(window: Any) -> None:
     window.viewer.dims.ndisplay = 3
     window.idle()
 
-    def act(action: Any, *chosen: int) -> set[int]:
+    def act(action, *chosen):
         actions.chosen = chosen
         action()
         window.idle()
@@ -211,7 +207,7 @@ def test_objects_in_3d_are_changed_from_the_table(window: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_click_in_a_transposed_view_hits_its_object(window: Any) -> None:
+def test_click_in_a_transposed_view_hits_its_object(window):
     window.open(np.stack([gray()] * 2), name="stack")
     window.click(*CENTERS[1])
     upright = window.preview.copy()
@@ -243,7 +239,7 @@ TRANSFORMS = [
 
 
 @pytest.mark.parametrize("options", TRANSFORMS)
-def test_geometry_to_a_layer_and_back_is_exact(options: dict[str, Any]) -> None:
+def test_geometry_to_a_layer_and_back_is_exact(options):
     image = Image(np.zeros((4, 5, 6)), **options)
     place = ImageGeometry(image)
     other = Points(ndim=3, scale=(3, 1, 0.5), translate=(4, 5, 6))
@@ -255,20 +251,20 @@ def test_geometry_to_a_layer_and_back_is_exact(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", TRANSFORMS)
-def test_geometry_options_place_a_layer_on_the_image(options: dict[str, Any]) -> None:
+def test_geometry_options_place_a_layer_on_the_image(options):
     place = ImageGeometry(Image(np.zeros((4, 5, 6)), **options))
     assert place.lies_on(Labels(np.zeros((4, 5, 6), int), **place.layer_options()))
     assert not place.lies_on(Labels(np.zeros((4, 5, 6), int), translate=(9, 9, 9)))
 
 
-def test_geometry_of_a_flat_layer_is_the_shown_plane() -> None:
+def test_geometry_of_a_flat_layer_is_the_shown_plane():
     place = ImageGeometry(Image(np.zeros((4, 5, 6)), scale=(2, 1, 1)))
     flat = Points(ndim=2)
     positions = place.from_layer(flat, np.array([[3.0, 2.0]]), (6.0, 0.0, 0.0))
     assert np.allclose(positions, [[3, 3, 2]])
 
 
-def test_geometry_of_a_layer_with_more_axes_takes_the_slider() -> None:
+def test_geometry_of_a_layer_with_more_axes_takes_the_slider():
     place = ImageGeometry(Image(np.zeros((5, 6))))
     deep = Points(ndim=3, scale=(2, 1, 1))
     assert np.allclose(place.to_layer(deep, np.array([[1.0, 2.0]]), (8.0, 0, 0)), [[4, 1, 2]])

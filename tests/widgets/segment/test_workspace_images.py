@@ -1,7 +1,5 @@
 """Several images are open: which one is segmented, what the user is told, and what is seen."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,7 @@ def press(window: Any, y: float, x: float) -> None:
     window.idle()
 
 
-def test_click_goes_to_the_image_opened_last(ready: Any) -> None:
+def test_click_goes_to_the_image_opened_last(ready):
     ready.click(*CENTERS[0])
     open_other(ready)
     assert ready.tab.channels.image.currentText() == "other"
@@ -51,7 +49,7 @@ def test_click_goes_to_the_image_opened_last(ready: Any) -> None:
     assert order[2:] == ["SimMAT preview", "SimMAT boxes", "SimMAT points"], "all are seen"
 
 
-def test_image_hidden_leads_back_to_the_lower_one(ready: Any) -> None:
+def test_image_hidden_leads_back_to_the_lower_one(ready):
     ready.click(*CENTERS[0])
     left = ready.mask.copy()
     other = open_other(ready)
@@ -67,7 +65,7 @@ def test_image_hidden_leads_back_to_the_lower_one(ready: Any) -> None:
     assert np.array_equal(ready.mask, there)
 
 
-def test_objects_of_several_images_are_named_and_lie_on_them(ready: Any) -> None:
+def test_objects_of_several_images_are_named_and_lie_on_them(ready):
     ready.type_class("cell")
     ready.click(*CENTERS[0])
     ready.commit()
@@ -87,7 +85,7 @@ def test_objects_of_several_images_are_named_and_lie_on_them(ready: Any) -> None
     assert names(ready) == ["discs", *first, "other", *second, *ours]
 
 
-def test_chosen_image_hidden_by_another_offers_to_show_it(ready: Any) -> None:
+def test_chosen_image_hidden_by_another_offers_to_show_it(ready):
     open_other(ready)
     ready.choose(ready.tab.channels.image, "discs")
     assert (
@@ -110,7 +108,7 @@ def test_chosen_image_hidden_by_another_offers_to_show_it(ready: Any) -> None:
     assert HIDDEN.format(image="other", front="discs") not in ready.status.text
 
 
-def test_image_that_hides_little_is_not_followed(ready: Any) -> None:
+def test_image_that_hides_little_is_not_followed(ready):
     ready.viewer.add_image(np.ones((20, 20)), name="small")
     open_other(ready, blending="additive")
     assert ready.tab.channels.image.currentText() == "discs"
@@ -120,7 +118,7 @@ def test_image_that_hides_little_is_not_followed(ready: Any) -> None:
     assert "other" not in ready.status.text
 
 
-def test_click_beside_the_image_offers_to_segment_the_other(ready: Any) -> None:
+def test_click_beside_the_image_offers_to_segment_the_other(ready):
     open_other(ready, translate=(0, 230))
     assert ready.tab.channels.image.currentText() == "discs", "both are in sight"
     ready.viewer.reset_view()
@@ -135,7 +133,7 @@ def test_click_beside_the_image_offers_to_segment_the_other(ready: Any) -> None:
     assert iou(ready.mask, discs()[1][:, ::-1] == 4) > 0.8
 
 
-def test_everything_found_holds_its_image_until_committed(ready: Any) -> None:
+def test_everything_found_holds_its_image_until_committed(ready):
     ready.tab.act("segment everything")
     ready.idle()
     open_other(ready)
@@ -146,7 +144,7 @@ def test_everything_found_holds_its_image_until_committed(ready: Any) -> None:
     assert ready.tab.channels.image.currentText() == "other"
 
 
-def test_tab_ready_activates_the_point_tool(window: Any) -> None:
+def test_tab_ready_activates_the_point_tool(window):
     window.open_widget()
     image = window.viewer.add_image(gray(), name="discs")
     window.idle()

@@ -1,8 +1,5 @@
 """Stacks seen from the side: prompts, objects, undo and following on planes along any two axes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,7 +67,7 @@ def plane_at(order: tuple[int, ...], position: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_click_from_the_side_is_committed_on_its_plane(window: Any, view: str) -> None:
+def test_click_from_the_side_is_committed_on_its_plane(window, view):
     order, labels = VIEWS[view], open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     look(window, order, first)
@@ -119,7 +116,7 @@ def test_click_from_the_side_is_committed_on_its_plane(window: Any, view: str) -
     assert window.workspace.session.editor.register.index == LabelIndex.of(both)
 
 
-def test_edit_from_the_side_opens_the_prompts_made_there(window: Any) -> None:
+def test_edit_from_the_side_opens_the_prompts_made_there(window):
     labels = open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
@@ -169,7 +166,7 @@ def test_edit_from_the_side_opens_the_prompts_made_there(window: Any) -> None:
     assert window.workspace.session.editor.register.entry(1).score == score
 
 
-def test_edit_of_a_crossing_object_replaces_one_plane(window: Any) -> None:
+def test_edit_of_a_crossing_object_replaces_one_plane(window):
     labels = open_blobs(window)
     layer = window.viewer.add_labels((labels == 1).astype(np.int32), name="mine", **PLACED)
     window.choose(window.tab.objects, "mine")
@@ -189,7 +186,7 @@ def test_edit_of_a_crossing_object_replaces_one_plane(window: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_shapes_and_scribbles_from_the_side_segment(window: Any) -> None:
+def test_shapes_and_scribbles_from_the_side_segment(window):
     labels = open_blobs(window, translate=(0.0, 0.0, 0.0), scale=(2.0, 1.0, 1.0))
     z, y, x = BLOBS[0][0]
     window.viewer.dims.order = ZX
@@ -221,7 +218,7 @@ def test_shapes_and_scribbles_from_the_side_segment(window: Any) -> None:
     assert iou(window.objects[:, y] == 1, truth) > 0.85
 
 
-def test_prompts_of_each_view_return_with_it(window: Any) -> None:
+def test_prompts_of_each_view_return_with_it(window):
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     window.viewer.dims.point = tuple(world(first))
@@ -247,15 +244,13 @@ def test_prompts_of_each_view_return_with_it(window: Any) -> None:
     assert np.array_equal(window.objects == 2, side & ~front)
 
 
-def test_normalization_in_any_view_is_of_the_whole_stack(
-    window: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_normalization_in_any_view_is_of_the_whole_stack(window, monkeypatch):
     from napari_simmat.engine import image_stack, normalization
 
     measured = []
     original = normalization.measure_range_job
 
-    def measuring(*args: Any) -> Any:
+    def measuring(*args):
         measured.append(args[1])
         return (yield from original(*args))
 
@@ -278,7 +273,7 @@ def test_normalization_in_any_view_is_of_the_whole_stack(
 
 
 @pytest.mark.real_window
-def test_roll_button_of_the_viewer_turns_the_view(window: Any) -> None:
+def test_roll_button_of_the_viewer_turns_the_view(window):
     labels = open_blobs(window)
     middle = BLOBS[0][0]
     roll = window.viewer.window._qt_viewer.viewerButtons.rollDimsButton
@@ -293,7 +288,7 @@ def test_roll_button_of_the_viewer_turns_the_view(window: Any) -> None:
         window.key(Qt.Key.Key_C, SHIFT)
 
 
-def test_table_row_from_the_side_leads_to_the_object(window: Any) -> None:
+def test_table_row_from_the_side_leads_to_the_object(window):
     labels = open_blobs(window)
     window.viewer.add_labels(labels, name="mine", **PLACED)
     window.choose(window.tab.objects, "mine")
@@ -307,7 +302,7 @@ def test_table_row_from_the_side_leads_to_the_object(window: Any) -> None:
     assert window.workspace.plane() in [(y - 1,), (y,), (y + 1,)]
 
 
-def test_layer_of_the_user_belongs_to_its_view(window: Any) -> None:
+def test_layer_of_the_user_belongs_to_its_view(window):
     open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     mine = window.viewer.add_points(np.array([first], float), name="mine", **PLACED)
@@ -330,7 +325,7 @@ def test_layer_of_the_user_belongs_to_its_view(window: Any) -> None:
     assert np.allclose(window.viewer.layers["SimMAT points"].data, [second], atol=1)
 
 
-def test_view_without_a_plane_of_the_image_is_refused(window: Any) -> None:
+def test_view_without_a_plane_of_the_image_is_refused(window):
     image, _ = blobs()
     channels = np.stack([image, image, image])
     window.open(channels, name="three", axis_labels=("channel", "z", "y", "x"))
@@ -357,7 +352,7 @@ def test_view_without_a_plane_of_the_image_is_refused(window: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
-def test_view_without_a_plane_of_pixels_is_refused(window: Any) -> None:
+def test_view_without_a_plane_of_pixels_is_refused(window):
     turn = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
     window.open(blobs()[0], name="turned", rotate=turn)
     window.viewer.dims.order = ZX
@@ -372,9 +367,7 @@ def steps(window: Any) -> list[str]:
     return [operation.name for operation in window.workspace.session.history]
 
 
-def test_session_of_two_views_is_restored_after_a_crash(
-    open_window: Callable[[], Any],
-) -> None:
+def test_session_of_two_views_is_restored_after_a_crash(open_window):
     from napari_simmat.io.files import user_folder
     from napari_simmat.widgets.segment.session_file import replayed
 
@@ -448,14 +441,14 @@ def open_ball(window: Any, image: np.ndarray) -> Any:
     return layer
 
 
-def test_side_view_of_distant_planes_is_resampled(window: Any) -> None:
+def test_side_view_of_distant_planes_is_resampled(window):
     image, inside = ball()
     layer = open_ball(window, image)
     predictor = Predictor(load_model("tiny"))
     predictor.set_image(image)
     statistics = predictor.statistics
 
-    def answered(step: float) -> np.ndarray:
+    def answered(step):
         """What is seen after a click, with planes so far apart."""
         window.click(step * 12, 0.25 * 70)
         z, _, x = window.viewer.layers["SimMAT points"].data[-1]
@@ -476,7 +469,7 @@ def test_side_view_of_distant_planes_is_resampled(window: Any) -> None:
     assert not np.array_equal(round_, squashed)
 
 
-def test_scale_changed_predicts_the_open_object_anew(window: Any) -> None:
+def test_scale_changed_predicts_the_open_object_anew(window):
     image, _ = ball()
     layer = open_ball(window, image)
     window.click(0.25 * 12, 0.25 * 70)
@@ -496,7 +489,7 @@ def test_scale_changed_predicts_the_open_object_anew(window: Any) -> None:
     assert not np.array_equal(after, before)
 
 
-def test_propagate_from_the_side_sees_planes_resampled(window: Any) -> None:
+def test_propagate_from_the_side_sees_planes_resampled(window):
     image, inside = ball()
     open_ball(window, image).scale = (1.5, 0.25, 0.25)
     window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)

@@ -1,6 +1,3 @@
-from __future__ import annotations
-
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,19 +16,19 @@ from tests.widgets.dropping import drop
 
 
 @pytest.fixture
-def form(qtbot: Any) -> Iterator[TrainForm]:
+def form(qtbot):
     form = TrainForm(QWidget())
     qtbot.addWidget(form)
     yield form
     form.release()
 
 
-def test_every_strategy_has_a_title() -> None:
+def test_every_strategy_has_a_title():
     assert set(STRATEGY_TITLES) == set(STRATEGIES) == set(get_args(StrategyName))
 
 
 @pytest.mark.parametrize("strategy", get_args(StrategyName))
-def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
+def test_form_reads_back_what_is_set(form, strategy, qtbot):
     request = TrainRequest(
         name="thermal",
         base="vit_b",
@@ -51,7 +48,7 @@ def test_form_reads_back_what_is_set(form: TrainForm, strategy: StrategyName, qt
     assert form.value() == layers
 
 
-def test_only_foundations_are_offered(form: TrainForm) -> None:
+def test_only_foundations_are_offered(form):
     titles = [form.base.choice.itemText(n) for n in range(form.base.choice.count())]
     assert any(title.startswith("tiny-4") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
@@ -66,7 +63,7 @@ def test_only_foundations_are_offered(form: TrainForm) -> None:
     assert form.problem() == NOT_DOWNLOADED.format(name="vit_b")
 
 
-def test_learning_rate_follows_the_strategy_until_it_is_set(form: TrainForm) -> None:
+def test_learning_rate_follows_the_strategy_until_it_is_set(form):
     assert form.value().config.learning_rate == 1e-3
     choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-3
@@ -83,7 +80,7 @@ def test_learning_rate_follows_the_strategy_until_it_is_set(form: TrainForm) -> 
 
 
 @pytest.mark.parametrize("strategy", get_args(StrategyName))
-def test_strategy_text_is_shown_uncut(form: TrainForm, strategy: StrategyName) -> None:
+def test_strategy_text_is_shown_uncut(form, strategy):
     form.resize(300, 600)
     form.show()
     choose(form.options["strategy"], strategy)
@@ -94,7 +91,7 @@ def test_strategy_text_is_shown_uncut(form: TrainForm, strategy: StrategyName) -
     assert label.height() >= label.heightForWidth(label.width())
 
 
-def test_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:
+def test_strategy_follows_the_base_until_it_is_chosen(form):
     assert form.value().config.strategy == "lora_conv"
     form.base.set_value("vit_b")
     assert form.value().config.strategy == "lora"
@@ -110,7 +107,7 @@ def test_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:
     assert form.value().config.strategy == "lora", "what a request says is chosen"
 
 
-def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
+def test_a_folder_is_typed_or_dropped(form, tmp_path):
     form.name.setText("new")
     assert form.problem() is None
     form.source.setCurrentIndex(1)
@@ -125,7 +122,7 @@ def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
     assert form.value().folder == str(tmp_path)
 
 
-def test_figures_before_and_after_read_back(qtbot: Any) -> None:
+def test_figures_before_and_after_read_back(qtbot):
     gains = GainTable()
     qtbot.addWidget(gains)
     assert gains.isHidden()

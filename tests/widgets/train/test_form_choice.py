@@ -1,8 +1,5 @@
 """What the Train tab says before anything is trained: which layers, and what is wrong with them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ pytestmark = pytest.mark.all_tabs
 
 
 @pytest.fixture
-def trainer(window: Any) -> Trainer:
+def trainer(window):
     add_layers(window)
     window.open_widget()
     trainer = Trainer(window)
@@ -83,9 +80,7 @@ def nothing_open(layers: Any) -> None:
         (nothing_open, "No image is open: open one and its labels, or choose a folder."),
     ],
 )
-def test_a_wrong_choice_is_one_sentence_and_does_not_start(
-    trainer: Trainer, spoil: Callable[[Any], None], sentence: str
-) -> None:
+def test_a_wrong_choice_is_one_sentence_and_does_not_start(trainer, spoil, sentence):
     tab = trainer.tab
     tab.images.set_value(tab.images.value())  # by hand: nothing else is chosen instead
     spoil(trainer.window.viewer.layers)
@@ -98,7 +93,7 @@ def test_a_wrong_choice_is_one_sentence_and_does_not_start(
     assert not trainer.training.busy
 
 
-def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_folder: Any) -> None:
+def test_empty_labels_are_found_when_they_are_written(trainer, user_folder):
     trainer.window.viewer.layers["true objects"].data[...] = 0
     trainer.press(trainer.tab.train)
     trainer.over()
@@ -108,7 +103,7 @@ def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_fol
     assert trainer.tab.train.isEnabled()
 
 
-def test_a_folder_dropped_on_the_tab_is_chosen(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_folder_dropped_on_the_tab_is_chosen(trainer, tmp_path):
     tab = trainer.tab
     assert not drop(tab, Path(__file__))
     assert drop(tab, tmp_path)
@@ -118,7 +113,7 @@ def test_a_folder_dropped_on_the_tab_is_chosen(trainer: Trainer, tmp_path: Path)
     assert f"simmat train {tmp_path} --output" in tab.command.value()
 
 
-def test_cancel_while_layers_are_written_leaves_nothing(trainer: Trainer, user_folder: Any) -> None:
+def test_cancel_while_layers_are_written_leaves_nothing(trainer, user_folder):
     trainer.press(trainer.tab.train)
     trainer.training.stop()  # the window had no turn to show the button
     trainer.over()
@@ -127,7 +122,7 @@ def test_cancel_while_layers_are_written_leaves_nothing(trainer: Trainer, user_f
     assert trainer.tab.train.isEnabled()
 
 
-def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
+def test_a_second_image_has_the_channels_of_the_first(trainer):
     tab, viewer = trainer.tab, trainer.window.viewer
     image, labels = (each[::-2, ::2].copy() for each in discs())
     viewer.add_image((9 * image).astype(np.float32), name="field 2 far")
@@ -155,7 +150,7 @@ def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
     assert trainer.status.text == READY
 
 
-def test_images_that_are_set_read_back(trainer: Trainer) -> None:
+def test_images_that_are_set_read_back(trainer):
     form, viewer = trainer.tab.images, trainer.window.viewer
     image, labels = discs((100, 110))
     viewer.add_image(image, name="third")
@@ -173,7 +168,7 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
     assert form.value() == value[:1]
 
 
-def test_resume_of_a_run_in_another_window_is_refused(trainer: Trainer) -> None:
+def test_resume_of_a_run_in_another_window_is_refused(trainer):
     other = WindowRun("new")
     other.claim()
     trainer.press(trainer.tab.train)
@@ -185,7 +180,7 @@ def test_resume_of_a_run_in_another_window_is_refused(trainer: Trainer) -> None:
 
 
 @pytest.mark.real_window
-def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(trainer: Trainer) -> None:
+def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(trainer):
     from napari_simmat.widgets.controls import VerticalScroll
 
     tab, window = trainer.tab, trainer.window
@@ -213,7 +208,7 @@ def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(trainer: Trainer)
     assert window.viewer.window._qt_window.height() < 800, "it does not force a high window"
 
 
-def test_layers_of_long_pixels_give_their_ratio(trainer: Trainer) -> None:
+def test_layers_of_long_pixels_give_their_ratio(trainer):
     tab, viewer = trainer.tab, trainer.window.viewer
     for name in ("field 1 near", "field 1 far", "true objects"):
         viewer.layers[name].scale = (3, 0.5)

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
@@ -58,7 +55,7 @@ def interrupted(name: str) -> WindowRun:
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
-def test_arguments_are_parsed_to_what_the_request_says(request_: TrainRequest) -> None:
+def test_arguments_are_parsed_to_what_the_request_says(request_):
     run = WindowRun("mine")
     words = run.arguments(request_)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
@@ -76,7 +73,7 @@ def test_arguments_are_parsed_to_what_the_request_says(request_: TrainRequest) -
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
-def test_a_written_request_reads_back(request_: TrainRequest) -> None:
+def test_a_written_request_reads_back(request_):
     run = WindowRun("mine")
     run.folder.mkdir(parents=True)
     run.write_request(request_)
@@ -95,7 +92,7 @@ def test_a_written_request_reads_back(request_: TrainRequest) -> None:
         '{"config": {}, "name": 3}',
     ],
 )
-def test_a_foreign_request_is_refused(text: str) -> None:
+def test_a_foreign_request_is_refused(text):
     run = WindowRun("mine")
     run.folder.mkdir(parents=True)
     (run.folder / "request.json").write_text(text)
@@ -104,24 +101,24 @@ def test_a_foreign_request_is_refused(text: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another shell")
-def test_arguments_can_be_pasted_into_a_shell() -> None:
+def test_arguments_can_be_pasted_into_a_shell():
     words = WindowRun("mine").arguments(REQUESTS[1])
     assert shlex.split(in_a_shell(words)) == ["simmat", *words]
 
 
-def test_the_default_config_is_that_of_practical() -> None:
+def test_the_default_config_is_that_of_practical():
     tiny = registry.find_model("tiny").spec
     assert practical_config(tiny, steps=DEFAULT_STEPS) == TrainRequest().config
 
 
-def test_form_settings_are_fields_of_the_config() -> None:
+def test_form_settings_are_fields_of_the_config():
     assert set(FORM_SETTINGS) <= {field.name for field in fields(TrainConfig)}
 
 
 # ----------------------------------------------------------------------- the curves
 
 
-def test_curves_replace_a_step_that_is_repeated() -> None:
+def test_curves_replace_a_step_that_is_repeated():
     history = CurveHistory()
     for step in range(5):
         assert history.add({"step": step, "loss": 1.0, "validation_iou": 10.0 * step})
@@ -136,7 +133,7 @@ def test_curves_replace_a_step_that_is_repeated() -> None:
     assert not history.add({"step": 3, "loss": float("nan")})
 
 
-def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path: Path) -> None:
+def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path):
     log = tmp_path / "log.csv"
     assert CurveHistory.of(log).best is None
     log.write_text(
@@ -151,13 +148,13 @@ def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------- the folder
 
 
-def test_file_names_are_those_of_the_trainer() -> None:
+def test_file_names_are_those_of_the_trainer():
     """They stand twice, as the trainer's module loads torch."""
     names = run_module._LOG, run_module._BEST, run_module._STOP
     assert names == (LOG_FILE, BEST_FILE, STOP_FILE)
 
 
-def test_an_interrupted_run_is_resumed_in_one_window_only() -> None:
+def test_an_interrupted_run_is_resumed_in_one_window_only():
     run = interrupted("mine")
     assert unfinished_runs() == [], "this window has it"
     with pytest.raises(ValueError, match="mine is being trained in another window"):
@@ -175,7 +172,7 @@ def test_an_interrupted_run_is_resumed_in_one_window_only() -> None:
     assert not run.log.exists()
 
 
-def test_leftovers_without_a_request_are_removed() -> None:
+def test_leftovers_without_a_request_are_removed():
     run = interrupted("done")
     run.release()
     half = WindowRun("half")
@@ -186,14 +183,14 @@ def test_leftovers_without_a_request_are_removed() -> None:
     assert run.is_prepared
 
 
-def test_keep_best_makes_a_model() -> None:
+def test_keep_best_makes_a_model():
     run = interrupted("mine")
     finish(run.keep_best_job())
     assert run.output.read_bytes() == b"weights"
     run.release()
 
 
-def test_keep_best_does_not_replace_a_model_of_that_name() -> None:
+def test_keep_best_does_not_replace_a_model_of_that_name():
     run = interrupted("mine")
     run.output.parent.mkdir(parents=True)
     run.output.write_bytes(b"imported meanwhile")
@@ -215,9 +212,7 @@ def test_keep_best_does_not_replace_a_model_of_that_name() -> None:
         ("new", None),
     ],
 )
-def test_name_problem_of_a_used_name_is_one_sentence(
-    name: str, words: str | None, user_folder: Path
-) -> None:
+def test_name_problem_of_a_used_name_is_one_sentence(name, words, user_folder):
     (user_folder / "models").mkdir()
     (user_folder / "models" / "mine.safetensors").write_bytes(b"no model, but a name")
     interrupted("half").release()
@@ -225,7 +220,7 @@ def test_name_problem_of_a_used_name_is_one_sentence(
     assert (problem is None) if words is None else (words in str(problem))
 
 
-def test_free_name_of_a_used_name_is_numbered(user_folder: Path) -> None:
+def test_free_name_of_a_used_name_is_numbered(user_folder):
     assert free_name("mine") == "mine"
     interrupted("mine").release()
     assert free_name("mine") == "mine-2"

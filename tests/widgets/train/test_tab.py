@@ -1,12 +1,8 @@
 """From open layers to a new model in the list, with mouse and keys; each child is a real one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +78,7 @@ def add_layers(window: Window) -> None:
 
 
 @pytest.fixture
-def trainer(window: Window) -> Trainer:
+def trainer(window):
     add_layers(window)
     window.open_widget()
     trainer = Trainer(window)
@@ -91,9 +87,7 @@ def trainer(window: Window) -> Trainer:
 
 
 @pytest.mark.real_window
-def test_train_on_open_layers_makes_a_model_that_segments(
-    trainer: Trainer, user_folder: Path
-) -> None:
+def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     window, tab = trainer.window, trainer.tab
     assert tab.images.value()[0].names == ("near", "far")
     assert tab.images.labels.currentText() == "true objects"
@@ -148,9 +142,7 @@ def test_train_on_open_layers_makes_a_model_that_segments(
 
 
 @pytest.mark.parametrize("clicked", [False, True])
-def test_a_model_worse_than_its_base_offers_the_base(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, clicked: bool
-) -> None:
+def test_a_model_worse_than_its_base_offers_the_base(trainer, monkeypatch, clicked):
     tab, training = trainer.tab, trainer.training
     monkeypatch.setattr(training.process, "start", lambda *_: None)  # its events are made here
     if clicked:
@@ -177,9 +169,7 @@ def test_a_model_worse_than_its_base_offers_the_base(
     assert wanted == ["two channels", "tiny-4"]
 
 
-def test_stopped_early_the_best_is_kept(
-    trainer: Trainer, user_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_early_the_best_is_kept(trainer, user_folder, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")  # as on the desktop of a cluster's node
     monkeypatch.setenv("SLURM_JOB_NAME", "desktop")
     trainer.start("early", 500)
@@ -199,7 +189,7 @@ def test_stopped_early_the_best_is_kept(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_a_killed_training_says_so_and_can_be_resumed(trainer: Trainer, user_folder: Path) -> None:
+def test_a_killed_training_says_so_and_can_be_resumed(trainer, user_folder):
     trainer.start("killed", 8)
     trainer.first_step()
     os.kill(trainer.training.process.pid, signal.SIGKILL)
@@ -226,7 +216,7 @@ def test_a_killed_training_says_so_and_can_be_resumed(trainer: Trainer, user_fol
 
 
 @pytest.mark.slow
-def test_keep_best_after_a_kill_makes_the_model(trainer: Trainer, user_folder: Path) -> None:
+def test_keep_best_after_a_kill_makes_the_model(trainer, user_folder):
     trainer.start("cut", 500)
     trainer.first_step()
     trainer.press(trainer.tab.stop)
@@ -253,9 +243,7 @@ def test_keep_best_after_a_kill_makes_the_model(trainer: Trainer, user_folder: P
 
 @pytest.mark.slow
 @pytest.mark.real_window
-def test_close_ends_the_process_and_another_window_resumes(
-    trainer: Trainer, open_window: Callable[[], Window], user_folder: Path
-) -> None:
+def test_close_ends_the_process_and_another_window_resumes(trainer, open_window, user_folder):
     trainer.start("closed", 500)
     trainer.first_step()
     training, pid = trainer.training, trainer.training.process.pid
@@ -279,9 +267,7 @@ def test_close_ends_the_process_and_another_window_resumes(
     assert not second.tab._unfinished_part.isVisibleTo(second.tab)
 
 
-def test_start_without_labels_shows_the_message_of_the_command(
-    trainer: Trainer, tmp_path: Path, user_folder: Path
-) -> None:
+def test_start_without_labels_shows_the_message_of_the_command(trainer, tmp_path, user_folder):
     from tifffile import imwrite
 
     imwrite(tmp_path / "alone.tif", (255 * discs()[0]).astype(np.uint8))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -19,14 +17,14 @@ from napari_simmat.widgets.train.tab import (
 )
 
 
-def test_smooth_points_run_up_to_each_point() -> None:
+def test_smooth_points_run_up_to_each_point():
     points = [(float(n), float(n % 2)) for n in range(20)]  # over two points each
     assert [value for _, value in smooth_points(points)] == [0.0] + [0.5] * 19
     assert smooth_points([(1.0, 3.0)]) == [(1.0, 3.0)]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_curves_are_visible_in_both_themes(qtbot: Any, theme: str) -> None:
+def test_curves_are_visible_in_both_themes(qtbot, theme):
     curves = TrainingCurves()
     qtbot.addWidget(curves)
     curves.setStyleSheet(get_stylesheet(theme))
@@ -54,7 +52,7 @@ def test_curves_are_visible_in_both_themes(qtbot: Any, theme: str) -> None:
     assert "Best validation 82.0 % at step 32" in curves.toolTip()
 
 
-def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
+def test_curves_that_grow_stay_in_the_plot(qtbot):
     curves = TrainingCurves()
     qtbot.addWidget(curves)
     history = CurveHistory()
@@ -73,9 +71,7 @@ def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
     assert high >= 60.0
 
 
-def test_curves_without_matplotlib_say_what_to_install(
-    qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_curves_without_matplotlib_say_what_to_install(qtbot, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     curves = TrainingCurves()
     qtbot.addWidget(curves)
