@@ -33,6 +33,7 @@ NEEDED = (
     "napari_simmat/assets/tiny-*.safetensors",
     "napari_simmat/assets/polarization*.safetensors",
     "napari_simmat/assets/samples/*.tif",
+    "napari_simmat-*.dist-info/licenses/THIRD_PARTY.md",
 )
 
 # File, key with its indentation, source of its value; a key without a value becomes a comment.

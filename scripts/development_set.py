@@ -67,8 +67,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder; made if need be")
     output: Path = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
+    if not DATA.is_dir():
+        print(f"{DATA} is not there: only the images of scikit-image are written.")
     for name, entry in ENTRIES.items():
-        image, labels = entry.make()
+        try:
+            image, labels = entry.make()
+        except FileNotFoundError as error:
+            print(f"{name}: left out ({error})")
+            continue
         write(output / f"{name}.tif", image)
         write(output / f"{name}_labels.tif", labels)
         print(f"{name}: {len(np.unique(labels)) - 1} objects")

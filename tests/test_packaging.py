@@ -1,5 +1,6 @@
 """What makes the package found, cited, published and installed agrees with pyproject.toml."""
 
+import csv
 import re
 import shutil
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from napari_simmat.checkpoints.registry import list_models
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "CITATION.cff").exists():
@@ -114,6 +117,25 @@ def test_recipe_requires_what_pyproject_requires():
 
 def test_citation_has_the_license_of_the_project():
     assert load("CITATION.cff")["license"] == PROJECT["license"]
+
+
+def test_source_of_training_images_is_credited():
+    """In the card of a shipped model, or in the table of the next foundation."""
+    sources = {
+        name: (values["source"], values["license"])
+        for model in list_models()
+        for name, values in (model.spec.training.get("sources", {}) if model.spec else {}).items()
+    }
+    assert "dsb2018" in sources
+    with (ROOT / "docs/reports/data/tiny-5-sources.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            sources[row["folder"]] = row["source"], row["license"]
+    text = (ROOT / "THIRD_PARTY.md").read_text("utf-8")
+    rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+    assert sources.keys() <= rows.keys()
+    for name, (source, license_) in sources.items():
+        address, commit = re.findall(r"(github[.]com/\S+) (@\w+)", source)[0]
+        assert f"| {address} {commit} | {license_.replace('CC-BY', 'CC BY')} |" in rows[name], name
 
 
 def test_oldest_napari_is_the_same_everywhere():

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Sequence
 CANCELED = 130
 """Exit status after Ctrl+C, as shells have it."""
 CANCELED_MESSAGE = "Canceled; nothing half-written was left behind."
+NO_SEGMENT_ANYTHING = (
+    "The package segment-anything is incomplete or not installed; removing segment-anything-py, "
+    "which has the same files, does that. Run pip install --force-reinstall --no-deps "
+    "segment-anything."
+)
 
 
 def pluralize(number: int, noun: str) -> str:

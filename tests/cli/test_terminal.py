@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat._text import CANCELED, CANCELED_MESSAGE
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
 from tests.cli.conftest import segment
 
 
@@ -28,6 +28,16 @@ def test_main_with_a_fault_of_the_program_says_so(folder, simmat, monkeypatch):
         "Something unexpected went wrong (KeyError: 'oops'). Run it again with --debug"
         in result.err
     )
+
+
+def test_main_without_segment_anything_says_what_to_do(folder, simmat, monkeypatch):
+    """As after `pip uninstall segment-anything-py`, which takes the shared files along."""
+
+    def fail(*_, **__):
+        raise ModuleNotFoundError("No module named ...", name="segment_anything.modeling")
+
+    monkeypatch.setattr("napari_simmat.batch.plan.plan", fail)
+    assert NO_SEGMENT_ANYTHING in simmat(*segment()).err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")

@@ -19,7 +19,7 @@ from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
-from napari_simmat._text import CANCELED, CANCELED_MESSAGE
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.models import info, models
@@ -137,6 +137,8 @@ def quiet_libraries() -> None:
 
 def _sentence(error: Exception) -> str:
     """An error as a sentence; those of this project are sentences already."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("segment_anything"):
+        return NO_SEGMENT_ANYTHING
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename or 'A file'} could not be used: {error.strerror}."
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError, ImportError)):

@@ -30,6 +30,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "segment-anything",
+    "segment-anything-py",
     "numpy",
     "scipy",
     "scikit-image",
@@ -65,7 +66,7 @@ models = App(
 simmat models
 simmat models info tiny
 simmat models fetch vit_b
-simmat models import my-checkpoint.safetensors --name thermal
+simmat models import my-checkpoint.safetensors --name thermal-2
 ```
 
 Your own models are in the user's data folder, or in the folder NAPARI_SIMMAT_HOME.""",
@@ -238,7 +239,7 @@ def import_(
 
     ```
     simmat models import sam_vit_b_01ec64.pth
-    simmat models import from-a-colleague.safetensors --name thermal
+    simmat models import from-a-colleague.safetensors --name thermal-2
     simmat models import checkpoint_best.pth --modality rgbnir --name rgb-nir
     ```
 

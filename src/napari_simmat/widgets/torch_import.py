@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from napari_simmat._text import NO_SEGMENT_ANYTHING
 from napari_simmat.progress import Job, Progress
 
 MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
@@ -38,7 +39,12 @@ def import_torch_job() -> Job[None]:
     for done, name in enumerate(MODULES):
         yield Progress(done, len(MODULES), "Loading torch")
         with no_garbage_collection(), _without_triton():
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("segment_anything"):
+                    raise ImportError(NO_SEGMENT_ANYTHING) from error
+                raise
 
 
 @contextmanager
