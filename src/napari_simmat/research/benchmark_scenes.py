@@ -51,22 +51,16 @@ def scatter(rng: np.random.Generator, shape: Shape) -> Drawing:
     kinds = _kinds(rng, int(rng.integers(1, 4)))
     distance = log_uniform(rng, 2.4 * _SMALLEST, max(16.0, 0.4 * min(shape)))
     size = rng.uniform(0.4, 0.62) * distance
-    for point in _poisson_disk_points(rng, shape, distance):
-        _paint(rng, canvas, kinds, as_point(point), max(_SMALLEST, size * rng.uniform(0.75, 1.25)))
-    return canvas.drawing()
-
-
-def _poisson_disk_points(
-    rng: np.random.Generator, shape: Shape, distance: float
-) -> NDArray[np.float64]:
-    """Points (N, 2) of the field at least `distance` apart, by dart throwing; at most `_MOST`."""
+    # Points (N, 2) of the field at least `distance` apart, by dart throwing; at most `_MOST`.
     throws = int(np.clip(4 * shape[0] * shape[1] / distance**2, 12, 400))
     darts = rng.uniform(0, 1, (throws, 2)) * shape
     kept = darts[:1]
     for dart in darts[1:]:
         if len(kept) < _MOST and (np.hypot(*(kept - dart).T) >= distance).all():
             kept = np.vstack([kept, dart])
-    return kept
+    for point in kept:
+        _paint(rng, canvas, kinds, as_point(point), max(_SMALLEST, size * rng.uniform(0.75, 1.25)))
+    return canvas.drawing()
 
 
 def stacks(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -242,15 +236,12 @@ def gear(rng: np.random.Generator, radius: float) -> Figure:
         return (wheel,)
     bore = rng.uniform(0.2, 0.45) * radius
     angle = np.linspace(0, 2 * np.pi, 32)
-    return (_with_hole(wheel, (bore * np.sin(angle), bore * np.cos(angle))),)
-
-
-def _with_hole(outer: OutlinePoints, inner: OutlinePoints) -> OutlinePoints:
-    """`outer` without `inner`, connected by a slit of zero width."""
+    hole = bore * np.sin(angle), bore * np.cos(angle)
+    # The wheel without its hole, connected by a slit of zero width.
     y, x = (
-        np.concatenate([[*a, a[0]], [*b[::-1], b[-1]]]) for a, b in zip(outer, inner, strict=True)
+        np.concatenate([[*a, a[0]], [*b[::-1], b[-1]]]) for a, b in zip(wheel, hole, strict=True)
     )
-    return y, x
+    return ((y, x),)
 
 
 _STROKES = {

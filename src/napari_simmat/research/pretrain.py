@@ -478,7 +478,13 @@ class PretrainModule(nn.Module):
             with torch.no_grad(), self._autocast():
                 example = self._distilled[0].features((crops.images - MEAN) / STD)
                 example = self._distilled[0].with_decoder_maps(example)
-            imitation = _imitation(encoded, example)
+            # Squared differences of the embedding and the decoder's maps, relative to the example.
+            pairs = [(encoded.embedding, example.embedding)]
+            pairs += [(encoded.maps[name], example.maps[name]) for name in ("skip4", "skip2")]
+            imitation = torch.zeros(())
+            for own, imitated in pairs:
+                imitated = imitated.float()
+                imitation = imitation + (own.float() - imitated).square().mean() / imitated.var()
             loss = loss + (1 - done / config.distillation) * imitation
             figures["imitation"] = imitation.item()
 
@@ -566,17 +572,6 @@ def _start_lite(
     published = torch.load(imagenet, map_location="cpu", weights_only=True)
     encoder.load_state_dict(efficientnet_tensors(published, MEAN, STD), strict=False)
     return encoder.pretrained()
-
-
-def _imitation(encoded: Encoded, example: Encoded) -> Tensor:
-    """Squared differences of the embedding and of the decoder's maps, relative to the example."""
-    pairs = [(encoded.embedding, example.embedding)]
-    pairs += [(encoded.maps[name], example.maps[name]) for name in ("skip4", "skip2")]
-    total = torch.zeros(())
-    for own, wanted in pairs:
-        wanted = wanted.float()
-        total = total + (own.float() - wanted).square().mean() / wanted.var()
-    return total
 
 
 @torch.no_grad()

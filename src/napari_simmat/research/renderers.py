@@ -64,7 +64,14 @@ def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
         ghosts = np.roll(light, rng.integers(20, 100, 2), axis=(0, 1))
         light += rng.uniform(0.05, 0.25) * wide_blur(ghosts, 0.7 * radius + 3)
     if rng.random() < 0.25:
-        light += _debris(scene, rng, radius) * log_uniform(rng, 1, 80)
+        # A few bright specks of dirt, up to about as wide as the objects.
+        specks = np.zeros(scene.shape, np.float32)
+        widest = int(np.clip(1.5 * radius, 7, 30))
+        for _ in range(int(rng.integers(1, 5))):
+            y, x = (int(rng.integers(n)) for n in scene.shape)
+            height, width = (int(log_uniform(rng, 2, widest)) for _ in range(2))
+            specks[y : y + height, x : x + width] = rng.uniform(0.3, 1)
+        light += blur(specks, rng.uniform(0.7, 2)) * log_uniform(rng, 1, 80)
     floor = background * uneven_light(rng, scene.shape, rng.uniform(0, 0.5))
     if rng.random() < 0.3:
         floor = floor * np.clip(1 + 0.3 * smooth_field(rng, scene.shape, 2 * radius + 8), 0.2, 3)
@@ -88,17 +95,6 @@ def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
     # A faint dark line separates touching neighbors.
     line = _border_line(scene, rng.uniform(0.6, 1.1))
     return np.asarray(body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground, np.float32)
-
-
-def _debris(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
-    """A few bright specks of dirt (H, W), 0..1, up to about as wide as the objects."""
-    specks = np.zeros(scene.shape, np.float32)
-    widest = int(np.clip(1.5 * radius, 7, 30))
-    for _ in range(int(rng.integers(1, 5))):
-        y, x = (int(rng.integers(n)) for n in scene.shape)
-        height, width = (int(log_uniform(rng, 2, widest)) for _ in range(2))
-        specks[y : y + height, x : x + width] = rng.uniform(0.3, 1)
-    return blur(specks, rng.uniform(0.7, 2))
 
 
 def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -137,22 +133,20 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.15))
     image += rng.uniform(0.002, 0.03) * gaussian(rng, scene.shape)
     if rng.random() < 0.2:
-        image += rng.uniform(0.03, 0.12) * _dust(scene, rng)
+        # Diffraction rings around a few specks of dust.
+        contrast = rng.uniform(0.03, 0.12)
+        y, x = np.ogrid[: scene.shape[0], : scene.shape[1]]
+        rings = np.zeros(scene.shape, np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            y0, x0 = (rng.uniform(0, n) for n in scene.shape)
+            away = np.hypot(y - y0, x - x0)
+            extent = rng.uniform(3, 9)
+            ring = np.cos(away / rng.uniform(0.9, 2)) * np.exp(-((away / extent) ** 2))
+            rings += ring.astype("f4")
+        image += contrast * rings
     if rng.random() < 0.2:
         image = 2 - image
     return image * log_uniform(rng, 200, 15000)
-
-
-def _dust(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Diffraction rings around a few specks of dust (H, W)."""
-    y, x = np.ogrid[: scene.shape[0], : scene.shape[1]]
-    image = np.zeros(scene.shape, np.float32)
-    for _ in range(int(rng.integers(1, 4))):
-        y0, x0 = (rng.uniform(0, n) for n in scene.shape)
-        away = np.hypot(y - y0, x - x0)
-        reach = rng.uniform(3, 9)
-        image += (np.cos(away / rng.uniform(0.9, 2)) * np.exp(-((away / reach) ** 2))).astype("f4")
-    return image
 
 
 def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:

@@ -344,18 +344,17 @@ def _panels(
                 network, planes[arm][index], label, side, planes[arm].native
             )
         values, labels = dataset.test[index].load()
-        panels.append(Panel(modality, as_picture(values), click, labels == label, masks))
+        # A picture (H, W, 3), 0..1, of the first, middle and last channel.
+        count = len(values)
+        three = (
+            values[[0, count // 2, count - 1]] if count > 2 else np.repeat(values[:1], 3, axis=0)
+        )
+        unit = stretch_percentiles(three, 0.5, 99.5, axes=(1, 2), scale=1.0, minimum=1e-6)
+        picture = np.asarray(np.moveaxis(unit, 0, -1), np.float32)
+        panels.append(Panel(modality, picture, click, labels == label, masks))
         if len(panels) == PER_MODALITY:
             break
     return panels
-
-
-def as_picture(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels (C, H, W) as a picture (H, W, 3), 0..1, of the first, middle and last."""
-    count = len(values)
-    three = values[[0, count // 2, count - 1]] if count > 2 else np.repeat(values[:1], 3, axis=0)
-    unit = stretch_percentiles(three, 0.5, 99.5, axes=(1, 2), scale=1.0, minimum=1e-6)
-    return np.asarray(np.moveaxis(unit, 0, -1), np.float32)
 
 
 def square_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]:

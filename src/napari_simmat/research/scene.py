@@ -70,7 +70,14 @@ class Scene:
         drawing = layouts[layout](rng, (int(height), int(width)))
         regions = np.ascontiguousarray(drawing.regions, np.int32)
         distance = _distance_to_border(regions)
-        labels = _instances(drawing.objects[regions], distance)
+        # Connected pieces of objects, numbered 1..N, without those too small, thin or large.
+        objects = drawing.objects[regions]
+        pieces = np.asarray(label(objects, background=0, connectivity=1), np.int32)
+        area = np.bincount(pieces.ravel())
+        index = np.arange(len(area))
+        thickness = np.asarray(ndi.maximum(distance, pieces, index))
+        keep = (area >= MIN_AREA) & (thickness >= MIN_THICKNESS) & (area < 0.75 * objects.size)
+        labels = compact(pieces, keep)
         return cls(labels, regions, distance, layout, seed=int(rng.integers(2**31)))
 
     @property
@@ -291,16 +298,6 @@ def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
     keep[0] = False
     table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     return table[labels]
-
-
-def _instances(objects: Ids, distance: Floats) -> Ids:
-    """Connected pieces of objects, numbered 1..N, without those too small, thin or large."""
-    pieces = np.asarray(label(objects, background=0, connectivity=1), np.int32)
-    area = np.bincount(pieces.ravel())
-    index = np.arange(len(area))
-    thickness = np.asarray(ndi.maximum(distance, pieces, index))
-    keep = (area >= MIN_AREA) & (thickness >= MIN_THICKNESS) & (area < 0.75 * objects.size)
-    return compact(pieces, keep)
 
 
 def _distance_to_border(regions: Ids) -> Floats:

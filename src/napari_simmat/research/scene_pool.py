@@ -86,7 +86,13 @@ class ScenePool:
 
     def crops(self, step: int, objects: int, sizes: tuple[int, ...] = CROP_SIZES) -> CropBatch:
         """The crops of a step, `objects` masks for each."""
-        self._advance(step)
+        # Move the window to its place at `step`.
+        end = self.size + int(step * self.fresh)
+        self._next = max(self._next, end - self.size)
+        while self._next < end:
+            scene_rng = np.random.default_rng([self.seed, 0, self._next])
+            self._scenes.append(self.draw(scene_rng))
+            self._next += 1
         rng = np.random.default_rng([self.seed, 1, step])
         allowed = [
             w if s in sizes else 0.0 for s, w in zip(CROP_SIZES, CROP_SIZE_WEIGHTS, strict=True)
@@ -112,15 +118,6 @@ class ScenePool:
             np.stack(masks),
             np.array(off_scale),
         )
-
-    def _advance(self, step: int) -> None:
-        """Move the window to its place at `step`."""
-        end = self.size + int(step * self.fresh)
-        self._next = max(self._next, end - self.size)
-        while self._next < end:
-            rng = np.random.default_rng([self.seed, 0, self._next])
-            self._scenes.append(self.draw(rng))
-            self._next += 1
 
 
 def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], DrawnScene]:

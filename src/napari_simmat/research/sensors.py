@@ -73,16 +73,11 @@ def draw_until_visible(
         scene = draw()
         if scene.labels.max() == 0:
             continue
-        image, labels = observe(instrument, scene, rng)
+        image = instrument.render(scene, rng)
+        labels = visible_labels(instrument.cues(image).transpose(1, 2, 0), scene.labels)
         if labels.max() > 0:
             return image, labels, scene
     raise RuntimeError(f"In {_ATTEMPTS} scenes {sensor} shows no object; draw larger scenes.")
-
-
-def observe(sensor: Sensor, scene: Scene, rng: np.random.Generator) -> tuple[Floats, Ids]:
-    """Image (C, H, W) of `scene` by `sensor`, and ids 1..N (H, W) of the objects visible in it."""
-    image = sensor.render(scene, rng)
-    return image, visible_labels(sensor.cues(image).transpose(1, 2, 0), scene.labels)
 
 
 def differences(image: Floats) -> Floats:
@@ -278,18 +273,14 @@ def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) ->
     """Pixels without a reading: in shadows, in patches of some surfaces, single ones."""
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
-    lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
-    single = rng.random(scene.shape, dtype=np.float32) < rng.uniform(0.1, 0.3)
-    return np.asarray(lost | single)
-
-
-def _shadow(counts: Floats) -> NDArray[np.bool_]:
-    """Pixels hidden from the projector, which stands to the right, by something nearer."""
+    # Pixels hidden from the projector, which stands to the right, by something nearer.
     hidden = np.zeros(counts.shape, bool)
     for away in range(1, min(_FARTHEST_SHADOW, counts.shape[1] - 1) + 1):
         nearer = counts[:, away:] - counts[:, :-away]
         hidden[:, :-away] |= nearer > _PER_PIXEL * away
-    return hidden
+    lost = hidden | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
+    single = rng.random(scene.shape, dtype=np.float32) < rng.uniform(0.1, 0.3)
+    return np.asarray(lost | single)
 
 
 _COUNTS_PER_KELVIN = 25.0
@@ -421,7 +412,11 @@ def _radiance(
 ) -> Floats:
     """Counts (C, H, W) in `bands`, each a range in nanometers."""
     fine = np.arange(SHORTEST, LONGEST, 5.0)
-    light = _sunlight(fine) * _reflectance(scene, rng, fine)  # (regions, fine)
+    # Radiance of a black body at 5800 K below the atmosphere, 1 at its peak (Planck's law).
+    planck = fine**-5 / np.expm1(1.4388e7 / (fine * 5800))
+    for center, width, share in _ATMOSPHERE:
+        planck = planck * (1 - share * np.exp(-(((fine - center) / width) ** 4)))
+    light = np.asarray(planck / planck.max()) * _reflectance(scene, rng, fine)  # (regions, fine)
     seen = np.stack(
         [light[:, (fine >= low - 2.5) & (fine <= high + 2.5)].mean(axis=1) for low, high in bands]
     ).astype(np.float32)
@@ -433,14 +428,6 @@ def _radiance(
     image = np.stack([blur(bright * band[scene.regions], sharpness) for band in seen])
     image *= 1 + rng.uniform(0.003, 0.012) * gaussian(rng, (len(image), 1, scene.shape[1]))
     return camera_noise(rng, image, 6.0).astype(np.float32)
-
-
-def _sunlight(nanometers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radiance of a black body at 5800 K below the atmosphere, 1 at its peak (Planck's law)."""
-    planck = nanometers**-5 / np.expm1(1.4388e7 / (nanometers * 5800))
-    for center, width, share in _ATMOSPHERE:
-        planck = planck * (1 - share * np.exp(-(((nanometers - center) / width) ** 4)))
-    return np.asarray(planck / planck.max())
 
 
 def _reflectance(
