@@ -96,7 +96,10 @@ def save_checkpoint(
         try:
             save_file(plain, temporary, {_BUNDLE_KEY if bundled else _KEY: text})
         except SafetensorError as error:
-            raise _system_error(error) from error
+            # The library gives the system's error number only as text.
+            number = re.search(r"os error (\d+)", str(error))
+            words = [int(number[1])] if number else []
+            raise OSError(*words, str(error)) from error
         temporary.chmod(mode)  # the library's own mode lets only the owner read the file
 
 
@@ -183,12 +186,6 @@ def some_names(names: list[str]) -> str:
     """The first three names and the number of others, for messages."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(name[:100] for name in names[:3]) + more
-
-
-def _system_error(error: Exception) -> OSError:
-    """Recover the system's error number, which the library gives only as text."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]), str(error)) if number else OSError(str(error))
 
 
 _MAX_HEADER_BYTES = 1 << 24

@@ -64,7 +64,13 @@ def demo(
         Folder for images, prompts, labels, overlays and the table.
     """
     if gui:
-        _open_window()
+        if find_spec("napari") is None:
+            raise ImportError(
+                'napari is not installed, so no window can open; run pip install "napari[all]".'
+            )
+        from napari_simmat.widgets.main import open_demo
+
+        open_demo()
         return
     terminal = console.terminal()
     if output.exists() and (
@@ -332,13 +338,3 @@ def ious(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
     from napari_simmat.engine.masks import iou
 
     return {int(k): iou(labels == k, truth == k) for k in np.unique(truth) if k}
-
-
-def _open_window() -> None:
-    if find_spec("napari") is None:
-        raise ImportError(
-            'napari is not installed, so no window can open; run pip install "napari[all]".'
-        )
-    from napari_simmat.widgets.main import open_demo
-
-    open_demo()

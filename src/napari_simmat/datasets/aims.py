@@ -143,7 +143,15 @@ class AimsItem:
     def read(self) -> LabeledImage:
         """One array for each channel of all parts, and the labels; ValueError if a file is bad."""
         if "45" in self.files:
-            parts = _polarization(self.files)
+            images = [np.stack(_read_color(self.files[angle])) for angle in POLARIZER_ANGLES]
+            for path, image in zip(self.files.values(), images, strict=True):
+                if image.shape != images[0].shape:
+                    raise ValueError(
+                        f"{path.name} has another size than the picture at 0 degrees; take the "
+                        "files as published."
+                    )
+            intensity, angle, degree = polarization(*images)
+            parts = {"intensity": list(intensity), "AoLP": list(angle), "DoLP": list(degree)}
         else:
             parts = {part: _READERS[part](self.files[part]) for part in self.parts}
         arrays = [channel for part in self.parts for channel in parts[part]]
@@ -413,18 +421,6 @@ _READERS = {
     "depth": _read_npy,
     "thermal": _read_npy,
 }
-
-
-def _polarization(files: dict[str, Path]) -> dict[str, ChannelArrays]:
-    images = [np.stack(_read_color(files[angle])) for angle in POLARIZER_ANGLES]
-    for path, image in zip(files.values(), images, strict=True):
-        if image.shape != images[0].shape:
-            raise ValueError(
-                f"{path.name} has another size than the picture at 0 degrees; take the files as "
-                "published."
-            )
-    intensity, angle, degree = polarization(*images)
-    return {"intensity": list(intensity), "AoLP": list(angle), "DoLP": list(degree)}
 
 
 EPSILON = 1e-4

@@ -446,12 +446,19 @@ def _mask_candidate(
         return None
     # SAM's stability score: IoU of the masks at two cutoffs.
     inner, outer = (np.float32(np.count_nonzero(patch.logits > cut)) for cut in (offset, -offset))
+    # The share of the crop's edge that the mask covers.
+    height, width = crop.box.size
+    covered = 0
+    for row, edge in ((0, box.y0 == crop.box.y0), (-1, box.y1 == crop.box.y1)):
+        covered += int(mask[row].sum()) if edge else 0
+    for column, edge in ((0, box.x0 == crop.box.x0), (-1, box.x1 == crop.box.x1)):
+        covered += int(mask[:, column].sum()) if edge else 0
     candidate = MaskCandidate(
         box=box,
         area=int(np.count_nonzero(mask)),
         quality=quality,
         stability=float(inner / outer),
-        rim=_crop_edge_share(mask, box, crop.box),
+        rim=covered / (2 * (height + width)),
         layer=crop.layer,
     )
     return candidate, mask
@@ -471,16 +478,6 @@ def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> 
     return any(
         abs(at - edge) <= NEAR_CROP_EDGE < abs(at - plane_edge) for at, edge, plane_edge in sides
     )
-
-
-def _crop_edge_share(mask: NDArray[np.bool_], box: PixelBox, crop: PixelBox) -> float:
-    height, width = crop.size
-    covered = 0
-    for row, edge in ((0, box.y0 == crop.y0), (-1, box.y1 == crop.y1)):
-        covered += int(mask[row].sum()) if edge else 0
-    for column, edge in ((0, box.x0 == crop.x0), (-1, box.x1 == crop.x1)):
-        covered += int(mask[:, column].sum()) if edge else 0
-    return covered / (2 * (height + width))
 
 
 def _seeds_inside(

@@ -379,7 +379,18 @@ class Stitcher:
         -------
         (N,) scores; the mean over the parts of an object.
         """
-        parts = self._painted_parts(step)
+        height, width = self._labels.shape
+        # Only the squares of the plane that may hold objects are visited.
+        places = {
+            (y, x)
+            for box in self._painted
+            for y in range(box.y0 // step * step, box.y1, step)
+            for x in range(box.x0 // step * step, box.x1, step)
+        }
+        parts = [
+            (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
+            for y, x in sorted(places)
+        ]
         roots = np.array([self._root(one) for one in range(len(self._parent))])
         pixels = np.zeros(len(roots), np.int64)
         for part in parts:
@@ -400,20 +411,6 @@ class Stitcher:
         sums = np.bincount(table[used], scores[used], len(kept) + 1)
         counts = np.bincount(table[used], minlength=len(kept) + 1)
         return np.asarray(sums[1:] / np.maximum(counts[1:], 1), np.float32)
-
-    def _painted_parts(self, step: int) -> list[tuple[slice, slice]]:
-        """The squares of side `step` of the plane that may hold objects."""
-        height, width = self._labels.shape
-        places = {
-            (y, x)
-            for box in self._painted
-            for y in range(box.y0 // step * step, box.y1, step)
-            for x in range(box.x0 // step * step, box.x1, step)
-        }
-        return [
-            (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
-            for y, x in sorted(places)
-        ]
 
     def _place(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
         """Paint a piece as part of the objects it matches, or as a new object."""

@@ -152,7 +152,11 @@ class Refiner:
                 old = before.object_mask.on_plane((), mask.shape)
                 local = corrects or iou(mask, old, empty=0.0) < SAME_OBJECT_IOU
                 if local and contradicts(old, *_click(step)):
-                    mask = yield from _correct_job(predictor, refined, old, mask)
+                    # A further click on the old mask keeps the model from leaving the object.
+                    points, labels = (interior_point(old), *refined.points), (1, *refined.labels)
+                    inner = replace(refined, points=points, labels=labels, mask=old)
+                    [other] = yield from predictor.predict_many_job([inner])
+                    mask = correct_mask(old, [mask, other.mask], *_click(refined))
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
             if not choice and _is_confirmed(step, before, result):
@@ -206,18 +210,6 @@ def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
         return False
     old = before.object_mask.on_plane((), result.mask.shape)
     return not contradicts(old, *_click(step)) and result.score < before.score + MIN_SURER
-
-
-def _correct_job(predictor: Predictor, prompt: Prompt, mask: Mask, predicted: Mask) -> Job[Mask]:
-    """The mask corrected by the last click of a prompt.
-
-    Besides the predicted mask, one with a further click on the old mask is tried: it keeps the
-    model from leaving the object.
-    """
-    points, labels = (interior_point(mask), *prompt.points), (1, *prompt.labels)
-    inner = replace(prompt, points=points, labels=labels, mask=mask)
-    [other] = yield from predictor.predict_many_job([inner])
-    return correct_mask(mask, [predicted, other.mask], *_click(prompt))
 
 
 def _click(step: Prompt) -> tuple[tuple[float, float], int]:

@@ -141,8 +141,8 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
             y0, x0 = (rng.uniform(0, n) for n in scene.shape)
             away = np.hypot(y - y0, x - x0)
             extent = rng.uniform(3, 9)
-            ring = np.cos(away / rng.uniform(0.9, 2)) * np.exp(-((away / extent) ** 2))
-            rings += ring.astype("f4")
+            wave = np.cos(away / rng.uniform(0.9, 2)) * np.exp(-((away / extent) ** 2))
+            rings += wave.astype("f4")
         image += contrast * rings
     if rng.random() < 0.2:
         image = 2 - image

@@ -11,7 +11,6 @@ A float with the ``widget_type`` LineEdit is typed as text, e.g. 0.001 or 3e-5.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields, replace
 from functools import partial
@@ -39,6 +38,11 @@ from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.widgets.controls import (
     INDENT,
     form_rows,
+)
+
+TYPE_A_NUMBER = (
+    "{label} is {value!r}, not a number between {low:g} and {high:g}: type one, such as 0.001 or "
+    "3e-5."
 )
 
 
@@ -76,7 +80,7 @@ class Options(QObject):
         return self._controls[name].native
 
     def value(self) -> Any:
-        """The dataclass as shown; ValueError if its fields contradict each other."""
+        """The dataclass as shown; ValueError if a field holds no number or two contradict."""
         shown = {name: control.value() for name, control in self._controls.items()}
         moved = {name: value for name, value in shown.items() if value != self._shown[name]}
         return replace(self._value, **moved)
@@ -127,14 +131,14 @@ class _Control:
         self._kind = kind
         if special:  # magicgui's box for integers cannot show one
             options = {"widget_type": "FloatSpinBox", "step": 1, **options}
-        self._is_typed = kind is float and options.get("widget_type") == "LineEdit"
-        limits = (options.pop("min"), options.pop("max")) if self._is_typed else ()
+        is_typed = kind is float and options.get("widget_type") == "LineEdit"
+        self._limits = (options.pop("min"), options.pop("max")) if is_typed else ()
         self.widget: ValueWidget[Any] = create_widget(annotation=kind, name=name, options=options)
         self.native = native = self.widget.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         native.setToolTip(fill(text, 80))
-        if limits:
-            validator = QDoubleValidator(*limits, -1, native)
+        if self._limits:
+            validator = QDoubleValidator(*self._limits, -1, native)
             validator.setLocale(QLocale.c())
             native.setValidator(validator)
         if special:
@@ -155,15 +159,20 @@ class _Control:
 
     def value(self) -> Any:
         value = self.widget.value
-        if self._is_typed:
-            return float(value) if self.native.hasAcceptableInput() else math.nan
+        if self._limits:
+            if not self.native.hasAcceptableInput():
+                low, high = self._limits
+                raise ValueError(
+                    TYPE_A_NUMBER.format(label=self.widget.label, value=value, low=low, high=high)
+                )
+            return float(value)
         if self._kind is str:
             return value.strip()
         return self._kind(value) if self._kind in (int, float) else value
 
     def set_value(self, value: Any) -> None:
         with self.widget.changed.blocked():
-            self.widget.value = f"{value:.7g}" if self._is_typed else value
+            self.widget.value = f"{value:.7g}" if self._limits else value
 
 
 class _IgnoredWheel(QObject):

@@ -75,7 +75,7 @@ def test_learning_rate_follows_the_strategy_until_it_is_set(form):
     choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-4
     form.options["learning_rate"].setText("1e-")
-    with pytest.raises(ValueError, match="learning_rate must be between"):
+    with pytest.raises(ValueError, match="Learning rate is '1e-', not a number between 1e-07 and"):
         form.value()
 
 
