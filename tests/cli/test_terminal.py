@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
+from napari_simmat.io.files import log_file
 from tests.cli.conftest import segment
 
 
@@ -106,3 +107,42 @@ def test_main_installs_completion_of_options(tmp_path, monkeypatch, simmat):
     text = script.read_text("utf-8")
     assert "evaluate" in text
     assert "--max-objects" in text
+
+
+def test_main_with_a_file_of_options_does_the_same(folder, simmat):
+    words = ["--model=tiny", "--prompts=auto", "--auto.points-per-side=2", "--rois"]
+    (folder / "options.toml").write_text(
+        '[segment]\nmodel = "tiny"\nprompts = "auto"\nrois = true\noutput = "none"\n'
+        "auto.points-per-side = 2\n[train]\nsteps = 3\n"
+    )
+    assert simmat("segment", "a.tif", "--config", "options.toml", "-o", "b").status == 0
+    assert simmat("segment", "a.tif", *words, "-o", "a").status == 0
+    for name in ("a_labels.tif", "a_rois.zip"):
+        assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
+    assert not (folder / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[segment]\nmodle = 1", "modle"),
+        ("[train]\nsteps = 1", "options.toml has no table [segment]"),
+        ("segment", "options.toml is no TOML file"),
+        (None, "could not be used: No such file"),
+    ],
+)
+def test_main_with_a_bad_file_of_options_says_why(text, message, folder, simmat):
+    if text is not None:
+        (folder / "options.toml").write_text(text)
+    done = simmat(*segment(), "--config=options.toml")
+    assert done.status != 0
+    assert message in done.err.replace("\n", " ")
+    assert simmat("models", "list").status == 0  # the file is not read again
+
+
+def test_main_logs_commands_and_their_failures(folder, simmat):
+    assert simmat(*segment(image="b.tif"), "--verbose").status == 1
+    text = log_file().read_text()
+    assert "INFO napari_simmat: simmat segment b.tif" in text
+    assert "Traceback" in text
+    assert str(log_file()) in simmat("info").out.replace("\n", "")

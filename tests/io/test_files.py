@@ -1,17 +1,22 @@
 import csv
 import errno
 import hashlib
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
 from napari_simmat.io.files import (
+    LOG_BYTES,
+    LOGS_KEPT,
     OutputError,
     atomic_outputs,
     copy_job,
     format_size,
     hash_job,
+    log_file,
+    logged,
     sha256_of,
     write_table,
     write_text,
@@ -125,3 +130,26 @@ def test_copy_job_closed_leaves_nothing(tmp_path):
 def test_format_size_has_three_digits():
     sizes = (12, 8_500_000, 375_042_383, 2_564_550_879)
     assert [*map(format_size, sizes)] == ["12 bytes", "8.5 MB", "375 MB", "2.56 GB"]
+
+
+def test_logged_appends_and_keeps_the_newest_logs():
+    path, logger = log_file(), logging.getLogger("napari_simmat.io")
+    for number in range(LOGS_KEPT + 3):
+        with logged():
+            logger.debug("run %d", number)
+        with path.open("a") as file:
+            file.write("x" * (LOG_BYTES if number else 10))
+    names = sorted(each.name for each in path.parent.iterdir())
+    assert names == [path.name, *(f"{path.name}.{number + 1}" for number in range(LOGS_KEPT))]
+    assert f"run {LOGS_KEPT + 2}" in path.read_text()
+    assert not logging.getLogger("napari_simmat").handlers
+
+
+def test_logged_switched_off_or_unwritable_writes_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for chosen in ("off", str(folder)):
+        monkeypatch.setenv("NAPARI_SIMMAT_LOG", chosen)
+        with logged():
+            logging.getLogger("napari_simmat").warning("seen by nobody")
+    assert not list(folder.iterdir())

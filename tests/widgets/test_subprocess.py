@@ -1,9 +1,10 @@
 import json
+import tomllib
 
 import pytest
 
 from napari_simmat.progress import JobEvent
-from napari_simmat.widgets.subprocess import read_event
+from napari_simmat.widgets.subprocess import read_event, settings_text
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ def test_read_event_of_a_printed_event_is_the_event(values):
 )
 def test_read_event_of_what_a_library_prints_is_none(line):
     assert read_event(line) is None
+
+
+def test_settings_text_of_arguments_is_the_same_as_toml():
+    words = ["segment", "my images", '--model=a "b"', "--rois", "--no-link", "--auto.seeds=maxima"]
+    text = settings_text([*words, "--prompts=click", "--prompts=box"])
+    assert tomllib.loads(text) == {
+        "segment": {
+            "model": 'a "b"',
+            "rois": True,
+            "link": False,
+            "auto": {"seeds": "maxima"},
+            "prompts": ["click", "box"],
+        }
+    }

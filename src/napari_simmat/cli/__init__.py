@@ -8,14 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tomllib
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import pairwise
+from pathlib import Path
 
 from cyclopts import App, Parameter
+from cyclopts.config import Dict
 from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
@@ -26,6 +30,9 @@ from napari_simmat.cli.models import info, models
 from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.train import train
+from napari_simmat.io.files import logged
+
+logger = logging.getLogger("napari_simmat")
 
 HELP = """Segment images of any modality with a click.
 
@@ -100,10 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and "--debug" not in given:
         quiet_libraries()
     terminal = Terminal(as_json="--json" in given)
-    with _notes_on_stderr(terminal):
+    level = logging.DEBUG if "--verbose" in given else logging.WARNING
+    with logged(), _notes_on_stderr(terminal, level):
         try:
+            options = _options_of_file(given)
+            app.config = Dict(data=options, source=_config_path(given)) if options else ()
             command, bound, unparsed = app.parse_args(given, exit_on_error=False, print_error=False)
-            typed = frozenset(word.partition("=")[0] for word in given)
+            logger.info("simmat %s (%s)", " ".join(given), __version__)
+            written = (
+                [f"--{name.replace('_', '-')}" for name in options.get(given[0], ())]
+                if options
+                else []
+            )
+            typed = frozenset([*written, *(word.partition("=")[0] for word in given)])
             status = command(*bound.args, **bound.kwargs, **dict.fromkeys(unparsed, typed))
         except KeyboardInterrupt:
             terminal.fail(CANCELED_MESSAGE)
@@ -117,11 +133,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except Exception as error:
+            logger.debug("failed", exc_info=True)
             if "--debug" in given:
                 traceback.print_exc()
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
+
+
+def _config_path(given: Sequence[str]) -> str:
+    """The file that ``--config`` names; empty without it."""
+    words = [*given, ""]
+    for word, following in pairwise(words):
+        if word == "--config":
+            return following
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return ""
+
+
+def _options_of_file(given: Sequence[str]) -> dict[str, dict[str, object]]:
+    """The tables of the file that ``--config`` names, one for each command.
+
+    Raises ValueError if it cannot be read, or has no table for this command.
+    """
+    if not (path := _config_path(given)):
+        return {}
+    try:
+        tables = tomllib.loads(Path(path).read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file ({error}); correct it.") from None
+    if not isinstance(tables.get(given[0]), dict):
+        raise ValueError(
+            f"{path} has no table [{given[0]}]; write the options of simmat {given[0]} below "
+            "such a line."
+        )
+    return tables
 
 
 def quiet_libraries() -> None:
@@ -150,15 +197,14 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _notes_on_stderr(terminal: Terminal) -> Iterator[None]:
+def _notes_on_stderr(terminal: Terminal, level: int) -> Iterator[None]:
     """Print the library's warnings as notes while a command runs."""
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             terminal.note(record.getMessage())
 
-    logger = logging.getLogger("napari_simmat")
-    handler = Notes(logging.WARNING)
+    handler = Notes(level)
     logger.addHandler(handler)
     try:
         yield

@@ -400,7 +400,7 @@ def _environment() -> dict[str, Any]:
     import torch
 
     from napari_simmat.engine.device import available_devices, choose_device, choose_precision
-    from napari_simmat.io.files import format_size, user_folder
+    from napari_simmat.io.files import format_size, log_file, user_folder
 
     devices = available_devices()
     chosen = choose_device("auto")
@@ -439,5 +439,6 @@ def _environment() -> dict[str, Any]:
         ],
         "user folder": f"{user_folder()} ({format_size(shutil.disk_usage(disk).free)} free)",
         "models": [str(user_folder("models")), str(user_folder("bases"))],
+        "log": str(log_file() or "off"),
     }
     return {name: value for name, value in values.items() if value}

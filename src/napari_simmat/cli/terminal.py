@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -112,12 +113,19 @@ class OutputOptions:
     ----------
     json
         For programs: print one JSON object on stdout instead of text.
+    verbose
+        Print what the program does in detail, not only warnings.
     debug
         Print the traceback of an error.
+    config
+        TOML file with options, in a table for each command: [segment], [train], [evaluate]. What
+        is given here as well takes precedence.
     """
 
     json: Annotated[bool, FLAG] = False
+    verbose: Annotated[bool, FLAG] = False
     debug: Annotated[bool, FLAG] = False
+    config: Path | None = None
 
     def terminal(self) -> Terminal:
         """A terminal with these options."""

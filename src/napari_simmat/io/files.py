@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import logging
 import math
 import os
 import secrets
@@ -23,6 +24,8 @@ _PARTIAL = ".part"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ESCAPED = "backslashreplace"
 """How undecodable bytes of a file name are written; JSON reads them back unchanged."""
+LOG_BYTES, LOGS_KEPT = 1_000_000, 3
+"""A log of this size becomes ``simmat.log.1``, that one ``simmat.log.2``, ..."""
 DISK_FULL = (
     "The disk is full: {} could not be written to {}, nothing was changed. Free some space there "
     "or choose another folder."
@@ -266,10 +269,55 @@ def user_folder(name: str = "") -> Path:
     It is NAPARI_SIMMAT_HOME, or the system's default. Below are ``models`` (checkpoints; the stem
     of a file is the model's name), ``bases`` (downloaded and imported foundations), ``trainings``
     (runs of the window that can be resumed: a folder per model name), ``embeddings`` (cached on
-    disk, if the user chose so), and ``sessions`` (autosaved: a file for each image).
+    disk, if the user chose so), ``sessions`` (autosaved: a file for each image) and ``logs``.
     """
     if chosen := os.environ.get("NAPARI_SIMMAT_HOME"):
         return Path(chosen).expanduser() / name
     from platformdirs import user_data_path
 
     return user_data_path("napari-simmat", appauthor=False) / name
+
+
+def log_file() -> Path | None:
+    """The log of the command line and the window; None if NAPARI_SIMMAT_LOG is ``off``.
+
+    NAPARI_SIMMAT_LOG may also name another file.
+    """
+    chosen = os.environ.get("NAPARI_SIMMAT_LOG", "")
+    if chosen == "off":
+        return None
+    return Path(chosen).expanduser() if chosen else user_folder("logs") / "simmat.log"
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Append what the package logs meanwhile to `log_file`; without one if it cannot be written."""
+    logger, path = logging.getLogger("napari_simmat"), log_file()
+    level = logger.level
+    try:
+        if path is None:
+            raise OSError
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            for number in range(LOGS_KEPT, 0, -1):
+                older = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
+                if older.exists():
+                    older.replace(path.with_name(f"{path.name}.{number}"))
+        handler: logging.Handler = _Log(path, encoding="utf-8", errors=_ESCAPED)
+    except OSError:
+        handler = logging.NullHandler()
+    form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(form))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
+
+
+class _Log(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Stop nobody when the disk is full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from packaging.version import Version
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QTabWidget, QWidget
 
-from napari_simmat.io.files import SAMPLES
+from napari_simmat.io.files import SAMPLES, logged
 from napari_simmat.io.readers import read_image
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.controls import tone_sheet, vbox
@@ -58,6 +59,8 @@ class SimMATWidget(QWidget):
         self.segment.offer_batch(self.batch.plan)
         self._docked = False
         self._released = False
+        self._log = ExitStack()
+        self._log.enter_context(logged())
         OPEN_WIDGETS.add(self)
         self.tabs = tabs = QTabWidget()
         tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
@@ -91,6 +94,7 @@ class SimMATWidget(QWidget):
             self.segment.release()
             self.train.release()
             self.batch.release()
+            self._log.close()
 
     def _on_tab(self) -> None:
         current = self.tabs.currentWidget()

@@ -21,9 +21,16 @@ from typing import Literal
 import psutil
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Qt, Signal
 from qtpy.QtGui import QDropEvent, QGuiApplication
-from qtpy.QtWidgets import QFrame, QPlainTextEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QMessageBox,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_simmat.io.files import user_folder
+from napari_simmat.io.files import user_folder, write_text
 from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import JobEvent
 from napari_simmat.widgets.controls import (
@@ -36,6 +43,7 @@ from napari_simmat.widgets.controls import (
     Status,
     StatusLine,
     VerticalScroll,
+    hbox,
     vbox,
 )
 from napari_simmat.widgets.worker import Worker
@@ -49,6 +57,7 @@ _NICE = 5
 _KILL_TIMEOUT = 3000
 """Milliseconds to wait for a killed process to disappear."""
 _NOTE = "Note: "
+SAVE_SETTINGS = "Save settings ..."
 
 
 @dataclass(frozen=True)
@@ -336,9 +345,13 @@ class CommandLine(CollapsibleSection):
         self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.copy = Button("Copy", tip="Copy the command line")
         self.copy.clicked.connect(self._on_copy)
+        self.save = Button(SAVE_SETTINGS, tip="Write a TOML file for simmat ... --config FILE")
+        self.save.clicked.connect(self._on_save)
+        self._arguments: Sequence[str] = ()
         content = QWidget()
-        layout = vbox(self.field, self.copy, parent=content, indent=INDENT)
-        layout.setAlignment(self.copy, Qt.AlignmentFlag.AlignLeft)
+        buttons = hbox(self.copy, self.save)
+        buttons.addStretch(1)
+        vbox(self.field, buttons, parent=content, indent=INDENT)
         super().__init__("Command line", content, parent)
 
     def value(self) -> str:
@@ -347,11 +360,43 @@ class CommandLine(CollapsibleSection):
 
     def set_value(self, arguments: Sequence[str]) -> None:
         """Show ``simmat`` with these arguments; nothing if there are none."""
+        self._arguments = arguments
         self.field.setPlainText(in_a_shell(arguments) if arguments else "")
         self.copy.setEnabled(bool(arguments))
+        self.save.setEnabled(bool(arguments))
 
     def _on_copy(self) -> None:
         QGuiApplication.clipboard().setText(self.value())
+
+    def _on_save(self) -> None:
+        start = f"{self._arguments[0]}.toml"
+        name, _ = QFileDialog.getSaveFileName(self, SAVE_SETTINGS, start, "TOML (*.toml)")
+        if not name:
+            return
+        try:
+            write_text(Path(name).with_suffix(".toml"), settings_text(self._arguments))
+        except OSError as error:
+            QMessageBox.warning(self, SAVE_SETTINGS, str(error))
+
+
+def settings_text(arguments: Sequence[str]) -> str:
+    """The options of a command line as the TOML that ``--config`` reads.
+
+    What has no name, such as the images, stays on the command line.
+    """
+    command, *words = arguments
+    options: dict[str, list[str | bool]] = {}
+    for word in words:
+        name, is_valued, value = word.removeprefix("--").partition("=")
+        if is_valued:
+            options.setdefault(name, []).append(value)
+        elif word.startswith("--"):
+            options[name.removeprefix("no-")] = [not name.startswith("no-")]
+    lines = [
+        f"{name} = {json.dumps(values if len(values) > 1 else values[0], ensure_ascii=False)}"
+        for name, values in options.items()
+    ]
+    return "\n".join([f"[{command}]", *lines, ""])
 
 
 def in_a_shell(arguments: Sequence[str]) -> str:

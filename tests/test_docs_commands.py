@@ -1,0 +1,142 @@
+"""Every command of the documentation: the offline ones run, the others have a reason not to."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from skimage.data import coins
+
+from napari_simmat.cli import main
+from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.prompts import Prompt
+from tests.test_readme import PAGES
+
+NOT_RUN = {
+    r"\bpip install\b|venv\b|^\.venv|^source ": "installs",
+    r"^tox$|^python tests/|^pre-commit": "runs tests",
+    r"--gui": "opens the window",
+    r"vit_[bhlt]|hf:|^hf |checkpoint_best|rgb-nir": "needs a download",
+    r"--scheduler|^dask|^for |^CUDA_|^done$": "needs a cluster",
+    r"--device cuda": "needs a GPU",
+    r"^podman|^git ": "is another program's",
+}
+"""Of the other commands all are run; a pattern that no command meets is a fault."""
+SHORTER = {
+    r"--steps \d+": "--steps 1",
+    r"(simmat train (?!.*--steps).*)": r"\1 --steps 1",
+    r"(simmat train (?!.*--few).*)": r"\1 --side 64",
+}
+"""Trainings are cut short; nothing else of a command is changed."""
+
+
+def blocks(page):
+    """The commands of each shell block; those of lists and tabs are indented."""
+    found = re.findall(r"^( *)```sh\n(.*?)^ *```", page.read_text("utf-8"), re.M | re.S)
+    texts = [text.replace("\\\n", " ") for _, text in found]
+    return [
+        [part.strip() for line in text.splitlines() for part in line.split("&&") if part.strip()]
+        for text in texts
+    ]
+
+
+def reason(command):
+    """Why a command is not run; empty if it is."""
+    return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, command)), "")
+
+
+def test_commands_of_the_pages_are_of_known_kinds():
+    commands = [command for page in PAGES for block in blocks(page) for command in block]
+    for pattern in NOT_RUN:
+        assert any(re.search(pattern, command) for command in commands), pattern
+    run = [command for command in commands if not reason(command)]
+    assert {command.split()[0] for command in run} <= {"simmat", "touch"}
+    assert len(run) > len(commands) / 2
+
+
+def fill_folder():
+    """The files that the pages name, small, in the current folder."""
+    photo = coins()[180:276, 0:128]
+    labels = np.zeros(photo.shape, np.uint16)
+    labels[10:50, 20:60], labels[55:90, 70:110] = 1, 2
+    brighter = 10 * np.arange(4, dtype=np.uint8)[:, None, None]
+    for stem in ("image", "nuclei", "colony", "a-scan"):
+        tifffile.imwrite(f"{stem}.tif", photo)
+    for stem, axes in {"cells": "CYX", "stack": "ZYX", "series": "TYX", "frames": "ZYX"}.items():
+        about = {"metadata": {"axes": axes}, "photometric": "minisblack", "ome": True}
+        tifffile.imwrite(f"{stem}.tif", np.stack([photo] * 3), **about)
+    tifffile.imwrite("angles.tif", photo + brighter, photometric="minisblack")
+    clicks = [Prompt(points=[(30, 40)], object=1), Prompt(points=[(70, 90)], object=2)]
+    write_points_csv(Path("points.csv"), clicks)
+    Path("stack.csv").write_text("index,axis-0,axis-1,axis-2,label,object\n0,1,30,40,1,1\n")
+    corners = [("0", "rectangle", str(n), y, x) for n, (y, x) in enumerate(BOX)]
+    with Path("boxes.csv").open("w", newline="") as file:
+        header = ("index", "shape-type", "vertex-index", "axis-0", "axis-1")
+        csv.writer(file).writerows([header, *corners])
+    for folder in ("data", "images", "cells", "my-images", "my-labeled-images", "my-sources/mine"):
+        Path(folder).mkdir(parents=True)
+        for number in range(3):
+            shifted = np.roll(photo, 8 * number, axis=1)
+            tifffile.imwrite(f"{folder}/{number}.tif", shifted)
+            if folder in ("data", "images"):
+                write_points_csv(Path(folder, f"{number}.csv"), clicks)
+            else:
+                tifffile.imwrite(
+                    f"{folder}/{number}_labels.tif", np.roll(labels, 8 * number, axis=1)
+                )
+    for folder, names in {"my-stained-images": ["DAPI", "GFP"], "angles": list("0123")}.items():
+        Path(folder).mkdir()
+        for number in range(2):
+            values = photo + brighter[: len(names)]
+            about = {"axes": "CYX", "Channel": {"Name": names}}
+            path = f"{folder}/{number}.ome.tif"
+            tifffile.imwrite(path, values, metadata=about, photometric="minisblack")
+            tifffile.imwrite(f"{folder}/{number}_labels.tif", labels)
+    Path("list.csv").write_text("image\nimage.tif\nnuclei.tif\n")
+    zarr.create_array("slide.ome.zarr", data=photo)
+    for name in ("sensor.safetensors", "from-a-colleague.safetensors"):
+        assert main(["models", "export", "thermal", "--output", name]) == 0, name
+    assert main(["models", "export", "polarization"]) == 0
+    assert main(["models", "import", "sensor.safetensors", "--name", "my-model"]) == 0
+
+
+BOX = [(10, 20), (10, 60), (50, 60), (50, 20)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(not reason(each) for block in blocks(page) for each in block)],
+    ids=lambda page: page.stem,
+)
+def test_offline_commands_of_a_page_succeed(page, tmp_path, monkeypatch, capsys):
+    """Block by block, each in a folder with the files that the pages name."""
+    failed = []
+    for number, block in enumerate(blocks(page)):
+        commands = [command for command in block if not reason(command)]
+        if not commands:
+            continue
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(folder / "home"))
+        fill_folder()
+        for command in commands:
+            for pattern, shorter in SHORTER.items():
+                command = re.sub(pattern, shorter, command)
+            shutil.rmtree("results", ignore_errors=True)
+            program, *words = shlex.split(command, comments=True)
+            capsys.readouterr()
+            if program == "touch":
+                Path(words[0]).parent.mkdir(exist_ok=True)
+                Path(words[0]).touch()
+            elif main(words) != 0:
+                failed.append(f"{command}\n{capsys.readouterr().err[-600:]}")
+    assert not failed, "\n".join(failed)
