@@ -125,7 +125,7 @@ def test_main_with_a_file_of_options_does_the_same(folder, simmat):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[segment]\nmodle = 1", "modle"),
+        ("[segment]\nnomodel = 1", "nomodel"),
         ("[train]\nsteps = 1", "options.toml has no table [segment]"),
         ("segment", "options.toml is no TOML file"),
         (None, "could not be used: No such file"),

@@ -8,8 +8,10 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QAbstractItemView, QAbstractSpinBox, QComboBox, QScrollBar, QTabBar
 
 from napari_simmat.widgets import main
+from napari_simmat.widgets.controls import NAMED_CONTROLS, Button
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import iou
@@ -73,3 +75,21 @@ def test_widget_on_an_older_napari_is_refused(monkeypatch, qtbot):
         SimMATWidget(ViewerModel())
     monkeypatch.setattr("napari.__version__", "0.7.2.dev5+g1234567")
     SimMATWidget(ViewerModel()).release()
+
+
+@pytest.mark.all_tabs
+def test_controls_have_a_name_for_screen_readers(qtbot):
+    """A text, or the accessible name; buttons without a text are not shown yet."""
+    widget = SimMATWidget(ViewerModel())
+    qtbot.addWidget(widget)
+    parts = (QAbstractItemView, QAbstractSpinBox, QComboBox, QTabBar)
+    nameless = []
+    for control in widget.findChildren(NAMED_CONTROLS):
+        inner = control
+        while (inner := inner.parentWidget()) is not None and not isinstance(inner, parts):
+            pass
+        if inner is None and not isinstance(control, (Button, QScrollBar)):
+            name = control.accessibleName() or getattr(control, "text", str)()
+            nameless += [f"{control} in {control.parentWidget()}"] * (len(name) < 2)
+    assert not nameless
+    widget.release()

@@ -655,7 +655,9 @@ class ChannelsForm(QWidget):
             self.slots[row].activated.connect(self._on_slot)
             if self._named:
                 field, remove = QLineEdit(), remove_button("Remove this channel")
+                remove.setAccessibleName(remove.toolTip())
                 field.setToolTip("What the model will call this channel")
+                field.setAccessibleName("Name of the channel")
                 field.setMaximumWidth(110)
                 field.textEdited.connect(self._on_name)
                 remove.clicked.connect(lambda _=False, row=row: self._on_remove(row))
@@ -673,6 +675,7 @@ class ChannelsForm(QWidget):
             text = f"{name} [{units[row]}]" if row < len(units) and units[row] else name
             if self.name_fields[row].text() != text:
                 self.name_fields[row].setText(text)
+            self.slots[row].setAccessibleName(text)
             sources = [each for _, each in self._channels]
             self.slots[row].clear()
             self.slots[row].addItems(["-", *[title for title, _ in self._channels]])

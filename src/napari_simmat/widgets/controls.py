@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QIcon, QShowEvent, QWheelEvent
 from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
@@ -26,6 +31,7 @@ from qtpy.QtWidgets import (
     QLayout,
     QLineEdit,
     QMenu,
+    QPlainTextEdit,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -49,6 +55,17 @@ _TONES: dict[Tone, tuple[str, str]] = {
     "error": ("#ffa198", "#94140b"),
 }
 """Colors on dark and on light themes; each can be read on panels, tables and buttons."""
+NAMED_CONTROLS = (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QPlainTextEdit,
+    QProgressBar,
+)
+"""What a screen reader speaks of."""
 INDENT = 14
 """Pixels that the content of a section is indented."""
 _ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
@@ -291,8 +308,28 @@ def form_rows(
     return layout
 
 
+def name_controls(root: QWidget) -> None:
+    """Name what has no text of its own for screen readers: by its label, else by its tooltip.
+
+    A label also stands for the parts of the control that it is the buddy of.
+    """
+    labels = {each.buddy(): each.text() for each in root.findChildren(QLabel) if each.buddy()}
+    for control in root.findChildren(NAMED_CONTROLS):
+        is_worded = isinstance(control, QAbstractButton) and len(control.text()) > 1
+        if is_worded or control.accessibleName():
+            continue
+        ancestor: QWidget | None = control
+        while ancestor not in labels and ancestor is not None:
+            ancestor = ancestor.parentWidget()
+        control.setAccessibleName(labels.get(ancestor) or control.toolTip())
+
+
 def _filled(layout: Any, parts: Sequence[Part]) -> Any:
     layout.setContentsMargins(0, 0, 0, 0)
+    widgets = [part[0] if isinstance(part, tuple) else part for part in parts]
+    for label, control in pairwise(widgets):
+        if type(label) is QLabel and label.text() and isinstance(control, NAMED_CONTROLS):
+            label.setBuddy(control)
     for part in parts:
         if isinstance(part, tuple):
             layout.addWidget(part[0], stretch=part[1])
@@ -334,6 +371,7 @@ def text_label(tone: Tone = "") -> QLabel:
 def thin_bar() -> QProgressBar:
     """A progress bar without text."""
     bar = QProgressBar()
+    bar.setAccessibleName("Progress")
     bar.setTextVisible(False)
     bar.setFixedHeight(6)
     return bar

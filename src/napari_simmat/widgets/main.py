@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QTabWidget, QWidget
 from napari_simmat.io.files import SAMPLES, logged
 from napari_simmat.io.readers import read_image
 from napari_simmat.widgets.batch.tab import BatchTab
-from napari_simmat.widgets.controls import tone_sheet, vbox
+from napari_simmat.widgets.controls import name_controls, tone_sheet, vbox
 from napari_simmat.widgets.readers import OPEN_WIDGETS
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
@@ -71,6 +71,7 @@ class SimMATWidget(QWidget):
         self.train.training.trained.connect(self.segment.models.refresh)
         self.train.use_requested.connect(self.use_model)
         vbox(tabs, parent=self)
+        name_controls(self)
         self.setMinimumWidth(300)
         for running in (
             self.segment.controller.inference.worker,

@@ -340,6 +340,7 @@ class CommandLine(CollapsibleSection):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self.field = QPlainTextEdit()
+        self.field.setAccessibleName("Command line")
         self.field.setReadOnly(True)
         self.field.setMaximumHeight(84)
         self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)

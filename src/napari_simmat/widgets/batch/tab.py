@@ -215,6 +215,7 @@ class FilesTable(QTableView):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setAccessibleName("Files")
         self.files = FilesModel(self)
         self.setModel(self.files)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)

@@ -164,6 +164,7 @@ class ObjectTable(QTableView):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setAccessibleName("Objects")
         self._model = ObjectTableModel()
         self._sorted = QSortFilterProxyModel()
         self._sorted.setSourceModel(self._model)

@@ -324,8 +324,11 @@ class StackPanel(Panel):
         self._routes: list[tuple[StackAxis, ...]] = []
         self._propagating = self._encoding = False
         self.along, self.direction = ComboBox(), ComboBox()
+        self.along.setAccessibleName("Along")
         self.direction.addItems(_DIRECTIONS.values())
         self.first, self.last = QSpinBox(), QSpinBox()
+        self.first.setAccessibleName("First plane")
+        self.last.setAccessibleName("Last plane")
         for box in (self.first, self.last):
             box.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click into the image takes it back
             box.setMaximum(0)

@@ -77,6 +77,7 @@ class TracksPanel(QWidget):
         super().__init__(parent)
         self._axes: tuple[StackAxis, ...] = ()
         self.axis = ComboBox()
+        self.axis.setAccessibleName("Time axis")
         self.start = Button("Link over time", tip="Each object keeps its id from frame to frame")
         self.link = Button("Link", tip="The two objects under the points, on two frames, are one")
         self.cut = Button("Cut link", tip="The two objects under the points are not the same")
