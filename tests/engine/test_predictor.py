@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import dask.array as da
@@ -24,6 +25,7 @@ from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
+from tests.widgets.scenes import dots_in_a_dish
 
 
 @pytest.fixture(scope="module")
@@ -669,3 +671,19 @@ def test_predict_with_a_broken_model_is_refused(model, discs, part, precision):
     ):
         with pytest.raises(BrokenModelError, match=sentence):
             ask()
+
+
+@pytest.mark.parametrize("enlarged", [1, 2])
+def test_click_takes_what_is_as_large_as_expected(model, enlarged):
+    image, labels = dots_in_a_dish()
+    image, labels = (np.kron(each, np.ones((enlarged, enlarged))) for each in (image, labels))
+    predictor = Predictor(model, device="cpu")
+    predictor.set_image(image.astype(np.float32))
+    dot, dish = labels == 100, image > 0.2
+    click = Prompt(points=((128.0 * enlarged, 180.0 * enlarged),))
+    masks = [
+        predictor.predict_many([replace(click, expected_area=area)])[0].mask
+        for area in (None, dot.sum(), np.pi * (80 * enlarged) ** 2)
+    ]
+    assert iou(masks[1], dot) > 0.8
+    assert all(iou(mask, dish) > 0.8 for mask in (masks[0], masks[2]))

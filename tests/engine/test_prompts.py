@@ -68,6 +68,8 @@ def test_prompt_keeps_a_copy_of_its_mask():
         ({"mask": np.full((4, 4), np.nan)}, "logits are not all finite"),
         ({"points": [(1, 2)], "object": "nucleus"}, "object of a prompt is a whole number, not 'n"),
         ({"points": [(1, 2)], "plane": (1.5,)}, "plane of a prompt is a whole number, not 1.5"),
+        ({"points": [(1, 2)], "expected_area": 0}, "area of an object is above 0 pixels, not 0"),
+        ({"points": [(1, 2)], "expected_area": "many"}, "is above 0 pixels, not 'many'"),
     ],
 )
 def test_prompt_of_parts_that_do_not_fit_is_refused(parts, sentence):
@@ -161,6 +163,7 @@ def test_prompt_with_any_mask_is_read_as_it_was_saved(mask):
     "prompt",
     [
         Prompt(points=((0.1, 2),), labels=(0,), box=(0, 1, 2, 3.5), object=7, plane=(1, 2)),
+        Prompt(points=((0.1, 2),), expected_area=12.5),
         Prompt(mask=np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)),
     ],
 )

@@ -33,6 +33,18 @@ def nucleus_in_cell() -> np.ndarray:
     return image.astype(np.uint8)
 
 
+def dots_in_a_dish(radius: float = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Dim dots at distances of 28 in a large disc around (128, 180), as float 0..1, and labels."""
+    y, x = np.indices((256, 384))
+    row, column = np.round((y - 128) / 28), np.round((x - 180) / 28)
+    is_dot = np.hypot(y - 128 - 28 * row, x - 180 - 28 * column) <= radius
+    is_dot &= np.hypot(28 * row, 28 * column) <= 80
+    image = 0.15 + 0.2 * (np.hypot(y - 128, x - 180) <= 80) + 0.15 * is_dot
+    noise = np.random.default_rng(0).normal(0, 0.03, image.shape)
+    labels = (is_dot * (100 + 10 * row + column)).astype(np.int32)
+    return gaussian_filter(image + noise, 1), labels
+
+
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of two bool masks."""
     return float((mask & truth).sum() / (mask | truth).sum())

@@ -596,6 +596,8 @@ def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> Pr
         tensors["mask"] = shrink(prompt.mask, transform, stride)
     elif prompt.mask is not None:
         tensors["mask"] = torch.tensor(prompt.mask, dtype=torch.float32)[None, None]
+    if prompt.expected_area is not None:
+        tensors["area"] = torch.tensor(prompt.expected_area * math.prod(transform.scale))
     return tensors
 
 

@@ -42,6 +42,9 @@ class Prompt:
         The id that the file or the user gave the object.
     plane
         Index of the plane in a stack, one number for each axis before Y and X.
+    expected_area
+        Area in pixels that the object probably has, as the one outlined before it; of a lone click
+        masks of about this area are preferred, by networks that encode several scales.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Prompt:
     mask: NDArray[Any] | None = None
     object: int | None = None
     plane: tuple[int, ...] = ()
+    expected_area: float | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -243,6 +247,16 @@ def _plane(plane: Sequence[Any]) -> tuple[int, ...]:
     return tuple(_whole("plane", index) for index in _items("plane", plane))
 
 
+def _area(area: SupportsFloat) -> float:
+    try:
+        value = float(area)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"The expected area of an object is above 0 pixels, not {area!r}.")
+    return value
+
+
 def _items(what: str, values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise TypeError(
@@ -296,5 +310,6 @@ _PARTS = {
     "labels": _Part(_labels),
     "box": _Part(_box, _box_inside),
     "mask": _Part(_mask, _mask_inside, _mask_to_plain, _mask_from_plain),
+    "expected_area": _Part(_area),
 }
 """The fields in their order in files."""

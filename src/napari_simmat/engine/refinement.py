@@ -2,7 +2,8 @@
 
 That is how the models were trained and how a person works. The result still depends on the prompt
 alone: the clicks are replayed in their order, and intermediate masks are cached. So the same clicks
-give the same mask after an undo, a restart or a replay, and one object never affects the next.
+give the same mask after an undo, a restart or a replay. One object affects the next one only as
+far as the prompt says (`Prompt.expected_area`).
 
 A model that gets a mask and a click that contradicts it often returns another object altogether.
 But a person who corrects a mask wants it changed near the click and unchanged elsewhere, and clicks

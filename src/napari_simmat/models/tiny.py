@@ -51,6 +51,7 @@ from napari_simmat.models.network import (
     ClickEstimates,
     DecodedMasks,
     Encoded,
+    ExpectedSize,
     Network,
     PromptTensors,
 )
@@ -197,7 +198,8 @@ class TinyNetwork(Network):
 
         A lone point or box gets SAM's padding token as in stock SAM. For clicks, the most trusted
         mask of all levels is chosen (`multiscale.trust`), of a lone click with an `expected_size`
-        of all masks on them. If a box or a mask gives the object's extent, two levels are tried,
+        of all masks on them; the ``area`` of a prompt is weaker and leaves those of the single-mask
+        token. If a box or a mask gives the object's extent, two levels are tried,
         and the mask of the highest predicted IoU is chosen, reduced on a level that is too coarse
         for it (`coarseness_penalty`), and for a box increased by how well it fills the box
         (`_within_extent`). The chosen mask has index 0; the others of its level follow, for clicks
@@ -219,7 +221,10 @@ class TinyNetwork(Network):
         is_extent_known = extent is not None and extent.whole
         # Several clicks say themselves how far the object reaches.
         lone = not is_extent_known and len(positive) < 2
-        expected = self.expected_size if lone else None
+        learned = self.expected_size if lone else None
+        expected = learned
+        if lone and learned is None and "area" in prompt:
+            expected = ExpectedSize.of([float(prompt["area"])])
         predictions: list[LevelPrediction] = []
         for level in candidate_levels(encoded.levels, extent, located):
             window = LevelWindow.around(level, (x, y))
@@ -227,8 +232,8 @@ class TinyNetwork(Network):
                 logits, quality, confidence = self._within_extent(level, window, prompt)
             else:
                 logits, quality = self._in_window(level, window, prompt)
-                # The single-mask token counts, unless an expected size says which one is meant.
-                judged = logits if expected else logits[:1]
+                # The single-mask token counts, unless a learned size says which one is meant.
+                judged = logits if learned else logits[:1]
                 trusted = []
                 for each, predicted in zip(judged, quality.tolist(), strict=False):
                     left = window.is_left(each, level)
@@ -241,7 +246,7 @@ class TinyNetwork(Network):
             predictions.append(
                 LevelPrediction(float(confidence[best]), window, level.scale, *masks)
             )
-            all_levels = is_extent_known or expected is not None
+            all_levels = is_extent_known or learned is not None
             if not all_levels and predictions[-1].confidence >= SUFFICIENT_TRUST:
                 break
         if is_extent_known:

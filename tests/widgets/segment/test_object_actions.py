@@ -10,7 +10,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.widgets.segment.controller import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from napari_simmat.widgets.segment.workspace import REMOVED
-from tests.widgets.scenes import CENTERS, discs, iou
+from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 FLAT = (105, 20)
@@ -469,3 +469,25 @@ def test_labels_of_the_user_are_counted_and_edited(ready):
     layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)
     ready.idle()
     assert [row[0] for row in rows(ready)] == ["3"]
+
+
+# ------------------------------------------------------------------- the size of the last object
+
+
+def test_click_after_a_commit_takes_what_is_as_large(window):
+    image, labels = dots_in_a_dish()
+    window.open(image.astype(np.float32), name="dots")
+    window.click(128, 180)
+    assert np.count_nonzero(window.mask) > 10_000, "all of the dish"
+    window.push(window.tab.buttons.clear)
+    window.drag(86, 138, 114, 166)
+    window.commit()
+    window.click(128, 180)
+    assert iou(window.mask, labels == 100) > 0.8
+    window.commit()
+    written = window.objects == 2
+    window.double_click(128, 180)
+    assert np.array_equal(window.mask, written), "an edited object is what was committed"
+    window.undo(5)
+    window.click(128, 180)
+    assert np.count_nonzero(window.mask) > 10_000, "without an object all is as before"

@@ -36,6 +36,8 @@ class Provenance:
     """As in `PromptState.choices` and `EditedObject.kept`."""
     order: AxisOrder = ()
     """The view; plane, prompts and pixels are in its coordinates."""
+    expected_area: float | None = None
+    """As in `PromptState`."""
 
 
 @dataclass(frozen=True)

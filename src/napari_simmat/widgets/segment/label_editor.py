@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -86,6 +87,15 @@ class LabelEditor:
         """For each object that came from a division, the object that divided."""
         entries = self.register.entries.items()
         return {label: entry.parent for label, entry in entries if entry.parent}
+
+    def newest_area(self, order: AxisOrder) -> float | None:
+        """Pixels of the object with the largest number on a plane of a view, on average."""
+        index = self.register.index
+        if not index:
+            return None
+        low, high = index.box(index.largest)
+        stacked = order[:-2] or range(len(low) - 2)
+        return index.size(index.largest) / math.prod(high[axis] - low[axis] for axis in stacked)
 
     def follow(
         self,

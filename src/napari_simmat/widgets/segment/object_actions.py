@@ -100,13 +100,15 @@ class ObjectActions:
             again = edited if each is prediction.objects[0] else None
             if mask.any():
                 kept = again.kept if again else None
+                area = each.prompt.expected_area
+                made = Provenance(plane, each.source, "", choices, kept, order, area)
                 objects.append(
                     NewObject(
                         ObjectMask.of(mask, (*plane, 0, 0)),
                         score,
                         label=again.label if again else None,
                         category=self.category,
-                        provenance=(Provenance(plane, each.source, "", choices, kept, order),),
+                        provenance=(made,),
                         order=order,
                     )
                 )
@@ -230,6 +232,7 @@ class ObjectActions:
             (*state.choices, *known.choices),
             (*state.edited, EditedObject(label, plane, known.kept)),
             order=order,
+            expected_area=(state if state else known).expected_area,
         )
         workspace.do(f"edit of {label}", after)
         workspace.prediction_wanted.emit()

@@ -160,6 +160,8 @@ class PromptState:
     """Propagated masks that clicks on their planes correct."""
     order: AxisOrder = ()
     """The view; empty for the usual one."""
+    expected_area: float | None = None
+    """Pixels on a plane of the object that was the newest when the first prompt was made."""
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.edited)
@@ -184,7 +186,8 @@ class PromptState:
         edited = tuple(each for each in self.edited if each.plane != plane)
         choices = tuple(each for each in self.choices if each[0].plane != plane)
         propagated = tuple(each for each in self.propagated if each.plane != plane)
-        return PromptState(self.prompts.off(plane), choices, edited, propagated, self.order)
+        left = PromptState(self.prompts.off(plane), choices, edited, propagated, self.order)
+        return replace(left, expected_area=self.expected_area) if left else left
 
     def planes(self) -> list[Plane]:
         """The planes with a prompt or an edited object, ascending."""
@@ -243,7 +246,8 @@ def objects_on(
     """
     objects = [each for each in _grouped(state, plane, shape_yx) if not _is_absent(each)]
     return tuple(
-        ObjectPrompt(_prompt(each, plane, shape_yx), each.source, each.number) for each in objects
+        ObjectPrompt(_prompt(each, plane, shape_yx, state.expected_area), each.source, each.number)
+        for each in objects
     )
 
 
@@ -364,7 +368,8 @@ def _volume_prompts_on(
     for group in sorted({group for _, group in marks}):
         source = _group_prompts(here, group)
         if any(label for label, other in marks if other == group):
-            [one] = objects_on(PromptState(source), plane, shape_yx)
+            alone = PromptState(source, expected_area=state.expected_area)
+            [one] = objects_on(alone, plane, shape_yx)
             prompt = replace(one.prompt, object=group + 1)
         else:
             points = [(point[-2], point[-1]) for point in source.points]
@@ -462,7 +467,9 @@ def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
     return min(objects, key=order)
 
 
-def _prompt(each: _Object, plane: Plane, shape_yx: tuple[int, int]) -> Prompt:
+def _prompt(
+    each: _Object, plane: Plane, shape_yx: tuple[int, int], expected_area: float | None
+) -> Prompt:
     if each.box is None and each.mask is None and not any(each.labels):
         raise ValueError(ONLY_NEGATIVE)
     prompt = Prompt(
@@ -471,6 +478,7 @@ def _prompt(each: _Object, plane: Plane, shape_yx: tuple[int, int]) -> Prompt:
         box=each.box,
         mask=each.mask,
         plane=plane,
+        expected_area=expected_area if each.box is None and each.mask is None else None,
     )
     prompt.check_inside(shape_yx)
     return prompt

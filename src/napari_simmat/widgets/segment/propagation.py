@@ -157,7 +157,12 @@ class PropagationResult:
                 category=category,
                 provenance=tuple(
                     Provenance(
-                        each.prompt.plane, each.source, "", kept=_kept(each.prompt), order=order
+                        each.prompt.plane,
+                        each.source,
+                        "",
+                        kept=_kept(each.prompt),
+                        order=order,
+                        expected_area=each.prompt.expected_area,
                     )
                     for each in self.request.objects
                     if each.prompt.object == track.object and each.prompt.plane in track.sections

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -146,7 +146,12 @@ class ImageSession:
         """Take over prompts that the user drew, as one command if it is to be undone."""
         corrected = corrected_masks(prompts, self.prompt_state, self.propagated)
         before = self.prompt_state
+        area = before.expected_area
+        if not before and self.editor is not None:
+            area = self.editor.newest_area(before.order)
         after = PromptState(prompts, before.choices, before.edited, corrected, before.order)
+        if after:
+            after = replace(after, expected_area=area)
         if undoable:
             self.history.add(Command("prompts", before, after))
         self.prompt_state = after
