@@ -43,9 +43,11 @@ IOU_COLUMNS = tuple(
     for prompt in ("click", "box", "both")
     for turn in ("", *(f" + {count}" for count in CORRECTIONS))
 )
+NEXT_COLUMN = "click, size of the last"
+"""A click after the object before it in the image was committed (`Prompt.expected_area`)."""
 BEST_COLUMNS = ("click, best candidate", "box, best candidate")
 GOAL_COLUMNS = tuple(f"clicks to {goal:.2f}" for goal in GOALS)
-COLUMNS = (*IOU_COLUMNS, *BEST_COLUMNS, *GOAL_COLUMNS)
+COLUMNS = (*IOU_COLUMNS, NEXT_COLUMN, *BEST_COLUMNS, *GOAL_COLUMNS)
 KEYS = ("set", "source", "image", "label")
 
 
@@ -106,18 +108,22 @@ def _sample(
 def score_objects(predictor: Predictor, sample: LabeledSample) -> Iterator[tuple[int, list[float]]]:
     """For each object its label and the values of `COLUMNS`."""
     predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    last: int | None = None
     for label, window in label_windows(sample.labels):
         truth = GroundTruthObject(sample.labels, label, window)
         click, box = Prompt(points=(truth.middle,), labels=(1,)), Prompt(box=truth.box)
         clicked, best_clicked = corrected(predictor, truth, click, MAX_CLICKS - 1)
         boxed, best_boxed = corrected(predictor, truth, box, max(CORRECTIONS))
         both, _ = corrected(predictor, truth, replace(click, box=truth.box), max(CORRECTIONS))
+        [after_another], _ = corrected(predictor, truth, replace(click, expected_area=last), 0)
+        last = np.count_nonzero(sample.labels[window] == label)
         reached = [run[turn] for run in (clicked, boxed, both) for turn in (0, *CORRECTIONS)]
         needed = [
             next((n for n, value in enumerate(clicked, 1) if value >= goal), MAX_CLICKS)
             for goal in GOALS
         ]
-        yield label, [*reached, best_clicked, best_boxed, *map(float, needed)]
+        best = best_clicked, best_boxed
+        yield label, [*reached, after_another, *best, *map(float, needed)]
 
 
 def corrected(
