@@ -116,7 +116,7 @@ def score_objects(predictor: Predictor, sample: LabeledSample) -> Iterator[tuple
         boxed, best_boxed = corrected(predictor, truth, box, max(CORRECTIONS))
         both, _ = corrected(predictor, truth, replace(click, box=truth.box), max(CORRECTIONS))
         [after_another], _ = corrected(predictor, truth, replace(click, expected_area=last), 0)
-        last = np.count_nonzero(sample.labels[window] == label)
+        last = int(np.count_nonzero(sample.labels[window] == label))
         reached = [run[turn] for run in (clicked, boxed, both) for turn in (0, *CORRECTIONS)]
         needed = [
             next((n for n, value in enumerate(clicked, 1) if value >= goal), MAX_CLICKS)
