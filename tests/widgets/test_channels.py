@@ -1,15 +1,11 @@
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
 
 from napari_simmat.models.spec import InputChannels
 from napari_simmat.widgets import channels
 from napari_simmat.widgets.channels import (
-    ChannelsForm,
     LayerChannel,
     LayerInfo,
     are_aligned,
@@ -19,7 +15,6 @@ from napari_simmat.widgets.channels import (
     mapping_remark,
     match_slots,
 )
-from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 def inputs(*names: str, is_rgb: bool = False) -> InputChannels:
@@ -222,188 +217,3 @@ def test_channel_names_leave_out_what_all_share(layers, sources, names):
 )  # fmt: skip
 def test_channel_names_are_names_that_files_can_have(names, made):
     assert channel_names(whole(*names), [layer(name) for name in names]) == made
-
-
-# ------------------------------------------------------------------------ the form
-
-
-@pytest.fixture
-def form(qtbot):
-    form = ChannelsForm(asks_axis=True)
-    qtbot.addWidget(form)
-    qtbot.addWidget(form.details)
-    form.set_inputs(ANGLES)
-    form.set_layers(LAYERS)
-    return form
-
-
-@pytest.fixture
-def training(qtbot):
-    form = ChannelsForm(named=True)
-    qtbot.addWidget(form)
-    qtbot.addWidget(form.details)
-    form.set_layers(FIELDS)
-    return form
-
-
-def choose(choice: Any, text: str) -> None:
-    choice.setCurrentIndex(choice.findText(text))
-    choice.activated.emit(choice.currentIndex())
-
-
-def test_form_fills_itself_by_name(form):
-    assert form.value() == whole(*ANGLES.names)
-    assert [field.text() for field in form.name_fields] == list(ANGLES.names)
-    assert form.problem() is None
-    assert form.remark.isHidden()
-
-
-def test_form_reads_back_what_is_set(form, qtbot):
-    for order in permutations(whole(*ANGLES.names)):
-        with qtbot.waitSignal(form.changed):
-            form.set_value(order)
-        assert form.value() == order
-        shown = [f"key of {slot.currentText()}" for slot in form.slots]
-        assert shown == [each.layer for each in order]
-
-
-def test_form_with_a_gap_reads_back_and_has_a_problem(form):
-    with_gap = (*form.value()[:3], None)
-    form.set_value(with_gap)
-    assert form.value() == with_gap
-    assert "no open layer is chosen for 135 deg" in str(form.problem())
-    with pytest.raises(ValueError, match="one entry for each"):
-        form.set_value(with_gap[:2])
-
-
-def test_form_keeps_a_choice_while_its_layers_are_open(form):
-    by_hand = tuple(reversed(form.value()))
-    form.set_value(by_hand)
-    for layers in ([*LAYERS, layer("new")], LAYERS):
-        form.set_layers(layers)
-        assert form.value() == by_hand
-    form.set_layers([each for each in LAYERS if each.name != "0 deg"])
-    assert form.value() == (None, *whole("45 deg", "90 deg", "135 deg"))
-
-
-def test_form_with_another_model_chooses_anew(form):
-    form.set_value(tuple(reversed(form.value())))
-    form.set_inputs(RGB)
-    assert len(form.value()) == len(form.slots) == 3
-    assert form.problem() is None
-    form.set_inputs(ANGLES)
-    assert form.value() == whole(*ANGLES.names)
-    form.set_inputs(None)
-    assert form.problem() == "Choose a model."
-
-
-def test_form_with_another_model_keeps_the_image(form):
-    form.set_inputs(RGB)
-    form.set_layers([layer(name, (3, 20, 30)) for name in "ab"])
-    assert form.image.currentText() == "b", "the topmost"
-    for title in ("a", "a (first axis = channels)"):
-        choose(form.image, title)
-        form.set_inputs(RGB)
-        assert form.image.currentText() == title
-        for model in (inputs("gray"), RGB):
-            form.set_inputs(model)
-            assert {each.layer for each in form.value() if each} == {"key of a"}
-
-
-def test_form_of_layers_in_their_order_shows_a_remark(form):
-    form.set_layers([layer(name) for name in "abcd"])
-    assert not form.remark.isHidden()
-    assert "a as 0 deg" in form.remark.text()
-
-
-def test_form_without_an_image_says_so(form):
-    form.set_layers([])
-    assert form.image.currentText() == channels.NO_IMAGE
-    assert form.section.isHidden()
-
-
-@pytest.mark.parametrize("model", [RGB, ANGLES, inputs("thermal")])
-def test_form_of_many_channels_offers_each(model, form):
-    form.set_inputs(model)
-    form.set_layers([layer("bands", (48, 8, 9), channels_first=True)])
-    count = len(model.names)
-    assert form.value() == parts("bands", *range(count))
-    assert form.remark.text().startswith("The first of 48 channels are taken: 0 as ")
-    assert not form.section.isHidden()
-    assert form.first_axis.isChecked()
-    choose(form.slots[0], "bands · 47")
-    assert form.value() == parts("bands", 47, *range(1, count))
-    assert form.problem() is None
-
-
-def test_form_asks_about_the_first_axis_of_stacks_only(form):
-    form.set_inputs(RGB)
-    form.set_layers([PHOTO, layer("plane")])
-    assert form.first_axis.isHidden()
-    form.set_layers([layer("stack", (48, 8, 9))])
-    assert form.value() == whole("stack", "stack", "stack")
-    for model in (RGB, ANGLES):  # the second fits nothing yet
-        form.set_inputs(model)
-        assert not form.first_axis.isHidden()
-        assert not form.first_axis.isChecked()
-
-
-def test_form_for_training_takes_layers_of_one_size(training):
-    assert training.names == ("DAPI", "GFP", "45 deg")
-    assert training.value() == whole(*[each.name for each in FIELDS])
-    assert training.problem() is None
-    assert training.section.text().endswith("3 channels: DAPI, GFP, 45 deg")
-
-
-def test_form_for_training_reads_back_what_is_set(training, qtbot):
-    pairs = list(zip(training.names, training.value(), strict=True))
-    for order in [*permutations(pairs, 2), (("a", None), pairs[0])]:
-        names, sources = zip(*order, strict=True)
-        with qtbot.waitSignal(training.changed):
-            training.set_value(sources, names)
-        assert (training.value(), training.names) == (sources, names)
-        assert tuple(field.text() for field in training.name_fields) == names
-    assert "No layer is chosen for channel a" in str(training.problem())
-
-
-def test_form_for_training_adds_names_and_removes_channels(training):
-    choose(training.image, "field 1 GFP")
-    assert training.names == ("field 1 GFP",)
-    QTest.mouseClick(training.add, Qt.MouseButton.LeftButton)
-    assert training.names == ("field 1 GFP", "field 1 DAPI")
-    training.name_fields[0].selectAll()
-    QTest.keyClicks(training.name_fields[0], "GFP, new")
-    assert training.names[0] == "GFP, new"
-    assert "cannot be a channel's name" in str(training.problem())
-    training.name_fields[0].selectAll()
-    QTest.keyClicks(training.name_fields[0], "FIELD 1 DAPI")
-    assert "Two channels are called field 1 dapi" in str(training.problem())
-    QTest.mouseClick(training.removes[0], Qt.MouseButton.LeftButton)
-    assert training.names == ("field 1 DAPI",)
-    assert training.problem() is None
-
-
-def test_form_in_the_tab_takes_the_first_axis_for_channels(window):
-    bands = np.random.default_rng(0).integers(0, 20, (48, *gray().shape)).astype(np.uint8)
-    bands[40] = gray()
-    window.viewer.add_image(bands, name="bands")
-    window.open_widget()
-    window.idle()
-    form = window.tab.channels
-    form.section.set_open(True)
-    box, titles = form.first_axis, ["bands · 0", "bands · 1", "bands · 2"]
-    assert [slot.currentText() for slot in form.slots] == ["bands"] * 3
-    press = QPoint(8, box.height() // 2), Qt.MouseButton.LeftButton
-    QTest.mouseClick(box, press[1], pos=press[0])
-    window.idle()
-    assert [slot.currentText() for slot in form.slots] == titles
-    for slot in form.slots:
-        window.choose(slot, "bands · 40")
-    window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
-    objects = window.viewer.layers["SimMAT objects"].data
-    assert objects.shape == gray().shape
-    assert iou(objects > 0, discs()[1] == 1) > 0.85
-    QTest.mouseClick(box, press[1], pos=press[0])
-    window.idle()
-    assert [slot.currentText() for slot in form.slots] == ["bands"] * 3

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from napari.layers import Labels, Points
 from qtpy.QtCore import Qt
@@ -120,3 +121,32 @@ def test_release_gives_all_keys_back(ready):
     image.contrast_limits = (3, 9)
     ready.tap(Qt.Key.Key_C)
     assert tuple(image.contrast_limits) != (3, 9)
+
+
+@pytest.mark.all_tabs
+def test_keys_while_another_tab_is_shown_do_not_act(ready):
+    ready.click(*CENTERS[0])
+    before = len(ready.workspace.session.history)
+    ready.widget.tabs.setCurrentWidget(ready.widget.train)
+    for key in (Qt.Key.Key_C, Qt.Key.Key_T, Qt.Key.Key_Q):
+        ready.key(key)
+    assert len(ready.workspace.session.history) == before
+    assert ready.workspace.prompt_layers.positive
+    ready.widget.tabs.setCurrentWidget(ready.widget.segment)
+    ready.commit()
+    assert ready.objects.any()
+
+
+def test_shift_on_a_selected_box_in_3d_raises_nothing(window):
+    window.open(np.stack([gray()] * 3), name="stack")
+    window.drag(20, 30, 80, 90)
+    boxes, dims = window.workspace.prompt_layers.boxes, window.viewer.dims
+    boxes.mode, boxes.selected_data = "select", {0}
+    for ndisplay in (3, 2):
+        dims.ndisplay = ndisplay
+        boxes.selected_data = {0}
+        window.viewer.layers.selection.active = boxes
+        window._keys.keymap_providers = [boxes, window.viewer]
+        window._keys.press_key("Shift")
+        assert boxes._fixed_aspect is (ndisplay == 2)
+        window._keys.release_key("Shift")

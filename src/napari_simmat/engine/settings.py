@@ -149,30 +149,32 @@ class AutomaticSettings:
     seeds: Annotated[
         Literal["grid", "maxima"],
         {
-            "label": "Point prompts",
+            "label": "Where to look",
             "noun": "Seeding",
-            "choices": [("grid", "grid"), ("bright spots", "maxima")],
+            "choices": [("everywhere, on a grid", "grid"), ("at bright spots", "maxima")],
         },
     ] = "grid"
     points_per_side: Annotated[
-        int, {"label": "Points per side", "special": "Auto", "min": 0, "max": 512}
+        int, {"label": "Grid points per side", "special": "Auto", "min": 0, "max": 512}
     ] = 0
     maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
     maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
     maxima_height: Annotated[float, _FRACTION] = 0.2
     quality: Annotated[
-        float | None, {"label": "Predicted IoU", "min": MIN_PREDICTED_IOU, "max": 1, **_SLIDER}
+        float | None, {"label": "Certainty", "min": MIN_PREDICTED_IOU, "max": 1, **_SLIDER}
     ] = None
-    stability: Annotated[float | None, {"label": "Stability", **_FRACTION, **_SLIDER}] = None
+    stability: Annotated[float | None, {"label": "Clear edges", **_FRACTION, **_SLIDER}] = None
     offset: Annotated[float, {"min": 0, "max": 10}] = 1.0
-    agreement: Annotated[float, {"label": "Agreement", **_FRACTION, **_SLIDER}] = 0.2
+    agreement: Annotated[float, {"label": "Points that agree", **_FRACTION, **_SLIDER}] = 0.2
     box_overlap: Annotated[float, _FRACTION] = 0.7
     overlap: Annotated[float, _FRACTION] = 0.5
-    min_area: Annotated[int, {"label": "Minimum area", "min": 0, "max": 2**31}] = 20
+    min_area: Annotated[int, {"label": "Smallest area", "min": 0, "max": 2**31}] = 20
     max_area: Annotated[float, _FRACTION] = 0.9
     background: Annotated[float, _FRACTION] = 0.5
     keep_border: Annotated[bool, {"label": "Keep objects at the border"}] = True
-    crop_layers: Annotated[int, {"label": "Crop layers", "special": "none", "min": 0, "max": 4}] = 0
+    crop_layers: Annotated[
+        int, {"label": "Closer looks", "special": "none", "min": 0, "max": 4}
+    ] = 0
     crop_overlap: Annotated[float, {"min": 0, "max": 0.9}] = 512 / 1500
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: Annotated[int, {"min": 0}] = 0

@@ -1,7 +1,7 @@
-"""The channels of an image: which open layers they can be, what is wrong with a choice, and a form.
+"""The channels of an image: which open layers they can be, and what is wrong with a choice.
 
-Everything above `ChannelsForm` is plain values. Without `InputChannels` of a model the functions
-are about an image to train on, whose channels the user counts and names.
+Everything is plain values. Without `InputChannels` of a model the functions are about an image to
+train on, whose channels the user counts and names.
 """
 
 from __future__ import annotations
@@ -12,28 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
-
-from napari_simmat._text import format_list, format_shape, pluralize
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.engine.image_stack import RGB, match_names
 from napari_simmat.models.spec import InputChannels
-from napari_simmat.widgets.controls import (
-    INDENT,
-    Button,
-    CollapsibleSection,
-    ComboBox,
-    remove_button,
-    text_label,
-    vbox,
-)
 
 MAX_CHANNELS = 32
 """A longer first axis is offered as channels only if it is named so."""
-CHOOSE_MODEL = "Choose a model."
-NO_IMAGE = "no image is open"
-BY_SLOTS = "as chosen below"
-FIRST_AXIS = "First axis is channels"
 NO_IMAGE_OPEN = "No image is open: open one, or take a sample from File > Open Sample."
 NO_IMAGE_TO_TRAIN_ON = "No image is open: open one and its labels, or choose a folder."
 NO_CHANNEL = "No channel is chosen: choose an image."
@@ -91,6 +75,8 @@ class LayerInfo:
         Matrix (n + 1, n + 1) from pixels to the world, row by row; empty if unknown.
     channels_first
         Whether the first axis is named as channels.
+    named
+        Whether it is named at all.
     """
 
     key: str
@@ -99,6 +85,7 @@ class LayerInfo:
     rgb: bool = False
     placement: tuple[float, ...] = ()
     channels_first: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -442,261 +429,3 @@ def _unique(names: Sequence[str]) -> list[str]:
             tried, number = f"{plain} {number}", number + 1
         made.append(tried)
     return made
-
-
-class ChannelsForm(QWidget):
-    """A view of one value: a `LayerChannel` for each channel, or None for a gap.
-
-    It shows a list of images, and below it a list of single channels for each slot. A choice by
-    hand is kept while its layers are open, even if it is incomplete.
-
-    Parameters
-    ----------
-    asks_axis
-        Ask whether the first axis of a stack is channels: `first_axis_named` must be answered.
-    named
-        The user decides how many channels there are, and names them; otherwise a model does
-        (`set_inputs`).
-
-    Attributes
-    ----------
-    names
-        Of the channels.
-    image, slots, name_fields, removes
-        The list of images, and the widgets of each channel.
-    details
-        The slots, to be laid out below the list of images.
-    """
-
-    changed = Signal()
-    first_axis_named = Signal(str, bool)
-    """The user says of a layer, by its key, whether its first axis is channels."""
-
-    def __init__(
-        self, parent: QWidget | None = None, *, asks_axis: bool = False, named: bool = False
-    ) -> None:
-        super().__init__(parent)
-        self._asks_axis, self._named = asks_axis, named
-        self._inputs: InputChannels | None = None
-        self._layers: list[LayerInfo] = []
-        self._mappings: list[ChannelMapping] = []
-        self._channels: list[tuple[str, LayerChannel]] = []
-        self._value: Sources = ()
-        self._by_hand = False
-        self.names: tuple[str, ...] = ()
-        self.slots: list[ComboBox] = []
-        self.name_fields: list[QLineEdit | QLabel] = []
-        self.removes: list[QToolButton] = []
-        self.image = ComboBox()
-        self.image.setToolTip("The image: one layer, or layers that are its channels")
-        self.image.activated.connect(self._on_image)
-        self._grid = QGridLayout()
-        self._grid.setContentsMargins(INDENT, 0, 0, 0)
-        self._grid.setVerticalSpacing(2)
-        self._grid.setColumnStretch(1, 1)
-        self.add = Button("Add a channel")
-        self.add.setVisible(named)
-        self.add.clicked.connect(self._on_add)
-        self.first_axis = QCheckBox(FIRST_AXIS)
-        self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
-        self.first_axis.clicked.connect(self._on_first_axis)
-        inside, self.details = QWidget(), QWidget()
-        rows = vbox(self._grid, self.add, self.first_axis, parent=inside, spacing=2)
-        rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
-        self.section = CollapsibleSection("Channels", inside)
-        self.remark = text_label("warning")
-        vbox(self.section, self.remark, parent=self.details, spacing=2)
-        vbox(self.image, parent=self)
-        self._show()
-
-    def value(self) -> Sources:
-        """The choice, one entry per channel."""
-        return self._value
-
-    def set_value(
-        self, value: Sequence[LayerChannel | None], names: Sequence[str] | None = None
-    ) -> None:
-        """Choose by hand; ValueError if there is not one entry for each channel.
-
-        `names` are new names for the channels of a training; by default they keep theirs.
-        """
-        names = self.names if names is None else tuple(names)
-        if len(value) != len(names) or not (self._named or self._inputs):
-            raise ValueError("A choice has one entry for each of the model's channels.")
-        self._value, self.names, self._by_hand = tuple(value), names, True
-        self._show()
-        self.changed.emit()
-
-    def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
-        """Choose among the open image layers, as `channel_mappings`; a choice that fits is kept."""
-        self._layers = list(layers)
-        self._fill(preferred)
-
-    def set_inputs(self, inputs: InputChannels | None) -> None:
-        """Choose for another model; if there are several images, the one in use stays."""
-        before, used = self._value, next((each.layer for each in self._value if each), None)
-        self._inputs, self._by_hand, self._value = inputs, False, ()
-        self.names = () if inputs is None else inputs.names
-        self._fill(used, before)
-        self.section.set_open(len(self.names) > 1 and inputs is not None and not inputs.is_rgb)
-
-    def follow(self, layer: str) -> bool:
-        """Choose the image that a layer makes, without a signal; whether there is one.
-
-        Layers named as the model's channels are one image; otherwise the layer is one by itself.
-        """
-        found = [each for each in self._mappings if layer in {one.layer for one in each.sources}]
-        # A remark on several layers says that their order was guessed.
-        found.sort(
-            key=lambda each: bool(each.remark) and any(layer != one.layer for one in each.sources)
-        )
-        if not found:
-            return False
-        self._by_hand = False
-        self._choose(found[0].sources)
-        self._show()
-        return True
-
-    def problem(self) -> str | None:
-        """What is wrong with the choice, one sentence; None if nothing is."""
-        if self._inputs is None and not self._named:
-            return CHOOSE_MODEL
-        return channels_problem(self.names, self._value, self._layers, self._inputs)
-
-    def _fill(self, preferred: str | None, wanted: Sources = ()) -> None:
-        """List the images; a choice that does not fit any more becomes `wanted` or the best."""
-        before = (self._value, self.names)
-        best: Sources = ()
-        self._mappings = []
-        if self._inputs is not None or self._named:
-            self._mappings = channel_mappings(self._layers, self._inputs, preferred)
-        if self._mappings:
-            best = self._mappings[0].sources
-        elif self._inputs is not None:
-            best = match_slots(self._layers, self._inputs)
-        self._channels = all_layer_channels(self._layers)
-        keys = {layer.key for layer in self._layers}
-        is_open = all(each is None or each.layer in keys for each in self._value)
-        if not self._value or not is_open or (self.problem() and not self._by_hand):
-            self._by_hand = False
-            offered = [each.sources for each in self._mappings]
-            self._choose(wanted if wanted in offered else best)
-        self._show()
-        if (self._value, self.names) != before or self.problem():
-            self.changed.emit()
-
-    def _choose(self, sources: Sources) -> None:
-        self._value = sources
-        if self._named:
-            self.names = channel_names([each for each in sources if each], self._layers)
-
-    def _on_image(self, index: int) -> None:
-        if index < len(self._mappings):
-            self._by_hand = True
-            self._choose(self._mappings[index].sources)
-            self._show()
-            self.changed.emit()
-
-    def _on_slot(self) -> None:
-        chosen = [slot.currentIndex() for slot in self.slots]
-        self.set_value([None if at < 1 else self._channels[at - 1][1] for at in chosen])
-
-    def _on_name(self) -> None:
-        self.names = tuple(field.text() for field in self.name_fields)
-        self._by_hand = True
-        self.changed.emit()
-
-    def _on_add(self) -> None:
-        unused = [source for _, source in self._channels if source not in self._value]
-        if unused:
-            source, (name,) = unused[0], channel_names(unused[:1], self._layers)
-        else:
-            source, name = None, f"channel {len(self._value)}"
-        self.set_value((*self._value, source), (*self.names, name))
-
-    def _on_remove(self, number: int) -> None:
-        kept = [at for at in range(len(self._value)) if at != number]
-        self.set_value([self._value[at] for at in kept], [self.names[at] for at in kept])
-
-    def _on_first_axis(self, on: bool) -> None:
-        if (stack := self._stack()) is not None:
-            self.first_axis_named.emit(stack.key, on)
-
-    def _stack(self) -> LayerInfo | None:
-        """The first chosen layer, or else the topmost, if its first axis may be channels."""
-        if not self._asks_axis:
-            return None
-        chosen = [each.layer for each in self._value if each is not None]
-        layers = [layer for layer in self._layers if not chosen or layer.key == chosen[0]]
-        found = layers[-1] if layers else None
-        return found if found and len(found.shape) > 2 and not found.rgb else None
-
-    def _has_choice(self) -> bool:
-        """Whether a channel can be another than the one that the list of images gives it."""
-        if self._named or not self._layers:
-            return bool(self._layers)
-        lone = self._layers[0] if len(self._layers) == 1 else None
-        is_picture = lone is not None and (lone.rgb or len(self._channels) == 1)
-        is_rgb = self._inputs is not None and self._inputs.is_rgb
-        return len(self.names) > 1 and not (is_picture and is_rgb)
-
-    def _make_rows(self) -> None:
-        """Adapt the number of rows; rows that stay keep the focus."""
-        columns = (self.name_fields, self.slots, *[self.removes] * self._named)
-        while len(self.slots) > len(self.names):
-            for column in columns:
-                widget = column.pop()
-                self._grid.removeWidget(widget)
-                widget.hide()
-                widget.deleteLater()  # not at once: it may be the one that was pressed
-        while len(self.slots) < len(self.names):
-            row = len(self.slots)
-            self.slots.append(ComboBox())
-            self.slots[row].activated.connect(self._on_slot)
-            if self._named:
-                field, remove = QLineEdit(), remove_button("Remove this channel")
-                remove.setAccessibleName(remove.toolTip())
-                field.setToolTip("What the model will call this channel")
-                field.setAccessibleName("Name of the channel")
-                field.setMaximumWidth(110)
-                field.textEdited.connect(self._on_name)
-                remove.clicked.connect(lambda _=False, row=row: self._on_remove(row))
-                self.removes.append(remove)
-                self.name_fields.append(field)
-            else:
-                self.name_fields.append(QLabel())
-            for number, column in enumerate(columns):
-                self._grid.addWidget(column[row], row, number)
-
-    def _show(self) -> None:
-        self._make_rows()
-        units = () if self._inputs is None else self._inputs.units
-        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
-            text = f"{name} [{units[row]}]" if row < len(units) and units[row] else name
-            if self.name_fields[row].text() != text:
-                self.name_fields[row].setText(text)
-            self.slots[row].setAccessibleName(text)
-            sources = [each for _, each in self._channels]
-            self.slots[row].clear()
-            self.slots[row].addItems(["-", *[title for title, _ in self._channels]])
-            self.slots[row].setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
-        offered = [each.sources for each in self._mappings]
-        number = offered.index(self._value) if self._value in offered else None
-        self.image.clear()
-        self.image.addItems([each.title for each in self._mappings])
-        if number is None:
-            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
-        self.image.setCurrentIndex(len(offered) if number is None else number)
-        if self._named:
-            shown = ", ".join(self.names)
-            count = pluralize(len(self.names), "channel")
-            self.section.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
-        stack = self._stack()
-        self.first_axis.setVisible(stack is not None)
-        self.first_axis.setChecked(stack is not None and stack.channels_first)
-        self.section.setVisible(self._has_choice() or stack is not None)
-        remark = "" if number is None else self._mappings[number].remark
-        if not remark and not self.problem():
-            remark = mapping_remark([each for each in self._value if each], self._layers)
-        self.remark.setText(remark)
-        self.remark.setVisible(bool(remark) and not self._named)

@@ -15,14 +15,13 @@ from typing import Any, Literal
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QIcon, QShowEvent, QWheelEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QIcon, QWheelEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QFrame,
@@ -206,12 +205,16 @@ class VerticalScroll(QScrollArea):
         content, viewport = self.widget(), self.viewport()
         if content is None or viewport is None:
             return super().sizeHint()
-        hint = content.sizeHint()
         around = self.size() - viewport.size()  # the theme's margins
-        height = hint.height()
-        if content.hasHeightForWidth() and viewport.width() > 0:
-            height = content.heightForWidth(viewport.width())
-        return QSize(hint.width(), height + around.height())
+        return QSize(content.sizeHint().width(), self.content_height + around.height())
+
+    @property
+    def content_height(self) -> int:
+        """Height of all of the content at the width that it has."""
+        content, width = self.widget(), self.viewport().width()
+        if content.hasHeightForWidth() and width > 0:
+            return int(content.heightForWidth(width))
+        return int(content.sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """The content's width, and part of its height."""
@@ -359,11 +362,56 @@ def set_tone(widget: QWidget, tone: Tone) -> None:
         widget.style().polish(widget)
 
 
-def text_label(tone: Tone = "") -> QLabel:
-    """A label that wraps, and shows any text as it is."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
+class TextLabel(QLabel):
+    """A label that wraps, shows any text as it is, and is never lower than its text.
+
+    Qt's layouts give a label that wraps less height than it needs where something between them and
+    the label does not pass on that its height depends on its width.
+
+    Attributes
+    ----------
+    least_lines
+        Lines that it has room for, whatever its text.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.least_lines = 0
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+
+    def setText(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Show a text."""
+        super().setText(text)
+        self._fit()
+
+    def event(self, event: QEvent) -> bool:
+        """Adapt the height to the width and the font."""
+        done = super().event(event)
+        if event.type() in _REFITTED:
+            self._fit()
+        return done
+
+    def _fit(self) -> None:
+        if self.isVisible():
+            room = self.least_lines * self.fontMetrics().lineSpacing()
+            needed = max(room, self.heightForWidth(self.width()) if self.text() else 0)
+            if self.minimumHeight() != needed:
+                self.setMinimumHeight(needed)
+
+
+_REFITTED = {
+    QEvent.Type.Resize,
+    QEvent.Type.Show,
+    QEvent.Type.FontChange,
+    QEvent.Type.StyleChange,
+    QEvent.Type.ContentsRectChange,
+}
+
+
+def text_label(tone: Tone = "") -> TextLabel:
+    """A label with the color of a tone."""
+    label = TextLabel()
     set_tone(label, tone)
     return label
 
@@ -483,45 +531,6 @@ class PathField(DropTarget):
             self.set_value(path)
 
 
-_PIXEL_SHAPE = "Pixel shape"
-
-
-class PixelShape(CollapsibleSection):
-    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        self.ratio = QDoubleSpinBox()
-        self.ratio.setDecimals(3)
-        self.ratio.setRange(0.01, 100.0)
-        self.ratio.setSingleStep(0.1)
-        self.ratio.setValue(1.0)
-        self.ratio.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.ratio.setToolTip(
-            "Height of a pixel over its width, where a file does not say; 1 for squares"
-        )
-        content = QWidget()
-        form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
-        super().__init__(_PIXEL_SHAPE, content, parent)
-        self.ratio.valueChanged.connect(self._on_ratio)
-
-    def value(self) -> float:
-        """Height over width."""
-        return round(self.ratio.value(), 3)
-
-    def set_value(self, ratio: float) -> None:
-        """Show a ratio."""
-        self.ratio.setValue(ratio)
-
-    def _on_ratio(self) -> None:
-        ratio = self.value()
-        self.set_title(
-            _PIXEL_SHAPE if ratio == 1 else f"{_PIXEL_SHAPE}: {ratio:g} times as high as wide"
-        )
-        self.changed.emit()
-
-
 StatusKind = Literal["nothing", "ready", "working", "canceled", "failed", "done"]
 
 
@@ -589,6 +598,7 @@ class StatusLine(QWidget):
         self._since = 0.0
         self.dot = QLabel("●")
         self.text = text_label()
+        self.text.least_lines = 2  # so that what is above stays where it is
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._warning = text_label("warning")
@@ -636,11 +646,6 @@ class StatusLine(QWidget):
             self._clock.stop()
             self._late.stop()
             self._show()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Keep room for two lines, so that what is above stays where it is."""
-        super().showEvent(event)
-        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing())
 
     @property
     def warning(self) -> str:

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
     QSizePolicy,
     QWidget,
@@ -35,10 +36,7 @@ from qtpy.QtWidgets import (
 
 from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
-from napari_simmat.widgets.controls import (
-    INDENT,
-    form_rows,
-)
+from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows
 
 TYPE_A_NUMBER = (
     "{label} is {value!r}, not a number between {low:g} and {high:g}: type one, such as 0.001 or "
@@ -284,3 +282,42 @@ class EverythingForm(QWidget):
 
     def _on_changed(self, name: str) -> None:
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
+
+
+_PIXEL_SHAPE = "Pixel shape"
+
+
+class PixelShape(CollapsibleSection):
+    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.ratio = QDoubleSpinBox()
+        self.ratio.setDecimals(3)
+        self.ratio.setRange(0.01, 100.0)
+        self.ratio.setSingleStep(0.1)
+        self.ratio.setValue(1.0)
+        self.ratio.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.ratio.setToolTip(
+            "Height of a pixel over its width, where a file does not say; 1 for squares"
+        )
+        content = QWidget()
+        form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
+        super().__init__(_PIXEL_SHAPE, content, parent)
+        self.ratio.valueChanged.connect(self._on_ratio)
+
+    def value(self) -> float:
+        """Height over width."""
+        return round(self.ratio.value(), 3)
+
+    def set_value(self, ratio: float) -> None:
+        """Show a ratio."""
+        self.ratio.setValue(ratio)
+
+    def _on_ratio(self) -> None:
+        ratio = self.value()
+        self.set_title(
+            _PIXEL_SHAPE if ratio == 1 else f"{_PIXEL_SHAPE}: {ratio:g} times as high as wide"
+        )
+        self.changed.emit()

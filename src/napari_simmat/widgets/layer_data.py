@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.drawing import THUMBNAIL_SIDE, to_rgb
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
@@ -30,6 +32,8 @@ _FORBIDDEN = set('/\\:*?"<>|')
 _PLACES = ("scale", "translate", "rotate", "shear", "affine")
 _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
+_SAMPLED = 256
+"""Rows and columns, at least, of which the signal of a channel is measured."""
 _HIDDEN = 0.5
 """An image of which others cover this part is not the one that the user looks at."""
 
@@ -194,6 +198,7 @@ def layer_info(layer: Image | Labels) -> LayerInfo:
         rgb=isinstance(layer, Image) and layer.rgb,
         placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
         channels_first=_means_channels(layer.axis_labels[0]),
+        named=not str(layer.axis_labels[0]).lstrip("-").isdecimal(),
     )
 
 
@@ -258,6 +263,99 @@ def _as_dask(data: Any) -> Any:
 
 def _means_channels(name: object) -> bool:
     return str(name).casefold() in ("c", CHANNEL, "channels")
+
+
+def displayed_sources(
+    images: Sequence[Image], chosen: Collection[str], dims: Any
+) -> tuple[LayerChannel, ...]:
+    """The channels that the viewer shows of the chosen image, three for an RGB model.
+
+    Parameters
+    ----------
+    images
+        The open images, the topmost last.
+    chosen
+        Keys of the layers of the chosen image.
+    dims
+        The viewer's.
+
+    Returns
+    -------
+    tuple of LayerChannel
+        The entry of a first axis of channels at which the slider stands, or the layers on the same
+        pixels that are seen through each other, ordered by their colors; empty if unknown.
+    """
+    own = [each for each in images if layer_key(each) in chosen]
+    if not own or any(each.rgb for each in own):
+        return ()
+    first = own[0]
+    if layer_info(first).channels_first:
+        axis = dims.ndim - first.ndim
+        part = min(int(dims.current_step[axis]), first.data.shape[0] - 1)
+        shown = axis not in dims.displayed and first.visible
+        return (LayerChannel(layer_key(first), part),) * 3 if shown else ()
+    seen: list[Image] = []
+    for image in reversed(images):
+        alike = image_shape(image) == image_shape(first) and not image.rgb
+        if image.visible and alike and np.allclose(layer_matrix(image), layer_matrix(first)):
+            seen.append(image)
+            if image.opacity > 0.9 and image.blending in _OPAQUE:
+                break  # it hides those below
+    if not 1 <= len(seen) <= 3:
+        return ()
+    best = max(permutations(seen), key=_colorfulness)
+    keys = [layer_key(each) for each in best]
+    return tuple(map(LayerChannel, (keys * 3)[:3] if len(keys) != 2 else (*keys, keys[1])))
+
+
+def _colorfulness(layers: Sequence[Image]) -> float:
+    """How well colors of layers fit red, green and blue in this order."""
+    colors = [layer.colormap.map(np.array([1.0]))[0] for layer in layers]
+    return sum(float(color[number]) for number, color in enumerate(colors))
+
+
+def rank_channels_job(data: Any, levels: bool) -> Job[list[tuple[int, np.ndarray]]]:
+    """The entries of a first axis of channels with the most signal above their noise.
+
+    Signal is the range of a coarse sample between percentiles 1 and 99; noise is the usual
+    difference of neighbors in the middle.
+
+    Parameters
+    ----------
+    data
+        (C, ..., Y, X), or with `levels` a list of such arrays, the finest first.
+    levels
+        Whether `data` is a pyramid.
+
+    Returns
+    -------
+    list of (int, numpy.ndarray)
+        The number of each of the best three, and a picture (Y, X, 3) of it as uint8.
+    """
+    if levels:
+        data = next((each for each in reversed(data) if min(each.shape[-2:]) >= _SAMPLED), data[0])
+    array, ranked = _as_dask(data), []
+    middle = tuple(size // 2 for size in array.shape[1:-2])
+    for number in range(array.shape[0]):
+        yield Progress(number, array.shape[0], "comparing channels")
+        plane = np.asarray(array[(number, *middle)])
+        plane = np.nan_to_num(plane.astype(np.float32), posinf=0, neginf=0)
+        steps = [max(1, size // _SAMPLED) for size in plane.shape]
+        coarse = plane[:: steps[0], :: steps[1]]
+        low, high = np.percentile(coarse, (1, 99))
+        rows, columns = (slice(size // 2 - 64, size // 2 + 64) for size in map(_room, plane.shape))
+        noise = np.median(np.abs(np.diff(plane[rows, columns], axis=-1))) if high > low else 0.0
+        score = (high - low) / (noise + 1e-3 * (high - low)) if high > low else 0.0
+        picture = to_rgb(coarse[None])
+        side = max(1, -(-max(picture.shape[:2]) // THUMBNAIL_SIDE))
+        ranked.append((float(score), number, picture[::side, ::side].copy()))
+    ranked.sort(key=lambda each: -each[0])
+    return [(number, picture) for _, number, picture in ranked[:3]]
+
+
+def _room(size: int) -> int:
+    """A length whose middle is at least 64 from its beginning."""
+    return max(size, 128)
 
 
 def labeled_value(

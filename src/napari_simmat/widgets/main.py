@@ -17,12 +17,15 @@ from napari_simmat.io.files import SAMPLES, logged
 from napari_simmat.io.readers import read_image
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.controls import name_controls, tone_sheet, vbox
+from napari_simmat.widgets.help import HelpButton
 from napari_simmat.widgets.readers import OPEN_WIDGETS
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
 
 FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
+PAGES = ("segment-tab", "train-tab", "batch")
+"""Of the documentation, one for each tab."""
 LayerData = tuple[Any, dict[str, Any], str]
 
 OLDEST_NAPARI = "0.7.1"
@@ -70,6 +73,10 @@ class SimMATWidget(QWidget):
         tabs.currentChanged.connect(self._on_tab)
         self.train.training.trained.connect(self.segment.models.refresh)
         self.train.use_requested.connect(self.use_model)
+        self.help = HelpButton(
+            lambda: PAGES[tabs.currentIndex()], lambda: described(tabs.currentWidget()), self
+        )
+        tabs.setCornerWidget(self.help)
         vbox(tabs, parent=self)
         name_controls(self)
         self.setMinimumWidth(300)
@@ -99,6 +106,7 @@ class SimMATWidget(QWidget):
 
     def _on_tab(self) -> None:
         current = self.tabs.currentWidget()
+        self.segment.keys.set_active(current is self.segment)
         if current in (self.train, self.batch):
             current.refresh()
         else:
@@ -121,6 +129,27 @@ class SimMATWidget(QWidget):
             elif self._docked:
                 self.release()
         return super().event(event)
+
+
+def described(tab: QWidget) -> list[str]:
+    """What a tab shows, for a report; layers are not named."""
+    status = tab.status.value()
+    text = status.text
+    for layer in [each for each in tab.viewer.layers if not each.name.startswith("SimMAT ")]:
+        text = text.replace(layer.name, "IMAGE")
+    lines = [f"{type(tab).__name__}: {status.kind}, {text}"]
+    if isinstance(tab, SegmentTab):
+        entry, session = tab.models.value(), tab.workspace.session
+        used = tab.controller.inference.service.in_use
+        lines.append(f"Model {'none' if entry is None else entry.name}")
+        lines.append("" if used is None else f"Device {used.title}, {used.compute.precision}")
+        if session is not None:
+            image = tab.workspace.image
+            kinds = [str(array.dtype) for array in image.all_arrays] if image is not None else []
+            shape = " x ".join(map(str, session.geometry.usual.shape))
+            lines.append(f"Image {shape}, {', '.join(dict.fromkeys(kinds))}")
+            lines.append(f"{len(session.history)} steps that can be undone")
+    return [line for line in lines if line]
 
 
 def open_demo(*, run: bool = True) -> napari.Viewer:

@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"-?\d+")
 """napari's label of an axis without a name, counted from the last one."""
 TIME_NAMES = ("t", "time", "frame", "frames")
 """Names of a time axis."""
+DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
+"""Names of an axis of depth."""
 MAX_LEVEL_SIDE = 4096
 """By default the finest level is segmented whose planes have no longer side."""
 

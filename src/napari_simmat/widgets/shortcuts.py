@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +36,15 @@ class Shortcut:
         Name of the action.
     key
         On our layers.
+    meaning
+        What it does, for the list of shortcuts.
     on_shapes
         On shapes layers, if napari uses `key` there.
     """
 
     action: str
     key: int
+    meaning: str
     on_shapes: int | None = None
 
     def text(self, shapes: bool = False) -> str:
@@ -55,21 +58,21 @@ class Shortcut:
 
 
 SHORTCUTS = (
-    Shortcut("flip", KeyCode.KeyT),
-    Shortcut("segment", KeyCode.KeyS),
-    Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS),
-    Shortcut("commit", KeyCode.KeyC),
-    Shortcut("clear", KeyMod.Shift | KeyCode.KeyC),
-    Shortcut("undo", KeyMod.CtrlCmd | KeyCode.KeyZ),
-    Shortcut("redo", KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ),
-    Shortcut("cycle", KeyCode.KeyQ),
-    Shortcut("next", KeyCode.KeyN),
-    Shortcut("edit", KeyCode.KeyE, KeyMod.Alt | KeyCode.KeyE),
-    Shortcut("delete", KeyMod.Shift | KeyCode.KeyD),
-    Shortcut("merge", KeyCode.KeyG),
-    Shortcut("split", KeyCode.KeyK),
-    Shortcut("next image", KeyMod.Shift | KeyCode.KeyN),
-    Shortcut("previous image", KeyMod.Shift | KeyCode.KeyB),
+    Shortcut("flip", KeyCode.KeyT, "positive or negative clicks"),
+    Shortcut("segment", KeyCode.KeyS, "segment again"),
+    Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS, "propagate through the stack"),
+    Shortcut("commit", KeyCode.KeyC, "commit what is shown"),
+    Shortcut("clear", KeyMod.Shift | KeyCode.KeyC, "remove the open prompts"),
+    Shortcut("undo", KeyMod.CtrlCmd | KeyCode.KeyZ, "undo"),
+    Shortcut("redo", KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ, "redo"),
+    Shortcut("cycle", KeyCode.KeyQ, "the next mask"),
+    Shortcut("next", KeyCode.KeyN, "another object beside the open ones"),
+    Shortcut("edit", KeyCode.KeyE, "edit the object under the mouse", KeyMod.Alt | KeyCode.KeyE),
+    Shortcut("delete", KeyMod.Shift | KeyCode.KeyD, "delete the object under the mouse"),
+    Shortcut("merge", KeyCode.KeyG, "merge the objects under the points"),
+    Shortcut("split", KeyCode.KeyK, "split an object around the points"),
+    Shortcut("next image", KeyMod.Shift | KeyCode.KeyN, "the next image of the folder"),
+    Shortcut("previous image", KeyMod.Shift | KeyCode.KeyB, "the previous image of the folder"),
 )
 
 
@@ -93,6 +96,11 @@ class KeyBindings:
         Function for each `Shortcut.action`.
     wanted
         Whether an action can do something now.
+
+    Attributes
+    ----------
+    active
+        Whether the keys act.
     """
 
     def __init__(
@@ -106,7 +114,21 @@ class KeyBindings:
         self._wanted = wanted
         self._bound: dict[Any, dict[KeyBinding, Any]] = {}
         self._known = [each for each in SHORTCUTS if each.action in actions]
-        self._bind(viewer, {each.binding(): self._guarded(each.action) for each in self._known})
+        self._layers: tuple[Sequence[Layer], Sequence[Layer]] = (), ()
+        self.active = False
+        self.set_active(True)
+
+    def set_active(self, active: bool) -> None:
+        """Let the keys act, or give all of them back until they are to act again."""
+        if active == self.active:
+            return
+        self.active = active
+        if active:
+            keys = {each.binding(): self._guarded(each.action) for each in self._known}
+            self._bind(self._viewer, keys)
+            self.bind(*self._layers)
+        else:
+            self.release()
 
     def bind(self, own: Sequence[Layer], images: Sequence[Layer] = ()) -> None:
         """Bind to exactly these layers; others get their earlier bindings back.
@@ -118,6 +140,9 @@ class KeyBindings:
         images
             Layers whose own keys are borrowed while an action wants them.
         """
+        self._layers = own, images
+        if not self.active:
+            return
         kept = [self._viewer, *own, *images]
         for holder in [each for each in self._bound if each not in kept]:
             self._unbind(holder)
@@ -167,6 +192,21 @@ class KeyBindings:
         return act
 
 
+def guard_shift(layer: Shapes) -> None:
+    """Let Shift do nothing on shapes that are seen in 3D: napari's action for it raises there.
+
+    It locks the aspect ratio of a shape that is resized, which is possible in 2D only.
+    """
+    shift = KeyBinding.from_int(KeyCode.Shift)
+    usual = layer.class_keymap.get(shift)
+
+    def hold(shapes: Shapes) -> Iterator[None]:
+        if usual is not None and shapes._slice_input.ndisplay == 2:
+            yield from usual(shapes)
+
+    layer.bind_key(shift, hold, overwrite=True)
+
+
 def is_typing() -> bool:
     """Whether a text field has the focus."""
     focus = QApplication.focusWidget()
@@ -182,11 +222,13 @@ class ListShortcuts(QObject):
     ----------
     inside
         A widget of the window; lists of other windows keep their keys.
+    keys
+        Nothing is forwarded while they do not act.
     """
 
-    def __init__(self, inside: QWidget) -> None:
+    def __init__(self, inside: QWidget, keys: KeyBindings) -> None:
         super().__init__(inside)
-        self._inside = inside
+        self._inside, self._bindings = inside, keys
         self._watched: QWidget | None = None
         self._keys = {each.binding() for each in SHORTCUTS}
         application = QApplication.instance()
@@ -201,7 +243,8 @@ class ListShortcuts(QObject):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Send a shortcut to the window instead of the list."""
-        if event.type() != QEvent.Type.KeyPress or is_typing() or not self._is_shortcut(event):
+        pressed = event.type() == QEvent.Type.KeyPress and self._bindings.active
+        if not pressed or is_typing() or not self._is_shortcut(event):
             return super().eventFilter(watched, event)
         window = self._window()
         if window is None:

@@ -73,10 +73,35 @@ def test_everything_is_proposed_filtered_and_committed(ready, everything):
         ours, theirs = objects == center, labels == number
         assert (ours & theirs).sum() > 0.8 * (ours | theirs).sum()
     assert not preview(ready).any()
-    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.undo()
     assert not objects.any(), "one step takes all back"
-    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    ready.redo()
     assert len(set(at_centers(objects))) == 4
+    assert not preview(ready).any()
+
+
+def test_commit_undone_shows_the_proposals_again(ready: Any, everything: Any) -> None:
+    panel = ready.tab.automatic_panel
+    press(ready, panel.start)
+    shown, candidates = preview(ready).copy(), everything.proposals.candidates
+    ready.commit()
+    ready.undo()
+    assert not ready.objects.any()
+    assert np.array_equal(preview(ready), shown)
+    assert panel.commit.isEnabled()
+    panel.options["min_area"].setValue(100_000)
+    ready.idle()
+    assert not preview(ready).any(), "the sliders filter them, and nothing is proposed again"
+    panel.options["min_area"].setValue(20)
+    ready.idle()
+    assert everything.proposals.candidates is candidates
+    ready.redo()
+    assert not preview(ready).any()
+    assert np.array_equal(ready.objects > 0, shown > 0)
+    ready.undo()
+    assert np.array_equal(preview(ready), shown)
+    ready.commit()
+    assert np.array_equal(ready.objects > 0, shown > 0)
 
 
 @pytest.mark.parametrize("how", ["key", "key on the image", "button"])

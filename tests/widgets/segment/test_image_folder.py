@@ -18,6 +18,7 @@ from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
     COMMIT_FIRST,
+    NOT_EMPTY,
     NOT_REPLACED,
     OTHER_SHAPE,
 )
@@ -76,6 +77,21 @@ def test_go_through_ten_images_and_back_restores_each(window, folder):
         assert len(window.workspace.session.prompt_state.prompts.points) == 1
         assert panel.place.text() == f"{number + 1} of 10, 10 done · {number}.tif"
         window.key(*BACK)
+
+
+def test_mark_empty_saves_an_image_without_objects(window, folder):
+    begin(window, folder)
+    panel = window.tab.folder_panel
+    window.click(*CENTERS[0])
+    window.tab.act("no objects")
+    assert window.status.text == NOT_EMPTY
+    window.key(Qt.Key.Key_C, SHIFT)
+    window.push(panel.empty)
+    assert panel.place.text() == "2 of 10, 1 done · 1.tif"
+    assert not tifffile.imread(folder / "0_labels.tif").any()
+    window.key(*BACK)
+    assert panel.place.text() == "1 of 10, 1 done · 0.tif"
+    assert not objects(window).any()
 
 
 def test_go_skips_an_image_that_cannot_be_opened(window, folder):

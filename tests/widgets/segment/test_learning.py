@@ -31,6 +31,9 @@ from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
     CANCELED,
     KEPT,
+    LEARN,
+    LEARNING,
+    MAY_LEARN,
     AdaptRequest,
     adapt_job,
     file_of,
@@ -94,6 +97,7 @@ def commit(window: Any, *numbers: int) -> None:
 
 
 def learn(window: Any) -> None:
+    window.tab.show_section("learn")
     window.take(window.tab.learn_panel.start)
     assert window.tab.learning.learns
     window.qtbot.waitUntil(lambda: not window.tab.learning.busy)
@@ -198,6 +202,7 @@ def test_clicks_while_learning_are_predicted_and_cancel_ends_it(with_cells, monk
     window, core = with_cells, Core(monkeypatch)
     panel = window.tab.learn_panel
     commit(window, 0, 1, 2)
+    window.tab.show_section("learn")
     window.take(panel.start)
     window.qtbot.waitUntil(lambda: "click 60 → 71 %, box 70 → 75 %" in panel.hint.text())
     assert preview_of(window, 3).any()
@@ -208,6 +213,33 @@ def test_clicks_while_learning_are_predicted_and_cancel_ends_it(with_cells, monk
     assert window.workspace.session.adapted is None
     assert panel.hint.text() == GOES_ON
     assert list(user_folder("sessions").glob("*.learning-*"))
+
+
+def test_learning_is_offered_once_after_corrections(with_cells, monkeypatch):
+    window, core = with_cells, Core(monkeypatch)
+    window.tab.resize(400, 500)
+    commit(window, 0, 1)
+    assert not window.status.offer
+    y, x = CELLS[2]
+    window.drag(y - 21, x - 18, y + 21, x + 18)
+    window.click(y, x)
+    window.commit()
+    assert window.status.text.endswith(MAY_LEARN)
+    assert window.status.offer == LEARN
+    window.take(window.tab.status.offer)
+    window.qtbot.waitUntil(lambda: window.status.text.startswith(LEARNING.format("")))
+    assert window.status.fraction is not None
+    window.qtbot.waitUntil(lambda: not window.tab.learn_panel.bar.visibleRegion().isEmpty())
+    assert preview_of(window, 3).any(), "one can go on"
+    assert window.status.kind == "done"
+    window.commit()
+    assert not window.status.offer, "once"
+    window.qtbot.waitUntil(lambda: window.status.text.startswith(LEARNING.format("")))
+    window.qtbot.waitUntil(window.tab.status.cancel.isVisible)
+    window.take(window.tab.status.cancel)
+    assert window.status.text == CANCELED
+    window.qtbot.waitUntil(lambda: core.closed)
+    window.idle()
 
 
 def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):

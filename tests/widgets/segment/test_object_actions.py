@@ -7,6 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.controller import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from napari_simmat.widgets.segment.workspace import REMOVED
@@ -335,7 +336,8 @@ def test_objects_layer_deleted_comes_back_on_undo(ready):
     ready.click_row(1)
     ready.type_class("nucleus")
     layers, committed = ready.viewer.layers, ready.objects.copy()
-    layer, order = layers["SimMAT objects"], [each.name for each in layers]
+    layer = layers["SimMAT objects"]
+    order = [each.name for each in layers if each.name != "SimMAT chosen"]
     layers.selection.active = layer
     layers.remove_selected()  # as napari's key and button
     ready.idle()
@@ -446,6 +448,7 @@ def test_table_sorts_and_leads_to_the_objects(window):
     )
     table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
     assert [row[0] for row in rows(window)] == ["2", "1"]
+    window.viewer.scene.camera.center = (500, 500)
     window.click_row(1)
     assert window.viewer.dims.current_step[0] == 0, "the plane of object 1"
     center = np.argwhere(window.objects[0] == 1).mean(axis=0) / 2
@@ -491,3 +494,63 @@ def test_click_after_a_commit_takes_what_is_as_large(window):
     window.undo(5)
     window.click(128, 180)
     assert np.count_nonzero(window.mask) > 10_000, "without an object all is as before"
+
+
+def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):
+    commit_discs(ready, 2)
+    ready.tab.sections["objects"].set_open(True)
+    camera = ready.viewer.scene.camera
+    before = (camera.center, camera.zoom)
+    ready.click_row(1)
+    assert (camera.center, camera.zoom) == before, "it is in view"
+    outline = ready.viewer.layers["SimMAT chosen"]
+    assert outline.contour
+    seen = np.zeros(ready.objects.shape, bool)
+    corner = np.round(outline.data_to_world((0, 0))).astype(int)
+    height, width = outline.data.shape
+    seen[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = outline.data > 0
+    assert np.array_equal(seen, ready.objects == 2)
+    assert ready.viewer.layers.selection.active.name == "SimMAT points"
+    ready.key(Qt.Key.Key_D, SHIFT) if ready.viewer.mouse_over_canvas else ready.push(
+        ready.tab.object_panel.buttons["delete"]
+    )
+    assert "SimMAT chosen" not in ready.viewer.layers
+    ready.undo()
+    camera.center = (camera.center[0], 900, 900)
+    ready.click_row(0)
+    assert camera.center[-1] < 200, "it was not in view"
+
+
+def test_objects_are_drawn_by_class_and_as_contours(ready):
+    commit_discs(ready, 3)
+    layer, panel = ready.viewer.layers["SimMAT objects"], ready.tab.object_panel
+    ready.tab.sections["objects"].set_open(True)
+    usual = layer.get_color(1)
+    for row, name in ((0, "cell"), (1, "nucleus"), (2, "cell")):
+        ready.click_row(row)
+        ready.type_class(name)
+    ready.choose(panel.look, "contours, colored by class")
+    colors = [tuple(layer.get_color(label)) for label in (1, 2, 3)]
+    assert colors[0] == colors[2] != colors[1]
+    assert layer.contour
+    ready.choose(panel.look, "filled")
+    assert np.allclose(layer.get_color(1), usual)
+    assert not layer.contour
+
+
+def test_table_takes_the_height_that_is_free(ready):
+    labels = np.repeat(np.arange(23 * 20, dtype=np.int32).reshape(23, 20) + 1, 8, axis=0)
+    layer = ready.viewer.add_labels(np.zeros(ready.workspace.session.geometry.shape, np.int32))
+    layer.data[: labels.shape[0], :20] = (labels - 1) // 20 + 1
+    ready.tab.objects.chosen.emit(layer)
+    ready.widget.resize(400, 1000)
+    ready.idle()
+    table = ready.tab.object_panel.table
+    assert len(rows(ready)) == 23
+    scroll = ready.tab.findChild(VerticalScroll)
+    bar = scroll.verticalScrollBar()
+    ready.qtbot.waitUntil(lambda: table.height() > 250 and bar.maximum() == 0)
+    gap = ready.tab.status.y() - scroll.geometry().bottom()
+    assert gap < 30, "nothing is left free"
+    ready.widget.resize(400, 500)
+    ready.qtbot.waitUntil(lambda: table.height() == 114)

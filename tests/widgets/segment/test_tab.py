@@ -15,7 +15,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import CANCELED, COMMIT_NEXT, SEGMENT, scores_text
+from napari_simmat.widgets.segment.controller import (
+    CANCELED,
+    COMMIT_NEXT,
+    MARKS_COVERED,
+    MARKS_OUTSIDE,
+    SEGMENT,
+    scores_text,
+)
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
@@ -186,6 +193,7 @@ def test_negative_click_removes_pixels(ready):
     green, red = layer.face_color
     assert green[1] > green[0]
     assert red[0] > red[1]
+    assert [str(each.value) for each in layer.symbol] == ["disc", "x"], "by shape, too"
     assert (ready.preview > 0).sum() < with_both
     assert not ready.preview[CENTERS[1]]
     ready.key(Qt.Key.Key_T)
@@ -193,7 +201,26 @@ def test_negative_click_removes_pixels(ready):
     assert list(layer.features["label"]) == [1, 0, 1]
 
 
-@pytest.mark.parametrize("end", ["commit", "clear", "new object"])
+@pytest.mark.parametrize(
+    ("place", "positive", "text"),
+    [((105, 20), True, MARKS_OUTSIDE), (CENTERS[0], False, MARKS_COVERED)],
+)
+def test_mark_that_the_mask_contradicts_is_named(ready, place, positive, text):
+    y, x = CENTERS[0]
+    ready.click(y, x)
+    before = ready.status.text
+    if not positive:
+        ready.drag(y - RADII[0], x - RADII[0], y + RADII[0], x + RADII[0])
+        ready.key(Qt.Key.Key_T)
+    ready.click(*place)
+    kind = "positive" if positive else "negative"
+    contradicts = ready.mask[place] != positive
+    assert contradicts == (text.format(marks=f"1 {kind} mark is") in ready.status.text)
+    assert contradicts, "or this is no test"
+    assert text.format(marks=f"1 {kind} mark is") not in before
+
+
+@pytest.mark.parametrize("end", ["commit", "clear", "new object", "another image"])
 def test_object_after_the_end_of_another_begins_positive(ready, end):
     ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_T)
@@ -204,7 +231,11 @@ def test_object_after_the_end_of_another_begins_positive(ready, end):
         "clear": (Qt.Key.Key_C, SHIFT),
         "new object": (Qt.Key.Key_N,),
     }
-    ready.key(*keys[end])
+    if end in keys:
+        ready.key(*keys[end])
+    else:
+        ready.viewer.add_image(gray(), name="another")
+        ready.idle()
     assert ready.tab.buttons.sign.text().startswith(POSITIVE_TEXT)
     ready.click(*CENTERS[1])
     assert ready.status.kind == "done"

@@ -294,10 +294,11 @@ def test_table_row_from_the_side_leads_to_the_object(window):
     window.choose(window.tab.objects, "mine")
     window.tab.sections["objects"].set_open(True)
     look(window, ZX, (0, 0, 0))
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    camera.center = (900, 900)
     window.click_row(1)
     z, y, x = BLOBS[1][0]
     assert abs(window.viewer.dims.point[1] - world((z, y, x))[1]) < 1
-    camera = getattr(window.viewer, "scene", window.viewer).camera
     assert np.allclose(camera.center[-2:], world((z, y, x))[[0, 2]], atol=1)
     assert window.workspace.plane() in [(y - 1,), (y,), (y + 1,)]
 

@@ -15,18 +15,17 @@ from qtpy.QtWidgets import (
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
 from napari_simmat.widgets.batch.run import BatchRequest, FirstFile
-from napari_simmat.widgets.channels import ChannelsForm
+from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
     ComboBox,
     PathField,
-    PixelShape,
     form_rows,
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import EverythingForm, Options
+from napari_simmat.widgets.forms import EverythingForm, Options, PixelShape
 from napari_simmat.widgets.model_picker import ModelPicker
 
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (

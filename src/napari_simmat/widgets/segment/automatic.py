@@ -20,7 +20,7 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.history import NewObject
+from napari_simmat.widgets.segment.history import Command, NewObject
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE, ObjectActions
 from napari_simmat.widgets.segment.prompt_state import Plane
@@ -44,8 +44,8 @@ MIN_VISIBLE = 0.5
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
-COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
-LOOSEN = "Loosen the thresholds."
+COMMIT_FOUND = "Commit (C) writes them; More settings filters them."
+LOOSEN = "Loosen the thresholds under More settings."
 NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
 NOTHING_TO_COMMIT = "There is nothing to commit: loosen the thresholds."
@@ -84,6 +84,7 @@ class AutomaticSegmentation(QObject):
         self._workspace, self._inference, self._objects = workspace, inference, objects
         self.proposals: Proposals | None = None
         self._requested: Proposals | None = None
+        self._committed: tuple[Command, Proposals] | None = None
         self._settings: AutomaticSettings | None = None
         self.like_mine = False
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
@@ -97,6 +98,7 @@ class AutomaticSegmentation(QObject):
             job.failed.connect(self._on_failed)
         workspace.subject_changed.connect(self._on_subject)
         workspace.view_changed.connect(self._show)
+        workspace.command_changed.connect(self._on_command)
 
     @property
     def busy(self) -> bool:
@@ -148,6 +150,7 @@ class AutomaticSegmentation(QObject):
         workspace, request = self._workspace, self._workspace.request()
         self.cancel()
         self.drop()
+        self._committed = None
         try:
             prompts = self._seeds(session, plane, layer)
         except ValueError as error:
@@ -200,7 +203,7 @@ class AutomaticSegmentation(QObject):
             workspace.say(NOTHING_TO_COMMIT, "ready")
         else:
             name = "segmenting everything"
-            self._objects.write(name, objects, done=self.drop, min_visible=MIN_VISIBLE)
+            self._objects.write(name, objects, done=self._on_committed, min_visible=MIN_VISIBLE)
 
     def drop(self) -> None:
         """Discard the proposals, also from the preview."""
@@ -285,6 +288,27 @@ class AutomaticSegmentation(QObject):
         if proposals.order == proposals.session.geometry.order:
             labels = proposals.instances.labels
             self._workspace.preview.propose(proposals.session.geometry, proposals.plane, labels)
+
+    def _on_committed(self) -> None:
+        """Keep the proposals for undo: proposing them again could take minutes."""
+        proposals = self.proposals
+        self.drop()
+        command = None if proposals is None else proposals.session.history.last
+        self._committed = None if command is None else (command, proposals)
+
+    def _on_command(self, session: ImageSession, change: str, _: Command | None) -> None:
+        """Undoing the commit brings the proposals back, and redoing it takes them away."""
+        if self._committed is None or self._committed[1].session is not session:
+            return
+        command, proposals = self._committed
+        if change == "undo" and session.history.next is command:
+            if self.proposals is None and self._is_current(proposals):
+                self.proposals = proposals
+                self._show()
+                self.changed.emit()
+        elif change == "redo" and session.history.last is command:
+            self._committed = command, self.proposals or proposals
+            self.drop()
 
     def _on_subject(self) -> None:
         """Forget the proposals if the model or the image has changed."""

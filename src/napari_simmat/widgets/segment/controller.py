@@ -13,7 +13,7 @@ from napari import Viewer
 from napari.layers import Image
 from qtpy.QtCore import QObject
 
-from napari_simmat._text import pluralize
+from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue, channel_axis, channels_in_front
@@ -60,6 +60,11 @@ COMMIT_NEXT = "Commit (C), or click to correct it."
 MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
 SMALL_PIECES = "{pieces} left out: a click adds one, Q adds all."
+MARKS_OUTSIDE = "{marks} not in the mask: try another mask (Q), or press N before a new object."
+MARKS_COVERED = "{marks} still in the mask: scribble over what does not belong, or try another (Q)."
+PART = "A much larger object contains it: Q, or its picture below."
+_MUCH_LARGER = 4
+"""Times the pixels of the mask that a click shows first."""
 
 
 class SegmentController(QObject):
@@ -558,7 +563,38 @@ def described(prediction: Prediction, edited: int | None) -> str:
         parts.append(MASK_NUMBER.format(number=number, count=len(numbers)))
     elif left_out := sum(prediction.left_out):
         parts.append(SMALL_PIECES.format(pieces=pluralize(left_out, "small piece")))
+    elif max((each.area for each in prediction.candidates), default=0) > _MUCH_LARGER * max(
+        1, np.count_nonzero(prediction.masks[-1])
+    ):
+        parts.append(PART)
+    for text, kind, count in zip(
+        (MARKS_OUTSIDE, MARKS_COVERED),
+        ("positive", "negative"),
+        contradicted(prediction),
+        strict=True,
+    ):
+        if count:
+            marks = f"{pluralize(count, f'{kind} mark')} {is_or_are(count)}"
+            parts.append(text.format(marks=marks))
     return " ".join([*parts, COMMIT_NEXT, prediction.note]).strip()
+
+
+def contradicted(prediction: Prediction) -> tuple[int, int]:
+    """How many positive marks lie outside the mask of their object, and how many negative inside.
+
+    A scribble is one mark, and lies where most of it does.
+    """
+    outside = inside = 0
+    for each, mask in zip(prediction.objects, prediction.masks, strict=True):
+        source = each.source
+        marks = [((at,), label) for at, label in zip(source.points, source.labels, strict=True)]
+        marks += [(one.vertices, one.label) for one in source.outlines if one.kind == "path"]
+        for vertices, label in marks:
+            at = np.floor(np.array(vertices)[:, -2:] + 0.5).astype(int)
+            held = mask[tuple(np.clip(at, 0, np.array(mask.shape) - 1).T)].mean() >= 0.5
+            outside += bool(label) and not held
+            inside += held and not label
+    return outside, inside
 
 
 def scores_text(scores: Sequence[float]) -> str:

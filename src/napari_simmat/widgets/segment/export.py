@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -303,7 +304,7 @@ def show_plane(
 
 
 def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, label: int) -> None:
-    """Move the sliders and the camera to an object, and select it for painting.
+    """Move the sliders to an object, the camera if it is not in view, and select it for painting.
 
     `geometry` says where the image lies, in its current view.
     """
@@ -313,21 +314,34 @@ def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, la
         shown = geometry.plane(viewer.dims)
     except ValueError:
         shown = None
-    plane, middle = where(editor, label, shown, geometry.order)
+    plane, middle, (low, high) = where(editor, label, shown, geometry.order)
     world, axes = show_plane(viewer, geometry, plane, middle)
     if len(axes) == 2:
         camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-        camera.center = tuple(world[axes])
+        corners = itertools.product(*zip(low, high, strict=True))
+        ends = np.array([geometry.to_world((*plane, *corner))[axes] for corner in corners])
+        half = np.array(canvas_size(viewer)) / 2 / camera.zoom
+        center = np.array(camera.center[-2:])
+        fits = np.ptp(ends, axis=0) <= 2 * half
+        apart = np.where(fits, np.abs(ends - center).max(axis=0), np.abs(world[axes] - center))
+        if (apart > half).any():  # it is not in view
+            camera.center = tuple(world[axes])
     editor.layer.selected_label = label
+
+
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """Height and width of the canvas in screen pixels."""
+    canvas = getattr(viewer, "canvas", None)  # from napari 0.9
+    return viewer._canvas_size if canvas is None else canvas.size
 
 
 def where(
     editor: LabelEditor, label: int, shown: Plane | None, order: AxisOrder = ()
-) -> tuple[Plane, tuple[float, float]]:
-    """The plane on which to look at an object, and the mean (y, x) of its pixels there.
+) -> tuple[Plane, tuple[float, float], tuple[tuple[float, float], tuple[float, float]]]:
+    """The plane on which to look at an object, the mean (y, x) of its pixels there, and their ends.
 
     It is the plane `shown` if the object is there, else the one with most of its pixels. Plane and
-    position are in the view `order`.
+    positions are in the view `order`.
     """
     seen = editor.mask(label).transposed(order)
     mask, planes = seen.mask, seen.planes()
@@ -338,5 +352,6 @@ def where(
         best = tuple(int(at) + first for at, first in zip(largest, seen.corner[:-2], strict=True))
     within = tuple(at - first for at, first in zip(best, seen.corner[:-2], strict=True))
     rows, columns = np.nonzero(mask[within])
-    top, left = seen.corner[-2:]
-    return best, (float(top + rows.mean()), float(left + columns.mean()))
+    at = np.array(seen.corner[-2:]) + np.stack([rows, columns], axis=1)
+    middle, low, high = (tuple(map(float, each)) for each in (at.mean(0), at.min(0), at.max(0)))
+    return best, middle, (low, high)

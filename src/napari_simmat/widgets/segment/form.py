@@ -8,9 +8,10 @@ from pathlib import Path
 
 from napari import Viewer
 from napari.layers import Image, Labels, Points, Shapes
-from qtpy.QtWidgets import QFormLayout, QFrame, QWidget
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QFormLayout, QFrame, QSizePolicy, QSpacerItem, QWidget
 
-from napari_simmat.widgets.channels import ChannelsForm
+from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
@@ -21,12 +22,14 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.model_picker import ModelPicker
+from napari_simmat.widgets.placement import DEPTH_NAMES
 from napari_simmat.widgets.segment.image_folder import FolderPanel
 from napari_simmat.widgets.segment.inference import Choice, ChosenModel, ComputeInUse
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
-from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
+from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
     AutomaticPanel,
+    CandidateStrip,
     ComputeChoice,
     LevelChoice,
     PromptButtons,
@@ -63,7 +66,7 @@ class SegmentForm(QWidget):
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.buttons, self.status = PromptButtons(), StatusLine()
-        self.candidates = self.buttons.candidates
+        self.candidates = CandidateStrip()
         self.object_panel, self.stack_panel = ObjectPanel(), StackPanel()
         self.automatic_panel, self.learn_panel = AutomaticPanel(viewer), LearnPanel(viewer)
         self.folder_panel, self.tracks_panel = FolderPanel(), TracksPanel()
@@ -100,11 +103,15 @@ class SegmentForm(QWidget):
         rule.setFrameShape(QFrame.Shape.HLine)
         rows = vbox(choices, rule, self.buttons, *below, parent=form, spacing=8)
         rows.setContentsMargins(8, 8, 8, 8)
-        footer = vbox(self.status)  # not in what scrolls
+        footer = vbox(self.status, self.candidates)  # not in what scrolls
         footer.setContentsMargins(8, 0, 8, 8)
-        layout = vbox(VerticalScroll(form), parent=self)
-        layout.addStretch(1)
+        self._scroll = VerticalScroll(form)
+        self._spare = QSpacerItem(0, 0, vPolicy=QSizePolicy.Policy.Expanding)
+        layout = vbox(self._scroll, parent=self)
+        layout.addItem(self._spare)
         layout.addLayout(footer)
+        self._fit_later = QTimer(self, singleShot=True, interval=0)
+        self._fit_later.timeout.connect(self._fit_table)
         self._by_hand: dict[str, bool] = {}
         self._shown_objects: tuple[object, int] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
@@ -125,6 +132,7 @@ class SegmentForm(QWidget):
             model=str(self.models.reference()),
             compute=self.compute.value(),
             overlap=self.object_panel.overlap.currentText(),
+            look=self.object_panel.look.currentData(),
             classes=tuple(classes),
             open_parts=tuple(name for name, is_open in self._by_hand.items() if is_open),
             closed_parts=tuple(name for name, is_open in self._by_hand.items() if not is_open),
@@ -140,6 +148,8 @@ class SegmentForm(QWidget):
                 self.models.set_value(path if path.is_file() else settings.model)
         self.compute.set_value(settings.compute)
         self.object_panel.overlap.setCurrentText(settings.overlap)
+        look = self.object_panel.look
+        look.setCurrentIndex(look.findData(settings.look))
         self.object_panel.category.set_names(settings.classes)
         self.stack_panel.ahead.setChecked(settings.encode_ahead)
         self.stack_panel.disk.setChecked(settings.keep_on_disk)
@@ -157,7 +167,26 @@ class SegmentForm(QWidget):
         if self._by_hand.get(name, True):
             self.sections[name].set_open(True)
 
+    def show_section(self, name: str) -> None:
+        """Open a section, and scroll to it."""
+        section = self.sections[name]
+        section.set_open(True)
+        QTimer.singleShot(0, section, lambda: self._scroll.ensureWidgetVisible(section))
+
     # -------------------------------------------------------------------- shown
+
+    def event(self, event: QEvent) -> bool:
+        """Give the table of objects the height that is free."""
+        done = super().event(event)
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            self._fit_later.start()  # behind the events that pass a new height on
+        return done
+
+    def _fit_table(self) -> None:
+        table, scroll = self.object_panel.table, self._scroll
+        if table.isVisible():
+            room = scroll.viewport().height() + self._spare.geometry().height()
+            table.set_height(table.height() + room - scroll.content_height)
 
     def show_buttons(self, session: ImageSession | None, *, commits: bool) -> None:
         """Show what can be done with an image, or with none."""
@@ -196,6 +225,7 @@ class SegmentForm(QWidget):
         rows = rows_of(editor, geometry)
         unit, ndim = ("", 2) if geometry is None else (voxel_of(geometry)[1], geometry.ndim)
         panel.set_rows(rows, ndim, unit)
+        self._fit_later.start()
         self.sections["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
         if rows:
             self.open_section("objects")
@@ -211,8 +241,10 @@ class SegmentForm(QWidget):
         )
         if axes and not self.sections["stack"].isVisibleTo(self):
             self.open_section("stack")
-        for name in ("stack", "tracks"):
-            self.sections[name].setVisible(bool(axes))
+        linked = session is not None and session.time_axis is not None
+        series = any(each.name.casefold() not in DEPTH_NAMES for each in axes)
+        self.sections["stack"].setVisible(bool(axes))
+        self.sections["tracks"].setVisible(series or linked)
         self.stack_panel.set_axes(axes)
         self.tracks_panel.set_axes(axes)
 
@@ -238,4 +270,4 @@ class SegmentForm(QWidget):
 
 def _is_derived(layer: Labels) -> bool:
     """Whether a labels layer only shows what follows from others."""
-    return layer.name.startswith((PREVIEW, CLASSES))
+    return layer.name.startswith((PREVIEW, CLASSES, CHOSEN))

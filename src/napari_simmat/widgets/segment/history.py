@@ -182,6 +182,11 @@ class UndoStack:
         """The last command that was done."""
         return self._done[-1] if self._done else None
 
+    @property
+    def next(self) -> Command | None:
+        """The command that redo repeats."""
+        return self._undone[-1] if self._undone else None
+
     def add(self, command: Command) -> None:
         """Add a command that was just done; what had been undone is forgotten."""
         self._done.append(command)

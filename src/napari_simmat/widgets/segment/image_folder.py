@@ -39,6 +39,7 @@ _AHEAD_RANK = 3
 CHOOSE_FOLDER = "Choose a folder of images first."
 NO_LIST = "The Batch tab has no images: choose some there first."
 LISTING = "Looking for images"
+NOT_EMPTY = "This image has objects or open prompts: delete or clear them, or go to the next image."
 COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (Shift+C), then go on."
@@ -152,10 +153,12 @@ class FolderPanel(QWidget):
         self.next = Button(
             "Next image", shortcut_text("next image"), "Save and close; open the next one"
         )
+        self.empty = Button("No objects here", tip="Save it as done without objects; open the next")
         self.place = text_label("muted")
         vbox(
             hbox((self.folder, 1), self.batch),
             hbox(self.previous, self.next),
+            self.empty,
             self.place,
             parent=self,
         )
@@ -165,6 +168,7 @@ class FolderPanel(QWidget):
 
     def set_state(self, *, can_go: bool, place: str) -> None:
         """Show where the list stands, and whether one can go on."""
+        self.empty.setVisible(can_go)
         self.previous.setEnabled(can_go)
         self.next.setEnabled(can_go)
         self.place.setText(place)
@@ -242,7 +246,7 @@ class ImageFolder(QObject):
         self._done: set[int] = set()
         self._opened: OpenedImage | None = None
         self._unrestored = ""
-        self._unsaved = self._new = False
+        self._unsaved = self._new = self._is_empty = False
         self._saving: _Saving | None = None
         self._ready: OpenedImage | None = None
         self.worker = Worker("simmat-opening")
@@ -332,6 +336,23 @@ class ImageFolder(QObject):
             which = "last" if step > 0 else "first"
             self._save(partial(self._say, AT_THE_END.format(self.current.path.name, which)))
 
+    def mark_empty(self) -> None:
+        """Save the current image as one that holds no objects, and open the next."""
+        session = self._session()
+        if self.busy or session is None or session is not self._workspace.session:
+            return
+        has_objects = session.editor is not None and bool(session.editor.labels)
+        if has_objects or any(view.prompt_state for view in session.views.values()):
+            self._fail(NOT_EMPTY)
+            return
+        try:
+            self._workspace.target()
+        except ValueError as error:
+            self._fail(f"{error}.")
+            return
+        self._unsaved = self._is_empty = True
+        self.go(1)
+
     def _move_to(self, number: int, listed: ImageList | None = None) -> None:
         """Close the current image, and open another, of a new list if there is one."""
         self._close()
@@ -370,7 +391,7 @@ class ImageFolder(QObject):
             return False
         has_objects = session.editor is not None and bool(session.editor.labels)
         prompts = any(view.prompt_state for view in session.views.values())
-        return has_objects or prompts or image.is_done
+        return has_objects or prompts or self._is_empty or image.is_done
 
     def _on_saved(self, task: WorkerTask) -> None:
         saving = self._saving
@@ -415,7 +436,7 @@ class ImageFolder(QObject):
 
     def _open(self, number: int) -> None:
         self.number, self._unrestored = number, ""
-        self._unsaved = self._new = False
+        self._unsaved = self._new = self._is_empty = False
         self.problem = ""
         image, ready = self.images[number], self._ready
         self._reading.cancel()

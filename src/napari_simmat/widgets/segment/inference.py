@@ -154,10 +154,11 @@ class PredictionRequest:
 
 
 class Candidate(NamedTuple):
-    """One of the masks that the user can choose for an object: its number and its picture."""
+    """One of the masks that the user can choose for an object: number, picture and pixels."""
 
     choice: int
     thumbnail: np.ndarray
+    area: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,6 +369,7 @@ class InferenceService:
                     masks[number],
                     lambda rows, columns: stack.part(plane, rows, columns).normalized(),
                 ),
+                int(np.count_nonzero(masks[number])),
             )
             for number in order
         )

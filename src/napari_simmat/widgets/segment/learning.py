@@ -11,20 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import xxhash
 from napari.layers import Shapes
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
+from napari_simmat.widgets.segment.history import Command
 from napari_simmat.widgets.segment.inference import Choice, ChosenModel, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
@@ -52,6 +55,9 @@ NOT_LOGGED = "Cannot learn: the folder {} is not writable."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
 )
+MAY_LEARN = "The model can learn from these objects, in about a minute, to need fewer corrections."
+LEARN = "Learn"
+LEARNING = "Learning from these objects: {}"
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
 WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
 
@@ -112,6 +118,8 @@ class Learning(QObject):
     """It began or ended, or what was learned is used, or is not any more."""
     progressed = Signal(object)
     """A `Progress` of learning."""
+    wanted = Signal()
+    """The user accepted the offer to learn."""
 
     def __init__(self, workspace: Workspace, inference: InferenceQueue, autosave: Autosave) -> None:
         super().__init__(workspace)
@@ -121,6 +129,12 @@ class Learning(QObject):
         self.progress: Progress | None = None
         self._session: ImageSession | None = None
         self._sentence = ""
+        self._status = Status("nothing", "")
+        self._offered: WeakSet[ImageSession] = WeakSet()
+        self._offer_later = QTimer(self, singleShot=True, interval=0)
+        self._offer_later.timeout.connect(self._offer)
+        workspace.status.connect(self._on_status)
+        workspace.command_changed.connect(self._on_command)
         self._job = BackgroundJob(self.worker, _BEHIND, self)
         self._keeping = BackgroundJob(self.worker, parent=self)
         self._job.progressed.connect(self._on_progress)
@@ -143,6 +157,7 @@ class Learning(QObject):
 
     def release(self) -> None:
         """Stop; an interrupted learning goes on when it is started again."""
+        self._offer_later.stop()
         self._job.cancel()
         self._keeping.cancel()
         self.worker.close()
@@ -196,6 +211,11 @@ class Learning(QObject):
         config = self.config
         self._job.start("Learning", lambda: adapt_job(request, path, config))
         self.changed.emit()
+
+    def cancel_shown(self) -> None:
+        """Stop learning if that is what the status line shows."""
+        if self._is_shown:
+            self.cancel()
 
     def cancel(self) -> None:
         """Stop learning; the window is free at once."""
@@ -298,6 +318,44 @@ class Learning(QObject):
     def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
         self.progressed.emit(progress)
+        session = self._workspace.session
+        idle = self._status.kind in ("nothing", "ready", "done") and not self._status.offer
+        is_free = self._is_shown or idle
+        if is_free and not (session is not None and session.prompt_state):
+            text = LEARNING.format(progress.message)
+            self._workspace.status.emit(Status("working", text, progress.fraction))
+
+    @property
+    def _is_shown(self) -> bool:
+        """Whether the status line shows that it learns."""
+        working = self._status.kind == "working"
+        return working and self._status.text.startswith(LEARNING.format(""))
+
+    def _on_status(self, status: Status) -> None:
+        self._status = status
+
+    def _on_command(self, _: ImageSession, change: str, command: Command | None) -> None:
+        if change == "do" and command is not None and command.edit is not None:
+            self._offer_later.start()  # behind what the status line says about it
+
+    def _offer(self) -> None:
+        """Offer once to learn, if objects are committed that needed more than a click or a box."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is None or session.editor is None or self._job.busy:
+            return
+        made = [entry.provenance for entry in session.editor.register.entries.values()]
+        corrected = sum(
+            any(each.prompts.count > 1 or each.choices for each in provenance)
+            for provenance in made
+        )
+        said = self._status
+        known = session in self._offered or session.adapted is not None
+        if known or sum(map(bool, made)) < MIN_OBJECTS or not corrected:
+            return
+        if said.kind == "done" and not said.offer and not session.prompt_state:
+            self._offered.add(session)
+            status = replace(said, text=f"{said.text} {MAY_LEARN}", offer=LEARN)
+            workspace.offer(status, self.wanted.emit)
 
     def _on_learned(self, outcome: AdaptOutcome) -> None:
         session, self._session, self.progress = self._session, None, None

@@ -46,16 +46,23 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
+from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.panels import Panel
 from napari_simmat.widgets.segment.prompt_layers import BOXES
 
 _OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite")
+_LOOKS: dict[Look, str] = {
+    "filled": "filled",
+    "contours": "contours",
+    "filled by class": "filled, colored by class",
+    "contours by class": "contours, colored by class",
+}
 _NO_CLASS = "no class"
 _LETTERS = 3
 """Minimum letters that a list shows: two lists stand side by side in a narrow dock."""
 _SORT = Qt.ItemDataRole.UserRole
 _TABLE_HEIGHT = 114
-"""Height of the table in pixels: four rows, and what is below it stays in sight."""
+"""Least height of the table in pixels: four rows."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class ObjectTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setFixedHeight(_TABLE_HEIGHT)
+        self.set_height(0)
         self.setTabKeyNavigation(False)
         self.verticalHeader().hide()
         self.verticalHeader().setDefaultSectionSize(22)
@@ -199,6 +206,14 @@ class ObjectTable(QTableView):
         self._filling = False
         if self.value() != before:
             self.chosen.emit(self.value())
+
+    def set_height(self, room: int) -> None:
+        """Take as many pixels of `room` as there are rows for, and four rows at least."""
+        rows = self.verticalHeader().defaultSectionSize() * self._sorted.rowCount()
+        needed = self.horizontalHeader().height() + rows + 2 * self.frameWidth()
+        height = max(_TABLE_HEIGHT, min(room, needed))
+        if height != self.height():
+            self.setFixedHeight(height)
 
     def choose(self, labels: Sequence[int]) -> None:
         """Choose exactly these objects."""
@@ -259,13 +274,19 @@ class ObjectPanel(Panel):
     """Shows the committed objects; emits what is to be done with them."""
 
     overlap_chosen = Signal(str)
+    look_chosen = Signal(str)
     class_chosen = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.table, self.category, self.overlap = ObjectTable(), ClassChoice(), ComboBox()
-        self.overlap.setMinimumContentsLength(_LETTERS)
+        self.table, self.category = ObjectTable(), ClassChoice()
+        self.overlap, self.look = ComboBox(), ComboBox()
+        for choice in (self.overlap, self.look):
+            choice.setMinimumContentsLength(_LETTERS)
         self.overlap.addItems(_OVERLAPS)
+        for look, title in _LOOKS.items():
+            self.look.addItem(title, look)
+        self.look.setToolTip("How objects are drawn, and whether a color is an object or a class")
         self.overlap.setToolTip("Where a new object overlaps others: keep them, or overwrite them")
         rows = (
             ("edit", "Edit", "Open it again with its prompts (or double-click it)"),
@@ -285,8 +306,11 @@ class ObjectPanel(Panel):
         for number, button in enumerate(self.buttons.values()):
             grid.addWidget(button, number // 3, number % 3)
         choices = hbox(QLabel("Class"), (self.category, 3), QLabel("Overlap"), (self.overlap, 2))
-        choices.setSpacing(6)
-        vbox(choices, self.table, grid, parent=self)
+        drawn = hbox(QLabel("Draw"), (self.look, 1))
+        for row in (choices, drawn):
+            row.setSpacing(6)
+        vbox(choices, drawn, self.table, grid, parent=self)
+        self.look.activated.connect(lambda _: self.look_chosen.emit(self.look.currentData()))
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
         self.set_rows([], 2, "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import CyclicLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
@@ -19,6 +22,16 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
+CHOSEN = "SimMAT chosen"
+Look = Literal["filled", "contours", "filled by class", "contours by class"]
+"""How objects are drawn; each has a color of its own, or all of a class have one."""
+_CLASS_COLORS = (
+    *("#4e9de6", "#f28e2b", "#59c14f", "#e15759", "#b07aa1", "#edc948"),
+    *("#76d7c4", "#ff9da7", "#a9745c", "#d4d4d4"),
+)
+_NO_CLASS_COLOR = "#8a8a8a"
+_CONTOUR = 2.0
+"""Width of contours in screen pixels."""
 
 _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 _CLASSES_OF = "SimMAT classes of"
@@ -233,6 +246,109 @@ class ClassLayers:
         return layer
 
 
+class ObjectDrawing:
+    """How objects layers are drawn, and which of their objects are outlined.
+
+    The outline is a layer of its own, as large as the chosen objects, while some are chosen.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.look: Look = "filled"
+        self._layer: Labels | None = None
+        self._usual: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
+        self._colors: dict[int | None, Any] = {}
+        self._moving = False
+
+    def draw(self, editor: LabelEditor, names: Sequence[str]) -> None:
+        """Draw the objects in the look of the moment; `names` are the classes."""
+        layer, by_class = editor.layer, self.look.endswith("by class")
+        if layer.multiscale:
+            return
+        contour = self._contour(layer) if self.look.startswith("contours") else 0
+        if bool(layer.contour) != bool(contour):
+            layer.contour = contour
+        if by_class:
+            self._usual.setdefault(layer, layer.colormap)
+            colors: dict[int | None, Any] = {None: _NO_CLASS_COLOR, 0: "transparent"}
+            for label, entry in editor.register.entries.items():
+                if entry.category in names:
+                    number = list(names).index(entry.category)
+                    colors[label] = _CLASS_COLORS[number % len(_CLASS_COLORS)]
+            if colors != self._colors or not isinstance(layer.colormap, DirectLabelColormap):
+                self._colors = colors
+                layer.colormap = DirectLabelColormap(color_dict=colors)
+        elif (usual := self._usual.pop(layer, None)) is not None:
+            layer.colormap = usual
+
+    def outline(
+        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+    ) -> None:
+        """Outline these objects; none for no outline."""
+        if self._moving:
+            return  # what follows the layers is told of the outline, too
+        self._moving = True
+        try:
+            self._outline(geometry, editor, labels)
+        finally:
+            self._moving = False
+
+    def _outline(
+        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+    ) -> None:
+        masks = [] if editor is None or editor.layer.multiscale else map(editor.mask, labels)
+        found = [mask for mask in masks if mask is not None]
+        if not found or editor.layer not in self._viewer.layers:
+            self.remove()
+            return
+        low = np.min([mask.corner for mask in found], axis=0)
+        high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0)
+        block = np.zeros(high - low, np.uint8)
+        for mask in found:
+            start = np.subtract(mask.corner, low)
+            inner = tuple(slice(a, a + b) for a, b in zip(start, mask.shape, strict=True))
+            block[inner][mask.mask] = 1
+        shift = np.eye(geometry.ndim + 1)
+        shift[:-1, -1] = low
+        affine = geometry.matrix @ shift
+        if self._layer is not None and self._layer in self._viewer.layers:
+            same = np.array_equal(self._layer.data, block)
+            if same and np.array_equal(self._layer.affine.affine_matrix, affine):
+                return
+            self.remove()
+        options = geometry.layer_options()
+        self._layer = Labels(
+            block,
+            name=CHOSEN,
+            opacity=1.0,
+            colormap=DirectLabelColormap(color_dict={None: "white", 0: "transparent"}),
+            affine=affine,
+            **{key: options[key] for key in ("units", "axis_labels") if key in options},
+        )
+        self._layer.contour = self._contour(self._layer)
+        self._layer.editable = False
+        add_below_prompts(self._viewer, self._layer)
+
+    def remove(self) -> None:
+        """Take the outline away."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def release(self) -> None:
+        """Take the outline away, and give objects back the colors that they had."""
+        self.remove()
+        for layer, usual in self._usual.items():
+            layer.colormap = usual
+        self._usual.clear()
+
+    def _contour(self, layer: Labels) -> int:
+        """The width of a contour in pixels of a layer."""
+        camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
+        size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
+        return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
+
+
 def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:
     """Say in a layer's metadata what made it.
 
@@ -366,8 +482,8 @@ def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
 
 
 def _rank(layer: Layer) -> int:
-    """Order from below: classes, objects, preview, prompts."""
-    below = (CLASSES, OBJECTS, PREVIEW)
+    """Order from below: classes, objects, preview, the outline of chosen objects, prompts."""
+    below = (CLASSES, OBJECTS, PREVIEW, CHOSEN)
     return next((n for n, name in enumerate(below) if layer.name.startswith(name)), len(below))
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Points
 from qtpy.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QImage, QMouseEvent, QPainter, QPaintEvent, QPixmap
+from qtpy.QtGui import QColor, QIcon, QMouseEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
@@ -27,9 +26,11 @@ from qtpy.QtWidgets import (
 
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
 from napari_simmat.engine.settings import Compute
+from napari_simmat.widgets.channels_form import rgb_pixmap
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
+    CollapsibleSection,
     ComboBox,
     LayerChoice,
     MainButton,
@@ -44,7 +45,7 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 from napari_simmat.widgets.segment.inference import Candidate, ComputeInUse
-from napari_simmat.widgets.segment.outputs import PREVIEW
+from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_names
 from napari_simmat.widgets.shortcuts import SHORTCUTS, shortcut_text
@@ -57,11 +58,12 @@ _DIRECTIONS: dict[Direction, str] = {
 }
 _BARS_HEIGHT = 44
 NO_BARS = "Propagate shows how sure each plane is."
-POSITIVE_TEXT, NEGATIVE_TEXT = "positive", "negative"
+POSITIVE_TEXT, NEGATIVE_TEXT = "● positive", "✕ negative"
 KEYS_TEXT = (
     "Keys: {flip} positive or negative, {cycle} another mask, {next} another object beside it, "
     "{undo} undo."
 )
+MORE_SETTINGS = "More settings"
 CANDIDATE_TIP = "Mask {number} of {count}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
 _KEYS = {each.action: each.text() for each in SHORTCUTS}
@@ -92,8 +94,6 @@ class PromptButtons(Panel):
     ----------
     tools
         The button of each tool that has one.
-    candidates
-        The pictures of the masks to choose from.
     """
 
     tool_chosen = Signal(str)
@@ -116,7 +116,6 @@ class PromptButtons(Panel):
         self.redo.clicked.connect(lambda: self.acted.emit("redo"))
         self.cycle = self.button("cycle", "Next mask", "Another of the model's candidates")
         self.next = self.button("next", "New object", "Another object beside the open ones")
-        self.candidates = CandidateStrip()
         self.keys = text_label("muted")
         self.keys.setText(KEYS_TEXT.format(**_KEYS))
         self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -125,7 +124,7 @@ class PromptButtons(Panel):
         for row in (tools, first, second):
             row.setSpacing(4)
         actions, self._room = QWidget(), QWidget()
-        self._rows = vbox(first, second, self.candidates, parent=actions)
+        self._rows = vbox(first, second, parent=actions)
         self._rows.addStretch(1)
         self._actions = QStackedLayout(self._room)
         self._actions.addWidget(self.keys)
@@ -147,10 +146,10 @@ class PromptButtons(Panel):
 
     def event(self, event: QEvent) -> bool:
         """Keep as much room as the actions need, so that nothing moves when they are seen."""
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show, QEvent.Type.Resize):
             # Buttons that were not seen yet do not know the theme's size; all are as high as this.
             row = self.commit.sizeHint().height() + self._rows.spacing()
-            self._room.setFixedHeight(2 * row + self.candidates.height())
+            self._room.setFixedHeight(max(2 * row, self.keys.heightForWidth(self.width())))
         return super().event(event)
 
     def set_state(
@@ -179,9 +178,6 @@ class CandidateStrip(QWidget):
         self._row.setSpacing(2)
         self._row.addStretch(1)
         self.setFixedHeight(THUMBNAIL_SIDE + 8)
-        policy = self.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)  # what is below stays where it is
-        self.setSizePolicy(policy)
         self.buttons: list[QToolButton] = []
         self._candidates: tuple[Candidate, ...] = ()
         self.setStyleSheet(
@@ -214,12 +210,9 @@ class CandidateStrip(QWidget):
             button.setToolTip(
                 CANDIDATE_TIP.format(number=number + 1, count=count, key=_KEYS["cycle"])
             )
-        for button, (_, picture) in zip(self.buttons, candidates, strict=False):
-            height, width = picture.shape[:2]
-            pixels = np.ascontiguousarray(picture)
-            image = QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-            button.setIcon(QIcon(QPixmap.fromImage(image)))
-            button.setIconSize(QSize(width, height))
+        for button, (_, picture, _) in zip(self.buttons, candidates, strict=False):
+            button.setIcon(QIcon(rgb_pixmap(picture)))
+            button.setIconSize(QSize(*picture.shape[1::-1]))
         self._mark(choice)
         self.setVisible(count > 1)
 
@@ -347,8 +340,7 @@ class StackPanel(Panel):
         self.disk.setToolTip(
             "Saves encoding next time. Off by default: embeddings reveal much of the image."
         )
-        self.bar, self.encoded = thin_bar(), QLabel()
-        self.encoded.setWordWrap(True)
+        self.bar, self.encoded = thin_bar(), text_label()
         planes = hbox(self.first, QLabel("to"), self.last)
         form = form_rows(
             ("Along", self.along), ("Direction", self.direction), spacing=6, indent=INDENT
@@ -435,26 +427,31 @@ class StackPanel(Panel):
 # ------------------------------------------------------------------------------ everything
 
 
-class AutomaticPanel(EverythingForm):
-    """Settings and buttons for segmenting everything on a plane.
+class AutomaticPanel(Panel):
+    """Buttons for segmenting everything on a plane; the settings are folded below them.
 
     Parameters
     ----------
     viewer
         Its points and labels layers can be where the model is prompted.
-    """
 
-    acted = Signal(str)
-    """The name of an action."""
-    button = Panel.button
+    Attributes
+    ----------
+    form, options, value, set_value, sifted
+        The `EverythingForm` of the settings, and what it offers.
+    """
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.form = EverythingForm()
+        form = self.form
+        self.options, self.value, self.sifted = form.options, form.value, form.sifted
+        self.set_value = form.set_value
         self.layer = LayerChoice(
             viewer,
             (Points, Labels),  # type: ignore[arg-type]
             "none",
-            lambda layer: layer.name == PREVIEW,
+            lambda layer: layer.name in (PREVIEW, CHOSEN),
         )
         self.start = self.button(
             "segment everything", "Segment everything", "All objects of the current plane"
@@ -468,10 +465,16 @@ class AutomaticPanel(EverythingForm):
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
         )
-        self.rows.insertRow(1, "or on a layer", self.layer)
-        self.rows.addRow(self.like_mine)
-        self.rows.addRow(hbox(self.start, self.stop))
-        self.rows.addRow(hbox(self.commit, self.drop))
+        self.form.rows.insertRow(1, "or on a layer", self.layer)
+        self.more = CollapsibleSection(MORE_SETTINGS, self.form)
+        vbox(
+            hbox(self.start, self.stop),
+            hbox(self.commit, self.drop),
+            self.like_mine,
+            self.more,
+            parent=self,
+            indent=INDENT,
+        )
         self.set_state(working=False, busy=False, found=False)
 
     def set_state(self, *, working: bool, busy: bool, found: bool) -> None:

@@ -21,6 +21,7 @@ from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.outputs import note_provenance
 from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompts, ShapeKind
+from napari_simmat.widgets.shortcuts import guard_shift
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
 OUTLINE_WIDTH = 2.0
@@ -28,6 +29,7 @@ OUTLINE_WIDTH = 2.0
 _ZOOM_DELAY = 50
 """Milliseconds that the zoom rests before the edges are drawn again."""
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
+SYMBOLS = ("x", "disc")  # of a negative and of a positive point, which differ without color
 OUTLINE = "#ffdc00"
 """Edge of a shape that encloses an object; a scribble has the color of its sign."""
 GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
@@ -232,6 +234,7 @@ class PointsAdapter(LayerAdapter):
             return
         with layer.block_update_properties():
             layer.current_face_color = POSITIVE if self.positive else NEGATIVE
+            layer.current_symbol = SYMBOLS[self.positive]
             layer.current_border_color = _group_color(self.group)
         _set_defaults(layer, {"label": int(self.positive), "object": self.group})
 
@@ -239,6 +242,7 @@ class PointsAdapter(LayerAdapter):
         layer = self.layer
         if layer is not None and len(layer.data):
             layer.face_color = [POSITIVE if label else NEGATIVE for label in _labels(layer)]
+            layer.symbol = [SYMBOLS[label] for label in _labels(layer)]
             layer.border_color = [_group_color(group) for group in _groups(layer)]
 
 
@@ -264,6 +268,7 @@ class ShapesAdapter(LayerAdapter):
             **geometry.layer_options(),
         )
         layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
+        guard_shift(layer)
         note_provenance(layer, geometry.name)
         return layer
 
@@ -465,19 +470,17 @@ class PromptLayers(QObject):
         # Chosen layers that are unused while another view is shown, and the prompts they held.
         self._parked: dict[AxisOrder, tuple[list[Layer | None], Prompts]] = {}
         # napari emits several events for one edit, so the layers are read when all have passed.
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
+        self._settled = QTimer(self, singleShot=True, interval=0)
         self._settled.timeout.connect(self._on_settled)
         for adapter in self._adapters:
-            adapter.edited.connect(self._on_edit)
+            adapter.edited.connect(self._settled.start)
             adapter.mode_changed.connect(self._on_tool)
         self._points.sign_changed.connect(self._set_shape_defaults)
         self._points.sign_changed.connect(self.sign_changed)
         self.set_positive, self.flip = self._points.set_positive, self._points.flip
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
-        self._zoomed = QTimer(self)
-        self._zoomed.setSingleShot(True)
+        self._zoomed = QTimer(self, singleShot=True, interval=_ZOOM_DELAY)
         self._zoomed.timeout.connect(self._fit_outlines)
         self._camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         self._camera.events.zoom.connect(self._on_zoom)
@@ -661,9 +664,6 @@ class PromptLayers(QObject):
             if gone is not None and gone is adapter.layer:
                 self._use(adapter, None)
 
-    def _on_edit(self) -> None:
-        self._settled.start(0)
-
     def _on_settled(self) -> None:
         if self._shapes.remove_click():
             self._settled.stop()
@@ -676,7 +676,7 @@ class PromptLayers(QObject):
         self.tool_changed.emit()
 
     def _on_zoom(self) -> None:
-        self._zoomed.start(_ZOOM_DELAY)
+        self._zoomed.start()
 
     def _fit_outlines(self) -> None:
         """Draw the own shapes equally thin on the screen at any zoom, so that they hide nothing."""

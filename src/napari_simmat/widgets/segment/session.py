@@ -22,10 +22,12 @@ from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
+from napari_simmat.widgets.channels import Sources
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import Command, LayerEdit, UndoStack
 from napari_simmat.widgets.segment.inference import Prediction
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
+from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.prompt_state import (
     Plane,
     Prompts,
@@ -168,6 +170,10 @@ left_by_closed_tabs = WeakKeyDictionary()
 
 napari destroys the widget of a tab that is closed, but the layers stay in the viewer.
 """
+
+
+channels_of_closed_tabs: list[tuple[tuple[str, ...], Sources]] = []
+"""`ChannelsForm.remembered` of tabs that were closed."""
 
 
 class Sessions:
@@ -337,6 +343,8 @@ class TabSettings:
     """How the model computes."""
     overlap: Overlap = "keep"
     """Which object gets the pixels that a new object shares with others."""
+    look: Look = "filled"
+    """How objects are drawn."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
     open_parts: tuple[str, ...] = ()

@@ -8,14 +8,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from napari import Viewer
-from napari.layers import Image, Labels
-from qtpy.QtCore import QTimer
+from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 from superqt.utils import signals_blocked
 
 from napari_simmat.batch.plan import Plan
+from napari_simmat.widgets.channels_form import MOST_REMEMBERED
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import ImageWatch, layer_info, layer_key, name_first_axis
+from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import (
@@ -25,14 +25,17 @@ from napari_simmat.widgets.segment.export import (
     show_plane,
 )
 from napari_simmat.widgets.segment.form import SegmentForm
+from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.image_folder import ImageFolder
 from napari_simmat.widgets.segment.inference import Choice
 from napari_simmat.widgets.segment.learning import Learning
+from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import (
     ImageSession,
     TabSettings,
+    channels_of_closed_tabs,
     load_settings,
     save_settings,
 )
@@ -82,37 +85,36 @@ class SegmentTab(SegmentForm):
         self.keys = KeyBindings(
             viewer, shortcuts, lambda name: name == "commit" and controller.can_commit
         )
-        self.list_keys = ListShortcuts(self)
-        self.watch = ImageWatch(self)
+        self.list_keys = ListShortcuts(self, self.keys)
+        self.drawing = ObjectDrawing(viewer)
+        self.image_choice = ImageChoice(
+            workspace,
+            self.channels,
+            inference.worker,
+            self._choice,
+            lambda: controller.holds_image,
+        )
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._read_layers)
-        events = viewer.layers.events
-        self._layer_events = [events.inserted, events.removed, events.renamed, events.reordered]
-        self._front: Image | None = None
-        self._inserted = False
         self._saved = self._restore_settings()
+        self.channels.remembered = list(channels_of_closed_tabs)
         self._connect_parts()
         self._connect_form()
         entry = self.models.value()
         self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
         self.show_model(None)
-        self._read_layers()
+        self.image_choice.read()
         self._bind_keys()
 
     def release(self) -> None:
         """Stop the threads, and give back keys, events and the preview."""
-        self._later.stop()
-        for event in self._layer_events:
-            event.disconnect(self._on_layers)
+        known = (*self.channels.remembered, *channels_of_closed_tabs)
+        channels_of_closed_tabs[:] = list(dict.fromkeys(known))[:MOST_REMEMBERED]
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
         self.viewer.dims.events.current_step.disconnect(self._show_plane)
-        self.watch.follow([])
         for part in (
             *(self.keys, self.list_keys, self.objects, self.points, self.boxes, self.masks),
             *(self.automatic_panel.layer, self.learn_panel, self.models, self.image_folder),
-            *(self.tracks, self.loader, self.exporter),
+            *(self.tracks, self.loader, self.exporter, self.image_choice, self.drawing),
         ):
             part.release()
         for task in [task for task in self._snapshots if task.done]:
@@ -123,9 +125,9 @@ class SegmentTab(SegmentForm):
     @property
     def busy(self) -> bool:
         """Whether layers or prompts are still to be read, or anything is computed or logged."""
-        loading = (self.recovery, self.image_folder, self.loader, self.tracks)
+        loading = (self.recovery, self.image_folder, self.loader, self.tracks, self.image_choice)
         parts = (self.controller, self.autosave, *loading)
-        return self._later.isActive() or any(part.busy for part in parts)
+        return any(part.busy for part in parts)
 
     def act(self, name: str) -> None:
         """Carry out one of `actions` on the prompts as they are drawn now."""
@@ -145,40 +147,39 @@ class SegmentTab(SegmentForm):
             "cut link": lambda: tracks.cut(axis()),
             "next image": lambda: self.image_folder.go(1),
             "previous image": lambda: self.image_folder.go(-1),
+            "no objects": self.image_folder.mark_empty,
         }
 
     def _connect_parts(self) -> None:
         controller, workspace, status = self.controller, self.workspace, self.status
-        for event in self._layer_events:
-            event.connect(self._on_layers)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self.viewer.dims.events.current_step.connect(self._show_plane)
         for part in (workspace, self.exporter, self.image_folder):
             part.status.connect(status.set_value)
         for signal, *slots in (
-            (self.watch.changed, self._on_layers),
+            (self.image_choice.changed, self._on_choice),
             (workspace.subject_changed, self._on_prompts, self._on_objects, self._show_automatic),
             (workspace.view_changed, self._show_stack, self._on_prediction),
             (workspace.prompts_changed, self._on_prompts),
             (workspace.objects_changed, self._on_objects),
             (workspace.prediction_changed, self._on_prediction),
-            (workspace.image_wanted, self._on_image_wanted),
             (workspace.model_changed, self._on_choice),
             (workspace.models_changed, self.models.refresh),
             (workspace.prompt_layers.sign_changed, self.buttons.set_sign),
             (workspace.prompt_layers.tool_changed, self._show_tool),
             (controller.inference.predicted, self._show_compute),
             # Work that has ended may have held the image.
-            (controller.propagation.changed, self._show_stack, self._on_layers),
-            (controller.automatic.changed, self._show_automatic, self._on_layers),
+            (controller.propagation.changed, self._show_stack, self.image_choice.read_later),
+            (controller.automatic.changed, self._show_automatic, self.image_choice.read_later),
             (controller.prefetcher.progressed, self._show_encoded),
             (self.exporter.saved, self._on_saved),
             (self.image_folder.changed, self._show_folder),
             (self.tracks.changed, self._show_tracks),
             (self.learning.changed, self._show_learning),
             (self.learning.progressed, self.learn_panel.set_progress),
+            (self.learning.wanted, self._on_learn),
             (self.autosave.warned, status.set_warning),
-            (status.canceled, controller.cancel, self.recovery.cancel),
+            (status.canceled, self.learning.cancel_shown, controller.cancel, self.recovery.cancel),
             (status.accepted, workspace.accept),
         ):
             for slot in slots:
@@ -196,6 +197,7 @@ class SegmentTab(SegmentForm):
             *self.tracks_panel.buttons.items(),
             ("next image", self.folder_panel.next),
             ("previous image", self.folder_panel.previous),
+            ("no objects", self.folder_panel.empty),
         ):
             button.clicked.connect(lambda _=False, name=name: self.act(name))
         for name, section in self.sections.items():
@@ -204,8 +206,6 @@ class SegmentTab(SegmentForm):
         for signal, *slots in (
             (self.models.changed, self._on_model, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
-            (self.channels.changed, self._on_image),
-            (self.channels.first_axis_named, self._on_first_axis),
             (self.level.changed, self._on_choice),
             (self.objects.chosen, workspace.use_objects),
             (self.points.chosen, partial(workspace.use_prompt_layer, POINTS)),
@@ -214,8 +214,9 @@ class SegmentTab(SegmentForm):
             (self.buttons.tool_chosen, workspace.draw, self._show_tool),
             (self.candidates.chosen, lambda n: perform(lambda: controller.prompts.choose_mask(n))),
             (panel.overlap_chosen, partial(setattr, objects, "overlap"), self._save_settings),
+            (panel.look_chosen, partial(setattr, self.drawing, "look"), self._on_objects),
             (panel.class_chosen, objects.classify, self._save_settings),
-            (panel.table.chosen, partial(setattr, objects, "chosen")),
+            (panel.table.chosen, partial(setattr, objects, "chosen"), self._show_drawing),
             (panel.table.visited, self._on_visited),
             (panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
             (self.sections["objects"].toggled, self._on_objects_toggled),
@@ -248,7 +249,7 @@ class SegmentTab(SegmentForm):
         settings, prefetcher = load_settings(), self.controller.prefetcher
         self._remembered = bool(settings.model)  # that it does not suit an image is no error
         self.set_settings(settings)
-        self.controller.objects.overlap = settings.overlap
+        self.controller.objects.overlap, self.drawing.look = settings.overlap, settings.look
         self.workspace.classes.add(settings.classes)
         prefetcher.enabled = settings.encode_ahead
         prefetcher.keep_on_disk(settings.keep_on_disk)
@@ -262,56 +263,7 @@ class SegmentTab(SegmentForm):
     # ------------------------------------------------------------------- choice
 
     def _choice(self) -> Choice:
-        return self.choice(self.workspace.images, self.watch.versions)
-
-    def _on_layers(self, event: Any = None) -> None:
-        if getattr(event, "type", "") == "inserted":
-            self._inserted = self._inserted or isinstance(event.value, Image)
-        self._later.start(0)
-
-    def _read_layers(self) -> None:
-        images, active = self.workspace.images, self.viewer.layers.selection.active
-        self.watch.follow(images)
-        preferred = layer_key(active) if active in images else None
-        with signals_blocked(self.channels):
-            self.channels.set_layers([layer_info(layer) for layer in images], preferred)
-        self._follow_sight()
-        self._on_choice()
-        if self._inserted:
-            self._inserted = False
-            self.workspace.raise_layers()
-
-    def _in_front(self) -> Image | None:
-        return self.workspace.image_before(self._choice().layers)
-
-    def _follow_sight(self) -> None:
-        """Choose the image that has come in front of the chosen one.
-
-        An image that the user chooses although another hides it stays chosen until a third comes
-        in front.
-        """
-        front = self._in_front()
-        if front is self._front or self.controller.holds_image:
-            return
-        self._front = front
-        if front is not None and self.channels.follow(layer_key(front)):
-            self._front = self._in_front()
-
-    def _on_image(self) -> None:
-        """The user chose an image, which may be hidden by another."""
-        self._front = self._in_front()
-        self._on_choice()
-
-    def _on_image_wanted(self, image: Image) -> None:
-        if self.channels.follow(layer_key(image)):
-            self._on_image()
-
-    def _on_first_axis(self, key: str, channels: bool) -> None:
-        """The user says whether an image's first axis is channels."""
-        [image] = [image for image in self.workspace.images if layer_key(image) == key]
-        name_first_axis(image, channels)
-        self._read_layers()
-        self._on_image_wanted(image)
+        return self.choice(self.workspace.images, self.image_choice.watch.versions)
 
     def _on_model(self) -> None:
         self._remembered = False
@@ -319,8 +271,7 @@ class SegmentTab(SegmentForm):
         spec = self._choice().spec
         with signals_blocked(self.channels):
             self.channels.set_inputs(None if spec is None else spec.inputs)
-        self._follow_sight()
-        self._on_choice()
+        self.image_choice.follow_sight()
 
     def _on_choice(self) -> None:
         """Start on what is chosen, or say what is wrong with it."""
@@ -376,6 +327,7 @@ class SegmentTab(SegmentForm):
 
     def _on_learn(self) -> None:
         panel = self.learn_panel
+        self.show_section("learn")
         self.learning.learn(
             self._choice(), panel.labeled_within, all_channels=panel.takes_all_channels
         )
@@ -417,6 +369,7 @@ class SegmentTab(SegmentForm):
         self.show_objects(session, classes.names)
         self._show_tracks()
         self._show_learning()
+        self._show_drawing()
         self._bind_keys()
         self._save_settings()  # a typed name becomes a class when an object gets it
 
@@ -432,6 +385,14 @@ class SegmentTab(SegmentForm):
         self.points.set_value(layers.points)
         self.boxes.set_value(layers.boxes)
         self.objects.set_value(self.workspace.objects)
+
+    def _show_drawing(self, *_: Any) -> None:
+        session, table = self.workspace.session, self.object_panel.table
+        if session is None or session.editor is None:
+            self.drawing.remove()
+        else:
+            self.drawing.draw(session.editor, self.workspace.classes.names)
+            self.drawing.outline(session.geometry, session.editor, table.value())
 
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)
@@ -477,7 +438,7 @@ class SegmentTab(SegmentForm):
         has_objects = session is not None and session.editor is not None and session.editor.labels
         is_seen = state.working and (bool(has_objects) or state.adapted is not None)
         self.sections["learn"].setVisible(is_seen)
-        if state.ready:
+        if state.progress is not None or state.adapted is not None:
             self.open_section("learn")
 
     def _bind_keys(self) -> None:

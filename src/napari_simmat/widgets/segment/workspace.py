@@ -174,7 +174,10 @@ class Workspace(QObject):
         self.model, self.image = model, image
         self._views.clear()
         self.preview.clear_all()
-        self.session = self.sessions.open(geometry, layers, self.session)
+        before = self.session
+        self.session = self.sessions.open(geometry, layers, before)
+        if self.session is not before:
+            self.prompt_layers.set_positive(True)  # an object begins with a click on it
         self.session.clear_predictions()
         self.session.geometry = geometry.seen(self.order_or_none() or ())
         self.preview.prepare(geometry)

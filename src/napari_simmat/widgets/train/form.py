@@ -16,12 +16,12 @@ from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets.channels import (
-    ChannelsForm,
     LayerInfo,
     Sources,
     channel_mappings,
     labels_problem,
 )
+from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
@@ -29,13 +29,12 @@ from napari_simmat.widgets.controls import (
     ComboBox,
     LayerChoice,
     PathField,
-    PixelShape,
     form_rows,
     remove_button,
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import Options
+from napari_simmat.widgets.forms import Options, PixelShape
 from napari_simmat.widgets.layer_data import (
     LabeledValue,
     labeled_value,
@@ -44,7 +43,7 @@ from napari_simmat.widgets.layer_data import (
     pixel_ratio_of,
 )
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.segment.outputs import PREVIEW
+from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.train.run import TrainRequest, name_problem
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
@@ -246,7 +245,9 @@ class ImageForm(QWidget):
     def __init__(self, viewer: Viewer, *, is_first: bool = False) -> None:
         super().__init__()
         self.channels = ChannelsForm(named=is_first)
-        self.labels = LayerChoice(viewer, Labels, "choose", lambda layer: layer.name == PREVIEW)
+        self.labels = LayerChoice(
+            viewer, Labels, "choose", lambda layer: layer.name in (PREVIEW, CHOSEN)
+        )
         self.labels.setToolTip(LABELS_TIP)
         details = self.channels.details
         form = form_rows(("Image", self.channels), details, ("Labels", self.labels), parent=self)
@@ -435,5 +436,7 @@ class ImagesForm(QWidget):
         return [
             layer
             for layer in reversed(self._viewer.layers)
-            if isinstance(layer, Labels) and layer.name != PREVIEW and layer not in used
+            if isinstance(layer, Labels)
+            and layer.name not in (PREVIEW, CHOSEN)
+            and layer not in used
         ]

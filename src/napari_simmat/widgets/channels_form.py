@@ -1,0 +1,442 @@
+"""The form of an image's channels: which image, and a layer or part of one for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
+
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.models.spec import InputChannels
+from napari_simmat.widgets.channels import (
+    ChannelMapping,
+    LayerChannel,
+    LayerInfo,
+    Sources,
+    all_layer_channels,
+    channel_mappings,
+    channel_names,
+    channels_problem,
+    mapping_remark,
+    match_slots,
+)
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    CollapsibleSection,
+    ComboBox,
+    hbox,
+    remove_button,
+    text_label,
+    vbox,
+)
+
+CHOOSE_MODEL = "Choose a model."
+NO_IMAGE = "no image is open"
+BY_SLOTS = "as chosen below"
+FIRST_AXIS = "First axis is channels"
+FIRST_AXIS_HINT = (
+    "The first axis of {name} counts as {count} planes: if they are channels, tick "
+    f"{FIRST_AXIS} under Channels."
+)
+AS_BEFORE = "Channels {parts} are taken, as on the image before. Choose others under Channels."
+DISPLAYED = "Displayed: {shown}. Segmented: {used}."
+USE_DISPLAYED = "Use what is displayed"
+HIGHEST_CONTRAST = "Highest contrast:"
+USE_RANKED = "Use {}"
+MOST_REMEMBERED = 64
+
+
+class RankedChannel(NamedTuple):
+    """An entry of a layer's first axis, and its picture (Y, X, 3) as uint8."""
+
+    part: int
+    picture: np.ndarray
+
+
+def rgb_pixmap(picture: np.ndarray) -> QPixmap:
+    """A picture (Y, X, 3) of uint8."""
+    height, width = picture.shape[:2]
+    pixels = np.ascontiguousarray(picture)
+    return QPixmap.fromImage(
+        QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    )
+
+
+class ChannelsForm(QWidget):
+    """A view of one value: a `LayerChannel` for each channel, or None for a gap.
+
+    It shows a list of images, and below it a list of single channels for each slot. A choice by
+    hand is kept while its layers are open, even if it is incomplete.
+
+    Parameters
+    ----------
+    asks_axis
+        Ask whether the first axis of a stack is channels: `first_axis_named` must be answered.
+    named
+        The user decides how many channels there are, and names them; otherwise a model does
+        (`set_inputs`).
+
+    Attributes
+    ----------
+    names
+        Of the channels.
+    remembered
+        The choices by hand, each with the names of the model's channels, the last first: an image
+        that is shown again keeps its own.
+    image, slots, name_fields, removes
+        The list of images, and the widgets of each channel.
+    details
+        The slots, to be laid out below the list of images.
+    """
+
+    changed = Signal()
+    first_axis_named = Signal(str, bool)
+    """The user says of a layer, by its key, whether its first axis is channels."""
+    displayed_wanted = Signal()
+    """The user wants the channels that the viewer shows."""
+
+    def __init__(
+        self, parent: QWidget | None = None, *, asks_axis: bool = False, named: bool = False
+    ) -> None:
+        super().__init__(parent)
+        self._asks_axis, self._named = asks_axis, named
+        self._inputs: InputChannels | None = None
+        self._layers: list[LayerInfo] = []
+        self._mappings: list[ChannelMapping] = []
+        self._channels: list[tuple[str, LayerChannel]] = []
+        self._value: Sources = ()
+        self._by_hand = False
+        self._ranked: tuple[str, tuple[int, ...]] = "", ()
+        self.remembered: list[tuple[tuple[str, ...], Sources]] = []
+        self.names: tuple[str, ...] = ()
+        self.slots: list[ComboBox] = []
+        self.name_fields: list[QLineEdit | QLabel] = []
+        self.removes: list[QToolButton] = []
+        self.image = ComboBox()
+        self.image.setToolTip("The image: one layer, or layers that are its channels")
+        self.image.activated.connect(self._on_image)
+        self._grid = QGridLayout()
+        self._grid.setContentsMargins(INDENT, 0, 0, 0)
+        self._grid.setVerticalSpacing(2)
+        self._grid.setColumnStretch(1, 1)
+        self.add = Button("Add a channel")
+        self.add.setVisible(named)
+        self.add.clicked.connect(self._on_add)
+        self.first_axis = QCheckBox(FIRST_AXIS)
+        self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
+        self.first_axis.clicked.connect(self._on_first_axis)
+        self.ranking, self.pictures = QWidget(), [QLabel() for _ in range(3)]
+        self.use_ranked = Button("", "", "Channels with the most signal above their noise")
+        self.use_ranked.clicked.connect(self._on_ranked)
+        pictures = hbox(*self.pictures, (self.use_ranked, 1))
+        pictures.setSpacing(4)
+        title = text_label("muted")
+        title.setText(HIGHEST_CONTRAST)
+        vbox(title, pictures, parent=self.ranking, spacing=2)
+        self.displayed = Button(USE_DISPLAYED)
+        self.displayed.clicked.connect(self.displayed_wanted)
+        self.shown = text_label("muted")
+        inside, self.details = QWidget(), QWidget()
+        below = (self.ranking, self.first_axis)
+        rows = vbox(self._grid, self.add, *below, parent=inside, spacing=2)
+        rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
+        self.section = CollapsibleSection("Channels", inside)
+        self.remark, self.hint = text_label("warning"), text_label("muted")
+        notes = (self.remark, self.hint, self.shown, self.displayed)
+        vbox(self.section, *notes, parent=self.details, spacing=2)
+        vbox(self.image, parent=self)
+        self._show()
+
+    @property
+    def inputs(self) -> InputChannels | None:
+        """The channels that the model reads; None without a model."""
+        return self._inputs
+
+    def value(self) -> Sources:
+        """The choice, one entry per channel."""
+        return self._value
+
+    def set_value(
+        self, value: Sequence[LayerChannel | None], names: Sequence[str] | None = None
+    ) -> None:
+        """Choose by hand; ValueError if there is not one entry for each channel.
+
+        `names` are new names for the channels of a training; by default they keep theirs.
+        """
+        names = self.names if names is None else tuple(names)
+        if len(value) != len(names) or not (self._named or self._inputs):
+            raise ValueError("A choice has one entry for each of the model's channels.")
+        self._value, self.names, self._by_hand = tuple(value), names, True
+        self._remember()
+        self._show()
+        self.changed.emit()
+
+    def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
+        """Choose among the open image layers, as `channel_mappings`; a choice that fits is kept."""
+        self._layers = list(layers)
+        self._fill(preferred)
+
+    def set_inputs(self, inputs: InputChannels | None) -> None:
+        """Choose for another model; if there are several images, the one in use stays."""
+        before, used = self._value, next((each.layer for each in self._value if each), None)
+        self._inputs, self._by_hand, self._value = inputs, False, ()
+        self.names = () if inputs is None else inputs.names
+        self._fill(used, before)
+        self.section.set_open(len(self.names) > 1 and inputs is not None and not inputs.is_rgb)
+
+    def follow(self, layer: str, *, recalls: bool = True) -> bool:
+        """Choose the image that a layer makes, without a signal; whether there is one.
+
+        Layers named as the model's channels are one image; otherwise the layer is one by itself.
+        With `recalls` it gets the channels that the user last chose for it.
+        """
+        found = [each for each in self._mappings if layer in {one.layer for one in each.sources}]
+        # A remark on several layers says that their order was guessed.
+        found.sort(
+            key=lambda each: bool(each.remark) and any(layer != one.layer for one in each.sources)
+        )
+        if not found:
+            return False
+        recalled = self._recalled(layer) if recalls else ()
+        self._by_hand = bool(recalled)
+        self._choose(recalled or self._like_before(found[0]))
+        self._show()
+        return True
+
+    def set_ranked(self, layer: str, ranked: Sequence[RankedChannel]) -> None:
+        """Propose the channels of a layer, by its key, that are best seen."""
+        self._ranked = layer, tuple(each.part for each in ranked)
+        for label, (_, picture) in zip(self.pictures, ranked, strict=False):
+            label.setPixmap(rgb_pixmap(picture))
+        for label, part in zip(self.pictures, self._ranked[1], strict=False):
+            label.setToolTip(f"channel {part}")
+        self.use_ranked.setText(USE_RANKED.format(format_list(map(str, self._ranked[1]))))
+        self._show()
+
+    def show_displayed(self, sources: Sources) -> None:
+        """Offer what the viewer shows, if that is something else than what is chosen."""
+        offers = bool(sources) and self.problem() is None and not {*sources} <= {*self._value}
+        titles = {source: title for title, source in self._channels}
+        if offers:
+            shown, used = (
+                format_list(dict.fromkeys(titles.get(each, "") for each in them if each))
+                for them in (sources, self._value)
+            )
+            self.shown.setText(DISPLAYED.format(shown=shown, used=used))
+        self.shown.setVisible(offers)
+        self.displayed.setVisible(offers)
+
+    def problem(self) -> str | None:
+        """What is wrong with the choice, one sentence; None if nothing is."""
+        if self._inputs is None and not self._named:
+            return CHOOSE_MODEL
+        return channels_problem(self.names, self._value, self._layers, self._inputs)
+
+    def _fill(self, preferred: str | None, wanted: Sources = ()) -> None:
+        """List the images; a choice that does not fit any more becomes `wanted` or the best."""
+        before = (self._value, self.names)
+        best: Sources = ()
+        self._mappings = []
+        if self._inputs is not None or self._named:
+            self._mappings = channel_mappings(self._layers, self._inputs, preferred)
+        if self._mappings:
+            best = self._mappings[0].sources
+        elif self._inputs is not None:
+            best = match_slots(self._layers, self._inputs)
+        self._channels = all_layer_channels(self._layers)
+        keys = {layer.key for layer in self._layers}
+        is_open = all(each is None or each.layer in keys for each in self._value)
+        if not self._value or not is_open or (self.problem() and not self._by_hand):
+            self._by_hand = False
+            offered = [each.sources for each in self._mappings]
+            first = next((each.layer for each in best if each is not None), "")
+            if wanted in offered:
+                self._choose(wanted)
+            elif recalled := self._recalled(first):
+                self._by_hand = True
+                self._choose(recalled)
+            else:
+                self._choose(self._like_before(self._mappings[0]) if self._mappings else best)
+        self._show()
+        if (self._value, self.names) != before or self.problem():
+            self.changed.emit()
+
+    def _recalled(self, layer: str) -> Sources:
+        """The channels that the user last chose for the image of a layer; empty for none."""
+        known = {each.key: each for each in self._layers}
+        offered = {source for _, source in self._channels}
+        for names, sources in self.remembered:
+            used = [each for each in sources if each is not None]
+            fits = names == self.names and offered.issuperset(used) and len(used) == len(sources)
+            if not fits or layer not in {each.layer for each in used}:
+                continue
+            whole = [
+                each for each in used if each.part is None and known[each.layer].channels_first
+            ]
+            if not whole and channels_problem(names, used, self._layers, self._inputs) is None:
+                return sources
+        return ()
+
+    def _like_before(self, mapping: ChannelMapping) -> Sources:
+        """The sources of a mapping; where it takes the first of many channels, those chosen last.
+
+        They are taken by their numbers, if the image has so many.
+        """
+        counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
+        key = mapping.sources[0].layer
+        if counts.get(key, 0) > len(self.names):
+            for names, sources in self.remembered:
+                parts = [-1 if each is None or each.part is None else each.part for each in sources]
+                one = len({each and each.layer for each in sources}) == 1 and min(parts) >= 0
+                if one and names == self.names and max(parts) < counts[key]:
+                    return tuple(LayerChannel(key, part) for part in parts)
+        return mapping.sources
+
+    def _remember(self) -> None:
+        """Remember a complete choice by hand."""
+        if not self._named and None not in self._value and self.problem() is None:
+            entry = self.names, self._value
+            others = [each for each in self.remembered if each != entry]
+            self.remembered = [entry, *others][:MOST_REMEMBERED]
+
+    def _choose(self, sources: Sources) -> None:
+        self._value = sources
+        if self._named:
+            self.names = channel_names([each for each in sources if each], self._layers)
+
+    def _on_image(self, index: int) -> None:
+        if index < len(self._mappings):
+            self._by_hand, sources = True, self._mappings[index].sources
+            was_other = {each.layer for each in self._value if each}.isdisjoint(
+                each.layer for each in sources
+            )
+            self._choose((was_other and self._recalled(sources[0].layer)) or sources)
+            self._remember()
+            self._show()
+            self.changed.emit()
+
+    def _on_slot(self) -> None:
+        chosen = [slot.currentIndex() for slot in self.slots]
+        self.set_value([None if at < 1 else self._channels[at - 1][1] for at in chosen])
+
+    def _on_name(self) -> None:
+        self.names = tuple(field.text() for field in self.name_fields)
+        self._by_hand = True
+        self.changed.emit()
+
+    def _on_add(self) -> None:
+        unused = [source for _, source in self._channels if source not in self._value]
+        if unused:
+            source, (name,) = unused[0], channel_names(unused[:1], self._layers)
+        else:
+            source, name = None, f"channel {len(self._value)}"
+        self.set_value((*self._value, source), (*self.names, name))
+
+    def _on_remove(self, number: int) -> None:
+        kept = [at for at in range(len(self._value)) if at != number]
+        self.set_value([self._value[at] for at in kept], [self.names[at] for at in kept])
+
+    def _on_ranked(self) -> None:
+        layer, parts = self._ranked
+        self.set_value([LayerChannel(layer, part) for part in parts])
+
+    def _on_first_axis(self, on: bool) -> None:
+        if (stack := self._stack()) is not None:
+            self.first_axis_named.emit(stack.key, on)
+
+    def _stack(self) -> LayerInfo | None:
+        """The first chosen layer, or else the topmost, if its first axis may be channels."""
+        if not self._asks_axis:
+            return None
+        chosen = [each.layer for each in self._value if each is not None]
+        layers = [layer for layer in self._layers if not chosen or layer.key == chosen[0]]
+        found = layers[-1] if layers else None
+        return found if found and len(found.shape) > 2 and not found.rgb else None
+
+    def _has_choice(self) -> bool:
+        """Whether a channel can be another than the one that the list of images gives it."""
+        if self._named or not self._layers:
+            return bool(self._layers)
+        lone = self._layers[0] if len(self._layers) == 1 else None
+        is_picture = lone is not None and (lone.rgb or len(self._channels) == 1)
+        is_rgb = self._inputs is not None and self._inputs.is_rgb
+        return len(self.names) > 1 and not (is_picture and is_rgb)
+
+    def _make_rows(self) -> None:
+        """Adapt the number of rows; rows that stay keep the focus."""
+        columns = (self.name_fields, self.slots, *[self.removes] * self._named)
+        while len(self.slots) > len(self.names):
+            for column in columns:
+                widget = column.pop()
+                self._grid.removeWidget(widget)
+                widget.hide()
+                widget.deleteLater()  # not at once: it may be the one that was pressed
+        while len(self.slots) < len(self.names):
+            row = len(self.slots)
+            self.slots.append(ComboBox())
+            self.slots[row].activated.connect(self._on_slot)
+            if self._named:
+                field, remove = QLineEdit(), remove_button("Remove this channel")
+                field.setToolTip("What the model will call this channel")
+                field.setAccessibleName("Name of the channel")
+                field.setMaximumWidth(110)
+                field.textEdited.connect(self._on_name)
+                remove.setAccessibleName(remove.toolTip())
+                remove.clicked.connect(lambda _=False, row=row: self._on_remove(row))
+                self.removes.append(remove)
+                self.name_fields.append(field)
+            else:
+                self.name_fields.append(QLabel())
+            for number, column in enumerate(columns):
+                self._grid.addWidget(column[row], row, number)
+
+    def _show(self) -> None:
+        self._make_rows()
+        units = () if self._inputs is None else self._inputs.units
+        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
+            text = f"{name} [{units[row]}]" if row < len(units) and units[row] else name
+            if self.name_fields[row].text() != text:
+                self.name_fields[row].setText(text)
+            self.slots[row].setAccessibleName(text)
+            sources = [each for _, each in self._channels]
+            self.slots[row].clear()
+            self.slots[row].addItems(["-", *[title for title, _ in self._channels]])
+            self.slots[row].setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
+        offered = [each.sources for each in self._mappings]
+        number = offered.index(self._value) if self._value in offered else None
+        self.image.clear()
+        self.image.addItems([each.title for each in self._mappings])
+        if number is None:
+            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
+        self.image.setCurrentIndex(len(offered) if number is None else number)
+        if self._named:
+            shown = ", ".join(self.names)
+            count = pluralize(len(self.names), "channel")
+            self.section.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
+        stack = self._stack()
+        self.first_axis.setVisible(stack is not None)
+        self.first_axis.setChecked(stack is not None and stack.channels_first)
+        self.section.setVisible(self._has_choice() or stack is not None)
+        ranked, is_rgb = self._ranked, self._inputs is not None and self._inputs.is_rgb
+        proposed = tuple(LayerChannel(ranked[0], part) for part in ranked[1])
+        is_ranked = is_rgb and stack is not None and stack.channels_first and stack.key == ranked[0]
+        self.ranking.setVisible(is_ranked and len(proposed) == 3 and proposed != self._value)
+        unsaid = stack is not None and not stack.channels_first and not stack.named
+        if unsaid and stack is not None:
+            self.hint.setText(FIRST_AXIS_HINT.format(name=stack.name, count=stack.shape[0]))
+        self.hint.setVisible(unsaid)
+        self.displayed.hide()
+        self.shown.hide()
+        remark = "" if number is None else self._mappings[number].remark
+        if number is None and not self._by_hand and self.problem() is None:
+            parts = format_list(str(each.part) for each in self._value if each)
+            remark = AS_BEFORE.format(parts=parts)
+        if not remark and not self.problem():
+            remark = mapping_remark([each for each in self._value if each], self._layers)
+        self.remark.setText(remark)
+        self.remark.setVisible(bool(remark) and not self._named)

@@ -1,0 +1,234 @@
+"""Which image and which channels are chosen, as layers, files and what is in sight change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtCore import QObject, QTimer, Signal
+from superqt.utils import signals_blocked
+
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.channels_form import ChannelsForm, RankedChannel
+from napari_simmat.widgets.layer_data import (
+    CHANNEL,
+    ImageWatch,
+    displayed_sources,
+    layer_info,
+    layer_key,
+    name_first_axis,
+    rank_channels_job,
+)
+from napari_simmat.widgets.segment.inference import Choice
+from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.worker import BackgroundJob, Worker
+
+_RANK = 4
+"""Behind everything that the user asks for."""
+_TIFF = (".tif", ".tiff")
+
+
+class ImageChoice(QObject):
+    """Keeps the form of channels in step with the open images.
+
+    It also names the axes of TIFFs that napari's own reader opened, and tells the form which
+    channels have the highest contrast and which are displayed.
+
+    Parameters
+    ----------
+    workspace, form
+        The open images, and the form.
+    worker
+        Files and pixels are read in its thread.
+    current
+        Returns what the whole form chooses.
+    is_held
+        Whether the chosen image must stay, whatever comes in sight.
+
+    Attributes
+    ----------
+    watch
+        Counts how often data were replaced.
+    """
+
+    changed = Signal()
+    """What is chosen may have changed."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        form: ChannelsForm,
+        worker: Worker,
+        current: Callable[[], Choice],
+        is_held: Callable[[], bool],
+    ) -> None:
+        super().__init__(workspace)
+        self._workspace, self._viewer, self._form = workspace, workspace.viewer, form
+        self._current, self._is_held = current, is_held
+        self.watch = ImageWatch(self)
+        self._later = QTimer(self, singleShot=True, interval=0)
+        self._later.timeout.connect(self.read)
+        events = workspace.viewer.layers.events
+        self._events = [events.inserted, events.removed, events.renamed, events.reordered]
+        self._front: Image | None = None
+        self._inserted = False
+        self._asked: set[str] = set()
+        self._ranked: tuple[str, int] = "", 0
+        self._naming = BackgroundJob(worker, _RANK, self)
+        self._ranking = BackgroundJob(worker, _RANK, self)
+        self._reading: Image | None = None
+        self._naming.returned.connect(self._on_axes)
+        self._ranking.returned.connect(self._on_ranked)
+        for event in self._events:
+            event.connect(self.read_later)
+        workspace.viewer.dims.events.current_step.connect(self._show_displayed)
+        for signal, slot in (
+            (self.watch.changed, self.read_later),
+            (workspace.image_wanted, self._on_wanted),
+            (form.changed, self._on_image),
+            (form.first_axis_named, self._on_first_axis),
+            (form.displayed_wanted, self._use_displayed),
+        ):
+            signal.connect(slot)
+
+    @property
+    def busy(self) -> bool:
+        """Whether layers, files or pixels are to be read."""
+        return self._later.isActive() or self._naming.busy or self._ranking.busy
+
+    def release(self) -> None:
+        """Stop reading, and stop following the viewer."""
+        self._later.stop()
+        self._naming.cancel()
+        self._ranking.cancel()
+        for event in self._events:
+            event.disconnect(self.read_later)
+        self._viewer.dims.events.current_step.disconnect(self._show_displayed)
+        self.watch.follow([])
+
+    def read_later(self, event: Any = None) -> None:
+        """Read the layers in the next turn of the event loop."""
+        if getattr(event, "type", "") == "inserted":
+            self._inserted = self._inserted or isinstance(event.value, Image)
+        self._later.start()
+
+    def read(self) -> None:
+        """List the open images, and follow what is in sight."""
+        images, active = self._workspace.images, self._viewer.layers.selection.active
+        self.watch.follow(images)
+        preferred = layer_key(active) if active in images else None
+        with signals_blocked(self._form):
+            self._form.set_layers([layer_info(layer) for layer in images], preferred)
+        self.follow_sight()
+        self._name_axes()
+        if self._inserted:
+            self._inserted = False
+            self._workspace.raise_layers()
+
+    def follow_sight(self) -> None:
+        """Choose the image that has come in front of the chosen one.
+
+        An image that the user chooses although another hides it stays chosen until a third comes
+        in front.
+        """
+        front = self._in_front()
+        if front is not self._front and not self._is_held():
+            self._front = front
+            if front is not None and self._form.follow(layer_key(front)):
+                self._front = self._in_front()
+        self._note()
+
+    def _in_front(self) -> Image | None:
+        return self._workspace.image_before(self._current().layers)
+
+    def _note(self) -> None:
+        """Tell what is chosen now, and find out about its channels."""
+        self.changed.emit()
+        self._rank()
+        self._show_displayed()
+
+    def _on_image(self) -> None:
+        """The user chose an image, which may be hidden by another."""
+        self._front = self._in_front()
+        self._note()
+
+    def _on_wanted(self, image: Image, *, recalls: bool = True) -> None:
+        if self._form.follow(layer_key(image), recalls=recalls):
+            self._on_image()
+
+    def _on_first_axis(self, key: str, channels: bool) -> None:
+        """The user says whether an image's first axis is channels."""
+        [image] = [image for image in self._workspace.images if layer_key(image) == key]
+        name_first_axis(image, channels)
+        self.read()
+        self._on_wanted(image, recalls=channels)
+
+    def _rank(self) -> None:
+        inputs, value = self._form.inputs, self._form.value()
+        key = value[0].layer if value and value[0] is not None else ""
+        images = self._workspace.images
+        layer = next((each for each in images if layer_key(each) == key), None)
+        if layer is None or inputs is None or not inputs.is_rgb:
+            return
+        info, version = layer_info(layer), (key, self.watch.versions.get(key, 0))
+        if info.channels_first and info.shape[0] > 3 and self._ranked != version:
+            self._ranked = version
+            data, levels = layer.data, bool(layer.multiscale)
+            self._ranking.start("Comparing channels", lambda: rank_channels_job(data, levels))
+
+    def _name_axes(self) -> None:
+        for layer in self._workspace.images if not self._naming.busy else ():
+            path = Path(layer.source.path or "")
+            known = layer_key(layer) in self._asked or layer_info(layer).named
+            if not known and layer.ndim > 2 and path.suffix.lower() in _TIFF:
+                self._asked.add(layer_key(layer))
+                self._reading = layer
+                self._naming.start("Reading axes", lambda path=path: _axes_job(path))
+                return
+
+    def _on_axes(self, found: tuple[str, tuple[int, ...]] | None) -> None:
+        layer, self._reading = self._reading, None
+        if found is not None and layer in self._viewer.layers:
+            axes, shape = found
+            own = layer.data[0] if layer.multiscale else layer.data
+            if tuple(own.shape) == shape and not layer.rgb:
+                named = {each: each.lower() for each in "TZYX"} | {"C": CHANNEL}
+                pairs = zip(axes, layer.axis_labels, strict=True)
+                layer.axis_labels = [named.get(letter, label) for letter, label in pairs]
+                session, used = self._workspace.session, self._workspace.is_used(layer)
+                self.read()
+                if axes[0] == "C" and used and not len(session.history):
+                    self._on_wanted(layer)
+        self._name_axes()
+
+    def _on_ranked(self, ranked: list[tuple[int, Any]]) -> None:
+        self._form.set_ranked(self._ranked[0], [RankedChannel(*each) for each in ranked])
+        self._show_displayed()
+
+    def _displayed(self) -> tuple[Any, ...]:
+        inputs = self._form.inputs
+        if inputs is None or not inputs.is_rgb:
+            return ()
+        chosen = {each.layer for each in self._form.value() if each is not None}
+        return displayed_sources(self._workspace.images, chosen, self._viewer.dims)
+
+    def _show_displayed(self, *_: object) -> None:
+        self._form.show_displayed(self._displayed())
+
+    def _use_displayed(self) -> None:
+        if sources := self._displayed():
+            self._form.set_value(sources)
+
+
+def _axes_job(path: Path) -> Job[tuple[str, tuple[int, ...]] | None]:
+    """The axes of a TIFF and its shape, from its header; None if they are not known."""
+    yield Progress(0, 1, "reading axes")
+    from napari_simmat.io.readers import read_image
+
+    try:
+        file = read_image(path, lazy_above=0)
+    except (ValueError, OSError):
+        return None  # napari has opened it all the same
+    return file.axes, tuple(file.data.shape)
