@@ -68,7 +68,7 @@ class Opener:
     Parameters
     ----------
     kind
-        What it opens: each file as an ``"image"``, or as a ``"model"``.
+        What it opens, a name in `USES`.
     """
 
     def __init__(self, kind: str = "image") -> None:
@@ -166,7 +166,7 @@ def serve(kind: str) -> None:
 def _outcome(kind: str, path: Path) -> tuple[str, str]:
     documented = ValueError if kind == "image" else (ValueError, OSError)
     try:
-        return "value", _use_image(path) if kind == "image" else _use_model(path)
+        return "value", USES[kind](path)
     except documented as error:
         words = str(error)
         names = [path.name, *(each.name for each in path.parent.iterdir())]
@@ -227,14 +227,76 @@ def _use_model(path: Path) -> str:
     return f"{predictor.model.spec.name} {result.score:.3f}"
 
 
+IMAGE_SHAPE = (3, 20, 30)
+"""Of the image that sessions, prompts and records are for."""
+
+
+def _use_session(path: Path) -> str:
+    """Replay a session, and count its objects."""
+    from napari_simmat.engine.masks import LabelIndex
+    from napari_simmat.progress import finish
+    from napari_simmat.widgets.segment.session_file import OTHER_SHAPE, replay_job
+
+    try:
+        state = finish(replay_job(path, IMAGE_SHAPE))
+    except ValueError as error:
+        if str(error) == OTHER_SHAPE:
+            raise ValueError(f"{path.name}: {error}") from error
+        raise
+    return " ".join(str(LabelIndex.of(labels).sizes()) for labels in state.labels.values())
+
+
+def _use_prompts(path: Path) -> str:
+    """Read prompts, or a record's, as for a run, and check that they lie on the image."""
+    from napari_simmat.batch.segment_image import read_task_prompts
+
+    try:
+        prompts = read_task_prompts(path, IMAGE_SHAPE)
+        for prompt in prompts:
+            prompt.check_inside(IMAGE_SHAPE[-2:])
+    except ValueError as error:  # a run names the file
+        words = str(error)
+        raise ValueError(words if path.name in words else f"{path.name}: {words}") from error
+    return f"{len(prompts)} prompts"
+
+
+def _use_dataset(path: Path) -> str:
+    """Read a folder of labeled images, and each of its samples."""
+    from napari_simmat.datasets.folder import from_folder
+
+    try:
+        found = from_folder(path)
+        for sample in (*found.train, *found.validation):
+            assert sample.load()[0].size > 0
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return f"{len(found.train)} and {len(found.validation)} samples"
+
+
+USES = {
+    "image": _use_image,
+    "model": _use_model,
+    "session": _use_session,
+    "prompts": _use_prompts,
+    "dataset": _use_dataset,
+}
+
+
 def _warm_up(kind: str, folder: Path) -> None:
     """Import what reading needs, so that its files do not count as opened."""
     import numpy as np
 
     if kind == "model":
-        import napari_simmat.engine.predictor  # noqa: F401
+        import napari_simmat.engine.predictor
 
         return
+    if kind == "session":
+        import napari_simmat.widgets.segment.session_file
+    if kind == "prompts":
+        for name in ("roifile", "skimage.measure", "napari_simmat.batch.segment_image"):
+            __import__(name)
+    if kind == "dataset":
+        import napari_simmat.datasets.folder  # noqa: F401
     for name in ("imagecodecs", "nibabel", "pydicom.pixels", "tifffile", "zarr", "dask.array"):
         __import__(name)
     np.save(folder / "a.npy", np.zeros((8, 8), np.uint8))

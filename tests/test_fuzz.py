@@ -24,7 +24,8 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.io.files import ASSETS
-from tests.opening import Opener
+from napari_simmat.progress import finish
+from tests.opening import IMAGE_SHAPE, USES, Opener
 
 pytestmark = [
     pytest.mark.slow,
@@ -163,6 +164,79 @@ def models() -> list[dict[str, bytes]]:
     return [*checkpoints, {"a.pth": weights.getvalue()}]
 
 
+def sessions() -> list[dict[str, bytes]]:
+    from napari_simmat.engine.masks import LabelEdit, ObjectMask
+    from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.widgets.segment import history, prompt_state, session_file
+
+    labels = np.zeros(IMAGE_SHAPE, np.int32)
+    lines = [session_file.SessionHeader("image", IMAGE_SHAPE, "tiny", ("gray",)).line()]
+    empty = prompt_state.PromptState()
+    for number in (1, 2, 3):
+        mask = np.zeros(IMAGE_SHAPE[1:], bool)
+        mask[2 * number : 4 * number, 3 : 9 * number] = True
+        pixels = ObjectMask.of(mask, (number - 1, 0, 0))
+        clicks = prompt_state.Prompts(((number - 1.0, 3.0 * number, 5.0),), (1,))
+        before = prompt_state.PromptState(clicks, ((Prompt(points=[(3, 5)], mask=mask), 2),))
+        made = history.Provenance((number - 1,), clicks, "digest", kept=pixels)
+        entry = history.ObjectEntry(0.5, "cell", (made,))
+        patch = LabelEdit.write(labels, pixels, number)
+        edit = history.LayerEdit("a", (patch,), {number: (None, entry)})
+        lines.append(session_file.line_of("do", history.Command("commit", before, empty, edit)))
+    lines += [session_file.line_of(what) for what in ("undo", "redo", "undo", "drop")]
+    lines.append(session_file.line_of("anew", ("a", (1, 2))))
+    region = ((0, 0, 0), IMAGE_SHAPE)
+    lines += finish(session_file.begin_lines_job("a", labels, region))
+    lines += [session_file.line_of("forget", "b"), session_file.line_of("saved")]
+    return [{"a_session.jsonl": "".join(lines[:n]).encode()} for n in (4, 7, len(lines))]
+
+
+def prompts() -> list[dict[str, bytes]]:
+    import tempfile
+
+    from napari_simmat.engine.masks import ObjectMask
+    from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet
+    from napari_simmat.engine.prompts import Prompt
+    from tests.batch.folders import write_record
+
+    mask = np.zeros(IMAGE_SHAPE[1:], bool)
+    mask[3:9, 4:20] = True
+    points = "axis-0,axis-1,axis-2,label,object\n0,3,4,1,1\n1,5,6,0,1\n1,6,7.5,1,2\n"
+    corners = [("1.5", "2"), ("1.5", "20"), ("12", "20"), ("12.25", "2")]
+    shapes = "index,shape-type,vertex-index,axis-0,axis-1,axis-2\n" + "".join(
+        f"{index},{kind},{vertex},1,{y},{x}\n"
+        for index, kind in enumerate(("rectangle", "ellipse", "polygon"))
+        for vertex, (y, x) in enumerate(corners)
+    )
+    made = [{"a.csv": points.encode()}, {"a.csv": shapes.encode()}]
+    sections = [ObjectSection(n, ObjectMask.of(mask, (n, 0, 0)), "cell", 0.5) for n in (1, 2)]
+    objects = ObjectSet(sections=sections, shape=IMAGE_SHAPE, axes="ZYX", image="a.tif")
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("coco", "rois", "geojson"):
+            path = Path(folder, f"a{OBJECT_FORMATS[kind].ending}")
+            OBJECT_FORMATS[kind].write(path, objects)
+            made.append({path.name: path.read_bytes()})
+        given = [Prompt(points=[(3, 4)], plane=(1,)), Prompt(mask=mask, object=2, plane=(2,))]
+        made.append({"a.json": write_record(Path(folder, "a.json"), *given).read_bytes()})
+    return made
+
+
+def datasets() -> list[dict[str, bytes]]:
+    labels = np.zeros(STACK.shape, np.uint16)
+    labels[:, 4:12, 5:18] = 1
+    labels[:, 14:18, 20:28] = 2
+    one, two = written_tiff(STACK), written_tiff(labels)
+    names = ("a", "b", "c")
+    beside = {f"d/{n}{end}.tif": data for n in names for end, data in (("", one), ("_labels", two))}
+    apart = {f"d/{k}/{n}.tif": d for n in names for k, d in (("images", one), ("labels", two))}
+    split = {
+        f"d/{part}/{name.split('/')[-1]}": data
+        for part in ("train", "val")
+        for name, data in beside.items()
+    }
+    return [beside, apart, split]
+
+
 GOOD: dict[str, Callable[[], list[dict[str, bytes]]]] = {
     "TIFF": tiffs,
     "OME-TIFF": ome_tiffs,
@@ -174,6 +248,9 @@ GOOD: dict[str, Callable[[], list[dict[str, bytes]]]] = {
     "DICOM": dicoms,
     "Zarr": zarrs,
     "model": models,
+    "session": sessions,
+    "prompts": prompts,
+    "dataset": datasets,
 }
 
 
@@ -255,6 +332,12 @@ def mutate(files: dict[str, bytes], chance: random.Random) -> dict[str, bytes]:
     described = [name for name in files if re.search(r"/(\.z|zarr\.json)", name)]
     name = chance.choice(described if described and chance.random() < 0.8 else [*files])
     data = files[name]
+    if name.startswith("d/") and chance.random() < 0.4:  # of a data set also the names
+        others = {each: content for each, content in files.items() if each != name}
+        if chance.random() < 0.3:
+            return others
+        new = name.replace(*chance.choice((("_labels", ""), ("a", "b"), ("d/", "d/e/"), (".", ""))))
+        return {**others, new: data}
     if name.endswith(".gz") and chance.random() < 0.5:
         data = gzip.compress(mutated(gzip.decompress(data), chance))
     else:
@@ -301,7 +384,7 @@ def test_mutated_file_opens_or_is_refused_without_harm(kind, tmp_path, user_fold
     seed = int(os.environ.get("SIMMAT_FUZZ_SEED", 0)) or time.time_ns() % 10**9
     good, faults, counts = GOOD[kind](), [], {"value": 0, "refused": 0}
     slowest, largest, done = 0.0, 0, 0
-    with Opener("model" if kind == "model" else "image") as opener:
+    with Opener(kind if kind in USES else "image") as opener:
         for files in good:  # unharmed they open
             found = opener.open(write(files, tmp_path / "given"))
             assert found.outcome == "value" or "a.pth" in files, found

@@ -1,12 +1,14 @@
 """Images encoded ahead: what is stored, what is skipped, what does not fit."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 import tifffile
 from skimage.data import coins
 
+from napari_simmat.batch import encode
 from napari_simmat.batch.encode import TOO_LITTLE_SPACE, TOO_MANY, encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images
 from napari_simmat.checkpoints.loading import load_model
@@ -14,6 +16,7 @@ from napari_simmat.cli import main
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.io.files import OutputError, format_size, user_folder
+from napari_simmat.io.readers import open_image
 from napari_simmat.progress import finish
 
 CONFIG = SegmentConfig(model="tiny")
@@ -83,3 +86,22 @@ def test_encode_images_too_large_is_refused(data, tmp_path, monkeypatch):
     assert str(refused.value) == TOO_LITTLE_SPACE.format(
         format_size(3 * one.last_size), full.folder, format_size(usage.free)
     )
+
+
+def test_encode_images_keeps_one_image_open(data, monkeypatch):
+    """Sixty stacks were all in memory before the first was encoded."""
+    for number in range(6):
+        shutil.copy(data / "b.tif", data / f"b{number}.tif")
+    alive, most = weakref.WeakSet(), 0
+
+    def opened(*args, **options):
+        image = open_image(*args, **options)
+        alive.add(image)
+        nonlocal most
+        most = max(most, len(alive))
+        return image
+
+    monkeypatch.setattr(encode, "open_image", opened)
+    results = finish(encode_images_job(find_images([data]), CONFIG))
+    assert sum(each.planes for each in results) == 15
+    assert most <= 3

@@ -1,10 +1,20 @@
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from napari_simmat.batch.plan import PROMPT_ENDINGS, OutputFiles, Plan, find_inputs, plan
+from napari_simmat.batch.plan import (
+    BROKEN_LINK,
+    LONG_NAME,
+    MAX_NAME_BYTES,
+    PROMPT_ENDINGS,
+    OutputFiles,
+    Plan,
+    find_inputs,
+    plan,
+)
 from tests.batch.folders import write_record
 
 
@@ -153,3 +163,21 @@ def test_plan_extras_are_named_after_the_image():
     assert [path.name for path in task.files] == [
         "a_labels.tif", "a_objects.csv", "a_overlay.png", "a_coco.json", "a_rois.zip", "a.json",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("prompts", ["auto", "same-stem"])
+def test_plan_one_bad_entry_is_reported_others_go_on(prompts):
+    """A link that leads to itself, one that leads nowhere, and a name too long for outputs."""
+    long = "x" * 247 + ".tif"
+    touch("a.tif", "a_points.csv", "sub/b.tif", long)
+    Path("loop.tif").symlink_to("loop.tif")
+    Path("sub/gone.tif").symlink_to("nowhere.tif")
+    made = plan(find_inputs([Path()]), output=Path("out"), prompts=prompts)
+    assert {task.image for task in made.tasks} >= {Path("a.tif")}
+    why = {each.image.name: each.why for each in made.skipped if each.failed}
+    assert why == {
+        "loop.tif": BROKEN_LINK.format("loop.tif"),
+        "gone.tif": BROKEN_LINK.format("sub/gone.tif"),
+        long: LONG_NAME.format(long, 263, MAX_NAME_BYTES),
+    }

@@ -219,6 +219,9 @@ def test_read_manifest_link_outside_is_refused(tmp_path):
         (["image,channels", "a.tif,0;;1"], r"line 2: '0;;1' has an empty entry"),
         (["image,channel_axis", "a.tif,x"], r"line 2: the channel_axis is 'x'; it is a whole"),
         (['image', '"a.tif'], r"is no CSV"),
+        (["image", "a\0.tif"], r"line 2: no file has a null character"),
+        (["image", 300 * "a"], r"line 2: there is no file"),
+        (["image,prompts", "a.tif," + 300 * "p"], r"line 2: there is no prompt file"),
     ],
 )  # fmt: skip
 def test_read_manifest_bad_row_is_refused(tmp_path, lines, sentence):

@@ -24,6 +24,7 @@ from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import (
     LOCK,
     NOT_STARTED,
+    REMOVED,
     SUMMARY_PAGE,
     SUMMARY_TABLE,
     run_plan_job,
@@ -348,3 +349,22 @@ def test_recover_partial_removes_what_was_never_renamed(data, tmp_path):
     assert not part.exists()
     assert foreign.exists()
     assert os.listdir(tmp_path / "out") == [foreign.name]
+
+
+def test_run_whose_folder_is_removed_meanwhile_fails(data, tmp_path):
+    job = run_plan_job(planned(data, tmp_path / "out"), CONFIG)
+    outcomes, removed = [], False
+    try:
+        while True:
+            step = next(job)
+            outcome = getattr(step, "outcome", None)
+            if outcome is not None and outcome.status == "written" and not removed:
+                (tmp_path / "out").rename(tmp_path / "elsewhere")
+                removed = True
+    except StopIteration as stop:
+        outcomes = stop.value
+    lost = [each for each in outcomes if each.status == "failed" and "c.tif" not in each.note]
+    assert lost
+    gone = lost[0].task.files.labels
+    assert lost[0].note.endswith(REMOVED.format(gone))
+    assert all(each.task.files.labels.exists() for each in outcomes if each.status == "written")

@@ -59,7 +59,7 @@ def test_label_numbers_out_of_range_are_refused(ids):
 def test_read_task_prompts_replays_a_record(tmp_path):
     prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
     path = write_record(tmp_path / "a.json", prompt)
-    assert read_task_prompts(path, (3, 4, 6)) == [prompt]
+    assert [*read_task_prompts(path, (3, 4, 6))] == [prompt]
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (4, 6), (1, 3, 4, 6)])

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from napari_simmat.engine.outlines import contours, mask_of, polygons, shape_mask
+from napari_simmat.engine.outlines import (
+    TOO_COSTLY,
+    OutlineBudget,
+    contours,
+    mask_of,
+    polygons,
+    section_of,
+    shape_mask,
+)
 
 
 def masks() -> list[np.ndarray]:
@@ -82,3 +90,36 @@ def test_shape_mask_without_a_center_is_what_it_touches(kind):
 @pytest.mark.parametrize("kind", ["path", "line"])
 def test_shape_mask_of_a_line_is_empty(kind):
     assert not shape_mask(kind, BOX, (12, 14)).any()
+
+
+@pytest.mark.parametrize("grid", [0, 1, 2, 10, -1])
+def test_shape_mask_of_a_polygon_is_what_skimage_draws(grid):
+    """Vertices and edges through pixel centers count as inside; the last case has flat ones."""
+    from skimage.draw import polygon
+
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        shape = tuple(random.integers(1, 40, 2))
+        corners = random.uniform(-15, 45, (random.integers(3, 9), 2))
+        if grid > 0:
+            corners = np.rint(corners * grid) / grid
+        elif grid < 0:
+            corners[:, 0] = corners[0, 0] + random.integers(0, 2) * np.arange(len(corners))
+        expected = np.zeros(shape, bool)
+        expected[polygon(corners[:, 0], corners[:, 1], shape)] = True
+        if expected.any():
+            np.testing.assert_array_equal(shape_mask("polygon", corners, shape), expected)
+
+
+def test_outline_budget_refuses_many_outlines_of_the_whole_image():
+    """Five on a large image, 400 of which are a file of 57 kB, took ten seconds."""
+    side = 5000
+    budget = OutlineBudget((side, side))
+    square = np.array([[0, 0], [side, 0], [side, side], [0, side]])
+    for _ in range(5):
+        assert section_of([square], (), (side, side), budget).size == side**2
+    with pytest.raises(ValueError, match=TOO_COSTLY.format("")):
+        budget.spend(1_300_000_000)
+    zigzag = np.stack([np.arange(300_000) % side, np.arange(300_000) % 2 * side], axis=1)
+    with pytest.raises(ValueError, match=TOO_COSTLY.format("")):
+        mask_of([zigzag], (side, side))

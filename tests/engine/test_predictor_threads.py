@@ -12,7 +12,7 @@ import pytest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.predictor import OTHER_IMAGE, Predictor
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (4, 64, 80)).astype(np.uint8)
 CLICKS = [(20, 30), (40, 50), (10, 70), (60, 5)]
@@ -105,3 +105,38 @@ def test_predictor_in_a_forked_process_predicts():
         timeout=120,
     )
     assert done.returncode == 0
+
+
+def test_predictor_shared_for_images_refuses_others_masks(model, short_turns):
+    """Of 40 masks 17 were of another thread's image."""
+    alone = [logits(Predictor(model, "cpu"), image)[0] for image in IMAGES]
+    predictor = Predictor(model, "cpu")
+    refused = []
+
+    def ask(turn):
+        predictor.set_image(IMAGES[turn % 4])
+        try:
+            found = predictor.predict(points=[CLICKS[0]]).logits
+        except RuntimeError as error:
+            refused.append(str(error))
+            return True
+        return np.array_equal(found, alone[turn % 4])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, range(40)))
+    assert set(refused) <= {OTHER_IMAGE}
+
+
+def test_predictor_of_another_threads_plane_refuses_until_set(model):
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(IMAGES, plane=0)
+    first = predictor.predict(points=[CLICKS[0]]).logits
+    with ThreadPoolExecutor(1) as other:
+        assert np.array_equal(
+            other.submit(predictor.predict, points=[CLICKS[0]]).result().logits, first
+        ), "a thread that set none predicts on what there is"
+        other.submit(predictor.set_plane, 1).result()
+        with pytest.raises(RuntimeError, match="One image at a time"):
+            predictor.predict(points=[CLICKS[0]])
+        predictor.set_plane(0)
+        assert np.array_equal(predictor.predict(points=[CLICKS[0]]).logits, first)

@@ -7,8 +7,8 @@ import tifffile
 
 from napari_simmat.batch.plan import find_inputs
 from napari_simmat.io import image_file
-from napari_simmat.io.dicom import images_in, one_per_series
-from napari_simmat.io.readers import read_image, stem_of
+from napari_simmat.io.dicom import MORE_FRAMES, OTHER_PIXELS, UNEVEN, images_in, one_per_series
+from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -16,7 +16,12 @@ VOLUME = np.random.default_rng(0).integers(0, 1000, (4, 6, 8)).astype(np.uint16)
 
 
 def write_slice(
-    path: Path, pixels: np.ndarray, number: int = 1, series: str = "1.2.3", **more: Any
+    path: Path,
+    pixels: np.ndarray,
+    number: int = 1,
+    series: str = "1.2.3",
+    packed: bool = False,
+    **more: Any,
 ):
     path.parent.mkdir(parents=True, exist_ok=True)
     slice_ = pydicom.Dataset()
@@ -36,6 +41,9 @@ def write_slice(
     slice_.PixelData = pixels.tobytes()
     slice_.file_meta = pydicom.dataset.FileMetaDataset()
     slice_.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    if packed:
+        slice_.compress(pydicom.uid.RLELossless)
+        slice_.NumberOfFrames = more.get("NumberOfFrames", 1)
     slice_.save_as(path, enforce_file_format=True)
 
 
@@ -215,3 +223,57 @@ def test_dicom_lazy_planes_equal_eager_ones(tmp_path):
         assert not isinstance(lazy.data, np.ndarray)
         assert (lazy.data.dtype, lazy.axes) == (whole.data.dtype, whole.axes)
         np.testing.assert_array_equal(np.asarray(lazy.data), whole.data)
+
+
+@pytest.mark.parametrize(
+    ("number", "changed", "note"),
+    [
+        (4, {"ImagePositionPatient": [0, 0, 15.0]}, UNEVEN.format(3, 6, 3)),
+        (2, {"PixelSpacing": [0.5, 0.5]}, OTHER_PIXELS.format(0.5, 0.25)),
+        (4, {"ImagePositionPatient": [0, 0, 12.04]}, ""),
+    ],
+)
+def test_dicom_slices_that_differ_in_geometry_are_noted(series, number, changed, note):
+    write_slice(series / f"{10 - number}.dcm", VOLUME[number - 1], number, **changed)
+    image = read_image(series)
+    assert image.notes == ((note,) if note else ())
+    assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+
+
+@pytest.mark.parametrize("lazy_above", [0, 10**9])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_dicom_where_0_is_white_is_inverted(tmp_path, signed, lazy_above):
+    """As ITK reads it, before values are rescaled."""
+    more = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": signed, "RescaleIntercept": "5"}
+    values = VOLUME[0].astype(np.int16) - 500 * signed
+    more["PhotometricInterpretation"] = "MONOCHROME1"
+    write_slice(tmp_path / "a.dcm", values.astype(np.int16), **more)
+    image = read_image(tmp_path / "a.dcm", lazy_above=lazy_above)
+    highest = -1 if signed else 4095
+    np.testing.assert_array_equal(np.asarray(image.data), highest - values.astype(float) + 5)
+
+
+@pytest.mark.parametrize("lazy_above", [0, 10**9])
+def test_dicom_palette_gives_colors_and_labels_its_indices(tmp_path, lazy_above):
+    table = np.random.default_rng(1).integers(0, 256, (3, 1000)).astype(np.uint8)
+    more: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for color, values in zip(("Red", "Green", "Blue"), table, strict=True):
+        more[f"{color}PaletteColorLookupTableDescriptor"] = [1000, 0, 8]
+        more[f"{color}PaletteColorLookupTableData"] = values.tobytes()
+    write_slice(tmp_path / "a.dcm", VOLUME[0], **more)
+    image = read_image(tmp_path / "a.dcm", lazy_above=lazy_above)
+    assert (image.axes, image.rgb, image.data.dtype) == ("YXS", True, np.uint8)
+    np.testing.assert_array_equal(np.asarray(image.data), np.moveaxis(table[:, VOLUME[0]], 0, -1))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.dcm").data, VOLUME[0])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_dicom_frames_beyond_the_header_are_noted(tmp_path, frames, packed):
+    write_slice(tmp_path / "a.dcm", VOLUME, packed=packed, NumberOfFrames=4)
+    file = pydicom.dcmread(tmp_path / "a.dcm")
+    file.NumberOfFrames = frames
+    file.save_as(tmp_path / "a.dcm")
+    image = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image.data, VOLUME[:frames] if frames > 1 else VOLUME[0])
+    assert image.notes == (MORE_FRAMES.format("a.dcm", 4, frames),)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
-from napari_simmat.io.readers import read_image
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.io.readers import TURNED, read_image
 from tests.opening import Opener
 
 PLANE = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
@@ -461,3 +463,21 @@ def test_read_image_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif is a pipe or device, not a file"):
         read_image(tmp_path / "a.tif")
+
+
+def test_load_model_pipe_is_refused(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.safetensors is a pipe or device"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_picture_turned_by_exif_is_noted(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / name, exif=exif)
+        file = read_image(tmp_path / name)
+        assert file.shape == (4, 6)
+        assert file.notes == (TURNED.format(6),)

@@ -4,6 +4,7 @@ import tifffile
 
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.nifti import write_labels_nifti
+from napari_simmat.io.readers import read_labels
 from napari_simmat.io.tiff import write_labels_tiff
 
 
@@ -91,3 +92,13 @@ def test_write_labels_nifti_keeps_affine_without_time(tmp_path):
     assert raw[4:8] == b"\0\0\0\0"  # gzip's time
     assert raw[3] == 0  # and no file name
     assert raw == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_write_labels_nifti_of_a_long_side_is_nifti_2(tmp_path):
+    labels = np.ones((40_000, 3, 2), np.uint16)
+    write_labels_nifti(tmp_path / "a.nii.gz", labels, affine=np.diag([2.0, 3, 4, 1]))
+    nibabel = pytest.importorskip("nibabel")
+    back = nibabel.load(tmp_path / "a.nii.gz")
+    assert back.shape == (40_000, 3, 2)
+    np.testing.assert_array_equal(back.affine, np.diag([2.0, 3, 4, 1]))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").data, labels.T)

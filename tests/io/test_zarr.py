@@ -171,3 +171,8 @@ def test_zarr_plate_is_a_group_of_images(tmp_path, version):
     for folder in (field, field / "0"):
         assert not holds_images(folder)
     np.testing.assert_array_equal(read_image(field).data, IMAGE)
+
+
+def test_zarr_axis_without_name_is_unknown(tmp_path):
+    ome(tmp_path / "a.zarr", IMAGE[0], ("", "y", "x"))
+    assert read_image(tmp_path / "a.zarr").axes == "QYX"

@@ -20,7 +20,8 @@ from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_o
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
-from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, OTHER_SHAPE, RESTORED
+from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, RESTORED
+from napari_simmat.widgets.segment.session_file import OTHER_SHAPE
 from tests.batch.folders import segment_task
 from tests.model_files import export
 from tests.widgets.scenes import CENTERS, gray

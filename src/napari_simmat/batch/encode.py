@@ -15,6 +15,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.batch.plan import InputImage, SegmentConfig
 from napari_simmat.batch.segment_image import without_channels
 from napari_simmat.io.files import OutputError, format_size
+from napari_simmat.io.image_file import LAZY_ABOVE
 from napari_simmat.io.readers import open_image
 from napari_simmat.progress import Job, Progress, within_step
 
@@ -79,21 +80,28 @@ def encode_images_job(
     from napari_simmat.engine.predictor import Predictor
 
     store = EmbeddingStore() if store is None else store
-    opened = [_open(each, config) for each in images]
+    # One image is open at a time; here only their shapes are read, of most without the pixels.
+    shapes: list[tuple[int, ...] | str] = []
+    for one in images:
+        yield Progress(len(shapes), len(images), f"looking at {one.image.name}")
+        looked = _open(one, config, lazy_above=0)
+        shapes.append(looked if isinstance(looked, str) else looked.shape)
+        del looked
     model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
     cache = EmbeddingCache(0, store)
     predictor = Predictor(model, cache=cache, **asdict(config.compute))
-    total = sum(math.prod(each.shape) for each in opened if isinstance(each, _OpenedImage))
+    total = sum(math.prod(each) for each in shapes if not isinstance(each, str))
     space = _Space(store, total)
     results, done = [], 0
-    for one, each in zip(images, opened, strict=True):
-        if isinstance(each, str):
-            results.append(EncodedImage(one.image, problem=each))
+    for one, shape in zip(images, shapes, strict=True):
+        opened = shape if isinstance(shape, str) else _open(one, config)
+        if isinstance(opened, str):
+            results.append(EncodedImage(one.image, problem=opened))
             continue
-        planes, before = math.prod(each.shape), predictor.encodes
+        planes, before = math.prod(opened.shape), predictor.encodes
         problem = ""
         try:
-            yield from _encode_job(predictor, each, space, done)
+            yield from _encode_job(predictor, opened, space, done)
         except OutputError:
             raise
         except (ValueError, TypeError, OSError) as error:
@@ -113,11 +121,14 @@ class _OpenedImage:
     shape: tuple[int, ...]
 
 
-def _open(one: InputImage, config: SegmentConfig) -> _OpenedImage | str:
+def _open(
+    one: InputImage, config: SegmentConfig, lazy_above: int = LAZY_ABOVE
+) -> _OpenedImage | str:
     """Open an image; a sentence if that fails."""
     try:
         selection = one.selection.over(config.selection)
-        image = replace(open_image(one.image), pixel_ratio=selection.pixel_ratio)
+        image = open_image(one.image, lazy_above=lazy_above)
+        image = replace(image, pixel_ratio=selection.pixel_ratio)
         axis, _, shape = without_channels(image, selection.channel_axis)
     except (ValueError, TypeError, OSError) as error:
         return str(error)

@@ -54,6 +54,13 @@ EXTRA_ENDINGS = {
 COLUMNS = ("image", "prompts", "channels", "channel_axis")
 """Columns of a manifest."""
 MAX_MANIFEST_BYTES = 2**26
+MAX_NAME_BYTES = 240
+"""Of an output: file systems admit 255, and `partial_path` adds 15."""
+BROKEN_LINK = "{} is a link that leads nowhere. Repair or remove it."
+LONG_NAME = (
+    "The name of {} is too long: that of an output would have {} bytes, and at most {} are "
+    "possible. Rename the image."
+)
 
 ExistingPolicy = Literal["refuse", "resume", "overwrite"]
 """What to do with existing outputs."""
@@ -307,7 +314,15 @@ def plan(
         )
     planned: list[SegmentTask | SkippedImage] = []
     recorded: dict[Path, frozenset[str]] = {}
-    prompts_of = _prompts_of_others(inputs.images, prompts)
+    # Input files that are prompts of another image (its name is the value) or of all.
+    prompts_of = {
+        path.absolute(): one.image.name
+        for one in inputs.images
+        if (one.prompts or prompts) == SAME_STEM
+        for path in _same_stem_prompts(one.image)
+    }
+    if prompts not in (AUTO, SAME_STEM):
+        prompts_of[Path(os.path.abspath(prompts))] = "the other images"
     for one in inputs.images:
         folder = one.image.parent
         if folder not in recorded:
@@ -320,7 +335,13 @@ def plan(
             planned.append(_plan_image(one, output, prompts, extras))
     tasks = tuple(each for each in planned if isinstance(each, SegmentTask))
     skipped = tuple(each for each in planned if isinstance(each, SkippedImage))
-    _check_some_are_left(tasks, skipped)
+    if not tasks:
+        failed = next((one for one in skipped if one.failed), None)
+        if failed is not None:
+            raise OutputError(failed.why)
+        if not skipped:
+            raise ValueError("There is no image to segment. Give at least one.")
+        raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
     _check_outputs_differ(tasks)
     made = Plan(tasks, skipped, output, existing, len(inputs.others))
     made.check_existing()
@@ -342,11 +363,8 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
 
     def is_made(path: Path) -> bool:
         stem = stem_of(path)
-        owners = {
-            (path.parent, stem.removesuffix(ending))
-            for ending in MADE_ENDINGS
-            if stem.endswith(ending)
-        }
+        endings = filter(stem.endswith, MADE_ENDINGS)
+        owners = {(path.parent, stem.removesuffix(ending)) for ending in endings}
         return path.name in recorded[path.parent] or bool(owners & stems)
 
     return [one for one in inputs if one.named or not is_made(one.image)]
@@ -356,9 +374,14 @@ def _plan_image(
     one: InputImage, output: Path, prompts: str, extras: Sequence[str]
 ) -> SegmentTask | SkippedImage:
     try:
-        if not one.image.exists():
+        if not os.path.exists(one.image):
+            if one.image.is_symlink():
+                raise OutputError(BROKEN_LINK.format(one.image))
             raise FileNotFoundError(f"There is no file {one.image}; check its name and folder.")
         files = OutputFiles.of(one.image, output / one.folder, extras)
+        longest = max(len(os.fsencode(path.name)) for path in files.possible())
+        if longest > MAX_NAME_BYTES:
+            raise OutputError(LONG_NAME.format(one.image.name, longest, MAX_NAME_BYTES))
         for path in files:
             check_is_no_folder(path)
         prompt_file = _prompt_file(one.image, one.prompts or prompts)
@@ -367,23 +390,9 @@ def _plan_image(
     except (FileNotFoundError, ValueError) as error:
         if one.named:
             raise
-        failed = not isinstance(error, FileNotFoundError)
-        return SkippedImage(one.image, str(error), failed=failed)
+        return SkippedImage(one.image, str(error), not isinstance(error, FileNotFoundError))
     name = (one.folder / one.image.name).as_posix()
     return SegmentTask(one.image, prompt_file, files, one.selection, name)
-
-
-def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
-    """Input files that are prompts of another image (its name is the value) or of all."""
-    owners = {
-        path.absolute(): one.image.name
-        for one in images
-        if (one.prompts or prompts) == SAME_STEM
-        for path in _same_stem_prompts(one.image)
-    }
-    if prompts not in (AUTO, SAME_STEM):
-        owners[Path(os.path.abspath(prompts))] = "the other images"
-    return owners
 
 
 def _prompt_file(image: Path, prompts: str) -> Path | None:
@@ -404,17 +413,6 @@ def _prompt_file(image: Path, prompts: str) -> Path | None:
             "Name one with --prompts, or keep only one beside the image."
         )
     return beside[0]
-
-
-def _check_some_are_left(tasks: Sequence[SegmentTask], skipped: Sequence[SkippedImage]) -> None:
-    if tasks:
-        return
-    failed = next((one for one in skipped if one.failed), None)
-    if failed is not None:
-        raise OutputError(failed.why)
-    if not skipped:
-        raise ValueError("There is no image to segment. Give at least one.")
-    raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
 
 
 def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
@@ -441,7 +439,7 @@ def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
 
 
 def _same_name(path: Path) -> str:
-    return str(path.resolve()).casefold()
+    return os.path.realpath(path).casefold()
 
 
 def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> InputImages:
@@ -470,7 +468,7 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
             inputs.images += read_manifest(path, outside=outside)
         elif path.is_dir() and not is_image_folder(path):
             _search(path, pattern, inputs)
-        elif path.exists():
+        elif os.path.exists(path):
             inputs.images.append(InputImage(_with_name(path), named=True))
         elif glob.has_magic(str(path)):
             inputs.images += _matching(path)
@@ -528,7 +526,12 @@ def _walk(folder: Path) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir(follow_symlinks=False):
-            if entry.is_file() and not series and entry.name not in ZARR_MARKER_FILES:
+            is_broken = entry.is_symlink() and not os.path.exists(path)  # which is reported
+            if (
+                (is_broken or os.path.isfile(path))
+                and not series
+                and entry.name not in ZARR_MARKER_FILES
+            ):
                 yield path
         elif is_image_folder(path):
             yield path
@@ -571,7 +574,7 @@ def _same_stem_prompts(image: Path) -> list[Path]:
     """Prompt files beside an image that are named by its stem."""
     stem = stem_of(image)
     candidates = [image.with_name(stem + ending) for ending in PROMPT_ENDINGS]
-    return [path for path in candidates if path.is_file() and path != image]
+    return [path for path in candidates if os.path.isfile(path) and path != image]
 
 
 def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
@@ -655,17 +658,19 @@ def _check_columns(path: Path, names: list[str]) -> None:
 
 def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> InputImage:
     cells = {name: text.strip() for name, text in values.items()}
+    if "\0" in "".join(cells.values()):
+        raise ValueError(f"{where}: no file has a null character in its name; save the list anew.")
     if not cells["image"]:
         raise ValueError(f"{where}: the image is missing; give its file.")
     image = _resolve_in_folder(where, base, cells["image"], outside)
-    if not image.exists():
+    if not os.path.exists(image):
         raise FileNotFoundError(
             f"{where}: there is no file {image}; paths are relative to the manifest's folder."
         )
     prompts = cells.get("prompts") or None
     if prompts not in (None, "auto", "same-stem"):
         file = _resolve_in_folder(where, base, prompts, outside)
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise FileNotFoundError(
                 f"{where}: there is no prompt file {file}; give a file, auto or same-stem."
             )
@@ -687,7 +692,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:
     """The file of a cell, after checking with resolved links that it is in the folder."""
     path = Path(os.path.normpath(base / os.path.expanduser(name)))
-    if not outside and not path.resolve().is_relative_to(base.resolve()):
+    if not outside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(base)):
         raise ValueError(
             f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
             "--allow-outside."

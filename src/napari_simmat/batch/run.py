@@ -69,6 +69,7 @@ _WORKER_LOCK = threading.Lock()
 DISTRIBUTED_MISSING = (
     "A cluster needs the package distributed; install it (pip install distributed)."
 )
+REMOVED = "{} was written, but removed before the run ended. Run it again with --resume."
 NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
 
 TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
@@ -473,10 +474,20 @@ def run_plan_job(
             outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
         else:
             outcomes = yield from run_on_cluster_job(scheduler, plan.tasks, config, resume=resume)
+        outcomes = [_still_there(each) for each in outcomes]
         if plan.several:
             yield Progress(len(outcomes), len(outcomes), "writing the summary")
             write_summary(plan, outcomes, config)
     return outcomes
+
+
+def _still_there(outcome: TaskOutcome) -> TaskOutcome:
+    """The outcome, failed if its files were removed while the run went on."""
+    files = outcome.task.files
+    gone = [each for each in (files.labels, files.objects, files.record) if not each.exists()]
+    if outcome.status == "failed" or not gone:
+        return outcome
+    return failed_outcome(outcome.task, OSError(REMOVED.format(gone[0])), outcome.seconds)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.object_files import format_problem
-from napari_simmat.engine.prompt_files import read_prompts
+from napari_simmat.engine.prompt_files import LazyPrompts, read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.settings import LinkSettings
@@ -371,7 +371,8 @@ def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """Read prompts from a prompt file, or from the record of an earlier result to replay it."""
     if not _is_replayed(path):
         return read_prompts(path, shape)
-    prompts = [Prompt.from_plain(values) for values in read_record(path).request.prompts]
+    recorded, pixels = read_record(path).request.prompts, shape[-2] * shape[-1]
+    prompts = LazyPrompts(len(recorded), lambda n: Prompt.from_plain(recorded[n], pixels))
     for prompt in prompts:
         fits = len(prompt.plane) == len(shape) - 2 and all(
             0 <= index < size for index, size in zip(prompt.plane, shape[:-2], strict=True)

@@ -198,6 +198,8 @@ def file_kind(path: Path) -> Literal["safetensors", "torch"]:
     Raises ValueError if it is neither, or no file at all.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path.name} is a pipe or device, but a model is a file; name one.")
         with path.open("rb") as file:
             start = file.read(16)
     except FileNotFoundError:

@@ -166,7 +166,7 @@ def fetch(
     simmat models fetch hf:OWNER/NAME
     ```
 
-    An interrupted download of a foundation is resumed.
+    An interrupted download begins anew.
 
     Without a connection, download the file elsewhere and `simmat models import` it.
 

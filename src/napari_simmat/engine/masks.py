@@ -386,6 +386,23 @@ class LabelEdit:
         """Undo the change, except where other values were written since; returns as `apply`."""
         return self._swap(labels, self.after, self.before)
 
+    def replay(self, labels: NDArray[Any], *, back: bool = False) -> None:
+        """`apply`, or `revert`, in memory, without finding out what was actually changed."""
+        old, new = (self.after, self.before) if back else (self.before, self.after)
+        self._rewrite(labels[self.mask.region], old, new)
+
+    def _rewrite(
+        self, block: NDArray[Any], old: int | NDArray[Any], new: int | NDArray[Any]
+    ) -> None:
+        mask = self.mask.mask
+        if isinstance(old, int) and isinstance(new, int):
+            block[mask & (block == old)] = new
+            return
+        inside = block[mask]
+        unchanged = inside == old
+        inside[unchanged] = new if isinstance(new, int) else new[unchanged]
+        block[mask] = inside
+
     def values(self) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...]]:
         """Values (N,) before and after, and the index (N,) along each axis."""
         where = np.nonzero(self.mask.mask)
@@ -398,11 +415,7 @@ class LabelEdit:
     ) -> LabelEdit | None:
         block = np.array(labels[self.mask.region])
         wanted = block.copy()
-        mask = self.mask.mask
-        inside = block[mask]
-        unchanged = inside == old
-        inside[unchanged] = new if isinstance(new, int) else new[unchanged]
-        wanted[mask] = inside
+        self._rewrite(wanted, old, new)
         return LabelEdit.replace(labels, self.mask.corner, block, wanted)
 
 

@@ -21,7 +21,7 @@ from napari_simmat._text import format_shape, pluralize
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_files import NO_CLASS, ObjectSection, ObjectSet, qupath_axes
-from napari_simmat.engine.outlines import Ring, section_of
+from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     Limits,
@@ -106,7 +106,7 @@ def _read(path: Path, shape: tuple[int, ...] | None, axes: str, image: str) -> O
         values = json.loads(path.read_text("utf-8"))
         if isinstance(values, Mapping) and "annotations" in values and "images" in values:
             return _read_coco(path.name, values, shape, axes, image, limits)
-        return _read_geojson(values, _known_shape(path, shape), axes)
+        return _read_geojson(path.name, values, _known_shape(path, shape), axes)
     return _read_rois(path, _known_shape(path, shape), axes, limits)
 
 
@@ -205,8 +205,10 @@ def _read_coco(
     leading = tuple(1 + max(numbers) for numbers in zip(*planes.values(), strict=True))
     found = (*leading, int(images[0]["height"]), int(images[0]["width"]))
     limits.check_array(name, found, np.uint32)
+    budget = OutlineBudget(shape or (), name)
     if shape is None:
         shape, axes = found, usual_axes(len(found))
+        limits.check(name, "picture_pixels", math.prod(shape), "pixels (open its image first)")
         check_memory(4 * math.prod(shape), name)
     elif found != shape:
         if not same_except_singletons(found, shape):
@@ -221,7 +223,7 @@ def _read_coco(
     read: list[ReadObject] = []
     for each in values["annotations"]:
         if each["image_id"] in planes:
-            mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape)
+            mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape, budget)
             category = categories.get(each.get("category_id"), "")
             category = "" if category == NO_CLASS else category
             score = float(each.get("score", math.nan))
@@ -236,12 +238,12 @@ def _stem(name: Any) -> str:
 
 
 def _coco_mask(
-    segmentation: Any, plane: tuple[int, ...], shape: tuple[int, ...]
+    segmentation: Any, plane: tuple[int, ...], shape: tuple[int, ...], budget: OutlineBudget
 ) -> ObjectMask | None:
     height, width = shape[-2:]
     if isinstance(segmentation, list):
         rings = [np.reshape(each, (-1, 2)) for each in segmentation if len(each) >= 6]
-        return section_of(rings, plane, (height, width))
+        return section_of(rings, plane, (height, width), budget)
     if not isinstance(segmentation, Mapping):
         return None
     if list(segmentation["size"]) != [height, width]:
@@ -256,6 +258,7 @@ def _coco_mask(
     if not len(starts):
         return None
     left, right = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    budget.spend((right - left) * height)
     flips = np.zeros((right - left) * height + 1, np.int8)
     flips[starts - left * height] += 1
     flips[ends - left * height] -= 1
@@ -281,10 +284,10 @@ def _decompressed(text: str) -> list[int]:
     return runs
 
 
-def _read_geojson(values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
+def _read_geojson(name: str, values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
     if isinstance(values, Mapping):
         values = values.get("features", [values])
-    letters = qupath_axes(axes)
+    letters, budget = qupath_axes(axes), OutlineBudget(shape, name)
     read: list[ReadObject] = []
     for each in values:
         if not isinstance(each, Mapping) or not each.get("geometry"):
@@ -293,7 +296,7 @@ def _read_geojson(values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
         geometry, known = each["geometry"], each.get("properties") or {}
         plane = _plane(geometry.get("plane") or {}, shape, letters)
         rings = _rings_of(geometry)
-        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
+        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
         category = str((known.get("classification") or {}).get("name", ""))
         measured = known.get("measurements")
         score = measured.get("score") if isinstance(measured, Mapping) else None
@@ -334,11 +337,12 @@ def _read_rois(path: Path, shape: tuple[int, ...], axes: str, limits: Limits) ->
         roifile.ROI_TYPE.TRACED,
     )
     read: list[ReadObject] = []
+    budget = OutlineBudget(shape, path.name)
     for data in _roi_bytes(path, limits):
         roi = roifile.ImagejRoi.frombytes(data)
         plane = _plane(_roi_plane(roi, axes), shape, axes[:-2])
         rings: Any = roi.coordinates(multi=True) if roi.roitype in areas else []
-        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
+        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
         number = re.match(r"\d+", roi.name or "")
         named = re.search(r"^class: (.*)$", roi.props or "", re.MULTILINE)
         category = named[1].strip() if named else ""

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
     from napari_simmat.models.spec import InputSize, Model
 
-
 T = TypeVar("T")
+OTHER_IMAGE = (
+    "One image at a time: another thread has set another one. Give each thread its own Predictor."
+)
 NO_IMAGE = "There is no image yet; call set_image first."
 UNKNOWN_KIND = "{} does not read this kind of prompt: {}. Use another kind, or another model."
 MAX_SCALE = 0.75
@@ -74,10 +76,9 @@ class Predictor:
     A plane larger than the model's input is reduced. Prompts on objects that become too small for
     the network then, are predicted in a window of the plane at full resolution.
 
-    Threads may share a predictor: `set_image`, `set_plane`, `predict` and `predict_many` wait for
-    each other. A prediction is for the image that was set last, by whatever thread, so threads
-    that work on different images need a predictor each; these may share model and cache. Jobs
-    (``..._job``) do not wait: those of one predictor belong to one thread at a time.
+    Threads may share a predictor, whose calls wait for each other. A thread whose image another one
+    has replaced gets a RuntimeError: give each its own, with the same model and cache. Jobs
+    (``..._job``) neither wait nor check: those of one predictor belong to one thread at a time.
 
     Examples
     --------
@@ -108,6 +109,8 @@ class Predictor:
         self._embedding: Embedding | None = None
         self._plane: tuple[int, ...] | None = None
         self._turn = threading.RLock()
+        self._key: str | None = None  # of the plane, unless a job has set it
+        self._of_thread = threading.local()  # `key`: of the plane that the thread has set
 
     @property
     def device(self) -> torch.device:
@@ -192,7 +195,7 @@ class Predictor:
             If the image does not suit the model, or the model computes NaN or infinity. The
             previous image stays.
         """
-        self._finish(self.set_image_job(array, channel_axis, channels, plane, **more))
+        self._set(self.set_image_job(array, channel_axis, channels, plane, **more))
 
     def set_image_job(
         self,
@@ -208,7 +211,7 @@ class Predictor:
 
     def set_plane(self, index: int | Sequence[int]) -> None:
         """Move to another plane of the stack; it is normalized as the whole stack."""
-        self._finish(self.set_plane_job(index))
+        self._set(self.set_plane_job(index))
 
     def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
         """`set_plane` as a job."""
@@ -223,7 +226,7 @@ class Predictor:
     ) -> Job[None]:
         """Set the image without encoding any of it, before `encode_tile_job`."""
         stack = yield from self._stack_job(array, channel_axis, channels, more)
-        self._stack, self._embedding, self._plane = stack, None, None
+        self._stack, self._embedding, self._plane, self._key = stack, None, None, None
 
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
@@ -235,7 +238,7 @@ class Predictor:
         """
         stack = self.stack
         part = stack.part(_index(index, stack), rows, columns)
-        self._plane = None
+        self._plane = self._key = None
         if keep:
             self._embedding = yield from self._encoder.embed_job(part, ())
         else:
@@ -245,11 +248,11 @@ class Predictor:
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
         """Context after which the current plane is the one before it."""
-        before = self._embedding, self._plane
+        before = self._embedding, self._plane, self._key
         try:
             yield
         finally:
-            self._embedding, self._plane = before
+            self._embedding, self._plane, self._key = before
 
     def prefetch_job(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
         """Encode `planes` in their order ahead of use; the current plane stays.
@@ -353,7 +356,10 @@ class Predictor:
 
     def predict_many(self, prompts: Sequence[Prompt]) -> list[Result]:
         """Predict several prompts on the current plane, one `Result` each, in order."""
-        return self._finish(self.predict_many_job(prompts))
+        with self._turn:
+            if self._key and getattr(self._of_thread, "key", self._key) != self._key:
+                raise RuntimeError(OTHER_IMAGE)
+            return finish(self.predict_many_job(prompts))
 
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
@@ -439,9 +445,10 @@ class Predictor:
         unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
         return estimates._replace(foreground=unknown)
 
-    def _finish(self, job: Job[T]) -> T:
+    def _set(self, job: Job[None]) -> None:
         with self._turn:
-            return finish(job)
+            finish(job)
+            self._of_thread.key = self._key = self.stack.key(self._plane or ())
 
     def _stack_job(
         self,
@@ -461,7 +468,7 @@ class Predictor:
         """Encode a plane, or find it in the cache, and only then make it the current one."""
         index = _index(plane, stack)
         embedding = yield from self._encoder.embed_job(stack, index)
-        self._stack, self._embedding, self._plane = stack, embedding, index
+        self._stack, self._embedding, self._plane, self._key = stack, embedding, index, None
 
     def _decode(self, decode: Callable[[Embedding], T]) -> T:
         """Decode on the current plane; if a GPU's memory runs out, again on the CPU."""
@@ -473,8 +480,8 @@ class Predictor:
         if current is None:
             raise RuntimeError(NO_IMAGE)
         if current.encoded.embedding.device.type != self.device.type:
-            current = Embedding(current.encoded.to(self.device, torch.float32), current.transform)
-            self._embedding = current
+            encoded = current.encoded.to(self.device, torch.float32)
+            current = self._embedding = Embedding(encoded, current.transform)
         return current
 
 
@@ -580,8 +587,7 @@ class PromptDecoder:
         return decoded
 
     def _check_finite(self, decoded: DecodedMasks) -> None:
-        name = self.model.spec.name
-        self.compute.check_finite(name, decoded.logits, decoded.predicted_iou)
+        self.compute.check_finite(self.model.spec.name, decoded.logits, decoded.predicted_iou)
 
 
 def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> PromptTensors:

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import corners_of_box
-from napari_simmat.engine.masks import Mask
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
-from napari_simmat.engine.outlines import box_and_mask
+from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
 from napari_simmat.engine.prompts import Prompt
 
 MAX_BYTES = 2**26
@@ -67,9 +67,13 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     if path.suffix.lower() in OUTLINE_ENDINGS:
         sections = read_objects(path, shape).sections
         height, width = shape[-2:]
-        return MaskPrompts(
-            [(section.mask.corner[:-2], section.label) for section in sections],
-            lambda n: sections[n].mask.on_plane(sections[n].mask.corner[:-2], (height, width)),
+        return LazyPrompts(
+            len(sections),
+            lambda n: Prompt(
+                mask=sections[n].mask.on_plane(sections[n].mask.corner[:-2], (height, width)),
+                object=sections[n].label,
+                plane=sections[n].mask.corner[:-2],
+            ),
         )
     if path.suffix.lower() != ".csv":
         from napari_simmat.io.image_file import same_except_singletons
@@ -86,26 +90,24 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     return prompts
 
 
-class MaskPrompts(Sequence[Prompt]):
-    """Prompts with a mask each, made when asked for.
+class LazyPrompts(Sequence[Prompt]):
+    """Prompts that are made when asked for.
 
     A mask is as large as the image: all of a thousand cells at once would not fit into memory.
 
     Parameters
     ----------
-    sections
-        The plane and the object's id of each prompt.
-    mask_of
-        Returns the mask (Y, X) of a prompt by its number.
+    count
+        How many there are.
+    make
+        Returns a prompt by its number.
     """
 
-    def __init__(
-        self, sections: Sequence[tuple[tuple[int, ...], int]], mask_of: Callable[[int], Mask]
-    ) -> None:
-        self._sections, self._mask_of = sections, mask_of
+    def __init__(self, count: int, make: Callable[[int], Prompt]) -> None:
+        self._numbers, self._make = range(count), make
 
     def __len__(self) -> int:
-        return len(self._sections)
+        return len(self._numbers)
 
     @overload
     def __getitem__(self, item: int) -> Prompt: ...
@@ -114,15 +116,13 @@ class MaskPrompts(Sequence[Prompt]):
     def __getitem__(self, item: slice) -> list[Prompt]: ...
 
     def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(item, slice):
-            return [self[n] for n in range(*item.indices(len(self)))]
-        plane, number = self._sections[item]
-        return Prompt(mask=self._mask_of(item), object=number, plane=plane)
+        numbers = self._numbers[item]
+        return self._make(numbers) if isinstance(numbers, int) else [*map(self._make, numbers)]
 
 
 def label_prompts(
     labels: Any, shape: tuple[int, ...], name: str = "The label image"
-) -> MaskPrompts:
+) -> LazyPrompts:
     """A prompt with a mask for each label of each plane of an image of `shape`.
 
     `labels` (..., Y, X) are whole numbers, 0 for the background; `name` is for messages, which a
@@ -144,7 +144,12 @@ def label_prompts(
         sections += [(index, value) for value in values]
     if not sections:
         raise ValueError(f"{name} holds no label, only background; paint at least one object.")
-    return MaskPrompts(sections, lambda n: np.asarray(labels[sections[n][0]]) == sections[n][1])
+
+    def make(number: int) -> Prompt:
+        plane, label = sections[number]
+        return Prompt(mask=np.asarray(labels[plane]) == label, object=label, plane=plane)
+
+    return LazyPrompts(len(sections), make)
 
 
 def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:
@@ -229,11 +234,13 @@ def _points(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:
     ]
 
 
-def _shapes(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:
+def _shapes(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> Sequence[Prompt]:
     groups: dict[int, list[_PromptRow]] = {}
     for row in rows:
         groups.setdefault(row.whole("index"), []).append(row)
-    prompts = []
+    shape_yx = (shape[-2], shape[-1])
+    budget = OutlineBudget(shape)
+    shapes: list[tuple[Prompt, ObjectMask | None]] = []
     for index, group in groups.items():
         first = group[0]
         kind = first.values["shape-type"]
@@ -244,13 +251,22 @@ def _shapes(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:
                     "and lies on one plane."
                 )
         number = first.whole("object") if "object" in first.values else index
-        box, mask = _region(kind, group, (shape[-2], shape[-1]))
-        prompts.append(Prompt(box=box, mask=mask, object=number, plane=first.plane))
-    return prompts
+        box, mask = _region(kind, group, shape_yx, budget)
+        prompt = Prompt(box=box, mask=mask, object=number, plane=first.plane)
+        packed = None if mask is None else ObjectMask.of(mask)
+        shapes.append((replace(prompt, mask=None), packed))
+
+    def make(number: int) -> Prompt:
+        prompt, mask = shapes[number]
+        return replace(prompt, mask=None if mask is None else mask.on_plane((), shape_yx))
+
+    if all(mask is None for _, mask in shapes):
+        return [prompt for prompt, _ in shapes]
+    return LazyPrompts(len(shapes), make)
 
 
 def _region(
-    kind: str, rows: Sequence[_PromptRow], shape_yx: tuple[int, int]
+    kind: str, rows: Sequence[_PromptRow], shape_yx: tuple[int, int], budget: OutlineBudget
 ) -> tuple[tuple[float, float, float, float], NDArray[np.bool_] | None]:
     """Box of a shape, and its mask unless the box says it all."""
     where, corners = rows[0].where, np.array([row.position for row in rows])
@@ -265,7 +281,7 @@ def _region(
             f"{' or more' if kind == 'polygon' else ''}."
         )
     try:
-        return box_and_mask(kind, corners, shape_yx)
+        return box_and_mask(kind, corners, shape_yx, budget)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}") from None
 

@@ -114,15 +114,22 @@ class Prompt:
         return {name: _PARTS[name].to_plain(value) for name, value in values if _is_given(value)}
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Prompt:
-        """The prompt of `to_plain`; ValueError if `values` are anything else."""
+    def from_plain(cls, values: Mapping[str, Any], most_pixels: int = 2**32) -> Prompt:
+        """The prompt of `to_plain`; ValueError if `values` are anything else.
+
+        A mask of more than `most_pixels`, those of the image, is refused before it is made.
+        """
         try:
+            mask = values.get("mask")
+            if mask is not None and math.prod(map(int, mask["shape"])) > most_pixels:
+                sides = " x ".join(map(str, mask["shape"]))
+                raise ValueError(f"A mask cannot have {sides[:99]} pixels, more than its image.")
             known = {name: values[name] for name in _PARTS if values.get(name) is not None}
             for name, value in known.items():
                 read = _PARTS[name].from_plain
                 known[name] = value if read is None else read(value)
             return cls(**known)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"The prompts are incomplete or foreign ({error}).") from None
 
     def _content(self) -> tuple[Any, ...]:
@@ -228,7 +235,7 @@ def _mask_to_plain(mask: NDArray[Any]) -> dict[str, Any]:
 
 def _mask_from_plain(values: Mapping[str, Any]) -> NDArray[Any]:
     height, width = (int(size) for size in values["shape"])
-    if not (height > 0 and width > 0 and height * width <= 2**32):
+    if not (height > 0 and width > 0):
         raise ValueError(f"A mask cannot have {height} x {width} pixels.")
     if "logits" in values:
         return np.asarray(values["logits"], dtype=np.float32).reshape(height, width)

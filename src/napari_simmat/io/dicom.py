@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,11 +27,13 @@ from napari_simmat.io.image_file import (
     unreadable,
 )
 
+_TABLES = [f"{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")]
 _HEADER_TAGS = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
-    "RescaleSlope", "RescaleIntercept",
+    "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation", "BitsStored",
+    *_TABLES, *(name.replace("Data", "Descriptor") for name in _TABLES),
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """Tags that are read; none about the patient."""
@@ -47,6 +50,14 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 """The transfer syntax whose whole file is deflated."""
 _MAX_DEFLATED = 2**18
 """Bytes of such a file; they unpack to 270 MB at most."""
+UNEVEN = "Slices lie {:.4g} to {:.4g} mm apart, so some may be missing; {:.4g} mm is used for all."
+OTHER_PIXELS = (
+    "The pixels of its slices differ in size; those of the first, {:.4g} x {:.4g} mm, count."
+)
+MORE_FRAMES = "{} holds {} frames, but its header says {}; the others are left out."
+_EVEN = 0.1
+"""Part of the distance of two slices by which distances may differ."""
+_PALETTE = "PALETTE COLOR"
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """Usual endings of slices."""
 
@@ -101,7 +112,8 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colors last; a large one lazily (dask).
 
     Slices are sorted by position; several at one position become time. Values are those of the
-    modality (Hounsfield units for CT), as float32 if the file scales them.
+    modality (Hounsfield units for CT), as float32 if the file scales them. Colors of a palette are
+    looked up; where 0 is white (MONOCHROME1), stored values are inverted, so that more is brighter.
 
     Parameters
     ----------
@@ -133,23 +145,27 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
             "image into a folder of their own."
         )
     frames = _frames(first)
-    samples = int(first.get("SamplesPerPixel") or 1)
+    stored_samples = int(first.get("SamplesPerPixel") or 1)
+    # Labels are the indices of a palette.
+    colored = not options.palette and first.get("PhotometricInterpretation") == _PALETTE
+    samples = 3 if colored else stored_samples
     count = len(files) * frames
     limits = options.limits
     limits.check(path.name, "pages", count, "frames")
     shape = (count, int(first.get("Rows") or 0), int(first.get("Columns") or 0), samples)
     limits.check_array(path.name, shape, np.float32)
     for file in files:
-        _check_stored(limits, file, heads[file], math.prod(shape[1:]))
+        _check_stored(limits, file, heads[file], math.prod(shape[1:3]) * stored_samples)
     slices = sorted(
         (
-            _Slice(file, number, _frame_attributes(heads[file], number))
+            _Slice(file, number, _frame_attributes(heads[file], number), heads[file], colored)
             for file in files
             for number in range(frames)
         ),
         key=_order,
     )
     files = list(dict.fromkeys(each.file for each in slices))
+    notes: list[str] = []
     dtype = _dtype(list(heads.values()), slices)
     if dtype is not None and math.prod(shape) * dtype.itemsize > options.lazy_above:
         check_memory(math.prod(shape[1:]) * 8, path.name)
@@ -157,13 +173,14 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         data = _read_on_access(pydicom, slices, frames > 1, plane, dtype)
     else:
         check_memory(math.prod(shape) * 8, path.name)
-        stored = {file: _pixels(pydicom, file) for file in files}
-        data = np.stack(
-            [
-                _rescaled_values(file, stored[file][n] if frames > 1 else stored[file], attributes)
-                for file, n, attributes in slices
-            ]
-        )
+        stored = {}
+        for file in files:
+            stored[file] = _pixels(pydicom, file)
+            if frames == 1 and stored[file].ndim == 2 + (stored_samples > 1):
+                stored[file] = stored[file][None]
+            if (held := len(stored[file])) > frames:
+                notes.append(MORE_FRAMES.format(file.name, held, frames))
+        data = np.stack([_values(pydicom, each, stored[each.file][each.number]) for each in slices])
     axes = "ZYX" + ("S" if samples > 1 else "")
     # The number of slices at each position, where it is the same everywhere.
     places = Counter(_along(plane) for plane in slices)
@@ -173,7 +190,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     elif times > 1:  # sorted, so slices at one position are neighbors
         data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
-    scale = _pixel_size(slices)
+    scale = _pixel_size(slices, notes)
     return ImageFile(
         path,
         np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data,
@@ -182,6 +199,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         units=dict.fromkeys(scale, "mm"),
         rgb=samples == 3,
         files=tuple(files),
+        notes=tuple(notes),
     )
 
 
@@ -191,6 +209,10 @@ class _Slice(NamedTuple):
     """Index of the frame in the file."""
     attributes: Mapping[str, Any]
     """Tags of the frame."""
+    head: Any
+    """Tags of the file."""
+    colored: bool
+    """Whether the pixels are looked up in a palette."""
 
 
 def _frames(head: Any) -> int:
@@ -242,6 +264,9 @@ def _series_in(folder: Path) -> dict[str, list[Path]]:
 
 def _dtype(heads: Sequence[Any], slices: Sequence[_Slice]) -> np.dtype[Any] | None:
     """Type of the values; None if the headers do not say, as where floats are stored."""
+    if slices[0].colored:
+        depths = {int(head.RedPaletteColorLookupTableDescriptor[2]) for head in heads}
+        return np.dtype(f"u{depths.pop() // 8}") if depths in ({8}, {16}) else None
     if any(_scaling(each.attributes) != (1.0, 0.0) for each in slices):
         return np.dtype(np.float32)
     kinds = {(head.get("PixelRepresentation"), head.get("BitsAllocated")) for head in heads}
@@ -267,7 +292,7 @@ def _read_on_access(
             pixels = _pixels(pydicom, each.file, each.number if several else None)
         except OSError as error:  # the file is gone
             raise unreadable(each.file.name, error) from error
-        return _rescaled_values(each.file, pixels, each.attributes).astype(dtype, copy=False)
+        return _values(pydicom, each, pixels).astype(dtype, copy=False)
 
     # A partial, since dask would look into the arguments of a call.
     planes = [delayed(partial(read, each), pure=False)() for each in slices]
@@ -278,7 +303,9 @@ def _pixels(pydicom: Any, file: Path, frame: int | None = None) -> NDArray[Any]:
     """The pixels of a file, or of one of its frames."""
     try:
         source = pydicom.dcmread(file) if frame is None else file
-        pixels: NDArray[Any] = pydicom.pixels.pixel_array(source, index=frame)
+        with warnings.catch_warnings():  # of frames beyond the header's; the image notes them
+            warnings.filterwarnings("ignore", ".*Number of Frames.*")
+            pixels: NDArray[Any] = pydicom.pixels.pixel_array(source, index=frame)
     except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RefusedFileError(
@@ -294,13 +321,24 @@ def _scaling(attributes: Mapping[str, Any]) -> tuple[float, float]:
     return slope, float(attributes.get("RescaleIntercept") or 0)
 
 
-def _rescaled_values(
-    file: Path, pixels: NDArray[Any], attributes: Mapping[str, Any]
-) -> NDArray[Any]:
-    slope, intercept = _scaling(attributes)
+def _values(pydicom: Any, plane: _Slice, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Stored pixels as colors of a palette, or as values that are higher where it is brighter."""
+    if plane.colored:
+        head = pydicom.Dataset(plane.head)
+        count, _, depth = head.RedPaletteColorLookupTableDescriptor
+        for name in _TABLES:  # to 16 bits, since pydicom keeps indices in the type of the entries
+            if name in head and len(head[name].value) < 2 * (count or 2**16):
+                entries = np.frombuffer(head[name].value, np.uint8)
+                head[name].value = entries.astype("<u2").tobytes()
+        colors: NDArray[Any] = pydicom.pixels.apply_color_lut(pixels, head)
+        return colors.astype(np.uint8) if depth == 8 else colors
+    if plane.head.get("PhotometricInterpretation") == "MONOCHROME1" and pixels.dtype.kind in "iu":
+        highest = -1 if pixels.dtype.kind == "i" else 2 ** int(plane.head.BitsStored) - 1
+        pixels = np.array(highest, pixels.dtype) - pixels
+    slope, intercept = _scaling(plane.attributes)
     if (slope, intercept) == (1.0, 0.0):
         return pixels
-    with overflow_refused(file.name, slope, intercept):
+    with overflow_refused(plane.file.name, slope, intercept):
         return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
@@ -330,15 +368,28 @@ def _along(plane: _Slice) -> float | None:
     return round(float(np.dot(normal, [float(v) for v in position])), 3)
 
 
-def _pixel_size(slices: Sequence[_Slice]) -> dict[str, float]:
+def _pixel_size(slices: Sequence[_Slice], notes: list[str]) -> dict[str, float]:
+    """Size along each axis; what differs between slices is added to the notes."""
     first = slices[0].attributes
-    spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
+    spacings = [
+        tuple(map(float, spacing))
+        for plane in slices
+        for spacing in [
+            plane.attributes.get("PixelSpacing", plane.attributes.get("ImagerPixelSpacing"))
+        ]
+        if spacing and len(spacing) == 2
+    ]
     sizes: dict[str, float] = {}
-    if spacing and len(spacing) == 2:
-        sizes = {"Y": float(spacing[0]), "X": float(spacing[1])}
+    if spacings:
+        sizes = {"Y": spacings[0][0], "X": spacings[0][1]}
+        if not np.allclose(spacings, spacings[0], rtol=1e-3, atol=0):
+            notes.append(OTHER_PIXELS.format(*spacings[0]))
     places = sorted({place for plane in slices if (place := _along(plane)) is not None})
     if len(places) > 1:
-        sizes["Z"] = float(np.median(np.diff(places)))
+        gaps = np.diff(places)
+        sizes["Z"] = float(np.median(gaps))
+        if gaps.max() - gaps.min() > _EVEN * sizes["Z"]:
+            notes.append(UNEVEN.format(gaps.min(), gaps.max(), sizes["Z"]))
     elif len(slices) > 1:
         sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
     return sizes

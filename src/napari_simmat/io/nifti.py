@@ -122,6 +122,8 @@ def write_labels_nifti(
 ) -> None:
     """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
 
+    It is NIfTI-1, or NIfTI-2 where an axis is too long for that.
+
     Parameters
     ----------
     path
@@ -138,7 +140,9 @@ def write_labels_nifti(
     nibabel: Any = import_module("nibabel")  # optional, and without useful types
 
     data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    image = nibabel.Nifti1Image(data, np.asarray(affine, dtype=np.float64))
+    # NIfTI-1 counts along an axis in 16 bits.
+    kind = nibabel.Nifti1Image if max(data.shape) < 2**15 else nibabel.Nifti2Image
+    image = kind(data, np.asarray(affine, dtype=np.float64))
     image.header.set_xyzt_units(*(_UNITS.get(unit, "unknown") for unit in units))
     if zooms is not None:
         image.header.set_zooms(tuple(float(zoom) for zoom in zooms))

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -188,11 +190,15 @@ NEEDS_IMAGECODECS = (
     "{} is a PNG of 16 bits in color, which needs the package imagecodecs; install it (pip install "
     "imagecodecs), or save the image as TIFF."
 )
+TURNED = (
+    "It is read as stored: its EXIF orientation ({}), by which other programs turn or mirror it, "
+    "is not applied."
+)
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
 def read_picture(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a picture in gray, RGB or RGBA as stored; its EXIF orientation is not applied."""
+    """Read a picture in gray, RGB or RGBA as stored; a note says if EXIF turns or mirrors it."""
     # Only these formats: other readers of Pillow call external programs. Opened by its own class,
     # a picture above Pillow's limit raises no warning; ours is checked below.
     from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
@@ -209,7 +215,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         channels = len(picture.getbands())
         shape = (*picture.size[::-1], channels)
         options.limits.check_array(path.name, shape, np.uint16 if bits == 16 else np.uint8)
-        pixels = math.prod(picture.size)
+        pixels, turned = math.prod(picture.size), _orientation(picture)
         options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
         check_memory(pixels * max(4, channels * bits // 8), path.name)
         if deep:  # Pillow would cut these colors to 8 bits
@@ -225,12 +231,21 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
             data = _pixels(picture if options.palette else picture.convert(colors))
         else:
             data = _pixels(picture.convert("L" if picture.mode == "1" else "RGB"))
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = () if turned == 1 else (TURNED.format(turned),)
     if data.ndim == 3 and data.shape[2] == 2:
-        notes = ("Its alpha channel is left out.",)
+        notes = (*notes, "Its alpha channel is left out.")
         data = data[..., 0]
     rgb = data.ndim == 3
     return ImageFile(path, data, "YXS" if rgb else "YX", rgb=rgb, notes=notes)
+
+
+def _orientation(picture: Any) -> int:
+    """The orientation of 1 to 8 that EXIF states, 1 as stored; damaged EXIF states none."""
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        turned = picture.getexif().get(0x0112, 1)
+        return turned if turned in range(1, 9) else 1
+    return 1
 
 
 def _pixels(picture: Any) -> NDArray[Any]:

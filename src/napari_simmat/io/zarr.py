@@ -173,7 +173,9 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions, stored: in
 
 
 def _letters(path: Path, names: Sequence[str]) -> str:
-    letters = "".join({"time": "T", "channel": "C"}.get(name, name.upper()[:1]) for name in names)
+    letters = "".join(
+        {"time": "T", "channel": "C"}.get(name, name.upper()[:1] or "Q") for name in names
+    )
     if "Y" not in letters or "X" not in letters or letters.count("C") > 1:
         raise RefusedFileError(
             f"{path.name} has the axes {', '.join(names)}; an image needs y and x, and at most one "

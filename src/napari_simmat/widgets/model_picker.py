@@ -186,7 +186,7 @@ class ModelPicker(QWidget):
         item.setFont(font)
 
     def cancel(self) -> None:
-        """Stop the download; a later one resumes it."""
+        """Stop the download; a later one begins anew."""
         if self._job.cancel():
             self._show()
 

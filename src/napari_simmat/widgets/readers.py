@@ -200,7 +200,11 @@ def object_layers(path: Path) -> list[LayerData]:
 def record_layers(path: Path) -> list[LayerData]:
     """The labels that a record ``STEM.json`` describes, and its points and boxes."""
     record = read_record(path)
-    prompts = [Prompt.from_plain(values) for values in record.request.prompts]
+    prompts = [
+        Prompt.from_plain({**each, "mask": None})  # as large as the image, and not shown
+        for each in record.request.prompts
+        if "points" in each or "box" in each
+    ]
     made = record.provenance()
     layers: list[LayerData] = []
     scale: list[float] | None = None

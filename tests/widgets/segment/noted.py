@@ -1,5 +1,6 @@
 """Work that is noted in a file, and a crash; run as a program it works until it is killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,8 +19,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_simmat.io.files import user_folder
-from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.session_file import replayed
+from napari_simmat.progress import Progress, finish
+from napari_simmat.widgets.segment.session_file import Replayed, replay_job
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTERS, gray
 
@@ -66,6 +67,12 @@ def restore(window: Any) -> None:
     """Press Restore."""
     QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
     window.idle()
+
+
+def replayed(path: Path) -> Replayed:
+    """Replay a session file for an image like its own."""
+    with path.open() as file:
+        return finish(replay_job(path, tuple(json.loads(file.readline())["shape"])))
 
 
 def logged_labels() -> np.ndarray:

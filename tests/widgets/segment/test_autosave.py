@@ -16,7 +16,6 @@ from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints import registry
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import (
@@ -24,6 +23,7 @@ from tests.widgets.segment.noted import (
     logged_labels,
     objects,
     open_image,
+    replayed,
     save_as,
     work_on,
 )

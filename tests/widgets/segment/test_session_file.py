@@ -1,13 +1,17 @@
 """The lines of a session file: what is written, and what is read from a foreign one."""
 
+import base64
 import json
 import re
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.plain import to_plain
 from napari_simmat.progress import finish
 from napari_simmat.widgets.segment.history import Command, LayerEdit, ObjectEntry, Provenance
 from napari_simmat.widgets.segment.prompt_state import (
@@ -18,17 +22,22 @@ from napari_simmat.widgets.segment.prompt_state import (
     PropagatedMask,
 )
 from napari_simmat.widgets.segment.session_file import (
+    BEYOND_IMAGE,
     NO_SESSION,
+    OTHER_SHAPE,
     OTHER_VERSION,
-    TOO_LARGE,
+    OTHER_VIEW,
+    TOO_COSTLY,
+    TOO_MANY_LAYERS,
     AdaptedModelFile,
     SessionHeader,
     begin_lines_job,
     line_of,
-    replayed,
+    replay_job,
 )
 
 SHAPE = (5, 60, 80)
+WHOLE = LabelEdit(ObjectMask.of(np.ones(SHAPE, bool)), 0, 1)
 HEADER = SessionHeader("", SHAPE, "tiny", ()).line()
 
 
@@ -62,9 +71,9 @@ def test_begin_lines_of_an_edited_layer_replay_to_its_labels(tmp_path, read):
     path = tmp_path / "some_session.jsonl"
     done = [line_of("do", each) for each in operations]
     path.write_text(HEADER + "".join(lines + done))
-    assert np.array_equal(replayed(path).labels["a"], labels)
+    assert np.array_equal(finish(replay_job(path, SHAPE)).labels["a"], labels)
     path.write_text(HEADER + "".join(lines + done + [line_of("undo")] * len(done)))
-    assert np.array_equal(replayed(path).labels["a"], before)
+    assert np.array_equal(finish(replay_job(path, SHAPE)).labels["a"], before)
 
 
 def test_begin_lines_read_only_the_region_plane_by_plane():
@@ -107,16 +116,45 @@ def test_numbers_above_32_bits_are_kept(tmp_path, dtype, numbers):
     lines += [line_of("do", one(LayerEdit("a", (each,)))) for each in edits if each is not None]
     path = tmp_path / "some_session.jsonl"
     path.write_text(HEADER + "".join(lines))
-    assert np.array_equal(replayed(path).labels["a"], labels)
+    assert np.array_equal(finish(replay_job(path, SHAPE)).labels["a"], labels)
     path.write_text(path.read_text() + line_of("undo") * 2)
-    assert np.array_equal(replayed(path).labels["a"], before)
+    assert np.array_equal(finish(replay_job(path, SHAPE)).labels["a"], before)
+
+
+@pytest.mark.parametrize("values", ["bits", "mask"])
+def test_packed_values_beyond_the_image_are_not_unpacked(tmp_path, values):
+    """A kilobyte can unpack to a million."""
+    line, peak = line_of("begin", ("a", WHOLE)), 0
+    if values == "bits":
+        bomb = base64.b64encode(zlib.compress(bytes(1 << 28))).decode()
+        line = re.sub(r'"bits": "[^"]*"', f'"bits": "{bomb}"', line)
+    else:
+        mask = {"shape": [40000, 40000], "bbox": [0, 0, 1, 1], "runs": [0, 1]}
+        state = {**to_plain(PromptState()), "choices": [[{"mask": mask}, 1]]}
+        command = Command("a", PromptState(), PromptState())
+        line = json.dumps({"what": "do", "value": {**to_plain(command), "after": state}}) + "\n"
+    path = tmp_path / "some_session.jsonl"
+    path.write_text(HEADER + line)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"larger than|cannot have"):
+            finish(replay_job(path, SHAPE))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 24
 
 
 def test_a_line_keeps_all_values_of_a_command(tmp_path):
     y, x = np.indices((60, 80))
     pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
     before = PromptState(
-        Prompts(((1.0, 2.25),), (1,), (0,), (Outline("path", ((0.0, 1.5), (3.0, 4.0)), 0, 1),)),
+        Prompts(
+            ((4.0, 1.0, 2.25),),
+            (1,),
+            (0,),
+            (Outline("path", ((4.0, 0.0, 1.5), (4.0, 3.0, 4.0)), 0, 1),),
+        ),
         ((Prompt(points=[(1.0, 2.25)], mask=pixels.on_plane((), (60, 80))), 2),),
         (EditedObject(3, (4,), pixels),),
         (PropagatedMask(1, (4,), pixels),),
@@ -127,7 +165,7 @@ def test_a_line_keeps_all_values_of_a_command(tmp_path):
     path = tmp_path / "some_session.jsonl"
     command = Command("an edit", before, PromptState(), edit)
     path.write_text(HEADER + line_of("do", command) + line_of("adapted", adapted))
-    state = replayed(path)
+    state = finish(replay_job(path, SHAPE))
     (read,) = state.history
     assert read.before == before
     assert np.isnan(read.edit.entries[7][1].score)
@@ -142,7 +180,7 @@ def test_a_line_keeps_all_values_of_a_command(tmp_path):
         ("no json\n", "cannot be read as a session"),
         (HEADER.replace('sion": 1', 'sion": 9'), OTHER_VERSION),
         (HEADER.replace('sion": 1', 'sion": "1"'), OTHER_VERSION),
-        (HEADER.replace("[5, 60, 80]", "[1000000, 1000000]"), TOO_LARGE),
+        (HEADER.replace("[5, 60, 80]", "[46340, 46340]") + line_of("anew", ("a", ())), OTHER_SHAPE),
         (HEADER.replace("[5, 60, 80]", "5"), "shape must be a list"),
         (
             HEADER + '{"what": "do", "value": {"is": "Popen"}}\n',
@@ -151,6 +189,21 @@ def test_a_line_keeps_all_values_of_a_command(tmp_path):
         (HEADER + '{"what": "do", "value": 3}\n', "line 2, cannot be read: do must be a table"),
         (HEADER + '{"what": "run", "value": 3}\n', "line 2"),
         (HEADER + line_of("undo") + line_of("begin", (1,)), "line 3, cannot be read: begin must"),
+        (HEADER + "".join(line_of("anew", (str(n), ())) for n in range(101)), TOO_MANY_LAYERS),
+        (HEADER + line_of("begin", ("a", WHOLE)) * 9000, TOO_COSTLY),
+        (
+            HEADER + line_of("begin", ("a", WHOLE)).replace("5, 60, 80", "5, 60000, 80"),
+            BEYOND_IMAGE,
+        ),
+        (HEADER + line_of("begin", ("a", WHOLE)).replace(": 1}", ": 1e400}"), "cannot be read"),
+        (
+            HEADER + line_of("do", one(LayerEdit("a", (WHOLE,)))).replace("0]", "9" * 99 + "]"),
+            "line 2",
+        ),
+        (
+            HEADER + line_of("do", Command("a", PromptState(order=(7, 9)), PromptState())),
+            OTHER_VIEW,
+        ),
         (HEADER + line_of("adapted", 3), "line 2, cannot be read: adapted must be a table"),
     ],
 )
@@ -158,4 +211,4 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, text, words):
     path = tmp_path / "some_session.jsonl"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(words)):
-        replayed(path)
+        finish(replay_job(path, SHAPE))

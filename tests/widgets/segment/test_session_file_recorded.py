@@ -16,10 +16,10 @@ from qtpy.QtCore import Qt
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from napari_simmat.widgets.segment import session_file
-from napari_simmat.widgets.segment.session_file import line_of, replayed
+from napari_simmat.widgets.segment.session_file import line_of
 from tests.golden import session
 from tests.golden.scenes import digest
-from tests.widgets.segment.noted import restore
+from tests.widgets.segment.noted import replayed, restore
 
 FOLDER = Path(session.__file__).parent
 FILE = FOLDER / "session.jsonl"
@@ -36,10 +36,12 @@ def test_the_file_has_all_kinds_of_lines():
 
 
 def test_each_line_is_written_as_it_was_read():
-    for line in FILE.read_text("utf-8").splitlines(keepends=True)[1:]:
+    first, *lines = FILE.read_text("utf-8").splitlines(keepends=True)
+    decoder = session_file._Decoder(tuple(json.loads(first)["shape"]))
+    for line in lines:
         values = json.loads(line)
         kind = session_file._LINES[values["what"]]
-        read = from_plain(kind, values["value"], special=session_file._DECODE)
+        read = from_plain(kind, values["value"], special=decoder.special)
         assert unpacked(json.loads(line_of(values["what"], read))) == unpacked(values)
 
 

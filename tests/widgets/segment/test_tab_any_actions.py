@@ -27,8 +27,9 @@ from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session import left_by_closed_tabs
-from napari_simmat.widgets.segment.session_file import identity_of, replayed
+from napari_simmat.widgets.segment.session_file import identity_of
 from tests.widgets.scenes import CENTERS, discs, gray
+from tests.widgets.segment.noted import replayed
 
 ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))
 NONE = Qt.KeyboardModifier.NoModifier

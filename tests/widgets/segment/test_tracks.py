@@ -8,9 +8,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.linking import DIVIDED_ALREADY, LAPTRACK_MISSING, NOT_LINKED
-from napari_simmat.widgets.segment.session_file import replayed
 from napari_simmat.widgets.segment.tracks import PICK_TWO, TRACKS, WHICH_AXIS
-from tests.widgets.segment.noted import save_as
+from tests.widgets.segment.noted import replayed, save_as
 
 LEFT = Qt.MouseButton.LeftButton
 MODIFIER = Qt.KeyboardModifier.ControlModifier

@@ -370,7 +370,7 @@ def steps(window: Any) -> list[str]:
 
 def test_session_of_two_views_is_restored_after_a_crash(open_window):
     from napari_simmat.io.files import user_folder
-    from napari_simmat.widgets.segment.session_file import replayed
+    from tests.widgets.segment.noted import replayed
 
     window = open_window()
     open_blobs(window)

@@ -70,7 +70,6 @@ BEGUN = (
     "drop the session then."
 )
 LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
-OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
 
 class Snapshot(NamedTuple):
@@ -519,9 +518,7 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
     ValueError
         If it is no such file, or of another image; one sentence says why.
     """
-    state = yield from replay_job(path)
-    if state.header.shape != shape:
-        raise ValueError(OTHER_SHAPE)
+    state = yield from replay_job(path, shape)
     lost = False
     if (adapted := state.adapted) is not None:
         checkpoint = path.with_name(Path(adapted.file).name)

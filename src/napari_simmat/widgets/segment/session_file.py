@@ -27,7 +27,7 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit, VoxelBox
+from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import remove, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
@@ -45,15 +45,26 @@ FORMAT, VERSION = "napari-simmat session", 1
 KEPT_DAYS = 30
 """Files that were not restored are deleted after this time."""
 _MAX_BYTES = 1 << 30
-_MAX_VOXELS = 1 << 31
+_MAX_LAYERS = 100
+_FREE_STEPS, _STEPS_PER_VOXEL = 1 << 27, 512
+"""What a replay may touch: so many voxels, and so many for each voxel of the image. A day's work
+does not; a file of a kilobyte can ask for more.
+"""
 _LOCK = ".lock"
 _SAMPLE = 1 << 16
 """Number of values that identify an image."""
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+_FOREIGN = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
+    ArithmeticError, MemoryError,
+)  # fmt: skip
 """What reading a foreign line can raise."""
 
 OTHER_VERSION = "It was written by another version of napari-simmat; open it with that one."
-TOO_LARGE = "Its image is larger than fits into memory."
+OTHER_SHAPE = "It belongs to an image of another shape; open that one."
+TOO_COSTLY = "it changes far more than any work on an image of this size does; its file is damaged"
+TOO_MANY_LAYERS = "it has more than 100 labels layers; its file is damaged"
+BEYOND_IMAGE = "a mask is larger than the image, or not whole"
+OTHER_VIEW = "its prompts are in a view that the image does not have"
 NO_SESSION = "It is not a session of napari-simmat."
 UNREADABLE = "{} cannot be read as a session. {}"
 UNREADABLE_LINE = "{}, line {}, cannot be read: {}."
@@ -122,27 +133,8 @@ def _encode_array(array: np.ndarray) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "zip": _packed(array.tobytes())}
 
 
-def _decode_array(values: dict[str, Any]) -> np.ndarray:
-    if values["dtype"] not in _DTYPES:
-        raise ValueError(f"An array of labels holds whole numbers, not {values['dtype']}.")
-    flat = np.frombuffer(_unpacked(values["zip"]), dtype=values["dtype"])
-    return flat.reshape([int(size) for size in values["shape"]]).copy()
-
-
 def _packed(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
-
-
-def _unpacked(text: str) -> bytes:
-    # A small file can unpack to any size, so the size is limited while unpacking.
-    unpacking = zlib.decompressobj()
-    try:
-        data = unpacking.decompress(base64.b64decode(text), _MAX_BYTES)
-    except zlib.error as error:
-        raise ValueError(f"Packed values are damaged ({error}).") from None
-    if not unpacking.eof:
-        raise ValueError("Packed values are larger than any mask.")
-    return data
 
 
 def _encode_number(value: float | np.generic) -> Any:
@@ -164,12 +156,55 @@ _ENCODE = {
     np.generic: _encode_number,
     float: _encode_number,
 }
-_DECODE = {
-    Prompt: Prompt.from_plain,
-    bytes: _unpacked,
-    np.ndarray: _decode_array,
-    float: _decode_number,
-}
+
+
+class _Decoder:
+    """Decodes values of a file, and counts what they and their replay cost.
+
+    A small file can unpack to any size and repeat any edit, so nothing is allocated before it is
+    known to fit the image.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.voxels = math.prod(shape)
+        self._left = _FREE_STEPS + _STEPS_PER_VOXEL * self.voxels
+        self._plain = {
+            bytes: self._unpacked, np.ndarray: self._array, float: _decode_number,
+            Prompt: lambda values: Prompt.from_plain(values, self.voxels),
+        }  # fmt: skip
+        self.special = {**self._plain, ObjectMask: self._mask}
+
+    def spend(self, steps: int) -> None:
+        """Count voxels or bytes that are touched; ValueError beyond all that is plausible."""
+        self._left -= steps
+        if self._left < 0:
+            raise ValueError(TOO_COSTLY)
+
+    def _unpacked(self, text: str) -> bytes:
+        unpacking = zlib.decompressobj()
+        try:
+            data = unpacking.decompress(base64.b64decode(text), 8 * self.voxels + 1)
+        except zlib.error as error:
+            raise ValueError(f"Packed values are damaged ({error}).") from None
+        if not unpacking.eof:
+            raise ValueError("Packed values are larger than any mask.")
+        self.spend(len(data))
+        return data
+
+    def _array(self, values: dict[str, Any]) -> np.ndarray:
+        if values["dtype"] not in _DTYPES:
+            raise ValueError(f"An array of labels holds whole numbers, not {values['dtype']}.")
+        flat = np.frombuffer(self._unpacked(values["zip"]), dtype=values["dtype"])
+        return flat.reshape([int(size) for size in values["shape"]]).copy()
+
+    def _mask(self, values: Any) -> ObjectMask:
+        mask = from_plain(ObjectMask, values, "mask", self._plain)
+        size = math.prod(mask.shape)
+        whole = min(mask.shape, default=0) > 0 and min(mask.corner, default=0) >= 0
+        if not whole or size > self.voxels or len(mask.bits) != -(-size // 8):
+            raise ValueError(BEYOND_IMAGE)
+        self.spend(size)
+        return mask
 
 
 def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
@@ -227,23 +262,26 @@ class Replayed:
     """Whether everything is in saved files."""
 
 
-def replayed(path: Path) -> Replayed:
+def replayed(path: Path, shape: tuple[int, ...]) -> Replayed:
     """Replay a session file; see `replay_job`."""
-    return finish(replay_job(path))
+    return finish(replay_job(path, shape))
 
 
-def replay_job(path: Path) -> Job[Replayed]:
+def replay_job(path: Path, shape: tuple[int, ...]) -> Job[Replayed]:
     """Replay a session file.
 
     Parameters
     ----------
     path
         A file of the window's own folder, or ``STEM_session.jsonl`` beside saved labels.
+    shape
+        (..., Y, X) of the image it is restored for; a file of another one is not replayed.
 
     Raises
     ------
     ValueError
-        If it is no such file; one sentence says why. A last line that was cut off is ignored.
+        If it is no such file, of another image, or asks for far more than any work on this one;
+        one sentence says why. A last line that was cut off is ignored.
     """
     size = path.stat().st_size
     if size > _MAX_BYTES:
@@ -252,7 +290,11 @@ def replay_job(path: Path) -> Job[Replayed]:
         try:
             state = Replayed(_header(file.readline()))
         except _FOREIGN as error:
-            raise ValueError(UNREADABLE.format(path.name, error)) from None
+            reason = str(error).removesuffix(".") or type(error).__name__
+            raise ValueError(UNREADABLE.format(path.name, f"{reason}.")) from None
+        if state.header.shape != shape:
+            raise ValueError(OTHER_SHAPE)
+        decoder = _Decoder(shape)
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
                 break  # cut off
@@ -260,10 +302,10 @@ def replay_job(path: Path) -> Job[Replayed]:
             try:
                 each = json.loads(line)
                 what = each["what"]
-                value = from_plain(_LINES[what], each["value"], what, special=_DECODE)
-                _replay_line(state, what, value)
+                value = from_plain(_LINES[what], each["value"], what, decoder.special)
+                _replay_line(state, decoder, what, value)
             except _FOREIGN as error:
-                reason = str(error).removesuffix(".")
+                reason = str(error).removesuffix(".") or type(error).__name__
                 raise ValueError(UNREADABLE_LINE.format(path.name, number, reason)) from None
     return state
 
@@ -274,30 +316,35 @@ def _header(line: bytes) -> SessionHeader:
         raise ValueError(NO_SESSION)
     if values.pop("format_version", None) != VERSION:
         raise ValueError(OTHER_VERSION)
-    header = from_plain(SessionHeader, values)
-    if not 0 < np.prod([float(size) for size in header.shape]) <= _MAX_VOXELS:
-        raise ValueError(TOO_LARGE)
-    return header
+    return from_plain(SessionHeader, values)
 
 
-def _replay_line(state: Replayed, what: str, value: Any) -> None:
+def _replay_line(state: Replayed, decoder: _Decoder, what: str, value: Any) -> None:
     state.saved = what == "saved"
     if what == "begin":
         key, patch = value
-        labels = _labels(state, key, (patch,))
+        labels = _labels(state, decoder, key, (patch,))
         labels[patch.mask.region][patch.mask.mask] = patch.after
     elif what == "anew":
         key, known = value
-        _labels(state, key)[...] = 0  # lines with its new content follow
+        _labels(state, decoder, key)[...] = 0  # lines with its new content follow
+        decoder.spend(decoder.voxels)
         entries = state.entries.get(key, {})
         state.entries[key] = {label: entries[label] for label in known if label in entries}
     elif what == "do":
+        n_axes = len(state.header.shape)
+        for each in (value.before, value.after):
+            drawn = (vertex for outline in each.prompts.outlines for vertex in outline.vertices)
+            if sorted(each.order) not in ([], [*range(n_axes)]) or any(
+                len(position) != n_axes for position in (*each.prompts.points, *drawn)
+            ):
+                raise ValueError(OTHER_VIEW)
         state.history.add(value)
-        _apply(state, value, back=False)
+        _apply(state, decoder, value, back=False)
     elif what == "undo" and (command := state.history.undo()) is not None:
-        _apply(state, command, back=True)
+        _apply(state, decoder, command, back=True)
     elif what == "redo" and (command := state.history.redo()) is not None:
-        _apply(state, command, back=False)
+        _apply(state, decoder, command, back=False)
     elif what == "drop" and (command := state.history.drop_last()) is not None:
         state.views[command.before.order] = command.before
     elif what == "adapted":
@@ -308,27 +355,34 @@ def _replay_line(state: Replayed, what: str, value: Any) -> None:
         state.entries.pop(value, None)
 
 
-def _apply(state: Replayed, command: Command, *, back: bool) -> None:
+def _apply(state: Replayed, decoder: _Decoder, command: Command, *, back: bool) -> None:
     prompts = command.before if back else command.after
     state.views[prompts.order] = prompts
     edit = command.edit
     if edit is None:
         return
-    labels = _labels(state, edit.layer, edit.patches)
+    labels = _labels(state, decoder, edit.layer, edit.patches)
+    decoder.spend(sum(math.prod(patch.mask.shape) for patch in edit.patches))
     for patch in reversed(edit.patches) if back else edit.patches:
-        (patch.revert if back else patch.apply)(labels)
+        patch.replay(labels, back=back)
     register = ObjectRegister()
     register.entries = state.entries.setdefault(edit.layer, {})
     register.apply(edit, back=back)
 
 
-def _labels(state: Replayed, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
+def _labels(
+    state: Replayed, decoder: _Decoder, key: str, patches: Sequence[LabelEdit] = ()
+) -> np.ndarray:
     """The labels of a layer, of a type that can hold what `patches` write."""
     labels = state.labels.pop(key, None)
-    labels = np.zeros(state.header.shape, np.int32) if labels is None else labels
+    if labels is None:
+        if len(state.labels) >= _MAX_LAYERS:
+            raise ValueError(TOO_MANY_LAYERS)
+        labels = np.zeros(state.header.shape, np.int32)
     values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
     if any(each.max() > np.iinfo(labels.dtype).max for each in values):
         unsigned = any(each.dtype == np.uint64 for each in values)
+        decoder.spend(decoder.voxels)
         labels = labels.astype(np.uint64 if unsigned else np.int64)
     state.labels[key] = labels
     return labels

@@ -1,0 +1,836 @@
+"""Attacks on commands that run: kills, too little memory, odd images, two at once.
+
+``python -m tests.attacks NAME --trials 50 --seed 0`` repeats a row of `ATTACKS`, prints what was
+lost and what it took, and fails if anything was. A command runs in a fork of this process, which
+has imported everything before: so a kill hits its work, and a trial takes tenths of a second.
+"""
+
+import argparse
+import mmap
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+
+from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.run import run_plan_job
+from napari_simmat.checkpoints import catalog, sam_weights
+from napari_simmat.checkpoints.checkpoint import read_tensors
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
+from napari_simmat.engine.masks import LabelEdit, ObjectMask
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.settings import Compute
+from napari_simmat.io.files import ASSETS, SAMPLES, atomic_outputs
+from napari_simmat.io.readers import read_image
+from napari_simmat.progress import finish
+from napari_simmat.training import few_shot, finetune, trainer
+from napari_simmat.widgets.segment import session_file
+from napari_simmat.widgets.segment.history import Command, LayerEdit
+from napari_simmat.widgets.segment.prompt_state import PromptState
+from tests.batch.folders import contents
+from tests.checkpoints.hub_server import running_hub
+from tests.training.squares import folder_of_pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENT = random.Random(0).randbytes(4_000_000)
+"""Of a published model, as far as the download can tell."""
+START = mmap.mmap(-1, 8)
+"""Megabytes of a fork when it began, which its pages of this process do not count for."""
+MODULES = (few_shot, finetune)
+"""Imported here, so that no fork imports them."""
+
+
+@dataclass
+class Found:
+    """What the trials of an attack came to."""
+
+    trials: int = 0
+    lost: list[str] = field(default_factory=list)
+    """One sentence for each thing that was lost or went wrong."""
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    """At most, of one command; memory is what it added to that of the process it began as."""
+    notes: str = ""
+
+    def add(self, seconds: float = 0.0, megabytes: float = 0.0, *lost: str) -> None:
+        """Count a trial."""
+        self.trials += 1
+        self.lost += lost
+        self.seconds = max(self.seconds, seconds)
+        self.megabytes = max(self.megabytes, megabytes)
+
+
+# ------------------------------------------------------------------ running
+
+
+def forked(work: Callable[[], Any], delay: float | None = None) -> tuple[int, float, float]:
+    """Run `work` in a fork, killed after `delay` seconds; its status, seconds and megabytes.
+
+    The status is that of ``os.wait``: 9 if it was killed, 0 if it ended well before.
+    """
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            START[:8] = int(resident()).to_bytes(8, "little")
+            silent = os.open(os.devnull, os.O_RDWR)
+            for number in (0, 1, 2):
+                os.dup2(silent, number)
+            status = int(work() or 0)
+        finally:
+            os._exit(status)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)  # a zombie if it has ended
+    _, status, used = os.wait4(child, 0)
+    before = int.from_bytes(START[:8], "little")
+    return status, time.monotonic() - began, max(0.0, used.ru_maxrss / 1024 - before)
+
+
+def resident() -> float:
+    """Megabytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def command(*words: Any, home: Path | None = None) -> Callable[[], int]:
+    """The command ``simmat ...``; `home` is the user's folder."""
+
+    def run() -> int:
+        if home is not None:
+            os.environ["NAPARI_SIMMAT_HOME"] = str(home)
+        return main([str(word) for word in words])
+
+    return run
+
+
+@dataclass
+class Killed:
+    """A command that is killed at random moments, again and again, and then left to finish."""
+
+    work: Callable[[Path], Callable[[], Any]]
+    """The command that writes into a folder."""
+    whole: Callable[[Path], Any]
+    """What an unbroken run leaves, to be compared."""
+    broken: Callable[[Path], list[str]] = lambda folder: []
+    """What is half there after a kill, or lost."""
+    until: int = 5
+    """Kills before it is left to finish."""
+
+
+def kill(attack: Killed, trials: int, chance: random.Random, folder: Path) -> Found:
+    """Kill a command `trials` times; what is in the end there must equal an unbroken run's."""
+    found, given = Found(), folder / "unbroken"
+    given.mkdir()
+    status, usual, _ = forked(attack.work(given))
+    assert status == 0, "the unbroken run failed"
+    expected, place, kills = attack.whole(given), folder / "killed", 0
+    place.mkdir()
+    while found.trials < trials:
+        status, seconds, size = forked(attack.work(place), chance.uniform(0, 1.1 * usual))
+        if status == signal.SIGKILL:
+            kills += 1
+            found.add(seconds, size, *attack.broken(place))
+        else:
+            usual = (usual + seconds) / 2
+        if status == signal.SIGKILL and kills % attack.until and found.trials < trials:
+            continue
+        status, seconds, size = forked(attack.work(place))
+        found.seconds, found.megabytes = max(found.seconds, seconds), max(found.megabytes, size)
+        if status != 0 or attack.whole(place) != expected:
+            found.lost.append(f"after kill {found.trials} it ended with {status}, or otherwise")
+        shutil.rmtree(place)
+        place.mkdir()
+    found.notes = f"an unbroken run takes {usual:.2f} s"
+    return found
+
+
+def loads(path: Path) -> list[str]:
+    """A complaint if a safetensors file is not whole."""
+    try:
+        if path.exists():
+            read_tensors(path)
+    except ValueError as error:
+        return [f"half written: {error}"]
+    return []
+
+
+# ------------------------------------------------------------------ kills
+
+
+def kill_segment(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat segment`` of a folder."""
+    data = folder / "data"
+    data.mkdir()
+    for number in range(4):
+        image = chance_image(chance, (60, 80))
+        tifffile.imwrite(data / f"{number}.tif", image)
+        (data / f"{number}.csv").write_text("axis-0,axis-1,object\n20,30,1\n40,60,2\n")
+
+    def half(place: Path) -> list[str]:
+        faults = []
+        for path in (place / "out").glob("*_labels.tif"):
+            try:
+                read_image(path)
+            except ValueError as error:
+                faults.append(f"half written: {error}")
+        return faults
+
+    words = ("segment", data, "--model", "tiny", "--prompts", "same-stem", "--device", "cpu")
+    return kill(
+        Killed(
+            lambda place: command(*words, "--resume", "--output", place / "out"),
+            lambda place: contents(place / "out"),
+            half,
+        ),
+        trials,
+        chance,
+        folder,
+    )
+
+
+def kill_encode(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat encode`` of a folder."""
+    data = folder / "data"
+    data.mkdir()
+    for number in range(4):
+        tifffile.imwrite(data / f"{number}.tif", chance_image(chance, (60, 80)))
+
+    def stored(place: Path) -> list[Path]:
+        return sorted((place / "embeddings").rglob("[!.]*.safetensors"))
+
+    return kill(
+        Killed(
+            lambda place: command("encode", data, "--model", "tiny", "--device", "cpu", home=place),
+            lambda place: [(path.name, path.read_bytes()) for path in stored(place)],
+            lambda place: [fault for path in stored(place) for fault in loads(path)],
+        ),
+        trials,
+        chance,
+        folder,
+    )
+
+
+def kill_train(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat train``; it saves its state at each step."""
+    images = folder_of_pictures(folder / "images")
+    settings = ("--steps", 6, "--epochs", 6, "--validate-every", 3, "--batch", 2)
+    trainer.SAVE_INTERVAL = 0.0
+
+    def half(place: Path) -> list[str]:
+        faults = loads(place / "m.safetensors") + loads(place / "m-training" / trainer.BEST_FILE)
+        try:
+            if (state := place / "m-training" / trainer.STATE_FILE).exists():
+                torch.load(state, weights_only=True)
+        except Exception as error:
+            faults.append(f"half written: {error}")
+        return faults
+
+    return kill(
+        Killed(
+            lambda place: command(
+                *("train", images, "--output", place / "m.safetensors", "--device", "cpu"),
+                *("--overwrite", *settings) if (place / "m.safetensors").exists() else settings,
+            ),
+            lambda place: (place / "m.safetensors").read_bytes(),
+            half,
+        ),
+        trials,
+        chance,
+        folder,
+    )
+
+
+def kill_few(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat train --few``; it begins anew."""
+    data = folder / "data"
+    data.mkdir()
+    for kind in ("", "_labels"):
+        shutil.copy(SAMPLES / f"cells{kind}.tif", data) if (
+            SAMPLES / f"cells{kind}.tif"
+        ).exists() else None
+    if not list(data.iterdir()):
+        name = next(path.stem for path in sorted(SAMPLES.glob("[!.]*.tif")) if "_" not in path.stem)
+        for kind in ("", "_labels"):
+            shutil.copy(SAMPLES / f"{name}{kind}.tif", data)
+    return kill(
+        Killed(
+            lambda place: command(
+                *("train", data, "--output", place / "m.safetensors", "--few", "--steps", 2),
+                *("--device", "cpu", "--overwrite"),
+            ),
+            lambda place: (place / "m.safetensors").read_bytes(),
+            lambda place: loads(place / "m.safetensors"),
+        ),
+        trials,
+        chance,
+        folder,
+    )
+
+
+def kill_fetch(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat models fetch`` of a published foundation."""
+    with serving() as (url, _):
+        publish(url)
+        target = catalog.PUBLISHED_WEIGHTS["vit_t"].file
+
+        def half(place: Path) -> list[str]:
+            path = place / "bases" / target
+            return ["half written"] if path.exists() and path.read_bytes() != CONTENT else []
+
+        return kill(
+            Killed(
+                lambda place: command("models", "fetch", "vit_t", home=place),
+                lambda place: (place / "bases" / target).read_bytes(),
+                half,
+            ),
+            trials,
+            chance,
+            folder,
+        )
+
+
+def kill_push(trials: int, chance: random.Random, folder: Path) -> Found:
+    """``simmat models push`` to a server like the Hub: its repository is old or new."""
+    path = folder / "mine.safetensors"
+    shutil.copy(ASSETS / "thermal.safetensors", path)
+    content = path.read_bytes()
+    with hub_process() as (address, held):
+        os.environ["HF_ENDPOINT"], os.environ["HF_TOKEN"] = address, "hf_test"
+
+        def half(place: Path) -> list[str]:
+            files = held(f"me/{place.name}")
+            good = files in ({}, None) or files.get("mine.safetensors") == digest(content)
+            return [] if good else ["the repository holds half a model"]
+
+        return kill(
+            Killed(
+                lambda place: command("models", "push", path, f"hf:me/{place.name}", home=place),
+                lambda place: sorted(
+                    held("me/killed" if place.name == "killed" else "me/unbroken")
+                ),
+                half,
+            ),
+            trials,
+            chance,
+            folder,
+        )
+
+
+def kill_atomic(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Replacing two files of a megabyte, over and over: each is old or new, and whole."""
+
+    def replace(place: Path) -> Callable[[], None]:
+        def run() -> None:
+            for turn in range(40):
+                with atomic_outputs(place / "a", place / "b") as temporary:
+                    for path in temporary:
+                        path.write_bytes(bytes([turn]) * 2**20)
+
+        return run
+
+    def half(place: Path) -> list[str]:
+        contents_ = [path.read_bytes() for path in (place / "a", place / "b") if path.exists()]
+        good = all(len(data) == 2**20 and len(set(data)) == 1 for data in contents_)
+        return [] if good else ["half written"]
+
+    attack = Killed(replace, lambda place: (place / "a").read_bytes(), half)
+    return kill(attack, trials, chance, folder)
+
+
+def kill_session(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Work in the Segment tab that is logged: what was logged is there after a kill."""
+    found, shape = Found(), (3, 64, 64)
+    counter = mmap.mmap(-1, 8)
+
+    def work() -> None:
+        labels = np.zeros(shape, np.int32)
+        file = session_file.AutosaveFile(path, session_file.lock_of(path))
+        header = session_file.SessionHeader("image", shape, "tiny", ("gray",))
+        finish(file.create_job(header.line()))
+        for number in range(1, 100_000):
+            mask = np.zeros(shape[1:], bool)
+            top, left = (number * 7) % 50, (number * 11) % 50
+            mask[top : top + 14, left : left + 14] = True
+            patch = LabelEdit.write(labels, ObjectMask.of(mask, (number % 3, 0, 0)), number)
+            edit = LayerEdit("a", (patch,))
+            command = Command("commit", PromptState(), PromptState(), edit)
+            finish(file.append_job("do", command))
+            counter[:8] = number.to_bytes(8, "little")
+
+    for trial in range(trials):
+        path = folder / f"{trial}.jsonl"
+        counter[:8] = bytes(8)
+        _, seconds, size = forked(work, chance.uniform(0.005, 0.15))
+        done = int.from_bytes(counter[:8], "little")
+        kept = -1
+        if path.exists() and path.stat().st_size:
+            with path.open("rb") as lines:
+                whole = sum(line.endswith(b"\n") for line in lines)
+            if whole:
+                replayed = finish(session_file.replay_job(path, shape))
+                kept = whole - 1
+                labels = replayed.labels.get("a", np.zeros(1))
+                if done and labels.max() not in (done, done + 1):
+                    kept = -1
+        lost = () if kept in (done, done + 1) or done == 0 else (f"{kept} of {done} commands",)
+        found.add(seconds, size, *lost)
+        path.unlink(missing_ok=True)
+    return found
+
+
+# ------------------------------------------------------------------ servers
+
+
+def digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def publish(url: str) -> None:
+    """Have the catalog name the file of a test's server as ``vit_t``."""
+    from dataclasses import replace
+
+    row = catalog.PUBLISHED_WEIGHTS["vit_t"]
+    checksum = f"sha256:{digest(CONTENT)}"
+    row = replace(row, url=url, checksum=checksum, size=len(CONTENT))
+    catalog.PUBLISHED_WEIGHTS["vit_t"] = sam_weights.PUBLISHED_WEIGHTS["vit_t"] = row
+    os.environ["NO_PROXY"] = "127.0.0.1"
+
+
+@contextmanager
+def serving(lie: Callable[[Any, bytes], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server of `CONTENT` in small parts; the ``Range`` of each request is noted."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range", ""))
+            if lie is not None:
+                lie(self, CONTENT)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            for at in range(0, len(CONTENT), 2**18):
+                self.wfile.write(CONTENT[at : at + 2**18])
+                time.sleep(0.005)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that is killed breaks the pipe."""
+
+    with Quiet(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/file.pth", asked
+        http.shutdown()
+
+
+@contextmanager
+def hub_process() -> Iterator[tuple[str, Callable[[str], dict[str, str] | None]]]:
+    """A stand-in for the Hub in a process of its own, and what a repository of it holds."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def serve() -> None:
+        with running_hub() as hub:
+            theirs.send(hub.address)
+            while (name := theirs.recv()) is not None:
+                files = hub.repositories.get(name)
+                theirs.send(None if files is None else {k: digest(v) for k, v in files.items()})
+
+    process = multiprocessing.get_context("fork").Process(target=serve)
+    process.start()
+
+    def held(name: str) -> dict[str, str] | None:
+        ours.send(name)
+        return ours.recv()
+
+    yield ours.recv(), held
+    ours.send(None)
+    process.join()
+
+
+def lying_range(trials: int, chance: random.Random, folder: Path) -> Found:
+    """A server that answers with parts, and lies about which: only the whole file is kept."""
+    found = Found()
+
+    def lie(handler: Any, content: bytes) -> None:
+        start, end = sorted(chance.sample(range(len(content)), 2))
+        told = chance.choice((f"{start}-{end}/{len(content)}", "0-9/10", f"0-{end}/*", "x", ""))
+        body = content[: chance.choice((end, len(content), 10))] * chance.choice((1, 1, 2))
+        handler.send_response(chance.choice((200, 206)))
+        handler.send_header("Content-Range", f"bytes {told}")
+        if chance.random() < 0.7:
+            length = chance.choice((len(body), len(content), start))
+            handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with serving(lie) as (url, asked):
+        publish(url)
+        for trial in range(trials):
+            home = folder / str(trial)
+            status, seconds, size = forked(command("models", "fetch", "vit_t", home=home))
+            kept = [path for path in home.rglob("*") if path.is_file()]
+            wrong = [path.name for path in kept if path.read_bytes() != CONTENT]
+            fault = wrong or (status == 0) != bool(kept)
+            found.add(seconds, size, *([f"kept {wrong}, status {status}"] if fault else []))
+            shutil.rmtree(home, ignore_errors=True)
+        found.notes = f"{sum(map(bool, asked))} requests asked for a part"
+    return found
+
+
+# ------------------------------------------------------------------ bounds
+
+
+def chance_image(chance: random.Random, shape: tuple[int, ...]) -> np.ndarray:
+    """Discs on noise."""
+    values = np.random.default_rng(chance.randrange(2**32)).integers(0, 40, shape)
+    y, x = np.indices(shape[-2:])
+    for _ in range(3):
+        middle = chance.randrange(shape[-2]), chance.randrange(shape[-1])
+        values[..., np.hypot(y - middle[0], x - middle[1]) < 9] += 150
+    return values.astype(np.uint8)
+
+
+def simmat(*words: Any, limit_kb: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The program itself, with at most `limit_kb` of address space."""
+    line = [sys.executable, "-m", "napari_simmat", *map(str, words)]
+    if limit_kb:
+        line = ["bash", "-c", f'ulimit -v {limit_kb}; exec "$@"', "_", *line]
+    return subprocess.run(line, capture_output=True, text=True, timeout=1800, **more)
+
+
+def little_memory(trials: int, chance: random.Random, folder: Path) -> Found:
+    """A batch under ``ulimit -v`` of 3 GB with an image too large for it among four."""
+    found = Found()
+    data = folder / "data"
+    data.mkdir()
+    for number in range(4):
+        tifffile.imwrite(data / f"{number}.tif", chance_image(chance, (60, 80)))
+    tifffile.imwrite(data / "large.tif", np.zeros((24_000, 24_000), np.float32))
+    for trial in range(trials):
+        began = time.monotonic()
+        output = folder / str(trial)
+        words = ("segment", data, "--model", "tiny", "--prompts", "auto", "--output", output)
+        ended = simmat(*words, limit_kb=3_000_000)
+        done = len(list(output.glob("?_labels.tif")))
+        raw = "Traceback" in ended.stderr or "unexpected" in ended.stderr
+        fault = [f"{done} of 4, {ended.returncode}: {ended.stderr[-300:]}"]
+        found.add(time.monotonic() - began, 0, *(fault if done < 4 or raw else ()))
+        found.notes = " ".join(ended.stderr.split())[-200:]
+        shutil.rmtree(output, ignore_errors=True)
+    return found
+
+
+def large_image(trials: int, chance: random.Random, folder: Path) -> Found:
+    """A click into 20,000 x 20,000 pixels."""
+    found = Found()
+    image = np.zeros((20_000, 20_000), np.uint8)
+    image[9_000:9_060, 9_000:9_060] = 200
+
+    def click() -> int:
+        predictor = Predictor(load_model("tiny"), "cpu")
+        predictor.set_image(image)
+        result = predictor.predict(points=[(9_030, 9_030)])
+        return 0 if result.mask[9_030, 9_030] and result.mask.sum() < 30_000 else 3
+
+    for _ in range(trials):
+        status, seconds, size = forked(click)
+        found.add(seconds, size, *([f"ended with {status}"] if status else []))
+    found.notes = f"{size / 400:.2f} bytes of memory a pixel"
+    return found
+
+
+def many_files(trials: int, chance: random.Random, folder: Path) -> Found:
+    """A folder of 10,000 images: planned, begun, stopped, and planned again to resume."""
+    found, data = Found(), folder / "data"
+    data.mkdir()
+    tifffile.imwrite(folder / "one.tif", chance_image(chance, (16, 16)))
+    for number in range(10_000):
+        os.link(folder / "one.tif", data / f"{number:05}.tif")
+    config = SegmentConfig(model="tiny", compute=Compute(device="cpu"))
+    for trial in range(trials):
+        output = folder / str(trial)
+
+        def some(output: Path = output) -> int:
+            for _ in range(2):
+                made = plan(find_inputs([data]), output=output, prompts="auto", existing="resume")
+                job = run_plan_job(made, config)
+                for step in job:
+                    if step.done >= 20:
+                        break
+                job.close()
+            return 0 if len(made.tasks) == 10_000 else 3
+
+        status, seconds, size = forked(some)
+        done = len(list(output.glob("*_labels.tif")))
+        found.add(seconds, size, *([f"{done} written, status {status}"] if status else []))
+    return found
+
+
+def clock_set_back(trials: int, chance: random.Random, folder: Path) -> Found:
+    """The clock is set back by up to a year while a batch runs: the results are the same."""
+    found, data = Found(), folder / "data"
+    data.mkdir()
+    for number in range(3):
+        tifffile.imwrite(data / f"{number}.tif", chance_image(chance, (60, 80)))
+    words = ("segment", data, "--model", "tiny", "--prompts", "auto", "--device", "cpu")
+    forked(command(*words, "--output", folder / "usual"))
+    expected, real = contents(folder / "usual"), time.time
+    for trial in range(trials):
+        output, back, after = folder / str(trial), chance.uniform(1, 3e7), chance.uniform(0, 2)
+
+        def set_back(output: Path = output, back: float = back, after: float = after) -> int:
+            began = real()
+            time.time = lambda: real() - (back if real() > began + after else 0)
+            return (
+                command(*words, "--output", output)()
+                or command(*words, "--output", output, "--resume")()
+            )
+
+        status, seconds, size = forked(set_back)
+        same = status == 0 and contents(output) == expected
+        found.add(seconds, size, *([] if same else [f"ended with {status}, or otherwise"]))
+    return found
+
+
+def interrupted_start(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Ctrl+C while the program starts: no traceback, nothing half written."""
+    found, data = Found(), folder / "data"
+    data.mkdir()
+    tifffile.imwrite(data / "a.tif", chance_image(chance, (60, 80)))
+    words = ("segment", data, "--model", "tiny", "--prompts", "auto", "--output")
+    began = time.monotonic()
+    simmat(*words, folder / "usual")
+    usual = time.monotonic() - began
+    for trial in range(trials):
+        output, began = folder / str(trial), time.monotonic()
+        line = [sys.executable, "-m", "napari_simmat", *map(str, (*words, output))]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(usual * (trial + 0.5) / trials)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=600)
+        left = [path.name for path in output.rglob("*.part")]
+        raw = "Traceback" in said
+        fault = f"at {(trial + 0.5) / trials:.0%}: {said[-200:]} {left}"
+        found.add(time.monotonic() - began, 0, *([fault] if raw or left else []))
+    return found
+
+
+def two_trainings(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Two trainings into one folder: the second is refused, the first ends as if alone."""
+    found, images = Found(), folder_of_pictures(folder / "images")
+    settings = ("--steps", 6, "--epochs", 6, "--validate-every", 3, "--batch", 2)
+
+    def words(place: Path) -> tuple[Any, ...]:
+        return ("train", images, "--output", place / "m.safetensors", "--device", "cpu", *settings)
+
+    (folder / "usual").mkdir()
+    _, usual, _ = forked(command(*words(folder / "usual")))
+    expected = (folder / "usual/m.safetensors").read_bytes()
+    for trial in range(trials):
+        place = folder / str(trial)
+        place.mkdir()
+        statuses: list[int] = []
+        one = threading.Thread(
+            target=lambda p=place, s=statuses: s.append(forked(command(*words(p)))[0])
+        )
+        one.start()
+        time.sleep(chance.uniform(0, 0.6 * usual))
+        other, seconds, size = forked(command(*words(place)))
+        one.join()
+        whole = (place / "m.safetensors").read_bytes() == expected
+        good = whole and sorted((statuses[0] != 0, other != 0)) == [False, True]
+        found.add(seconds, size, *([] if good else [f"ended with {statuses[0]} and {other}"]))
+    return found
+
+
+def bad_numbers(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Checkpoints with NaN, infinity, subnormal and huge weights: refused, or a finite mask."""
+    found, source = Found(), ASSETS / "thermal.safetensors"
+    spec, tensors = load_model(source).spec, read_tensors(source)
+    values = (np.nan, np.inf, -np.inf, 1e-45, 1e-40, 3e38, -3e38, 1e30)
+    outcomes: dict[str, int] = {}
+    for _ in range(trials):
+        names = chance.sample(sorted(tensors), chance.choice((1, 1, 5, len(tensors))))
+        value, path = chance.choice(values), folder / "m.safetensors"
+        changed = dict(tensors)
+        for name in names:
+            flat = changed[name].clone().float().flatten()
+            flat[:: chance.choice((1, 7, flat.numel()))] = value
+            changed[name] = flat.reshape(changed[name].shape).to(changed[name].dtype)
+
+        def use(changed: Any = changed, path: Path = path) -> int:
+            from safetensors import safe_open
+            from safetensors.torch import save_file
+
+            with safe_open(source, "pt") as file:
+                save_file(changed, path, file.metadata())
+            try:
+                predictor = Predictor(load_model(path), "cpu")
+                image = np.arange(48 * 64 * len(spec.channels), dtype=np.float32) % 251
+                shape = (len(spec.channels), 48, 64)
+                predictor.set_image(image.reshape(shape), channel_axis=0)
+                result = predictor.predict(points=[(20, 30)])
+            except ValueError:
+                return 1
+            return 0 if np.isfinite(result.logits).all() and np.isfinite(result.score) else 3
+
+        status, seconds, size = forked(use)
+        kind = {0: "used", 256: "refused"}.get(status, "broken")
+        outcomes[kind] = outcomes.get(kind, 0) + 1
+        found.add(seconds, size, *([f"{value} ended with {status}"] if kind == "broken" else []))
+    found.notes = str(outcomes)
+    return found
+
+
+def odd_images(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Images of NaN alone, of one value, of one pixel, of 2 x 20,000: a result or a sentence."""
+    found, words = Found(), ("--model", "tiny", "--output", folder / "out", "--device", "cpu")
+    images = {
+        "nan": np.full((40, 50), np.nan, np.float32),
+        "equal": np.full((40, 50), 7, np.uint16),
+        "zero": np.zeros((40, 50), np.uint8),
+        "infinite": np.full((40, 50), np.inf, np.float32),
+        "pixel": np.full((1, 1), 3, np.uint8),
+        "low": chance_image(chance, (2, 20_000)),
+        "narrow": chance_image(chance, (20_000, 2)),
+        "stack": np.full((3, 1, 1), 3, np.uint8),
+    }
+    for trial in range(trials):
+        name = [*images][trial % len(images)]
+        path = folder / f"{name}.tif"
+        tifffile.imwrite(path, images[name], photometric="minisblack")
+        for prompts in ("auto", folder / "p.csv"):
+            axes = images[name].ndim
+            header = ",".join(f"axis-{n}" for n in range(axes))
+            (folder / "p.csv").write_text(f"{header}\n{','.join('0' * axes)}\n")
+            said = folder / "said"
+
+            def run(path: Path = path, prompts: Any = prompts, said: Path = said) -> int:
+                os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+                return command("segment", path, *words, "--prompts", prompts, "--overwrite")()
+
+            status, seconds, size = forked(run)
+            text = said.read_text()
+            raw = "Traceback" in text or "unexpected" in text or (status and not text.strip())
+            found.add(seconds, size, *([f"{name}: {text[-200:]}"] if raw or status & 127 else []))
+    return found
+
+
+def two_affines(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Labels of a NIfTI whose qform and sform differ lie where other programs see the image."""
+    import nibabel
+
+    found = Found()
+    for _ in range(trials):
+        rows = np.random.default_rng(chance.randrange(2**32))
+        affines = [np.eye(4), np.eye(4)]
+        for affine in affines:
+            affine[:3, :3] = np.diag(rows.uniform(0.5, 3, 3)) * rows.choice((-1, 1), 3)
+            affine[:3, 3] = rows.uniform(-50, 50, 3)
+        image = nibabel.Nifti1Image(rows.integers(0, 255, (30, 20, 2)).astype(np.uint8), None)
+        codes = chance.choice((0, 1, 2, 4)), chance.choice((0, 1, 2, 4))
+        image.set_qform(affines[0], codes[0])
+        image.set_sform(affines[1], codes[1])
+        path, output = folder / "a.nii.gz", folder / "out"
+        nibabel.save(image, path)
+        (folder / "p.csv").write_text("axis-0,axis-1,axis-2\n0,10,15\n")
+        words = ("segment", path, "--model", "tiny", "--output", output, "--overwrite")
+        status, seconds, size = forked(command(*words, "--prompts", folder / "p.csv"))
+        fault = [f"ended with {status}"] if status else []
+        if not fault:
+            labels, seen = nibabel.load(output / "a_labels.nii.gz"), nibabel.load(path)
+            if not np.allclose(labels.affine, seen.affine, atol=1e-3):
+                fault = [f"codes {codes}: {labels.affine.tolist()} for {seen.affine.tolist()}"]
+        found.add(seconds, size, *fault)
+    return found
+
+
+def leaving_links(trials: int, chance: random.Random, folder: Path) -> Found:
+    """Data sets with links that lead out of them, nowhere, or to themselves."""
+    from napari_simmat.datasets.folder import from_folder
+
+    found, outcomes = Found(), {"used": 0, "refused": 0}
+    secret = folder / "secret.tif"
+    tifffile.imwrite(secret, np.ones((64, 64), np.uint16))
+    for trial in range(trials):
+        data = folder_of_pictures(folder / f"data{trial}")
+        path = chance.choice(sorted(each for each in data.rglob("*") if each.is_file()))
+        path.unlink()
+        targets = (secret, folder / "nowhere", path, Path("/dev/zero"), folder, Path("/etc/passwd"))
+        path.symlink_to(chance.choice(targets))
+        began = time.process_time()
+        fault = []
+        try:
+            for sample in from_folder(data).train:
+                sample.load()
+            outcomes["used"] += 1
+        except (ValueError, OSError) as error:
+            outcomes["refused"] += 1
+            if "\n" in str(error) or not str(error).rstrip().endswith("."):
+                fault = [f"{path.name} -> {path.readlink()}: {error}"]
+        except Exception as error:
+            fault = [f"{path.name} -> {path.readlink()}: {type(error).__name__} {error}"]
+        found.add(time.process_time() - began, 0, *fault)
+        shutil.rmtree(data)
+    found.notes = str(outcomes)
+    return found
+
+
+ATTACKS: dict[str, Callable[[int, random.Random, Path], Found]] = {
+    name: function
+    for name, function in list(globals().items())
+    if callable(function) and getattr(function, "__annotations__", {}).get("return") is Found
+    if name != "kill"
+}
+"""By name; each takes the number of trials, a source of chance, and an empty folder."""
+
+
+def attack(name: str, trials: int, seed: int) -> Found:
+    """Repeat an attack in a temporary folder; a line says what came of it."""
+    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
+        began = time.monotonic()
+        os.environ["NAPARI_SIMMAT_HOME"] = f"{folder}/home"
+        place = Path(folder, "work")
+        place.mkdir()
+        found = ATTACKS[name](trials, random.Random(seed), place)
+    said = (
+        f"{name}: {found.trials} trials from seed {seed}, {len(found.lost)} lost; at most "
+        f"{found.seconds:.1f} s and {found.megabytes:.0f} MB; {found.notes} "
+        f"({time.monotonic() - began:.0f} s in all)"
+    )
+    sys.stdout.write("\n".join([said, *found.lost[:20]]) + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="+", choices=[*ATTACKS, "all"])
+    parser.add_argument("--trials", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    names = [*ATTACKS] if "all" in given.names else given.names
+    sys.exit(any(attack(name, given.trials, given.seed).lost for name in names))
