@@ -3,6 +3,7 @@
 import json
 import pkgutil
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -46,13 +47,17 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+    "name",
+    ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)],
 )
-def test_cells_of_a_notebook_run(notebook, tmp_path, monkeypatch, capsys):
-    """Its cells from top to bottom, in an empty folder; the stored ones ran without an error."""
+def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
+    """From top to bottom, with the tutorials' images; the stored ones ran without an error."""
+    notebook = ROOT / f"docs/notebooks/{name}.ipynb"
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg", force=True)
     monkeypatch.chdir(tmp_path)
+    for path in (ROOT / "docs/tutorials").iterdir():
+        shutil.copy(path, tmp_path)
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in code), "store it with its outputs"
