@@ -314,7 +314,7 @@ def test_actions_without_a_target_say_what_to_do(ready):
     assert len(ready.workspace.session.history) == 2
 
 
-def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready):
+def test_objects_layer_deleted_then_redone_leaves_next_in_use(ready):
     for center in CENTERS[:2]:
         ready.click(*center)
         ready.commit()
