@@ -277,9 +277,6 @@ def test_run_without_results_removes_its_folder(data, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-# ------------------------------------------------------------------ kills
-
-
 @pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_run_killed_between_renames_is_finished(data, tmp_path, monkeypatch, moment):
     """The record is renamed first, so that what is left can be told from what was there."""

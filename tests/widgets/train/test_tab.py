@@ -136,7 +136,7 @@ def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     assert window.tab.models.value().name == "two channels"
     window.idle()
     window.click(CENTERS[0][0] / 2, CENTERS[0][1] / 2)
-    window.key(Qt.Key.Key_C)
+    window.commit()
     truth = window.viewer.layers["true objects"].data
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
 
