@@ -69,7 +69,7 @@ def test_everything_is_proposed_filtered_and_committed(ready, everything):
     assert not ready.preview.any()
 
 
-def test_commit_undone_shows_the_proposals_again(ready: Any, everything: Any) -> None:
+def test_commit_undone_shows_the_proposals_again(ready, everything):
     panel = ready.tab.automatic_panel
     ready.push(panel.start)
     shown, candidates = ready.preview.copy(), everything.proposals.candidates
