@@ -10,7 +10,8 @@ from qtpy.QtTest import QTest
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.controller import OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
-from napari_simmat.widgets.segment.propagation import DOUBTFUL
+from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
+from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
@@ -170,6 +171,35 @@ def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
     stack.push(stack.tab.stack_panel.start)
     assert propagation.result is None
     assert stack.status.kind == "canceled"
+
+
+def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
+    """It was started while the click was predicted, whose answer took the status line."""
+    gate, said = Gate(stack), []
+    click_without_waiting(stack, *CENTER)
+    gate.wait()
+    stack.tab.act("propagate")
+    # After the controller, which is connected first.
+    stack.controller.inference.predicted.connect(lambda *_: said.append(stack.status))
+    gate.open.set()
+    stack.idle()
+    assert [status.kind for status in said] == ["working"]
+    assert said[0].text.startswith(PROPAGATING)
+    assert stack.controller.propagation.result is not None
+
+
+@pytest.mark.parametrize("ndisplay", [2, 3])
+def test_commit_of_a_propagation_leaves_nothing_to_commit(stack, ndisplay):
+    commit = stack.tab.buttons.commit
+    stack.click(*CENTER)
+    stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
+    stack.viewer.dims.ndisplay = ndisplay
+    stack.idle()
+    assert commit.isEnabled()
+    stack.push(commit)
+    assert iou(stack.objects == 1, ball()[1]) > 0.85
+    assert not stack.controller.can_commit
+    assert not commit.isEnabled()
 
 
 def test_prompts_that_cannot_be_propagated_give_a_message(stack):
