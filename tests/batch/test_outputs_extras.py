@@ -14,6 +14,7 @@ from PIL import Image
 from napari_simmat.batch.outputs import write_extra
 from napari_simmat.engine.drawing import fullest_plane, label_color, tint_objects, to_rgb
 from napari_simmat.engine.measurements import MaskScore
+from napari_simmat.io.reference import ImageReference
 
 LABELS = np.zeros((3, 12, 16), np.uint32)  # Z, Y, X
 LABELS[1, 2:6, 3:9] = 1
@@ -31,7 +32,8 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
         stack=SimpleNamespace(plane=lambda index: image[(slice(None), *index)]),
         loaded=SimpleNamespace(
             axes=axes,
-            image=SimpleNamespace(scale={}, units={}),
+            image=SimpleNamespace(reference=ImageReference()),
+            categories={},
             task=SimpleNamespace(image=Path("a.tif")),
         ),
     )
@@ -42,6 +44,9 @@ def test_write_extra_equal_objects_give_equal_bytes(tmp_path, kind):
     for name in "ab":
         write_extra(kind, tmp_path / name, segmented())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# ------------------------------------------------------------------------- COCO
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
@@ -67,6 +72,9 @@ def test_write_extra_coco_holds_scores(tmp_path):
     values = json.loads((tmp_path / "a.json").read_text())
     assert [one.get("score") for one in values["annotations"]] == [0.9, None, None]
     assert values["categories"] == [{"id": 1, "name": "object"}]
+
+
+# ------------------------------------------------------------------------ ImageJ
 
 
 def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
@@ -110,6 +118,9 @@ def test_write_extra_rois_have_time_and_depth(tmp_path):
         roi = roifile.ImagejRoi.frombytes(archive.read(name))
     assert name == "4-t0002-z0003.roi"
     assert (roi.t_position, roi.z_position) == (2, 3)
+
+
+# ---------------------------------------------------------------------- pictures
 
 
 def test_write_extra_overlay_shows_the_fullest_plane(tmp_path):

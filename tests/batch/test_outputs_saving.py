@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
-from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.io.files import OutputError
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import finish
 
 
@@ -14,8 +14,10 @@ def some_objects(**named: object) -> LabeledObjects:
     labels = np.zeros((3, 12, 14), dtype=np.int32)
     labels[0, 2:5, 3:8] = 4
     labels[1:, 6:10, 2:6] = 9
-    size = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.5}, units={"Z": "um", "Y": "um", "X": "um"})
-    return LabeledObjects(labels=labels, axes="ZYX", size=size, **named)
+    size = ImageReference(
+        scale={"Z": 2.0, "Y": 0.5, "X": 0.5}, units={"Z": "um", "Y": "um", "X": "um"}
+    )
+    return LabeledObjects(labels=labels, axes="ZYX", reference=size, **named)
 
 
 def test_save_objects_round_trips(tmp_path):

@@ -59,7 +59,8 @@ def test_label_numbers_out_of_range_are_refused(ids):
 def test_read_task_prompts_replays_a_record(tmp_path):
     prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
     path = write_record(tmp_path / "a.json", prompt)
-    assert [*read_task_prompts(path, (3, 4, 6))] == [prompt]
+    read, classes = read_task_prompts(path, (3, 4, 6))
+    assert ([*read], classes) == ([prompt], {})
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (4, 6), (1, 3, 4, 6)])
@@ -74,7 +75,7 @@ def test_read_task_prompts_reads_each_kind(tmp_path):
     labels[1, 10:20, 15:30] = 9
     for name in ("a_labels.tif", "a_coco.json", "a.geojson", "a.zip"):
         write_objects(tmp_path / name, ObjectSet.of_labels(labels, "ZYX"))
-        [prompt] = read_task_prompts(tmp_path / name, labels.shape)
+        [prompt], _ = read_task_prompts(tmp_path / name, labels.shape)
         assert (prompt.object, prompt.plane) == (9, (1,))
         np.testing.assert_array_equal(prompt.mask, labels[1] == 9)
 

@@ -20,7 +20,6 @@ from napari_simmat.batch.segment_image import (
 )
 from napari_simmat.engine.measurements import (
     MaskScore,
-    PixelSize,
     measure_in_parts,
     measure_objects,
     table_columns,
@@ -28,10 +27,9 @@ from napari_simmat.engine.measurements import (
 from napari_simmat.engine.settings import AutomaticSettings, Compute
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import finish
 from tests.batch.folders import segment_task
-
-pytestmark = pytest.mark.usefixtures("encoded_once")
 
 EVERYTHING = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
 IN_MEMORY = SegmentConfig(model="tiny", compute=Compute(device="cpu"), automatic=EVERYTHING)
@@ -207,7 +205,7 @@ def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
     values = rng.normal(5, 2, (2, *labels.shape)).astype(np.float32)
     values[0, 3:5, :20] = np.nan
     values[1][labels == 2] = np.nan  # no value at all
-    size = PixelSize(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
+    size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
     found = [MaskScore(label, label / 10) for label in range(1, 6)]
     rows = measure_in_parts(
         labels,

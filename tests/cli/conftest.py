@@ -1,6 +1,7 @@
 """The command line in this process, and small inputs in the current folder."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class Output:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+Simmat = Callable[..., Output]
 
 
 @pytest.fixture

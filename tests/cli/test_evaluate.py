@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ def folder(tmp_path, monkeypatch):
     tifffile.imwrite("data/disks.tif", image.astype(np.uint16))
     tifffile.imwrite("data/disks_labels.tif", labels)
     return tmp_path
+
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

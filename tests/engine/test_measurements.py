@@ -6,13 +6,13 @@ from napari_simmat.engine import measurements
 from napari_simmat.engine.measurements import (
     LabelVolume,
     MaskScore,
-    PixelSize,
     measure_in_parts,
     measure_objects,
     table_columns,
 )
+from napari_simmat.io.reference import ImageReference
 
-MICRONS = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
+MICRONS = ImageReference(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
 
 
 def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArray[np.bool_]:
@@ -158,7 +158,12 @@ def test_measure_objects_of_a_series_has_a_row_per_time(axes):
         (1, 4, 0),
     ]
     assert [row["mean_c"] for row in rows] == [10, 10]
-    assert table_columns(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
+    assert table_columns(axes, ("c",), ImageReference())[:4] == [
+        "label",
+        "class",
+        "t",
+        "volume_voxels",
+    ]
 
 
 def test_measure_objects_takes_any_label():
@@ -189,12 +194,12 @@ def test_measure_objects_leaves_out_infinity_beside_an_object():
 
 
 def test_measure_objects_without_a_unit_has_pixels_alone():
-    columns = table_columns("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
+    columns = table_columns("YX", (), ImageReference(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
 
 
 def test_measure_objects_of_different_units_has_no_area():
-    size = PixelSize(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
+    size = ImageReference(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
     columns = table_columns("YX", (), size)
     assert "centroid_y_um" in columns
     assert "centroid_x_mm" in columns

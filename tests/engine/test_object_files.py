@@ -14,8 +14,8 @@ import tifffile
 
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_files import (
+    EXTRA_FORMATS,
     OBJECT_FORMATS,
     ObjectSection,
     ObjectSet,
@@ -23,10 +23,11 @@ from napari_simmat.engine.object_files import (
 )
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.io.files import sha256_of
+from napari_simmat.io.reference import ImageReference
 
 SHAPE = (3, 40, 30)
-SIZE = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
-OUTLINES = [kind for kind in OBJECT_FORMATS if kind not in ("labels", "zarr")]
+SIZE = ImageReference(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
+OUTLINES = [kind for kind in EXTRA_FORMATS if kind not in ("zarr", "map")]
 
 
 def section(
@@ -55,7 +56,7 @@ def overlapping() -> ObjectSet:
         sections=sections,
         shape=SHAPE,
         axes="ZYX",
-        size=SIZE,
+        reference=SIZE,
         classes=("nucleus", "cell"),
         image="a.tif",
     )
@@ -100,7 +101,7 @@ def test_label_images_keep_pixel_size_and_dtype(tmp_path, kind):
     read = read_objects(path, SHAPE)
     np.testing.assert_array_equal(read.labels(), objects.labels())
     assert read.labels().dtype == np.uint32
-    assert (dict(read.size.scale), dict(read.size.units)) == (SIZE.scale, SIZE.units)
+    assert (dict(read.reference.scale), dict(read.reference.units)) == (SIZE.scale, SIZE.units)
     assert read.axes == "ZYX"
     if kind == "zarr":
         assert {one.label: one.category for one in read.merged() if one.category} == {
@@ -116,7 +117,7 @@ def test_object_set_labels_prefer_the_better_then_the_earlier():
     assert equal.labels()[0, 3, 3] == 1
 
 
-@pytest.mark.parametrize("kind", OBJECT_FORMATS)
+@pytest.mark.parametrize("kind", [kind for kind in OBJECT_FORMATS if kind != "map"])
 def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path, kind):
     first, second = tmp_path / "1", tmp_path / "2"
     for folder in (first, second):
@@ -124,6 +125,9 @@ def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path, kind):
         write_objects(path_of(folder, kind), overlapping())  # and replaces what is there
     assert sha256_of(path_of(first, kind)) == sha256_of(path_of(second, kind))
     assert len(list(first.iterdir())) == 1
+
+
+# ----------------------------------------------------------------- what others read
 
 
 def test_tifffile_reads_ids_and_pixel_size(tmp_path):
@@ -233,10 +237,10 @@ def test_write_rois_of_other_axes_keeps_the_planes(tmp_path):
             np.testing.assert_array_equal(read.labels(), labels)
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
-    """A folder of them; to pack the bomb takes as long as to refuse all."""
-    folder = tmp_path_factory.mktemp("hostile")
+# --------------------------------------------------------------------- hostile files
+
+
+def hostile(folder: Path) -> dict[str, Path]:
     square = [[0, 0], [1e300, 0], [1e300, 1e300], [0, 1e300], [0, 0]]
     deep = "[" * 100_000
     feature = {"geometry": {"type": "Polygon", "coordinates": [[*square, [math.nan, 1]]]}}
@@ -261,7 +265,7 @@ def hostile(tmp_path_factory):
     with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(3):
             archive.writestr(f"{number}.roi", bytes(2**27))
-    return folder
+    return {name: folder / name for name in (*texts, "bomb.zip")}
 
 
 @pytest.mark.parametrize(
@@ -277,9 +281,10 @@ def hostile(tmp_path_factory):
         "bomb.zip",
     ],
 )
-def test_read_objects_refuses_a_hostile_file(hostile, name):
+def test_read_objects_refuses_a_hostile_file(tmp_path, name):
+    path = hostile(tmp_path)[name]
     with pytest.raises(ValueError, match=name) as refused:
-        read_objects(hostile / name, (40, 30))
+        read_objects(path, (40, 30))
     assert str(refused.value).endswith(".")
     assert "\n" not in str(refused.value)
 
@@ -295,7 +300,9 @@ def test_read_objects_refuses_those_of_another_image(tmp_path):
 
 
 def test_write_objects_with_an_unknown_ending_names_the_known(tmp_path):
-    with pytest.raises(ValueError, match=r"\.tif, \.ome\.zarr, \.json, \.zip, \.geojson"):
+    with pytest.raises(
+        ValueError, match=r"\.tif, \.nii\.gz, \.nrrd, \.mha, \.ome\.zarr, \.json, \.zip"
+    ):
         write_objects(tmp_path / "a.txt", overlapping())
 
 

@@ -5,6 +5,7 @@ import tifffile
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
+from napari_simmat.io.reference import ImageReference, World
 from napari_simmat.io.tiff import write_labels_tiff
 
 
@@ -26,8 +27,10 @@ def test_write_labels_tiff_round_trips(tmp_path, axes, shape):
         path,
         labels,
         axes=axes,
-        scale={"Y": 0.25, "X": 0.5, "Z": 2.0, "T": 3.0},
-        units={"Y": "um", "X": "um", "Z": "um", "T": "s"},
+        reference=ImageReference(
+            scale={"Y": 0.25, "X": 0.5, "Z": 2.0, "T": 3.0},
+            units={"Y": "um", "X": "um", "Z": "um", "T": "s"},
+        ),
     )
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == axes
@@ -59,9 +62,9 @@ def test_write_labels_tiff_renames_unknown_axes(tmp_path, axes, kept):
 
 
 def test_write_labels_tiff_size_without_unit_is_left_out(tmp_path):
-    write_labels_tiff(
-        tmp_path / "labels.tif", np.ones((2, 2), np.uint16), axes="YX", scale={"Y": 2.0, "X": 2.0}
-    )
+    size = ImageReference(scale={"Y": 2.0, "X": 2.0})
+    ones = np.ones((2, 2), np.uint16)
+    write_labels_tiff(tmp_path / "labels.tif", ones, axes="YX", reference=size)
     with tifffile.TiffFile(tmp_path / "labels.tif") as file:
         assert "PhysicalSize" not in file.ome_metadata
 
@@ -82,8 +85,10 @@ def test_write_labels_nifti_keeps_affine_without_time(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     labels = np.arange(24).reshape(2, 3, 4)
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
+    units = {**dict.fromkeys("XYZ", "mm"), "T": "s"}
+    reference = ImageReference(units=units, world=World(affine=affine, space="patient"))
     for name in ("a.nii.gz", "b.nii.gz"):
-        write_labels_nifti(tmp_path / name, labels, affine=affine, units=("mm", "s"))
+        write_labels_nifti(tmp_path / name, labels.T, axes="ZYX", reference=reference)
     image = nibabel.load(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(image.affine, affine)
     np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels)

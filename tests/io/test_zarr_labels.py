@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from napari_simmat.io.readers import read_image
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels, label_zarr, write_labels_zarr
 
 LABELS = np.zeros((2, 700, 530), np.uint32)
@@ -17,9 +18,9 @@ MICRONS = {"Z": 2.0, "Y": 0.5, "X": 0.25}
 
 def written(folder: Path) -> Path:
     path = folder / "cells_labels.ome.zarr"
-    units = dict.fromkeys("ZYX", "um")
+    reference = ImageReference(scale=MICRONS, units=dict.fromkeys("ZYX", "um"))
     known = {3: {"class": "cell", "score": 0.5}}
-    write_labels_zarr(path, LABELS, "ZYX", MICRONS, units, known)
+    write_labels_zarr(path, LABELS, "ZYX", reference, known)
     return path
 
 
@@ -99,3 +100,20 @@ def test_label_zarr_failure_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_write_labels_zarr_of_zarr_names_its_source(tmp_path):
+    image_label = pytest.importorskip("ome_zarr_models.v05.image_label")
+    image = tmp_path / "data" / "cells.ome.zarr"
+    image.parent.mkdir()
+    zarr.save_array(image, LABELS)
+    path = tmp_path / "out" / "cells_labels.ome.zarr"
+    path.parent.mkdir()
+    write_labels_zarr(path, LABELS, "ZYX", ImageReference(file=image))
+    read = image_label.ImageLabel.from_zarr(zarr.open_group(path, mode="r"))
+    source = read.attributes.ome.image_label.source.image
+    assert (path / source).resolve() == image.resolve()
+    write_labels_zarr(
+        tmp_path / "b.ome.zarr", LABELS, "ZYX", ImageReference(file=tmp_path / "a.tif")
+    )
+    assert "source" not in zarr.open_group(tmp_path / "b.ome.zarr").attrs["ome"]["image-label"]

@@ -149,7 +149,9 @@ def near(one: Any, other: Any) -> bool:
 def headless(qtbot):
     """The same image in a viewer without a window."""
     viewer = Headless(qtbot)
-    viewer.open(gray(), name="discs")
+    viewer.viewer.add_image(gray(), name="discs")
+    viewer.open_widget()
+    viewer.idle()
     yield viewer
     viewer.close()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
@@ -28,12 +29,18 @@ from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
-    PixelSize,
     measure_in_parts,
     measure_objects,
     table_columns,
 )
-from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, format_of, format_problem
+from napari_simmat.engine.object_files import (
+    LABEL_WRITERS,
+    OBJECT_FORMATS,
+    ObjectSet,
+    format_of,
+    format_problem,
+    label_writer,
+)
 from napari_simmat.io.files import (
     atomic_outputs,
     move_into_place,
@@ -43,15 +50,16 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
-from napari_simmat.io.image_file import ImageFile
-from napari_simmat.io.nifti import is_nifti, write_labels_nifti
+from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import read_labels
-from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import check_is_no_image
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
+CLASSES = "_classes.tif"
+"""End of the name of the image of classes, which is in the format of the labels."""
 THUMBNAIL_SIDE = 128
 """Pixels along the longer side of a thumbnail."""
 
@@ -85,7 +93,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
 def _write_files(segmented: SegmentedImage, begun: float) -> None:
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     files, image, axes = loaded.task.files, loaded.image, loaded.axes
-    size = PixelSize(scale=image.scale, units=image.units)
+    size = image.reference
     positions, names = _distinct_channels(stack)
     pixels: dict[tuple[tuple[int, ...], object], object]
     if files.are_in_zarr:
@@ -113,6 +121,8 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
                 (plane, label): count
                 for label, count in zip(values.tolist(), counts.tolist(), strict=True)
             }
+    for row in rows:
+        row["class"] = loaded.categories.get(int(str(row["label"])), "")
     tracks = segmented.lineage.tracks() if segmented.lineage else []
     # The record comes first: `recover_partial` relies on it after a kill.
     targets = (files.record, *files.recorded.values())
@@ -124,12 +134,9 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
             write_extra(kind, temporary[kind], segmented)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
-        elif is_nifti(files.labels):
-            _write_nifti(temporary["labels"], image, axes, volume.labels)
         else:
-            write_labels_tiff(
-                temporary["labels"], volume.labels, axes=axes, scale=image.scale, units=image.units
-            )
+            write = label_writer(files.labels.name)
+            write(temporary["labels"], volume.labels, axes=axes, reference=size)
         made = Record(
             request=segmented.request,
             normalization=to_plain(stack.statistics),
@@ -139,6 +146,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
                     "plane": list(one.plane),
                     "score": one.score,
                     "pixels": pixels.get((one.plane, one.label), 0),
+                    **({"class": named} if (named := loaded.categories.get(one.label)) else {}),
                 }
                 for one in volume.masks
             ),
@@ -179,18 +187,37 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
         from PIL import Image
 
         Image.fromarray(_picture(segmented)).save(path, format="PNG")
-    elif kind == "tracks":
-        lineage = segmented.lineage or Lineage.of_labels(volume.labels[np.newaxis])
-        path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
+    elif kind in ("tracks", "ctc"):
+        labels = volume.labels
+        link = loaded.config.link
+        axis = loaded.axes[:-2].find("T") if link is None or link.axis is None else link.axis
+        frames = np.moveaxis(labels, axis, 0) if axis >= 0 else labels[np.newaxis]
+        lineage = segmented.lineage or Lineage.of_labels(frames if kind == "ctc" else labels[None])
+        table = track_table(lineage.tracks())
+        if kind == "ctc":
+            _write_ctc(path, frames, table)
+        else:
+            path.write_text(table, encoding="ascii", newline="\n")
     else:
         objects = ObjectSet.of_labels(
             volume.labels,
             loaded.axes,
             scores={(one.plane, one.label): one.score for one in volume.masks},
-            size=PixelSize(scale=loaded.image.scale, units=loaded.image.units),
+            categories=loaded.categories,
+            reference=loaded.image.reference,
             image=loaded.task.image.name,
         )
         OBJECT_FORMATS[kind].write(path, objects)
+
+
+def _write_ctc(folder: Path, frames: NDArray[Any], table: str) -> None:
+    """A result folder of the Cell Tracking Challenge: a mask for each frame, and the tracks."""
+    folder.mkdir()
+    digits = max(3, len(str(len(frames) - 1)))
+    for number, frame in enumerate(frames):
+        name = f"mask{number:0{digits}}.tif"
+        tifffile.imwrite(folder / name, frame.astype(label_dtype(int(frame.max(initial=0)))))
+    (folder / "res_track.txt").write_text(table, encoding="ascii", newline="\n")
 
 
 def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSpec) -> TaskOutcome:
@@ -260,18 +287,6 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
             remove(path)
 
 
-def _write_nifti(path: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]) -> None:
-    if image.affine is None:
-        raise ValueError(f"{image.path.name} is not NIfTI, whatever its name says. Rename it.")
-    write_labels_nifti(
-        path,
-        labels.T,  # NIfTI's order is x, y, z, t
-        affine=image.affine,
-        zooms=[image.scale.get(letter, 1.0) for letter in reversed(axes)],
-        units=(image.units.get("X", ""), image.units.get("T", "")),
-    )
-
-
 def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
     """Positions and column names of the selected channels, without repetitions."""
     first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
@@ -291,7 +306,7 @@ class LabeledObjects:
     """(..., Y, X) integers, 0 is background."""
     axes: str
     """One letter for each axis of `labels`, ending in YX."""
-    size: PixelSize = field(default_factory=PixelSize)
+    reference: ImageReference = field(default_factory=ImageReference)
     """The pixel size."""
     scores: Mapping[int, float] = field(default_factory=dict)
     """The model's estimate of the IoU, by label."""
@@ -347,44 +362,47 @@ def save_objects_job(
     """
     path = path or folder / f"{stem}_labels.tif"
     kind = format_of(path)
-    if problem := format_problem(kind, objects.labels.shape, objects.axes):
+    if problem := format_problem(kind, objects.labels.shape, objects.axes, objects.reference):
         raise ValueError(problem)
     check_is_no_image(path)
-    with_classes = bool(objects.categories) and kind == "labels"
+    is_label_image = path.name.lower().endswith(tuple(LABEL_WRITERS))
+    with_classes = bool(objects.categories) and is_label_image
     steps = 3 if with_classes else 2
     targets = [path, folder / f"{stem}_objects.csv"]
     if with_classes:
-        targets.append(folder / f"{stem}_classes.tif")
+        ending = next(each for each in LABEL_WRITERS if path.name.lower().endswith(each))
+        targets.append(folder / f"{stem}{CLASSES.replace('.tif', ending)}")
     yield Progress(0, steps, "measuring the objects")
     tracks = objects.tracks()
     if tracks:
         targets.append(folder / f"{stem}_res_track.txt")
-    rows = measure_objects(objects.labels, axes=objects.axes, size=objects.size)
+    rows = measure_objects(objects.labels, axes=objects.axes, size=objects.reference)
     for row in rows:
         label = int(str(row["label"]))
         row["class"] = objects.categories.get(label, "")
         row["score"] = objects.scores.get(label, float("nan"))
-    axes, scale, units = objects.axes, objects.size.scale, objects.size.units
+    axes, reference = objects.axes, objects.reference
     with atomic_outputs(*targets) as (labels, table, *others):
         tracked = others.pop() if tracks else None
         yield Progress(1, steps, "writing the labels")
-        if kind == "labels":
-            write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
+        if is_label_image:
+            label_writer(path.name)(labels, objects.labels, axes=axes, reference=reference)
         else:
             written = ObjectSet.of_labels(
                 objects.labels,
                 axes,
                 scores=objects.scores,
                 categories=objects.categories,
-                size=objects.size,
+                reference=objects.reference,
                 classes=objects.classes,
                 image=objects.image,
             )
             OBJECT_FORMATS[kind].write(labels, written)
-        write_table(table, table_columns(axes, (), objects.size), rows)
+        write_table(table, table_columns(axes, (), objects.reference), rows)
         for numbered in others:
             yield Progress(2, steps, "writing the classes")
-            write_labels_tiff(numbered, classes_of(objects), axes=axes, scale=scale, units=units)
+            write = label_writer(path.name)
+            write(numbered, classes_of(objects), axes=axes, reference=reference)
         if tracked is not None:
             write_text(tracked, track_table(tracks))
     return targets

@@ -18,19 +18,26 @@ from typing import Any, Literal
 from napari_simmat._text import format_list
 from napari_simmat.batch.record import outputs_recorded_in, read_record
 from napari_simmat.engine.linking import require_laptrack
-from napari_simmat.engine.object_files import OBJECT_FORMATS
+from napari_simmat.engine.object_files import EXTRA_FORMATS, LABEL_WRITERS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,
     Compute,
     LinkSettings,
     PropagationSettings,
+    Shard,
+    parse_channels,
 )
 from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, sha256_of
-from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.plain import to_plain
-from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
+from napari_simmat.io.readers import (
+    IMAGE_ENDINGS,
+    is_image_file,
+    is_image_folder,
+    label_ending,
+    stem_of,
+)
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
 AUTO = "auto"
@@ -40,15 +47,16 @@ PROMPT_ENDINGS = (
     "_prompts.tif", "_prompts.tiff", "_prompts.png", "_prompts.npy", "_prompts.nii.gz",
 )  # fmt: skip
 """Endings of prompt files, after the image's stem."""
-LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
+LABEL_SUFFIXES = (*LABEL_WRITERS, ".ome.zarr")
 MADE_ENDINGS = ("_labels", "_classes", "_prompts", "_overlay", "_masks")
 """Endings of the stems of images that belong to another image."""
 TRACKS = "tracks"
 """Kind of the table of tracks, which is written if objects are linked over time."""
 EXTRA_ENDINGS = {
     "overlay": "_overlay.png",
-    **{kind: each.ending for kind, each in OBJECT_FORMATS.items() if kind != "labels"},
+    **{kind: each.ending for kind, each in EXTRA_FORMATS.items()},
     TRACKS: "_res_track.txt",
+    "ctc": "_RES",
 }
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 COLUMNS = ("image", "prompts", "channels", "channel_axis")
@@ -112,9 +120,8 @@ class OutputFiles:
             Optional outputs, keys of `EXTRA_ENDINGS`.
         """
         stem = stem_of(image)
-        suffix = ".nii.gz" if is_nifti(image) else ".tif"
         return cls(
-            labels=folder / f"{stem}_labels{suffix}",
+            labels=folder / f"{stem}_labels{label_ending(image)}",
             objects=folder / f"{stem}_objects.csv",
             record=folder / f"{stem}.json",
             extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
@@ -212,6 +219,8 @@ class Plan:
     """What to do with existing outputs."""
     others: int = 0
     """Number of files in the input folders that are no images by their name."""
+    shard: Shard | None = None
+    """The part of the images that this run has; None for all."""
 
     @property
     def several(self) -> bool:
@@ -276,6 +285,7 @@ def plan(
     prompts: str = SAME_STEM,
     existing: ExistingPolicy = "refuse",
     extras: Sequence[str] = (),
+    shard: Shard | None = None,
 ) -> Plan:
     """Name what will be read and written.
 
@@ -292,6 +302,8 @@ def plan(
         What to do with existing outputs.
     extras
         Optional outputs, keys of `EXTRA_ENDINGS`.
+    shard
+        The part of the images to segment: every N-th in the order of the plan.
 
     Raises
     ------
@@ -343,7 +355,10 @@ def plan(
             raise ValueError("There is no image to segment. Give at least one.")
         raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
     _check_outputs_differ(tasks)
-    made = Plan(tasks, skipped, output, existing, len(inputs.others))
+    if shard is not None:
+        tasks = tasks[shard.number - 1 :: shard.count]
+        skipped = skipped if shard.number == 1 else ()
+    made = Plan(tasks, skipped, output, existing, len(inputs.others), shard)
     made.check_existing()
     return made
 
@@ -625,17 +640,6 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
     if not rows:
         raise ValueError(f"{path.name} lists no image; add a line for each.")
     return rows
-
-
-def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
-    """Parse ``0,2,DAPI`` into numbers and names; refuses empty entries."""
-    parts = [part.strip() for part in re.split(f"[{separators}]", text)]
-    if not all(parts):
-        raise ValueError(
-            f"{text!r} has an empty entry; write names or numbers with commas between, e.g. "
-            "0,2,DAPI."
-        )
-    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def _check_columns(path: Path, names: list[str]) -> None:

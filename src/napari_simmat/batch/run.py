@@ -15,14 +15,14 @@ from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -37,7 +37,7 @@ from napari_simmat.batch.segment_image import (
     load_task,
     segment_loaded_job,
 )
-from napari_simmat.engine.settings import Compute
+from napari_simmat.engine.settings import Compute, Shard
 from napari_simmat.io.files import (
     DiskFullError,
     OutputError,
@@ -57,7 +57,6 @@ READ_AHEAD = 1
 """Images that are read ahead; each is held in memory."""
 WRITE_BEHIND = 1
 """Results that may wait to be written, besides the one being written."""
-T = TypeVar("T")
 SCHEDULER_TIMEOUT = 15
 """Seconds to wait for a Dask scheduler."""
 WRITING_SHARE = 0.05
@@ -88,8 +87,6 @@ class BatchProgress(Progress):
     """The state of that task."""
     outcome: TaskOutcome | None = None
     """Its outcome, once known."""
-    left: str = ""
-    """The estimate at the end of the message; empty without one."""
 
     @property
     def fraction(self) -> float:
@@ -167,11 +164,10 @@ class _TaskRunner:
         """Segment an image that is being read, and queue the result for writing."""
         start = time.monotonic()
         try:
-            yield from self._with_written_job(self._wait_job(loading, number, "reading"))
+            yield from self._wait_job(loading, number, "reading")
             loaded = loading.result()
             job = segment_loaded_job(loaded, self.predictor, resume=self.resume)
-            job = map_progress(job, partial(self.run.progress, number, "segmenting"))
-            result = yield from self._with_written_job(job)
+            result = yield from map_progress(job, partial(self.run.progress, number, "segmenting"))
         except Exception as error:
             yield self._failed(number, error, time.monotonic() - start)
             return
@@ -183,19 +179,6 @@ class _TaskRunner:
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
         while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
             yield from self._write_job(number)
-
-    def _with_written_job(self, job: Job[T]) -> Job[T]:
-        """A job of one task; what is written meanwhile of tasks before it ends at once."""
-        with closing(job):
-            while True:
-                try:
-                    step = next(job)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
-                yield step
-                while self.writing and self.writing[0][1].done():
-                    yield from self._write_job(self.writing[0][0])
 
     def _write_job(self, waiting: int) -> Job[None]:
         """Wait until the oldest result is written, on behalf of task `waiting`."""
@@ -249,17 +232,14 @@ class RunStatus:
             self._shares[number] = max(self._shares[number], share)
         name, total = self.tasks[number].name, len(self.tasks)
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        ended, done, left = len(self._outcomes), sum(self._shares), ""
+        ended, done = len(self._outcomes), sum(self._shares)
         if total > 1:
-            failed = sum(one.status == "failed" for one in self._outcomes.values())
-            counted = f"{ended - failed}/{total}" + (f" ({failed} failed)" if failed else "")
-            message = f"{counted} {message}"
+            message = f"{ended}/{total} {message}"
         if self._computed() >= _SHARE_TO_ESTIMATE and ended < total:
             seconds = time.monotonic() - self._begun
-            left = time_left(seconds, self._computed(), total - done)
-            message += f", {left}"
+            message += f", {time_left(seconds, self._computed(), total - done)}"
         share = 1.0 if ended == total else done / total
-        return BatchProgress(ended, total, message, share, number, state, outcome, left)
+        return BatchProgress(ended, total, message, share, number, state, outcome)
 
     def outcomes(self) -> list[TaskOutcome]:
         """The outcomes in the order of the tasks, which all have ended."""
@@ -488,7 +468,7 @@ def run_plan_job(
         If another run writes into the folder, or the model cannot be used.
     """
     resume = plan.existing == "resume"
-    with locked(plan.output):
+    with locked(plan.output, plan.shard):
         plan.check_existing()  # another run may have ended since the plan was made
         if scheduler is None:
             outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
@@ -511,19 +491,29 @@ def _still_there(outcome: TaskOutcome) -> TaskOutcome:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, shard: Shard | None = None) -> Iterator[None]:
     """Lock a folder against other runs; the lock of a killed run does not count.
+
+    The other shards of one division write into it at the same time.
 
     The folder is created if needed, and removed again if nothing was written into it.
 
     Raises OutputError if another run is using it, or the folder cannot be written.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    lock = FileLock(folder / LOCK)
+    name = LOCK if shard is None else f".simmat.{shard}.lock"
+    lock = FileLock(folder / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        for other in folder.glob(".simmat*.lock"):
+            if other.name != name and not (
+                shard is not None and other.name.endswith(f"-of-{shard.count}.lock")
+            ):
+                with FileLock(other, timeout=0):
+                    pass  # of a killed run
     except Timeout:
+        lock.release()
         raise OutputError(
             f"Another run is writing into {folder}. Wait until it has ended, or choose another "
             "output folder."
@@ -537,7 +527,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # Windows deletes an open file only when it is closed
-            os.unlink(folder / LOCK)
+            os.unlink(folder / name)
         lock.release()
         with suppress(OSError):
             for each in made:
@@ -566,11 +556,19 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     new ones.
     """
     rows = summary_rows(plan, outcomes)
-    with atomic_outputs(plan.output / SUMMARY_TABLE, plan.output / SUMMARY_PAGE) as (table, page):
+    with atomic_outputs(*summary_files(plan)) as (table, page):
         write_table(
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
         )
         write_text(page, "".join(_page(rows, config)))
+
+
+def summary_files(plan: Plan) -> tuple[Path, Path]:
+    """Table and page of a run; each shard has its own."""
+    names = map(Path, (SUMMARY_TABLE, SUMMARY_PAGE))
+    part = "" if plan.shard is None else f"-{plan.shard}"
+    table, page = (plan.output / f"{name.stem}{part}{name.suffix}" for name in names)
+    return table, page
 
 
 def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +33,7 @@ from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import open_image
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels
 from napari_simmat.progress import Job, Progress, as_part
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
 
+NO_DEPTH_AXIS = (
+    "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
+    "or give the axis of the planes, e.g. --link-axis 0."
+)
 NO_TIME_AXIS = (
     "{} has the axes {}, none of them time. If its planes are the frames of a series, give their "
     "axis, e.g. --link-axis 0."
@@ -75,6 +80,8 @@ class LoadedImage:
     """Time it took."""
     note: str = ""
     """A remark for the user."""
+    categories: Mapping[int, str] = field(default_factory=dict)
+    """The class of an object by its label, from the prompt file."""
 
     @property
     def channel_names(self) -> tuple[str, ...] | None:
@@ -141,13 +148,16 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         )
     image = replace(open_image(task.image), pixel_ratio=config.selection.pixel_ratio)
     axis, axes, shape = without_channels(image, config.selection.channel_axis)
-    prompts = None
+    prompts: Sequence[Prompt] | None = None
+    categories: Mapping[int, str] = {}
     if task.prompts is not None and (made is None or made.automatic is None):
-        prompts = read_task_prompts(task.prompts, shape)
+        prompts, categories = read_task_prompts(task.prompts, shape, image.reference)
     if prompts is None or len(shape) < 3:
         config = replace(config, propagation=None)
     if config.link is not None:
         config = replace(config, link=_on_time_axis(config, image, axes, shape, task.name))
+        if config.link is not None and config.link.along == "depth" and len(axes) == 3:
+            axes = "ZYX"  # planes whose axis the file does not name
 
     # Outputs that do not suit the image are replaced or left out.
     notes, files = list(image.notes), task.files
@@ -156,7 +166,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         files = files.in_zarr()
         if len(files.extras) < len(task.files.extras):
             notes.append("Objects in other formats are not written for labels in OME-Zarr.")
-    problems = {kind: format_problem(kind, shape, axes) for kind in files.extras}
+    problems = {kind: format_problem(kind, shape, axes, image.reference) for kind in files.extras}
     notes += filter(None, problems.values())
     extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}
     return LoadedImage(
@@ -170,6 +180,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         image.sha256(),
         time.monotonic() - start,
         " ".join(notes),
+        categories,
     )
 
 
@@ -186,6 +197,10 @@ def _on_time_axis(
     link = config.link
     if link is None or all(size == 1 for size in shape[:-2]):
         return None
+    if link.along == "depth":
+        if config.propagation or "T" in axes or (link.axis is None and len(shape) > 3):
+            raise ValueError(NO_DEPTH_AXIS.format(image.path.name, axes))
+        link = replace(link, axis=link.axis or 0)
     axis = axes.find("T") if link.axis is None else link.axis
     if not 0 <= axis < len(shape) - 2:
         raise ValueError(NO_TIME_AXIS.format(image.path.name, axes))
@@ -323,7 +338,7 @@ def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) 
     labels = None
     try:
         name = target.name.removesuffix(".ome.zarr")
-        labels = create_labels(folder, name, (height, width), "YX", image.scale, image.units)
+        labels = create_labels(folder, name, (height, width), "YX", image.reference)
         scores = yield from segment_tiles_job(predictor, labels, loaded.config.automatic)
         complete_labels(folder)
     except BaseException as error:
@@ -367,11 +382,15 @@ def _is_replayed(path: Path) -> bool:
     return path.suffix.lower() == ".json" and is_record(path)
 
 
-def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
-    """Read prompts from a prompt file, or from the record of an earlier result to replay it."""
+def read_task_prompts(
+    path: Path, shape: tuple[int, ...], reference: ImageReference | None = None
+) -> tuple[Sequence[Prompt], Mapping[int, str]]:
+    """Prompts and the classes of their objects, from a prompt file or a record to be replayed."""
     if not _is_replayed(path):
-        return read_prompts(path, shape)
-    recorded, pixels = read_record(path).request.prompts, shape[-2] * shape[-1]
+        found = read_prompts(path, shape, reference)
+        return found, found.categories if isinstance(found, LazyPrompts) else {}
+    record, pixels = read_record(path), shape[-2] * shape[-1]
+    recorded = record.request.prompts
     prompts = LazyPrompts(len(recorded), lambda n: Prompt.from_plain(recorded[n], pixels))
     for prompt in prompts:
         fits = len(prompt.plane) == len(shape) - 2 and all(
@@ -382,7 +401,7 @@ def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
                 f"{path.name} has prompts on plane {prompt.plane}, but the image has shape "
                 f"{format_shape(shape)}. Use it with an image like the one it was made on."
             )
-    return prompts
+    return prompts, {one["label"]: one["class"] for one in record.objects if "class" in one}
 
 
 def label_numbers(ids: Sequence[int | None]) -> list[int]:

@@ -24,7 +24,12 @@ from napari_simmat.cli.terminal import (
     print_event,
     step_values,
 )
-from napari_simmat.engine.settings import AutomaticSettings, LinkSettings, PropagationSettings
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    LinkSettings,
+    PropagationSettings,
+    Shard,
+)
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan
@@ -51,12 +56,20 @@ class FileOptions:
         Also write STEM_rois.zip, the objects as ImageJ ROIs.
     geojson
         Also write STEM_objects.geojson, the objects for QuPath.
+    map
+        Also write STEM_map.geojson, the objects of a GeoTIFF in its map coordinates, for QGIS.
+    ctc
+        Also write STEM_RES, a result folder of the Cell Tracking Challenge: mask000.tif for each
+        frame and res_track.txt.
     zarr
         Also write STEM_labels.ome.zarr, the label image as OME-Zarr with a pyramid.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
         Replace existing outputs.
+    shard
+        K/N: segment only every N-th image, beginning with the K-th. Jobs of a cluster with one
+        output folder divide the images so; each writes a summary of its own.
     dry_run
         Show what would be done without doing it.
     labels_in_memory
@@ -70,16 +83,19 @@ class FileOptions:
     coco: Annotated[bool, FLAG] = False
     rois: Annotated[bool, FLAG] = False
     geojson: Annotated[bool, FLAG] = False
+    map: Annotated[bool, FLAG] = False
+    ctc: Annotated[bool, FLAG] = False
     zarr: Annotated[bool, FLAG] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
+    shard: str = ""
     dry_run: Annotated[bool, FLAG] = False
     labels_in_memory: float = 1.0
 
     @property
     def extras(self) -> list[str]:
         """The kinds of optional outputs."""
-        kinds = ("overlay", "coco", "rois", "geojson", "zarr")
+        kinds = ("overlay", "coco", "rois", "geojson", "map", "ctc", "zarr")
         return [kind for kind in kinds if getattr(self, kind)]
 
     @property
@@ -102,6 +118,9 @@ class LinkOptions:
     link
         Link the objects of the frames: each keeps its id over time; a dividing object gets two
         daughters. Also writes STEM_res_track.txt. Needs laptrack: pip install laptrack.
+    objects
+        With --prompts auto: planes, an object for each plane; or 3d, objects that go on from plane
+        to plane along depth get one id, one row and one volume. Needs laptrack, too.
     link_axis
         The time axis, counted from 0 without channels, if a file does not say.
     link_distance
@@ -113,6 +132,7 @@ class LinkOptions:
     """
 
     link: Annotated[bool, FLAG] = False
+    objects: Literal["planes", "3d"] = "planes"
     link_axis: int | None = None
     link_distance: float = 0.0
     link_gap: int = 0
@@ -120,9 +140,21 @@ class LinkOptions:
 
     @property
     def settings(self) -> LinkSettings | None:
-        """The settings; None without --link."""
-        if not self.link:
+        """The settings; None without --link and --objects 3d."""
+        if self.link and self.objects == "3d":
+            raise ValueError(
+                "--link follows objects over time, --objects 3d along depth; give one of them."
+            )
+        if not self.link and self.objects == "planes":
             return None
+        if self.objects == "3d":
+            return LinkSettings(
+                axis=self.link_axis,
+                distance=self.link_distance,
+                gap=self.link_gap,
+                divisions=False,
+                along="depth",
+            )
         return LinkSettings(
             axis=self.link_axis,
             distance=self.link_distance,
@@ -188,6 +220,12 @@ def segment(
     simmat segment stack.tif --model tiny --prompts stack.csv --output out --propagate
     ```
 
+    Nuclei of a stack as objects in 3D:
+
+    ```
+    simmat segment stack.tif --model tiny --prompts auto --output out --objects 3d
+    ```
+
     Cells of a time series, linked from frame to frame:
 
     ```
@@ -240,6 +278,7 @@ def segment(
         prompts=prompts,
         existing=files.existing,
         extras=[*files.extras, *[TRACKS] * linking.link],
+        shard=Shard.parse(files.shard) if files.shard else None,
     )
     if events:
         print_event(plan=planned.to_plain())
@@ -367,13 +406,13 @@ def _print_outcome(terminal: Terminal, outcome: TaskOutcome) -> None:
 
 
 def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome]) -> None:
-    from napari_simmat.batch.run import SUMMARY_PAGE, SUMMARY_TABLE
+    from napari_simmat.batch.run import summary_files
 
     done = sum(outcome.status != "failed" for outcome in outcomes)
     total = len(outcomes) + sum(one.failed for one in planned.skipped)
     terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
-    for name in (SUMMARY_TABLE, SUMMARY_PAGE):
-        terminal.say(f"  {planned.output / name}")
+    for path in summary_files(planned):
+        terminal.say(f"  {path}")
 
 
 def _event_values(progress: Progress) -> dict[str, Any]:
@@ -383,9 +422,6 @@ def _event_values(progress: Progress) -> dict[str, Any]:
     values = {**step_values(progress), "fraction": fraction}
     if isinstance(progress, BatchProgress):
         values |= {"number": progress.number, "state": progress.state}
-        if progress.left:  # shown beside the bar, where the window would estimate it
-            words = progress.message.removesuffix(f", {progress.left}")
-            values |= {"message": words, "left": progress.left}
         if progress.outcome is not None:
             values["file"] = _outcome_values(progress.outcome)
     return values

@@ -158,7 +158,7 @@ class ChannelOptions:
     @property
     def selection(self) -> ChannelSelection:
         """The same with --channels parsed."""
-        from napari_simmat.batch.plan import parse_channels
+        from napari_simmat.engine.settings import parse_channels
 
         try:
             channels = None if self.channels is None else parse_channels(self.channels, ",")

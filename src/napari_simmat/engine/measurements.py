@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.masks import compact_labels
+from napari_simmat.io.reference import ImageReference
 
 SPATIAL = "ZYX"
 PART_SIDE = 1024
@@ -76,20 +77,7 @@ class LabelVolume:
         return sorted({one.label for one in self.masks} - kept)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PixelSize:
-    """Size of a pixel by axis letter, with its unit where known."""
-
-    scale: Mapping[str, float] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
-
-    def of(self, axis: str) -> tuple[float, str] | None:
-        """Size and unit along `axis`; None unless both are known."""
-        unit = self.units.get(axis, "")
-        return (self.scale[axis], unit) if axis in self.scale and unit else None
-
-
-def table_columns(axes: str, channels: Sequence[str], size: PixelSize) -> list[str]:
+def table_columns(axes: str, channels: Sequence[str], size: ImageReference) -> list[str]:
     """The columns of the table of `measure_objects`, in order; each names its unit."""
     frames, spatial = _split(axes)
     return [
@@ -117,7 +105,7 @@ def measure_objects(
     axes: str,
     channels: Sequence[str] = (),
     plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None,
-    size: PixelSize | None = None,
+    size: ImageReference | None = None,
     masks: Sequence[MaskScore] = (),
 ) -> list[dict[str, object]]:
     """Measure every object: one row each, with the columns of `table_columns`.
@@ -142,7 +130,7 @@ def measure_objects(
     """
     from skimage.measure import regionprops_table
 
-    size = size or PixelSize()
+    size = size or ImageReference()
     frames, spatial = _split(axes)
     rows: list[dict[str, object]] = []
     for frame in product(*(range(labels.shape[axes.index(letter)]) for letter in frames)):
@@ -178,7 +166,7 @@ def object_row(
     spatial: str,
     first: int,
     channels: Sequence[str],
-    size: PixelSize,
+    size: ImageReference,
     scores: Mapping[int, float],
 ) -> dict[str, object]:
     """One row from scikit-image's measurements of an object on the occupied planes."""
@@ -216,7 +204,7 @@ def _pixel_count(spatial: str) -> str:
     return "area_px" if len(spatial) == 2 else "volume_voxels"
 
 
-def _physical_name(spatial: str, size: PixelSize) -> str:
+def _physical_name(spatial: str, size: ImageReference) -> str:
     """Column of the physical area or volume; empty unless all axes share one known unit."""
     units = {known[1] if (known := size.of(letter)) else "" for letter in spatial}
     if len(units) > 1 or "" in units:
@@ -269,7 +257,7 @@ def measure_in_parts(
     *,
     channels: Sequence[str],
     part: Callable[[slice, slice], NDArray[Any]],
-    size: PixelSize,
+    size: ImageReference,
     masks: Sequence[MaskScore],
 ) -> list[dict[str, object]]:
     """The rows of `measure_objects` for a plane that does not fit into memory.

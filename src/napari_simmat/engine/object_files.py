@@ -12,6 +12,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask, label_windows
-from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.outlines import Ring, contours, polygons
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.image_file import label_dtype
+from napari_simmat.io.itk import write_labels_itk
+from napari_simmat.io.nifti import write_labels_nifti
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff import write_labels_tiff
 from napari_simmat.io.zarr import axes_problem, check_is_no_image, write_labels_zarr
 
@@ -74,7 +77,7 @@ class ObjectSet:
     sections: Sequence[ObjectSection]
     shape: tuple[int, ...]
     axes: str
-    size: PixelSize = field(default_factory=PixelSize)
+    reference: ImageReference = field(default_factory=ImageReference)
     classes: Sequence[str] = ()
     image: str = ""
     notes: tuple[str, ...] = ()
@@ -275,19 +278,34 @@ def _roi(outlines: list[Ring], name: str) -> Any:
     return roi
 
 
-def write_geojson(path: Path, objects: ObjectSet) -> None:
+def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
     """Write objects as GeoJSON that QuPath imports, a detection for each plane of an object.
+
+    On a map, coordinates are those of the image's coordinate reference system, which the file
+    names as QGIS and GDAL read it; else they are pixels, and for an image of a map the file's
+    layer is called so.
 
     Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
     QuPath's classification, the id its name, the score a measurement.
     """
     names, letters = objects.class_names, qupath_axes(objects.axes)
     features = []
+    world = objects.reference.world
+    is_of_map = world is not None and world.space == "map"
+
+    def placed(ring: Ring) -> list[list[float]]:
+        closed = [*ring.tolist(), ring[0].tolist()]
+        if not on_map or world is None:
+            return closed
+        centers = np.array(closed) - 0.5  # edges of pixels count from a corner
+        moved: list[list[float]] = (centers @ world.affine[:2, :2].T + world.affine[:2, 3]).tolist()
+        return moved
+
     for plane, sections in objects.by_plane():
         at = dict(zip(letters, plane, strict=True))
         for section, mask in sections:
             found = polygons(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
-            lines = [[[*ring.tolist(), ring[0].tolist()] for ring in each] for each in found]
+            lines = [[placed(ring) for ring in each] for each in found]
             several = len(lines) > 1
             geometry: dict[str, Any] = {
                 "type": "MultiPolygon" if several else "Polygon",
@@ -302,7 +320,20 @@ def write_geojson(path: Path, objects: ObjectSet) -> None:
             if not math.isnan(section.score):
                 properties["measurements"] = {"score": round(section.score, 6)}
             features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    _write_json(path, {"type": "FeatureCollection", "features": features})
+    about: dict[str, Any] = {"type": "FeatureCollection"}
+    if on_map and world is not None:
+        about["crs"] = {"type": "name", "properties": {"name": CRS_NAME.format(world.epsg)}}
+    elif is_of_map:
+        about["name"] = f"pixels of {objects.image}"
+    _write_json(path, {**about, "features": features})
+
+
+CRS_NAME = "urn:ogc:def:crs:EPSG::{}"
+"""How GeoJSON names a coordinate reference system."""
+NOT_ON_A_MAP = (
+    "{} has no coordinate reference system with an EPSG code, so its objects are not written in "
+    "the coordinates of a map; give a GeoTIFF that has one."
+)
 
 
 def qupath_axes(axes: str) -> str:
@@ -319,9 +350,24 @@ def _write_json(path: Path, values: Any) -> None:
     path.write_text(json.dumps(values, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
 
 
-def _write_label_image(path: Path, objects: ObjectSet) -> None:
-    scale, units = objects.size.scale, objects.size.units
-    write_labels_tiff(path, objects.labels(), axes=objects.axes, scale=scale, units=units)
+LABEL_WRITERS: dict[str, Callable[..., None]] = {
+    ".tif": write_labels_tiff,
+    ".nii.gz": write_labels_nifti,
+    ".nrrd": partial(write_labels_itk, ending=".nrrd"),
+    ".mha": partial(write_labels_itk, ending=".mha"),
+}
+"""Writers of label images by the ending of the file's name; each takes the path, the labels, and
+as keywords ``axes`` and ``reference``."""
+
+
+def label_writer(name: str) -> Callable[..., None]:
+    """The writer of a label image by its file's name; OME-TIFF unless another ending is known."""
+    known = (ending for ending in LABEL_WRITERS if name.lower().endswith(ending))
+    return LABEL_WRITERS[next(known, ".tif")]
+
+
+def _write_label_image(path: Path, objects: ObjectSet, ending: str) -> None:
+    LABEL_WRITERS[ending](path, objects.labels(), axes=objects.axes, reference=objects.reference)
 
 
 def _write_zarr(path: Path, objects: ObjectSet) -> None:
@@ -332,9 +378,9 @@ def _write_zarr(path: Path, objects: ObjectSet) -> None:
             known["score"] = round(section.score, 6)
         if known:
             properties[section.label] = known
-    scale, units = objects.size.scale, objects.size.units
     name = Path(objects.image).stem or "labels"
-    write_labels_zarr(path, objects.labels(), objects.axes, scale, units, properties, name)
+    labels = objects.labels()
+    write_labels_zarr(path, labels, objects.axes, objects.reference, properties, name)
 
 
 @dataclass(frozen=True)
@@ -352,27 +398,51 @@ class ObjectFormat:
 
 
 OBJECT_FORMATS = {
-    "labels": ObjectFormat("Label image (OME-TIFF)", "_labels.tif", _write_label_image),
+    **{
+        kind: ObjectFormat(
+            f"Label image ({title})", f"_labels{ending}", partial(_write_label_image, ending=ending)
+        )
+        for kind, title, ending in (
+            ("labels", "OME-TIFF", ".tif"),
+            ("nifti", "NIfTI", ".nii.gz"),
+            ("nrrd", "NRRD", ".nrrd"),
+            ("mha", "MetaImage", ".mha"),
+        )
+    },
     "zarr": ObjectFormat("Label image (OME-Zarr)", "_labels.ome.zarr", _write_zarr),
     "coco": ObjectFormat("COCO", "_coco.json", write_coco),
     "rois": ObjectFormat("ImageJ ROIs", "_rois.zip", write_rois),
     "geojson": ObjectFormat("GeoJSON for QuPath", "_objects.geojson", write_geojson),
+    "map": ObjectFormat(
+        "GeoJSON in map coordinates", "_map.geojson", partial(write_geojson, on_map=True)
+    ),
 }
 """Formats that are written, by kind."""
+EXTRA_FORMATS = {k: each for k, each in OBJECT_FORMATS.items() if each.suffix not in LABEL_WRITERS}
+"""Those that are written beside the label image of a batch."""
 
 
-def format_problem(kind: str, shape: Sequence[int], axes: str) -> str:
+def format_problem(
+    kind: str, shape: Sequence[int], axes: str, reference: ImageReference | None = None
+) -> str:
     """Why objects of an image cannot be written in a format, in one sentence; empty if they can."""
+    if kind == "map":
+        world = None if reference is None else reference.world
+        if world is None or world.epsg is None:
+            file = None if reference is None else reference.file
+            return NOT_ON_A_MAP.format("The image" if file is None else file.name)
     if kind == "rois" and max(shape[-2:]) > ROI_END:
         return (
             f"ImageJ ROIs hold no coordinate above {ROI_END:,}, but the image has "
             f"{format_shape(shape)} pixels; choose another format."
         )
-    if kind == "geojson" and len(axes) > 4:
+    if kind in ("geojson", "map") and len(axes) > 4:
         return (
             f"GeoJSON has planes along depth and time alone, but the image has the axes {axes}; "
             "choose COCO or a label image."
         )
+    if kind in ("nrrd", "mha") and len(axes) > 4:
+        return f"NRRD and MHA are written with up to four axes, not {axes}; choose OME-TIFF."
     return axes_problem(axes) if kind == "zarr" else ""
 
 
@@ -382,7 +452,8 @@ def write_objects(path: Path | str, objects: ObjectSet) -> None:
     Parameters
     ----------
     path
-        Ends in ``.tif``, ``.ome.zarr``, ``.json`` (COCO), ``.zip`` (ImageJ ROIs) or ``.geojson``.
+        Ends in ``.tif``, ``.nii.gz``, ``.nrrd``, ``.mha``, ``.ome.zarr``, ``.json`` (COCO),
+        ``.zip`` (ImageJ ROIs) or ``.geojson``.
     objects
         The objects; overlap is kept by all but the label images.
 
@@ -395,7 +466,7 @@ def write_objects(path: Path | str, objects: ObjectSet) -> None:
     """
     path = Path(path)
     kind = format_of(path)
-    if problem := format_problem(kind, objects.shape, objects.axes):
+    if problem := format_problem(kind, objects.shape, objects.axes, objects.reference):
         raise ValueError(problem)
     check_is_no_image(path)
     with atomic_write(path) as temporary:
@@ -404,8 +475,10 @@ def write_objects(path: Path | str, objects: ObjectSet) -> None:
 
 def format_of(path: Path) -> str:
     """The format that a file's name means, a key of `OBJECT_FORMATS`; ValueError if none."""
-    for kind, each in OBJECT_FORMATS.items():
-        if path.name.lower().endswith(each.suffix):
-            return kind
-    endings = format_list(each.suffix for each in OBJECT_FORMATS.values())
+    name = path.name.lower()
+    for ending in ("ending", "suffix"):  # two formats share a suffix
+        for kind, each in OBJECT_FORMATS.items():
+            if name.endswith(getattr(each, ending)):
+                return kind
+    endings = format_list(dict.fromkeys(each.suffix for each in OBJECT_FORMATS.values()))
     raise ValueError(f"{path.name} names no format of objects; end its name in one of {endings}.")

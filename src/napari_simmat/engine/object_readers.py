@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_files import NO_CLASS, ObjectSection, ObjectSet, qupath_axes
 from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
 from napari_simmat.io.files import format_size
@@ -31,6 +31,7 @@ from napari_simmat.io.image_file import (
     unreadable,
 )
 from napari_simmat.io.readers import IMAGE_ENDINGS, read_labels
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import read_label_properties
 
 OTHER_SHAPE = (
@@ -46,7 +47,12 @@ OBJECT_ENDINGS = (*IMAGE_ENDINGS, *OUTLINE_ENDINGS)
 
 
 def read_objects(
-    path: Path | str, shape: tuple[int, ...] | None = None, axes: str = "", *, image: str = ""
+    path: Path | str,
+    shape: tuple[int, ...] | None = None,
+    axes: str = "",
+    *,
+    image: str = "",
+    reference: ImageReference | None = None,
 ) -> ObjectSet:
     """Read objects from a file, by its ending.
 
@@ -69,6 +75,8 @@ def read_objects(
         which do not hold the size of their image, need it.
     image
         Name of the image, to find it in a COCO file of several.
+    reference
+        Where the image is, for GeoJSON in the coordinates of a map.
 
     Raises
     ------
@@ -83,7 +91,7 @@ def read_objects(
     if shape is not None and not axes:
         axes = usual_axes(len(shape))
     try:
-        found = _read(path, shape, axes, image)
+        found = _read(path, shape, axes, image, reference or ImageReference())
     except Exception as error:  # a broken file makes a library raise anything
         raise unreadable(path.name, error) from error
     if not found.sections:
@@ -92,7 +100,13 @@ def read_objects(
     return found
 
 
-def _read(path: Path, shape: tuple[int, ...] | None, axes: str, image: str) -> ObjectSet:
+def _read(
+    path: Path,
+    shape: tuple[int, ...] | None,
+    axes: str,
+    image: str,
+    reference: ImageReference,
+) -> ObjectSet:
     ending = path.suffix.lower()
     if ending not in OUTLINE_ENDINGS or path.is_dir():
         return _read_label_image(path, shape)
@@ -106,7 +120,8 @@ def _read(path: Path, shape: tuple[int, ...] | None, axes: str, image: str) -> O
         values = json.loads(path.read_text("utf-8"))
         if isinstance(values, Mapping) and "annotations" in values and "images" in values:
             return _read_coco(path.name, values, shape, axes, image, limits)
-        return _read_geojson(path.name, values, _known_shape(path, shape), axes)
+        to_pixels = _map_to_pixels(path.name, values, reference)
+        return _read_geojson(path.name, values, _known_shape(path, shape), axes, to_pixels)
     return _read_rois(path, _known_shape(path, shape), axes, limits)
 
 
@@ -141,8 +156,9 @@ def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
     known = read_label_properties(path) if path.is_dir() else _table_beside(path)
     scores = {label: float(row.get("score") or math.nan) for label, row in known.items()}
     categories = {label: str(row.get("class") or "") for label, row in known.items()}
-    size = PixelSize(scale=file.scale, units=file.units)
-    return ObjectSet.of_labels(labels, axes, scores=scores, categories=categories, size=size)
+    return ObjectSet.of_labels(
+        labels, axes, scores=scores, categories=categories, reference=file.reference
+    )
 
 
 def _table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
@@ -284,7 +300,35 @@ def _decompressed(text: str) -> list[int]:
     return runs
 
 
-def _read_geojson(name: str, values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
+def _map_to_pixels(name: str, values: Any, reference: ImageReference) -> NDArray[Any] | None:
+    """(3, 3), from the map of a GeoJSON file to the edges of pixels; None if it holds pixels."""
+    crs = values.get("crs") if isinstance(values, Mapping) else None
+    if not isinstance(crs, Mapping):
+        return None
+    named = str((crs.get("properties") or {}).get("name", ""))
+    code = re.search(r"EPSG\W+(?:[\d.]*:)?(\d+)$", named)
+    epsg = 4326 if "CRS84" in named else int(code[1]) if code else None
+    world = reference.world
+    if world is None or world.epsg is None or world.epsg != epsg:
+        own = f"is in EPSG:{world.epsg}" if world and world.epsg else "has no such place"
+        raise RefusedFileError(
+            f"{name} is in the map coordinates of {named[:80] or 'an unknown system'}, but the "
+            f"image {own}; export the outlines in the image's coordinate reference system."
+        )
+    flat = np.eye(3)
+    flat[:2, :2], flat[:2, 2] = world.affine[:2, :2], world.affine[:2, 3]
+    inverse: NDArray[Any] = np.linalg.inv(flat)
+    inverse[:2, 2] += 0.5
+    return inverse
+
+
+def _read_geojson(
+    name: str,
+    values: Any,
+    shape: tuple[int, ...],
+    axes: str,
+    to_pixels: NDArray[Any] | None = None,
+) -> ObjectSet:
     if isinstance(values, Mapping):
         values = values.get("features", [values])
     letters, budget = qupath_axes(axes), OutlineBudget(shape, name)
@@ -296,6 +340,8 @@ def _read_geojson(name: str, values: Any, shape: tuple[int, ...], axes: str) -> 
         geometry, known = each["geometry"], each.get("properties") or {}
         plane = _plane(geometry.get("plane") or {}, shape, letters)
         rings = _rings_of(geometry)
+        if to_pixels is not None:
+            rings = [ring @ to_pixels[:2, :2].T + to_pixels[:2, 2] for ring in rings]
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
         category = str((known.get("classification") or {}).get("name", ""))
         measured = known.get("measurements")

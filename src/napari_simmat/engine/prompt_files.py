@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -19,12 +19,15 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.reference import ImageReference
 
 MAX_BYTES = 2**26
 """A CSV file larger than this is no list of prompts."""
 
 
-def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
+def read_prompts(
+    path: Path | str, shape: tuple[int, ...], reference: ImageReference | None = None
+) -> Sequence[Prompt]:
     """Read the prompts for an image: one `Prompt` for each object and plane.
 
     ==================  =======================================================================
@@ -49,11 +52,14 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
         A file ending in ``.csv``, an image, or a file of objects.
     shape
         The image's, without channels: (..., Y, X).
+    reference
+        Where the image is, for outlines in the coordinates of a map.
 
     Returns
     -------
     sequence of Prompt
-        In the order of the file; for a label image they are made as they are asked for.
+        In the order of the file; for a label image they are made as they are asked for. Those of
+        outlines know the classes of their objects.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """
     path = Path(path)
     if path.suffix.lower() in OUTLINE_ENDINGS:
-        sections = read_objects(path, shape).sections
+        sections = read_objects(path, shape, reference=reference).sections
         height, width = shape[-2:]
         return LazyPrompts(
             len(sections),
@@ -74,6 +80,7 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
                 object=sections[n].label,
                 plane=sections[n].mask.corner[:-2],
             ),
+            {section.label: section.category for section in sections if section.category},
         )
     if path.suffix.lower() != ".csv":
         from napari_simmat.io.image_file import same_except_singletons
@@ -101,10 +108,18 @@ class LazyPrompts(Sequence[Prompt]):
         How many there are.
     make
         Returns a prompt by its number.
+    categories
+        The class of an object by its id, where the file names one.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Prompt]) -> None:
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int], Prompt],
+        categories: Mapping[int, str] | None = None,
+    ) -> None:
         self._numbers, self._make = range(count), make
+        self.categories = categories or {}
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -6,10 +6,11 @@ This file needs no numpy, since the command line shows the settings.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from napari_simmat.io.plain import check_fields
+from napari_simmat.io.plain import OMIT_DEFAULT, check_fields
 
 if TYPE_CHECKING:
     from napari_simmat.models.spec import ModelSpec
@@ -287,12 +288,48 @@ class LinkSettings:
         Over how many frames an object may be missing.
     divisions
         Whether an object may divide into two.
+    along
+        What the axis is: frames of a time series, or planes along depth.
     """
 
     axis: int | None = None
     distance: Annotated[float, {"min": 0, "below": math.inf}] = 0.0
     gap: Annotated[int, {"min": 0}] = 0
     divisions: bool = True
+    along: Annotated[Literal["time", "depth"], OMIT_DEFAULT] = "time"
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a run's images, so that several jobs of a cluster divide them."""
+
+    number: int
+    """From 1 to `count`."""
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard that ``2/8`` means; ValueError if it means none."""
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError(
+                f"{text!r} is no part of a run; write K/N with K from 1 to N, e.g. --shard 2/8."
+            )
+        return cls(int(number), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.count}"
+
+
+def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
+    """Parse ``0,2,DAPI`` into numbers and names; refuses empty entries."""
+    parts = [part.strip() for part in re.split(f"[{separators}]", text)]
+    if not all(parts):
+        raise ValueError(
+            f"{text!r} has an empty entry; write names or numbers with commas between, e.g. "
+            "0,2,DAPI."
+        )
+    return tuple(int(part) if part.isdecimal() else part for part in parts)

@@ -26,6 +26,7 @@ from napari_simmat.io.image_file import (
     overflow_refused,
     unreadable,
 )
+from napari_simmat.io.reference import LPS, World
 
 _TABLES = [f"{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")]
 _HEADER_TAGS = [
@@ -33,6 +34,7 @@ _HEADER_TAGS = [
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
     "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation", "BitsStored",
+    "PixelPaddingValue",
     *_TABLES, *(name.replace("Data", "Descriptor") for name in _TABLES),
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
@@ -197,6 +199,8 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         axes,
         scale=scale,
         units=dict.fromkeys(scale, "mm"),
+        world=_world(slices[:: max(1, times)] if count > 1 else slices, scale),
+        missing=_padding(pydicom, slices[0]),
         rgb=samples == 3,
         files=tuple(files),
         notes=tuple(notes),
@@ -366,6 +370,40 @@ def _along(plane: _Slice) -> float | None:
         return None
     normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
     return round(float(np.dot(normal, [float(v) for v in position])), 3)
+
+
+def _world(slices: Sequence[_Slice], scale: Mapping[str, float]) -> World | None:
+    """Where the voxels are, from the first and the last slice; None if the files do not say."""
+    first, last = (
+        (
+            each.attributes.get("ImagePositionPatient"),
+            each.attributes.get("ImageOrientationPatient"),
+        )
+        for each in (slices[0], slices[-1])
+    )
+    if not all((first[0], first[1], last[0], "X" in scale, _along(slices[0]) is not None)):
+        return None
+    turned = np.array(first[1], float).reshape(2, 3)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = turned[0] * scale["X"], turned[1] * scale["Y"]
+    affine[:3, 2] = np.cross(*turned) * (scale.get("Z") or 1.0)
+    affine[:3, 3] = first[0]
+    if len(slices) > 1:
+        step = np.subtract(np.array(last[0], float), affine[:3, 3]) / (len(slices) - 1)
+        affine[:3, 2] = step if np.linalg.norm(step) > 0 else affine[:3, 2]
+    if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
+        return None
+    return World(affine=LPS @ affine, space="patient")
+
+
+def _padding(pydicom: Any, plane: _Slice) -> float | None:
+    """The value of pixels outside the field of view, as the pixels are read; None if unknown."""
+    value, bits = plane.head.get("PixelPaddingValue"), plane.head.get("BitsAllocated")
+    if value is None or plane.colored or bits not in (8, 16, 32):
+        return None
+    kind = "i" if plane.head.get("PixelRepresentation") else "u"
+    stored = np.array([int(value)]).astype(f"{kind}{bits // 8}")
+    return float(_values(pydicom, plane, stored)[0])
 
 
 def _pixel_size(slices: Sequence[_Slice], notes: list[str]) -> dict[str, float]:

@@ -116,8 +116,8 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 
 def check_is_no_folder(target: Path) -> None:
-    """Refuse a folder in the place of an output file; Zarr outputs are folders."""
-    if target.is_dir() and target.suffix != ".zarr":
+    """Refuse a folder in the place of an output file; Zarr and CTC outputs are folders."""
+    if target.is_dir() and target.suffix != ".zarr" and not target.name.endswith("_RES"):
         raise OutputError(
             f"{target} is a folder, but a file of that name is to be written. "
             "Rename the folder or choose another output folder."

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.io.files import format_size, sha256_of
+from napari_simmat.io.reference import ImageReference, World
 
 VARIABLE = "NAPARI_SIMMAT_LIMITS"
 """Environment variable that changes limits: ``picture_pixels=4e8,pages=1e6``."""
@@ -195,11 +196,16 @@ class ImageFile:
     """Size of a pixel along an axis, by its letter, where known."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``."""
+    are_labels: bool = False
+    """Whether the file says that its values are labels."""
     rgb: bool = False
     """Whether the channels are red, green, blue (and alpha)."""
-    affine: NDArray[np.float64] | None = None
-    """NIfTI's (4, 4) from the voxel's (x, y, z) to world coordinates; its axes in `data` are in
-    reverse order."""
+    world: World | None = None
+    """Where the pixels are, as the file says."""
+    missing: float | None = None
+    """The value of pixels without data; `read_image` makes them NaN."""
+    name: str = ""
+    """The name that the file gives the image."""
     files: tuple[Path, ...] = ()
     """The files it was read from, in a fixed order, unless that is `path` alone."""
     pixel_ratio: float = 1.0
@@ -216,6 +222,25 @@ class ImageFile:
             name = file.relative_to(self.path if self.path.is_dir() else self.path.parent)
             digest.update(f"{name.as_posix()}\0{sha256_of(file)}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """(4, 4) from a voxel's (x, y, z) to the patient's axes, where known."""
+        patient = self.world is not None and self.world.space == "patient"
+        return self.world.affine if self.world is not None and patient else None
+
+    @property
+    def reference(self) -> ImageReference:
+        """What labels of this image keep."""
+        return ImageReference(
+            scale=self.scale,
+            units=self.units,
+            world=self.world,
+            missing=self.missing,
+            name=self.name,
+            channels=self.channel_names or (),
+            file=self.path,
+        )
 
     @property
     def channel_axis(self) -> int | None:
@@ -310,6 +335,68 @@ class LazyArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole."""
         return np.asarray(self[...], dtype)
+
+
+class MissingAsNaN:
+    """An array in which pixels of one value are missing, that is NaN, read part by part.
+
+    Parameters
+    ----------
+    array
+        Integers or floats; anything that takes slices.
+    value
+        The value of pixels without data.
+    """
+
+    def __init__(self, array: Any, value: float) -> None:
+        stored = np.dtype(array.dtype)
+        # A file of float32 gives its value in decimals.
+        self._array, self._value = array, stored.type(value)
+        self.shape: tuple[int, ...] = tuple(map(int, array.shape))
+        exact = stored.kind == "f" or stored.itemsize <= 2  # float32 holds 16 bits
+        self.dtype = np.result_type(stored, np.float32 if exact else np.float64)
+        self.ndim = len(self.shape)
+        self.chunks = getattr(array, "chunks", None) or (*(1,) * (self.ndim - 2), *self.shape[-2:])
+
+    def __getitem__(self, where: Any) -> NDArray[Any]:
+        """Read a part."""
+        stored = np.asarray(self._array[where])
+        values = stored.astype(self.dtype)
+        values[stored == self._value] = np.nan
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole."""
+        return np.asarray(self[...], dtype)
+
+
+def has_missing(dtype: Any, value: float | None) -> bool:
+    """Whether pixels of this type can have the value of those without data."""
+    dtype = np.dtype(dtype)
+    if value is None or math.isnan(value) or dtype.kind not in "iuf":
+        return False
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(dtype.type(value)))
+    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+
+
+def without_missing(file: ImageFile, lazy_above: int = LAZY_ABOVE) -> ImageFile:
+    """The image with its missing pixels as NaN; in a picture of 8-bit colors as black.
+
+    Colors stay bytes, which foundations that were trained on photographs take as they are.
+    """
+    data = file.data
+    if file.missing is None or not has_missing(data.dtype, file.missing):
+        return file
+    if file.rgb and data.dtype == np.uint8:
+        if file.missing == 0 or not isinstance(data, np.ndarray):
+            return file
+        return replace(file, data=np.where(data == np.uint8(file.missing), np.uint8(0), data))
+    masked = MissingAsNaN(data, file.missing)
+    nbytes = math.prod(masked.shape) * masked.dtype.itemsize
+    whole = isinstance(data, np.ndarray) and nbytes <= lazy_above
+    return replace(file, data=masked[...] if whole else masked)
 
 
 def unreadable(name: str, error: Exception) -> RefusedFileError:

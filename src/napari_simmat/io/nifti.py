@@ -6,7 +6,6 @@ import gzip
 import math
 import os
 import struct
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from napari_simmat.io.image_file import (
     label_dtype,
     overflow_refused,
 )
+from napari_simmat.io.reference import ImageReference, World
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""
@@ -36,13 +36,7 @@ def is_nifti(path: Path) -> bool:
 
 def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     """Read NIfTI with reversed axes; voxels are neither flipped nor resampled."""
-    try:
-        nibabel: Any = import_module("nibabel")
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is NIfTI, which needs the package nibabel; install it "
-            "(pip install nibabel)."
-        ) from None
+    nibabel = _nibabel(path)
     packed = path.name.lower().endswith(".gz")
     options.limits.check(path.name, "metadata_bytes", _start_of_voxels(path, packed), "header")
     image = nibabel.load(path)
@@ -78,8 +72,33 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     scale = {letter: size for letter, size in zooms if letter in named}
     short = {name: unit for unit, name in _UNITS.items()}
     units = {letter: short[name] for letter, name in named.items() if name in short}
-    affine = np.asarray(image.affine, dtype=np.float64)
-    return ImageFile(path, data.T, axes[::-1], scale=scale, units=units, affine=affine)
+    return ImageFile(
+        path,
+        data.T,
+        axes[::-1],
+        scale=scale,
+        units=units,
+        world=_world_of(image.header),
+        are_labels=image.header.get_intent()[0] == "label",
+    )
+
+
+def _world_of(header: Any) -> World:
+    """Where the voxels are: the affine that nibabel prefers, both codes, and the qform apart."""
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    qform = np.asarray(header.get_qform(), dtype=np.float64) if codes[1] else None
+    return World(affine=affine, space="patient", codes=codes, qform=qform)
+
+
+def _nibabel(path: Path) -> Any:
+    try:
+        return import_module("nibabel")  # optional, and without useful types
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is NIfTI, which needs the package nibabel; install it "
+            "(pip install nibabel)."
+        ) from None
 
 
 def _start_of_voxels(path: Path, packed: bool) -> int:
@@ -116,11 +135,10 @@ def write_labels_nifti(
     path: Path,
     labels: NDArray[np.integer[Any]],
     *,
-    affine: NDArray[np.floating[Any]],
-    units: tuple[str, str] = ("", ""),
-    zooms: Sequence[float] | None = None,
+    axes: str,
+    reference: ImageReference | None = None,
 ) -> None:
-    """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
+    """Write labels as gzip-compressed NIfTI where their image is, with its codes.
 
     It is NIfTI-1, or NIfTI-2 where an axis is too long for that.
 
@@ -128,24 +146,39 @@ def write_labels_nifti(
     ----------
     path
         The file to write; any suffix.
-    labels
-        Label image whose first axes are those of the affine: (X, Y, Z, ...) as NIfTI has them.
-    affine
-        (4, 4), voxel indices to world coordinates.
-    units
-        Units of space and time, ``"mm"``, ``"um"``, ``"s"`` and so on; empty if unknown.
-    zooms
-        Voxel size per axis, where an axis lies beyond the affine (time).
-    """
-    nibabel: Any = import_module("nibabel")  # optional, and without useful types
+    labels, axes
+        (..., Y, X), and a letter for each axis. NIfTI's axes are X, Y, Z, T; another before
+        them is written where time would be.
+    reference
+        Place, pixel size and units of the image.
 
+    Raises
+    ------
+    RefusedFileError
+        If nibabel is not installed.
+    """
+    nibabel, reference = _nibabel(path), reference or ImageReference()
     data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    known = [letter for letter in "TZYX" if letter in axes]
+    order = [letter for letter in axes if letter not in known] + known
+    data = data.transpose([axes.index(letter) for letter in order])
+    if "Z" not in axes and len(axes) > 2:  # NIfTI's third axis is depth
+        data, order = data[..., np.newaxis, :, :], [*order[:-2], "Z", *order[-2:]]
+    world = reference.patient
+    qform = world.affine if world.qform is None else world.qform
     # NIfTI-1 counts along an axis in 16 bits.
     kind = nibabel.Nifti1Image if max(data.shape) < 2**15 else nibabel.Nifti2Image
-    image = kind(data, np.asarray(affine, dtype=np.float64))
-    image.header.set_xyzt_units(*(_UNITS.get(unit, "unknown") for unit in units))
-    if zooms is not None:
-        image.header.set_zooms(tuple(float(zoom) for zoom in zooms))
+    image = kind(data.T, world.affine)
+    header, own = image.header, world is reference.world
+    header.set_intent("label")
+    header.set_sform(world.affine, world.codes[0])
+    header.set_qform(qform, world.codes[1], strip_shears=True)
+    space = reference.units.get("X", "") if own else "mm" if reference.units.get("X") else ""
+    units = (space, reference.units.get("T", ""))
+    header.set_xyzt_units(*(_UNITS.get(unit, "unknown") for unit in units))
+    zooms = zip(reversed(order), header.get_zooms(), strict=True)
+    stated = {letter: size for letter, size in reference.scale.items() if own or letter == "T"}
+    header.set_zooms([float(stated.get(letter, size)) for letter, size in zooms])
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
 

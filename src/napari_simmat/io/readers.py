@@ -3,8 +3,8 @@
 The content of a file decides its format, not its name. Files never execute anything, and their
 sizes are checked against the free memory before anything is unpacked.
 
-TIFF, NIfTI, DICOM and Zarr have modules of their own; PNG, JPEG, BMP, NumPy and what bioio reads
-are here. To add a format, write its `Reader` and add it to `READERS`.
+TIFF, NIfTI, DICOM, NRRD and Zarr have modules of their own; PNG, JPEG, BMP, NumPy and what bioio
+reads are here. To add a format, write its `Reader` and add it to `READERS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
-from napari_simmat.io.dicom import DICOM, is_dicom
+from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
@@ -38,7 +38,9 @@ from napari_simmat.io.image_file import (
     drop_singleton_channel,
     unnamed_axes,
     unreadable,
+    without_missing,
 )
+from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
@@ -52,7 +54,8 @@ def read_image(
     """Read an image file; a large TIFF, Zarr, DICOM or .npy lazily.
 
     NIfTI is stored as (x, y, z, t); here it becomes (t, z, y, x), voxels neither flipped nor
-    resampled. Of a TIFF with several images the first is read, of a pyramid the finest level.
+    resampled. Pixels that a file declares as without data are NaN. Of a TIFF with several images
+    the first is read, of a pyramid the finest level.
     What is left out or missing (`ImageFile.notes`) is logged.
 
     Parameters
@@ -83,7 +86,8 @@ def open_image(
     path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
 ) -> ImageFile:
     """`read_image` for a caller that passes on the notes itself."""
-    return _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
+    file = _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
+    return without_missing(file, lazy_above)
 
 
 def read_labels(path: Path | str) -> ImageFile:
@@ -120,6 +124,17 @@ def read_labels(path: Path | str) -> ImageFile:
             "Save them as such, e.g. uint16."
         )
     return file
+
+
+def label_ending(path: Path) -> str:
+    """The ending of a label image of this file or folder, in a format that keeps its place."""
+    name = path.name.lower()
+    if name.endswith((".nrrd", ".nhdr")):
+        return ".nrrd"
+    if name.endswith((".mha", ".mhd")):
+        return ".mha"
+    of_patient = is_dicom(path) or (path.is_dir() and not is_zarr(path) and holds_dicom(path))
+    return ".nii.gz" if of_patient or is_nifti(path) else ".tif"
 
 
 def is_image_file(path: Path) -> bool:
@@ -268,6 +283,10 @@ PICTURES = Reader(
 )
 
 
+CELLPOSE = (
+    "{} is a file of Cellpose that holds Python objects, which can run code when they are read; in "
+    "Cellpose choose File > Save masks as PNG/tif (or run it with --save_tif), and give that file."
+)
 _NUMPY_HEADER = 10_000
 """Bytes; NumPy does not parse more."""
 
@@ -287,6 +306,8 @@ def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
         stream.seek(place)
         shape, fortran, dtype = header(stream)
         start = stream.tell()
+    if dtype.hasobject and path.name.lower().endswith("_seg.npy"):
+        raise RefusedFileError(CELLPOSE.format(path.name))
     if dtype.hasobject:
         raise RefusedFileError(
             f"{path.name} holds Python objects, which can run code when they are read; save plain "
@@ -367,7 +388,7 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (TIFF, PICTURES, NUMPY, NIFTI, ZARR, DICOM)
+READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
 """All formats; the first that matches reads."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""

@@ -11,6 +11,7 @@ import uuid
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,6 +32,9 @@ from napari_simmat.io.image_file import (
     label_dtype,
     planes_last,
 )
+from napari_simmat.io.reference import ImageReference, World
+
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
@@ -71,8 +75,13 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         sizes = dict(zip(axes, shape, strict=True))
         plane = sizes["Y"] * sizes["X"] * dtype.itemsize
         scale, units = _pixel_size(tiff)
-        names = _channel_names(tiff, sizes.get("C", 1))
-        photometric = page.photometric
+        names = _channel_names(tiff, sizes.get("C", sizes.get("S", 1)))
+        reference = _georeference(tiff)
+        if reference.scale:
+            scale, units = dict(reference.scale), dict(reference.units)
+        is_rgb = "S" in axes and _is_rgb(page)
+        if sizes.get("S") == 4 and not is_rgb and names is None:
+            names = tuple(BAND.format(n) for n in range(1, 5))  # or it would be taken as RGBA
         check_memory(plane if nbytes > lazy_above else nbytes, path.name)
         data: Any = None if nbytes > lazy_above else series.asarray()
     if data is None:
@@ -89,17 +98,147 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         channel_names=names,
         scale=scale,
         units=units,
-        rgb="S" in axes and photometric == tifffile.PHOTOMETRIC.RGB and sizes["S"] in (3, 4),
+        world=reference.world,
+        missing=reference.missing,
+        name=_image_name(tiff),
+        are_labels=f'Creator="{SOFTWARE}' in (tiff.ome_metadata or ""),
+        rgb=is_rgb,
         files=(path, *others) if others else (),
         notes=tuple(notes),
     )
 
 
-def _walk_pages(path: Path, limits: Limits) -> list[str]:
+def read_tiff_reference(path: Path) -> ImageReference:
+    """Place, pixel size, names and missing value of a TIFF, from its first page alone.
+
+    It is for images that another program has opened; empty if the file is none or unreadable.
+    """
+    import tifffile
+
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _STARTS:
+                return ImageReference()
+        _walk_pages(path, Limits(), most=1)
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            count = 1 if _is_rgb(page) else page.samplesperpixel
+            names = _band_names(page.tags, count)
+            if count > 1 and names is None:
+                names = tuple(BAND.format(n) for n in range(1, count + 1))
+            if tiff.is_ome and (pixels := _ome_pixels(tiff.ome_metadata or "")) is not None:
+                channels = sum(element.tag.endswith("Channel") for element in pixels)
+                names = _channel_names(tiff, channels)
+            found = _georeference(tiff)
+            scale, units = (found.scale, found.units) if found.scale else _pixel_size(tiff)
+            name = _image_name(tiff)
+            return replace(found, scale=scale, units=units, channels=names or (), name=name)
+    except Exception:  # a broken file makes a reader raise anything
+        return ImageReference()
+
+
+BAND = "band {}"
+"""Name of a band that the file does not name, counted from 1 as GDAL does."""
+_RGB, _ALPHA = 2, (1, 2)
+"""Photometric interpretation of colors, and ExtraSamples of an alpha channel; another sample is a
+channel like the others."""
+_PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""Tags of GeoTIFF: pixel scale, tie points, transformation, keys and their values."""
+_GDAL_METADATA, _GDAL_NODATA = 42112, 42113
+_MODEL_TYPE, _RASTER_TYPE, _LINEAR_UNITS = 1024, 1025, 3076
+_PROJECTED, _GEOGRAPHIC, _IS_POINT, _METERS = 1, 2, 2, 9001
+_CRS_KEYS = {_PROJECTED: 3072, _GEOGRAPHIC: 2048}
+
+
+def _is_rgb(page: Any) -> bool:
+    """Whether a page holds red, green, blue, and nothing else but alpha."""
+    alpha = len(page.extrasamples) == 1 and page.extrasamples[0] in _ALPHA
+    return int(page.photometric) == _RGB and page.samplesperpixel == 3 + alpha
+
+
+def _georeference(tiff: Any) -> ImageReference:
+    """What GeoTIFF's tags say: place, size of a pixel in meters, and the missing value."""
+    tags = tiff.pages.first.tags
+    kept = [tags[code] for code in _PLACE_TAGS if code in tags]
+    missing = None
+    if _GDAL_NODATA in tags:
+        missing = _number(str(tags[_GDAL_NODATA].value).strip("\0 "))
+    affine, keys = _map_affine(tags), _geo_keys(tags)
+    if affine is None:
+        return ImageReference(missing=missing)
+    epsg = keys.get(_CRS_KEYS.get(keys.get(_MODEL_TYPE, 0), 0), 0)
+    world = World(
+        affine=affine,
+        space="map",
+        epsg=epsg if 1024 <= epsg < 32767 else None,
+        tags=tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in kept),
+    )
+    if keys.get(_MODEL_TYPE) != _PROJECTED or keys.get(_LINEAR_UNITS) != _METERS:
+        return ImageReference(world=world, missing=missing)
+    width, height = np.linalg.norm(affine[:2, :2], axis=0)
+    scale, units = {"Y": float(height), "X": float(width)}, {"Y": "m", "X": "m"}
+    return ImageReference(scale=scale, units=units, world=world, missing=missing)
+
+
+def _geo_keys(tags: Any) -> dict[int, int]:
+    """GeoTIFF's keys that are numbers."""
+    values = tags[34735].value if 34735 in tags else ()
+    entries = [values[n : n + 4] for n in range(4, len(values) - 3, 4)]
+    return {key: value for key, where, _, value in entries if where == 0}
+
+
+def _map_affine(tags: Any) -> NDArray[np.float64] | None:
+    """(4, 4), from the indices (x, y, z) of a pixel's center to the map."""
+    matrix = np.eye(4)
+    if 34264 in tags:
+        matrix = np.array(tags[34264].value, float).reshape(4, 4)
+    elif 33550 in tags and 33922 in tags and len(tags[33922].value) >= 6:
+        size, tie = tags[33550].value, tags[33922].value
+        matrix[0, 0], matrix[1, 1] = size[0], -size[1]
+        matrix[:2, 3] = tie[3] - tie[0] * size[0], tie[4] + tie[1] * size[1]
+    else:
+        return None
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:2, :2])) == 0:
+        return None
+    if _geo_keys(tags).get(_RASTER_TYPE) != _IS_POINT:  # the place is that of a pixel's corner
+        matrix[:2, 3] += matrix[:2, :2] @ (0.5, 0.5)
+    return matrix
+
+
+def _band_names(tags: Any, count: int) -> tuple[str, ...] | None:
+    """Names of all bands from GDAL's metadata; None if one has none, or two are alike."""
+    text = str(tags[_GDAL_METADATA].value) if _GDAL_METADATA in tags else ""
+    if not text or "<!" in text:
+        return None
+    try:
+        items = ElementTree.fromstring(text.strip("\0 ")).iter("Item")
+    except ElementTree.ParseError:
+        return None
+    named = {
+        each.get("sample"): (each.text or "").strip()
+        for each in items
+        if each.get("role") == "description" or each.get("name") == "DESCRIPTION"
+    }
+    names = tuple(named.get(str(n), "") for n in range(count))
+    return names if count > 1 and all(names) and len(set(names)) == count else None
+
+
+def _image_name(tiff: Any) -> str:
+    """The name of the first image in OME-XML."""
+    if not tiff.is_ome:
+        return ""
+    with suppress(ElementTree.ParseError):
+        for element in ElementTree.fromstring(tiff.ome_metadata).iter():
+            if element.tag.endswith("}Image"):
+                return element.get("Name", "")
+    return ""
+
+
+def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]:
     """Follow the chain of pages from directory to directory; refuse one that is endless.
 
     Returns a remark if it breaks off. Files of one page, or whose first page stands for all,
-    such as ImageJ's, have a short chain.
+    such as ImageJ's, have a short chain. `most` is the number of pages after which it ends.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -110,7 +249,7 @@ def _walk_pages(path: Path, limits: Limits) -> list[str]:
         link, at = (f"{order}Q", 8) if wide else (f"{order}I", 4)
         (place,) = struct.unpack_from(link, start, at)
         size, seen = path.stat().st_size, set[int]()
-        while place:
+        while place and len(seen) < most:
             if place in seen:
                 raise RefusedFileError(
                     f"{path.name} lists its pages in a circle, without end: page {len(seen)} leads "
@@ -307,6 +446,8 @@ def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
     elif tiff.is_imagej:
         labels = (tiff.imagej_metadata or {}).get("Labels") or []
         names = [str(label) for label in labels] if isinstance(labels, list) else []
+    else:
+        return _band_names(tiff.pages.first.tags, count)
     # ImageJ labels planes; they are channel names only if all planes are channels.
     return tuple(names) if count > 1 and len(names) == count and all(names) else None
 
@@ -322,7 +463,7 @@ def _number(value: Any) -> float | None:
 TIFF = Reader(
     ("TIFF",),
     (".tif", ".tiff", ".ome.tif", ".ome.tiff"),
-    lambda _, start: start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    lambda _, start: start[:4] in _STARTS,
     read_tiff,
 )
 
@@ -344,10 +485,9 @@ def write_labels_tiff(
     labels: NDArray[np.integer[Any]],
     *,
     axes: str,
-    scale: Mapping[str, float] | None = None,
-    units: Mapping[str, str] | None = None,
+    reference: ImageReference | None = None,
 ) -> None:
-    """Write labels as OME-TIFF, zlib-compressed, with axes and pixel size.
+    """Write labels as OME-TIFF, zlib-compressed, with axes, pixel size, name and place on a map.
 
     Parameters
     ----------
@@ -358,18 +498,25 @@ def write_labels_tiff(
     axes
         One letter per dimension, e.g. ``"TZYX"``. Letters unknown to OME become ``"Q"``, or
         another free letter of OME.
-    scale, units
-        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
+    reference
+        What the labels keep of their image.
     """
     import tifffile
 
+    reference = reference or ImageReference()
+    scale, units = reference.scale, reference.units
     labels = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
     known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
     axes = distinct_axes("".join(known))
-    sizes = _ome_size_attributes(scale or {}, units or {})
-    resolution = _pixels_per_centimeter(scale or {}, units or {})
+    sizes = _ome_size_attributes(scale, units)
+    resolution = _pixels_per_centimeter(scale, units)
+    names: dict[str, Any] = {"Name": reference.name} if reference.name else {}
+    if reference.channels and reference.name:  # a label image has no channels of its own
+        names["MapAnnotation"] = {f"channel {n}": c for n, c in enumerate(reference.channels)}
+    tags = reference.world.tags if reference.world is not None else ()
     # The UUID is one of the content, so that equal content gives equal files.
-    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
+    kind: tuple[Any, ...] = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
+    kind += (*(each for each in (names, tags) if each),)
     digest = hashlib.sha256(repr(kind).encode())
     digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
     tifffile.imwrite(
@@ -382,11 +529,13 @@ def write_labels_tiff(
         resolution=resolution,
         resolutionunit=None if resolution is None else "CENTIMETER",
         software=SOFTWARE,
+        extratags=[(*tag, True) for tag in tags],
         metadata={
             "axes": axes,
             "Creator": SOFTWARE,
             "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())}",
             **sizes,
+            **names,
         },
     )
 

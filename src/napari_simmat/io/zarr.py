@@ -25,6 +25,7 @@ from napari_simmat.io.image_file import (
     planes_last,
     unnamed_axes,
 )
+from napari_simmat.io.reference import ImageReference
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
 """Files that mark a folder as Zarr."""
@@ -100,6 +101,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         data,
         axes,
         channel_names=_channel_names(metadata, channels),
+        are_labels="image-label" in metadata,
         scale=scale,
         units=units,
         files=(
@@ -272,7 +274,8 @@ def label_zarr(
         raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
     scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", _UNITS.get(unit, unit))
     with atomic_write(path) as part:
-        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", scale, units)
+        reference = ImageReference(scale=scale, units=units)
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", reference)
         complete_labels(part)
 
 
@@ -280,8 +283,7 @@ def write_labels_zarr(
     path: Path,
     labels: Any,
     axes: str,
-    scale: Mapping[str, float] | None = None,
-    units: Mapping[str, str] | None = None,
+    reference: ImageReference | None = None,
     properties: Mapping[int, Mapping[str, Any]] | None = None,
     name: str = "labels",
 ) -> None:
@@ -293,14 +295,14 @@ def write_labels_zarr(
         The folder.
     labels, axes
         (..., Y, X) of at most five axes, in the order of OME-Zarr: T, one other, Z, Y, X.
-    scale, units
-        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
+    reference
+        What the labels keep of their image.
     properties
         What is known about objects, such as ``{"class": "cell"}``, by label.
     name
         Of the label image.
     """
-    array = create_labels(path, name, labels.shape, axes, scale, units, labels.dtype)
+    array = create_labels(path, name, labels.shape, axes, reference, labels.dtype)
     array[...] = labels
     complete_labels(path, properties)
 
@@ -310,8 +312,7 @@ def create_labels(
     name: str,
     shape: tuple[int, ...],
     axes: str = "YX",
-    scale: Mapping[str, float] | None = None,
-    units: Mapping[str, str] | None = None,
+    reference: ImageReference | None = None,
     dtype: Any = "uint32",
 ) -> Any:
     """Create an empty OME-Zarr label image in a new folder; `complete_labels` when it is filled.
@@ -322,7 +323,8 @@ def create_labels(
 
     if problem := axes_problem(axes):
         raise ValueError(problem)
-    scale, units = scale or {}, units or {}
+    reference = reference or ImageReference()
+    scale, units = reference.scale, reference.units
     root = zarr.open_group(folder, mode="w-", zarr_format=3)
     array = _create_level(root, "0", shape, dtype, tuple(axes.lower()))
     described: list[dict[str, str]] = []
@@ -337,8 +339,11 @@ def create_labels(
         float(scale.get(letter, 1.0)) if "unit" in axis else 1.0
         for letter, axis in zip(axes, described, strict=True)
     ]
+    image, known = reference.file, {}
+    if image is not None and image.is_dir() and is_zarr(image):
+        known["source"] = {"image": os.path.relpath(image, folder).replace(os.sep, "/")}
     multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes)]}
-    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": {}}
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": known}
     return array
 
 

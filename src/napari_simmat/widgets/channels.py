@@ -77,6 +77,8 @@ class LayerInfo:
         Whether the first axis is named as channels.
     named
         Whether it is named at all.
+    world
+        As `placement`, from its voxels to the patient or the map; empty if unknown.
     """
 
     key: str
@@ -86,6 +88,7 @@ class LayerInfo:
     placement: tuple[float, ...] = ()
     channels_first: bool = False
     named: bool = False
+    world: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,8 +276,12 @@ def mapping_remark(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo])
 def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     """Whether the pixels of two layers coincide in the world along the axes that both have.
 
-    Axes are counted from the last, so that a first axis of channels makes no difference.
+    Axes are counted from the last, so that a first axis of channels makes no difference. The
+    viewer shows no rotation that a file has, so the world of the files counts as well.
     """
+    pairs = zip(one.world, other.world, strict=False)
+    if any(abs(here - there) > 1e-3 for here, there in pairs):
+        return False
     sides = [max(math.isqrt(len(layer.placement)), 1) for layer in (one, other)]
     axes = min(sides) - 1
 

@@ -13,7 +13,6 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMenu, QMessageBox, QToolButton, QWidget
 
-from napari_simmat.io.files import log_file
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 _PACKAGES = ("napari-simmat", "napari", "torch", "numpy", "tifffile", "zarr", "dask")
@@ -107,5 +106,4 @@ def report(state: list[str]) -> str:
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             lines.append(f"{name} {version(name)}")
-    log = log_file()
-    return "\n".join([*lines, *state, *([] if log is None else [f"Log {log}"])])
+    return "\n".join([*lines, *state])

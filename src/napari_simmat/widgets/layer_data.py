@@ -19,10 +19,18 @@ from napari_simmat.engine.drawing import THUMBNAIL_SIDE, to_rgb
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
+from napari_simmat.io.image_file import MissingAsNaN, has_missing
+from napari_simmat.io.reference import resample_job
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channels import LayerChannel, LayerInfo
-from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_matrix, level_of
+from napari_simmat.widgets.channels import MAX_CHANNELS, LayerChannel, LayerInfo
+from napari_simmat.widgets.placement import (
+    ImageGeometry,
+    image_shape,
+    layer_matrix,
+    level_of,
+    reference_of,
+)
 
 CHANNEL = "channel"
 """Name of an axis of channels."""
@@ -34,6 +42,7 @@ _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
 _SAMPLED = 256
 """Rows and columns, at least, of which the signal of a channel is measured."""
+_TIMES_LONGER = 4
 _HIDDEN = 0.5
 """An image of which others cover this part is not the one that the user looks at."""
 
@@ -191,6 +200,7 @@ def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_info(layer: Image | Labels) -> LayerInfo:
     """Facts about an image or labels layer that decide how it can be used."""
+    world = reference_of(layer).world
     return LayerInfo(
         key=layer_key(layer),
         name=layer.name,
@@ -199,13 +209,50 @@ def layer_info(layer: Image | Labels) -> LayerInfo:
         placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
         channels_first=_means_channels(layer.axis_labels[0]),
         named=not str(layer.axis_labels[0]).lstrip("-").isdecimal(),
+        world=() if world is None else tuple(np.round(world.affine, 6).ravel().tolist()),
     )
 
 
+def resampled_job(layer: Image, first: Image) -> Job[np.ndarray]:
+    """The image of a layer on the voxels of another, by where their files say that they are."""
+    here, there = reference_of(layer).world, reference_of(first).world
+    return resample_job(np.asarray(layer.data), here, there, image_shape(first))
+
+
+def elsewhere_layers(layers: Sequence[Image]) -> list[Image]:
+    """Those layers of one patient or map that lie elsewhere than the first, by their files."""
+    worlds = [reference_of(layer).world for layer in layers]
+    return [
+        layer
+        for layer, world in zip(layers[1:], worlds[1:], strict=True)
+        if world is not None
+        and worlds[0] is not None
+        and world.space == worlds[0].space
+        and layer.ndim == layers[0].ndim <= 3
+        and not layer.multiscale
+        and not (
+            image_shape(layer) == image_shape(layers[0])
+            and world.agrees(worlds[0], image_shape(layer))
+        )
+    ]
+
+
 def channel_axis(layer: Image) -> int:
-    """The axis named as channels; 0 if none is."""
+    """The axis of a layer's data that is channels; 0 if none is, or the first.
+
+    It is the one named so, or the last if the layer's file says so: pixel-interleaved files open
+    as stacks or, of four bands, as colors. Of a layer without a file the last axis counts that is
+    much shorter than the two before it.
+    """
     named = [n for n, name in enumerate(layer.axis_labels[:-2]) if _means_channels(name)]
-    return named[0] if named else 0
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    if named or len(shape) != 3:
+        return named[0] if named else 0
+    bands = reference_of(layer).channels
+    short = 1 < shape[-1] <= MAX_CHANNELS and _TIMES_LONGER * shape[-1] <= min(shape[:2])
+    unnamed = layer.axis_labels[-1] == "-1" or _means_channels(layer.axis_labels[-1])
+    by_shape = short and unnamed and not layer.rgb and not bands
+    return 2 if by_shape or 1 < len(bands) == shape[-1] else 0
 
 
 def name_first_axis(layer: Image, channels: bool) -> None:
@@ -224,14 +271,30 @@ def channels_in_front(layer: Image, axis: int) -> Image:
     axis
         The axis that becomes the first.
     """
-    order = [axis, *(n for n in range(layer.ndim) if n != axis)]
     levels = layer.data if layer.multiscale else [layer.data]
+    order = [axis, *(n for n in range(levels[0].ndim) if n != axis)]
     moved = [_as_dask(level).transpose(order) for level in levels]
+    reference_of(layer)  # into its metadata: the new layer has no file
+    if layer.rgb:  # four bands that were taken as colors
+        placed = np.eye(layer.ndim + 2)
+        placed[1:, 1:] = layer_matrix(layer)
+        return Image(
+            moved if layer.multiscale else moved[0],
+            name=layer.name,
+            multiscale=layer.multiscale,
+            axis_labels=[CHANNEL, *layer.axis_labels],
+            units=["pixel", *layer.units],
+            metadata=layer.metadata,
+            affine=placed,
+        )
     kept = ("name", "colormap", "contrast_limits", "gamma", "opacity", "blending", "visible")
+    labels = [layer.axis_labels[n] for n in order]
+    if axis == layer.ndim - 1:
+        labels = [CHANNEL, *(str(n - layer.ndim) for n in range(1, layer.ndim))]
     return Image(
         moved if layer.multiscale else moved[0],
         multiscale=layer.multiscale,
-        axis_labels=[layer.axis_labels[n] for n in order],
+        axis_labels=labels,
         units=[layer.units[n] for n in order],
         metadata=layer.metadata,
         **{name: getattr(layer, name) for name in kept},
@@ -428,9 +491,13 @@ def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> 
 def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
     """Array (..., Y, X) of a layer, of one color, or of one entry of its first axis."""
     data = layer.data[level] if layer.multiscale else layer.data
-    if part is None:
+    if part is not None:
+        data = _as_dask(data)[..., part] if layer.rgb else _as_dask(data)[part]
+    missing = reference_of(layer).missing
+    photograph = layer.rgb and data.dtype == np.uint8  # stays bytes, as in `read_image`
+    if missing is None or photograph or not has_missing(data.dtype, missing):
         return data
-    return _as_dask(data)[..., part] if layer.rgb else _as_dask(data)[part]
+    return MissingAsNaN(data, missing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,12 @@ from napari.utils.transforms import Affine
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_order, reordered
+from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.tiff import read_tiff_reference
 
 _LEVEL = "SimMAT level"
+REFERENCE = "SimMAT reference"
+"""Key of a layer's metadata: the `ImageReference` of its file."""
 _NUMBER = re.compile(r"-?\d+")
 """napari's label of an axis without a name, counted from the last one."""
 TIME_NAMES = ("t", "time", "frame", "frames")
@@ -55,6 +61,21 @@ def image_shape(layer: Image | Labels, level: int = 0) -> tuple[int, ...]:
     return tuple(
         int(size) for size in (data.shape[:-1] if getattr(layer, "rgb", False) else data.shape)
     )
+
+
+def reference_of(layer: Layer) -> ImageReference:
+    """What the file of a layer says about its place; read once, also if another plugin opened it.
+
+    It is empty if the layer has no file, or the file is of another format or shape.
+    """
+    known = layer.metadata.get(REFERENCE)
+    if not isinstance(known, ImageReference):
+        path = layer.source.path
+        known = ImageReference()
+        if path and str(path).lower().endswith((".tif", ".tiff")):
+            known = read_tiff_reference(Path(path))
+        layer.metadata[REFERENCE] = known
+    return known
 
 
 def level_matrix(factors: np.ndarray) -> np.ndarray:
@@ -122,6 +143,15 @@ class ImageGeometry:
                 f"{format_shape(whole)} pixels."
             )
         self._options = level_options(_options(layer, channels_first=channels_first), factors)
+        self.reference = reference_of(layer)
+        """What labels keep of the image's file."""
+        world = self.reference.world
+        if world is not None and np.any(factors != 1):
+            xyz = np.ones(3)
+            xyz[: min(3, len(factors))] = factors[::-1][:3]
+            self.reference = replace(self.reference, world=world.at_level(level_matrix(xyz)))
+        if np.any(factors != 1):
+            self.reference = replace(self.reference, scale={}, units={})
 
     @property
     def usual(self) -> ImageGeometry:
@@ -203,11 +233,6 @@ class ImageGeometry:
         moved: np.ndarray = self.matrix[:-1, :-1] @ at + self.matrix[:-1, -1]
         return moved
 
-    def from_world(self, position: Sequence[float]) -> np.ndarray:
-        """Transform a position of the world, in the viewer's axes, to the view (ndim,)."""
-        at = self._inverse(np.asarray([position[-self.ndim :]], dtype=float))
-        return self._in_view(at)[0]
-
     def order_shown(self, dims: Dims) -> AxisOrder:
         """Axis order of the view that the viewer shows.
 
@@ -245,7 +270,8 @@ class ImageGeometry:
         """
         if self.order_shown(dims) != self.order:
             raise ValueError(f"Another side of {self.name} is shown: go back to this one.")
-        index = tuple(int(np.round(value)) for value in self.from_world(dims.point)[:-2])
+        position = self._inverse(np.asarray([dims.point[-self.ndim :]], dtype=float))
+        index = tuple(int(np.round(value)) for value in self._in_view(position)[0, :-2])
         for value, size in zip(index, self.shape[:-2], strict=True):
             if not 0 <= value < size:
                 raise ValueError(

@@ -24,8 +24,9 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
 from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
-from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 
 LayerData = tuple[Any, dict[str, Any], str]
 FILES = "SimMAT files"
@@ -33,6 +34,8 @@ FILES = "SimMAT files"
 _NO_LAYER: list[Any] = [(None,)]
 """What tells napari that there is nothing more to do."""
 _NO_UNIT = "pixel"
+_LABELS, SESSION = "_labels", "_session.jsonl"
+SESSION_BESIDE = "To go on with these objects, open their image and drop {} on it."
 OPEN_WIDGETS: WeakSet[Any] = WeakSet()
 """The plugin's widgets that are in use; they enter themselves."""
 OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
@@ -58,8 +61,11 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
         if all(given.name.lower().endswith(ending) and given.is_file() for given in paths):
             return lambda path: [layer for each in _paths(path) for layer in read(each)]
     for given in paths:
-        if not (given.is_file() or (given.is_dir() and holds_dicom(given))):
+        own = given.is_dir() and given.name.lower().endswith(f"{_LABELS}.ome.zarr")
+        if not (given.is_file() or own or (given.is_dir() and holds_dicom(given))):
             return None
+        if given.suffix.lower() in (".tif", ".tiff") and not _is_own_tiff(given):
+            return None  # napari's own reader opens it
     return read_layers
 
 
@@ -80,10 +86,42 @@ def read_layers(path: str | list[str]) -> list[Any]:
     """
     images: list[Path] = []
     for given in _paths(path):
-        images += (images_in(given) or [given]) if given.is_dir() else [given]
+        in_folder = given.is_dir() and not is_zarr(given)
+        images += (images_in(given) or [given]) if in_folder else [given]
     new = [image for image in one_per_series(images) if not _go_to(image)]
-    layers = [image_layer_data(read_image(image)) for image in new]
+    layers = []
+    for image in new:
+        file = read_image(image)
+        is_own = file.are_labels and stem_of(image).endswith(_LABELS)
+        layers.append(labels_layer_data(image, file) if is_own else image_layer_data(file))
     return layers or _NO_LAYER
+
+
+def labels_layer_data(path: Path, file: ImageFile) -> LayerData:
+    """A label image of this program as a labels layer, with the classes and scores beside it."""
+    found = read_objects(path)
+    named = {one.label: one.category for one in found.merged()}
+    session = path.with_name(f"{stem_of(path).removesuffix(_LABELS)}{SESSION}")
+    if session.is_file() and (viewer := napari.current_viewer()) is not None:
+        viewer.status = SESSION_BESIDE.format(session.name)
+    options = _placed_options(file, file.axes)
+    options["features"] = {"index": [0, *named], "class": ["", *named.values()]}
+    made = {"image": found.image, "file": path.name}
+    metadata = {REFERENCE: file.reference}
+    described = _named(stem_of(path), made)
+    return (
+        found.labels(),
+        options | described | {"metadata": described["metadata"] | metadata},
+        ("labels"),
+    )
+
+
+def _placed_options(file: ImageFile, axes: str) -> dict[str, Any]:
+    return {
+        "scale": [file.scale.get(letter, 1.0) for letter in axes],
+        "units": [file.units.get(letter) or _NO_UNIT for letter in axes],
+        "axis_labels": [CHANNEL if letter == "C" else letter.lower() for letter in axes],
+    }
 
 
 def image_layer_data(file: ImageFile) -> LayerData:
@@ -108,14 +146,18 @@ def image_layer_data(file: ImageFile) -> LayerData:
     options: dict[str, Any] = {
         "name": stem_of(file.path),
         "rgb": file.rgb,
-        "scale": [file.scale.get(letter, 1.0) for letter in axes],
-        "units": [file.units.get(letter) or _NO_UNIT for letter in axes],
-        "axis_labels": [CHANNEL if letter == "C" else letter.lower() for letter in axes],
+        **_placed_options(file, axes),
     }
+    options["metadata"] = {REFERENCE: file.reference}
     if len(file.files) > 1:
-        options["metadata"] = {FILES: frozenset(str(each.absolute()) for each in file.files)}
+        options["metadata"][FILES] = frozenset(str(each.absolute()) for each in file.files)
     limits = None if file.rgb else _contrast_limits(data)
     return data, options | ({"contrast_limits": limits} if limits else {}), "image"
+
+
+def _is_own_tiff(path: Path) -> bool:
+    with path.open("rb") as file:  # the description comes first in what this program writes
+        return b'Creator="napari-simmat' in file.read(4096)
 
 
 def _paths(path: str | list[str]) -> list[Path]:
@@ -263,7 +305,7 @@ def _open_image() -> Image | None:
 
 _OTHERS: dict[str, Callable[[Path], list[Any]]] = {
     ".safetensors": use_checkpoint,
-    "_session.jsonl": restore_session,
+    SESSION: restore_session,
     **dict.fromkeys(OUTLINE_ENDINGS, object_layers),
 }
 """Readers of files that are no images, by their endings."""

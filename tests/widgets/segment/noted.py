@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_simmat.io.files import user_folder
@@ -24,22 +25,28 @@ from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTERS, gray
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIFT = Qt.KeyboardModifier.ShiftModifier
+CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
 def open_image(window: Any, image: np.ndarray) -> Any:
-    window.open(image, name="discs")
+    window.viewer.add_image(image, name="discs")
+    window.open_widget()
+    window.idle()
     return window
+
+
+def objects(window: Any) -> np.ndarray:
+    return np.asarray(window.viewer.layers["SimMAT objects"].data)
 
 
 def work_on(window: Any) -> None:
     """Two commits, one deleted, that taken back, a third undone, and a point left open."""
     for number in (0, 1):
         window.click(*CENTERS[number])
-        window.commit()
+        window.key(Qt.Key.Key_C)
     window.hover(*CENTERS[1])
     window.key(Qt.Key.Key_D, SHIFT)
-    window.undo()
+    window.key(Qt.Key.Key_Z, CONTROL)
     window.tab.sections["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
@@ -58,7 +65,8 @@ def crash(window: Any) -> Path:
 
 def restore(window: Any) -> None:
     """Press Restore."""
-    window.push(window.tab.status.offer)
+    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
+    window.idle()
 
 
 def replayed(path: Path) -> Replayed:
@@ -130,7 +138,7 @@ def main(folder: Path) -> None:
     window = open_image(new_window(), gray())
     for number in (0, 1):
         window.click(*CENTERS[number])
-        window.commit()
+        window.key(Qt.Key.Key_C)
     viewer = window.viewer
     layer = viewer.layers["SimMAT objects"]
     viewer.layers.selection.active = layer
@@ -143,7 +151,7 @@ def main(folder: Path) -> None:
     while True:
         window.click(*CENTERS[2])
         window.key(Qt.Key.Key_T)
-        window.undo()
+        window.key(Qt.Key.Key_Z, CONTROL)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ _EXTRAS = {
     "coco": "COCO (JSON)",
     "rois": "ImageJ ROIs (zip)",
     "geojson": "QuPath (GeoJSON)",
+    "map": "Map coordinates (GeoJSON)",
+    "ctc": "Cell Tracking Challenge",
     "zarr": "OME-Zarr, with a pyramid",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from napari_simmat._text import pluralize
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet, format_of
 from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
 from napari_simmat.io.files import OutputError, atomic_write
+from napari_simmat.io.readers import label_ending
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -45,7 +46,6 @@ SAVED = "Saved {} in {}. Next object, or the next image."
 MAY_REPLACE = "{} already exists. Do you want to replace it?"
 NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
 _TITLE = "Save the objects"
-_ENDING = OBJECT_FORMATS["labels"].ending
 _FILTERS = {
     kind: f"{each.title} (*{each.ending if kind == 'labels' else each.suffix})"
     for kind, each in OBJECT_FORMATS.items()
@@ -80,7 +80,9 @@ class ObjectExporter(QObject):
 
     def ask_path(self, geometry: ImageGeometry) -> Path | None:
         """Ask for a file name, and whether a file may be replaced; None if canceled."""
-        start, filters = f"{geometry.name}{_ENDING}", ";;".join(_FILTERS.values())
+        file = geometry.reference.file
+        ending = ".tif" if file is None else label_ending(file)
+        start, filters = f"{geometry.name}_labels{ending}", ";;".join(_FILTERS.values())
         name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, filters)
         if not name:
             return None
@@ -185,11 +187,16 @@ def labeled_objects(
         if str(unit) not in ("pixel", "")
     }
     sizes = {letter: geometry.spacing[axes.index(letter)] for letter in units}
+    reference = geometry.reference
+    # A reader of another plugin may leave the pixel size out.
+    bare = not sizes and all(size == 1 for size in geometry.spacing)
+    if not bare or not set(reference.scale) <= set(axes):
+        reference = replace(reference, scale=sizes, units=units)
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
         labels=np.array(editor.layer.data),
         axes=axes,
-        size=PixelSize(scale=sizes, units=units),
+        reference=reference,
         scores={label: entry.score for label, entry in entries.items()},
         categories={label: entry.category for label, entry in entries.items() if entry.category},
         classes=tuple(classes),

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QWidget
 from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.linking import read_parents
-from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import channel_mappings
 from napari_simmat.widgets.controls import Button, PathField, Status, hbox, text_label, vbox
@@ -376,7 +376,7 @@ class ImageFolder(QObject):
         else:
             snapshot = self._autosave.snapshot(session)
             names = self._workspace.classes.names
-            path = image.results / f"{stem_of(image.path)}_labels.tif"
+            path = image.results / f"{stem_of(image.path)}_labels{label_ending(image.path)}"
             task = self._exporter.save(
                 path, session.geometry, session.editor, names, snapshot.text, session.time_axis
             )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from napari.layers import Image
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.likeness import Sifted
     from napari_simmat.engine.normalization import Statistics
-    from napari_simmat.engine.predictor import PartPredictor, Predictor
+    from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from napari_simmat.widgets.placement import ImageGeometry
 
 
-T = TypeVar("T")
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
 
 
@@ -133,9 +131,8 @@ class Subject(NamedTuple):
 class PredictionRequest:
     """A request for the masks of objects on one plane of an image.
 
-    Without objects the plane is only encoded, a large one in part, around `center` (y, x); with
-    `whole` the whole of it. `choices` lists prompts for which another of the model's candidates was
-    chosen; `state` is the user's prompts that the request was made from.
+    Without objects the plane is only encoded. `choices` lists prompts for which another of the
+    model's candidates was chosen; `state` is the user's prompts that the request was made from.
     """
 
     model: ChosenModel
@@ -144,8 +141,6 @@ class PredictionRequest:
     objects: tuple[ObjectPrompt, ...] = ()
     choices: tuple[tuple[Prompt, int], ...] = ()
     state: PromptState = field(default_factory=PromptState)
-    center: tuple[float, float] | None = None
-    whole: bool = False
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -172,8 +167,7 @@ class Prediction:
 
     `choices` says which of the model's candidates each mask is, `left_out` counts the small pieces
     that each lacks, and `candidates` are those of the last one, in the order in which Q goes
-    through them; none if there is nothing to choose from. `part`: the model has seen a part of the
-    plane only, since the whole is not encoded yet.
+    through them; none if there is nothing to choose from.
     """
 
     objects: tuple[ObjectPrompt, ...]
@@ -183,7 +177,6 @@ class Prediction:
     choices: tuple[int, ...] = ()
     left_out: tuple[int, ...] = ()
     candidates: tuple[Candidate, ...] = ()
-    part: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,28 +321,18 @@ class InferenceService:
         yield from self._open(request)
         predictor = self.predictor
         assert predictor is not None
-        part = None if request.whole else predictor.part_predictor(request.plane)
-        if part is not None:
-            from napari_simmat.engine.predictor import OutsidePartError
+        for progress in predictor.set_plane_job(request.plane):
+            yield progress
+            if not is_current():
+                return None
+        return (yield from self._predict(request))
 
-            with suppress(OutsidePartError):  # then the whole is needed at once
-                if not request.objects and request.center is not None:
-                    job = part.encode_job(request.center)
-                    yield from _while_current_job(job, is_current)
-                return (yield from _while_current_job(self._predict(request, part), is_current))
-        job = predictor.set_plane_job(request.plane)
-        yield from _while_current_job(job, is_current)
-        return (yield from self._predict(request)) if is_current() else None
-
-    def _predict(
-        self, request: PredictionRequest, part: PartPredictor | None = None
-    ) -> Job[Prediction]:
+    def _predict(self, request: PredictionRequest) -> Job[Prediction]:
         assert self.predictor is not None
         assert self._refiner is not None
         chosen, prompts = dict(request.choices), request.prompts
-        subject = (request.encoding, part is not None)
         results = yield from self._refiner.refine_job(
-            part or self.predictor, prompts, subject, chosen
+            self.predictor, prompts, request.encoding, chosen
         )
         choices = [
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
@@ -364,7 +347,6 @@ class InferenceService:
             tuple(choices),
             tuple(result.left_out for result in results),
             () if last is None else self._candidates(*last, request.plane),
-            part is not None,
         )
 
     def _candidates(
@@ -455,20 +437,6 @@ class InferenceService:
             stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
             self._statistics[key] = yield from stack.measure_job()
         return self._statistics[key]
-
-
-def _while_current_job(job: Job[T], is_current: Callable[[], bool]) -> Job[T | None]:
-    """A job that is left, with None, at the first step at which its result is of no use."""
-    with closing(job):
-        while True:
-            try:
-                progress = next(job)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            yield progress
-            if not is_current():
-                return None
 
 
 class InferenceQueue(QObject):

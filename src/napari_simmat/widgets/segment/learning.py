@@ -210,8 +210,6 @@ class Learning(QObject):
         self._session, self.progress = session, Progress(0, 1, "loading the model")
         config = self.config
         self._job.start("Learning", lambda: adapt_job(request, path, config))
-        text = LEARNING.format(self.progress.message)
-        workspace.status.emit(Status("working", text, way_out="Cancel learning"))
         self.changed.emit()
 
     def cancel_shown(self) -> None:
@@ -325,8 +323,7 @@ class Learning(QObject):
         is_free = self._is_shown or idle
         if is_free and not (session is not None and session.prompt_state):
             text = LEARNING.format(progress.message)
-            status = Status("working", text, progress.fraction, way_out="Cancel learning")
-            self._workspace.status.emit(status)
+            self._workspace.status.emit(Status("working", text, progress.fraction))
 
     @property
     def _is_shown(self) -> bool:

@@ -101,8 +101,7 @@ class ObjectActions:
             if mask.any():
                 kept = again.kept if again else None
                 area = each.prompt.expected_area
-                part = prediction.part
-                made = Provenance(plane, each.source, "", choices, kept, order, area, part)
+                made = Provenance(plane, each.source, "", choices, kept, order, area)
                 objects.append(
                     NewObject(
                         ObjectMask.of(mask, (*plane, 0, 0)),

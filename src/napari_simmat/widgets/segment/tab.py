@@ -169,12 +169,7 @@ class SegmentTab(SegmentForm):
             (workspace.prompt_layers.tool_changed, self._show_tool),
             (controller.inference.predicted, self._show_compute),
             # Work that has ended may have held the image.
-            (
-                controller.propagation.changed,
-                self._show_stack,
-                self._show_buttons,
-                self.image_choice.read_later,
-            ),
+            (controller.propagation.changed, self._show_stack, self.image_choice.read_later),
             (controller.automatic.changed, self._show_automatic, self.image_choice.read_later),
             (controller.prefetcher.progressed, self._show_encoded),
             (self.exporter.saved, self._on_saved),
@@ -302,8 +297,12 @@ class SegmentTab(SegmentForm):
         entry = self.models.value()
         absent = entry is None or entry.kind == "downloadable" or not images
         kind: StatusKind = "nothing" if absent or self._remembered else "failed"
-        offer = USE_TINY if images and not self.models.is_embedded else ""
-        self.workspace.offer(Status(kind, problem, offer=offer), self.models.choose_embedded)
+        offer, act = USE_TINY if images and not self.models.is_embedded else "", None
+        if (arranged := self.controller.arrangement(images)) is not None:
+            text, offer, act = arranged
+            problem = f"{problem} {text}"
+        status = Status(kind, problem, offer=offer)
+        self.workspace.offer(status, act or self.models.choose_embedded)
 
     # ------------------------------------------------------------------ actions
 

@@ -1,0 +1,202 @@
+"""NRRD and MetaImage (MHA, MHD), read and written by SimpleITK."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.io.image_file import (
+    DEFLATE_RATIO,
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    label_dtype,
+    planes_last,
+)
+from napari_simmat.io.reference import LPS, ImageReference, World
+
+ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+_NRRD = b"NRRD0"
+_LABELS = "labels_of"
+"""Key in the header of label images that this program wrote."""
+_HEADER = 2**16
+"""Bytes in which the fields of a header that matter here must be."""
+_DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
+_TYPES = {
+    f"{bits}-bit {name}": np.dtype(f"{kind}{bits // 8}")
+    for kind, name, sizes in (
+        ("i", "signed integer", (8, 16, 32, 64)),
+        ("u", "unsigned integer", (8, 16, 32, 64)),
+        ("f", "float", (32, 64)),
+    )
+    for bits in sizes
+}
+"""SimpleITK's names of pixel types."""
+
+
+def is_itk(path: Path, start: bytes) -> bool:
+    """Whether a file is NRRD by its first bytes, or MetaImage by its name."""
+    return path.is_file() and (
+        start.startswith(_NRRD) or path.name.lower().endswith((".mha", ".mhd"))
+    )
+
+
+def read_itk(path: Path, options: ReadOptions) -> ImageFile:
+    """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
+    sitk = _simpleitk(path)
+    files = _files(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_io_of(path))
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    dtype = _TYPES.get(kind.removeprefix("vector of "))
+    if dtype is None or not 2 <= reader.GetDimension() <= 4:
+        raise RefusedFileError(
+            f"{path.name} holds {kind} values along {reader.GetDimension()} axes; save an image of "
+            "integers or floats with 2 to 4 axes."
+        )
+    size, channels = reader.GetSize(), reader.GetNumberOfComponents()
+    shape = (*reversed(size), *([channels] if channels > 1 else []))
+    options.limits.check_array(path.name, shape, dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    options.limits.check_stored(path.name, nbytes, _most_bytes(files))
+    for file in files:
+        options.limits.check_holes(file)
+    check_memory(2 * nbytes, path.name)
+    image = reader.Execute()
+    axes = "TZYX"[-len(size) :] + ("C" if channels > 1 else "")
+    spacing = image.GetSpacing()
+    scale = dict(zip("XYZT", map(float, spacing), strict=False))
+    data, axes = planes_last(sitk.GetArrayFromImage(image), axes)
+    return ImageFile(
+        path,
+        data,
+        axes,
+        scale=scale,
+        units=dict.fromkeys([letter for letter in scale if letter != "T"], "mm"),
+        world=World(affine=LPS @ _affine_of(image), space="patient"),
+        are_labels=image.HasMetaDataKey(_LABELS),
+        files=tuple(files) if len(files) > 1 else (),
+    )
+
+
+def _affine_of(image: Any) -> NDArray[np.float64]:
+    """(4, 4), from (x, y, z) to ITK's physical points."""
+    count = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(count, count)
+    known = min(3, count)
+    affine = np.eye(4)
+    linear = direction * np.array(image.GetSpacing())
+    affine[:known, :known] = linear[:known, :known]
+    affine[:known, 3] = image.GetOrigin()[:known]
+    return affine
+
+
+def _files(path: Path) -> list[Path]:
+    """The header and the file of voxels that it names; refuses one that lies elsewhere."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER)
+    if head.startswith(_NRRD):
+        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+    named = _DATA_FILE.search(head)
+    name = named[1].decode("utf-8", "replace") if named else "LOCAL"
+    if name.upper() == "LOCAL":
+        return [path]
+    beside = path.with_name(Path(name).name)
+    plain = Path(name).name == name and "\\" not in name and "%" not in name
+    if not plain or name.upper().startswith("LIST") or not beside.is_file():
+        raise RefusedFileError(
+            f"{path.name} keeps its voxels in {name[:80]}, which is not one file beside it; save "
+            "header and voxels as one file (.nrrd, .mha)."
+        )
+    if beside.resolve().parent != path.resolve().parent:
+        raise RefusedFileError(f"{name} leads out of the folder of {path.name}; copy it there.")
+    return [path, beside]
+
+
+def _most_bytes(files: list[Path]) -> int:
+    """The most bytes that files can hold unpacked."""
+    return DEFLATE_RATIO * sum(file.stat().st_size for file in files)
+
+
+def _io_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return "NrrdImageIO" if stream.read(5) == _NRRD else "MetaImageIO"
+
+
+def write_labels_itk(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    *,
+    axes: str,
+    reference: ImageReference | None = None,
+    ending: str = ".nrrd",
+) -> None:
+    """Write labels as compressed NRRD or MHA where their image is.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels, axes
+        (..., Y, X) of two to four axes, and a letter for each.
+    reference
+        Place and pixel size of the image.
+    ending
+        ``".nrrd"`` or ``".mha"``.
+
+    Raises
+    ------
+    RefusedFileError
+        If SimpleITK is not installed.
+    """
+    sitk, reference = _simpleitk(path), reference or ImageReference()
+    data = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    known = [letter for letter in "TZYX" if letter in axes]
+    order = [letter for letter in axes if letter not in known] + known
+    data = data.transpose([axes.index(letter) for letter in order])
+    image = sitk.GetImageFromArray(data, isVector=False)
+    affine = LPS @ reference.patient.affine
+    count = image.GetDimension()
+    spatial = 3 if "Z" in axes else 2
+    lengths = np.linalg.norm(affine[:spatial, :spatial], axis=0)
+    linear, origin = np.eye(count), np.zeros(count)
+    linear[:spatial, :spatial] = affine[:spatial, :spatial] / lengths
+    origin[:spatial] = affine[:spatial, 3]
+    spacing = np.ones(count)
+    spacing[:spatial] = lengths
+    if "T" in axes:
+        spacing[-1] = reference.scale.get("T", 1.0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(linear.ravel().tolist())
+    image.SetMetaData(_LABELS, "napari-simmat")
+    # SimpleITK takes the format from the ending.
+    written = path.with_name(f"{path.name}{ending}")
+    try:
+        sitk.WriteImage(image, str(written), useCompression=True)
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _simpleitk(path: Path) -> Any:
+    try:
+        return import_module("SimpleITK")  # optional, and without useful types
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is NRRD or MetaImage, which needs the package SimpleITK; install it "
+            "(pip install SimpleITK)."
+        ) from None
+
+
+ITK = Reader(("NRRD", "MetaImage (.mha, .mhd)"), ENDINGS, is_itk, read_itk)

@@ -1,0 +1,171 @@
+"""Where the pixels are: from a file to labels by the command line, read by other programs."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.batch.run import locked
+from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import Shard
+from napari_simmat.io.files import OutputError
+from napari_simmat.io.readers import read_image
+from tests.cli.conftest import names_in, segment
+from tests.io.places import CENTER, LEFT, PIXEL, PLACES, TOP, make_geotiff, volume
+
+CLICK = Prompt(points=[CENTER], object=3)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_segment_keeps_the_place_of_the_image(tmp_path, simmat, name):
+    make, labels, check = PLACES[name]
+    image = make(tmp_path)
+    planes = name not in ("geotiff", "ome-tiff")
+    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,)) if planes else CLICK])
+    out = tmp_path / "out"
+    words = segment(image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    check(image, out / labels)
+
+
+def square(x, y, side, name=""):
+    ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+    known = {"objectType": "annotation", "classification": {"name": name}}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": known}
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_segment_keeps_classes_of_outlines(folder, simmat):
+    features = [square(5, 5, 20, "Tumor"), square(60, 40, 30, "Stroma")]
+    collection = {"type": "FeatureCollection", "features": features}
+    Path("q.geojson").write_text(json.dumps(collection))
+    words = ("--coco", "--geojson", "--zarr")
+    assert simmat(*segment(*words, prompts="q.geojson")).status == 0
+    assert simmat(*segment(prompts="out/a.json", output="again")).status == 0
+    for out in ("out", "again"):
+        assert [row["class"] for row in rows_of(Path(out, "a_objects.csv"))] == ["Tumor", "Stroma"]
+    for name in ("a_coco.json", "a_objects.geojson", "a_labels.ome.zarr"):
+        found = read_objects(Path("out", name), (90, 130)).sections
+        assert [one.category for one in found] == ["Tumor", "Stroma"], name
+
+
+def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, simmat):
+    geopandas = pytest.importorskip("geopandas")
+    image = make_geotiff(tmp_path, 2, names=("red", "nir"))
+    write_points_csv(tmp_path / "p.csv", [CLICK])
+    out = tmp_path / "out"
+    words = ("--map", "--geojson", "--channels", "nir")
+    words = segment(*words, image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
+    assert simmat(*words).status == 0
+    labels = tifffile.imread(out / "map_labels.tif")
+    polygons = geopandas.read_file(out / "map_map.geojson")
+    assert polygons.crs.to_epsg() == 32633
+    rows, columns = np.nonzero(labels)
+    assert polygons.area.sum() == len(rows) * PIXEL**2
+    left, top = LEFT + PIXEL * columns.min(), TOP - PIXEL * rows.min()
+    assert (polygons.total_bounds[0], polygons.total_bounds[3]) == (left, top)
+    [row] = rows_of(out / "map_objects.csv")
+    assert float(row["area_m2"]) == len(rows) * PIXEL**2
+    assert "mean_nir" in row
+    assert json.loads((out / "map_objects.geojson").read_text())["name"] == "pixels of map.tif"
+    reference = read_image(image).reference
+    back = read_objects(out / "map_map.geojson", labels.shape, reference=reference)
+    np.testing.assert_array_equal(back.labels() > 0, labels > 0)
+    with pytest.raises(ValueError, match=r"EPSG::32633, but the image has no such place"):
+        read_objects(out / "map_map.geojson", labels.shape)
+
+
+def test_segment_map_of_pixels_alone_says_why_not(folder, simmat):
+    result = simmat(*segment("--map"))
+    assert result.status == 0
+    assert "a.tif has no coordinate reference system" in result.err
+    assert not Path("out/a_map.geojson").exists()
+
+
+def test_segment_ctc_is_read_by_traccuracy(tmp_path, simmat):
+    loaders = pytest.importorskip("traccuracy.loaders")
+    axes = {"axes": "TYX"}
+    tifffile.imwrite(
+        tmp_path / "s.tif", volume(), ome=True, metadata=axes, photometric="minisblack"
+    )
+    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(0,))])
+    out = tmp_path / "out"
+    words = ("--propagate", "--ctc")
+    words = segment(
+        *words, image=str(tmp_path / "s.tif"), prompts=str(tmp_path / "p.csv"), output=str(out)
+    )
+    assert simmat(*words).status == 0
+    result = out / "s_RES"
+    graph = loaders.load_ctc_data(str(result), str(result / "res_track.txt"), name="s")
+    assert graph.segmentation.shape == volume().shape
+    assert graph.graph.number_of_nodes() == 3
+
+
+def test_segment_with_a_file_of_cellpose_says_how_to_export(folder, simmat):
+    np.save("a_seg.npy", np.array({"masks": 1}, dtype=object), allow_pickle=True)
+    result = simmat(*segment(prompts="a_seg.npy"))
+    assert result.status == 1
+    assert "in Cellpose choose File > Save masks as PNG/tif" in result.err
+
+
+def test_segment_shards_divide_one_output_folder(folder, simmat):
+    for name in "bcde":
+        shutil.copy("a.tif", f"{name}.tif")
+        shutil.copy("a.csv", f"{name}.csv")
+    for shard in ("1/2", "2/2"):
+        words = segment("--shard", shard, image=str(folder), prompts="same-stem")
+        assert simmat(*words).status == 0
+    made = names_in(folder / "out")
+    assert [name for name in made if name.endswith("_labels.tif")] == [
+        f"{name}_labels.tif" for name in "abcde"
+    ]
+    assert {"simmat-summary-1-of-2.csv", "simmat-summary-2-of-2.csv"} <= set(made)
+    wrong = simmat(*segment("--shard", "3/2", image=str(folder), prompts="same-stem"))
+    assert "write K/N with K from 1 to N" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "allowed"),
+    [("1/2", "2/2", True), ("1/2", "1/2", False), ("1/2", "1/3", False), ("1/2", "", False)],
+)
+def test_locked_lets_the_other_shards_in(tmp_path, held, wanted, allowed):
+    with locked(tmp_path, Shard.parse(held)):
+        both = locked(tmp_path, Shard.parse(wanted) if wanted else None)
+        if allowed:
+            with both:
+                assert tmp_path.is_dir()
+        else:
+            with pytest.raises(OutputError, match="Another run is writing"), both:
+                pass
+
+
+def test_segment_objects_3d_has_a_row_for_each_object(tmp_path, simmat):
+    pytest.importorskip("laptrack")
+    known = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, volume(), ome=True, metadata=known, photometric="minisblack")
+    rows = {}
+    for objects in ("planes", "3d"):
+        words = ("--objects", objects, "--auto.points-per-side", "8")
+        out = tmp_path / objects
+        assert (
+            simmat(*segment(*words, image=str(path), prompts="auto", output=str(out))).status == 0
+        )
+        rows[objects] = rows_of(out / "v_objects.csv")
+    assert (len(rows["planes"]), len(rows["3d"])) == (3, 1)
+    [whole] = rows["3d"]
+    assert (whole["bbox_z0_px"], whole["bbox_z1_px"]) == ("0", "3")
+    assert float(whole["volume_um3"]) == int(whole["volume_voxels"]) * 0.5

@@ -1,0 +1,177 @@
+"""Files of other programs that say where their pixels are, and how these programs read labels."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from tests.io.test_dicom import write_slice
+
+SPACING = (0.5, 0.75, 3.0)
+"""Millimeters along x, y, z."""
+ORIGIN = (-40.0, 25.5, 110.0)
+TURN = Rotation.from_euler("xyz", (12, -20, 35), degrees=True).as_matrix()
+"""Oblique: no axis of the voxels is one of the patient."""
+CRS, LEFT, TOP, PIXEL = "EPSG:32633", 500_000.0, 5_300_000.0, 10.0
+CENTER = (30, 33)
+"""y, x of a bright disc."""
+
+
+def plane() -> np.ndarray:
+    """(64, 72) uint16 with a bright disc around `CENTER`."""
+    y, x = np.indices((64, 72))
+    disc = (y - CENTER[0]) ** 2 + (x - CENTER[1]) ** 2 <= 144
+    noise = np.random.default_rng(0).normal(0, 20, disc.shape)
+    return (500 + 900 * disc + noise).astype(np.uint16)
+
+
+def volume() -> np.ndarray:
+    """(Z, Y, X) of three planes."""
+    return np.stack([plane()] * 3)
+
+
+def oblique() -> np.ndarray:
+    """(4, 4) from (x, y, z) to NIfTI's patient axes."""
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = TURN * SPACING, ORIGIN
+    return affine
+
+
+def make_nifti(folder: Path) -> Path:
+    nibabel: Any = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(volume().T, None)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_qform(oblique(), 1)
+    image.header.set_sform(oblique(), 3)
+    path = folder / "scan.nii.gz"
+    nibabel.save(image, path)
+    return path
+
+
+def make_with_itk(folder: Path, name: str) -> Path:
+    sitk: Any = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(volume())
+    image.SetSpacing(SPACING)
+    image.SetOrigin(ORIGIN)
+    image.SetDirection(TURN.ravel().tolist())
+    sitk.WriteImage(image, str(folder / name))
+    return folder / name
+
+
+def make_dicom(folder: Path) -> Path:
+    pytest.importorskip("pydicom")
+    for number, pixels in enumerate(volume()):
+        write_slice(
+            folder / "series" / f"{number}.dcm",
+            pixels,
+            number + 1,
+            PixelSpacing=[SPACING[1], SPACING[0]],
+            ImageOrientationPatient=[*TURN[:, 0], *TURN[:, 1]],
+            ImagePositionPatient=[*np.add(ORIGIN, number * SPACING[2] * TURN[:, 2])],
+        )
+    return folder / "series"
+
+
+@contextmanager
+def theirs():
+    """Rasterio multiplies matrices in a way that its own library deprecates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        yield
+
+
+@theirs()
+def make_geotiff(folder: Path, bands: int = 1, **more: Any) -> Path:
+    rasterio: Any = pytest.importorskip("rasterio")
+    path = folder / "map.tif"
+    transform = rasterio.transform.from_origin(LEFT, TOP, PIXEL, PIXEL)
+    shape = {"height": 64, "width": 72, "count": bands, "dtype": more.pop("dtype", "uint16")}
+    names = more.pop("names", ())
+    values = more.pop("values", np.stack([plane()] * bands))
+    with rasterio.open(path, "w", crs=CRS, transform=transform, **shape, **more) as file:
+        file.write(values.astype(shape["dtype"]))
+        for number, name in enumerate(names, 1):
+            file.set_band_description(number, name)
+    return path
+
+
+def make_ome_tiff(folder: Path) -> Path:
+    import tifffile
+
+    path = folder / "cells.ome.tif"
+    tifffile.imwrite(
+        path,
+        np.stack([plane()] * 3),
+        photometric="minisblack",
+        metadata={
+            "axes": "CYX",
+            "Name": "Slide 7, well B2",
+            "Channel": {"Name": ["DAPI", "GFP", "Cy5"]},
+            "PhysicalSizeX": 0.5,
+            "PhysicalSizeY": 0.5,
+        },
+    )
+    return path
+
+
+def check_in_itk(image: Path, labels: Path) -> None:
+    """Both lie at the same place in SimpleITK, which knows nothing of this program."""
+    sitk: Any = pytest.importorskip("SimpleITK")
+    if image.is_dir():
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(image))
+        theirs = sitk.ReadImage(names)
+    else:
+        theirs = sitk.ReadImage(str(image))
+    ours = sitk.ReadImage(str(labels))
+    assert ours.GetSize() == theirs.GetSize()
+    np.testing.assert_allclose(ours.GetOrigin(), theirs.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(ours.GetDirection(), theirs.GetDirection(), atol=1e-6)
+    np.testing.assert_allclose(ours.GetSpacing(), theirs.GetSpacing(), rtol=1e-6)
+
+
+def check_nifti(image: Path, labels: Path) -> None:
+    check_in_itk(image, labels)
+    nibabel: Any = pytest.importorskip("nibabel")
+    theirs, ours = nibabel.load(image), nibabel.load(labels)
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-5)
+    for code in ("sform_code", "qform_code"):
+        assert int(ours.header[code]) == int(theirs.header[code]), code
+    np.testing.assert_allclose(ours.get_qform(), theirs.get_qform(), atol=1e-5)
+    assert ours.header.get_xyzt_units()[0] == theirs.header.get_xyzt_units()[0]
+
+
+@theirs()
+def check_geotiff(image: Path, labels: Path) -> None:
+    rasterio: Any = pytest.importorskip("rasterio")
+    with rasterio.open(image) as source, rasterio.open(labels) as ours:
+        assert ours.crs.to_epsg() == source.crs.to_epsg() == 32633
+        assert ours.transform == source.transform
+        assert (ours.height, ours.width) == (source.height, source.width)
+
+
+def check_ome_tiff(image: Path, labels: Path) -> None:
+    ome_types: Any = pytest.importorskip("ome_types")
+    theirs, ours = ome_types.from_tiff(image), ome_types.from_tiff(labels)
+    assert ours.images[0].name == theirs.images[0].name == "Slide 7, well B2"
+    assert ours.images[0].pixels.physical_size_x == 0.5
+    [named] = ours.structured_annotations.map_annotations
+    kept = {entry.k: entry.value for entry in named.value.ms}
+    assert list(kept.values()) == ["DAPI", "GFP", "Cy5"]
+
+
+Maker = Callable[[Path], Path]
+PLACES: dict[str, tuple[Maker, str, Callable[[Path, Path], None]]] = {
+    "nifti": (make_nifti, "scan_labels.nii.gz", check_nifti),
+    "nrrd": (lambda to: make_with_itk(to, "scan.nrrd"), "scan_labels.nrrd", check_in_itk),
+    "mha": (lambda to: make_with_itk(to, "scan.mha"), "scan_labels.mha", check_in_itk),
+    "mhd": (lambda to: make_with_itk(to, "scan.mhd"), "scan_labels.mha", check_in_itk),
+    "dicom": (make_dicom, "series_labels.nii.gz", check_in_itk),
+    "geotiff": (make_geotiff, "map_labels.tif", check_geotiff),
+    "ome-tiff": (make_ome_tiff, "cells_labels.tif", check_ome_tiff),
+}
+"""By format: makes a file, the name of its labels, and what another program finds in these."""

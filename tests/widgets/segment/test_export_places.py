@@ -1,0 +1,157 @@
+"""Where the pixels are: from a file dropped on napari to saved labels, read by other programs."""
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Labels
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+
+from napari_simmat.engine.object_files import ObjectSet, write_objects
+from napari_simmat.io.reference import ImageReference
+from napari_simmat.widgets.channels import are_aligned
+from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
+from napari_simmat.widgets.placement import reference_of
+from napari_simmat.widgets.readers import get_reader
+from napari_simmat.widgets.segment.controller import RESAMPLE
+from tests.io.places import (
+    CENTER,
+    PLACES,
+    make_geotiff,
+    make_nifti,
+    oblique,
+    plane,
+    volume,
+)
+from tests.widgets.segment.noted import save_as
+
+
+@pytest.fixture(autouse=True)
+def plugins(npe2pm):
+    """napari knows its own readers and those of this package."""
+    own = PluginManifest.from_file(str(files("napari_builtins") / "builtins.yaml"))
+    this = PluginManifest.from_distribution("napari-simmat")
+    with npe2pm.tmp_plugin(this), npe2pm.tmp_plugin(own):
+        yield
+
+
+def click_on(window, path):
+    """Open a file as napari does for its name, click on its disc, commit."""
+    plugin = "napari" if path.suffix == ".tif" else "napari-simmat"
+    [layer] = window.viewer.open([path], plugin=plugin)
+    window.open_widget()
+    window.idle()
+    at = np.array([*(1,) * (layer.ndim - 2), *CENTER])
+    world = np.asarray(layer.data_to_world(at))
+    window.viewer.dims.point = tuple(world)
+    window.idle()
+    window.click(*world[-2:])
+    window.key(Qt.Key.Key_C)
+    window.idle()
+    return layer
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_save_keeps_the_place_of_the_image(window, tmp_path, monkeypatch, name):
+    make, labels, check = PLACES[name]
+    path = make(tmp_path)
+    click_on(window, path)
+    save_as(monkeypatch, tmp_path / labels)
+    window.tab.act("save")
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    check(path, tmp_path / labels)
+
+
+def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    path = PLACES["nifti"][0](tmp_path)
+    click_on(window, path)
+    offered = []
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *given: offered.append(given[2]) or ("", "")
+    )
+    window.tab.act("save")
+    assert offered == ["scan_labels.nii.gz"]
+
+
+def test_channel_without_data_is_missing_in_the_window(window, tmp_path):
+    values = plane().astype(np.int16)
+    values[:, 50:] = -9999
+    path = make_geotiff(tmp_path, dtype="int16", values=values[None], nodata=-9999)
+    click_on(window, path)
+    image = window.workspace.viewed_image()
+    seen = np.asarray(image.all_arrays[0])
+    assert np.isnan(seen[:, 50:]).all()
+    np.testing.assert_array_equal(seen[:, :50], values[:, :50])
+
+
+@pytest.mark.parametrize("ending", [".tif", ".nii.gz", ".nrrd", ".mha", ".ome.zarr"])
+def test_saved_labels_open_as_labels_with_classes(tmp_path, ending):
+    labels = np.zeros((3, 40, 50), np.uint16)
+    labels[1, 5:15, 5:20], labels[2, 20:30, 30:40] = 4, 9
+    scale = {"Z": 3.0, "Y": 0.5, "X": 0.25}
+    reference = ImageReference(scale=scale, units=dict.fromkeys("ZYX", "mm"))
+    objects = ObjectSet.of_labels(labels, "ZYX", categories={4: "lesion"}, reference=reference)
+    path = tmp_path / f"scan_labels{ending}"
+    write_objects(path, objects)
+    (tmp_path / "scan_objects.csv").write_text("label,class,score\n4,lesion,0.9\n")
+    viewer = ViewerModel()
+    [layer] = viewer.open([path], plugin="napari-simmat")
+    assert isinstance(layer, Labels)
+    np.testing.assert_array_equal(layer.data, labels)
+    [unit] = {f"{unit:~}" for unit in layer.units}
+    thousands = 1 if unit == "mm" else 1000  # OME-TIFF is read in micrometers
+    np.testing.assert_allclose(layer.scale, np.multiply([3, 0.5, 0.25], thousands), rtol=1e-6)
+    assert (unit == "mm") == (ending != ".tif")
+    classes = dict(zip(layer.features["index"], layer.features["class"], strict=True))
+    assert classes == {0: "", 4: "lesion", 9: ""}
+
+
+def test_label_tiff_of_another_program_is_left_to_napari(tmp_path):
+    tifffile.imwrite(tmp_path / "a_labels.tif", plane())
+    assert get_reader(str(tmp_path / "a_labels.tif")) is None
+
+
+@pytest.mark.parametrize("bands", [4, 6])
+def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, bands):
+    values = np.stack([plane() + n for n in range(bands)])
+    path = make_geotiff(
+        tmp_path, bands, values=values, interleave="pixel", photometric="minisblack"
+    )
+    [layer] = window.viewer.open([path], plugin="napari")
+    window.open_widget()
+    window.idle()
+    assert channel_axis(layer) == 2
+    window.controller.move_channels(layer, 2)
+    window.idle()
+    [moved] = [each for each in window.viewer.layers if each.name == layer.name]
+    np.testing.assert_array_equal(np.asarray(moved.data), values)
+    assert moved.axis_labels[0] == CHANNEL
+    assert reference_of(moved).world.epsg == 32633
+
+
+def test_contrasts_of_a_patient_are_resampled_to_the_first(window, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    first = make_nifti(tmp_path)
+    turned = oblique()
+    turned[:3, 3] += 2 * turned[:3, 0]  # two voxels along x
+    image = nibabel.Nifti1Image(volume().T, turned)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "t2.nii.gz")
+    layers = window.viewer.open([first, tmp_path / "t2.nii.gz"], plugin="napari-simmat")
+    assert not are_aligned(*map(layer_info, layers))
+    window.open_widget()
+    window.idle()
+    text, offer, act = window.controller.arrangement(layers)
+    assert (offer, "t2 lies elsewhere in the patient than scan" in text) == (RESAMPLE, True)
+    act()
+    window.qtbot.waitUntil(lambda: layers[1] not in window.viewer.layers)
+    moved = window.viewer.layers["t2"]
+    assert are_aligned(layer_info(layers[0]), layer_info(moved))
+    found = np.asarray(moved.data)
+    np.testing.assert_allclose(found[:, :, 2:], volume()[:, :, :-2], atol=0.1)
+    assert np.isnan(found[:, :, :2]).all()
