@@ -19,7 +19,7 @@ from segment_anything.modeling import (
     Sam,
     TwoWayTransformer,
 )
-from segment_anything.modeling.image_encoder import window_partition, window_unpartition
+from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
 from torch import Tensor, nn
 
 WIDTH, DEPTH = 48, 3
@@ -35,7 +35,7 @@ KEPT = {
 SIZES = {"sam_lora": 5, "sam_mlp_adapter": 7, "sam_prompt": 6, "sam_prefix": 4}
 
 
-def small_sam(side: int = 160) -> Sam:
+def small_sam(side: int = 160, global_blocks: tuple[int, ...] = (1,)) -> Sam:
     """SAM's network with three narrow blocks and random numbers.
 
     The middle block is global, but where the image is as large as SAM's.
@@ -51,7 +51,7 @@ def small_sam(side: int = 160) -> Sam:
             out_chans=width,
             use_rel_pos=True,
             window_size=7,
-            global_attn_indexes=(1,) if side < 1024 else (),
+            global_attn_indexes=global_blocks if side < 1024 else (),
         ),
         PromptEncoder(width, (grid, grid), (side, side), 16),
         MaskDecoder(
@@ -202,19 +202,81 @@ class DecoderBlock(nn.Module):
         return t, self.norm4(keys + self.cross_attn_image_to_token(keys + key_pe, t + query_pe, t))
 
 
+class ChannelNorm(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
+        return (x - mean) / (variance + 1e-6).sqrt() * self.weight + self.bias
+
+
 class Projector(nn.Module):
+    """The layers of SimMAT and, with other names than there, those of SimCMF."""
+
     def __init__(self, transfer: str, channels: int, stock: nn.Conv2d) -> None:
         super().__init__()
         width = stock.out_channels
         if transfer == "simmat":
             layers = nn.Conv2d(channels, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 3, 3, 1, 1)
             self.zip_proj = nn.Sequential(*layers)
+        if transfer == "preconvk5n4d8":
+            convs = [(channels, 8, 5), (8, 8, 5), (8, 8, 5), (8, 3, 1)]
+            first, *others = (nn.Conv2d(*sizes, padding=sizes[-1] // 2) for sizes in convs)
+            self.zip_proj = nn.Sequential(
+                first, others[0], nn.ReLU(), others[1], nn.ReLU(), others[2]
+            )
+        if transfer == "preattnp8n2d16":
+            blocks = [Block(16, num_heads=8, norm_layer=nn.LayerNorm) for _ in range(2)]
+            first, last = nn.Conv2d(channels, 16, 8, 8), nn.Linear(16, 8 * 8 * 3)
+            self.zip_proj = nn.Sequential(first, *blocks, last)
         if transfer == "baseline_a":
             self.patch_embedding = nn.Conv2d(channels, width, 16, 16)
-        if transfer == "baseline_b":
+        if transfer == "simcmf_b":
+            first, last = (
+                nn.Conv2d(channels, 4 * channels, 3, padding=1),
+                nn.Conv2d(4 * channels, 3, 1, padding=1),
+            )
+            self.zip_rgbx = nn.Sequential(first, nn.ReLU(), last)
+        if transfer in ("baseline_b", "simcmf_d", "simcmf"):
             self.zip_rgbx = nn.Conv2d(channels, 3, 1)
+        if transfer in ("baseline_b", "simcmf_b"):
             self.patch_embedding = nn.Conv2d(3, width, 16, 16)
             self.patch_embedding.load_state_dict(stock.state_dict())
+        if transfer == "simcmf":
+            wide = 4 * channels
+            first, last = nn.Conv2d(channels, wide, 3, 1, 1), nn.Conv2d(wide, channels, 3, 1, 1)
+            self.moe = nn.Sequential(
+                first, ChannelNorm(wide), nn.ReLU(), last, nn.AdaptiveAvgPool2d(1)
+            )
+            self.group_patch_embedding = nn.ModuleList(
+                nn.Conv2d(1, width, 16, 16) for _ in range(channels)
+            )
+            self.fc = nn.Linear(channels, 1, bias=False)
+
+    def forward(self, image: Tensor, stock: nn.Conv2d) -> Tensor:
+        """(B, C, H, W) -> (B, d, h, w)."""
+        if hasattr(self, "moe"):
+            gate = self.moe(image).sigmoid()
+            tokens = stock(self.zip_rgbx(gate * image))
+            for share, own, plane in zip(
+                self.fc.weight[0], self.group_patch_embedding, ((1 - gate) * image).unbind(1),
+                strict=True,
+            ):  # fmt: skip
+                tokens = tokens + share * own(plane[:, None])
+            return tokens
+        if hasattr(self, "zip_proj") and isinstance(self.zip_proj[-1], nn.Linear):
+            tokens = self.zip_proj[0](image).permute(0, 2, 3, 1)
+            for layer in self.zip_proj[1:]:
+                tokens = layer(tokens)
+            image = tokens.reshape((*image[:, 0].shape, 3)).permute(0, 3, 1, 2)
+        elif hasattr(self, "zip_proj"):
+            image = self.zip_proj(image)
+        elif hasattr(self, "zip_rgbx"):
+            image = self.zip_rgbx(image)
+        return getattr(self, "patch_embedding", stock)(image)
 
 
 class AuthorsNetwork(nn.Module):
@@ -259,13 +321,10 @@ class AuthorsNetwork(nn.Module):
     def encode(self, image: Tensor) -> Tensor:
         """Images (1, C, H, W) -> their embedding (1, d, h, w)."""
         encoder = self.image_encoder
-        if self.transfer == "simmat":
-            tokens = encoder.patch_embed(encoder.projector.zip_proj(image))
-        elif self.transfer == "zeroshot":
-            tokens = encoder.patch_embed(image)
-        else:
-            squeeze = getattr(encoder.projector, "zip_rgbx", nn.Identity())
-            tokens = encoder.projector.patch_embedding(squeeze(image)).permute(0, 2, 3, 1)
+        stock = encoder.patch_embed.proj
+        projector = getattr(encoder, "projector", None)
+        tokens = stock(image) if projector is None else projector(image, stock)
+        tokens = tokens.permute(0, 2, 3, 1)
         tokens = tokens + encoder.pos_embed
         for block in encoder.blocks:
             tokens = block(tokens)

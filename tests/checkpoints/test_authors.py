@@ -45,6 +45,12 @@ CASES = [
     ("sam_linear_probing", "simmat", "rgbt"),
     ("sam_linear_probing", "baseline_a", "d"),
     ("sam_linear_probing", "zeroshot", "hha"),
+    # SimCMF's
+    ("sam_lora", "simcmf", "rgbnir"),
+    ("sam_full_finetune", "simcmf_b", "rgbd"),
+    ("sam_linear_probing", "simcmf_d", "pgsnet_p"),
+    ("sam_mlp_adapter", "preconvk5n4d8", "t"),
+    ("sam_prefix", "preattnp8n2d16", "rgbt"),
 ]
 OURS = {
     "sam_full_finetune": "full",
@@ -67,7 +73,7 @@ def install(user_folder, tmp_path, monkeypatch):
     """Make a small network of SAM's shape the published ViT-B, downloaded; there is no other."""
     monkeypatch.setattr("napari_simmat.checkpoints.registry.ASSETS", tmp_path / "no assets")
 
-    def put(sam):
+    def put(sam, build=None):
         row = catalog.PUBLISHED_WEIGHTS["vit_b"]
         path = user_folder / "bases" / row.file
         path.parent.mkdir()
@@ -76,7 +82,7 @@ def install(user_folder, tmp_path, monkeypatch):
         known = replace(row, size=path.stat().st_size, checksum=checksum)
         monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", known)
         side = sam.image_encoder.img_size
-        monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(side))
+        monkeypatch.setitem(sam_model_registry, "vit_b", build or (lambda: small_sam(side)))
         monkeypatch.setitem(tuning._SAM_SHAPES, (WIDTH, DEPTH), "vit_b")
 
     return put
@@ -164,7 +170,8 @@ def test_import_gives_the_masks_of_the_authors_network(
 
 @pytest.mark.parametrize(
     ("network", "transfer"),
-    [(name, "simmat") for name in SIZES] + [("sam_linear_probing", "baseline_b")],
+    [(name, "simmat") for name in SIZES]
+    + [("sam_linear_probing", name) for name in ("baseline_b", "simcmf", "preattnp8n2d16")],
 )
 def test_every_added_tensor_changes_the_authors_masks(network, transfer):
     """The comparison above means something: every added tensor changes the answer."""
@@ -428,14 +435,14 @@ def test_import_of_what_does_not_fit_names_the_fault(
 @pytest.mark.parametrize(
     ("layer", "fault"),
     [
-        ({"zip_rgbx": (3, 4, 1, 1), "patch_embedding": (WIDTH, 3, 16, 16)}, None),  # baseline C
-        ({"patch_embedding": (WIDTH, 4, 16, 16)}, None),  # baseline A
+        ({"zip_rgbx": (3, 4, 1, 1), "patch_embedding": (WIDTH, 3, 16, 16)}, ""),  # baseline C
+        ({"patch_embedding": (WIDTH, 4, 16, 16)}, ""),  # baseline A
+        ({"magic": (16, 4, 3, 3)}, "its transfer layer (magic.weight) is unknown here"),
+        ({"zip_proj.0": (4000, 4, 3, 3)}, "Transfer layer 'preconvk3n1d4000' is unknown"),
         (
-            {"zip_rgbx.0": (16, 4, 3, 3), "patch_embedding": (WIDTH, 3, 16, 16)},
-            "(SimCMF's baseline B) is unknown here",
+            {"zip_proj.0": (12, 4, 8, 8), "zip_proj.1": (192, 12)},
+            "preattn needs a width that is a multiple of 8",
         ),
-        ({"zip_rgbx": (3, 4, 1, 1)}, "(SimCMF's baseline D) is unknown here"),
-        ({"moe.0": (16, 4, 3, 3), "zip_rgbx": (3, 4, 1, 1)}, "(SimCMF's) is unknown here"),
     ],
 )
 def test_import_of_simcmf_knows_its_layers_by_name(layer, fault, lora, tmp_path):
@@ -446,12 +453,12 @@ def test_import_of_simcmf_knows_its_layers_by_name(layer, fault, lora, tmp_path)
         state[f"{PROJECTOR}{name}.bias"] = torch.zeros(shape[0])
     path = tmp_path / "cmf.pth"
     torch.save({**content, "state_dict": state}, path)
-    if fault is None:
-        expected = "baseline_b" if "zip_rgbx" in layer else "baseline_a"
-        assert import_file(path, modality="rgbt").spec.transfer == expected
-    else:
+    if fault:
         with pytest.raises(ValueError, match=re.escape(fault)):
             import_file(path, modality="rgbt")
+    else:
+        expected = "baseline_b" if "zip_rgbx" in layer else "baseline_a"
+        assert import_file(path, modality="rgbt").spec.transfer == expected
 
 
 @pytest.mark.parametrize(
@@ -527,7 +534,9 @@ def test_import_on_what_is_no_base_is_refused(base, sentence, lora, assets, tmp_
 
 
 def test_every_strategy_of_the_paper_has_a_network():
-    assert set(OURS.values()) == set(STRATEGIES) - {"frozen", "decoder", "lora_conv", "scratch"}
+    assert set(OURS.values()) == set(STRATEGIES) - {
+        "frozen", "decoder", "lora_conv", "scratch", "scratch_full"
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from napari_simmat.models.tuning import build_network
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 9, 48, 580])
-@pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
+@pytest.mark.parametrize("transfer", [*TRANSFERS][1:])
 @torch.no_grad()
 def test_transfer_layer_takes_any_number_of_channels(transfer, channels):
     network = build_network("tiny", channels=channels, transfer=transfer)
@@ -86,6 +86,31 @@ def test_baseline_b_is_a_mix_before_the_bases_projection():
     torch.testing.assert_close(network.projection(image), x)
 
 
+@torch.no_grad()
+def test_simcmf_starts_as_its_old_branch():
+    """The linear mix of the new branch starts at zero; its projections as the base's."""
+    torch.manual_seed(0)
+    layer = build_network("tiny", channels=5, transfer="simcmf").projection
+    image = torch.randn(2, 5, 64, 32)
+    old = torch.conv2d(
+        layer.squeeze(image * layer.gate(image).sigmoid()), layer.weight, layer.bias, 2, 1
+    )
+    torch.testing.assert_close(layer(image), old)
+    for own in layer.own:
+        torch.testing.assert_close(own.weight[:, 0], layer.weight.sum(1))
+    layer.mix.weight[0, 3] = 1
+    assert (layer(image) - old).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("name", "count"), [("preconvk3n1d9", 1), ("preconvk5n4d8", 4)])
+def test_preconv_has_as_many_convolutions_as_its_name_says(name, count):
+    layer = build_network("tiny", channels=2, transfer=name).projection
+    convs = [each for each in layer.squeeze if isinstance(each, torch.nn.Conv2d)]
+    assert len(convs) == count
+    assert len(layer.squeeze) - count == max(count - 2, 0)  # the first has no ReLU
+    assert convs[0].kernel_size == (int(name[8]),) * 2
+
+
 def test_zeroshot_is_the_base_itself():
     network = build_network("tiny")
     projection = network.projection
@@ -97,8 +122,10 @@ def test_transfer_layer_refuses_what_it_cannot_do():
     projection = build_network("tiny").projection
     with pytest.raises(ValueError, match=r"takes 3 channels, not 4; use the transfer .*'simmat'"):
         transfer_layer("zeroshot", projection, 4)
-    with pytest.raises(ValueError, match="'magic' is unknown; choose from zeroshot, simmat"):
-        transfer_layer("magic", projection, 3)
+    for name in ("magic", "preconvk0n1d3", "preattnk3n1d8", "simcmfk1n1d1", "preconvk3n3d1000"):
+        with pytest.raises(ValueError, match=f"'{name}' is unknown; use one of zeroshot, simmat"):
+            transfer_layer(name, projection, 3)
+    with pytest.raises(ValueError, match="a patch that divides 32, not 16 and 12"):
+        transfer_layer("preattnp12n1d16", projection, 3)
     with pytest.raises(ValueError, match="at least one channel, got 0"):
         transfer_layer("simmat", projection, 0)
-    assert list(TRANSFERS) == ["zeroshot", "simmat", "baseline_a", "baseline_b"]

@@ -138,6 +138,7 @@ BY_HAND = {
     "prefix": 12 * 2 * 200 * 768 + 7 * 2 * 200 * 256,
     "full": 93_735_472 - 6_220,
     "scratch": 93_735_472,
+    "scratch_full": 93_735_472 - 6_220,
 }
 # And of the neck a 1 x 1 and a 3 x 3 convolution.
 BY_HAND["lora_conv"] = BY_HAND["lora"] + 100 * (768 + 256) + 100 * (9 * 256 + 256)

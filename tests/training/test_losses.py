@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_simmat.models.tiny_encoder import DENSE_CHANNELS
+from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.losses import (
     dense_loss,
     dense_targets,
@@ -77,31 +78,39 @@ def test_dense_loss_at_the_targets_is_zero():
     assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
 
 
-def test_dice_and_entropy_of_an_undecided_mask():
-    """Logit 0 is 1/2: entropy ln 2; squares 4 / 4 + 2 = 3, so Dice 1 - (2 * 1 + 1) / (3 + 1)."""
+@pytest.mark.parametrize(
+    ("logit", "entropy", "dice"),
+    [
+        (0, math.log(2), 1 - (2 * 1 + 1) / (3 + 1)),  # 1/2 everywhere: squares 4 / 4 + 2
+        (50, 0, 0),
+        (-50, 50, 1 - 1 / (2 + 2 + 1)),  # nothing in common
+        # ln 3 inside is 3/4, outside 1/4: overlap 3/2, squares 2 * 9 / 16 + 2 / 16 + 2
+        (math.log(3), -math.log(0.75), 1 - 4 / (1.25 + 2 + 1)),
+    ],
+)
+def test_dice_and_entropy_is_as_by_hand(logit, entropy, dice):
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
-    loss = dice_and_entropy(torch.zeros(1, 1, 2, 2), target)
+    loss = dice_and_entropy((2 * target - 1) * logit, target, 1.0)
     assert loss.shape == (1, 1)
-    assert loss.item() == pytest.approx(math.log(2) + 0.25)
+    assert loss.item() == pytest.approx(entropy + dice, abs=1e-6)
 
 
-def test_dice_and_entropy_of_sure_masks():
-    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
-    logits = (2 * target - 1) * 50
-    assert dice_and_entropy(logits, target).item() == pytest.approx(0, abs=1e-6)
-    # nothing in common: entropy 50 in each pixel, Dice 1 - (0 + 1) / (2 + 2 + 1)
-    assert dice_and_entropy(-logits, target).item() == pytest.approx(50 + 0.8)
-
-
-def test_dice_and_entropy_squares_the_denominators():
-    """Logit ln 3 is 3/4: overlap 3/2, squares 4 * 9 / 16 + 2."""
-    target = torch.zeros(1, 1, 2, 2)
-    target[..., 0, :] = 1
-    logits = torch.stack([torch.full((2, 2), math.log(3)), torch.zeros(2, 2)])[None]
-    loss = dice_and_entropy(logits, target)
-    entropy = -(math.log(0.75) + math.log(0.25)) / 2
-    expected = [entropy + 1 - 4 / (9 / 4 + 2 + 1), math.log(2) + 0.25]
-    assert loss.tolist() == [pytest.approx(expected)]
+@pytest.mark.parametrize("cells", [1, 4, 16, 100])
+def test_dice_and_entropy_is_that_of_monai(cells):
+    """The authors' loss, and its gradient, on an object of so many cells of the mask grid."""
+    losses = pytest.importorskip("monai.losses", reason="MONAI is an oracle of the tests")
+    torch.manual_seed(cells)
+    target = torch.zeros(1, 1, 256, 256)
+    side = math.isqrt(cells)
+    target[..., 80 : 80 + side, 90 : 90 + side] = 1
+    logits = (torch.randn(1, 1, 256, 256) - 6 + 8 * target).requires_grad_()
+    exact = logits.detach().double().requires_grad_()  # in float32 its norms have an error of 1e-5
+    theirs = losses.DiceCELoss(sigmoid=True, squared_pred=True)(exact, target.double())
+    (wanted,) = torch.autograd.grad(theirs, exact)
+    ours = dice_and_entropy(logits, target, TrainConfig().smoothing).mean()
+    (gradient,) = torch.autograd.grad(ours, logits)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
+    torch.testing.assert_close(gradient, wanted.float(), rtol=1e-5, atol=1e-9)
 
 
 def test_to_mask_grid_takes_the_middle_pixels():

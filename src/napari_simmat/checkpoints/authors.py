@@ -31,7 +31,13 @@ from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES, sam_spec
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
 from napari_simmat.checkpoints.loading import AssembledModel, assemble_job, percent_job
 from napari_simmat.checkpoints.sam_weights import named_tensors, read_torch_file
-from napari_simmat.models.spec import Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.spec import (
+    Channel,
+    InputSize,
+    ModelSpec,
+    Normalization,
+    split_transfer,
+)
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -184,14 +190,14 @@ STRATEGY_OF_NETWORK = {
 """The authors' network names -> our strategies."""
 _PROJECTOR = "image_encoder.projector."
 _SLOT = "image_encoder.patch_embed.proj."
-_LAYERS: tuple[tuple[str, str, str], ...] = (
-    ("zip_proj.0.weight", "simmat", ""),
-    ("moe.0.weight", "", "SimCMF's"),
-    ("zip_rgbx.0.weight", "", "SimCMF's baseline B"),
-    ("zip_rgbx.weight", "baseline_b", ""),  # SimCMF calls it baseline C
-    ("patch_embedding.weight", "baseline_a", ""),
-)
-"""A tensor that tells the transfer layer, our name of the layer, or theirs if we have none."""
+_LAYERS = {
+    "moe.0.weight": "simcmf",
+    "zip_proj.0.weight": "simmat",
+    "zip_rgbx.0.weight": "simcmf_b",
+    "zip_rgbx.weight": "simcmf_d",
+    "patch_embedding.weight": "baseline_a",
+}
+"""The first tensor of a transfer layer, (d, channels, k, k), -> our name of the layer."""
 # The tensor, and its axis, whose length is the size of a strategy.
 _SIZES = {
     "lora": (".lora_q_a.weight", 0),
@@ -200,8 +206,10 @@ _SIZES = {
     "prefix": (".prefix_key_embeddings", 1),
 }
 _RULES = (
-    (re.escape(_PROJECTOR) + r"zip_proj\.([02])\.(weight|bias)", _SLOT + r"mat.\1.\2"),
-    (re.escape(_PROJECTOR) + r"zip_rgbx\.(weight|bias)", _SLOT + r"squeeze.\1"),
+    (re.escape(_PROJECTOR) + r"moe\.(.+)", _SLOT + r"gate.\1"),
+    (re.escape(_PROJECTOR) + r"zip_(?:rgbx|proj)\.(.+)", _SLOT + r"squeeze.\1"),
+    (re.escape(_PROJECTOR) + r"group_patch_embedding\.(.+)", _SLOT + r"own.\1"),
+    (re.escape(_PROJECTOR) + r"fc\.weight", _SLOT + r"mix.weight"),
     (re.escape(_PROJECTOR) + r"patch_embedding\.(weight|bias)", _SLOT + r"\1"),
     # The encoder projects queries, keys and values together, the decoder separately.
     (r"(image_encoder\..+)\.lora_([qv])_a\.weight", r"\1.qkv.down.\2"),
@@ -291,16 +299,26 @@ def convert_authors_file_job(
 
 def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
     """Our name of the transfer layer, and the number of channels that it reads."""
-    for name, transfer, theirs in _LAYERS:
-        first = tensors.get(_PROJECTOR + name)
-        if first is None:
-            continue
-        if transfer == "baseline_b" and f"{_PROJECTOR}patch_embedding.weight" not in tensors:
-            transfer, theirs = "", "SimCMF's baseline D"
-        if not transfer or first.ndim != 4:
-            raise _MisfitError(path, f"its transfer layer ({theirs or name}) is unknown here")
-        return transfer, first.shape[1]
-    return "zeroshot", 3
+    own = {n.removeprefix(_PROJECTOR): t for n, t in tensors.items() if n.startswith(_PROJECTOR)}
+    if not own:
+        return "zeroshot", 3
+    name = next((each for each in _LAYERS if each in own), "")
+    if not name or own[name].ndim != 4:
+        raise _MisfitError(path, f"its transfer layer ({name or next(iter(own))}) is unknown here")
+    transfer, (width, channels, side, _) = _LAYERS[name], own[name].shape
+    numbers = {int(each.split(".")[1]) for each in own if each.startswith("zip_proj.")}
+    if transfer == "simcmf_d" and "patch_embedding.weight" in own:
+        transfer = "baseline_b"  # SimCMF's baseline C
+    elif transfer == "simmat" and own.get(f"zip_proj.{max(numbers)}.weight", own[name]).ndim == 2:
+        transfer = f"preattnp{side}n{max(numbers) - 1}d{width}"
+    elif transfer == "simmat" and numbers != {0, 2}:
+        # One convolution, or two, and for each further one a pair with its ReLU.
+        transfer = f"preconvk{side}n{1 + (max(numbers) + 1) // 2}d{width}"
+    try:
+        split_transfer(transfer)
+    except ValueError as error:
+        raise _MisfitError(path, str(error).rstrip(".")) from None
+    return transfer, channels
 
 
 def _our_tensors(
@@ -321,7 +339,7 @@ def _our_tensors(
     # Their files may hold the prompt encoder, which is never trained, and beside the baselines'
     # projection SAM's own, which they do not use.
     idle = ["prompt_encoder."]
-    if spec.transfer.startswith("baseline"):
+    if f"{_PROJECTOR}patch_embedding.weight" in tensors:
         idle.append(_SLOT)
     ours: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -329,6 +347,10 @@ def _our_tensors(
             continue
         rules = ((re.fullmatch(pattern, name), new) for pattern, new in _RULES)
         renamed = next((match.expand(new) for match, new in rules if match), name)
+        if spec.transfer == "simmat":
+            renamed = renamed.replace(f"{_SLOT}squeeze.", f"{_SLOT}mat.")
+        if name.startswith(f"{_PROJECTOR}moe.1."):  # a norm, (1, C, 1, 1)
+            tensor = tensor.flatten()
         if renamed not in trained or renamed in ours:
             raise _MisfitError(path, f"{name[:100]} does not belong to {spec.training['network']}")
         if tensor.shape != trained[renamed].shape:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "exact", "fast")
 MIN_SPEEDUP = 1.3
 """Half precision is used on a CPU if it is at least so many times faster."""
+MAX_RETURNS = 2
+"""After so many returns to a GPU whose memory ran out each time, the CPU is kept."""
 EMULATION_SLOWDOWN = 4.0
 """A CPU without instructions for half precision is at least so many times slower with it."""
 BROKEN_MODEL = (
@@ -63,7 +65,7 @@ class ComputeContext:
     Attributes
     ----------
     device, precision
-        Those in use; both change when memory runs out.
+        Those in use; both change when memory runs out, until `try_again`.
     note
         The last remark, e.g. that memory ran out and what was done; otherwise empty.
     """
@@ -73,14 +75,18 @@ class ComputeContext:
         self.precision: Precision = choose_precision(precision, self.device)
         self.network = network
         self.note = ""
+        self._left: list[tuple[torch.device, Precision]] = []
         self.with_oom_fallback(lambda: network.to(self.device))
 
     @contextmanager
     def inference(self, precision: str = "") -> Iterator[None]:
         """Context without gradients, in the chosen precision."""
-        here, there = next(self.network.parameters(), torch.empty(0)).device, self.device
-        if here.type != there.type or there.index not in (None, here.index):
-            self.network.to(there)  # another user may have moved it
+        there = self.device
+        if any(
+            each.device.type != there.type or there.index not in (None, each.device.index)
+            for each in self.network.parameters()
+        ):
+            self.network.to(there)  # another user may have moved it, or a part of it
         with torch.no_grad(), precision_context(self.device, precision or self.precision):
             yield
 
@@ -112,10 +118,20 @@ class ComputeContext:
         if self.device.type == "cpu":
             raise MemoryError(OUT_OF_MEMORY_MESSAGE)
         before, self.device = self.device, torch.device("cpu")
+        self._left.append((before, self.precision))
         self.precision = "exact"
         self.network.to(self.device)
         release(before)
         self.remark(f"The memory of {before.type} ran out; computing on the CPU instead.")
+
+    def try_again(self) -> None:
+        """Return to the device that was left when memory ran out, for another image.
+
+        At most `MAX_RETURNS` times, since a failure costs the time of encoding an image.
+        """
+        if self.device.type == "cpu" and 0 < len(self._left) <= MAX_RETURNS:
+            self.device, self.precision = self._left[-1]
+            self.note = ""
 
     def release(self) -> None:
         """Return the device's unused memory to the system."""

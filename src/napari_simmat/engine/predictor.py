@@ -207,6 +207,7 @@ class Predictor:
     ) -> Job[None]:
         """`set_image` as a job: yields after every block of the encoder; closing it cancels."""
         stack = yield from self._stack_job(array, channel_axis, channels, more)
+        self._compute.try_again()
         yield from self._set_plane_job(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:

@@ -255,6 +255,8 @@ def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     smaller = size[0] < logits.shape[-2]
+    if smaller and logits.device.type == "mps":  # which has no antialiased kernel
+        return _resize(logits.cpu(), size).to(logits.device)
     return interpolate(logits, size, mode="bilinear", align_corners=False, antialias=smaller)
 
 
@@ -312,6 +314,8 @@ def prompt_extent(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Pr
     if box is not None:
         x0, y0, x1, y1 = box.tolist()
         return PromptExtent((x0, y0), (x1, y1), whole=True)
+    if mask is not None:  # once, as each number read from a GPU waits for it
+        points, mask = points.cpu(), mask.cpu()
     whole = mask is not None and bool((mask > 0).any())
     if mask is not None and whole:
         inside = mask[0, 0] > 0
@@ -440,10 +444,10 @@ def box_iou(logits: Tensor, corners: Tensor) -> Tensor:
         The box's, (2, 2) as x, y in the window's pixels; clipped to the window.
     """
     ends = MASK_STRIDE * torch.tensor(logits.shape[:0:-1]).to(corners)  # x, y
-    (x0, y0), (x1, y1) = ((corner + 0.5).clamp(min=0).minimum(ends).tolist() for corner in corners)
+    (x0, y0), (x1, y1) = (corners + 0.5).clamp(min=0).minimum(ends).tolist()
+    profiles = logits.amax(1).cpu(), logits.amax(2).cpu()  # once for all that is read of them
     ious = []
-    for mask in logits:
-        across, down = _span(mask.amax(0)), _span(mask.amax(1))
+    for across, down in zip(*(map(_span, each) for each in profiles), strict=True):
         width = max(min(across[1], x1) - max(across[0], x0), 0.0)
         height = max(min(down[1], y1) - max(down[0], y0), 0.0)
         area = (across[1] - across[0]) * (down[1] - down[0]) + (x1 - x0) * (y1 - y0)

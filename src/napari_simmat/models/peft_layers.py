@@ -2,8 +2,9 @@
 
 So base weights load strictly into a tuned network, and the additional parameters are the trained
 ones.
-Source: SimMAT, arXiv 2409.08083, section 3.3 and the authors' settings; LoRA: arXiv 2106.09685,
-adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119, prefix tuning: arXiv 2101.00190.
+Source: ``models/sam_*/modeling`` of https://github.com/mt-cly/SimMAT at a3f7d70, the same in SimCMF
+at 0cdc5c1. LoRA: arXiv 2106.09685, adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119,
+prefix tuning: arXiv 2101.00190.
 """
 
 from __future__ import annotations

@@ -217,9 +217,10 @@ class GridAttention(NamedTuple):
         high, wide = self.rows.shape[-1], self.columns.shape[-1]
         fill = -(self.query.shape[-1] + high + wide) % HEAD_ALIGNMENT
         query = torch.cat([self.query, self.rows, self.columns], dim=-1)
-        own_row = torch.eye(high).repeat_interleave(wide, 0)
-        own_column = torch.eye(wide).repeat(high, 1)
-        places = torch.cat([own_row, own_column], dim=-1).to(self.key)
+        device, dtype = self.key.device, self.key.dtype
+        own_row = torch.eye(high, device=device, dtype=dtype).repeat_interleave(wide, 0)
+        own_column = torch.eye(wide, device=device, dtype=dtype).repeat(high, 1)
+        places = torch.cat([own_row, own_column], dim=-1)
         unplaced = self.key.shape[1] - high * wide
         places = functional.pad(places, (0, 0, 0, unplaced)).expand(len(self.key), -1, -1)
         key = torch.cat([self.key, places], dim=-1)

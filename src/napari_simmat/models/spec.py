@@ -6,9 +6,10 @@ Needs no torch. A checkpoint contains it as JSON in its header.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from napari_simmat.io.plain import check_fields, from_plain, to_plain
 
@@ -22,8 +23,20 @@ EMBEDDED = ("tiny", "tiny_deep", "tiny_lite")
 ``"tiny"``: 4 attention blocks, without local contrast; ``"tiny_deep"``: 6, with it;
 ``"tiny_lite"``: behind the stages of EfficientNet-Lite0.
 """
-TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
+TransferName = Literal[
+    "zeroshot",
+    "simmat",
+    "baseline_a",
+    "baseline_b",
+    "simcmf",
+    "simcmf_b",
+    "simcmf_d",
+    "preconv",
+    "preattn",
+]
 """Transfer layers; see `models.transfer`."""
+_GRIDS = {"preconv": (3, 3, 64), "preattn": (16, 1, 64)}
+"""Kernel or patch, number of layers, and width, where a name does not say them."""
 StrategyName = Literal[
     "frozen",
     "decoder",
@@ -35,6 +48,7 @@ StrategyName = Literal[
     "prefix",
     "full",
     "scratch",
+    "scratch_full",
 ]
 """What can be trained besides a transfer layer; see `models.tuning`."""
 STRATEGY_TITLES: dict[StrategyName, str] = {
@@ -48,8 +62,31 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "prefix": "learned keys and values for every attention",
     "full": "everything but the prompt encoder",
     "scratch": "random weights, everything trained",
+    "scratch_full": "random weights, everything but the prompt encoder trained",
 }
 """What each strategy trains, for the window."""
+
+
+def split_transfer(name: str) -> tuple[str, tuple[int, ...]]:
+    """The transfer layer of a name, and its kernel or patch, number of layers, and width.
+
+    ``preconvk5n3d32`` has three convolutions of 5 x 5 and width 32, ``preattnp8n2d64`` two blocks
+    of width 64 on patches of 8 pixels, as in SimCMF's code; others have no such numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer.
+    """
+    grid = re.fullmatch(r"(preconv)k([1-9]\d?)n([1-9])d([1-9]\d{0,2})", name) or re.fullmatch(
+        r"(preattn)p([1-9]\d?)n([0-9])d([1-9]\d{0,2})", name
+    )
+    if grid:
+        return grid[1], tuple(int(each) for each in grid.groups()[1:])
+    if name not in get_args(TransferName):
+        known = ", ".join(get_args(TransferName))
+        raise ValueError(f"Transfer layer {name!r} is unknown; use one of {known}.")
+    return name, _GRIDS.get(name, ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Networks by name, and tuning strategies: what is trained besides the transfer layer.
 
-Source of the strategies: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of
+Source of the strategies: https://github.com/mt-cly/SimMAT at a3f7d70, ``set_trainable_params`` of
+``utils.py``, ``models/sam_*`` and ``conf/global_settings.py``. A strategy is one row of
 `STRATEGIES`: the parts of a network that it trains, or a function that changes the network and
 returns the parameters to be trained.
 These are identified as objects, never by patterns in their names.
@@ -318,5 +319,6 @@ STRATEGIES: dict[str, Strategy] = {
     "prefix": Strategy(partial(_extended, kind=LearnedPrefix), size=200),
     "full": Strategy(parts=("image_encoder", "mask_decoder")),
     "scratch": Strategy(parts=("image_encoder", "prompt_encoder", "mask_decoder"), whole=True),
+    "scratch_full": Strategy(parts=("image_encoder", "mask_decoder"), whole=True),
 }
 """Titles are in `models.spec`. A new strategy is a new row; a test covers all rows."""

@@ -37,8 +37,8 @@ def benchmark(
 
     transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
     pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
-    layer (4c). lr: learning rates (5a). size: number of training images (5b). panels: images,
-    clicks and masks (2).
+    layer (4c). layers: all transfer layers of SimMAT and SimCMF. lr: learning rates (5a). size:
+    number of training images (5b). panels: images, clicks and masks (2).
 
     ```
     simmat benchmark transfer --quick --output quick
@@ -71,6 +71,9 @@ def benchmark(
     if not base and data == GENERATED and not RGB_BASE.exists():
         raise FileNotFoundError(NO_RGB_BASE)
     foundation = load_model(base or (RGB_BASE if data == GENERATED else "vit_b"))
+    resolved = config.on(foundation.spec, data)
+    if resolved.protocol == "paper":
+        terminal.say(f"The paper's protocol:\n\n{resolved.describe()}")
     job = run_experiment_job(experiment, data, foundation, config, output, device)
     report = terminal.watch(job)
     terminal.say(report.text)

@@ -1,23 +1,24 @@
-"""The experiments of the benchmark: settings, runs, and the table of results.
+"""The experiments of the benchmark: protocols, settings, runs, and the table of results.
 
-They are those of SimMAT, arXiv 2409.08083, figures 4 and 5. Importing this loads no torch.
+They are those of figures 4 and 5 of SimMAT (arXiv 2409.08083), by their captions. Importing this
+loads no torch.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
 
-ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
-EXPERIMENTS = ("transfer", "pseudo", "strategies", "lr", "size")
+ExperimentName = Literal["transfer", "pseudo", "strategies", "layers", "lr", "size", "panels"]
+EXPERIMENTS = ("transfer", "pseudo", "strategies", "layers", "lr", "size")
 GENERATED = "generated"
 _RGB_BASE = Path("research-data", "tiny-rgb-1.safetensors")
 _CLONES = (Path(__file__).resolve().parents[3], Path.cwd())
@@ -48,6 +49,61 @@ TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Shares of the training images of figure 5b."""
 
 
+ProtocolName = Literal["paper", "drawn"]
+
+
+class ProtocolValue(NamedTuple):
+    """A setting of the authors' protocol, and where it stands in their code."""
+
+    value: Any
+    source: str
+
+
+PAPER_PROTOCOL: dict[str, ProtocolValue] = {
+    "epochs": ProtocolValue(51, "conf/global_settings.py: EPOCH"),
+    "batch": ProtocolValue(4, "cfg.py: -b"),
+    "objects": ProtocolValue(1, "dataset.py: one region_id, drawn in __getitem__"),
+    "prompts": ProtocolValue(("anywhere",), "utils.py: random_click"),
+    "corrections": ProtocolValue(0, "function.py: train_sam prompts once"),
+    "augment": ProtocolValue(False, "dataset.py: get_dataloader, ToTensor and Resize only"),
+    "auxiliary": ProtocolValue(False, "models/sam_*/modeling/sam.py: forward drops the IoU"),
+    "smoothing": ProtocolValue(
+        1e-5, "function.py: DiceCELoss of MONAI 1.3.1, smooth_nr, smooth_dr"
+    ),
+    "halve_every": ProtocolValue(10, "train.py: StepLR(step_size=10, gamma=0.5)"),
+    "validate_every": ProtocolValue(5, "cfg.py: -val_freq"),
+    "validation_objects": ProtocolValue(0, "function.py: validation_sam, all valid_region_ids"),
+    "precision": ProtocolValue("32-true", "function.py: train_sam has no autocast"),
+    "seed": ProtocolValue(7777, "cfg.py: -seed; torch has 0 (train.py: set_seed)"),
+    "rate": ProtocolValue(3e-4, "README.md: -lr for parameter-efficient tuning"),
+    "full_rate": ProtocolValue(3e-5, "README.md: -lr for full fine-tuning"),
+    "scratch_rate": ProtocolValue(3e-4, "cfg.py: default of -lr; that of scratch is not published"),
+    "scratch": ProtocolValue(
+        "scratch_full", "utils.py: set_trainable_params, prompt encoder frozen"
+    ),
+    "test_objects": ProtocolValue(0, "function.py: validation_sam, all valid_region_ids"),
+}
+"""https://github.com/mt-cly/SimMAT at a3f7d70; 0 objects stands for all."""
+DRAWN_PROTOCOL: dict[str, Any] = {
+    **{name: each.value for name, each in PAPER_PROTOCOL.items()},
+    "objects": 4,
+    "prompts": ("click",),
+    "smoothing": 1.0,
+    "validation_objects": 400,
+    "precision": "auto",
+    "seed": 0,
+    "rate": 1e-3,
+    "full_rate": 3e-4,
+    "scratch_rate": 1e-3,
+    "scratch": "scratch",
+    "test_objects": 1000,
+}
+"""On drawn sensors, where trainings are short."""
+_OF_TRAINING = {each.name for each in fields(TrainConfig)}
+_OF_BENCHMARK = ("objects", "rate", "scratch_rate", "full_rate", "precision")
+"""Settings of `BenchmarkConfig` that replace those of the protocol."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Settings of an experiment.
@@ -60,9 +116,12 @@ class BenchmarkConfig:
     modalities
         By default those of the experiment.
     seeds
-        By default 0, 1 and 2 for transfer, 0 for the others.
+        By default those of the paper, or 0, 1 and 2 for transfer and layers and 0 for the others.
+    protocol
+        paper: each setting as in the authors' code, 51 epochs, all objects (the default on AIMS
+        with a foundation of SAM's); drawn: short trainings, four objects in each image.
     steps
-        Of each training.
+        Of each training; by default 1500, or the paper's 51 epochs.
     side
         Width and height of drawn planes in pixels.
     images
@@ -72,7 +131,7 @@ class BenchmarkConfig:
     test
         Drawn planes to test on.
     objects
-        Objects prompted in each image of a step.
+        Objects prompted in each image of a step; by default the protocol's, as the following.
     rate
         Learning rate of the parameter-efficient strategies.
     scratch_rate
@@ -90,20 +149,21 @@ class BenchmarkConfig:
     quick: bool = False
     modalities: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    steps: int = 1500
+    protocol: ProtocolName | None = None
+    steps: int | None = None
     side: int = 128
     images: int = 100
     validation: int = 16
     test: int = 48
-    objects: int = 4
-    rate: float = 1e-3
-    scratch_rate: float = 1e-3
-    full_rate: float = 3e-4
+    objects: int | None = None
+    rate: float | None = None
+    scratch_rate: float | None = None
+    full_rate: float | None = None
     tuning: StrategyName | None = None
-    precision: Precision = "auto"
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.objects < 1:
+        if 0 in (self.steps, self.objects) or min(self.steps or 1, self.objects or 1) < 1:
             raise ValueError("A benchmark needs at least one step and one object per image.")
 
     def modalities_of(self, experiment: ExperimentName, data: str) -> tuple[str, ...]:
@@ -120,17 +180,40 @@ class BenchmarkConfig:
         """The seeds of an experiment."""
         if self.seeds:
             return self.seeds
-        return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
+        if self.protocol == "paper":
+            return (self.value("seed"),)
+        return (0, 1, 2) if experiment in ("transfer", "layers") and not self.quick else (0,)
 
-    def on(self, base: ModelSpec) -> BenchmarkConfig:
-        """The settings with `tuning` chosen for a foundation."""
+    def on(self, base: ModelSpec, data: str = GENERATED) -> BenchmarkConfig:
+        """The settings with `tuning` and `protocol` chosen for a foundation and data."""
         usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
-        return replace(self, tuning=self.tuning or usual)
+        is_papers = data != GENERATED and not base.base.embedded
+        protocol: ProtocolName = self.protocol or ("paper" if is_papers else "drawn")
+        return replace(self, tuning=self.tuning or usual, protocol=protocol)
 
-    @property
-    def steps_of_form(self) -> int:
-        """Steps of each training, also of quick experiments."""
-        return min(self.steps, QUICK_STEPS) if self.quick else self.steps
+    def value(self, name: str) -> Any:
+        """A setting: the given one, or the protocol's."""
+        given = getattr(self, name) if name in _OF_BENCHMARK else None
+        is_papers = self.protocol == "paper"
+        usual = PAPER_PROTOCOL[name].value if is_papers else DRAWN_PROTOCOL[name]
+        return usual if given is None else given
+
+    def steps_for(self, images: int) -> int:
+        """Steps of each training on so many images, also of quick experiments."""
+        usual = TrainConfig().total(images) if self.protocol == "paper" else 1500
+        steps = self.steps or usual
+        return min(steps, QUICK_STEPS) if self.quick else steps
+
+    def describe(self) -> str:
+        """The paper's protocol in Markdown: what is used, the authors' value, and its source."""
+        lines = ["setting", "used", "the authors'", "their code"], ["---"] * 4
+        body = [
+            [name, str(self.value(name)), str(each.value), each.source]
+            for name, each in PAPER_PROTOCOL.items()
+        ]
+        steps = "51 epochs" if self.steps is None and not self.quick else self.steps_for(0)
+        body.insert(1, ["steps", str(steps), "51 epochs", "train.py: main"])
+        return "".join(f"| {' | '.join(line)} |\n" for line in (*lines, *body))
 
 
 class Arm(NamedTuple):
@@ -198,16 +281,17 @@ class ExperimentRun:
         return folder / "checkpoints" / f"{self.path_name}.safetensors"
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
-        """Training settings: a single click in each object, no auxiliary losses."""
+        """Training settings of the run by the benchmark's protocol."""
+        protocol = {n: benchmark.value(n) for n in PAPER_PROTOCOL if n in _OF_TRAINING}
         return TrainConfig(
-            transfer=self.transfer,
-            strategy=self.strategy,
-            steps=self.steps,
-            prompts=("click",),
-            objects=benchmark.objects,
-            learning_rate=self.learning_rate,
-            precision=benchmark.precision,
-            seed=self.seed,
+            **protocol
+            | {
+                "transfer": self.transfer,
+                "strategy": self.strategy,
+                "steps": self.steps,
+                "learning_rate": self.learning_rate,
+                "seed": self.seed,
+            }
         )
 
 
@@ -216,24 +300,34 @@ Variant = tuple[str, Arm, dict[str, float]]
 
 
 def make_runs(
-    experiment: str, modalities: Sequence[str], seeds: Sequence[int], config: BenchmarkConfig
+    experiment: str,
+    modalities: Sequence[str],
+    seeds: Sequence[int],
+    config: BenchmarkConfig,
+    images: Mapping[str, int] | None = None,
 ) -> list[ExperimentRun]:
-    """The runs of one of the `EXPERIMENTS`, on every modality; all runs of a seed come first."""
+    """The runs of one of the `EXPERIMENTS`, on every modality; all runs of a seed come first.
+
+    By the paper's protocol the number of steps depends on the training `images` of a modality.
+    """
     if config.tuning is None:
         raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
     runs = []
     for seed, modality, variant in product(seeds, modalities, _variants(config)[experiment]):
         name, arm, changes = variant
         strategy, trained = arm.strategy or config.tuning, name != ZERO_SHOT
-        rates = {"scratch": config.scratch_rate, "full": config.full_rate}
+        if strategy == "scratch":
+            strategy = config.value("scratch")
+        rate = {"full": "full_rate", config.value("scratch"): "scratch_rate"}.get(strategy, "rate")
+        count = (images or {}).get(modality, 0) * changes.get("share", 1)
         run = ExperimentRun(
             experiment=experiment,
             modality=modality,
             arm=name,
             transfer=arm.transfer,
             strategy=strategy,
-            learning_rate=rates.get(strategy, config.rate) if trained else 0.0,
-            steps=config.steps_of_form if trained else 0,
+            learning_rate=config.value(rate) if trained else 0.0,
+            steps=config.steps_for(max(1, round(count))) if trained else 0,
             seed=seed,
         )
         runs.append(replace(run, **changes))  # type: ignore[arg-type]  # a rate or a share
@@ -245,8 +339,8 @@ def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
 
     transfer (figure 4a): zero-shot, from scratch, baselines A and B, SimMAT. pseudo (4b): RGB
     stacked with a sensor's channels, with MAT and without. strategies (4c): what is trained in
-    addition to MAT. lr (5a): the learning rate of LoRA and of full fine-tuning. size (5b): the
-    number of training images.
+    addition to MAT. layers: all transfer layers of both repositories of the authors. lr (5a): the
+    learning rate of LoRA and of full fine-tuning. size (5b): the number of training images.
     """
     step = 2 if config.quick else 1
     assert config.tuning is not None
@@ -257,6 +351,7 @@ def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
         "transfer": [(name, arm, {}) for name, arm in ARMS.items()],
         "pseudo": [(name, ARMS[name], {}) for name in (ZERO_SHOT, "baseline A", SIMMAT)],
         "strategies": [(name, Arm("simmat", name), {}) for name in COMPARED_STRATEGIES],
+        "layers": [(name, Arm(name, None), {}) for name in get_args(TransferName)[1:]],
         "lr": [(*own, {"learning_rate": rate}) for own in pair for rate in rates],
         "size": [(*own, {"share": share}) for own in pair for share in shares],
     }
@@ -279,8 +374,8 @@ class ResultRow:
     """A run and its result.
 
     `parameters` and `images` count trained parameters and training planes. IoU and Dice are means
-    over objects in percent, that of the validation the best of the training. `base` is the
-    foundation's name.
+    over objects in percent, that of the validation the best of the training. `seconds` are those
+    of the processor, all threads together. `base` is the foundation's name.
     """
 
     run: ExperimentRun

@@ -38,6 +38,8 @@ PANEL_ARMS = (ZERO_SHOT, SCRATCH, SIMMAT)
 PER_MODALITY = 2
 """Objects of each modality, of different test planes."""
 QUICK_STAMP = "quick, no result"
+COMPARED = {"strategies": "strategy", "layers": "transfer"}
+"""What an experiment compares by its size: an attribute of `ExperimentRun`."""
 
 
 # ------------------------------------------------------------------- plot
@@ -75,8 +77,8 @@ def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: boo
     axes.set_axisbelow(True)
     if experiment in ("transfer", "pseudo"):
         _bars(rows, axes)
-    elif experiment == "strategies":
-        _strategies(rows, axes)
+    elif experiment in COMPARED:
+        _by_size(rows, axes, COMPARED[experiment])
     else:
         _lines(experiment, rows, axes)
     if quick:
@@ -107,18 +109,18 @@ def _bars(rows: Sequence[ResultRow], axes: Axes) -> None:
     axes.legend(ncols=len(columns), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12))
 
 
-def _strategies(rows: Sequence[ResultRow], axes: Axes) -> None:
-    """Mean IoU over trained parameters: a color for each strategy, a mark for each modality."""
+def _by_size(rows: Sequence[ResultRow], axes: Axes, compared: str) -> None:
+    """Mean IoU over trained parameters: a color for what is compared, a mark for a modality."""
     modalities = dict.fromkeys(row.run.modality for row in rows)
-    strategies = list(dict.fromkeys(row.run.strategy for row in rows))
+    names = list(dict.fromkeys(getattr(row.run, compared) for row in rows))
     for marker, modality in zip("os^Dv*X", modalities, strict=False):
         for row in rows:
             if row.run.modality == modality:
-                color = f"C{strategies.index(row.run.strategy)}"
+                color = f"C{names.index(getattr(row.run, compared))}"
                 axes.plot(row.parameters, row.test_iou, marker, color=color, markersize=7)
         axes.plot([], [], marker, color="#5d6d7e", label=modality.replace("_", " "))
-    for number, strategy in enumerate(strategies):
-        axes.plot([], [], "-", linewidth=5, color=f"C{number}", label=strategy)
+    for number, name in enumerate(names):
+        axes.plot([], [], "-", linewidth=5, color=f"C{number}", label=name)
     axes.set_xscale("log")
     axes.set_xlabel("trained parameters")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -196,8 +198,8 @@ def markdown_table(experiment: str, rows: Sequence[ResultRow], quick: bool = Fal
         return "No run is done yet.\n"
     if experiment in ("transfer", "pseudo"):
         text = _by_modality(rows)
-    elif experiment == "strategies":
-        text = _by_strategy(rows)
+    elif experiment in COMPARED:
+        text = _by_compared(rows, COMPARED[experiment])
     else:
         text = _by_setting(experiment, rows)
     return f"{QUICK_NOTE}\n\n{text}" if quick else text
@@ -226,9 +228,9 @@ def _by_modality(rows: Sequence[ResultRow]) -> str:
     return text
 
 
-def _averages(rows: Sequence[ResultRow]) -> dict[str, float]:
+def _averages(rows: Sequence[ResultRow], column: str = "arm") -> dict[str, float]:
     """Mean of each arm over the modalities that all arms have."""
-    lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: r.run.arm)
+    lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: getattr(r.run, column))
     complete = [name for name in lines if all((name, c) in cells for c in columns)]
     return {
         c: float(np.mean([cells[name, c].mean for name in complete])) if complete else float("nan")
@@ -236,14 +238,25 @@ def _averages(rows: Sequence[ResultRow]) -> dict[str, float]:
     }
 
 
-def _by_strategy(rows: Sequence[ResultRow]) -> str:
-    lines, columns, cells = pivot(rows, lambda r: r.run.strategy, lambda r: r.run.modality)
+def _by_compared(rows: Sequence[ResultRow], compared: str) -> str:
+    """A line for each strategy or layer with its size, a column for each modality."""
+    lines, columns, cells = pivot(
+        rows, lambda r: getattr(r.run, compared), lambda r: r.run.modality
+    )
+    header = [compared.removesuffix("s"), "trained parameters", *columns]
+    is_layer = compared == "transfer"
     body = []
     for name in lines:
-        numbers = sorted({row.parameters for row in rows if row.run.strategy == name})
+        own = [row for row in rows if getattr(row.run, compared) == name]
+        numbers = sorted({row.parameters for row in own})
         few = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
         body.append([name, few, *(str(cells.get((name, c), "")) for c in columns)])
-    return _table(["strategy", "trained parameters", *columns], body)
+        if is_layer:
+            body[-1] += [
+                f"{_averages(own, compared)[name]:.1f}",
+                f"{np.mean([r.seconds for r in own]):.0f}",
+            ]
+    return _table([*header, *(["average", "processor seconds"] if is_layer else [])], body)
 
 
 def _by_setting(experiment: str, rows: Sequence[ResultRow]) -> str:

@@ -42,9 +42,6 @@ from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import ValidationScores, train_job, validate_network_job
 from napari_simmat.training.trainer import BEST_FILE, Devices
 
-MAX_TEST_OBJECTS = 1000
-"""Maximum number of prompted objects of the test planes."""
-
 
 @dataclass(frozen=True)
 class ExperimentReport:
@@ -84,13 +81,14 @@ def run_experiment_job(
     if experiment not in get_args(ExperimentName):
         known = ", ".join(get_args(ExperimentName))
         raise ValueError(f"Experiment {experiment!r} is unknown; use one of {known}.")
-    config = config.on(base.spec)
+    config = config.on(base.spec, data)
     modalities = config.modalities_of(experiment, data)
     datasets = {}
     for modality in modalities:
         datasets[modality] = yield from _read_dataset_job(modality, data, config)
     rows_of: ExperimentName = "transfer" if experiment == "panels" else experiment
-    runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config)
+    images = {name: len(dataset.train) for name, dataset in datasets.items()}
+    runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config, images)
     if experiment == "panels":
         runs = [run for run in runs if run.arm in PANEL_ARMS]
     prefix = "quick-" if config.quick else ""
@@ -105,6 +103,8 @@ def run_experiment_job(
         )
     draw_plot(experiment, rows, picture, config.quick)
     text = markdown_table(experiment, rows, config.quick)
+    if config.protocol == "paper":
+        text += f"\n{config.describe()}"
     document = output / f"{prefix}{experiment}.md"
     document.write_text(text, encoding="utf-8")
     return ExperimentReport(text, tuple(rows), (table, document, picture))
@@ -189,20 +189,20 @@ def _run_one_job(
     folder: Path,
     device: str,
 ) -> Job[ResultRow]:
-    started = time.monotonic()
+    started = time.process_time()
     if run.share < 1:  # the first images: a larger share holds a smaller one
         count = max(1, round(run.share * len(dataset.train)))
         dataset = replace(dataset, train=dataset.train[:count])
     if not run.steps:
         side = TrainConfig().side_for(base.spec)
-        reached = yield from _test_job(base.network, base.spec, dataset, side)
+        reached = yield from _test_job(base.network, base.spec, dataset, side, config)
         parameters, images, validated = 0, 0, math.nan
     else:
         how, places = run.config(config), Devices(device=device)
         trained = yield from train_job(base, dataset, how, run.arm, folder, places)
         student = trained.student
         side = how.side_for(base.spec)
-        reached = yield from _test_job(student.network, student.spec, dataset, side)
+        reached = yield from _test_job(student.network, student.spec, dataset, side, config)
         parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
         images = len(dataset.train)
         validated = trained.spec.metrics["validation"]["click"]
@@ -218,14 +218,15 @@ def _run_one_job(
         validated,
         test_iou=round(100 * reached.iou, 3),
         test_dice=round(100 * float(np.mean(reached.dices)), 3),
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(time.process_time() - started, 1),
         base=base.spec.name,
     )
 
 
 def _test_job(
-    network: Network, spec: ModelSpec, dataset: Dataset, side: int
+    network: Network, spec: ModelSpec, dataset: Dataset, side: int, config: BenchmarkConfig
 ) -> Job[ValidationScores]:
     planes = LabeledPlanes(dataset, dataset.test, spec, side)
     yield from planes.scan_job("test on")
-    return (yield from validate_network_job(network, planes, side, MAX_TEST_OBJECTS))
+    objects = config.value("test_objects")
+    return (yield from validate_network_job(network, planes, side, objects))

@@ -263,7 +263,7 @@ def make_trainer(
     """
     named = dict(student.network.named_parameters())
     rate = config.learning_rate or (1e-3 if student.spec.base.embedded else 3e-4)
-    module = TrainingModule(student.network, auxiliary=True, squared=False)
+    module = TrainingModule(student.network, auxiliary=True, smoothing=None)
     module.features.update(features or {})
     one_by_one = tuple(slice(number, number + 1) for number in range(config.crops))
     return Trainer(
@@ -276,7 +276,7 @@ def make_trainer(
         max_norm=MAX_NORM,
         rate=lambda step: rate * min((step + 1) / WARM_UP, 1 - step / (config.steps + 1)),
         batch=lambda step, part: crops.batch(step, part).to(device),
-        parts=(slice(None),) if features is None else one_by_one,
+        parts=(slice(0, config.crops),) if features is None else one_by_one,
         loss_job=lambda _, batch: module.loss_job(batch),
         state=lambda: {**state(), "tensors": student.tensors()},
         load=lambda saved: student.load(saved["tensors"]),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from napari_simmat._text import format_list
 from napari_simmat.io.plain import check_fields
-from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, TransferName
+from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, split_transfer
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 TransferStart = Literal["random", "zeroshot"]
@@ -25,7 +25,8 @@ class TrainConfig:
     Parameters
     ----------
     transfer
-        The layer that takes the sensor's channels.
+        The layer that takes the sensor's channels: zeroshot (none), simmat, baseline_a, baseline_b,
+        simcmf, simcmf_b, simcmf_d, preconv or preattn (also as preconvk5n3d32, preattnp8n2d64).
     start
         How SimMAT's transfer layer starts: from random numbers, as in the paper, or zeroshot: from
         passing on what the foundation would get without it.
@@ -68,6 +69,11 @@ class TrainConfig:
         (1024), crops of at most 256 pixels for an embedded network.
     precision
         As in Lightning Fabric; auto is bf16-mixed where that is faster, else 32-true.
+    smoothing
+        Added to numerator and denominator of the Dice loss. With 1, as in practical training, an
+        object of a single cell of the mask grid has half the gradient.
+    validation_objects
+        Objects prompted in a validation, spread evenly; 0 for all.
     accumulate
         Parts into which a step's images are divided, to save memory; the gradient is the same.
     recompute
@@ -76,7 +82,7 @@ class TrainConfig:
         Seed of all random numbers: the same seed gives the same model.
     """
 
-    transfer: Annotated[TransferName, {"noun": "Transfer layer"}] = "simmat"
+    transfer: str = "simmat"
     start: TransferStart = "random"
     strategy: Annotated[
         StrategyName,
@@ -99,11 +105,14 @@ class TrainConfig:
     auxiliary: bool = False
     side: Annotated[int | None, {"min": 1}] = None
     precision: Precision = "32-true"
+    smoothing: Annotated[float, {"min": 0}] = 1e-5
+    validation_objects: NotNegative = 400
     accumulate: Positive = 1
     recompute: bool = False
     seed: Annotated[int, {"label": "Seed", "min": 0, "max": 2**31 - 1}] = 0
 
     def __post_init__(self) -> None:
+        split_transfer(self.transfer)
         check_fields(self)
         if not self.prompts:
             raise ValueError(
@@ -162,6 +171,7 @@ PRACTICAL_SETTINGS: dict[str, Any] = {
     "augment": True,
     "auxiliary": True,
     "precision": "auto",
+    "smoothing": 1.0,
 }
 """Differences from the paper's protocol for a checkpoint in use with all prompts."""
 

@@ -499,7 +499,7 @@ class _Learning:
                 predictor = self._predictor(self.base)
                 here = self._progress(done, "encoding")
                 yield from with_progress(self._encode_job(predictor, part), here)
-                self._features[key] = predictor.encoded
+                self._features[key] = predictor.encoded.to(self.device)  # memory may have run out
         trainer = make_trainer(
             student,
             crops,

@@ -27,7 +27,7 @@ from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.spec import InputSize, Model, ModelSpec, Normalization
-from napari_simmat.models.transfer import MAT
+from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
@@ -61,8 +61,6 @@ OBJECTS_PER_PLANE = 12
 """Planes compared, and objects of each, spread evenly."""
 MAX_PIXELS = 2**25
 """Pixels of large planes compared, so that this takes less time than the training."""
-MAX_OBJECTS = 400
-"""Objects prompted; of more, an evenly spread share, but at least one of each plane."""
 DECODED_AT_ONCE = 16
 
 
@@ -80,19 +78,21 @@ class ValidationScores:
 
 
 def validate_network_job(
-    network: Network, planes: LabeledPlanes, side: int, max_objects: int = MAX_OBJECTS
+    network: Network, planes: LabeledPlanes, side: int, max_objects: int = 400
 ) -> Job[ValidationScores]:
     """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
 
     The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
     authors' evaluation). A native network sees the object as in training: at the level at which it
-    fits, in a part of the plane of at most `side` pixels. About `max_objects` are prompted. The
-    network is used in evaluation mode, then put back into its mode.
+    fits, in a part of the plane of at most `side` pixels. About `max_objects` are prompted, one of
+    each plane at least; 0 for all. The network is used in evaluation mode, then put back into its
+    mode.
     """
     reached, was = ValidationScores(), network.training
     network.eval()
     native = planes.native
-    share = max_objects / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
+    total = sum(len(planes[index].objects) for index in range(len(planes)))
+    share = max_objects / total if max_objects and total else 1.0
     try:
         for index in range(len(planes)):
             plane = planes[index]
@@ -437,7 +437,7 @@ class FineTuning:
         trained = [p for p in self.student.network.parameters() if p.requires_grad]
         count = fabric.world_size * config.accumulate
         return Trainer(
-            module=TrainingModule(self.student.network, config.auxiliary),
+            module=TrainingModule(self.student.network, config.auxiliary, config.smoothing),
             optimizer=torch.optim.Adam(trained, lr=config.learning_rate),
             fabric=fabric,
             folder=folder,
@@ -461,8 +461,9 @@ class FineTuning:
         """Validate; write the checkpoint if it is the best so far."""
         value, folder = 0.0, trainer.folder
         if folder is not None:
+            planes, count = self.validation, self.config.validation_objects
             measured = yield from validate_network_job(
-                self.student.network, self.validation, self.validation.side
+                self.student.network, planes, planes.side, count
             )
             value = measured.iou
         value = trainer.fabric.broadcast(value)
@@ -551,13 +552,14 @@ def make_trainable(
     channels = 3 if config.transfer == "zeroshot" else len(dataset.channels)
     torch.manual_seed(config.seed)
     network = build_network(below.base.architecture, channels=channels, transfer=config.transfer)
-    if not STRATEGIES[config.strategy].whole:
-        # The transfer layer stays new, except for what baseline B copies from the base.
-        own = network.transfer_names()
-        weights = base.network.state_dict()
-        fits = {n: w for n, w in weights.items() if n not in own or config.transfer == "baseline_b"}
-        network.load_state_dict({**network.state_dict(), **fits})
     layer = network.projection
+    if not STRATEGIES[config.strategy].whole:
+        # The transfer layer stays new, except for what it takes over from the base's projection.
+        own = set() if isinstance(layer, Projected) else network.transfer_names()
+        fits = {n: w for n, w in base.network.state_dict().items() if n not in own}
+        network.load_state_dict({**network.state_dict(), **fits})
+        if isinstance(layer, Projected):
+            layer.start_from_base()
     if config.start == "zeroshot" and isinstance(layer, MAT):
         layer.pass_on(as_rgb(channels), *_as_base_expects(below, dataset))
     tuned = tune(network, config.strategy, config.size)

@@ -41,14 +41,14 @@ class TrainingModule(nn.Module):
         To train.
     auxiliary
         See `TrainConfig`.
-    squared
-        Whether masks have SimMAT's loss (`dice_and_entropy`), or that of `mask_loss`.
+    smoothing
+        That of SimMAT's loss for masks (`dice_and_entropy`); None for the loss of `mask_loss`.
     """
 
-    def __init__(self, network: Network, auxiliary: bool, squared: bool = True) -> None:
+    def __init__(self, network: Network, auxiliary: bool, smoothing: float | None = 1e-5) -> None:
         super().__init__()
         self.network = network
-        self.auxiliary, self.squared = auxiliary, squared
+        self.auxiliary, self.smoothing = auxiliary, smoothing
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
         self.features: dict[PlaneKey, Encoded] = {}
 
@@ -88,10 +88,10 @@ class TrainingModule(nn.Module):
         results = trained_results(decode, prompts, target, batch.rounds, network.mask_stride, known)
         for turn, given, logits, quality in results:
             every = mask_loss(logits, target, known=known)
-            if self.squared:
-                loss = loss + dice_and_entropy(logits[:, :1], target).mean()
-            else:
+            if self.smoothing is None:
                 loss = loss + every.loss[:, 0].mean()
+            else:
+                loss = loss + dice_and_entropy(logits[:, :1], target, self.smoothing).mean()
             if self.auxiliary:
                 loss = loss + (quality - every.iou).square().mean()
                 if not turn and given.labels.tolist() == [[1, -1]] * len(target):
@@ -222,13 +222,18 @@ def to_mask_grid(masks: Tensor, stride: int) -> Tensor:
     return grid
 
 
-def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """SimMAT's loss (arXiv 2409.08083): Dice with squared denominators plus cross-entropy.
+def dice_and_entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """SimMAT's loss: Dice with squared denominators plus cross-entropy.
+
+    Source: ``DiceCELoss(sigmoid=True, squared_pred=True)`` of MONAI, which smooths by 1e-5, in
+    ``train_sam`` of ``function.py``, https://github.com/mt-cly/SimMAT at a3f7d70.
 
     Parameters
     ----------
     logits, target
         (N, M, h, w), the target 0 or 1.
+    smoothing
+        Added to numerator and denominator of Dice.
 
     Returns
     -------
@@ -240,7 +245,7 @@ def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
     probability = logits.sigmoid()
     overlap = (probability * target).sum((-2, -1))
     squares = probability.square().sum((-2, -1)) + target.square().sum((-2, -1))
-    return entropy.mean((-2, -1)) + 1 - (2 * overlap + 1) / (squares + 1)
+    return entropy.mean((-2, -1)) + 1 - (2 * overlap + smoothing) / (squares + smoothing)
 
 
 def dense_targets(labels: Tensor) -> Tensor:

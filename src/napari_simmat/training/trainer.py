@@ -23,7 +23,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from napari_simmat.engine.device import choose_device, half_precision_is_faster
+from napari_simmat._text import pluralize
+from napari_simmat.engine.device import (
+    choose_device,
+    half_precision_is_faster,
+    is_out_of_memory,
+    release,
+)
 from napari_simmat.io.files import atomic_write, disk_errors_explained
 from napari_simmat.progress import Job, Progress, with_progress
 from napari_simmat.training.config import Precision
@@ -73,6 +79,14 @@ NOT_WRITTEN = (
 LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
 SLOW_HALF_PRECISION = (
     "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
+)
+HALVED = (
+    "Memory ran out; each step is computed in {} parts from now on, which gives the same gradient "
+    "and takes somewhat longer."
+)
+NO_MEMORY = (
+    "Memory ran out with {} at once. Train with --recompute, a smaller batch or side, or a smaller "
+    "foundation, or compute on the CPU (--device cpu); the same command resumes."
 )
 NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
 NO_FABRIC = "Training needs Lightning Fabric; run `pip install lightning-fabric`."
@@ -179,19 +193,15 @@ class Trainer:
         fabric, rate = self.fabric, self.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.seed is not None:
-            torch.manual_seed((self.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
-        self.optimizer.zero_grad(set_to_none=True)
-        reached: dict[str, float] = {}
-        here = Progress(self.step, self.total, "training")
-        for number, part in enumerate(self.parts, start=1):
-            batch = self.batch(self.step, part)
-            with fabric.no_backward_sync(self.module, enabled=number < len(self.parts)):
-                job = self.loss_job(self.module, batch)
-                loss, figures = yield from with_progress(job, here)
-                fabric.backward(loss / len(self.parts))
-            for name, value in {"loss": loss.detach(), **figures}.items():
-                reached[name] = reached.get(name, 0.0) + float(value) / len(self.parts)
+        while True:
+            try:
+                reached = yield from self._gradient_job()
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, where the failed step's tensors are already freed.
+            self._halve_parts()
         gradient = self._follow_gradient()
         self.after_step(self.step)
         self.step += 1
@@ -207,6 +217,39 @@ class Trainer:
             self.save()
         message = f"training, loss {reached['loss']:.2f}"
         yield TrainProgress(self.step, self.total, message, figures=row)
+
+    def _gradient_job(self) -> Job[dict[str, float]]:
+        """The gradient of a step, part by part; returns the mean loss and figures."""
+        fabric = self.fabric
+        if self.seed is not None:
+            torch.manual_seed((self.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        reached: dict[str, float] = {}
+        here = Progress(self.step, self.total, "training")
+        for number, part in enumerate(self.parts, start=1):
+            batch = self.batch(self.step, part)
+            with fabric.no_backward_sync(self.module, enabled=number < len(self.parts)):
+                job = self.loss_job(self.module, batch)
+                loss, figures = yield from with_progress(job, here)
+                fabric.backward(loss / len(self.parts))
+            for name, value in {"loss": loss.detach(), **figures}.items():
+                reached[name] = reached.get(name, 0.0) + float(value) / len(self.parts)
+        return reached
+
+    def _halve_parts(self) -> None:
+        """Compute a step in twice as many parts, as memory ran out; MemoryError if it cannot be."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for kind in {each.device for each in self.module.parameters()}:
+            release(kind)
+        halves = []
+        for part in self.parts:
+            start, count = part.start or 0, (part.stop or 1) - (part.start or 0)
+            if count % 2 or self.fabric.world_size > 1:
+                raise MemoryError(NO_MEMORY.format(pluralize(count, "image")))
+            middle = start + count // 2
+            halves += [slice(start, middle), slice(middle, start + count)]
+        self.parts = halves
+        logger.warning(HALVED.format(len(halves)))
 
     def measure_job(self) -> Job[None]:
         """Validate and save the state."""

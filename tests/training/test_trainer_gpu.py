@@ -1,0 +1,71 @@
+"""Training on a pretended GPU: each strategy keeps to its device; memory that runs out."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.training import trainer
+from napari_simmat.training.batches import Batches, LabeledPlanes
+from napari_simmat.training.finetune import make_trainable
+from napari_simmat.training.losses import TrainingModule
+from tests.pretended_gpu import pretended_gpu
+from tests.training.squares import short
+
+
+@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, dataset, monkeypatch):
+    config = short(strategy=strategy, auxiliary=True, corrections=2, prompts=("click",))
+    losses = []
+    for place in ("cpu", gpu):
+        student = make_trainable(base, dataset, config, "squares")
+        planes = LabeledPlanes(dataset, dataset.train, student.spec, 64)
+        batch = Batches(planes, config).batch(0, slice(0, 2))
+
+        with nullcontext() if place == "cpu" else pretended_gpu(monkeypatch):
+            network = student.network.to(place).train()
+            module = TrainingModule(network, config.auxiliary, config.smoothing)
+            trained = [each for each in network.parameters() if each.requires_grad]
+            optimizer = torch.optim.Adam(trained, lr=1e-3)
+            torch.manual_seed(0)
+            loss, _ = module(batch.to(torch.device(place)))
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            assert {each.device.type for each in trained} == {place.partition(":")[0]}
+            assert {each.device.type for each in student.tensors().values()} == {"cpu"}
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_step_without_memory_is_computed_in_parts(train, monkeypatch, caplog):
+    """Four images do not fit, two neither; the gradient is that of `accumulate`."""
+    expected = train("parts", batch=4, accumulate=4).student.tensors()
+    whole = TrainingModule.loss_job
+    tried = []
+
+    def short_of_memory(self, batch):
+        tried.append(len(batch.images))
+        if len(batch.images) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, batch)
+
+    monkeypatch.setattr(TrainingModule, "loss_job", short_of_memory)
+    found = train("whole", batch=4).student.tensors()
+    assert tried[:6] == [4, 2, 1, 1, 1, 1]
+    assert set(tried[6:]) == {1}
+    assert all(torch.equal(each, found[name]) for name, each in expected.items())
+    assert [record.args or record.msg for record in caplog.records if "parts" in record.msg] == [
+        trainer.HALVED.format(2),
+        trainer.HALVED.format(4),
+    ]
+
+
+def test_image_without_memory_is_explained(train, monkeypatch):
+    def no_memory(self, batch):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(TrainingModule, "loss_job", no_memory)
+    with pytest.raises(MemoryError, match=r"Memory ran out with 1 image at once\. Train with"):
+        train()
