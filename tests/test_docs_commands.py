@@ -1,7 +1,5 @@
 """Every command of the documentation: the offline ones run, the others have a reason not to."""
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

@@ -48,6 +48,8 @@ class JobEvent:
         Of a step, as in `Progress`.
     fraction
         The completed part of a batch run; null if unknown.
+    left
+        How long the batch run will still take, in words.
     figures
         What was measured at a training step, named as in `training.trainer.LOG_COLUMNS`.
     number, state, file
@@ -70,6 +72,7 @@ class JobEvent:
     total: int | None = None
     message: str | None = None
     fraction: float | None = None
+    left: str | None = None
     figures: Mapping[str, Any] | None = None
     number: int | None = None
     state: str | None = None

@@ -46,9 +46,6 @@ def test_write_extra_equal_objects_give_equal_bytes(tmp_path, kind):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-# ------------------------------------------------------------------------- COCO
-
-
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
 def test_write_extra_coco_reads_back_in_pycocotools(tmp_path):
     coco_tools = pytest.importorskip("pycocotools.coco")
@@ -72,9 +69,6 @@ def test_write_extra_coco_holds_scores(tmp_path):
     values = json.loads((tmp_path / "a.json").read_text())
     assert [one.get("score") for one in values["annotations"]] == [0.9, None, None]
     assert values["categories"] == [{"id": 1, "name": "object"}]
-
-
-# ------------------------------------------------------------------------ ImageJ
 
 
 def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
@@ -118,9 +112,6 @@ def test_write_extra_rois_have_time_and_depth(tmp_path):
         roi = roifile.ImagejRoi.frombytes(archive.read(name))
     assert name == "4-t0002-z0003.roi"
     assert (roi.t_position, roi.z_position) == (2, 3)
-
-
-# ---------------------------------------------------------------------- pictures
 
 
 def test_write_extra_overlay_shows_the_fullest_plane(tmp_path):

@@ -149,9 +149,6 @@ def series_of_one(folder: Path) -> list[Path] | None:
     return [folder] if (folder / "1.dcm").exists() else None
 
 
-# ------------------------------------------------------------------ manifests
-
-
 def manifest(folder: Path, *lines: str) -> Path:
     path = folder / "list.csv"
     path.write_text("\n".join(lines), encoding="utf-8")

@@ -19,6 +19,7 @@ import tifffile
 from filelock import FileLock
 from skimage.data import coins
 
+import napari_simmat.batch.run as run_module
 from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import (
@@ -27,11 +28,12 @@ from napari_simmat.batch.run import (
     REMOVED,
     SUMMARY_PAGE,
     SUMMARY_TABLE,
+    BatchProgress,
     run_plan_job,
     summary_rows,
     write_summary,
 )
-from napari_simmat.batch.segment_image import TaskOutcome
+from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
 from napari_simmat.io.files import DISK_FULL, DiskFullError
@@ -144,6 +146,34 @@ def test_run_progress_names_file_state_and_time_left(data, tmp_path):
         ["reading", "segmenting", "writing", "written"],
         ["segmenting", "writing", "written"],
     )
+
+
+def test_run_progress_tells_a_written_file_during_the_next(data, tmp_path, monkeypatch):
+    """It once stayed *writing* until the next image was segmented."""
+    told: list[Any] = []
+
+    def slow(loaded, *more, **options):
+        for _ in range(2000):
+            if loaded.task.name == "b.tif" and not any(one.state == "written" for one in told):
+                time.sleep(0.005)  # as long as the network computes
+                yield Progress(0, 1, "encoding")
+        return (yield from segment_loaded_job(loaded, *more, **options))
+
+    monkeypatch.setattr(run_module, "segment_loaded_job", slow)
+    job = run_plan_job(planned(data, tmp_path / "out"), CONFIG)
+    finish(job, lambda step: told.append(step) if isinstance(step, BatchProgress) else None)
+    states = [(one.number, one.state) for one in told]
+    assert states.index((0, "written")) < states.index((1, "writing"))
+
+
+def test_run_progress_does_not_count_failures_as_done(data, tmp_path):
+    (data / "a.tif").write_text("nor is this")
+    told: list[Any] = []
+    finish(run_plan_job(planned(data, tmp_path / "out"), CONFIG), told.append)
+    ended = [one for one in told if getattr(one, "outcome", None) is not None]
+    assert ended[0].message.startswith("0/4 (1 failed) a.tif: failed")
+    assert ended[-1].message == "2/4 (2 failed) sub/a.tif: written"
+    assert ended[-1].fraction == 1
 
 
 @pytest.mark.parametrize("prompts", ["auto", "clicks.csv", "propagate"])
@@ -275,9 +305,6 @@ def test_run_without_results_removes_its_folder(data, tmp_path):
     with pytest.raises(ValueError, match="There is no model called 'tyni'"):
         finish(run_plan_job(made, SegmentConfig(model="tyni")))
     assert not (tmp_path / "x").exists()
-
-
-# ------------------------------------------------------------------ kills
 
 
 @pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])

@@ -217,9 +217,6 @@ def test_import_describes_the_file_and_its_modality(lora, tmp_path):
     assert "logs/a" not in spec.to_json()  # folders of whoever trained it
 
 
-# ------------------------------------------------------------------ the authors' input
-
-
 def authors_input(image: np.ndarray, mean: list[float], std: list[float]) -> torch.Tensor:
     """(H, W, C) -> (1, C, 1024, 1024): bytes become 0..1, all is resized, then standardized."""
     values = Compose([ToTensor(), Resize((1024, 1024))])(image)
@@ -287,9 +284,6 @@ def test_import_feeds_images_as_in_their_training(
     assert result.mask.shape == (90, 70)
 
 
-# ------------------------------------------------------------------ numbers, names, what is frozen
-
-
 @pytest.mark.parametrize(
     ("value", "package", "read"),
     [
@@ -337,9 +331,6 @@ def test_import_leaves_the_frozen_prompt_encoder_out(network, sam, tmp_path):
     assert all(torch.equal(tensor, ours[1][name]) for name, tensor in ours[0].items())
 
 
-# ------------------------------------------------------------------ the command line
-
-
 def test_models_command_imports_lists_and_exports(lora, tmp_path, capsys):
     def simmat(*words):
         status = main([str(word) for word in ("models", *words)])
@@ -362,9 +353,6 @@ def test_models_command_imports_lists_and_exports(lora, tmp_path, capsys):
     assert status == 0
     assert bundle.name in " ".join(out.split())
     assert read_model_card(bundle).holds_all
-
-
-# ------------------------------------------------------------------ refused
 
 
 def changed_state(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[..., object]:

@@ -68,9 +68,6 @@ def test_card_has_the_hubs_metadata_and_the_description():
     assert (other.data.license, other.data.license_name) == ("other", "Mine: 1")
 
 
-# ---------------------------------------------------------------------- what goes wrong
-
-
 def refused(address: str, kind: type[Exception], sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         finish(fetch_job(address))

@@ -1,7 +1,6 @@
 """The command line in this process, and small inputs in the current folder."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,6 @@ class Output:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
-
-
-Simmat = Callable[..., Output]
 
 
 @pytest.fixture

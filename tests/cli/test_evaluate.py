@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,6 @@ def folder(tmp_path, monkeypatch):
     tifffile.imwrite("data/disks.tif", image.astype(np.uint16))
     tifffile.imwrite("data/disks_labels.tif", labels)
     return tmp_path
-
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

@@ -302,9 +302,6 @@ def test_tile_settings_out_of_range_are_refused(tile, shared):
         AutomaticSettings(tile=tile, tile_overlap=shared)
 
 
-# ------------------------------------------------------------------ the embedded network
-
-
 @pytest.fixture(scope="module")
 def predictor():
     return Predictor(load_model("tiny"), "cpu")

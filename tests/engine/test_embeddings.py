@@ -177,9 +177,6 @@ def test_set_plane_resumes_an_interrupted_prefetch(model, stack):
     assert len(model.network.steps) == 9
 
 
-# ------------------------------------------------------------------------------- disk
-
-
 @pytest.fixture
 def stored(model, stack, tmp_path):
     """A store with three planes."""
@@ -328,9 +325,6 @@ def test_store_that_cannot_write_says_so(model, stack, tmp_path):
     assert predictor.predict(points=[(3, 3)]).mask.shape == (24, 32)
     assert "is not a folder" in store.problem
     assert len(store) == 0
-
-
-# ---------------------------------------------------------------------------- interrupted
 
 
 def counting(log: list[int], count: int = 3) -> Job[int]:

@@ -29,9 +29,6 @@ STACK = RNG.integers(100, 60000, (4, 30, 40, 3)).astype(np.uint16)  # Z, Y, X, C
 HUGE = 1e39  # beyond float32
 
 
-# --- what comes in
-
-
 def as_dask(array):
     return da.from_array(array, chunks=(1, 15, 40, 3))
 
@@ -283,9 +280,6 @@ def test_channel_stack_of_rgba_drops_alpha_and_says_so(caplog):
         ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, inputs=SAM)
 
 
-# --- the one normalization
-
-
 def test_normalized_maps_percentiles_of_the_stack_to_0_and_255():
     stack = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3, low=1, high=98))
     low, high = np.percentile(STACK.reshape(-1, 3), (1, 98), axis=0)
@@ -433,9 +427,6 @@ def test_normalized_of_one_pixel():
     )
 
 
-# --- the numbers of a normalization
-
-
 def test_part_keeps_the_statistics_of_the_whole():
     whole = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
     written = json.loads(json.dumps(to_plain(whole.statistics)))
@@ -523,9 +514,6 @@ def test_statistics_of_a_sample_of_nan_look_on(monkeypatch):
     assert ChannelStack.build(image, inputs=inputs_of(low=0, high=100)).statistics == Statistics(
         (3,), (5,)
     )
-
-
-# --- addresses by content
 
 
 def test_key_tells_content_and_normalization():

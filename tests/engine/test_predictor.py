@@ -104,12 +104,6 @@ def test_result_has_the_promised_shapes_and_types(predictor, discs):
     assert iou(refined.mask, result.mask) > 0.8
 
 
-def test_predict_twice_gives_the_same_mask(predictor, discs):
-    predictor.set_image(discs[0])
-    first, second = (predictor.predict(points=[(41.3, 33.7)]) for _ in range(2))
-    np.testing.assert_array_equal(first.logits, second.logits)
-
-
 def test_predict_of_ten_clicks_encodes_once(predictor, discs):
     image, _ = discs
     predictor.set_image(image)
@@ -642,9 +636,6 @@ def test_encode_tile_has_the_pixels_of_the_whole(predictor, squashed):
     assert np.array_equal(cut.logits, predictor.predict(points=[(12, 70)]).logits)
     with pytest.raises(ValueError, match="has no shape"):
         predictor.set_image(wide, pixel_size=(0.0, 1.0))
-
-
-# --- a model whose weights are damaged
 
 
 @pytest.mark.parametrize("part", ["image_encoder", "mask_decoder.iou_prediction_head"])

@@ -8,8 +8,8 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.detail_windows import DetailWindows
 from napari_simmat.engine.masks import iou
-from napari_simmat.engine.predictor import DetailWindows
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.models.spec import InputSize
 

@@ -81,19 +81,12 @@ def test_propagate_one_click_finds_both_ends():
     assert track.sections[(7,)].origin == "annotated"
     assert track.sections[(8,)].origin == "propagated"
     assert [plane for plane, _, _ in track.masks()] == sorted(track.sections)
-
-
-def test_propagate_visits_each_plane_once():
-    predictor = Thresholding(ball())
-    Propagator(predictor).propagate([click(7)])
     visited = [z for (z,) in predictor.visited]
     assert sorted(visited) == list(range(1, 14)), "the ends are met on the first plane without it"
 
 
 def test_propagate_several_objects_together():
-    image = np.maximum(ball(center=(6, 12, 12)), ball(center=(8, 28, 70), shape=(15, 40, 40)))
     two = ball((15, 40, 90), (6, 14, 14)) + ball((15, 40, 90), (8, 26, 70))
-    assert image.shape[0] == two.shape[0]
     predictor = Thresholding(two)
     tracks = Propagator(predictor).propagate([click(7, 14, 14, 1, 5), click(7, 26, 70, 1, 3)])
     assert [track.object for track in tracks] == [5, 3]
@@ -338,21 +331,6 @@ def test_propagate_job_closed_stops():
     job.close()
     assert all(0 <= each.done <= each.total for each in seen)
     assert len(predictor.visited) < 6
-
-
-def test_propagate_with_the_real_model_follows_a_disc():
-    predictor = Predictor(load_model("tiny"), device="cpu")
-    y, x = np.indices((64, 64))
-    radii = (0, 12, 14)
-    stack = np.stack([np.where(np.hypot(y - 30, x - 34) < r, 200, 20) for r in radii])
-    predictor.set_image(stack.astype(np.uint8), plane=2)
-    [track] = Propagator(predictor).propagate([click(2, 30, 34)])
-    assert sorted(track.sections) == [(1,), (2,)]
-    assert iou(track.volume(), stack > 100) > 0.85
-    assert predictor.encodes == 3
-
-
-# -------------------------------------------------------------------------------- files
 
 
 def test_segment_file_propagates_and_its_record_replays(tmp_path):

@@ -28,9 +28,6 @@ def write_tiff(path, data, **options):
     return path
 
 
-# --- TIFF
-
-
 @pytest.mark.parametrize(
     ("data", "options", "axes", "channel_axis"),
     [
@@ -133,25 +130,20 @@ def test_tiff_imagej_sizes_are_read(tmp_path, unit):
 
 
 @pytest.mark.parametrize(
-    ("scale", "units"),
+    ("scale", "units", "known"),
     [
-        ({}, {}),
-        ({"Y": 2.0}, {"Y": "um"}),
-        ({"Y": 2.0, "X": 2.0}, {"Y": "um", "X": "mm"}),
-        ({"Y": 0.0, "X": 1.0}, {}),
-        ({"Y": np.inf, "X": 1.0}, {}),
+        ({}, {}, None),
+        ({"Y": 2.0}, {"Y": "um"}, None),
+        ({"Y": 2.0, "X": 2.0}, {"Y": "um", "X": "mm"}, None),
+        ({"Y": 0.0, "X": 1.0}, {}, None),
+        ({"Y": np.inf, "X": 1.0}, {}, None),
+        ({"Y": 2.0, "X": 0.5}, {}, (2.0, 0.5)),
     ],
 )
-def test_pixel_size_unknown_uses_the_given_ratio(scale, units):
+def test_pixel_size_unknown_uses_the_given_ratio(scale, units, known):
     file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=scale, units=units)
-    assert file.pixel_size is None
-    assert replace(file, pixel_ratio=3.0).pixel_size == (3.0, 1.0)
-
-
-def test_pixel_size_known_ignores_the_given_ratio():
-    sizes = {"Y": 2.0, "X": 0.5}
-    file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=sizes, pixel_ratio=3.0)
-    assert file.pixel_size == (2.0, 0.5)
+    assert file.pixel_size == known
+    assert replace(file, pixel_ratio=3.0).pixel_size == (known or (3.0, 1.0))
 
 
 def test_tiff_imagej_labels_name_channels(tmp_path):
@@ -234,9 +226,6 @@ def test_tiff_colors_within_channels_are_refused(tmp_path):
         read_image(path)
 
 
-# --- PNG, JPEG, BMP
-
-
 @pytest.mark.parametrize(
     ("name", "mode", "dtype", "shape"),
     [
@@ -300,9 +289,6 @@ def test_png_of_16_bits_without_imagecodecs_is_refused(tmp_path, monkeypatch):
         read_image(tmp_path / "deep.png")
 
 
-# --- .npy
-
-
 def test_npy_is_read_whole_or_mapped(tmp_path):
     np.save(tmp_path / "stack.npy", STACK)
     for lazy_above in (0, 2**28):
@@ -334,9 +320,6 @@ def test_npy_with_objects_is_not_unpickled(tmp_path):
     with pytest.raises(ValueError, match="unsupported file type"):
         read_image(tmp_path / "bare.npy")
     assert not trace.exists()
-
-
-# --- NIfTI
 
 
 @pytest.fixture
@@ -375,9 +358,6 @@ def test_nifti_without_nibabel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(ValueError, match=r"needs the package nibabel; install it \(pip"):
         read_image(tmp_path / "scan.nii")
-
-
-# --- labels
 
 
 def test_read_labels_palette_gives_indices(tmp_path):
@@ -427,9 +407,6 @@ def test_read_labels_nifti_whole_floats_are_labels(nibabel, tmp_path, value):
     else:
         with pytest.raises(ValueError, match=r"a\.nii\.gz holds float64 values; labels are integ"):
             read_labels(tmp_path / "a.nii.gz")
-
-
-# --- what cannot be read
 
 
 def test_read_image_missing_file_is_said(tmp_path):
@@ -564,9 +541,6 @@ def test_check_memory_knows_this_machine():
 )
 def test_stem_of_drops_known_endings(name, stem):
     assert stem_of(Path("folder") / name) == stem
-
-
-# --- real files
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,6 @@ def opener():
         yield opener
 
 
-# --- TIFF
-
-
 def tiff(
     path: Path, *pages: dict[int, tuple[int, int, Any]], chain: list[int] | None = None
 ) -> Path:
@@ -179,9 +176,6 @@ def foreign_index(folder: Path) -> Path:
     return path
 
 
-# --- NumPy, pictures
-
-
 def npy(path: Path, shape: str, kind: str = "|u1", size: int = 0) -> Path:
     text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
     text = text.ljust(117) + "\n"
@@ -209,9 +203,6 @@ def picture(folder: Path) -> Path:
     return path
 
 
-# --- Zarr
-
-
 def zarr_folder(path: Path, shape: list[int], chunks: list[int], kind: str = "|u1") -> Path:
     path.mkdir()
     described = {
@@ -228,9 +219,6 @@ def zarr_link(folder: Path) -> Path:
     path = zarr_folder(folder / "link.zarr", [8, 8], [8, 8])
     (path / "0.0").symlink_to(folder.parent / "secret.bin")
     return path
-
-
-# --- DICOM, NIfTI
 
 
 def dicom(path: Path, **changes: Any) -> Path:
@@ -365,9 +353,6 @@ def test_read_image_hostile_file_is_refused(case, opener, tmp_path):
     assert not found.fault, found.fault
     assert found.outcome == "refused"
     assert re.search(words, found.words)
-
-
-# --- what is missing or left out is said with the image
 
 
 def test_tiff_missing_planes_are_noted(tmp_path):

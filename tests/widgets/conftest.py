@@ -30,6 +30,11 @@ def no_channels_are_remembered():
     channels_of_closed_tabs.clear()
 
 
+@pytest.fixture(autouse=True)
+def quick_encodings(encoded_once):
+    """The images of these tests are few, and most tests begin with one that is encoded."""
+
+
 @pytest.fixture
 def qtbot(qtbot):
     """pytest-qt's, with the same patience everywhere: a slow machine is no failure."""

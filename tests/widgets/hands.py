@@ -127,7 +127,7 @@ class Hands:
 
     def push(self, button: Any) -> None:
         """Press a button or a box of the tab, and wait for what follows."""
-        QTest.mouseClick(button, LEFT)
+        self.take(button)
         self.idle()
 
     def idle(self) -> None:

@@ -149,9 +149,7 @@ def near(one: Any, other: Any) -> bool:
 def headless(qtbot):
     """The same image in a viewer without a window."""
     viewer = Headless(qtbot)
-    viewer.viewer.add_image(gray(), name="discs")
-    viewer.open_widget()
-    viewer.idle()
+    viewer.open(gray(), name="discs")
     yield viewer
     viewer.close()
 

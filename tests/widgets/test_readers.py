@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManifest
-from qtpy.QtCore import Qt
 
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.widgets.layer_data import CHANNEL
@@ -186,7 +185,7 @@ def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     window.viewer.dims.set_point(0, 3.0)  # the second plane
     window.idle()
     window.click(*(np.array(CENTERS[0]) / 2))
-    window.key(Qt.Key.Key_C)
+    window.commit()
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.scale.tolist() == [3, 0.5, 0.5]
     assert [f"{unit:~}" for unit in objects.units] == ["mm"] * 3

@@ -10,7 +10,6 @@ import pytest
 import tifffile
 import torch
 from npe2 import PluginManifest
-from qtpy.QtCore import Qt
 from safetensors.torch import save_file
 
 from napari_simmat import __version__
@@ -49,9 +48,6 @@ def drop(window: Any, path: Path) -> list[Any]:
     return layers
 
 
-# ------------------------------------------------------------------------------- models
-
-
 @pytest.mark.all_tabs
 def test_checkpoint_dropped_chooses_the_model(shown, tmp_path):
     export("thermal", tmp_path / "of-a-colleague.safetensors")
@@ -75,12 +71,9 @@ def test_checkpoint_without_the_widget_is_refused(tmp_path, monkeypatch):
         viewer.open([tmp_path / "a.safetensors"], plugin=PLUGIN)
 
 
-# ----------------------------------------------------------------------------- sessions
-
-
 def saved_session(window: Any, folder: Path) -> Path:
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.idle()
     session = window.workspace.session
     snapshot = window.tab.autosave.snapshot(session)
@@ -92,16 +85,12 @@ def saved_session(window: Any, folder: Path) -> Path:
 @pytest.mark.all_tabs
 def test_session_dropped_is_restored_and_unchanged(open_window, tmp_path, monkeypatch):
     first = open_window()
-    first.viewer.add_image(gray(), name="discs")
-    first.open_widget()
-    first.idle()
+    first.open(gray(), name="discs")
     path = saved_session(first, tmp_path)
     expected, before = first.viewer.layers["SimMAT objects"].data.copy(), path.read_bytes()
     second = open_window()
     monkeypatch.setattr(napari, "current_viewer", lambda: second.viewer)
-    second.viewer.add_image(gray(), name="discs")
-    second.open_widget()
-    second.idle()
+    second.open(gray(), name="discs")
     drop(second, path)
     np.testing.assert_array_equal(second.viewer.layers["SimMAT objects"].data, expected)
     assert second.status.text == RESTORED.format("1 object", NEXT_OBJECT)
@@ -134,9 +123,6 @@ def test_bad_session_is_refused_and_never_offered(shown, tmp_path, user_folder, 
     assert shown.status.text.startswith(said)
     assert not list(user_folder.rglob("*.jsonl"))
     assert "SimMAT objects" not in shown.viewer.layers
-
-
-# ------------------------------------------------------------------------------ objects
 
 
 @pytest.mark.parametrize("kind", ["coco", "rois", "geojson"])
@@ -186,12 +172,9 @@ def test_record_dropped_opens_labels_points_boxes(predictor, tmp_path):
     assert len(viewer.open([task.files.record], plugin=PLUGIN)) == 1, "only what is beside it"
 
 
-# ----------------------------------------------------------------------------- metadata
-
-
 def test_dropped_layers_name_their_provenance(ready):
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {
         "program": f"napari-simmat {__version__}",
@@ -203,5 +186,5 @@ def test_dropped_layers_name_their_provenance(ready):
     for name in ("SimMAT preview", "SimMAT points"):
         other = ready.viewer.layers[name].metadata[PROVENANCE]
         assert (other["program"], other["image"]) == (made["program"], made["image"])
-    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.undo()
     assert ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]["prompts"] == 0

@@ -15,14 +15,14 @@ from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -57,6 +57,7 @@ READ_AHEAD = 1
 """Images that are read ahead; each is held in memory."""
 WRITE_BEHIND = 1
 """Results that may wait to be written, besides the one being written."""
+T = TypeVar("T")
 SCHEDULER_TIMEOUT = 15
 """Seconds to wait for a Dask scheduler."""
 WRITING_SHARE = 0.05
@@ -87,6 +88,8 @@ class BatchProgress(Progress):
     """The state of that task."""
     outcome: TaskOutcome | None = None
     """Its outcome, once known."""
+    left: str = ""
+    """The estimate at the end of the message; empty without one."""
 
     @property
     def fraction(self) -> float:
@@ -164,10 +167,11 @@ class _TaskRunner:
         """Segment an image that is being read, and queue the result for writing."""
         start = time.monotonic()
         try:
-            yield from self._wait_job(loading, number, "reading")
+            yield from self._with_written_job(self._wait_job(loading, number, "reading"))
             loaded = loading.result()
             job = segment_loaded_job(loaded, self.predictor, resume=self.resume)
-            result = yield from map_progress(job, partial(self.run.progress, number, "segmenting"))
+            job = map_progress(job, partial(self.run.progress, number, "segmenting"))
+            result = yield from self._with_written_job(job)
         except Exception as error:
             yield self._failed(number, error, time.monotonic() - start)
             return
@@ -179,6 +183,19 @@ class _TaskRunner:
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
         while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
             yield from self._write_job(number)
+
+    def _with_written_job(self, job: Job[T]) -> Job[T]:
+        """A job of one task; what is written meanwhile of tasks before it ends at once."""
+        with closing(job):
+            while True:
+                try:
+                    step = next(job)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                yield step
+                while self.writing and self.writing[0][1].done():
+                    yield from self._write_job(self.writing[0][0])
 
     def _write_job(self, waiting: int) -> Job[None]:
         """Wait until the oldest result is written, on behalf of task `waiting`."""
@@ -232,14 +249,17 @@ class RunStatus:
             self._shares[number] = max(self._shares[number], share)
         name, total = self.tasks[number].name, len(self.tasks)
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        ended, done = len(self._outcomes), sum(self._shares)
+        ended, done, left = len(self._outcomes), sum(self._shares), ""
         if total > 1:
-            message = f"{ended}/{total} {message}"
+            failed = sum(one.status == "failed" for one in self._outcomes.values())
+            counted = f"{ended - failed}/{total}" + (f" ({failed} failed)" if failed else "")
+            message = f"{counted} {message}"
         if self._computed() >= _SHARE_TO_ESTIMATE and ended < total:
             seconds = time.monotonic() - self._begun
-            message += f", {time_left(seconds, self._computed(), total - done)}"
+            left = time_left(seconds, self._computed(), total - done)
+            message += f", {left}"
         share = 1.0 if ended == total else done / total
-        return BatchProgress(ended, total, message, share, number, state, outcome)
+        return BatchProgress(ended, total, message, share, number, state, outcome, left)
 
     def outcomes(self) -> list[TaskOutcome]:
         """The outcomes in the order of the tasks, which all have ended."""

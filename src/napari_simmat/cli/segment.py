@@ -422,6 +422,9 @@ def _event_values(progress: Progress) -> dict[str, Any]:
     values = {**step_values(progress), "fraction": fraction}
     if isinstance(progress, BatchProgress):
         values |= {"number": progress.number, "state": progress.state}
+        if progress.left:  # shown beside the bar, where the window would estimate it
+            words = progress.message.removesuffix(f", {progress.left}")
+            values |= {"message": words, "left": progress.left}
         if progress.outcome is not None:
             values["file"] = _outcome_values(progress.outcome)
     return values

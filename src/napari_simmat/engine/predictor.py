@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, get_args
 
@@ -16,39 +16,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.detail_windows import DetailWindows
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
-from napari_simmat.engine.masks import Mask, Window, bounding_box
+from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.result import Result, enlarge, shrink
+from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
-    from napari_simmat.models.spec import InputSize, Model
+    from napari_simmat.models.spec import Model
 
 T = TypeVar("T")
 OTHER_IMAGE = (
     "One image at a time: another thread has set another one. Give each thread its own Predictor."
 )
 NO_IMAGE = "There is no image yet; call set_image first."
+OUTSIDE_PART = "The prompt does not lie in one part of the plane."
 UNKNOWN_KIND = "{} does not read this kind of prompt: {}. Use another kind, or another model."
-MAX_SCALE = 0.75
-"""Planes that are reduced less than this lose too little for a second encoding."""
-SMALL_OBJECT = 48
-"""Longest side of an object, in pixels of the network's input, up to which detail is lost."""
-MOST_OF_PLANE = 0.5
-"""A mask of a lone click over more of the plane than this is not trusted."""
-SHARE_OF_INPUT = 4
-"""How many times smaller than the largest input a window is."""
-STEPS = 4
-"""Windows begin at multiples of their side divided by this, so that neighboring prompts share."""
-MARGIN = 0.1
-"""Minimum distance of a prompt from the border of its window, in sides of the window."""
 
 
 class Predictor:
@@ -277,6 +267,15 @@ class Predictor:
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)
 
+    def part_predictor(self, index: int | Sequence[int]) -> PartPredictor | None:
+        """Predicts on a large plane that is not encoded yet; None if it is, or is not large."""
+        stack, size, at = self.stack, self.model.spec.input_size, _index(index, self.stack)
+        transform = InputTransform.of(stack.shape[-2:], size, stack.pixel_size)
+        windows = DetailWindows.parts(transform, size, self._compute.network.mask_stride)
+        if windows is None or self._encoder.key(stack.key(at)) in self.cache:
+            return None
+        return PartPredictor(self, at, windows)
+
     def sibling(self) -> Predictor:
         """Another predictor of the same model, image and cache, with its own current plane.
 
@@ -386,21 +385,26 @@ class Predictor:
     def _predict_reduced_job(self, prompt: Prompt, windows: DetailWindows) -> Job[Result]:
         """Predict on a plane that was reduced; what is small, in a window at full resolution."""
         window = windows.around(prompt)
+        assert self._plane is not None
         if windows.refines(prompt):
             if window is not None:
-                return (yield from self._predict_in_window_job(prompt, window))
+                return (yield from self.predict_in_window_job(self._plane, prompt, window))
             # A click beyond the window of the clicks before it: the plane shows all of them.
             prompt = replace(prompt, mask=windows.drawn(prompt))
         result = self._decode(partial(self._decoder.result, prompt=prompt))
         is_refined = prompt.mask is not None and prompt.mask.dtype != bool
         if window is None or is_refined or not windows.lost_detail(prompt, result.mask):
             return result
-        detailed = yield from self._predict_in_window_job(prompt, window)
+        detailed = yield from self.predict_in_window_job(self._plane, prompt, window)
         return result if windows.cut(detailed.mask, window) else detailed
 
-    def _predict_in_window_job(self, prompt: Prompt, window: Window) -> Job[Result]:
-        plane, image = self._plane, self._current().transform.image
-        assert plane is not None
+    def predict_in_window_job(
+        self, plane: Sequence[int], prompt: Prompt, window: Window
+    ) -> Job[Result]:
+        """Predict in a window of a plane, rows and columns, that is encoded at full resolution.
+
+        The prompt is in pixels of the plane, and so are the masks; the current plane stays.
+        """
         with self.keeping_plane():
             yield from self.encode_tile_job(plane, *window)
             # The prompt in the pixels of the window; logits of an earlier result are so already.
@@ -413,7 +417,8 @@ class Predictor:
             points = tuple((y - top, x - left) for y, x in prompt.points)
             inner = replace(prompt, points=points, box=box, mask=mask)
             result = self._decode(partial(self._decoder.result, prompt=inner))
-        return result.placed(window, image)
+        height, width = self.shape[-2:]
+        return result.placed(window, (height, width))
 
     def predict_low_res(
         self, prompts: Sequence[Prompt], minimum: float = -math.inf
@@ -608,96 +613,46 @@ def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> Pr
     return tensors
 
 
-@dataclass(frozen=True)
-class DetailWindows:
-    """Windows of a plane at full resolution, for small objects of planes that are reduced.
+class OutsidePartError(ValueError):
+    """A prompt needs more of its plane than one part of it."""
 
-    A plane that is larger than the network's input is reduced, and objects of some pixels are lost.
-    So a prompt on a small object is predicted again in a window at full resolution. The window
-    follows from the prompt alone, so the same prompt always gives the same mask; neighboring
-    prompts share windows.
 
-    `plane` and `window` say how the plane and a window of `side` pixels lie in the network's input;
-    `stride` is that of its mask grid.
+class PartPredictor:
+    """Predicts on a large plane before the whole of it is encoded: each prompt in a part around it.
+
+    So the first mask on a slide takes the time of a small image. It may differ from that of the
+    whole plane, which shows more around the object.
+
+    Parameters
+    ----------
+    predictor
+        Of the image; its current plane stays.
+    plane
+        Index of the plane.
+    windows
+        The parts.
     """
 
-    plane: InputTransform
-    side: int
-    window: InputTransform
-    stride: int
+    def __init__(self, predictor: Predictor, plane: Sequence[int], windows: DetailWindows) -> None:
+        self._predictor, self._plane, self._windows = predictor, plane, windows
 
-    @classmethod
-    def of(cls, plane: InputTransform, size: InputSize, stride: int) -> DetailWindows | None:
-        """The windows of a plane; None if it is not reduced, or hardly."""
-        down, across = plane.scale
-        is_reduced = size.method == "native" and max(down, across) < MAX_SCALE
-        if not is_reduced or not math.isclose(down, across, rel_tol=0.02):
-            return None
-        side = min(size.size // SHARE_OF_INPUT, *plane.image)
-        return cls(plane, side, InputTransform.of((side, side), size), stride)
+    def encode_job(self, center: tuple[float, float]) -> Job[None]:
+        """Encode the part around y, x ahead of prompts near it."""
+        around = Prompt(points=(center,), labels=(1,))
+        if (window := self._windows.around(around)) is not None:
+            with self._predictor.keeping_plane():
+                yield from self._predictor.encode_tile_job(self._plane, *window)
 
-    def around(self, prompt: Prompt) -> Window | None:
-        """Rows and columns of the window of a prompt; None if the prompt does not fit into one.
-
-        It lies around the first point, which an object's later prompts share, or around the box.
-        """
-        if prompt.box is not None:
-            y0, x0, y1, x1 = prompt.box
-            corners = [(y0, x0), (y1, x1)]
-            center = (y0 + y1) / 2, (x0 + x1) / 2
-        elif prompt.points:
-            corners, center = [], prompt.points[0]
-        else:
-            return None
-        if prompt.mask is not None and prompt.mask.dtype == bool:
-            if (box := bounding_box(prompt.mask)) is None:
-                return None
-            corners += [(box[0].start, box[1].start), (box[0].stop, box[1].stop)]
-        window = self._span(center[0], 0), self._span(center[1], 1)
-        for axis, (span, size) in enumerate(zip(window, self.plane.image, strict=True)):
-            # Not too near to a border that is none of the image.
-            low = -math.inf if span.start == 0 else span.start + MARGIN * self.side
-            high = math.inf if span.stop == size else span.stop - MARGIN * self.side
-            if not all(low <= point[axis] <= high for point in (*prompt.points, *corners)):
-                return None
-        return window
-
-    def _span(self, center: float, axis: int) -> slice:
-        step, size = max(1, self.side // STEPS), self.plane.image[axis]
-        start = min(max(round((center - self.side / 2) / step) * step, 0), size - self.side)
-        return slice(start, start + self.side)
-
-    def refines(self, prompt: Prompt) -> bool:
-        """Whether a prompt refines the logits of a window."""
-        if prompt.mask is None or prompt.mask.dtype == bool:
-            return False
-        return bool(prompt.mask.shape == self.window.grid(self.stride))
-
-    def drawn(self, prompt: Prompt) -> Mask:
-        """The logits of a window as a mask (Y, X) of the plane."""
-        first = replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1], mask=None)
-        window = self.around(first)
-        mask = np.zeros(self.plane.image, bool)
-        assert window is not None
-        assert prompt.mask is not None
-        logits = torch.tensor(prompt.mask)[None]
-        mask[window] = enlarge(logits, self.window, self.stride)[0].numpy() > 0
-        return mask
-
-    def lost_detail(self, prompt: Prompt, mask: Mask) -> bool:
-        """Whether a mask (Y, X) from the reduced plane may have lost its object."""
-        if (box := bounding_box(mask)) is None:
-            return True
-        longest = max(each.stop - each.start for each in box)
-        whole = prompt.is_a_click and np.count_nonzero(mask) > MOST_OF_PLANE * mask.size
-        return bool(longest * self.plane.scale[0] <= SMALL_OBJECT or whole)
-
-    def cut(self, mask: Mask, window: Window) -> bool:
-        """Whether an object (Y, X) is empty, or reaches a border of its window inside the plane."""
-        if (box := bounding_box(mask)) is None:
-            return True
-        return any(
-            (part.start <= span.start and span.start > 0)
-            or (part.stop >= span.stop and span.stop < size)
-            for part, span, size in zip(box, window, self.plane.image, strict=True)
-        )
+    def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
+        """As that of `Predictor`; OutsidePartError if a prompt is larger than a part."""
+        results = []
+        height, width = self._predictor.shape[-2:]
+        for done, prompt in enumerate(prompts, start=1):
+            prompt.check_inside((height, width))
+            window = self._windows.around(prompt)
+            if window is None:
+                raise OutsidePartError(OUTSIDE_PART)
+            job = self._predictor.predict_in_window_job(self._plane, prompt, window)
+            results.append((yield from job))
+            yield Progress(done, len(prompts), "predicting")
+        return results

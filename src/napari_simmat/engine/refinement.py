@@ -33,7 +33,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.predictor import PartPredictor, Predictor
     from napari_simmat.engine.result import Result
 
 
@@ -92,7 +92,7 @@ class Refiner:
 
     def refine_job(
         self,
-        predictor: Predictor,
+        predictor: Predictor | PartPredictor,
         prompts: Sequence[Prompt],
         subject: Hashable,
         choices: CandidateChoices | None = None,
@@ -117,7 +117,11 @@ class Refiner:
         return results
 
     def _refine_one_job(
-        self, predictor: Predictor, prompt: Prompt, subject: Hashable, choices: CandidateChoices
+        self,
+        predictor: Predictor | PartPredictor,
+        prompt: Prompt,
+        subject: Hashable,
+        choices: CandidateChoices,
     ) -> Job[Result]:
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
         if corrects and not prompt.points:

@@ -548,6 +548,8 @@ class Status:
         Progress 0..1, if known.
     seconds
         Duration of finished work; the status line counts it while working.
+    left
+        How long the work will still take, in words; empty: the status line estimates it.
     offer
         Label of a button that helps, e.g. makes a new layer; empty for none.
     other
@@ -563,6 +565,7 @@ class Status:
     offer: str = ""
     other: str = ""
     way_out: str = "Cancel"
+    left: str = ""
 
 
 STATUS_TONES: dict[StatusKind, Tone] = {
@@ -683,7 +686,8 @@ class StatusLine(QWidget):
         self.time.setText("" if seconds is None else _clock(seconds))
         fraction = status.fraction or 0.0
         can_tell = seconds is not None and seconds >= MIN_SECONDS and fraction >= MIN_FRACTION
-        self.left.setText(time_left(seconds, fraction, 1 - fraction) if can_tell else "")
+        estimated = time_left(seconds, fraction, 1 - fraction) if can_tell else ""
+        self.left.setText(status.left or estimated)
 
 
 def _clock(seconds: float) -> str:

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMenu, QMessageBox, QToolButton, QWidget
 
+from napari_simmat.io.files import log_file
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 _PACKAGES = ("napari-simmat", "napari", "torch", "numpy", "tifffile", "zarr", "dask")
@@ -106,4 +107,5 @@ def report(state: list[str]) -> str:
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             lines.append(f"{name} {version(name)}")
-    return "\n".join([*lines, *state])
+    log = log_file()
+    return "\n".join([*lines, *state, *([] if log is None else [f"Log {log}"])])

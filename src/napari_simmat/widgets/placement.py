@@ -233,6 +233,11 @@ class ImageGeometry:
         moved: np.ndarray = self.matrix[:-1, :-1] @ at + self.matrix[:-1, -1]
         return moved
 
+    def from_world(self, position: Sequence[float]) -> np.ndarray:
+        """Transform a position of the world, in the viewer's axes, to the view (ndim,)."""
+        at = self._inverse(np.asarray([position[-self.ndim :]], dtype=float))
+        return self._in_view(at)[0]
+
     def order_shown(self, dims: Dims) -> AxisOrder:
         """Axis order of the view that the viewer shows.
 
@@ -270,8 +275,7 @@ class ImageGeometry:
         """
         if self.order_shown(dims) != self.order:
             raise ValueError(f"Another side of {self.name} is shown: go back to this one.")
-        position = self._inverse(np.asarray([dims.point[-self.ndim :]], dtype=float))
-        index = tuple(int(np.round(value)) for value in self._in_view(position)[0, :-2])
+        index = tuple(int(np.round(value)) for value in self.from_world(dims.point)[:-2])
         for value, size in zip(index, self.shape[:-2], strict=True):
             if not 0 <= value < size:
                 raise ValueError(

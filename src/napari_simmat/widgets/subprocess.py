@@ -317,9 +317,9 @@ class JobController(QObject):
             self._say(text)
         self.changed.emit()
 
-    def _say(self, text: str, fraction: float | None = None) -> None:
+    def _say(self, text: str, fraction: float | None = None, left: str = "") -> None:
         way_out = "Cancel" if self.state == "preparing" else ""
-        self.status.emit(Status("working", text, fraction, way_out=way_out))
+        self.status.emit(Status("working", text, fraction, way_out=way_out, left=left))
 
     def _kill(self) -> None:
         self._enter("killing")

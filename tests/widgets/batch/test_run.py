@@ -6,10 +6,12 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.image_stack import match_channels
 from napari_simmat.engine.settings import parse_channels
 from napari_simmat.io.zarr import write_labels_zarr
-from napari_simmat.progress import finish
+from napari_simmat.progress import JobEvent, finish
 from napari_simmat.widgets.batch.run import (
     NOT_SAVED,
+    BatchController,
     BatchRequest,
+    FileRow,
     FilesModel,
     FirstFile,
     load_request,
@@ -17,7 +19,9 @@ from napari_simmat.widgets.batch.run import (
     rows_of,
     save_request,
 )
+from napari_simmat.widgets.batch.tab import FilesTable
 from napari_simmat.widgets.channels import LayerChannel
+from napari_simmat.widgets.controls import StatusLine
 from tests.widgets.scenes import gray
 
 
@@ -64,3 +68,28 @@ def test_save_request_on_a_full_disk_lets_the_run_begin(tmp_path, monkeypatch, c
     save_request(BatchRequest())
     assert NOT_SAVED.removesuffix("%s") in caplog.text
     assert load_request() == BatchRequest()
+
+
+def test_files_table_shows_a_whole_message(qtbot):
+    table = FilesTable()
+    qtbot.addWidget(table)
+    table.resize(300, 200)
+    table.show()
+    table.files.set_rows([FileRow("a.tif", "written", 12, 3.4), FileRow("b.tif", "waiting")])
+    message = "b.tif is no TIFF file; save the image again, or leave it out."
+    table.files.update(1, "failed", {"error": message})
+    assert table.columnWidth(4) > table.fontMetrics().horizontalAdvance(message)
+    bar = table.horizontalScrollBar()
+    assert bar.maximum() > 0, "the message scrolls into view"
+
+
+def test_status_of_a_run_estimates_the_time_left_once(qtbot):
+    line, batching = StatusLine(), BatchController(FilesModel())
+    qtbot.addWidget(line)
+    batching.status.connect(line.set_value)
+    batching.state = "running"
+    step = {"done": 1, "total": 4, "message": "1/4 b.tif: encoding", "fraction": 0.4}
+    batching._on_event(JobEvent(**step, left="about 3 min left"))
+    assert line.value().text == step["message"]
+    assert line.left.text() == "about 3 min left"
+    batching.close()

@@ -100,6 +100,17 @@ def batch(window):
     return Batch(window)
 
 
+def test_run_in_which_every_file_fails_says_so(batch, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "data" / "a.tif").write_bytes(b"II*\0 and nothing more")
+    batch.choose(tmp_path / "data", tmp_path / "out", EVERYTHING)
+    batch.run(batch.tab.start)
+    assert batch.states == ["failed"]
+    assert batch.status.kind == "failed"
+    assert "1 could not be segmented" in batch.status.text
+
+
 @pytest.mark.real_window
 def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     tab, window = batch.tab, batch.window

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_simmat.io.files import user_folder
@@ -25,28 +24,22 @@ from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTERS, gray
 
 ROOT = Path(__file__).resolve().parents[3]
-CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
 def open_image(window: Any, image: np.ndarray) -> Any:
-    window.viewer.add_image(image, name="discs")
-    window.open_widget()
-    window.idle()
+    window.open(image, name="discs")
     return window
-
-
-def objects(window: Any) -> np.ndarray:
-    return np.asarray(window.viewer.layers["SimMAT objects"].data)
 
 
 def work_on(window: Any) -> None:
     """Two commits, one deleted, that taken back, a third undone, and a point left open."""
     for number in (0, 1):
         window.click(*CENTERS[number])
-        window.key(Qt.Key.Key_C)
+        window.commit()
     window.hover(*CENTERS[1])
     window.key(Qt.Key.Key_D, SHIFT)
-    window.key(Qt.Key.Key_Z, CONTROL)
+    window.undo()
     window.tab.sections["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
@@ -65,8 +58,7 @@ def crash(window: Any) -> Path:
 
 def restore(window: Any) -> None:
     """Press Restore."""
-    QTest.mouseClick(window.tab.status.offer, Qt.MouseButton.LeftButton)
-    window.idle()
+    window.push(window.tab.status.offer)
 
 
 def replayed(path: Path) -> Replayed:
@@ -138,7 +130,7 @@ def main(folder: Path) -> None:
     window = open_image(new_window(), gray())
     for number in (0, 1):
         window.click(*CENTERS[number])
-        window.key(Qt.Key.Key_C)
+        window.commit()
     viewer = window.viewer
     layer = viewer.layers["SimMAT objects"]
     viewer.layers.selection.active = layer
@@ -151,7 +143,7 @@ def main(folder: Path) -> None:
     while True:
         window.click(*CENTERS[2])
         window.key(Qt.Key.Key_T)
-        window.key(Qt.Key.Key_Z, CONTROL)
+        window.undo()
 
 
 if __name__ == "__main__":

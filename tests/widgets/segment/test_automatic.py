@@ -25,18 +25,9 @@ def everything(ready):
     return tab.controller.automatic
 
 
-def press(window: Any, button: Any) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    window.idle()
-
-
 def toggle(window: Any, box: Any) -> None:
     box.click()  # its middle is beside its text
     window.idle()
-
-
-def preview(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data
 
 
 def at_centers(labels: np.ndarray) -> list[int]:
@@ -45,61 +36,59 @@ def at_centers(labels: np.ndarray) -> list[int]:
 
 def test_everything_is_proposed_filtered_and_committed(ready, everything):
     panel = ready.tab.automatic_panel
-    press(ready, panel.start)
-    found = at_centers(preview(ready))
+    ready.push(panel.start)
+    found = at_centers(ready.preview)
     assert 0 not in found
     assert len(set(found)) == 4
-    assert (
-        ready.status.text == f"{len(np.unique(preview(ready))) - 1} objects found. {COMMIT_FOUND}"
-    )
+    assert ready.status.text == f"{len(np.unique(ready.preview)) - 1} objects found. {COMMIT_FOUND}"
     assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
 
     encodes = ready.controller.inference.service.encodes
     candidates = everything.proposals.candidates
     panel.options["min_area"].setValue(100_000)
     ready.idle()
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert ready.status.text == f"0 objects found. {LOOSEN}"
     panel.options["min_area"].setValue(20)
     ready.idle()
-    assert at_centers(preview(ready)) == found
+    assert at_centers(ready.preview) == found
     assert everything.proposals.candidates is candidates, "nothing was asked again"
     assert ready.controller.inference.service.encodes == encodes
 
-    press(ready, panel.commit)
-    objects = ready.viewer.layers["SimMAT objects"].data
+    ready.push(panel.commit)
+    objects = ready.objects
     _, labels = discs()
     for number, center in enumerate(at_centers(objects), start=1):
         ours, theirs = objects == center, labels == number
         assert (ours & theirs).sum() > 0.8 * (ours | theirs).sum()
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     ready.undo()
     assert not objects.any(), "one step takes all back"
     ready.redo()
     assert len(set(at_centers(objects))) == 4
-    assert not preview(ready).any()
+    assert not ready.preview.any()
 
 
-def test_commit_undone_shows_the_proposals_again(ready: Any, everything: Any) -> None:
+def test_commit_undone_shows_the_proposals_again(ready, everything):
     panel = ready.tab.automatic_panel
-    press(ready, panel.start)
-    shown, candidates = preview(ready).copy(), everything.proposals.candidates
+    ready.push(panel.start)
+    shown, candidates = ready.preview.copy(), everything.proposals.candidates
     ready.commit()
     ready.undo()
     assert not ready.objects.any()
-    assert np.array_equal(preview(ready), shown)
+    assert np.array_equal(ready.preview, shown)
     assert panel.commit.isEnabled()
     panel.options["min_area"].setValue(100_000)
     ready.idle()
-    assert not preview(ready).any(), "the sliders filter them, and nothing is proposed again"
+    assert not ready.preview.any(), "the sliders filter them, and nothing is proposed again"
     panel.options["min_area"].setValue(20)
     ready.idle()
     assert everything.proposals.candidates is candidates
     ready.redo()
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert np.array_equal(ready.objects > 0, shown > 0)
     ready.undo()
-    assert np.array_equal(preview(ready), shown)
+    assert np.array_equal(ready.preview, shown)
     ready.commit()
     assert np.array_equal(ready.objects > 0, shown > 0)
 
@@ -107,38 +96,38 @@ def test_commit_undone_shows_the_proposals_again(ready: Any, everything: Any) ->
 @pytest.mark.parametrize("how", ["key", "key on the image", "button"])
 def test_commit_writes_the_shown_objects(ready, everything, how):
     panel, buttons = ready.tab.automatic_panel, ready.tab.buttons
-    press(ready, panel.start)
-    shown = preview(ready).copy()
+    ready.push(panel.start)
+    shown = ready.preview.copy()
     if how == "button":
         assert buttons.commit.isEnabled()
-        press(ready, buttons.commit)
+        ready.push(buttons.commit)
     else:
         ready.viewer.layers.selection.active = ready.viewer.layers[
             "discs" if how == "key on the image" else "SimMAT points"
         ]
-        ready.key(Qt.Key.Key_C)
-    objects = ready.viewer.layers["SimMAT objects"].data
+        ready.commit()
+    objects = ready.objects
     np.testing.assert_array_equal(objects > 0, shown > 0)
     assert ready.status.text.startswith("Committed to SimMAT objects")
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert not buttons.commit.isEnabled()
 
 
 def test_everything_leaves_out_committed_objects(ready, everything):
-    press(ready, ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.start)
     labels = np.zeros((200, 220), np.int32)
-    labels[(discs()[1] == 2) & (preview(ready) > 0)] = 9
+    labels[(discs()[1] == 2) & (ready.preview > 0)] = 9
     labels[:, np.nonzero(labels)[1].max() - 2 :] = 0  # its rim is left
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
     before = labels == 9
-    press(ready, ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.automatic_panel.commit)
     assert "1 object mostly on 9 is left out" in ready.status.text
     np.testing.assert_array_equal(labels == 9, before)
     assert set(np.unique(labels)) == {0, *range(9, 9 + len(np.unique(labels)) - 1)}, "no gap"
     assert len(np.unique(labels)) - 2 == 3, "the other three"
-    press(ready, ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.start)
     again = labels.copy()
-    press(ready, ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.automatic_panel.commit)
     numbers = np.unique(labels)[1:].tolist()
     assert ready.status.text.startswith(OVERLAPS_ALMOST.format(others=listed(numbers)))
     np.testing.assert_array_equal(labels, again)
@@ -148,13 +137,13 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
     labels = np.zeros((200, 220), np.uint8)
     labels[CENTERS[0]] = 255
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
-    press(ready, ready.tab.automatic_panel.start)
-    press(ready, ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.commit)
     assert everything.proposals is not None, "nothing is written yet"
-    press(ready, ready.tab.status.offer)
-    assert ready.viewer.layers["SimMAT objects"].data[CENTERS[1]]
+    ready.push(ready.tab.status.offer)
+    assert ready.objects[CENTERS[1]]
     assert everything.proposals is None
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
@@ -167,28 +156,28 @@ def test_everything_is_dropped_for_another_model(ready, everything, when):
     ready.tab.models.set_value(RGB_BASE)
     ready.idle()
     assert everything.proposals is None
-    assert not preview(ready).any()
+    assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
 def test_discard_leaves_nothing(ready, everything):
-    press(ready, ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.start)
     assert ready.tab.automatic_panel.commit.isEnabled()
-    press(ready, ready.tab.automatic_panel.drop)
-    assert not preview(ready).any()
+    ready.push(ready.tab.automatic_panel.drop)
+    assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
 def test_a_click_hides_the_proposals_until_it_is_committed(ready, everything):
-    press(ready, ready.tab.automatic_panel.start)
-    found = preview(ready).copy()
+    ready.push(ready.tab.automatic_panel.start)
+    found = ready.preview.copy()
     ready.click(*CENTERS[0])
-    assert (preview(ready) > 0).sum() < (found > 0).sum() / 2, "one disc of four"
-    ready.key(Qt.Key.Key_C)
-    np.testing.assert_array_equal(preview(ready), found)
-    press(ready, ready.tab.automatic_panel.commit)
-    assert len(set(at_centers(ready.viewer.layers["SimMAT objects"].data))) == 4
-    assert not preview(ready).any()
+    assert (ready.preview > 0).sum() < (found > 0).sum() / 2, "one disc of four"
+    ready.commit()
+    np.testing.assert_array_equal(ready.preview, found)
+    ready.push(ready.tab.automatic_panel.commit)
+    assert len(set(at_centers(ready.objects))) == 4
+    assert not ready.preview.any()
 
 
 def test_everything_canceled_is_free_again(ready, everything):
@@ -196,22 +185,22 @@ def test_everything_canceled_is_free_again(ready, everything):
     panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
-    press(ready, panel.stop)
+    ready.push(panel.stop)
     assert ready.status.kind == "canceled"
     assert everything.proposals is None
     assert panel.start.isVisible()
     ready.click(*CENTERS[0])
-    assert preview(ready).any()
+    assert ready.preview.any()
 
 
 def test_everything_from_points_of_a_layer(ready, everything):
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
-    press(ready, ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.start)
     assert len(everything.proposals.candidates) == 2 * 4, "an answer and three alternatives each"
-    assert [one > 0 for one in at_centers(preview(ready))] == [True, True, False, False]
+    assert [one > 0 for one in at_centers(ready.preview)] == [True, True, False, False]
     seeds.data = np.array([[-50.0, -50.0]])
-    press(ready, ready.tab.automatic_panel.start)
+    ready.push(ready.tab.automatic_panel.start)
     assert ready.status.kind == "failed"
     assert "seeds has no point on this plane" in ready.status.text
 
@@ -220,8 +209,8 @@ def test_everything_from_lazy_labels(ready, everything):
     ready.tab.automatic_panel.layer.set_value(
         ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
     )
-    press(ready, ready.tab.automatic_panel.start)
-    assert 0 not in at_centers(preview(ready))
+    ready.push(ready.tab.automatic_panel.start)
+    assert 0 not in at_centers(ready.preview)
 
 
 def test_everything_form_is_a_view_of_settings(ready, everything):
@@ -243,23 +232,23 @@ def test_everything_form_is_a_view_of_settings(ready, everything):
 
 def test_like_mine_keeps_only_similar_objects(ready, everything):
     panel = ready.tab.automatic_panel
-    press(ready, panel.start)
-    before = len(np.unique(preview(ready))) - 1
+    ready.push(panel.start)
+    before = len(np.unique(ready.preview)) - 1
     toggle(ready, panel.like_mine)
     assert ready.status.text == f"{before} objects found. {COMMIT_FOUND} {NO_EXAMPLES}"
     toggle(ready, panel.like_mine)
-    press(ready, panel.drop)
+    ready.push(panel.drop)
     _, labels = discs()
     objects = np.where((labels > 0) & (labels < 4), labels, 0)
     ready.workspace.use_objects(ready.viewer.add_labels(objects, name="mine"))
     ready.viewer.layers["discs"].data = np.where(labels == 4, 30, gray()).astype(np.uint8)
     ready.idle()
-    press(ready, panel.start)
-    assert 0 not in at_centers(preview(ready)), "the dark disc too"
-    whole = len(np.unique(preview(ready))) - 1
+    ready.push(panel.start)
+    assert 0 not in at_centers(ready.preview), "the dark disc too"
+    whole = len(np.unique(ready.preview)) - 1
     toggle(ready, panel.like_mine)
-    found = at_centers(preview(ready))
+    found = at_centers(ready.preview)
     assert 0 not in found[:3]
     assert found[3] == 0, "unlike the bright ones"
-    left = len(np.unique(preview(ready))) - 1
+    left = len(np.unique(ready.preview)) - 1
     assert f"{left} of {whole} objects are like the committed ones" in ready.status.text

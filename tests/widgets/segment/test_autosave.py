@@ -21,14 +21,11 @@ from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import (
     held,
     logged_labels,
-    objects,
     open_image,
     replayed,
     save_as,
     work_on,
 )
-
-CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
 def test_a_saved_session_replays_and_is_not_offered_again(open_window, tmp_path, monkeypatch):
@@ -62,7 +59,7 @@ def test_close_while_saving_completes_the_files(open_window, tmp_path, monkeypat
     monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", until_closing)
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
     window.tab.act("save")
-    labels = objects(window).copy()
+    labels = window.objects.copy()
     window.close_widget()
     assert worker.join(SECONDS / 1000)
     assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), labels)
@@ -106,7 +103,7 @@ def test_recovery_offers_work_with_the_image_it_was_done_on(open_window):
     window.viewer.layers[0].data = other
     window.idle()
     window.click(199 - CENTERS[0][0], CENTERS[0][1])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.close_widget()
     assert open_image(open_window(), other).status.offer == "Restore"
 
@@ -117,7 +114,7 @@ def test_autosave_logs_the_content_of_a_users_layer(ready):
     layer = ready.viewer.add_labels(labels.copy(), name="mine")
     ready.choose(ready.tab.objects, "mine")
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     (path,) = user_folder("sessions").glob("*.jsonl")
     (found,) = replayed(path).labels.values()
     assert np.array_equal(found, layer.data)
@@ -131,7 +128,7 @@ def test_autosave_logs_a_replaced_array(ready):
     """As other plugins do with what they made of the labels."""
     for center in CENTERS[:2]:
         ready.click(*center)
-        ready.key(Qt.Key.Key_C)
+        ready.commit()
     layer = ready.viewer.layers["SimMAT objects"]
     other = np.where(layer.data == 2, 7, 0).astype(np.uint16)
     other[:4, :4] = 9
@@ -143,11 +140,10 @@ def test_autosave_logs_a_replaced_array(ready):
     assert np.array_equal(labels, other)
     assert state.entries == {next(iter(state.labels)): {}}, "nothing is known of 7 and 9"
     ready.click(*CENTERS[2])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     ready.idle()
     assert np.array_equal(logged_labels(), layer.data)
-    for _ in range(4):
-        ready.key(Qt.Key.Key_Z, CONTROL)
+    ready.undo(4)
     assert np.array_equal(logged_labels(), layer.data)
 
 
@@ -158,11 +154,11 @@ def test_autosave_logs_the_name_of_a_model_file(ready, tmp_path):
     ready.tab.models.set_value(mine)
     ready.idle()
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     (path,) = user_folder("sessions").glob("*.jsonl")
     state = replayed(path)
     assert state.header.model == "mine.safetensors"
-    assert np.array_equal(next(iter(state.labels.values())), objects(ready))
+    assert np.array_equal(next(iter(state.labels.values())), ready.objects)
 
 
 def no_folder() -> None:
@@ -196,16 +192,16 @@ def test_autosave_that_cannot_write_warns_once(ready, spoil, early, reason, tmp_
     if early:
         spoil()
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     if not early:
         assert told == []
         spoil()
     ready.click(*CENTERS[1])
-    ready.key(Qt.Key.Key_C)
-    assert set(np.unique(objects(ready))) == {0, 1, 2}, "the work went on"
-    ready.key(Qt.Key.Key_Z, CONTROL)
-    assert set(np.unique(objects(ready))) == {0, 1}
-    ready.key(Qt.Key.Key_Z, CONTROL | SHIFT)
+    ready.commit()
+    assert set(np.unique(ready.objects)) == {0, 1, 2}, "the work went on"
+    ready.undo()
+    assert set(np.unique(ready.objects)) == {0, 1}
+    ready.redo()
     assert len(told) == 1
     assert f"({reason})" in told[0]
     assert ready.tab.status.warning == told[0], "what was said since has not hidden it"
@@ -213,7 +209,7 @@ def test_autosave_that_cannot_write_warns_once(ready, spoil, early, reason, tmp_
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
     QTest.mouseClick(ready.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
-    assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), objects(ready))
+    assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), ready.objects)
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
 
 
@@ -234,7 +230,6 @@ def test_autosave_reads_a_full_layer_during_edits(ready):
     ready.idle()
     path = path.with_suffix(".jsonl")
     assert np.array_equal(logged_labels(), edited)
-    for _ in range(3):
-        ready.key(Qt.Key.Key_Z, CONTROL)
+    ready.undo(3)
     assert np.array_equal(layer.data, first)
     assert np.array_equal(logged_labels(), first)

@@ -19,13 +19,11 @@ from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
-    CONTROL,
     SHIFT,
     crash,
     held,
     kill_at_work,
     logged_labels,
-    objects,
     open_image,
     restore,
     work_on,
@@ -50,10 +48,10 @@ def test_autosave_of_a_killed_process_keeps_commits_and_paint(open_window, tmp_p
     window = open_image(open_window(), gray())
     assert "was not saved" in window.status.text
     restore(window)
-    assert np.array_equal(objects(window), labels)
+    assert np.array_equal(window.objects, labels)
     while window.workspace.session.history.can_undo:
-        window.key(Qt.Key.Key_Z, CONTROL)
-    assert not objects(window).any(), "the whole list came back"
+        window.undo()
+    assert not window.objects.any(), "the whole list came back"
 
 
 def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
@@ -64,8 +62,8 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     text = RESTORED.format("2 objects", COMMIT_OPEN)
     assert second.status.text == text, "and what was open is answered"
     assert second.status.text.endswith(COMMIT_OPEN)
-    assert np.array_equal(objects(second), objects(first))
-    assert set(np.unique(objects(second))) == {0, 1, 2}
+    assert np.array_equal(second.objects, first.objects)
+    assert set(np.unique(second.objects)) == {0, 1, 2}
     entries = second.workspace.session.editor.register.entries
     assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
     assert second.workspace.session.prompts == first.workspace.session.prompts
@@ -74,24 +72,24 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     assert preview[0].any()
     for _ in range(20):
         for each in (first, second):
-            each.key(Qt.Key.Key_Z, CONTROL)
+            each.undo()
     assert not second.workspace.session.history.can_undo
-    assert not objects(second).any(), "the whole list came back"
+    assert not second.objects.any(), "the whole list came back"
     assert not second.workspace.session.prompt_state
 
 
 def test_work_after_restoring_is_restored_again(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
-    first.key(Qt.Key.Key_C)
+    first.commit()
     first.close_widget()
     first.viewer.layers.clear()
     for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
         window = open_image(open_window(), gray())
         restore(window)
         window.click(*CENTERS[number])
-        window.key(Qt.Key.Key_C)
-        assert set(np.unique(objects(window))) == set(range(number + 2))
+        window.commit()
+        assert set(np.unique(window.objects)) == set(range(number + 2))
         window.close_widget()
     assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1
 
@@ -101,9 +99,7 @@ def test_recovery_offers_once_the_image_is_shown(open_window):
     work_on(first)
     crash(first)
     second = open_window()
-    second.viewer.add_image(np.zeros((3, 40, 50)), name="stack")
-    second.open_widget()
-    second.idle()
+    second.open(np.zeros((3, 40, 50)), name="stack")
     second.viewer.dims.order = (1, 0, 2)
     second.viewer.add_image(gray(), name="discs")
     second.idle()
@@ -114,7 +110,7 @@ def test_recovery_offers_once_the_image_is_shown(open_window):
     assert second.status.offer == "Restore"
     second.workspace.accept()
     second.idle()
-    assert np.array_equal(objects(second), objects(first))
+    assert np.array_equal(second.objects, first.objects)
 
 
 def test_recovery_offers_nothing_to_another_image_or_window(open_window):
@@ -132,13 +128,13 @@ def test_start_after_a_layer_was_removed_changes_nothing(open_window):
     second.viewer.layers.remove("SimMAT preview")
     second.idle()
     restore(second)
-    assert np.array_equal(objects(second), objects(first))
+    assert np.array_equal(second.objects, first.objects)
 
 
 def test_recovery_offers_a_closed_image_in_the_same_window(open_window):
     window = open_image(open_window(), gray())
     work_on(window)
-    labels = objects(window).copy()
+    labels = window.objects.copy()
     gone = weakref.ref(window.workspace.session)
     window.viewer.layers.remove("discs")
     window.viewer.layers.remove("SimMAT objects")
@@ -149,12 +145,12 @@ def test_recovery_offers_a_closed_image_in_the_same_window(open_window):
     window.idle()
     window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
     restore(window)
-    assert np.array_equal(objects(window), labels)
+    assert np.array_equal(window.objects, labels)
 
 
 def test_a_tab_opened_again_continues_its_file(ready):
     work_on(ready)
-    layer, labels = ready.workspace.objects, objects(ready).copy()
+    layer, labels = ready.workspace.objects, ready.objects.copy()
     prompts, steps = ready.workspace.session.prompts, len(ready.workspace.session.history)
     mask = ready.viewer.layers["SimMAT preview"].data.copy()
     names = {each.name for each in ready.viewer.layers}
@@ -169,19 +165,18 @@ def test_a_tab_opened_again_continues_its_file(ready):
     assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
     assert ready.workspace.session.prompts == prompts
     assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, mask)
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     assert np.array_equal(logged_labels(), layer.data)
-    ready.key(Qt.Key.Key_Z, CONTROL)
-    assert np.array_equal(objects(ready), labels)
-    for _ in range(steps):
-        ready.key(Qt.Key.Key_Z, CONTROL)
+    ready.undo()
+    assert np.array_equal(ready.objects, labels)
+    ready.undo(steps)
     assert not ready.workspace.session.history.can_undo
-    assert not objects(ready).any()
+    assert not ready.objects.any()
 
 
 def test_autosave_logs_edits_made_while_the_tab_was_closed(ready):
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     layer = ready.workspace.objects
     ready.close_widget()
     layer.data_setitem((np.arange(9), np.arange(9)), 7)
@@ -194,7 +189,7 @@ def test_autosave_logs_edits_made_while_the_tab_was_closed(ready):
     ready.viewer.layers.remove(layer)
     ready.open_widget()
     ready.idle()
-    ready.key(Qt.Key.Key_Z, CONTROL)
+    ready.undo()
     assert layer in ready.viewer.layers
     assert np.array_equal(layer.data, painted)
     assert ready.workspace.objects is layer
@@ -204,10 +199,9 @@ def test_recovery_offers_nothing_without_content(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C, SHIFT)
-    first.key(Qt.Key.Key_Z, CONTROL)
-    first.key(Qt.Key.Key_C)
-    first.key(Qt.Key.Key_Z, CONTROL)
-    first.key(Qt.Key.Key_Z, CONTROL)
+    first.undo()
+    first.commit()
+    first.undo(2)
     first.close_widget()
     assert open_image(open_window(), gray()).status.offer == ""
 
@@ -239,7 +233,7 @@ def test_recovery_canceled_is_offered_again(open_window):
     assert second.status.kind == "canceled"
     assert "SimMAT objects" not in second.viewer.layers
     restore(second)
-    assert np.array_equal(objects(second), objects(first))
+    assert np.array_equal(second.objects, first.objects)
 
 
 def test_recovery_does_not_replace_work_done_meanwhile(open_window):
@@ -252,7 +246,7 @@ def test_recovery_does_not_replace_work_done_meanwhile(open_window):
     second.qtbot.waitUntil(lambda: not second.controller.busy)
     gate.set()
     second.idle()
-    second.key(Qt.Key.Key_C)
+    second.commit()
     _, truth = discs()
-    assert iou(objects(second) == 1, truth == 4) > 0.8
-    assert set(np.unique(objects(second))) == {0, 1}
+    assert iou(second.objects == 1, truth == 4) > 0.8
+    assert set(np.unique(second.objects)) == {0, 1}

@@ -22,13 +22,11 @@ from tests.widgets.segment.noted import save_as
 
 
 def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):
-    window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
-    window.open_widget()
-    window.idle()
+    window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTERS[number]) / 2))
-        window.key(Qt.Key.Key_C)
+        window.commit()
         window.type_class("nucleus")
     target = tmp_path / "mine_labels.tif"
     offered = []
@@ -54,7 +52,7 @@ def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatc
 
 def test_ask_path_without_ending_asks_before_replacing(ready, tmp_path, monkeypatch):
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     before = tmp_path / "mine_labels.tif"
     before.write_bytes(b"of yesterday")
     buttons = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
@@ -78,7 +76,7 @@ def test_ask_path_without_ending_asks_before_replacing(ready, tmp_path, monkeypa
 def test_what_cannot_be_written_is_one_sentence(ready, tmp_path, monkeypatch):
     (tmp_path / "a_labels.tif").mkdir()
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     save_as(monkeypatch, tmp_path / "a_labels.tif")
     ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
@@ -110,9 +108,6 @@ def test_units_have_one_symbol_for_all_of_pints_words(mu):
     assert unit_symbol(Unit()) == "\N{MICRO SIGN}m"
 
 
-# ------------------------------------------------------------------ other formats, and back
-
-
 def choose_to_save(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str = "") -> None:
     chosen = _FILTERS[kind] if kind else ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), chosen))
@@ -120,19 +115,16 @@ def choose_to_save(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str = "") 
 
 def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    QTest.mouseClick(window.tab.object_panel.buttons["load"], Qt.MouseButton.LeftButton)
-    window.idle()
+    window.push(window.tab.object_panel.buttons["load"])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OBJECT_FORMATS if kind != "map"])
 def test_load_of_any_saved_format_keeps_ids_and_classes(window, tmp_path, monkeypatch, kind):
-    window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
-    window.open_widget()
-    window.idle()
+    window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTERS[number]) / 2))
-        window.key(Qt.Key.Key_C)
+        window.commit()
         window.type_class("nucleus")
     window.hover(*(np.array(CENTERS[0]) / 2))
     window.controller.objects.delete()  # what is left has the id 2
@@ -154,13 +146,13 @@ def test_load_of_any_saved_format_keeps_ids_and_classes(window, tmp_path, monkey
     assert made["models"] == [], "it was not the model that made them"
     entry = window.workspace.session.editor.register.entry(2)
     assert entry.category == "nucleus"
-    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.undo()
     assert not window.viewer.layers["SimMAT objects"].data.any(), "loading is one command"
 
 
 def test_load_keeps_free_ids_and_the_objects_there(ready, tmp_path, monkeypatch):
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     there = ready.viewer.layers["SimMAT objects"].data.copy()
     labels = np.zeros_like(there)
     labels[:2, :5], labels[4:6, :5], labels[8:10, :5] = 1, 2, 70_000
@@ -182,7 +174,7 @@ def test_load_of_objects_of_another_image_is_refused(ready, tmp_path, monkeypatc
 def test_save_does_not_replace_an_image(ready, tmp_path, monkeypatch):
     zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))
     ready.click(*CENTERS[0])
-    ready.key(Qt.Key.Key_C)
+    ready.commit()
     choose_to_save(monkeypatch, tmp_path / "image.ome.zarr", "zarr")
     ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")

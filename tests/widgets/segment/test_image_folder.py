@@ -63,7 +63,7 @@ def test_go_through_ten_images_and_back_restores_each(window, folder):
         assert panel.place.text() == f"{number + 1} of 10, {number} done · {number}.tif"
         assert shown(window)[0] == str(number)
         window.click(*CENTERS[number % 2])
-        window.key(Qt.Key.Key_C)
+        window.commit()
         made.append(objects(window))
         window.click(*CENTERS[2])  # stays open
         window.key(*NEXT)
@@ -98,7 +98,7 @@ def test_go_skips_an_image_that_cannot_be_opened(window, folder):
     (folder / "1.tif").write_text("this is no image")
     begin(window, folder)
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.key(*NEXT)
     assert window.status.kind == "failed"
     assert "1.tif" in window.status.text
@@ -115,7 +115,7 @@ def test_go_skips_an_image_that_cannot_be_opened(window, folder):
 def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     begin(window, folder)
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -150,7 +150,7 @@ def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window, folder):
     assert not (folder / "1_session.jsonl").exists(), "nothing was done"
     assert window.workspace.objects is None
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.key(*NEXT)
     assert window.status.text == NOT_REPLACED.format("2_labels.tif", "2.tif")
     assert shown(window) == ["2", "SimMAT objects"]
@@ -200,14 +200,13 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     monkeypatch.setattr(BatchTab, "plan", lambda _: made)
     window.open_widget()
     window.tab.sections["folder"].set_open(True)
-    window.take(window.tab.folder_panel.batch)
-    window.idle()
+    window.push(window.tab.folder_panel.batch)
     assert window.tab.folder_panel.place.text() == "1 of 2, 1 done · 3.tif"
     window.key(*NEXT)
     assert (objects(window) == labels).all()
     assert window.workspace.session.editor.parents == {4: 3}
     window.click(*CENTERS[1])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     window.key(*BACK)
     assert shown(window) == ["3"]
     assert (tmp_path / "out" / "4_session.jsonl").exists()
@@ -221,7 +220,7 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
 def test_go_by_keys_in_a_real_window(window, folder):
     begin(window, folder)
     window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.commit()
     made = objects(window)
     window.key(*NEXT)
     assert window.tab.folder_panel.place.text() == "2 of 10, 1 done · 1.tif"

@@ -4,11 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 
 from tests.widgets.scenes import CENTERS, gray
-
-CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
 @pytest.mark.real_window

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Image, Shapes
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog
 from scipy.ndimage import gaussian_filter
 
@@ -52,7 +51,6 @@ from tests.widgets.segment.noted import (
     crash,
     kill_at_work,
     new_window,
-    objects,
     put,
     restore,
 )
@@ -81,9 +79,7 @@ def cells() -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_cells(window: Any) -> Any:
-    window.viewer.add_image(cells()[0], name="cells")
-    window.open_widget()
-    window.idle()
+    window.open(cells()[0], name="cells")
     window.tab.learning.config = QUICK
     return window
 
@@ -93,7 +89,7 @@ def commit(window: Any, *numbers: int) -> None:
     for number in numbers:
         y, x = CELLS[number]
         window.drag(y - 21, x - 18, y + 21, x + 18)
-        window.key(Qt.Key.Key_C)
+        window.commit()
 
 
 def learn(window: Any) -> None:
@@ -104,14 +100,10 @@ def learn(window: Any) -> None:
     window.idle()
 
 
-def mask(window: Any) -> np.ndarray:
-    return np.asarray(window.viewer.layers["SimMAT preview"].data) > 0
-
-
 def preview_of(window: Any, number: int) -> np.ndarray:
     """The mask of a click on a cell that is not committed."""
     window.click(*CELLS[number])
-    return mask(window).copy()
+    return window.mask
 
 
 @pytest.fixture
@@ -190,12 +182,10 @@ def test_learning_from_five_cells_segments_another_whole(with_cells):
     assert panel.hint.text() == AGAIN_AFTER.format("3 more objects")
     after = preview_of(window, TOUGH)
     assert iou(after, truth) > before + 0.1
-    window.take(panel.before)
-    window.idle()
-    assert iou(mask(window), truth) == before
-    window.take(panel.after)
-    window.idle()
-    assert np.array_equal(mask(window), after)
+    window.push(panel.before)
+    assert iou(window.mask, truth) == before
+    window.push(panel.after)
+    assert np.array_equal(window.mask, after)
 
 
 def test_clicks_while_learning_are_predicted_and_cancel_ends_it(with_cells, monkeypatch):
@@ -262,7 +252,7 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     assert window.status.text == sentence
     assert window.workspace.model == model
     assert window.workspace.session.adapted is None
-    assert np.array_equal(mask(window), before)
+    assert np.array_equal(window.mask, before)
     assert not list(user_folder("sessions").glob("*.learning-*"))
 
 
@@ -293,9 +283,7 @@ def test_learning_freezes_old_objects(with_cells, monkeypatch):
 
 
 def test_learning_from_long_pixels_keeps_their_shape(window, core):
-    window.viewer.add_image(cells()[0][::2], name="cells", scale=(2, 1))
-    window.open_widget()
-    window.idle()
+    window.open(cells()[0][::2], name="cells", scale=(2, 1))
     commit(window, 0, 1, 2)
     learn(window)
     assert core.planes[0].labels.shape == (64, 224)
@@ -310,10 +298,9 @@ def test_recovery_after_a_crash_restores_the_adapted_model(learned, open_window)
     second = open_cells(open_window())
     restore(second)
     assert second.workspace.session.adapted == learned.workspace.session.adapted
-    assert np.array_equal(mask(second), mine), "what was open is predicted with it"
-    second.take(second.tab.learn_panel.before)
-    second.idle()
-    assert not np.array_equal(mask(second), mine)
+    assert np.array_equal(second.mask, mine), "what was open is predicted with it"
+    second.push(second.tab.learn_panel.before)
+    assert not np.array_equal(second.mask, mine)
 
 
 def test_recovery_without_the_adapted_model_says_it_is_lost(learned, open_window):
@@ -386,7 +373,7 @@ def learn_until_killed(folder: Path) -> None:
         window.tab.learning.progressed.connect(note)
         for numbers in ((0, 1, 2), (4, 5, 6)):
             commit(window, *numbers)
-            put(folder, objects(window))
+            put(folder, window.objects)
             (folder / "go").touch()
             learn(window)
             (folder / "new").write_text(window.workspace.session.adapted.file)
@@ -415,7 +402,7 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
     labels, named = np.load(tmp_path / "labels.npy"), tmp_path / "learned"
     window = open_cells(open_window())
     restore(window)
-    assert np.array_equal(objects(window)[labels > 0], labels[labels > 0])
+    assert np.array_equal(window.objects[labels > 0], labels[labels > 0])
     learned = window.workspace.session.adapted
     assert learned is not None or not named.exists(), "what was accepted is lost"
     assert learned is None or window.workspace.model.reference == file_of(learned)
@@ -438,8 +425,7 @@ def test_an_adapted_model_without_its_file_is_dropped(learned):
     window = learned
     (checkpoint,) = user_folder("sessions").glob("*.safetensors")
     checkpoint.unlink()
-    window.take(window.tab.learn_panel.before)
-    window.idle()
+    window.push(window.tab.learn_panel.before)
     window.take(window.tab.learn_panel.after)
     assert window.status.text == LOST
     window.idle()
@@ -460,7 +446,7 @@ def test_keep_lists_the_model_and_segments_the_same(learned, monkeypatch):
     assert window.workspace.session.adapted.sentence in entry.spec.description
     window.tab.models.set_value("cells")
     window.idle()
-    assert np.array_equal(mask(window), mine)
+    assert np.array_equal(window.mask, mine)
     assert panel._outcome.isHidden(), "another model has learned nothing yet"
 
 
@@ -487,9 +473,7 @@ def test_learning_from_all_channels_leaves_empty_ones_out(window, monkeypatch):
     offer_anything(monkeypatch)
     image = cells()[0]
     planes = np.stack([image // 4, image, np.full_like(image, 7), image // 2, 255 - image])
-    window.viewer.add_image(planes, name="stain", axis_labels=("channel", "y", "x"))
-    window.open_widget()
-    window.idle()
+    window.open(planes, name="stain", axis_labels=("channel", "y", "x"))
     window.tab.learning.config = SHORT
     commit(window, 0, 1, 2)
     assert LEARNS_CHANNELS.format(5) in window.tab.learn_panel.hint.text()
@@ -498,21 +482,9 @@ def test_learning_from_all_channels_leaves_empty_ones_out(window, monkeypatch):
     assert window.workspace.session.adapted.all_channels
     after = preview_of(window, 3)
     assert window.controller.inference.service.predictor.stack.n_channels == 4
-    window.take(window.tab.learn_panel.before)
-    window.idle()
+    window.push(window.tab.learn_panel.before)
     assert window.controller.inference.service.predictor.stack.n_channels == 3
-    assert not np.array_equal(mask(window), after)
-
-
-@pytest.mark.real_window
-def test_before_and_after_change_the_preview(learned):
-    panel, after = learned.tab.learn_panel, preview_of(learned, 3)
-    learned.take(panel.before)
-    learned.idle()
-    assert not np.array_equal(mask(learned), after)
-    learned.take(panel.after)
-    learned.idle()
-    assert np.array_equal(mask(learned), after)
+    assert not np.array_equal(window.mask, after)
 
 
 if __name__ == "__main__":

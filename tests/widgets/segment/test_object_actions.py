@@ -39,9 +39,6 @@ def rows(window: Any) -> list[tuple[str, ...]]:
     ]
 
 
-# ----------------------------------------------------------------------------- overlap
-
-
 def test_commit_over_others_keeps_or_overwrites_them(ready):
     disc = discs()[1] == 1
     ready.workspace.target()
@@ -88,9 +85,6 @@ def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready):
     ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[0]], atol=1), "its own"
-
-
-# --------------------------------------------------------------------------- reopening
 
 
 @pytest.mark.parametrize(
@@ -176,9 +170,6 @@ def test_commit_of_several_open_objects_writes_all(ready):
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[1]], atol=1), "its own"
 
 
-# ------------------------------------------------------------- delete, merge and split
-
-
 def test_delete_merge_and_split_with_keys_are_undone(ready):
     _, labels = discs()
     commit_discs(ready, 3)
@@ -260,8 +251,7 @@ def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 2}, "not the one in the table"
     assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    ready.push(ready.tab.status.offer)
     assert set(np.unique(ready.objects)) == {0, 1, 2, 3}
 
     ready.hover(*CENTERS[1])
@@ -279,8 +269,7 @@ def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 3}
-    ready.take(ready.tab.object_panel.buttons["delete"])
-    ready.idle()
+    ready.push(ready.tab.object_panel.buttons["delete"])
     assert set(np.unique(ready.objects)) == {0}, "the button means the rows"
     assert ready.status.offer == "Undo"
 
@@ -314,7 +303,7 @@ def test_actions_without_a_target_say_what_to_do(ready):
     assert len(ready.workspace.session.history) == 2
 
 
-def test_objects_layer_deleted_then_redone_leaves_the_next_in_use(ready):
+def test_objects_layer_deleted_then_redone_leaves_next_in_use(ready):
     for center in CENTERS[:2]:
         ready.click(*center)
         ready.commit()
@@ -344,8 +333,7 @@ def test_objects_layer_deleted_comes_back_on_undo(ready):
     assert not [each for each in layers if each.name.startswith(("SimMAT obj", "SimMAT cl"))]
     assert ready.status.text == REMOVED.format(name="SimMAT objects", objects="2 objects")
     assert rows(ready) == []
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    ready.push(ready.tab.status.offer)
     assert [each.name for each in layers] == order
     assert np.array_equal(ready.objects, committed)
     assert [row[1] for row in rows(ready)] == ["", "nucleus"]
@@ -380,9 +368,6 @@ def test_objects_and_classes_deleted_come_back_together(ready):
     ready.undo()
     assert np.array_equal(ready.objects == 1, layers["SimMAT classes"].data == 1)
     assert ready.objects.any()
-
-
-# ------------------------------------------------------------------- classes and table
 
 
 def test_classes_have_a_layer_and_follow_undo(ready):
@@ -472,9 +457,6 @@ def test_labels_of_the_user_are_counted_and_edited(ready):
     layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)
     ready.idle()
     assert [row[0] for row in rows(ready)] == ["3"]
-
-
-# ------------------------------------------------------------------- the size of the last object
 
 
 def test_click_after_a_commit_takes_what_is_as_large(window):

@@ -10,7 +10,8 @@ from qtpy.QtTest import QTest
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.controller import OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
-from napari_simmat.widgets.segment.propagation import DOUBTFUL
+from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
+from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
@@ -31,13 +32,8 @@ def open_stack(window: Any, image: np.ndarray, **options: Any) -> Any:
     window.viewer.add_image(image, name="ball", **options)
     window.open_widget()
     window.viewer.reset_view()
-    go_to(window, 3)
+    window.show_plane(3)
     return window
-
-
-def go_to(window: Any, plane: int) -> None:
-    window.viewer.dims.set_current_step(0, plane)
-    window.idle()
 
 
 @pytest.fixture
@@ -52,21 +48,8 @@ def two(window):
     window.click(*CENTER)
     window.key(Qt.Key.Key_N)
     window.click(CENTER[0], CENTER[1] + SHAPE[2])
-    press(window, window.tab.stack_panel.start)
+    window.push(window.tab.stack_panel.start)
     return window
-
-
-def preview(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT preview"].data > 0
-
-
-def objects(window: Any) -> np.ndarray:
-    return window.viewer.layers["SimMAT objects"].data
-
-
-def press(window: Any, button: Any) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    window.idle()
 
 
 def test_propagate_then_commit_makes_one_object_on_its_planes(stack):
@@ -74,19 +57,19 @@ def test_propagate_then_commit_makes_one_object_on_its_planes(stack):
     stack.click(*CENTER)
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     assert "1 object on 5 planes (1 to 5)" in stack.status.text
-    assert iou(preview(stack), mask) > 0.85
+    assert iou(stack.mask, mask) > 0.85
     assert "SimMAT objects" not in stack.viewer.layers, "a preview first"
     encodes = stack.controller.inference.service.encodes
-    stack.key(Qt.Key.Key_C)
-    assert iou(objects(stack) == 1, mask) > 0.85
-    assert not preview(stack).any()
+    stack.commit()
+    assert iou(stack.objects == 1, mask) > 0.85
+    assert not stack.mask.any()
     assert not stack.workspace.session.prompt_state
     assert stack.controller.inference.service.encodes == encodes
-    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert not objects(stack).any(), "one step takes all planes back"
+    stack.undo()
+    assert not stack.objects.any(), "one step takes all planes back"
     assert len(stack.workspace.session.prompts.points) == 1
-    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
-    assert iou(objects(stack) == 1, mask) > 0.85
+    stack.redo()
+    assert iou(stack.objects == 1, mask) > 0.85
 
 
 def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):
@@ -106,25 +89,25 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):
     QTest.mouseClick(bars, Qt.MouseButton.LeftButton, pos=at)
     window.idle()
     assert window.viewer.dims.current_step[0] == 5
-    window.key(Qt.Key.Key_C)
+    window.commit()
     assert window.viewer.layers["SimMAT objects"].metadata[DOUBTFUL_PLANES] == {1: [(1,), (5,)]}
     assert not bars.bars, "it is written"
 
 
 def test_prompts_on_another_plane_are_named_until_propagated(stack):
     stack.click(*CENTER)
-    go_to(stack, 1)
+    stack.show_plane(1)
     assert stack.status.text.endswith(OPEN_ELSEWHERE.format(planes="plane 3", key="Shift+S"))
-    stack.key(Qt.Key.Key_C)
+    stack.commit()
     assert stack.status.text == OPEN_THERE.format(planes="plane 3")
     stack.click(*CENTER)
     assert stack.status.text.endswith(OPEN_ELSEWHERE.format(planes="plane 3", key="Shift+S"))
-    stack.key(Qt.Key.Key_C)
+    stack.commit()
     assert stack.status.text.endswith(LEFT_OPEN.format(planes="plane 3", key="Shift+S"))
-    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    stack.undo()
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
-    stack.key(Qt.Key.Key_C)
-    assert set(np.unique(objects(stack))) == {0, 1}
+    stack.commit()
+    assert set(np.unique(stack.objects)) == {0, 1}
     assert stack.status.text.endswith("Next object.")
 
 
@@ -132,44 +115,44 @@ def test_propagate_ends_at_negative_points_and_at_its_range(stack):
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
     panel.direction.setCurrentIndex(1)  # to later planes
-    press(stack, panel.start)
-    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {3, 4, 5}
+    stack.push(panel.start)
+    assert set(np.flatnonzero(stack.mask.any((1, 2)))) == {3, 4, 5}
     panel.direction.setCurrentIndex(0)
     panel.first.setValue(2)
-    press(stack, panel.start)
-    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4, 5}
-    go_to(stack, 5)
+    stack.push(panel.start)
+    assert set(np.flatnonzero(stack.mask.any((1, 2)))) == {2, 3, 4, 5}
+    stack.show_plane(5)
     stack.workspace.prompt_layers.flip()
     stack.click(*CENTER)
-    press(stack, panel.start)
-    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4}
-    press(stack, panel.drop)
-    assert not preview(stack)[[2, 4]].any()
+    stack.push(panel.start)
+    assert set(np.flatnonzero(stack.mask.any((1, 2)))) == {2, 3, 4}
+    stack.push(panel.drop)
+    assert not stack.mask[[2, 4]].any()
     assert not panel.commit.isEnabled()
 
 
 def test_a_correction_predicts_only_what_depends_on_it(stack):
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
-    press(stack, panel.start)
-    before = preview(stack).copy()
-    go_to(stack, 5)
+    stack.push(panel.start)
+    before = stack.mask.copy()
+    stack.show_plane(5)
     stack.click(CENTER[0], CENTER[1] - 10)
-    press(stack, panel.start)
+    stack.push(panel.start)
     propagator = stack.controller.inference.service._propagator[1]
     assert propagator.predictor.stack is stack.controller.inference.service.predictor.stack
-    assert np.array_equal(preview(stack)[1:4], before[1:4])
-    press(stack, panel.commit)
-    assert set(np.flatnonzero((objects(stack) == 1).any((1, 2)))) == {1, 2, 3, 4, 5}
+    assert np.array_equal(stack.mask[1:4], before[1:4])
+    stack.push(panel.commit)
+    assert set(np.flatnonzero((stack.objects == 1).any((1, 2)))) == {1, 2, 3, 4, 5}
     made = stack.workspace.session.editor.register.entry(1).provenance
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
 
 
 def test_two_objects_are_propagated_together(two):
     assert "2 objects" in two.status.text
-    two.key(Qt.Key.Key_C)
-    assert iou(objects(two)[..., : SHAPE[2]] == 1, ball()[1]) > 0.85
-    assert iou(objects(two)[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
+    two.commit()
+    assert iou(two.objects[..., : SHAPE[2]] == 1, ball()[1]) > 0.85
+    assert iou(two.objects[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
 
 
 def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
@@ -185,10 +168,38 @@ def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
     propagation.drop()
     stack.tab.act("propagate")
     assert stack.tab.stack_panel.start.text() == "Cancel"
-    QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
-    stack.idle()
+    stack.push(stack.tab.stack_panel.start)
     assert propagation.result is None
     assert stack.status.kind == "canceled"
+
+
+def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
+    """It was started while the click was predicted, whose answer took the status line."""
+    gate, said = Gate(stack), []
+    click_without_waiting(stack, *CENTER)
+    gate.wait()
+    stack.tab.act("propagate")
+    # After the controller, which is connected first.
+    stack.controller.inference.predicted.connect(lambda *_: said.append(stack.status))
+    gate.open.set()
+    stack.idle()
+    assert [status.kind for status in said] == ["working"]
+    assert said[0].text.startswith(PROPAGATING)
+    assert stack.controller.propagation.result is not None
+
+
+@pytest.mark.parametrize("ndisplay", [2, 3])
+def test_commit_of_a_propagation_leaves_nothing_to_commit(stack, ndisplay):
+    commit = stack.tab.buttons.commit
+    stack.click(*CENTER)
+    stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
+    stack.viewer.dims.ndisplay = ndisplay
+    stack.idle()
+    assert commit.isEnabled()
+    stack.push(commit)
+    assert iou(stack.objects == 1, ball()[1]) > 0.85
+    assert not stack.controller.can_commit
+    assert not commit.isEnabled()
 
 
 def test_prompts_that_cannot_be_propagated_give_a_message(stack):
@@ -210,40 +221,40 @@ def test_a_flat_image_has_no_stack_section(ready):
 
 def test_a_click_on_a_propagated_plane_corrects_its_mask(stack):
     stack.click(*CENTER)
-    press(stack, stack.tab.stack_panel.start)
-    before = preview(stack).copy()
-    go_to(stack, 5)
+    stack.push(stack.tab.stack_panel.start)
+    before = stack.mask.copy()
+    stack.show_plane(5)
     stack.workspace.prompt_layers.flip()
     at = CENTER[0], CENTER[1] + 13  # near the right edge of what was found there, 18 wide
     stack.click(*at)
-    now = preview(stack)
+    now = stack.mask
     assert not now[5][at], "the preview shows the correction before anything is followed again"
     changed = np.count_nonzero(now[5] ^ before[5])
     assert 0 < changed < 0.5 * np.count_nonzero(before[5]), "what was found is what is corrected"
     assert np.array_equal(now[:5], before[:5])
     corrected = now[5].copy()
-    stack.key(Qt.Key.Key_C)
-    assert np.array_equal(objects(stack)[5] == 1, corrected), "followed again, then committed"
-    assert np.array_equal(objects(stack)[1:4] == 1, before[1:4])
+    stack.commit()
+    assert np.array_equal(stack.objects[5] == 1, corrected), "followed again, then committed"
+    assert np.array_equal(stack.objects[1:4] == 1, before[1:4])
     stack.key(Qt.Key.Key_E)  # pointed at with the mouse that clicked
     stack.hover(*CENTER)
     stack.key(Qt.Key.Key_E)
-    assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
+    assert np.array_equal(stack.mask[5], corrected), "it opens again with its correction"
 
 
 def test_undo_of_a_correction_of_the_second_of_two(two):
-    before = preview(two).copy()
-    go_to(two, 5)
+    before = two.mask.copy()
+    two.show_plane(5)
     two.workspace.prompt_layers.flip()
     two.click(CENTER[0], CENTER[1] + SHAPE[2] + 13)
-    assert np.array_equal(preview(two)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
-    assert not np.array_equal(preview(two)[5], before[5])
-    press(two, two.tab.stack_panel.start)
-    assert np.array_equal(preview(two)[..., : SHAPE[2]], before[..., : SHAPE[2]])
-    assert not np.array_equal(preview(two)[5], before[5])
-    two.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    press(two, two.tab.stack_panel.start)
-    assert np.array_equal(preview(two), before)
+    assert np.array_equal(two.mask[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
+    assert not np.array_equal(two.mask[5], before[5])
+    two.push(two.tab.stack_panel.start)
+    assert np.array_equal(two.mask[..., : SHAPE[2]], before[..., : SHAPE[2]])
+    assert not np.array_equal(two.mask[5], before[5])
+    two.undo()
+    two.push(two.tab.stack_panel.start)
+    assert np.array_equal(two.mask, before)
 
 
 @pytest.mark.parametrize(
@@ -269,11 +280,11 @@ def test_propagate_survives_layers_that_change(stack, what):
     if what == "ball":
         assert stack.status.kind == "nothing"
         viewer.add_image(ball()[0], name="ball")
-        go_to(stack, 3)
+        stack.show_plane(3)
     stack.click(*CENTER)  # the session goes on
-    press(stack, stack.tab.stack_panel.start)
-    stack.key(Qt.Key.Key_C)
-    assert (objects(stack) > 0).any(), stack.status.text
+    stack.push(stack.tab.stack_panel.start)
+    stack.commit()
+    assert (stack.objects > 0).any(), stack.status.text
 
 
 def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
@@ -286,8 +297,8 @@ def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
     stack.viewer.layers.selection.active = stack.viewer.layers["ball"]
     stack.idle()
     stack.click(*CENTER)
-    press(stack, stack.tab.stack_panel.start)
-    assert iou(preview(stack), ball()[1]) > 0.85
+    stack.push(stack.tab.stack_panel.start)
+    assert iou(stack.mask, ball()[1]) > 0.85
 
 
 def test_propagate_into_a_full_layer_writes_a_new_one_once(stack):
@@ -296,14 +307,14 @@ def test_propagate_into_a_full_layer_writes_a_new_one_once(stack):
     stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
     stack.tab.objects.chosen.emit(stack.viewer.layers["mine"])
     stack.click(*CENTER)
-    press(stack, stack.tab.stack_panel.start)
-    found = preview(stack).copy()
-    press(stack, stack.tab.stack_panel.commit)
+    stack.push(stack.tab.stack_panel.start)
+    found = stack.mask.copy()
+    stack.push(stack.tab.stack_panel.commit)
     assert stack.controller.propagation.result is not None, "nothing is written yet"
-    press(stack, stack.tab.status.offer)
-    assert (objects(stack) == 1).any((1, 2)).tolist() == found.any((1, 2)).tolist()
+    stack.push(stack.tab.status.offer)
+    assert (stack.objects == 1).any((1, 2)).tolist() == found.any((1, 2)).tolist()
     assert stack.controller.propagation.result is None
-    assert not preview(stack).any()
+    assert not stack.mask.any()
     assert not stack.tab.stack_panel.commit.isEnabled()
 
 
@@ -311,7 +322,7 @@ def test_propagate_into_a_full_layer_writes_a_new_one_once(stack):
 def test_propagation_is_dropped_for_another_model_or_image(stack, what):
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)
-    press(stack, stack.tab.stack_panel.start)
+    stack.push(stack.tab.stack_panel.start)
     if what == "model":
         stack.tab.models.set_value(RGB_BASE)
     elif what == "data":
@@ -320,10 +331,10 @@ def test_propagation_is_dropped_for_another_model_or_image(stack, what):
         layer.scale = (2, 2, 2)
     stack.idle()
     assert propagation.result is None
-    shown = preview(stack).copy()
+    shown = stack.mask.copy()
     assert np.flatnonzero(shown.any((1, 2))).tolist() == [3], "the click is answered anew"
-    stack.key(Qt.Key.Key_C)
-    assert np.array_equal(objects(stack) == 1, shown), "what is shown is what is written"
+    stack.commit()
+    assert np.array_equal(stack.objects == 1, shown), "what is shown is what is written"
 
 
 def test_propagate_stops_for_another_model(stack):

@@ -72,7 +72,7 @@ def test_the_file_is_offered_and_restored(window):
     restore(window)
     assert session.seen(window) == SEEN
     for _ in range(SEEN["operations"]):
-        window.key(Qt.Key.Key_Z, CTRL)
+        window.undo()
     assert not window.viewer.layers["SimMAT objects"].data.any()
     assert not len(window.viewer.layers["SimMAT points"].data)
     for _ in range(SEEN["operations"]):

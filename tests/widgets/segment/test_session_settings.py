@@ -114,8 +114,7 @@ def test_settings_with_an_unfit_model_offer_tiny(window):
     window.open(gray(), name="discs")
     assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
     assert window.status.offer == USE_TINY
-    window.take(window.tab.status.offer)
-    window.idle()
+    window.push(window.tab.status.offer)
     assert window.tab.models.is_embedded
     window.click(*CENTERS[0])
     assert window.status.kind == "done"

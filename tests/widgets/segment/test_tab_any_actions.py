@@ -120,8 +120,7 @@ class AnyActions(RuleBasedStateMachine):
 
     @rule(plane=st.integers(0, 2))
     def slide(self, plane: int) -> None:
-        self.window.viewer.dims.set_current_step(0, plane)
-        self.window.idle()
+        self.window.show_plane(plane)
 
     @rule(order=st.sampled_from(ORDERS), behind=st.sampled_from([40, 60, 150]))
     def roll_axes(self, order: tuple[int, ...], behind: int) -> None:

@@ -16,8 +16,6 @@ from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
-# ------------------------------------------------------------------- the objects layer
-
 
 @pytest.mark.parametrize("case", ["flat", "multiscale"])
 def test_objects_of_other_pixels_are_refused_by_every_action(window, case):
@@ -92,9 +90,6 @@ def test_commit_into_a_chosen_layer_takes_the_next_id(ready):
     assert (data[190:, 200:] == 41).all()
 
 
-# ------------------------------------------------------------------------------ cancel
-
-
 def test_cancel_frees_the_window_and_drops_the_result(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[1])
@@ -127,9 +122,6 @@ def test_click_during_a_prediction_replaces_it(ready):
     ready.idle()
     assert iou(ready.mask, discs()[1] == 2) > 0.8
     assert ready.controller.inference.service.encodes == 1
-
-
-# ------------------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, ValueError])
@@ -168,9 +160,6 @@ def test_tab_without_an_image_does_nothing(window):
     window.viewer.add_image(gray(), name="discs")
     window.idle()
     assert window.status.kind == "ready"
-
-
-# -------------------------------------------------------------- layers come and go
 
 
 def test_image_deleted_during_work_ends_it(ready):
@@ -297,9 +286,6 @@ def test_layers_renamed_and_reordered_stay_in_use(ready):
     assert "coins" in ready.tab.channels.image.currentText()
 
 
-# -------------------------------------------------------------------------- keys, focus
-
-
 @pytest.mark.real_window
 def test_shortcut_in_a_text_field_does_not_act(ready):
     ready.click(*CENTERS[0])
@@ -372,18 +358,6 @@ def test_release_gives_back_keys_and_events(ready):
     ready.viewer.layers.clear()
 
 
-# --------------------------------------------------------------------------- the end
-
-
-@pytest.mark.real_window
-def test_dock_closed_ends_the_thread(ready):
-    worker = ready.controller.inference.worker
-    ready.click(*CENTERS[0])
-    ready.viewer.window.remove_dock_widget(ready.widget)
-    assert worker.join(SECONDS / 1000)
-    assert "SimMAT preview" not in ready.viewer.layers
-
-
 @pytest.mark.real_window
 def test_viewer_closed_during_work_leaves_no_thread(ready):
     gate = Gate(ready)
@@ -408,9 +382,6 @@ def test_widget_opened_from_the_menu_segments(window):
     window.click(*CENTERS[0])
     window.commit()
     assert window.objects.any()
-
-
-# ------------------------------------------------------------------- a damaged model
 
 
 def test_model_with_infinite_scores_fails_and_keeps_prompts(ready):

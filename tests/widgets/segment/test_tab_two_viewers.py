@@ -12,9 +12,7 @@ def test_two_viewers_are_independent(open_window):
     first, second = windows = open_window(), open_window()
     _, labels = discs()
     for window in windows:
-        window.viewer.add_image(gray(), name="discs")
-        window.open_widget()
-        window.idle()
+        window.open(gray(), name="discs")
     first.click(*CENTERS[0])
     second.click(*CENTERS[1])
     first.commit()
@@ -48,9 +46,7 @@ def test_two_viewers_with_one_closed_leave_the_other_alone(open_window):
     """
     first, second = open_window(), open_window()
     for window in (first, second):
-        window.viewer.add_image(gray(), name="discs")
-        window.open_widget()
-        window.idle()
+        window.open(gray(), name="discs")
         window.click(*CENTERS[1])
     first.commit()
     second.viewer.window._qt_window.hide()

@@ -225,9 +225,6 @@ def test_click_in_a_transposed_view_hits_its_object(window):
     assert set(np.unique(window.objects)) == {0, 1}
 
 
-# ------------------------------------------------------------------ without a viewer
-
-
 TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
 """Within the plane: napari shows no oblique slices."""
 TRANSFORMS = [

@@ -92,8 +92,7 @@ def test_chosen_image_hidden_by_another_offers_to_show_it(ready):
         ready.status.text
         == f"{ready_on(READY, 'discs')} {HIDDEN.format(image='discs', front='other')}"
     )
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    ready.push(ready.tab.status.offer)
     assert names(ready)[:2] == ["other", "discs"]
     assert names(ready)[-1] == "SimMAT points"
     assert ready.status.text == ready_on(READY, "discs")
@@ -101,8 +100,7 @@ def test_chosen_image_hidden_by_another_offers_to_show_it(ready):
     press(ready, *THERE)
     assert HIDDEN.format(image="other", front="discs") in ready.status.text
     assert ready.status.offer == SHOW_IMAGE.format(image="other"), "with a preview as well"
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    ready.push(ready.tab.status.offer)
     assert names(ready)[:2] == ["discs", "other"]
     assert ready.status.kind == "done"
     assert HIDDEN.format(image="other", front="discs") not in ready.status.text
@@ -125,8 +123,7 @@ def test_click_beside_the_image_offers_to_segment_the_other(ready):
     y, x = THERE[0], THERE[1] + 230
     ready.click(y, x)
     assert (ready.status.kind, ready.status.offer) == ("failed", "Segment other")
-    ready.take(ready.tab.status.offer)
-    ready.idle()
+    ready.push(ready.tab.status.offer)
     assert ready.tab.channels.image.currentText() == "other"
     assert ready.status.text == ready_on(READY, "other"), "no prompt is left on the first"
     press(ready, y, x)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import LabelIndex
@@ -14,7 +13,7 @@ from napari_simmat.widgets.segment.controller import EDITING
 from napari_simmat.widgets.segment.workspace import UNDONE
 from tests.widgets.scenes import iou
 
-CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
 SHAPE = (48, 72, 88)
 """(Z, Y, X)."""
 BLOBS = (((24, 24, 26), (13, 15, 16)), ((22, 50, 62), (12, 14, 17)))
@@ -154,9 +153,7 @@ def test_edit_from_the_side_opens_the_prompts_made_there(window):
     classes = window.viewer.layers["SimMAT classes"].data
     assert np.array_equal(classes > 0, after == 1)
     assert len(entry.provenance) == 1
-    window.undo()
-    window.undo()
-    window.undo()
+    window.undo(3)
     assert np.array_equal(window.objects, before)
     window.hover(*on_screen(window, middle))
     window.key(Qt.Key.Key_D, SHIFT)
@@ -270,22 +267,6 @@ def test_normalization_in_any_view_is_of_the_whole_stack(window, monkeypatch):
     window.click(*on_screen(window, middle))
     assert measured == [SHAPE]
     assert len(window.controller.inference.service._statistics) == 1
-
-
-@pytest.mark.real_window
-def test_roll_button_of_the_viewer_turns_the_view(window):
-    labels = open_blobs(window)
-    middle = BLOBS[0][0]
-    roll = window.viewer.window._qt_viewer.viewerButtons.rollDimsButton
-    for order in ((2, 0, 1), (1, 2, 0), (0, 1, 2)):
-        QTest.mouseClick(roll, Qt.MouseButton.LeftButton)
-        assert window.viewer.dims.order == order
-        window.viewer.dims.point = tuple(world(middle))
-        window.idle()
-        window.click(*on_screen(window, middle))
-        at = plane_at(order, middle)
-        assert iou(window.mask[at], labels[at] == 1) > 0.85
-        window.key(Qt.Key.Key_C, SHIFT)
 
 
 def test_table_row_from_the_side_leads_to_the_object(window):
@@ -410,15 +391,12 @@ def test_session_of_two_views_is_restored_after_a_crash(open_window):
     look(again, ZY, second)
     assert again.workspace.session.prompt_state == views[ZY]
     assert again.mask[plane_at(ZY, second)].any()
-    again.undo()
-    again.undo()
+    again.undo(2)
     assert np.array_equal(again.objects, np.where(labels == 1, 1, 0))
     while again.workspace.session.history.can_undo:
         again.undo()
     assert not again.objects.any()
 
-
-# ------------------------------------------------------- planes that lie further apart than pixels
 
 STEP = 6
 """Every sixth plane of a ball is left, as where a stack was taken with a coarse step."""
@@ -433,9 +411,7 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_ball(window: Any, image: np.ndarray) -> Any:
-    layer = window.viewer.add_image(image, name="ball", scale=(0.25, 0.25, 0.25))
-    window.open_widget()
-    window.idle()
+    layer = window.open(image, name="ball", scale=(0.25, 0.25, 0.25))
     window.viewer.dims.order = ZX
     window.viewer.dims.point = (0.25 * 12, 0.25 * 75, 0.25 * 70)
     window.idle()

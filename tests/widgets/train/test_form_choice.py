@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtTest import QTest
+from tifffile import imwrite
 
 from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.train.form import LabeledLayers
-from napari_simmat.widgets.train.run import TrainRequest, WindowRun
-from napari_simmat.widgets.train.tab import READY
+from napari_simmat.widgets.train.run import CHECKING, READY, TrainRequest, WindowRun
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
@@ -103,13 +103,31 @@ def test_empty_labels_are_found_when_they_are_written(trainer, user_folder):
     assert trainer.tab.train.isEnabled()
 
 
-def test_a_folder_dropped_on_the_tab_is_chosen(trainer, tmp_path):
+def test_folder_dropped_on_the_tab_is_checked_and_described(trainer, tmp_path):
     tab = trainer.tab
     assert not drop(tab, Path(__file__))
+    image, labels = (255 * discs()[0]).astype(np.uint8), discs()[1].astype(np.uint8)
+    for number in range(6):
+        stacked = np.stack([image] * 3, axis=-1) if number == 5 else image
+        imwrite(tmp_path / f"{number}.tif", np.roll(stacked, number, axis=0))
+        imwrite(tmp_path / f"{number}_labels.tif", np.roll(labels, number, axis=0))
     assert drop(tab, tmp_path)
     assert tab.form.value().folder == str(tmp_path)
     assert tab.form.source.currentText() == "a folder"
-    assert trainer.status.text == READY, "what is in it, the training says"
+    assert trainer.status.text == CHECKING
+    assert not tab.train.isEnabled()
+    trainer.settle()
+    assert trainer.status.kind == "failed", trainer.status
+    assert trainer.status.text.startswith("5 has 3 channels, but"), trainer.status
+    assert not tab.train.isEnabled()
+    for path in tmp_path.glob("5*"):
+        path.unlink()
+    tab.refresh()
+    trainer.settle()
+    assert trainer.status.kind == "ready", trainer.status
+    assert trainer.status.text.startswith("Ready to train: 4 images to train on and 1 to validate")
+    assert "20 objects" in trainer.status.text
+    assert tab.train.isEnabled()
     assert f"simmat train {tmp_path} --output" in tab.command.value()
 
 

@@ -51,9 +51,6 @@ def interrupted(name: str) -> WindowRun:
     return run
 
 
-# ---------------------------------------------------------------------- the request
-
-
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
 def test_arguments_are_parsed_to_what_the_request_says(request_):
     run = WindowRun("mine")
@@ -115,9 +112,6 @@ def test_form_settings_are_fields_of_the_config():
     assert set(FORM_SETTINGS) <= {field.name for field in fields(TrainConfig)}
 
 
-# ----------------------------------------------------------------------- the curves
-
-
 def test_curves_replace_a_step_that_is_repeated():
     history = CurveHistory()
     for step in range(5):
@@ -143,9 +137,6 @@ def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path):
     history = CurveHistory.of(log)
     assert history.iou == [(0, 40.5), (5, 60)]
     assert history.loss == [(5, 0.25)]
-
-
-# ----------------------------------------------------------------------- the folder
 
 
 def test_file_names_are_those_of_the_trainer():

@@ -42,8 +42,8 @@ class Trainer(TabHands):
     def training(self) -> Any:
         return self.tab.training
 
-    def settle(self) -> None:
-        self.until(lambda: not self.tab._later.isActive())
+    def settle(self):
+        self.until(lambda: not (self.tab._later.isActive() or self.training.checking))
 
     def type(self, field: Any, text: str) -> None:
         super().type(field, text)
@@ -136,7 +136,7 @@ def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     assert window.tab.models.value().name == "two channels"
     window.idle()
     window.click(CENTERS[0][0] / 2, CENTERS[0][1] / 2)
-    window.key(Qt.Key.Key_C)
+    window.commit()
     truth = window.viewer.layers["true objects"].data
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
 
@@ -267,17 +267,15 @@ def test_close_ends_the_process_and_another_window_resumes(trainer, open_window,
     assert not second.tab._unfinished_part.isVisibleTo(second.tab)
 
 
-def test_start_without_labels_shows_the_message_of_the_command(trainer, tmp_path, user_folder):
+def test_folder_without_labels_is_refused_when_it_is_chosen(trainer, tmp_path, user_folder):
     from tifffile import imwrite
 
     imwrite(tmp_path / "alone.tif", (255 * discs()[0]).astype(np.uint8))
     trainer.window.choose(trainer.tab.form.source, "a folder")
     trainer.tab.form.folder.path.clear()
     QTest.keyClicks(trainer.tab.form.folder.path, str(tmp_path))
-    trainer.start("folder", 5)
-    trainer.over()
+    trainer.settle()
     assert trainer.status.kind == "failed"
     assert f"No image in {tmp_path} has labels" in trainer.status.text
-    assert "No image in" in (user_folder / "trainings" / "folder.txt").read_text()
-    assert not (user_folder / "trainings" / "folder").exists()
-    assert trainer.tab.train.isEnabled(), "it can be tried again"
+    assert not trainer.tab.train.isEnabled()
+    assert not (user_folder / "trainings").exists()

@@ -41,7 +41,7 @@ from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress
 from napari_simmat.widgets.channels import LayerChannel, LayerInfo
-from napari_simmat.widgets.controls import Status, Tone, tone_color
+from napari_simmat.widgets.controls import Status, StatusKind, Tone, tone_color
 from napari_simmat.widgets.forms import command_words
 from napari_simmat.widgets.subprocess import Ending, JobController
 from napari_simmat.widgets.worker import BackgroundJob
@@ -607,7 +607,7 @@ class BatchController(JobController):
                 self.files.set_rows(rows_of(event.plan))
             return
         if event.message is not None and self.state in ("running", "trying"):
-            self._say(event.message, event.fraction)
+            self._say(event.message, event.fraction, event.left or "")
         if self._is_trial:
             self._trial_outcome = event.file or self._trial_outcome
         elif event.number is not None:
@@ -620,7 +620,8 @@ class BatchController(JobController):
         self.files.end_run(self._began_at)
         seconds = time.monotonic() - self._begun
         if ending.kind == "done":
-            self._rest(Status("done", self._summary(), seconds=seconds))
+            kind: StatusKind = "done" if self._numbers()[0] else "failed"
+            self._rest(Status(kind, self._summary(), seconds=seconds))
         elif ending.kind == "failed":
             self._fail(ending.text)
         elif ending.kind == "canceled" or self.state in ("stopping", "killing"):

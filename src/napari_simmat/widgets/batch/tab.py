@@ -231,7 +231,9 @@ class FilesTable(QTableView):
         mode = QHeaderView.ResizeMode
         header.setSectionResizeMode(mode.ResizeToContents)
         header.setSectionResizeMode(0, mode.Interactive)
-        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.Stretch)
+        # As wide as its texts, which scroll into view: what the others leave may be nothing.
+        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.ResizeToContents)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setColumnWidth(0, 112)
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)

@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.refinement import ALL_PIECES
-from napari_simmat.progress import Job
+from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import (
     ImageValue,
@@ -42,6 +42,8 @@ from napari_simmat.widgets.segment.workspace import Workspace, needs_image, need
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob
 
+_ENCODE_RANK = 2
+"""Of encoding in the background: after everything that the user waits for."""
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
@@ -75,6 +77,8 @@ MISSED_COMMIT = (
 CANCELED = "Canceled. Segment (S) starts again."
 SEGMENT = "Segment"
 EDITING = "Editing object {label}:"
+PART = "The whole image is still being encoded, masks are refined then."
+REFINED = "Refined on the whole image."
 COMMIT_NEXT = "Commit (C), or click to correct it."
 MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
@@ -146,6 +150,14 @@ class SegmentController(QObject):
         self._plane: Plane | None = None
         self._missed = ""  # what the next status begins with
         self._ready: tuple[str, tuple[str, ...]] = "", ()  # its text, and the remarks in it
+        self._shown: Status | None = None
+        # A large plane, of which parts are predicted on until the whole is encoded.
+        self._large: PredictionRequest | None = None
+        self._encoding = BackgroundJob(inference.worker, _ENCODE_RANK, self)
+        self._encoding.progressed.connect(self._on_encoding)
+        self._encoding.returned.connect(self._on_encoded)
+        self._encoding.failed.connect(workspace.fail)
+        workspace.status.connect(partial(setattr, self, "_shown"))
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
         workspace.prediction_wanted.connect(self.request)
@@ -185,6 +197,7 @@ class SegmentController(QObject):
         if self.workspace.released:
             return
         self.propagation.cancel()
+        self._encoding.cancel()
         self.prefetcher.release()
         self.automatic.release()
         self.inference.close()
@@ -218,6 +231,7 @@ class SegmentController(QObject):
         drawn = workspace.read_prompts()
         if image is None or geometry is None:
             self.drop()
+            self._encoding.cancel()
             self._missed = ""
             workspace.choose_none(model)
             return
@@ -230,6 +244,7 @@ class SegmentController(QObject):
             return
         before, missed = workspace.session, self._pending is not None
         self.drop()
+        self._encoding.cancel()
         workspace.choose(model, image, geometry, layers)
         self._missed = ""
         if before is not None and before is not workspace.session and before.prompt_state:
@@ -346,13 +361,15 @@ class SegmentController(QObject):
 
     # -------------------------------------------------------------------- prediction
 
-    def request(self, *, again: bool = False) -> None:
+    def request(self, *, again: bool = False, whole: bool = False) -> None:
         """Predict for the prompts of the current plane, or only encode it if there are none.
 
         Parameters
         ----------
         again
             Also if the prediction is there already.
+        whole
+            Not on a part of the plane, as before the whole of a large one is encoded.
         """
         workspace = self.workspace
         session, image = workspace.session, workspace.viewed_image()
@@ -376,9 +393,8 @@ class SegmentController(QObject):
                 session.predictions.pop(plane, None)
                 workspace.preview.clear([plane], session.geometry.order)
             self._plane = plane
-            self.inference.submit(
-                PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
-            )
+            made = PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
+            self.inference.submit(replace(made, center=workspace.center(), whole=whole))
         workspace.prediction_changed.emit()
 
     def _say_unusable(self, reason: str) -> None:
@@ -418,13 +434,18 @@ class SegmentController(QObject):
         commits, self._pending = self._pending == plane, None
         if not request.objects:
             missed, self._missed = self._missed, ""
-            self._say_ready(missed, session.geometry.remark, prediction.note)
+            note = f"{prediction.note} {PART}".strip() if prediction.part else prediction.note
+            self._say_ready(missed, session.geometry.remark, note)
             self._offer_channels(session)
-        else:
+        elif not request.whole or request.state == session.prompt_state.on(plane):
+            before = session.prediction(plane)
             session.predictions[plane] = (request.state, prediction)
-            self._show_prediction(session, plane, seconds)
+            self._show_prediction(session, plane, seconds, _refined(before, prediction))
             if commits and session.prediction(plane) is prediction:
                 self.objects.commit(plane, prediction)
+        if prediction.part:
+            self._encode(request)
+        self.propagation.say_progress()
         workspace.prediction_changed.emit()
         if commits and plane != workspace.plane_or_none():
             self._plane = None  # what is open on the current plane has waited for the commit
@@ -436,15 +457,55 @@ class SegmentController(QObject):
         self.workspace.prediction_changed.emit()
 
     def _show_prediction(
-        self, session: ImageSession, plane: Plane, seconds: float | None = None
+        self,
+        session: ImageSession,
+        plane: Plane,
+        seconds: float | None = None,
+        remark: str = "",
     ) -> None:
         state, prediction = session.predictions[plane]
         self.workspace.preview.show(session.geometry, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
-        text = " ".join(filter(None, [self._missed, text, self._join_hint(session, plane)]))
+        hint = self._join_hint(session, plane)
+        remark = PART if prediction.part else remark
+        text = " ".join(filter(None, [self._missed, text, hint, remark]))
         self._missed = ""
         self._show_status(replace(Status("done", text), seconds=seconds))
+
+    def _encode(self, request: PredictionRequest) -> None:
+        """Encode the whole plane of a request that was predicted on a part of it."""
+        before, self._large = self._large, request
+        if before is not None and before.encoding == request.encoding and self._encoding.busy:
+            return
+        service = self.inference.service
+        self._encoding.start(PART, lambda: service.encode_job(request, [request.plane]))
+
+    def _on_encoding(self, progress: Progress) -> None:
+        """Say how far it is, as long as the status line speaks of it."""
+        if progress.fraction:
+            self._say_of_encoding(f"{PART} ({progress.fraction:.0%})")
+
+    def _on_encoded(self, _: object) -> None:
+        """Refine what was predicted on a part of the plane."""
+        large, session = self._large, self.workspace.session
+        if large is None or session is None or self.workspace.plane_or_none() != large.plane:
+            return
+        prediction = session.prediction(large.plane)
+        if prediction is not None and prediction.part:
+            self.request(again=True, whole=True)
+        else:
+            self._say_of_encoding("")
+
+    def _say_of_encoding(self, words: str) -> None:
+        """Change `PART` in the status line, as long as that speaks of it."""
+        shown = self._shown
+        if shown is None or PART not in shown.text or shown.kind == "working":
+            return
+        status = replace(shown, text=f"{shown.text.partition(PART)[0]}{words}".strip())
+        if self._ready[0] == shown.text:
+            self._ready = status.text, self._ready[1]
+        self.workspace.status.emit(status)
 
     def _on_propagated(self) -> None:
         pending, self._propagation_pending = self._propagation_pending, False
@@ -602,6 +663,14 @@ class SegmentController(QObject):
 def _with_layers(layer: Image, first: Image) -> Job[tuple[Image, Image, np.ndarray]]:
     data = yield from resampled_job(layer, first)
     return layer, first, data
+
+
+def _refined(before: Prediction | None, after: Prediction) -> str:
+    """What the whole plane has changed, if the masks before are of a part of it."""
+    if before is None or not before.part or after.part:
+        return ""
+    pairs = zip(before.masks, after.masks, strict=True)
+    return "" if all(np.array_equal(*pair) for pair in pairs) else REFINED
 
 
 def ready_on(text: str, image: str) -> str:

@@ -41,6 +41,8 @@ from napari_simmat.widgets.segment.session import ImageSession, TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
 
 MODEL = "Model and layers"
+_UNFOLDED = 100
+"""Milliseconds after which a section that was opened has its height."""
 _LETTERS = 24
 """Letters of a model's name in the title of its section."""
 
@@ -112,6 +114,9 @@ class SegmentForm(QWidget):
         layout.addLayout(footer)
         self._fit_later = QTimer(self, singleShot=True, interval=0)
         self._fit_later.timeout.connect(self._fit_table)
+        self._sought = self.sections["objects"]
+        self._seek_later = QTimer(self, singleShot=True, interval=_UNFOLDED)
+        self._seek_later.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._sought))
         self._by_hand: dict[str, bool] = {}
         self._shown_objects: tuple[object, int] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
@@ -169,9 +174,9 @@ class SegmentForm(QWidget):
 
     def show_section(self, name: str) -> None:
         """Open a section, and scroll to it."""
-        section = self.sections[name]
-        section.set_open(True)
-        QTimer.singleShot(0, section, lambda: self._scroll.ensureWidgetVisible(section))
+        self._sought = self.sections[name]
+        self._sought.set_open(True)
+        self._seek_later.start()
 
     # -------------------------------------------------------------------- shown
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
@@ -38,6 +38,8 @@ class Provenance:
     """The view; plane, prompts and pixels are in its coordinates."""
     expected_area: float | None = None
     """As in `PromptState`."""
+    part: Annotated[bool, {"omit_default": True}] = False
+    """Whether the model had seen only a part of the plane; the whole may give another mask."""
 
 
 @dataclass(frozen=True)

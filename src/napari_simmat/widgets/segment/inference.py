@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from napari.layers import Image
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.likeness import Sifted
     from napari_simmat.engine.normalization import Statistics
-    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.predictor import PartPredictor, Predictor
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from napari_simmat.widgets.placement import ImageGeometry
 
 
+T = TypeVar("T")
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
 
 
@@ -131,8 +133,9 @@ class Subject(NamedTuple):
 class PredictionRequest:
     """A request for the masks of objects on one plane of an image.
 
-    Without objects the plane is only encoded. `choices` lists prompts for which another of the
-    model's candidates was chosen; `state` is the user's prompts that the request was made from.
+    Without objects the plane is only encoded, a large one in part, around `center` (y, x); with
+    `whole` the whole of it. `choices` lists prompts for which another of the model's candidates was
+    chosen; `state` is the user's prompts that the request was made from.
     """
 
     model: ChosenModel
@@ -141,6 +144,8 @@ class PredictionRequest:
     objects: tuple[ObjectPrompt, ...] = ()
     choices: tuple[tuple[Prompt, int], ...] = ()
     state: PromptState = field(default_factory=PromptState)
+    center: tuple[float, float] | None = None
+    whole: bool = False
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -167,7 +172,8 @@ class Prediction:
 
     `choices` says which of the model's candidates each mask is, `left_out` counts the small pieces
     that each lacks, and `candidates` are those of the last one, in the order in which Q goes
-    through them; none if there is nothing to choose from.
+    through them; none if there is nothing to choose from. `part`: the model has seen a part of the
+    plane only, since the whole is not encoded yet.
     """
 
     objects: tuple[ObjectPrompt, ...]
@@ -177,6 +183,7 @@ class Prediction:
     choices: tuple[int, ...] = ()
     left_out: tuple[int, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    part: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,18 +328,28 @@ class InferenceService:
         yield from self._open(request)
         predictor = self.predictor
         assert predictor is not None
-        for progress in predictor.set_plane_job(request.plane):
-            yield progress
-            if not is_current():
-                return None
-        return (yield from self._predict(request))
+        part = None if request.whole else predictor.part_predictor(request.plane)
+        if part is not None:
+            from napari_simmat.engine.predictor import OutsidePartError
 
-    def _predict(self, request: PredictionRequest) -> Job[Prediction]:
+            with suppress(OutsidePartError):  # then the whole is needed at once
+                if not request.objects and request.center is not None:
+                    job = part.encode_job(request.center)
+                    yield from _while_current_job(job, is_current)
+                return (yield from _while_current_job(self._predict(request, part), is_current))
+        job = predictor.set_plane_job(request.plane)
+        yield from _while_current_job(job, is_current)
+        return (yield from self._predict(request)) if is_current() else None
+
+    def _predict(
+        self, request: PredictionRequest, part: PartPredictor | None = None
+    ) -> Job[Prediction]:
         assert self.predictor is not None
         assert self._refiner is not None
         chosen, prompts = dict(request.choices), request.prompts
+        subject = (request.encoding, part is not None)
         results = yield from self._refiner.refine_job(
-            self.predictor, prompts, request.encoding, chosen
+            part or self.predictor, prompts, subject, chosen
         )
         choices = [
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
@@ -347,6 +364,7 @@ class InferenceService:
             tuple(choices),
             tuple(result.left_out for result in results),
             () if last is None else self._candidates(*last, request.plane),
+            part is not None,
         )
 
     def _candidates(
@@ -437,6 +455,20 @@ class InferenceService:
             stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
             self._statistics[key] = yield from stack.measure_job()
         return self._statistics[key]
+
+
+def _while_current_job(job: Job[T], is_current: Callable[[], bool]) -> Job[T | None]:
+    """A job that is left, with None, at the first step at which its result is of no use."""
+    with closing(job):
+        while True:
+            try:
+                progress = next(job)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            yield progress
+            if not is_current():
+                return None
 
 
 class InferenceQueue(QObject):

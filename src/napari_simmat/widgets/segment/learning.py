@@ -210,6 +210,8 @@ class Learning(QObject):
         self._session, self.progress = session, Progress(0, 1, "loading the model")
         config = self.config
         self._job.start("Learning", lambda: adapt_job(request, path, config))
+        text = LEARNING.format(self.progress.message)
+        workspace.status.emit(Status("working", text, way_out="Cancel learning"))
         self.changed.emit()
 
     def cancel_shown(self) -> None:
@@ -323,7 +325,8 @@ class Learning(QObject):
         is_free = self._is_shown or idle
         if is_free and not (session is not None and session.prompt_state):
             text = LEARNING.format(progress.message)
-            self._workspace.status.emit(Status("working", text, progress.fraction))
+            status = Status("working", text, progress.fraction, way_out="Cancel learning")
+            self._workspace.status.emit(status)
 
     @property
     def _is_shown(self) -> bool:

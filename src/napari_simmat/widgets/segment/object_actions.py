@@ -101,7 +101,8 @@ class ObjectActions:
             if mask.any():
                 kept = again.kept if again else None
                 area = each.prompt.expected_area
-                made = Provenance(plane, each.source, "", choices, kept, order, area)
+                part = prediction.part
+                made = Provenance(plane, each.source, "", choices, kept, order, area, part)
                 objects.append(
                     NewObject(
                         ObjectMask.of(mask, (*plane, 0, 0)),

@@ -20,6 +20,7 @@ from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
+from napari_simmat.widgets.torch_import import no_old_garbage
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
@@ -125,7 +126,8 @@ class Preview:
     def remove(self) -> None:
         """Remove the layer from the viewer."""
         if self.layer is not None and self.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.layer)
+            with no_old_garbage():  # napari collects garbage with each layer that is removed
+                self._viewer.layers.remove(self.layer)
         self.layer = None
 
     def _put(self, layer: Labels, order: AxisOrder, plane: Plane, labels: np.ndarray) -> None:
@@ -137,7 +139,7 @@ class Preview:
         if layer is not None and layer in self._viewer.layers:
             if geometry.misfit(layer) is None:
                 return layer
-            self._viewer.layers.remove(layer)
+            self.remove()
         self._shown = set()
         for other in self._viewer.layers:
             if other.name == PREVIEW and isinstance(other, Labels) and not geometry.misfit(other):

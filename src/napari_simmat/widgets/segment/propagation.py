@@ -195,6 +195,7 @@ class Propagation(QObject):
         self._workspace, self._inference, self._objects = workspace, inference, objects
         self._job = BackgroundJob(inference.worker, _RANK, self)
         self._request: VolumeRequest | None = None
+        self._progress = Status("working", PROPAGATING)
         self.result: PropagationResult | None = None
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
@@ -248,9 +249,15 @@ class Propagation(QObject):
         self._request = VolumeRequest(session, order, subject, objects, along, planes)
         service = self._inference.service
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
-        workspace.status.emit(Status("working", PROPAGATING))
+        self._progress = Status("working", PROPAGATING)
+        self.say_progress()
         self.changed.emit()
         return True
+
+    def say_progress(self) -> None:
+        """Show how far it is, if it is under way: something else was said meanwhile."""
+        if self.busy:
+            self._workspace.status.emit(self._progress)
 
     def restart(self) -> bool:
         """Propagate again with the prompts as they are now; whether it was started."""
@@ -303,9 +310,10 @@ class Propagation(QObject):
         self.changed.emit()
 
     def _on_progress(self, progress: Progress) -> None:
+        text = f"{PROPAGATING}: {progress.message or 'getting ready'}"
+        self._progress = Status("working", text, progress.fraction)
         if not self._inference.busy:
-            text = f"{PROPAGATING}: {progress.message or 'getting ready'}"
-            self._workspace.status.emit(Status("working", text, progress.fraction))
+            self.say_progress()
 
     def _on_returned(self, tracks: list[Track]) -> None:
         request = self._request

@@ -169,7 +169,12 @@ class SegmentTab(SegmentForm):
             (workspace.prompt_layers.tool_changed, self._show_tool),
             (controller.inference.predicted, self._show_compute),
             # Work that has ended may have held the image.
-            (controller.propagation.changed, self._show_stack, self.image_choice.read_later),
+            (
+                controller.propagation.changed,
+                self._show_stack,
+                self._show_buttons,
+                self.image_choice.read_later,
+            ),
             (controller.automatic.changed, self._show_automatic, self.image_choice.read_later),
             (controller.prefetcher.progressed, self._show_encoded),
             (self.exporter.saved, self._on_saved),

@@ -284,6 +284,15 @@ class Workspace(QObject):
         """
         return self.session.geometry.plane(self.viewer.dims)
 
+    def center(self) -> tuple[float, float]:
+        """The pixel of the current plane, y and x, in the middle of what the viewer shows."""
+        viewer, geometry = self.viewer, self.session.geometry
+        point = np.array(viewer.dims.point, dtype=float)
+        camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+        point[list(viewer.dims.displayed[-2:])] = camera.center[-2:]
+        at = np.clip(geometry.from_world(point)[-2:], 0, np.array(geometry.shape[-2:]) - 1)
+        return float(at[0]), float(at[1])
+
     def plane_or_none(self) -> Plane | None:
         """The current plane; None if none is shown."""
         try:

@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from filelock import FileLock, Timeout
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 
+from napari_simmat._text import format_duration, format_list, pluralize
 from napari_simmat.checkpoints import registry
+from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.files import atomic_write, copy_job, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
-from napari_simmat.progress import Job, JobEvent, Progress, time_left
+from napari_simmat.progress import Job, JobEvent, Progress, time_left, with_progress
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.forms import command_words, shown_fields
@@ -35,6 +37,8 @@ DEFAULT_CONFIG = TrainConfig(steps=DEFAULT_STEPS, **PRACTICAL_SETTINGS, **EMBEDD
 so that a resumed run keeps its settings even if defaults have changed."""
 FORM_SETTINGS = shown_fields(TrainConfig)
 """Settings with a control; the command line always states them."""
+_CHECK_DELAY = 300
+"""Milliseconds without a change of the form before its folder is checked."""
 _REQUEST = "request.json"
 # Names from `training.trainer`, which imports torch.
 _LOG, _BEST, _STOP = "log.csv", "best.safetensors", "stop"
@@ -57,6 +61,13 @@ WORSE = (
     "{after:.1f} instead of {before:.1f} %): keep {base}, or label more images."
 )
 LABELS_FAVOR_BASE = "Labels that were made by clicks on a model favor that model."
+CHECKING = "Checking the folder"
+READY = "Ready to train."
+READY_ON = (
+    "Ready to train: {train} to train on and {validation} to validate on, {objects}, {channels}."
+)
+_EXAMPLES = 64
+"""Planes whose objects are counted; of more, the number is estimated."""
 CANCELED_BEFORE = "Canceled before training started."
 STOPPED_BEFORE = "Stopped before the first checkpoint; nothing was saved."
 STOPPED_AT = "Stopped at once at step {}."
@@ -155,6 +166,48 @@ class TrainRequest:
     channels: Annotated[str, {"label": "Channels"}] = ""
     pixel_ratio: float = 1.0
     config: TrainConfig = DEFAULT_CONFIG
+
+
+class FolderCheck(NamedTuple):
+    """What `check_folder_job` found: what is in the folder, or why training would refuse it."""
+
+    description: str = ""
+    problem: str = ""
+
+
+def check_folder_job(request: TrainRequest) -> Job[FolderCheck]:
+    """Read a request's folder as the training will."""
+    from napari_simmat.batch.plan import parse_channels
+    from napari_simmat.datasets.dataset import DataConfig
+    from napari_simmat.datasets.folder import read_folder_job
+
+    yield Progress(0, 0, CHECKING)
+    try:
+        channels = parse_channels(request.channels, ",") if request.channels else None
+        selection = ChannelSelection(channels=channels, pixel_ratio=request.pixel_ratio)
+        config = DataConfig(selection=selection, seed=request.config.seed)
+        folder = Path(request.folder).expanduser()
+        dataset = yield from with_progress(
+            read_folder_job(folder, config), Progress(0, 0, CHECKING)
+        )
+        samples = (*dataset.train, *dataset.validation)
+        examples = samples[:: -(-len(samples) // _EXAMPLES)]
+        objects = 0
+        for done, sample in enumerate(examples):
+            yield Progress(done, len(examples), "Counting objects")
+            objects += len(dataset.regions(sample.load()[1]))
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        return FolderCheck(problem=str(error))
+    about = "" if len(examples) == len(samples) else "about "
+    counted = pluralize(round(objects * len(samples) / len(examples)), "object")
+    names = dataset.channel_names
+    text = READY_ON.format(
+        train=pluralize(len(dataset.train), "image"),
+        validation=len(dataset.validation),
+        objects=f"{about}{counted}",
+        channels=f"{'channel' if len(names) == 1 else 'channels'} {format_list(names)}",
+    )
+    return FolderCheck(text)
 
 
 class WindowRun:
@@ -286,6 +339,18 @@ class WindowRun:
         yield from copy_job(self.best, self.output)
 
 
+def _folder_key(request: TrainRequest | None) -> object:
+    """What a check of a request's folder depends on, also which files are in it."""
+    if request is None:
+        return None
+    top, changed = Path(request.folder).expanduser(), []
+    for part in ("", "train", "validation", "val", "test"):
+        for folder in (top / part, top / part / "images", top / part / "labels"):
+            with suppress(OSError):
+                changed.append(folder.stat().st_mtime_ns)
+    return request.folder, request.channels, request.pixel_ratio, request.config.seed, *changed
+
+
 def unfinished_runs() -> list[str]:
     """Names of runs that can be resumed here."""
     return [run.name for run in _unlocked_runs() if run.is_prepared]
@@ -352,6 +417,8 @@ class TrainingController(JobController):
         The base of the current or last run.
     """
 
+    checked = Signal()
+    """`check` has found what is in the folder."""
     plotted = Signal()
     """The curves have a new point."""
     trained = Signal(str)
@@ -375,6 +442,15 @@ class TrainingController(JobController):
         self._preparing.returned.connect(self._launch)
         self._preparing.failed.connect(self._fail)
         self._preparing.stopped.connect(self._on_canceled)
+        self._checking = BackgroundJob(self.worker, 1, self)
+        self._checking.progressed.connect(lambda step: self._say(step.message, step.fraction))
+        self._checking.returned.connect(self._on_checked)
+        self._checking.failed.connect(lambda reason: self._on_checked(FolderCheck("", reason)))
+        self._to_check: TrainRequest | None = None
+        self._found: tuple[object, FolderCheck] | None = None
+        self._later = QTimer(self, singleShot=True, interval=_CHECK_DELAY)
+        self._later.timeout.connect(self._start_check)
+        self._seconds_per_step: float | None = None
         self._keeping = BackgroundJob(self.worker, parent=self)
         self._keeping.returned.connect(self._on_kept)
         self._keeping.failed.connect(self._fail)
@@ -393,6 +469,36 @@ class TrainingController(JobController):
         return self.metrics is not None and mean_iou(self.metrics, "after") < mean_iou(
             self.metrics, "before"
         )
+
+    @property
+    def checking(self) -> bool:
+        """Whether a folder is being checked."""
+        return self._later.isActive() or self._checking.busy
+
+    def check(self, request: TrainRequest) -> FolderCheck | None:
+        """What is in the folder of a request; None, and `checked` follows, if that is not known.
+
+        The time is that of the last training in this window.
+        """
+        if self._found is None or self._found[0] != _folder_key(request):
+            self._to_check = request
+            self._say(CHECKING)
+            self._later.start()
+            return None
+        found, seconds = self._found[1], self._seconds_per_step
+        if seconds is None or not found.description:
+            return found
+        duration = format_duration(seconds * (request.config.steps or 0))
+        return FolderCheck(f"{found.description} It takes about {duration}.")
+
+    def _start_check(self) -> None:
+        request = self._to_check
+        if request is not None and not self.busy:
+            self._checking.start(CHECKING, lambda: check_folder_job(request))
+
+    def _on_checked(self, found: FolderCheck) -> None:
+        self._found = _folder_key(self._to_check), found
+        self.checked.emit()
 
     def start(
         self,
@@ -463,6 +569,7 @@ class TrainingController(JobController):
 
     def close(self) -> None:
         """End thread and process without a signal; another window can resume the run."""
+        self._later.stop()
         super().close()
         if self._run is not None:
             self._run.release()
@@ -518,8 +625,10 @@ class TrainingController(JobController):
         if self.history.add(figures):
             self.plotted.emit()
         if self.state == "training":
-            parts = [f"Step {done} of {total}", time_left(now - since, done - begun, total - done)]
-            self._say(", ".join(filter(None, parts)), done / max(1, total))
+            if done > begun:
+                self._seconds_per_step = (now - since) / (done - begun)
+            left = time_left(now - since, done - begun, total - done)
+            self._say(f"Step {done} of {total}", done / max(1, total), left)
 
     def _on_note(self, text: str) -> None:
         self._note = text

@@ -37,6 +37,8 @@ from napari_simmat.widgets.subprocess import JobTab
 from napari_simmat.widgets.torch_import import no_garbage_collection
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.run import (
+    CHECKING,
+    READY,
     CurveHistory,
     Metrics,
     Points,
@@ -47,7 +49,6 @@ from napari_simmat.widgets.train.run import (
     unfinished_runs,
 )
 
-READY = "Ready to train."
 NO_CURVES = "No curves without matplotlib; install it: pip install matplotlib"
 STOP_AND_KEEP = "Stop and keep the best"
 STOP_AT_ONCE = "Stop at once"
@@ -114,8 +115,8 @@ class TrainTab(JobTab):
 
     @property
     def busy(self) -> bool:
-        """Whether layers changed and were not read yet, or a run is active."""
-        return self._later.isActive() or self.training.busy
+        """Whether layers or a folder are still to be read, or a run is active."""
+        return self._later.isActive() or self.training.checking or self.training.busy
 
     def take(self, path: str) -> None:
         """Train on the folder that was dropped."""
@@ -160,6 +161,7 @@ class TrainTab(JobTab):
         )
         self.status.other_accepted.connect(lambda: self.use_requested.emit(training.name))
         training.plotted.connect(self._on_plotted)
+        training.checked.connect(self._on_choice)
 
     # ------------------------------------------------------------------ choice
 
@@ -189,18 +191,25 @@ class TrainTab(JobTab):
         """Show whether training can start, and the command line that does the same."""
         if self.training.busy:
             return
-        problem = self._problem()
-        self.train.setEnabled(problem is None)
+        problem, ready = self._problem(), READY
         if problem is None:
             request = self._request()
             self.command.set_value(WindowRun(request.name).arguments(request))
+            if self.form.uses_folder:
+                found = self.training.check(request)
+                if found is None:
+                    self.train.setEnabled(False)
+                    self._shown_problem = CHECKING
+                    return
+                problem, ready = found.problem or None, found.description
         else:
             self.command.set_value(())
+        self.train.setEnabled(problem is None)
         if problem == self._shown_problem:
             return  # the result of the last run stays visible
         self._shown_problem = problem
         if problem is None:
-            self.status.set_value(Status("ready", READY))
+            self.status.set_value(Status("ready", ready))
             return
         empty = not self.form.uses_folder and not self._watch.followed
         kind: StatusKind = "nothing" if empty else "failed"
@@ -269,7 +278,7 @@ class TrainTab(JobTab):
             self.form.name.blockSignals(True)
             self.form.name.setText(name)
             self.form.name.blockSignals(False)
-        self._shown_problem = self._problem()
+        self._shown_problem = self._problem()  # the files are those that the run has read
         self.train.setEnabled(self._shown_problem is None)
         if self.status.value().kind in ("failed", "canceled") and not self.unfinished.count():
             self.settings.set_open(True)  # the user has to change something
