@@ -1,5 +1,6 @@
 """The tables of the model card, on two small images."""
 
+import csv
 import sys
 
 import pytest
@@ -21,12 +22,38 @@ def printed(
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if "--" not in row]
 
 
-def test_resolution_has_a_row_for_each_image_and_the_spread(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def development(tmp_path):
+    """A folder of two labeled images."""
+    folder = tmp_path / "development"
+    folder.mkdir()
     for number in range(2):
         image, labels = picture(number, channels=1, side=128)
-        tifffile.imwrite(tmp_path / f"im{number}.tif", image[0])
-        tifffile.imwrite(tmp_path / f"im{number}_labels.tif", labels)
-    words = ["resolution", "--development", str(tmp_path), "--objects", "2"]
+        tifffile.imwrite(folder / f"im{number}.tif", image[0])
+        tifffile.imwrite(folder / f"im{number}_labels.tif", labels)
+    return folder
+
+
+def test_scores_are_resumed_and_means_have_a_row_for_each_file(
+    tmp_path, development, monkeypatch, capsys
+):
+    output = tmp_path / "nano.csv"
+    words = ["scores", "--development", str(development), "--objects", "2", "--output", str(output)]
+    _, *rows = printed(words, monkeypatch, capsys)
+    assert rows == [["development", f"im{n}", f"im{n}", "2"] for n in range(2)]
+    written = output.read_text()
+    assert len(printed(words, monkeypatch, capsys)) == 1, "all images are scored already"
+    assert output.read_text() == written
+    head, title, row = printed(["means", "--table", str(output)], monkeypatch, capsys)
+    assert (head[1:], title[0]) == ([*model_card.COLUMNS], "**development, 2 sources**")
+    assert row[0] == "nano"
+    with output.open() as file:
+        boxes = [float(line["box"]) for line in csv.DictReader(file)]
+    assert float(row[head.index("box")]) == pytest.approx(sum(boxes) / 4, abs=1e-3)
+
+
+def test_resolution_has_a_row_for_each_image_and_the_spread(development, monkeypatch, capsys):
+    words = ["resolution", "--development", str(development), "--objects", "2"]
     head, *rows, last = printed(words, monkeypatch, capsys)
     assert len(head) == 2 + 2 * len(model_card.FACTORS)
     assert [row[:2] for row in rows] == [["im0", "2"], ["im1", "2"]]

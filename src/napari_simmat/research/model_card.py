@@ -1,36 +1,231 @@
-"""Tables of the embedded foundation's model card, as Markdown, beside those of `yardstick`.
+"""Tables of the embedded foundation's model card, as Markdown.
 
-``python -m napari_simmat.research.model_card resolution --development DEVELOPMENT`` scores the same
-objects in the same images at other sizes; ``speed`` times encoding and prompting.
+``python -m napari_simmat.research.model_card scores --model tiny --development DEVELOPMENT --real
+REAL --sources SOURCES --output scores.csv`` scores the images of the development set, validation
+images of each trained source, and the sources that are held out whole (named in ``held_out.txt``),
+on whole images, through `Predictor` and `Refiner`, as a user prompts. It appends a row for each
+object; images that the file holds already are not scored again, so that a long run resumes.
+``means --table scores.csv ...`` prints the means over objects, images and sources; ``resolution
+--development DEVELOPMENT`` scores the same objects in the same images at other sizes; ``speed``
+times encoding and prompting.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.prompting import UserProtocol
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.prompting import GroundTruthObject, UserProtocol
 from napari_simmat.progress import finish
-from napari_simmat.research.yardstick import LabeledSample, development_samples
+from napari_simmat.research.real_scenes import read_sources
+from napari_simmat.training.batches import MIN_AREA
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
 THINNEST = 12
 """Objects whose bounding box is thinner than that many pixels at a scale are left out."""
 SIZES = (128, 256, 512, 1024, 2048)
+CORRECTIONS = (1, 3, 5)
+GOALS = (0.8, 0.85, 0.9)
+MAX_CLICKS = 10
+"""Clicks after which a goal counts as reached."""
+HELD_OUT_FILE = "held_out.txt"
+DEVELOPMENT, VALIDATION, HELD_OUT = "development", "validation", "held out"
+IOU_COLUMNS = tuple(
+    f"{prompt}{turn}"
+    for prompt in ("click", "box", "both")
+    for turn in ("", *(f" + {count}" for count in CORRECTIONS))
+)
+NEXT_COLUMN = "click, size of the last"
+"""A click after the object before it in the image was committed (`Prompt.expected_area`)."""
+BEST_COLUMNS = ("click, best candidate", "box, best candidate")
+GOAL_COLUMNS = tuple(f"clicks to {goal:.2f}" for goal in GOALS)
+COLUMNS = (*IOU_COLUMNS, NEXT_COLUMN, *BEST_COLUMNS, *GOAL_COLUMNS)
+KEYS = ("set", "source", "image", "label")
 Row = tuple[object, ...]
+
+
+class LabeledSample(NamedTuple):
+    """An image (Y, X) or (Y, X, C) and the labels (Y, X) to prompt, 0 for the background."""
+
+    kind: str
+    source: str
+    name: str
+    image: NDArray[Any]
+    labels: NDArray[np.int32]
+    channel_axis: int | None
+
+
+def development_samples(folder: Path, objects: int) -> Iterator[LabeledSample]:
+    """The images that ``scripts/development_set.py`` wrote; each is its own source."""
+    for file in find_labeled_files(folder):
+        yield _sample(DEVELOPMENT, file.name, file, objects, 1)
+
+
+def source_samples(
+    real: Path, table: Path | None, images: int, objects: int
+) -> Iterator[LabeledSample]:
+    """Validation images of the trained sources, then images of those that are held out.
+
+    Of each source `images` at most, spread evenly over the names, and of each `objects`.
+    """
+    for source in read_sources(real, table):
+        for file in _spread(source.validation, images):
+            yield _sample(VALIDATION, source.name, file, objects, MIN_AREA)
+    for name in (real / HELD_OUT_FILE).read_text(encoding="utf-8").split():
+        for file in _spread(find_labeled_files(real / name), images):
+            yield _sample(HELD_OUT, name, file, objects, MIN_AREA)
+
+
+def _spread(values: Sequence[Any], count: int) -> list[Any]:
+    places = np.linspace(0, len(values) - 1, min(count, len(values)))
+    return [values[int(place)] for place in places]
+
+
+def _sample(
+    kind: str, source: str, file: LabeledFile, objects: int, min_area: int
+) -> LabeledSample:
+    image = file.read()
+    labels = image.labels
+    large = [
+        label
+        for label, window in label_windows(labels)
+        if np.count_nonzero(labels[window] == label) >= min_area
+    ]
+    kept = np.where(np.isin(labels, _spread(large, objects)), labels, 0).astype(np.int32)
+    values = np.asarray(image.arrays)
+    if image.is_rgb and image.channel_axis is not None:
+        values = np.take(values, range(3), image.channel_axis)  # without alpha
+    return LabeledSample(kind, source, file.name, values, kept, image.channel_axis)
+
+
+def score_objects(predictor: Predictor, sample: LabeledSample) -> Iterator[tuple[int, list[float]]]:
+    """For each object its label and the values of `COLUMNS`."""
+    predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    last: int | None = None
+    for label, window in label_windows(sample.labels):
+        truth = GroundTruthObject(sample.labels, label, window)
+        click, box = Prompt(points=(truth.middle,), labels=(1,)), Prompt(box=truth.box)
+        clicked, best_clicked = corrected(predictor, truth, click, MAX_CLICKS - 1)
+        boxed, best_boxed = corrected(predictor, truth, box, max(CORRECTIONS))
+        both, _ = corrected(predictor, truth, replace(click, box=truth.box), max(CORRECTIONS))
+        [after_another], _ = corrected(predictor, truth, replace(click, expected_area=last), 0)
+        last = int(np.count_nonzero(sample.labels[window] == label))
+        reached = [run[turn] for run in (clicked, boxed, both) for turn in (0, *CORRECTIONS)]
+        needed = [
+            next((n for n, value in enumerate(clicked, 1) if value >= goal), MAX_CLICKS)
+            for goal in GOALS
+        ]
+        best = best_clicked, best_boxed
+        yield label, [*reached, after_another, *best, *map(float, needed)]
+
+
+def corrected(
+    predictor: Predictor, truth: GroundTruthObject, prompt: Prompt, clicks: int
+) -> tuple[list[float], float]:
+    """IoU with a prompt and after each correcting click, and of the prompt's best candidate.
+
+    A correcting click is the pixel deepest inside the largest error. Once nothing is wrong, the
+    mask stays.
+    """
+    refiner, reached, best = Refiner(), [], 0.0
+    for turn in range(clicks + 1):
+        [result] = finish(refiner.refine_job(predictor, [prompt], ()))
+        reached.append(truth.agreement(result.mask)[0])
+        if not turn:
+            best = max(truth.agreement(result.alternative(n).mask)[0] for n in range(result.count))
+        further = truth.correction(result.mask) if turn < clicks else None
+        if further is None:
+            break
+        points, labels = (*prompt.points, further[0]), (*prompt.labels, further[1])
+        prompt = replace(prompt, points=points, labels=labels)
+    return reached + [reached[-1]] * (clicks + 1 - len(reached)), best
+
+
+def scores(options: argparse.Namespace) -> Iterator[Row]:
+    """Append a row for each object of the images that the output does not hold yet."""
+    predictor, path = Predictor(load_model(options.model), device="cpu"), options.output
+    samples: list[Iterator[LabeledSample]] = []
+    if options.real:
+        samples.append(
+            source_samples(options.real, options.sources, options.images, options.objects)
+        )
+    if options.development:
+        samples.append(development_samples(options.development, options.objects))
+    yield ("set", "source", "image", "objects")
+    known = set()
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            known = {(row["set"], row["source"], row["image"]) for row in csv.DictReader(file)}
+    else:
+        path.write_text(
+            ",".join(f'"{name}"' for name in (*KEYS, *COLUMNS)) + "\n", encoding="utf-8"
+        )
+    for sample in chain(*samples):
+        key = (sample.kind, sample.source, sample.name)
+        if key in known or not sample.labels.any():
+            continue
+        rows = [
+            (*key, label, *(f"{value:.4f}" for value in values))
+            for label, values in score_objects(predictor, sample)
+        ]
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        yield (*key, len(rows))
+
+
+def _means(path: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Mean values of `COLUMNS` by set and source: over objects of an image, then over images."""
+    images: dict[tuple[str, str, str], list[list[float]]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["set"], row["source"], row["image"])
+            images[key].append([float(row[name]) for name in COLUMNS])
+    sources: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
+    for (kind, source, _), rows in images.items():
+        sources[kind, source].append(np.mean(rows, axis=0))
+    table: dict[str, dict[str, NDArray[np.float64]]] = defaultdict(dict)
+    for (kind, source), values in sources.items():
+        table[kind][source] = np.mean(values, axis=0)
+    return table
+
+
+def means(options: argparse.Namespace) -> Iterator[Row]:
+    """Means of files of scores, a row each; optionally a row for each source."""
+    measured = {path.stem: _means(path) for path in options.table}
+    yield ("", *COLUMNS)
+    for kind in (DEVELOPMENT, VALIDATION, HELD_OUT):
+        shared = [set(table[kind]) for table in measured.values()]
+        sources = sorted(set.intersection(*shared))
+        if not sources:
+            continue
+        yield (f"**{kind}, {len(sources)} sources**", *[""] * len(COLUMNS))
+        for name, table in measured.items():
+            rows = {name: np.mean([table[kind][source] for source in sources], axis=0)}
+            if options.by_source:
+                rows = {f"{name}, {source}": table[kind][source] for source in sources} | rows
+            for title, values in rows.items():
+                yield (title, *(f"{value:.3f}" for value in values))
 
 
 def resolution(options: argparse.Namespace) -> Iterator[Row]:
@@ -48,7 +243,7 @@ def resolution(options: argparse.Namespace) -> Iterator[Row]:
         labels = np.where(np.isin(sample.labels, thin), 0, sample.labels).astype(np.int32)
         if not labels.any():
             continue
-        means = [_scores(predictor, _resized(sample, labels, factor)) for factor in factors]
+        means = [_click_and_box(predictor, _resized(sample, labels, factor)) for factor in factors]
         spreads.append(np.ptp(means, axis=0))
         cells = [f"{row[kind]:.3f}" for kind in (0, 1) for row in means]
         missing = [""] * (len(FACTORS) - len(factors))
@@ -74,7 +269,7 @@ def _resized(sample: LabeledSample, labels: Any, factor: float) -> LabeledSample
     return sample._replace(image=image.astype(np.float32), labels=labels.astype(np.int32))
 
 
-def _scores(predictor: Predictor, sample: LabeledSample) -> Any:
+def _click_and_box(predictor: Predictor, sample: LabeledSample) -> Any:
     """Mean IoU (2,) of a click and of a box."""
     predictor.set_image(sample.image, channel_axis=sample.channel_axis)
     scores = finish(UserProtocol(clicks=1).score_job(predictor, sample.labels))
@@ -119,12 +314,18 @@ def _seconds(call: Callable[..., object], *given: Any, **named: Any) -> float:
 
 def main() -> None:
     """Print a table."""
-    tables = {"resolution": resolution, "speed": speed}
+    tables = {"scores": scores, "means": means, "resolution": resolution, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=list(tables))
     parser.add_argument("--model", default="tiny", help="a name or a file")
     parser.add_argument("--development", type=Path, help="folder of the development set")
+    parser.add_argument("--real", type=Path, help="folder of real sources")
+    parser.add_argument("--sources", type=Path, help="table of the trained ones")
+    parser.add_argument("--images", type=int, default=10, help="of each source")
     parser.add_argument("--objects", type=int, default=10, help="of each image")
+    parser.add_argument("--output", type=Path, default=Path("scores.csv"))
+    parser.add_argument("--table", type=Path, nargs="+", default=[], help="files of scores")
+    parser.add_argument("--by-source", action="store_true")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, help="of torch; all by default")
     options = parser.parse_args()
