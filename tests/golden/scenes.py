@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_simmat.research.benchmark_scenes import (
+from napari_simmat.research.generated import (
     ARRANGEMENTS,
     benchmark_sample,
     benchmark_scene,

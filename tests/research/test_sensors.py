@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from napari_simmat.research.benchmark_scenes import benchmark_scene
+from napari_simmat.research.generated import benchmark_scene
 from napari_simmat.research.samples import MIN_BORDER_CONTRAST, border_contrast
 from napari_simmat.research.scene import Scene, draw_scene
 from napari_simmat.research.sensors import (

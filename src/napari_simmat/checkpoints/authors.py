@@ -29,16 +29,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES, sam_spec
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
-from napari_simmat.checkpoints.loading import AssembledModel, assemble_job, percent_job
+from napari_simmat.checkpoints.loading import AssembledModel, assemble_job
 from napari_simmat.checkpoints.sam_weights import named_tensors, read_torch_file
-from napari_simmat.models.spec import (
-    Channel,
-    InputSize,
-    ModelSpec,
-    Normalization,
-    split_transfer,
-)
-from napari_simmat.progress import Job, Progress
+from napari_simmat.models.spec import Channel, InputSize, ModelSpec, Normalization, split_transfer
+from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,7 +253,7 @@ def convert_authors_file_job(
         raise _MisfitError(path, f"its network {network[:100]!r} is unknown")
     tensors = named_tensors(path, content["state_dict"])
     check_numbers(path, tensors)
-    below = yield from percent_job(assemble_job(base or PAPER_BASE), 5, 80)
+    below = yield from as_part(assemble_job(base or PAPER_BASE), 0.05, 0.8)
     if below.spec.base.architecture not in SAM_ARCHITECTURES or below.spec.transfer != "zeroshot":
         raise _MisfitError(
             path, f"{below.spec.name} is not weights of SAM, which the authors tuned"

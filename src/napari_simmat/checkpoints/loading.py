@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from napari_simmat.checkpoints.catalog import (
     PUBLISHED_WEIGHTS,
@@ -25,15 +25,13 @@ from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_mode
 from napari_simmat.checkpoints.sam_weights import CHECKSUM_NAMES, read_sam_weights
 from napari_simmat.io.files import format_size, hash_job
 from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
-from napari_simmat.progress import Job, Progress, finish, map_progress
+from napari_simmat.progress import Job, Progress, as_part, finish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_simmat.models.network import Network
 
-
-T = TypeVar("T")
 MISFIT = (
     "{name} does not fit its network: {fault}. Take another copy, or a file for this version of "
     "the program."
@@ -75,7 +73,7 @@ def load_model(name_or_path: str | Path) -> Model:
 
 
 def load_model_job(name_or_path: str | Path) -> Job[Model]:
-    """Load a model like `load_model`, step by step; progress is in percent."""
+    """Load a model like `load_model`, step by step."""
     whole = yield from assemble_job(name_or_path)
     import torch
 
@@ -100,7 +98,7 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     entry = find_model(name_or_path)
     path = model_file(entry)
     yield Progress(0, 100, f"Reading {entry.name}")
-    content = yield from percent_job(hash_job(path), 0, 40)
+    content = yield from as_part(hash_job(path), 0, 0.4)
     if file_kind(path) == "torch":
         return (yield from _assemble_sam_job(entry, path, content))
     card = read_model_card(path)
@@ -148,7 +146,7 @@ def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
         # A renamed base is found by its content, if it may be one of this architecture.
         if not is_namesake and each.spec.base.architecture != wanted.architecture:
             continue
-        content = yield from percent_job(hash_job(each.path), 40, 60)
+        content = yield from as_part(hash_job(each.path), 0.4, 0.6)
         if content == wanted.sha256:
             return each.path
         if is_namesake:
@@ -163,7 +161,7 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
         published = PUBLISHED_WEIGHTS[entry.name]
         yield from _check_published_job(entry.name, published, path, content)
     else:
-        published = yield from percent_job(identify_job(path, content), 40, 45)
+        published = yield from as_part(identify_job(path, content), 0.4, 0.45)
     yield Progress(45, 100, f"Reading {entry.name}")
     tensors = read_sam_weights(path)
     from napari_simmat.models.tuning import architecture_of
@@ -189,7 +187,7 @@ def _check_published_job(name: str, row: PublishedWeights, path: Path, content: 
     algorithm, _, digest = row.checksum.partition(":")
     found = content
     if algorithm != "sha256":
-        found = yield from percent_job(hash_job(path, algorithm), 40, 45)
+        found = yield from as_part(hash_job(path, algorithm), 0.4, 0.45)
     if found != digest:
         raise ValueError(
             f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
@@ -267,13 +265,3 @@ def _base_missing(path: Path, wanted: Base, found: str) -> str:
     known = row is not None and row.sha256 in ("", wanted.sha256)
     command = f"simmat models fetch {wanted.name}" if known else "simmat models import FILE"
     return f"{needed}, which is not here. Get it with `{command}`, or take a bundle that holds it."
-
-
-def percent_job(job: Job[T], start: int, stop: int) -> Job[T]:
-    """Report the progress of a part of a job as `start` to `stop` percent of the whole."""
-
-    def scaled(part: Progress) -> Progress:
-        share = part.done / max(1, part.total)
-        return Progress(start + int((stop - start) * share), 100, part.message)
-
-    return map_progress(job, scaled)

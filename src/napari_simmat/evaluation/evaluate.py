@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from napari_simmat.evaluation.scores import (
 )
 from napari_simmat.io.files import atomic_outputs, write_table, write_text
 from napari_simmat.io.plain import to_plain
-from napari_simmat.progress import Job, Progress, map_progress
+from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 SUBSAMPLE_SEED = 0
 RESULTS_FILE, SUMMARY_FILE = "results.csv", "summary.json"
 MAX_ENLARGED_SIDE = 640
@@ -83,7 +82,8 @@ def evaluate_job(
         yield Progress(done, len(files), f"{file.name}: reading")
         job = evaluate(predictor, file, config, output is not None)
         try:
-            scores, picture = yield from _as_part_of(job, done, len(files), file.name)
+            share = done / len(files), (done + 1) / len(files)
+            scores, picture = yield from as_part(job, *share, before=f"{file.name}: ")
         except (ValueError, TypeError) as error:
             words = str(error)
             is_named = file.image.name in words or file.labels.name in words
@@ -206,16 +206,6 @@ def _subsample(
     offsets = np.random.default_rng(SUBSAMPLE_SEED).random(max_objects)
     places = (np.arange(max_objects) + offsets) * len(objects) / max_objects
     return [objects[int(place)] for place in places]
-
-
-def _as_part_of(job: Job[T], done: int, total: int, name: str) -> Job[T]:
-    """One image's progress as part of the whole, in hundredths of an image."""
-
-    def within(part: Progress) -> Progress:
-        share = part.done / part.total if part.total else 0.0
-        return Progress(round(100 * (done + share)), 100 * total, f"{name}: {part.message}")
-
-    return map_progress(job, within)
 
 
 class PlaneFigure:

@@ -83,7 +83,10 @@ def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> Promp
             own.append(_random_pixel(mask, rng))
             kinds.append(1)
         if kind == "scribble":
-            own += _scribble(mask, rng)
+            # Points of the object in the order of a stroke drawn across it.
+            stroke = np.array([_random_pixel(mask, rng) for _ in range(SCRIBBLE_POINTS)])
+            angle = rng.uniform(0, np.pi)
+            own += list(stroke[np.argsort(stroke @ np.array([np.cos(angle), np.sin(angle)]))])
             kinds += [1] * SCRIBBLE_POINTS
         if "points" in kind:
             own += [_random_pixel(mask, rng), _pixel_near_outside(mask, rng)]
@@ -155,13 +158,6 @@ def _random_pixel(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np.float
     inside = np.flatnonzero(mask)
     pixel = inside[rng.integers(len(inside))]
     return np.array([pixel % mask.shape[1], pixel // mask.shape[1]], dtype=float)
-
-
-def _scribble(mask: BoolMasks, rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Points of the object in the order of a stroke drawn across it."""
-    points = np.array([_random_pixel(mask, rng) for _ in range(SCRIBBLE_POINTS)])
-    angle = rng.uniform(0, np.pi)
-    return list(points[np.argsort(points @ np.array([np.cos(angle), np.sin(angle)]))])
 
 
 def _pixel_near_outside(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np.float64]:

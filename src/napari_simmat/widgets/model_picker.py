@@ -169,21 +169,18 @@ class ModelPicker(QWidget):
         for number, entry in enumerate(self._entries):
             if groups[entry.name] != group:
                 group = groups[entry.name]
-                self._add_heading(group)
+                self.choice.addItem(group)
+                model: Any = self.choice.model()
+                item = model.item(self.choice.count() - 1)
+                item.setEnabled(False)  # the keyboard passes it over
+                font = item.font()
+                font.setBold(True)
+                item.setFont(font)
             self.choice.addItem(_title(entry, entry in self._opened), number)
         self._choose(before)
         self._show()
         if before is not None and self.value() != before:
             self.changed.emit()
-
-    def _add_heading(self, text: str) -> None:
-        self.choice.addItem(text)
-        model: Any = self.choice.model()
-        item = model.item(self.choice.count() - 1)
-        item.setEnabled(False)  # the keyboard passes it over
-        font = item.font()
-        font.setBold(True)
-        item.setFont(font)
 
     def cancel(self) -> None:
         """Stop the download; a later one begins anew."""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.research import benchmark_scenes, canvas, textures
-from napari_simmat.research.benchmark_scenes import (
+from napari_simmat.research import canvas, textures
+from napari_simmat.research.canvas import RegionCanvas
+from napari_simmat.research.generated import (
     ARRANGEMENTS,
     FIGURES,
     PATTERNS,
@@ -17,7 +18,6 @@ from napari_simmat.research.benchmark_scenes import (
     pattern,
     split_generator,
 )
-from napari_simmat.research.canvas import RegionCanvas
 from napari_simmat.research.layouts import LAYOUTS
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.samples import draw_sample
@@ -105,7 +105,7 @@ def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch):
 
 
 def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch):
-    monkeypatch.setattr(benchmark_scenes, "_tiles", leak)
+    monkeypatch.setattr(textures, "_pattern_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
             monkeypatch.setitem(table, name, leak)
