@@ -70,16 +70,17 @@ def fullest_plane(
     return index, tint_objects(to_rgb(plane(index)), labels[index])
 
 
-def overview(
-    labels: Any, part: Callable[[slice, slice], NDArray[Any]], side: int = 1024
-) -> NDArray[np.uint8]:
-    """A plane of any size with its objects, reduced to at most `side` pixels.
+OVERVIEW_SIDE = 1024
+
+
+def overview(labels: Any, part: Callable[[slice, slice], NDArray[Any]]) -> NDArray[np.uint8]:
+    """A plane of any size with its objects, reduced to at most `OVERVIEW_SIDE` pixels.
 
     Every n-th pixel is taken, so that labels stay labels. `labels` (Y, X) are numpy or zarr;
     `part` gives the raw values (C, h, w) of rows and columns.
     """
     height, width = labels.shape
-    step = -(-max(height, width) // side)
+    step = -(-max(height, width) // OVERVIEW_SIDE)
     bands = [
         part(slice(y, min(y + 64 * step, height)), slice(0, width))[:, ::step, ::step]
         for y in range(0, height, 64 * step)

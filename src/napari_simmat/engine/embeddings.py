@@ -399,11 +399,11 @@ class PlaneEncoder:
         Keeps the embeddings.
     average
         Whether to encode several views of a plane, if the network averages their masks.
-    resumable
-        Unfinished encodings; several encoders may share them.
 
     Attributes
     ----------
+    resumable
+        Unfinished encodings; several encoders may share them.
     encodes
         How often the network's encoder ran.
     """
@@ -414,11 +414,10 @@ class PlaneEncoder:
         compute: ComputeContext,
         cache: EmbeddingCache,
         average: bool = False,
-        resumable: ResumableEncodings[Embedding] | None = None,
     ) -> None:
         self.model, self.compute, self.cache = model, compute, cache
         self.average = average and compute.network.averages_views
-        self.resumable = ResumableEncodings[Embedding]() if resumable is None else resumable
+        self.resumable = ResumableEncodings[Embedding]()
         self.encodes = 0
 
     def embed_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:

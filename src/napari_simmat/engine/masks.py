@@ -21,6 +21,8 @@ Window = tuple[slice, slice]
 VoxelBox = tuple[tuple[int, ...], tuple[int, ...]]
 """First index and last index + 1 along each axis."""
 
+MIN_PIECE_SHARE = 0.25
+"""Pieces of this fraction of the largest one belong to a mask."""
 _STRIP = 1 << 24
 """Pixels that are read at a time."""
 _TABLE = 1 << 16
@@ -133,9 +135,7 @@ def connected_components(mask: Mask, corner: tuple[int, ...] = ()) -> list[Objec
     return sorted(found, key=lambda piece: -piece.size)
 
 
-def main_pieces(
-    mask: Mask, points: Sequence[tuple[int, int]] = (), min_share: float = 0.25
-) -> tuple[Mask, int]:
+def main_pieces(mask: Mask, points: Sequence[tuple[int, int]] = ()) -> tuple[Mask, int]:
     """A mask (Y, X) without its small pieces, and how many these are.
 
     Parameters
@@ -143,9 +143,7 @@ def main_pieces(
     mask
         Pixels that touch at a corner are connected.
     points
-        Pixels y, x whose pieces are kept in any case.
-    min_share
-        Pieces of this fraction of the largest one are kept.
+        Pixels y, x whose pieces are kept in any case, as those of `MIN_PIECE_SHARE`.
     """
     region = bounding_box(mask)
     if region is None:
@@ -155,7 +153,7 @@ def main_pieces(
         return mask, 0
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    kept = sizes >= min_share * sizes.max()
+    kept = sizes >= MIN_PIECE_SHARE * sizes.max()
     rows, columns = region
     for y, x in points:
         if mask[y, x]:

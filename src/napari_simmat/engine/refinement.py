@@ -80,8 +80,7 @@ class Refiner:
     >>> Refiner().refine(predictor, [Prompt(points=((50, 45), (70, 60)), labels=(1, 0))])[0].mask
     """
 
-    def __init__(self, limit: int = MAX_REMEMBERED) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._known: OrderedDict[Hashable, _PreviousMask] = OrderedDict()
 
     def refine(
@@ -175,7 +174,7 @@ class Refiner:
             before = _PreviousMask.of(given, mask, score)
             self._known[subject, step, chosen] = before
             self._known.move_to_end((subject, step, chosen))
-            while len(self._known) > self._limit:
+            while len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return result
 

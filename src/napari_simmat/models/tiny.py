@@ -478,7 +478,7 @@ class TinyMaskDecoder(MaskDecoder):
         source = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return AttendedPrompts(queries, source, prior, quality)
 
-    def form(self, attended: AttendedPrompts, encoded: Encoded, image: int = 0) -> Tensor:
+    def form(self, attended: AttendedPrompts, encoded: Encoded) -> Tensor:
         """The masks of N prompts on one image, logits (N, 4, H/2, W/2), as `masks` up to rounding.
 
         Transposed convolutions as products with the image's tokens, each followed by one pass that
@@ -490,7 +490,7 @@ class TinyMaskDecoder(MaskDecoder):
         finer = attended.source.view(count * cells, width)
         size = (height8, width8)
         for enlarging, name in ((to4, "skip4"), (to2, "skip2")):
-            skip = encoded.maps[name][image].permute(1, 2, 0)  # (y, x, c)
+            skip = encoded.maps[name][0].permute(1, 2, 0)  # (y, x, c)
             finer = _enlarged(finer, size, enlarging, skip)
             size = (2 * size[0], 2 * size[1])
             if enlarging is to4:

@@ -71,9 +71,9 @@ def draw_sample(
     raise RuntimeError(f"No {family} scene of {size} pixels shows an object; draw larger scenes.")
 
 
-def visible_labels(image: Floats, labels: Ids, threshold: float = MIN_BORDER_CONTRAST) -> Ids:
-    """`labels` without the objects whose border contrast is under `threshold`, renumbered."""
-    return compact(labels, border_contrast(image, labels) >= threshold)
+def visible_labels(image: Floats, labels: Ids) -> Ids:
+    """`labels` without the objects whose border contrast is too low, renumbered."""
+    return compact(labels, border_contrast(image, labels) >= MIN_BORDER_CONTRAST)
 
 
 def border_contrast(image: Floats, labels: Ids) -> Floats:

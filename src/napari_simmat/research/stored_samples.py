@@ -7,7 +7,7 @@ the noise, as a camera's gain does, since all files together have at most 400 kB
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,10 +78,10 @@ STORED_SAMPLES: dict[str, Callable[[], StoredSample]] = {
 }
 
 
-def write_samples(folder: Path, names: Sequence[str] = tuple(STORED_SAMPLES)) -> None:
+def write_samples(folder: Path) -> None:
     """Write ``NAME.tif`` and ``NAME_labels.tif`` for each sample."""
-    for name in names:
-        sample = STORED_SAMPLES[name]()
+    for name, draw in STORED_SAMPLES.items():
+        sample = draw()
         axes = "CYX" if sample.channels else "ZYX"[-sample.image.ndim :]
         metadata: dict[str, Any] = {"axes": axes}
         if sample.channels:

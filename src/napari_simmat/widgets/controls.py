@@ -73,8 +73,8 @@ _ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
 class ComboBox(QComboBox):
     """A combo box that a click does not focus and the wheel does not change."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -111,9 +111,8 @@ class LayerChoice(ComboBox):
         kind: type[Layer],
         new: str,
         omit: Callable[[Layer], bool] = lambda _: False,
-        parent: QWidget | None = None,
     ) -> None:
-        super().__init__(parent)
+        super().__init__()
         self._viewer, self._kind, self._new, self._omit = viewer, kind, new, omit
         self._layer: Layer | None = None
         self._listed: list[Layer | None] = []
@@ -192,8 +191,8 @@ class MainButton(Button):
 class VerticalScroll(QScrollArea):
     """As high as its content if there is room, else it scrolls."""
 
-    def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
         self.setWidget(content)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -240,8 +239,8 @@ class CollapsibleSection(QCollapsible):
     # icon is false.
     _collapsed_icon = _expanded_icon = QIcon()
 
-    def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(title, parent, QIcon(), QIcon())
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__(title, None, QIcon(), QIcon())
         self._title = title
         self.setDuration(0)
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -446,8 +445,8 @@ class DropTarget(QWidget):
         Which paths it takes.
     """
 
-    def __init__(self, drops: PathKind, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, drops: PathKind) -> None:
+        super().__init__()
         self._drops = drops
         self.setAcceptDrops(True)
 
@@ -490,8 +489,8 @@ class PathField(DropTarget):
 
     changed = Signal()
 
-    def __init__(self, kind: PathKind, title: str, tip: str = "", parent: QWidget | None = None):
-        super().__init__(kind, parent)
+    def __init__(self, kind: PathKind, title: str, tip: str = ""):
+        super().__init__(kind)
         self._title = title
         self.path = QLineEdit()
         self.path.setPlaceholderText("drop it here")
@@ -595,8 +594,8 @@ class StatusLine(QWidget):
     accepted = Signal()
     other_accepted = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._status = Status("nothing", "")
         self._since = 0.0
         self.dot = QLabel("●")

@@ -262,8 +262,8 @@ class EverythingForm(QWidget):
     asked = Signal()
     """A setting changed that needs new proposals of the model."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.options = Options(AutomaticSettings(), self)
         self.rows = form_rows(parent=self, indent=INDENT)
         self.options.add_rows(self.rows)

@@ -69,12 +69,8 @@ class ModelPicker(QWidget):
 
     changed = Signal()
 
-    def __init__(
-        self,
-        listed: Callable[[ModelEntry], bool] = lambda _: True,
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, listed: Callable[[ModelEntry], bool] = lambda _: True) -> None:
+        super().__init__()
         self._listed = listed
         self._entries: list[ModelEntry] = []
         self._opened: list[ModelEntry] = []

@@ -47,12 +47,8 @@ class Shortcut:
     meaning: str
     on_shapes: int | None = None
 
-    def text(self, shapes: bool = False) -> str:
-        """For a button, e.g. ``Ctrl+Z``."""
-        return str(self.binding(shapes))
-
     def binding(self, shapes: bool = False) -> KeyBinding:
-        """For napari's `bind_key`."""
+        """For napari's `bind_key`; as text for a button, e.g. ``Ctrl+Z``."""
         is_other = shapes and self.on_shapes is not None
         return KeyBinding.from_int(self.on_shapes if is_other else self.key)
 
@@ -76,9 +72,9 @@ SHORTCUTS = (
 )
 
 
-def shortcut_text(action: str, *, shapes: bool = False) -> str:
+def shortcut_text(action: str) -> str:
     """The key of an action as text."""
-    return next(each for each in SHORTCUTS if each.action == action).text(shapes)
+    return str(next(each for each in SHORTCUTS if each.action == action).binding())
 
 
 class KeyBindings:

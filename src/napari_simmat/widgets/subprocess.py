@@ -338,7 +338,7 @@ class JobController(QObject):
 class CommandLine(CollapsibleSection):
     """The command line of the form; empty while the form is incomplete."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self) -> None:
         self.field = QPlainTextEdit()
         self.field.setAccessibleName("Command line")
         self.field.setReadOnly(True)
@@ -353,7 +353,7 @@ class CommandLine(CollapsibleSection):
         buttons = hbox(self.copy, self.save)
         buttons.addStretch(1)
         vbox(self.field, buttons, parent=content, indent=INDENT)
-        super().__init__("Command line", content, parent)
+        super().__init__("Command line", content)
 
     def value(self) -> str:
         """The command as shown."""
@@ -424,10 +424,8 @@ class JobTab(DropTarget):
         The section with the form, the same as a command line, and the status line.
     """
 
-    def __init__(
-        self, form: QWidget, drops: PathKind, job: JobController, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(drops, parent)
+    def __init__(self, form: QWidget, drops: PathKind, job: JobController) -> None:
+        super().__init__(drops)
         self._job = job
         self.settings = CollapsibleSection("Settings", form)
         self.settings.set_open(True)

@@ -49,8 +49,8 @@ class BatchForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._first: FirstFile | None = None
         self._wanted = ""  # channels, until the first file is known
         self.images = PathField(

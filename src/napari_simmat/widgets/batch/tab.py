@@ -7,7 +7,7 @@ from pathlib import Path
 from napari import Viewer
 from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_simmat._text import pluralize
 from napari_simmat.batch.plan import Plan
@@ -31,11 +31,11 @@ PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 class BatchTab(JobTab):
     """Choose files and settings, try one, run all, and open the results."""
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         self.form = BatchForm()
         self.table = FilesTable()
         self.batching = BatchController(self.table.files)
-        super().__init__(self.form, "either", self.batching, parent)
+        super().__init__(self.form, "either", self.batching)
         self.viewer = viewer
         self._shown: list[object] = []
         self._make_buttons()
@@ -213,8 +213,8 @@ class FilesTable(QTableView):
     explained = Signal(str)
     """The whole message of the chosen file, which its column cuts; empty for none."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAccessibleName("Files")
         self.files = FilesModel(self)
         self.setModel(self.files)

@@ -66,7 +66,7 @@ KEYS_TEXT = (
 MORE_SETTINGS = "More settings"
 CANDIDATE_TIP = "Mask {number} of {count}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
-_KEYS = {each.action: each.text() for each in SHORTCUTS}
+_KEYS = {each.action: str(each.binding()) for each in SHORTCUTS}
 
 
 class Panel(QWidget):

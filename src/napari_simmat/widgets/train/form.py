@@ -70,8 +70,8 @@ class TrainForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, images: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, images: QWidget) -> None:
+        super().__init__()
         self._rate_by_hand = self._strategy_by_hand = False
         self._request = TrainRequest()
         self.base = ModelPicker(lambda entry: entry.is_base)
@@ -268,8 +268,8 @@ class ImagesForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
         self._viewer = viewer
         self._layers: list[LayerInfo] = []
         self._names: tuple[str, ...] = ()

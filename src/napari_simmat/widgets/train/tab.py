@@ -68,11 +68,11 @@ class TrainTab(JobTab):
     use_requested = Signal(str)
     """The user wants to segment with this model."""
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         self.images = ImagesForm(viewer)
         self.form = TrainForm(self.images)
         self.training = TrainingController()
-        super().__init__(self.form, "folder", self.training, parent)
+        super().__init__(self.form, "folder", self.training)
         self.viewer = viewer
         self.curves = TrainingCurves()
         self.gains = GainTable()
@@ -294,8 +294,8 @@ class TrainingCurves(QWidget):
 
     _imported = Signal(bool)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._history = CurveHistory()
         self._total = 0
         self._canvas: Any = None
@@ -419,8 +419,8 @@ def smooth_points(points: Points) -> Points:
 class GainTable(QWidget):
     """A view of the `Metrics` of a training run; hidden without any."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._metrics: Metrics | None = None
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
