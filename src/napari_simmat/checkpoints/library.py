@@ -8,11 +8,7 @@ from pathlib import Path
 
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
-from napari_simmat.checkpoints.loading import (
-    BaseMissingError,
-    assemble_job,
-    model_file,
-)
+from napari_simmat.checkpoints.loading import BaseMissingError, assemble_job, model_file
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
     find_model,

@@ -22,16 +22,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from napari_simmat.engine.settings import ChannelSelection, Compute
-from napari_simmat.progress import (
-    GO,
-    PAUSE,
-    STOP,
-    Job,
-    JobEvent,
-    Progress,
-    finish,
-    map_progress,
-)
+from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress, finish, map_progress
 
 T = TypeVar("T")
 

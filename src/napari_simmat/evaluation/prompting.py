@@ -30,11 +30,7 @@ from napari_simmat.engine.masks import Mask, Window, interior_point, iou, label_
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.evaluation.metrics import dice
-from napari_simmat.evaluation.scores import (
-    MIN_OBJECT_PIXELS,
-    ObjectScore,
-    click_column,
-)
+from napari_simmat.evaluation.scores import MIN_OBJECT_PIXELS, ObjectScore, click_column
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:

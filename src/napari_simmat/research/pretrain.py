@@ -46,13 +46,7 @@ from napari_simmat.research.scene_pool import (
 )
 from napari_simmat.training.batches import UNKNOWN
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_results
-from napari_simmat.training.trainer import (
-    STATE_FILE,
-    Devices,
-    RunFolder,
-    Trainer,
-    read_state,
-)
+from napari_simmat.training.trainer import STATE_FILE, Devices, RunFolder, Trainer, read_state
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

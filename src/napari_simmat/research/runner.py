@@ -31,12 +31,7 @@ from napari_simmat.research.experiments import (
     read_rows,
 )
 from napari_simmat.research.generated import GeneratedConfig, generate_job
-from napari_simmat.research.report import (
-    PANEL_ARMS,
-    draw_panels_job,
-    draw_plot,
-    markdown_table,
-)
+from napari_simmat.research.report import PANEL_ARMS, draw_panels_job, draw_plot, markdown_table
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import ValidationScores, train_job, validate_network_job

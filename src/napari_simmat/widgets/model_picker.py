@@ -18,12 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.checkpoints import library, registry, sam_weights
-from napari_simmat.checkpoints.catalog import (
-    IMAGE_KINDS,
-    OTHER_SENSORS,
-    catalog_words,
-    image_kind,
-)
+from napari_simmat.checkpoints.catalog import IMAGE_KINDS, OTHER_SENSORS, catalog_words, image_kind
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import ModelSpec
