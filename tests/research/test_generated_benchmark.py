@@ -12,10 +12,8 @@ from napari_simmat.research.canvas import RegionCanvas
 from napari_simmat.research.generated import (
     ARRANGEMENTS,
     FIGURES,
-    PATTERNS,
     benchmark_sample,
     benchmark_scene,
-    pattern,
     split_generator,
 )
 from napari_simmat.research.layouts import LAYOUTS
@@ -23,6 +21,7 @@ from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.samples import draw_sample
 from napari_simmat.research.scene import MIN_AREA
 from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
+from napari_simmat.research.textures import PATTERNS, pattern
 
 OUTLINES = {
     name
