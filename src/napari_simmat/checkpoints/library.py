@@ -1,11 +1,27 @@
-"""The model library: list, download, import, export and remove models; needs no torch."""
+"""The model library: import, export, share and remove models; needs no torch.
+
+`push_job` uploads a model with its card to the Hugging Face Hub, `fetch_job` downloads one. They
+need `huggingface_hub`, whose access token and address (`HF_TOKEN`, `HF_ENDPOINT`) apply. What is
+downloaded is checked like any other file: its hash, then its header, then its tensors.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from napari_simmat import __version__
+from napari_simmat._text import format_list
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import BaseMissingError, assemble_job, model_file
@@ -16,13 +32,48 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.io.files import copy_job, user_folder
+from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
+from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
 MISSING_MODALITY = (
     "{} is a file of SimMAT's authors' code, which does not say what its sensor measures. Name it "
     "with --modality: {}."
 )
+PREFIX = "hf:"
+CARD = "README.md"
+_FILE = re.compile(r"[\w][\w .-]*\.safetensors")
+NEEDS_LIBRARY = (
+    "Sharing models on the Hugging Face Hub needs the package huggingface_hub; install it "
+    "(pip install huggingface_hub)."
+)
+NOT_ALLOWED = (
+    "The Hugging Face Hub does not let you use {repository}; log in (hf auth login) with a token "
+    "that may."
+)
+NOT_REACHED = "The Hugging Face Hub cannot be reached ({error}); check the network."
+NOT_AS_EXPECTED = "The Hugging Face Hub did not answer as it should ({error}); try again later."
+HUB_ERRORS = {
+    "GatedRepoError": "{repository} asks you to accept its terms first: open it on the Hugging "
+    "Face Hub, accept them, and fetch it again.",
+    "RepositoryNotFoundError": "There is no repository {repository} on the Hugging Face Hub, or it "
+    "is private and you are not logged in (hf auth login).",
+    "RevisionNotFoundError": "{repository} has no such revision; look at its history.",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set; unset it to reach the Hugging Face Hub.",
+    "HfHubHTTPError": "The Hugging Face Hub refused ({error}).",
+    "OSError": NOT_AS_EXPECTED,
+    "ValueError": NOT_AS_EXPECTED,
+    "RuntimeError": NOT_AS_EXPECTED,
+}
+"""Messages by the name of the library's error, or of a class it derives from."""
+_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc0-1.0")
+"""What the Hub calls licenses, of those that occur here; any other is named in the card."""
+_BASES = {
+    "vit_b": "facebook/sam-vit-base",
+    "vit_l": "facebook/sam-vit-large",
+    "vit_h": "facebook/sam-vit-huge",
+}
+"""Foundations that the Hub has."""
 
 
 def import_file_job(
@@ -169,3 +220,258 @@ def _check_name_free(name: str) -> None:
             f"There is a model called {name} already. Choose another name, or remove it first "
             f"with `simmat models remove {name}`."
         )
+
+
+# ------------------------------------------------------------ the Hugging Face Hub
+
+
+def repository_of(address: str) -> tuple[str, str | None]:
+    """``OWNER/NAME`` and the revision of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``.
+
+    Raises ValueError if it is no such address.
+    """
+    found = re.fullmatch(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,96}))?", address)
+    if found is None:
+        raise ValueError(
+            f"{address} is no address on the Hugging Face Hub; write hf:OWNER/NAME, or "
+            "hf:OWNER/NAME@REVISION."
+        )
+    return found[1], found[2]
+
+
+def push_job(name: str | Path, address: str, *, private: bool = False) -> Job[str]:
+    """Upload a checkpoint and its card to a repository, which is created if needed.
+
+    Parameters
+    ----------
+    name
+        A model that is one safetensors file.
+    address
+        ``hf:OWNER/NAME``.
+    private
+        Create the repository so that only its owner sees it.
+
+    Returns
+    -------
+    str
+        The address of the commit.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be shared, or the library is missing.
+    OSError
+        If the Hub cannot be reached or refuses.
+    """
+    hub = _hub()
+    repository, revision = repository_of(address)
+    entry = find_model(name)
+    path = model_file(entry)
+    if file_kind(path) != "safetensors":
+        raise ValueError(
+            f"{entry.name} is a foundation that its authors publish, not a checkpoint of yours; "
+            "share what you trained on it."
+        )
+    spec = read_model_card(path).spec
+    file = f"{entry.name}.safetensors"
+    yield Progress(0, 2, f"Preparing {file}")
+    card = model_card(spec, repository, file)
+    yield Progress(1, 2, f"Uploading {file} ({format_size(path.stat().st_size)})")
+    with _explained(repository), _quiet():
+        api = _api(hub)
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.create_commit(
+            repository,
+            [
+                hub.CommitOperationAdd(file, str(path)),
+                hub.CommitOperationAdd(CARD, card.encode()),
+            ],
+            commit_message=f"Upload {entry.name}",
+            revision=revision,
+        )
+    yield Progress(2, 2, f"Uploaded {file}")
+    return str(commit.commit_url)
+
+
+def fetch_job(address: str, name: str | None = None) -> Job[ModelEntry]:
+    """Download the checkpoint of a repository into the user's models.
+
+    Parameters
+    ----------
+    address
+        ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``.
+    name
+        The model's name; that of its file by default.
+
+    Raises
+    ------
+    ValueError
+        If the repository does not hold exactly one checkpoint, it is damaged or cannot be used, or
+        the name is taken.
+    OSError
+        If the Hub cannot be reached or refuses.
+    """
+    hub = _hub()
+    repository, revision = repository_of(address)
+    yield Progress(0, 0, f"Looking at {repository}")
+    with _explained(repository):
+        api = _api(hub)
+        info = api.model_info(repository, revision=revision, files_metadata=True)
+    # Names with folders, or leading out of the one it is downloaded into, are left out.
+    files = [each for each in info.siblings or () if _FILE.fullmatch(each.rfilename)]
+    if len(files) != 1:
+        held = format_list(each.rfilename for each in files[:8]) or "none"
+        raise ValueError(
+            f"{repository} holds {len(files)} safetensors files ({held}), but a SimMAT model is "
+            "one; choose another repository."
+        )
+    [file] = files
+    user_folder("models").mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(user_folder("models")).free
+    if (file.size or 0) * 2 > free:
+        raise OSError(
+            f"{file.rfilename} has {format_size(file.size)}, and the disk has {format_size(free)} "
+            "free; free some space, or set NAPARI_SIMMAT_HOME to a folder on another disk."
+        )
+    with TemporaryDirectory(prefix=".hub-", dir=user_folder("models")) as folder:
+        yield Progress(0, 0, f"Downloading {file.rfilename} ({format_size(file.size or 0)})")
+        with _explained(repository), _quiet():
+            # The commit that was looked at, whatever is pushed meanwhile.
+            path = Path(
+                api.hf_hub_download(repository, file.rfilename, revision=info.sha, local_dir=folder)
+            )
+        digest = yield from hash_job(path)
+        if file.lfs is not None and digest != file.lfs.sha256:
+            raise ValueError(
+                f"{file.rfilename} of {repository} has another checksum than the Hub says, so it "
+                "was not kept; fetch it again."
+            )
+        chosen = Path(file.rfilename).stem if name is None else name
+        return (yield from import_file_job(path, chosen))
+
+
+def model_card(spec: ModelSpec, repository: str, file: str) -> str:
+    """The text of ``README.md``: metadata as YAML, and what `spec` says, in Markdown."""
+    hub = _hub()
+    license_name = spec.license.strip().lower()
+    known = license_name in _LICENSES
+    modality = re.sub(r"[^a-z0-9]+", "-", spec.modality.lower()).strip("-")
+    tags = ["napari", "simmat", "segment-anything", "image-segmentation", modality]
+    metadata = hub.ModelCardData(
+        license=license_name if known else "other",
+        license_name=None if known else spec.license or "not stated",
+        library_name="napari-simmat",
+        pipeline_tag="mask-generation",
+        base_model=_BASES.get(spec.base.name),
+        tags=[tag for tag in tags if tag],
+    )
+    rule, stretched = spec.normalization, "values as they are"
+    if rule.method != "none":
+        ends = f"percentiles {rule.low:g} and {rule.high:g} of the image"
+        stretched = f"{ends} become 0 and {rule.scale:g}"
+    base = f"`{spec.base.name}` ({spec.base.architecture})"
+    if spec.base.sha256:
+        base += f", SHA-256 `{spec.base.sha256}`"
+    lines = [
+        "---",
+        metadata.to_yaml().strip(),
+        "---",
+        "",
+        f"# {_plain(spec.name)}",
+        "",
+        _plain(spec.description) or f"A SimMAT model for {_plain(spec.modality)}.",
+        "",
+        "Segments images with clicks, boxes and masks in napari-simmat:",
+        "",
+        "```sh",
+        f"simmat models fetch {PREFIX}{repository}",
+        f"simmat segment image.tif --prompts image.csv --model {Path(file).stem} --output results",
+        "```",
+        "",
+        "## What it reads",
+        "",
+        "| channel | unit | mean | standard deviation |",
+        "| --- | --- | ---: | ---: |",
+        *(
+            f"| {_plain(each.name)} | {_plain(each.unit)} | {each.mean:.6g} | {each.std:.6g} |"
+            for each in spec.channels
+        ),
+        "",
+        f"Mean and standard deviation are those of normalized values ({stretched}).",
+        "",
+        "## What it is",
+        "",
+        *(
+            f"- {title}: {text}"
+            for title, text in {
+                "Modality": _plain(spec.modality),
+                "Base": base,
+                "Transfer layer": spec.transfer,
+                "Trained besides": spec.strategy,
+                "License": _plain(spec.license) or "not stated",
+                "Author": _plain(spec.author),
+                "Date": _plain(spec.date),
+                "Written by": f"napari-simmat {__version__}",
+            }.items()
+            if text
+        ),
+        *_section("Metrics", spec.metrics),
+        *_section("Training", spec.training),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, values: Mapping[str, Any]) -> list[str]:
+    rows = [f"- {_plain(key)}: {_plain(json.dumps(value))}" for key, value in values.items()]
+    return ["", f"## {title}", "", *rows] if rows else []
+
+
+def _plain(text: str) -> str:
+    """Text in one line that is no markup."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _hub() -> Any:
+    try:
+        return import_module("huggingface_hub")
+    except ImportError:
+        raise ValueError(NEEDS_LIBRARY) from None
+
+
+def _api(hub: Any) -> Any:
+    return hub.HfApi(
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        library_name="napari-simmat",
+        library_version=__version__,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's own progress bars are not shown beside ours."""
+    bars: Any = import_module("huggingface_hub.utils")
+    bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bars()
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Turn errors of the library into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        known = next((HUB_ERRORS[kind] for kind in kinds if kind in HUB_ERRORS), None)
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        if known == HUB_ERRORS["HfHubHTTPError"] and status in (401, 403):
+            known = NOT_ALLOWED
+        if known is None:  # connection errors of its HTTP library, which changed in 1.0
+            if not type(error).__module__.startswith(("httpx", "httpcore", "requests")):
+                raise
+            known = NOT_REACHED
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        words = {"repository": repository, "error": text[:200].rstrip(".")}
+        raise OSError(known.format(**words)) from None

@@ -178,11 +178,11 @@ def fetch(
     name
         Name for a model from the Hub; by default that of its file.
     """
-    from napari_simmat.checkpoints import hub, sam_weights
+    from napari_simmat.checkpoints import library, sam_weights
 
     terminal = console.terminal()
-    if model.startswith(hub.PREFIX):
-        entry = terminal.watch(hub.fetch_job(model, name))
+    if model.startswith(library.PREFIX):
+        entry = terminal.watch(library.fetch_job(model, name))
         model, path = entry.name, entry.path
     else:
         path = terminal.watch(sam_weights.fetch_job(model))
@@ -217,7 +217,7 @@ def push(
     private
         Create the repository so that only its owner sees it.
     """
-    from napari_simmat.checkpoints.hub import push_job
+    from napari_simmat.checkpoints.library import push_job
 
     terminal = console.terminal()
     commit = terminal.watch(push_job(name, address, private=private))

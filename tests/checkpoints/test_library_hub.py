@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.checkpoints.hub import NEEDS_LIBRARY, fetch_job, model_card, push_job
+from napari_simmat.checkpoints.library import NEEDS_LIBRARY, fetch_job, model_card, push_job
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli import main
 from napari_simmat.io.files import user_folder
