@@ -77,7 +77,8 @@ class EmbeddingCache:
         self.max_bytes = max_bytes
         self.store = store
         self._kept: OrderedDict[str, Embedding] = OrderedDict()
-        self._bytes = 0
+        self.nbytes = 0
+        """Bytes in use in memory."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -87,11 +88,6 @@ class EmbeddingCache:
         """Whether `get` would find it; reads and reorders nothing."""
         store = self.store
         return key in self._kept or (store is not None and key in store)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in use in memory."""
-        return self._bytes
 
     def get(self, key: str) -> Embedding | None:
         """The embedding of `key`, which becomes the most recently used; None if there is none."""
@@ -122,19 +118,19 @@ class EmbeddingCache:
         """Empty the memory; the store on disk stays."""
         with self._lock:
             self._kept.clear()
-            self._bytes = 0
+            self.nbytes = 0
 
     def _remember(self, key: str, embedding: Embedding) -> None:
         size = embedding.encoded.nbytes
         with self._lock:
             replaced = self._kept.pop(key, None)
-            self._bytes -= 0 if replaced is None else replaced.encoded.nbytes
-            while self._kept and self._bytes + size > self.max_bytes:
+            self.nbytes -= 0 if replaced is None else replaced.encoded.nbytes
+            while self._kept and self.nbytes + size > self.max_bytes:
                 _, oldest = self._kept.popitem(last=False)
-                self._bytes -= oldest.encoded.nbytes
+                self.nbytes -= oldest.encoded.nbytes
             if size <= self.max_bytes:
                 self._kept[key] = embedding
-                self._bytes += size
+                self.nbytes += size
 
 
 def default_bytes() -> int:

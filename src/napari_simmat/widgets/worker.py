@@ -75,22 +75,18 @@ class Worker(QObject):
         super().__init__()
         self._name = name
         self._waiting: deque[WorkerTask] = deque()
-        self._running: WorkerTask | None = None
+        self.running: WorkerTask | None = None
+        """The task that is computing, canceled or not."""
         self._wake = threading.Condition()
         self._closed = False
         self._finishing = False
         self._thread: threading.Thread | None = None
 
     @property
-    def running(self) -> WorkerTask | None:
-        """The task that is computing, canceled or not."""
-        return self._running
-
-    @property
     def idle(self) -> bool:
         """Whether no task is computing or waiting."""
         with self._wake:
-            return self._running is None and not self._waiting
+            return self.running is None and not self._waiting
 
     @property
     def closed(self) -> bool:
@@ -121,7 +117,7 @@ class Worker(QObject):
     def cancel_all(self, up_to: int | None = None) -> None:
         """Cancel the running and the waiting tasks, up to the rank `up_to` if given."""
         with self._wake:
-            running = self._running
+            running = self.running
             if running is not None and (up_to is None or running.rank <= up_to):
                 running.cancel()
             self._cancel_waiting(up_to)
@@ -166,10 +162,10 @@ class Worker(QObject):
                 # Canceled ones first: they only have to be closed.
                 task = min(self._waiting, key=lambda task: (not task.canceled, task.rank))
                 self._waiting.remove(task)
-                self._running = task
+                self.running = task
             left = self._step(task)
             with self._wake:
-                self._running = None
+                self.running = None
                 if left:
                     self._waiting.appendleft(task)
 

@@ -20,7 +20,7 @@ def form(qtbot):
     form = TrainForm(QWidget())
     qtbot.addWidget(form)
     yield form
-    form.release()
+    form.base.release()
 
 
 def test_every_strategy_has_a_title():

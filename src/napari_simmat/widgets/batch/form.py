@@ -145,10 +145,6 @@ class BatchForm(QWidget):
             )
         return None
 
-    def release(self) -> None:
-        """End the thread of downloads."""
-        self.models.release()
-
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
         boxes, cluster = QWidget(), QWidget()

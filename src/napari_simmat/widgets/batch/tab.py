@@ -51,7 +51,7 @@ class BatchTab(JobTab):
 
     def release(self) -> None:
         """End process and threads."""
-        self.form.release()
+        self.form.models.release()
         self.batching.close()
 
     @property

@@ -154,10 +154,6 @@ class TrainForm(QWidget):
         self.folder.set_value(path)
         self._on_changed()
 
-    def release(self) -> None:
-        """End the thread of downloads."""
-        self.base.release()
-
     def _lay_out(self) -> None:
         self._folder_rows = QWidget()
         rows = form_rows(("Folder", self.folder), parent=self._folder_rows)

@@ -104,7 +104,7 @@ class TrainTab(JobTab):
             event.disconnect(self._on_layers)
         self._watch.follow([])
         self.images.release()
-        self.form.release()
+        self.form.base.release()
         self.training.close()
 
     @property
