@@ -33,7 +33,6 @@ from napari_simmat.engine.settings import (
     DEFAULT_THRESHOLDS,
     MIN_PREDICTED_IOU,
     AutomaticSettings,
-    default_grid_points,
 )
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
@@ -418,7 +417,9 @@ def seed_prompts(
     Raises ValueError if the model has no such channel.
     """
     if settings.seeds == "grid":
-        return point_grid(box.size, settings.points_per_side or default_grid_points(box.size))
+        # SAM uses 32 for every image; small ones need fewer.
+        usual = min(max(round(max(box.size) / 16), 16), 32)
+        return point_grid(box.size, settings.points_per_side or usual)
     stack, number = predictor.stack, settings.maxima_channel
     if number >= stack.n_channels:
         raise ValueError(

@@ -223,14 +223,6 @@ class AutomaticSettings:
         return self.tile_overlap or self.tile_side // 4
 
 
-def default_grid_points(size: tuple[int, int]) -> int:
-    """Default number of seeds along the longer side: one for each 16 pixels, from 16 to 32.
-
-    SAM uses 32 for every image; small ones need fewer.
-    """
-    return min(max(round(max(size) / 16), 16), 32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PropagationSettings:
     """When an object continues on the next plane, and when it has ended.

@@ -200,10 +200,6 @@ class BatchRequest:
             return NO_SCHEDULER.format(self.scheduler)
         return None
 
-    def plans_as(self, other: BatchRequest) -> bool:
-        """Whether both read and write the same files."""
-        return all(getattr(self, name) == getattr(other, name) for name in _PLANNED)
-
     def planned(self) -> Plan:
         """What would be read and written.
 
@@ -533,8 +529,10 @@ class BatchController(JobController):
 
     def has_scanned(self, request: BatchRequest) -> bool:
         """Whether the request's files were scanned, and no run has changed them since."""
-        preflight = self.preflight
-        return preflight is not None and not self._has_run and request.plans_as(preflight.request)
+        if self.preflight is None or self._has_run:
+            return False
+        before = self.preflight.request
+        return all(getattr(request, name) == getattr(before, name) for name in _PLANNED)
 
     def scan(self, request: BatchRequest) -> None:
         """Scan the request's files as soon as it stops changing."""
