@@ -100,10 +100,8 @@ class ChannelsForm(QWidget):
     displayed_wanted = Signal()
     """The user wants the channels that the viewer shows."""
 
-    def __init__(
-        self, parent: QWidget | None = None, *, asks_axis: bool = False, named: bool = False
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, *, asks_axis: bool = False, named: bool = False) -> None:
+        super().__init__()
         self._asks_axis, self._named = asks_axis, named
         self._inputs: InputChannels | None = None
         self._layers: list[LayerInfo] = []

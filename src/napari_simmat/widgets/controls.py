@@ -373,8 +373,8 @@ class TextLabel(QLabel):
         Lines that it has room for, whatever its text.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.least_lines = 0
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)

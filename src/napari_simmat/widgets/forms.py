@@ -292,7 +292,7 @@ class PixelShape(CollapsibleSection):
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self) -> None:
         self.ratio = QDoubleSpinBox()
         self.ratio.setDecimals(3)
         self.ratio.setRange(0.01, 100.0)
@@ -304,7 +304,7 @@ class PixelShape(CollapsibleSection):
         )
         content = QWidget()
         form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
-        super().__init__(_PIXEL_SHAPE, content, parent)
+        super().__init__(_PIXEL_SHAPE, content)
         self.ratio.valueChanged.connect(self._on_ratio)
 
     def value(self) -> float:
