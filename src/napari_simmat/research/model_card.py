@@ -212,7 +212,7 @@ def _means(path: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
 
 def means(options: argparse.Namespace) -> Iterator[Row]:
     """Means of files of scores, a row each; optionally a row for each source."""
-    measured = {path.stem: _means(path) for path in options.table}
+    measured = {path.stem: _means(path) for path in options.files}
     yield ("", *COLUMNS)
     for kind in (DEVELOPMENT, VALIDATION, HELD_OUT):
         shared = [set(table[kind]) for table in measured.values()]
@@ -324,7 +324,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10, help="of each source")
     parser.add_argument("--objects", type=int, default=10, help="of each image")
     parser.add_argument("--output", type=Path, default=Path("scores.csv"))
-    parser.add_argument("--table", type=Path, nargs="+", default=[], help="files of scores")
+    parser.add_argument(
+        "--table", dest="files", type=Path, nargs="+", default=[], help="files of scores"
+    )
     parser.add_argument("--by-source", action="store_true")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, help="of torch; all by default")
