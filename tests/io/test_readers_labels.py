@@ -101,7 +101,8 @@ def test_write_labels_nifti_keeps_affine_without_time(tmp_path):
 
 def test_write_labels_nifti_of_a_long_side_is_nifti_2(tmp_path):
     labels = np.ones((40_000, 3, 2), np.uint16)
-    write_labels_nifti(tmp_path / "a.nii.gz", labels, affine=np.diag([2.0, 3, 4, 1]))
+    reference = ImageReference(world=World(affine=np.diag([2.0, 3, 4, 1]), space="patient"))
+    write_labels_nifti(tmp_path / "a.nii.gz", labels.T, axes="ZYX", reference=reference)
     nibabel = pytest.importorskip("nibabel")
     back = nibabel.load(tmp_path / "a.nii.gz")
     assert back.shape == (40_000, 3, 2)
