@@ -36,6 +36,7 @@ CONDA = {
     "torch": "pytorch",
     "xxhash": "python-xxhash",
     "matplotlib": "matplotlib-base",
+    "SimpleITK": "simpleitk",
 }
 
 

@@ -139,7 +139,7 @@ def test_run_progress_names_file_state_and_time_left(data, tmp_path):
     assert sorted(one.number for one in ended) == [0, 1, 2, 3]
     assert [one.done for one in ended] == [1, 2, 3, 4]
     assert {one.total for one in ended} == {4}
-    assert ended[-1].message == "4/4 sub/a.tif: written"
+    assert ended[-1].message == "3/4 (1 failed) sub/a.tif: written"
     assert ended[0].message.endswith(" left")
     states = [one.state for one in told if getattr(one, "number", None) == 0]
     assert list(dict.fromkeys(states)) in (

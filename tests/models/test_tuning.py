@@ -53,6 +53,8 @@ def test_tune_trains_what_the_strategy_declares_alone(strategy):
     network.train()
     parameters = dict(network.named_parameters())
     declared = {name for name in tuned.names if name in parameters}
+    if strategy == "scratch_full":  # stored, as it has random weights, but not trained
+        declared -= {name for name in declared if name.startswith("prompt_encoder.")}
     assert {name for name, p in parameters.items() if p.requires_grad} == declared
     assert network.transfer_names() <= declared
     before = {name: each.clone() for name, each in network.state_dict().items()}
