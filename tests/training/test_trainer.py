@@ -329,7 +329,7 @@ def test_full_disk_is_reported_and_keeps_what_was_saved(what, begin, tmp_path, m
     assert (folder / BEST_FILE).read_bytes() == (tmp_path / "unbroken" / BEST_FILE).read_bytes()
 
 
-def better(network, planes, side):
+def better(network, planes, side, max_objects):
     from napari_simmat.training.finetune import ValidationScores
 
     reached = ValidationScores()

@@ -235,7 +235,7 @@ class ObjectTable(QTableView):
 
     def set_height(self, room: int) -> None:
         """Take as many pixels of `room` as there are rows for, and four rows at least."""
-        rows = self.verticalHeader().defaultSectionSize() * self._sorted.rowCount()
+        rows = self.verticalHeader().defaultSectionSize() * self.model().rowCount()
         needed = self.horizontalHeader().height() + rows + 2 * self.frameWidth()
         height = max(_TABLE_HEIGHT, min(room, needed))
         if height != self.height():
