@@ -188,12 +188,16 @@ class KeyBindings:
         return act
 
 
-def guard_shift(layer: Shapes) -> None:
+def guard_shift(layer: Layer, *, guarded: bool = True) -> None:
     """Let Shift do nothing on shapes that are seen in 3D: napari's action for it raises there.
 
-    It locks the aspect ratio of a shape that is resized, which is possible in 2D only.
+    It locks the aspect ratio of a shape that is resized, which is possible in 2D only. With
+    ``guarded=False`` napari's action is back.
     """
     shift = KeyBinding.from_int(KeyCode.Shift)
+    if not guarded:
+        layer.keymap.pop(shift, None)
+        return
     usual = layer.class_keymap.get(shift)
 
     def hold(shapes: Shapes) -> Iterator[None]:

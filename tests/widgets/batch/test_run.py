@@ -91,5 +91,5 @@ def test_status_of_a_run_estimates_the_time_left_once(qtbot):
     step = {"done": 1, "total": 4, "message": "1/4 b.tif: encoding", "fraction": 0.4}
     batching._on_event(JobEvent(**step, left="about 3 min left"))
     assert line.value().text == step["message"]
-    assert line.left.text() == "about 3 min left"
+    qtbot.waitUntil(lambda: line.left.text() == "about 3 min left")
     batching.close()

@@ -593,6 +593,8 @@ class PromptLayers(QObject):
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
         for adapter in self._adapters:
+            if adapter.layer is not None and adapter.layer.name == BOXES:
+                guard_shift(adapter.layer, guarded=False)
             adapter.use(None)
 
     def _change_view(
