@@ -47,8 +47,12 @@ class Shortcut:
     meaning: str
     on_shapes: int | None = None
 
+    def text(self, shapes: bool = False) -> str:
+        """For a button, e.g. ``Ctrl+Z``."""
+        return str(self.binding(shapes))
+
     def binding(self, shapes: bool = False) -> KeyBinding:
-        """For napari's `bind_key`; as text for a button, e.g. ``Ctrl+Z``."""
+        """For napari's `bind_key`."""
         is_other = shapes and self.on_shapes is not None
         return KeyBinding.from_int(self.on_shapes if is_other else self.key)
 
@@ -74,7 +78,7 @@ SHORTCUTS = (
 
 def shortcut_text(action: str) -> str:
     """The key of an action as text."""
-    return str(next(each for each in SHORTCUTS if each.action == action).binding())
+    return next(each for each in SHORTCUTS if each.action == action).text()
 
 
 class KeyBindings:
