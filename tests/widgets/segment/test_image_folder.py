@@ -91,7 +91,7 @@ def test_mark_empty_saves_an_image_without_objects(window, folder):
     assert not tifffile.imread(folder / "0_labels.tif").any()
     window.key(*BACK)
     assert panel.place.text() == "1 of 10, 1 done · 0.tif"
-    assert not objects(window).any()
+    assert window.workspace.objects is None or not objects(window).any()
 
 
 def test_go_skips_an_image_that_cannot_be_opened(window, folder):
