@@ -258,6 +258,7 @@ def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
     assert chosen(window) == [0, 1, 2]
     if how == "ranked":
         assert all(not picture.pixmap().isNull() for picture in form.pictures)
+        window.qtbot.waitUntil(lambda: form.use_ranked.height() > 9)
         window.push(form.use_ranked)
         assert chosen(window) == [42, 41, 39]
         assert not form.ranking.isVisible()

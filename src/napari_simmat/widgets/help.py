@@ -79,8 +79,8 @@ class HelpButton(QToolButton):
 def shortcuts_text() -> str:
     """All shortcuts as a table in HTML."""
     rows = "".join(
-        f"<tr><td><b>{each.text()}</b>&nbsp;&nbsp;</td><td>{each.meaning}"
-        + (f" (on shapes: {each.text(shapes=True)})" if each.on_shapes is not None else "")
+        f"<tr><td><b>{each.binding()}</b>&nbsp;&nbsp;</td><td>{each.meaning}"
+        + (f" (on shapes: {each.binding(shapes=True)})" if each.on_shapes is not None else "")
         + "</td></tr>"
         for each in SHORTCUTS
     )

@@ -112,17 +112,15 @@ def test_link_without_objects_or_axis_says_why(linked, monkeypatch):
 
 def test_depth_is_not_taken_for_time(window):
     image, labels = series()
-    shown = window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
-    layer = window.viewer.add_labels(labels, name="cells")
+    window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
     window.open_widget()
     window.idle()
-    window.tab.objects.chosen.emit(layer)
-    window.idle()
     assert not window.tab.sections["tracks"].isVisible(), "tracks are of time series"
-    shown.axis_labels = ("s", "y", "x")
-    window.tab.act("segment")
-    shown.visible = False
-    shown.visible = True
+    window.viewer.layers.clear()
+    window.viewer.add_image(image, name="series", axis_labels=("s", "y", "x"))
+    layer = window.viewer.add_labels(labels, name="cells")
+    window.idle()
+    window.tab.objects.chosen.emit(layer)
     window.idle()
     assert window.tab.sections["tracks"].isVisible()
     press(window, "link over time")
