@@ -272,8 +272,11 @@ class TrainTab(JobTab):
             self.form.name.blockSignals(True)
             self.form.name.setText(name)
             self.form.name.blockSignals(False)
-        self._shown_problem = self._problem()  # the files are those that the run has read
-        self.train.setEnabled(self._shown_problem is None)
+        if self.form.uses_folder:
+            self._on_choice()  # as the check of the folder says
+        else:
+            self._shown_problem = self._problem()
+            self.train.setEnabled(self._shown_problem is None)
         if self.status.value().kind in ("failed", "canceled") and not self.unfinished.count():
             self.settings.set_open(True)  # the user has to change something
 
