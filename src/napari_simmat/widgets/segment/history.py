@@ -36,7 +36,7 @@ class Provenance:
     """As in `PromptState.choices` and `EditedObject.kept`."""
     order: AxisOrder = ()
     """The view; plane, prompts and pixels are in its coordinates."""
-    expected_area: float | None = None
+    expected_area: Annotated[float | None, {"omit_default": True}] = None
     """As in `PromptState`."""
     part: Annotated[bool, {"omit_default": True}] = False
     """Whether the model had seen only a part of the plane; the whole may give another mask."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -160,7 +160,7 @@ class PromptState:
     """Propagated masks that clicks on their planes correct."""
     order: AxisOrder = ()
     """The view; empty for the usual one."""
-    expected_area: float | None = None
+    expected_area: Annotated[float | None, {"omit_default": True}] = None
     """Pixels on a plane of the object that was the newest when the first prompt was made."""
 
     def __bool__(self) -> bool:
