@@ -26,7 +26,7 @@ def test_help_copies_versions_and_state_without_names(ready, monkeypatch):
 
 
 @pytest.mark.all_tabs
-def test_help_opens_the_page_of_the_tab_that_is_shown(ready, monkeypatch):
+def test_help_opens_the_page_of_the_tab_that_is_shown(ready, monkeypatch, tmp_path):
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
     urls = ["Documentation, https://example.org/docs"]
@@ -37,7 +37,9 @@ def test_help_opens_the_page_of_the_tab_that_is_shown(ready, monkeypatch):
     ready.widget.help.open_page()
     assert opened == ["https://example.org/docs/train-tab/"]
     urls.clear()
-    assert docs_address("segment-tab").endswith("docs/segment-tab.md")
+    (tmp_path / "segment-tab.md").touch()
+    monkeypatch.setattr(help_module, "_CLONE", tmp_path)
+    assert docs_address("segment-tab") == (tmp_path / "segment-tab.md").as_uri()
     assert docs_address("no such page") == ""
 
 
