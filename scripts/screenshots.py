@@ -40,6 +40,7 @@ def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
     viewer = napari.Viewer(title="napari", show=True)
     viewer.window.resize(*size)
     widget = SimMATWidget(viewer)
+    widget.open_now()
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
     try:
         yield viewer, widget

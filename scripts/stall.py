@@ -1,12 +1,12 @@
-"""How long the window does not answer, and why: a timer in the event loop, over the main job.
+"""How long the window does not answer, and why: a timer in the event loop, over the main jobs.
 
-Run ``python tests/with_screen.py python scripts/stall.py``. Each run is a process of its own
-that opens the real window, lets it import torch, load and encode with ``tiny`` and with vit_b
-(random weights) on the CPU, and clicks; between the two it learns from objects, and a training is
-started and runs for a while. Cancel is pressed while vit_b encodes, and at the end a plane of a
-stack is clicked while the others are encoded in the background. A timer is due every 5 ms, and what
-it comes late is when the window was deaf. While it is late a second thread looks at what the main
-thread does. Printed are medians over the runs.
+Run ``python tests/with_screen.py python scripts/stall.py``. Each run is a process of its own that
+opens the real window and the tab, and then goes through `JOBS`, each on an image of its own. A
+timer is due every 5 ms, and what it comes late is when the window was deaf. While it is late a
+second thread looks at what the main thread does. Printed is the run with the shortest longest gap,
+as other programs only lengthen gaps; beside it how long the main thread computed in that gap.
+
+``--cold`` empties the disk cache of the system before each run (Linux, as root).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,34 +31,38 @@ DUE = 0.005
 """Seconds between two ticks of the timer."""
 LATE = 0.03
 """A tick that is later than this is looked into."""
-SIDE = 1024
-CLICKS = 6
-PLANES = 3
-OBJECTS = 10
-LEARNING = 30.0
-"""Objects that are learned from, and seconds of that that are looked at."""
-TRAINING = 20.0
-"""Seconds of a training that are looked at."""
-PATIENCE = 100.0
+SIDE, CLICKS, OBJECTS = 1024, 6, 10
+"""Of the small image; objects that are learned from."""
+LARGE, EVERYTHING, MANY = 4000, 2048, 2000
+"""Sides of the large images; objects that are saved."""
+LOOKED_AT = 20.0
+"""Seconds of learning, training and segmenting everything that are looked at."""
+PATIENCE = 1200.0
 
 
 def main() -> None:
     """Measure in several processes and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--cold", action="store_true")
     parser.add_argument("--once", type=Path, metavar="WEIGHTS", help="measure here, print JSON")
     chosen = parser.parse_args()
     if chosen.once is not None:
-        print(json.dumps(Run(chosen.once).measure()))
+        print(json.dumps(Run(chosen.once).measure(chosen.jobs)))
         return
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_SIMMAT_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
         weights = Path(home) / "random_vit_b.pth"
-        save_random_vit_b(weights)
+        if "load vit_b" in chosen.jobs:
+            save_random_vit_b(weights)
         runs = []
         for number in range(chosen.runs):
-            command = [sys.executable, __file__, "--once", str(weights)]
+            if chosen.cold:
+                os.sync()
+                Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+            command = [sys.executable, __file__, "--once", str(weights), "--jobs", *chosen.jobs]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             print(f"run {number + 1} of {chosen.runs}", file=sys.stderr, flush=True)
@@ -78,37 +81,30 @@ def save_random_vit_b(path: Path) -> None:
 
 
 def show(runs: list[dict[str, Any]]) -> None:
-    """Print medians; the cause is that of the run whose maximum is the median one."""
-    print(f"\nThe main thread's gaps in ms (a tick is due every {1000 * DUE:.0f} ms); medians of")
+    """Print for each phase the run whose longest gap is the shortest."""
+    print(
+        f"\nThe main thread's gaps in ms (a tick is due every {1000 * DUE:.0f} ms), of the best of"
+    )
     print(f"{len(runs)} runs; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
-    print(f"{'phase':<16}{'s':>7}{'p50':>7}{'p99':>7}{'max':>7}  cause of the maximum")
-    for phase in runs[0]["phases"]:
-        rows = [run["phases"][phase] for run in runs if phase in run["phases"]]
-        middle = sorted(rows, key=lambda row: row["max"])[len(rows) // 2]
-        figures = [statistics.median(row[name] for row in rows) for name in ("p50", "p99", "max")]
-        seconds = statistics.median(row["seconds"] for row in rows)
-        shown = "".join(f"{figure:7.0f}" for figure in figures)
-        print(f"{phase:<16}{seconds:7.1f}{shown}  {middle['cause']}")
-    said = statistics.median(run["canceled"] for run in runs)
-    stopped = statistics.median(run["stopped"] for run in runs)
-    print(f"\nCancel while vit_b encodes: the window says so after {said:.0f} ms,", end=" ")
-    print(f"the computation has stopped after {stopped:.0f} ms")
-    learning = statistics.median(run["learning"] for run in runs)
-    print(f"Cancel while it learns: the computation has stopped after {learning:.0f} ms")
+    print(f"{'while':<28}{'s':>7}{'p50':>6}{'p99':>6}{'max':>6}{'cpu':>6}  cause of the maximum")
+    for phase in runs[0]:
+        best = min((run[phase] for run in runs if phase in run), key=lambda row: row["max"])
+        figures = "".join(f"{best[name]:6.0f}" for name in ("p50", "p99", "max", "cpu"))
+        print(f"{phase:<28}{best['seconds']:7.1f}{figures}  {best['cause']}")
 
 
 class Meter:
     """Gaps between ticks of a timer in the event loop, and what went on during long ones."""
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self) -> None:
         from qtpy.QtCore import Qt, QTimer
 
         self.phase = ""
+        self.worker: Any = None
         self.gaps: dict[str, list[float]] = {}
-        self.longest: dict[str, tuple[float, str]] = {}
-        self._worker = worker
+        self.longest: dict[str, tuple[float, float, str]] = {}
         self._main = threading.get_ident()
-        self._last = 0.0
+        self._last = self._computed = 0.0
         self._seen: list[tuple[str, str]] = []
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -119,7 +115,7 @@ class Meter:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._last = time.perf_counter()
+        self._last, self._computed = time.perf_counter(), time.thread_time()
         self._timer.start()
         self._watcher.start()
 
@@ -129,20 +125,33 @@ class Meter:
         self._ended.set()
         self._watcher.join()
 
+    def figures(self, phase: str) -> dict[str, Any]:
+        """Of the gaps of a phase, in ms."""
+        gaps = 1000 * np.array(self.gaps[phase])
+        _, computed, cause = self.longest.get(phase, (0.0, 0.0, "none above 30 ms"))
+        return {
+            "seconds": float(gaps.sum()) / 1000,
+            "p50": float(np.percentile(gaps, 50)),
+            "p99": float(np.percentile(gaps, 99)),
+            "max": float(gaps.max()),
+            "cpu": 1000 * computed,
+            "cause": cause,
+        }
+
     def _tick(self) -> None:
-        now = time.perf_counter()
-        gap, seen = now - self._last, self._seen
-        self._last, self._seen = now, []
+        now, computed = time.perf_counter(), time.thread_time()
+        gap, work, seen = now - self._last, computed - self._computed, self._seen
+        self._last, self._computed, self._seen = now, computed, []
         if self.phase:
             self.gaps.setdefault(self.phase, []).append(gap)
-            if gap > self.longest.get(self.phase, (LATE, ""))[0]:
-                self.longest[self.phase] = (gap, _cause(seen))
+            if gap > self.longest.get(self.phase, (LATE, 0.0, ""))[0]:
+                self.longest[self.phase] = gap, work, _cause(seen)
 
     def _watch(self) -> None:
         while not self._ended.wait(DUE):
             if time.perf_counter() - self._last > LATE:
                 frames = sys._current_frames()
-                thread = self._worker._thread
+                thread = None if self.worker is None else self.worker._thread
                 other = frames.get(thread.ident) if thread is not None else None
                 self._seen.append((_where(frames.get(self._main)), _where(other)))
 
@@ -152,8 +161,7 @@ def _cause(seen: list[tuple[str, str]]) -> str:
     if not seen:
         return "none could look: the interpreter's lock was held throughout"
     (main, worker), times = Counter(seen).most_common(1)[0]
-    idle = main.startswith("stall.py")  # nothing to do but to get a turn
-    if idle:
+    if main.startswith("stall.py"):  # nothing to do but to get a turn
         return f"no turn for the main thread, worker in {worker} ({times} of {len(seen)} looks)"
     return f"{main} ({times} of {len(seen)} looks)"
 
@@ -173,7 +181,7 @@ def _where(frame: FrameType | None) -> str:
 
 
 class Run:
-    """One run of the main job in this process.
+    """One run of the jobs in this process.
 
     Parameters
     ----------
@@ -184,63 +192,31 @@ class Run:
     def __init__(self, weights: Path) -> None:
         import napari
 
-        from napari_simmat.widgets.main import SimMATWidget
-
         self.weights = weights
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(1200, 800)
-        self.widget = SimMATWidget(self.viewer)
-        self.viewer.window.add_dock_widget(self.widget, name="SimMAT", area="right")
+        self.meter = Meter()
+
+    def measure(self, jobs: list[str]) -> dict[str, Any]:
+        """All jobs in their order, as numbers for JSON."""
+        self.viewer.add_image(blobs(SIDE), name="image")
+        self.turns(50)  # napari draws the new layer
+        self.meter.start()
+        self.meter.phase = "open the tab"
+        _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-simmat")
+        self.until(lambda: hasattr(self.widget, "tabs") and self.widget.tabs.isVisible())
         self.tab = self.widget.segment
         self.workspace, self.controller = self.tab.workspace, self.tab.controller
-        self.meter = Meter(self.controller.inference.worker)
-
-    def measure(self) -> dict[str, Any]:
-        """All phases in their order, as numbers for JSON."""
-        gate = threading.Event()
-        holding = self.controller.inference.worker.submit("hold", lambda: _held(gate))
-        self.until(lambda: self.controller.inference.worker.running is holding)
-        self.viewer.add_image(blobs(), name="image")
-        self.until(lambda: self.controller.busy and not self.tab._later.isActive())
-        self.turns(50)  # napari draws the new layers
-        self.meter.start()
-        self.workspace.status.connect(self.follow)
-        self.model = "tiny"
-        gate.set()
+        self.meter.worker = self.controller.inference.worker
+        self.until(lambda: self.workspace.session is not None)
+        self.meter.phase = "load and encode, tiny"
         self.until(self.idle)
-        self.click("clicks, tiny")
-        learning = self.learn()
-        self.train()
-        self.model = "vit_b"
-        self.meter.phase = "choose vit_b"
-        self.tab.models.set_value(self.weights)
-        self.until(self.idle)
-        self.click("clicks, vit_b")
-        self.meter.phase = "-"
-        canceled, stopped = self.cancel()
-        self.stack()
+        for job in jobs:
+            print(job, file=sys.stderr, flush=True)
+            self.meter.phase = ""
+            JOBS[job](self)
         self.meter.stop()
-        self.widget.release()
-        self.controller.inference.worker.join(PATIENCE)
-        self.viewer.close()
-        return {
-            "phases": {phase: self.figures(phase) for phase in self.meter.gaps if phase != "-"},
-            "canceled": canceled,
-            "stopped": stopped,
-            "learning": learning,
-        }
-
-    def follow(self, status: Any) -> None:
-        """Tell by the status line's words what the worker does."""
-        text = status.text
-        if status.kind != "working" or self.meter.phase.startswith(("clicks", "open", "-")):
-            return
-        if text.startswith("Loading torch"):
-            self.meter.phase = "import torch"
-        elif text.startswith(("Encoding", "Measuring")):
-            self.meter.phase = f"encode, {self.model}"
-        else:
-            self.meter.phase = f"load, {self.model}"
+        return {phase: self.meter.figures(phase) for phase in self.meter.gaps}
 
     def click(self, phase: str) -> None:
         """Press on the image several times, one press after the other's answer."""
@@ -257,6 +233,135 @@ class Run:
         self.tab.buttons.clear.click()
         self.until(self.idle)
 
+    def learn(self) -> None:
+        """Learn from objects, and click meanwhile."""
+        from scipy.ndimage import gray_dilation, label
+
+        labels, _ = label(blobs(SIDE) > 100)
+        # Wider than they look, so that there is something to learn.
+        labels = gray_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
+        objects = self.viewer.add_labels(labels, name="objects")
+        self.workspace.use_objects(objects)
+        learning, button = self.tab.learning, self.tab.learn_panel.start
+        self.until(button.isEnabled)
+        self.turns(20)
+        self.meter.phase = "learn from objects"
+        button.click()
+        self.spend(lambda: learning.learns)
+        self.click("clicks while it learns")
+        button.click()
+        self.until(lambda: learning.worker.running is None)
+        self.viewer.layers.remove("objects")
+        self.until(self.idle)
+
+    def train(self) -> None:
+        """Open the Train tab, and train a network of the same foundation in its own process."""
+        from napari.layers import Labels
+
+        tab, training = self.widget.train, self.widget.train.training
+        labels = (blobs(SIDE) > 100).astype(np.uint8)
+        labels[SIDE // 2 :] *= 2
+        self.viewer.layers.insert(1, Labels(labels, name="objects"))
+        self.turns(50)  # napari draws the new layer
+        self.meter.phase = "open the Train tab"
+        self.widget.tabs.setCurrentWidget(tab)
+        self.until(lambda: not tab._later.isActive())
+        self.turns(10)
+        self.meter.phase = ""
+        tab.form.name.setText("trained")
+        self.turns(20)
+        self.meter.phase = "a training starts and runs"
+        tab.train.click()
+        self.until(lambda: bool(training.history.loss) or not training.busy)
+        self.spend(lambda: training.busy)
+        self.meter.phase = ""
+        for _ in range(2):  # at once
+            tab.stop.click()
+        self.until(lambda: not training.busy)
+        tab.discard.click()
+        self.widget.tabs.setCurrentWidget(self.tab)
+        self.viewer.layers.remove("objects")
+        self.until(self.idle)
+
+    def load_vit_b(self) -> None:
+        """Choose vit_b, and click while its encoder runs on another image."""
+        self.meter.phase = "load and encode, vit_b"
+        self.tab.models.set_value(self.weights)
+        self.until(self.idle)
+        self.click("clicks, vit_b")
+        self.tab.models.choose_embedded()
+        self.until(self.idle)
+
+    def large(self) -> None:
+        """Click on a large image before it is encoded."""
+        self.show("slide", LARGE)
+        self.until(lambda: self.workspace.session.geometry.name == "slide" and not self.tab.busy)
+        self.tab.buttons.tools["point"].click()
+        self.turns(20)
+        self.meter.phase = f"first click, {LARGE} x {LARGE}"
+        self.press(LARGE // 2, LARGE // 2 + 60)
+        self.until(lambda: not self.tab.busy and len(self.workspace.session.predictions) > 0)
+        self.meter.phase = ""
+        self.tab.buttons.clear.click()
+        self.show("image", SIDE)
+        self.until(self.idle)
+
+    def everything(self) -> None:
+        """Segment everything in an image."""
+        self.show("field", EVERYTHING)
+        self.until(self.idle)
+        self.meter.phase = f"everything, {EVERYTHING} x {EVERYTHING}"
+        self.tab.act("segment everything")
+        self.spend(lambda: self.controller.automatic.proposing)
+        self.tab.act("stop everything")
+        self.until(self.idle)
+        self.meter.phase = ""
+        self.show("image", SIDE)
+        self.until(self.idle)
+
+    def save(self) -> None:
+        """Save many objects."""
+        rows, columns = np.indices((SIDE, SIDE)) // 16
+        numbers = 1 + (rows * (SIDE // 16) + columns) // 2
+        labels = np.where((rows + columns) % 2 | (numbers > MANY), 0, numbers).astype(np.int32)
+        assert len(np.unique(labels)) == MANY + 1
+        objects = self.viewer.add_labels(labels, name="many")
+        self.meter.phase = f"choose {MANY} objects"
+        self.workspace.use_objects(objects)
+        self.until(self.idle)
+        session, exporter = self.workspace.session, self.tab.exporter
+        self.meter.phase = f"save {MANY} objects"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "objects_labels.tif"
+            snapshot = self.tab.autosave.snapshot(session)
+            exporter.save(path, session.geometry, session.editor, [], snapshot.text, None)
+            self.until(lambda: exporter.worker.idle)
+            self.turns(10)
+            assert path.exists()
+        self.meter.phase = ""
+        self.viewer.layers.remove("many")
+        self.until(self.idle)
+
+    def close(self) -> None:
+        """Close the tab while it encodes."""
+        self.show("another", EVERYTHING)
+        self.until(lambda: self.controller.inference.worker.running is not None)
+        self.turns(20)
+        self.meter.phase = "close while busy"
+        self.viewer.window.remove_dock_widget(self.widget)
+        self.turns(20)
+        self.meter.phase = ""
+        assert self.controller.inference.worker.join(PATIENCE)
+
+    def show(self, name: str, side: int) -> None:
+        """Show another image, alone."""
+        image = np.roll(blobs(side), 7, axis=0)
+        for layer in [each for each in self.viewer.layers if type(each).__name__ == "Image"]:
+            self.viewer.layers.remove(layer)
+        self.viewer.add_image(image, name=name)
+        self.viewer.reset_view()
+        self.turns(20)
+
     def press(self, x: float, y: float) -> None:
         """Press the left button on a position of the world."""
         from qtpy.QtCore import QPoint, Qt
@@ -267,122 +372,14 @@ class Run:
         where, none = QPoint(round(float(x)), round(float(y))), Qt.KeyboardModifier.NoModifier
         QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, none, where)
 
-    def stack(self) -> None:
-        """Press on a plane of a stack, again and again, while the others are encoded ahead."""
-        self.viewer.layers.remove("image")
-        planes = [np.roll(blobs(), 60 * number, axis=1) for number in range(PLANES)]
-        self.viewer.add_image(np.stack(planes), name="stack")
-        self.viewer.dims.set_current_step(0, 0)
-        self.until(lambda: self.workspace.session is not None and not self.tab.busy)
-        self.tab.buttons.tools["point"].click()
-        self.turns(20)
-        worker = self.controller.inference.worker
-        self.until(lambda: worker.running is not None)  # encoding ahead has begun
-        self.meter.phase = "clicks, encoding"
-        presses = 0
-        while self.controller.inference.worker.running is not None:
-            self.press(300 + 40 * (presses % CLICKS), 500)
-            self.until(lambda: not self.tab.busy)
-            self.turns(20)
-            presses += 1
-            if presses % CLICKS == 0:
-                self.tab.buttons.clear.click()
-                self.until(lambda: not self.tab.busy)
-        self.meter.phase = "-"
-        assert presses > CLICKS, "it was encoded before anything was clicked"
-
-    def learn(self) -> float:
-        """Learn from objects, click meanwhile, and cancel: milliseconds until nothing runs."""
-        from scipy.ndimage import gray_dilation, label
-
-        self.meter.phase = ""
-        labels, _ = label(blobs() > 100)
-        # Wider than they look, so that there is something to learn.
-        labels = gray_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
-        objects = self.viewer.add_labels(labels, name="objects")
-        self.workspace.use_objects(objects)
-        learning, button = self.tab.learning, self.tab.learn_panel.start
-        self.until(button.isEnabled)
-        self.turns(20)
-        self.meter.phase = "learning"
-        button.click()
-        begun = time.monotonic()
-        self.until(lambda: time.monotonic() - begun > LEARNING / 2 or not learning.learns)
-        self.click("clicks, learning")
-        self.meter.phase = "learning"
-        self.until(lambda: time.monotonic() - begun > LEARNING or not learning.learns)
-        self.meter.phase = ""
-        if not learning.learns:
-            raise SystemExit(f"the learning has ended: {self.tab.status.value()}")
-        begun = time.monotonic()
-        button.click()
-        self.until(lambda: learning.worker.running is None)
-        stopped = 1000 * (time.monotonic() - begun)
-        self.viewer.layers.remove("objects")
-        self.until(self.idle)
-        return stopped
-
-    def train(self) -> None:
-        """Train a network of the same foundation in its own process, and go on with the mouse."""
-        from napari.layers import Labels
-
-        tab, training = self.widget.train, self.widget.train.training
-        labels = (blobs() > 100).astype(np.uint8)
-        labels[SIDE // 2 :] *= 2
-        self.viewer.layers.insert(1, Labels(labels, name="objects"))
-        self.turns(50)  # napari draws the new layer
-        self.meter.phase = "open Train tab"
-        self.widget.tabs.setCurrentWidget(tab)
-        self.until(lambda: not tab._later.isActive())
-        tab.form.name.setText("trained")
-        self.turns(20)
-        self.meter.phase = "training starts"
-        tab.train.click()
-        self.until(lambda: bool(training.history.loss) or not training.busy)
-        self.meter.phase = "training runs"
-        begun = time.monotonic()
-        self.until(lambda: time.monotonic() - begun > TRAINING or not training.busy)
-        if not training.busy:
-            raise SystemExit(f"the training has ended: {tab.status.value()}")
-        self.meter.phase = ""
-        for _ in range(2):  # at once
-            tab.stop.click()
-        self.until(lambda: not training.busy)
-        tab.discard.click()
-        self.widget.tabs.setCurrentWidget(self.tab)
-        self.viewer.layers.remove("objects")
-        self.until(self.idle)
-
-    def cancel(self) -> tuple[float, float]:
-        """Milliseconds from pressing Cancel until the window says so, and until nothing runs."""
-        self.viewer.layers["image"].data = blobs()[::-1].copy()
-        self.until(lambda: self.encoded() > 0.2)
-        begun = time.perf_counter()
-        self.tab.status.cancel.click()
-        said = time.perf_counter()
-        assert self.tab.status.value().kind == "canceled"
-        self.until(lambda: self.controller.inference.worker.running is None)
-        return 1000 * (said - begun), 1000 * (time.perf_counter() - begun)
-
-    def encoded(self) -> float:
-        """Which part of the encoder's blocks is done."""
-        status = self.tab.status.value()
-        return (status.fraction or 0.0) if status.text.startswith("Encoding") else 0.0
-
-    def figures(self, phase: str) -> dict[str, Any]:
-        """Of the gaps of a phase, in ms."""
-        gaps = np.array(self.meter.gaps[phase])
-        return {
-            "seconds": float(gaps.sum()),
-            "p50": 1000 * float(np.percentile(gaps, 50)),
-            "p99": 1000 * float(np.percentile(gaps, 99)),
-            "max": 1000 * float(gaps.max()),
-            "cause": self.meter.longest.get(phase, (0, "none above 30 ms"))[1],
-        }
-
     def idle(self) -> bool:
         """Whether the window and the worker have nothing left to do."""
         return not self.tab.busy and self.controller.inference.worker.running is None
+
+    def spend(self, goes_on: Callable[[], bool]) -> None:
+        """Let the event loop run for a while, or until the work has ended."""
+        begun = time.monotonic()
+        self.until(lambda: time.monotonic() - begun > LOOKED_AT or not goes_on())
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Let the event loop run until the condition holds."""
@@ -404,18 +401,23 @@ class Run:
             QApplication.instance().processEvents(flag.WaitForMoreEvents)
 
 
-def _held(gate: threading.Event) -> Any:
-    from napari_simmat.progress import Progress
-
-    yield Progress(0, 1, "held")
-    gate.wait(PATIENCE)
-
-
-def blobs() -> np.ndarray:
+def blobs(side: int) -> np.ndarray:
     """Bright discs on a dark ground, uint8."""
-    y, x = np.indices((SIDE, SIDE))
+    y, x = np.indices((side, side), dtype=np.float32)
     rings = np.cos(y / 40) * np.cos(x / 40)
     return (40 + 160 * (rings > 0.3)).astype(np.uint8)
+
+
+JOBS: dict[str, Callable[[Run], None]] = {
+    "clicks": lambda run: run.click("clicks, tiny"),
+    "learn": Run.learn,
+    "train": Run.train,
+    "load vit_b": Run.load_vit_b,
+    "large": Run.large,
+    "everything": Run.everything,
+    "save": Run.save,
+    "close": Run.close,
+}
 
 
 if __name__ == "__main__":

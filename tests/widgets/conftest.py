@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from napari.settings import get_settings
 
-from napari_simmat.widgets.segment.session import channels_of_closed_tabs
 from tests.widgets.hands import SECONDS, Headless, Window
 from tests.widgets.scenes import gray
 
@@ -22,12 +21,6 @@ def libraries_are_no_garbage():
         import_module(name)
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def no_channels_are_remembered():
-    """Forget what tabs of the tests before have left."""
-    channels_of_closed_tabs.clear()
 
 
 @pytest.fixture(autouse=True)

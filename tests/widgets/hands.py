@@ -45,6 +45,8 @@ class Hands:
 
     def open_widget(self) -> Any:
         self.widget = self._new_widget()
+        if isinstance(self.widget, SimMATWidget):
+            self.widget.open_now()
         # So that tests count what they ask for; what is encoded unasked has tests of its own.
         self.widget.segment.stack_panel.ahead.setChecked(False)
         self._show()
@@ -271,6 +273,7 @@ class SegmentAlone(QWidget):
         super().__init__()
         self.segment = SegmentTab(viewer)
         QVBoxLayout(self).addWidget(self.segment)
+        self.segment.start()
         self._released = False
 
     def release(self) -> None:

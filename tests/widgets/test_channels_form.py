@@ -233,15 +233,21 @@ def test_form_remembers_the_channels_of_each_image(window, bands):
     assert iou(window.mask, discs()[1] == 1) > 0.85
 
 
-def test_form_takes_the_channels_before_for_an_alike_image(window, bands):
+@pytest.mark.parametrize("how", ["again", "in another window", "an alike image"])
+def test_form_takes_the_channels_chosen_before(window, open_window, bands, how):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
     choose_parts(window, 42, 41, 39)
     window.viewer.layers.clear()
-    window.viewer.add_image(bands, name="bands", axis_labels=("channel", "y", "x"))
+    if how == "in another window":
+        window.release()
+        window = open_window()
+        window.open(gray(), name="other")
+    alike = how == "an alike image"
+    window.viewer.add_image(bands.copy() + alike, name="bands", axis_labels=("channel", "y", "x"))
     window.idle()
     assert chosen(window) == [42, 41, 39]
     said = channels_form.AS_BEFORE.format(parts="42, 41, 39")
-    assert window.tab.channels.remark.text() == said
+    assert (window.tab.channels.remark.text() == said) == alike
 
 
 @pytest.mark.parametrize("how", ["ranked", "displayed"])

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QAbstractItemView, QAbstractSpinBox, QComboBox, QScro
 from napari_simmat.widgets import main
 from napari_simmat.widgets.controls import NAMED_CONTROLS, Button
 from napari_simmat.widgets.main import SimMATWidget
-from tests.widgets.conftest import Window
+from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import iou
 
 MANIFEST = PluginManifest.from_distribution("napari-simmat")
@@ -59,6 +59,9 @@ def test_open_demo_segments_a_coin(make_napari_viewer, qtbot, monkeypatch):
     viewer = main.open_demo(run=False)
     window = Window(viewer, qtbot)
     window.widget = viewer.window._qt_window.findChild(SimMATWidget)
+    with qtbot.waitSignal(window.widget.opened, timeout=SECONDS):
+        pass
+    window.qtbot.waitUntil(lambda: window.workspace.session is not None)
     window.qtbot.waitUntil(lambda: bool(window.workspace.session.prompts))
     window.idle()
     y, x = np.indices(viewer.layers["coins"].data.shape)
@@ -82,6 +85,7 @@ def test_controls_have_a_name_for_screen_readers(qtbot):
     """A text, or the accessible name; buttons without a text are not shown yet."""
     widget = SimMATWidget(ViewerModel())
     qtbot.addWidget(widget)
+    widget.open_now()
     parts = (QAbstractItemView, QAbstractSpinBox, QComboBox, QTabBar)
     nameless = []
     for control in widget.findChildren(NAMED_CONTROLS):

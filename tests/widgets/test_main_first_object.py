@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from napari_simmat.engine.masks import interior_point
 from napari_simmat.widgets import main
 from napari_simmat.widgets.main import SimMATWidget
-from tests.widgets.hands import NONE, Window
+from tests.widgets.hands import NONE, SECONDS, Window
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.test_propagation import CENTER as BALL_CENTER
 from tests.widgets.segment.test_propagation import ball
@@ -33,7 +33,11 @@ class User:
         (widget,) = PluginManifest.from_distribution(PLUGIN).contributions.widgets or []
         _, shown = self.viewer.window.add_plugin_dock_widget(PLUGIN, widget.display_name)
         assert isinstance(shown, SimMATWidget)
+        with self.window.qtbot.waitSignal(shown.opened, timeout=SECONDS):
+            pass
         self.window.widget = shown
+        workspace = shown.segment.workspace
+        self.window.qtbot.waitUntil(lambda: workspace.session is not None)
 
     def click(self, y: float, x: float) -> None:
         """Click on the canvas, with what is in hand; y, x are in the world."""

@@ -79,6 +79,8 @@ class LayerInfo:
         Whether it is named at all.
     world
         As `placement`, from its voxels to the patient or the map; empty if unknown.
+    content
+        Identifies its pixels, also when they are opened again; empty if unknown.
     """
 
     key: str
@@ -89,6 +91,7 @@ class LayerInfo:
     channels_first: bool = False
     named: bool = False
     world: tuple[float, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,17 @@ class LayerChannel:
 
 Sources = tuple[LayerChannel | None, ...]
 """One for each channel, in order; None for a gap."""
+
+
+class RememberedChannels(NamedTuple):
+    """A choice by hand, as it outlives the layers it was made from."""
+
+    names: tuple[str, ...]
+    """Of the model's channels."""
+    contents: tuple[str, ...]
+    """`LayerInfo.content` of the layer of each."""
+    parts: tuple[int | None, ...]
+    """`LayerChannel.part` of each."""
 
 
 class ChannelMapping(NamedTuple):

@@ -16,6 +16,7 @@ from napari_simmat.widgets.channels import (
     ChannelMapping,
     LayerChannel,
     LayerInfo,
+    RememberedChannels,
     Sources,
     all_layer_channels,
     channel_mappings,
@@ -86,8 +87,7 @@ class ChannelsForm(QWidget):
     names
         Of the channels.
     remembered
-        The choices by hand, each with the names of the model's channels, the last first: an image
-        that is shown again keeps its own.
+        The choices by hand, the last first: an image that is shown again keeps its own.
     image, slots, name_fields, removes
         The list of images, and the widgets of each channel.
     details
@@ -110,7 +110,7 @@ class ChannelsForm(QWidget):
         self._value: Sources = ()
         self._by_hand = False
         self._ranked: tuple[str, tuple[int, ...]] = "", ()
-        self.remembered: list[tuple[tuple[str, ...], Sources]] = []
+        self.remembered: list[RememberedChannels] = []
         self.names: tuple[str, ...] = ()
         self.slots: list[ComboBox] = []
         self.name_fields: list[QLineEdit | QLabel] = []
@@ -268,16 +268,18 @@ class ChannelsForm(QWidget):
         """The channels that the user last chose for the image of a layer; empty for none."""
         known = {each.key: each for each in self._layers}
         offered = {source for _, source in self._channels}
-        for names, sources in self.remembered:
-            used = [each for each in sources if each is not None]
-            fits = names == self.names and offered.issuperset(used) and len(used) == len(sources)
-            if not fits or layer not in {each.layer for each in used}:
+        # Of copies of one image it is the layer itself.
+        keys = {each.content or each.key: each.key for each in self._layers}
+        keys |= {known[layer].content or layer: layer} if layer in known else {}
+        for names, contents, parts in self.remembered:
+            if names != self.names or not keys.keys() >= {*contents}:
                 continue
-            whole = [
-                each for each in used if each.part is None and known[each.layer].channels_first
-            ]
-            if not whole and channels_problem(names, used, self._layers, self._inputs) is None:
-                return sources
+            layers = [keys[content] for content in contents]
+            used = tuple(map(LayerChannel, layers, parts))
+            whole = any(each.part is None and known[each.layer].channels_first for each in used)
+            fits = layer in layers and offered.issuperset(used) and not whole
+            if fits and channels_problem(names, used, self._layers, self._inputs) is None:
+                return used
         return ()
 
     def _like_before(self, mapping: ChannelMapping) -> Sources:
@@ -288,17 +290,19 @@ class ChannelsForm(QWidget):
         counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
         key = mapping.sources[0].layer
         if counts.get(key, 0) > len(self.names):
-            for names, sources in self.remembered:
-                parts = [-1 if each is None or each.part is None else each.part for each in sources]
-                one = len({each and each.layer for each in sources}) == 1 and min(parts) >= 0
-                if one and names == self.names and max(parts) < counts[key]:
+            for names, contents, parts in self.remembered:
+                numbers = [-1 if part is None else part for part in parts]
+                one = len({*contents}) == 1 and min(numbers) >= 0
+                if one and names == self.names and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
 
     def _remember(self) -> None:
         """Remember a complete choice by hand."""
         if not self._named and None not in self._value and self.problem() is None:
-            entry = self.names, self._value
+            contents = {each.key: each.content or each.key for each in self._layers}
+            pairs = [(contents[each.layer], each.part) for each in self._value if each]
+            entry = RememberedChannels(self.names, *map(tuple, zip(*pairs, strict=True)))
             others = [each for each in self.remembered if each != entry]
             self.remembered = [entry, *others][:MOST_REMEMBERED]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 from napari import Viewer
 from napari.layers import Layer
@@ -68,6 +69,8 @@ NAMED_CONTROLS = (
 INDENT = 14
 """Pixels that the content of a section is indented."""
 _ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
+OPEN_WIDGETS: WeakSet[Any] = WeakSet()
+"""The plugin's widgets that are in use; they enter themselves."""
 
 
 class ComboBox(QComboBox):

@@ -153,7 +153,7 @@ class _Control:
             native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         for part in (native, *native.findChildren(QWidget)):
             if isinstance(part, (QComboBox, QAbstractSpinBox, QAbstractSlider)):
-                part.installEventFilter(_wheel)
+                part.installEventFilter(_IgnoredWheel(part))
 
     def value(self) -> Any:
         value = self.widget.value
@@ -184,9 +184,6 @@ class _IgnoredWheel(QObject):
             return False
         event.ignore()
         return True
-
-
-_wheel = _IgnoredWheel()
 
 
 def field_texts(kind: type) -> dict[str, str]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import xxhash
 from napari.layers import Image, Labels
 from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, Signal
@@ -37,12 +39,14 @@ CHANNEL = "channel"
 PROVENANCE = "SimMAT"
 """Key of a layer's metadata: program, models, image and number of prompts that made it."""
 _FORBIDDEN = set('/\\:*?"<>|')
-_PLACES = ("scale", "translate", "rotate", "shear", "affine")
+_PLACES = ("scale", "translate", "rotate", "shear", "affine", "axis_labels")
 _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
 _SAMPLED = 256
 """Rows and columns, at least, of which the signal of a channel is measured."""
 _TIMES_LONGER = 4
+_SAMPLE = 1 << 16
+"""Number of values that identify an image."""
 _HIDDEN = 0.5
 """An image of which others cover this part is not the one that the user looks at."""
 
@@ -210,7 +214,39 @@ def layer_info(layer: Image | Labels) -> LayerInfo:
         channels_first=_means_channels(layer.axis_labels[0]),
         named=not str(layer.axis_labels[0]).lstrip("-").isdecimal(),
         world=() if world is None else tuple(np.round(world.affine, 6).ravel().tolist()),
+        content=_content(layer),
     )
+
+
+_contents: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+"""The array of which `_content` was last told, and the answer, by layer."""
+
+
+def _content(layer: Any) -> str:
+    """Identifies the pixels of a layer, also when they are opened again."""
+    array = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    known, content = _contents.get(layer, (None, ""))
+    if known is not array:
+        state = xxhash.xxh3_128()
+        for piece in identifying_bytes(array, layer.name):
+            state.update(piece)
+        content = state.hexdigest()
+        _contents[layer] = array, content
+    return content
+
+
+def identifying_bytes(array: Any, name: str) -> Iterator[bytes]:
+    """Shape, type and a sample of the values of an array.
+
+    One that is not in memory is not read; its name stands for the values.
+    """
+    yield repr((tuple(array.shape), str(array.dtype))).encode()
+    if isinstance(array, np.ndarray):
+        most = max(1, int(_SAMPLE ** (1 / array.ndim)))
+        sample = array[tuple(slice(None, None, max(1, size // most)) for size in array.shape)]
+        yield np.ascontiguousarray(sample).tobytes()
+    else:
+        yield name.encode()
 
 
 def resampled_job(layer: Image, first: Image) -> Job[np.ndarray]:

@@ -1,7 +1,13 @@
-"""The dock widget, `simmat demo --gui`, and the sample data of napari's menu."""
+"""The dock widget, `simmat demo --gui`, and the sample data of napari's menu.
+
+napari imports this file when the user opens the widget, so importing it loads little: what the
+tabs need is imported in a thread.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -10,17 +16,22 @@ from typing import Any
 import napari
 import numpy as np
 from packaging.version import Version
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QTabWidget, QWidget
 
 from napari_simmat.io.files import SAMPLES, logged
 from napari_simmat.io.readers import read_image
-from napari_simmat.widgets.batch.tab import BatchTab
-from napari_simmat.widgets.controls import name_controls, tone_sheet, vbox
+from napari_simmat.widgets.controls import (
+    OPEN_WIDGETS,
+    Status,
+    StatusLine,
+    name_controls,
+    tone_sheet,
+    vbox,
+)
 from napari_simmat.widgets.help import HelpButton
-from napari_simmat.widgets.readers import OPEN_WIDGETS
-from napari_simmat.widgets.segment.tab import SegmentTab
-from napari_simmat.widgets.train.tab import TrainTab
+from napari_simmat.widgets.torch_import import import_window_job
+from napari_simmat.widgets.worker import BackgroundJob, Worker
 
 FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
@@ -30,6 +41,10 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 OLDEST_NAPARI = "0.7.1"
 """As in the extra `napari` of pyproject.toml."""
+_TURN = 0.02
+"""Seconds that a turn of the event loop may take while the tabs are made."""
+LOADING = "Loading ..."
+NOT_LOADED = "The plugin cannot be loaded: {reason} Install it again, or report this."
 TOO_OLD = (
     "napari-simmat needs napari {oldest} or newer, and this is {found}. Update it: "
     'pip install --upgrade "napari>={oldest}"'
@@ -39,10 +54,20 @@ TOO_OLD = (
 class SimMATWidget(QWidget):
     """Three tabs: segment images of any modality, train a model for a new one, segment folders.
 
+    It is painted at once. What the tabs need is imported in a thread meanwhile; then they are made
+    part by part, in turns of the event loop.
+
     Parameters
     ----------
     napari_viewer
         The viewer whose layers are segmented.
+
+    Attributes
+    ----------
+    viewer
+        That viewer.
+    segment, train, batch, tabs, help
+        The tabs, what shows them, and the button beside them; they exist once it is `opened`.
 
     Raises
     ------
@@ -50,59 +75,112 @@ class SimMATWidget(QWidget):
         If napari is older than `OLDEST_NAPARI`.
     """
 
+    opened = Signal()
+    """The tabs are shown."""
+
     def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
         if Version(napari.__version__) < Version(OLDEST_NAPARI):
             raise ImportError(TOO_OLD.format(oldest=OLDEST_NAPARI, found=napari.__version__))
         super().__init__(parent)
         # napari passes plugins a proxy whose layers are never identical to those of events.
-        viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.segment = SegmentTab(viewer)
-        self.train = TrainTab(viewer)
-        self.batch = BatchTab(viewer)
-        self.segment.offer_batch(self.batch.plan)
+        self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._docked = False
         self._released = False
         self._log = ExitStack()
         self._log.enter_context(logged())
         OPEN_WIDGETS.add(self)
-        self.tabs = tabs = QTabWidget()
-        tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
-        tabs.addTab(self.segment, "Segment")
-        tabs.addTab(self.train, "Train")
-        tabs.addTab(self.batch, "Batch")
-        tabs.currentChanged.connect(self._on_tab)
-        self.train.training.trained.connect(self.segment.models.refresh)
-        self.train.use_requested.connect(self.use_model)
-        self.help = HelpButton(
-            lambda: PAGES[tabs.currentIndex()], lambda: described(tabs.currentWidget()), self
-        )
-        tabs.setCornerWidget(self.help)
-        vbox(tabs, parent=self)
-        name_controls(self)
         self.setMinimumWidth(300)
-        for running in (
-            self.segment.controller.inference.worker,
-            self.segment.models.transfers,
-            self.segment.image_folder.worker,
-            self.segment.tracks.worker,
-            self.train.form.base.transfers,
-            self.train.training,
-            self.batch.form.models.transfers,
-            self.batch.batching,
-        ):
-            self.destroyed.connect(running.close)  # also if Qt deletes the window
-        for writing in (self.segment.exporter.worker, self.segment.autosave.worker):
-            self.destroyed.connect(writing.finish)  # pending writes are completed
+        self._loading = StatusLine()
+        self._loading.set_value(Status("nothing", LOADING))
+        vbox(self._loading, parent=self).setContentsMargins(8, 8, 8, 8)
+        self._steps = self._open()
+        self._turn = QTimer(self, interval=0)
+        self._turn.timeout.connect(lambda: next(self._steps, None))
+        self._imports = Worker("simmat-imports")
+        self._importing = BackgroundJob(self._imports, 0, self)
+        self._importing.returned.connect(lambda _: self._turn.start())
+        self._importing.failed.connect(self._on_not_imported)
+        self.destroyed.connect(self._imports.close)
+        self._importing.start(LOADING, import_window_job)
 
     def release(self) -> None:
         """End threads and processes, restore keys and events; the widget is unusable then."""
         if not self._released:
             self._released = True
             OPEN_WIDGETS.discard(self)
-            self.segment.release()
-            self.train.release()
-            self.batch.release()
+            self._importing.cancel()
+            self._imports.close()
+            self._turn.stop()
+            for name in ("segment", "train", "batch"):
+                if name in vars(self):
+                    vars(self)[name].release()
             self._log.close()
+
+    def open_now(self) -> None:
+        """Make the tabs without a pause, for who needs them at once."""
+        self._importing.cancel()
+        for _ in self._steps:
+            pass
+
+    def _open(self) -> Iterator[None]:
+        """Make the tabs, with a pause after each part that takes a moment."""
+        from napari_simmat.widgets.batch.tab import BatchTab
+        from napari_simmat.widgets.segment.tab import SegmentTab
+        from napari_simmat.widgets.train.tab import TrainTab
+
+        self.segment = segment = SegmentTab(self.viewer)
+        yield
+        self.train = train = TrainTab(self.viewer)
+        yield
+        self.batch = batch = BatchTab(self.viewer)
+        segment.offer_batch(batch.plan)
+        for running in (
+            segment.controller.inference.worker,
+            segment.models.transfers,
+            segment.image_folder.worker,
+            segment.tracks.worker,
+            train.form.base.transfers,
+            train.training,
+            batch.form.models.transfers,
+            batch.batching,
+        ):
+            self.destroyed.connect(running.close)  # also if Qt deletes the window
+        for writing in (segment.exporter.worker, segment.autosave.worker):
+            self.destroyed.connect(writing.finish)  # pending writes are completed
+        train.training.trained.connect(segment.models.refresh)
+        train.use_requested.connect(self.use_model)
+        self.tabs = tabs = QTabWidget(self)
+        tabs.hide()
+        tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
+        self.help = HelpButton(
+            lambda: PAGES[tabs.currentIndex()], lambda: described(tabs.currentWidget()), self
+        )
+        tabs.setCornerWidget(self.help)
+        for tab, title in ((segment, "Segment"), (train, "Train"), (batch, "Batch")):
+            yield
+            tabs.addTab(tab, title)
+            since = time.perf_counter()
+            # Qt applies napari's style sheet to each part; all in one turn would be felt.
+            for part in tab.findChildren(QWidget):
+                part.ensurePolished()
+                if time.perf_counter() - since > _TURN:
+                    yield
+                    since = time.perf_counter()
+        yield
+        tabs.currentChanged.connect(self._on_tab)
+        self._loading.hide()
+        layout = self.layout()
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(tabs)
+        name_controls(self)
+        tabs.show()
+        yield
+        self._turn.stop()
+        segment.start()
+        self.opened.emit()
+
+    def _on_not_imported(self, reason: str) -> None:
+        self._loading.set_value(Status("failed", NOT_LOADED.format(reason=reason)))
 
     def _on_tab(self) -> None:
         current = self.tabs.currentWidget()
@@ -121,7 +199,8 @@ class SimMATWidget(QWidget):
     def event(self, event: QEvent) -> bool:
         """Follow the theme; release everything when napari removes the widget from its dock."""
         styled = event.type() in (QEvent.Type.Polish, QEvent.Type.StyleChange)
-        if styled and (sheet := tone_sheet(self)) != self.styleSheet():
+        taken_out = self._docked and self.parent() is None  # no theme to follow any more
+        if styled and not taken_out and (sheet := tone_sheet(self)) != self.styleSheet():
             self.setStyleSheet(sheet)
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
@@ -133,6 +212,8 @@ class SimMATWidget(QWidget):
 
 def described(tab: QWidget) -> list[str]:
     """What a tab shows, for a report; layers are not named."""
+    from napari_simmat.widgets.segment.tab import SegmentTab
+
     status = tab.status.value()
     text = status.text
     for layer in [each for each in tab.viewer.layers if not each.name.startswith("SimMAT ")]:
@@ -165,14 +246,14 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
         viewer.add_layer(napari.layers.Layer.create(data, options, kind))
     widget = SimMATWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
-    prompts = widget.segment.workspace.prompt_layers
 
     def click() -> None:
-        prompts.draw("point")
-        if prompts.points is not None:
-            prompts.points.add(FIRST_CLICK)
+        workspace = widget.segment.workspace
+        workspace.subject_changed.disconnect(click)
+        workspace.prompt_layers.draw("point")
+        workspace.prompt_layers.points.add(FIRST_CLICK)
 
-    QTimer.singleShot(0, click)
+    widget.opened.connect(lambda: widget.segment.workspace.subject_changed.connect(click))
     if run:
         napari.run()
     return viewer

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import napari
 import numpy as np
@@ -25,6 +24,7 @@ from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.io.zarr import is_zarr
+from napari_simmat.widgets.controls import OPEN_WIDGETS
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 
@@ -36,8 +36,6 @@ _NO_LAYER: list[Any] = [(None,)]
 _NO_UNIT = "pixel"
 _LABELS, SESSION = "_labels", "_session.jsonl"
 SESSION_BESIDE = "To go on with these objects, open their image and drop {} on it."
-OPEN_WIDGETS: WeakSet[Any] = WeakSet()
-"""The plugin's widgets that are in use; they enter themselves."""
 OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
 WIDGET = "Segment, train, batch"
 """Name of the plugin's widget in `napari.yaml`."""
@@ -286,13 +284,13 @@ def _named(name: str, made: dict[str, Any]) -> dict[str, Any]:
 def _widget() -> Any:
     """The plugin's widget in the current viewer, opened if that has a window."""
     viewer = napari.current_viewer()
-    for widget in OPEN_WIDGETS:
-        if widget.segment.viewer is viewer:
-            return widget
-    if viewer is None or getattr(viewer, "window", None) is None:
-        raise ValueError(OPEN_WIDGET_FIRST)
-    _, opened = viewer.window.add_plugin_dock_widget("napari-simmat", WIDGET)
-    return opened
+    widget = next((each for each in OPEN_WIDGETS if each.viewer is viewer), None)
+    if widget is None:
+        if viewer is None or getattr(viewer, "window", None) is None:
+            raise ValueError(OPEN_WIDGET_FIRST)
+        _, widget = viewer.window.add_plugin_dock_widget("napari-simmat", WIDGET)
+    widget.open_now()
+    return widget
 
 
 def _open_image() -> Image | None:

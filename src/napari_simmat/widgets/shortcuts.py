@@ -122,8 +122,8 @@ class KeyBindings:
         """Let the keys act, or give all of them back until they are to act again."""
         if active == self.active:
             return
-        self.active = active
         if active:
+            self.active = True
             keys = {each.binding(): self._guarded(each.action) for each in self._known}
             self._bind(self._viewer, keys)
             self.bind(*self._layers)
@@ -159,7 +159,8 @@ class KeyBindings:
             )
 
     def release(self) -> None:
-        """Restore all earlier bindings."""
+        """Restore all earlier bindings; the keys do not act any more."""
+        self.active = False
         for holder in list(self._bound):
             self._unbind(holder)
 

@@ -1,4 +1,4 @@
-"""Imports torch in a thread without a stall of the window, and without a crash.
+"""Imports the window's tabs, and torch, in a thread without a stall of the window or a crash.
 
 A plain ``import torch`` in a thread stalls the main thread for up to 0.8 s at a time and for 3 s in
 all, for two reasons: Python holds the interpreter lock while it loads an extension's shared
@@ -16,7 +16,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from napari_simmat.progress import Job, Progress
 
 MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
 """Modules of the first prediction, in the order of import."""
+TABS = tuple(f"napari_simmat.widgets.{name}.tab" for name in ("segment", "train", "batch"))
 
+_PIECE = 1 << 22
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
 
 
@@ -45,6 +48,60 @@ def import_torch_job() -> Job[None]:
                 if (error.name or "").startswith("segment_anything"):
                     raise ImportError(NO_SEGMENT_ANYTHING) from error
                 raise
+
+
+def import_window_job() -> Job[None]:
+    """Import what the tabs and the first prediction need, and what napari loads for first layers.
+
+    Its tables of features are pandas', and its first shapes load compiled functions of numba.
+    torch comes along before there is anything to draw: each call of OpenGL gives the interpreter's
+    lock away, and a thread that imports is slow to give it back.
+    """
+    import napari.layers
+    import numpy as np
+
+    modules = ("pandas", *TABS)
+    with _reading_ahead():
+        for done, name in enumerate(modules):
+            yield Progress(done, len(modules), "Loading")
+            with no_garbage_collection():
+                importlib.import_module(name)
+        yield Progress(len(modules), len(modules), "Loading")
+        with no_garbage_collection():
+            napari.layers.Labels(np.zeros((1, 1), int))
+            napari.layers.Points()
+            napari.layers.Shapes()
+    yield from import_torch_job()
+
+
+@contextmanager
+def _reading_ahead() -> Iterator[None]:
+    """Read extensions from the disk before this thread imports them.
+
+    An import holds the interpreter's lock while it loads an extension, reading a file does not.
+    """
+    reading = _ReadAhead(threading.get_ident())
+    sys.meta_path.insert(0, reading)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(reading)
+
+
+class _ReadAhead:
+    """Finds no module; reads the file of an extension that one thread is about to import."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, ExtensionFileLoader):
+            with suppress(OSError), open(spec.loader.path, "rb") as file:
+                while file.read(_PIECE):
+                    pass
 
 
 @contextmanager

@@ -378,6 +378,8 @@ def test_widget_opened_from_the_menu_segments(window):
         "napari-simmat", "Segment, train, batch"
     )
     assert isinstance(window.widget, SimMATWidget)
+    with window.qtbot.waitSignal(window.widget.opened, timeout=SECONDS):
+        pass
     window.idle()
     window.click(*CENTERS[0])
     window.commit()

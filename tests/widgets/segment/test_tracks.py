@@ -115,14 +115,19 @@ def test_depth_is_not_taken_for_time(window):
     window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
     window.open_widget()
     window.idle()
-    assert not window.tab.sections["tracks"].isVisible(), "tracks are of time series"
+    tracks = window.tab.sections["tracks"]
+    assert not tracks.isVisible(), "tracks are of time series"
+    for name in ("t", "z", "t"):
+        window.viewer.layers["stack"].axis_labels = (name, "y", "x")
+        window.idle()
+        assert tracks.isVisible() == (name == "t"), "an open layer's axis is renamed"
     window.viewer.layers.clear()
     window.viewer.add_image(image, name="series", axis_labels=("s", "y", "x"))
     layer = window.viewer.add_labels(labels, name="cells")
     window.idle()
     window.tab.objects.chosen.emit(layer)
     window.idle()
-    assert window.tab.sections["tracks"].isVisible()
+    assert tracks.isVisible()
     press(window, "link over time")
     assert window.status.text == WHICH_AXIS
     assert (layer.data == labels).all()

@@ -143,6 +143,7 @@ class SegmentForm(QWidget):
             closed_parts=tuple(name for name, is_open in self._by_hand.items() if not is_open),
             encode_ahead=self.stack_panel.ahead.isChecked(),
             keep_on_disk=self.stack_panel.disk.isChecked(),
+            channels=tuple(self.channels.remembered),
         )
 
     def set_settings(self, settings: TabSettings) -> None:
@@ -158,6 +159,7 @@ class SegmentForm(QWidget):
         self.object_panel.category.set_names(settings.classes)
         self.stack_panel.ahead.setChecked(settings.encode_ahead)
         self.stack_panel.disk.setChecked(settings.keep_on_disk)
+        self.channels.remembered = list(settings.channels)
         self._by_hand = dict.fromkeys(settings.closed_parts, False)
         self._by_hand |= dict.fromkeys(settings.open_parts, True)
         for name, section in self.sections.items():

@@ -108,24 +108,28 @@ class ImageChoice(QObject):
         self._viewer.dims.events.current_step.disconnect(self._show_displayed)
         self.watch.follow([])
 
-    def read_later(self, event: Any = None) -> None:
-        """Read the layers in the next turn of the event loop."""
+    def read_later(self, event: Any = None, pause: int = 0) -> None:
+        """Read the layers in the next turn of the event loop, or after a pause in ms."""
         if getattr(event, "type", "") == "inserted":
             self._inserted = self._inserted or isinstance(event.value, Image)
-        self._later.start()
+        self._later.start(pause)
 
     def read(self) -> None:
         """List the open images, and follow what is in sight."""
-        images, active = self._workspace.images, self._viewer.layers.selection.active
-        self.watch.follow(images)
-        preferred = layer_key(active) if active in images else None
-        with signals_blocked(self._form):
-            self._form.set_layers([layer_info(layer) for layer in images], preferred)
+        self.list_images()
         self.follow_sight()
         self._name_axes()
         if self._inserted:
             self._inserted = False
             self._workspace.raise_layers()
+
+    def list_images(self) -> None:
+        """List the open images; none is chosen instead of another."""
+        images, active = self._workspace.images, self._viewer.layers.selection.active
+        self.watch.follow(images)
+        preferred = layer_key(active) if active in images else None
+        with signals_blocked(self._form):
+            self._form.set_layers([layer_info(layer) for layer in images], preferred)
 
     def follow_sight(self) -> None:
         """Choose the image that has come in front of the chosen one.
@@ -197,9 +201,10 @@ class ImageChoice(QObject):
                 named = {each: each.lower() for each in "TZYX"} | {"C": CHANNEL}
                 pairs = zip(axes, layer.axis_labels, strict=True)
                 layer.axis_labels = [named.get(letter, label) for letter, label in pairs]
-                session, used = self._workspace.session, self._workspace.is_used(layer)
+                session, chosen = self._workspace.session, self._current().layers
+                begun = session is not None and bool(len(session.history))
                 self.read()
-                if axes[0] == "C" and used and not len(session.history):
+                if axes[0] == "C" and layer_key(layer) in chosen and not begun:
                     self._on_wanted(layer)
         self._name_axes()
 

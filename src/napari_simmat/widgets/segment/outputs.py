@@ -54,7 +54,7 @@ class Preview:
         self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
     def prepare(self, geometry: ImageGeometry) -> None:
-        """Create the layer: napari takes a moment for its first one, better now than at a click."""
+        """Create the layer."""
         self._ensure(geometry)
 
     def show(self, geometry: ImageGeometry, plane: Plane, masks: Sequence[np.ndarray]) -> None:

@@ -522,7 +522,12 @@ class PromptLayers(QObject):
         return any(layer is not None and layer.ndim < geometry.ndim for layer in layers)
 
     def ensure(self, geometry: ImageGeometry) -> None:
-        """Make sure that both layers exist and own ones lie on the image.
+        """Make sure that both layers exist and own ones lie on the image."""
+        while self.make_layer(geometry):
+            pass
+
+    def make_layer(self, geometry: ImageGeometry) -> bool:
+        """Make one layer that is missing; whether one was.
 
         An own layer that lies elsewhere is replaced by a new one, which takes over its tool.
         """
@@ -534,6 +539,8 @@ class PromptLayers(QObject):
                     self._viewer.layers.remove(old)
                 self._use(adapter, self._own_layer(adapter, geometry))
                 self._hand_over(old, adapter.layer, active)
+                return True
+        return False
 
     def use(self, layer: Points | Shapes | None, name: str) -> None:
         """Take prompts from this layer in place of that called `POINTS` or `BOXES`."""

@@ -22,7 +22,7 @@ from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
-from napari_simmat.widgets.channels import Sources
+from napari_simmat.widgets.channels import RememberedChannels
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import Command, LayerEdit, UndoStack
 from napari_simmat.widgets.segment.inference import Prediction
@@ -170,10 +170,6 @@ left_by_closed_tabs = WeakKeyDictionary()
 
 napari destroys the widget of a tab that is closed, but the layers stay in the viewer.
 """
-
-
-channels_of_closed_tabs: list[tuple[tuple[str, ...], Sources]] = []
-"""`ChannelsForm.remembered` of tabs that were closed."""
 
 
 class Sessions:
@@ -353,6 +349,8 @@ class TabSettings:
     encode_ahead: bool = True
     keep_on_disk: bool = False
     """Whether planes are encoded before they are shown, and whether embeddings are stored."""
+    channels: tuple[RememberedChannels, ...] = ()
+    """The channels that were chosen by hand, the last first."""
 
 
 def settings_file() -> Path:

@@ -32,7 +32,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import remove, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.layer_data import ImageValue, identifying_bytes
 from napari_simmat.widgets.segment.history import (
     Command,
     ObjectEntry,
@@ -51,8 +51,6 @@ _FREE_STEPS, _STEPS_PER_VOXEL = 1 << 27, 512
 does not; a file of a kilobyte can ask for more.
 """
 _LOCK = ".lock"
-_SAMPLE = 1 << 16
-"""Number of values that identify an image."""
 _FOREIGN = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
     ArithmeticError, MemoryError,
@@ -496,19 +494,11 @@ def new_path(image: str) -> Path:
 
 
 def identity_of(image: ImageValue, name: str) -> str:
-    """Identifies an image across sessions: by shape, type, and a sample of its values.
-
-    An image that is not in memory is not read; its name stands for the values.
-    """
+    """Identifies an image across sessions, as `identifying_bytes`."""
     state = xxhash.xxh3_128(repr(image.names).encode())
     for array in image.all_arrays:
-        state.update(repr((tuple(array.shape), str(array.dtype))).encode())
-        if isinstance(array, np.ndarray):
-            most = max(1, int(_SAMPLE ** (1 / array.ndim)))
-            sample = array[tuple(slice(None, None, max(1, size // most)) for size in array.shape)]
-            state.update(np.ascontiguousarray(sample).tobytes())
-        else:
-            state.update(name.encode())
+        for piece in identifying_bytes(array, name):
+            state.update(piece)
     return state.hexdigest()
 
 

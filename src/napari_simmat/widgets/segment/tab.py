@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QWidget
 from superqt.utils import signals_blocked
 
 from napari_simmat.batch.plan import Plan
-from napari_simmat.widgets.channels_form import MOST_REMEMBERED
 from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
@@ -35,7 +34,6 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import (
     ImageSession,
     TabSettings,
-    channels_of_closed_tabs,
     load_settings,
     save_settings,
 )
@@ -46,6 +44,8 @@ from napari_simmat.widgets.worker import WorkerTask
 
 CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
+_DRAWN = 40
+"""Milliseconds in which napari draws a layer of a kind that is new to it."""
 
 
 class SegmentTab(SegmentForm):
@@ -96,19 +96,20 @@ class SegmentTab(SegmentForm):
         )
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
         self._saved = self._restore_settings()
-        self.channels.remembered = list(channels_of_closed_tabs)
         self._connect_parts()
         self._connect_form()
         entry = self.models.value()
         self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
         self.show_model(None)
-        self.image_choice.read()
+        self.image_choice.list_images()
         self._bind_keys()
+
+    def start(self) -> None:
+        """Choose an image, and begin to follow what is open."""
+        self.image_choice.read_later()
 
     def release(self) -> None:
         """Stop the threads, and give back keys, events and the preview."""
-        known = (*self.channels.remembered, *channels_of_closed_tabs)
-        channels_of_closed_tabs[:] = list(dict.fromkeys(known))[:MOST_REMEMBERED]
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
         self.viewer.dims.events.current_step.disconnect(self._show_plane)
         for part in (
@@ -210,6 +211,7 @@ class SegmentTab(SegmentForm):
             section.pressed.connect(self._save_settings)
         for signal, *slots in (
             (self.models.changed, self._on_model, self._save_settings),
+            (self.channels.changed, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
             (self.level.changed, self._on_choice),
             (self.objects.chosen, workspace.use_objects),
@@ -292,6 +294,9 @@ class SegmentTab(SegmentForm):
         used, images = choice.layers, choice.images
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if problem is None:
+            if self.workspace.session is None and self.workspace.make_layer(choice.geometry):
+                self.image_choice.read_later(pause=_DRAWN)
+                return
             self.controller.choose(choice)
             self._show_tool()
             return

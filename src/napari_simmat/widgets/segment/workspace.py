@@ -192,6 +192,17 @@ class Workspace(QObject):
         if (objects := self.objects) is not None and objects not in self.viewer.layers:
             self._remove(objects, len(self.viewer.layers))  # while no tab was open
 
+    def make_layer(self, geometry: ImageGeometry) -> bool:
+        """Make the next layer that an image needs, if any is missing; whether one was.
+
+        napari takes a moment for its first layer of each kind, better now than at a click, and
+        better with a turn of the event loop after each.
+        """
+        if self.preview.layer is None:
+            self.preview.prepare(geometry)
+            return True
+        return self.prompt_layers.make_layer(geometry)
+
     def choose_none(self, model: ChosenModel) -> None:
         """Work on no image."""
         self.model, self.image = model, None
@@ -203,6 +214,7 @@ class Workspace(QObject):
     def move(self, geometry: ImageGeometry) -> bool:
         """Take up where the chosen image lies now; whether its transform has changed."""
         session = self.session
+        renamed = geometry.axis_names != session.geometry.usual.axis_names
         moved = not np.array_equal(geometry.matrix, session.geometry.matrix)
         session.geometry = geometry.seen(session.geometry.order)
         if moved:  # its pixels may have another shape now
@@ -212,6 +224,8 @@ class Workspace(QObject):
             self.show_prompts(session.prompt_state)
         if moved:
             self.subject_changed.emit()
+        elif renamed:
+            self.view_changed.emit()
         return moved
 
     def viewed_image(self) -> ImageValue | None:

@@ -1,0 +1,86 @@
+"""The widget is painted before what it needs is imported, and that happens in a thread."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from napari_simmat.widgets import main
+
+PROGRAM = """
+import sys, threading
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+heavy = ("torch", "pandas", "scipy", "numba", "napari_simmat.engine", "napari_simmat.checkpoints")
+imported, made = [], []
+
+class Noted:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread() and not made:
+            imported.append(name)
+
+viewer = napari.Viewer(show=True)
+viewer.add_image(np.zeros((64, 64), np.uint8) + np.eye(64, dtype=np.uint8) * 200)
+sys.meta_path.insert(0, Noted())
+_, widget = viewer.window.add_plugin_dock_widget("napari-simmat")
+assert "napari_simmat.widgets.segment.tab" not in sys.modules
+while not widget._loading.isVisible():
+    QApplication.processEvents()
+assert not made
+assert widget._loading.value().text == "Loading ...", widget._loading.value()
+widget.opened.connect(lambda: made.append(True))
+turns = 0
+while not made:
+    QApplication.processEvents()
+    turns += 1
+unwanted = [name for name in imported if name.startswith(heavy)]
+assert not unwanted, unwanted
+assert turns > 10, turns
+assert widget.segment.isVisible() and not widget._loading.isVisible()
+while widget.segment.workspace.session is None or widget.segment.busy:
+    QApplication.processEvents()
+assert widget.segment.status.value().kind == "ready", widget.segment.status.value()
+widget.release()
+viewer.close()
+"""
+
+
+def test_opening_imports_in_a_thread_and_says_so():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert "different thread" not in done.stderr
+
+
+@pytest.mark.all_tabs
+def test_tabs_needed_at_once_are_made_at_once(window):
+    widget = main.SimMATWidget(window.viewer)
+    try:
+        widget.open_now()
+        assert widget.tabs.widget(1) is widget.train
+        assert widget.segment.isVisibleTo(widget)
+    finally:
+        widget.release()
+
+
+def test_opening_that_fails_says_why(window, monkeypatch):
+    def broken():
+        raise ImportError("libc10.so is damaged.")
+        yield
+
+    monkeypatch.setattr(main, "import_window_job", broken)
+    widget = main.SimMATWidget(window.viewer)
+    window.qtbot.waitUntil(lambda: widget._loading.value().kind == "failed")
+    assert "libc10.so is damaged" in widget._loading.value().text
+    widget.release()
+
+
+def test_release_before_the_tabs_are_made_ends_the_thread(window):
+    widget = main.SimMATWidget(window.viewer)
+    widget.release()
+    assert widget._imports.join(60)
+    assert "segment" not in vars(widget)
