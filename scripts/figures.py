@@ -3,7 +3,8 @@
 The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
 the folder of `simmat evaluate development --output results`, also some of its overlays. All with
 fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
-instead, which needs matplotlib (dependency group ``figures``).
+instead, ``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
+agrees with the true one; both need matplotlib (dependency group ``figures``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 from skimage.segmentation import find_boundaries
 
+from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main as simmat
+from napari_simmat.datasets.dataset import Dataset, Sample
+from napari_simmat.engine.automatic_generator import segment_everything_job
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.evaluation.prompting import UserProtocol
+from napari_simmat.evaluation.scores import PlaneMatches, plane_matches
+from napari_simmat.models.spec import Model, Normalization
+from napari_simmat.progress import finish
+from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.samples import draw_sample
+from napari_simmat.training.finetune import fit_calibration
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200
@@ -30,6 +42,8 @@ SHOWN = ("depth_motorcycle", "stereo_motorcycle")
 """Images that scikit-image ships, whose overlays the model card shows."""
 SIDE, IN_A_ROW = 192, 6
 SMOOTH = 5
+BINS = 10
+PLANES = 24
 MEASURED = ("click", "box", "click+3")
 PROMPTS = ("prior", "click", "box", "corrected", "mask")
 
@@ -39,9 +53,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluation", type=Path, help="what simmat evaluate wrote")
     parser.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PICTURE"))
+    parser.add_argument("--reliability", nargs="+", metavar=("PICTURE", "MODEL"))
     options = parser.parse_args()
     if options.curves:
         draw_curves(*options.curves)
+        return 0
+    if options.reliability:
+        draw_reliability(Path(options.reliability[0]), options.reliability[1:])
         return 0
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "simmat-demo")
@@ -86,6 +104,71 @@ def draw_curves(log: Path, picture: Path) -> None:
     for each in axes:
         each.grid(alpha=0.3)
     figure.savefig(picture, dpi=90)
+
+
+def draw_reliability(picture: Path, names: list[str]) -> None:
+    """True over predicted IoU before and after calibration, on planes that it was not fitted to.
+
+    Prints the expected calibration error (mean over ten bins, weighted by their masks) of clicks
+    and boxes on the test planes, and what *Everything* reaches there, both before and after.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4 * len(names), 4), squeeze=False, constrained_layout=True
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        model = load_model(name)
+        drawn = GeneratedConfig(
+            sensor=model.spec.modality, side=160, train=1, validation=PLANES, test=PLANES
+        )
+        dataset = replace(finish(generate_job(drawn)), channels=model.spec.channels)
+        spec = replace(model.spec, normalization=Normalization(method="none"), iou_calibration=None)
+        model = replace(model, spec=spec)
+        fit = fit_calibration(*agreement(model, dataset.validation))
+        assert fit is not None
+        predicted, true = agreement(model, dataset.test)
+        print(f"{name}: slope {fit.slope:.3f}, offset {fit.offset:.3f}, {len(true)} masks")
+        axis.plot([0, 1], [0, 1], color="#bbbbbb")
+        for words, calibration in (("before", None), ("after", fit)):
+            scores = predicted if calibration is None else calibration.apply(predicted)
+            bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+            means = [(scores[bins == n].mean(), true[bins == n].mean()) for n in np.unique(bins)]
+            weights = np.bincount(bins)[np.unique(bins)] / len(true)
+            error = float(weights @ np.abs(np.subtract(*np.array(means).T)))
+            axis.plot(*np.array(means).T, "o-", label=f"{words}: error {100 * error:.1f} %")
+            used = replace(model, spec=replace(spec, iou_calibration=calibration))
+            reached = PlaneMatches.pooled(everything(used, dataset))
+            values = ", ".join(
+                f"{kind} {100 * reached[kind]:.1f}" for kind in ("ap@50", "ap", "pq")
+            )
+            print(f"{name} {words}: calibration error {100 * error:.1f} %; {values}", flush=True)
+        axis.set(title=name, xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
+        axis.legend()
+    figure.savefig(picture, dpi=90)
+
+
+def agreement(model: Model, samples: tuple[Sample, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true IoU of a click and of a box on each object of the samples."""
+    predictor, pairs = Predictor(model), []
+    for sample in samples:
+        values, labels = sample.load()
+        predictor.set_image(values, 0)
+        scores = finish(UserProtocol(clicks=1).score_job(predictor, labels))
+        pairs += [(s.predicted[kind], s.iou[kind]) for s in scores for kind in s.predicted]
+    predicted, true = np.array(pairs).T
+    return predicted, true
+
+
+def everything(model: Model, dataset: Dataset) -> list[PlaneMatches]:
+    """How *Everything* matches the objects of each test plane."""
+    predictor, matches = Predictor(model), []
+    for sample in dataset.test:
+        values, labels = sample.load()
+        predictor.set_image(values, 0)
+        found = finish(segment_everything_job(predictor)).labels
+        matches.append(plane_matches(found, labels, np.zeros(labels.shape, bool)))
+    return matches
 
 
 def curve(axis: Any, steps: list[dict[str, float]], name: str) -> None:

@@ -13,7 +13,8 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.models.spec import Model, Normalization
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.models.spec import IoUCalibration, Model, Normalization
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
@@ -21,8 +22,10 @@ from napari_simmat.training import finetune, losses
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import (
+    MIN_CALIBRATED,
     ValidationScores,
     compare_with_base_job,
+    fit_calibration,
     make_trainable,
     train_checkpoint_job,
     train_job,
@@ -407,13 +410,50 @@ def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, fl
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_compare_with_base_gives_the_base_three_channels(channels, base):
     dataset = pictures(2, channels)
-    figures = finish(
+    figures, _ = finish(
         compare_with_base_job(base, base.spec, base.network, dataset, dataset.validation, "cpu")
     )
     assert figures["before"] == by_hand(
         base, dataset, {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
     )
     assert figures["after"] == figures["before"]  # here the same network
+
+
+def test_fit_calibration_finds_slope_and_offset():
+    predicted = np.linspace(0.05, 0.95, 40)
+    known = IoUCalibration(slope=0.6, offset=-1.2)
+    fit = fit_calibration(predicted, known.apply(predicted))
+    assert (fit.slope, fit.offset) == pytest.approx((0.6, -1.2), abs=1e-3)
+    assert fit_calibration(predicted[: MIN_CALIBRATED - 1], predicted[: MIN_CALIBRATED - 1]) is None
+
+
+def test_fit_calibration_of_reversed_scores_keeps_their_order():
+    predicted = np.linspace(0.05, 0.95, 40)
+    fitted = fit_calibration(predicted, predicted[::-1]).apply(predicted)
+    assert (np.diff(fitted) > 0).all()
+
+
+def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, monkeypatch):
+    """Scores change, masks do not; without enough masks nothing changes."""
+    monkeypatch.setattr(finetune, "MIN_CALIBRATED", 8)  # two planes of two objects, click and box
+    path = tmp_path / "made.safetensors"
+    spec = finish(train_checkpoint_job(base, dataset, short(), path, tmp_path / "run"))
+    assert read_spec(path).iou_calibration == spec.iou_calibration is not None
+    image = dataset.validation[0].load()[0]
+    results = []
+    for calibration in (None, spec.iou_calibration):
+        model = load_model(path)
+        model = replace(model, spec=replace(model.spec, iou_calibration=calibration))
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(image, channel_axis=0)
+        prompt = Prompt(points=((30.0, 16.0),), labels=(1,))
+        results.append(
+            (predictor.predict_many([prompt])[0], predictor.predict_low_res([prompt])[0])
+        )
+    for plain, fitted in zip(*results, strict=True):
+        expected = spec.iou_calibration.apply(plain.predicted_iou)
+        assert fitted.predicted_iou == pytest.approx(expected, abs=1e-6)
+        assert np.array_equal(plain.mask, fitted.mask)
 
 
 def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):

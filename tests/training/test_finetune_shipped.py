@@ -47,7 +47,7 @@ def test_shipped_checkpoint_is_better_than_its_base(sensor):
     checkpoint = load_model(sensor)
     known = replace(drawn, channels=checkpoint.spec.channels)
     base = load_model(checkpoint.spec.base.name)
-    figures = finish(
+    figures, _ = finish(
         compare_with_base_job(base, checkpoint.spec, checkpoint.network, known, known.test, "cpu")
     )
     assert figures["after"]["click"] > figures["before"]["click"] + 3

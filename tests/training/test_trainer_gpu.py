@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from napari_simmat.engine import device
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training import trainer
 from napari_simmat.training.batches import Batches, LabeledPlanes
@@ -60,6 +61,27 @@ def test_step_without_memory_is_computed_in_parts(train, monkeypatch, caplog):
         trainer.HALVED.format(2),
         trainer.HALVED.format(4),
     ]
+
+
+def test_step_beyond_free_memory_is_computed_in_parts(train, monkeypatch):
+    """A CPU promises memory that there is not: each image takes a quarter of what was free."""
+    expected = train("parts", batch=4, accumulate=2).student.tensors()
+    whole, taken, tried = TrainingModule.loss_job, [], []
+
+    def loss_job(self, batch):
+        tried.append(len(batch.images))
+        taken.append(len(batch.images))
+        result = yield from whole(self, batch)
+        taken.clear()
+        return result
+
+    monkeypatch.setattr(TrainingModule, "loss_job", loss_job)
+    monkeypatch.setattr(device, "available_memory", lambda: 2**30 * (4 - sum(taken)))
+    monkeypatch.setattr(trainer, "release", lambda _: taken.clear())
+    found = train("whole", batch=4).student.tensors()
+    assert tried[:3] == [4, 2, 2]
+    assert set(tried[3:]) == {2}
+    assert all(torch.equal(each, found[name]) for name, each in expected.items())
 
 
 def test_image_without_memory_is_explained(train, monkeypatch):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_simmat.engine.settings import Precision
+from napari_simmat.io.image_file import available_memory
 from napari_simmat.models.network import Network
 from napari_simmat.progress import Job
 
@@ -238,12 +241,40 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(each in words for each in _OUT_OF_MEMORY)
 
 
+@contextmanager
+def within_free_memory(module: nn.Module) -> Iterator[None]:
+    """Context in which `module` raises MemoryError before it fills the computer's memory.
+
+    A forward pass on the CPU may take half of what is free, and leaves as much to the backward
+    pass. A system promises more memory than it has: it stalls, or ends a program, where a GPU
+    reports an error.
+    """
+    if any(each.device.type != "cpu" for each in module.parameters()):
+        yield
+        return
+    least = available_memory() // 2
+
+    def check(*_: object) -> None:
+        if available_memory() < least:
+            raise MemoryError(OUT_OF_MEMORY_MESSAGE)
+
+    hooks = [each.register_forward_pre_hook(check) for each in module.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def release(device: torch.device) -> None:
-    """Return unused memory of a GPU to the system."""
+    """Return unused memory to the system: of a GPU, or with glibc of this process."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif sys.platform.startswith("linux"):
+        with suppress(AttributeError):  # musl
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 class DeviceInfo(NamedTuple):

@@ -544,6 +544,8 @@ class PromptDecoder:
         """The masks of single positive clicks (y, x), decoded together; see `Predictor`."""
         encoded, transform = embedding
         clicks = torch.tensor(transform.to_input(points), device=self.compute.device)
+        if (calibration := self.model.spec.iou_calibration) is not None:
+            minimum = calibration.invert(minimum)
         with self.compute.inference():
             decoded = self.compute.network.decode_clicks(encoded, clicks, minimum)
         for each in decoded:
@@ -571,6 +573,9 @@ class PromptDecoder:
         bounds: Window | None = None,
     ) -> Result:
         stride = self.compute.network.mask_stride
+        if (calibration := self.model.spec.iou_calibration) is not None:
+            iou = calibration.apply(decoded.predicted_iou.cpu().numpy())
+            decoded = decoded._replace(predicted_iou=torch.tensor(iou, dtype=torch.float32))
         return Result(decoded, embedding.transform, stride, order, bounds=bounds)
 
     def _bounds(self, prompt: Prompt, transform: InputTransform) -> Window | None:

@@ -318,29 +318,31 @@ class UserProtocol(PromptProtocol):
         """`radius` is that of the baseline, a disk at the click."""
         ious: dict[str, float] = {}
         dices: dict[str, float] = {}
+        predicted: dict[str, float] = {}
         if self.prompts != "box":
-            ious, dices = yield from self._click_job(predictor, truth, show)
+            ious, dices, predicted = yield from self._click_job(predictor, truth, show)
         if self.prompts in ("box", "all"):
-            mask = predictor.predict(box=truth.box).mask
-            ious["box"], dices["box"] = truth.agreement(mask)
+            result = predictor.predict(box=truth.box)
+            ious["box"], dices["box"] = truth.agreement(result.mask)
+            predicted["box"] = result.score
             if show is not None:
-                show("box", Prompt(box=truth.box, object=truth.label), mask, ious["box"])
+                show("box", Prompt(box=truth.box, object=truth.label), result.mask, ious["box"])
         ious["filled_box"] = truth.area / truth.mask.size
         shape = (predictor.shape[-2], predictor.shape[-1])
         ious["disk"], _ = truth.agreement(disk(shape, truth.middle, radius))
-        return ObjectScore(truth.label, truth.area, ious, dices)
+        return ObjectScore(truth.label, truth.area, ious, dices, predicted)
 
     def _click_job(
         self, predictor: Predictor, truth: GroundTruthObject, show: OnResult | None
-    ) -> Job[tuple[dict[str, float], dict[str, float]]]:
-        """IoU and Dice after each click, by column."""
+    ) -> Job[list[dict[str, float]]]:
+        """IoU, Dice and predicted IoU after each click, each by column."""
         clicks = 1 if self.prompts == "click" else self.clicks
         refiner = Refiner()
         prompt = Prompt(points=(truth.middle,), labels=(1,), object=truth.label)
-        reached: list[tuple[float, float]] = []
+        reached: list[tuple[float, float, float]] = []
         while True:
             [result] = yield from refiner.refine_job(predictor, [prompt], ())
-            reached.append(truth.agreement(result.mask))
+            reached.append((*truth.agreement(result.mask), result.score))
             further = truth.correction(result.mask) if len(reached) < clicks else None
             if show is not None and len(reached) == 1:
                 show(click_column(1), prompt, result.mask, reached[0][0])
@@ -352,8 +354,7 @@ class UserProtocol(PromptProtocol):
         if show is not None and clicks > 1:
             show(click_column(clicks), prompt, result.mask, reached[-1][0])
         columns = [click_column(number) for number in range(1, clicks + 1)]
-        ious, dices = zip(*reached, strict=True)
-        return dict(zip(columns, ious, strict=True)), dict(zip(columns, dices, strict=True))
+        return [dict(zip(columns, values, strict=True)) for values in zip(*reached, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,15 @@ class ObjectScore:
         object).
     dice
         Dice coefficient by column, without the baselines.
+    predicted
+        The IoU that the model itself predicts, by the same columns.
     """
 
     label: int
     area: int
     iou: Mapping[str, float]
     dice: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, float]:

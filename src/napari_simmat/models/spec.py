@@ -6,17 +6,23 @@ Needs no torch. A checkpoint contains it as JSON in its header.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from napari_simmat.io.plain import check_fields, from_plain, to_plain
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_simmat.io.plain import OMIT_DEFAULT, check_fields, from_plain, to_plain
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
+MIN_IOU = 1e-3
+"""Predicted IoUs are clipped to this distance from 0 and 1 before they are calibrated."""
 EMBEDDED = ("tiny", "tiny_deep", "tiny_lite")
 """Architectures of the project's own small networks (`models.tiny`).
 
@@ -238,6 +244,33 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IoUCalibration:
+    """Turns the IoU that a network predicts into the one that its sensor's masks reach.
+
+    It is ``sigmoid(slope * logit(iou) + offset)`` (Platt 1999), so the order of masks stays.
+    """
+
+    slope: Annotated[float, {"min": 0.05, "max": 20.0}] = 1.0
+    offset: Annotated[float, {"min": -10.0, "max": 10.0}] = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def apply(self, iou: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated from predicted IoUs; those below 0.001 or above 0.999 become equal."""
+        clipped = np.clip(np.asarray(iou, float), MIN_IOU, 1 - MIN_IOU)
+        odds = self.slope * np.log(clipped / (1 - clipped)) + self.offset
+        return np.asarray(1 / (1 + np.exp(-odds)))
+
+    def invert(self, iou: float) -> float:
+        """The predicted IoU of a calibrated one; values outside 0..1 as they are."""
+        if not 0 < iou < 1:
+            return iou
+        odds = (math.log(iou / (1 - iou)) - self.offset) / self.slope
+        return 1 / (1 + math.exp(-odds))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything about a model except its tensors.
 
@@ -264,6 +297,8 @@ class ModelSpec:
         (the best of three for a single point, otherwise the single-mask token, as SAM does).
     training, metrics
         Settings and results of the training, plain JSON values.
+    iou_calibration
+        Of the predicted IoU, by the validation; None if it is not calibrated.
     """
 
     name: str
@@ -282,6 +317,7 @@ class ModelSpec:
     license: str = ""
     author: str = ""
     date: str = ""
+    iou_calibration: Annotated[IoUCalibration | None, OMIT_DEFAULT] = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

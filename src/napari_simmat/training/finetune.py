@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 from torch import Tensor
 
 from napari_simmat._text import pluralize
@@ -26,7 +27,13 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.spec import InputSize, Model, ModelSpec, Normalization
+from napari_simmat.models.spec import (
+    InputSize,
+    IoUCalibration,
+    Model,
+    ModelSpec,
+    Normalization,
+)
 from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import Job, Progress
@@ -62,6 +69,8 @@ OBJECTS_PER_PLANE = 12
 MAX_PIXELS = 2**25
 """Pixels of large planes compared, so that this takes less time than the training."""
 DECODED_AT_ONCE = 16
+MIN_CALIBRATED = 20
+"""Masks of a validation to which the predicted IoU is fitted."""
 
 
 @dataclass
@@ -115,9 +124,10 @@ def compare_with_base_job(
     dataset: Dataset,
     samples: Sequence[Sample],
     device: str,
-) -> Job[dict[str, dict[str, float]]]:
+) -> Job[tuple[dict[str, dict[str, float]], IoUCalibration | None]]:
     """Mean IoU in percent of a click and of a box, ``before`` with the base and ``after``.
 
+    Also the calibration of the IoU that the trained network predicts (`fit_calibration`).
     Both networks get the data set's normalized values as in the window, at all scales; the base
     without transfer layer gets three channels (`as_rgb`). Each of the `samples` holds an object;
     `spec` and `network` are the checkpoint's.
@@ -131,6 +141,8 @@ def compare_with_base_job(
     reached: dict[str, dict[str, list[float]]] = {
         name: {"click": [], "box": []} for name in predictors
     }
+    predicted: list[float] = []
+    true: list[float] = []
     values, labels = samples[0].load()
     count = min(len(samples), MAX_PLANES, max(2, MAX_PIXELS // labels.size))
     for done in range(count):
@@ -146,11 +158,36 @@ def compare_with_base_job(
             scores = yield from UserProtocol(clicks=1).score_job(predictor, labels, objects)
             for kind, ious in reached[name].items():
                 ious += [score.iou[kind] for score in scores]
+                if name == "after":
+                    predicted += [score.predicted[kind] for score in scores]
+                    true += [score.iou[kind] for score in scores]
         yield Progress(done + 1, count, f"comparing on {sample.name}")
-    return {
+    means = {
         name: {kind: round(100 * float(np.mean(ious)), 2) for kind, ious in kinds.items()}
         for name, kinds in reached.items()
     }
+    return means, fit_calibration(np.array(predicted), np.array(true))
+
+
+def fit_calibration(
+    predicted: NDArray[np.float64], true: NDArray[np.float64]
+) -> IoUCalibration | None:
+    """The calibration of predicted IoUs (N,) to the true ones, by least squares.
+
+    None for fewer than `MIN_CALIBRATED` masks.
+    """
+    if len(predicted) < MIN_CALIBRATED:
+        return None
+
+    def calibration(values: NDArray[np.float64]) -> IoUCalibration:
+        return IoUCalibration(slope=float(values[0]), offset=float(values[1]))
+
+    fit = least_squares(
+        lambda values: calibration(values).apply(predicted) - true,
+        (1.0, 0.0),
+        bounds=((0.05, -10), (20, 10)),
+    )
+    return calibration(fit.x)
 
 
 def protocol_mask(
@@ -313,11 +350,12 @@ def train_checkpoint_job(
     trained = yield from train_job(base, dataset, config, output.stem, folder, devices)
     spec, student, fabric = trained.spec, trained.student, trained.fabric
     if fabric.is_global_zero:
-        compared = yield from compare_with_base_job(
+        compared, calibration = yield from compare_with_base_job(
             base, spec, student.network, dataset, trained.validation, str(fabric.device)
         )
-        spec = replace(spec, metrics={**spec.metrics, **compared})
-        student.save(output, spec.metrics)
+        metrics = {**spec.metrics, **compared}
+        spec = replace(spec, metrics=metrics, iou_calibration=calibration)
+        student._replace(spec=spec).save(output, metrics)
     fabric.barrier()
     return spec
 

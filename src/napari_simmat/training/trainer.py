@@ -29,6 +29,7 @@ from napari_simmat.engine.device import (
     half_precision_is_faster,
     is_out_of_memory,
     release,
+    within_free_memory,
 )
 from napari_simmat.io.files import atomic_write, disk_errors_explained
 from napari_simmat.progress import Job, Progress, with_progress
@@ -177,7 +178,7 @@ class Trainer:
         self.module, self.optimizer = self.fabric.setup(self.module, self.optimizer)
         self.module.train()
         self.step = 0
-        self._stopped, self._lost = False, 0
+        self._stopped, self._fits, self._lost = False, False, 0
         self._figures: dict[str, list[float]] = {}
         self._saved = time.monotonic()
 
@@ -229,11 +230,13 @@ class Trainer:
         for number, part in enumerate(self.parts, start=1):
             batch = self.batch(self.step, part)
             with fabric.no_backward_sync(self.module, enabled=number < len(self.parts)):
-                job = self.loss_job(self.module, batch)
-                loss, figures = yield from with_progress(job, here)
+                with nullcontext() if self._fits else within_free_memory(self.module):
+                    job = self.loss_job(self.module, batch)
+                    loss, figures = yield from with_progress(job, here)
                 fabric.backward(loss / len(self.parts))
             for name, value in {"loss": loss.detach(), **figures}.items():
                 reached[name] = reached.get(name, 0.0) + float(value) / len(self.parts)
+        self._fits = True
         return reached
 
     def _halve_parts(self) -> None:
