@@ -25,7 +25,7 @@ SIZE = (1280, 780)
 TALL = (1280, 900)
 """Where more of the tab is open."""
 COLORS = 256
-PATIENCE = 180.0
+PATIENCE = 900.0
 TRAINING = 1800.0
 """Seconds for a training of so many steps."""
 
@@ -114,91 +114,6 @@ def save_tab(widget: Any, name: str) -> None:
         write(np.asarray(Image.open(path).convert("RGB")), name)
 
 
-class Film:
-    """Frames of the window with a mouse pointer, saved as an animated WebP.
-
-    Parameters
-    ----------
-    viewer
-        Whose window is filmed.
-    width
-        Of the picture in pixels.
-    """
-
-    POINTER = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12))
-    """Outline of an arrow, x and y."""
-
-    def __init__(self, viewer: Any, width: int = 900) -> None:
-        self.viewer = viewer
-        self._width = width
-        self._frames: list[Any] = []
-        self._durations: list[int] = []
-        self._pointer = (40.0, 300.0)
-
-    def hold(self, milliseconds: int, pressed: bool = False) -> None:
-        """Show what the window shows now."""
-        from PIL import Image, ImageDraw
-
-        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-        picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
-        draw = ImageDraw.Draw(picture)
-        x, y = self._pointer
-        if pressed:
-            draw.ellipse((x - 12, y - 12, x + 12, y + 12), outline="white", width=3)
-        draw.polygon([(x + dx, y + dy) for dx, dy in self.POINTER], fill="white", outline="black")
-        height = round(picture.height * self._width / picture.width)
-        self._frames.append(picture.resize((self._width, height), Image.Resampling.LANCZOS))
-        self._durations.append(milliseconds)
-
-    def point(self, x: float, y: float, steps: int = 5) -> None:
-        """Move the pointer to a pixel of the window."""
-        x0, y0 = self._pointer
-        for step in range(1, steps + 1):
-            share = step / steps
-            self._pointer = (x0 + share * (x - x0), y0 + share * (y - y0))
-            self.hold(60)
-
-    def point_at(self, widget: Any) -> None:
-        """Move the pointer to the middle of a widget, which is scrolled into sight."""
-        from qtpy.QtCore import QPoint
-        from qtpy.QtWidgets import QApplication, QScrollArea
-
-        area = widget
-        while area is not None and not isinstance(area, QScrollArea):
-            area = area.parentWidget()
-        if area is not None:
-            area.ensureWidgetVisible(widget)
-            QApplication.processEvents()
-        window = self.viewer.window._qt_window
-        place = widget.mapTo(window, QPoint(widget.width() // 2, widget.height() // 2))
-        self.point(place.x(), place.y())
-
-    def point_on(self, layer: Any, position: Sequence[float]) -> None:
-        """Move the pointer to y, x of an image."""
-        from qtpy.QtCore import QPoint
-
-        canvas = self.viewer.window._qt_viewer.canvas
-        node = canvas.layer_to_visual[layer].node
-        x, y = node.get_transform("visual", "canvas").map((position[1], position[0]))[:2]
-        place = canvas.native.mapTo(self.viewer.window._qt_window, QPoint(round(x), round(y)))
-        self.point(place.x(), place.y())
-
-    def save(self, name: str) -> None:
-        """Write all frames; the film repeats."""
-        path = FOLDER / f"{name}.webp"
-        first, *others = self._frames
-        first.save(
-            path,
-            save_all=True,
-            append_images=others,
-            duration=self._durations,
-            loop=0,
-            quality=70,
-            method=6,
-        )
-        print(f"{path.name}: {first.width} x {first.height}, {path.stat().st_size // 1024} KiB")
-
-
 def write(pixels: np.ndarray, name: str) -> None:
     """Save a picture (Y, X, 3 or 4) in few colors."""
     from PIL import Image
@@ -215,9 +130,6 @@ def write(pixels: np.ndarray, name: str) -> None:
 FILES = 12
 SIDE = 130
 STEPS = 40
-FILMED = (1180, 720)
-CUT = slice(100, 330)
-"""Columns of the coins that fill the canvas of the film."""
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -225,15 +137,14 @@ BOX = (168.5, 186.5, 217.5, 237.5)
 BESIDE = (180.0, 242.0)
 
 
-def main() -> int:
-    """Take the pictures that are asked for, or all."""
-    for name in sys.argv[1:] or list(PICTURES):
+def take(pictures: dict[str, Callable[[], None]]) -> None:
+    """Take the pictures that the command line names, or all."""
+    for name in sys.argv[1:] or list(pictures):
         with tempfile.TemporaryDirectory() as home, chdir(home):
             # Nobody's settings, models and unsaved work: the pictures are the same everywhere.
             os.environ["NAPARI_SIMMAT_HOME"] = home
             os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
-            PICTURES[name]()
-    return 0
+            pictures[name]()
 
 
 def coins() -> None:
@@ -258,44 +169,6 @@ def coins() -> None:
         tab.buttons.sign.click()
         click(tab, BESIDE)
         save(viewer, tab, "window-objects")
-
-
-def demo() -> None:
-    """The film on the first page: clicks and commits, then Everything."""
-    from skimage.data import coins as image
-
-    with window(FILMED) as (viewer, widget):
-        tab = widget.segment
-        layer = viewer.add_image(image()[:, CUT], name="coins")
-        settle(tab)
-        viewer.reset_view()
-        tab.buttons.tools["point"].click()
-        settle(tab)
-        film = Film(viewer)
-        film.hold(800)
-        for y, x in COINS[:3]:
-            position = (y, x - CUT.start)
-            film.point_on(layer, position)
-            film.hold(250, pressed=True)
-            click(tab, position)
-            film.hold(1000)
-            tab.buttons.commit.click()
-            settle(tab)
-            film.hold(700)
-        fold = tab.sections["everything"]
-        fold.set_open(True)
-        settle(tab)
-        film.point_at(tab.automatic_panel.start)
-        film.hold(300, pressed=True)
-        tab.automatic_panel.start.click()
-        settle(tab)
-        film.hold(2000)
-        film.point_at(tab.automatic_panel.commit)
-        film.hold(300, pressed=True)
-        tab.automatic_panel.commit.click()
-        settle(tab)
-        film.hold(2500)
-        film.save("demo")
 
 
 def states() -> None:
@@ -438,83 +311,6 @@ def everything() -> None:
         tab.automatic_panel.start.click()
         settle(tab)
         save(viewer, tab, "window-everything")
-
-
-def learn() -> None:
-    """Cells of which a click gives the nucleus: the model learns from three, then finds them."""
-    from scipy.ndimage import gaussian_filter
-
-    y, x = np.indices((128, 224))
-    places = [(32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4)]
-    values = np.full(y.shape, 50.0)
-    for row, column in places:
-        distance = ((y - row) / 20) ** 2 + ((x - column) / 17) ** 2
-        values += 4 * (distance <= 1) + 40 * ((distance > 0.75) & (distance <= 1))
-        values[np.hypot(y - row, x - column) < 8] += 110
-    image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
-    with window(TALL) as (viewer, widget):
-        tab, panel = widget.segment, widget.segment.learn_panel
-        layer = viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
-        settle(tab)
-        viewer.reset_view()
-        film = Film(viewer)
-
-        def press(button: Any, after: int) -> None:
-            film.point_at(button)
-            film.hold(250, pressed=True)
-            button.click()
-            settle(tab)
-            film.hold(after)
-
-        film.point_on(layer, places[7])
-        film.hold(250, pressed=True)
-        click(tab, places[7])
-        film.hold(2000)  # the nucleus
-        press(tab.buttons.clear, 500)
-        for number in (0, 1, 5):
-            row, column = places[number]
-            box = rectangle(row - 21, column - 18, row + 21, column + 18)
-            film.point_on(layer, box[0])
-            film.hold(250, pressed=True)
-            tab.buttons.tools["box"].click()
-            tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
-            settle(tab)
-            film.point_on(layer, box[2])
-            film.hold(700)
-            tab.buttons.commit.click()
-            settle(tab)
-            film.hold(500)
-        tab.sections["objects"].set_open(False)
-        settle(tab)
-        film.point_at(panel.start)
-        film.hold(250, pressed=True)
-        panel.start.click()
-        learning = tab.learning
-
-        def gained() -> bool:
-            return getattr(learning.progress, "after", None) is not None
-
-        while not gained():
-            said = learning.progress.message
-            film.hold(500)
-            wait(lambda said=said: gained() or learning.progress.message != said)
-        film.hold(2500)  # the first gain
-        click(tab, places[7])
-        film.hold(800)  # predicted meanwhile
-        save(viewer, tab, "window-learning")
-        wait(lambda: not learning.busy)
-        settle(tab)
-        assert tab.workspace.session.adapted is not None, tab.status.value()
-        film.hold(2500)
-        save(viewer, tab, "window-learned")
-        press(panel.before, 1500)
-        press(panel.after, 1500)
-        press(tab.buttons.commit, 800)
-        film.point_on(layer, places[2])
-        film.hold(250, pressed=True)
-        click(tab, places[2])
-        film.hold(3000)
-        film.save("learn")
 
 
 def stack() -> None:
@@ -755,11 +551,11 @@ def write_images(folder: Path) -> None:
 
 
 PICTURED = (
-    *(demo, coins, states, restoring, unnoted, levels, channels),
-    *(everything, learn, stack, side, folder, tracks, train, polarization, batch),
+    *(coins, states, restoring, unnoted, levels, channels),
+    *(everything, stack, side, folder, tracks, train, polarization, batch),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    take(PICTURES)

@@ -86,11 +86,12 @@ LEARNED = (
     "{:.0f} to {:.0f} %, of a box from {:.0f} to {:.0f} %."
 )
 NOT_BETTER = (
-    "Nothing changed: on the objects left out, what {} taught gains {:+.1f} points of IoU, no more "
-    "than their noise ({:.1f}) allows."
+    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, no "
+    "more than their noise ({:.1f}) allows."
 )
 ONE_LOSES = (
-    "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
+    "Nothing changed: on the objects left out, {} taught {} {:+z.1f} points of IoU, "
+    "but {} {:+z.1f}."
 )
 SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
