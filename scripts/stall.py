@@ -216,6 +216,8 @@ class Run:
             self.meter.phase = ""
             JOBS[job](self)
         self.meter.stop()
+        self.widget.release()
+        self.viewer.close()
         return {phase: self.meter.figures(phase) for phase in self.meter.gaps}
 
     def click(self, phase: str) -> None:
@@ -326,6 +328,7 @@ class Run:
         labels = np.where((rows + columns) % 2 | (numbers > MANY), 0, numbers).astype(np.int32)
         assert len(np.unique(labels)) == MANY + 1
         objects = self.viewer.add_labels(labels, name="many")
+        self.turns(50)  # napari draws the new layer
         self.meter.phase = f"choose {MANY} objects"
         self.workspace.use_objects(objects)
         self.until(self.idle)
@@ -387,7 +390,7 @@ class Run:
         while not condition():
             self.turns(1)
             if time.monotonic() > deadline:
-                raise SystemExit(f"nothing came of it: {self.tab.status.value()}")
+                raise SystemExit("nothing came of it")
 
     def turns(self, count: int) -> None:
         """Turns of the event loop; each waits for something to do, such as a tick."""

@@ -40,6 +40,10 @@ unwanted = [name for name in imported if name.startswith(heavy)]
 assert not unwanted, unwanted
 assert turns > 10, turns
 assert widget.segment.isVisible() and not widget._loading.isVisible()
+QApplication.processEvents()
+tabs = widget.tabs.geometry()
+assert tabs.top() == 0 and tabs.height() == widget.height(), "the tabs fill the dock"
+assert widget.width() >= widget.tabs.minimumSizeHint().width(), "nothing is cut"
 while widget.segment.workspace.session is None or widget.segment.busy:
     QApplication.processEvents()
 assert widget.segment.status.value().kind == "ready", widget.segment.status.value()

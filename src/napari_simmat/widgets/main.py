@@ -16,7 +16,7 @@ from typing import Any
 import napari
 import numpy as np
 from packaging.version import Version
-from qtpy.QtCore import QEvent, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, QTimer, Signal
 from qtpy.QtWidgets import QTabWidget, QWidget
 
 from napari_simmat.io.files import SAMPLES, logged
@@ -43,6 +43,8 @@ OLDEST_NAPARI = "0.7.1"
 """As in the extra `napari` of pyproject.toml."""
 _TURN = 0.02
 """Seconds that a turn of the event loop may take while the tabs are made."""
+WIDTH = 360
+"""Pixels that the widget is wide at first."""
 LOADING = "Loading ..."
 NOT_LOADED = "The plugin cannot be loaded: {reason} Install it again, or report this."
 TOO_OLD = (
@@ -89,7 +91,6 @@ class SimMATWidget(QWidget):
         self._log = ExitStack()
         self._log.enter_context(logged())
         OPEN_WIDGETS.add(self)
-        self.setMinimumWidth(300)
         self._loading = StatusLine()
         self._loading.set_value(Status("nothing", LOADING))
         vbox(self._loading, parent=self).setContentsMargins(8, 8, 8, 8)
@@ -102,6 +103,10 @@ class SimMATWidget(QWidget):
         self._importing.failed.connect(self._on_not_imported)
         self.destroyed.connect(self._imports.close)
         self._importing.start(LOADING, import_window_job)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """The width that the tabs will need, before they are there."""
+        return super().sizeHint().expandedTo(QSize(WIDTH, 0))
 
     def release(self) -> None:
         """End threads and processes, restore keys and events; the widget is unusable then."""
@@ -171,7 +176,8 @@ class SimMATWidget(QWidget):
         self._loading.hide()
         layout = self.layout()
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(tabs)
+        layout.addWidget(tabs, stretch=1)  # napari fills the rest below what it found at first
+        self.setMinimumWidth(self.minimumSizeHint().width())
         name_controls(self)
         tabs.show()
         yield
