@@ -114,8 +114,7 @@ class Client:
 
 
 def test_cluster_task_done_early_stays_done(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_simmat.batch.run._check_workers", lambda *_: None)
-    monkeypatch.setattr("napari_simmat.batch.run._client", lambda *_: nullcontext(Client()))
+    monkeypatch.setattr("napari_simmat.engine.remote.client", lambda *_: nullcontext(Client()))
     monkeypatch.setattr("napari_simmat.batch.run._CLUSTER_POLL", 0)
     images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
     tasks = [SegmentTask(image, None, OutputFiles.of(image, tmp_path)) for image in images]
@@ -130,14 +129,19 @@ def test_cluster_task_done_early_stays_done(tmp_path, monkeypatch):
 
 
 def test_cluster_that_does_not_fit_is_refused(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_simmat.batch.run.SCHEDULER_TIMEOUT", 1)
+    monkeypatch.setattr("napari_simmat.engine.remote.SCHEDULER_TIMEOUT", 1)
     made = planned(data, tmp_path / "out")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         finish(run_plan_job(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
     local = partial(distributed.LocalCluster, processes=False, dashboard_address=None)
     with local(n_workers=0) as empty, pytest.raises(OSError, match=r"has no workers\. Start"):
         finish(run_plan_job(made, CONFIG, scheduler=empty.scheduler_address))
-    monkeypatch.setattr("napari_simmat.batch.run._version", lambda: "0.0.1")
-    with local(n_workers=1) as other, pytest.raises(ValueError, match=r"have napari-simmat 0\.0"):
+    monkeypatch.setattr("napari_simmat.engine.remote.__version__", "0.0.1")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as other,
+        pytest.raises(OSError, match=r"have napari-simmat \d+\.\S+, but here is 0\.0\.1"),
+    ):
         finish(run_plan_job(made, CONFIG, scheduler=other.scheduler_address))
     assert not (tmp_path / "out").exists()

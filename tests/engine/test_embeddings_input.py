@@ -6,6 +6,7 @@ import torch
 from segment_anything import sam_model_registry
 
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.device import network_input
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
@@ -37,7 +38,7 @@ def test_network_input_of_many_channels_needs_little_memory(model):
     finish(predictor.open_image_job(STACK, channel_axis=1))
     image = predictor.stack.normalized((0,))
     frame = InputTransform.of(image.shape[-2:], model.spec.input_size)
-    found = predictor._encoder.network_input(image, frame)
+    found = network_input(predictor.model.spec, image, frame)
     expected = (frame.resize(image).astype(np.float32) - 100) / 50
     np.testing.assert_allclose(found[0, :, :120].numpy(), expected, rtol=1e-6)
     assert not found[0, :, 120:].any()

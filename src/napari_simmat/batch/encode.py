@@ -90,6 +90,7 @@ def encode_images_job(
     model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
     cache = EmbeddingCache(0, store)
     predictor = Predictor(model, cache=cache, **asdict(config.compute))
+    yield from within_step(predictor.connect_job(), Progress(0, 0, "connecting"))
     total = sum(math.prod(each) for each in shapes if not isinstance(each, str))
     space = _Space(store, total)
     results, done = [], 0

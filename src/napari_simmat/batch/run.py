@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -37,6 +36,7 @@ from napari_simmat.batch.segment_image import (
     load_task,
     segment_loaded_job,
 )
+from napari_simmat.engine import remote
 from napari_simmat.engine.settings import Compute, Shard
 from napari_simmat.io.files import (
     DiskFullError,
@@ -58,8 +58,6 @@ READ_AHEAD = 1
 WRITE_BEHIND = 1
 """Results that may wait to be written, besides the one being written."""
 T = TypeVar("T")
-SCHEDULER_TIMEOUT = 15
-"""Seconds to wait for a Dask scheduler."""
 WRITING_SHARE = 0.05
 """The part of a file's work that measuring and writing count for."""
 _SHARE_TO_ESTIMATE = 0.1
@@ -67,9 +65,6 @@ _SHARE_TO_ESTIMATE = 0.1
 _POLL, _CLUSTER_POLL = 0.1, 0.2
 """Seconds between two steps of a waiting job, here and on a cluster; each can be canceled."""
 _WORKER_LOCK = threading.Lock()
-DISTRIBUTED_MISSING = (
-    "A cluster needs the package distributed; install it (pip install distributed)."
-)
 REMOVED = "{} was written, but removed before the run ended. Run it again with --resume."
 NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
 
@@ -125,6 +120,7 @@ def run_tasks_job(
 
     model = yield from map_progress(load_model_job(config.model), before)
     predictor = Predictor(model, **asdict(config.compute))
+    yield from map_progress(predictor.connect_job(), before)
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 
@@ -324,15 +320,14 @@ def run_on_cluster_job(
 
     Raises
     ------
-    ValueError, OSError
+    OSError
         If the scheduler cannot be reached, or has no suitable workers.
     """
     yield Progress(0, 0, f"connecting to {address}")
     model = Path(config.model).expanduser()
     if model.is_file():
         config = replace(config, model=str(model.absolute()))
-    with _client(address) as client:
-        _check_workers(client, address)
+    with remote.client(address) as client:
         run = RunStatus(tasks)
         waiting = {
             client.submit(_segment_on_worker, _absolute(task), config, resume, pure=False): number
@@ -399,53 +394,6 @@ def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
     if outcome.task.files.are_in_zarr:
         task = replace(task, files=task.files.in_zarr())
     return replace(outcome, task=task)
-
-
-@contextmanager
-def _client(address: str) -> Iterator[Any]:
-    try:
-        distributed = import_module("distributed")
-    except ImportError:
-        raise ValueError(DISTRIBUTED_MISSING) from None
-    file = Path(address).expanduser()
-    where = {"scheduler_file": str(file)} if file.is_file() else {"address": address}
-    try:
-        client = distributed.Client(**where, timeout=SCHEDULER_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OSError(
-            f"No Dask scheduler answers at {address} ({reason}). Check the address, and that it "
-            "runs."
-        ) from None
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _check_workers(client: Any, address: str) -> None:
-    """Refuse workers without this version of this package."""
-    try:
-        client.wait_for_workers(1, timeout=SCHEDULER_TIMEOUT)
-        versions = client.run(_version)
-    except TimeoutError:
-        raise OSError(
-            f"The Dask scheduler at {address} has no workers. Start some: dask worker {address}."
-        ) from None
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"The workers of {address} have no napari-simmat. Install {__version__} there as well."
-        ) from None
-    other = sorted({version for version in versions.values() if version != __version__})
-    if other:
-        raise ValueError(
-            f"The workers of {address} have napari-simmat {', '.join(other)}, but here is "
-            f"{__version__}. Install the same version there."
-        )
-
-
-def _version() -> str:
-    return __version__
 
 
 def _absolute(task: SegmentTask) -> SegmentTask:

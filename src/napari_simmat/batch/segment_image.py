@@ -467,7 +467,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
         prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
         settings=RecordedSettings(
             selection=config.selection,
-            compute=replace(predictor.compute, device=predictor.device.type),
+            compute=replace(predictor.compute, **predictor.encoder_kind._asdict()),
             automatic=config.automatic.for_model(model.spec) if loaded.prompts is None else None,
             propagation=config.propagation,
             link=config.link,

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.settings import Precision
 from napari_simmat.io.image_file import available_memory
-from napari_simmat.models.network import Network
+from napari_simmat.models.network import Encoded, Network
+from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job
 
 # The threads of OpenMP do not survive a fork, and a child that asks for them waits forever.
@@ -104,6 +107,19 @@ class ComputeContext:
                     return result
             yield progress
 
+    def encode_job(
+        self, spec: ModelSpec, image: NDArray[Any], transform: InputTransform, average: bool
+    ) -> Job[Encoded]:
+        """Run the network's encoder on normalized values (C, Y, X), as they are or resized.
+
+        With `average`, on several views of them.
+        """
+        values = network_input(spec, image, transform).to(self.device)
+        encode = self.network.encode_job
+        return (
+            yield from self.run_job(encode(values, averaged=True) if average else encode(values))
+        )
+
     def with_oom_fallback(self, compute: Callable[[], T]) -> T:
         """Call `compute`; if a GPU's memory runs out, move to the CPU and call it again."""
         while True:
@@ -152,6 +168,18 @@ class ComputeContext:
         """Set `note` and log it."""
         self.note = note
         logger.warning(note)
+
+
+def network_input(spec: ModelSpec, image: NDArray[Any], transform: InputTransform) -> Tensor:
+    """Normalized values (C, Y, X), as they are or resized, as the network's input (1, C, H, W)."""
+    values = torch.zeros(1, len(spec.channels), *transform.padded)
+    height, width = transform.resized
+    is_resized = image.shape[1:] == transform.resized
+    for index, channel in enumerate(spec.channels):  # one at a time: there may be hundreds
+        part = image[index : index + 1]
+        resized = torch.tensor((part if is_resized else transform.resize(part))[0])  # a copy
+        values[0, index, :height, :width] = (resized - channel.mean) / channel.std
+    return values
 
 
 def choose_device(name: str) -> torch.device:

@@ -26,10 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from numpy.typing import NDArray
-
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.remote import ENCODED_HERE, EncoderKind, RemoteEncoder, RemoteError
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.progress import Job
 
@@ -395,6 +394,8 @@ class PlaneEncoder:
         Keeps the embeddings.
     average
         Whether to encode several views of a plane, if the network averages their masks.
+    remote
+        Encodes in place of the network here, while that can be done.
 
     Attributes
     ----------
@@ -410,34 +411,27 @@ class PlaneEncoder:
         compute: ComputeContext,
         cache: EmbeddingCache,
         average: bool = False,
+        remote: RemoteEncoder | None = None,
     ) -> None:
-        self.model, self.compute, self.cache = model, compute, cache
+        self.model, self.compute, self.cache, self.remote = model, compute, cache, remote
         self.average = average and compute.network.averages_views
         self.resumable = ResumableEncodings[Embedding]()
         self.encodes = 0
 
     def embed_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         """A plane from the cache, or encoded, continuing an unfinished encoding."""
+        if self.remote is not None and not self.is_cached(stack, index):
+            with suppress(RemoteError):  # `encode_job` says it; the store may know what it encoded
+                yield from self.remote.connect_job()
         while True:
-            key = self.key(stack.key(index))
-            embedding = self.cache.get(key)
+            keys = self.keys(stack.key(index))
+            key = keys[0]
+            embedding = next((e for e in map(self.cache.get, keys) if e is not None), None)
             if embedding is None:
                 start = partial(self._encode_and_cache_job, stack, index)
                 embedding = yield from self.resumable.resume_job(key, start)
             if embedding is not None:
                 return Embedding(embedding.encoded.to(self.compute.device), embedding.transform)
-
-    def network_input(self, image: NDArray[Any], transform: InputTransform) -> Tensor:
-        """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
-        import torch
-
-        channels = self.model.spec.channels
-        values = torch.zeros(1, len(channels), *transform.padded)
-        height, width = transform.resized
-        for index, channel in enumerate(channels):  # one at a time: there may be hundreds
-            resized = torch.tensor(transform.resize(image[index : index + 1])[0])  # a copy
-            values[0, index, :height, :width] = (resized - channel.mean) / channel.std
-        return values
 
     def _encode_and_cache_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         """Encode a plane and cache it, in the precision in which it was computed."""
@@ -445,16 +439,33 @@ class PlaneEncoder:
         content = stack.key(index)  # of the values read now: the array may change meanwhile
         embedding = yield from self.encode_job(stack, index)
         kept = Embedding(embedding.encoded.to("cpu"), embedding.transform)
-        key = self.key(content)  # the device may have changed
+        key = self.keys(content)[0]  # the device may have changed
         # An embedding that was reduced for lack of memory is of no use once there is enough.
         self.cache.put(key, kept, lasting=kept.transform == self._transform(stack))
         return embedding
 
-    def key(self, content: str) -> str:
-        """Key in the cache of a plane with this `ChannelStack.key`, on the device in use."""
-        device, precision = self.compute.device.type, self.compute.precision
+    @property
+    def kind(self) -> EncoderKind:
+        """What encodes now, here or elsewhere."""
+        here = EncoderKind(self.compute.device.type, self.compute.precision)
+        return here if self.remote is None else self.remote.kind or here
+
+    def is_cached(self, stack: ChannelStack, index: tuple[int, ...]) -> bool:
+        """Whether a plane is encoded."""
+        return any(key in self.cache for key in self.keys(stack.key(index)))
+
+    def keys(self, content: str) -> list[str]:
+        """Keys in the cache of a plane with this `ChannelStack.key`: the one in use first.
+
+        With a remote encoder also what was encoded here, while that was lost.
+        """
+        here = EncoderKind(self.compute.device.type, self.compute.precision)
         views = "-views" if self.average else ""
-        return f"{self.model.fingerprint}-{content}-{device}-{precision}{views}"
+        kinds = dict.fromkeys((self.kind, here))
+        return [
+            f"{self.model.fingerprint}-{content}-{kind.device}-{kind.precision}{views}"
+            for kind in kinds
+        ]
 
     def _transform(self, stack: ChannelStack) -> InputTransform:
         """How a plane lies in the network's input if memory suffices."""
@@ -466,25 +477,26 @@ class PlaneEncoder:
 
         image = stack.normalized(index)
         compute, input_size = self.compute, self.model.spec.input_size
+        if self.remote is not None:
+            transform = self._transform(stack)
+            try:
+                job = self.remote.encode_job(self.model, self.average, image, transform)
+                return self._checked((yield from job), transform)
+            except RemoteError as error:
+                compute.note = f"{error} {ENCODED_HERE}"
         while True:
             transform = InputTransform.of(image.shape[-2:], input_size, stack.pixel_size)
-            values: Tensor | None = None
             try:
-                values = self.network_input(image, transform).to(compute.device)
-                encode = compute.network.encode_job
-                job = encode(values, averaged=True) if self.average else encode(values)
-                encoded = yield from compute.run_job(job)
+                encoded = yield from compute.encode_job(
+                    self.model.spec, image, transform, self.average
+                )
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 half = max(transform.resized) // 2
             else:
-                embeddings = (level.embedding for level in encoded.levels)
-                compute.check_finite(self.model.spec.name, *embeddings)
-                self.encodes += 1
-                return Embedding(encoded, transform)
+                return self._checked(encoded, transform)
             # Outside the handler, where the failed run's tensors are already freed.
-            values = None
             compute.release()
             can_shrink = input_size.method == "native" and half >= 4 * input_size.multiple
             if can_shrink and compute.device.type != "cpu":
@@ -494,3 +506,9 @@ class PlaneEncoder:
             else:
                 input_size = self.model.spec.input_size
                 compute.to_cpu()
+
+    def _checked(self, encoded: Encoded, transform: InputTransform) -> Embedding:
+        embeddings = (level.embedding for level in encoded.levels)
+        self.compute.check_finite(self.model.spec.name, *embeddings)
+        self.encodes += 1
+        return Embedding(encoded, transform)

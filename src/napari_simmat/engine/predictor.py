@@ -23,6 +23,7 @@ from napari_simmat.engine.image_stack import ChannelStack, StackOptions
 from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
 from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
@@ -49,7 +50,9 @@ class Predictor:
     model
         From `load_model`. Its network is moved to `device`.
     device
-        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. With
+        the address of a Dask scheduler, e.g. ``"tcp://10.0.0.1:8786"``, planes are encoded on its
+        workers, as long as that can be done, and prompts are decoded here.
     precision
         ``"exact"`` (float32), ``"fast"`` (half precision where that is safe) or ``"auto"``
         (exact on a CPU, fast on a GPU). The same click gives the same mask on the same kind of
@@ -92,8 +95,9 @@ class Predictor:
             raise ValueError(f"Quality is fast or best, not {quality!r}.")
         self.model = model
         cache = EmbeddingCache() if cache is None else cache
-        self._compute = ComputeContext(model.network, device, precision)
-        self._encoder = PlaneEncoder(model, self._compute, cache, quality == "best")
+        remote = RemoteEncoder(device, precision) if is_address(device) else None
+        self._compute = ComputeContext(model.network, local_device(device), precision)
+        self._encoder = PlaneEncoder(model, self._compute, cache, quality == "best", remote)
         self._decoder = PromptDecoder(model, self._compute)
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
@@ -119,8 +123,20 @@ class Predictor:
 
     @property
     def compute(self) -> Compute:
-        """Device, precision and quality in use."""
-        return Compute(device=str(self.device), precision=self.precision, quality=self.quality)
+        """Device, or the address of what encodes, precision and quality in use."""
+        remote = self._encoder.remote
+        device = str(self.device) if remote is None else remote.address
+        return Compute(device=device, precision=self.precision, quality=self.quality)
+
+    @property
+    def encoder_kind(self) -> EncoderKind:
+        """The kind of device that encodes, here or elsewhere, and its precision."""
+        return self._encoder.kind
+
+    def connect_job(self) -> Job[None]:
+        """Connect to the cluster that encodes, if there is one; OSError if it cannot be used."""
+        if self._encoder.remote is not None:
+            yield from self._encoder.remote.connect_job()
 
     @property
     def cache(self) -> EmbeddingCache:
@@ -262,7 +278,7 @@ class Predictor:
             words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
             here = Progress(done, len(wanted), words)
             yield here
-            if self._encoder.key(stack.key(index)) not in self.cache:
+            if not self._encoder.is_cached(stack, index):
                 embedding = yield from with_progress(self._encoder.embed_job(stack, index), here)
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)
@@ -272,7 +288,7 @@ class Predictor:
         stack, size, at = self.stack, self.model.spec.input_size, _index(index, self.stack)
         transform = InputTransform.of(stack.shape[-2:], size, stack.pixel_size)
         windows = DetailWindows.parts(transform, size, self._compute.network.mask_stride)
-        if windows is None or self._encoder.key(stack.key(at)) in self.cache:
+        if windows is None or self._encoder.is_cached(stack, at):
             return None
         return PartPredictor(self, at, windows)
 
@@ -283,6 +299,7 @@ class Predictor:
         """
         other = Predictor(self.model, cache=self.cache, **asdict(self.compute))
         other._stack = self._stack
+        other._encoder.remote = self._encoder.remote
         other._encoder.resumable = self._encoder.resumable
         return other
 

@@ -83,7 +83,8 @@ class Compute:
     Parameters
     ----------
     device
-        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps; or the address of a Dask scheduler,
+        e.g. tcp://10.0.0.1:8786, whose workers encode.
     precision
         exact (float32), fast (half precision) or auto (exact on a CPU, fast on a GPU).
     quality

@@ -29,6 +29,7 @@ from napari_simmat.engine.masks import Window, interior_point, iou, label_window
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.remote import local_device
 from napari_simmat.models.network import Encoded, ExpectedSize
 from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress, finish, map_progress, with_progress
@@ -353,7 +354,7 @@ class _Learning:
         name: str,
     ) -> None:
         self.base, self.planes, self.config, self.start = base, planes, config, start
-        self.device = choose_device(device)
+        self.device = choose_device(local_device(device))
         self.spec = adapted_spec(base.spec, planes, name)
         whole = not base.spec.base.embedded
         self.frozen = whole and self.spec.transfer == "zeroshot"  # the encoder is not trained

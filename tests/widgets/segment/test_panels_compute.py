@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from napari_simmat.engine import device
+from napari_simmat.engine import device, remote
 from napari_simmat.engine.device import DeviceInfo
+from napari_simmat.engine.remote import ENCODED_HERE
 from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.segment.inference import ComputeInUse
 from napari_simmat.widgets.segment.panels import AUTOMATIC, IN_USE, NO_BEST_TIP, NOT_FOUND
@@ -110,3 +111,27 @@ def test_compute_on_a_device_that_is_gone_stays_chosen(window):
     window.open_widget()
     assert window.tab.compute.value() == Compute(device="cuda:7")
     assert shown(window)[0] == NOT_FOUND.format(name="cuda:7")
+
+
+def test_compute_elsewhere_out_of_reach_goes_on_here(window, open_window, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(remote, "SCHEDULER_TIMEOUT", 1)
+    window.viewer.add_image(gray(), name="discs")
+    window.open_widget()
+    field = window.tab.compute.remote
+    field.setText("127.0.0.1:9")
+    field.editingFinished.emit()
+    window.idle()
+    window.click(*CENTERS[0])
+    assert window.status.kind == "done"
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in window.status.text
+    assert ENCODED_HERE in window.status.text
+    assert not window.tab.compute.device.isEnabled()
+    window.release()
+    second = open_window()
+    second.open_widget()
+    compute = second.tab.compute
+    assert compute.value() == Compute(device="tcp://127.0.0.1:9")
+    compute.remote.setText("")
+    compute.remote.editingFinished.emit()
+    assert compute.value() == Compute()

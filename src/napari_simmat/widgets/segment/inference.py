@@ -18,6 +18,7 @@ from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
+from napari_simmat.engine.remote import local_device
 from napari_simmat.engine.settings import Compute, PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import LayerChannel, all_image_channels, channel_names
@@ -418,7 +419,7 @@ class InferenceService:
         from napari_simmat.engine.refinement import Refiner
 
         self.forget()  # two networks at a time may exceed the memory
-        device.choose_device(chosen.compute.device)  # raises before much is read
+        device.choose_device(local_device(chosen.compute.device))  # raises before much is read
         model = yield from load_model_job(chosen.reference)
         self._devices = tuple(device.available_devices())
         self.predictor = Predictor(model, cache=self.cache, **asdict(chosen.compute))

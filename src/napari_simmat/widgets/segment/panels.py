@@ -7,7 +7,7 @@ the name of its action.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from napari import Viewer
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QLabel,
+    QLineEdit,
     QSpinBox,
     QStackedLayout,
     QToolButton,
@@ -25,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
+from napari_simmat.engine.remote import is_address
 from napari_simmat.engine.settings import Compute
 from napari_simmat.widgets.channels_form import rgb_pixmap
 from napari_simmat.widgets.controls import (
@@ -504,13 +506,17 @@ QUALITY_TIP = (
     "of clicks, at four times the time. For the embedded foundation and what is trained on it."
 )
 NO_BEST_TIP = "This model does not support the Best quality setting."
+REMOTE_TIP = (
+    "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. Its workers encode; clicks are "
+    "predicted here. If it cannot be reached, this computer encodes."
+)
 
 
 class ComputeChoice(QWidget):
-    """Three lists. Devices are known once torch is loaded, with the first model."""
+    """Three lists, whose devices are known once torch is loaded, and an address that encodes."""
 
     changed = Signal()
-    """The user chose another device, precision or quality."""
+    """The user chose another device, precision or quality, or another address."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -527,18 +533,29 @@ class ComputeChoice(QWidget):
             for name, title in titles.items():
                 box.addItem(title, name)
         self.device, self.precision, self.quality = self._boxes
-        vbox(hbox((self.device, 1), (self.precision, 1)), self.quality, parent=self)
+        self.remote = QLineEdit()
+        self.remote.setPlaceholderText("GPU elsewhere: tcp://...")
+        self.remote.setToolTip(REMOTE_TIP)
+        self.remote.editingFinished.connect(self._on_address)
+        self._address = ""
+        lists = hbox((self.device, 1), (self.precision, 1))
+        vbox(lists, self.quality, self.remote, parent=self)
 
     def value(self) -> Compute:
         """What is chosen."""
         device, precision, quality = (box.currentData() for box in self._boxes)
-        return Compute(device=device, precision=precision, quality=quality)
+        return Compute(device=self._address or device, precision=precision, quality=quality)
 
     def set_value(self, value: Compute) -> None:
-        """Choose all three; a device that is not listed is added."""
-        if self.device.findData(value.device) < 0:
-            self.device.addItem(NOT_FOUND.format(name=value.device), value.device)
-        names = value.device, value.precision, value.quality
+        """Choose all; a device that is not listed is added."""
+        self._address, device = "", value.device
+        if is_address(device):
+            self._address, device = device, "auto"
+        self.remote.setText(self._address)
+        self.device.setEnabled(not self._address)
+        if self.device.findData(device) < 0:
+            self.device.addItem(NOT_FOUND.format(name=device), device)
+        names = device, value.precision, value.quality
         for box, name in zip(self._boxes, names, strict=True):
             box.setCurrentIndex(max(0, box.findData(name)))
 
@@ -558,6 +575,14 @@ class ComputeChoice(QWidget):
         self.precision.setItemText(0, IN_USE.format(used=now.precision) if is_auto else AUTOMATIC)
         self.quality.setToolTip(QUALITY_TIP if now.quality == chosen.quality else NO_BEST_TIP)
         self.set_value(chosen)
+
+    def _on_address(self) -> None:
+        address = self.remote.text().strip()
+        address = address if "://" in address or not address else f"tcp://{address}"
+        if address != self._address:
+            device = address or self.device.currentData()
+            self.set_value(replace(self.value(), device=device))
+            self.changed.emit()
 
 
 class LevelChoice(ComboBox):
