@@ -18,7 +18,20 @@ from napari_simmat.engine.settings import Shard
 from napari_simmat.io.files import OutputError
 from napari_simmat.io.readers import read_image
 from tests.cli.conftest import names_in, segment
-from tests.io.places import CENTER, LEFT, PIXEL, PLACES, TOP, make_geotiff, volume
+from tests.io.places import (
+    CENTER,
+    LEFT,
+    PIXEL,
+    PLACES,
+    TOP,
+    check_nifti,
+    check_seg,
+    make_dicom,
+    make_geotiff,
+    make_nifti,
+    oblique,
+    volume,
+)
 
 CLICK = Prompt(points=[CENTER], object=3)
 
@@ -88,11 +101,67 @@ def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, simmat):
         read_objects(out / "map_map.geojson", labels.shape)
 
 
-def test_segment_map_of_pixels_alone_says_why_not(folder, simmat):
-    result = simmat(*segment("--map"))
+def test_segment_dicom_seg_is_the_patients(tmp_path, simmat):
+    image = make_dicom(tmp_path)
+    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,))])
+    written = []
+    for out in (tmp_path / "out", tmp_path / "again"):
+        words = segment("--seg", image=image, prompts=str(tmp_path / "p.csv"), output=str(out))
+        assert simmat(*map(str, words)).status == 0
+        written.append((out / "series_seg.dcm").read_bytes())
+    assert written[0] == written[1]
+    check_seg(image, tmp_path / "out" / "series_seg.dcm")
+    assert "Doe" not in (tmp_path / "out" / "series.json").read_text()
+    # In the folder of the series it is no slice.
+    (image / "series_seg.dcm").write_bytes(written[0])
+    assert read_image(image).shape == (3, 64, 72)
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--map", "a.tif has no coordinate reference system"),
+        ("--seg", "a.tif is not a DICOM series"),
+    ],
+)
+def test_segment_extra_that_does_not_fit_says_why(folder, simmat, flag, why):
+    result = simmat(*segment(flag))
     assert result.status == 0
-    assert "a.tif has no coordinate reference system" in result.err
-    assert not Path("out/a_map.geojson").exists()
+    assert why in result.err
+    assert not [*Path("out").glob("*.geojson"), *Path("out").glob("*.dcm")]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_segment_contrasts_are_resampled_to_the_first(tmp_path, simmat, listed):
+    nibabel = pytest.importorskip("nibabel")
+    first = make_nifti(tmp_path)
+    moved = oblique()
+    moved[:3, 3] += moved[:3, :3] @ (4, 0, 0)  # by four voxels along x
+    other = nibabel.Nifti1Image(np.roll(volume(), -4, axis=-1).T, moved)
+    nibabel.save(other, tmp_path / "flair.nii.gz")
+    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,))])
+    given = ("--channel-files", str(tmp_path / "flair.nii.gz"))
+    image, out = first, tmp_path / "out"
+    if listed:
+        given, image = (), tmp_path / "list.csv"
+        image.write_text("image,channel_files\nscan.nii.gz,flair.nii.gz\n")
+    words = ("--channels", "scan,flair,flair", *given)
+    words = segment(*words, image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    assert "flair.nii.gz lies elsewhere than scan.nii.gz, and was resampled" in result.err
+    check_nifti(first, out / "scan_labels.nii.gz")
+    [row] = rows_of(out / "scan_objects.csv")
+    assert float(row["mean_flair"]) == pytest.approx(float(row["mean_scan"]), rel=1e-3)
+
+
+def test_segment_channel_files_that_do_not_fit_are_refused(folder, simmat):
+    tifffile.imwrite("b.tif", np.zeros((20, 30), np.uint8))
+    result = simmat(*segment("--channel-files", "b.tif"))
+    assert result.status == 1
+    assert "b.tif has 20 x 30 pixels, but a.tif has 90 x 130" in result.err
+    result = simmat(*segment("b.tif", "--channel-files", "b.tif"))
+    assert "--channel-files belong to one image, but there are 2" in result.err
 
 
 def test_segment_ctc_is_read_by_traccuracy(tmp_path, simmat):

@@ -73,6 +73,11 @@ def make_dicom(folder: Path) -> Path:
             PixelSpacing=[SPACING[1], SPACING[0]],
             ImageOrientationPatient=[*TURN[:, 0], *TURN[:, 1]],
             ImagePositionPatient=[*np.add(ORIGIN, number * SPACING[2] * TURN[:, 2])],
+            **dict.fromkeys(("StudyInstanceUID", "FrameOfReferenceUID"), "1.2.4"),
+            **dict.fromkeys(("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""),
+            StudyDate="20200102",
+            StudyTime="030405",
+            Modality="MR",
         )
     return folder / "series"
 
@@ -164,6 +169,24 @@ def check_ome_tiff(image: Path, labels: Path) -> None:
     assert list(kept.values()) == ["DAPI", "GFP", "Cy5"]
 
 
+def check_seg(image: Path, labels: Path) -> None:
+    """The segments lie where SimpleITK sees the series, and are the patient's."""
+    hd: Any = pytest.importorskip("highdicom")
+    sitk: Any = pytest.importorskip("SimpleITK")
+    series = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(image)))
+    written = hd.seg.segread(labels)
+    assert (str(written.PatientName), written.StudyInstanceUID) == ("Doe^Jane", "1.2.4")
+    volume = written.get_volume(combine_segments=True)
+    z = int(volume.array.any(axis=(1, 2)).argmax())
+    inside = np.argwhere(volume.array[z]).mean(axis=0)
+    np.testing.assert_allclose(inside, CENTER, atol=2)
+    # From (z, y, x) to LPS, of any voxel.
+    at = volume.affine @ [z, 5, 7, 1]
+    there = [s - 1 for s in series.GetSize()][2]  # SimpleITK may begin at the other end
+    ends = [series.TransformIndexToPhysicalPoint((7, 5, n)) for n in range(there + 1)]
+    assert min(np.abs(np.subtract(at[:3], end)).max() for end in ends) < 1e-3
+
+
 Maker = Callable[[Path], Path]
 PLACES: dict[str, tuple[Maker, str, Callable[[Path, Path], None]]] = {
     "nifti": (make_nifti, "scan_labels.nii.gz", check_nifti),
@@ -175,3 +198,5 @@ PLACES: dict[str, tuple[Maker, str, Callable[[Path, Path], None]]] = {
     "ome-tiff": (make_ome_tiff, "cells_labels.tif", check_ome_tiff),
 }
 """By format: makes a file, the name of its labels, and what another program finds in these."""
+SAVED = {**PLACES, "dicom-seg": (make_dicom, "series_seg.dcm", check_seg)}
+"""Also what is written beside the labels."""

@@ -159,3 +159,30 @@ def test_reference_without_a_place_has_its_pixel_size():
         scale={"Z": 2.0, "Y": 500.0, "X": 250.0}, units=dict.fromkeys("ZYX", "um")
     )
     np.testing.assert_allclose(size.patient.affine, np.diag([0.25, 0.5, 0.002, 1]))
+
+
+@pytest.mark.parametrize(
+    ("axes", "view", "expected"),
+    [
+        ("LPS", (1, 0), "axial plane, R on the left, A at the top"),
+        ("LPS", (2, 0), "coronal plane, R on the left, I at the top"),
+        ("LPS", (2, 1), "sagittal plane, A on the left, I at the top"),
+        ("RAS", (1, 0), "axial plane, L on the left, P at the top"),
+        ("PIL", (1, 0), "sagittal plane, A on the left, S at the top"),
+    ],
+)
+def test_plane_is_named_as_radiologists_do(axes, view, expected):
+    nibabel = pytest.importorskip("nibabel")
+    codes = nibabel.orientations.axcodes2ornt(tuple(axes))
+    affine = np.zeros((4, 4))
+    for voxel, (patient, sign) in enumerate(codes):
+        affine[int(patient), voxel] = sign * 2.0
+    affine[3, 3] = 1
+    assert nibabel.aff2axcodes(affine) == tuple(axes)
+    assert World(affine=affine, space="patient").plane_name(*view) == expected
+
+
+def test_plane_of_oblique_slices_says_so(tmp_path):
+    world = World(affine=oblique(), space="patient")
+    assert world.plane_name().startswith("oblique axial plane, L on the left, P")
+    assert World(affine=oblique(), space="map").plane_name() == ""

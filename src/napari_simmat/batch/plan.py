@@ -59,7 +59,7 @@ EXTRA_ENDINGS = {
     "ctc": "_RES",
 }
 """Optional outputs by kind, with the ending of their names after the image's stem."""
-COLUMNS = ("image", "prompts", "channels", "channel_axis")
+COLUMNS = ("image", "prompts", "channels", "channel_axis", "channel_files")
 """Columns of a manifest."""
 MAX_MANIFEST_BYTES = 2**26
 MAX_NAME_BYTES = 240
@@ -189,6 +189,8 @@ class SegmentTask:
     name: str = ""
     """Name for the user: the path below the input folder, since fields of a plate share their
     last part; the file's name by default."""
+    channel_files: tuple[Path, ...] = ()
+    """Files whose channels are added to those of `image`."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -268,6 +270,8 @@ class InputImage:
     """From a manifest: a file, ``"auto"``, ``"same-stem"``, or None for the run's setting."""
     selection: ChannelSelection = field(default_factory=ChannelSelection)
     """From a manifest; what it leaves open is as in the run's settings."""
+    channel_files: tuple[Path, ...] = ()
+    """Files whose channels are added to those of `image`."""
 
 
 @dataclass
@@ -407,7 +411,7 @@ def _plan_image(
             raise
         return SkippedImage(one.image, str(error), not isinstance(error, FileNotFoundError))
     name = (one.folder / one.image.name).as_posix()
-    return SegmentTask(one.image, prompt_file, files, one.selection, name)
+    return SegmentTask(one.image, prompt_file, files, one.selection, name, one.channel_files)
 
 
 def _prompt_file(image: Path, prompts: str) -> Path | None:
@@ -446,7 +450,7 @@ def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
                     "give them different output folders."
                 )
     for task in tasks:
-        for read in (task.image, task.prompts):
+        for read in (task.image, task.prompts, *task.channel_files):
             if read is not None and _same_name(read) in written:
                 raise ValueError(
                     f"{read} would be overwritten by an output. Choose another output folder."
@@ -596,9 +600,9 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
     """Read a manifest.
 
     Its first line names the columns: ``image`` and optionally ``prompts`` (a file, ``auto`` or
-    ``same-stem``), ``channels`` (names or numbers from 0, separated by commas or semicolons) and
-    ``channel_axis``. Paths are relative to the manifest's folder. Empty cells take the run's
-    settings.
+    ``same-stem``), ``channels`` (names or numbers from 0, separated by commas or semicolons),
+    ``channel_axis``, and ``channel_files`` (separated by semicolons), whose channels are added.
+    Paths are relative to the manifest's folder. Empty cells take the run's settings.
 
     Parameters
     ----------
@@ -688,9 +692,11 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
         channels = parse_channels(cells["channels"]) if cells.get("channels") else None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    names = filter(None, map(str.strip, cells.get("channel_files", "").split(";")))
+    more = tuple(_resolve_in_folder(where, base, name, outside) for name in names)
     folder = image.parent.relative_to(base) if image.is_relative_to(base) else Path()
     selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
-    return InputImage(image, folder, True, prompts, selection)
+    return InputImage(image, folder, True, prompts, selection, more)
 
 
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:

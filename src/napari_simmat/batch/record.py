@@ -39,6 +39,9 @@ class RecordedInput:
     axes: str
     dtype: str
     """As read, with the channel axis."""
+    plane: Annotated[str, OMIT_DEFAULT] = ""
+    """How radiologists call its planes, e.g. "axial plane, R on the left, A at the top"; empty,
+    and left out of the file, for other images."""
 
 
 @dataclass(frozen=True, kw_only=True)

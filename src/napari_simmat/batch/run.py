@@ -400,7 +400,8 @@ def _absolute(task: SegmentTask) -> SegmentTask:
     image, folder = task.image.absolute(), task.files.record.parent.absolute()
     prompts = None if task.prompts is None else task.prompts.absolute()
     files = OutputFiles.of(image, folder, list(task.files.extras))
-    return replace(task, image=image, prompts=prompts, files=files)
+    more = tuple(each.absolute() for each in task.channel_files)
+    return replace(task, image=image, prompts=prompts, files=files, channel_files=more)
 
 
 LOCK = ".simmat.lock"

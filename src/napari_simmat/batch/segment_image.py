@@ -32,7 +32,7 @@ from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
-from napari_simmat.io.readers import open_image
+from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels
 from napari_simmat.progress import Job, Progress, as_part
@@ -147,6 +147,8 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
             link=made.link or config.link,
         )
     image = replace(open_image(task.image), pixel_ratio=config.selection.pixel_ratio)
+    if task.channel_files:
+        image = add_channels(image, [open_image(each) for each in task.channel_files])
     axis, axes, shape = without_channels(image, config.selection.channel_axis)
     prompts: Sequence[Prompt] | None = None
     categories: Mapping[int, str] = {}
@@ -460,6 +462,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             shape=tuple(int(size) for size in image.data.shape),
             axes=image.axes,
             dtype=np.dtype(image.data.dtype).name,
+            plane=image.world.plane_name() if image.world else "",
         ),
         model=UsedModel(
             name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,6 +48,9 @@ class FileOptions:
         Files of a folder to use, e.g. *.tif or plate*/*.png; all images by default.
     allow_outside
         Allow a manifest to name files outside its folder.
+    channel_files
+        Files whose channels are added to those of the image, e.g. other contrasts of a patient;
+        one that lies elsewhere is resampled to the image. Of many images: a manifest's column.
     overlay
         Also write STEM_overlay.png, a picture of the image with its objects.
     coco
@@ -58,6 +61,9 @@ class FileOptions:
         Also write STEM_objects.geojson, the objects for QuPath.
     map
         Also write STEM_map.geojson, the objects of a GeoTIFF in its map coordinates, for QGIS.
+    seg
+        Also write STEM_seg.dcm, the objects of a DICOM series as DICOM SEG, with the patient's
+        name and number as in the series. Needs highdicom: pip install highdicom.
     ctc
         Also write STEM_RES, a result folder of the Cell Tracking Challenge: mask000.tif for each
         frame and res_track.txt.
@@ -79,11 +85,13 @@ class FileOptions:
 
     pattern: str = ""
     allow_outside: Annotated[bool, FLAG] = False
+    channel_files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = ()
     overlay: Annotated[bool, FLAG] = False
     coco: Annotated[bool, FLAG] = False
     rois: Annotated[bool, FLAG] = False
     geojson: Annotated[bool, FLAG] = False
     map: Annotated[bool, FLAG] = False
+    seg: Annotated[bool, FLAG] = False
     ctc: Annotated[bool, FLAG] = False
     zarr: Annotated[bool, FLAG] = False
     resume: Annotated[bool, FLAG] = False
@@ -95,7 +103,7 @@ class FileOptions:
     @property
     def extras(self) -> list[str]:
         """The kinds of optional outputs."""
-        kinds = ("overlay", "coco", "rois", "geojson", "map", "ctc", "zarr")
+        kinds = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr")
         return [kind for kind in kinds if getattr(self, kind)]
 
     @property
@@ -163,6 +171,10 @@ class LinkOptions:
         )
 
 
+MANY_IMAGES = (
+    "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
+    "channel_files."
+)
 DEFAULT_FILES = FileOptions()
 DEFAULT_LINK = LinkOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
@@ -272,8 +284,13 @@ def segment(
     from napari_simmat.batch.run import run_plan_job
 
     terminal = console.terminal()
+    inputs = find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside)
+    if files.channel_files:
+        if len(inputs.images) != 1:
+            raise ValueError(MANY_IMAGES.format(len(inputs.images)))
+        inputs.images = [replace(inputs.images[0], channel_files=files.channel_files)]
     planned = plan(
-        find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside),
+        inputs,
         output=output,
         prompts=prompts,
         existing=files.existing,

@@ -23,6 +23,7 @@ from napari_simmat._text import format_list, format_shape
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask, label_windows
 from napari_simmat.engine.outlines import Ring, contours, polygons
+from napari_simmat.io.dicom import seg_problem, write_seg
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.itk import write_labels_itk
@@ -383,6 +384,11 @@ def _write_zarr(path: Path, objects: ObjectSet) -> None:
     write_labels_zarr(path, labels, objects.axes, objects.reference, properties, name)
 
 
+def _write_seg(path: Path, objects: ObjectSet) -> None:
+    classes = {section.label: section.category for section in objects.sections}
+    write_seg(path, objects.labels(), objects.reference, classes)
+
+
 @dataclass(frozen=True)
 class ObjectFormat:
     """A format of objects: its title, the ending of file names, and its writer."""
@@ -416,6 +422,7 @@ OBJECT_FORMATS = {
     "map": ObjectFormat(
         "GeoJSON in map coordinates", "_map.geojson", partial(write_geojson, on_map=True)
     ),
+    "seg": ObjectFormat("DICOM SEG", "_seg.dcm", _write_seg),
 }
 """Formats that are written, by kind."""
 EXTRA_FORMATS = {k: each for k, each in OBJECT_FORMATS.items() if each.suffix not in LABEL_WRITERS}
@@ -431,6 +438,8 @@ def format_problem(
         if world is None or world.epsg is None:
             file = None if reference is None else reference.file
             return NOT_ON_A_MAP.format("The image" if file is None else file.name)
+    if kind == "seg":
+        return seg_problem(axes, reference)
     if kind == "rois" and max(shape[-2:]) > ROI_END:
         return (
             f"ImageJ ROIs hold no coordinate above {ROI_END:,}, but the image has "
@@ -453,7 +462,7 @@ def write_objects(path: Path | str, objects: ObjectSet) -> None:
     ----------
     path
         Ends in ``.tif``, ``.nii.gz``, ``.nrrd``, ``.mha``, ``.ome.zarr``, ``.json`` (COCO),
-        ``.zip`` (ImageJ ROIs) or ``.geojson``.
+        ``.zip`` (ImageJ ROIs), ``.geojson`` or ``.dcm`` (DICOM SEG).
     objects
         The objects; overlap is kept by all but the label images.
 

@@ -208,6 +208,8 @@ class ImageFile:
     """The name that the file gives the image."""
     files: tuple[Path, ...] = ()
     """The files it was read from, in a fixed order, unless that is `path` alone."""
+    others: tuple[ImageFile, ...] = ()
+    """The images whose channels were added to those of `path`."""
     pixel_ratio: float = 1.0
     """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
     notes: tuple[str, ...] = ()
@@ -215,6 +217,9 @@ class ImageFile:
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
+        if self.others:
+            each = (replace(self, others=()), *self.others)
+            return hashlib.sha256("\n".join(one.sha256() for one in each).encode()).hexdigest()
         if not self.files:
             return sha256_of(self.path)
         digest = hashlib.sha256()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_list
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
@@ -42,8 +43,10 @@ from napari_simmat.io.image_file import (
 )
 from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
+from napari_simmat.io.reference import resample_job
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
+from napari_simmat.progress import finish
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,59 @@ def open_image(
     """`read_image` for a caller that passes on the notes itself."""
     file = _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
     return without_missing(file, lazy_above)
+
+
+OTHER_SHAPE = (
+    "{} has {} pixels, but {} has {}: the channels of one image have one size. Resample it, or "
+    "give files that say where their pixels are."
+)
+RESAMPLED = "{} lies elsewhere than {}, and was resampled to its pixels."
+
+
+def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
+    """One image with the channels of several files, e.g. the contrasts of a patient.
+
+    A file that lies elsewhere in the patient or on the map than the first is resampled to its
+    pixels, trilinear, NaN where it does not reach. Channels without a name are named by their file.
+
+    Raises ValueError if the images have different axes, or different shapes and no place.
+    """
+    channels: list[NDArray[Any]] = []
+    names: list[str] = []
+    notes = list(first.notes)
+    for one in (first, *others):
+        axis, data = one.channel_axis, as_array(one.data)
+        own = [data] if axis is None else list(np.moveaxis(data, axis, 0))
+        stem = stem_of(one.path)
+        numbered = [stem] if len(own) == 1 else [f"{stem} {n}" for n in range(len(own))]
+        here, there = one.world, first.world
+        if (
+            here is not None
+            and there is not None
+            and here.space == there.space
+            and len(one.shape) == len(first.shape) <= 3
+            and (one.shape != first.shape or not here.agrees(there, first.shape))
+        ):
+            own = [finish(resample_job(each, here, there, first.shape)) for each in own]
+            notes.append(RESAMPLED.format(one.path.name, first.path.name))
+        elif one.shape != first.shape:
+            sizes = (one.path.name, one.shape, first.path.name, first.shape)
+            raise ValueError(OTHER_SHAPE.format(*(_shown(each) for each in sizes)))
+        channels += own
+        names += one.channel_names or numbered
+    return replace(
+        first,
+        data=np.stack(channels),
+        axes=f"C{first.plane_axes}",
+        channel_names=tuple(names),
+        rgb=False,
+        others=tuple(others),
+        notes=tuple(notes),
+    )
+
+
+def _shown(value: str | tuple[int, ...]) -> str:
+    return value if isinstance(value, str) else format_shape(value)
 
 
 def read_labels(path: Path | str) -> ImageFile:

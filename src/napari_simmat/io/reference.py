@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from napari_simmat.progress import Job, Progress
 
 _MILLIMETERS = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6}
 _SAME_PLACE = 1e-3
 """Affines that differ by less than this part of a voxel, over the whole image, are the same."""
+_OBLIQUE = 5.0
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's and ITK's patient axes (left, posterior, superior) to NIfTI's, and back."""
 
@@ -63,6 +65,31 @@ class World:
         """
         qform = None if self.qform is None else self.qform @ matrix
         return replace(self, affine=self.affine @ matrix, qform=qform, tags=())
+
+    def plane_name(self, rows: int = 1, columns: int = 0) -> str:
+        """How a radiologist calls a plane, ``"axial plane, R on the left, A at the top"``.
+
+        It is oblique if its normal is more than `_OBLIQUE` degrees off. Empty on a map.
+
+        Parameters
+        ----------
+        rows, columns
+            The axes along which rows and columns of the plane count, 0 x, 1 y, 2 z.
+        """
+        if self.space != "patient":
+            return ""
+        turned = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        nearest = dict(zip(*linear_sum_assignment(-np.abs(turned.T)), strict=True))
+        normal = 3 - rows - columns
+        name = ("sagittal", "coronal", "axial")[nearest[normal]]
+        if abs(turned[nearest[normal], normal]) < np.cos(np.radians(_OBLIQUE)):
+            name = f"oblique {name}"
+        # Where index 0 is: to the left if indices grow to the right.
+        left, top = (
+            ("LPI" if turned[nearest[axis], axis] > 0 else "RAS")[nearest[axis]]
+            for axis in (columns, rows)
+        )
+        return f"{name} plane, {left} on the left, {top} at the top"
 
     def agrees(self, other: World, shape: Sequence[int]) -> bool:
         """Whether an image of `shape` (..., Y, X) lies at the same place in both."""

@@ -134,11 +134,10 @@ class ImageGeometry:
         factors = np.divide(whole, self._shape)
         self.matrix = layer_matrix(layer)[lead:, lead:] @ level_matrix(factors)
         """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
-        self.remark = ""
-        """What the user should know about the level, or empty."""
+        self._level_remark = ""
         if level:
             count = len(layer.data)
-            self.remark = (
+            self._level_remark = (
                 f"Level {level} of 0 to {count - 1} is segmented: {format_shape(self._shape)} of "
                 f"{format_shape(whole)} pixels."
             )
@@ -163,6 +162,17 @@ class ImageGeometry:
         view = copy(self)
         view.order = order
         return view
+
+    @property
+    def remark(self) -> str:
+        """What the user should know about the level and about the patient's planes, or empty."""
+        world, last = self.reference.world, self.ndim - 1
+        rows, columns = reordered(tuple(range(self.ndim)), self.order)[-2:]
+        within = min(rows, columns) > last - 3
+        name = world.plane_name(last - rows, last - columns) if world and within else ""
+        return " ".join(
+            filter(None, [self._level_remark, f"{name[:1].upper()}{name[1:]}." * bool(name)])
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from napari_simmat.widgets.segment.controller import RESAMPLE
 from tests.io.places import (
     CENTER,
     PLACES,
+    SAVED,
     make_geotiff,
     make_nifti,
     oblique,
@@ -54,15 +55,25 @@ def click_on(window, path):
     return layer
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", SAVED)
 def test_save_keeps_the_place_of_the_image(window, tmp_path, monkeypatch, name):
-    make, labels, check = PLACES[name]
+    make, labels, check = SAVED[name]
     path = make(tmp_path)
     click_on(window, path)
     save_as(monkeypatch, tmp_path / labels)
     window.tab.act("save")
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     check(path, tmp_path / labels)
+
+
+def test_status_names_the_plane_of_a_patient(window, tmp_path):
+    window.viewer.open([PLACES["nifti"][0](tmp_path)], plugin="napari-simmat")
+    window.open_widget()
+    window.idle()
+    assert "Oblique axial plane, L on the left, P at the top." in window.status.text
+    window.viewer.dims.order = (1, 0, 2)
+    window.idle()
+    assert "Oblique coronal plane, L on the left, I at the top." in window.status.text
 
 
 def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ _EXTRAS = {
     "rois": "ImageJ ROIs (zip)",
     "geojson": "QuPath (GeoJSON)",
     "map": "Map coordinates (GeoJSON)",
+    "seg": "DICOM SEG, of a DICOM series",
     "ctc": "Cell Tracking Challenge",
     "zarr": "OME-Zarr, with a pyramid",
 }
