@@ -1,4 +1,4 @@
-"""Predictors whose answers a test chooses."""
+"""Predictors whose answers a test chooses, and the agreement of label images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.evaluation.metrics import match_at_thresholds
 
 
 @dataclass
@@ -47,3 +48,9 @@ class Scripted:
         self.asked.append(prompt)
         logits = np.full((4, 4), float(len(self.asked)))
         return Answer(self._masks.pop(0), logits, self._scores.pop(0))
+
+
+def all_match(found: np.ndarray, truth: np.ndarray, threshold: float) -> bool:
+    """Whether each object of a label image has a partner in the other, of a larger IoU."""
+    [matching] = match_at_thresholds(found.astype(int), truth.astype(int), (threshold,))
+    return matching.average_precision == 1

@@ -147,7 +147,7 @@ def test_from_aims_refuses_an_unknown_key(tmp_path):
 def test_from_aims_refuses_another_layout(key, tmp_path):
     with pytest.raises(ValueError, match="is not laid out as the benchmark's") as refused:
         from_aims(tmp_path, key)
-    assert LAYOUTS[AIMS[key].layout].needs[0] in str(refused.value)
+    assert LAYOUTS[AIMS[key]].needs[0] in str(refused.value)
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         from_aims(tmp_path / "nowhere", key)
 

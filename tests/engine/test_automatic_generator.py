@@ -31,11 +31,12 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.result import Result
-from napari_simmat.evaluation.metrics import average_precision
+from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_sample
+from tests.scripted_predictor import all_match
 
 
 class Oracle:
@@ -115,7 +116,7 @@ def test_propose_masks_alternatives_count_less(truth):
 def test_segment_everything_finds_each_object_and_no_background(truth):
     instances = segment_everything(Oracle(truth), AutomaticSettings(quality=0.5))
     np.testing.assert_array_equal(instances.labels > 0, truth > 0)
-    assert average_precision(instances.labels.astype(int), truth, (0.99,)) == [1.0]
+    assert all_match(instances.labels, truth, 0.99)
     assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
 
 
@@ -203,7 +204,7 @@ def test_crop_layers_find_objects_again_and_keep_none_they_cut(truth):
     settings = AutomaticSettings(quality=0.5, crop_layers=1)
     instances = segment_everything(oracle, settings)
     assert len(oracle.cuts) == 5
-    assert average_precision(instances.labels.astype(int), oracle.truth, (0.99,)) == [1.0]
+    assert all_match(instances.labels, oracle.truth, 0.99)
 
 
 def test_crop_regions_and_edges_are_those_of_sam():
@@ -257,8 +258,8 @@ def test_segment_tiles_finds_what_the_whole_plane_finds(truth):
     assert max(large.shape) > 2 * settings.tile_side
     tiled = segment_everything(Oracle(large), settings)
     whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
-    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
-    assert average_precision(tiled.labels.astype(int), large, (0.999,)) == [1.0]
+    assert all_match(tiled.labels, whole.labels, 0.999)
+    assert all_match(tiled.labels, large, 0.999)
     inner = segment_everything(Oracle(large), replace(settings, keep_border=False))
     assert 0 < len(inner) < len(tiled)
 
@@ -274,7 +275,7 @@ def test_segment_tiles_max_area_is_a_share_of_the_plane():
     tiled = segment_everything(Oracle(large), settings)
     whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
     assert len(whole) == 16
-    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+    assert all_match(tiled.labels, whole.labels, 0.999)
 
 
 def test_segment_tiles_without_seeds_encodes_nothing(predictor):
@@ -286,7 +287,7 @@ def test_segment_tiles_without_seeds_encodes_nothing(predictor):
     scores = finish(segment_tiles_job(predictor, labels, settings))
     assert predictor.encodes == encodes + 1
     assert len(scores) == labels.max() == 1
-    assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
+    assert all_match(labels, image > 0, 0.8)
 
 
 def test_segment_tiles_encodes_only_around_seeds():
@@ -328,11 +329,11 @@ def test_segment_everything_outlines_coins_better_than_otsu(proposed, shared_ima
     truth = shared_image("coins_labels.tif")[:150, :200].astype(int)
     bright = coins()[:150, :200] > threshold_otsu(coins()[:150, :200])
     ours, trivial = (
-        average_precision(found, truth, (0.5, 0.9))
+        [each.average_precision for each in match_at_thresholds(found, truth, (0.5, 0.9))]
         for found in (masks_to_instances(*proposed).labels.astype(int), measure.label(bright))
     )
-    assert ours.tolist() == [7 / 8, 7 / 8]
-    assert (trivial < 0.7).all()
+    assert ours == [7 / 8, 7 / 8]
+    assert max(trivial) < 0.7
 
 
 def test_segment_everything_twice_gives_the_same(predictor, proposed):
@@ -375,7 +376,7 @@ def test_prompts_from_labels_are_seeds(predictor, proposed):
     refined = segment_everything(predictor, settings, prompts=prompts_from_labels(rough))
     assert len(refined) == 2
     truth = np.where(np.isin(found, (1, 2)), found, 0).astype(int)
-    assert average_precision(refined.labels.astype(int), truth, (0.8,)) == [1.0]
+    assert all_match(refined.labels, truth, 0.8)
 
 
 def test_maxima_of_a_channel_are_seeds(predictor):

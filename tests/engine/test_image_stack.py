@@ -187,7 +187,7 @@ def test_channel_stack_reads_only_the_plane_and_once():
         ([np.zeros((4, 5))], {"channel_axis": 0}, "so it has no channel axis 0; leave it out"),
         (
             [np.zeros((4, 5)), np.zeros((4, 6))], {"names": ["DAPI", "GFP"]},
-            "Channel GFP has shape 4 x 6, but Channel DAPI has 4 x 5; all channels of an image nee",
+            "Channel GFP has the shape 4 x 6, Channel DAPI has 4 x 5; all channels of an image nee",
         ),
         ([np.zeros((4, 5)), np.zeros(4)], {}, "Channel 1 has shape 4; an image needs"),
         (np.zeros((4, 5)), {"channels": [1]}, "no channel 1; the image has 1 channel, counted"),

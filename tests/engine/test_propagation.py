@@ -15,7 +15,7 @@ from napari_simmat.batch.record import read_record
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
-from napari_simmat.engine.propagation_step import BoundaryBias, OutlineEvidence, move_outline
+from napari_simmat.engine.propagation_tracks import BoundaryBias, OutlineEvidence, move_outline
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks

@@ -19,8 +19,7 @@ from napari_simmat.research.experiments import (
     read_rows,
 )
 from napari_simmat.research.generated import GeneratedConfig, generate_job
-from napari_simmat.research.report import square_around
-from napari_simmat.research.runner import run_all_job, run_experiment_job
+from napari_simmat.research.runner import run_all_job, run_experiment_job, square_around
 
 CONFIG = BenchmarkConfig(steps=1, tuning="lora")
 SMALL = BenchmarkConfig(

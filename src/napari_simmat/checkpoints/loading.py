@@ -109,16 +109,16 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     tensors = read_tensors(path)
     if card.holds_all:
         network = yield from _build_network_job(path, spec)
-        _check_names(path, tensors, network)
+        _check_fit(path, tensors, network)
         return AssembledModel(spec, network, tensors, content)
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if file_kind(base) == "torch" else read_tensors(base)
     network = yield from _build_network_job(path, spec)
-    _check_trained(path, tensors, network)
+    _check_fit(path, tensors, network, trained=True)
     wanted = network.state_dict()
     together = {name: each for name, each in {**below, **tensors}.items() if name in wanted}
-    _check_names(base, together, network)
+    _check_fit(base, together, network)
     both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
     return AssembledModel(spec, network, together, both)
 
@@ -159,7 +159,16 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
     published: PublishedWeights | None
     if entry.kind == "downloaded":
         published = PUBLISHED_WEIGHTS[entry.name]
-        yield from _check_published_job(entry.name, published, path, content)
+        algorithm, _, digest = published.checksum.partition(":")
+        found = content
+        if algorithm != "sha256":
+            found = yield from as_part(hash_job(path, algorithm), 0.4, 0.45)
+        if found != digest:
+            raise ValueError(
+                f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
+                f"{found[:12]}, that of {entry.name} is {digest[:12]}. Run `simmat models fetch "
+                f"{entry.name}` again, or give your own weights another name."
+            )
     else:
         published = yield from as_part(identify_job(path, content), 0.4, 0.45)
     yield Progress(45, 100, f"Reading {entry.name}")
@@ -178,22 +187,8 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
     own = sam_spec(entry.name, architecture, content)
     spec = own if published is None else published_spec(published, content)
     network = yield from _build_network_job(path, spec)
-    _check_names(path, tensors, network)
+    _check_fit(path, tensors, network)
     return AssembledModel(spec, network, tensors, content, published)
-
-
-def _check_published_job(name: str, row: PublishedWeights, path: Path, content: str) -> Job[None]:
-    """Refuse a file that is not what was published, by the publisher's checksum."""
-    algorithm, _, digest = row.checksum.partition(":")
-    found = content
-    if algorithm != "sha256":
-        found = yield from as_part(hash_job(path, algorithm), 0.4, 0.45)
-    if found != digest:
-        raise ValueError(
-            f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
-            f"{found[:12]}, that of {name} is {digest[:12]}. Run `simmat models fetch {name}` "
-            "again, or give your own weights another name."
-        )
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
@@ -218,38 +213,28 @@ def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
     return network
 
 
-def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
-    """Refuse tensors that are not exactly those of the network."""
-    wanted = network.state_dict()
-    faults = []
-    if missing := [name for name in wanted if name not in tensors]:
-        faults.append(f"lacks {some_names(missing)}")
+def _check_fit(
+    path: Path, tensors: Mapping[str, Tensor], network: Network, trained: bool = False
+) -> None:
+    """Refuse tensors that are not exactly those of the network, or those that were trained."""
+    state, wanted = network.state_dict(), list(network.state_dict())
+    if trained:
+        wanted = sorted(n for n, each in network.named_parameters() if each.requires_grad)
+        tensors = dict(sorted(tensors.items()))
+    missing = [name for name in wanted if name not in tensors]
+    faults = [f"lacks {some_names(missing)}"] if missing and not trained else []
     if surplus := [name for name in tensors if name not in wanted]:
         faults.append(f"has {some_names(surplus)} which do not belong there")
     if faults:
         raise ValueError(MISFIT.format(name=path.name, fault=f"it {' and '.join(faults)}"))
-    _check_shapes(path, tensors, network)
-
-
-def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
-    """Refuse tensors that are not exactly those trained by transfer layer and strategy."""
-    wanted = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
-    if surplus := sorted(set(tensors) - wanted):
-        fault = f"it has {some_names(surplus)} which do not belong there"
-        raise ValueError(MISFIT.format(name=path.name, fault=fault))
-    if missing := sorted(wanted - set(tensors)):
+    if missing:
         raise ValueError(
             f"{path.name} is incomplete: it lacks {some_names(missing)}, which was trained. "
             "Take another copy."
         )
-    _check_shapes(path, tensors, network)
-
-
-def _check_shapes(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
-    wanted = network.state_dict()
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
+        if tensor.shape != state[name].shape:
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
             fault = f"{name} has the shape {shapes}"
             raise ValueError(MISFIT.format(name=path.name, fault=fault))
 

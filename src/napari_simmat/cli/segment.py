@@ -155,19 +155,12 @@ class LinkOptions:
             )
         if not self.link and self.objects == "planes":
             return None
-        if self.objects == "3d":
-            return LinkSettings(
-                axis=self.link_axis,
-                distance=self.link_distance,
-                gap=self.link_gap,
-                divisions=False,
-                along="depth",
-            )
         return LinkSettings(
             axis=self.link_axis,
             distance=self.link_distance,
             gap=self.link_gap,
-            divisions=self.link_divisions,
+            divisions=self.link_divisions and self.link,
+            along="time" if self.link else "depth",
         )
 
 
@@ -281,7 +274,7 @@ def segment(
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
-    from napari_simmat.batch.run import run_plan_job
+    from napari_simmat.batch.run import run_plan_job, summary_files
 
     terminal = console.terminal()
     inputs = find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside)
@@ -324,7 +317,11 @@ def segment(
     for outcome in outcomes:
         _print_outcome(terminal, outcome)
     if planned.several:
-        _print_summary(terminal, planned, outcomes)
+        done = sum(outcome.status != "failed" for outcome in outcomes)
+        total = len(outcomes) + sum(one.failed for one in planned.skipped)
+        terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
+        for path in summary_files(planned):
+            terminal.say(f"  {path}")
     values = [_outcome_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
     return int(failed)
@@ -420,16 +417,6 @@ def _print_outcome(terminal: Terminal, outcome: TaskOutcome) -> None:
         terminal.note(f"{name}: {listed} kept no pixel: empty or covered by better masks.")
     if outcome.note:
         terminal.note(f"{name}: {outcome.note}")
-
-
-def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome]) -> None:
-    from napari_simmat.batch.run import summary_files
-
-    done = sum(outcome.status != "failed" for outcome in outcomes)
-    total = len(outcomes) + sum(one.failed for one in planned.skipped)
-    terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
-    for path in summary_files(planned):
-        terminal.say(f"  {path}")
 
 
 def _event_values(progress: Progress) -> dict[str, Any]:

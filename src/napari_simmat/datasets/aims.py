@@ -26,30 +26,24 @@ from napari_simmat.io.readers import read_image, read_labels
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Collection:
-    """The folder layout of a modality, and the strides of its training and test images."""
-
-    layout: str
-    every: tuple[int, int] = (1, 1)
-
-
-AIMS: dict[str, Collection] = {
-    "zju-rgbp": Collection("zju-rgbp"),
-    "pgsnet_p": Collection("pgsnet"),
-    "pgsnet_rgbp": Collection("pgsnet"),
-    "d": Collection("NYUDepthv2"),
-    "rgbd": Collection("NYUDepthv2"),
-    "hha": Collection("NYUDepthv2"),
-    "rgbhha": Collection("NYUDepthv2"),
-    "nir": Collection("IVRG_RGBNIR"),
-    "rgbnir": Collection("IVRG_RGBNIR"),
-    "t": Collection("RGB-Thermal-Glass"),
-    "rgbt": Collection("RGB-Thermal-Glass"),
-    "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
-    "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
+AIMS = {
+    "zju-rgbp": "zju-rgbp",
+    "pgsnet_p": "pgsnet",
+    "pgsnet_rgbp": "pgsnet",
+    "d": "NYUDepthv2",
+    "rgbd": "NYUDepthv2",
+    "hha": "NYUDepthv2",
+    "rgbhha": "NYUDepthv2",
+    "nir": "IVRG_RGBNIR",
+    "rgbnir": "IVRG_RGBNIR",
+    "t": "RGB-Thermal-Glass",
+    "rgbt": "RGB-Thermal-Glass",
+    "t_500": "RGB-Thermal-Glass",
+    "rgbt_500": "RGB-Thermal-Glass",
 }
-"""The images by the authors' keys; their modalities: `checkpoints.authors.MODALITIES`."""
+"""Layouts by the authors' keys; the modalities: `checkpoints.authors.MODALITIES`."""
+STRIDES_OF_500 = {"train": 10, "test": 2}
+"""Of all images, those of the keys that end in ``_500``."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:
@@ -72,7 +66,7 @@ def from_aims(folder: Path | str, key: str) -> Dataset:
         If the key is unknown or the folder has another layout; the message says what is missing.
     """
     modality = find_modality(key)
-    layout = LAYOUTS[AIMS[key].layout]
+    layout = LAYOUTS[AIMS[key]]
     root = find_layout(Path(folder), layout, key)
     test = _samples(root, key, "test")
     known = {sample.group for sample in test}
@@ -100,8 +94,9 @@ def from_aims(folder: Path | str, key: str) -> Dataset:
 
 def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
     modality = MODALITIES[key]
-    layout = LAYOUTS[AIMS[key].layout]
-    taken = list(layout.items(root, split))[:: AIMS[key].every[split == "test"]]
+    layout = LAYOUTS[AIMS[key]]
+    stride = STRIDES_OF_500[split] if key.endswith("_500") else 1
+    taken = list(layout.items(root, split))[::stride]
     items = list({item.name: item for item in taken}.values())  # a line may stand twice
     if not items:
         raise ValueError(

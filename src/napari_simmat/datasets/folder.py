@@ -18,7 +18,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.labeled_image import LabeledImage, LabeledSource
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
-from napari_simmat.engine.image_stack import RGB
+from napari_simmat.engine.image_stack import RGB, check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
@@ -139,12 +139,7 @@ class ChannelFiles:
                     f"{file.path.name} has {file.data.shape[file.channel_axis]} channels, but "
                     f"where each channel has its file (STEM_CHANNEL) it holds one; save it in gray."
                 )
-            if file.shape != files[0].shape:
-                raise ValueError(
-                    f"{file.path.name} has the shape {format_shape(file.shape)}, "
-                    f"{files[0].path.name} has {format_shape(files[0].shape)}; all channels of an "
-                    "image need one shape."
-                )
+        check_one_shape([file.path.name for file in files], [file.shape for file in files])
         labels = read_labels(self.labels)
         if not same_except_singletons(labels.shape, files[0].shape):
             raise ValueError(

@@ -17,6 +17,7 @@ from napari_simmat.engine.image_stack import (
     ArraySource,
     ChannelStack,
     channel_index,
+    check_one_shape,
     plain_name,
 )
 from napari_simmat.engine.normalization import Statistics
@@ -137,13 +138,7 @@ class LabeledImage:
         channels = self.channel_names or range(self.available)
         whats = [f"Channel {channel} of {self.name}" for channel in channels]
         pairs = zip(self.arrays, whats, strict=True)
-        shapes = [ArraySource.of(array, None, what).shape for array, what in pairs]
-        for shape, what in zip(shapes, whats, strict=True):
-            if shape != shapes[0]:
-                raise ValueError(
-                    f"{what} has the shape {format_shape(shape)}, {whats[0]} has "
-                    f"{format_shape(shapes[0])}; all channels of an image need one shape."
-                )
+        check_one_shape(whats, [ArraySource.of(array, None, what).shape for array, what in pairs])
 
 
 class LabeledSource(Protocol):

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
@@ -293,6 +293,8 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
 def _read(path: Path, key: str) -> Embedding:
     from safetensors import safe_open
 
+    from napari_simmat.models.network import Encoded
+
     with safe_open(path, framework="pt") as file:
         described = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
@@ -303,23 +305,16 @@ def _read(path: Path, key: str) -> Embedding:
         raise ValueError("its content is not what was written")
     for name in json.loads(described["channels_last"]):
         tensors[name] = tensors[name].permute(0, 3, 1, 2)
-    image, resized, padded, half_pixel = json.loads(described["frame"])
-    transform = InputTransform(tuple(image), tuple(resized), tuple(padded), bool(half_pixel))
-    return Embedding(_encoded(json.loads(described["levels"]), tensors), transform)
-
-
-def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encoded:
-    from napari_simmat.models.network import Encoded
-
     encoded: Encoded | None = None
-    for number, level in reversed(list(enumerate(levels))):
+    for number, level in reversed(list(enumerate(json.loads(described["levels"])))):
         prefix = f"{number}.maps."
         maps = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        height, width = level["input_size"]
-        scale = float(level["scale"])
-        encoded = Encoded(tensors[f"{number}.embedding"], (height, width), maps, scale, encoded)
+        size, scale = tuple(level["input_size"]), float(level["scale"])
+        encoded = Encoded(tensors[f"{number}.embedding"], size, maps, scale, encoded)
     assert encoded is not None
-    return encoded
+    image, resized, padded, half_pixel = json.loads(described["frame"])
+    transform = InputTransform(tuple(image), tuple(resized), tuple(padded), bool(half_pixel))
+    return Embedding(encoded, transform)
 
 
 def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -334,10 +329,7 @@ def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-T = TypeVar("T")
-
-
-class ResumableEncodings(Generic[T]):
+class ResumableEncodings:
     """Unfinished jobs by key; whoever needs the result continues where the job was left.
 
     So interrupting an encoding for a click, or canceling it, wastes no work. At most `limit`
@@ -346,12 +338,12 @@ class ResumableEncodings(Generic[T]):
 
     def __init__(self, limit: int = 3) -> None:
         self._limit = limit
-        self._begun: OrderedDict[str, Job[T]] = OrderedDict()
+        self._begun: OrderedDict[str, Job[Embedding]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._begun)
 
-    def resume_job(self, key: str, start: Callable[[], Job[T]]) -> Job[T | None]:
+    def resume_job(self, key: str, start: Callable[[], Job[Embedding]]) -> Job[Embedding | None]:
         """Start or continue the job of `key`; closing this generator only interrupts it.
 
         Returns the job's result, or None if another caller finished it meanwhile.
@@ -368,7 +360,7 @@ class ResumableEncodings(Generic[T]):
                 progress = next(mine)
             except StopIteration as end:
                 self._begun.pop(key, None)
-                result: T = end.value
+                result: Embedding = end.value
                 return result
             except BaseException:
                 self._begun.pop(key, None)
@@ -415,7 +407,7 @@ class PlaneEncoder:
     ) -> None:
         self.model, self.compute, self.cache, self.remote = model, compute, cache, remote
         self.average = average and compute.network.averages_views
-        self.resumable = ResumableEncodings[Embedding]()
+        self.resumable = ResumableEncodings()
         self.encodes = 0
 
     def embed_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:

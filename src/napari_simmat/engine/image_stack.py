@@ -689,11 +689,15 @@ def _sources(
     sources = [
         ArraySource.of(array, None, what) for array, what in zip(arrays, called, strict=True)
     ]
-    for source, what in zip(sources, called, strict=True):
-        if source.shape != sources[0].shape:
-            raise ValueError(
-                f"{what} has shape {format_shape(source.shape)}, but {called[0]} has "
-                f"{format_shape(sources[0].shape)}; all channels of an image need one "
-                "shape."
-            )
+    check_one_shape(called, [source.shape for source in sources])
     return sources
+
+
+def check_one_shape(called: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise ValueError unless the channels of an image, by what messages call them, are alike."""
+    for what, shape in zip(called, shapes, strict=True):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"{what} has the shape {format_shape(shape)}, {called[0]} has "
+                f"{format_shape(shapes[0])}; all channels of an image need one shape."
+            )

@@ -211,13 +211,11 @@ class _PromptRow:
     position: tuple[float, float]
 
     def whole(self, column: str) -> int:
-        value = self.values[column]
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        number = _number(self.values[column])
         if not number.is_integer():
-            raise ValueError(f"{self.where}: the {column} is {value!r}; it must be a whole number.")
+            raise ValueError(
+                f"{self.where}: the {column} is {self.values[column]!r}; it must be a whole number."
+            )
         return int(number)
 
 
@@ -367,10 +365,7 @@ def _row(
     values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
     numbers = []
     for axis in _axes(len(shape)):
-        try:
-            number = float(values[axis])
-        except ValueError:
-            number = math.nan
+        number = _number(values[axis])
         if not math.isfinite(number):
             raise ValueError(
                 f"{where}: {axis} is {values[axis]!r}; a coordinate must be a finite number."
@@ -416,3 +411,11 @@ def _n_dims(prompts: Sequence[Prompt]) -> int:
 
 def _axes(n_dims: int) -> list[str]:
     return [f"axis-{axis}" for axis in range(n_dims)]
+
+
+def _number(text: str) -> float:
+    """The number that a cell holds; NaN if it holds none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.masks import Mask, ObjectMask
 from napari_simmat.engine.measurements import LabelVolume
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_step import (
+from napari_simmat.engine.propagation_tracks import (
     BoundaryBias,
     ContrastGate,
-    IntervalPropagator,
-    OutlineEvidence,
-    prompt_from_mask,
-)
-from napari_simmat.engine.propagation_tracks import (
     IntervalEnd,
+    IntervalPropagator,
     ObjectAnnotations,
+    OutlineEvidence,
     PlaneIndex,
     Section,
     SliceInterval,
     Track,
     group_annotations,
     line_of,
+    prompt_from_mask,
     slice_intervals,
     voxel_spacing,
 )
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
 
 
+T = TypeVar("T")
 OUT_OF_RANGE = "The range of planes is a first and a last one within 0 to {}, not {} to {}."
 MAX_REMEMBERED = 1024
 """Intervals and annotated planes that are cached; each takes some KiB."""
@@ -252,12 +253,11 @@ class Propagator:
     def _interval_propagator(self, interval: SliceInterval) -> IntervalPropagator:
         pixel = self.spacing[-2], self.spacing[-1]
         step, start, end = self.spacing[interval.axis], interval.start, interval.end
-        gate: ContrastGate | None = None
-        outline = self._outline(interval)
+        known = interval.clearest or start
+        plane = interval.plane(known.index)
+        outline = self._measured(plane, known.section, OutlineEvidence.of, "outline")
+        gate = None if interval.clearest is None else self._contrast_gate(plane, known.section)
         biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None)
-        if interval.clearest is not None:
-            clearest = interval.clearest
-            gate = self._contrast_gate(interval.plane(clearest.index), clearest.section)
         if end is not None:
             first, last = (
                 self._known.get(("bias", interval.plane(seed.index), seed.section))
@@ -267,16 +267,6 @@ class Propagator:
         return IntervalPropagator(
             interval, self.settings, self._size, step, pixel, gate, outline, biases
         )
-
-    def _outline(self, interval: SliceInterval) -> OutlineEvidence | None:
-        known = interval.clearest or interval.start
-        plane = interval.plane(known.index)
-        key = "outline", plane, known.section.pixels
-        if key not in self._known:
-            values = self.predictor.stack.normalized(plane)
-            self._known[key] = OutlineEvidence.of(known.section.mask(self._size), values)
-        found: OutlineEvidence | None = self._known[key]
-        return found
 
     def _clearest_end(
         self, sections: Mapping[PlaneIndex, Section], interval: SliceInterval
@@ -299,12 +289,23 @@ class Propagator:
         return IntervalEnd(index, section)
 
     def _contrast_gate(self, plane: PlaneIndex, section: Section) -> ContrastGate | None:
-        key = plane, section.pixels
+        return self._measured(
+            plane, section, partial(ContrastGate.of, minimum=self.settings.min_contrast), "contrast"
+        )
+
+    def _measured(
+        self,
+        plane: PlaneIndex,
+        section: Section,
+        measure: Callable[[Mask, NDArray[Any]], T],
+        name: str,
+    ) -> T:
+        """What is measured of an object on a plane, once."""
+        key = name, plane, section.pixels
         if key not in self._known:
             values = self.predictor.stack.normalized(plane)
-            mask = section.mask(self._size)
-            self._known[key] = ContrastGate.of(mask, values, self.settings.min_contrast)
-        found: ContrastGate | None = self._known[key]
+            self._known[key] = measure(section.mask(self._size), values)
+        found: T = self._known[key]
         return found
 
     @property

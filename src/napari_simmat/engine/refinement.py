@@ -123,14 +123,12 @@ class Refiner:
         choices: CandidateChoices,
     ) -> Job[Result]:
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
-        if corrects and not prompt.points:
-            assert prompt.mask is not None
-            from napari_simmat.engine.result import Result  # loads torch; the window does without
-
-            return Result.of_mask(prompt.mask)
         before = _PreviousMask()
-        if corrects:
-            assert prompt.mask is not None
+        if prompt.mask is not None and corrects:
+            if not prompt.points:
+                from napari_simmat.engine.result import Result  # loads torch, unlike the window
+
+                return Result.of_mask(prompt.mask)
             before = _PreviousMask.of(prompt.mask, prompt.mask)
         chosen: tuple[int, ...] = ()
         drops_crumbs = prompt.box is not None

@@ -106,10 +106,9 @@ def _score_image_job(
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Prompt the objects of one image; draw the plane with the most objects."""
     image = replace(file, selection=config.selection).read()
-    labels = image.labels
-    protocol = _protocol(config)
-    objects, too_small = _objects(labels, protocol)
-    planes, shown = _by_plane(_subsample(objects, config.max_objects))
+    labels, protocol = image.labels, _protocol(config)
+    planes, too_small = _objects(labels, protocol, config.max_objects)
+    shown = max(planes, key=lambda plane: len(planes[plane]), default=())
     scores: list[tuple[PlaneNumber, ObjectScore]] = []
     picture = None
     for number, (plane, chosen) in enumerate(planes.items()):
@@ -142,8 +141,8 @@ def _match_image_job(
 
     image = replace(file, selection=config.selection).read()
     labels = image.labels
-    objects, too_small = _objects(labels, _protocol(config))
-    planes, shown = _by_plane(objects)
+    planes, too_small = _objects(labels, _protocol(config))
+    shown = max(planes, key=lambda plane: len(planes[plane]), default=())
     if planes:
         yield from predictor.open_image_job(
             image.arrays,
@@ -173,39 +172,28 @@ def _protocol(config: ScoreConfig) -> PromptProtocol:
 
 
 def _objects(
-    labels: NDArray[Any], protocol: PromptProtocol
-) -> tuple[list[tuple[PlaneNumber, int]], int]:
-    """Planes and labels of the objects that count, in order, and the number of the others."""
+    labels: NDArray[Any], protocol: PromptProtocol, max_objects: int | None = None
+) -> tuple[dict[PlaneNumber, list[int]], int]:
+    """Labels of the objects that count by plane, in order, and the number of the others.
+
+    Of more than `max_objects`, one is taken at random from each of as many equal parts.
+    """
     planes = list(np.ndindex(*labels.shape[:-2]))
     objects = [(plane, label) for plane in planes for label in protocol.objects(labels[plane])]
-    everything = sum(len(label_windows(labels[plane])) for plane in planes)
-    return objects, everything - len(objects)
-
-
-def _by_plane(
-    objects: list[tuple[PlaneNumber, int]],
-) -> tuple[dict[PlaneNumber, list[int]], PlaneNumber]:
-    """The objects of each plane, and the plane that has most."""
-    planes: dict[PlaneNumber, list[int]] = {}
+    others = sum(len(label_windows(labels[plane])) for plane in planes) - len(objects)
+    if max_objects is not None and len(objects) > max_objects:
+        offsets = np.random.default_rng(SUBSAMPLE_SEED).random(max_objects)
+        places = (np.arange(max_objects) + offsets) * len(objects) / max_objects
+        objects = [objects[int(place)] for place in places]
+    by_plane: dict[PlaneNumber, list[int]] = {}
     for plane, label in objects:
-        planes.setdefault(plane, []).append(label)
-    return planes, max(planes, key=lambda plane: len(planes[plane]), default=())
+        by_plane.setdefault(plane, []).append(label)
+    return by_plane, others
 
 
 def _names(image: LabeledImage) -> tuple[str, ...] | None:
     """Names of the channels; none for colors, which every model takes in their order."""
     return None if image.is_rgb else image.channel_names
-
-
-def _subsample(
-    objects: list[tuple[PlaneNumber, int]], max_objects: int | None
-) -> list[tuple[PlaneNumber, int]]:
-    """At most so many objects: one at random from each of as many equal parts of the list."""
-    if max_objects is None or len(objects) <= max_objects:
-        return objects
-    offsets = np.random.default_rng(SUBSAMPLE_SEED).random(max_objects)
-    places = (np.arange(max_objects) + offsets) * len(objects) / max_objects
-    return [objects[int(place)] for place in places]
 
 
 class PlaneFigure:

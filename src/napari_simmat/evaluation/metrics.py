@@ -68,16 +68,18 @@ class PanopticQuality(NamedTuple):
     rq: float
 
 
-def match_labels(found: NDArray[Any], truth: NDArray[Any], threshold: float = 0.5) -> Matching:
-    """Match the objects of two label images (H, W) or (Z, Y, X) one to one.
+def match_at_thresholds(
+    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> tuple[Matching, ...]:
+    """Match the objects of two label images (H, W) or (Z, Y, X) one to one, at each threshold.
 
-    Among the matchings with the most pairs above `threshold`, one with the largest sum of IoUs is
+    Among the matchings with the most pairs above a threshold, one with the largest sum of IoUs is
     taken (Kuhn 1955). From 0.5 on it is unique: no object overlaps two others by more than half.
 
     Raises
     ------
     ValueError
-        If the shapes differ, ids are negative or no integers, or `threshold` is not in 0..1.
+        If the shapes differ, or ids are negative or no integers.
 
     Examples
     --------
@@ -85,37 +87,12 @@ def match_labels(found: NDArray[Any], truth: NDArray[Any], threshold: float = 0.
 
     >>> truth = np.array([[1, 1, 1, 0, 2, 2, 0, 3, 3, 0]])
     >>> found = np.array([[7, 7, 0, 0, 5, 5, 0, 0, 0, 9]])
-    >>> matching = match_labels(found, truth)
+    >>> [matching] = match_at_thresholds(found, truth, (0.5,))
     >>> matching[:3], round(matching.iou_sum, 3), matching.average_precision
     ((2, 1, 1), 1.667, 0.5)
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"An IoU threshold lies in 0..1, got {threshold}.")
-    return _match_overlaps(pairwise_iou(found, truth), threshold)
-
-
-def match_at_thresholds(
-    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
-) -> tuple[Matching, ...]:
-    """`match_labels` at each of several thresholds."""
     overlaps = pairwise_iou(found, truth)
     return tuple(_match_overlaps(overlaps, each) for each in thresholds)
-
-
-def average_precision(
-    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
-) -> NDArray[np.float64]:
-    """TP / (TP + FP + FN) at each of `thresholds`; the Bowl's score is the mean of these.
-
-    Examples
-    --------
-    >>> truth, found = np.array([[1, 1, 1, 2, 2]]), np.array([[1, 1, 0, 2, 2]])
-    >>> average_precision(found, truth, (0.5, 0.75)).round(2).tolist()
-    [1.0, 0.33]
-    """
-    return np.array(
-        [each.average_precision for each in match_at_thresholds(found, truth, thresholds)]
-    )
 
 
 def sum_matchings(matchings: Iterable[Matching]) -> Matching:

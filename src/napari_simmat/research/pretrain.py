@@ -1,11 +1,14 @@
-"""Pretrain the embedded foundation on drawn scenes, and export it."""
+"""Pretrain the embedded foundation on drawn scenes, and export it.
+
+Muon is the optimizer of the inner matrices, AdamW that of the rest.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,18 +23,15 @@ from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_c
 from napari_simmat.evaluation.prompting import (
     PROMPT_KIND_WEIGHTS,
     PromptBatch,
-    add_correction,
     draw_prompts,
 )
 from napari_simmat.models.lite_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.multiscale import ALL_VIEWS
-from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
-from napari_simmat.research.muon import MuonAdamW
 from napari_simmat.research.real_scenes import RealSource, real_drawer
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.scene_pool import (
@@ -41,10 +41,12 @@ from napari_simmat.research.scene_pool import (
     DrawnScene,
     ScenePool,
     augment_scene,
+    known_cells,
+    repeated,
     scene_drawer,
+    validate_on_scenes,
     with_glare,
 )
-from napari_simmat.training.batches import UNKNOWN
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_results
 from napari_simmat.training.trainer import STATE_FILE, Devices, RunFolder, Trainer, read_state
 
@@ -58,7 +60,6 @@ RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
 LOG_EVERY = 50
 """Steps over which the logged figures are averaged."""
 LOG = "log.jsonl"
-VALIDATION_SEED = 987_654_321
 DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
     "stride 16, SAM's prompt encoder and mask decoder. Trained on "
@@ -465,7 +466,7 @@ class PretrainModule(nn.Module):
         with self._autocast():
             encoded = network.encode((crops.images - MEAN) / STD)
         dense = encoded.maps["dense"]
-        known = _known_cells(crops.labels)
+        known = known_cells(crops.labels)
         loss = dense_loss(dense, dense_targets(crops.labels), known)
         figures = {"dense": loss.item()}
         if done < config.distillation and self._distilled[0] is not None:
@@ -488,7 +489,7 @@ class PretrainModule(nn.Module):
         clicks = draw_prompts("click", flat, rng).points[:, 0].reshape(images, count, 2)
         target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
-        prior = mask_loss(affinity, target, balance, _repeated(known, count))
+        prior = mask_loss(affinity, target, balance, repeated(known, count))
         outlined = torch.tensor(~crops.off_scale).float()
         loss = loss + _mean_of(prior.loss[:, 0], outlined)
         figures["prior"] = _mean_of(prior.iou[:, 0], outlined).item()
@@ -510,7 +511,7 @@ class PretrainModule(nn.Module):
             with self._autocast():
                 return network.decode_batch(encoded, *prompts, (y, x))
 
-        known = _repeated(known, count)
+        known = repeated(known, count)
         answers = trained_results(decode, prompts, target, rounds, MASK_STRIDE, known)
         for turn, _, logits, quality in answers:
             masks = mask_loss(logits, target, balance, known)
@@ -594,77 +595,88 @@ def _mean_of(values: Tensor, images: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def _known_cells(labels: Tensor) -> Tensor | None:
-    """Cells of the mask grid with known truth, (B, 1, h, w) of 0 and 1; None if all are."""
-    known = labels[:, None, ::MASK_STRIDE, ::MASK_STRIDE] != UNKNOWN
-    return None if bool(known.all()) else known.float()
+MIN_MUON_SIDE = 16
+"""Smallest number of rows and columns for which a matrix is given to Muon."""
+PRETRAINED_RATE = 0.3
+"""Learning rate of pretrained parameters, relative to that of the others."""
+NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 
 
-def _repeated(known: Tensor | None, count: int) -> Tensor | None:
-    """For each of `count` objects of every image."""
-    return None if known is None else known.repeat_interleave(count, 0)
+class MuonAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
 
-
-@torch.no_grad()
-def validate_on_scenes(
-    network: TinyNetwork, draw: Callable[[np.random.Generator], DrawnScene], steps: int = 40
-) -> dict[str, float]:
-    """Mean IoU in percent on scenes that training never draws.
-
-    Of the first mask of a click, of a box, of both, of a click and three corrections; of the dense
-    prior of a click; of the mask of a click or a box whose predicted IoU is highest, and of the
-    best mask of a click.
+    Parameters
+    ----------
+    network
+        In memory format channels last, in which a convolution's kernel is a matrix: one row for
+        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
+    rate, decay
+        Learning rate and weight decay (of matrices and kernels).
+    pretrained
+        Parameters that AdamW trains at `PRETRAINED_RATE` times the rate, without decay.
     """
-    pool = ScenePool(VALIDATION_SEED, draw, augment_scene, size=4 * steps, fresh=0)
-    reached: dict[str, list[float]] = {}
-    for step in range(steps):
-        crops = pool.crops(step, 4, sizes=(192,))
-        encoded = network.encode((crops.images - MEAN) / STD)
-        flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
-        target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
-        known = _repeated(_known_cells(crops.labels), crops.masks.shape[1])
-        for name, scores in _predictions(network, encoded, flat, target, known, step):
-            reached.setdefault(name, []).extend(scores.tolist())
-    return {name: round(100 * float(np.mean(values)), 2) for name, values in reached.items()}
+
+    def __init__(
+        self,
+        network: TinyNetwork,
+        rate: float,
+        decay: float,
+        pretrained: Sequence[nn.Parameter] = (),
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ImportError(NO_MUON.format(torch.__version__))
+        super().__init__(list(network.parameters()), {"lr": rate})
+        ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
+        slow = {id(parameter) for parameter in pretrained}
+        inner = [
+            module.weight
+            for module in network.modules()
+            if isinstance(module, nn.Linear | nn.Conv2d)
+            and min(module.weight.shape[:2]) >= MIN_MUON_SIDE
+            and module not in ends
+            and id(module.weight) not in slow
+        ]
+        known = {id(weight) for weight in inner} | slow
+        others = [p for p in network.parameters() if id(p) not in known]
+        # Views of the same memory as matrices, whose gradients are set before each step.
+        self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if pretrained:
+            groups.append({"params": list(pretrained), "weight_decay": 0.0, "slow": True})
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98)),
+            "muon": torch.optim.Muon(
+                [view for _, view in self._views],
+                lr=rate,
+                weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+        }
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
+        """Move the parameters by their gradients, at the rate of `param_groups`."""
+        assert closure is None
+        for weight, view in self._views:
+            view.grad = None if weight.grad is None else _matrix(weight.grad)
+        for part in self._parts.values():
+            for group in part.param_groups:
+                factor = PRETRAINED_RATE if group.get("slow") else 1.0
+                group["lr"] = factor * self.param_groups[0]["lr"]
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
 
 
-def _predictions(
-    network: TinyNetwork,
-    encoded: Encoded,
-    masks: Any,
-    target: Tensor,
-    known: Tensor | None,
-    seed: int,
-) -> Iterator[tuple[str, Tensor]]:
-    rng = np.random.default_rng([VALIDATION_SEED, seed])
-    box = draw_prompts("box", masks, rng)
-    click = draw_prompts("click", masks, rng)
-    clicks = click.points[:, 0].reshape(len(encoded.embedding), -1, 2)
-    prior = DensePixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
-    both = PromptBatch(
-        torch.cat([click.points[:, :1], box.points], 1),
-        torch.cat([click.labels[:, :1], box.labels], 1),
-    )
-
-    def iou(logits: Tensor) -> Tensor:
-        return mask_loss(logits, target, known=known).iou
-
-    def answer(prompts: PromptBatch) -> Tensor:
-        return network.decode_batch(encoded, *prompts)[0]
-
-    def trusted(logits: Tensor, quality: Tensor) -> Tensor:
-        return iou(logits).gather(1, quality.argmax(1, keepdim=True))[:, 0]
-
-    yield "prior", iou(prior)[:, 0]
-    boxed = network.decode_batch(encoded, *box)
-    yield "box", iou(boxed[0])[:, 0]
-    yield "click+box", iou(answer(both))[:, 0]
-    logits, quality = network.decode_batch(encoded, *click)
-    yield "click", iou(logits)[:, 0]
-    yield "click, most trusted", trusted(logits, quality)
-    yield "click, best of 4", iou(logits).amax(1)
-    yield "box, most trusted", trusted(*boxed)
-    for _ in range(3):
-        click = add_correction(click, logits[:, :1], target, MASK_STRIDE, known)
-        logits = answer(click)
-    yield "click+3", iou(logits)[:, 0]
+def _matrix(kernel: Tensor) -> Tensor:
+    """(out, in[, kh, kw]) -> (out, kh * kw * in); a view if that is the order in memory."""
+    return kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1).flatten(1)

@@ -1,4 +1,6 @@
-"""Crops of scenes for pretraining; each scene serves several steps, to save time.
+"""Crops of scenes for pretraining, and validation on scenes that it never draws.
+
+Each scene serves several steps, to save time.
 
 A step's crops depend only on the seed and the step's number, so that a resumed training continues
 exactly like an unbroken one.
@@ -7,8 +9,8 @@ exactly like an unbroken one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.engine.normalization import stretch_percentiles
+from napari_simmat.evaluation.prompting import PromptBatch, add_correction, draw_prompts
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.tiny import TinyNetwork
+from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.research.samples import draw_sample, visible_labels
-from napari_simmat.training.batches import MIN_AREA
+from napari_simmat.training.batches import MIN_AREA, UNKNOWN
+from napari_simmat.training.losses import mask_loss
 
 CROP_SIZES = (96, 128, 160, 192, 256)
 CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
@@ -312,3 +319,82 @@ def _masks(labels: NDArray[np.int32], chosen: NDArray[np.int32], filled: bool) -
         return masks
     # Only holes of other objects: background seen through an object is no part of it.
     return np.stack([mask | (ndi.binary_fill_holes(mask) & (labels > 0)) for mask in masks])
+
+
+VALIDATION_SEED = 987_654_321
+
+
+@torch.no_grad()
+def validate_on_scenes(
+    network: TinyNetwork, draw: Callable[[np.random.Generator], DrawnScene], steps: int = 40
+) -> dict[str, float]:
+    """Mean IoU in percent on scenes that training never draws.
+
+    Of the first mask of a click, of a box, of both, of a click and three corrections; of the dense
+    prior of a click; of the mask of a click or a box whose predicted IoU is highest, and of the
+    best mask of a click.
+    """
+    pool = ScenePool(VALIDATION_SEED, draw, augment_scene, size=4 * steps, fresh=0)
+    reached: dict[str, list[float]] = {}
+    for step in range(steps):
+        crops = pool.crops(step, 4, sizes=(192,))
+        encoded = network.encode((crops.images - MEAN) / STD)
+        flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
+        target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
+        known = repeated(known_cells(crops.labels), crops.masks.shape[1])
+        for name, scores in _predictions(network, encoded, flat, target, known, step):
+            reached.setdefault(name, []).extend(scores.tolist())
+    return {name: round(100 * float(np.mean(values)), 2) for name, values in reached.items()}
+
+
+def _predictions(
+    network: TinyNetwork,
+    encoded: Encoded,
+    masks: Any,
+    target: Tensor,
+    known: Tensor | None,
+    seed: int,
+) -> Iterator[tuple[str, Tensor]]:
+    rng = np.random.default_rng([VALIDATION_SEED, seed])
+    box = draw_prompts("box", masks, rng)
+    click = draw_prompts("click", masks, rng)
+    clicks = click.points[:, 0].reshape(len(encoded.embedding), -1, 2)
+    prior = DensePixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
+    both = PromptBatch(
+        torch.cat([click.points[:, :1], box.points], 1),
+        torch.cat([click.labels[:, :1], box.labels], 1),
+    )
+
+    def iou(logits: Tensor) -> Tensor:
+        return mask_loss(logits, target, known=known).iou
+
+    def answer(prompts: PromptBatch) -> Tensor:
+        return network.decode_batch(encoded, *prompts)[0]
+
+    def trusted(logits: Tensor, quality: Tensor) -> Tensor:
+        return iou(logits).gather(1, quality.argmax(1, keepdim=True))[:, 0]
+
+    yield "prior", iou(prior)[:, 0]
+    boxed = network.decode_batch(encoded, *box)
+    yield "box", iou(boxed[0])[:, 0]
+    yield "click+box", iou(answer(both))[:, 0]
+    logits, quality = network.decode_batch(encoded, *click)
+    yield "click", iou(logits)[:, 0]
+    yield "click, most trusted", trusted(logits, quality)
+    yield "click, best of 4", iou(logits).amax(1)
+    yield "box, most trusted", trusted(*boxed)
+    for _ in range(3):
+        click = add_correction(click, logits[:, :1], target, MASK_STRIDE, known)
+        logits = answer(click)
+    yield "click+3", iou(logits)[:, 0]
+
+
+def known_cells(labels: Tensor) -> Tensor | None:
+    """Cells of the mask grid with known truth, (B, 1, h, w) of 0 and 1; None if all are."""
+    known = labels[:, None, ::MASK_STRIDE, ::MASK_STRIDE] != UNKNOWN
+    return None if bool(known.all()) else known.float()
+
+
+def repeated(known: Tensor | None, count: int) -> Tensor | None:
+    """For each of `count` objects of every image."""
+    return None if known is None else known.repeat_interleave(count, 0)

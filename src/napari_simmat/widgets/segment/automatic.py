@@ -13,9 +13,13 @@ from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine import automatic_generator
-from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
+from napari_simmat.engine.automatic_postprocessing import (
+    MIN_EXAMPLES,
+    Instances,
+    Sifted,
+    masks_to_instances,
+)
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.likeness import MIN_EXAMPLES, Sifted
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress

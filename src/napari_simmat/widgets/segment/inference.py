@@ -29,9 +29,8 @@ from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import Worker, WorkerTask
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates
+    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
     from napari_simmat.engine.device import DeviceInfo
-    from napari_simmat.engine.likeness import Sifted
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import PartPredictor, Predictor
     from napari_simmat.engine.propagation import Propagator
@@ -305,7 +304,7 @@ class InferenceService:
 
         The labels of these (Y, X) are of another or the same plane.
         """
-        from napari_simmat.engine.likeness import measure_properties, sift
+        from napari_simmat.engine.automatic_postprocessing import measure_properties, sift
 
         predictor = yield from self._job_predictor(request)
         yield from predictor.set_plane_job(plane)

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_simmat.research.experiments import BenchmarkConfig, ResultRow, make_runs
-from napari_simmat.research.report import gain_over_scratch, markdown_table, summarize
+from napari_simmat.research.runner import gain_over_scratch, markdown_table, summarize
 
 REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B": 25.0, "SimMAT": 40}
 

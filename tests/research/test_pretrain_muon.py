@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_simmat.models.tiny import build_tiny
-from napari_simmat.research.muon import MIN_MUON_SIDE, MuonAdamW
+from napari_simmat.research.pretrain import MIN_MUON_SIDE, MuonAdamW
 
 RATE, DECAY = 1e-2, 0.1
 ENDS = ("image_encoder.patch_embed.proj.weight", "image_encoder.dense.weight")
