@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.cli import main
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STATE_FILE
-from tests.training.squares import folder_of_pictures, picture, read_log
+from tests.training.squares import folder_of_pictures, read_log
 
 SMALL = ("--steps", "2", "--epochs", "2", "--validate-every", "2", "--batch", "2")
 LONG = ("--steps", "12", "--epochs", "12", "--validate-every", "4", "--batch", "2")
@@ -82,60 +81,23 @@ def test_train_command_events_are_json_alone(images, tmp_path, capfd):
     assert spec.training["precision"] == "bf16-mixed"
 
 
-def spoil_shape(folder: Path) -> None:
-    tifffile.imwrite(folder / "1_labels.tif", picture(1)[1][:-1])
-
-
-def spoil_sizes(folder: Path) -> None:
-    """Objects of 9 pixels: too few."""
-    for path in folder.glob("*_labels.tif"):
-        labels = np.zeros((64, 64), np.uint16)
-        labels[10:13, 10:13] = labels[40:43, 40:43] = 1
-        labels[40:43, 40:43] = 2
-        tifffile.imwrite(path, labels)
-
-
-def spoil_file(folder: Path) -> None:
-    (folder / "0.tif").write_bytes((folder / "0.tif").read_bytes()[:200])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (
-            spoil_shape,
-            r"1_labels\.tif has the shape 63 x 64, 1\.tif without channels 64 x 64; give labels of",
-        ),
-        (
-            spoil_sizes,
-            r"images has no object to train on of at least 16 pixels .*; label larger objects\.",
-        ),
-        (spoil_file, r"0\.tif claims .* so it is cut short or damaged; copy it again"),
-    ],
-)
-def test_train_command_refuses_unusable_data(spoil, sentence, images, tmp_path, capsys):
-    spoil(images)
+def test_train_command_refuses_unusable_data(images, tmp_path, capsys):
+    (images / "0.tif").write_bytes((images / "0.tif").read_bytes()[:200])
     assert main(words(images, tmp_path / "squares.safetensors")) == 1
     said = capsys.readouterr()
     assert said.out == ""
     lines = [line for line in said.err.strip().splitlines() if not line.startswith("Note: ")]
     assert len(lines) == 1
-    assert re.search(sentence, lines[0])
+    assert re.search(r"0\.tif claims .* so it is cut short or damaged; copy it again", lines[0])
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (("--transfer", "zeroshot", "--strategy", "frozen"), "nothing is trained; choose a"),
         (("--strategy", "full", "--size", "8"), "Strategy full has no size, 8 was given"),
-        (("--accumulate", "3"), "2 images cannot be divided into 3 equal parts"),
         (("--devices", "4"), "A batch of 2 cannot be divided among 4 devices in 1 parts each"),
-        (("--devices", "0"), "at least one device on one node, not 0 on 1."),
-        (("--precision", "16-mixed"), "A CPU cannot train in 16-mixed; use bf16-mixed"),
-        (("--side", "100"), "takes sides that are multiples of 32 pixels, not 100; choose 128."),
         (("--channels", "0,5"), "5"),
-        (("--base", "polarization"), "is a modality checkpoint, not a foundation; train on its"),
         (("--base", "nonsense"), "nonsense"),
     ],
 )
