@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
