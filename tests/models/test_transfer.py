@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from napari_simmat.models.transfer import TRANSFERS, transfer_layer
 from napari_simmat.models.tuning import build_network
@@ -129,3 +131,15 @@ def test_transfer_layer_refuses_what_it_cannot_do():
         transfer_layer("preattnp12n1d16", projection, 3)
     with pytest.raises(ValueError, match="at least one channel, got 0"):
         transfer_layer("simmat", projection, 0)
+
+
+@pytest.mark.parametrize("name", [n for n in TRANSFERS if n not in ("zeroshot", "baseline_a")])
+def test_colors_are_what_the_pretrained_projection_gets(name):
+    """Of simcmf as it starts: its own projections are mixed with weight zero."""
+    projection = nn.Conv2d(3, 8, 16, 16)
+    layer, image = transfer_layer(name, projection, 5), torch.randn(2, 5, 64, 96)
+    with torch.no_grad():
+        colors = layer.colors(image)
+        expected = functional.conv2d(colors, layer.weight, layer.bias, layer.stride)
+        assert colors.shape == (2, 3, 64, 96)
+        assert torch.allclose(layer(image), expected, atol=1e-5)

@@ -24,6 +24,7 @@ from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
+from napari_simmat.cli.channels import channels_app
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.models import info, models
@@ -78,6 +79,7 @@ app.command(demo)
 app.command(models)
 app.command(segment)
 app.command(encode)
+app.command(channels_app)
 app.command(evaluate)
 app.command(train)
 # By name: the product does not import research.

@@ -61,6 +61,14 @@ class Projected(nn.Conv2d):
         super().__init__(**conv_arguments(projection), device="meta")
         self.weight, self.bias = projection.weight, projection.bias
 
+    def colors(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 3, H, W), what the pretrained projection is applied to."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, d, h, w)."""
+        return super().forward(self.colors(image))
+
     def start_from_base(self) -> None:
         """Initialize what starts from the pretrained projection, once its weights are loaded."""
 
@@ -102,17 +110,14 @@ class MAT(Projected):
                 first.weight[unit, channel, 1, 1] = sign
                 last.weight[output, unit, 1, 1] = sign * scale[output]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, d, h, w)."""
-        if image.device.type == "cpu" and not torch.is_grad_enabled():
-            return super().forward(self._in_strips(image))
-        return super().forward(self.mat(image))
-
-    def _in_strips(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 3, H, W), a few rows at a time to save memory.
+    def colors(self, image: Tensor) -> Tensor:
+        """As `Projected`; on a CPU, without gradients, a few rows at a time to save memory.
 
         The two 3x3 convolutions of a strip depend on two rows beyond it.
         """
+        if image.device.type != "cpu" or torch.is_grad_enabled():
+            colors: Tensor = self.mat(image)
+            return colors
         height = image.shape[-2]
         first_mix, _, last_mix = self.mat
         strips = []
@@ -141,10 +146,11 @@ class _Squeezed(Projected):
         super().__init__(projection)
         self.squeeze = squeeze
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, d, h, w)."""
+    def colors(self, image: Tensor) -> Tensor:
+        """As `Projected`."""
         height, width = image.shape[-2:]  # a few layers pad by more than they take away
-        return super().forward(self.squeeze(image)[..., :height, :width])
+        colors: Tensor = self.squeeze(image)[..., :height, :width]
+        return colors
 
 
 class BaselineB(_Squeezed):
@@ -268,10 +274,16 @@ class SimCMF(Projected):
         for own in self.own:
             own.load_state_dict(start)
 
+    def colors(self, image: Tensor, gate: Tensor | None = None) -> Tensor:
+        """As `Projected`, with the gate (B, C, 1, 1) if it is known."""
+        gate = self.gate(image).sigmoid() if gate is None else gate
+        colors: Tensor = self.squeeze(image * gate)
+        return colors
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, d, h, w)."""
-        gate = self.gate(image).sigmoid()  # (B, C, 1, 1)
-        old = super().forward(self.squeeze(image * gate))
+        gate = self.gate(image).sigmoid()
+        old = nn.Conv2d.forward(self, self.colors(image, gate))
         shares = self.mix.weight[0]
         own = [dict(each.named_parameters()) for each in self.own]
         weight = torch.cat([each["weight"] for each in own], dim=1) * shares[:, None, None]

@@ -1,0 +1,176 @@
+"""What channels show: others derived from them, and how each of them moves a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.engine.masks import Mask, iou
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.models.spec import Normalization
+from napari_simmat.progress import Job, Progress, with_progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+CT_WINDOWS = {"soft tissue": (50, 400), "lung": (-600, 1500), "bone": (400, 1800)}
+"""Center and width in Hounsfield units, as radiologists usually set them for these tissues."""
+WRONG_CHANNELS = "{} needs {}: {}; {} given. Choose them in this order."
+
+
+class Derivation(NamedTuple):
+    """Channels that are computed from others, pixel by pixel.
+
+    Attributes
+    ----------
+    inputs, outputs
+        What the given channels are, in this order, and names of the new ones.
+    compute
+        From arrays (..., Y, X), numpy or dask, to one array for each output.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    compute: Callable[..., Sequence[Any]]
+
+
+def _polarization(*images: Any) -> tuple[Any, Any, Any]:
+    """Intensity; angle of linear polarization in degrees, 0..180; degree of it, 0..1.
+
+    By the Stokes parameters: S0 is half the sum of the four images.
+    """
+    i0, i45, i90, i135 = (image.astype(np.float64) for image in images)
+    s0, s1, s2 = (i0 + i45 + i90 + i135) / 2, i0 - i90, i45 - i135
+    angle = np.rad2deg(np.arctan2(s2, s1)) / 2 % 180
+    return s0, angle, np.minimum(_ratio(np.hypot(s1, s2), s0), 1)
+
+
+def _ndvi(red: Any, infrared: Any) -> tuple[Any]:
+    red, infrared = red.astype(np.float64), infrared.astype(np.float64)
+    return (_ratio(infrared - red, infrared + red),)
+
+
+def _ct_windows(image: Any) -> list[Any]:
+    """Each of `CT_WINDOWS` as 0..1."""
+    return [
+        np.clip((image.astype(np.float64) - center) / width + 0.5, 0, 1)
+        for center, width in CT_WINDOWS.values()
+    ]
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    """The quotient, 0 where there is nothing to divide by."""
+    return np.where(whole == 0, 0, part / np.where(whole == 0, 1, whole))
+
+
+DERIVATIONS = {
+    "polarization": Derivation(
+        ("0 deg", "45 deg", "90 deg", "135 deg"), ("intensity", "AoLP", "DoLP"), _polarization
+    ),
+    "ndvi": Derivation(("red", "near infra-red"), ("NDVI",), _ndvi),
+    "ct-windows": Derivation(("CT in Hounsfield units",), tuple(CT_WINDOWS), _ct_windows),
+}
+
+
+def derive_channels(kind: str, channels: Sequence[Any]) -> dict[str, Any]:
+    """Channels computed from others, by name, as float32.
+
+    Parameters
+    ----------
+    kind
+        A name in `DERIVATIONS`.
+    channels
+        Arrays (..., Y, X) of the same shape, in the order of its `inputs`; dask stays lazy.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the channels are not as many or not of one shape.
+    """
+    if kind not in DERIVATIONS:
+        known = format_list(list(DERIVATIONS))
+        raise ValueError(f"Channels {kind!r} are unknown; use {known}.")
+    made = DERIVATIONS[kind]
+    if len(channels) != len(made.inputs) or len({each.shape for each in channels}) > 1:
+        shapes = len({each.shape for each in channels})
+        were = f"{len(channels)} of {pluralize(shapes, 'shape')} were"
+        needed = pluralize(len(made.inputs), "channel"), ", ".join(made.inputs)
+        raise ValueError(WRONG_CHANNELS.format(kind, *needed, were))
+    values = made.compute(*channels)
+    return {name: each.astype(np.float32) for name, each in zip(made.outputs, values, strict=True)}
+
+
+class ChannelInfluence(NamedTuple):
+    """A channel of the image in one object, and what it does for the object's mask.
+
+    Attributes
+    ----------
+    channel
+        Its name.
+    mean, std
+        Of its raw values inside the mask; the means of all channels are the object's spectrum.
+    influence
+        1 minus the IoU of the masks with and without the channel: 0 if the mask stays the same
+        without it, 1 if nothing of it stays.
+    """
+
+    channel: str
+    mean: float
+    std: float
+    influence: float
+
+
+def channel_influence_job(
+    predictor: Predictor, prompts: Sequence[Prompt]
+) -> Job[list[list[ChannelInfluence]]]:
+    """How each channel of the current plane moves the mask of each prompt.
+
+    One channel after the other is hidden, each of its pixels gets its mean over the plane, and the
+    plane is encoded and predicted again: one encoding for each channel (occlusion; Zeiler and
+    Fergus, arXiv 1311.2901). The predictor stays as it is.
+    """
+    from napari_simmat.engine.embeddings import EmbeddingCache
+    from napari_simmat.engine.predictor import Predictor
+
+    stack, model = predictor.stack, predictor.model
+    values = stack.normalized(predictor.plane).astype(np.float32)
+    raw = stack.plane(predictor.plane)
+    spec = replace(model.spec, normalization=Normalization(method="none"))
+    how = asdict(predictor.compute)
+    hiding = Predictor(replace(model, spec=spec), cache=EmbeddingCache(0), **how)
+    hidden = list(dict.fromkeys(stack.selection))  # a repeated channel is hidden as a whole
+    masks: list[list[Mask]] = []
+    for done, source in enumerate([None, *hidden]):
+        here = Progress(done, len(hidden) + 1, "hiding one channel after the other")
+        shown = values.copy()
+        for number in (n for n, each in enumerate(stack.selection) if each == source):
+            shown[number] = values[number].mean()
+        job = hiding.set_image_job(shown, 0, pixel_size=stack.pixel_size)
+        yield from with_progress(job, here)
+        results = yield from with_progress(hiding.predict_many_job(prompts), here)
+        masks.append([result.mask for result in results])
+    return [
+        [
+            ChannelInfluence(
+                stack.names[stack.selection.index(source)],
+                *mean_and_std(raw[stack.selection.index(source)], whole),
+                1 - iou(whole, without),
+            )
+            for source, without in zip(hidden, others, strict=True)
+        ]
+        for whole, *others in zip(*masks, strict=True)
+    ]
+
+
+def mean_and_std(values: NDArray[Any], mask: Mask) -> tuple[float, float]:
+    """Of the finite values (Y, X) inside a mask; NaN if there are none."""
+    inside = values[mask].astype(np.float64)
+    inside = inside[np.isfinite(inside)]
+    if not inside.size:
+        return float("nan"), float("nan")
+    return float(inside.mean()), float(inside.std())

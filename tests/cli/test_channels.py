@@ -1,0 +1,65 @@
+"""`simmat channels` through the real entry point."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_simmat.cli import main
+from napari_simmat.io.readers import open_image
+
+
+@pytest.fixture
+def angles(tmp_path, monkeypatch):
+    """The current folder holds an image behind four polarizers, and a click on its disk."""
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[:130, :140]
+    disk = (y - 40) ** 2 + (x - 40) ** 2 < 15**2
+    noise = np.random.default_rng(0).normal(0, 30, (4, 130, 140))
+    image = 1000 + noise + disk * np.array([900, 500, 100, 500])[:, None, None]
+    tifffile.imwrite("light.tif", image.astype(np.uint16), ome=True, metadata={"axes": "CYX"})
+    (tmp_path / "clicks.csv").write_text("index,axis-0,axis-1\n0,40,40\n")
+    return tmp_path
+
+
+def test_channels_derive_writes_named_channels(angles, capsys):
+    words = ["channels", "derive", "light.tif", "polarization", "--output", "derived.tif"]
+    assert main(words) == 0
+    made = open_image(angles / "derived.tif")
+    assert made.channel_names == ("intensity", "AoLP", "DoLP")
+    values = np.moveaxis(np.asarray(made.data), made.channel_axis, 0)
+    assert (values.dtype, values.shape) == (np.float32, (3, 130, 140))
+    assert values[2][40, 40] == pytest.approx(800 / 3000, abs=0.05)
+    assert main(words) == 1
+    assert "derived.tif exists already. Use --overwrite" in capsys.readouterr().err
+
+
+def test_channels_derive_takes_chosen_channels(angles):
+    command = "channels derive light.tif ndvi --channels 2,0 --output ndvi.tif"
+    assert main(command.split()) == 0
+    ndvi = tifffile.imread("ndvi.tif").squeeze()
+    assert ndvi[40, 40] == pytest.approx(800 / 3000, abs=0.05)
+
+
+def test_channels_show_writes_picture_and_table(angles, capsys):
+    command = "channels show light.tif --model polarization --prompts clicks.csv --output seen"
+    assert main([*command.split(), "--device", "cpu", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    with Image.open("seen/light_seen.png") as picture:
+        assert picture.size == (140, 130)
+        assert np.ptp(np.asarray(picture)) > 100
+    with open("seen/light_channels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["object"] for row in rows] == ["1"] * 4
+    assert [float(row["mean"]) for row in rows] == pytest.approx([1900, 1500, 1100, 1500], abs=60)
+    assert all(0 <= float(row["influence"]) <= 1 for row in rows)
+    assert [row["channel"] for row in told["channels"]] == [row["channel"] for row in rows]
+
+
+def test_channels_show_without_prompts_writes_the_picture(angles, capsys):
+    command = "channels show light.tif --model polarization --output seen"
+    assert main(command.split()) == 0
+    assert [path.name for path in (angles / "seen").iterdir()] == ["light_seen.png"]

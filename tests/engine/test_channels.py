@@ -1,0 +1,107 @@
+"""Channels derived from others, and how each channel moves a mask."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_simmat import Predictor, Prompt, load_model
+from napari_simmat.engine.channels import DERIVATIONS, channel_influence_job, derive_channels
+from napari_simmat.progress import finish
+
+ANGLES = np.deg2rad([0, 45, 90, 135])[:, None, None]
+
+
+def behind_polarizers(intensity, angle, degree):
+    """Light of Malus' law behind four polarizers, (4, 1, 1)."""
+    wave = 1 + degree * np.cos(2 * (ANGLES - np.deg2rad(angle)))
+    return np.asarray(intensity * wave / 2, np.float32)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, da.from_array])
+@pytest.mark.parametrize(("angle", "degree"), [(0, 1), (30, 0.5), (100, 0.25), (170, 0.75)])
+def test_polarization_of_known_light_is_found(angle, degree, wrap):
+    made = derive_channels("polarization", list(wrap(behind_polarizers(200, angle, degree))))
+    found = {name: float(np.asarray(each)[0, 0]) for name, each in made.items()}
+    assert found == pytest.approx({"intensity": 200, "AoLP": angle, "DoLP": degree}, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("polarization", [0, 0, 0, 0], [0, 0, 0]),  # darkness has no angle
+        ("ndvi", [100, 300], [0.5]),
+        ("ndvi", [0, 0], [0]),
+        ("ct-windows", [-600], [0, 0.5, 0]),
+        ("ct-windows", [50], [0.5, 14 / 15, 0.5 - 350 / 1800]),
+        ("ct-windows", [3000], [1, 1, 1]),
+    ],
+)
+def test_derive_channels_of_known_pixels(kind, values, expected):
+    made = derive_channels(kind, [np.full((2, 3), value, np.int16) for value in values])
+    assert tuple(made) == DERIVATIONS[kind].outputs
+    assert [float(each[1, 2]) for each in made.values()] == pytest.approx(expected, abs=1e-6)
+    assert {each.dtype for each in made.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes", "message"),
+    [
+        ("ndvi", [(4, 4)], r"ndvi needs 2 channels: red, near infra-red; 1 of 1 shape were given"),
+        ("ndvi", [(4, 4), (4, 5)], r"2 of 2 shapes were given\. Choose them in this order"),
+        ("hha", [(4, 4)], "Channels 'hha' are unknown; use polarization, ndvi"),
+    ],
+)
+def test_derive_channels_from_wrong_ones_is_refused(kind, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        derive_channels(kind, [np.zeros(shape) for shape in shapes])
+
+
+@pytest.fixture(scope="module")
+def bar():
+    """A predictor on a bar that only the second of three channels shows; and a click on it."""
+    image = np.random.default_rng(0).normal(50, 4, (3, 128, 128))
+    image[1, 30:42, 10:115] += 120
+    image[2] = 50
+    predictor = Predictor(load_model("tiny"), "cpu")
+    predictor.set_image(image, 0, names=("noise", "bar", "flat"))
+    return predictor, Prompt(points=((36.0, 20.0),), labels=(1,))
+
+
+def test_channel_influence_names_the_one_with_the_object(bar):
+    predictor, click = bar
+    before = predictor.predict(points=click.points).mask
+    [found] = finish(channel_influence_job(predictor, [click]))
+    assert [each.channel for each in found] == ["noise", "bar", "flat"]
+    noise, shows, flat = found
+    assert shows.influence > 0.5 > 0.2 > noise.influence
+    assert flat.influence == 0
+    assert (shows.mean, flat.mean) == pytest.approx((170, 50), abs=5)
+    assert flat.std == 0
+    assert np.array_equal(predictor.predict(points=click.points).mask, before)
+
+
+def test_channel_influence_hides_a_repeated_channel_whole(bar):
+    predictor, click = bar
+    other = Predictor(predictor.model, "cpu")
+    other.set_image(predictor.stack.plane()[1])
+    [[only]] = finish(channel_influence_job(other, [click]))
+    assert only.influence > 0.5
+    assert only.mean == pytest.approx(170, abs=5)
+
+
+def test_colors_of_an_rgb_foundation_are_its_input(bar):
+    predictor, _ = bar
+    colors = predictor.colors()
+    assert colors.shape == (3, 128, 128)
+    assert np.ptp(colors[2]) == 0
+    assert colors[1][36, 50] > colors[1][5, 5] + 1
+
+
+def test_colors_of_a_model_for_four_angles_are_three():
+    image = np.random.default_rng(0).uniform(0, 255, (4, 130, 140)).astype(np.float32)
+    predictor = Predictor(load_model("polarization"), "cpu")
+    predictor.set_image(image, 0)
+    colors = predictor.colors()
+    assert colors.shape == (3, 130, 140)
+    assert np.isfinite(colors).all()
+    assert colors.std(axis=(1, 2)).min() > 0
