@@ -237,11 +237,11 @@ class Run:
 
     def learn(self) -> None:
         """Learn from objects, and click meanwhile."""
-        from scipy.ndimage import gray_dilation, label
+        from scipy.ndimage import label, maximum_filter
 
         labels, _ = label(blobs(SIDE) > 100)
         # Wider than they look, so that there is something to learn.
-        labels = gray_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
+        labels = maximum_filter(np.where(labels <= OBJECTS, labels, 0), 25)
         objects = self.viewer.add_labels(labels, name="objects")
         self.workspace.use_objects(objects)
         learning, button = self.tab.learning, self.tab.learn_panel.start

@@ -6,13 +6,11 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_simmat.widgets import controls
 from napari_simmat.widgets.controls import (
     STATUS_TONES,
-    PathField,
     Status,
     StatusKind,
     StatusLine,
     vbox,
 )
-from tests.widgets.dropping import drop
 
 
 @pytest.fixture
@@ -98,17 +96,3 @@ def test_status_line_with_two_lines_keeps_its_height(qtbot):
         places.append(below.y())
     assert shown.heightForWidth(shown.width()) > 1.5 * line.fontMetrics().height()
     assert places[0] == places[1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "taken"), [("folder", {"d"}), ("file", {"f"}), ("either", {"d", "f"})]
-)
-def test_path_field_takes_one_path_of_its_kind(kind, taken, tmp_path, qtbot):
-    (tmp_path / "d").mkdir()
-    (tmp_path / "f").touch()
-    for name in "df":
-        field = PathField(kind, "Title")
-        qtbot.addWidget(field)
-        assert drop(field, tmp_path / name) is (name in taken)
-        assert field.value() == (str(tmp_path / name) if name in taken else "")
-        assert not drop(field, tmp_path / "d", tmp_path / "f"), "several are not taken"

@@ -1,12 +1,30 @@
 """No text is cut: every label that wraps is as high as its text, at any width of the dock."""
 
+import re
+import sys
+
+import numpy as np
 import pytest
 from napari._qt.qt_resources import get_stylesheet
+from qtpy.QtCore import QRect, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.widgets.controls import CollapsibleSection, Status, TextLabel
 
-WORDS = "This image has 48 channels, and the model reads three of them: choose them below. "
+NAME = "Experiment_20261128_plate07_well_B04_channel_DAPI_maximum_projection.ome.tif"
+"""What stands in the gaps of a message; nobody can break it at a space."""
+
+
+def messages() -> list[str]:
+    """Every sentence of the program that is a constant, with its gaps filled."""
+    modules = [each for name, each in sys.modules.items() if name.startswith("napari_simmat.")]
+    texts = {
+        re.sub(r"\{[^}]*\}", NAME, text)
+        for module in modules
+        for name, text in vars(module).items()
+        if isinstance(text, str) and name.isupper() and " " in text and "<" not in text
+    }
+    return sorted(texts, key=len)
 
 
 @pytest.mark.all_tabs
@@ -21,14 +39,16 @@ def test_labels_at_any_width_show_all_of_their_text(window, tab, scale):
     widget.tabs.setCurrentWidget(shown)
     for section in shown.findChildren(CollapsibleSection):
         section.set_open(True)
-    status = Status("failed", 4 * WORDS, offer="Use tiny", other="Somewhere else")
-    shown.status.set_value(status)
-    shown.status.set_warning(2 * WORDS)
+    told = messages()
+    assert len(told) > 200
+    shown.status.set_value(Status("failed", told[-1], offer="Use tiny", other="Somewhere else"))
+    shown.status.set_warning(told[-2])
     labels = shown.findChildren(TextLabel)
     assert len(labels) > 2
-    for words in (WORDS, 3 * WORDS):
-        for label in labels:
-            label.setText(words)
+    for some in np.array_split(told, -(-len(told) // len(labels))):
+        for label, text in zip(labels, map(str, some), strict=False):
+            label.setText(text)
+            assert label.text() == text
             label.show()
         for width in range(280, 521, 60):
             widget.resize(width, 800)
@@ -37,8 +57,15 @@ def test_labels_at_any_width_show_all_of_their_text(window, tab, scale):
             seen = [label for label in labels if label.isVisible()]
             assert shown.status.text in seen
             cut = [
-                (type(label.parentWidget()).__name__, width, label.height())
+                (type(label.parentWidget()).__name__, width, label.size(), label.text())
                 for label in seen
                 if label.height() < label.heightForWidth(label.width())
+                or label.width() < label.fontMetrics().boundingRect(*_room(label)).width()
             ]
-            assert not cut, "parent, width, height"
+            assert not cut, "parent, width, size, text"
+
+
+def _room(label: TextLabel) -> tuple[QRect, int, str]:
+    """Where a label draws its text, how, and what it draws."""
+    room = QRect(0, 0, label.width(), 10_000)
+    return room, int(Qt.TextFlag.TextWordWrap), label.drawn

@@ -15,11 +15,13 @@ from napari_simmat.widgets.batch.run import BatchRequest
 from napari_simmat.widgets.forms import (
     EverythingForm,
     Options,
+    PathField,
     command_words,
     field_texts,
     shown_fields,
 )
 from napari_simmat.widgets.train.run import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
+from tests.widgets.dropping import drop
 
 
 @dataclass(frozen=True)
@@ -182,3 +184,17 @@ def test_form_settings_are_fields_of_the_config():
     hints = get_type_hints(TrainConfig, include_extras=True)
     strategies = [value for _, value in hints["strategy"].__metadata__[0]["choices"]]
     assert strategies == list(get_args(get_args(hints["strategy"])[0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"), [("folder", {"d"}), ("file", {"f"}), ("either", {"d", "f"})]
+)
+def test_path_field_takes_one_path_of_its_kind(kind, taken, tmp_path, qtbot):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "f").touch()
+    for name in "df":
+        field = PathField(kind, "Title")
+        qtbot.addWidget(field)
+        assert drop(field, tmp_path / name) is (name in taken)
+        assert field.value() == (str(tmp_path / name) if name in taken else "")
+        assert not drop(field, tmp_path / "d", tmp_path / "f"), "several are not taken"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
@@ -371,7 +371,8 @@ class ChannelsForm(QWidget):
 
     def _make_rows(self) -> None:
         """Adapt the number of rows; rows that stay keep the focus."""
-        columns = (self.name_fields, self.slots, *[self.removes] * self._named)
+        columns: tuple[list[Any], ...] = self.name_fields, self.slots, self.removes
+        columns = columns if self._named else columns[:2]
         while len(self.slots) > len(self.names):
             for column in columns:
                 widget = column.pop()

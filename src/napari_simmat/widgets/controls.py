@@ -5,25 +5,25 @@ None of them takes the keyboard focus from the canvas on a click.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
 
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QIcon, QWheelEvent
+from qtpy.QtGui import QContextMenuEvent, QIcon, QWheelEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QFrame,
     QHBoxLayout,
@@ -44,6 +44,7 @@ from superqt import QCollapsible
 from superqt.utils import qdebounced
 
 from napari_simmat.progress import time_left
+from napari_simmat.widgets.worker import later
 
 Tone = Literal["", "muted", "info", "good", "warning", "error"]
 """What the color of a text means; empty for the theme's own color."""
@@ -119,12 +120,8 @@ class LayerChoice(ComboBox):
         self._viewer, self._kind, self._new, self._omit = viewer, kind, new, omit
         self._layer: Layer | None = None
         self._listed: list[Layer | None] = []
-        self._events = [
-            viewer.layers.events.inserted,
-            viewer.layers.events.removed,
-            viewer.layers.events.reordered,
-            viewer.layers.events.renamed,
-        ]
+        events = viewer.layers.events
+        self._events = [events.inserted, events.removed, events.reordered, events.renamed]
         for event in self._events:
             event.connect(self._on_layers)
         self.activated.connect(self._on_activated)
@@ -279,6 +276,7 @@ class CollapsibleSection(QCollapsible):
         self.content().setVisible(opened)
 
 
+Row = QWidget | tuple[str, QWidget]
 Part = QWidget | QLayout | tuple[QWidget, int]
 """A part of a layout; a pair adds its stretch."""
 
@@ -299,10 +297,7 @@ def vbox(
 
 
 def form_rows(
-    *rows: QWidget | tuple[str, QWidget],
-    parent: QWidget | None = None,
-    spacing: int = 4,
-    indent: int = 0,
+    *rows: Row, parent: QWidget | None = None, spacing: int = 4, indent: int = 0
 ) -> QFormLayout:
     """Labeled rows, without margins; a widget alone spans both columns."""
     layout = QFormLayout(parent)
@@ -374,18 +369,26 @@ class TextLabel(QLabel):
     ----------
     least_lines
         Lines that it has room for, whatever its text.
+    drawn
+        Its text as it is drawn: long words, such as names of files, may be broken anywhere.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.least_lines = 0
+        self.least_lines, self.drawn, self._text = 0, "", ""
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)
 
     def setText(self, text: str) -> None:  # noqa: N802 - Qt's name
         """Show a text."""
-        super().setText(text)
+        self._text = text
+        self.drawn = _LONG_WORD.sub(lambda word: _ZERO_WIDTH_SPACE.join(word.group()), text)
+        super().setText(self.drawn)
         self._fit()
+
+    def text(self) -> str:
+        """The text that was set."""
+        return self._text
 
     def event(self, event: QEvent) -> bool:
         """Adapt the height to the width and the font."""
@@ -393,6 +396,13 @@ class TextLabel(QLabel):
         if event.type() in _REFITTED:
             self._fit()
         return done
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:  # noqa: N802 - Qt's name
+        """Copy what is selected, or all, without the breaks of long words."""
+        said = self.selectedText().replace(_ZERO_WIDTH_SPACE, "") or self._text
+        menu = QMenu(self)
+        menu.addAction("Copy", lambda: QApplication.clipboard().setText(said))
+        menu.popup(event.globalPos())
 
     def _fit(self) -> None:
         if self.isVisible():
@@ -402,6 +412,7 @@ class TextLabel(QLabel):
                 self.setMinimumHeight(needed)
 
 
+_LONG_WORD, _ZERO_WIDTH_SPACE = re.compile(r"\S{24,}"), "\u200b"
 _REFITTED = {
     QEvent.Type.Resize,
     QEvent.Type.Show,
@@ -434,103 +445,6 @@ def remove_button(tip: str) -> QToolButton:
     button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     return button
-
-
-PathKind = Literal["folder", "file", "either"]
-
-
-class DropTarget(QWidget):
-    """Takes one path of the right kind that is dropped on it.
-
-    Parameters
-    ----------
-    drops
-        Which paths it takes.
-    """
-
-    def __init__(self, drops: PathKind) -> None:
-        super().__init__()
-        self._drops = drops
-        self.setAcceptDrops(True)
-
-    def take(self, path: str) -> None:
-        """Show a path that was dropped."""
-        raise NotImplementedError
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept one path of the right kind."""
-        if self._dropped(event):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Show the path that was dropped."""
-        if path := self._dropped(event):
-            self.take(path)
-            event.acceptProposedAction()
-
-    def _dropped(self, event: QDropEvent) -> str:
-        """The one local path that is dragged, if it is of the right kind; empty for several."""
-        data = event.mimeData()
-        paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
-        if len(paths) != 1 or not paths[0]:
-            return ""
-        path, kind = Path(paths[0]), self._drops
-        fits = kind == "either" or (path.is_dir() if kind == "folder" else path.is_file())
-        return paths[0] if fits else ""
-
-
-class PathField(DropTarget):
-    """A view of one path.
-
-    Parameters
-    ----------
-    kind
-        Which paths can be dropped or browsed for.
-    title
-        Of the dialog.
-    """
-
-    changed = Signal()
-
-    def __init__(self, kind: PathKind, title: str, tip: str = ""):
-        super().__init__(kind)
-        self._title = title
-        self.path = QLineEdit()
-        self.path.setPlaceholderText("drop it here")
-        self.path.setToolTip(tip)
-        self.path.setAcceptDrops(False)  # the whole field takes it, as a path
-        self.browse = QToolButton()
-        self.browse.setText("⋯")
-        self.browse.setToolTip(title)
-        if kind == "either":
-            menu = QMenu(self.browse)
-            menu.addAction("A folder...", lambda: self._ask("folder"))
-            menu.addAction("A file or manifest...", lambda: self._ask("file"))
-            self.browse.setMenu(menu)
-            self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-            self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
-        else:
-            self.browse.clicked.connect(lambda: self._ask(kind))
-        hbox((self.path, 1), self.browse, parent=self)
-        self.path.textChanged.connect(self.changed)
-
-    def value(self) -> str:
-        """The path as typed."""
-        return self.path.text().strip()
-
-    def set_value(self, path: str) -> None:
-        """Show a path."""
-        self.path.setText(path)
-
-    take = set_value
-
-    def _ask(self, kind: PathKind) -> None:
-        if kind == "folder":
-            path = QFileDialog.getExistingDirectory(self, self._title, self.value())
-        else:
-            path, _ = QFileDialog.getOpenFileName(self, self._title, self.value())
-        if path:
-            self.set_value(path)
 
 
 StatusKind = Literal["nothing", "ready", "working", "canceled", "failed", "done"]
@@ -620,10 +534,7 @@ class StatusLine(QWidget):
         self._clock = QTimer(self)
         self._clock.setInterval(100)
         self._clock.timeout.connect(self._tick)
-        self._late = QTimer(self)
-        self._late.setSingleShot(True)
-        self._late.setInterval(_SHOW_DELAY)
-        self._late.timeout.connect(self._show)
+        self._late = later(self, self._show, _SHOW_DELAY)
         line = hbox(self.dot, (self.text, 1), self.time)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
         for part in (self.dot, self.time):

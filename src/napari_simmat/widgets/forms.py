@@ -14,29 +14,34 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields, replace
 from functools import partial
+from pathlib import Path
 from textwrap import fill
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle
 from docstring_parser import parse as parse_docstring
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
-from qtpy.QtGui import QDoubleValidator
+from qtpy.QtGui import QDoubleValidator, QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
+    QFileDialog,
     QFormLayout,
+    QLineEdit,
+    QMenu,
     QSizePolicy,
+    QToolButton,
     QWidget,
 )
 
 from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
-from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows
+from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows, hbox
 
 TYPE_A_NUMBER = (
     "{label} is {value!r}, not a number between {low:g} and {high:g}: type one, such as 0.001 or "
@@ -318,3 +323,102 @@ class PixelShape(CollapsibleSection):
             _PIXEL_SHAPE if ratio == 1 else f"{_PIXEL_SHAPE}: {ratio:g} times as high as wide"
         )
         self.changed.emit()
+
+
+# ------------------------------------------------------------------------ files and folders
+
+PathKind = Literal["folder", "file", "either"]
+
+
+class DropTarget(QWidget):
+    """Takes one path of the right kind that is dropped on it.
+
+    Parameters
+    ----------
+    drops
+        Which paths it takes.
+    """
+
+    def __init__(self, drops: PathKind) -> None:
+        super().__init__()
+        self._drops = drops
+        self.setAcceptDrops(True)
+
+    def take(self, path: str) -> None:
+        """Show a path that was dropped."""
+        raise NotImplementedError
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept one path of the right kind."""
+        if self._dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Show the path that was dropped."""
+        if path := self._dropped(event):
+            self.take(path)
+            event.acceptProposedAction()
+
+    def _dropped(self, event: QDropEvent) -> str:
+        """The one local path that is dragged, if it is of the right kind; empty for several."""
+        data = event.mimeData()
+        paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
+        if len(paths) != 1 or not paths[0]:
+            return ""
+        path, kind = Path(paths[0]), self._drops
+        fits = kind == "either" or (path.is_dir() if kind == "folder" else path.is_file())
+        return paths[0] if fits else ""
+
+
+class PathField(DropTarget):
+    """A view of one path.
+
+    Parameters
+    ----------
+    kind
+        Which paths can be dropped or browsed for.
+    title
+        Of the dialog.
+    """
+
+    changed = Signal()
+
+    def __init__(self, kind: PathKind, title: str, tip: str = ""):
+        super().__init__(kind)
+        self._title = title
+        self.path = QLineEdit()
+        self.path.setPlaceholderText("drop it here")
+        self.path.setToolTip(tip)
+        self.path.setAcceptDrops(False)  # the whole field takes it, as a path
+        self.browse = QToolButton()
+        self.browse.setText("⋯")
+        self.browse.setToolTip(title)
+        if kind == "either":
+            menu = QMenu(self.browse)
+            menu.addAction("A folder...", lambda: self._ask("folder"))
+            menu.addAction("A file or manifest...", lambda: self._ask("file"))
+            self.browse.setMenu(menu)
+            self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+            self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        else:
+            self.browse.clicked.connect(lambda: self._ask(kind))
+        hbox((self.path, 1), self.browse, parent=self)
+        self.path.textChanged.connect(self.changed)
+
+    def value(self) -> str:
+        """The path as typed."""
+        return self.path.text().strip()
+
+    def set_value(self, path: str) -> None:
+        """Show a path."""
+        self.path.setText(path)
+
+    take = set_value
+
+    def _ask(self, kind: PathKind) -> None:
+        if kind == "folder":
+            path = QFileDialog.getExistingDirectory(self, self._title, self.value())
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, self._title, self.value())
+        if path:
+            self.set_value(path)

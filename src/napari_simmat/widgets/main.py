@@ -95,7 +95,7 @@ class SimMATWidget(QWidget):
         self._loading.set_value(Status("nothing", LOADING))
         vbox(self._loading, parent=self).setContentsMargins(8, 8, 8, 8)
         self._steps = self._open()
-        self._turn = QTimer(self, interval=0)
+        self._turn = QTimer(self)
         self._turn.timeout.connect(lambda: next(self._steps, None))
         self._imports = Worker("simmat-imports")
         self._importing = BackgroundJob(self._imports, 0, self)
@@ -216,7 +216,7 @@ class SimMATWidget(QWidget):
         return super().event(event)
 
 
-def described(tab: QWidget) -> list[str]:
+def described(tab: Any) -> list[str]:
     """What a tab shows, for a report; layers are not named."""
     from napari_simmat.widgets.segment.tab import SegmentTab
 

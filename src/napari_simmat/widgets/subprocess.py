@@ -37,15 +37,14 @@ from napari_simmat.widgets.controls import (
     INDENT,
     Button,
     CollapsibleSection,
-    DropTarget,
     Part,
-    PathKind,
     Status,
     StatusLine,
     VerticalScroll,
     hbox,
     vbox,
 )
+from napari_simmat.widgets.forms import DropTarget, PathKind
 from napari_simmat.widgets.worker import Worker
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_simmat.progress import Job, Progress
 
@@ -266,6 +266,15 @@ class BackgroundJob(QObject):
         if task is self._task:
             self._task = None
             self.stopped.emit()
+
+
+def later(parent: QObject, slot: Callable[[], object], pause: int = 0) -> QTimer:
+    """A timer that calls `slot` once, so many ms after each start; by default in the next turn."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(pause)
+    timer.timeout.connect(slot)
+    return timer
 
 
 def sentence(error: BaseException) -> str:

@@ -11,7 +11,12 @@ from napari_simmat.engine import detail_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.controller import PART, REFINED
+from napari_simmat.widgets.segment.controller import (
+    PART,
+    PART_ALONE,
+    REFINED,
+    STOP_ENCODING,
+)
 from napari_simmat.widgets.segment.inference import InferenceService
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -59,6 +64,23 @@ def test_click_on_a_large_image_is_answered_before_it_is_encoded(window, encode_
     assert np.array_equal(window.mask, Refiner().refine(predictor, [prompt])[0].mask)
     assert PART not in window.status.text
     assert (REFINED in window.status.text) == (not np.array_equal(window.mask, first))
+
+
+def test_encoding_of_the_whole_can_be_stopped_and_resumed(window, encode_whole):
+    assert "still being encoded" in PART
+    click(window, *CLICK)
+    window.qtbot.waitUntil(lambda: window.status.offer == STOP_ENCODING)
+    window.take(window.tab.status.offer)
+    window.idle()
+    assert window.status.text.endswith(PART_ALONE)
+    assert not window.status.offer
+    window.click(CLICK[0] + 12, CLICK[1])
+    assert window.status.text.endswith(PART_ALONE), "the next click does not begin it again"
+    encode_whole.set()
+    window.key(Qt.Key.Key_S)
+    assert PART_ALONE not in window.status.text
+    [_, prediction] = window.workspace.session.predictions[()]
+    assert not prediction.part
 
 
 def test_click_on_a_part_twice_gives_the_same_mask(window, encode_whole):

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import EDITING
+from napari_simmat.widgets.segment.inference import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou

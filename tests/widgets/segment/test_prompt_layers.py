@@ -11,8 +11,8 @@ from scipy.ndimage import label
 from skimage.data import coins
 
 from napari_simmat.engine.masks import interior_point
-from napari_simmat.widgets.segment.controller import SMALL_PIECES, WITH_SMALL_PIECES
-from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH, unreadable
+from napari_simmat.widgets.segment.inference import SMALL_PIECES, WITH_SMALL_PIECES
+from napari_simmat.widgets.segment.prompt_layers import BROAD, OUTLINE_WIDTH, unreadable
 from tests.widgets.scenes import CENTERS, RADII, discs, iou, nucleus_in_cell
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -106,6 +106,8 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert (box.kind, scribble.kind, scribble.label) == ("rectangle", "path", 0)
     [prompt] = ready.controller.inference.request.prompts
     assert set(prompt.labels) == {0}
+    boxes, zoom = ready.viewer.layers["SimMAT boxes"], ready.viewer.scene.camera.zoom
+    assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH] * 2)
     assert 2 <= len(prompt.points) <= 8
     assert not ready.preview[CENTERS[1]]
     assert (ready.preview > 0).sum() < both.sum()
@@ -114,6 +116,10 @@ def test_scribble_gives_signed_points_along_it(ready):
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.stroke([(CENTERS[0][0], CENTERS[0][1] - 9), (CENTERS[0][0], CENTERS[0][1] + 9)])
     assert iou(ready.preview > 0, discs()[1] == 1) > 0.8
+    assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH * BROAD])
+    ready.undo()
+    ready.redo()
+    assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH * BROAD])
 
 
 @pytest.mark.real_window

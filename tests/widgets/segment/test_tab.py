@@ -15,12 +15,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import (
-    CANCELED,
+from napari_simmat.widgets.segment.controller import CANCELED, SEGMENT
+from napari_simmat.widgets.segment.inference import (
     COMMIT_NEXT,
     MARKS_COVERED,
     MARKS_OUTSIDE,
-    SEGMENT,
     scores_text,
 )
 from napari_simmat.widgets.segment.object_actions import committed, numbered

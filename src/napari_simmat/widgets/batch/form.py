@@ -17,12 +17,11 @@ from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
     ComboBox,
-    PathField,
     form_rows,
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import EverythingForm, Options, PixelShape
+from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
 from napari_simmat.widgets.model_picker import ModelPicker
 
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (

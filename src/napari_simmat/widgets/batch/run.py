@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QTimer, Signal
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
@@ -44,7 +44,7 @@ from napari_simmat.widgets.channels import LayerChannel, LayerInfo
 from napari_simmat.widgets.controls import Status, StatusKind, Tone, tone_color
 from napari_simmat.widgets.forms import command_words
 from napari_simmat.widgets.subprocess import Ending, JobController
-from napari_simmat.widgets.worker import BackgroundJob
+from napari_simmat.widgets.worker import BackgroundJob, later
 
 log = logging.getLogger(__name__)
 
@@ -505,8 +505,7 @@ class BatchController(JobController):
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(lambda reason: self.status.emit(Status("failed", reason)))
         self._request: BatchRequest | None = None
-        self._later = QTimer(self, singleShot=True, interval=_SCAN_DELAY)
-        self._later.timeout.connect(self._start_scan)
+        self._later = later(self, self._start_scan, _SCAN_DELAY)
         self._output = ""
         self._has_run = False
         self._trial: Path | None = None

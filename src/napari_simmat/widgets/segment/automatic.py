@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels, Layer
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
@@ -30,7 +30,7 @@ from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE, ObjectAct
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_plane
-from napari_simmat.widgets.worker import BackgroundJob
+from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
@@ -93,8 +93,7 @@ class AutomaticSegmentation(QObject):
         self.like_mine = False
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
-        self._filter_later = QTimer(self, singleShot=True, interval=FILTER_DELAY)
-        self._filter_later.timeout.connect(self._filter)
+        self._filter_later = later(self, self._filter, FILTER_DELAY)
         self._proposing.progressed.connect(self._on_progress)
         self._proposing.returned.connect(self._on_proposed)
         self._filtering.returned.connect(self._on_filtered)

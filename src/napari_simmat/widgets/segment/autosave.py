@@ -43,7 +43,7 @@ from napari_simmat.widgets.segment.session_file import (
     new_path,
     replay_job,
 )
-from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
 log = logging.getLogger(__name__)
@@ -219,10 +219,10 @@ class Autosave(QObject):
             self._on_replaced(session.editor)
         session.stale = False
 
-    def _mark_empty(self) -> None:
+    @needs_image
+    def _mark_empty(self, session: ImageSession) -> None:
         """Do not offer a file from which nothing would be restored."""
-        session = self._workspace.session
-        file = None if session is None else self._files.get(session)
+        file = self._files.get(session)
         if file is None or file.lines == file.empty_at:
             return
         editors = [self._workspace.sessions.editor_of(key) for key in file.begun]

@@ -14,8 +14,6 @@ from napari import Viewer
 from napari.layers import Image
 from qtpy.QtCore import QObject
 
-from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import (
@@ -33,6 +31,7 @@ from napari_simmat.widgets.segment.inference import (
     InferenceQueue,
     Prediction,
     PredictionRequest,
+    described,
 )
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.prompt_state import Plane, objects_on, plane_names
@@ -76,18 +75,10 @@ MISSED_COMMIT = (
 )
 CANCELED = "Canceled. Segment (S) starts again."
 SEGMENT = "Segment"
-EDITING = "Editing object {label}:"
 PART = "The whole image is still being encoded, masks are refined then."
+PART_ALONE = "A part of the image is encoded: Segment (S) encodes the rest, and refines masks."
+STOP_ENCODING = "Stop encoding"
 REFINED = "Refined on the whole image."
-COMMIT_NEXT = "Commit (C), or click to correct it."
-MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
-WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
-SMALL_PIECES = "{pieces} left out: a click adds one, Q adds all."
-MARKS_OUTSIDE = "{marks} not in the mask: try another mask (Q), or press N before a new object."
-MARKS_COVERED = "{marks} still in the mask: scribble over what does not belong, or try another (Q)."
-PART = "A much larger object contains it: Q, or its picture below."
-_MUCH_LARGER = 4
-"""Times the pixels of the mask that a click shows first."""
 
 
 class SegmentController(QObject):
@@ -153,6 +144,7 @@ class SegmentController(QObject):
         self._shown: Status | None = None
         # A large plane, of which parts are predicted on until the whole is encoded.
         self._large: PredictionRequest | None = None
+        self._declined: tuple[object, ...] = ()  # the encoding that the user stopped
         self._encoding = BackgroundJob(inference.worker, _ENCODE_RANK, self)
         self._encoding.progressed.connect(self._on_encoding)
         self._encoding.returned.connect(self._on_encoded)
@@ -188,9 +180,11 @@ class SegmentController(QObject):
     @property
     def can_commit(self) -> bool:
         """Whether there are prompts, or objects that were found, on this or another plane."""
-        session = self.workspace.session
-        prompted = session is not None and bool(session.prompt_state)
-        return prompted or self.propagation.result is not None or self.automatic.has_objects
+        return (
+            self.workspace.prompted
+            or self.propagation.result is not None
+            or self.automatic.has_objects
+        )
 
     def release(self) -> None:
         """Stop working and stop following the viewer; its layers stay, except for the preview."""
@@ -279,6 +273,7 @@ class SegmentController(QObject):
     @needs_image
     def segment(self, session: ImageSession) -> None:
         """Predict for the prompts of the current plane, again if need be."""
+        self._declined = ()
         if session.prompt_state:
             self.request(again=True)
         else:
@@ -434,7 +429,7 @@ class SegmentController(QObject):
         commits, self._pending = self._pending == plane, None
         if not request.objects:
             missed, self._missed = self._missed, ""
-            note = f"{prediction.note} {PART}".strip() if prediction.part else prediction.note
+            note = f"{prediction.note} {self._part_text(prediction)}".strip()
             self._say_ready(missed, session.geometry.remark, note)
             self._offer_channels(session)
         elif not request.whole or request.state == session.prompt_state.on(plane):
@@ -468,13 +463,28 @@ class SegmentController(QObject):
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
         hint = self._join_hint(session, plane)
-        remark = PART if prediction.part else remark
+        remark = self._part_text(prediction) or remark
         text = " ".join(filter(None, [self._missed, text, hint, remark]))
         self._missed = ""
         self._show_status(replace(Status("done", text), seconds=seconds))
 
+    def _part_text(self, prediction: Prediction) -> str:
+        """What to say of a prediction on a part of its plane; empty for one on the whole."""
+        request = self.inference.request
+        declined = request is not None and request.encoding == self._declined
+        return "" if not prediction.part else PART_ALONE if declined else PART
+
+    def _stop_encoding(self) -> None:
+        """The user does without the whole plane, until they ask for it by Segment."""
+        if self._large is not None:
+            self._declined = self._large.encoding
+        self._encoding.cancel()
+        self._say_of_encoding(PART_ALONE)
+
     def _encode(self, request: PredictionRequest) -> None:
         """Encode the whole plane of a request that was predicted on a part of it."""
+        if request.encoding == self._declined:
+            return
         before, self._large = self._large, request
         if before is not None and before.encoding == request.encoding and self._encoding.busy:
             return
@@ -505,7 +515,10 @@ class SegmentController(QObject):
         status = replace(shown, text=f"{shown.text.partition(PART)[0]}{words}".strip())
         if self._ready[0] == shown.text:
             self._ready = status.text, self._ready[1]
-        self.workspace.status.emit(status)
+        if self._encoding.busy and not self.workspace.in_front:
+            self.workspace.offer(replace(status, offer=STOP_ENCODING), self._stop_encoding)
+        else:
+            self.workspace.status.emit(replace(status, offer="" if words else status.offer))
 
     def _on_propagated(self) -> None:
         pending, self._propagation_pending = self._propagation_pending, False
@@ -676,59 +689,3 @@ def _refined(before: Prediction | None, after: Prediction) -> str:
 def ready_on(text: str, image: str) -> str:
     """`READY` or `NO_TOOL` with the name of the image, if there are several."""
     return text.replace("Ready", f"Ready on {image}", 1)
-
-
-def described(prediction: Prediction, edited: int | None) -> str:
-    """A prediction in words; `edited` is the committed object that it changes."""
-    known = [score for score in prediction.scores if not np.isnan(score)]
-    count = pluralize(len(prediction.scores), "object")
-    parts = [f"{count}, {scores_text(known)}." if known else f"{count}."]
-    if edited is not None:
-        parts.insert(0, EDITING.format(label=edited))
-    choice = prediction.choices[-1] if prediction.choices else 0
-    numbers = [each.choice for each in prediction.candidates]
-    if choice == ALL_PIECES:
-        parts.append(WITH_SMALL_PIECES)
-    elif choice and numbers:
-        number = numbers.index(choice) + 1
-        parts.append(MASK_NUMBER.format(number=number, count=len(numbers)))
-    elif left_out := sum(prediction.left_out):
-        parts.append(SMALL_PIECES.format(pieces=pluralize(left_out, "small piece")))
-    elif max((each.area for each in prediction.candidates), default=0) > _MUCH_LARGER * max(
-        1, np.count_nonzero(prediction.masks[-1])
-    ):
-        parts.append(PART)
-    for text, kind, count in zip(
-        (MARKS_OUTSIDE, MARKS_COVERED),
-        ("positive", "negative"),
-        contradicted(prediction),
-        strict=True,
-    ):
-        if count:
-            marks = f"{pluralize(count, f'{kind} mark')} {is_or_are(count)}"
-            parts.append(text.format(marks=marks))
-    return " ".join([*parts, COMMIT_NEXT, prediction.note]).strip()
-
-
-def contradicted(prediction: Prediction) -> tuple[int, int]:
-    """How many positive marks lie outside the mask of their object, and how many negative inside.
-
-    A scribble is one mark, and lies where most of it does.
-    """
-    outside = inside = 0
-    for each, mask in zip(prediction.objects, prediction.masks, strict=True):
-        source = each.source
-        marks = [((at,), label) for at, label in zip(source.points, source.labels, strict=True)]
-        marks += [(one.vertices, one.label) for one in source.outlines if one.kind == "path"]
-        for vertices, label in marks:
-            at = np.floor(np.array(vertices)[:, -2:] + 0.5).astype(int)
-            held = mask[tuple(np.clip(at, 0, np.array(mask.shape) - 1).T)].mean() >= 0.5
-            outside += bool(label) and not held
-            inside += held and not label
-    return outside, inside
-
-
-def scores_text(scores: Sequence[float]) -> str:
-    """``score 0.94``, ``scores 0.81 to 0.94``: predicted IoUs in words."""
-    minimum, maximum = f"{min(scores):.2f}", f"{max(scores):.2f}"
-    return f"score {maximum}" if len(scores) == 1 else f"scores {minimum} to {maximum}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari import Viewer
 from napari.layers import Image, Labels, Points, Shapes
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QFrame, QSizePolicy, QSpacerItem, QWidget
 
 from napari_simmat.widgets.channels_form import ChannelsForm
@@ -39,6 +39,7 @@ from napari_simmat.widgets.segment.panels import (
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
+from napari_simmat.widgets.worker import later
 
 MODEL = "Model and layers"
 _UNFOLDED = 100
@@ -112,11 +113,9 @@ class SegmentForm(QWidget):
         layout = vbox(self._scroll, parent=self)
         layout.addItem(self._spare)
         layout.addLayout(footer)
-        self._fit_later = QTimer(self, singleShot=True, interval=0)
-        self._fit_later.timeout.connect(self._fit_table)
+        self._fit_later = later(self, self._fit_table)
         self._sought = self.sections["objects"]
-        self._seek_later = QTimer(self, singleShot=True, interval=_UNFOLDED)
-        self._seek_later.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._sought))
+        self._seek_later = later(self, self._seek, _UNFOLDED)
         self._by_hand: dict[str, bool] = {}
         self._shown_objects: tuple[object, int] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
@@ -179,6 +178,9 @@ class SegmentForm(QWidget):
         self._sought = self.sections[name]
         self._sought.set_open(True)
         self._seek_later.start()
+
+    def _seek(self) -> None:
+        self._scroll.ensureWidgetVisible(self._sought)
 
     # -------------------------------------------------------------------- shown
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat.progress import Job, Progress
@@ -23,7 +23,7 @@ from napari_simmat.widgets.layer_data import (
 )
 from napari_simmat.widgets.segment.inference import Choice
 from napari_simmat.widgets.segment.workspace import Workspace
-from napari_simmat.widgets.worker import BackgroundJob, Worker
+from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 _RANK = 4
 """Behind everything that the user asks for."""
@@ -68,8 +68,7 @@ class ImageChoice(QObject):
         self._workspace, self._viewer, self._form = workspace, workspace.viewer, form
         self._current, self._is_held = current, is_held
         self.watch = ImageWatch(self)
-        self._later = QTimer(self, singleShot=True, interval=0)
-        self._later.timeout.connect(self.read)
+        self._later = later(self, self.read)
         events = workspace.viewer.layers.events
         self._events = [events.inserted, events.removed, events.renamed, events.reordered]
         self._front: Image | None = None

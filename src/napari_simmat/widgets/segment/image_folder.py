@@ -20,7 +20,8 @@ from napari_simmat.engine.linking import read_parents
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import channel_mappings
-from napari_simmat.widgets.controls import Button, PathField, Status, hbox, text_label, vbox
+from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
+from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
 from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs

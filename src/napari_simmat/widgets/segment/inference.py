@@ -14,6 +14,7 @@ import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
@@ -44,6 +45,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
+EDITING = "Editing object {label}:"
+COMMIT_NEXT = "Commit (C), or click to correct it."
+MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
+WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
+SMALL_PIECES = "{pieces} left out: a click adds one, Q adds all."
+MARKS_OUTSIDE = "{marks} not in the mask: try another mask (Q), or press N before a new object."
+MARKS_COVERED = "{marks} still in the mask: scribble over what does not belong, or try another (Q)."
+LARGER_AROUND = "A much larger object contains it: Q, or its picture below."
+_MUCH_LARGER = 4
+"""Times the pixels of the mask that a click shows first."""
 
 
 class ChosenModel(NamedTuple):
@@ -184,6 +195,62 @@ class Prediction:
     left_out: tuple[int, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     part: bool = False
+
+
+def described(prediction: Prediction, edited: int | None) -> str:
+    """A prediction in words; `edited` is the committed object that it changes."""
+    known = [score for score in prediction.scores if not np.isnan(score)]
+    count = pluralize(len(prediction.scores), "object")
+    parts = [f"{count}, {scores_text(known)}." if known else f"{count}."]
+    if edited is not None:
+        parts.insert(0, EDITING.format(label=edited))
+    choice = prediction.choices[-1] if prediction.choices else 0
+    numbers = [each.choice for each in prediction.candidates]
+    if choice == ALL_PIECES:
+        parts.append(WITH_SMALL_PIECES)
+    elif choice and numbers:
+        number = numbers.index(choice) + 1
+        parts.append(MASK_NUMBER.format(number=number, count=len(numbers)))
+    elif left_out := sum(prediction.left_out):
+        parts.append(SMALL_PIECES.format(pieces=pluralize(left_out, "small piece")))
+    elif max((each.area for each in prediction.candidates), default=0) > _MUCH_LARGER * max(
+        1, np.count_nonzero(prediction.masks[-1])
+    ):
+        parts.append(LARGER_AROUND)
+    for text, kind, count in zip(
+        (MARKS_OUTSIDE, MARKS_COVERED),
+        ("positive", "negative"),
+        contradicted(prediction),
+        strict=True,
+    ):
+        if count:
+            marks = f"{pluralize(count, f'{kind} mark')} {is_or_are(count)}"
+            parts.append(text.format(marks=marks))
+    return " ".join([*parts, COMMIT_NEXT, prediction.note]).strip()
+
+
+def contradicted(prediction: Prediction) -> tuple[int, int]:
+    """How many positive marks lie outside the mask of their object, and how many negative inside.
+
+    A scribble is one mark, and lies where most of it does.
+    """
+    outside = inside = 0
+    for each, mask in zip(prediction.objects, prediction.masks, strict=True):
+        source = each.source
+        marks = [((at,), label) for at, label in zip(source.points, source.labels, strict=True)]
+        marks += [(one.vertices, one.label) for one in source.outlines if one.kind == "path"]
+        for vertices, label in marks:
+            at = np.floor(np.array(vertices)[:, -2:] + 0.5).astype(int)
+            held = mask[tuple(np.clip(at, 0, np.array(mask.shape) - 1).T)].mean() >= 0.5
+            outside += bool(label) and not held
+            inside += held and not label
+    return outside, inside
+
+
+def scores_text(scores: Sequence[float]) -> str:
+    """``score 0.94``, ``scores 0.81 to 0.94``: predicted IoUs in words."""
+    minimum, maximum = f"{min(scores):.2f}", f"{max(scores):.2f}"
+    return f"score {maximum}" if len(scores) == 1 else f"scores {minimum} to {maximum}"
 
 
 @dataclass(frozen=True, eq=False)

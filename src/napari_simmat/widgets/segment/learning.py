@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from napari.layers import Shapes
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.engine.outlines import shape_mask
@@ -35,7 +35,7 @@ from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.torch_import import import_torch_job, no_old_garbage
-from napari_simmat.widgets.worker import BackgroundJob, Worker
+from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
@@ -131,8 +131,7 @@ class Learning(QObject):
         self._sentence = ""
         self._status = Status("nothing", "")
         self._offered: WeakSet[ImageSession] = WeakSet()
-        self._offer_later = QTimer(self, singleShot=True, interval=0)
-        self._offer_later.timeout.connect(self._offer)
+        self._offer_later = later(self, self._offer)
         workspace.status.connect(self._on_status)
         workspace.command_changed.connect(self._on_command)
         self._job = BackgroundJob(self.worker, _BEHIND, self)
@@ -226,18 +225,18 @@ class Learning(QObject):
             self._workspace.say(CANCELED, "canceled")
             self.changed.emit()
 
-    def show(self, after: bool) -> None:
+    @needs_image
+    def show(self, session: ImageSession, after: bool) -> None:
         """Predict on the current image with the adapted model, or as before."""
-        session = self._workspace.session
-        if session is not None and session.shows_adapted != after:
+        if session.shows_adapted != after:
             session.shows_adapted = after
             self._workspace.model_changed.emit()
             self.changed.emit()
 
-    def keep(self, name: str) -> None:
+    @needs_image
+    def keep(self, session: ImageSession, name: str) -> None:
         """Make the model adapted to the current image one of the user's own."""
-        session = self._workspace.session
-        if session is not None and session.adapted is not None:
+        if session.adapted is not None:
             path = file_of(session.adapted)
             self._keeping.start("Keeping", lambda: _keep_job(path, name))
 
@@ -320,10 +319,9 @@ class Learning(QObject):
     def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
         self.progressed.emit(progress)
-        session = self._workspace.session
         idle = self._status.kind in ("nothing", "ready", "done") and not self._status.offer
         is_free = self._is_shown or idle
-        if is_free and not (session is not None and session.prompt_state):
+        if is_free and not self._workspace.prompted:
             text = LEARNING.format(progress.message)
             status = Status("working", text, progress.fraction, way_out="Cancel learning")
             self._workspace.status.emit(status)
@@ -341,10 +339,10 @@ class Learning(QObject):
         if change == "do" and command is not None and command.edit is not None:
             self._offer_later.start()  # behind what the status line says about it
 
-    def _offer(self) -> None:
+    @needs_image
+    def _offer(self, session: ImageSession) -> None:
         """Offer once to learn, if objects are committed that needed more than a click or a box."""
-        workspace, session = self._workspace, self._workspace.session
-        if session is None or session.editor is None or self._job.busy:
+        if session.editor is None or self._job.busy:
             return
         made = [entry.provenance for entry in session.editor.register.entries.values()]
         corrected = sum(
@@ -358,7 +356,7 @@ class Learning(QObject):
         if said.kind == "done" and not said.offer and not session.prompt_state:
             self._offered.add(session)
             status = replace(said, text=f"{said.text} {MAY_LEARN}", offer=LEARN)
-            workspace.offer(status, self.wanted.emit)
+            self._workspace.offer(status, self.wanted.emit)
 
     def _on_learned(self, outcome: AdaptOutcome) -> None:
         session, self._session, self.progress = self._session, None, None

@@ -302,8 +302,7 @@ class ObjectActions:
 
     def _chosen(self) -> list[int]:
         """The chosen objects that still exist."""
-        session = self._workspace.session
-        editor = None if session is None else session.editor
+        editor = self._workspace.editor
         return [] if editor is None else [label for label in self.chosen if label in editor]
 
     def label_at(self, position: Sequence[float]) -> int:
@@ -311,7 +310,7 @@ class ObjectActions:
         layer = self._workspace.objects
         if layer is None or layer.multiscale:
             return 0
-        return self._workspace.session.editor.label_at(layer.world_to_data(position[-layer.ndim :]))
+        return self._workspace.editor.label_at(layer.world_to_data(position[-layer.ndim :]))
 
     @needs_image
     def _change(
@@ -354,7 +353,7 @@ class ObjectActions:
         Indices are those of the layer. Empty in 3D.
         """
         session, plane = self._workspace.session, self._workspace.plane_or_none()
-        if session is None or session.editor is None or plane is None:
+        if self._workspace.editor is None or plane is None:
             return {}
         here, found = session.prompts.on(plane), {}
         for point, label in zip(here.points, here.labels, strict=True):

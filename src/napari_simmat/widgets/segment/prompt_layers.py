@@ -15,17 +15,20 @@ import numpy as np
 from napari import Viewer
 from napari.layers import Layer, Points, Shapes
 from napari.layers.base import ActionType
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.outputs import note_provenance
 from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.widgets.shortcuts import guard_shift
+from napari_simmat.widgets.worker import later
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
-OUTLINE_WIDTH = 2.0
-"""Width of the edges of shapes in screen pixels."""
+OUTLINE_WIDTH, BROAD = 2.0, 3.0
+"""Width of the edges of shapes in screen pixels; a positive scribble is so many times as broad, so
+that it differs from a negative one without color.
+"""
 _ZOOM_DELAY = 50
 """Milliseconds that the zoom rests before the edges are drawn again."""
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
@@ -89,22 +92,17 @@ class LayerAdapter(QObject):
         super().__init__(parent)
         self.layer: Any = None
 
-    @property
-    def chosen(self) -> Any:
-        """The layer in use if the user chose it; None for an own one."""
-        return None if self.layer is None or self.layer.name == self.name else self.layer
-
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
-        for event, callback in self._events():
+        for event, callback in () if self.layer is None else self._events():
             event.disconnect(callback)
         self.layer = layer
-        for event, callback in self._events():
+        for event, callback in () if layer is None else self._events():
             event.connect(callback)
 
     def _events(self) -> list[tuple[Any, Any]]:
         """The events of the layer that are followed, with their callbacks."""
-        return [] if self.layer is None else [(self.layer.events.mode, self._on_mode)]
+        return [(self.layer.events.mode, self._on_mode)]
 
     def _on_mode(self) -> None:
         self.mode_changed.emit()
@@ -140,7 +138,6 @@ class PointsAdapter(LayerAdapter):
             **geometry.layer_options(),
         )
         layer.canvas_size_limits = (9, 16)
-        note_provenance(layer, geometry.name)
         return layer
 
     def use(self, layer: Layer | None) -> None:
@@ -158,9 +155,8 @@ class PointsAdapter(LayerAdapter):
 
     def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Replace the points by those of `prompts`; returns how they read back."""
-        layer, (wanted, _) = self.layer, self.split(prompts)
-        shown = self.read(geometry, point)
-        if shown == wanted:
+        layer = self.layer
+        if (shown := self.read(geometry, point)) == self.split(prompts)[0]:
             return shown
         layer.selected_data = set()
         layer.data = geometry.to_layer(layer, np.array(prompts.points), point)
@@ -201,8 +197,6 @@ class PointsAdapter(LayerAdapter):
         self._write_defaults()
 
     def _events(self) -> list[tuple[Any, Any]]:
-        if self.layer is None:
-            return []
         events = self.layer.events
         return [
             *super()._events(),
@@ -217,13 +211,13 @@ class PointsAdapter(LayerAdapter):
 
     def _on_defaults(self) -> None:
         """Napari makes a selected point's features the defaults of the next one; follow it."""
-        layer = self.layer
-        if layer is None or "label" not in layer.feature_defaults:
+        defaults = self.layer.feature_defaults
+        if "label" not in defaults:
             return
-        if "object" in layer.feature_defaults:
-            value = layer.feature_defaults["object"].iloc[0]
+        if "object" in defaults:
+            value = defaults["object"].iloc[0]
             self.group = 0 if np.isnan(value) else int(value)
-        positive = bool(layer.feature_defaults["label"].iloc[0] != 0)
+        positive = bool(defaults["label"].iloc[0] != 0)
         if positive != self.positive:
             self.positive = positive
             self.sign_changed.emit(positive)
@@ -254,6 +248,7 @@ class ShapesAdapter(LayerAdapter):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._width = 0.0
         self._before_drawing: int | None = None
         self._drawn = False
 
@@ -269,13 +264,12 @@ class ShapesAdapter(LayerAdapter):
         )
         layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
         guard_shift(layer)
-        note_provenance(layer, geometry.name)
         return layer
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
         super().use(layer)
-        self._before_drawing, self._drawn = None, False
+        self._before_drawing, self._drawn, self._width = None, False, 0.0
 
     def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """The shapes in image coordinates, without the one that is being drawn."""
@@ -319,6 +313,7 @@ class ShapesAdapter(LayerAdapter):
                 shape_type=each.kind,
                 edge_color=_edge_color(each.kind, each.label),
                 face_color="transparent",
+                edge_width=self._edge_width(each.kind, each.label),
             )
         _set_columns(layer, label=[e.label for e in outlines], object=[e.group for e in outlines])
         self._drawn = False
@@ -337,17 +332,29 @@ class ShapesAdapter(LayerAdapter):
         tool = _TOOL_OF_MODE.get(str(layer.mode))
         if tool is None:
             return  # the selected shapes would get the color
-        color = _edge_color(TOOLS[tool].shape, positive)
+        shape = TOOLS[tool].shape
         with layer.block_update_properties():
-            layer.current_edge_color, layer.current_face_color = color, "transparent"
+            layer.current_edge_color = _edge_color(shape, positive)
+            layer.current_face_color = "transparent"
+            layer.current_edge_width = self._edge_width(shape, positive)
+
+    def set_width(self, width: float) -> None:
+        """Draw the edges of an own layer this wide, in its pixels."""
+        if (layer := self.layer).name == BOXES:
+            self._width = width
+            pairs = zip(layer.shape_type, _column(layer, "label"), strict=False)
+            layer.edge_width = [self._edge_width(*pair) for pair in pairs] or width
+
+    def _edge_width(self, shape: ShapeKind | None, positive: bool | int) -> float:
+        width = self._width or self.layer.current_edge_width
+        return width * BROAD if self._width and shape == "path" and positive else width
 
     def remove_click(self) -> bool:
         """Remove the tiny shape that a click with the box tool leaves; whether there was one."""
         layer, drawn = self.layer, self._drawn
         self._drawn = False
-        if not drawn or layer is None or not len(layer.data):
-            return False
-        if layer.shape_type[-1] not in ("rectangle", "ellipse"):
+        kinds = layer.shape_type[-1:] if drawn and layer is not None else []
+        if kinds not in (["rectangle"], ["ellipse"]):
             return False
         corners = np.array([layer.data_to_world(corner) for corner in layer.data[-1]])
         camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
@@ -360,19 +367,16 @@ class ShapesAdapter(LayerAdapter):
         return True
 
     def _events(self) -> list[tuple[Any, Any]]:
-        if self.layer is None:
-            return []
         return [*super()._events(), (self.layer.events.data, self._on_data)]
 
     def _on_data(self, event: Any) -> None:
         """Remember when a shape is begun, and report when something has changed."""
-        layer = self.layer
-        assert layer is not None
+        count = len(self.layer.data)
         if event.action == ActionType.ADDING:
-            self._before_drawing = len(layer.data)
+            self._before_drawing = count
         elif event.action == ActionType.ADDED:
             before, self._before_drawing = self._before_drawing, None
-            self._drawn = before is not None and len(layer.data) > before
+            self._drawn = before is not None and count > before
         if event.action in (ActionType.ADDED, ActionType.CHANGED, ActionType.REMOVED):
             self.edited.emit()
 
@@ -392,20 +396,15 @@ def unreadable(layer: Any) -> str | None:
 
 def _set_columns(layer: Any, **columns: Any) -> None:
     """Replace features by whole numbers."""
-    features = layer.features.copy()
-    for name, values in columns.items():
-        features[name] = np.array(values, dtype=int)
-    layer.features = features
+    whole = {name: np.array(values, dtype=int) for name, values in columns.items()}
+    layer.features = layer.features.assign(**whole)
 
 
 def _set_defaults(layer: Any, values: dict[str, int]) -> None:
     """Set the features of what is added next; missing columns are added."""
     if absent := [name for name in values if name not in layer.features]:
         _set_columns(layer, **{name: [_DEFAULTS[name]] * len(layer.data) for name in absent})
-    defaults = layer.feature_defaults.copy()
-    for name, value in values.items():
-        defaults[name] = value
-    layer.feature_defaults = defaults
+    layer.feature_defaults = layer.feature_defaults.assign(**values)
 
 
 def _column(layer: Any, name: str) -> np.ndarray:
@@ -464,14 +463,14 @@ class PromptLayers(QObject):
         self._viewer = viewer
         self._points = PointsAdapter(self)
         self._shapes = ShapesAdapter(viewer, self)
-        self._adapters = self._shapes, self._points  # in this order new points lie on top
+        # In this order new points lie on top.
+        self._adapters: tuple[Any, ...] = self._shapes, self._points
         self._last_mode = "add"
         self._order: AxisOrder = ()
         # Chosen layers that are unused while another view is shown, and the prompts they held.
         self._parked: dict[AxisOrder, tuple[list[Layer | None], Prompts]] = {}
         # napari emits several events for one edit, so the layers are read when all have passed.
-        self._settled = QTimer(self, singleShot=True, interval=0)
-        self._settled.timeout.connect(self._on_settled)
+        self._settled = later(self, self._on_settled)
         for adapter in self._adapters:
             adapter.edited.connect(self._settled.start)
             adapter.mode_changed.connect(self._on_tool)
@@ -480,8 +479,7 @@ class PromptLayers(QObject):
         self.set_positive, self.flip = self._points.set_positive, self._points.flip
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
-        self._zoomed = QTimer(self, singleShot=True, interval=_ZOOM_DELAY)
-        self._zoomed.timeout.connect(self._fit_outlines)
+        self._zoomed = later(self, self._fit_outlines, _ZOOM_DELAY)
         self._camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         self._camera.events.zoom.connect(self._on_zoom)
 
@@ -499,9 +497,8 @@ class PromptLayers(QObject):
     def tool(self) -> Tool:
         """What a press on the image adds now."""
         active = self._viewer.layers.selection.active
-        if active is None or active not in (self.points, self.boxes):
-            return ""
-        return _TOOL_OF_MODE.get(str(active.mode), "")
+        is_ours = active is not None and active in (self.points, self.boxes)
+        return _TOOL_OF_MODE.get(str(active.mode), "") if is_ours else ""
 
     @property
     def positive(self) -> bool:
@@ -609,7 +606,8 @@ class PromptLayers(QObject):
     ) -> Prompts:
         """Park the layers chosen in the view before, and take up those of this view."""
         before, self._order = self._order, geometry.order
-        chosen = [adapter.chosen for adapter in self._adapters]
+        used = [adapter.layer for adapter in self._adapters]
+        chosen = [None if each is None or each.name in (POINTS, BOXES) else each for each in used]
         if any(layer is not None for layer in chosen):
             known = len(before) in (0, geometry.ndim)  # else they were on an image of other axes
             held = self.read(geometry.seen(before), point) if known else Prompts()
@@ -649,6 +647,7 @@ class PromptLayers(QObject):
                 return layer
         active = self._viewer.layers.selection.active
         layer = adapter.new_layer(geometry)
+        note_provenance(layer, geometry.name)
         self._viewer.add_layer(layer)
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
@@ -660,9 +659,7 @@ class PromptLayers(QObject):
             layer.visible = True
             layer.mode = mode
 
-    def _hand_over(
-        self, old: Points | Shapes | None, new: Points | Shapes | None, active: Layer | None
-    ) -> None:
+    def _hand_over(self, old: Layer | None, new: Any, active: Layer | None) -> None:
         """Give the new layer the tool of the old one if that was active."""
         if old is not None and old is active and new is not old:
             self._activate(new, old.mode)
@@ -689,21 +686,15 @@ class PromptLayers(QObject):
 
     def _fit_outlines(self) -> None:
         """Draw the own shapes equally thin on the screen at any zoom, so that they hide nothing."""
-        layer = self.boxes
-        if layer is None or layer.name != BOXES:
-            return
-        width = OUTLINE_WIDTH / (self._camera.zoom * abs(float(layer.scale[-1])))
-        layer.edge_width = width
-        with layer.block_update_properties():
-            layer.current_edge_width = width
+        if self.boxes is not None:
+            pixel = self._camera.zoom * abs(float(self.boxes.scale[-1]))
+            self._shapes.set_width(OUTLINE_WIDTH / pixel)
+            self._set_shape_defaults()
 
     def _set_shape_defaults(self, *_: object) -> None:
-        self._shapes.set_defaults(self.positive, self._points.group)
+        self._shapes.set_defaults(self._points.positive, self._points.group)
 
 
 def _features() -> dict[str, Any]:
     none = np.zeros(0, dtype=int)
-    return {
-        "features": {"label": none, "object": none.copy()},
-        "feature_defaults": {"label": 1, "object": 0},
-    }
+    return {"features": {"label": none, "object": none.copy()}, "feature_defaults": _DEFAULTS}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
@@ -31,7 +31,7 @@ from napari_simmat.widgets.segment.prompt_state import (
 )
 from napari_simmat.widgets.segment.session import ImageSession, ViewState
 from napari_simmat.widgets.segment.workspace import Workspace
-from napari_simmat.widgets.worker import BackgroundJob
+from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
     from napari_simmat.engine.propagation_tracks import Track
@@ -373,8 +373,7 @@ class EmbeddingPrefetcher(QObject):
         self._whole = False
         self._subject: Subject | None = None
         self._center: tuple[object, ...] = ()
-        self._later = QTimer(self, singleShot=True)
-        self._later.timeout.connect(self._begin)
+        self._later = later(self, self._begin)
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(lambda _: self._on_end(self.described()))
         self._job.failed.connect(self._on_end)

@@ -59,6 +59,8 @@ class SegmentTab(SegmentForm):
         The user's actions by name: those of the shortcuts, and those of the panels.
     """
 
+    actions: dict[str, Callable[[], object]]
+
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(viewer, parent)
         self.controller = controller = SegmentController(viewer, self)
@@ -401,22 +403,23 @@ class SegmentTab(SegmentForm):
         self.objects.set_value(self.workspace.objects)
 
     def _show_drawing(self, *_: Any) -> None:
-        session, table = self.workspace.session, self.object_panel.table
-        if session is None or session.editor is None:
+        workspace, editor = self.workspace, self.workspace.editor
+        if editor is None:
             self.drawing.remove()
         else:
-            self.drawing.draw(session.editor, self.workspace.classes.names)
-            self.drawing.outline(session.geometry, session.editor, table.value())
+            self.drawing.draw(editor, workspace.classes.names)
+            chosen = self.object_panel.table.value()
+            self.drawing.outline(workspace.session.geometry, editor, chosen)
 
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)
 
     def _show_stack(self) -> None:
-        session, propagation = self.workspace.session, self.controller.propagation
-        self.show_stack(session)
+        propagation = self.controller.propagation
+        self.show_stack(self.workspace.session)
         result = propagation.result
         self.stack_panel.set_state(
-            working=session is not None and bool(session.prompt_state),
+            working=self.workspace.prompted,
             busy=propagation.busy,
             found=result is not None,
         )
@@ -447,9 +450,9 @@ class SegmentTab(SegmentForm):
         self.folder_panel.set_state(can_go=can_go, place=folder.described())
 
     def _show_learning(self) -> None:
-        session, state = self.workspace.session, self.learning.state(self._choice())
+        editor, state = self.workspace.editor, self.learning.state(self._choice())
         self.learn_panel.set_state(state)
-        has_objects = session is not None and session.editor is not None and session.editor.labels
+        has_objects = editor is not None and editor.labels
         is_seen = state.working and (bool(has_objects) or state.adapted is not None)
         self.sections["learn"].setVisible(is_seen)
         if state.progress is not None or state.adapted is not None:

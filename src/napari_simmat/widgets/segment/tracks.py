@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Tracks
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import pluralize
@@ -30,7 +30,7 @@ from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.torch_import import no_garbage_collection
-from napari_simmat.widgets.worker import BackgroundJob, Worker
+from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 TRACKS = "SimMAT tracks"
 _LATER = 300
@@ -141,8 +141,7 @@ class ObjectTracks(QObject):
         self._drawn: tuple[object, ...] = ()
         self._layer: Tracks | None = None
         self.text = ""
-        self._later = QTimer(self, singleShot=True, interval=_LATER)
-        self._later.timeout.connect(self._draw_again)
+        self._later = later(self, self._draw_again, _LATER)
         workspace.objects_changed.connect(self._on_changed)
         workspace.subject_changed.connect(self._on_changed)
 
@@ -207,15 +206,15 @@ class ObjectTracks(QObject):
 
     def _picked(self, axis: int) -> dict[Node, Plane]:
         """The objects under the positive points of all planes, and the planes of the view."""
-        session = self._workspace.session
-        if session is None or session.editor is None:
+        session, editor = self._workspace.session, self._workspace.editor
+        if editor is None:
             return {}
         prompts, picked = session.prompts, {}
         for point, label in zip(prompts.points, prompts.labels, strict=True):
             plane = plane_of(point)
             at = (*plane, *(int(np.floor(value + 0.5)) for value in point[-2:]))
             at = reordered(at, inverse_order(session.geometry.order))
-            if label and (number := session.editor.label_at(at)):
+            if label and (number := editor.label_at(at)):
                 picked[Node(int(at[axis]), number)] = plane
         return picked
 
@@ -227,16 +226,16 @@ class ObjectTracks(QObject):
         picked: tuple[Plane, ...] = (),
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
-        workspace, session = self._workspace, self._workspace.session
+        workspace, editor = self._workspace, self._workspace.editor
+        session = workspace.session
         if axis is None:
             workspace.fail(WHICH_AXIS)
             return
-        if session is None or session.editor is None or not session.editor.labels:
+        if editor is None or not editor.labels:
             workspace.fail(NO_OBJECTS)
             return
         if not workspace.has_pixels() or self._job.busy:
             return
-        editor = session.editor
         labels, parents = editor.layer.data, editor.parents
 
         def job() -> Job[_Renumbered]:
@@ -285,10 +284,9 @@ class ObjectTracks(QObject):
 
     def _on_changed(self) -> None:
         """Draw the tracks of the chosen image again, or take away those of another."""
-        session = self._workspace.session
-        editor = None if session is None else session.editor
-        flat = session is None or session.geometry.ndim < 3
-        if editor is None or flat or (session.time_axis is None and not editor.parents):
+        session, editor = self._workspace.session, self._workspace.editor
+        linked = editor is not None and (session.time_axis is not None or editor.parents)
+        if not linked or session.geometry.ndim < 3:
             self._remove()
             return
         if session.time_axis is None:
@@ -302,10 +300,10 @@ class ObjectTracks(QObject):
             self._workspace.viewer.layers.remove(layer)
 
     def _draw_again(self) -> None:
-        session = self._workspace.session
-        if session is None or session.editor is None or session.time_axis is None:
+        session, editor = self._workspace.session, self._workspace.editor
+        if editor is None or session.time_axis is None:
             return
-        axis, editor = session.time_axis, session.editor
+        axis = session.time_axis
         labels, parents = editor.layer.data, editor.parents
 
         def job() -> Job[Lineage]:
@@ -317,10 +315,11 @@ class ObjectTracks(QObject):
     def _draw(self, lineage: Lineage) -> None:
         """Show the tracks; napari takes time as the first axis, and space of 2 or 3."""
         session, layers = self._workspace.session, self._workspace.viewer.layers
-        if session is None or session.editor is None or session.time_axis is None:
+        editor = self._workspace.editor
+        if editor is None or session.time_axis is None:
             return
         self._later.stop()
-        self._drawn = session.editor.key, session.editor.version
+        self._drawn = editor.key, editor.version
         tracks = lineage.tracks()
         divisions = len({each.parent for each in tracks if each.parent})
         counts = pluralize(len(tracks), "track"), pluralize(divisions, "division")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
@@ -31,6 +31,7 @@ from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers, To
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.worker import later
 
 LAYER_GONE = "The layer is gone"
 LOADING = "loading"
@@ -141,9 +142,7 @@ class Workspace(QObject):
         self._views: dict[AxisOrder, ImageValue] = {}
         self._strokes: list[tuple[LabelEditor, LayerEdit]] = []
         self._orphans: list[Labels] = []
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._update_classes)
+        self._later = later(self, self._update_classes)
         self._offer: Callable[[], object] | None = None
         self.released = self._replaying = False
         self.prompt_layers.replaced.connect(self.prompts_changed)
@@ -159,6 +158,21 @@ class Workspace(QObject):
         self.preview.remove()
 
     # -------------------------------------------------------------------- subject
+
+    @property
+    def _workspace(self) -> Workspace:
+        """Itself, for `needs_image`."""
+        return self
+
+    @property
+    def editor(self) -> LabelEditor | None:
+        """The image's objects; None without an image, or if they have no layer yet."""
+        return None if self.session is None else self.session.editor
+
+    @property
+    def prompted(self) -> bool:
+        """Whether prompts are open in the current view of the image."""
+        return self.session is not None and bool(self.session.prompt_state)
 
     @property
     def subject(self) -> Subject | None:
@@ -252,18 +266,18 @@ class Workspace(QObject):
         """The labels layer that takes the image's objects; None if it is still to be made."""
         return None if self.session is None else self.session.objects
 
-    def use_objects(self, layer: Labels | None) -> None:
+    @needs_image
+    def use_objects(self, session: ImageSession, layer: Labels | None) -> None:
         """Commit into this labels layer; None for a new one."""
-        if self.session is not None and layer is not self.session.objects:
-            self.session.editor = None if layer is None else self.sessions.editor(layer)
+        if layer is not session.objects:
+            session.editor = None if layer is None else self.sessions.editor(layer)
             self.objects_changed.emit()
 
     def has_pixels(self) -> bool:
         """Whether the objects, if any, have the image's pixels; the status line says if not."""
-        session = self.session
-        if session is None or session.editor is None:
+        if self.editor is None:
             return True
-        others = session.geometry.other_pixels(session.editor.layer)
+        others = self.session.geometry.other_pixels(self.editor.layer)
         if others:
             self.fail(f"{others}: choose another layer, or a new one, under Objects.")
         return not others
@@ -366,8 +380,7 @@ class Workspace(QObject):
 
     def raise_layers(self) -> None:
         """Bring the layers in use above all images."""
-        layers = self.prompt_layers
-        editor = None if self.session is None else self.session.editor
+        layers, editor = self.prompt_layers, self.editor
         classes = None if editor is None else self.classes.layer(editor)
         used = [classes, self.objects, self.preview.layer, layers.boxes, layers.points]
         outputs.raise_above_images(self.viewer, used)
@@ -401,11 +414,11 @@ class Workspace(QObject):
         if self.session is not None:
             self.prompt_layers.ensure(self.session.geometry)
 
-    def draw(self, tool: Tool) -> None:
+    @needs_image
+    def draw(self, session: ImageSession, tool: Tool) -> None:
         """Activate a tool, and the layer in which it draws."""
-        if self.session is not None:
-            self.prompt_layers.ensure(self.session.geometry)
-            self.prompt_layers.draw(tool)
+        self.prompt_layers.ensure(session.geometry)
+        self.prompt_layers.draw(tool)
 
     def read_prompts(self) -> bool:
         """Take over what the user drew; whether anything was new."""
@@ -444,14 +457,12 @@ class Workspace(QObject):
             self.fail(str(error))
         return True
 
-    def show_prompts(self, state: PromptState) -> None:
+    @needs_image
+    def show_prompts(self, session: ImageSession, state: PromptState) -> None:
         """Set the prompts of a view and show them; predictions of closed planes are forgotten.
 
         Prompts of another view are shown when that view is.
         """
-        session = self.session
-        if session is None:
-            return
         if state.order != session.geometry.order:
             session.prompt_state = state
             view = session.view(state.order)
@@ -461,10 +472,10 @@ class Workspace(QObject):
         session.prompt_state = replace(state, prompts=replace(shown, masks=state.prompts.masks))
         self._drop_closed(session)
 
-    def show_predictions(self) -> None:
+    @needs_image
+    def show_predictions(self, session: ImageSession) -> None:
         """Show the masks of all predictions in the current view."""
-        session = self.session
-        if session is not None and session.predictions:
+        if session.predictions:
             masks = {plane: each.masks for plane, (_, each) in session.predictions.items()}
             self.preview.show_all(session.geometry, masks)
 
@@ -510,15 +521,17 @@ class Workspace(QObject):
         prompts = sum(each.prompts.count for entry in entries for each in entry.provenance)
         outputs.note_provenance(editor.layer, session.geometry.name, model, prompts)
 
-    def undo(self) -> None:
+    @needs_image
+    def undo(self, session: ImageSession) -> None:
         """Undo the last command on this image."""
-        if self.session is not None and (command := self.session.history.undo()) is not None:
-            self._replay(self.session, command, back=True)
+        if (command := session.history.undo()) is not None:
+            self._replay(session, command, back=True)
 
-    def redo(self) -> None:
+    @needs_image
+    def redo(self, session: ImageSession) -> None:
         """Redo the command that was undone last."""
-        if self.session is not None and (command := self.session.history.redo()) is not None:
-            self._replay(self.session, command, back=False)
+        if (command := session.history.redo()) is not None:
+            self._replay(session, command, back=False)
 
     def _replay(self, session: ImageSession, command: Command, *, back: bool) -> None:
         if (removed := session.removed.get(command)) is not None:
@@ -635,5 +648,5 @@ class Workspace(QObject):
                 self.viewer.layers.remove(layer)
         strokes, self._strokes = self._strokes, []
         for editor, edit in strokes:
-            if self.session is not None and self.session.editor is editor:
+            if self.editor is editor:
                 self.classes.update(self.session.geometry, editor, edit)

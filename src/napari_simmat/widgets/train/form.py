@@ -28,13 +28,12 @@ from napari_simmat.widgets.controls import (
     CollapsibleSection,
     ComboBox,
     LayerChoice,
-    PathField,
     form_rows,
     remove_button,
     text_label,
     vbox,
 )
-from napari_simmat.widgets.forms import Options, PixelShape
+from napari_simmat.widgets.forms import Options, PathField, PixelShape
 from napari_simmat.widgets.layer_data import (
     LabeledValue,
     labeled_value,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from filelock import FileLock, Timeout
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 
 from napari_simmat._text import format_duration, format_list, pluralize
 from napari_simmat.checkpoints import registry
@@ -28,7 +28,7 @@ from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.forms import command_words, shown_fields
 from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
 from napari_simmat.widgets.subprocess import Ending, JobController
-from napari_simmat.widgets.worker import BackgroundJob
+from napari_simmat.widgets.worker import BackgroundJob, later
 
 DEFAULT_STEPS = 500
 """Some minutes with the embedded foundation."""
@@ -448,8 +448,7 @@ class TrainingController(JobController):
         self._checking.failed.connect(lambda reason: self._on_checked(FolderCheck("", reason)))
         self._to_check: TrainRequest | None = None
         self._found: tuple[object, FolderCheck] | None = None
-        self._later = QTimer(self, singleShot=True, interval=_CHECK_DELAY)
-        self._later.timeout.connect(self._start_check)
+        self._later = later(self, self._start_check, _CHECK_DELAY)
         self._seconds_per_step: float | None = None
         self._keeping = BackgroundJob(self.worker, parent=self)
         self._keeping.returned.connect(self._on_kept)

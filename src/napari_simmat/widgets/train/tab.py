@@ -9,7 +9,7 @@ from typing import Any
 
 from napari import Viewer
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from superqt.utils import qthrottled
@@ -42,6 +42,7 @@ from napari_simmat.widgets.train.run import (
     free_name,
     unfinished_runs,
 )
+from napari_simmat.widgets.worker import later
 
 NO_CURVES = "No curves without matplotlib; install it: pip install matplotlib"
 STOP_AND_KEEP = "Stop and keep the best"
@@ -70,8 +71,7 @@ class TrainTab(JobTab):
         self.viewer = viewer
         self.curves = TrainingCurves()
         self.gains = GainTable()
-        self._later = QTimer(self, singleShot=True)
-        self._later.timeout.connect(self._read_layers)
+        self._later = later(self, self._read_layers)
         self._watch = ImageWatch(self)
         self._shown_problem: str | None = ""  # the problem shown last
         self._layer_events = [
