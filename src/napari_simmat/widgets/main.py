@@ -93,7 +93,8 @@ class SimMATWidget(QWidget):
         OPEN_WIDGETS.add(self)
         self._loading = StatusLine()
         self._loading.set_value(Status("nothing", LOADING))
-        vbox(self._loading, parent=self).setContentsMargins(8, 8, 8, 8)
+        self._rows = vbox(self._loading, parent=self)
+        self._rows.setContentsMargins(8, 8, 8, 8)
         self._steps = self._open()
         self._turn = QTimer(self)
         self._turn.timeout.connect(lambda: next(self._steps, None))
@@ -174,9 +175,8 @@ class SimMATWidget(QWidget):
         yield
         tabs.currentChanged.connect(self._on_tab)
         self._loading.hide()
-        layout = self.layout()
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(tabs, stretch=1)  # napari fills the rest below what it found at first
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.addWidget(tabs, stretch=1)  # napari fills the rest below what it found at first
         self.setMinimumWidth(self.minimumSizeHint().width())
         name_controls(self)
         tabs.show()

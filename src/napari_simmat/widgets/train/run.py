@@ -177,9 +177,9 @@ class FolderCheck(NamedTuple):
 
 def check_folder_job(request: TrainRequest) -> Job[FolderCheck]:
     """Read a request's folder as the training will."""
-    from napari_simmat.batch.plan import parse_channels
     from napari_simmat.datasets.dataset import DataConfig
     from napari_simmat.datasets.folder import read_folder_job
+    from napari_simmat.engine.settings import parse_channels
 
     yield Progress(0, 0, CHECKING)
     try:
