@@ -532,7 +532,7 @@ def test_table_takes_the_height_that_is_free(ready):
     scroll = ready.tab.findChild(VerticalScroll)
     bar = scroll.verticalScrollBar()
     ready.qtbot.waitUntil(lambda: table.height() > 250 and bar.maximum() == 0)
-    gap = ready.tab.status.y() - scroll.geometry().bottom()
-    assert gap < 30, "nothing is left free"
+    # Nothing is left free.
+    ready.qtbot.waitUntil(lambda: ready.tab.status.y() - scroll.geometry().bottom() < 30)
     ready.widget.resize(400, 500)
     ready.qtbot.waitUntil(lambda: table.height() == 114)

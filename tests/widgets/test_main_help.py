@@ -4,8 +4,8 @@ import pytest
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_simmat.widgets import help as help_module
-from napari_simmat.widgets.help import COPIED, docs_address, shortcuts_text
+from napari_simmat.widgets import main
+from napari_simmat.widgets.main import COPIED, docs_address, shortcuts_text
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 
@@ -30,15 +30,13 @@ def test_help_opens_the_page_of_the_tab_that_is_shown(ready, monkeypatch, tmp_pa
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
     urls = ["Documentation, https://example.org/docs"]
-    monkeypatch.setattr(
-        help_module, "metadata", lambda _: type("M", (), {"get_all": lambda *_: urls})()
-    )
+    monkeypatch.setattr(main, "metadata", lambda _: type("M", (), {"get_all": lambda *_: urls})())
     ready.widget.tabs.setCurrentWidget(ready.widget.train)
     ready.widget.help.open_page()
     assert opened == ["https://example.org/docs/train-tab/"]
     urls.clear()
     (tmp_path / "segment-tab.md").touch()
-    monkeypatch.setattr(help_module, "_CLONE", tmp_path)
+    monkeypatch.setattr(main, "_CLONE", tmp_path)
     assert docs_address("segment-tab") == (tmp_path / "segment-tab.md").as_uri()
     assert docs_address("no such page") == ""
 
