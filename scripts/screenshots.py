@@ -439,6 +439,34 @@ def tracks() -> None:
         save(viewer, tab, "window-tracks")
 
 
+def volumes() -> None:
+    """Drawn cells whose planes were segmented one by one, joined into 3D objects."""
+    from napari_simmat.research.samples import draw_volume
+
+    cells, truth = draw_volume(0)
+    labels = np.where(truth > 0, 1 + (truth + 5 * np.arange(len(truth))[:, None, None]) % 31, 0)
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(
+            cells,
+            name="cells",
+            scale=(2, 1, 1),
+            axis_labels=("z", "y", "x"),
+            units=("um", "um", "um"),
+        )
+        layer = viewer.add_labels(labels, name="cells labels", scale=(2, 1, 1))
+        settle(tab)
+        tab.workspace.use_objects(layer)
+        tab.sections["stack"].set_open(True)
+        tab.stack_panel.join.click()
+        settle(tab)
+        viewer.dims.ndisplay = 3
+        viewer.camera.angles = (20, 35, -110)
+        viewer.reset_view(reset_camera_angle=False)
+        settle(tab)
+        save(viewer, tab, "window-volumes")
+
+
 def restoring() -> None:
     """Coins that were committed and not saved, when their image is opened another time."""
     from skimage.data import coins as image
@@ -552,7 +580,7 @@ def write_images(folder: Path) -> None:
 
 PICTURED = (
     *(coins, states, restoring, unnoted, levels, channels),
-    *(everything, stack, side, folder, tracks, train, polarization, batch),
+    *(everything, stack, volumes, side, folder, tracks, train, polarization, batch),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 

@@ -1,6 +1,7 @@
 """What encoding elsewhere costs; `pytest -m slow -s tests/benchmarks/test_remote.py` prints it."""
 
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -114,4 +115,4 @@ def test_vit_b_encoded_elsewhere(start, capsys):  # noqa: F811
     np.testing.assert_array_equal(there.embedding, local.embedding)
     lines.append(f"killed: {time.perf_counter() - killed:.1f} s until encoded: {there.note}")
     with capsys.disabled():
-        pass
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")

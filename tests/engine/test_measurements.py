@@ -225,3 +225,20 @@ def test_measure_in_parts_equals_measuring_at_once(monkeypatch):
     in_parts = measure_in_parts(labels, part=lambda y, x: values[:, y, x], **options)
     for one, other in zip(at_once, in_parts, strict=True):
         assert one == pytest.approx(other)
+
+
+def test_measure_volume_has_its_surface_in_real_units():
+    z, y, x = np.indices((24, 48, 48))
+    ball = np.hypot(np.hypot(2 * (z - 12), y - 24), x - 24) <= 20
+    size = ImageReference(
+        scale={"Z": 1.0, "Y": 0.5, "X": 0.5}, units=dict.fromkeys("ZYX", "um")
+    )  # a radius of 10 micrometers
+    [row] = measure_objects(ball.astype(np.uint16), axes="ZYX", size=size)
+    assert row["volume_um3"] == pytest.approx(4 / 3 * np.pi * 10**3, rel=0.02)
+    assert row["surface_um2"] == pytest.approx(4 * np.pi * 10**2, rel=0.03)
+    assert {*row} == {*table_columns("ZYX", (), size)}
+    cut = np.where(y < 24, 2, 1) * ball  # two halves: each has half of it and the disc between them
+    for row in measure_objects(cut.astype(np.uint16), axes="ZYX", size=size):
+        assert row["surface_um2"] == pytest.approx(3 * np.pi * 10**2, rel=0.1)
+    [bare] = measure_objects(ball.astype(np.uint16), axes="ZYX")
+    assert not any(name.startswith("surface") for name in bare)

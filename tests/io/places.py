@@ -95,9 +95,10 @@ def make_geotiff(folder: Path, bands: int = 1, **more: Any) -> Path:
     rasterio: Any = pytest.importorskip("rasterio")
     path = folder / "map.tif"
     transform = rasterio.transform.from_origin(LEFT, TOP, PIXEL, PIXEL)
-    shape = {"height": 64, "width": 72, "count": bands, "dtype": more.pop("dtype", "uint16")}
     names = more.pop("names", ())
     values = more.pop("values", np.stack([plane()] * bands))
+    shape = dict(zip(("height", "width"), values.shape[-2:], strict=True))
+    shape |= {"count": bands, "dtype": more.pop("dtype", "uint16")}
     with rasterio.open(path, "w", crs=CRS, transform=transform, **shape, **more) as file:
         file.write(values.astype(shape["dtype"]))
         for number, name in enumerate(names, 1):

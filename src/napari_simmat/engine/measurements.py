@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -85,7 +86,7 @@ def table_columns(axes: str, channels: Sequence[str], size: ImageReference) -> l
         "class",
         *(letter.lower() for letter in frames),
         _pixel_count(spatial),
-        *([name] if (name := _physical_name(spatial, size)) else []),
+        *filter(None, ((name := _physical_name(spatial, size)), surface_name(name))),
         *(f"centroid_{letter.lower()}_px" for letter in spatial),
         *(
             f"centroid_{letter.lower()}_{known[1]}"
@@ -155,6 +156,9 @@ def measure_objects(
         scores = {label: float(np.mean(each)) for label, each in of_label.items()}
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
+            if len(spatial) == 3 and _physical_name(spatial, size):
+                spacing = tuple(size.scale[letter] for letter in spatial)
+                region["surface"] = _surface(block, region, spacing)
             region["label"] = numbers[region["label"]]
             rows.append(object_row(region, at, spatial, first, channels, size, scores))
     return rows
@@ -176,6 +180,8 @@ def object_row(
     row[_pixel_count(spatial)] = int(region["area"])
     if name := _physical_name(spatial, size):
         row[name] = float(region["area"]) * np.prod([size.scale[letter] for letter in spatial])
+    if "surface" in region:
+        row[surface_name(name)] = region["surface"]
     for position, letter in enumerate(spatial):
         offset = first if letter == "Z" else 0
         axis = letter.lower()
@@ -190,6 +196,40 @@ def object_row(
         row[f"mean_{channel}"] = float("nan") if mean is None else float(mean)
     row["score"] = scores.get(label, float("nan"))
     return row
+
+
+def surface_name(volume: str) -> str:
+    """The column of the surface from that of the physical volume; empty for an area."""
+    is_volume = volume.startswith("volume_")
+    return f"surface_{volume.removeprefix('volume_')[:-1]}2" if is_volume else ""
+
+
+def _surface(block: NDArray[Any], region: Mapping[str, Any], spacing: tuple[float, ...]) -> float:
+    """Area of an object's surface from its crossings by lines in 13 directions (Crofton).
+
+    As MorphoLibJ: Legland et al., Bioinformatics 32, 3532 (2016). A mesh of voxels would be a
+    tenth too large.
+    """
+    box = tuple(slice(region[f"bbox-{n}"], region[f"bbox-{n + 3}"]) for n in range(3))
+    mask = np.pad(block[box] == region["label"], 1)
+    surface = 0.0
+    for step, weight in _directions(spacing):
+        crossings = np.count_nonzero(np.roll(mask, step, (0, 1, 2)) != mask)
+        surface += 2 * weight * crossings
+    return surface
+
+
+@lru_cache
+def _directions(spacing: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
+    """Steps to neighbors, with their part of all directions times the area for each line."""
+    from scipy.spatial import SphericalVoronoi
+
+    steps = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
+    lengths = np.linalg.norm(np.multiply(steps, spacing), axis=1)
+    ends = np.multiply(steps, spacing) / lengths[:, np.newaxis]
+    parts = SphericalVoronoi(np.concatenate([ends, -ends])).calculate_areas()[: len(steps)]
+    weights = parts / (2 * np.pi) * np.prod(spacing) / lengths
+    return list(zip(steps, weights.tolist(), strict=True))
 
 
 def _split(axes: str) -> tuple[str, str]:

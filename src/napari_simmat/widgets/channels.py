@@ -81,6 +81,8 @@ class LayerInfo:
         As `placement`, from its voxels to the patient or the map; empty if unknown.
     content
         Identifies its pixels, also when they are opened again; empty if unknown.
+    bands
+        Names of the entries of its first axis, as its file has them; empty if unknown.
     """
 
     key: str
@@ -92,6 +94,7 @@ class LayerInfo:
     named: bool = False
     world: tuple[float, ...] = ()
     content: str = ""
+    bands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChan
         else:
             found.append((layer.name, LayerChannel(layer.key)))
             if len(layer.shape) > 2 and (layer.channels_first or layer.shape[0] <= MAX_CHANNELS):
-                parts = [(n, n) for n in range(layer.shape[0])]
+                parts = list(enumerate(layer.bands or range(layer.shape[0])))
         found += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
     return found
 
@@ -209,7 +212,8 @@ def channel_names(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) 
         if source.part is None:
             names.append(layer.name)
         else:
-            names.append(RGB[source.part] if layer.rgb else f"{layer.name} {source.part}")
+            bands = layer.bands or range(layer.shape[0])
+            names.append(RGB[source.part] if layer.rgb else f"{layer.name} {bands[source.part]}")
     if len(names) > 1:
         # "nuclei" and "membranes" of "field1 nuclei" and "field1 membranes"
         words = [re.split(r"(?<=[ _\-.·:])", name) for name in names]

@@ -204,17 +204,20 @@ def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_info(layer: Image | Labels) -> LayerInfo:
     """Facts about an image or labels layer that decide how it can be used."""
-    world = reference_of(layer).world
+    reference, shape = reference_of(layer), image_shape(layer)
+    world, bands = reference.world, tuple(reference.channels)
+    fits = len(bands) == shape[0] == len(set(bands)) and all(bands)
     return LayerInfo(
         key=layer_key(layer),
         name=layer.name,
-        shape=image_shape(layer),
+        shape=shape,
         rgb=isinstance(layer, Image) and layer.rgb,
         placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
         channels_first=_means_channels(layer.axis_labels[0]),
         named=not str(layer.axis_labels[0]).lstrip("-").isdecimal(),
         world=() if world is None else tuple(np.round(world.affine, 6).ravel().tolist()),
         content=_content(layer),
+        bands=bands if fits else (),
     )
 
 

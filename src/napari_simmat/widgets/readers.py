@@ -227,7 +227,9 @@ def object_layers(path: Path) -> list[LayerData]:
     if image is not None:
         geometry = ImageGeometry(image, channels_first=layer_info(image).channels_first)
     try:
-        found = read_objects(path, None if geometry is None else tuple(geometry.shape))
+        shape = None if geometry is None else tuple(geometry.shape)
+        reference = None if geometry is None else geometry.reference
+        found = read_objects(path, shape, reference=reference)
     except ValueError:
         if image is None and path.suffix.lower() != ".json":
             raise ValueError(OPEN_IMAGE_FIRST) from None

@@ -434,6 +434,8 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.75, keep_border=False)
     assert form.value().automatic == wanted
     assert _understood(form.value())["automatic"] == wanted
+    form.options["objects"].setCurrentText("3D objects")
+    assert _understood(form.value())["linking"] == LinkOptions(objects="3d")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert not form.how.isVisibleTo(form)
     form.options["propagate"].setChecked(True)

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.engine.object_files import ObjectSet, write_objects
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.channels import are_aligned
+from napari_simmat.widgets.channels import all_layer_channels, are_aligned
 from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
 from napari_simmat.widgets.placement import reference_of
 from napari_simmat.widgets.readers import get_reader
@@ -28,6 +28,8 @@ from tests.io.places import (
     volume,
 )
 from tests.widgets.segment.noted import save_as
+
+BANDS = ("blue", "green", "red", "nir", "swir")
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +127,23 @@ def test_saved_labels_open_as_labels_with_classes(tmp_path, ending):
 def test_label_tiff_of_another_program_is_left_to_napari(tmp_path):
     tifffile.imwrite(tmp_path / "a_labels.tif", plane())
     assert get_reader(str(tmp_path / "a_labels.tif")) is None
+
+
+def test_bands_are_listed_by_name_and_a_map_is_loaded_again(window, tmp_path):
+    path = make_geotiff(tmp_path, 5, names=BANDS, interleave="band", photometric="minisblack")
+    [layer] = window.viewer.open([path], plugin="napari")
+    layer.axis_labels = (CHANNEL, "y", "x")
+    titles = [title for title, _ in all_layer_channels([layer_info(layer)])]
+    assert titles[1:] == [f"{layer.name} · {name}" for name in BANDS]
+    window.open_widget()
+    window.idle()
+    labels = np.zeros((64, 72), np.uint16)
+    labels[10:20, 30:50] = 4
+    written = ObjectSet.of_labels(labels, "YX", reference=reference_of(layer))
+    write_objects(tmp_path / "map_map.geojson", written)
+    window.tab.loader.load(tmp_path / "map_map.geojson")
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Loaded 1 object"))
+    np.testing.assert_array_equal(window.objects > 0, labels > 0)
 
 
 @pytest.mark.parametrize("bands", [4, 6])

@@ -158,3 +158,26 @@ def test_tracks_are_saved_and_restored(linked, tmp_path, monkeypatch):
     }
     [restored] = state.labels.values()
     assert (restored == linked.viewer.layers["cells"].data).all()
+
+
+def test_join_planes_gives_objects_in_3d(window):
+    image, labels = series()
+    labels[2, labels[2] == 1] = 7
+    window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
+    layer = window.viewer.add_labels(labels.copy(), name="cells")
+    window.open_widget()
+    window.idle()
+    window.tab.objects.chosen.emit(layer)
+    window.tab.sections["stack"].set_open(True)
+    window.idle()
+    window.push(window.tab.stack_panel.join)
+    (one, other), second, third = labels_at(window)
+    assert second == [one, other]
+    assert third[0] == one
+    assert other in third[1:], "nothing divides along depth"
+    assert len(set(third)) == 3
+    assert window.status.text == "3 objects in 3D; each has one id on all its planes."
+    assert TRACKS not in window.viewer.layers
+    assert window.workspace.session.time_axis is None
+    window.undo()
+    np.testing.assert_array_equal(layer.data, labels)

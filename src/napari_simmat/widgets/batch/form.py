@@ -168,6 +168,7 @@ class BatchForm(QWidget):
             ("", self.options["link"]),
         ):
             form.addRow(*each)
+        self.options.add_rows(form, "objects")
         self.options["link_axis"].setPlaceholderText("as the file says")
         self.options.add_rows(form, "link_axis")
         form.addRow(self.also)

@@ -53,6 +53,7 @@ CHOOSE_RESULTS = "Choose a folder for the results."
 CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
 EXTRAS = "Additional outputs are {}."
 TIME_AXIS_NUMBER = "The time axis is a number, counted from 0 without channels."
+TIME_OR_DEPTH = "Objects are linked over time or joined in 3D: choose one of them."
 NO_SCHEDULER = (
     "{} is not the address of a scheduler: it looks like tcp://10.0.0.1:8786, or is the path of "
     "its .json file."
@@ -124,6 +125,9 @@ class BatchRequest:
     link
         Link objects over time: each keeps its id from frame to frame; a dividing object gets two
         daughters. Also writes STEM_res_track.txt.
+    objects
+        With ``auto``: an object for each plane of a stack, or objects in 3D that go on from plane
+        to plane, each with one id, one row and one volume.
     link_axis
         Number of the time axis, counted from 0 without channels; empty if the file says which it
         is.
@@ -154,6 +158,10 @@ class BatchRequest:
     scheduler: Annotated[str, {"label": "Scheduler"}] = ""
     propagate: Annotated[bool, {"label": "Propagate objects through stacks"}] = False
     link: Annotated[bool, {"label": "Link objects over time"}] = False
+    objects: Annotated[
+        Literal["planes", "3d"],
+        {"label": "Stacks", "choices": [("Objects of each plane", "planes"), ("3D objects", "3d")]},
+    ] = "planes"
     link_axis: Annotated[str, {"label": "Time axis"}] = ""
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
@@ -176,6 +184,7 @@ class BatchRequest:
                     "existing",
                     "automatic",
                     *["propagate"] * is_auto,
+                    *["objects"] * (not is_auto),
                     *["link_axis"] * (not self.link),
                 ),
             ),
@@ -192,8 +201,10 @@ class BatchRequest:
             return CHOOSE_RESULTS
         if not self.prompts:
             return CHOOSE_PROMPTS
-        if self.link and find_spec("laptrack") is None:
+        if (self.link or self.objects == "3d") and find_spec("laptrack") is None:
             return LAPTRACK_MISSING
+        if self.link and self.objects == "3d":
+            return TIME_OR_DEPTH
         if self.link and self.link_axis and not self.link_axis.isdecimal():
             return TIME_AXIS_NUMBER
         if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):

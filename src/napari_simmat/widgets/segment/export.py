@@ -20,6 +20,7 @@ from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, Obj
 from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.readers import label_ending
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -239,9 +240,8 @@ class ObjectLoader(QObject):
             return
         self._session, geometry = session, session.geometry.usual
         axes = axis_letters([str(name) for name in geometry.layer_options()["axis_labels"]])
-        self._job.start(
-            "Loading", lambda: _load_job(path, tuple(geometry.shape), axes, geometry.name)
-        )
+        shape, reference = tuple(geometry.shape), geometry.reference
+        self._job.start("Loading", lambda: _load_job(path, shape, axes, geometry.name, reference))
         workspace.status.emit(Status("working", f"Reading {path.name}", way_out=""))
 
     def release(self) -> None:
@@ -275,10 +275,10 @@ class ObjectLoader(QObject):
 
 
 def _load_job(
-    path: Path, shape: tuple[int, ...], axes: str, image: str
+    path: Path, shape: tuple[int, ...], axes: str, image: str, reference: ImageReference
 ) -> Job[tuple[str, ObjectSet, list[ObjectSection]]]:
     yield Progress(0, 1, f"reading {path.name}")
-    object_set = read_objects(path, shape, axes, image=image)
+    object_set = read_objects(path, shape, axes, image=image, reference=reference)
     # Earlier objects lie on top.
     sections = sorted(object_set.merged(), key=lambda section: -np.nan_to_num(section.score))
     return path.name, object_set, sections

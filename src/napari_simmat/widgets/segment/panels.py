@@ -333,6 +333,10 @@ class StackPanel(Panel):
         )
         self.drop = self.button("discard propagation", "Discard", "Discard what was found")
         self.bars = PlaneBars()
+        self.join = self.button(
+            "join planes", "Join planes into 3D objects",
+            "Committed objects that go on from plane to plane get one id, one row and one volume",
+        )  # fmt: skip
         self.whole = Button("", "", "All planes, so that each click is fast")
         self.clear = self.button(
             "clear embeddings", "Clear", "Forget all embeddings, in memory and on disk"
@@ -353,6 +357,7 @@ class StackPanel(Panel):
             self.start,
             hbox(self.commit, self.drop),
             self.bars,
+            self.join,
             hbox(self.ahead, self.disk),
             hbox((self.whole, 2), (self.clear, 1)),
             self.bar,

@@ -37,7 +37,7 @@ from napari_simmat.widgets.segment.session import (
     load_settings,
     save_settings,
 )
-from napari_simmat.widgets.segment.tracks import ObjectTracks
+from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
 from napari_simmat.widgets.segment.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.worker import WorkerTask
@@ -146,6 +146,7 @@ class SegmentTab(SegmentForm):
             "propagate": self._propagate,
             "segment everything": lambda: everything.start(panel.value(), panel.layer.value()),
             "link over time": lambda: tracks.link_all(axis()),
+            "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
             "link": lambda: tracks.link(axis()),
             "cut link": lambda: tracks.cut(axis()),
             "next image": lambda: self.image_folder.go(1),

@@ -38,11 +38,16 @@ _LATER = 300
 CHOOSE_AXIS = "choose"
 NO_OBJECTS = "There are no objects to link: commit some on several frames, or find them first."
 LINKED = "{}, {}."
+JOINED = "{} in 3D; each has one id on all its planes."
 WHICH_AXIS = "Choose which axis is time."
 PICK_TWO = (
     "Click once on each of the two objects, on two frames, and press it again: points choose them."
 )
 OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
+
+
+LINK_OVER_TIME = LinkSettings()
+JOIN_PLANES = LinkSettings(divisions=False, along="depth")
 
 
 class _Request(NamedTuple):
@@ -57,6 +62,8 @@ class _Request(NamedTuple):
     """Of the command."""
     picked: tuple[Plane, ...]
     """Planes whose prompts are used up."""
+    in_depth: bool
+    """Whether the axis is depth: there are objects then, no tracks."""
 
 
 class _Renumbered(NamedTuple):
@@ -162,8 +169,8 @@ class ObjectTracks(QObject):
 
     # --------------------------------------------------------------------- linking
 
-    def link_all(self, axis: int | None) -> None:
-        """Link all objects along a time axis."""
+    def link_all(self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME) -> None:
+        """Link all objects along a time axis, or along depth, as the settings say."""
         try:
             require_laptrack()
         except ValueError as error:
@@ -177,9 +184,11 @@ class ObjectTracks(QObject):
         def change(labels: Any, _: Lineage) -> Job[Lineage]:
             with no_garbage_collection():
                 import laptrack  # noqa: F401 - slow, and the window must not wait for it
-            return (yield from link_objects_job(labels, LinkSettings(), axis or 0, spacing))
+            return (yield from link_objects_job(labels, settings, axis or 0, spacing))
 
-        self._start(axis, change, "linking over time")
+        in_depth = settings.along == "depth"
+        name = "joining planes" if in_depth else "linking over time"
+        self._start(axis, change, name, in_depth=in_depth)
 
     def link(self, axis: int | None) -> None:
         """Link the two objects under the points."""
@@ -224,6 +233,7 @@ class ObjectTracks(QObject):
         change: Callable[[Any, Lineage], Job[Lineage]],
         name: str,
         picked: tuple[Plane, ...] = (),
+        in_depth: bool = False,
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
         workspace, editor = self._workspace, self._workspace.editor
@@ -250,7 +260,7 @@ class ObjectTracks(QObject):
                 edit.apply(after)
             return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
 
-        self._request = _Request(session, editor, editor.version, axis, name, picked)
+        self._request = _Request(session, editor, editor.version, axis, name, picked, in_depth)
         self._job.start("Linking", job)
         self.changed.emit()
 
@@ -271,14 +281,20 @@ class ObjectTracks(QObject):
             workspace.fail(OBJECTS_CHANGED)
             self.changed.emit()
             return
-        session.time_axis = request.axis
+        if not request.in_depth:
+            session.time_axis = request.axis
         edit = editor.renumber(result.edits, result.lineage, request.axis, result.after)
         after = session.prompt_state
         for plane in request.picked:
             after = after.off(plane)
         workspace.do(request.name, after, edit)
-        self._draw(result.lineage.relabeled())
-        workspace.offer(Status("done", self.text, offer=UNDO), workspace.undo)
+        if request.in_depth:
+            text = JOINED.format(pluralize(len(editor.labels), "object"))
+            self.changed.emit()
+        else:
+            self._draw(result.lineage.relabeled())
+            text = self.text
+        workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
 
     # --------------------------------------------------------------------- showing
 
