@@ -251,7 +251,7 @@ def _use_prompts(path: Path) -> str:
     from napari_simmat.batch.segment_image import read_task_prompts
 
     try:
-        prompts = read_task_prompts(path, IMAGE_SHAPE)
+        prompts, _ = read_task_prompts(path, IMAGE_SHAPE)
         for prompt in prompts:
             prompt.check_inside(IMAGE_SHAPE[-2:])
     except ValueError as error:  # a run names the file
