@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
 MEGABYTES = 500
-PATIENCE = 60
+PATIENCE = 300
 """Seconds on the clock after which a file hangs, on a computer that is busy otherwise."""
 
 
@@ -74,6 +74,7 @@ class Opener:
     def __init__(self, kind: str = "image") -> None:
         self._kind = kind
         self._child: subprocess.Popen[str] | None = None
+        self._read = b""
 
     def __enter__(self) -> Opener:
         return self
@@ -81,21 +82,32 @@ class Opener:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def open(self, path: Path) -> Opened:
-        """Open `path`, and use a part of what is in it."""
-        child = self._child or self._start()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(json.dumps(str(path)) + "\n")
-        child.stdin.flush()
+    def open(self, *paths: Path) -> list[Opened]:
+        """Open each of a few `paths`, and use a part of what is in it."""
+        found: list[Opened] = []
+        while len(found) < len(paths):
+            child = self._child or self._start()
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.writelines(json.dumps(str(path)) + "\n" for path in paths[len(found) :])
+            child.stdin.flush()
+            while self._child is not None and len(found) < len(paths):
+                found.append(self._answer(child.stdout.fileno()))
+        return found
+
+    def _answer(self, pipe: int) -> Opened:
+        """The next answer of the child, which is ended if there is none."""
         began = time.monotonic()
-        ready = select.select([child.stdout], [], [], PATIENCE)[0]
-        line = child.stdout.readline() if ready else ""
-        if line:
-            return Opened(**json.loads(line))
-        self._end()
-        seconds = time.monotonic() - began
-        return Opened("crashed" if ready else "hangs", seconds=seconds)
+        while b"\n" not in self._read:
+            ready = select.select([pipe], [], [], PATIENCE)[0]
+            part = os.read(pipe, 1 << 16) if ready else b""
+            if not part:
+                self._end()
+                seconds = time.monotonic() - began
+                return Opened("crashed" if ready else "hangs", seconds=seconds)
+            self._read += part
+        line, _, self._read = self._read.partition(b"\n")
+        return Opened(**json.loads(line))
 
     def _start(self) -> subprocess.Popen[str]:
         paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -115,7 +127,7 @@ class Opener:
         if self._child is not None:
             self._child.kill()
             self._child.communicate()
-            self._child = None
+            self._child, self._read = None, b""
 
 
 # ----------------------------------------------------------------- in the child
@@ -268,9 +280,35 @@ def _use_dataset(path: Path) -> str:
         found = from_folder(path)
         for sample in (*found.train, *found.validation):
             assert sample.load()[0].size > 0
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise ValueError(f"{path.name}: {error}") from error
     return f"{len(found.train)} and {len(found.validation)} samples"
+
+
+def _use_manifest(path: Path) -> str:
+    """Read a list of images."""
+    from napari_simmat.batch.plan import read_manifest
+
+    try:
+        return f"{len(read_manifest(path))} images"
+    except OSError as error:  # says where it looked
+        raise ValueError(str(error).replace(str(path.parent), "")) from error
+
+
+def _use_options(path: Path) -> str:
+    """Read the options of a command from a file; the command line explains what it refuses."""
+    from cyclopts.exceptions import CycloptsError
+
+    import napari_simmat.cli as cli
+
+    try:
+        words = ["segment", "a.tif", "--output", "out", "--config", str(path)]
+        cli.app.config = cli.Dict(data=cli._options_of_file(words), source=str(path))
+        _, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
+    except (ValueError, CycloptsError) as error:
+        reason = " ".join(str(error).replace(f"{path.parent}/", "").split())
+        raise ValueError(f"{path.name}: {reason}") from error
+    return f"{len(bound.arguments)} options"
 
 
 USES = {
@@ -279,6 +317,8 @@ USES = {
     "session": _use_session,
     "prompts": _use_prompts,
     "dataset": _use_dataset,
+    "manifest": _use_manifest,
+    "options": _use_options,
 }
 
 
@@ -291,13 +331,15 @@ def _warm_up(kind: str, folder: Path) -> None:
 
         return
     if kind == "session":
-        import napari_simmat.widgets.segment.session_file
+        import napari_simmat.widgets.segment.session_file  # noqa: F401
     if kind == "prompts":
         for name in ("roifile", "skimage.measure", "napari_simmat.batch.segment_image"):
             __import__(name)
-    if kind == "dataset":
-        import napari_simmat.datasets.folder  # noqa: F401
-    for name in ("imagecodecs", "nibabel", "pydicom.pixels", "tifffile", "zarr", "dask.array"):
+    if kind in ("dataset", "manifest", "options"):
+        for name in ("datasets.folder", "batch.plan", "cli", "engine.predictor"):
+            __import__(f"napari_simmat.{name}")
+    readers = ("imagecodecs", "nibabel", "pydicom.pixels", "SimpleITK", "tifffile", "zarr")
+    for name in (*readers, "dask.array"):
         __import__(name)
     np.save(folder / "a.npy", np.zeros((8, 8), np.uint8))
     _use_image(folder / "a.npy")

@@ -33,6 +33,8 @@ pytestmark = [
 ]
 
 SECONDS = 20
+AT_ONCE = 16
+"""Files that are written before they are opened: processes that wait for each other are slow."""
 STACK = np.random.default_rng(0).integers(0, 4000, (3, 20, 30)).astype(np.uint16)
 
 
@@ -96,6 +98,19 @@ def niftis() -> list[dict[str, bytes]]:
     scaled.header.set_slope_inter(0.5, 3)
     made = [{"a.nii": image.to_bytes()} for image in (plain, scaled)]
     return [*made, {"a.nii.gz": gzip.compress(plain.to_bytes())}]
+
+
+def itks() -> list[dict[str, bytes]]:
+    import tempfile
+
+    sitk = pytest.importorskip("SimpleITK")
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, packed in (("a.nrrd", True), ("a.mha", False), ("a.mhd", False)):
+            sitk.WriteImage(sitk.GetImageFromArray(STACK), f"{folder}/{name}", packed)
+            names = ("a.mhd", "a.raw") if name == "a.mhd" else (name,)
+            made.append({each: Path(folder, each).read_bytes() for each in names})
+    return made
 
 
 def dicoms() -> list[dict[str, bytes]]:
@@ -237,6 +252,17 @@ def datasets() -> list[dict[str, bytes]]:
     return [beside, apart, split]
 
 
+def manifests() -> list[dict[str, bytes]]:
+    rows = "image,prompts,channels,channel_axis\na.tif,a.csv,,\nb.tif,auto,0;1,0\n"
+    others = {"a.tif": b"", "b.tif": b"", "a.csv": b""}
+    return [{"m.csv": rows.encode(), **others}, {"m.csv": b"image\na.tif\n", **others}]
+
+
+def options() -> list[dict[str, bytes]]:
+    text = '[segment]\nmodel = "tiny"\nprompts = "auto"\nchannels = "0,1"\nresume = true\n'
+    return [{"o.toml": text.encode()}]
+
+
 GOOD: dict[str, Callable[[], list[dict[str, bytes]]]] = {
     "TIFF": tiffs,
     "OME-TIFF": ome_tiffs,
@@ -246,11 +272,14 @@ GOOD: dict[str, Callable[[], list[dict[str, bytes]]]] = {
     "npy": npys,
     "NIfTI": niftis,
     "DICOM": dicoms,
+    "NRRD, MetaImage": itks,
     "Zarr": zarrs,
     "model": models,
     "session": sessions,
     "prompts": prompts,
     "dataset": datasets,
+    "manifest": manifests,
+    "options": options,
 }
 
 
@@ -386,19 +415,23 @@ def test_mutated_file_opens_or_is_refused_without_harm(kind, tmp_path, user_fold
     slowest, largest, done = 0.0, 0, 0
     with Opener(kind if kind in USES else "image") as opener:
         for files in good:  # unharmed they open
-            found = opener.open(write(files, tmp_path / "given"))
+            [found] = opener.open(write(files, tmp_path / "given"))
             assert found.outcome == "value" or "a.pth" in files, found
         until = time.monotonic() + SECONDS
         while done < wanted if wanted else time.monotonic() < until:
-            chance = random.Random(seed + done)
-            found = opener.open(write(mutate(chance.choice(good), chance), tmp_path / "given"))
-            if found.fault:
-                faults.append(f"seed {seed + done}: {found.fault}")
-            else:
-                counts[found.outcome] += 1
-            slowest = max(slowest, found.seconds)
-            largest = max(largest, found.megabytes)
-            done += 1
+            paths = []
+            for number in range(done, min(done + AT_ONCE, wanted or sys.maxsize)):
+                chance = random.Random(seed + number)
+                mutation = mutate(chance.choice(good), chance)
+                paths.append(write(mutation, tmp_path / f"given{number % AT_ONCE}"))
+            for found in opener.open(*paths):
+                if found.fault:
+                    faults.append(f"seed {seed + done}: {found.fault}")
+                else:
+                    counts[found.outcome] += 1
+                slowest = max(slowest, found.seconds)
+                largest = max(largest, found.megabytes)
+                done += 1
     said = (
         f"{kind}: {done} mutations from seed {seed}: {counts}, {len(faults)} faults; at most "
         f"{slowest:.1f} s and {largest} MB"

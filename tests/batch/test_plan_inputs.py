@@ -192,6 +192,12 @@ def test_read_manifest_outside_its_folder_is_refused(tmp_path):
         assert one.folder == Path()
 
 
+def test_read_manifest_of_its_own_folder_is_an_input(tmp_path):
+    touch(tmp_path, "data/a.tif")
+    [one] = find_inputs([manifest(tmp_path / "data", "image", ".")]).images
+    assert (one.image, one.folder) == (tmp_path / "data", Path())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_read_manifest_link_outside_is_refused(tmp_path):
     touch(tmp_path, "data/a.tif", "b.tif")

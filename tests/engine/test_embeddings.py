@@ -292,6 +292,18 @@ def test_store_in_a_read_only_folder_is_read(model, stack, stored, monkeypatch):
     assert len(stored) == 3
 
 
+def test_store_files_of_two_runs_are_equal(model, stack, stored, tmp_path):
+    again = EmbeddingStore(tmp_path / "again")
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=again))
+    for plane in range(3):
+        predictor.set_image(stack, plane=plane)
+    first, second = (
+        {path.name: path.read_bytes() for path in store.folder.glob("*/*")}
+        for store in (stored, again)
+    )
+    assert first == second
+
+
 def test_store_with_the_file_of_another_image_ignores_it(model, stack, stored):
     first, second, _ = sorted(stored.folder.glob("*/*"))
     first.write_bytes(second.read_bytes())

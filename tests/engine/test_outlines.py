@@ -87,6 +87,12 @@ def test_shape_mask_without_a_center_is_what_it_touches(kind):
     assert np.argwhere(shape_mask(kind, thin, (12, 14))).tolist() == [[3, x] for x in range(2, 7)]
 
 
+def test_shape_mask_of_an_endless_sliver_is_refused():
+    corners = [(1.5, 2), (1.5, 20), (12, 20), (12.25, 1e11)]
+    with pytest.raises(ValueError, match=TOO_COSTLY.format("")):
+        shape_mask("ellipse", corners, (20, 30))
+
+
 @pytest.mark.parametrize("kind", ["path", "line"])
 def test_shape_mask_of_a_line_is_empty(kind):
     assert not shape_mask(kind, BOX, (12, 14)).any()

@@ -183,6 +183,12 @@ def test_prompt_with_numbers_is_read_as_it_was_saved(prompt):
         ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [0, 3]}}, "do not fill its box"),
         ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 9], "runs": [0, 18]}}, "do not fill its box"),
         ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": [8, -4]}}, "do not fill its box"),
+        ({"mask": {"shape": [4, ""], "bbox": [0, 0, 1, 1], "runs": [0, 1]}}, "or foreign"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2], "runs": [0, 4]}}, "do not fill its box"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, 2, 2], "runs": []}}, "do not fill its box"),
+        ({"mask": {"shape": [4, 4], "bbox": [0, 0, "", 2], "runs": [0]}}, "or foreign"),
+        ({"mask": {"shape": [2, 2], "logits": [1, 2, 3]}}, "a number for each of its pixels"),
+        ({"mask": {"shape": [4], "logits": [1, 2, 3, 4]}}, "cannot have 4 pixels"),
         ({"mask": {"shape": [1 << 40] * 2, "bbox": [0, 0, 1, 1], "runs": [0, 1]}}, "cannot have"),
     ],
 )

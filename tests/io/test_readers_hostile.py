@@ -318,6 +318,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: zarr_folder(p / "a.zarr", [3, 65_536, 30], [1, 20, 16]),
         "hole: of its 19,662 pieces the disk holds 0",
     ),
+    "Zarr that is a wide hole": (
+        lambda p: zarr_folder(p / "a.zarr", [3, 20, 65_536], [1, 20, 16]),
+        "hole: of its 12,288 pieces the disk holds 0",
+    ),
     "Zarr of absurd chunks": (
         lambda p: zarr_folder(p / "a.zarr", [2**31, 2**31], [2**31, 2**31]),
         "claims",
@@ -349,7 +353,7 @@ def test_read_image_hostile_file_is_refused(case, opener, tmp_path):
     make, words = HOSTILE[case]
     folder = tmp_path / "given"
     folder.mkdir()
-    found = opener.open(make(folder))
+    [found] = opener.open(make(folder))
     assert not found.fault, found.fault
     assert found.outcome == "refused"
     assert re.search(words, found.words)

@@ -694,7 +694,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
         raise ValueError(f"{where}: {error}") from None
     names = filter(None, map(str.strip, cells.get("channel_files", "").split(";")))
     more = tuple(_resolve_in_folder(where, base, name, outside) for name in names)
-    folder = image.parent.relative_to(base) if image.is_relative_to(base) else Path()
+    folder = image.parent.relative_to(base) if image.parent.is_relative_to(base) else Path()
     selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
     return InputImage(image, folder, True, prompts, selection, more)
 

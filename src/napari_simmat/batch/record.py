@@ -153,8 +153,9 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path.name} is too large to be a record. Choose another file.")
     try:
         return Record.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} cannot be read as a record. {error}") from None
+    except ValueError as error:
+        reason = str(error).removesuffix(".")
+        raise ValueError(f"{path.name} cannot be read as a record. {reason}.") from None
 
 
 def is_record(path: Path) -> bool:

@@ -279,7 +279,6 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
     }
     levels = [{"input_size": level.input_size, "scale": level.scale} for level in encoded.levels]
     described = {
-        "format": FORMAT,
         "key": key,
         "frame": json.dumps(
             [transform.image, transform.resized, transform.padded, transform.half_pixel]
@@ -287,7 +286,8 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
         "levels": json.dumps(levels),
         "channels_last": json.dumps(last),
     }
-    save_file(tensors, path, {**described, "hash": _hash(described, tensors)})
+    described["hash"] = _hash(described, tensors)
+    save_file(tensors, path, {FORMAT: json.dumps(described)})  # it writes several in any order
 
 
 def _read(path: Path, key: str) -> Embedding:
@@ -296,10 +296,11 @@ def _read(path: Path, key: str) -> Embedding:
     from napari_simmat.models.network import Encoded
 
     with safe_open(path, framework="pt") as file:
-        described = dict(file.metadata() or {})
-        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        described = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
+        # Copies: in the file they are not aligned, and half precision then rounds differently.
+        tensors = {name: file.get_tensor(name).clone() for name in list(file.keys())}
     expected = described.pop("hash", "")
-    if described.get("format") != FORMAT or described.get("key") != key:
+    if described.get("key") != key:
         raise ValueError("it belongs to another image or format")
     if _hash(described, tensors) != expected:
         raise ValueError("its content is not what was written")

@@ -103,6 +103,8 @@ def shape_mask(
         height, width = inside.shape
         mask[top : top + height, left : left + width] = inside
     if not mask.any():
+        length = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
+        (OutlineBudget() if budget is None else budget).spend(int(100 * length))
         mask[polygon_perimeter(corners[:, 0], corners[:, 1], shape_yx)] = True
     return mask
 

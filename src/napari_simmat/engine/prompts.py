@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from operator import index
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
 
 BOX_TOLERANCE_SHARE, BOX_TOLERANCE_PIXELS = 0.1, 1.0
 """A box's mask may reach beyond an edge by a tenth of the box's side across it, and a pixel.
@@ -121,7 +124,7 @@ class Prompt:
         """
         try:
             mask = values.get("mask")
-            if mask is not None and math.prod(map(int, mask["shape"])) > most_pixels:
+            if mask is not None and math.prod(map(index, mask["shape"])) > most_pixels:
                 sides = " x ".join(map(str, mask["shape"]))
                 raise ValueError(f"A mask cannot have {sides[:99]} pixels, more than its image.")
             known = {name: values[name] for name in _PARTS if values.get(name) is not None}
@@ -234,18 +237,21 @@ def _mask_to_plain(mask: NDArray[Any]) -> dict[str, Any]:
 
 
 def _mask_from_plain(values: Mapping[str, Any]) -> NDArray[Any]:
-    height, width = (int(size) for size in values["shape"])
-    if not (height > 0 and width > 0):
-        raise ValueError(f"A mask cannot have {height} x {width} pixels.")
+    shape = tuple(map(index, values["shape"]))
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"A mask cannot have {format_shape(shape)} pixels.")
     if "logits" in values:
-        return np.asarray(values["logits"], dtype=np.float32).reshape(height, width)
-    y0, x0, y1, x1 = (int(edge) for edge in values["bbox"])
-    runs = [int(run) for run in values["runs"]]
-    inside = 0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width
-    if not inside or min(runs) < 0 or sum(runs) != (y1 - y0) * (x1 - x0):
+        try:
+            return np.asarray(values["logits"], dtype=np.float32).reshape(shape)
+        except ValueError:
+            raise ValueError("A mask's logits are not a number for each of its pixels.") from None
+    edges, runs = [*map(index, values["bbox"])], [*map(index, values["runs"])]
+    y0, x0, y1, x1 = edges if len(edges) == 4 else (0, 0, 0, 0)
+    inside = 0 <= y0 < y1 <= shape[0] and 0 <= x0 < x1 <= shape[1]
+    if not inside or min(runs, default=-1) < 0 or sum(runs) != (y1 - y0) * (x1 - x0):
         raise ValueError("A mask's runs do not fill its bounding box.")
     is_object = np.arange(len(runs)) % 2 == 1
-    mask = np.zeros((height, width), dtype=bool)
+    mask = np.zeros(shape, dtype=bool)
     mask[y0:y1, x0:x1] = np.repeat(is_object, runs).reshape(y1 - y0, x1 - x0)
     return mask
 

@@ -132,7 +132,7 @@ class Limits:
         """
         count = math.prod(math.ceil(n / max(1, m)) for n, m in zip(shape, piece, strict=True))
         self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
-        if stored is not None and count > max(2**14, self.hole_ratio * stored):
+        if stored is not None and count > max(2**12, self.hole_ratio * stored):
             raise RefusedFileError(
                 f"{name} is a hole: of its {_number(count)} pieces the disk holds "
                 f"{_number(stored)}, as after a copy that broke off; copy it again."

@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import user_folder
-from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
+from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, OTHER_WINDOW, RESTORED
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
     SHIFT,
@@ -25,6 +25,7 @@ from tests.widgets.segment.noted import (
     kill_at_work,
     logged_labels,
     open_image,
+    replayed,
     restore,
     work_on,
 )
@@ -121,6 +122,36 @@ def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     crash(first)
     other = open_image(open_window(), gray() // 2)
     assert "was not saved" not in other.status.text
+
+
+def test_recovery_in_two_windows_restores_in_the_first(open_window):
+    first, second = crashed(open_window)
+    third = open_image(open_window(), gray())
+    restore(second)
+    restore(third)
+    assert np.array_equal(second.objects, first.objects)
+    assert third.status.text == OTHER_WINDOW
+    assert "SimMAT objects" not in third.viewer.layers
+
+
+@pytest.mark.slow
+@pytest.mark.real_window
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_recovery_of_another_process_waits_for_its_end(open_window, tmp_path):
+    def work_here():
+        window = open_image(open_window(), gray())
+        assert window.status.offer == "", "the other window has it open"
+        window.click(*CENTERS[3])
+        window.commit()
+        window.close_widget()
+
+    kill_at_work("tests.widgets.segment.noted", tmp_path, work_here)
+    theirs, ours = sorted(user_folder("sessions").glob("*.jsonl"), key=lambda p: p.stat().st_size)[
+        ::-1
+    ]
+    assert set(np.unique(next(iter(replayed(ours).labels.values())))) == {0, 1}
+    labels = next(iter(replayed(theirs).labels.values()))
+    assert np.array_equal(labels, np.load(tmp_path / "labels.npy"))
 
 
 def test_start_after_a_layer_was_removed_changes_nothing(open_window):

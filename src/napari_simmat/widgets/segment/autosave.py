@@ -64,6 +64,7 @@ RESTORED = "Restored: {}. {}"
 COMMIT_OPEN, NEXT_OBJECT = "Commit (C) writes what was open.", "Next object."
 CANCELED = "Restoring canceled; nothing is lost."
 NOT_RESTORED = "Not restored: you have already started new work. The offer will come back."
+OTHER_WINDOW = "Another window has restored this work already; go on in that one."
 NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
 BEGUN = (
     "Not restored, because there is work on the image already; remove the image, open it again and "
@@ -379,7 +380,7 @@ class Recovery(QObject):
         try:
             file.lock.acquire(blocking=False)
         except (OSError, Timeout) as error:
-            workspace.fail(sentence(error))
+            workspace.fail(OTHER_WINDOW if isinstance(error, Timeout) else sentence(error))
             return
         self._target = session, file
         shape, names = session.geometry.usual.shape, list(workspace.classes.names)
