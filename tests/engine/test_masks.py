@@ -12,6 +12,7 @@ from napari_simmat.engine.masks import (
     interior_point,
     interpolated_mask,
     iou,
+    main_pieces,
     split_at_points,
 )
 
@@ -162,6 +163,17 @@ def test_connected_components_are_the_largest_first():
     largest, smallest = connected_components(mask, (7, 100))
     assert largest == ObjectMask.of(mask[5:9, 10:18], (12, 110))
     assert smallest == ObjectMask.of(mask[2:4, 2:4], (9, 102))
+
+
+def test_main_pieces_keep_large_and_clicked_ones():
+    mask = np.zeros((12, 30), bool)
+    mask[1:9, 1:9] = mask[9, 9] = True  # they touch at a corner: 65 pixels
+    mask[2:6, 12:17] = mask[2, 20] = mask[2, 25] = True
+    main, left_out = main_pieces(mask, [(2, 25), (0, 0)])
+    expected = mask.copy()
+    expected[2, 20] = False
+    assert np.array_equal(main, expected)
+    assert left_out == 1
 
 
 def test_connected_components_of_many_need_little_memory():
