@@ -31,7 +31,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.io.files import SAMPLES, log_file, logged
-from napari_simmat.io.readers import read_image
 from napari_simmat.widgets.controls import (
     OPEN_WIDGETS,
     Status,
@@ -378,6 +377,8 @@ def _real(function: str, name: str, **options: Any) -> list[LayerData]:
 
 def _stored(name: str, **options: Any) -> list[LayerData]:
     """An image that comes with the package, and its true objects."""
+    from napari_simmat.io.readers import read_image
+
     labels = read_image(SAMPLES / f"{name}_labels.tif").data
     return [
         (read_image(SAMPLES / f"{name}.tif").data, {"name": name, **options}, "image"),
@@ -387,6 +388,8 @@ def _stored(name: str, **options: Any) -> list[LayerData]:
 
 def _layer_for_each_channel(name: str) -> list[LayerData]:
     """A stored sample with a layer for each channel, the first of which is visible."""
+    from napari_simmat.io.readers import read_image
+
     image, (_, truth) = read_image(SAMPLES / f"{name}.tif"), _stored(name)
     layers: list[LayerData] = [
         (channel, {"name": title, "visible": number == 0}, "image")
