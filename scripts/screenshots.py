@@ -447,13 +447,7 @@ def volumes() -> None:
     labels = np.where(truth > 0, 1 + (truth + 5 * np.arange(len(truth))[:, None, None]) % 31, 0)
     with window(TALL) as (viewer, widget):
         tab = widget.segment
-        viewer.add_image(
-            cells,
-            name="cells",
-            scale=(2, 1, 1),
-            axis_labels=("z", "y", "x"),
-            units=("um", "um", "um"),
-        )
+        viewer.add_image(cells, name="cells", scale=(2, 1, 1), axis_labels=("z", "y", "x"))
         layer = viewer.add_labels(labels, name="cells labels", scale=(2, 1, 1))
         settle(tab)
         tab.workspace.use_objects(layer)
@@ -461,7 +455,7 @@ def volumes() -> None:
         tab.stack_panel.join.click()
         settle(tab)
         viewer.dims.ndisplay = 3
-        viewer.camera.angles = (20, 35, -110)
+        viewer.scene.camera.angles = (20, 35, -110)
         viewer.reset_view(reset_camera_angle=False)
         settle(tab)
         save(viewer, tab, "window-volumes")

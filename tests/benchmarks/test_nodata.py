@@ -30,11 +30,12 @@ def test_pixels_with_nodata_count_as_nan(name, tmp_path, capsys):
         values = np.round(image[:bands] / image.max() * 10_000).astype(np.int16)
         holes = np.where(inside, values, NODATA).astype(np.int16)
         path = make_geotiff(tmp_path, bands, values=holes, dtype="int16", nodata=NODATA)
+        read = open_image(path)
         versions = {
             "all data": values,
             "NaN": np.where(inside, values, np.nan).astype(np.float32),
             "nodata taken for data": holes,
-            "nodata now": np.asarray(open_image(path).data),
+            "nodata now": np.moveaxis(np.asarray(read.data), read.channel_axis, 0),
         }
         for version, data in versions.items():
             predictor.set_image(data, channel_axis=0)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from napari_simmat.progress import Job, Progress
 
@@ -78,6 +77,8 @@ class World:
         """
         if self.space != "patient":
             return ""
+        from scipy.optimize import linear_sum_assignment  # slow to import
+
         turned = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         nearest = dict(zip(*linear_sum_assignment(-np.abs(turned.T)), strict=True))
         normal = 3 - rows - columns
