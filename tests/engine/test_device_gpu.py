@@ -8,7 +8,7 @@ from segment_anything import sam_model_registry
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import device as device_module
 from napari_simmat.engine.device import ComputeContext
-from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.predictor import Predictor, PromptDecoder
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import multiscale
 from napari_simmat.models.tuning import build_network
@@ -87,27 +87,35 @@ def test_prompts_of_tiny_rarely_wait_for_a_gpu(tiny, image, monkeypatch):
 
 @pytest.mark.parametrize(
     ("broken", "fault"),
-    [("points", "tensors on"), ("_resize", "_upsample_bilinear2d_aa.* is not implemented for mps")],
+    [
+        ("points", "tensors on"),
+        ("_resize", "_upsample_bilinear2d_aa.* is not implemented for mps"),
+        ("result", "can't convert mps:0 device type tensor to numpy"),
+    ],
 )
 def test_pretended_gpu_catches_what_a_gpu_would(broken, fault, tiny, image, monkeypatch):
-    """A `.to()` left out, and a kernel that MPS lacks: each stops a prediction."""
+    """A `.to()` or a `.cpu()` left out, and a kernel that MPS lacks: each stops a prediction."""
     if broken == "points":
 
         def points(self, points, scale):
             return (points + 0.5) * scale - 0.5 - torch.tensor([self.left, self.top]).float()
 
         monkeypatch.setattr(multiscale.LevelWindow, "points", points)
+    elif broken == "result":
+
+        def result(self, embedding, prompt):
+            return self._result(embedding, self._decoded(embedding, prompt))
+
+        monkeypatch.setattr(PromptDecoder, "result", result)
     else:
 
         def resize(logits, size):
             return torch.nn.functional.interpolate(logits, size, mode="bilinear", antialias=True)
 
         monkeypatch.setattr(multiscale, "_resize", resize)
-    with (
-        pretended_gpu(monkeypatch),
-        pytest.raises((RuntimeError, NotImplementedError), match=fault),
-    ):
-        list(results(Predictor(tiny, "mps:0", "exact"), image))
+    faults = (RuntimeError, NotImplementedError, TypeError)
+    with pretended_gpu(monkeypatch), pytest.raises(faults, match=fault):
+        [each.mask for each in results(Predictor(tiny, "mps:0", "exact"), image)]
 
 
 def test_predictor_returns_to_the_gpu_for_another_image(tiny, image, monkeypatch):

@@ -45,6 +45,7 @@ from napari_simmat.training.few_shot import (
     learn_objects_job,
 )
 from tests.plain_authors import DEPTH
+from tests.pretended_gpu import pretended_gpu
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
 
@@ -93,6 +94,15 @@ def test_learning_depends_on_objects_and_seed_alone(base):
     assert torch.equal(random, torch.random.get_rng_state())
     after = base.network.state_dict()
     assert all(torch.equal(each, after[name]) for name, each in weights.items())
+
+
+@pytest.mark.usefixtures("accepted")
+@pytest.mark.parametrize("gpu", ["cuda:0", pytest.param("mps:0", marks=pytest.mark.slow)])
+def test_learning_on_a_gpu_gives_the_model_of_a_cpu(gpu, base, monkeypatch):
+    expected = learned(base, squares(), device="cpu")
+    with pretended_gpu(monkeypatch):
+        found = learned(base, squares(), device=gpu)
+    assert equal(found.checkpoint, expected.checkpoint)
 
 
 @pytest.mark.usefixtures("accepted")

@@ -354,6 +354,8 @@ def train_checkpoint_job(
             base, spec, student.network, dataset, trained.validation, str(fabric.device)
         )
         metrics = {**spec.metrics, **compared}
+        if config.auxiliary:  # the prediction was trained along, and is no worse as it is
+            calibration = None
         spec = replace(spec, metrics=metrics, iou_calibration=calibration)
         student._replace(spec=spec).save(output, metrics)
     fabric.barrier()
