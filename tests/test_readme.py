@@ -135,7 +135,7 @@ def test_map_of_the_architecture_names_every_module():
 def command_of(line: str) -> tuple[str, ...]:
     """The words before the first option or value; they name a command."""
     words = line.split(" #")[0].split()[1:]
-    names = words[: 2 if words[:1] == ["models"] else 1]
+    names = words[: 2 if words[0] in ("models", "channels") else 1] if words else []
     return () if names and names[0].startswith("-") else tuple(names)
 
 

@@ -137,7 +137,11 @@ def show(
     """
     from PIL import Image
 
-    from napari_simmat.batch.segment_image import read_task_prompts, without_channels
+    from napari_simmat.batch.segment_image import (
+        label_numbers,
+        read_task_prompts,
+        without_channels,
+    )
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.channels import ChannelInfluence, channel_influence_job
     from napari_simmat.engine.drawing import to_rgb
@@ -174,10 +178,10 @@ def show(
             return []
         return (yield from channel_influence_job(predictor, given))
 
-    influences = terminal.watch(job())
+    influences, numbers = terminal.watch(job()), label_numbers([each.object for each in given])
     rows = [
         {"object": number, **influence._asdict()}
-        for number, of_object in enumerate(influences, start=1)
+        for number, of_object in zip(numbers, influences, strict=True)
         for influence in of_object
     ]
     output.mkdir(parents=True, exist_ok=True)
