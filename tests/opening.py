@@ -307,7 +307,7 @@ def _use_options(path: Path) -> str:
         _, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
     except (ValueError, CycloptsError) as error:
         reason = " ".join(str(error).replace(f"{path.parent}/", "").split())
-        raise ValueError(f"{path.name}: {reason}") from error
+        raise ValueError(f"{path.name}: {reason} See simmat segment --help.") from error
     return f"{len(bound.arguments)} options"
 
 

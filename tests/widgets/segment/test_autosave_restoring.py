@@ -25,7 +25,6 @@ from tests.widgets.segment.noted import (
     kill_at_work,
     logged_labels,
     open_image,
-    replayed,
     restore,
     work_on,
 )
@@ -132,26 +131,6 @@ def test_recovery_in_two_windows_restores_in_the_first(open_window):
     assert np.array_equal(second.objects, first.objects)
     assert third.status.text == OTHER_WINDOW
     assert "SimMAT objects" not in third.viewer.layers
-
-
-@pytest.mark.slow
-@pytest.mark.real_window
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_recovery_of_another_process_waits_for_its_end(open_window, tmp_path):
-    def work_here():
-        window = open_image(open_window(), gray())
-        assert window.status.offer == "", "the other window has it open"
-        window.click(*CENTERS[3])
-        window.commit()
-        window.close_widget()
-
-    kill_at_work("tests.widgets.segment.noted", tmp_path, work_here)
-    theirs, ours = sorted(user_folder("sessions").glob("*.jsonl"), key=lambda p: p.stat().st_size)[
-        ::-1
-    ]
-    assert set(np.unique(next(iter(replayed(ours).labels.values())))) == {0, 1}
-    labels = next(iter(replayed(theirs).labels.values()))
-    assert np.array_equal(labels, np.load(tmp_path / "labels.npy"))
 
 
 def test_start_after_a_layer_was_removed_changes_nothing(open_window):
