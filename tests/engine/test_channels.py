@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.engine.channels import DERIVATIONS, channel_influence_job, derive_channels
+from napari_simmat.engine.channels import (
+    DERIVATIONS,
+    channel_influence_job,
+    derive_channels,
+    foundation_colors,
+)
 from napari_simmat.progress import finish
 
 ANGLES = np.deg2rad([0, 45, 90, 135])[:, None, None]
@@ -91,7 +96,7 @@ def test_channel_influence_hides_a_repeated_channel_whole(bar):
 
 def test_colors_of_an_rgb_foundation_are_its_input(bar):
     predictor, _ = bar
-    colors = predictor.colors()
+    colors = foundation_colors(predictor)
     assert colors.shape == (3, 128, 128)
     assert np.ptp(colors[2]) == 0
     assert colors[1][36, 50] > colors[1][5, 5] + 1
@@ -101,7 +106,7 @@ def test_colors_of_a_model_for_four_angles_are_three():
     image = np.random.default_rng(0).uniform(0, 255, (4, 130, 140)).astype(np.float32)
     predictor = Predictor(load_model("polarization"), "cpu")
     predictor.set_image(image, 0)
-    colors = predictor.colors()
+    colors = foundation_colors(predictor)
     assert colors.shape == (3, 130, 140)
     assert np.isfinite(colors).all()
     assert colors.std(axis=(1, 2)).min() > 0

@@ -143,7 +143,11 @@ def show(
         without_channels,
     )
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.engine.channels import ChannelInfluence, channel_influence_job
+    from napari_simmat.engine.channels import (
+        ChannelInfluence,
+        channel_influence_job,
+        foundation_colors,
+    )
     from napari_simmat.engine.drawing import to_rgb
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.io.files import atomic_outputs, write_table
@@ -186,7 +190,7 @@ def show(
     ]
     output.mkdir(parents=True, exist_ok=True)
     with atomic_outputs(*paths) as (picture, *table):
-        Image.fromarray(to_rgb(predictor.colors())).save(picture, format="png")
+        Image.fromarray(to_rgb(foundation_colors(predictor))).save(picture, format="png")
         for path in table:
             write_table(path, ["object", *ChannelInfluence._fields], rows)
     if rows:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 CT_WINDOWS = {"soft tissue": (50, 400), "lung": (-600, 1500), "bone": (400, 1800)}
 """Center and width in Hounsfield units, as radiologists usually set them for these tissues."""
+NO_COLORS = (
+    "{} has a new first projection in place of a transfer layer, so its foundation sees no three "
+    "channels; train with another transfer layer, e.g. simmat."
+)
 WRONG_CHANNELS = "{} needs {}: {}; {} given. Choose them in this order."
 
 
@@ -103,6 +107,31 @@ def derive_channels(kind: str, channels: Sequence[Any]) -> dict[str, Any]:
         raise ValueError(WRONG_CHANNELS.format(kind, *needed, were))
     values = made.compute(*channels)
     return {name: each.astype(np.float32) for name, each in zip(made.outputs, values, strict=True)}
+
+
+def foundation_colors(predictor: Predictor) -> NDArray[np.float32]:
+    """What the foundation sees of the current plane: (3, h, w) of standardized values.
+
+    These are the three channels that the transfer layer makes, at the resolution of the network's
+    input. ValueError if there are none: baseline A replaces the first projection.
+    """
+    import torch
+
+    from napari_simmat.engine.coordinates import InputTransform
+    from napari_simmat.engine.device import network_input
+    from napari_simmat.models.transfer import BaselineA, Projected
+
+    stack, spec = predictor.stack, predictor.model.spec
+    layer = predictor.model.network.projection
+    if isinstance(layer, BaselineA):
+        raise ValueError(NO_COLORS.format(spec.name))
+    transform = InputTransform.of(stack.shape[-2:], spec.input_size, stack.pixel_size)
+    values = network_input(spec, stack.normalized(predictor.plane), transform)
+    values = values.to(layer.weight.device)
+    with torch.no_grad():
+        colors = layer.colors(values) if isinstance(layer, Projected) else values
+    height, width = transform.resized
+    return np.asarray(colors[0, :, :height, :width].cpu().numpy())
 
 
 class ChannelInfluence(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.detail_windows import DetailWindows
-from napari_simmat.engine.device import ComputeContext, network_input
+from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
 from napari_simmat.engine.masks import Window
@@ -27,7 +27,6 @@ from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, 
 from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
-from napari_simmat.models.transfer import BaselineA, Projected
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -39,10 +38,6 @@ OTHER_IMAGE = (
     "One image at a time: another thread has set another one. Give each thread its own Predictor."
 )
 NO_IMAGE = "There is no image yet; call set_image first."
-NO_COLORS = (
-    "{} has a new first projection in place of a transfer layer, so its foundation sees no three "
-    "channels; train with another transfer layer, e.g. simmat."
-)
 OUTSIDE_PART = "The prompt does not lie in one part of the plane."
 UNKNOWN_KIND = "{} does not read this kind of prompt: {}. Use another kind, or another model."
 
@@ -479,22 +474,6 @@ class Predictor:
             return estimates
         unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
         return estimates._replace(foreground=unknown)
-
-    def colors(self) -> NDArray[np.float32]:
-        """What the foundation sees of the current plane: (3, h, w) of standardized values.
-
-        These are the three channels that the transfer layer makes, at the resolution of the
-        network's input. ValueError if there are none: baseline A replaces the first projection.
-        """
-        layer, transform = self._compute.network.projection, self._current().transform
-        if isinstance(layer, BaselineA):
-            raise ValueError(NO_COLORS.format(self.model.spec.name))
-        values = network_input(self.model.spec, self.stack.normalized(self.plane), transform)
-        with self._compute.inference("exact"):
-            values = values.to(self.device)
-            colors = layer.colors(values) if isinstance(layer, Projected) else values
-        height, width = transform.resized
-        return np.asarray(colors[0, :, :height, :width].cpu().numpy())
 
     def _set(self, job: Job[None]) -> None:
         with self._turn:
