@@ -44,6 +44,7 @@ PACKAGES = (
     "bioio",
     "nibabel",
     "pydicom",
+    "highdicom",
     "roifile",
     "laptrack",
     "lightning-fabric",
