@@ -24,6 +24,7 @@ WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", 
 OPTIONAL = {
     "nibabel",
     "pydicom",
+    "highdicom",
     "simpleitk",
     "bioio",
     "bioio-base",

@@ -12,7 +12,7 @@ from skimage.io import imread
 from napari_simmat.batch.plan import SegmentConfig, plan
 from napari_simmat.batch.run import run_plan_job
 from napari_simmat.engine.settings import Compute, LinkSettings
-from napari_simmat.evaluation.metrics import average_precision
+from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_volume
@@ -20,6 +20,11 @@ from napari_simmat.research.samples import draw_volume
 pytest.importorskip("laptrack")
 pytestmark = pytest.mark.slow
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
+
+
+def average_precision(found: np.ndarray, truth: np.ndarray) -> list[float]:
+    """At IoUs of 0.5 and 0.25."""
+    return [each.average_precision for each in match_at_thresholds(found, truth, (0.5, 0.25))]
 
 
 def linked_truth(planes: list[np.ndarray]) -> np.ndarray:
@@ -74,8 +79,8 @@ def test_objects_3d_beside_plane_by_plane(name, tmp_path, capsys):
     scores = []
     for link in (None, LinkSettings(divisions=False, along="depth")):
         found = segmented(tmp_path, link)
-        matched = average_precision(found, truth, (0.5, 0.25))
-        flat = [average_precision(*each, (0.5,))[0] for each in zip(found, truth, strict=True)]
+        matched = average_precision(found, truth)
+        flat = [average_precision(*each)[0] for each in zip(found, truth, strict=True)]
         scores.append(matched[0])
         line.append(
             f"{len(np.unique(found)) - 1} found, AP {matched[0]:.3f}, at .25 {matched[1]:.3f}"

@@ -27,7 +27,9 @@ from napari_simmat.io.reference import ImageReference
 
 SHAPE = (3, 40, 30)
 SIZE = ImageReference(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
-OUTLINES = [kind for kind in EXTRA_FORMATS if kind not in ("zarr", "map")]
+OF_A_PLACE = {"map", "seg"}
+"""Formats for images on a map and of a patient only; tests/cli/test_segment_places.py has them."""
+OUTLINES = [kind for kind in EXTRA_FORMATS if kind not in ("zarr", *OF_A_PLACE)]
 
 
 def section(
@@ -117,7 +119,7 @@ def test_object_set_labels_prefer_the_better_then_the_earlier():
     assert equal.labels()[0, 3, 3] == 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OBJECT_FORMATS if kind != "map"])
+@pytest.mark.parametrize("kind", [kind for kind in OBJECT_FORMATS if kind not in OF_A_PLACE])
 def test_write_objects_of_equal_objects_gives_equal_bytes(tmp_path, kind):
     first, second = tmp_path / "1", tmp_path / "2"
     for folder in (first, second):

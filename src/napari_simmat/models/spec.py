@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields, from_plain, to_plain
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
@@ -258,6 +258,8 @@ class IoUCalibration:
 
     def apply(self, iou: ArrayLike) -> NDArray[np.float64]:
         """Calibrated from predicted IoUs; those below 0.001 or above 0.999 become equal."""
+        import numpy as np
+
         clipped = np.clip(np.asarray(iou, float), MIN_IOU, 1 - MIN_IOU)
         odds = self.slope * np.log(clipped / (1 - clipped)) + self.offset
         return np.asarray(1 / (1 + np.exp(-odds)))
