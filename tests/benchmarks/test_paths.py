@@ -70,7 +70,7 @@ def test_click_on_an_encoded_image_runs_through_few_files(trace, qtbot):
     hands.idle()
     trace.on = False
     hands.close()
-    assert trace.report("click") <= 48
+    assert trace.report("click") <= 50
 
 
 def test_folder_of_two_images_runs_through_few_files(trace, tmp_path):
@@ -81,7 +81,7 @@ def test_folder_of_two_images_runs_through_few_files(trace, tmp_path):
     trace.on = True
     assert main([*words, "--output", str(tmp_path / "out")]) == 0
     trace.on = False
-    assert trace.report("folder") <= 46
+    assert trace.report("folder") <= 48
 
 
 def test_training_of_two_steps_runs_through_few_files(trace, tmp_path):

@@ -91,8 +91,7 @@ NOT_BETTER = (
     "more than their noise ({:.1f}) allows."
 )
 ONE_LOSES = (
-    "Nothing changed: on the objects left out, {} taught {} {:+z.1f} points of IoU, "
-    "but {} {:+z.1f}."
+    "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
 )
 SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
