@@ -76,7 +76,10 @@ def changed(value: Any, hint: Any) -> Any:
     [
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
-        (BatchRequest(), ("pattern", "existing", "scheduler", "propagate", "link", "link_axis")),
+        (
+            BatchRequest(),
+            ("pattern", "existing", "scheduler", "propagate", "link", "objects", "link_axis"),
+        ),
         (Config(), NAMES),
     ],
 )

@@ -89,7 +89,7 @@ def trainer(window):
 @pytest.mark.real_window
 def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     window, tab = trainer.window, trainer.tab
-    assert tab.images.value()[0].names == ("near", "far")
+    trainer.until(lambda: tab.images.value()[0].names == ("near", "far"))
     assert tab.images.labels.currentText() == "true objects"
     trainer.choose_settings("two channels", 4)
     for words in ("--channels=near,far", "--steps=4", "--batch=1", "--learning-rate=0.001"):
