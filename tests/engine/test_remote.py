@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from skimage.data import coins
 
 from napari_simmat import Predictor, load_model
+from napari_simmat.cli import main
 from napari_simmat.engine import remote
 from napari_simmat.engine.remote import ENCODED_HERE
 from napari_simmat.progress import finish
@@ -146,6 +148,36 @@ def test_encoder_elsewhere_lost_at_any_time_goes_on_here(start, model, expected,
     before = predictor.encodes
     predictor.set_image(IMAGE[::-1].copy())
     assert predictor.encodes == before, "what was encoded there is still known"
+
+
+def test_batch_whose_worker_is_lost_ends_with_the_same_labels(start, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(6):
+        tifffile.imwrite(images / f"{number}.tif", np.roll(IMAGE, 20 * number, axis=1))
+    words = ["segment", str(images), "--model", "tiny", "--prompts", "auto"]
+    words += ["--auto.points-per-side", "6"]
+    assert main([*words, "--device", "cpu", "--output", str(tmp_path / "here")]) == 0
+    cluster = start()
+    worker = cluster.worker()
+    words += ["--device", cluster.address, "--output", str(out)]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "napari_simmat", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 5 * PATIENCE
+    while not list(out.glob("*_labels.tif")) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert len(list(out.glob("*_labels.tif"))) < 6, "the worker is killed while there is work"
+    kill(worker)
+    said, _ = run.communicate(timeout=5 * PATIENCE)
+    assert run.returncode == 0, said
+    assert ENCODED_HERE in " ".join(said.split()), said
+    for number in range(6):
+        name = f"{number}_labels.tif"
+        expected = tifffile.imread(tmp_path / "here" / name)
+        np.testing.assert_array_equal(tifffile.imread(out / name), expected)
+        assert expected.any()
 
 
 @pytest.mark.parametrize(

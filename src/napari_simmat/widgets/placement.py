@@ -18,6 +18,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_order, reordered
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff import read_tiff_reference
+from napari_simmat.io.zarr import is_zarr
 
 _LEVEL = "SimMAT level"
 REFERENCE = "SimMAT reference"
@@ -74,6 +75,8 @@ def reference_of(layer: Layer) -> ImageReference:
         known = ImageReference()
         if path and str(path).lower().endswith((".tif", ".tiff")):
             known = read_tiff_reference(Path(path))
+        elif path and is_zarr(Path(path)):
+            known = ImageReference(file=Path(path))
         layer.metadata[REFERENCE] = known
     return known
 

@@ -102,6 +102,31 @@ def test_channel_without_data_is_missing_in_the_window(window, tmp_path):
     np.testing.assert_array_equal(seen[:, :50], values[:, :50])
 
 
+def test_save_of_an_ome_zarr_names_its_image(window, tmp_path, monkeypatch, npe2pm):
+    import zarr
+
+    image = tmp_path / "images" / "a.ome.zarr"
+    root = zarr.open_group(image, mode="w", zarr_format=3)
+    root.create_array("0", data=plane(), dimension_names=("y", "x"))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    with npe2pm.tmp_plugin(PluginManifest.from_distribution("napari-ome-zarr")):
+        window.viewer.open([image], plugin="napari-ome-zarr")
+    window.open_widget()
+    window.idle()
+    window.click(*CENTER)
+    window.key(Qt.Key.Key_C)
+    window.idle()
+    save_as(monkeypatch, tmp_path / "results" / "a_labels.ome.zarr")
+    (tmp_path / "results").mkdir()
+    window.tab.act("save")
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    [saved] = (tmp_path / "results").glob("*.ome.zarr")
+    label = zarr.open_group(saved, mode="r").attrs["ome"]["image-label"]
+    assert label["source"] == {"image": "../../images/a.ome.zarr"}
+
+
 @pytest.mark.parametrize("ending", [".tif", ".nii.gz", ".nrrd", ".mha", ".ome.zarr"])
 def test_saved_labels_open_as_labels_with_classes(tmp_path, ending):
     labels = np.zeros((3, 40, 50), np.uint16)
