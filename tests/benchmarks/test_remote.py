@@ -36,7 +36,12 @@ class Wire:
         self.there, self.bytes = (host, int(port)), Counter[str]()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
 
     def _accept(self) -> None:
         with suppress(OSError):  # until the scheduler ends
@@ -114,5 +119,6 @@ def test_vit_b_encoded_elsewhere(start, capsys):  # noqa: F811
     local.set_image(IMAGE[:, ::-1].copy())
     np.testing.assert_array_equal(there.embedding, local.embedding)
     lines.append(f"killed: {time.perf_counter() - killed:.1f} s until encoded: {there.note}")
+    wire.close()
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(lines) + "\n")
