@@ -26,7 +26,7 @@ from tests.io.places import (
     TOP,
     check_nifti,
     check_seg,
-    make_dicom,
+    make_dicom_for_seg,
     make_geotiff,
     make_nifti,
     oblique,
@@ -102,7 +102,7 @@ def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, simmat):
 
 
 def test_segment_dicom_seg_is_the_patients(tmp_path, simmat):
-    image = make_dicom(tmp_path)
+    image = make_dicom_for_seg(tmp_path)
     write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,))])
     written = []
     for out in (tmp_path / "out", tmp_path / "again"):
