@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from napari_simmat._text import format_duration
 
@@ -98,6 +99,18 @@ Job = Generator[Progress, None, T]
 """Yields `Progress` and returns a ``T``; closing it cancels the work."""
 
 
+class Steps(Generic[T]):
+    """The steps of a job for a ``for`` loop; after its end the job's `result`."""
+
+    result: T
+
+    def __init__(self, job: Job[T]) -> None:
+        self._job = job
+
+    def __iter__(self) -> Iterator[Progress]:
+        self.result = yield from self._job
+
+
 def finish(job: Job[T], on_progress: Callable[[Progress], object] | None = None) -> T:
     """Run `job` to its end and return its result.
 
@@ -108,14 +121,11 @@ def finish(job: Job[T], on_progress: Callable[[Progress], object] | None = None)
     on_progress
         Called with each `Progress` that the job yields.
     """
-    while True:
-        try:
-            progress = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    steps = Steps(job)
+    for progress in steps:
         if on_progress is not None:
             on_progress(progress)
+    return steps.result
 
 
 def with_progress(job: Job[T], progress: Progress) -> Job[T]:
@@ -157,13 +167,8 @@ def as_part(
 
 def map_progress(job: Job[T], change: Callable[[Progress], Progress]) -> Job[T]:
     """`job` with each step reported as ``change(step)``; closed together with this one."""
-    try:
-        while True:
-            try:
-                progress = next(job)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+    steps = Steps(job)
+    with closing(job):
+        for progress in steps:
             yield change(progress)
-    finally:
-        job.close()
+    return steps.result

@@ -45,7 +45,7 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
-from napari_simmat.progress import Job, Progress, finish, map_progress, time_left
+from napari_simmat.progress import Job, Progress, Steps, finish, map_progress, time_left
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -182,16 +182,13 @@ class _TaskRunner:
 
     def _with_written_job(self, job: Job[T]) -> Job[T]:
         """A job of one task; what is written meanwhile of tasks before it ends at once."""
+        steps = Steps(job)
         with closing(job):
-            while True:
-                try:
-                    step = next(job)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
+            for step in steps:
                 yield step
                 while self.writing and self.writing[0][1].done():
                     yield from self._write_job(self.writing[0][0])
+        return steps.result
 
     def _write_job(self, waiting: int) -> Job[None]:
         """Wait until the oldest result is written, on behalf of task `waiting`."""

@@ -21,7 +21,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.remote import local_device
 from napari_simmat.engine.settings import Compute, PropagationSettings
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, Steps
 from napari_simmat.widgets.channels import LayerChannel, all_image_channels, channel_names
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue, image_geometry, image_value, layer_info
@@ -526,16 +526,13 @@ class InferenceService:
 
 def _while_current_job(job: Job[T], is_current: Callable[[], bool]) -> Job[T | None]:
     """A job that is left, with None, at the first step at which its result is of no use."""
+    steps = Steps(job)
     with closing(job):
-        while True:
-            try:
-                progress = next(job)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+        for progress in steps:
             yield progress
             if not is_current():
                 return None
+    return steps.result
 
 
 class InferenceQueue(QObject):
