@@ -150,6 +150,14 @@ def test_form_asks_about_the_first_axis_of_stacks_only(form):
         assert not form.first_axis.isChecked()
 
 
+def test_form_asked_for_a_stack_by_name_takes_it_whole(form):
+    form.set_inputs(RGB)
+    form.set_layers([layer("photo"), layer("stack", (3, 40, 50))])
+    for title in ("stack (first axis = channels)", "photo", "stack"):
+        choose(form.image, title)
+        assert form.image.currentText() == title
+
+
 def test_form_for_training_takes_layers_of_one_size(training):
     assert training.names == ("DAPI", "GFP", "45 deg")
     assert training.value() == whole(*[each.name for each in FIELDS])

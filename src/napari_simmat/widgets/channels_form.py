@@ -317,7 +317,10 @@ class ChannelsForm(QWidget):
             was_other = {each.layer for each in self._value if each}.isdisjoint(
                 each.layer for each in sources
             )
-            self._choose((was_other and self._recalled(sources[0].layer)) or sources)
+            recalled = self._recalled(sources[0].layer) if was_other else ()
+            # What is recalled may be another entry of the list, but this one was asked for.
+            is_entry = any(recalled == each.sources for each in self._mappings)
+            self._choose(recalled if recalled and not is_entry else sources)
             self._remember()
             self._show()
             self.changed.emit()
