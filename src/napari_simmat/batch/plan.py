@@ -167,12 +167,8 @@ class OutputFiles:
         endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
         possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
         written = {output["file"]: output.get("sha256") for output in earlier}
-        paths = {name: self.record.with_name(name) for name in sorted(possible & set(written))}
-        return [
-            path
-            for name, path in paths.items()
-            if path.exists() and sha256_of(path) == written[name]
-        ]
+        paths = [self.record.with_name(name) for name in sorted(possible & set(written))]
+        return [each for each in paths if each.exists() and sha256_of(each) == written[each.name]]
 
 
 @dataclass(frozen=True)
@@ -493,9 +489,8 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
             inputs.images += _matching(path)
         else:
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    first_slices = set(
-        one_per_series([each.image for each in inputs.images if each.prompts is None])
-    )
+    alone = [each.image for each in inputs.images if each.prompts is None]
+    first_slices = set(one_per_series(alone))
     inputs.images = [each for each in inputs.images if each.prompts or each.image in first_slices]
     return inputs
 
@@ -528,9 +523,8 @@ def _is_input(path: Path, folder: Path, pattern: str) -> bool:
 def _walk(folder: Path) -> Iterator[Path]:
     """Visible files below a folder, and folders that are one image.
 
-    A Zarr group of images, such as a plate of OME-Zarr, is a folder of images. Links to folders
-    are not followed, since they can be circular. A DICOM series is one image; other files in its
-    folder do not count.
+    A Zarr group of images, such as a plate, is a folder of images. Files beside a DICOM series do
+    not count. Links to folders are not followed, since they can be circular.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -545,12 +539,9 @@ def _walk(folder: Path) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir(follow_symlinks=False):
-            is_broken = entry.is_symlink() and not os.path.exists(path)  # which is reported
-            if (
-                (is_broken or os.path.isfile(path))
-                and not series
-                and entry.name not in ZARR_MARKER_FILES
-            ):
+            # A link that leads nowhere is reported.
+            is_file = os.path.isfile(path) or (entry.is_symlink() and not os.path.exists(path))
+            if is_file and not series and entry.name not in ZARR_MARKER_FILES:
                 yield path
         elif is_image_folder(path):
             yield path
@@ -591,8 +582,7 @@ def _with_name(image: Path) -> Path:
 
 def _same_stem_prompts(image: Path) -> list[Path]:
     """Prompt files beside an image that are named by its stem."""
-    stem = stem_of(image)
-    candidates = [image.with_name(stem + ending) for ending in PROMPT_ENDINGS]
+    candidates = [image.with_name(stem_of(image) + ending) for ending in PROMPT_ENDINGS]
     return [path for path in candidates if os.path.isfile(path) and path != image]
 
 
@@ -676,7 +666,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
             f"{where}: there is no file {image}; paths are relative to the manifest's folder."
         )
     prompts = cells.get("prompts") or None
-    if prompts not in (None, "auto", "same-stem"):
+    if prompts not in (None, AUTO, SAME_STEM):
         file = _resolve_in_folder(where, base, prompts, outside)
         if not os.path.isfile(file):
             raise FileNotFoundError(
