@@ -12,8 +12,10 @@ as other programs only lengthen gaps; beside it how long the main thread compute
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,7 @@ class Meter:
         self._main = threading.get_ident()
         self._last = self._computed = 0.0
         self._seen: list[tuple[str, str]] = []
+        self._stacks = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the meter
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._timer = QTimer()
@@ -124,6 +126,7 @@ class Meter:
         self._timer.stop()
         self._ended.set()
         self._watcher.join()
+        self._stacks.close()
 
     def figures(self, phase: str) -> dict[str, Any]:
         """Of the gaps of a phase, in ms."""
@@ -150,10 +153,15 @@ class Meter:
     def _watch(self) -> None:
         while not self._ended.wait(DUE):
             if time.perf_counter() - self._last > LATE:
-                frames = sys._current_frames()
-                thread = None if self.worker is None else self.worker._thread
-                other = frames.get(thread.ident) if thread is not None else None
-                self._seen.append((_where(frames.get(self._main)), _where(other)))
+                self._stacks.seek(0)
+                self._stacks.truncate()
+                faulthandler.dump_traceback(self._stacks)
+                self._stacks.seek(0)
+                stacks = _stacks(self._stacks.read())
+                worker = None if self.worker is None else self.worker._thread
+                idents = (self._main, None if worker is None else worker.ident)
+                main, other = (_where(stacks.get(ident, [])) for ident in idents)
+                self._seen.append((main, other))
 
 
 def _cause(seen: list[tuple[str, str]]) -> str:
@@ -166,18 +174,30 @@ def _cause(seen: list[tuple[str, str]]) -> str:
     return f"{main} ({times} of {len(seen)} looks)"
 
 
-def _where(frame: FrameType | None) -> str:
+def _stacks(text: str) -> dict[int, list[tuple[Path, str]]]:
+    """File and function of each call of each thread, the innermost first.
+
+    `faulthandler` makes no frame objects: one of those, held here while its function returns, keeps
+    that function's QPainter alive, and Qt crashes when the widget is painted the next time.
+    """
+    stacks: dict[int, list[tuple[Path, str]]] = {}
+    for line in text.splitlines():
+        if found := re.match(r"(?:Current t|T)hread 0x([0-9a-f]+)", line):
+            calls = stacks[int(found[1], 16)] = []
+        elif found := re.match(r'  File "(.*)", line \d+ in (.*)', line):
+            calls.append((Path(found[1]), found[2]))
+    return stacks
+
+
+def _where(calls: list[tuple[Path, str]]) -> str:
     """The innermost function, and through which of our own files it was called."""
-    if frame is None:
+    if not calls:
         return "nothing"
-    inner = f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
-    caller: FrameType | None = frame
-    while caller is not None:
-        path = Path(caller.f_code.co_filename)
-        if "napari_simmat" in path.parts and caller is not frame:
-            return f"{inner} < {path.name}:{caller.f_code.co_name}"
-        caller = caller.f_back
-    return inner
+    named = [f"{path.name}:{function}" for path, function in calls]
+    for (path, _), caller in zip(calls[1:], named[1:], strict=True):
+        if "napari_simmat" in path.parts:
+            return f"{named[0]} < {caller}"
+    return named[0]
 
 
 class Run:
