@@ -8,11 +8,21 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
 from npe2 import PluginManifest
-from qtpy.QtWidgets import QAbstractItemView, QAbstractSpinBox, QComboBox, QScrollBar, QTabBar
+from qtpy.QtCore import QPoint, QRect, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QProgressBar,
+    QScrollBar,
+    QTabBar,
+)
 
 from napari_simmat.widgets import main
-from napari_simmat.widgets.controls import NAMED_CONTROLS, Button
+from napari_simmat.widgets.controls import NAMED_CONTROLS, CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
+from napari_simmat.widgets.segment.inference import Candidate
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import iou
 
@@ -81,19 +91,55 @@ def test_widget_on_an_older_napari_is_refused(monkeypatch, qtbot):
 
 
 @pytest.mark.all_tabs
-def test_controls_have_a_name_for_screen_readers(qtbot):
-    """A text, or the accessible name; buttons without a text are not shown yet."""
-    widget = SimMATWidget(ViewerModel())
-    qtbot.addWidget(widget)
-    widget.open_now()
-    parts = (QAbstractItemView, QAbstractSpinBox, QComboBox, QTabBar)
-    nameless = []
-    for control in widget.findChildren(NAMED_CONTROLS):
-        inner = control
-        while (inner := inner.parentWidget()) is not None and not isinstance(inner, parts):
-            pass
-        if inner is None and not isinstance(control, (Button, QScrollBar)):
-            name = control.accessibleName() or getattr(control, "text", str)()
-            nameless += [f"{control} in {control.parentWidget()}"] * (len(name) < 2)
-    assert not nameless
-    widget.release()
+@pytest.mark.parametrize("name", ["segment", "train", "batch"])
+def test_tab_key_walks_every_named_control_as_seen(window, name):
+    """From top to bottom, and from left to right within a row."""
+    widget = window.open_widget()
+    tab = getattr(widget, name)
+    widget.tabs.setCurrentWidget(tab)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    widget.segment.candidates.show_candidates([Candidate(n, picture, 9) for n in (0, 1)], 0)
+    for section in tab.findChildren(CollapsibleSection):
+        section.show()
+        section.set_open(True)
+    widget.resize(400, 4000)
+    for _ in range(5):
+        QApplication.processEvents()
+    shown = [each for each in tab.findChildren(NAMED_CONTROLS) if _is_control(each)]
+    assert len(shown) > 15
+    walked = [widget]
+    while (following := walked[-1].nextInFocusChain()) is not widget:
+        walked.append(following)
+    walked = [each for each in walked if each in shown and _takes_tab(each)]
+    reached = [each.parentWidget() if each.focusProxy() else each for each in walked]
+    assert not [_said(each) for each in shown if each not in reached], "not reached by Tab"
+    assert not [each for each in shown if len(_said(each)) < 2], "without a name"
+    rooms = [QRect(each.mapTo(widget, QPoint()), each.size()) for each in walked]
+    assert not [
+        f"{_said(first)} before {_said(second)}"
+        for first, second, here, there in zip(walked, walked[1:], rooms, rooms[1:], strict=False)
+        if there.bottom() < here.top() or (there.right() < here.left() and _one_row(here, there))
+    ]
+
+
+def _is_control(control: Any) -> bool:
+    """Whether it is shown, and no part of another control."""
+    if not control.isVisible() or isinstance(control, (QScrollBar, QProgressBar)):
+        return False
+    while (control := control.parentWidget()) is not None:
+        if isinstance(control, (QAbstractItemView, QAbstractSpinBox, QComboBox, QTabBar)):
+            return False
+    return True
+
+
+def _takes_tab(control: Any) -> bool:
+    return bool(control.focusPolicy() & Qt.FocusPolicy.TabFocus)
+
+
+def _said(control: Any) -> str:
+    """What a screen reader says."""
+    return control.accessibleName() or getattr(control, "text", str)()
+
+
+def _one_row(here: QRect, there: QRect) -> bool:
+    return here.top() <= there.center().y() <= here.bottom()

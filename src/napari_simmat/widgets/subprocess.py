@@ -19,7 +19,7 @@ from subprocess import list2cmdline
 from typing import Literal
 
 import psutil
-from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Qt, Signal
+from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 from qtpy.QtGui import QDropEvent, QGuiApplication
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -342,7 +342,7 @@ class CommandLine(CollapsibleSection):
         self.field.setAccessibleName("Command line")
         self.field.setReadOnly(True)
         self.field.setMaximumHeight(84)
-        self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.field.setTabChangesFocus(True)
         self.copy = Button("Copy", tip="Copy the command line")
         self.copy.clicked.connect(self._on_copy)
         self.save = Button(SAVE_SETTINGS, tip="Write a TOML file for simmat ... --config FILE")

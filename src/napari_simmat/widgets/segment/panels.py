@@ -66,7 +66,8 @@ KEYS_TEXT = (
     "{undo} undo."
 )
 MORE_SETTINGS = "More settings"
-CANDIDATE_TIP = "Mask {number} of {count}: click to choose it ({key} for the next)"
+CANDIDATE = "Mask {number} of {count}"
+CANDIDATE_TIP = "{name}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
 _KEYS = {each.action: str(each.binding()) for each in SHORTCUTS}
 
@@ -209,9 +210,9 @@ class CandidateStrip(QWidget):
             self.buttons.append(button)
         for number, button in enumerate(self.buttons):
             button.setVisible(number < count)
-            button.setToolTip(
-                CANDIDATE_TIP.format(number=number + 1, count=count, key=_KEYS["cycle"])
-            )
+            name = CANDIDATE.format(number=number + 1, count=count)
+            button.setAccessibleName(name)
+            button.setToolTip(CANDIDATE_TIP.format(name=name, key=_KEYS["cycle"]))
         for button, (_, picture, _) in zip(self.buttons, candidates, strict=False):
             button.setIcon(QIcon(rgb_pixmap(picture)))
             button.setIconSize(QSize(*picture.shape[1::-1]))
@@ -259,6 +260,7 @@ class PlaneBars(QWidget):
         self.bars: tuple[PlaneBar, ...] = ()
         self._shown: Plane | None = None
         self.setFixedHeight(_BARS_HEIGHT)
+        self.setAccessibleName("Certainty of each plane")  # napari's slider goes there by keys
         self.setMouseTracking(True)
 
     def set_bars(self, bars: Sequence[PlaneBar]) -> None:
@@ -325,7 +327,7 @@ class StackPanel(Panel):
         self.first.setAccessibleName("First plane")
         self.last.setAccessibleName("Last plane")
         for box in (self.first, self.last):
-            box.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click into the image takes it back
+            box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # not by the wheel
             box.setMaximum(0)
         self.start = Button("", "", "Follow the open objects through the planes")
         self.commit = self.button(
@@ -473,6 +475,8 @@ class AutomaticPanel(Panel):
             "Keep what is like the committed objects in size, intensity and appearance"
         )
         self.form.rows.insertRow(1, "or on a layer", self.layer)
+        above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
+        self.setTabOrder(above.widget(), self.layer)
         self.more = CollapsibleSection(MORE_SETTINGS, self.form)
         vbox(
             hbox(self.start, self.stop),
