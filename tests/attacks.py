@@ -50,12 +50,15 @@ from napari_simmat.widgets.segment import session_file
 from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from tests.batch.folders import contents
+from tests.checkpoints import hub_server
 from tests.checkpoints.hub_server import running_hub
 from tests.training.squares import folder_of_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT = random.Random(0).randbytes(4_000_000)
 """Of a published model, as far as the download can tell."""
+BEGUN = 400
+"""Images of a folder of 10,000 that are segmented."""
 START = mmap.mmap(-1, 8)
 """Megabytes of a fork when it began, which its pages of this process do not count for."""
 MODULES = (few_shot, finetune)
@@ -278,6 +281,8 @@ def kill_few(trials: int, chance: random.Random, folder: Path) -> Found:
     """``simmat train --few``; it begins anew. Whatever it gains, its model is written."""
     images = folder_of_pictures(folder / "images", count=2, channels=1)
     few_shot.MIN_GAIN, few_shot.NOISE_FACTOR, few_shot.MAX_LOSS = -1e9, -1e9, 1e9
+    few_shot.STRENGTHS, few_shot.MORE_CLICKS, few_shot.MANY_OBJECTS = (1.0,), 0, 4  # in seconds
+    few_shot.FewShotConfig.__init__.__kwdefaults__.update(side=64, crops=1, prompted=1)
     return kill(
         Killed(
             lambda place: command(
@@ -512,6 +517,51 @@ def lying_range(trials: int, chance: random.Random, folder: Path) -> Found:
     return found
 
 
+def lying_resume(trials: int, chance: random.Random, folder: Path) -> Found:
+    """A download from the Hub breaks off; asked for the rest, the server lies, or does not."""
+    found, content = Found(), (ASSETS / "thermal.safetensors").read_bytes()
+    asked: list[str] = []
+    outcomes = {"kept": 0, "refused": 0}
+
+    class Handler(hub_server._Handler):
+        def _send(self, data: bytes, status: int, headers: dict[str, str]) -> None:
+            if self.command == "HEAD" or "ETag" not in headers:
+                super()._send(data, status, headers)
+                return
+            body, status = data[: chance.randrange(1, len(data))], 200
+            headers = {**headers, "Content-Length": str(len(data))}
+            if wanted := self.headers.get("Range", ""):
+                asked.append(wanted)
+                first = int(wanted.removeprefix("bytes=").split("-")[0])
+                start = chance.choice((first, 0, max(0, first - 7), chance.randrange(len(data))))
+                told = chance.choice((start, first))
+                body, status = data[start:], chance.choice((206, 206, 206, 200))
+                headers["Content-Length"] = str(len(body))
+                headers["Content-Range"] = f"bytes {told}-{len(data) - 1}/{len(data)}"
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = True
+
+    constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE = True, 2**16
+    with running_hub() as hub:
+        hub.RequestHandlerClass = Handler
+        hub.repositories["me/mine"] = {"mine.safetensors": content}
+        os.environ["HF_ENDPOINT"], os.environ["NO_PROXY"] = hub.address, "127.0.0.1"
+        for trial in range(trials):
+            home = folder / str(trial)
+            status, seconds, size = forked(command("models", "fetch", "hf:me/mine", home=home))
+            kept = [path.read_bytes() for path in home.rglob("*.safetensors")]
+            good = kept == ([] if status else [content])
+            outcomes["refused" if status else "kept"] += 1
+            found.add(seconds, size, *([] if good else [f"status {status}, {len(kept)} kept"]))
+            shutil.rmtree(home, ignore_errors=True)
+    found.notes = f"{len(asked)} requests asked for the rest; {outcomes}"
+    return found
+
+
 # ------------------------------------------------------------------ bounds
 
 
@@ -558,7 +608,7 @@ def little_memory(trials: int, chance: random.Random, folder: Path) -> Found:
 def large_image(trials: int, chance: random.Random, folder: Path) -> Found:
     """A click into 20,000 x 20,000 pixels."""
     found = Found()
-    image = np.zeros((20_000, 20_000), np.uint8)
+    image = np.tile(np.uint8(chance_image(chance, (1000, 1000)) // 2), (20, 20))
     image[9_000:9_060, 9_000:9_060] = 200
 
     def click() -> int:
@@ -575,29 +625,48 @@ def large_image(trials: int, chance: random.Random, folder: Path) -> Found:
 
 
 def many_files(trials: int, chance: random.Random, folder: Path) -> Found:
-    """A folder of 10,000 images: planned, begun, stopped, and planned again to resume."""
+    """A folder of 10,000 images: planned, begun, killed, planned again and resumed.
+
+    Of `BEGUN` images that are segmented, the second half adds no memory.
+    """
     found, data = Found(), folder / "data"
     data.mkdir()
     tifffile.imwrite(folder / "one.tif", chance_image(chance, (16, 16)))
     for number in range(10_000):
         os.link(folder / "one.tif", data / f"{number:05}.tif")
+    (folder / "p.csv").write_text("axis-0,axis-1\n8,8\n")
     config = SegmentConfig(model="tiny", compute=Compute(device="cpu"))
+
+    def some(output: Path, count: int) -> int:
+        prompts = folder / "p.csv"
+        made = plan(find_inputs([data]), output=output, prompts=prompts, existing="resume")
+        job, began, used = run_plan_job(made, config), time.process_time(), {}
+        for step in job:
+            used.setdefault(int(step.done), (resident(), time.process_time() - began))
+            if step.done >= count:
+                break
+        job.close()
+        grown = used[count][0] - used[count // 2][0]
+        words = f"{used[count][1] / count * 1000:.0f} ms an image, {grown:+.1f} MB in the 2nd half"
+        (folder / "said").write_text(words)
+        return 0 if len(made.tasks) == 10_000 and grown < 8 else 3
+
     for trial in range(trials):
         output = folder / str(trial)
-
-        def some(output: Path = output) -> int:
-            for _ in range(2):
-                made = plan(find_inputs([data]), output=output, prompts="auto", existing="resume")
-                job = run_plan_job(made, config)
-                for step in job:
-                    if step.done >= 20:
-                        break
-                job.close()
-            return 0 if len(made.tasks) == 10_000 else 3
-
-        status, seconds, size = forked(some)
-        done = len(list(output.glob("*_labels.tif")))
-        found.add(seconds, size, *([f"{done} written, status {status}"] if status else []))
+        began = time.monotonic()
+        status, seconds, size = forked(lambda place=output: some(place, BEGUN))
+        usual = time.monotonic() - began
+        done = sorted(output.glob("*_labels.tif"))
+        found.notes = (folder / "said").read_text()
+        fault = status != 0 or len(done) < BEGUN
+        before = {path: path.read_bytes() for path in done}
+        for path in done[50:]:  # half done, for a resumed run that is killed
+            path.unlink()
+        forked(lambda place=output: some(place, BEGUN), chance.uniform(0.3, 0.9) * usual)
+        again, *_ = forked(lambda place=output: some(place, BEGUN))
+        same = all(path.exists() and path.read_bytes() == before[path] for path in before)
+        fault |= again not in (0, 3 << 8) or not same
+        found.add(seconds, size, *([f"status {status}, {again}; {len(done)}"] if fault else []))
     return found
 
 

@@ -33,11 +33,17 @@ class Server:
     cut: bool = False  # breaks the connection half-way
     status: int = 200
     announced: bool = True  # tells the length
+    moved: str = ""  # redirects there
     gate: threading.Event | None = None  # half the content waits for it
     requests: int = 0
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests += 1
+        if self.moved:
+            handler.send_response(302)
+            handler.send_header("Location", self.moved)
+            handler.end_headers()
+            return
         if self.status != 200:
             handler.send_error(self.status)
             return
@@ -141,6 +147,8 @@ def test_download_without_announced_length_is_whole(server, target):
         ({"status": 404}, 1_000_000, ConnectionError, "the server answered 404 Not Found"),
         ({"status": 503}, 1_000_000, ConnectionError, "the server answered 503"),
         ({"cut": True}, 1_000_000, ConnectionError, "no connection, or it broke"),
+        ({"moved": "/file.pth"}, 1_000_000, ConnectionError, "the server answered 302"),
+        ({"moved": "file:///etc/passwd"}, 1_000_000, ConnectionError, "no connection, or it"),
     ],
 )
 def test_download_that_fails_is_a_sentence_and_leaves_nothing(

@@ -142,6 +142,14 @@ def test_inference_moves_a_network_that_is_half_elsewhere(tiny, monkeypatch):
         network.to("cpu")
 
 
+def test_inference_does_not_walk_the_modules(tiny, monkeypatch):
+    """It is entered at every step of a job, and the walk takes longer than some steps."""
+    compute = ComputeContext(tiny.network, "cpu", "exact")
+    monkeypatch.setattr(torch.nn.Module, "named_modules", None)
+    with compute.inference():
+        assert not torch.is_grad_enabled()
+
+
 @pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt"])
 @torch.no_grad()
 def test_networks_in_float16_give_finite_masks(strategy):

@@ -1,5 +1,6 @@
 import json
 import logging
+import tracemalloc
 
 import dask.array as da
 import numpy as np
@@ -8,7 +9,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_simmat.engine import image_stack as image_stack_module
 from napari_simmat.engine import normalization as normalization_module
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.io.plain import from_plain, to_plain
@@ -425,6 +428,34 @@ def test_normalized_of_one_pixel():
     assert (
         ChannelStack.build(image.astype(np.uint8), inputs=SAM).normalized().tolist() == [[[7]]] * 3
     )
+
+
+@pytest.mark.parametrize("size", [(13, 16), (30, 16), (13, 40), (60, 80)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
+@pytest.mark.parametrize("inputs", [inputs_of(3), inputs_of(3, method="none"), SAM])
+@pytest.mark.parametrize("half_pixel", [True, False])
+def test_reduced_equals_the_normalized_plane_resized(size, dtype, inputs, half_pixel, monkeypatch):
+    monkeypatch.setattr(image_stack_module, "STRIP", 500)
+    transform = InputTransform((30, 40), size, size, half_pixel)
+    values = (STACK / 60000 * 255).astype(dtype)
+    stack = ChannelStack.build(values, channel_axis=-1, inputs=inputs)
+    found, whole = stack.reduced((1,), transform), stack.normalized((1,))
+    expected = whole if size == (60, 80) else transform.resize(whole)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+def test_reduced_holds_no_float_of_a_large_plane(monkeypatch):
+    monkeypatch.setattr(image_stack_module, "STRIP", 2**16)
+    image = np.arange(1200 * 1000, dtype=np.uint16).reshape(1200, 1000)
+    stack = ChannelStack.build(image, inputs=ONE, statistics=Statistics((0,), (65535,)))
+    transform = InputTransform(image.shape, (60, 50), (60, 50), True)
+    stack.reduced((), transform)  # imports Pillow
+    tracemalloc.start()
+    stack.reduced((), transform)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < image.nbytes
 
 
 def test_part_keeps_the_statistics_of_the_whole():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from napari_simmat.engine import result as result_module
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.result import Result, enlarge
 from napari_simmat.models.network import DecodedMasks
@@ -72,10 +73,12 @@ def test_patch_of_a_mask_in_the_padding_is_none():
     assert Result(DecodedMasks(logits, torch.ones(4), 15), transform, 2).patch(0) is None
 
 
+@pytest.mark.parametrize("large", [2**26, 1000])
 @pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
 @pytest.mark.parametrize("threshold", [-9.0, 0.0, 1.0, 2.5, 9.0])
-def test_mask_is_where_stocks_enlarged_logits_exceed_zero(shape, threshold):
+def test_mask_is_where_stocks_enlarged_logits_exceed_zero(shape, threshold, large, monkeypatch):
     """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
+    monkeypatch.setattr(result_module, "LARGE", large)
     torch.manual_seed(0)
     transform = InputTransform.of(shape, InputSize(size=256))
     logits = interpolate(torch.randn(1, 4, 13, 13), (64, 64), mode="bicubic")[0] - threshold
@@ -116,3 +119,16 @@ def test_result_of_mask_has_logits_of_its_sign():
     assert np.array_equal(result.logits > 0, mask)
     assert np.array_equal(np.abs(result.logits), np.full((4, 6), 6.0))
     assert np.array_equal(result.mask, mask)
+
+
+def test_mask_of_a_large_image_needs_no_logits_of_its_size(monkeypatch):
+    """Four bytes a pixel, and as many between the two steps."""
+    monkeypatch.setattr(result_module, "LARGE", 1000)
+    monkeypatch.setattr(result_module, "enlarge", None)
+    transform = InputTransform.of((3000, 2000), InputSize(method="native", size=64))
+    logits = torch.full((4, *transform.grid(2)), -5.0)
+    logits[0, 3:20, 5:9] = 5.0
+    mask = Result(DecodedMasks(logits, torch.ones(4)), transform, 2).mask
+    assert mask.shape == (3000, 2000)
+    assert mask[600, 600]
+    assert not mask[0].any()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -486,6 +487,15 @@ def test_read_image_larger_than_memory_is_refused(tmp_path, monkeypatch, name):
         ValueError, match=rf"{name} needs \d+ MB of memory unpacked, 5 MB are free; crop it"
     ):
         read_image(path)
+
+
+def test_check_memory_keeps_to_the_limit_of_the_process(monkeypatch):
+    used = psutil.Process().memory_info().vms
+    monkeypatch.setattr(image_file, "memory_limit", lambda: used + 50_000_000)
+    image_file.check_memory(1_000_000, "a.tif")
+    sentence = r"a\.tif needs 60 MB of memory unpacked, \d+(\.\d)? MB of the \S+ \wB that ulimit -v"
+    with pytest.raises(ValueError, match=sentence):
+        image_file.check_memory(60_000_000, "a.tif")
 
 
 def test_read_image_large_stack_is_read_by_planes(tmp_path, monkeypatch):

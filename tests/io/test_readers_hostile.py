@@ -359,6 +359,37 @@ def test_read_image_hostile_file_is_refused(case, opener, tmp_path):
     assert re.search(words, found.words)
 
 
+META_IMAGE = (
+    b"NDims = 2\nBinaryData = True\nCompressedData = True\nCompressedDataSize = %d\n"
+    b"DimSize = 30 20\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (zlib.compress(PLANE.tobytes())[-4:], b"????", r"it holds 0 bytes of 1\.2 kB of voxels"),
+        (b"DataSize = ", b"DataSize = 9", "it holds 0 bytes"),
+        (b"CompressedData = True", b"CompressedData = False", "it holds"),
+        (b"DimSize", b"DimSides", "its header does not describe an image"),
+        (b"NDims = 2", b"NDims = 3", "its header does not describe an image"),
+        (b"MET_USHORT", b"MET_SHIRT", "its header does not describe an image"),
+        (b"ElementDataFile", b"ElementFile", "its header does not name its voxels"),
+    ],
+)
+def test_meta_image_damaged_is_refused_in_silence(old, new, words, tmp_path, capfd):
+    pytest.importorskip("SimpleITK")
+    path, packed = tmp_path / "a.mha", zlib.compress(PLANE.tobytes())
+    content = META_IMAGE % len(packed) + packed
+    path.write_bytes(content)
+    assert np.array_equal(read_image(path).data, PLANE)
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(ValueError, match=rf"^a\.mha is damaged: {words}.*; copy it again\.$"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tiff_missing_planes_are_noted(tmp_path):
     path = ome(tmp_path, 'SizeZ="3"><TiffData FirstZ="0" IFD="0" PlaneCount="1"/>')
     file = read_image(path)

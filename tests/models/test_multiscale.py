@@ -297,7 +297,7 @@ def test_level_tiles_cover_a_large_level_once():
 
 @torch.no_grad()
 @pytest.mark.parametrize("contrast", [0.0, 0.1])
-def test_join_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
+def test_place_tile_is_nearly_the_level_at_once(contrast, monkeypatch):
     torch.manual_seed(0)
     shipped = load_model("tiny").network
     network = build_tiny()

@@ -135,10 +135,7 @@ def download_job(
     except _StoppedError:
         sizes = {"limit": format_size(received.limit), "size": format_size(size)}
         raise ValueError(TOO_LARGE.format(**words, **sizes)) from None
-    except ValueError:  # pooch compares the checksum
-        name = CHECKSUM_NAMES[checksum.partition(":")[0]]
-        raise ValueError(MISMATCH.format(**words, checksum=name)) from None
-    except OSError as error:
+    except OSError as error:  # a redirect to file:// is a ValueError as well
         if not type(error).__module__.startswith("requests"):
             raise
         answer = getattr(error, "response", None)
@@ -147,6 +144,9 @@ def download_job(
             reason = f"the server answered {answer.status_code} {answer.reason}"
             answer.close()  # pooch leaves it open
         raise ConnectionError(NOT_DOWNLOADED.format(**words, reason=reason)) from None
+    except ValueError:  # pooch compares the checksum
+        name = CHECKSUM_NAMES[checksum.partition(":")[0]]
+        raise ValueError(MISMATCH.format(**words, checksum=name)) from None
     finally:
         received.stopped = True
         pool.shutdown(wait=False)

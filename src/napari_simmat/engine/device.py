@@ -82,6 +82,7 @@ class ComputeContext:
         self.network = network
         self.note = ""
         self._left: list[tuple[torch.device, Precision]] = []
+        self._parameters = tuple(network.parameters())  # to walk its modules takes milliseconds
         self.with_oom_fallback(lambda: network.to(self.device))
 
     @contextmanager
@@ -90,7 +91,7 @@ class ComputeContext:
         there = self.device
         if any(
             each.device.type != there.type or there.index not in (None, each.device.index)
-            for each in self.network.parameters()
+            for each in self._parameters
         ):
             self.network.to(there)  # another user may have moved it, or a part of it
         with torch.no_grad(), precision_context(self.device, precision or self.precision):

@@ -468,17 +468,18 @@ class PlaneEncoder:
         """A plane encoded but not cached."""
         from napari_simmat.engine.device import is_out_of_memory
 
-        image = stack.normalized(index)
         compute, input_size = self.compute, self.model.spec.input_size
         if self.remote is not None:
             transform = self._transform(stack)
+            image = stack.reduced(index, transform)
             try:
                 job = self.remote.encode_job(self.model, self.average, image, transform)
                 return self._checked((yield from job), transform)
             except RemoteError as error:
                 compute.note = f"{error} {ENCODED_HERE}"
         while True:
-            transform = InputTransform.of(image.shape[-2:], input_size, stack.pixel_size)
+            transform = InputTransform.of(stack.shape[-2:], input_size, stack.pixel_size)
+            image = stack.reduced(index, transform)
             try:
                 encoded = yield from compute.encode_job(
                     self.model.spec, image, transform, self.average

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, is_or_are, pluralize
-from napari_simmat.engine.coordinates import square_pixel_shape
+from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,
     ScalingMethod,
@@ -45,6 +46,8 @@ RGB = ("red", "green", "blue")
 """Names of the channels of a color image."""
 Index = tuple[int, ...]
 FULL_SLICE = slice(None)
+STRIP = 2**22
+"""Values of a plane that are normalized at once before they are resized."""
 _UNITS = {"deg", "degree", "degrees", "nm", "um"}
 
 
@@ -579,13 +582,35 @@ class ChannelStack:
 
         If the rule keeps uint8, the values stay uint8. NaN and infinity become 0, the low end.
         """
+        return self._normalized(self._read(index))
+
+    def reduced(self, index: Index, transform: InputTransform) -> NDArray[Any]:
+        """`normalized`, resized if that makes it smaller, as `network_input` takes it.
+
+        A few rows at a time, first along X, which gives the numbers of resizing the whole: a large
+        plane is never in memory as float.
+        """
+        planes, (height, width) = self._read(index), transform.image
+        if math.prod(transform.resized) >= height * width:
+            return self._normalized(planes)
+        rows = max(1, STRIP // (width * self.n_channels))
+        strips = []
+        for start in range(0, height, rows):
+            strip = self._normalized([plane[start : start + rows] for plane in planes])
+            size = len(strip[0]), width
+            along_x = replace(transform, image=size, resized=(size[0], transform.resized[1]))
+            strips.append(along_x.resize(strip))
+        narrow = np.concatenate(strips, axis=1)
+        return replace(transform, image=(height, transform.resized[1])).resize(narrow)
+
+    def _normalized(self, planes: list[NDArray[Any]]) -> NDArray[Any]:
         statistics = self.statistics
-        read = dict(zip(self._distinct, self._read(index), strict=True))
+        read = dict(zip(self._distinct, planes, strict=True))
         ways = dict(zip(self._distinct, self._ways(), strict=True))
         if set(ways.values()) == {"bytes"}:
             return np.stack([read[channel] for channel in self.selection])
         scale = self.inputs.normalization.scale
-        result = np.empty((self.n_channels, *self.shape[-2:]), dtype=np.float32)
+        result = np.empty((self.n_channels, *planes[0].shape), dtype=np.float32)
         numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
         for out, (channel, low, high) in zip(result, numbers, strict=True):
             if ways[channel] == "percentile":

@@ -167,12 +167,10 @@ class RemoteEncoder:
     def encode_job(
         self, model: Model, average: bool, image: NDArray[Any], transform: InputTransform
     ) -> Job[Encoded]:
-        """Encode an image (C, Y, X) that is normalized; the encoding is on the CPU.
+        """Encode what `ChannelStack.reduced` returns; the encoding is on the CPU.
 
         Raises RemoteError if it cannot be done there.
         """
-        if math.prod(transform.resized) < math.prod(transform.image):  # send what is smaller
-            image = transform.resize(image)
         known = (model.fingerprint, self.precision)
 
         def encode(abandoned: threading.Event) -> Encoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,8 @@ MASK_LOGIT = 12.0
 """A mask of 0..1 as logits: -6 outside, 6 inside, linear where a cell is covered in part."""
 STRIP = 32
 """Rows of the mask grid that are enlarged at once."""
+LARGE = 2**26
+"""Pixels of an image whose masks are never in memory as logits."""
 BLOCK = 128
 """Pixels along an axis that are enlarged at once."""
 
@@ -246,6 +249,8 @@ class Result:
         transform = self._transform
         if transform.resized == transform.image:
             return np.stack([_inside(each, self._stride, transform.image) for each in logits])
+        if math.prod(transform.image) > LARGE:
+            return np.stack([_inside_reduced(each, transform, self._stride) for each in logits])
         masks: NDArray[np.bool_] = (enlarge(logits, transform, self._stride) > 0).numpy()
         return masks
 
@@ -301,6 +306,27 @@ def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.boo
         fine = fine[stride * (start - first) : stride * (end - first)]
         window = mask[stride * start : stride * end, stride * left : stride * right]
         window[...] = (fine[: window.shape[0], : window.shape[1]] > 0).numpy()
+    return mask
+
+
+def _inside_reduced(cells: Tensor, transform: InputTransform, stride: int) -> NDArray[np.bool_]:
+    """`enlarge` > 0 for logits (h, w) of an image that was reduced, `BLOCK` rows at a time.
+
+    Equal up to rounding: a logit of 0 may fall on either side.
+    """
+    mask = np.zeros(transform.image, bool)
+    rows, columns = (torch.nonzero((cells > 0).any(axis))[:, 0].tolist() for axis in (1, 0))
+    if not rows:
+        return mask
+    vertical, horizontal = _axis_enlargements(transform, stride)
+    down = vertical.around(rows[0], rows[-1] + 1)
+    across = horizontal.around(columns[0], columns[-1] + 1)
+    if down is None or across is None:  # in the input's padding
+        return mask
+    wide = across.enlarged(cells[down.cells, across.cells].T).T
+    window = mask[down.pixels, across.pixels]
+    for pixels, reaching, matrix in down.blocks:
+        window[pixels] = (torch.mm(matrix, wide[reaching]) > 0).numpy()
     return mask
 
 

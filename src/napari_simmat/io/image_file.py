@@ -410,8 +410,8 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
         return error
     if isinstance(error, MemoryError):
         return RefusedFileError(
-            f"{name} needs more memory than is free ({format_size(available_memory())}); crop it, "
-            "or close other programs."
+            f"{name} needs more memory than is free ({_free_memory()}); crop it, or close other "
+            "programs."
         )
     # Libraries name the file with its folder, which may be a temporary one.
     reason = re.sub(
@@ -496,16 +496,33 @@ def label_dtype(highest: int) -> np.dtype[Any]:
 
 def check_memory(nbytes: int, name: str) -> None:
     """Refuse if `nbytes` are more than three quarters of the free memory."""
-    available = available_memory()
-    if nbytes > available * 3 / 4:
+    if nbytes > available_memory() * 3 / 4:
         raise RefusedFileError(
-            f"{name} needs {format_size(nbytes)} of memory unpacked, "
-            f"{format_size(available)} are free; crop it, close other programs, or save it as "
-            "TIFF in planes that fit."
+            f"{name} needs {format_size(nbytes)} of memory unpacked, {_free_memory()} are free; "
+            "crop it, close other programs, or save it as TIFF in planes that fit."
         )
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
+    """Bytes of memory that can be had without swapping, within `memory_limit`."""
     psutil: Any = import_module("psutil")
-    return int(psutil.virtual_memory().available)
+    available, limit = int(psutil.virtual_memory().available), memory_limit()
+    if limit is None:
+        return available
+    return min(available, max(0, limit - int(psutil.Process().memory_info().vms)))
+
+
+def memory_limit() -> int | None:
+    """Bytes of addresses that this process may use (``ulimit -v``); None if all."""
+    try:
+        resource: Any = import_module("resource")
+    except ImportError:  # Windows
+        return None
+    limit: int = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _free_memory() -> str:
+    limit = memory_limit()
+    allowed = "" if limit is None else f" of the {format_size(limit)} that ulimit -v allows"
+    return f"{format_size(available_memory())}{allowed}"

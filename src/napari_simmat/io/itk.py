@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     DEFLATE_RATIO,
     ImageFile,
@@ -30,6 +33,13 @@ _LABELS = "labels_of"
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
+_META_FIELD = re.compile(rb"^\s*(\w+)\s*=\s*(.*?)\s*$", re.M)
+_META_TYPES = {
+    f"MET_{unsigned}{name}".encode(): size
+    for name, size in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("LONG", 4), ("LONG_LONG", 8))
+    for unsigned in ("", "U")
+} | {b"MET_FLOAT": 4, b"MET_DOUBLE": 8}
+"""Bytes of a voxel."""
 _TYPES = {
     f"{bits}-bit {name}": np.dtype(f"{kind}{bits // 8}")
     for kind, name, sizes in (
@@ -53,6 +63,8 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
     sitk = _simpleitk(path)
     files = _files(path)
+    if _io_of(path) == "MetaImageIO":
+        _check_meta_image(path, files[-1])
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_io_of(path))
     reader.SetFileName(str(path))
@@ -121,6 +133,64 @@ def _files(path: Path) -> list[Path]:
     if beside.resolve().parent != path.resolve().parent:
         raise RefusedFileError(f"{name} leads out of the folder of {path.name}; copy it there.")
     return [path, beside]
+
+
+def _check_meta_image(path: Path, file: Path) -> None:
+    """Refuse a MetaImage whose header or voxels, in `file`, are not whole.
+
+    The library prints what it finds wrong, and gives whatever is in memory for voxels that cannot
+    be unpacked.
+    """
+
+    def refuse(problem: str) -> RefusedFileError:
+        return RefusedFileError(f"{path.name} is damaged: {problem}; copy it again.")
+
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER)
+    last = _DATA_FILE.search(head)
+    if last is None:
+        raise refuse("its header does not name its voxels (ElementDataFile)")
+    found = dict(_META_FIELD.findall(head[: last.end()]))
+    try:
+        sizes = [int(size) for size in found[b"DimSize"].split()]
+        channels = int(found.get(b"ElementNumberOfChannels", 1))
+        header, packed = int(found.get(b"HeaderSize", 0)), int(found.get(b"CompressedDataSize", 0))
+        item = _META_TYPES[found[b"ElementType"].upper()]
+        well = int(found[b"NDims"]) == len(sizes) and min([*sizes, channels, packed + 1]) > 0
+    except (KeyError, ValueError):
+        well = False
+    if not well:
+        raise refuse("its header does not describe an image")
+    needed = math.prod(sizes) * channels * item
+    start = head.find(b"\n", last.end(1)) + 1 if file == path else 0
+    start = max(0, file.stat().st_size - needed) if header < 0 else start + header
+    if found.get(b"CompressedData", b"")[:1] not in (b"T", b"t", b"1"):
+        stored = file.stat().st_size - start
+    else:
+        stored = _unpacked_bytes(file, start, packed, needed)
+    if stored < needed and found.get(b"BinaryData", b"T")[:1] not in (b"F", b"f", b"0"):
+        raise refuse(f"it holds {format_size(stored)} of {format_size(needed)} of voxels")
+
+
+def _unpacked_bytes(file: Path, start: int, size: int, enough: int) -> int:
+    """How many bytes `size` bytes of a file (all, if that is 0) unpack to; 0 if they are damaged.
+
+    Counted up to `enough`.
+    """
+    stream, count = zlib.decompressobj(), 0
+    left = size or file.stat().st_size - start
+    if start + left > file.stat().st_size:
+        return 0
+    with file.open("rb") as packed, suppress(zlib.error):
+        packed.seek(start)
+        while not stream.eof and count < enough:
+            data = stream.unconsumed_tail or packed.read(min(left, 2**20))
+            if not data:
+                return 0
+            left -= 0 if stream.unconsumed_tail else len(data)
+            count += len(stream.decompress(data, 2**20))
+        return count
+    return 0
 
 
 def _most_bytes(files: list[Path]) -> int:

@@ -123,28 +123,32 @@ def _cuts(side: int) -> list[tuple[slice, slice]]:
     ]
 
 
-def join_tiles(parts: list[tuple[LevelTile, Encoded]]) -> Encoded:
-    """Assemble a level from the cores of its encoded tiles."""
-    if len(parts) == 1:
-        return parts[0][1]
-    height = max(tile.rows.stop for tile, _ in parts)
-    width = max(tile.columns.stop for tile, _ in parts)
+def place_tile(
+    level: Encoded | None, tile: LevelTile, part: Encoded, size: tuple[int, int]
+) -> Encoded:
+    """Write the core of an encoded tile into its level of `size`, which the first tile makes.
 
-    def whole(maps: list[Tensor]) -> Tensor:
-        step = (parts[0][0].rows.stop - parts[0][0].rows.start) // maps[0].shape[-2]
-        joint = maps[0].new_empty((*maps[0].shape[:2], height // step, width // step))
-        for (tile, _), part in zip(parts, maps, strict=True):
-            source, target = [], []
-            for cut, core in ((tile.rows, tile.core_rows), (tile.columns, tile.core_columns)):
-                first, last = core.start - cut.start, core.stop - cut.start
-                source.append(slice(first // step, last // step))
-                target.append(slice(core.start // step, core.stop // step))
-            joint[..., target[0], target[1]] = part[..., source[0], source[1]]
+    So only the level and one tile are in memory, not all tiles beside it.
+    """
+    if part.input_size == size:
+        return part
+
+    def placed(each: Tensor, joint: Tensor | None) -> Tensor:
+        step = (tile.rows.stop - tile.rows.start) // each.shape[-2]
+        if joint is None:
+            joint = each.new_empty((*each.shape[:2], *(side // step for side in size)))
+        source, target = [], []
+        for cut, core in ((tile.rows, tile.core_rows), (tile.columns, tile.core_columns)):
+            first, last = core.start - cut.start, core.stop - cut.start
+            source.append(slice(first // step, last // step))
+            target.append(slice(core.start // step, core.stop // step))
+        joint[..., target[0], target[1]] = each[..., source[0], source[1]]
         return joint
 
-    encoded = [each for _, each in parts]
-    maps = {name: whole([each.maps[name] for each in encoded]) for name in encoded[0].maps}
-    return Encoded(whole([each.embedding for each in encoded]), (height, width), maps)
+    before: Mapping[str, Tensor] = {} if level is None else level.maps
+    maps = {name: placed(each, before.get(name)) for name, each in part.maps.items()}
+    embedding = placed(part.embedding, None if level is None else level.embedding)
+    return Encoded(embedding, size, maps)
 
 
 class LevelWindow(NamedTuple):

@@ -38,10 +38,10 @@ from napari_simmat.models.multiscale import (
     coarseness_penalty,
     dense_at,
     encoded_views,
-    join_tiles,
     joined_views,
     level_tiles,
     levels_by_likelihood,
+    place_tile,
     prompt_extent,
     scaled_images,
     trust,
@@ -156,14 +156,16 @@ class TinyNetwork(Network):
             return Progress(done, total, "encoding")
 
         for scale, each in scaled:
-            parts = []
-            for tile in level_tiles(*each.shape[-2:]):
+            height, width = each.shape[-2:]
+            level = None
+            for tile in level_tiles(height, width):
                 seen = {}
                 for view in views:
                     job = self._features_job(view.apply(tile.cut(each)))
                     seen[view] = self.with_decoder_maps((yield from map_progress(job, count)))
-                parts.append((tile, joined_views(seen)))
-            levels.append(replace(join_tiles(parts), scale=scale))
+                level = place_tile(level, tile, joined_views(seen), (height, width))
+            assert level is not None
+            levels.append(replace(level, scale=scale))
         encoded = levels.pop()
         while levels:
             encoded = replace(levels.pop(), coarser=encoded)
