@@ -33,7 +33,8 @@ _LABELS = "labels_of"
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
-_META_FIELD = re.compile(rb"^\s*(\w+)\s*=\s*(.*?)\s*$", re.M)
+_META_FIELD = re.compile(rb"^\s*(\w+)\s*=\s*(\S.*?)\s*$", re.M)
+_META_PLACE = (b"TransformMatrix", b"Offset", b"CenterOfRotation", b"ElementSpacing")
 _META_TYPES = {
     f"MET_{unsigned}{name}".encode(): size
     for name, size in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("LONG", 4), ("LONG_LONG", 8))
@@ -155,8 +156,13 @@ def _check_meta_image(path: Path, file: Path) -> None:
         sizes = [int(size) for size in found[b"DimSize"].split()]
         channels = int(found.get(b"ElementNumberOfChannels", 1))
         header, packed = int(found.get(b"HeaderSize", 0)), int(found.get(b"CompressedDataSize", 0))
+        lines = head[: last.end(1)].splitlines()
+        places = [[float(n) for n in found[key].split()] for key in _META_PLACE if key in found]
         item = _META_TYPES[found[b"ElementType"].upper()]
         well = int(found[b"NDims"]) == len(sizes) and min([*sizes, channels, packed + 1]) > 0
+        well = well and all(map(_META_FIELD.fullmatch, lines))
+        well = well and all(len(each) in (len(sizes), len(sizes) ** 2) for each in places)
+        well = well and all(math.isfinite(number) for each in places for number in each)
     except (KeyError, ValueError):
         well = False
     if not well:
@@ -173,13 +179,9 @@ def _check_meta_image(path: Path, file: Path) -> None:
 
 
 def _unpacked_bytes(file: Path, start: int, size: int, enough: int) -> int:
-    """How many bytes `size` bytes of a file (all, if that is 0) unpack to; 0 if they are damaged.
-
-    Counted up to `enough`.
-    """
-    stream, count = zlib.decompressobj(), 0
-    left = size or file.stat().st_size - start
-    if start + left > file.stat().st_size:
+    """How many bytes, up to `enough`, `size` bytes of a file unpack to; 0 if they are damaged."""
+    stream, count, left = zlib.decompressobj(), 0, size
+    if start + size > file.stat().st_size:
         return 0
     with file.open("rb") as packed, suppress(zlib.error):
         packed.seek(start)

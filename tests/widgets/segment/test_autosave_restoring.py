@@ -25,6 +25,7 @@ from tests.widgets.segment.noted import (
     kill_at_work,
     logged_labels,
     open_image,
+    replayed,
     restore,
     work_on,
 )
@@ -52,6 +53,26 @@ def test_autosave_of_a_killed_process_keeps_commits_and_paint(open_window, tmp_p
     while window.workspace.session.history.can_undo:
         window.undo()
     assert not window.objects.any(), "the whole list came back"
+
+
+@pytest.mark.slow
+@pytest.mark.real_window
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_two_processes_with_one_image_keep_their_own_sessions(open_window, tmp_path):
+    def work_here():
+        window = open_image(open_window(), gray())
+        assert window.status.offer == "", "the other process has its session open"
+        window.click(*CENTERS[1])
+        window.commit()
+        window.close_widget()
+
+    kill_at_work("tests.widgets.segment.noted", tmp_path, work_here)
+    kept = {}
+    for path in user_folder("sessions").glob("*.jsonl"):
+        labels = next(iter(replayed(path).labels.values()))
+        kept[int(labels.max())] = labels
+    assert np.array_equal(kept.pop(5), np.load(tmp_path / "labels.npy"))
+    assert list(kept) == [1], "and what was done here"
 
 
 def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
