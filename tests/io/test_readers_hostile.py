@@ -373,6 +373,7 @@ META_IMAGE = (
         (b"CompressedData = True", b"CompressedData = False", "it holds"),
         (b"DimSize", b"DimSides", "its header does not describe an image"),
         (b"NDims = 2", b"NDims = 3", "its header does not describe an image"),
+        (b"BinaryData = True", b"BinaryData = Tree", "it holds"),
         (b"CompressedDataSize", b"CompressedSize", "it holds 0 bytes"),
         (b"30 20\n", b"30 20\nE\n", "its header does not describe an image"),
         (b"30 20\n", b"30 20\nOffset = 0 1e400\n", "its header does not describe an image"),

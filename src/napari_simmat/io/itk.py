@@ -146,6 +146,9 @@ def _check_meta_image(path: Path, file: Path) -> None:
     def refuse(problem: str) -> RefusedFileError:
         return RefusedFileError(f"{path.name} is damaged: {problem}; copy it again.")
 
+    def yes(key: bytes, usual: bytes) -> bool:
+        return found.get(key, usual).lower() in (b"true", b"t", b"1")
+
     with path.open("rb") as stream:
         head = stream.read(_HEADER)
     last = _DATA_FILE.search(head)
@@ -170,11 +173,13 @@ def _check_meta_image(path: Path, file: Path) -> None:
     needed = math.prod(sizes) * channels * item
     start = head.find(b"\n", last.end(1)) + 1 if file == path else 0
     start = max(0, file.stat().st_size - needed) if header < 0 else start + header
-    if found.get(b"CompressedData", b"")[:1] not in (b"T", b"t", b"1"):
-        stored = file.stat().st_size - start
-    else:
+    if not yes(b"BinaryData", b"True"):
+        stored = len(file.read_bytes()[start:].split()) * item
+    elif yes(b"CompressedData", b"False"):
         stored = _unpacked_bytes(file, start, packed, needed)
-    if stored < needed and found.get(b"BinaryData", b"T")[:1] not in (b"F", b"f", b"0"):
+    else:
+        stored = file.stat().st_size - start
+    if stored < needed:
         raise refuse(f"it holds {format_size(stored)} of {format_size(needed)} of voxels")
 
 
