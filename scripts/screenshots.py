@@ -1,8 +1,9 @@
 """The window's pictures in the documentation, taken from the real window.
 
 Run ``python tests/with_screen.py python scripts/screenshots.py``; it writes ``docs/images/``.
-Names after it (coins, everything, ...) take only those. A picture shows what the shipped models do,
-so run it again when one of them has changed.
+Names after it (coins, everything, ...) take only those; `screens` alone writes every screen in dark
+and in light to ``build/screens/``, to be looked at (also with QT_SCALE_FACTOR=1.5). A picture shows
+what the shipped models do, so run it again when one of them has changed.
 """
 
 from __future__ import annotations
@@ -130,6 +131,10 @@ def write(pixels: np.ndarray, name: str) -> None:
 FILES = 12
 SIDE = 130
 STEPS = 40
+LONG = (
+    "plate07_well_B04_channel_DAPI_maximum_projection.ome.tif was trained on 4 channels, but 3 are "
+    "selected (DAPI, GFP, RFP). Select 4, or choose another model."
+)
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -572,6 +577,60 @@ def write_images(folder: Path) -> None:
     (folder / "plate1" / "field03b.tif").write_text("this is no image")
 
 
+def screens() -> None:
+    """Every screen in both themes, in a window of a usual size; none of them is in the docs."""
+    from qtpy.QtWidgets import QMessageBox
+    from skimage.data import coins as image
+
+    from napari_simmat.widgets.controls import Status
+
+    scale = os.environ.get("QT_SCALE_FACTOR", "1")
+    with window((1280, 800)) as (viewer, widget):
+        tab = widget.segment
+
+        def look(name: str) -> None:
+            for theme in ("dark", "light"):
+                viewer.theme = theme
+                wait(lambda: True)
+                widget.repaint()
+                pixels = viewer.screenshot(canvas_only=False, flash=False)
+                write(pixels, f"../../build/screens/{scale}-{theme}-{name}")
+
+        settle(tab)
+        look("nothing")
+        viewer.add_image(image(), name="coins")
+        settle(tab)
+        viewer.reset_view()
+        tab.sections["model"].set_open(True)
+        look("model")
+        tab.sections["model"].set_open(False)
+        for number, position in enumerate(COINS):
+            if not tab.workspace.session.prompts:
+                click(tab, position)
+            if number == 2:
+                look("click")
+            tab.buttons.commit.click()
+            settle(tab)
+        look("objects")
+        for name in ("learn", "everything", "folder"):
+            for each, section in tab.sections.items():
+                section.set_open(each == name)
+            tab.automatic_panel.more.set_open(True)
+            wait(lambda: True)
+            look(name)
+        tab.status.set_value(Status("failed", LONG, offer="Use tiny", other="Somewhere else"))
+        look("message")
+        for name in ("train", "batch"):
+            widget.tabs.setCurrentWidget(getattr(widget, name))
+            wait(lambda: not (widget.train.busy or widget.batch.busy))
+            look(name)
+        widget.help.show_shortcuts()
+        wait(lambda: True)
+        box = viewer.window._qt_window.findChild(QMessageBox)
+        box.grab().save(str(FOLDER.parents[1] / "build" / "screens" / f"{scale}-help.png"))
+        box.accept()
+
+
 PICTURED = (
     *(coins, states, restoring, unnoted, levels, channels),
     *(everything, stack, volumes, side, folder, tracks, train, polarization, batch),
@@ -580,4 +639,5 @@ PICTURES = {each.__name__: each for each in PICTURED}
 
 
 if __name__ == "__main__":
-    take(PICTURES)
+    chosen = {"screens": screens} if sys.argv[1:] == ["screens"] else PICTURES
+    take(chosen)

@@ -153,7 +153,7 @@ class AutomaticSettings:
         {
             "label": "Where to look",
             "noun": "Seeding",
-            "choices": [("everywhere, on a grid", "grid"), ("at bright spots", "maxima")],
+            "choices": [("on a grid", "grid"), ("at bright spots", "maxima")],
         },
     ] = "grid"
     points_per_side: Annotated[
