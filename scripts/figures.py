@@ -3,8 +3,9 @@
 The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
 the folder of `simmat evaluate development --output results`, also some of its overlays. All with
 fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
-instead, ``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
-agrees with the true one; both need matplotlib (dependency group ``figures``).
+instead, ``--channels PICTURE.png`` how registration of displaced sensors changes masks,
+``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
+agrees with the true one; first and last need matplotlib (dependency group ``figures``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main as simmat
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.engine.automatic_generator import segment_everything_job
+from napari_simmat.engine.channels import (
+    derive_channels,
+    foundation_colors,
+    register_channels_job,
+    shift_channel,
+)
+from napari_simmat.engine.drawing import tint_objects, to_rgb
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.evaluation.scores import PlaneMatches, plane_matches
@@ -44,6 +52,12 @@ SIDE, IN_A_ROW = 192, 6
 SMOOTH = 5
 BINS = 10
 PLANES = 24
+DISPLACED = 6
+DISPLACED_SENSORS = (
+    ("polarization", "polarization", (0, 1, 2, 3), "DoLP"),
+    ("multispectral", "ndvi", (2, 3), "NDVI"),
+)
+"""Sensor, what is derived of which of its channels, and which of that is shown."""
 MEASURED = ("click", "box", "click+3")
 PROMPTS = ("prior", "click", "box", "corrected", "mask")
 
@@ -54,7 +68,11 @@ def main() -> int:
     parser.add_argument("--evaluation", type=Path, help="what simmat evaluate wrote")
     parser.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PICTURE"))
     parser.add_argument("--reliability", nargs="+", metavar=("PICTURE", "MODEL"))
+    parser.add_argument("--channels", type=Path, metavar="PICTURE")
     options = parser.parse_args()
+    if options.channels:
+        draw_channels(options.channels)
+        return 0
     if options.curves:
         draw_curves(*options.curves)
         return 0
@@ -104,6 +122,74 @@ def draw_curves(log: Path, picture: Path) -> None:
     for each in axes:
         each.grid(alpha=0.3)
     figure.savefig(picture, dpi=90)
+
+
+def draw_channels(picture: Path) -> None:
+    """Two sensors whose channels are displaced: registered, derived, seen, and their masks.
+
+    Prints the mean IoU of a click and of a box on all objects of the test planes, with aligned,
+    displaced and registered channels. A row shows the first plane of a sensor: displaced,
+    registered, a derived channel, what the foundation sees, and the masks of clicks before and
+    after registration, with true outlines.
+    """
+    rows = []
+    for sensor, kind, used, shown in DISPLACED_SENSORS:
+        drawn = GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=DISPLACED)
+        model = load_model(sensor)
+        dataset = finish(generate_job(drawn))
+        spec = replace(model.spec, normalization=Normalization(method="none"))
+        predictor = Predictor(replace(model, spec=spec))
+        reached: dict[str, list[dict[str, float]]] = {}
+        pictures = []
+        for number, sample in enumerate(dataset.test):
+            values, labels = sample.load()
+            # Up to five pixels along each axis.
+            away = [(0, 0), *np.random.default_rng(number).uniform(-5, 5, (len(values) - 1, 2))]
+            moved = np.stack(
+                [shift_channel(v, tuple(a)) for v, a in zip(values, away, strict=True)]
+            )
+            found = finish(register_channels_job(list(moved)))
+            registered = np.stack(
+                [shift_channel(v, each[:2]) for v, each in zip(moved, found, strict=True)]
+            )
+            for name, channels in (
+                ("aligned", values),
+                ("displaced", moved),
+                ("registered", registered),
+            ):
+                predictor.set_image(channels, 0)
+                scores = finish(UserProtocol(clicks=1).score_job(predictor, labels))
+                reached.setdefault(name, []).extend(dict(score.iou) for score in scores)
+                if number == 0 and name != "aligned":
+                    pictures.append((to_rgb(channels[:3]), clicked(predictor, labels)))
+            if number == 0:
+                derived = derive_channels(kind, [registered[n] for n in used])[shown]
+                seen = np.array(Image.fromarray(to_rgb(foundation_colors(predictor))))
+                (before, mask), (after, better) = pictures
+                rows.append([before, after, to_rgb(derived[None]), seen, mask, better])
+        for name, ious in reached.items():
+            means = (
+                f"{k} {100 * np.mean([each[k] for each in ious]):.1f}" for k in ("click", "box")
+            )
+            print(f"{sensor} {name}: {', '.join(means)} % of {len(ious)} objects", flush=True)
+    size = (SIDE, SIDE)
+    sheet = Image.new("RGB", (SIDE * len(rows[0]), SIDE * len(rows)))
+    for y, row in enumerate(rows):
+        for x, each in enumerate(row):
+            sheet.paste(Image.fromarray(each).resize(size), (x * SIDE, y * SIDE))
+    sheet.quantize(COLORS).save(picture, optimize=True)
+
+
+def clicked(predictor: Predictor, labels: np.ndarray) -> np.ndarray:
+    """The masks of one click in the middle of each object, and the true outlines in white."""
+    found = np.zeros_like(labels)
+    for number in np.unique(labels[labels > 0]):
+        inside = np.argwhere(labels == number)
+        y, x = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
+        found[predictor.predict(points=[(y, x)]).mask] = number
+    shown = tint_objects(to_rgb(predictor.stack.plane()[:3]), found)
+    shown[find_boundaries(labels, mode="inner")] = 255
+    return shown
 
 
 def draw_reliability(picture: Path, names: list[str]) -> None:

@@ -72,6 +72,8 @@ def fill_folder():
         about = {"metadata": {"axes": axes}, "photometric": "minisblack", "ome": True}
         tifffile.imwrite(f"{stem}.tif", np.stack([photo] * 3), **about)
     tifffile.imwrite("angles.tif", photo + brighter, photometric="minisblack")
+    bands = np.concatenate([photo + brighter, photo + brighter[:2]])
+    tifffile.imwrite("bands.tif", bands, photometric="minisblack")
     clicks = [Prompt(points=[(30, 40)], object=1), Prompt(points=[(70, 90)], object=2)]
     write_points_csv(Path("points.csv"), clicks)
     Path("stack.csv").write_text("index,axis-0,axis-1,axis-2,label,object\n0,1,30,40,1,1\n")

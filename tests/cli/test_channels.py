@@ -63,3 +63,36 @@ def test_channels_show_without_prompts_writes_the_picture(angles, capsys):
     command = "channels show light.tif --model polarization --output seen"
     assert main(command.split()) == 0
     assert [path.name for path in (angles / "seen").iterdir()] == ["light_seen.png"]
+
+
+def test_channels_register_moves_and_repeats(angles, capsys):
+    image = tifffile.imread("light.tif")
+    image[3] = np.roll(image[3], (2, -3), (0, 1))
+    tifffile.imwrite("rig.tif", image, ome=True, metadata={"axes": "CYX"})
+    command = "channels register rig.tif --output registered.tif --json"
+    assert main(command.split()) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = [[float(value) for value in pair.split(",")] for pair in told["shifts"].split()]
+    assert found[0] == [0, 0]
+    assert found[3] == pytest.approx([-2, 3], abs=0.5)
+    assert tifffile.imread("registered.tif").dtype == np.uint16
+    with tifffile.TiffFile("registered.tif") as file:
+        assert f"shifts: {told['shifts']}" in file.pages[0].description
+    again = "channels register rig.tif --output again.tif --shifts"
+    assert main([*again.split(), told["shifts"]]) == 0
+    assert np.array_equal(tifffile.imread("again.tif"), tifffile.imread("registered.tif"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--shifts", "1,2 x"], "is not one pair of numbers for each of 4 channels"),
+        (["--shifts", "1,2"], "write them as 0,0 2.4,-3.1"),
+        (["--reference", "4"], "There is no channel 4; give --reference from 0 to 3."),
+    ],
+)
+def test_channels_register_of_wrong_options_is_refused(angles, capsys, words, message):
+    command = "channels register light.tif --output registered.tif"
+    assert main([*command.split(), *words]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (angles / "registered.tif").exists()

@@ -1,6 +1,7 @@
 import json
 import logging
 import tracemalloc
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_simmat.engine import image_stack as image_stack_module
 from napari_simmat.engine import normalization as normalization_module
+from napari_simmat.engine.channel_matching import GAP
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics
@@ -572,3 +574,23 @@ def test_key_tells_content_and_normalization():
         key(inputs=SAM, channels=[0, 1, 1], statistics=fixed),
     ]
     assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("rule", [{}, {"joint": False}, {"keep_uint8": True}])
+def test_channel_stack_with_a_gap_reads_zeros_there(several, rule):
+    inputs = replace(inputs_of(3, **rule), may_lack=True)
+    image = RNG.integers(20, 250, (2, 30, 40)).astype(np.uint8)
+    given = {"names": ("c", "a"), **({} if several else {"channel_axis": 0})}
+    stack = ChannelStack.build(list(image) if several else image, inputs=inputs, **given)
+    assert (stack.selection, stack.names) == ((1, GAP, 0), ("a", "b", "c"))
+    any_order = replace(SAM, normalization=inputs.normalization)
+    plain = ChannelStack.build(image, inputs=any_order, channels=[1, 0, 0], channel_axis=0)
+    values, whole = stack.normalized(), plain.normalized()
+    assert np.array_equal(values[[0, 2]], whole[[0, 2]])
+    assert not values[1].any()
+    assert values.dtype == whole.dtype
+    assert not stack.plane()[1].any()
+    part = stack.part((), slice(3, 9), slice(4, 20))
+    assert np.array_equal(part.normalized(), values[:, 3:9, 4:20])
+    assert stack.key() != plain.key()

@@ -34,6 +34,7 @@ class Given:
 
     def __init__(self, *planes: LabeledPlane, side: int, native: bool) -> None:
         self._planes, self.side, self.native = planes, side, native
+        self.darkness = torch.tensor([-7.0, -9.0])[:, None, None]
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -288,6 +289,20 @@ def test_batches_give_changed_images_no_key():
     assert list(changed.keys) == list(cut.keys) == [None]
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_batches_hide_channels_but_never_all(native):
+    whole = {"native": native, "batch": 8, **VARIED}
+    plain = batches(plane((0, 0, 64, 64)), **whole).batch(0, slice(0, 8))
+    hidden = batches(plane((0, 0, 64, 64)), drop_channels=0.5, **whole).batch(0, slice(0, 8))
+    darkness = torch.tensor([-7.0, -9.0])
+    gone = hidden.images[:, :, 2, 2] == darkness
+    assert 0 < gone.sum() < 8
+    assert not gone.all(1).any()
+    assert torch.equal(hidden.images[~gone], plain.images[~gone])
+    assert np.array_equal(hidden.masks, plain.masks)
+    assert all(key is None for key, any_ in zip(hidden.keys, gone.any(1), strict=True) if any_)
+
+
 def sample(name: str, values: np.ndarray, labels: np.ndarray) -> Sample:
     return Sample(name, name, lambda: (values.astype(np.float32), labels.astype(np.int32)))
 
@@ -334,6 +349,12 @@ def test_planes_are_standardized_by_channel():
     assert plane.image[:, 0, 0].tolist() == [4.0, 3.0]  # (4 - 0) / 1, (16 - 10) / 2
     assert np.array_equal(plane.labels, labels)
     assert plane.objects == (3,)  # of the other's 4 pixels nothing can be learned
+
+
+def test_planes_darkness_is_the_lowest_value_standardized():
+    dataset = dataset_of(sample("s", np.zeros((2, 8, 8)), np.ones((8, 8))))
+    planes = LabeledPlanes(dataset, dataset.train, spec_of(dataset), 64)
+    assert planes.darkness.flatten().tolist() == [0, -5]
 
 
 def test_planes_of_one_input_size_are_stretched():

@@ -25,6 +25,7 @@ from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
+from napari_simmat.engine.channel_matching import GAP
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
@@ -290,6 +291,7 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
 def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
     """Positions and column names of the selected channels, without repetitions."""
     first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
+    first.pop(GAP, None)
     positions = sorted(first.values())
     names = [stack.names[n] for n in positions]
     names = [f"channel{name}" if name.isdecimal() else name for name in names]

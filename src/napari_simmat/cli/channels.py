@@ -1,10 +1,10 @@
-"""`simmat channels`: derive channels, and show what a foundation makes of an image's channels."""
+"""`simmat channels`: derive and register channels, show what a foundation makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App
 from rich.table import Table
@@ -24,11 +24,19 @@ from napari_simmat.cli.terminal import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.progress import Job
 
-channels_app = App(name="channels", help="Derive channels, and show what a model makes of them.")
+channels_app = App(
+    name="channels", help="Derive and register channels, and show what a model makes of them."
+)
 EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
+NO_REFERENCE = "There is no channel {}; give --reference from 0 to {}."
+WRONG_SHIFTS = (
+    "--shifts {!r} is not one pair of numbers for each of {} channels; write them as 0,0 2.4,-3.1."
+)
 
 
 @channels_app.command
@@ -65,16 +73,95 @@ def derive(
     overwrite
         Replace the output if it exists.
     """
-    import numpy as np
-    import tifffile
-
-    from napari_simmat.batch.segment_image import without_channels
     from napari_simmat.engine.channels import derive_channels
-    from napari_simmat.engine.image_stack import channel_index
-    from napari_simmat.io.files import atomic_outputs
-    from napari_simmat.io.readers import open_image
 
     terminal = console.terminal()
+    planes, _, axes = _read_channels(image, channels, output, overwrite)
+    made = derive_channels(kind, planes)
+    _write_channels(output, made, axes)
+    terminal.say(f"Wrote {output}: {', '.join(made)}")
+    terminal.result({"file": str(output), "channels": list(made)})
+
+
+@channels_app.command
+def register(
+    image: Path,
+    /,
+    *,
+    output: Annotated[Path, OUTPUT],
+    shifts: str | None = None,
+    reference: int = 0,
+    channels: ChannelOptions = DEFAULT_CHANNELS,
+    overwrite: Annotated[bool, FLAG] = False,
+    console: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Move the channels of an image onto one of them, and write them as a TIFF.
+
+    The shifts are found by the edges that the channels share, on the middle plane of a stack, and
+    printed; --shifts takes others, or the same again. The TIFF holds them as its description.
+
+    ```
+    simmat channels register rig.tif --output registered.tif
+    simmat channels register rig.tif --output registered.tif --shifts "0,0 0,0 0,0 2.4,-3.1"
+    ```
+
+    Parameters
+    ----------
+    image
+        The image, in any format that simmat reads.
+    output
+        The TIFF.
+    shifts
+        For each channel the pixels down and right by which its content is moved.
+    reference
+        The number of the channel that stays, of those in --channels.
+    overwrite
+        Replace the output if it exists.
+    """
+    import numpy as np
+
+    from napari_simmat.engine.channels import register_channels_job, shift_channel
+
+    terminal = console.terminal()
+    planes, names, axes = _read_channels(image, channels, output, overwrite)
+    if not 0 <= reference < len(planes):
+        raise ValueError(NO_REFERENCE.format(reference, len(planes) - 1))
+    if shifts is None:
+        middle = tuple(size // 2 for size in planes[0].shape[:-2])
+        job = register_channels_job([plane[middle] for plane in planes], reference)
+        chosen = [(each.down, each.right) for each in terminal.watch(job)]
+    else:
+        chosen = _parse_shifts(shifts, len(planes))
+    common = np.result_type(*planes)
+    moved = [shift_channel(p.astype(common), s) for p, s in zip(planes, chosen, strict=True)]
+    words = " ".join(f"{down:g},{right:g}" for down, right in chosen)
+    _write_channels(output, dict(zip(names, moved, strict=True)), axes, f"shifts: {words}")
+    for name, (down, right) in zip(names, chosen, strict=True):
+        terminal.say(f"{name}: {down:g} down, {right:g} right")
+    terminal.say(f"Wrote {output}; the same again: --shifts {words!r}")
+    terminal.result({"file": str(output), "channels": names, "shifts": words})
+
+
+def _parse_shifts(text: str, count: int) -> list[tuple[float, float]]:
+    try:
+        pairs = [tuple(map(float, pair.split(","))) for pair in text.split()]
+    except ValueError:
+        pairs = []
+    if [len(pair) for pair in pairs] != [2] * count:
+        raise ValueError(WRONG_SHIFTS.format(text, count))
+    return [(down, right) for down, right in pairs]
+
+
+def _read_channels(
+    image: Path, channels: ChannelOptions, output: Path, overwrite: bool
+) -> tuple[list[NDArray[Any]], list[str], str]:
+    """The chosen channels of an image (..., Y, X), their names, and letters of their axes."""
+    import numpy as np
+
+    from napari_simmat.batch.segment_image import without_channels
+    from napari_simmat.engine.channel_matching import channel_index
+    from napari_simmat.io.readers import open_image
+
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
     opened, selection = open_image(image), channels.selection
@@ -83,18 +170,24 @@ def derive(
     planes = [data] if axis is None else list(np.moveaxis(data, axis, 0))
     names = opened.channel_names if axis == opened.channel_axis else None
     wanted = range(len(planes)) if selection.channels is None else selection.channels
-    made = derive_channels(kind, [planes[channel_index(n, len(planes), names)] for n in wanted])
-    values = np.stack(list(made.values()), axis=-3)
+    chosen = [channel_index(each, len(planes), names) for each in wanted]
+    return [planes[n] for n in chosen], [names[n] if names else str(n) for n in chosen], axes
+
+
+def _write_channels(
+    output: Path, channels: dict[str, NDArray[Any]], axes: str, description: str = ""
+) -> None:
+    import numpy as np
+    import tifffile
+
+    from napari_simmat.io.files import atomic_outputs
+
+    metadata: dict[str, Any] = {"axes": f"{axes[:-2]}CYX", "Channel": {"Name": list(channels)}}
+    if description:
+        metadata["Description"] = description
+    values = np.stack(list(channels.values()), axis=-3)
     with atomic_outputs(output) as (temporary,):
-        tifffile.imwrite(
-            temporary,
-            values,
-            ome=True,
-            photometric="minisblack",
-            metadata={"axes": f"{axes[:-2]}CYX", "Channel": {"Name": list(made)}},
-        )
-    terminal.say(f"Wrote {output}: {', '.join(made)}")
-    terminal.result({"file": str(output), "channels": list(made)})
+        tifffile.imwrite(temporary, values, ome=True, photometric="minisblack", metadata=metadata)
 
 
 @channels_app.command

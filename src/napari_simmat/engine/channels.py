@@ -1,4 +1,4 @@
-"""What channels show: others derived from them, and how each of them moves a mask."""
+"""What channels show: others derived from them, their registration, and how each moves a mask."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.engine.channel_matching import GAP
 from napari_simmat.engine.masks import Mask, iou
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models.spec import Normalization
@@ -32,12 +33,15 @@ class Derivation(NamedTuple):
 
     Attributes
     ----------
+    title
+        What it computes, for a menu.
     inputs, outputs
         What the given channels are, in this order, and names of the new ones.
     compute
         From arrays (..., Y, X), numpy or dask, to one array for each output.
     """
 
+    title: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     compute: Callable[..., Sequence[Any]]
@@ -74,11 +78,22 @@ def _ratio(part: Any, whole: Any) -> Any:
 
 DERIVATIONS = {
     "polarization": Derivation(
-        ("0 deg", "45 deg", "90 deg", "135 deg"), ("intensity", "AoLP", "DoLP"), _polarization
+        "Intensity, AoLP and DoLP of four polarizer angles",
+        ("0 deg", "45 deg", "90 deg", "135 deg"),
+        ("intensity", "AoLP", "DoLP"),
+        _polarization,
     ),
-    "ndvi": Derivation(("red", "near infra-red"), ("NDVI",), _ndvi),
-    "ct-windows": Derivation(("CT in Hounsfield units",), tuple(CT_WINDOWS), _ct_windows),
+    "ndvi": Derivation(
+        "NDVI of red and near infra-red", ("red", "near infra-red"), ("NDVI",), _ndvi
+    ),
+    "ct-windows": Derivation(
+        "CT windows: soft tissue, lung, bone",
+        ("CT in Hounsfield units",),
+        tuple(CT_WINDOWS),
+        _ct_windows,
+    ),
 }
+"""For `derive_channels`, the command line and the window."""
 
 
 def derive_channels(kind: str, channels: Sequence[Any]) -> dict[str, Any]:
@@ -107,6 +122,85 @@ def derive_channels(kind: str, channels: Sequence[Any]) -> dict[str, Any]:
         raise ValueError(WRONG_CHANNELS.format(kind, *needed, were))
     values = made.compute(*channels)
     return {name: each.astype(np.float32) for name, each in zip(made.outputs, values, strict=True)}
+
+
+class ChannelShift(NamedTuple):
+    """What brings a channel onto the reference.
+
+    Attributes
+    ----------
+    down, right
+        Pixels by which its content is to be moved.
+    before, after
+        Correlation of its edges with those of the reference, -1..1, without and with the shift.
+    """
+
+    down: float
+    right: float
+    before: float
+    after: float
+
+
+def register_channels_job(
+    channels: Sequence[NDArray[Any]], reference: int = 0
+) -> Job[list[ChannelShift]]:
+    """Propose a shift for each channel (Y, X), to a tenth of a pixel, onto the `reference`.
+
+    Sensors see the same edges, not the same values, so magnitudes of gradients are compared, by
+    their cross-correlation (`skimage.registration.phase_cross_correlation`, without the
+    normalization, which amplifies noise). A shift after which they agree no better is not proposed.
+    """
+    from skimage.registration import phase_cross_correlation
+
+    fixed = _edges(channels[reference])
+    shifts = []
+    for done, channel in enumerate(channels):
+        yield Progress(done, len(channels), "registering channels")
+        edges = _edges(channel)
+        before = _correlation(fixed, edges)
+        best = ChannelShift(0.0, 0.0, before, before)
+        if done != reference and fixed.any() and edges.any():
+            (down, right), *_ = phase_cross_correlation(
+                fixed, edges, upsample_factor=10, normalization=None
+            )
+            after = _correlation(fixed, _edges(shift_channel(channel, (down, right))))
+            if after > before:
+                best = ChannelShift(float(down), float(right), before, after)
+        shifts.append(best)
+    return shifts
+
+
+def _edges(channel: NDArray[Any]) -> NDArray[np.float64]:
+    """Magnitude of the gradient, zero on average, that fades out towards the border."""
+    from scipy.ndimage import gaussian_gradient_magnitude
+    from skimage.filters import window
+
+    values = channel.astype(np.float64)
+    finite = np.isfinite(values)
+    values[~finite] = values[finite].min(initial=0)
+    edges = gaussian_gradient_magnitude(values, 1)
+    return np.asarray((edges - edges.mean()) * window("hann", edges.shape))
+
+
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    whole = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / whole if whole else 0.0
+
+
+def shift_channel(channel: Any, shift: tuple[float, float]) -> Any:
+    """Move the content of a channel (..., Y, X) down and right by so many pixels.
+
+    Values are interpolated linearly and keep their type; border pixels are repeated. Dask stays
+    lazy.
+    """
+    from scipy import ndimage as ndi
+
+    if not isinstance(channel, np.ndarray):
+        whole = channel.rechunk({-2: -1, -1: -1})
+        return whole.map_blocks(shift_channel, shift, dtype=channel.dtype)
+    steps = (*(0.0,) * (channel.ndim - 2), *shift)
+    moved = ndi.shift(channel.astype(np.float64), steps, order=1, mode="nearest")
+    return (np.rint(moved) if channel.dtype.kind in "iu" else moved).astype(channel.dtype)
 
 
 def foundation_colors(predictor: Predictor) -> NDArray[np.float32]:
@@ -172,7 +266,8 @@ def channel_influence_job(
     spec = replace(model.spec, normalization=Normalization(method="none"))
     how = asdict(predictor.compute)
     hiding = Predictor(replace(model, spec=spec), cache=EmbeddingCache(0), **how)
-    hidden = list(dict.fromkeys(stack.selection))  # a repeated channel is hidden as a whole
+    # A repeated channel is hidden as a whole, one that lacks is hidden already.
+    hidden = [each for each in dict.fromkeys(stack.selection) if each != GAP]
     masks: list[list[Mask]] = []
     for done, source in enumerate([None, *hidden]):
         here = Progress(done, len(hidden) + 1, "hiding one channel after the other")

@@ -1,7 +1,5 @@
 """`ChannelStack`: an image of any size, read plane by plane as the channels of a model.
 
-`match_channels` decides which of an image's channels feed the model, and in which order.
-
 The statistics of a stack are measured once on all of it and then normalize every plane, tile and
 training crop. They can be read (`ChannelStack.statistics`), saved and passed in again.
 """
@@ -11,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import operator
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -20,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_list, format_shape, is_or_are, pluralize
+from napari_simmat._text import format_shape
+from napari_simmat.engine.channel_matching import GAP, match_channels
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,
@@ -42,248 +39,10 @@ LOOKS_LIKE_CHANNELS = (
     "The image of shape %s was taken as a stack of planes of %d columns; if the last axis holds "
     "colors, give channel_axis=-1."
 )
-RGB = ("red", "green", "blue")
-"""Names of the channels of a color image."""
 Index = tuple[int, ...]
 FULL_SLICE = slice(None)
 STRIP = 2**22
 """Values of a plane that are normalized at once before they are resized."""
-_UNITS = {"deg", "degree", "degrees", "nm", "um"}
-
-
-def match_channels(
-    available: int,
-    inputs: InputChannels,
-    *,
-    names: Sequence[str] | None = None,
-    channels: Sequence[int | str] | None = None,
-    rgba: bool = False,
-) -> tuple[int, ...]:
-    """Choose one available channel for each of the model's, in the model's order.
-
-    1. `channels`, if given, are taken in their order: indices or names. For an RGB foundation
-       they may repeat.
-    2. If the available names include the model's, those channels are taken, whatever their order.
-       Case and surrounding spaces do not matter.
-    3. An RGB foundation repeats a single channel, takes three, and drops the last of `rgba`; so
-       does a model that was trained on red, green and blue.
-    4. Otherwise the channels are taken in order, if there are as many as the model reads and no
-       name contradicts.
-
-    Parameters
-    ----------
-    available, names
-        Number of available channels, and their names if known.
-    inputs
-        What the model reads.
-    channels
-        The user's selection.
-    rgba
-        Whether four channels without names are red, green, blue and alpha.
-
-    Returns
-    -------
-    Indices of available channels, one for each channel of the model.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If no choice is right; the message says what the model needs.
-    """
-    if names is not None and len(names) != available:
-        raise ValueError(
-            f"There are {pluralize(available, 'channel')} but {len(names)} names "
-            f"({format_list(names)}); give one name for each channel, or none."
-        )
-    if channels is not None:
-        if isinstance(channels, str) or not hasattr(channels, "__len__"):
-            raise TypeError(
-                f"Channels are a list of names or indices, not {channels!r}; write [{channels!r}]."
-            )
-        chosen = tuple(channel_index(channel, available, names) for channel in channels)
-        return _selected(chosen, inputs, names)
-    if names is not None and (by_name := _match_by_name(tuple(range(available)), inputs, names)):
-        return by_name
-    if rgba and available == 4 and names is None and (inputs.is_rgb or inputs.names == RGB):
-        logger.warning(
-            "The image was taken as RGBA: its alpha channel is left out. Select channels, e.g. "
-            "1, 2, 3, if the fourth is something else."
-        )
-        return (0, 1, 2)
-    if not inputs.is_rgb:
-        return _match_in_order(available, inputs, names)
-    if available in (1, 3):
-        return (0, 0, 0) if available == 1 else (0, 1, 2)
-    listed = "" if names is None else f" ({format_list(names)})"
-    raise ValueError(
-        f"{inputs.reader} reads red, green and blue, but there are {available} channels{listed}. "
-        "Choose three of them, or one for all three, e.g. 0, 1, 1."
-    )
-
-
-def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
-    """Match wanted channels to longer names, e.g. ``"45 deg"`` to ``"scene_45"``.
-
-    Names are compared by their words and numbers; units do not count. A name of the same words
-    goes before one that merely contains them. A wanted name that fits several offered ones is
-    left out, as is one that fits none.
-
-    Returns
-    -------
-    Index into `offered` for each wanted name that has a match.
-    """
-    words = [_words(name) for name in offered]
-    exact = {
-        name: found[0]
-        for name in wanted
-        if len(found := [n for n, there in enumerate(words) if there == _words(name)]) == 1
-    }
-    matches = dict(exact)
-    for name in wanted:
-        if name in exact:
-            continue
-        own = _words(name)
-        found = [
-            n
-            for n, there in enumerate(words)
-            if n not in exact.values() and own.strip() and own in there
-        ]
-        if len(found) == 1 and found[0] not in matches.values():
-            matches[name] = found[0]
-    return matches
-
-
-def channel_index(channel: int | str, available: int, names: Sequence[str] | None) -> int:
-    """Index of a channel given by name or index; ValueError or TypeError if there is none.
-
-    A name of digits that no channel has is an index.
-    """
-    if isinstance(channel, str):
-        plain = [plain_name(name) for name in names or ()]
-        found = [index for index, name in enumerate(plain) if name == plain_name(channel)]
-        if len(found) == 1:
-            return found[0]
-        if len(found) > 1:
-            raise ValueError(
-                f"Two channels are called {channel}; rename one, or select the channels by index."
-            )
-        if not channel.strip().isdecimal():
-            there = (
-                f"there are {format_list(names)}" if names else "the channels here have no names"
-            )
-            raise ValueError(
-                f"There is no channel called {channel}; {there}. Select one of them by name, or "
-                f"by index from 0 to {available - 1}."
-            )
-        channel = int(channel)
-    try:
-        index = operator.index(channel)
-    except TypeError:
-        index = None
-    if index is None or isinstance(channel, bool):
-        raise TypeError(f"A channel is a name or an index, not {channel!r}.")
-    if not 0 <= index < available:
-        raise ValueError(
-            f"There is no channel {index}; the image has {pluralize(available, 'channel')}, "
-            f"counted from 0 to {available - 1}. Select one of these."
-        )
-    return index
-
-
-def plain_name(name: str) -> str:
-    """A channel's name as it is compared: without case and surrounding spaces."""
-    return name.strip().casefold()
-
-
-def _selected(
-    chosen: tuple[int, ...], inputs: InputChannels, names: Sequence[str] | None
-) -> tuple[int, ...]:
-    """Check the user's selection, and sort it where its names are the model's."""
-    if inputs.is_rgb and len(chosen) == 1:
-        return chosen * len(inputs.names)
-    if len(chosen) != len(inputs.names):
-        raise _wrong_count(len(chosen), "selected", inputs)
-    if inputs.is_rgb:
-        return chosen
-    if len(set(chosen)) < len(chosen):
-        twice = next(index for index in chosen if chosen.count(index) > 1)
-        raise ValueError(
-            f"Channel {twice if names is None else names[twice]} is selected twice, but "
-            f"{inputs.reader} reads {len(inputs.names)} different channels "
-            f"({format_list(inputs.names)}); select each once."
-        )
-    if names is None:
-        return chosen
-    if by_name := _match_by_name(chosen, inputs, names):
-        return by_name
-    wanted = [plain_name(name) for name in inputs.names]
-    for position, index in enumerate(chosen):
-        name = plain_name(names[index])
-        if name in wanted and wanted.index(name) != position:
-            raise ValueError(
-                f"Channel {names[index]} is selected for {inputs.names[position]}; "
-                f"{inputs.reader} reads its channels in the order {format_list(inputs.names)}. "
-                "Select them in that order."
-            )
-    return chosen
-
-
-def _match_by_name(
-    among: tuple[int, ...], inputs: InputChannels, names: Sequence[str]
-) -> tuple[int, ...] | None:
-    """Those channels `among` the given ones that have the model's names; None if one lacks."""
-    plain = [plain_name(names[index]) for index in among]
-    wanted = [plain_name(name) for name in inputs.names]
-    if not set(wanted) <= set(plain):
-        return None
-    for name in wanted:
-        if plain.count(name) > 1:
-            twice = names[among[plain.index(name)]]
-            raise ValueError(
-                f"Two channels are called {twice}; rename one, or select the channels by index."
-            )
-    return tuple(among[plain.index(name)] for name in wanted)
-
-
-def _match_in_order(
-    available: int, inputs: InputChannels, names: Sequence[str] | None
-) -> tuple[int, ...]:
-    if names is not None:
-        plain = {plain_name(name) for name in names}
-        missing = [name for name in inputs.names if plain_name(name) not in plain]
-        if missing and len(missing) < len(inputs.names):
-            raise ValueError(
-                f"{inputs.reader} reads the channels {format_list(inputs.names)}, but "
-                f"{format_list(missing)} {is_or_are(len(missing))} missing among "
-                f"{format_list(names)}; add or rename it, or select the channels in the model's "
-                "order."
-            )
-    if available != len(inputs.names):
-        raise _wrong_count(available, "given", inputs)
-    if names is not None and available > 1:
-        pairs = zip(names, inputs.names, strict=True)
-        logger.warning(
-            "No channel has a name that %s knows; they are taken in their order: %s.",
-            inputs.reader,
-            ", ".join(f"{name} as {wanted}" for name, wanted in pairs),
-        )
-    return tuple(range(available))
-
-
-def _wrong_count(count: int, how: str, inputs: InputChannels) -> ValueError:
-    need = len(inputs.names)
-    select = "one or three" if inputs.is_rgb else str(need)
-    return ValueError(
-        f"{inputs.reader} was trained on {pluralize(need, 'channel')} "
-        f"({format_list(inputs.names)}), but {count} {is_or_are(count)} {how}. Select {select}, or "
-        "load another model."
-    )
-
-
-def _words(name: str) -> str:
-    """The words of a name, each between spaces."""
-    words = re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", name.casefold())
-    return f" {' '.join(word for word in words if word not in _UNITS)} "
 
 
 @dataclass(frozen=True)
@@ -461,7 +220,8 @@ class ChannelStack:
     inputs
         The channels that the model reads, and their normalization.
     selection, names
-        Index of the available channel for each of the model's, and its name or index as text.
+        Index of the available channel for each of the model's, or `GAP`, and its name or index as
+        text.
     pixel_size
         Height and width of a pixel of its planes, in any unit; None if pixels are square.
     """
@@ -480,7 +240,8 @@ class ChannelStack:
         self.selection = selection
         self.names = names
         self._sources = tuple(sources)
-        self._distinct = tuple(dict.fromkeys(selection))  # a repeated channel is read once
+        # A repeated channel is read once.
+        self._distinct = tuple(n for n in dict.fromkeys(selection) if n != GAP)
         self._statistics = statistics
         self._last: tuple[Index, list[NDArray[Any]]] | None = None
         if statistics is not None and len(statistics.low) != len(selection):
@@ -537,7 +298,10 @@ class ChannelStack:
         last = not several and channel_axis is not None
         last = last and sources[0].channel_axis == len(sources[0].shape)
         selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
-        chosen = tuple(str(index) if names is None else names[index] for index in selection)
+        chosen = tuple(
+            inputs.names[n] if i == GAP else str(i) if names is None else names[i]
+            for n, i in enumerate(selection)
+        )
         square_pixel_shape(sources[0].shape[-2:], pixel_size)  # checks the pixel size
         return cls(sources, selection, chosen, inputs, statistics, pixel_size)
 
@@ -567,15 +331,20 @@ class ChannelStack:
             ]
             rule = self.inputs.normalization
             ends = yield from measure_range_job(self._part, self.shape, channels, rule)
-            chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
+            of_channel = dict(zip(self._distinct, ends, strict=True)) | {GAP: (0.0, 0.0)}
+            chosen = [of_channel[channel] for channel in self.selection]
             low, high = (tuple(each) for each in zip(*chosen, strict=True))
             self._statistics = Statistics(low, high)
         return self._statistics
 
     def plane(self, index: Index = ()) -> NDArray[Any]:
         """Raw values (C, Y, X) of one plane, in a type common to all channels."""
-        read = dict(zip(self._distinct, self._read(index), strict=True))
+        read = self._by_channel(self._read(index))
         return np.stack([read[channel] for channel in self.selection])
+
+    def _by_channel(self, planes: list[NDArray[Any]]) -> dict[int, NDArray[Any]]:
+        """The distinct channels by number; zeros in place of one that lacks."""
+        return {**dict(zip(self._distinct, planes, strict=True)), GAP: np.zeros_like(planes[0])}
 
     def normalized(self, index: Index = ()) -> NDArray[Any]:
         """One plane (C, Y, X) in 0..scale as float32, not yet standardized.
@@ -605,7 +374,7 @@ class ChannelStack:
 
     def _normalized(self, planes: list[NDArray[Any]]) -> NDArray[Any]:
         statistics = self.statistics
-        read = dict(zip(self._distinct, planes, strict=True))
+        read = self._by_channel(planes)
         ways = dict(zip(self._distinct, self._ways(), strict=True))
         if set(ways.values()) == {"bytes"}:
             return np.stack([read[channel] for channel in self.selection])
@@ -613,7 +382,9 @@ class ChannelStack:
         result = np.empty((self.n_channels, *planes[0].shape), dtype=np.float32)
         numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
         for out, (channel, low, high) in zip(result, numbers, strict=True):
-            if ways[channel] == "percentile":
+            if channel == GAP:
+                out[...] = 0
+            elif ways[channel] == "percentile":
                 out[...] = stretch(read[channel], low, high, scale)
             else:
                 with np.errstate(over="ignore"):  # values beyond float32 become infinite
@@ -629,9 +400,8 @@ class ChannelStack:
         else:
             read = self._part(index, rows, columns)
         sources = [ArraySource.of(each) for each in read]
-        selection = tuple(self._distinct.index(channel) for channel in self.selection)
         return ChannelStack(
-            sources, selection, self.names, self.inputs, self.statistics, self.pixel_size
+            sources, self._pattern, self.names, self.inputs, self.statistics, self.pixel_size
         )
 
     def key(self, index: Index = ()) -> str:
@@ -640,9 +410,8 @@ class ChannelStack:
 
         read = self._read(index)
         digest = xxhash.xxh3_128()
-        pattern = [self._distinct.index(channel) for channel in self.selection]
         types = [plane.dtype.str for plane in read]
-        described = [pattern, types, self.shape[-2:], to_plain(self.statistics)]
+        described = [self._pattern, types, self.shape[-2:], to_plain(self.statistics)]
         seen = square_pixel_shape(self.shape[-2:], self.pixel_size)
         if seen != tuple(self.shape[-2:]):
             described.append(seen)
@@ -650,6 +419,11 @@ class ChannelStack:
         for plane in read:
             digest.update(np.ascontiguousarray(plane).data)
         return digest.hexdigest()
+
+    @property
+    def _pattern(self) -> tuple[int, ...]:
+        """Index into the distinct channels for each of the model's."""
+        return tuple(c if c == GAP else self._distinct.index(c) for c in self.selection)
 
     def _read(self, index: Index) -> list[NDArray[Any]]:
         """The distinct channels of one plane; the last plane read from a file is kept."""

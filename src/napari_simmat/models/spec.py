@@ -181,6 +181,8 @@ class InputChannels:
         Whether one channel may be repeated for all three, as for an RGB foundation.
     reader
         Name of the model or data set, for messages.
+    may_lack
+        Whether an image may lack some of several channels: the model was trained for it.
     """
 
     names: tuple[str, ...]
@@ -188,6 +190,7 @@ class InputChannels:
     units: tuple[str, ...] = ()
     is_rgb: bool = False
     reader: str = "the model"
+    may_lack: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +357,7 @@ class ModelSpec:
             units=tuple(channel.unit for channel in self.channels),
             is_rgb=self.is_rgb,
             reader=self.name,
+            may_lack=bool(self.training.get("drop_channels")),
         )
 
     def to_json(self) -> str:

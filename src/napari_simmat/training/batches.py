@@ -159,6 +159,15 @@ class Batches:
             plane, whole = crop_around_object(plane, label, self.side, rng, config.augment)
         if config.augment:
             plane, whole = augment(plane, rng), False
+        if config.drop_channels:
+            own = np.random.default_rng([config.seed, 3, step, index])
+            hidden = own.random(len(plane.image)) < config.drop_channels
+            hidden[own.integers(len(hidden))] = False
+            if hidden.any():
+                image = torch.where(
+                    torch.from_numpy(hidden)[:, None, None], self._planes.darkness, plane.image
+                )
+                plane, whole = replace(plane, image=image), False
         chosen = choose_objects(plane, label, config.objects, rng)
         return View(plane, chosen, number if whole else None, rng)
 
@@ -482,6 +491,8 @@ class LabeledPlanes:
         After `scan_job`, those with an object.
     native
         Whether planes keep their size.
+    darkness
+        (C, 1, 1): the lowest value of each channel, which the engine gives to one that lacks.
     digest
         Of all values and labels, after `scan_job`.
     """
@@ -492,6 +503,7 @@ class LabeledPlanes:
         self._dataset, self._spec, self.side = dataset, spec, side
         self.samples = tuple(samples)
         self.native = spec.input_size.method == "native"
+        self.darkness = standardize(torch.zeros(len(spec.channels), 1, 1), spec.channels)
         self._kept: dict[int, LabeledPlane] = {}
         self._bytes = 0
         self.digest = ""

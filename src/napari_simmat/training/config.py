@@ -61,6 +61,9 @@ class TrainConfig:
     augment
         Whether to mirror and turn images, change their brightness and, for an embedded network,
         zoom them.
+    drop_channels
+        Share of the channels that are hidden in each image, so that the checkpoint accepts images
+        that lack some; one always stays.
     auxiliary
         Whether to train the predicted quality as well and, of an embedded network, its prediction
         of each pixel's object: its size, and which other pixels belong to it.
@@ -102,6 +105,7 @@ class TrainConfig:
     prompts: Annotated[tuple[TrainPromptKind, ...], {"noun": "Prompt"}] = ("anywhere",)
     corrections: NotNegative = 0
     augment: bool = False
+    drop_channels: Annotated[float, {"label": "Drop channels", "min": 0, "max": 0.9}] = 0.0
     auxiliary: bool = False
     side: Annotated[int | None, {"min": 1}] = None
     precision: Precision = "32-true"

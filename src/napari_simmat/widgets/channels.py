@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from napari_simmat._text import format_list, format_shape
-from napari_simmat.engine.image_stack import RGB, match_names
+from napari_simmat.engine.channel_matching import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
 MAX_CHANNELS = 32
@@ -252,7 +252,8 @@ def channels_problem(
     else:
         read = {"reader": inputs.reader, "names": format_list(names)}
         pairs = zip(names, sources, strict=True)
-        if gaps := [name for name, source in pairs if source not in chosen]:
+        gaps = [name for name, source in pairs if source not in chosen]
+        if gaps and not (inputs.may_lack and chosen):
             return GAPS.format(**read, gaps=format_list(gaps))
         if is_repeated and not inputs.is_rgb:
             return READ_TWICE.format(**read, count=len(chosen))

@@ -11,6 +11,7 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.engine.channel_matching import LACKING
 from napari_simmat.models.spec import InputChannels
 from napari_simmat.widgets.channels import (
     ChannelMapping,
@@ -439,7 +440,10 @@ class ChannelsForm(QWidget):
         self.displayed.hide()
         self.shown.hide()
         remark = "" if number is None else self._mappings[number].remark
-        if number is None and not self._by_hand and self.problem() is None:
+        lacking = [n for n, each in zip(self.names, self._value, strict=False) if each is None]
+        if self.problem() is None and lacking and self._inputs is not None:
+            remark = LACKING % (format_list(lacking), self._inputs.reader)
+        elif number is None and not self._by_hand and self.problem() is None:
             parts = format_list(str(each.part) for each in self._value if each)
             remark = AS_BEFORE.format(parts=parts)
         if not remark and not self.problem():

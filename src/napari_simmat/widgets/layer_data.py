@@ -312,7 +312,7 @@ def channels_in_front(layer: Image, axis: int) -> Image:
     """
     levels = layer.data if layer.multiscale else [layer.data]
     order = [axis, *(n for n in range(levels[0].ndim) if n != axis)]
-    moved = [_as_dask(level).transpose(order) for level in levels]
+    moved = [as_dask(level).transpose(order) for level in levels]
     reference_of(layer)  # into its metadata: the new layer has no file
     if layer.rgb:  # four bands that were taken as colors
         placed = np.eye(layer.ndim + 2)
@@ -354,7 +354,7 @@ def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
     }
 
 
-def _as_dask(data: Any) -> Any:
+def as_dask(data: Any) -> Any:
     """A lazy array as dask: slicing or transposing zarr would read all of it."""
     if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask"):
         return data
@@ -436,7 +436,7 @@ def rank_channels_job(data: Any, levels: bool) -> Job[list[tuple[int, np.ndarray
     """
     if levels:
         data = next((each for each in reversed(data) if min(each.shape[-2:]) >= _SAMPLED), data[0])
-    array, ranked = _as_dask(data), []
+    array, ranked = as_dask(data), []
     middle = tuple(size // 2 for size in array.shape[1:-2])
     for number in range(array.shape[0]):
         yield Progress(number, array.shape[0], "comparing channels")
@@ -480,6 +480,7 @@ def labeled_value(
 
 def image_value(
     sources: Sequence[LayerChannel],
+    names: tuple[str, ...],
     layers: Iterable[Image],
     spec: ModelSpec,
     versions: dict[str, int],
@@ -488,8 +489,8 @@ def image_value(
 
     Parameters
     ----------
-    sources
-        One for each of the model's channels.
+    sources, names
+        One for each of the model's channels that the image has, and what the model calls it.
     layers
         The open image layers.
     spec
@@ -513,10 +514,11 @@ def image_value(
         for each, level in zip(sources, levels, strict=True)
     )
     once = spec.is_rgb and len(set(sources)) == 1
-    names = None if once else spec.channel_names
+    called = None if once else names
     value = arrays[0] if once else arrays
-    ChannelStack.build(value, inputs=spec.inputs, names=names)  # raises if the model cannot read it
-    return ImageValue(value, names, token)
+    # It raises if the model cannot read them.
+    ChannelStack.build(value, inputs=spec.inputs, names=called)
+    return ImageValue(value, called, token if names == spec.channel_names else (*token, names))
 
 
 def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> ImageGeometry:
@@ -531,7 +533,7 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
     """Array (..., Y, X) of a layer, of one color, or of one entry of its first axis."""
     data = layer.data[level] if layer.multiscale else layer.data
     if part is not None:
-        data = _as_dask(data)[..., part] if layer.rgb else _as_dask(data)[part]
+        data = as_dask(data)[..., part] if layer.rgb else as_dask(data)[part]
     missing = reference_of(layer).missing
     photograph = layer.rgb and data.dtype == np.uint8  # stays bytes, as in `read_image`
     if missing is None or photograph or not has_missing(data.dtype, missing):

@@ -92,16 +92,16 @@ def level_matrix(factors: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def level_options(options: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
-    """Layer keywords for the pixels of a coarser level."""
-    if np.all(factors == 1):
+def level_options(options: dict[str, Any], factors: np.ndarray, origin: Any = 0) -> dict[str, Any]:
+    """Layer keywords for coarser pixels, the first of which begins with the pixel `origin`."""
+    if np.all(factors == 1) and not np.any(origin):
         return options
     linear = {name: options[name] for name in ("scale", "rotate", "shear") if name in options}
     matrix = Affine(**linear, ndim=len(factors)).linear_matrix
     return {
         **options,
         "scale": np.asarray(options["scale"]) * factors,
-        "translate": np.asarray(options["translate"]) + matrix @ ((factors - 1) / 2),
+        "translate": np.asarray(options["translate"]) + matrix @ (origin + (factors - 1) / 2),
     }
 
 
@@ -203,6 +203,17 @@ class ImageGeometry:
     def layer_options(self) -> dict[str, Any]:
         """Keywords that place a new layer exactly on the image."""
         return dict(self._options)
+
+    def on_plane(
+        self, plane: Sequence[int], picture: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """A picture (h, w, 3) of a plane as data with all axes, and keywords that place it."""
+        inverse = inverse_order(self.order) if self.order else tuple(range(self.ndim))
+        data = picture.reshape(*(1 for _ in plane), *picture.shape).transpose(*inverse, self.ndim)
+        shape = np.array(reordered(self.shape, inverse))
+        factors = np.where(np.array(data.shape[:-1]) == 1, 1, shape / data.shape[:-1])
+        origin = np.array(reordered((*plane, 0, 0), inverse))
+        return data, level_options(self._options, factors, origin)
 
     def lies_on(self, other: Layer) -> bool:
         """Whether `other` has the image's coordinates."""

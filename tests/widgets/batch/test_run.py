@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.image_stack import match_channels
+from napari_simmat.engine.channel_matching import match_channels
 from napari_simmat.engine.settings import parse_channels
 from napari_simmat.io.zarr import write_labels_zarr
 from napari_simmat.progress import JobEvent, finish

@@ -1,12 +1,15 @@
 """Four layers, one for each angle of a polarizer, and the checkpoint that reads them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_simmat import Predictor, load_model
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.cli.demo import demo_samples
+from napari_simmat.io.files import ASSETS
 from napari_simmat.widgets import main
 from tests.widgets.scenes import iou
 
@@ -69,6 +72,27 @@ def test_channels_with_a_missing_angle_are_refused(window):
     window.idle()
     assert window.status.kind == "ready"
     assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
+
+
+def test_channels_may_lack_if_trained_for_it(window, tmp_path):
+    path = next(each for each in ASSETS.glob("polarization*.safetensors"))
+    spec, tensors = read_spec(path), read_tensors(path)
+    trained = {**spec.training, "drop_channels": 0.2}
+    save_checkpoint(tmp_path / "robust.safetensors", replace(spec, training=trained), tensors)
+    open_layers(window, (3, 0, 1))
+    window.tab.models.set_value(tmp_path / "robust.safetensors")
+    window.idle()
+    assert window.status.kind == "ready"
+    assert window.tab.channels.remark.text().startswith("The image lacks 90 deg, which")
+    assert chosen_names(window) == ["beads 0 deg", "beads 45 deg", None, "beads 135 deg"]
+    sample = demo_samples()[2]
+    rows, columns = np.nonzero(sample.truth == 1)
+    window.drag(rows.min() - 0.5, columns.min() - 0.5, rows.max() + 0.5, columns.max() + 0.5)
+    assert window.status.kind == "done"
+    predictor = Predictor(load_model(tmp_path / "robust.safetensors"), device="cpu")
+    predictor.set_image(sample.image[[0, 1, 3]], 0, channels=(0, 1, "-", 2))
+    prompts = window.controller.inference.request.prompts
+    assert np.array_equal(window.mask, predictor.predict_many(prompts)[0].mask)
 
 
 def test_channels_deleted_or_chosen_twice_are_refused(window):

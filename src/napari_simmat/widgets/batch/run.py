@@ -31,7 +31,7 @@ from napari_simmat.batch.plan import (
     plan,
 )
 from napari_simmat.batch.record import read_record
-from napari_simmat.engine.image_stack import match_channels
+from napari_simmat.engine.channel_matching import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings, parse_channels
 from napari_simmat.io.files import atomic_write, user_folder

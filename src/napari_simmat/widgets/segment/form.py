@@ -23,6 +23,7 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.placement import DEPTH_NAMES
+from napari_simmat.widgets.segment.channel_tools import ChannelPanel
 from napari_simmat.widgets.segment.image_folder import FolderPanel
 from napari_simmat.widgets.segment.inference import Choice, ChosenModel, ComputeInUse
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
@@ -69,6 +70,7 @@ class SegmentForm(QWidget):
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.buttons, self.status = PromptButtons(), StatusLine()
+        self.channel_panel = ChannelPanel()
         self.candidates = CandidateStrip()
         self.object_panel, self.stack_panel = ObjectPanel(), StackPanel()
         self.automatic_panel, self.learn_panel = AutomaticPanel(viewer), LearnPanel(viewer)
@@ -87,6 +89,7 @@ class SegmentForm(QWidget):
             ("Points", self.points),
             ("Boxes", self.boxes),
             ("Masks", self.masks),
+            self.channel_panel,
             parent=model,
             indent=INDENT,
         )
@@ -125,8 +128,10 @@ class SegmentForm(QWidget):
         entry = self.models.value()
         spec, changed = (None, 0) if entry is None else (entry.spec, entry.changed)
         model = ChosenModel(self.models.reference(), changed, self.compute.value())
-        sources = tuple(source for source in self.channels.value() if source is not None)
-        return Choice(model, spec, sources, tuple(images), versions)
+        pairs = zip(self.channels.value(), self.channels.names, strict=True)
+        there = [(source, name) for source, name in pairs if source is not None]
+        sources, names = (tuple(each) for each in zip(*there, strict=True)) if there else ((), ())
+        return Choice(model, spec, sources, names, tuple(images), versions)
 
     # ----------------------------------------------------------------- settings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.channels_form import ChannelsForm, RankedChannel
 from napari_simmat.widgets.layer_data import (
     CHANNEL,
@@ -38,17 +39,19 @@ class ImageChoice(QObject):
 
     Parameters
     ----------
-    workspace, form
-        The open images, and the form.
+    workspace
+        The open images.
     worker
         Files and pixels are read in its thread.
-    current
-        Returns what the whole form chooses.
-    is_held
-        Whether the chosen image must stay, whatever comes in sight.
 
     Attributes
     ----------
+    form
+        The form of channels.
+    current
+        Returns what the whole tab chooses.
+    is_held
+        Whether the chosen image must stay, whatever comes in sight.
     watch
         Counts how often data were replaced.
     """
@@ -65,8 +68,8 @@ class ImageChoice(QObject):
         is_held: Callable[[], bool],
     ) -> None:
         super().__init__(workspace)
-        self._workspace, self._viewer, self._form = workspace, workspace.viewer, form
-        self._current, self._is_held = current, is_held
+        self._workspace, self._viewer, self.form = workspace, workspace.viewer, form
+        self.current, self.is_held = current, is_held
         self.watch = ImageWatch(self)
         self._later = later(self, self.read)
         events = workspace.viewer.layers.events
@@ -122,13 +125,18 @@ class ImageChoice(QObject):
             self._inserted = False
             self._workspace.raise_layers()
 
+    def choose(self, sources: Sequence[LayerChannel | None]) -> None:
+        """Choose channels as by hand, also of layers that were added just now."""
+        self.list_images()
+        self.form.set_value(sources)
+
     def list_images(self) -> None:
         """List the open images; none is chosen instead of another."""
         images, active = self._workspace.images, self._viewer.layers.selection.active
         self.watch.follow(images)
         preferred = layer_key(active) if active in images else None
-        with signals_blocked(self._form):
-            self._form.set_layers([layer_info(layer) for layer in images], preferred)
+        with signals_blocked(self.form):
+            self.form.set_layers([layer_info(layer) for layer in images], preferred)
 
     def follow_sight(self) -> None:
         """Choose the image that has come in front of the chosen one.
@@ -137,14 +145,14 @@ class ImageChoice(QObject):
         in front.
         """
         front = self._in_front()
-        if front is not self._front and not self._is_held():
+        if front is not self._front and not self.is_held():
             self._front = front
-            if front is not None and self._form.follow(layer_key(front)):
+            if front is not None and self.form.follow(layer_key(front)):
                 self._front = self._in_front()
         self._note()
 
     def _in_front(self) -> Image | None:
-        return self._workspace.image_before(self._current().layers)
+        return self._workspace.image_before(self.current().layers)
 
     def _note(self) -> None:
         """Tell what is chosen now, and find out about its channels."""
@@ -158,7 +166,7 @@ class ImageChoice(QObject):
         self._note()
 
     def _on_wanted(self, image: Image, *, recalls: bool = True) -> None:
-        if self._form.follow(layer_key(image), recalls=recalls):
+        if self.form.follow(layer_key(image), recalls=recalls):
             self._on_image()
 
     def _on_first_axis(self, key: str, channels: bool) -> None:
@@ -169,7 +177,7 @@ class ImageChoice(QObject):
         self._on_wanted(image, recalls=channels)
 
     def _rank(self) -> None:
-        inputs, value = self._form.inputs, self._form.value()
+        inputs, value = self.form.inputs, self.form.value()
         key = value[0].layer if value and value[0] is not None else ""
         images = self._workspace.images
         layer = next((each for each in images if layer_key(each) == key), None)
@@ -200,7 +208,7 @@ class ImageChoice(QObject):
                 named = {each: each.lower() for each in "TZYX"} | {"C": CHANNEL}
                 pairs = zip(axes, layer.axis_labels, strict=True)
                 layer.axis_labels = [named.get(letter, label) for letter, label in pairs]
-                session, chosen = self._workspace.session, self._current().layers
+                session, chosen = self._workspace.session, self.current().layers
                 begun = session is not None and bool(len(session.history))
                 self.read()
                 if axes[0] == "C" and layer_key(layer) in chosen and not begun:
@@ -208,22 +216,22 @@ class ImageChoice(QObject):
         self._name_axes()
 
     def _on_ranked(self, ranked: list[tuple[int, Any]]) -> None:
-        self._form.set_ranked(self._ranked[0], [RankedChannel(*each) for each in ranked])
+        self.form.set_ranked(self._ranked[0], [RankedChannel(*each) for each in ranked])
         self._show_displayed()
 
     def _displayed(self) -> tuple[Any, ...]:
-        inputs = self._form.inputs
+        inputs = self.form.inputs
         if inputs is None or not inputs.is_rgb:
             return ()
-        chosen = {each.layer for each in self._form.value() if each is not None}
+        chosen = {each.layer for each in self.form.value() if each is not None}
         return displayed_sources(self._workspace.images, chosen, self._viewer.dims)
 
     def _show_displayed(self, *_: object) -> None:
-        self._form.show_displayed(self._displayed())
+        self.form.show_displayed(self._displayed())
 
     def _use_displayed(self) -> None:
         if sources := self._displayed():
-            self._form.set_value(sources)
+            self.form.set_value(sources)
 
 
 def _axes_job(path: Path) -> Job[tuple[str, tuple[int, ...]] | None]:

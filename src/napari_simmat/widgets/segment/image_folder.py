@@ -535,7 +535,7 @@ class ImageFolder(QObject):
         if not mappings:
             return
         try:
-            image = image_value(mappings[0].sources, [layer], spec, {})
+            image = image_value(mappings[0].sources, spec.channel_names, [layer], spec, {})
         except (ValueError, TypeError):
             return  # said when it is opened
         geometry = image_geometry(mappings[0].sources, [layer])

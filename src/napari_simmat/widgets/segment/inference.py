@@ -31,6 +31,7 @@ from napari_simmat.widgets.worker import Worker, WorkerTask
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
+    from napari_simmat.engine.channels import ChannelInfluence
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import PartPredictor, Predictor
@@ -83,8 +84,8 @@ class Choice:
     ----------
     model, spec
         The model and its description; None if it cannot be loaded.
-    sources
-        The channels, those that are gaps left out.
+    sources, names
+        The channels, those that are gaps left out, and what the model calls them.
     images, versions
         All open images, and as for `image_value`.
     """
@@ -92,13 +93,14 @@ class Choice:
     model: ChosenModel
     spec: ModelSpec | None
     sources: tuple[LayerChannel, ...]
+    names: tuple[str, ...]
     images: tuple[Image, ...]
     versions: Mapping[str, int]
 
     @cached_property
     def image(self) -> ImageValue:
         """The channels as the model takes them; ValueError or TypeError if it cannot."""
-        return image_value(self.sources, self.images, self.spec, self.versions)
+        return image_value(self.sources, self.names, self.images, self.spec, self.versions)
 
     @property
     def geometry(self) -> ImageGeometry:
@@ -363,6 +365,23 @@ class InferenceService:
 
         settings = settings.for_model(predictor.model.spec)
         return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
+
+    def see_job(
+        self, request: PredictionRequest
+    ) -> Job[tuple[np.ndarray, list[list[ChannelInfluence]]]]:
+        """What the foundation gets of the request's plane as a picture (h, w, 3) of uint8.
+
+        Also what each channel does for the mask of each object, as `channel_influence_job`.
+        """
+        predictor = yield from self._job_predictor(request)
+        from napari_simmat.engine.channels import channel_influence_job, foundation_colors
+        from napari_simmat.engine.drawing import to_rgb
+
+        yield from predictor.set_plane_job(request.plane)
+        picture = to_rgb(foundation_colors(predictor))
+        if not request.prompts:
+            return picture, []
+        return picture, (yield from channel_influence_job(predictor, request.prompts))
 
     def sift_job(
         self, request: PredictionRequest, found: Instances, plane: Plane, committed: np.ndarray

@@ -24,6 +24,8 @@ from napari_simmat.widgets.torch_import import no_old_garbage
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
+SEEN = "SimMAT seen"
+"""An image layer that is no image to segment: what the model sees of one."""
 Look = Literal["filled", "contours", "filled by class", "contours by class"]
 """How objects are drawn; each has a color of its own, or all of a class have one."""
 _CLASS_COLORS = (

@@ -16,6 +16,7 @@ from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
+from napari_simmat.widgets.segment.channel_tools import ChannelTools
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import (
     ObjectExporter,
@@ -96,6 +97,9 @@ class SegmentTab(SegmentForm):
             self._choice,
             lambda: controller.holds_image,
         )
+        self.channel_tools = ChannelTools(
+            workspace, controller.inference, self.image_choice, parent=self
+        )
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
         self._saved = self._restore_settings()
         self._connect_parts()
@@ -129,6 +133,7 @@ class SegmentTab(SegmentForm):
     def busy(self) -> bool:
         """Whether layers or prompts are still to be read, or anything is computed or logged."""
         loading = (self.recovery, self.image_folder, self.loader, self.tracks, self.image_choice)
+        loading = (*loading, self.channel_tools)
         parts = (self.controller, self.autosave, *loading)
         return any(part.busy for part in parts)
 
@@ -152,6 +157,8 @@ class SegmentTab(SegmentForm):
             "next image": lambda: self.image_folder.go(1),
             "previous image": lambda: self.image_folder.go(-1),
             "no objects": self.image_folder.mark_empty,
+            "see": lambda: self.channel_tools.see(),
+            "register": lambda: self.channel_tools.register(),
         }
 
     def _connect_parts(self) -> None:
@@ -189,6 +196,9 @@ class SegmentTab(SegmentForm):
             (self.learning.wanted, self._on_learn),
             (self.autosave.warned, status.set_warning),
             (status.canceled, self.learning.cancel_shown, controller.cancel, self.recovery.cancel),
+            (status.canceled, self.channel_tools.cancel),
+            (self.channel_tools.influences, self.channel_panel.show_influences),
+            (self.channel_panel.derived, self.channel_tools.derive),
             (status.accepted, workspace.accept),
         ):
             for slot in slots:
@@ -200,7 +210,7 @@ class SegmentTab(SegmentForm):
         objects, everything, ahead = controller.objects, controller.automatic, controller.prefetcher
         learn, stack, automatic = self.learn_panel, self.stack_panel, self.automatic_panel
         panel = self.object_panel
-        for part in (self.buttons, panel, stack, automatic):
+        for part in (self.buttons, self.channel_panel, panel, stack, automatic):
             part.acted.connect(self.act)
         for name, button in (
             *self.tracks_panel.buttons.items(),

@@ -350,7 +350,8 @@ class Workspace(QObject):
     @property
     def images(self) -> list[Image]:
         """All open images, the lowest first."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        layers = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        return [layer for layer in layers if not layer.name.startswith(outputs.SEEN)]
 
     def is_used(self, layer: Layer) -> bool:
         """Whether a layer belongs to the chosen image."""

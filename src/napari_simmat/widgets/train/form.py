@@ -174,7 +174,7 @@ class TrainForm(QWidget):
         more = QWidget()
         rows = form_rows(parent=more, indent=INDENT)
         self.texts.add_rows(rows, "modality")
-        self.options.add_rows(rows, "learning_rate", "batch", "seed")
+        self.options.add_rows(rows, "learning_rate", "batch", "drop_channels", "seed")
         form.addRow(CollapsibleSection("More settings", more))
 
     def _connect(self) -> None:

@@ -1,8 +1,9 @@
 import logging
+from dataclasses import replace
 
 import pytest
 
-from napari_simmat.engine.image_stack import match_channels, match_names
+from napari_simmat.engine.channel_matching import GAP, match_channels, match_names
 from napari_simmat.models.spec import InputChannels
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
@@ -134,3 +135,39 @@ def test_match_names_compares_words():
     assert match_names(ANGLES, angles) == dict(zip(ANGLES, (1, 0, 3, 2), strict=True))
     assert match_names(["DAPI", "GFP"], ["f1_gfp", "f1_dapi", "f2_dapi"]) == {"GFP": 0}
     assert match_names(["red"], ["infra red", "red"]) == {"red": 1}  # the same words go first
+
+
+LACKING = replace(POLAR, may_lack=True)
+
+
+@pytest.mark.parametrize(
+    ("available", "options", "expected", "lacks"),
+    [
+        (3, {"names": ["135 deg", "0 deg", "90 deg"]}, (1, GAP, 2, 0), "45 deg"),
+        (4, {"names": ["135 deg", "0 deg", "90 deg", "x"]}, (1, GAP, 2, 0), "45 deg"),
+        (3, {"channels": ["-", 0, 1, 2]}, (GAP, 0, 1, 2), "0 deg"),
+        (1, {"channels": ["-", "-", 0, "-"]}, (GAP, GAP, 0, GAP), "0 deg, 45 deg, 135 deg"),
+        (4, {}, (0, 1, 2, 3), ""),
+    ],
+)
+def test_match_channels_leaves_gaps_and_says_so(available, options, expected, lacks, caplog):
+    assert match_channels(available, LACKING, **options) == expected
+    said = f"The image lacks {lacks}, which polar reads" if lacks else ""
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(lacks)
+    if lacks:
+        with pytest.raises(ValueError, match=r"add or rename it|no channel called -"):
+            match_channels(available, POLAR, **options)
+
+
+@pytest.mark.parametrize(
+    ("available", "options", "message"),
+    [
+        (2, {"channels": ["-", "-", "-", "-"]}, "No channel is left for polar"),
+        (3, {}, "but 3 are given"),
+        (3, {"channels": ["-", 0, 1]}, "but 3 are selected"),
+    ],
+)
+def test_match_channels_refuses_what_gaps_do_not_explain(available, options, message):
+    with pytest.raises(ValueError, match=message):
+        match_channels(available, LACKING, **options)

@@ -1,0 +1,134 @@
+"""What the model sees, derived channels and registration, by the buttons of the Segment tab."""
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_simmat.cli.demo import demo_samples
+from napari_simmat.widgets.channels import LayerChannel
+from napari_simmat.widgets.placement import layer_matrix
+from napari_simmat.widgets.segment import channel_tools
+from tests.engine.test_channels import rig
+from tests.widgets.scenes import CENTERS, discs, gray
+
+SEEN = "SimMAT seen"
+
+
+def test_see_shows_an_aligned_layer_and_says_what_lacks(window):
+    place = {"scale": (0.5, 2), "translate": (10, -30), "rotate": 20}
+    image = window.open(gray(), name="discs", **place)
+    before = window.controller.inference.request
+    window.push(window.tab.channel_panel.see)
+    seen = window.viewer.layers[SEEN]
+    assert (seen.rgb, seen.data.dtype) == (True, np.uint8)
+    for corner in ((-0.5, -0.5), (199.5, 219.5)):
+        share = (np.array(corner) + 0.5) / (200, 220)
+        there = share * seen.data.shape[:2] - 0.5
+        assert seen.data_to_world(there) == pytest.approx(image.data_to_world(corner))
+    assert channel_tools.WITHOUT_OBJECT in window.status.text
+    assert window.tab.channel_panel.text.isHidden()
+    assert window.viewer.layers.index(seen) == window.viewer.layers.index(image) + 1
+    window.push(window.tab.channel_panel.see)
+    assert sum(layer.name.startswith(SEEN) for layer in window.viewer.layers) == 1
+    assert window.workspace.images == [image], "it is no image to segment"
+    assert window.controller.inference.request is before
+
+
+def test_see_names_what_each_channel_does_for_the_mask(window):
+    labels = discs()[1]
+    noise = np.random.default_rng(0).normal(50, 4, (2, *labels.shape))
+    image = np.stack([noise[0], noise[1] + 120 * (labels == 2), np.full(labels.shape, 50.0)])
+    layer = window.open(image.astype(np.float32), name="bars", axis_labels=("channel", "y", "x"))
+    window.click(*CENTERS[1])
+    mask = window.mask.copy()
+    window.push(window.tab.channel_panel.see)
+    panel = window.tab.channel_panel
+    assert panel.text.text().startswith(
+        "Part of the mask that changes without a channel: channel 1 0."
+    )
+    assert not panel.plot.isHidden()
+    assert "influence" in panel.plot.accessibleName()
+    assert window.viewer.layers[SEEN].ndim == layer.ndim - 1
+    assert np.array_equal(window.mask, mask)
+    window.commit()
+    assert window.objects.any(), "the prompts are still those of the image"
+
+
+def test_see_of_a_side_view_lies_on_its_plane(window):
+    volume = np.repeat(gray()[:64, :96][:, None], 80, axis=1)  # (z, y, x)
+    image = window.open(volume, name="volume", scale=(2, 1, 1))
+    window.viewer.dims.order = (1, 0, 2)
+    window.show_plane(0, 33)
+    window.push(window.tab.channel_panel.see)
+    seen = window.viewer.layers[SEEN]
+    assert seen.data.shape[1] == 1
+    assert seen.extent.world[:, [0, 2]] == pytest.approx(image.extent.world[:, [0, 2]], abs=1.5)
+    assert seen.extent.world[:, 1] == pytest.approx([33, 33])
+
+
+def test_see_is_stopped_by_the_status_line(window, monkeypatch):
+    window.open(gray(), name="discs")
+    window.take(window.tab.channel_panel.see)
+    window.tab.status.canceled.emit()
+    window.idle()
+    assert window.status.text == channel_tools.STOPPED
+    assert SEEN not in window.viewer.layers
+
+
+def test_derive_adds_layers_on_the_image(window):
+    angles = demo_samples()[2].image
+    for number, angle in enumerate(("90", "0", "135", "45")):
+        part = angles[(2, 0, 3, 1)[number]]
+        window.viewer.add_image(part, name=f"beads {angle} deg", scale=(3, 3))
+    window.open_widget()
+    window.idle()
+    window.tab.channel_panel.derived.emit("polarization")
+    window.tab.channel_tools.dialog.accept()
+    window.idle()
+    names = ("intensity", "AoLP", "DoLP")
+    layers = [window.viewer.layers[name] for name in names]
+    expected = channel_tools.derive_channels("polarization", list(angles))
+    for layer in layers:
+        assert np.array_equal(layer.data, expected[layer.name])
+        assert np.allclose(layer_matrix(layer), np.diag((3, 3, 1)))
+    chosen = [source.layer for source in window.tab.channels.value()]
+    assert chosen == [str(layer.unique_id) for layer in layers]
+    assert window.status.kind == "ready"
+
+
+def test_derive_of_other_shapes_says_so(window):
+    window.viewer.add_image(np.zeros((64, 64)), name="red")
+    window.viewer.add_image(np.zeros((64, 70)), name="infra-red")
+    window.open_widget()
+    window.idle()
+    window.tab.channel_panel.derived.emit("ndvi")
+    window.tab.channel_tools.dialog.accept()
+    window.idle()
+    assert window.status.kind == "failed"
+    assert "2 of 2 shapes were given" in window.status.text
+    assert len([layer for layer in window.viewer.layers if isinstance(layer, Image)]) == 2
+
+
+def test_register_moves_the_displaced_channel(window):
+    window.open(rig((3, -4)), name="rig", axis_labels=("channel", "y", "x"))
+    first, second = (LayerChannel(str(window.viewer.layers[0].unique_id), n) for n in (0, 1))
+    window.tab.channels.set_value([first] * 3)
+    window.idle()
+    window.push(window.tab.channel_panel.register)
+    assert "registration needs two or more" in window.status.text
+    window.tab.channels.set_value([first, second, first])
+    window.push(window.tab.channel_panel.register)
+    dialog = window.tab.channel_tools.dialog
+    down, right = dialog.findChildren(channel_tools.QDoubleSpinBox)[2:]
+    assert (down.value(), right.value()) == pytest.approx((3, -4), abs=0.3)
+    down.setValue(2.5)
+    right.setValue(-4)
+    dialog.accept()
+    window.idle()
+    moved = window.viewer.layers["channel 1 moved +2.5, -4"]
+    expected = channel_tools.shift_channel(rig((3, -4))[1], (2.5, -4))
+    assert np.array_equal(np.asarray(moved.data), expected)
+    value = window.tab.channels.value()
+    assert [each.layer for each in value] == [first.layer, str(moved.unique_id), first.layer]
+    assert np.array_equal(window.viewer.layers["rig"].data, rig((3, -4)))
+    assert window.status.kind == "ready"
