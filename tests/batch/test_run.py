@@ -23,6 +23,7 @@ import napari_simmat.batch.run as run_module
 from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import (
+    ALL_OBJECTS,
     LOCK,
     NOT_STARTED,
     REMOVED,
@@ -84,6 +85,12 @@ def test_run_plan_folder_is_segmented_and_summarized(data, tmp_path):
         ("c.tif", "failed", ""),
         ("sub/a.tif", "done", "sub/a_labels.tif"),
     ]
+    with (out / ALL_OBJECTS).open(newline="") as file:
+        objects = list(csv.DictReader(file))
+    with (out / "sub" / "a_objects.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))
+    assert list(dict.fromkeys(row["image"] for row in objects)) == ["a.tif", "b.tif", "sub/a.tif"]
+    assert objects[-len(last) :] == [{"image": "sub/a.tif", **row} for row in last]
     page = (out / SUMMARY_PAGE).read_text("utf-8")
     assert "3 of 4 images segmented" in page
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
@@ -258,7 +265,8 @@ def test_run_resumed_with_other_settings_is_refused(data, tmp_path):
     assert [one.status for one in outcomes] == ["failed"] * 4
     assert "was made differently; what differs: the prompts" in outcomes[0].note
     after = contents(out)
-    assert all(after[name] == data for name, data in before.items() if name != SUMMARY_TABLE)
+    made = SUMMARY_TABLE, ALL_OBJECTS
+    assert all(after[name] == data for name, data in before.items() if name not in made)
 
 
 def test_run_full_disk_stops_and_resumes(data, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -318,6 +318,9 @@ class LabeledObjects:
     """Names of all classes; the class image holds their positions here, counted from 1."""
     image: str = ""
     """The image's name."""
+    channels: Sequence[str] = ()
+    plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None
+    """Whose means are measured: their names, and raw values as of `measure_objects`."""
     time_axis: int | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
     """The axis along which the objects have one id over time, None for none; and for those that
@@ -378,7 +381,13 @@ def save_objects_job(
     tracks = objects.tracks()
     if tracks:
         targets.append(folder / f"{stem}_res_track.txt")
-    rows = measure_objects(objects.labels, axes=objects.axes, size=objects.reference)
+    rows = measure_objects(
+        objects.labels,
+        axes=objects.axes,
+        channels=objects.channels,
+        plane=objects.plane,
+        size=objects.reference,
+    )
     for row in rows:
         label = int(str(row["label"]))
         row["class"] = objects.categories.get(label, "")
@@ -400,7 +409,7 @@ def save_objects_job(
                 image=objects.image,
             )
             OBJECT_FORMATS[kind].write(labels, written)
-        write_table(table, table_columns(axes, (), objects.reference), rows)
+        write_table(table, table_columns(axes, objects.channels, reference), rows)
         for numbered in others:
             yield Progress(2, steps, "writing the classes")
             write = label_writer(path.name)

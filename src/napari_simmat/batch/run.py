@@ -5,6 +5,8 @@ Run tasks with one model: one by one in this process, or on the workers of a Das
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import os
 import platform
@@ -404,6 +406,8 @@ def _absolute(task: SegmentTask) -> SegmentTask:
 LOCK = ".simmat.lock"
 """The file that a run locks in its output folder."""
 SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
+ALL_OBJECTS = "simmat-objects.csv"
+"""The tables of objects of all images, one below the other, with a column for the image."""
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
 MAX_PICTURES = 2000
 """Thumbnails on the page; with more it would open slowly."""
@@ -516,25 +520,38 @@ class SummaryRow:
 
 
 def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentConfig) -> None:
-    """Write `SUMMARY_TABLE` and `SUMMARY_PAGE` into the output folder, replacing earlier ones.
+    """Write the files of `summary_files` into the output folder, replacing earlier ones.
 
-    The table depends only on inputs and outputs: it holds no times, and kept outputs look like
+    The tables depend only on inputs and outputs: they hold no times, and kept outputs look like
     new ones.
     """
     rows = summary_rows(plan, outcomes)
-    with atomic_outputs(*summary_files(plan)) as (table, page):
+    done = [each for each in zip(rows, outcomes, strict=False) if each[1].status != "failed"]
+    tables = {row.image: outcome.task.files.objects for row, outcome in done}
+    # Images may have other channels, axes and units than others.
+    columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
+    cells = (
+        {"image": image, **row} for image, path in tables.items() for row in _read_table(path)[1]
+    )
+    with atomic_outputs(*summary_files(plan)) as (table, page, objects):
+        write_table(objects, ["image", *columns], cells)
         write_table(
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
         )
         write_text(page, "".join(_page(rows, config)))
 
 
-def summary_files(plan: Plan) -> tuple[Path, Path]:
-    """Table and page of a run; each shard has its own."""
-    names = map(Path, (SUMMARY_TABLE, SUMMARY_PAGE))
+def summary_files(plan: Plan) -> list[Path]:
+    """Table and page of a run, and the objects of all images; each shard has its own."""
+    names = map(Path, (SUMMARY_TABLE, SUMMARY_PAGE, ALL_OBJECTS))
     part = "" if plan.shard is None else f"-{plan.shard}"
-    table, page = (plan.output / f"{name.stem}{part}{name.suffix}" for name in names)
-    return table, page
+    return [plan.output / f"{name.stem}{part}{name.suffix}" for name in names]
+
+
+def _read_table(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
+    """Columns and rows of a table of objects; the rows are read one by one."""
+    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    return lines.fieldnames or (), lines
 
 
 def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:

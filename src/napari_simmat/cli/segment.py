@@ -191,7 +191,7 @@ def segment(
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
-    """Segment image files with the clicks, boxes or masks of a prompt file.
+    """Segment image files: everything, or by the clicks, boxes or masks of a prompt file.
 
     Writes three files for each image STEM.tif:
 
@@ -274,7 +274,8 @@ def segment(
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
-    from napari_simmat.batch.run import run_plan_job, summary_files
+    from napari_simmat.batch.run import BatchProgress, run_plan_job, summary_files
+    from napari_simmat.progress import map_progress
 
     terminal = console.terminal()
     inputs = find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside)
@@ -307,15 +308,26 @@ def segment(
         labels_in_memory=files.labels_in_memory,
     )
     job = run_plan_job(planned, config, scheduler=scheduler)
-    outcomes = terminal.watch(RemoteControl().steer_job(job, _event_values) if events else job)
+    shown: dict[int, TaskOutcome] = {}
+
+    def show(progress: Progress) -> Progress:
+        """Print an outcome at once: a run may take hours, and its output be a log."""
+        if isinstance(progress, BatchProgress) and progress.outcome is not None:
+            shown[progress.number] = progress.outcome
+            _print_outcome(terminal, progress.outcome)
+        return progress
+
+    watched = RemoteControl().steer_job(job, _event_values) if events else map_progress(job, show)
+    outcomes = terminal.watch(watched)
     failed = any(one.status == "failed" for one in outcomes) or any(
         one.failed for one in planned.skipped
     )
     if events:
         print_event(finished=len(outcomes))
         return int(failed)
-    for outcome in outcomes:
-        _print_outcome(terminal, outcome)
+    for number, outcome in enumerate(outcomes):
+        if shown.get(number) is not outcome:
+            _print_outcome(terminal, outcome)
     if planned.several:
         done = sum(outcome.status != "failed" for outcome in outcomes)
         total = len(outcomes) + sum(one.failed for one in planned.skipped)

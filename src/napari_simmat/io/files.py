@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from numbers import Integral, Real
@@ -236,7 +236,7 @@ def format_size(size: int) -> str:
     return f"{size} bytes"
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as CSV with a header line; missing values stay empty, floats get eight digits."""
     with path.open("w", newline="", encoding="utf-8", errors=_ESCAPED) as stream:
         writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")

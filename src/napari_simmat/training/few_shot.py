@@ -88,7 +88,8 @@ LEARNED = (
 )
 NOT_BETTER = (
     "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, no "
-    "more than their noise ({:.1f}) allows."
+    "more than their noise ({:.1f}) allows. Commit more objects, each corrected to its outline, or "
+    "train a checkpoint on several images."
 )
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
@@ -96,7 +97,8 @@ ONE_LOSES = (
 SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
 ALREADY_GOOD = (
-    "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box."
+    "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. If "
+    "they are its own masks, correct them first."
 )
 
 
@@ -410,7 +412,8 @@ class _Learning:
             evidence.before = dict(zip(self.new, scores, strict=True))
             self._save(folder)
         before = _mean(list(evidence.before.values()))
-        if 100 - before.mean < MIN_GAIN:
+        noise = NOISE_FACTOR * MIN_SPREAD / math.sqrt(len(self.new))
+        if 100 - before.mean <= max(MIN_GAIN, noise):  # faultless masks would be refused, too
             sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
             return self._result(
                 None, Verdict(Choice(0, False), before, before, 0, 0), sentence, began

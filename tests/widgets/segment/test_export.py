@@ -47,6 +47,7 @@ def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatc
         rows = list(csv.DictReader(stream))
     assert [row["class"] for row in rows] == ["", "nucleus"]
     assert float(rows[0]["area_um2"]) == pytest.approx((objects == 1).sum() / 4)
+    assert float(rows[0]["mean_channel0"]) == pytest.approx(gray()[objects == 1].mean())
     assert float(rows[0]["score"]) > 0.5
 
 

@@ -24,6 +24,7 @@ from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import (
     ImageGeometry,
     shown_axes,
@@ -103,17 +104,19 @@ class ObjectExporter(QObject):
         classes: Sequence[str],
         session: Callable[[], str] = str,
         time_axis: int | None = None,
+        image: ImageValue | None = None,
     ) -> WorkerTask:
         """Write the objects to `path`, in the format of its ending, and other files beside it.
 
         Without an `editor` there are no objects, and only the session is written.
 
         Returns the task that `saved` reports. `session` gives the session file's text; it is
-        called in the thread. `time_axis` is that along which objects have one id.
+        called in the thread. `time_axis` is that along which objects have one id. Of an `image`
+        the means in each object are written, too.
         """
         objects = None
         if editor is not None:
-            objects = labeled_objects(geometry, editor, classes, time_axis)
+            objects = labeled_objects(geometry, editor, classes, time_axis, image)
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
     def release(self) -> None:
@@ -178,8 +181,14 @@ def labeled_objects(
     editor: LabelEditor,
     classes: Sequence[str],
     time_axis: int | None = None,
+    image: ImageValue | None = None,
 ) -> LabeledObjects:
     """A copy of the objects, independent of their layer."""
+    # An array that feeds several channels is measured once.
+    arrays = {id(each): each for each in (() if image is None else image.usual.all_arrays)}
+    names = () if image is None else image.usual.names or ()
+    if len(names) != len(arrays):
+        names = tuple(f"channel{number}" for number in range(len(arrays)))
     options, geometry = geometry.layer_options(), geometry.usual
     axes = axis_letters([str(name) for name in options["axis_labels"]])
     units = {
@@ -204,6 +213,8 @@ def labeled_objects(
         time_axis=time_axis_of(geometry) if time_axis is None else time_axis,
         parents=editor.parents,
         image=geometry.name,
+        channels=names,
+        plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
     )
 
 

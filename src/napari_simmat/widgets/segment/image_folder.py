@@ -378,9 +378,10 @@ class ImageFolder(QObject):
             snapshot = self._autosave.snapshot(session)
             names = self._workspace.classes.names
             path = image.results / f"{stem_of(image.path)}_labels{label_ending(image.path)}"
-            task = self._exporter.save(
-                path, session.geometry, session.editor, names, snapshot.text, session.time_axis
-            )
+            geometry, editor, axis = session.geometry, session.editor, session.time_axis
+            is_shown = session is self._workspace.session
+            values = self._workspace.viewed_image() if is_shown else None
+            task = self._exporter.save(path, geometry, editor, names, snapshot.text, axis, values)
             self._saving = _Saving(task, snapshot, then)
             self.changed.emit()
 

@@ -343,9 +343,9 @@ class SegmentTab(SegmentForm):
         path = self.exporter.ask_path(session.geometry)
         if path is not None and session.editor is not None:
             names, snapshot = self.workspace.classes.names, self.autosave.snapshot(session)
-            task = self.exporter.save(
-                path, session.geometry, session.editor, names, snapshot.text, session.time_axis
-            )
+            geometry, editor, axis = session.geometry, session.editor, session.time_axis
+            image = self.workspace.viewed_image()
+            task = self.exporter.save(path, geometry, editor, names, snapshot.text, axis, image)
             self._snapshots[task] = snapshot
 
     def _on_saved(self, task: WorkerTask) -> None:
