@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.research.experiments import RGB_BASE
-from napari_simmat.widgets.segment.controller import OPEN_ELSEWHERE, OPEN_THERE
+from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
 from tests.widgets.gate import Gate, click_without_waiting
@@ -70,6 +70,16 @@ def test_propagate_then_commit_makes_one_object_on_its_planes(stack):
     assert len(stack.workspace.session.prompts.points) == 1
     stack.redo()
     assert iou(stack.objects == 1, mask) > 0.85
+
+
+def test_commit_while_propagating_waits_for_all_planes(stack):
+    stack.click(*CENTER)
+    stack.tab.act("propagate")
+    stack.tap(Qt.Key.Key_C)
+    assert stack.status.text == COMMITS_THEN
+    stack.idle()
+    assert iou(stack.objects == 1, ball()[1]) > 0.85
+    assert not stack.workspace.session.prompt_state
 
 
 def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):

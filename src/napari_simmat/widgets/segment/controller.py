@@ -63,6 +63,7 @@ OTHER_PLACE = (
 )
 RESAMPLE = "Resample to the first"
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
+COMMITS_THEN = "All planes are committed once the objects are propagated."
 OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press C there."
 OPEN_ELSEWHERE = "Prompts are open on {planes} too: Propagate ({key}) joins them."
 STILL_OPEN = "{image} still has uncommitted prompts."
@@ -283,12 +284,16 @@ class SegmentController(QObject):
     def commit_all(self, session: ImageSession) -> None:
         """Commit what was propagated to all planes; else what is shown on the current plane.
 
-        In another view than that of the propagation, what is open there goes first. Clicks go
-        before objects found by segmenting everything, which they hide.
+        While objects are propagated, the commit waits for all their planes. In another view than
+        that of the propagation, what is open there goes first. Clicks go before objects found by
+        segmenting everything, which they hide.
         """
         plane, result = self.workspace.plane_or_none(), self.propagation.result
         open_here = plane is not None and bool(session.prompt_state.on(plane))
-        if result is not None and (result.is_shown or not open_here):
+        if self.propagation.is_under_way(session):
+            self._pending, self._propagation_pending = None, True
+            self.workspace.say(COMMITS_THEN, "working")
+        elif result is not None and (result.is_shown or not open_here):
             self.commit_propagation()
         elif self.automatic.is_shown and not open_here:
             self.automatic.commit()

@@ -84,12 +84,14 @@ class ObjectExporter(QObject):
         """Ask for a file name, and whether a file may be replaced; None if canceled."""
         file = geometry.reference.file
         ending = ".tif" if file is None else label_ending(file)
-        start, filters = f"{geometry.name}_labels{ending}", ";;".join(_FILTERS.values())
-        name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, filters)
+        # The image's own format comes first.
+        filters = sorted(_FILTERS.values(), key=lambda each: f"*_labels{ending})" not in each)
+        start = f"{geometry.name}_labels{ending}"
+        name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, ";;".join(filters))
         if not name:
             return None
         typed = Path(name)
-        path = _with_ending(typed, chosen)
+        path = _with_ending(typed, chosen, filters[0])
         if path != typed and path.exists():
             # The dialog has only asked about the name that was typed.
             button = QMessageBox.question(self._parent, _TITLE, MAY_REPLACE.format(path.name))
@@ -146,10 +148,10 @@ def _stem_of(path: Path) -> str:
     return name
 
 
-def _with_ending(typed: Path, chosen: str) -> Path:
+def _with_ending(typed: Path, chosen: str, first: str) -> Path:
     """The file to write: in the format chosen in the dialog, or, if that is the first, as typed."""
     kind = next((kind for kind, title in _FILTERS.items() if title == chosen), "labels")
-    if kind == "labels":
+    if chosen in ("", first):
         with suppress(ValueError):  # a name without an ending
             kind = format_of(typed)
     written = OBJECT_FORMATS[kind]

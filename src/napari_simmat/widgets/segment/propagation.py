@@ -208,6 +208,12 @@ class Propagation(QObject):
         """Whether a propagation is under way."""
         return self._job.busy
 
+    def is_under_way(self, session: ImageSession) -> bool:
+        """Whether objects of an image are being propagated in the view that it has now."""
+        request = self._request
+        of_view = request is not None and request.order == session.geometry.order
+        return self.busy and of_view and request.session is session
+
     @property
     def needs_update(self) -> bool:
         """Whether prompts were changed since `result` was found."""
