@@ -88,8 +88,7 @@ LEARNED = (
 )
 NOT_BETTER = (
     "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, no "
-    "more than their noise ({:.1f}) allows. Commit more objects, each corrected to its outline, or "
-    "train a checkpoint on several images."
+    "more than their noise ({:.1f}) allows. Correct the outlines, or commit more objects."
 )
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
@@ -415,9 +414,8 @@ class _Learning:
         noise = NOISE_FACTOR * MIN_SPREAD / math.sqrt(len(self.new))
         if 100 - before.mean <= max(MIN_GAIN, noise):  # faultless masks would be refused, too
             sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
-            return self._result(
-                None, Verdict(Choice(0, False), before, before, 0, 0), sentence, began
-            )
+            nothing = Verdict(Choice(0, False), before, before, 0, 0)
+            return self._result(None, nothing, sentence, began)
         for number in range(len(evidence.after), len(evidence.folds)):
             yield from self._fold_job(number, folder)
         verdict = evidence.verdict()
@@ -626,14 +624,13 @@ class _Learning:
                 description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
             )
             model = checkpoint.model(self.base)
-        _, before, after, gain, noise = verdict
         return FewShotResult(
             checkpoint=checkpoint,
             model=model,
-            before=before,
-            after=after,
-            gain=gain,
-            noise=noise,
+            before=verdict.before,
+            after=verdict.after,
+            gain=verdict.gain,
+            noise=verdict.noise,
             objects=len(self.objects),
             sentence=sentence,
             seconds=seconds,
