@@ -166,3 +166,13 @@ def modules_after(statement: str) -> set[str]:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     )
     return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_import_lets_waiting_threads_sleep(monkeypatch, given):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    code = "import os, napari_simmat; print(os.environ['OMP_WAIT_POLICY'])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == (given or "passive")

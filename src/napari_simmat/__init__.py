@@ -5,6 +5,7 @@ The names below load on first use: importing this package loads no torch, napari
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from napari_simmat.engine.settings import AutomaticSettings
     from napari_simmat.models.spec import ModelSpec
     from napari_simmat.training.few_shot import learn_objects
+
+# OpenMP's threads wait busily for each other, which takes most of the time of cores that other
+# programs use, too: there an image takes three times as long. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

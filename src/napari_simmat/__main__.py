@@ -13,8 +13,6 @@ def main() -> int:
     """Run the command line; Ctrl+C is one sentence from the first import on."""
     # An interrupted import can raise anything, and nothing is open yet, so Ctrl+C ends all.
     before = signal.signal(signal.SIGINT, _end)
-    # Threads of OpenMP that wait busily take five times the time of a core on a busy computer.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from napari_simmat.cli import main as run
 
     signal.signal(signal.SIGINT, before)

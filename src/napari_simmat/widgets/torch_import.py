@@ -37,7 +37,6 @@ def import_torch_job() -> Job[None]:
     if all(name in sys.modules for name in MODULES):
         return
     if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in `__main__`
         yield Progress(0, len(MODULES), "Loading torch")
         _load_libraries()
     for done, name in enumerate(MODULES):
