@@ -275,7 +275,7 @@ class ClassChoice(QComboBox):
         self.activated.connect(self._on_pick)
         self.set_names([])
         self.lineEdit().returnPressed.connect(self._on_pick)
-        self.lineEdit().setPlaceholderText("any name")
+        self.lineEdit().setPlaceholderText("name")
 
     def set_names(self, names: Sequence[str]) -> None:
         """List these classes, keeping the choice."""
