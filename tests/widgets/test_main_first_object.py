@@ -115,11 +115,21 @@ def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     return [(image.astype(np.uint8), {"name": "large"}, "image")], (1300, 1700), disc
 
 
+def slide(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """A disc in a pyramid of 8192 x 8192 pixels, of which the second level is segmented."""
+    y, x = np.indices((4096, 4096), dtype=np.float32)
+    disc = np.hypot(y - 2650, x - 3450) < 120
+    level = (40 + 120 * disc + np.random.default_rng(0).normal(0, 4, disc.shape)).astype(np.uint8)
+    finest = level.repeat(2, axis=0).repeat(2, axis=1)
+    levels = [finest, *(level[:: 2**n, :: 2**n] for n in range(3))]
+    return [(levels, {"name": "slide", "multiscale": True}, "image")], (5300, 6900), disc
+
+
 @pytest.mark.slow
 @pytest.mark.real_window
 @pytest.mark.parametrize(
     ("opened", "actions"),
-    [(photograph, 3), (two_channels, 3), (stack, 4), (nifti, 4), (large, 3)],
+    [(photograph, 3), (two_channels, 3), (stack, 4), (nifti, 4), (large, 3), (slide, 3)],
 )
 def test_first_object_of_a_new_user_takes_few_actions(user, tmp_path, opened, actions):
     layers, position, truth = opened(tmp_path)
