@@ -1,14 +1,21 @@
 """What people do that no other test does: by the events of mouse, keys and files dropped."""
 
+import logging
+
 import napari
 import numpy as np
+import psutil
 import pytest
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_simmat.widgets.segment.propagation import PROPAGATING
 from tests.widgets.dropping import drop
+from tests.widgets.hands import SECONDS
 from tests.widgets.scenes import CENTERS, discs, gray, iou
+
+log = logging.getLogger(__name__)
 
 
 def test_zoom_and_pan_during_a_click_change_nothing(ready):
@@ -61,3 +68,48 @@ def test_dicom_series_dropped_on_the_canvas_segments(window, npe2pm, monkeypatch
     window.commit()
     assert window.objects.shape == layer.data.shape
     assert iou(window.objects.max(axis=0) == 1, discs()[1] == 2) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.real_window
+def test_propagation_over_a_whole_mri_stops_and_ends(window, shared_image):
+    """White matter from one click: progress grows, Cancel loses nothing, memory stays bounded."""
+    volume = shared_image("mri_t1_mni.nii.gz").T
+    truth = shared_image("mri_t1_mni_gm2_wm3.nii.gz").T == 3
+    middle = len(volume) // 2
+    window.viewer.add_image(volume, name="brain")
+    window.open_widget()
+    window.show_plane(middle)
+    rows, columns = np.nonzero(truth[middle])
+    nearest = np.argmin(np.hypot(rows - rows.mean(), columns - columns.mean() - 30))
+    window.click(rows[nearest], columns[nearest])
+    mask = window.preview[middle].copy()
+    fractions, propagation = [], window.controller.propagation
+    before = psutil.Process().memory_info().rss
+
+    def running() -> bool:
+        status = window.status
+        if status.text.startswith(PROPAGATING) and status.fraction is not None:
+            fractions.append(status.fraction)
+        return propagation.busy
+
+    button = window.tab.stack_panel.start
+    window.take(button)
+    window.qtbot.waitUntil(lambda: running() and bool(fractions) and fractions[-1] > 0.2)
+    assert button.text() == "Cancel"
+    window.push(button)
+    assert window.status.kind == "canceled"
+    assert np.array_equal(window.preview[middle], mask)
+    window.take(button)
+    window.qtbot.waitUntil(lambda: not running(), timeout=10 * SECONDS)
+    window.idle()
+    assert len(set(fractions)) > 10
+    assert propagation.result is not None
+    planes = window.mask.any(axis=(1, 2)).sum()
+    assert planes > len(volume) // 2
+    grown = (psutil.Process().memory_info().rss - before) / 2**20
+    found = iou(window.mask, truth)
+    log.info("MRI: %s of %s planes, IoU %.2f, %.0f MiB", planes, len(volume), found, grown)
+    assert grown < 1500
+    window.commit()
+    assert (window.objects == 1).any(axis=(1, 2)).sum() == planes
