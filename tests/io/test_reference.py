@@ -186,3 +186,16 @@ def test_plane_of_oblique_slices_says_so(tmp_path):
     world = World(affine=oblique(), space="patient")
     assert world.plane_name().startswith("oblique axial plane, L on the left, P")
     assert World(affine=oblique(), space="map").plane_name() == ""
+
+
+def test_meta_image_with_tags_of_dicom_and_free_fields_is_read(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    for key, value in (("0008|0005", "ISO_IR 100"), ("my key", "a = b")):
+        image.SetMetaData(key, value)
+    for name in ("a.mha", "a.mhd"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    content = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "b.mha").write_bytes(content.replace(b"my key", b"Comment =\n\nmy key"))
+    for name in ("a.mha", "a.mhd", "b.mha"):
+        assert np.array_equal(read_image(tmp_path / name).data, sitk.GetArrayFromImage(image))

@@ -33,7 +33,7 @@ _LABELS = "labels_of"
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
-_META_FIELD = re.compile(rb"^\s*(\w+)\s*=\s*(\S.*?)\s*$", re.M)
+_META_FIELD = re.compile(rb"^ *([^=\x00-\x1f]*?) *=[ \t]*([^\x00\n]*?)[ \t\r]*$", re.M)
 _META_PLACE = (b"TransformMatrix", b"Offset", b"CenterOfRotation", b"ElementSpacing")
 _META_TYPES = {
     f"MET_{unsigned}{name}".encode(): size
@@ -163,7 +163,7 @@ def _check_meta_image(path: Path, file: Path) -> None:
         places = [[float(n) for n in found[key].split()] for key in _META_PLACE if key in found]
         item = _META_TYPES[found[b"ElementType"].upper()]
         well = int(found[b"NDims"]) == len(sizes) and min([*sizes, channels, packed + 1]) > 0
-        well = well and all(map(_META_FIELD.fullmatch, lines))
+        well = well and all(_META_FIELD.fullmatch(each) for each in lines if each.strip())
         well = well and all(len(each) in (len(sizes), len(sizes) ** 2) for each in places)
         well = well and all(math.isfinite(number) for each in places for number in each)
     except (KeyError, ValueError):
