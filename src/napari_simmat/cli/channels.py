@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -147,7 +148,8 @@ def _parse_shifts(text: str, count: int) -> list[tuple[float, float]]:
         pairs = [tuple(map(float, pair.split(","))) for pair in text.split()]
     except ValueError:
         pairs = []
-    if [len(pair) for pair in pairs] != [2] * count:
+    is_finite = all(math.isfinite(value) for pair in pairs for value in pair)
+    if [len(pair) for pair in pairs] != [2] * count or not is_finite:
         raise ValueError(WRONG_SHIFTS.format(text, count))
     return [(down, right) for down, right in pairs]
 

@@ -199,7 +199,8 @@ def segment(
     - STEM_objects.csv, one row of measurements per object,
     - STEM.json, the record of how it was made.
 
-    Several images also get simmat-summary.csv and simmat-report.html, a page with thumbnails.
+    Several images also get simmat-objects.csv, the objects of all in one table, simmat-summary.csv
+    and simmat-report.html, a page with thumbnails.
     A file that cannot be used is reported; the others are segmented.
 
     Clicks on one image; boxes on selected channels; every image of a folder with prompts beside

@@ -133,8 +133,7 @@ class SegmentTab(SegmentForm):
     def busy(self) -> bool:
         """Whether layers or prompts are still to be read, or anything is computed or logged."""
         loading = (self.recovery, self.image_folder, self.loader, self.tracks, self.image_choice)
-        loading = (*loading, self.channel_tools)
-        parts = (self.controller, self.autosave, *loading)
+        parts = (self.controller, self.autosave, self.channel_tools, *loading)
         return any(part.busy for part in parts)
 
     def act(self, name: str) -> None:
