@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
+from napari_simmat.cli.terminal import LOG_INTERVAL, Terminal
 from napari_simmat.io.files import log_file
+from napari_simmat.progress import Progress
 from tests.cli.conftest import segment
 
 
@@ -86,6 +88,20 @@ def test_main_for_help_and_lists_loads_no_torch(tmp_path, words):
 def test_import_of_cli_loads_no_numpy(tmp_path):
     program = "import sys, napari_simmat.cli; sys.exit('numpy' in sys.modules)"
     assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(("logs", "lines"), [(True, ["50%, half"]), (False, [])])
+def test_watch_into_a_file_prints_lines_of_progress(capsys, monkeypatch, logs, lines):
+    def job():
+        yield Progress(0, 2, "begun")
+        now.append(LOG_INTERVAL)
+        yield Progress(1, 2, "half")
+        return 7
+
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[-1])
+    assert Terminal().watch(job(), logs=logs) == 7
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_main_with_short_options_reads_them(simmat):

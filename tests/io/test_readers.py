@@ -345,6 +345,15 @@ def test_nifti_axes_are_reversed(nibabel, tmp_path, name):
     assert file.units == {"X": "mm", "Y": "mm", "Z": "mm", "T": "s"}
 
 
+@pytest.mark.parametrize(("size", "unit"), [(0.5, "mm"), (1, None)])
+def test_nifti_without_a_unit_has_millimeters_if_sized(nibabel, tmp_path, size, unit):
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([size, size, size, 1]))
+    nibabel.save(image, tmp_path / "a.nii")
+    file = read_image(tmp_path / "a.nii")
+    assert file.units == (dict.fromkeys("XYZ", unit) if unit else {})
+    assert bool(file.notes) == bool(unit)
+
+
 def test_nifti_values_are_scaled(nibabel, tmp_path):
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     image.header.set_slope_inter(0.5, 10)

@@ -319,7 +319,7 @@ def segment(
         return progress
 
     watched = RemoteControl().steer_job(job, _event_values) if events else map_progress(job, show)
-    outcomes = terminal.watch(watched)
+    outcomes = terminal.watch(watched, logs=not events)
     failed = any(one.status == "failed" for one in outcomes) or any(
         one.failed for one in planned.skipped
     )

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _POLL = 0.05
 """Seconds between two checks while the job is paused."""
+LOG_INTERVAL = 30.0
+"""Seconds between two lines of progress where stderr is a file."""
 
 
 class RemoteControl:
@@ -208,27 +210,37 @@ class Terminal:
         self.complain(sentence)
         self.result({"error": sentence})
 
-    def watch(self, job: Job[T]) -> T:
-        """Run a job with a progress bar; Ctrl+C closes the job, which cancels it."""
+    def watch(self, job: Job[T], *, logs: bool = True) -> T:
+        """Run a job with a progress bar; Ctrl+C closes the job, which cancels it.
+
+        Where stderr is no terminal, `logs` prints a line now and then instead.
+        """
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        bar = Bar(*columns, console=self.err, transient=True)
+        bar, logged = Bar(*columns, console=self.err, transient=True), time.monotonic()
+        shown = bar.add_task("", total=None)
+
+        def show(progress: Progress) -> None:
+            nonlocal logged
+            part, now = progress.fraction, time.monotonic()
+            bar.update(
+                shown,
+                completed=part or 0.0,
+                total=None if part is None else 1.0,
+                description=progress.message,
+            )
+            if logs and not self.err.is_terminal and now >= logged + LOG_INTERVAL:
+                logged = now
+                percent = "" if part is None else f"{part:.0%}, "
+                self.err.print(Text(f"{percent}{progress.message}"), soft_wrap=True)
+
         try:
             # Entered only on a terminal: rich before 15 prints a line even if disabled.
             with bar if self.err.is_terminal else nullcontext():
-                shown = bar.add_task("", total=None)
-                return finish(
-                    job,
-                    lambda progress: bar.update(
-                        shown,
-                        completed=progress.fraction or 0.0,
-                        total=None if progress.fraction is None else 1.0,
-                        description=progress.message,
-                    ),
-                )
+                return finish(job, show)
         finally:
             job.close()

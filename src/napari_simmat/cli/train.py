@@ -258,7 +258,7 @@ def _finish_with_progress(job: Job[T], terminal: Terminal, events: bool) -> T:
 
     if not is_first_process():
         return finish(job)
-    return terminal.watch(map_progress(job, _with_events) if events else job)
+    return terminal.watch(map_progress(job, _with_events) if events else job, logs=not events)
 
 
 def _with_events(progress: Progress) -> Progress:

@@ -27,6 +27,7 @@ from napari_simmat.io.reference import ImageReference, World
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""
+NO_UNIT = "The file names no unit of length; its voxel sizes are read as millimeters."
 
 
 def is_nifti(path: Path) -> bool:
@@ -72,13 +73,20 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     scale = {letter: size for letter, size in zooms if letter in named}
     short = {name: unit for unit, name in _UNITS.items()}
     units = {letter: short[name] for letter, name in named.items() if name in short}
+    world = _world_of(image.header)
+    # A patient's space is in millimeters to other programs; voxels of 1 are an array without size.
+    has_size = any(world.codes) and any(scale[letter] != 1 for letter in scale if letter != "T")
+    is_unnamed = space == "unknown" and has_size
+    if is_unnamed:
+        units |= dict.fromkeys("XYZ", "mm")
     return ImageFile(
         path,
         data.T,
         axes[::-1],
         scale=scale,
         units=units,
-        world=_world_of(image.header),
+        world=world,
+        notes=(NO_UNIT,) if is_unnamed else (),
         are_labels=image.header.get_intent()[0] == "label",
     )
 
