@@ -216,6 +216,26 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     assert len(window.workspace.session.editor.labels) == 3
 
 
+def test_order_by_score_opens_the_least_certain_first(window, folder):
+    for number, scores in {2: "0.9\n0.7", 5: "0.4\nnan", 7: "nan", 8: "?"}.items():
+        (folder / f"{number}_objects.csv").write_text(f"score\n{scores}\n")
+    begin(window, folder)
+    window.click(*CENTERS[0])
+    window.commit()
+    panel = window.tab.folder_panel
+    panel.by_score.click()
+    window.idle()
+    order = [int(image.path.stem) for image in window.tab.image_folder.images]
+    assert order[:2] == [5, 2]
+    assert order[3:] == [1, 3, 4, 6, 7, 8, 9]
+    assert order[2] == 0, "saved with the score of its click"
+    assert shown(window) == ["5"]
+    panel.by_score.click()
+    window.idle()
+    assert [int(image.path.stem) for image in window.tab.image_folder.images] == [*range(COUNT)]
+    assert shown(window) == ["1"], "the first that is not done"
+
+
 @pytest.mark.real_window
 def test_go_by_keys_in_a_real_window(window, folder):
     begin(window, folder)

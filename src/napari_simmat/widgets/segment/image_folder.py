@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from napari.layers import Image, Layer
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
@@ -57,10 +59,11 @@ OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
 @dataclass(frozen=True)
 class FolderImage:
-    """One image of the list, a file or a folder, and the folder of its results."""
+    """One image of the list, a file or a folder, the folder of its results, and its usual place."""
 
     path: Path
     results: Path
+    number: int
 
     @property
     def session(self) -> Path:
@@ -75,6 +78,18 @@ class FolderImage:
         return next((path for path in paths if path.exists()), paths[0])
 
     @property
+    def score(self) -> float:
+        """Mean score of the objects of an earlier result; infinity without one."""
+        path = self.results / f"{stem_of(self.path)}_objects.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as table:
+                scores = [float(row.get("score") or "nan") for row in csv.DictReader(table)]
+        except (OSError, ValueError, csv.Error):
+            return math.inf
+        known = [score for score in scores if math.isfinite(score)]
+        return sum(known) / len(known) if known else math.inf
+
+    @property
     def is_done(self) -> bool:
         """Whether something was saved for it."""
         return self.session.exists() or self.labels.exists()
@@ -87,24 +102,33 @@ class ImageList(NamedTuple):
     done: set[int]
 
 
-def list_folder_job(folder: Path) -> Job[ImageList]:
+def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
     """List the images of a folder and its subfolders; results go beside each.
 
     Raises ValueError or OSError if there are none.
     """
     yield Progress(0, 1, f"Listing {folder.name}")
-    images = [FolderImage(each.image, each.image.parent) for each in find_images([folder])]
-    return (yield from look_for_results_job(images))
+    images = [
+        FolderImage(each.image, each.image.parent, number)
+        for number, each in enumerate(find_images([folder]))
+    ]
+    return (yield from look_for_results_job(images, by_score))
 
 
-def look_for_results_job(images: Sequence[FolderImage]) -> Job[ImageList]:
-    """Look which images are done: a folder on a network may take its time."""
-    done = set()
+def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[ImageList]:
+    """Look which images are done: a folder on a network may take its time.
+
+    With `by_score` those of which the model was least certain come first, those without a result
+    last.
+    """
+    found = []
     for number, image in enumerate(images):
         yield Progress(number, len(images), "Looking for results")
-        if image.is_done:
-            done.add(number)
-    return ImageList(images, done)
+        score = image.score if by_score else 0.0
+        found.append((score, image.number, image, image.is_done))
+    found.sort(key=lambda each: each[:2])
+    done = {number for number, (*_, is_done) in enumerate(found) if is_done}
+    return ImageList([image for _, _, image, _ in found], done)
 
 
 class OpenedImage(NamedTuple):
@@ -142,6 +166,8 @@ class FolderPanel(QWidget):
     """Chooses a folder, and goes to its next or previous image."""
 
     folder_chosen = Signal(str)
+    order_chosen = Signal(bool)
+    """Whether the images of which the model was least certain come first."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -156,13 +182,19 @@ class FolderPanel(QWidget):
         )
         self.empty = Button("No objects here", tip="Save it as done without objects; open the next")
         self.place = text_label("muted")
+        self.by_score = QCheckBox("Least certain first")
+        self.by_score.setToolTip(
+            "Images whose objects have the lowest mean score in their table of objects come first"
+        )
         vbox(
             hbox((self.folder, 1), self.batch),
+            self.by_score,
             hbox(self.previous, self.next),
             self.empty,
             self.place,
             parent=self,
         )
+        self.by_score.toggled.connect(self.order_chosen)
         self.folder.changed.connect(self._on_folder)
         self.folder.path.editingFinished.connect(self._on_typed)
         self.set_state(can_go=False, place="")
@@ -170,6 +202,7 @@ class FolderPanel(QWidget):
     def set_state(self, *, can_go: bool, place: str) -> None:
         """Show where the list stands, and whether one can go on."""
         self.empty.setVisible(can_go)
+        self.by_score.setEnabled(can_go or not place)
         self.previous.setEnabled(can_go)
         self.next.setEnabled(can_go)
         self.place.setText(place)
@@ -245,6 +278,7 @@ class ImageFolder(QObject):
         self.number = -1
         self.problem = ""
         self._done: set[int] = set()
+        self._by_score = False
         self._opened: OpenedImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = self._is_empty = False
@@ -302,15 +336,24 @@ class ImageFolder(QObject):
         """Take the images of a folder, and open the first that is not done."""
         if folder and not self.busy:
             path = Path(folder).expanduser()
-            self._list(lambda: list_folder_job(path))
+            self._list(lambda: list_folder_job(path, self._by_score))
 
     def choose_plan(self, plan: Plan | None) -> None:
         """Take the images and the results of a batch run."""
         if plan is None:
             self._fail(NO_LIST)
         elif not self.busy:
-            images = [FolderImage(one.image, one.files.labels.parent) for one in plan.tasks]
-            self._list(lambda: look_for_results_job(images))
+            images = [
+                FolderImage(one.image, one.files.labels.parent, number)
+                for number, one in enumerate(plan.tasks)
+            ]
+            self._list(lambda: look_for_results_job(images, self._by_score))
+
+    def order(self, by_score: bool) -> None:
+        """Order the list anew, and open its first image that is not done, else its first."""
+        self._by_score = by_score
+        if (images := self.images) and not self.busy:
+            self._list(lambda: look_for_results_job(images, by_score))
 
     def _list(self, start: Callable[[], Job[ImageList]]) -> None:
         self.status.emit(Status("working", LISTING, way_out=""))

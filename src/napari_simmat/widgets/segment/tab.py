@@ -248,6 +248,7 @@ class SegmentTab(SegmentForm):
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),
             ),
+            (self.folder_panel.order_chosen, lambda on: perform(lambda: folder.order(on))),
             (learn.started, self._on_learn),
             (learn.stopped, self.learning.cancel),
             (learn.compared, lambda after: perform(lambda: self.learning.show(after))),
