@@ -11,6 +11,8 @@ import pytest
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
+from napari_simmat.cli.terminal import Terminal
+from napari_simmat.cli.train import WORSE, say_metrics
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.training.config import PRACTICAL_SETTINGS, TrainConfig
 
@@ -31,6 +33,13 @@ def test_train_writes_a_checkpoint_that_segments(tmp_path, capsys, monkeypatch):
     predictor = Predictor(load_model(path), "cpu")
     predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
     assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
+
+
+@pytest.mark.parametrize(("click", "said"), [(70.0, ""), (60.0, WORSE.format("click"))])
+def test_say_metrics_names_what_got_worse(click, said, tmp_path, capsys):
+    metrics = {"before": {"click": 65.0, "box": 80.0}, "after": {"click": click, "box": 80.0}}
+    say_metrics(Terminal(), tmp_path / "a.safetensors", metrics)
+    assert capsys.readouterr().err == (f"Note: {said}\n" if said else "")
 
 
 @pytest.mark.parametrize("practical", [False, True])

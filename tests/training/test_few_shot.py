@@ -208,9 +208,10 @@ def test_verdict_does_not_trust_a_small_spread():
     assert verdict._replace(gain=least - 0.1).refusal(4, 4).startswith("Nothing changed")
 
 
-def test_learning_refuses_two_objects(base):
-    with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", 2, "are")):
-        learned(base, squares(count=2))
+@pytest.mark.parametrize("count", [0, 2])
+def test_learning_refuses_too_few_objects(base, count):
+    with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", count, "are")):
+        learned(base, *([squares(count=count)] if count else []))
 
 
 @pytest.mark.usefixtures("accepted")

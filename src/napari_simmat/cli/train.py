@@ -39,6 +39,10 @@ T = TypeVar("T")
 GENERATED = "generated:"
 """Prefix of the sensor's name for drawn data."""
 SUFFIX = ".safetensors"
+WORSE = (
+    "With this prompt the foundation alone is better: {}. Train for more steps or on more images, "
+    "or use the foundation."
+)
 FEW_TAKES = "--few takes --steps, --learning-rate and --seed; leave {} out."
 
 
@@ -293,6 +297,11 @@ def say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -
         elif isinstance(value, float):
             table.add_row(name, f"{value:.1f}")
     terminal.say(table)
+    before, after = metrics.get("before"), metrics.get("after")
+    if isinstance(before, dict) and isinstance(after, dict):
+        worse = [kind for kind in after if after[kind] < before.get(kind, 0)]
+        if worse:
+            terminal.note(WORSE.format(format_list(worse)))
     terminal.say(f"Wrote {path}")
     terminal.result({"output": str(path), "metrics": dict(metrics)})
 

@@ -87,8 +87,8 @@ LEARNED = (
     "{:.0f} to {:.0f} %, of a box from {:.0f} to {:.0f} %."
 )
 NOT_BETTER = (
-    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, no "
-    "more than their noise ({:.1f}) allows. Correct the outlines, or commit more objects."
+    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU; to "
+    "rule out chance, it needs more than {:.1f}. Correct the outlines, or commit more objects."
 )
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
@@ -247,6 +247,11 @@ def learn_objects(
     config, start, device
         See `learn_objects_job`.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than `MIN_OBJECTS` objects, or the channels do not fit.
+
     Examples
     --------
     >>> from napari_simmat import Predictor, learn_objects, load_model
@@ -295,7 +300,7 @@ class Verdict(NamedTuple):
         count = pluralize(objects, "object")
         noise = max(self.noise, MIN_SPREAD / math.sqrt(new))
         if self.gain < MIN_GAIN or self.gain <= NOISE_FACTOR * noise:
-            return NOT_BETTER.format(count, self.gain, noise)
+            return NOT_BETTER.format(count, self.gain, max(MIN_GAIN, NOISE_FACTOR * noise))
         before, after = self.before, self.after
         gains = {"a click": after.click - before.click, "a box": after.box - before.box}
         worse, better = sorted(gains, key=lambda kind: gains[kind])
@@ -353,6 +358,9 @@ class _Learning:
         device: str,
         name: str,
     ) -> None:
+        needed = pluralize(MIN_OBJECTS, "object")
+        if not planes:
+            raise ValueError(TOO_FEW.format(needed, 0, is_or_are(0)))
         self.base, self.planes, self.config, self.start = base, planes, config, start
         self.device = choose_device(local_device(device))
         self.spec = adapted_spec(base.spec, planes, name)
@@ -363,7 +371,6 @@ class _Learning:
         seen = start.seen if start is not None else frozenset()
         self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
         if (count := len(self.new)) < MIN_OBJECTS:
-            needed = pluralize(MIN_OBJECTS, "object")
             message = TOO_FEW if start is None else TOO_FEW_NEW
             raise ValueError(message.format(needed, count, is_or_are(count)))
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import xxhash
+from napari import Viewer
 from napari.layers import Image, Labels
 from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, Signal
@@ -193,6 +194,12 @@ def _covered(image: Image, other: Image, axes: Sequence[int]) -> float:
             shared = min(high[axis], last[axis]) - max(low[axis], first[axis])
             part *= max(0.0, shared) / (high[axis] - low[axis])
     return part
+
+
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """Height and width of the canvas in screen pixels."""
+    canvas = getattr(viewer, "canvas", None)  # from napari 0.9
+    return viewer._canvas_size if canvas is None else canvas.size
 
 
 def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.controls import VerticalScroll
+from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.segment.inference import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from napari_simmat.widgets.segment.workspace import REMOVED
@@ -476,6 +477,24 @@ def test_click_after_a_commit_takes_what_is_as_large(window):
     window.undo(5)
     window.click(128, 180)
     assert np.count_nonzero(window.mask) > 10_000, "without an object all is as before"
+
+
+def test_click_after_zooming_in_takes_what_fits_the_view(window):
+    image, labels = dots_in_a_dish()
+    window.open(image.astype(np.float32), name="dots")
+    camera, dot = window.viewer.scene.camera, labels == 100
+    side = 4 * np.ptp(np.nonzero(dot)[0])
+    camera.zoom = min(canvas_size(window.viewer)) / side
+    window.click(128, 180)
+    assert iou(window.mask, dot) > 0.8
+    zoomed = window.mask.copy()
+    camera.zoom /= 10
+    window.controller.request()
+    window.idle()
+    assert np.array_equal(window.mask, zoomed), "the click keeps its meaning"
+    window.undo()
+    window.click(128, 180)
+    assert np.count_nonzero(window.mask) > 10_000, "all of the dish"
 
 
 def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):

@@ -24,7 +24,7 @@ from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.layer_data import ImageValue, canvas_size
 from napari_simmat.widgets.placement import (
     ImageGeometry,
     shown_axes,
@@ -347,12 +347,6 @@ def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, la
         if (apart > half).any():  # it is not in view
             camera.center = tuple(world[axes])
     editor.layer.selected_label = label
-
-
-def canvas_size(viewer: Viewer) -> tuple[int, int]:
-    """Height and width of the canvas in screen pixels."""
-    canvas = getattr(viewer, "canvas", None)  # from napari 0.9
-    return viewer._canvas_size if canvas is None else canvas.size
 
 
 def where(

@@ -161,7 +161,7 @@ class PromptState:
     order: AxisOrder = ()
     """The view; empty for the usual one."""
     expected_area: Annotated[float | None, {"omit_default": True}] = None
-    """Pixels on a plane of the object that was the newest when the first prompt was made."""
+    """Pixels on a plane of what the first prompt probably means, as `ImageSession` guessed."""
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.edited)

@@ -144,13 +144,20 @@ class ImageSession:
         state, prediction = self.predictions.get(plane, (None, None))
         return prediction if state == self.prompt_state.on(plane) else None
 
-    def set_prompts(self, prompts: Prompts, *, undoable: bool = True) -> None:
-        """Take over prompts that the user drew, as one command if it is to be undone."""
+    def set_prompts(
+        self, prompts: Prompts, *, undoable: bool = True, area_in_view: float | None = None
+    ) -> None:
+        """Take over prompts that the user drew, as one command if it is to be undone.
+
+        The first prompts of an object mean one as large as the newest object, or before there is
+        one, as `area_in_view`.
+        """
         corrected = corrected_masks(prompts, self.prompt_state, self.propagated)
         before = self.prompt_state
         area = before.expected_area
-        if not before and self.editor is not None:
-            area = self.editor.newest_area(before.order)
+        if not before:
+            newest = None if self.editor is None else self.editor.newest_area(before.order)
+            area = area_in_view if newest is None else newest
         after = PromptState(prompts, before.choices, before.edited, corrected, before.order)
         if after:
             after = replace(after, expected_area=area)

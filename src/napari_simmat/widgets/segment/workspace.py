@@ -20,7 +20,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import ImageValue, image_in_front, world_bounds
+from napari_simmat.widgets.layer_data import ImageValue, canvas_size, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.history import Command, LayerEdit
@@ -36,6 +36,10 @@ from napari_simmat.widgets.worker import later
 LAYER_GONE = "The layer is gone"
 LOADING = "loading"
 """How the commands begin that add the objects of a file."""
+VIEWED = 4
+"""How many times longer the view is than an object that the user has zoomed in on."""
+COMPACT = 0.6
+"""Area of such an object over the square of its longer side."""
 UNDO = "Undo"
 
 
@@ -321,6 +325,25 @@ class Workspace(QObject):
         at = np.clip(geometry.from_world(point)[-2:], 0, np.array(geometry.shape[-2:]) - 1)
         return float(at[0]), float(at[1])
 
+    def area_in_view(self) -> float | None:
+        """Pixels of an object that the user has zoomed in on; None without zooming in.
+
+        Whoever shows less than half of an image is about to click on something that takes about a
+        quarter of the view's side.
+        """
+        session, viewer = self.session, self.viewer
+        if session is None or len(viewer.dims.displayed) != 2:
+            return None
+        canvas = np.array(canvas_size(viewer))
+        camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+        ends = np.array([viewer.dims.point] * 2, dtype=float)
+        ends[1, viewer.dims.displayed[canvas.argmin()]] += canvas.min() / camera.zoom
+        pixels = np.array([session.geometry.from_world(end)[-2:] for end in ends])
+        side = float(np.linalg.norm(pixels[1] - pixels[0]))
+        if side >= max(session.geometry.shape[-2:]) / 2:
+            return None
+        return COMPACT * (side / VIEWED) ** 2
+
     def plane_or_none(self) -> Plane | None:
         """The current plane; None if none is shown."""
         try:
@@ -435,7 +458,7 @@ class Workspace(QObject):
         # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
         only_plane = drawn.flat == session.prompts.flat
         traveled = only_plane and self.prompt_layers.follows_slider(session.geometry)
-        session.set_prompts(drawn, undoable=not traveled)
+        session.set_prompts(drawn, undoable=not traveled, area_in_view=self.area_in_view())
         self._drop_closed(session)
         self._offer = None
         self.prompts_changed.emit()
