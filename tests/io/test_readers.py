@@ -345,9 +345,11 @@ def test_nifti_axes_are_reversed(nibabel, tmp_path, name):
     assert file.units == {"X": "mm", "Y": "mm", "Z": "mm", "T": "s"}
 
 
-@pytest.mark.parametrize(("size", "unit"), [(0.5, "mm"), (1, None)])
-def test_nifti_without_a_unit_has_millimeters_if_sized(nibabel, tmp_path, size, unit):
-    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([size, size, size, 1]))
+@pytest.mark.parametrize(("size", "origin", "unit"), [(0.5, 0, "mm"), (1, -98, "mm"), (1, 0, None)])
+def test_nifti_without_a_unit_has_millimeters_if_placed(nibabel, tmp_path, size, origin, unit):
+    affine = np.diag([size, size, size, 1.0])
+    affine[0, 3] = origin
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), affine)
     nibabel.save(image, tmp_path / "a.nii")
     file = read_image(tmp_path / "a.nii")
     assert file.units == (dict.fromkeys("XYZ", unit) if unit else {})

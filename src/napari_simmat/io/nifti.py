@@ -74,9 +74,9 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     short = {name: unit for unit, name in _UNITS.items()}
     units = {letter: short[name] for letter, name in named.items() if name in short}
     world = _world_of(image.header)
-    # A patient's space is in millimeters to other programs; voxels of 1 are an array without size.
-    has_size = any(world.codes) and any(scale[letter] != 1 for letter in scale if letter != "T")
-    is_unnamed = space == "unknown" and has_size
+    # A patient's space is in millimeters to other programs; the identity is an array's, of no size.
+    is_placed = any(world.codes) and not np.array_equal(world.affine, np.eye(4))
+    is_unnamed = space == "unknown" and is_placed
     if is_unnamed:
         units |= dict.fromkeys("XYZ", "mm")
     return ImageFile(
