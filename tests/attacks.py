@@ -57,6 +57,8 @@ from tests.training.squares import folder_of_pictures
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT = random.Random(0).randbytes(4_000_000)
 """Of a published model, as far as the download can tell."""
+KILLS = 5
+"""Of a command before it is left to finish."""
 BEGUN = 100
 """Images of a folder of 10,000 that are segmented."""
 START = mmap.mmap(-1, 8)
@@ -136,44 +138,41 @@ def command(*words: Any, home: Path | None = None) -> Callable[[], int]:
     return run
 
 
-@dataclass
-class Killed:
-    """A command that is killed at random moments, again and again, and then left to finish."""
+def kill(
+    trials: int,
+    chance: random.Random,
+    folder: Path,
+    work: Callable[[Path], Callable[[], Any]],
+    whole: Callable[[Path], Any],
+    half: Callable[[Path], list[str]],
+) -> Found:
+    """Kill a command `trials` times; what is in the end there must equal an unbroken run's.
 
-    work: Callable[[Path], Callable[[], Any]]
-    """The command that writes into a folder."""
-    whole: Callable[[Path], Any]
-    """What an unbroken run leaves, to be compared."""
-    broken: Callable[[Path], list[str]] = lambda folder: []
-    """What is half there after a kill, or lost."""
-    until: int = 5
-    """Kills before it is left to finish."""
-
-
-def kill(attack: Killed, trials: int, chance: random.Random, folder: Path) -> Found:
-    """Kill a command `trials` times; what is in the end there must equal an unbroken run's."""
+    `work` is the command that writes into a folder, `whole` what is compared, `half` what is half
+    there after a kill, or lost.
+    """
     found, given, place = Found(), folder / "unbroken", folder / "killed"
     given.mkdir()
     began = time.monotonic()
-    status, *_ = forked(attack.work(given))
+    status, *_ = forked(work(given))
     usual = time.monotonic() - began
     assert status == 0, "the unbroken run failed"
-    expected, kills = attack.whole(given), 0
+    expected, kills = whole(given), 0
     place.mkdir()
     while found.trials < trials or kills:
-        last = kills == attack.until or found.trials == trials
+        last = kills == KILLS or found.trials == trials
         began = time.monotonic()
         status, seconds, size = forked(
-            attack.work(place), None if last else chance.uniform(0, 1.1 * usual)
+            work(place), None if last else chance.uniform(0, 1.1 * usual)
         )
         if status == signal.SIGKILL:
-            found.add(seconds, size, *attack.broken(place))
+            found.add(seconds, size, *half(place))
             kills += 1
             continue
         if not last:  # how long it takes depends on what else the computer does
             usual = time.monotonic() - began
         found.seconds, found.megabytes = max(found.seconds, seconds), max(found.megabytes, size)
-        if status != 0 or attack.whole(place) != expected:
+        if status != 0 or whole(place) != expected:
             found.lost.append(f"after kill {found.trials} it ended with {status}, or otherwise")
         shutil.rmtree(place)
         place.mkdir()
@@ -214,14 +213,12 @@ def kill_segment(trials: int, chance: random.Random, folder: Path) -> Found:
 
     words = ("segment", data, "--model", "tiny", "--prompts", "same-stem", "--device", "cpu")
     return kill(
-        Killed(
-            lambda place: command(*words, "--resume", "--output", place / "out"),
-            lambda place: contents(place / "out"),
-            half,
-        ),
         trials,
         chance,
         folder,
+        lambda place: command(*words, "--resume", "--output", place / "out"),
+        lambda place: contents(place / "out"),
+        half,
     )
 
 
@@ -236,14 +233,12 @@ def kill_encode(trials: int, chance: random.Random, folder: Path) -> Found:
         return sorted((place / "embeddings").rglob("[!.]*.safetensors"))
 
     return kill(
-        Killed(
-            lambda place: command("encode", data, "--model", "tiny", "--device", "cpu", home=place),
-            lambda place: [(path.name, path.read_bytes()) for path in stored(place)],
-            lambda place: [fault for path in stored(place) for fault in loads(path)],
-        ),
         trials,
         chance,
         folder,
+        lambda place: command("encode", data, "--model", "tiny", "--device", "cpu", home=place),
+        lambda place: [(path.name, path.read_bytes()) for path in stored(place)],
+        lambda place: [fault for path in stored(place) for fault in loads(path)],
     )
 
 
@@ -263,17 +258,15 @@ def kill_train(trials: int, chance: random.Random, folder: Path) -> Found:
         return faults
 
     return kill(
-        Killed(
-            lambda place: command(
-                *("train", images, "--output", place / "m.safetensors", "--device", "cpu"),
-                *("--overwrite", *settings) if (place / "m.safetensors").exists() else settings,
-            ),
-            lambda place: (place / "m.safetensors").read_bytes(),
-            half,
-        ),
         trials,
         chance,
         folder,
+        lambda place: command(
+            *("train", images, "--output", place / "m.safetensors", "--device", "cpu"),
+            *("--overwrite", *settings) if (place / "m.safetensors").exists() else settings,
+        ),
+        lambda place: (place / "m.safetensors").read_bytes(),
+        half,
     )
 
 
@@ -284,17 +277,15 @@ def kill_few(trials: int, chance: random.Random, folder: Path) -> Found:
     few_shot.STRENGTHS, few_shot.MORE_CLICKS, few_shot.MANY_OBJECTS = (1.0,), 0, 4  # in seconds
     few_shot.FewShotConfig.__init__.__kwdefaults__.update(side=64, crops=1, prompted=1)
     return kill(
-        Killed(
-            lambda place: command(
-                *("train", images, "--output", place / "m.safetensors", "--few", "--steps", 2),
-                *("--device", "cpu", "--overwrite"),
-            ),
-            lambda place: (place / "m.safetensors").read_bytes(),
-            lambda place: loads(place / "m.safetensors"),
-        ),
         trials,
         chance,
         folder,
+        lambda place: command(
+            *("train", images, "--output", place / "m.safetensors", "--few", "--steps", 2),
+            *("--device", "cpu", "--overwrite"),
+        ),
+        lambda place: (place / "m.safetensors").read_bytes(),
+        lambda place: loads(place / "m.safetensors"),
     )
 
 
@@ -309,14 +300,12 @@ def kill_fetch(trials: int, chance: random.Random, folder: Path) -> Found:
             return ["half written"] if path.exists() and path.read_bytes() != CONTENT else []
 
         return kill(
-            Killed(
-                lambda place: command("models", "fetch", "vit_t", home=place),
-                lambda place: (place / "bases" / target).read_bytes(),
-                half,
-            ),
             trials,
             chance,
             folder,
+            lambda place: command("models", "fetch", "vit_t", home=place),
+            lambda place: (place / "bases" / target).read_bytes(),
+            half,
         )
 
 
@@ -341,14 +330,12 @@ def kill_push(trials: int, chance: random.Random, folder: Path) -> Found:
             return [] if good and len(files or {}) != 1 else ["the repository holds half a model"]
 
         return kill(
-            Killed(
-                lambda place: command("models", "push", path, f"hf:{name(place)}", home=place),
-                lambda place: held(name(place))["mine.safetensors"],
-                half,
-            ),
             trials,
             chance,
             folder,
+            lambda place: command("models", "push", path, f"hf:{name(place)}", home=place),
+            lambda place: held(name(place))["mine.safetensors"],
+            half,
         )
 
 
@@ -369,8 +356,7 @@ def kill_atomic(trials: int, chance: random.Random, folder: Path) -> Found:
         good = all(len(data) == 2**16 and len(set(data)) == 1 for data in contents_)
         return [] if good else ["half written"]
 
-    attack = Killed(replace, lambda place: (place / "a").read_bytes(), half)
-    return kill(attack, trials, chance, folder)
+    return kill(trials, chance, folder, replace, lambda place: (place / "a").read_bytes(), half)
 
 
 def kill_session(trials: int, chance: random.Random, folder: Path) -> Found:

@@ -47,8 +47,7 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)],
+    "name", ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)]
 )
 def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     """From top to bottom, with the tutorials' images; the stored ones ran without an error."""

@@ -1,13 +1,11 @@
 """What other programs read: COCO through pycocotools, ImageJ's regions filled as ImageJ does."""
 
-import json
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import roifile
 from PIL import Image
 
@@ -39,38 +37,6 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
     )
 
 
-@pytest.mark.parametrize("kind", ["overlay", "coco", "rois", "geojson"])
-def test_write_extra_equal_objects_give_equal_bytes(tmp_path, kind):
-    for name in "ab":
-        write_extra(kind, tmp_path / name, segmented())
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
-def test_write_extra_coco_reads_back_in_pycocotools(tmp_path):
-    coco_tools = pytest.importorskip("pycocotools.coco")
-    write_extra("coco", tmp_path / "a.json", segmented())
-    coco = coco_tools.COCO(tmp_path / "a.json")
-    assert [image["plane"] for image in coco.loadImgs(coco.getImgIds())] == [[0], [1], [2]]
-    painted = np.zeros_like(LABELS)
-    for annotation in coco.loadAnns(coco.getAnnIds()):
-        mask = coco.annToMask(annotation).astype(bool)
-        painted[annotation["image_id"] - 1][mask] = annotation["label"]
-        assert annotation["area"] == mask.sum()
-        x, y, width, height = annotation["bbox"]
-        assert mask[y : y + height, x : x + width].sum() == mask.sum()
-        assert mask[y : y + height, x].any()
-        assert mask[y, x : x + width].any()
-    np.testing.assert_array_equal(painted, LABELS)
-
-
-def test_write_extra_coco_holds_scores(tmp_path):
-    write_extra("coco", tmp_path / "a.json", segmented())
-    values = json.loads((tmp_path / "a.json").read_text())
-    assert [one.get("score") for one in values["annotations"]] == [0.9, None, None]
-    assert values["categories"] == [{"id": 1, "name": "object"}]
-
-
 def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
     """Pixels whose centers lie inside an odd number of the region's outlines."""
     from skimage.measure import points_in_poly
@@ -93,25 +59,6 @@ def test_write_extra_rois_fill_exactly_the_pixels(tmp_path):
     for roi, label in zip(rois, (1, 7, 300), strict=True):
         plane = roi.position - 1
         np.testing.assert_array_equal(filled(roi, LABELS.shape[1:]), LABELS[plane] == label)
-
-
-def test_write_extra_rois_hold_any_label(tmp_path):
-    labels = np.where(LABELS == 300, np.uint32(2**32 - 1), LABELS)
-    write_extra("rois", tmp_path / "a.zip", segmented(labels))
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        names = archive.namelist()
-    assert names == ["1-z0002.roi", "7-z0002.roi", "4294967295-z0003.roi"]
-
-
-def test_write_extra_rois_have_time_and_depth(tmp_path):
-    labels = np.zeros((2, 3, 8, 8), np.uint32)
-    labels[1, 2, 2:5, 2:5] = 4
-    write_extra("rois", tmp_path / "a.zip", segmented(labels, "TZYX"))
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        [name] = archive.namelist()
-        roi = roifile.ImagejRoi.frombytes(archive.read(name))
-    assert name == "4-t0002-z0003.roi"
-    assert (roi.t_position, roi.z_position) == (2, 3)
 
 
 def test_write_extra_overlay_shows_the_fullest_plane(tmp_path):

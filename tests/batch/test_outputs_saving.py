@@ -47,13 +47,6 @@ def test_save_objects_without_classes_writes_no_class_image(tmp_path):
     assert [path.name for path in written] == ["a_labels.tif", "a_objects.csv"]
 
 
-def test_save_objects_twice_gives_the_same_bytes(tmp_path):
-    objects = some_objects(categories={4: "x"}, classes=("x",))
-    first = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
-    second = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
-    assert first == second
-
-
 def test_save_objects_onto_a_folder_is_refused(tmp_path):
     (tmp_path / "a_labels.tif").mkdir()
     with pytest.raises(OutputError, match="is a folder"):

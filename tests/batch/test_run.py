@@ -3,8 +3,6 @@
 import csv
 import errno
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -343,33 +341,6 @@ finish(run_plan_job(made, SegmentConfig(model="tiny", compute=Compute(device="cp
     outcomes = run(data, out, "resume")
     assert outcomes[0].status == "kept"
     assert contents(out) == contents(tmp_path / "whole")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_run_killed_at_random_equals_unbroken_run(data, tmp_path):
-    """Resumed after every third kill; what lies there after each is whole."""
-    run(data, tmp_path / "whole")
-    whole = contents(tmp_path / "whole")
-    out, random = tmp_path / "out", np.random.default_rng(5)
-    words = [sys.executable, "-m", "napari_simmat", "segment", str(data), "--model", "tiny"]
-    words += ["--prompts", str(tmp_path / "clicks.csv"), "--output", str(out), "--resume"]
-    words += [f"--{kind}" for kind in EXTRAS]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    for number in range(1, int(os.environ.get("SIMMAT_KILLS", 3)) + 1):
-        process = subprocess.Popen(words, **silent)
-        deadline = time.monotonic() + 60
-        while not out.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(random.uniform(0, 2.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        left = {} if not out.exists() else contents(out)
-        assert all(whole[name] == left[name] for name in left if not name.startswith("."))
-        if number % 3 == 0:
-            assert subprocess.run(words, **silent, check=False).returncode == 1  # c.tif
-            assert contents(out) == whole
-            shutil.rmtree(out)
 
 
 def test_recover_partial_removes_what_was_never_renamed(data, tmp_path):

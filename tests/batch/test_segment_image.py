@@ -8,15 +8,8 @@ import tifffile
 from scipy import ndimage
 from skimage.data import coins
 
-from napari_simmat.batch.plan import (
-    EXTRA_ENDINGS,
-    OutputFiles,
-    SegmentConfig,
-    SegmentTask,
-)
-from napari_simmat.batch.record import (
-    read_record,
-)
+from napari_simmat.batch.plan import EXTRA_ENDINGS, OutputFiles, SegmentConfig, SegmentTask
+from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
     TaskOutcome,
     label_numbers,
@@ -24,7 +17,7 @@ from napari_simmat.batch.segment_image import (
     read_task_prompts,
 )
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
+from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -68,16 +61,6 @@ def test_read_task_prompts_of_another_stack_is_refused(tmp_path, shape):
     path = write_record(tmp_path / "a.json", Prompt(points=((1, 2),), plane=(2,)))
     with pytest.raises(ValueError, match=r"a\.json has prompts on plane \(2,\), but the image has"):
         read_task_prompts(path, shape)
-
-
-def test_read_task_prompts_reads_each_kind(tmp_path):
-    labels = np.zeros((2, 40, 60), np.uint16)
-    labels[1, 10:20, 15:30] = 9
-    for name in ("a_labels.tif", "a_coco.json", "a.geojson", "a.zip"):
-        write_objects(tmp_path / name, ObjectSet.of_labels(labels, "ZYX"))
-        [prompt], _ = read_task_prompts(tmp_path / name, labels.shape)
-        assert (prompt.object, prompt.plane) == (9, (1,))
-        np.testing.assert_array_equal(prompt.mask, labels[1] == 9)
 
 
 @pytest.fixture
@@ -193,14 +176,6 @@ def test_segment_record_replays_unset_channels(tmp_path, predictor):
     used = first.request.settings
     changed = replace(used.selection, channels=(1,))
     assert other.request.settings == replace(used, selection=changed)
-
-
-def test_segment_resume_with_other_settings_is_refused(stack, tmp_path, predictor):
-    outcome = everything(stack, tmp_path / "out", predictor)
-    assert everything(stack, tmp_path / "out", predictor).status == "kept"
-    config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
-    with pytest.raises(ValueError, match="what differs: the settings"):
-        segment_task(outcome.task, predictor, config, resume=True)
 
 
 def test_segment_box_drops_its_crumbs(tmp_path, predictor):

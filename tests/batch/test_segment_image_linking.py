@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.plan import SegmentConfig
 from napari_simmat.batch.segment_image import NO_TIME_AXIS, PROPAGATED_THROUGH_TIME
 from napari_simmat.cli import main
-from napari_simmat.engine.linking import LAPTRACK_MISSING
-from napari_simmat.engine.settings import LinkSettings
 from tests.drawn_series import draw_series
 
 
@@ -62,12 +59,3 @@ def test_link_series_and_refuse_images_without_time(data, tmp_path, capsys):
     assert (tmp_path / "b" / "b_res_track.txt").read_text() == table
     assert segment(data / "a.tif", tmp_path / "a", "--link", "--propagate") == 1
     assert PROPAGATED_THROUGH_TIME.format("a.tif") in capsys.readouterr().err
-
-
-def test_link_without_laptrack_is_refused_at_once(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
-    assert segment(data, tmp_path / "out", "--link") == 1
-    assert LAPTRACK_MISSING in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="laptrack"):
-        SegmentConfig(model="tiny", link=LinkSettings())

@@ -13,21 +13,10 @@ from napari_simmat import Predictor, load_model
 from napari_simmat.batch.outputs import recover_partial
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import (
-    TaskOutcome,
-    load_task,
-    segment_loaded_job,
-)
-from napari_simmat.engine.measurements import (
-    MaskScore,
-    measure_in_parts,
-    measure_objects,
-    table_columns,
-)
+from napari_simmat.batch.segment_image import TaskOutcome, load_task, segment_loaded_job
 from napari_simmat.engine.settings import AutomaticSettings, Compute
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels
-from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import finish
 from tests.batch.folders import segment_task
 
@@ -194,32 +183,3 @@ def test_tiles_disk_error_is_explained(
         finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
     assert isinstance(caught.value, DiskFullError) == (code == errno.ENOSPC)
     assert not list(tmp_path.rglob("*.part"))
-
-
-@pytest.mark.parametrize("step", [7, 64])
-def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
-    from napari_simmat.engine import measurements
-
-    monkeypatch.setattr(measurements, "PART_SIDE", step)
-    rng = np.random.default_rng(1)
-    labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
-    labels[labels == 4] = 0  # an object of which no pixel is left
-    values = rng.normal(5, 2, (2, *labels.shape)).astype(np.float32)
-    values[0, 3:5, :20] = np.nan
-    values[1][labels == 2] = np.nan  # no value at all
-    size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
-    found = [MaskScore(label, label / 10) for label in range(1, 6)]
-    rows = measure_in_parts(
-        labels,
-        channels=("a", "b"),
-        part=lambda rows, columns: values[:, rows, columns],
-        size=size,
-        masks=found,
-    )
-    expected = measure_objects(
-        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, masks=found
-    )
-    assert len(rows) == len(expected) == 4
-    for row, wanted in zip(rows, expected, strict=True):
-        for name in table_columns("YX", ("a", "b"), size):
-            assert row[name] == pytest.approx(wanted[name], nan_ok=True) or row[name] == ""

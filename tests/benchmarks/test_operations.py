@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -101,16 +100,3 @@ def test_more_prompts_cost_as_much_each_and_no_more_memory(network, encoded):
 
     assert operations(lambda: decode(3)) <= 3 * operations(lambda: decode(1))
     assert largest(lambda: decode(3)) == largest(lambda: decode(1))
-
-
-def test_masks_that_are_not_wanted_are_not_computed(network, encoded):
-    every = operations(lambda: network.decode_clicks(encoded, CLICKS))
-    none = operations(lambda: network.decode_clicks(encoded, CLICKS, minimum=1e9))
-    assert none < 0.65 * every
-
-
-def test_the_stock_decoder_is_what_is_meant():
-    """The sketch of stock above runs SAM's own classes."""
-    network = build_sam("vit_b", initialize=False)
-    assert type(network.mask_decoder) is MaskDecoder
-    assert type(network.mask_decoder.transformer) is TwoWayTransformer

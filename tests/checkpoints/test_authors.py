@@ -1,6 +1,5 @@
 """Checkpoints of the authors' code: imported, they compute what the authors' networks compute."""
 
-import math
 import os
 import re
 import zipfile
@@ -166,29 +165,6 @@ def test_import_gives_the_masks_of_the_authors_network(
     assert_same(answer(bundle, image), expected)
     with pytest.raises(BaseMissingError, match="stands on vit_b"):
         load_model(plain)
-
-
-@pytest.mark.parametrize(
-    ("network", "transfer"),
-    [(name, "simmat") for name in SIZES]
-    + [("sam_linear_probing", name) for name in ("baseline_b", "simcmf", "preattnp8n2d16")],
-)
-def test_every_added_tensor_changes_the_authors_masks(network, transfer):
-    """The comparison above means something: every added tensor changes the answer."""
-    torch.manual_seed(0)
-    sam = small_sam()
-    theirs = AuthorsNetwork(sam, network, transfer, 4)
-    image = torch.randn(1, 4, 160, 160)
-    before = their_answer(theirs, image)
-    parameters = dict(theirs.named_parameters())
-    stock = set(sam.state_dict())
-    for name in sorted(theirs.kept - stock):
-        parameter = parameters[name]
-        kept = parameter.data
-        parameter.data = kept.flatten().roll(1).view_as(kept)
-        changes = zip(their_answer(theirs, image), before, strict=True)
-        assert max((one - other).abs().max() for one, other in changes) > 5e-3, name
-        parameter.data = kept
 
 
 def test_import_describes_the_file_and_its_modality(lora, tmp_path):
@@ -449,27 +425,6 @@ def test_import_of_simcmf_knows_its_layers_by_name(layer, fault, lora, tmp_path)
         assert import_file(path, modality="rgbt").spec.transfer == expected
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (changed_state(lambda s: s.update({LAST: torch.full((16, 5), torch.nan)})), "hold NaN or"),
-        (lambda c: {**c, "state_dict": {}}, "holds nothing"),
-        (lambda c: {**c, "best_iou": np.array(object())[()]}, "holds objects other than"),
-        (lambda c: {**c, "best_iou": np.longdouble(1)}, "is damaged"),
-    ],
-)
-def test_import_of_unreadable_content_is_refused_as_others(
-    change, sentence, lora, user_folder, tmp_path
-):
-    path = tmp_path / "theirs.pth"
-    torch.save(change(lora.content()), path)
-    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
-        import_file(path, modality="rgbt")
-    assert str(caught.value).startswith("theirs.pth ")
-    assert "\n" not in str(caught.value)
-    assert sorted(os.listdir(user_folder)) == ["bases"]
-
-
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("entry", ["best_iou", "path_helper", "optimizer", "state_dict"])
 def test_import_of_a_malicious_file_never_runs_it(entry, archive, lora, tmp_path):
@@ -525,24 +480,3 @@ def test_every_strategy_of_the_paper_has_a_network():
     assert set(OURS.values()) == set(STRATEGIES) - {
         "frozen", "decoder", "lora_conv", "scratch", "scratch_full"
     }  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("assets")
-def test_import_on_the_real_vit_b_has_the_papers_size(sam_file, tmp_path, user_folder):
-    (user_folder / "bases").mkdir()
-    (user_folder / "bases" / "my_sam.pth").symlink_to(sam_file)
-    sam = sam_model_registry["vit_b"]()
-    sam.load_state_dict(torch.load(sam_file, weights_only=True, mmap=True))
-    theirs = AuthorsNetwork(sam, "sam_lora", "simmat", 4, size=100)
-    entry = import_file(theirs.write(tmp_path / "a.pth"), modality="rgbnir", base="my_sam")
-    assert entry.spec.strategy_size == 100
-    stored = read_tensors(entry.path)
-    expected = 12 * 4 * 100 * 768 + 2 * 4 * 100 * 256 + 5 * 2 * 100 * (256 + 128)
-    assert sum(tensor.numel() for tensor in stored.values()) == expected + 576 * 4 + 64 + 1731
-    network = load_model("a").network
-    tokens = torch.randn(1, 14, 14, 768)
-    ours, wanted = (each.image_encoder.blocks[0].attn for each in (network, theirs))
-    with torch.no_grad():
-        torch.testing.assert_close(ours(tokens), wanted(tokens), rtol=1e-4, atol=1e-4)
-    assert math.prod(stored["image_encoder.blocks.0.attn.qkv.down.q"].shape) == 76_800

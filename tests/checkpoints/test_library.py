@@ -1,12 +1,11 @@
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from napari_simmat.checkpoints import catalog, loading
+from napari_simmat.checkpoints import loading
 from napari_simmat.checkpoints.checkpoint import (
     read_model_card,
     read_spec,
@@ -59,18 +58,6 @@ def test_import_of_a_checkpoint_before_its_base_warns(shared, assets, caplog):
         load_model("sent")
     base.write_bytes(content)
     assert load_model("sent").spec.name == "sent"
-
-
-@pytest.mark.slow
-def test_import_of_a_published_file_takes_its_name(sam_file, user_folder, monkeypatch):
-    checksum = f"sha256:{sha256_of(sam_file)}"
-    row = replace(catalog.PUBLISHED_WEIGHTS["vit_b"], checksum=checksum)
-    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", row)
-    entry = import_file(sam_file)
-    assert (entry.name, entry.kind, entry.problem) == ("vit_b", "downloaded", None)
-    assert entry.path == user_folder / "bases" / "sam_vit_b_01ec64.pth"
-    assert load_model("vit_b").spec.base.sha256 == row.sha256
-    remove("vit_b")
 
 
 @pytest.mark.parametrize(

@@ -245,22 +245,6 @@ def test_load_model_of_unknown_architecture_is_refused(changes, sentence, assets
         load_model("polarization")
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", r"mine\.safetensors is empty"),
-        (b"a text that was renamed", r"mine\.safetensors is neither a checkpoint"),
-    ],
-)
-def test_load_model_of_unusable_file_says_its_problem(content, sentence, assets, user_folder):
-    path = user_folder / "models" / "mine.safetensors"
-    path.parent.mkdir()
-    path.write_bytes(content)
-    for given in ("mine", path):
-        with pytest.raises(ValueError, match=sentence):
-            load_model(given)
-
-
 def test_load_model_of_a_missing_download_says_how_to_get(assets):
     with pytest.raises(ValueError, match=r"vit_b is not downloaded yet \(375 MB\)") as caught:
         load_model("vit_b")

@@ -55,41 +55,6 @@ def test_evaluate_shows_a_name_in_brackets(folder, evaluate):
     ]
 
 
-def test_evaluate_twice_writes_the_same_files(folder, evaluate):
-    words = ("--clicks", "2", "--device", "cpu")
-    written = ["disks_overlay.png", "results.csv", "summary.json"]
-    for output in ("one", "two"):
-        status, out, err = evaluate(*words, "--output", output)
-        assert (status, err) == (0, "")
-        assert sorted(path.name for path in Path(output).iterdir()) == written
-        for name in written:
-            assert f"Wrote {Path(output, name)}" in out
-        assert "disks" in out
-        assert "mean over images" in out
-    assert Path("one/results.csv").read_bytes() == Path("two/results.csv").read_bytes()
-    first, second = (json.loads(Path(each, "summary.json").read_text()) for each in ("one", "two"))
-    assert first.pop("run")["device"] == second.pop("run")["device"] == "cpu"
-    assert first == second
-
-    with open("one/results.csv", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["label"] for row in rows] == ["3", "7"]
-    assert float(rows[0]["disk"]) > 0.7
-    iou = ["click", "click+1", "box", "filled_box", "disk"]
-    further = [f"dice_{each}" for each in iou[:3]]
-    counted = ["noc@80", "failed@80", "noc@90", "failed@90"]
-    assert list(rows[0]) == ["image", "plane", "label", "area_px", *iou, *further, *counted]
-    tables = first["images"]["disks"], first["mean_over_images"], first["mean_over_objects"]
-    for column in (*iou, *further, *counted):
-        mean = np.mean([float(row[column]) for row in rows])
-        assert [table[column] for table in tables] == pytest.approx([mean] * 3, abs=1e-5)
-    assert first["mean_over_objects"]["objects"] == 2
-    # A disk fills pi / 4 of its box.
-    assert first["mean_over_images"]["filled_box"] == pytest.approx(np.pi / 4, abs=0.05)
-    assert first["model"].startswith("tiny-")
-    assert first["settings"]["clicks"] == 2
-
-
 def test_evaluate_with_many_clicks_fits_its_table(folder, evaluate):
     """With seven clicks the fourth and sixth are left out of the table."""
     status, out, _ = evaluate("--prompts", "iterative", "--clicks", "7", "--output", "out")
@@ -103,21 +68,6 @@ def test_evaluate_with_many_clicks_fits_its_table(folder, evaluate):
         f"NoC@90: {values['noc@90']:.2f} clicks per object; {failed} % are below 90 % IoU after 7."
     ) in out
     assert {f"click+{n}" for n in range(1, 7)} < set(values)
-
-
-def test_evaluate_with_paper_prompts_measures_large_ones(folder, evaluate):
-    """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
-    status, out, err = evaluate("--prompts", "paper", "--min-size", "80000", "--json")
-    assert status == 0
-    values = json.loads(out)
-    assert values["mean_over_objects"]["objects"] == 1
-    assert values["images"]["disks"]["too_small"] == 1
-    reached = values["mean_over_objects"]["paper"]
-    assert reached > 0.75
-    # Of one object; both are rounded to six digits.
-    dice = values["mean_over_objects"]["dice_paper"]
-    assert dice == pytest.approx(2 * reached / (1 + reached), abs=1e-5)
-    assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
 
 
 def test_evaluate_with_auto_agrees_with_segment(folder, evaluate):

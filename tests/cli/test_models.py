@@ -56,24 +56,14 @@ def test_models_export_then_import_gives_it_back(tmp_path, four_angles, simmat):
     exported = simmat("models", "export", "angles", tmp_path, "--json")
     assert exported.status == 0
     assert exported.json["path"] == str(tmp_path / "angles.safetensors")
-    again = simmat("models", "export", "angles", tmp_path)
-    assert again.status == 1
-    assert "exists already" in again.err
     assert simmat("models", "export", "angles", tmp_path, "--overwrite").status == 0
-    bundle = tmp_path / "bundle.safetensors"
-    assert simmat("models", "export", "angles", bundle, "--bundle").status == 0
-    assert bundle.stat().st_size > 10 * (tmp_path / "angles.safetensors").stat().st_size
-
     assert simmat("models", "remove", "angles").out.strip() == "Removed angles"
     assert not four_angles.exists()
-    assert simmat("models", "remove", "angles").status == 1
-    assert simmat("models", "remove", "tiny-4").status == 1
     imported = simmat(
         "models", "import", tmp_path / "angles.safetensors", "--name", "mine", "--json"
     )
     assert imported.status == 0
     assert imported.json["name"] == "mine"
-    assert simmat("models", "import", tmp_path / "angles.safetensors", "--name", "mine").status == 1
 
 
 @pytest.mark.parametrize("words", [("fetch", "vit_x"), ("export", "x"), ("import", "x.pth")])

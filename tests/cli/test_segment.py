@@ -20,18 +20,12 @@ from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.engine.prompt_files import write_points_csv, write_shapes_csv
+from napari_simmat.engine.prompt_files import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
-from tests.cli.conftest import ANGLES, CLICKS, names_in, segment
+from tests.cli.conftest import CLICKS, names_in, segment
 
 POINTS = "index,axis-0,axis-1\n0,50,45\n"
-
-
-def without_run(path: Path) -> dict[str, object]:
-    values = json.loads(path.read_text("utf-8"))
-    del values["run"]
-    return values
 
 
 def test_segment_writes_labels_table_and_record(folder, simmat):
@@ -80,50 +74,6 @@ def test_segment_with_json_prints_json_alone(folder, simmat):
     assert all(Path(file[f"{kind}_file"]).is_file() for kind in ("labels", "objects", "record"))
 
 
-def test_segment_of_a_record_replays_it(folder, simmat):
-    write_shapes_csv("a.csv", [Prompt(box=(36, 22, 74, 68)), Prompt(box=(38, 80, 74, 121))])
-    simmat(*segment())
-    replayed = simmat(
-        *("segment", "a.tif", "--model", "tiny", "--prompts", "out/a.json", "--output", "again")
-    )
-    assert replayed.status == 0
-    for name in ("a_labels.tif", "a_objects.csv"):
-        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
-    assert without_run(folder / "again" / "a.json") == without_run(folder / "out" / "a.json")
-
-
-def test_segment_of_a_stack_fills_planes_with_prompts(folder, simmat):
-    plane = coins()[:90, :130]
-    stack = np.stack([plane, plane // 2, plane])[None].repeat(2, axis=0)
-    metadata = {
-        "axes": "TZYX",
-        "PhysicalSizeX": 0.5,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": 0.5,
-        "PhysicalSizeYUnit": "µm",
-        "PhysicalSizeZ": 2.0,
-        "PhysicalSizeZUnit": "µm",
-    }
-    tifffile.imwrite("a.tif", stack, ome=True, metadata=metadata, photometric="minisblack")
-    prompts = [replace(CLICKS[0], plane=where) for where in [(1, 2), (0, 0), (1, 1)]]
-    write_points_csv("a.csv", prompts)
-    assert simmat(*segment()).status == 0
-    with tifffile.TiffFile("out/a_labels.tif") as file:
-        labels = file.asarray()
-        assert file.series[0].axes == "TZYX"
-        assert 'PhysicalSizeZ="2.0"' in file.ome_metadata
-    assert labels.shape == stack.shape
-    filled = {index for index in np.ndindex(2, 3) if labels[index].any()}
-    assert filled == {(0, 0), (1, 1), (1, 2)}
-    with open("out/a_objects.csv", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [(row["t"], row["bbox_z0_px"], row["bbox_z1_px"]) for row in rows] == [
-        ("0", "0", "1"),
-        ("1", "1", "3"),
-    ]
-    assert float(rows[0]["volume_um3"]) == pytest.approx(int(rows[0]["volume_voxels"]) * 0.5)
-
-
 def test_segment_with_long_pixels_sees_them_square(folder, simmat):
     y, x = np.mgrid[:150, :140]
     noise = np.random.default_rng(0).normal(0, 4, y.shape)
@@ -145,22 +95,9 @@ def test_segment_with_long_pixels_sees_them_square(folder, simmat):
     assert np.array_equal(tifffile.imread("out/a_labels.tif") > 0, ours)
     predictor.set_image(image)
     assert not np.array_equal(predictor.predict(points=[(12, 70)]).mask, ours)
-
-    # The same where the file does not say it and the user does; a file that says it is believed.
     tifffile.imwrite("a.tif", image, photometric="minisblack")
     assert simmat(*segment("--pixel-ratio", 6, output="told")).status == 0
     assert np.array_equal(tifffile.imread("told/a_labels.tif") > 0, ours)
-    assert json.loads(Path("told/a.json").read_text())["settings"]["pixel_ratio"] == 6
-    again = simmat(*segment("--resume", output="told"))
-    assert again.status == 1
-    assert "what differs: the settings" in again.err
-    tifffile.imwrite("a.tif", image, ome=True, metadata=sizes, photometric="minisblack")
-    assert simmat(*segment("--pixel-ratio", 1.5, output="believed")).status == 0
-    assert np.array_equal(tifffile.imread("believed/a_labels.tif") > 0, ours)
-    wrong = simmat(*segment("--pixel-ratio", 0, output="wrong"))
-    assert wrong.status == 1
-    assert "height over its width is above 0, not 0" in wrong.err
-    assert not Path("wrong").exists()
 
 
 def test_segment_of_nifti_writes_nifti_in_its_space(folder, simmat):
@@ -183,14 +120,6 @@ def test_segment_of_nifti_writes_nifti_in_its_space(folder, simmat):
     assert "volume_mm3" in Path("out/a_objects.csv").read_text()
     for path in Path("out").iterdir():
         assert b"Jane Doe" not in path.read_bytes()
-
-
-def test_segment_of_a_color_picture_writes_labels(folder, simmat):
-    from skimage.io import imsave
-
-    imsave("a.png", np.repeat(coins()[:90, :130, None], 3, axis=-1))
-    assert simmat(*segment(image="a.png")).status == 0
-    assert tifffile.imread("out/a_labels.tif").shape == (90, 130)
 
 
 def test_segment_with_channels_by_name_or_number(folder, simmat):
@@ -229,29 +158,6 @@ def test_segment_with_covered_masks_names_them(folder, simmat):
     assert "a.tif: 1 object, segmented" in result.out
     assert "2 kept no pixel: empty or covered" in result.err
     assert json.loads(Path("out/a.json").read_text())["objects"][1]["pixels"] == 0
-
-
-def test_segment_refuses_replaces_or_keeps_outputs(folder, simmat):
-    simmat(*segment())
-    before = {path: path.read_bytes() for path in Path("out").iterdir()}
-    refused = simmat(*segment())
-    assert refused.status == 1
-    assert "exists already. Use --overwrite" in refused.err
-
-    kept = simmat(*segment("--resume", "--json"))
-    assert kept.status == 0
-    assert kept.json["files"][0]["status"] == "kept"
-    assert kept.json["files"][0]["objects"] == 2
-    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
-
-    write_points_csv("a.csv", CLICKS[:1])
-    changed = simmat(*segment("--resume"))
-    assert changed.status == 1
-    assert "was made differently; what differs: the prompts. Use --overwrite" in changed.err
-    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
-
-    assert simmat(*segment("--overwrite")).status == 0
-    assert set(np.unique(tifffile.imread("out/a_labels.tif"))) == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -358,42 +264,6 @@ def test_segment_with_missing_planes_notes_them(folder, simmat):
     assert json.loads(Path("out/a.json").read_text("utf-8"))["run"]["note"] == note
     result = simmat(*segment("--overwrite"))
     assert result.err.count(note) == 1
-
-
-def test_segment_leaves_out_earlier_outputs(folder, simmat):
-    simmat("segment", "a.tif", "--model", "tiny", "--prompts", "a.csv", "--output", "near")
-    Path("near/a.tif").write_bytes(Path("a.tif").read_bytes())
-    Path("near/a_prompts.csv").write_bytes(Path("a.csv").read_bytes())
-    words = ["segment", "near/a.tif", "near/a_labels.tif", "--model", "tiny"]
-    result = simmat(*words, "--prompts", "same-stem", "--output", "out", "--json")
-    assert result.status == 0
-    assert [Path(file["image"]).name for file in result.json["files"]] == ["a.tif"]
-    assert "a_labels.tif is left out. It is the output of an earlier run." in result.err
-
-
-def write_angles(order: list[int]) -> None:
-    plane = coins()[:90, :130].astype(np.uint16)
-    channels = [plane, 3 * plane, plane // 2, 300 - plane]
-    tifffile.imwrite(
-        "a.tif",
-        np.stack([channels[n] for n in order]),
-        ome=True,
-        photometric="minisblack",
-        metadata={"axes": "CYX", "Channel": {"Name": [ANGLES[n] for n in order]}},
-    )
-
-
-def test_segment_with_named_channels_sorts_them(folder, four_angles, simmat):
-    words = ["segment", "a.tif", "--model", "angles", "--prompts", "a.csv", "--output"]
-    write_angles([0, 1, 2, 3])
-    assert simmat(*words, "right").status == 0
-    write_angles([2, 0, 3, 1])
-    assert simmat(*words, "mixed").status == 0
-    np.testing.assert_array_equal(
-        tifffile.imread("right/a_labels.tif"), tifffile.imread("mixed/a_labels.tif")
-    )
-    columns = Path("mixed/a_objects.csv").read_text().splitlines()[0]
-    assert "mean_0 deg,mean_45 deg,mean_90 deg,mean_135 deg" in columns
 
 
 @pytest.fixture

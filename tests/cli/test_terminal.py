@@ -73,7 +73,7 @@ def in_a_fresh_interpreter(program: str, folder: Path) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["models"], ["--version"]])
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["models"], ["--version"]])
 def test_main_for_help_and_lists_loads_no_torch(tmp_path, words):
     done = in_a_fresh_interpreter(
         "import sys; from napari_simmat.cli import main; "

@@ -9,10 +9,7 @@ from napari_simmat.datasets.dataset import DataConfig, Dataset, Sample, label_ar
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.models.spec import Channel, Normalization
 
-RNG = np.random.default_rng(1)
 RAW = Normalization(method="none")
-LABELS = np.zeros((10, 16), np.int32)
-LABELS[2:4, 2:4], LABELS[6:8, 11:13] = 1, 2
 
 
 def dataset_of(train: str, validation: str, test: str = "") -> Dataset:
@@ -53,11 +50,6 @@ def test_dataset_refuses_a_misleading_split(sides, sentence):
 
 def test_dataset_may_test_on_its_validation():
     assert dataset_of("ab", "cd", "cd").test[0].name == "c"
-
-
-RNG = np.random.default_rng(0)
-H, W = 12, 20
-RAW = Normalization(method="none")
 
 
 @pytest.mark.parametrize("highest", [3, 2**40])

@@ -91,11 +91,10 @@ def test_fingerprint_depends_on_contents(folder):
 def test_labeled_file_warns_once_of_other_directions(tmp_path, caplog, mirrored):
     nibabel = pytest.importorskip("nibabel")
     name, labels = f"scan-{mirrored}", np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    affine = np.diag([-0.5, 0.5, 2, 1])
-    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}.nii")
-    if mirrored:
-        affine = np.diag([0.5, 0.5, 2, 1])
-    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}_labels.nii")
+    for kind, x in (("", -0.5), ("_labels", 0.5 if mirrored else -0.5)):
+        written = nibabel.Nifti1Image(labels, np.diag([x, 0.5, 2, 1]))
+        written.header.set_xyzt_units("mm")
+        nibabel.save(written, tmp_path / f"{name}{kind}.nii")
     [file] = find_labeled_files(tmp_path)
     for _ in range(2):
         assert np.array_equal(file.read().labels, labels.T), "as they are stored"

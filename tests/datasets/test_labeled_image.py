@@ -3,11 +3,8 @@
 import numpy as np
 
 from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage
-from napari_simmat.models.spec import Normalization
 
-RNG = np.random.default_rng(0)
 H, W = 12, 20
-RAW = Normalization(method="none")
 
 
 def test_image_cache_keeps_recent_images_within_its_bytes():

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
-from skimage import measure
 from skimage.data import coins
-from skimage.filters import threshold_otsu
 
 from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
 from napari_simmat.engine.automatic_generator import (
@@ -18,7 +16,6 @@ from napari_simmat.engine.automatic_generator import (
     box_around,
     crop_regions,
     prompts_at,
-    prompts_from_labels,
     propose_masks_job,
     segment_everything_job,
     segment_tiles_job,
@@ -31,7 +28,6 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.result import Result
-from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
@@ -118,12 +114,6 @@ def test_segment_everything_finds_each_object_and_no_background(truth):
     np.testing.assert_array_equal(instances.labels > 0, truth > 0)
     assert all_match(instances.labels, truth, 0.99)
     assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
-
-
-def test_grid_points_per_side_sets_the_density(truth):
-    oracle = Oracle(truth)
-    segment_everything(oracle, AutomaticSettings(points_per_side=8))
-    assert oracle.asked == 8 * 6
 
 
 def test_grid_seeds_without_foreground_are_left_out(truth):
@@ -325,26 +315,6 @@ def test_segment_everything_finds_coins(proposed):
     assert (instances.scores > 0.6).all()
 
 
-def test_segment_everything_outlines_coins_better_than_otsu(proposed, shared_image):
-    truth = shared_image("coins_labels.tif")[:150, :200].astype(int)
-    bright = coins()[:150, :200] > threshold_otsu(coins()[:150, :200])
-    ours, trivial = (
-        [each.average_precision for each in match_at_thresholds(found, truth, (0.5, 0.9))]
-        for found in (masks_to_instances(*proposed).labels.astype(int), measure.label(bright))
-    )
-    assert ours == [7 / 8, 7 / 8]
-    assert max(trivial) < 0.7
-
-
-def test_segment_everything_twice_gives_the_same(predictor, proposed):
-    candidates, settings = proposed
-    again = finish(propose_masks_job(predictor, settings))
-    assert again.known == candidates.known
-    np.testing.assert_array_equal(
-        masks_to_instances(again, settings).labels, masks_to_instances(candidates, settings).labels
-    )
-
-
 def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, proposed):
     from napari_simmat.engine.automatic_generator import point_grid
     from napari_simmat.engine.result import enlarge
@@ -364,19 +334,6 @@ def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, prop
         )
         assert known.area == pytest.approx(int(result.mask.sum()), rel=0.01, abs=2)
     assert checked > 3
-
-
-def test_prompts_from_labels_are_seeds(predictor, proposed):
-    found = masks_to_instances(*proposed).labels
-    rough = np.zeros_like(found)
-    for label in (1, 2):
-        rows, columns = np.nonzero(found == label)
-        rough[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = label
-    settings = AutomaticSettings().for_model(predictor.model.spec)
-    refined = segment_everything(predictor, settings, prompts=prompts_from_labels(rough))
-    assert len(refined) == 2
-    truth = np.where(np.isin(found, (1, 2)), found, 0).astype(int)
-    assert all_match(refined.labels, truth, 0.8)
 
 
 def test_maxima_of_a_channel_are_seeds(predictor):

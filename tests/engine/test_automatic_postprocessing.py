@@ -4,8 +4,6 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-import torch
-from torchvision.ops import nms
 
 from napari_simmat.engine.automatic_postprocessing import (
     MaskCandidate,
@@ -81,28 +79,6 @@ def test_masks_to_instances_of_like_boxes_keeps_the_best():
     assert len(instances) == 2
     assert instances.scores.tolist() == pytest.approx([0.9, 0.7])
     assert (instances.labels == 1).sum() == 110
-
-
-def test_suppression_is_that_of_torchvision():
-    rng = np.random.default_rng(1)
-    boxes = []
-    for _ in range(60):
-        y, x = rng.integers(0, 30), rng.integers(0, 45)
-        boxes.append((y, x, y + rng.integers(4, 10), x + rng.integers(4, 14)))
-    scores = rng.permutation(60) / 100 + 0.35
-    found = candidates(
-        *(
-            (tuple(map(int, box)), {"quality": float(q)})
-            for box, q in zip(boxes, scores, strict=True)
-        )
-    )
-    xyxy = torch.tensor([[x0, y0, x1, y1] for y0, x0, y1, x1 in boxes]).float()
-    expected = nms(xyxy, torch.tensor(scores).float(), 0.3)
-    # Nothing else at work: whole masks may lie under better ones.
-    instances = masks_to_instances(found, changed(box_overlap=0.3, overlap=1))
-    best = {round(float(q), 4) for q in scores[expected.numpy()]}
-    assert {round(float(q), 4) for q in instances.scores} <= best
-    assert len(instances) >= 0.8 * len(best)
 
 
 def test_masks_to_instances_gives_a_pixel_to_the_better_mask():
@@ -210,8 +186,3 @@ def test_masks_to_instances_of_nothing_is_empty():
 def test_automatic_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match="must be between"):
         AutomaticSettings(**{name: value})
-
-
-def test_automatic_settings_with_unknown_seeds_are_refused():
-    with pytest.raises(ValueError, match="Seeding 'hex' is unknown; use one of grid, maxima"):
-        AutomaticSettings(seeds="hex")

@@ -19,7 +19,7 @@ GPUS = ["cuda:0", "mps:0"]
 
 
 @pytest.fixture
-def tiny():
+def tiny(nano):
     return load_model("tiny")
 
 
@@ -72,10 +72,10 @@ def test_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_prompts_of_tiny_rarely_wait_for_a_gpu(tiny, image, monkeypatch):
+def test_prompts_of_tiny_rarely_wait_for_a_gpu(image, monkeypatch):
     """A box waited 107 times before numbers were read together."""
     with pretended_gpu(monkeypatch):
-        predictor = Predictor(tiny, "cuda:0", "exact")
+        predictor = Predictor(load_model("tiny"), "cuda:0", "exact")
         predictor.set_image(image)
         counts = []
         for prompt in ({"points": [(45, 60)], "labels": [1]}, {"box": (28, 38, 62, 82)}):

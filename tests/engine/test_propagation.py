@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
-from napari_simmat.batch.record import read_record
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
@@ -20,7 +17,6 @@ from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Progress, finish
-from tests.batch.folders import segment_task
 
 BRIGHT = 100.0
 
@@ -121,9 +117,7 @@ def test_propagate_ends_before_a_negative_point():
 
 
 def test_propagate_finds_an_object_on_both_sides_of_a_gap():
-    [track] = Propagator(Thresholding(ball())).propagate(
-        [click(4), click(7, label=0), click(9)],
-    )
+    [track] = Propagator(Thresholding(ball())).propagate([click(4), click(7, label=0), click(9)])
     assert sorted(track.sections) == [(z,) for z in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]
 
 
@@ -183,10 +177,7 @@ def test_correction_off_the_object_is_a_prompt_of_its_own():
 
 @pytest.mark.parametrize(
     ("image", "why"),
-    [
-        (lambda z: 0.0, "the object is gone"),
-        (lambda z: 30.0, "too faint to answer"),
-    ],
+    [(lambda z: 0.0, "the object is gone"), (lambda z: 30.0, "too faint to answer")],
 )
 def test_propagate_ends_where_the_next_plane_has_none(image, why):
     stack = ball()
@@ -331,31 +322,6 @@ def test_propagate_job_closed_stops():
     job.close()
     assert all(0 <= each.done <= each.total for each in seen)
     assert len(predictor.visited) < 6
-
-
-def test_segment_file_propagates_and_its_record_replays(tmp_path):
-    y, x = np.indices((48, 48))
-    radii = (0, 9, 12, 10)
-    stack = np.stack([np.where(np.hypot(y - 22, x - 25) < r, 200, 20) for r in radii])
-    image, prompts = tmp_path / "ball.tif", tmp_path / "ball.csv"
-    tifffile.imwrite(image, stack.astype(np.uint8), photometric="minisblack")
-    prompts.write_text("index,axis-0,axis-1,axis-2,label,object\n0,2,22,25,1,4\n")
-    predictor = Predictor(load_model("tiny"), device="cpu")
-    made = []
-    for number, (asked, config) in enumerate(
-        [
-            (prompts, SegmentConfig(model="tiny", propagation=PropagationSettings())),
-            (tmp_path / "0" / "ball.json", SegmentConfig(model="tiny")),
-        ]
-    ):
-        task = SegmentTask(image, asked, OutputFiles.of(image, tmp_path / str(number)))
-        segment_task(task, predictor, config)
-        made.append(tifffile.imread(task.files.labels))
-    assert iou(made[0] == 4, stack > 100) > 0.8
-    assert not made[0][0].any()
-    assert np.array_equal(made[0], made[1])
-    record = read_record(tmp_path / "0" / "ball.json")
-    assert record.request.settings.propagation == PropagationSettings()
 
 
 def test_propagate_between_annotations_corrects_the_bias():

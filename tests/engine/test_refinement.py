@@ -138,14 +138,6 @@ def test_refine_of_a_later_correction_keeps_what_is_right(last, local):
     assert np.array_equal(result.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
 
 
-def test_refine_of_first_corrections_may_change_everything():
-    script = Scripted(BODY, OTHER, BODY)
-    prompt = Prompt(points=CLICKS[:3], labels=(1, 0, 1))
-    [result] = Refiner().refine(cast(Predictor, script), [prompt])
-    assert np.array_equal(result.mask, BODY)
-    assert len(script.asked) == 3
-
-
 def test_refine_after_an_object_was_clicked_away_finds_it():
     """What is left, nothing, is no mask that a next click could refine."""
     nothing = np.zeros_like(BODY)
@@ -155,17 +147,6 @@ def test_refine_after_an_object_was_clicked_away_finds_it():
     assert np.array_equal(script.asked[0].mask, BODY)
     assert (script.asked[2].mask == 1).all()  # the first result's logits
     assert np.array_equal(result.mask, OTHER)
-
-
-def test_refine_ignores_order_and_earlier_prompts(predictor):
-    first = Prompt(points=((10, 12), (20, 30)), labels=(1, 1))
-    second = Prompt(points=((30, 8),), box=(20, 2, 38, 20))
-    refiner = Refiner()
-    both = ask(refiner, predictor, first, second)
-    [alone] = ask(Refiner(), predictor, second)
-    assert np.array_equal(both[1].mask, alone.mask)
-    swapped = ask(refiner, predictor, second, first)
-    assert np.array_equal(swapped[1].mask, both[0].mask)
 
 
 def test_refine_takes_and_refines_another_candidate(predictor):

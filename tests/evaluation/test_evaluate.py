@@ -12,9 +12,7 @@ from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
-from napari_simmat.evaluation.evaluate import (
-    evaluate_job,
-)
+from napari_simmat.evaluation.evaluate import evaluate_job
 from napari_simmat.evaluation.scores import ScoreConfig
 from napari_simmat.io.zarr import write_labels_zarr
 from napari_simmat.progress import Progress, finish
@@ -131,23 +129,6 @@ def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path, axis):
     config = ScoreConfig(prompts="box", selection=ChannelSelection(channel_axis=axis))
     finish(evaluate_job(predictor, find_labeled_files(tmp_path), config))
     assert predictor.names == ("GFP", "DAPI")
-
-
-def test_evaluate_job_gives_only_the_chosen_prompts(folder):
-    """One image of one object: what is asked, and which columns there are."""
-    (folder / "a.tif").unlink()
-    expected = {
-        "click": (["click"], 1),
-        "box": (["box"], 1),
-        "iterative": (["click", "click+1", "click+2"], 3),
-        "all": (["click", "click+1", "click+2", "box"], 4),
-    }
-    for prompt, (columns, questions) in expected.items():
-        predictor = Thresholder()
-        config = ScoreConfig(prompts=prompt, clicks=3, max_objects=1)
-        scores = finish(evaluate_job(predictor, find_labeled_files(folder), config))
-        assert list(scores.headline) == [*columns, "filled_box", "disk"]
-        assert len(predictor.asked) == questions
 
 
 def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder):

@@ -13,7 +13,6 @@ from skimage.measure import label
 from napari_simmat.engine.masks import iou
 from napari_simmat.evaluation import metrics
 from napari_simmat.evaluation.metrics import (
-    THRESHOLDS,
     Matching,
     dice,
     match_at_thresholds,
@@ -121,13 +120,6 @@ def test_match_ignores_ids_and_mirrors_its_sides(found, truth, threshold):
     assert same.quality == (1, 1, 1)
     pq, sq, rq = there.quality
     assert pq == pytest.approx(sq * rq) or not there.true_positives
-
-
-def test_average_precision_falls_with_the_threshold(images):
-    for found, truth in images:
-        precision = [each.average_precision for each in match_at_thresholds(found, truth)]
-        assert len(precision) == len(THRESHOLDS)
-        assert (np.diff(precision) <= 0).all()
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.5, 0.7, 0.9])

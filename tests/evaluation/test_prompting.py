@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from segment_anything import SamPredictor, sam_model_registry
 
-from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
@@ -24,8 +22,6 @@ from napari_simmat.evaluation.prompting import (
     draw_prompts,
     resample_to_grid,
 )
-from napari_simmat.models.spec import Model
-from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from tests.scripted_predictor import Scripted
 
@@ -216,24 +212,6 @@ def test_user_protocol_prompts_and_shows_what_was_chosen(asked, columns, prompts
     assert ("noc@80" in score.figures) is counted
 
 
-def test_user_protocol_scores_every_object_of_a_plane():
-    y, x = np.mgrid[:96, :96]
-    labels = np.zeros((96, 96), int)
-    labels[(y - 30) ** 2 + (x - 30) ** 2 < 18**2] = 3
-    labels[(y - 65) ** 2 + (x - 65) ** 2 < 15**2] = 7
-    image = np.array([0, 0, 0, 200, 0, 0, 0, 120])[labels] + np.random.default_rng(0).normal(
-        20, 5, labels.shape
-    )
-    predictor = Predictor(load_model("tiny"), "cpu")
-    predictor.set_image(image)
-    scores = finish(UserProtocol(clicks=3).score_job(predictor, labels))
-    assert [score.label for score in scores] == [3, 7]
-    for score in scores:
-        assert list(score.dice) == ["click", "click+1", "click+2", "box"]
-        assert min(score.iou[name] for name in score.dice) > 0.75
-    assert predictor.encodes == 1
-
-
 def test_score_job_refuses_labels_of_another_shape():
     predictor = Predictor(load_model("tiny"), "cpu")
     predictor.set_image(np.random.default_rng(0).normal(size=(40, 40)))
@@ -266,7 +244,7 @@ def test_ground_truth_middle_lies_deepest_inside():
     assert label_windows(np.zeros((3, 4), int)) == []
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_agreement_equals_that_of_whole_images(seed):
     """Blobs anywhere, also at the border: the same figures as from whole images."""
     rng = np.random.default_rng(seed)
@@ -353,34 +331,3 @@ def test_paper_protocol_scores_chosen_labels_of_the_same_size():
     assert (score.label, score.figures["paper"]) == (2, 1)
     with pytest.raises(ValueError, match="The labels have 3 x 4 pixels"):
         finish(PaperProtocol().score_job(Scripted(labels == 2), labels[:3]))
-
-
-def test_paper_protocol_scores_stock_sam_as_its_own_predictor():
-    """Random weights: the stock network's best of three masks, cut at 0, on the cells."""
-    torch.manual_seed(0)
-    network = build_network("vit_b")
-    network.image_encoder.blocks = network.image_encoder.blocks[:1]  # enough, and quick
-    y, x = np.mgrid[:300, :200]
-    labels = np.where((y - 120) ** 2 + (x - 80) ** 2 < 50**2, 6, 0)
-    image = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
-
-    predictor = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random"), "cpu", "exact")
-    predictor.set_image(image, channel_axis=-1)
-    (score,) = finish(PaperProtocol().score_job(predictor, labels))
-    theirs = sam_model_registry["vit_b"]().eval()
-    theirs.image_encoder.blocks = theirs.image_encoder.blocks[:1]
-    theirs.load_state_dict(network.state_dict())
-    stock = SamPredictor(theirs)
-    stock.set_image(image)
-    ((down, right),) = center_clicks(labels).values()
-    masks, quality, _ = stock.predict(np.array([[right, down]]), np.array([1]))
-    answer, truth = (
-        resample_to_grid(masks[quality.argmax()], 256),
-        resample_to_grid(labels == 6, 256),
-    )
-    expected = (answer & truth).sum() / (answer | truth).sum()
-    assert 0 < expected < 1
-    assert score.iou["paper"] == pytest.approx(expected, abs=1e-6)
-
-    (clicked,) = finish(UserProtocol(clicks=3).score_job(predictor, labels))
-    assert list(clicked.dice) == ["click", "click+1", "click+2", "box"]

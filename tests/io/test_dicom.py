@@ -93,28 +93,12 @@ def test_one_per_series_keeps_the_first_slice(series, tmp_path):
     )  # that it is given twice is said elsewhere
 
 
-def test_dicom_values_are_rescaled(tmp_path):
-    write_slice(tmp_path / "ct" / "a", VOLUME[0], RescaleSlope=2, RescaleIntercept=-1024)
-    image = read_image(tmp_path / "ct")
-    assert image.axes == "YX"
-    assert image.data.dtype == np.float32
-    np.testing.assert_array_equal(image.data, 2 * VOLUME[0].astype(np.float32) - 1024)
-
-
 def test_dicom_frames_of_a_file_are_planes(tmp_path):
     more = {"NumberOfFrames": 4, "SpacingBetweenSlices": 1.5}
     write_slice(tmp_path / "a.dcm", VOLUME, **more)
     image = read_image(tmp_path / "a.dcm")
     np.testing.assert_array_equal(image.data, VOLUME)
     assert image.scale["Z"] == 1.5
-
-
-def test_dicom_files_of_one_frame_are_slices(tmp_path):
-    for z, plane in enumerate(VOLUME):
-        write_slice(tmp_path / f"{z}.dcm", plane, z + 1, NumberOfFrames=1)
-    image = read_image(tmp_path)
-    np.testing.assert_array_equal(image.data, VOLUME)
-    assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
 
 
 def test_dicom_file_of_several_frames_is_an_image(tmp_path):

@@ -91,11 +91,6 @@ def test_from_plain_refuses_what_does_not_fit(change, sentence):
         from_plain(Settings, {**to_plain(OTHER), **change})
 
 
-def test_from_plain_refuses_what_is_no_table():
-    with pytest.raises(ValueError, match="The request must be a table"):
-        from_plain(Settings, [], "The request")
-
-
 def test_special_converts_types_that_the_codec_does_not_know():
     special = {np.ndarray: lambda array: array.tolist(), float: lambda x: x if x == x else None}
     assert to_plain((np.arange(2), math.nan), special) == [[0, 1], None]

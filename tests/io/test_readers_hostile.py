@@ -482,20 +482,13 @@ def test_dicom_deflated_is_read_if_small(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_read_image_pipe_is_refused(tmp_path):
+@pytest.mark.parametrize(("read", "name"), [(read_image, "a.tif"), (load_model, "a.safetensors")])
+def test_read_image_or_model_of_a_pipe_is_refused(tmp_path, read, name):
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
-    os.mkfifo(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif is a pipe or device, not a file"):
-        read_image(tmp_path / "a.tif")
-
-
-def test_load_model_pipe_is_refused(tmp_path):
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("this system has no named pipes")
-    os.mkfifo(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"a\.safetensors is a pipe or device"):
-        load_model(tmp_path / "a.safetensors")
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is a pipe or device"):
+        read(tmp_path / name)
 
 
 def test_picture_turned_by_exif_is_noted(tmp_path):

@@ -2,14 +2,10 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.mobile_encoder import WindowAttention
 from napari_simmat.models.peft_layers import ExtendedWindowAttention, LearnedPrefix, LearnedTokens
 from napari_simmat.models.sam import build_sam
@@ -152,17 +148,6 @@ def test_mobile_network_transfers_in_its_first_convolution(transfer):
 
 
 @torch.no_grad()
-def test_mobile_network_with_passed_on_channels_is_the_base(network):
-    tuned = build_network("vit_t", channels=3, transfer="simmat")
-    tuned.load_state_dict(network.state_dict(), strict=False)
-    tuned.projection.pass_on([0, 1, 2], torch.ones(3), torch.zeros(3))
-    image = torch.randn(1, 3, SIDE, SIDE)
-    torch.testing.assert_close(
-        tuned.encode(image).embedding, network.encode(image).embedding, rtol=1e-4, atol=1e-4
-    )
-
-
-@torch.no_grad()
 def test_lora_heads_update_query_and_value_of_each_head():
     torch.manual_seed(0)
     network = build_network("vit_t", strategy="lora", size=3)
@@ -212,36 +197,6 @@ def test_window_attention_sees_learned_tokens_without_bias(kind):
     torch.testing.assert_close(
         ours(x), stock.proj(expected.reshape(1, 3, 3, 8)), rtol=1e-4, atol=1e-5
     )
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_predict_with_mobile_sam_equals_stock_on_timm(network):
-    from napari_simmat.checkpoints.catalog import sam_spec
-    from napari_simmat.models.spec import Model
-    from tests.checkpoints.test_loading_foundations import admitted_cells
-
-    stock = Sam(Reference(network.image_encoder), network.prompt_encoder, network.mask_decoder)
-    theirs = SamPredictor(stock)
-    image = np.random.default_rng(1).integers(0, 256, (90, 140, 3), dtype=np.uint8)
-    theirs.set_image(image)
-    ours = Predictor(Model(sam_spec("mobile", "vit_t", ""), network, "random"), "cpu", "exact")
-    ours.set_image(image, channel_axis=-1)
-    points, box = np.array([[20.0, 30.0], [60.0, 100.0]]), np.array([10, 20, 70, 120])
-    asked = (
-        (
-            {"points": points, "labels": [1, 0]},
-            {"point_coords": points[:, ::-1].copy(), "point_labels": np.array([1, 0])},
-        ),
-        ({"box": box}, {"box": box[[1, 0, 3, 2]]}),
-    )
-    for prompt, given in asked:
-        result = ours.predict(**prompt)
-        _, scores, logits = theirs.predict(**given, multimask_output=False)
-        cells = admitted_cells(ours, prompt.get("box"), image.shape[:2])
-        difference = np.linalg.norm((result.logits - logits[0])[cells])
-        assert difference <= 1e-4 * np.linalg.norm(logits[0][cells])
-        assert result.score == pytest.approx(scores[0], rel=1e-4)
 
 
 @torch.no_grad()

@@ -85,31 +85,6 @@ def test_vit_block_in_half_precision_is_no_worse_than_stock(blocks, tiles, many,
         assert relative(ours(tokens), exact) < 1.3 * relative(stock(tokens), exact)
 
 
-@pytest.mark.parametrize("name", ["attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv.bias"])
-@torch.no_grad()
-def test_vit_block_depends_on_each_bias(name):
-    """The parity above means something: without the term the block differs.
-
-    The projection's bias is all that the tokens beyond the image's border are made of.
-    """
-    stock = stock_block(24, 17, 7)
-    tokens = torch.randn(1, 24, 17, WIDTH)
-    ours = ours_for(stock)
-    ours.get_parameter(name).zero_()
-    assert relative(ours(tokens), stock(tokens)) > 1e-3
-
-
-@torch.no_grad()
-def test_vit_block_sees_zeros_beyond_the_border():
-    """As in stock, a window's tokens beyond the image have keys and values: those of the bias."""
-    ours = ours_for(stock_block(7, 4, 7))
-    tokens = torch.randn(1, 7, 4, WIDTH)
-    ours.attn.rel_pos_h.zero_()
-    ours.attn.rel_pos_w.zero_()
-    alone = ours.attn(tokens)
-    assert relative(ours.attn(tokens, 7), alone) > 1e-2
-
-
 @torch.no_grad()
 def test_attention_of_any_sharpness_equals_stock():
     """Where most weights are too small for the numbers of float32, which then count as zero."""

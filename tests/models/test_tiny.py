@@ -125,20 +125,6 @@ def test_decode_batch_in_half_precision_is_exact(network):
 
 
 @torch.no_grad()
-def test_decode_moves_with_the_image(network):
-    """An object moved by whole tokens on a constant background moves its mask."""
-    image = torch.zeros(1, 3, 192, 192)
-    torch.manual_seed(3)
-    image[..., 64:112, 64:112] = torch.randn(3, 48, 48)
-    moved = image.roll((16, 32), (-2, -1))
-    dense, dense_moved = (network.encode(each).maps["dense"] for each in (image, moved))
-    inner = dense[..., 24:64, 24:64]
-    shifted = dense_moved[..., 32:72, 40:80]
-    assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move
-    assert relative(dense_moved[..., 24:64, 24:64], inner) > 0.2
-
-
-@torch.no_grad()
 def test_decode_of_a_corrected_mask_takes_no_coarse_level(network, monkeypatch):
     """Of two levels whose predicted IoU differs by a hundredth, the finer one is chosen."""
     mask = torch.full((1, 1, 128, 128), -5.0)

@@ -13,7 +13,6 @@ from napari_simmat.models.multiscale import (
     levels_by_likelihood,
 )
 from napari_simmat.models.tiny_encoder import FOREGROUND
-from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_sample
 
@@ -49,16 +48,6 @@ def test_decode_clicks_together_equals_each_alone(tiny, encoded):
         outside = whole.clone()
         outside[placed.top : placed.top + height, placed.left : placed.left + width] = -1
         assert (outside < 0).all()
-
-
-@torch.no_grad()
-def test_decode_clicks_in_any_order_is_the_same(tiny, encoded):
-    clicks = torch.rand(5, 2, generator=torch.manual_seed(1)) * 300
-    forth, back = tiny.decode_clicks(encoded, clicks), tiny.decode_clicks(encoded, clicks.flip(0))
-    for one, other in zip(forth, reversed(back), strict=True):
-        assert one.top == other.top
-        assert one.left == other.left
-        torch.testing.assert_close(one.logits, other.logits, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -103,19 +92,3 @@ def test_estimate_clicks_reads_the_dense_head(tiny, encoded):
         assert float(size[number]) == pytest.approx(expected, rel=1e-5)
         logits = [dense_at(level, click[None])[0, FOREGROUND] for level in encoded.levels]
         assert float(foreground[number]) == max(float(each) for each in logits)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_decode_clicks_of_sam_equals_each_alone():
-    torch.manual_seed(0)
-    network = build_network("vit_b")
-    from napari_simmat.models.network import Encoded
-
-    encoded = Encoded(torch.randn(1, 256, 64, 64), (1024, 1024))
-    clicks = torch.rand(2, 2) * 1024
-    for click, placed in zip(clicks, network.decode_clicks(encoded, clicks), strict=True):
-        alone = network.decode(encoded, {"points": click[None], "labels": torch.ones(1)})
-        torch.testing.assert_close(placed.logits, alone.logits, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(placed.predicted_iou, alone.predicted_iou, rtol=1e-4, atol=1e-5)
-        assert (placed.top, placed.left) == (0, 0)

@@ -3,10 +3,7 @@
 import json
 
 import pytest
-import torch
 
-from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.research.experiments import read_rows
 
@@ -41,33 +38,6 @@ def test_benchmark_of_bad_settings_is_refused(words, sentence, tmp_path, capsys)
     said = capsys.readouterr().err
     assert sentence in said
     assert "unexpected" not in said
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("small_training")
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
-def test_pretrain_resumes_its_folder_or_starts_from_a_foundation(tmp_path, capsys):
-    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    settings = ["--families", "plain", "struck"]
-    assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
-    said = capsys.readouterr()
-    assert f"Wrote {first}" in said.out
-    assert "click+3" in said.out
-    spec = read_spec(first)
-    assert (spec.name, spec.training["steps"]) == ("a", 2)
-    assert spec.training["families"] == ["plain", "struck"]
-    log = tmp_path / "a-training" / "log.jsonl"
-    assert json.loads(log.read_text().splitlines()[-1])["step"] == 2
-
-    assert main(["pretrain", *settings, "--steps", "3", "--output", str(first)]) == 1  # exists
-    again = ["pretrain", *settings, "--steps", "3", "--output", str(first), "--overwrite"]
-    assert main(again) == 0
-    assert read_spec(first).training["steps"] == 3
-    going_on = ["pretrain", *settings, "--steps", "4", "--start", str(first)]
-    assert main([*going_on, "--output", str(second)]) == 0
-    assert read_spec(second).training["steps"] == 4
-    model = load_model(second)
-    assert model.spec.name == "b"
 
 
 @pytest.mark.parametrize(

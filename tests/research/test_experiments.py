@@ -12,7 +12,6 @@ from napari_simmat.research.experiments import (
     PAPER_PROTOCOL,
     TRAINING_SHARES,
     BenchmarkConfig,
-    ExperimentRun,
     make_runs,
 )
 
@@ -145,11 +144,3 @@ def test_config_of_quick_form_is_short():
     assert chosen.seeds_of("transfer") == (4,)
     with pytest.raises(ValueError, match="at least one step"):
         BenchmarkConfig(steps=0)
-
-
-def test_run_key_tells_runs_apart():
-    first = make_runs("transfer", ("a",), (0,), CONFIG)[1]
-    assert isinstance(first, ExperimentRun)
-    assert first.key == (
-        "transfer", "a", "scratch", "simmat", "scratch", "0.001", "20", "0", "1.0",
-    )  # fmt: skip

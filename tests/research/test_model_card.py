@@ -50,19 +50,3 @@ def test_scores_are_resumed_and_means_have_a_row_for_each_file(
     with output.open() as file:
         boxes = [float(line["box"]) for line in csv.DictReader(file)]
     assert float(row[head.index("box")]) == pytest.approx(sum(boxes) / 4, abs=1e-3)
-
-
-def test_resolution_has_a_row_for_each_image_and_the_spread(development, monkeypatch, capsys):
-    words = ["resolution", "--development", str(development), "--objects", "2"]
-    head, *rows, last = printed(words, monkeypatch, capsys)
-    assert len(head) == 2 + 2 * len(model_card.FACTORS)
-    assert [row[:2] for row in rows] == [["im0", "2"], ["im1", "2"]]
-    assert all(0 <= float(cell) <= 1 for row in rows for cell in row[2:])
-    assert last[0] == "largest difference"
-
-
-def test_speed_has_a_row_for_each_size(monkeypatch, capsys):
-    monkeypatch.setattr(model_card, "SIZES", (128,))
-    _, row = printed(["speed"], monkeypatch, capsys)
-    assert row[0] == "128 x 128"
-    assert all(float(cell) >= 0 for cell in row[1:])

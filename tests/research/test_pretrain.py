@@ -23,7 +23,7 @@ from napari_simmat.research.pretrain import (
     pretrain_job,
 )
 from napari_simmat.research.real_scenes import read_sources
-from napari_simmat.training.trainer import IS_OUTDATED, Devices, RunFolder, Trainer
+from napari_simmat.training.trainer import IS_OUTDATED, Devices, Trainer
 from tests.training.squares import picture
 
 pytestmark = [
@@ -198,15 +198,6 @@ def test_real_sources_are_trained_on_measured_and_named(tmp_path):
     assert "real images" in spec.training["data"]
     with pytest.raises(ValueError, match="Use its settings"):
         finish(pretrain_job(config(steps=2), tmp_path / "run"))
-
-
-def test_folder_of_another_training_is_refused(tmp_path):
-    stepping = trainer(Pretraining(config()))
-    stepping.folder = RunFolder(tmp_path)
-    stepping.save()
-    stepping.folder.close()
-    with pytest.raises(ValueError, match=r"holds a training with seed 0, not 1\. Use its settings"):
-        finish(pretrain_job(config(seed=1), tmp_path))
 
 
 def test_state_of_an_earlier_version_is_refused(tmp_path):

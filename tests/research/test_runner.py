@@ -199,15 +199,6 @@ def test_square_around_shows_the_object_in_the_plane():
     assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
 
 
-def test_quick_form_says_that_it_is_no_result(base, tmp_path):
-    quick = BenchmarkConfig(
-        quick=True, modalities=("rgb+thermal",), steps=1, side=64, images=2, validation=1, test=1
-    )
-    report = finish(run_experiment_job("pseudo", "generated", base, quick, tmp_path))
-    assert report.text.startswith("**Quick form: too few steps for a result.**")
-    assert report.files[0].name == "quick-pseudo.csv"
-
-
 def test_unknown_experiment_is_refused(base, tmp_path):
     with pytest.raises(ValueError, match="Experiment 'magic' is unknown; use one of transfer"):
         finish(run_experiment_job("magic", "generated", base, SMALL, tmp_path))  # type: ignore[arg-type]

@@ -3,7 +3,6 @@ import pytest
 from scipy import ndimage as ndi
 
 from napari_simmat.research.samples import MIN_BORDER_CONTRAST, border_contrast, visible_labels
-from napari_simmat.research.scene import draw_scene
 
 
 @pytest.fixture
@@ -33,12 +32,6 @@ def test_visible_labels_drop_the_invisible(discs):
     np.testing.assert_array_equal(kept, discs == 3)
 
 
-def test_contrast_falls_as_noise_grows(discs):
-    values = [border_contrast(noisy(discs > 0, sigma), discs)[1] for sigma in (0.1, 0.3, 1.0, 5.0)]
-    assert values == sorted(values, reverse=True)
-    assert values[0] > MIN_BORDER_CONTRAST > values[-1]
-
-
 def test_contrast_has_no_units(discs):
     image = noisy(discs > 0, 0.2)
     np.testing.assert_allclose(
@@ -62,9 +55,3 @@ def test_contrast_of_a_ring_takes_both_borders(discs):
 def test_contrast_takes_the_channel_that_shows_it(discs):
     image = np.stack([noisy(discs * 0, 0.1), noisy(discs > 0, 0.1)], axis=-1)
     assert (border_contrast(image, discs)[1:] > MIN_BORDER_CONTRAST).all()
-
-
-def test_contrast_of_pure_noise_is_low():
-    labels = draw_scene(2, 192, "cells").labels
-    noise = np.random.default_rng(1).normal(size=labels.shape)
-    assert np.mean(border_contrast(noise, labels)[1:] >= MIN_BORDER_CONTRAST) < 0.05

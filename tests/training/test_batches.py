@@ -109,11 +109,6 @@ def test_batches_parts_equal_those_of_the_whole(count, settings):
         assert [key for each in several for key in each.keys] == list(whole.keys)
 
 
-def test_equal_parts_leave_nothing_out():
-    assert equal_parts(4, 1) == [slice(0, 4)]
-    assert equal_parts(6, 3) == [slice(0, 2), slice(2, 4), slice(4, 6)]
-
-
 def test_batches_show_each_plane_once_in_a_random_order():
     drawn = batches(*[plane((2, 2, 9, 9))] * 6, batch=2)
     seen = [key[0] for step in range(6) for key in drawn.batch(step, slice(0, 2)).keys]

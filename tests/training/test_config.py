@@ -1,7 +1,5 @@
 """Training settings: the schedule, counted by hand, and what is refused."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -135,12 +133,3 @@ def test_side_for_is_that_of_the_base():
         replace(config, side=100).side_for(tiny)
     with pytest.raises(ValueError, match="vit_b takes 1024 pixels a side, not 512; leave"):
         replace(config, side=512).side_for(sam)
-
-
-@pytest.mark.parametrize("module", ["training.config", "cli.train", "cli"])
-def test_importing_config_and_cli_loads_no_torch(module):
-    program = f"import sys, napari_simmat.{module}; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"

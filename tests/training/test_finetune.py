@@ -30,15 +30,8 @@ from napari_simmat.training.finetune import (
     train_checkpoint_job,
     train_job,
 )
-from napari_simmat.training.losses import dense_targets, size_loss
-from napari_simmat.training.trainer import (
-    BEST_FILE,
-    LOG_FILE,
-    STOP_FILE,
-    Trainer,
-    TrainProgress,
-)
-from tests.training.squares import SIDE, picture, pictures, read_log, short
+from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
+from tests.training.squares import picture, pictures, read_log, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
     ("lora", "baseline_a"),
@@ -242,20 +235,6 @@ def test_best_checkpoint_is_kept_when_later_ones_are_worse(train, tmp_path, monk
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
-def test_description_counts_the_planes_trained_on(train, dataset):
-    def specks():
-        values, labels = dataset.train[0].load()
-        speck = np.zeros_like(labels)
-        speck[3:5, 3:5] = 1  # too small to be prompted
-        return values, speck
-
-    more = replace(dataset.train[0], name="specks", load=specks)
-    data = replace(dataset, train=(*dataset.train, more))
-    assert len(data.train) == 7
-    said = train(data=data, steps=1, epochs=1).spec.description
-    assert said.endswith("trained on 6 labeled planes of squares.")
-
-
 def test_patience_ends_training_without_improvement(train, monkeypatch):
     """To be as good is not to be better."""
     improving(monkeypatch, 0.1, 0.5, 0.4, 0.6, 0.6, 0.2)
@@ -318,28 +297,6 @@ def test_diverging_training_is_reported(train, tmp_path, monkeypatch):
     assert len(figures) == 3
     assert all("loss" not in row for row in figures)
     json.dumps(figures, allow_nan=False)
-
-
-@pytest.mark.slow
-@pytest.mark.shipped_models
-def test_auxiliary_losses_keep_predicted_sizes_true(train):
-    """From the size under a click follows the level on which it is answered."""
-    data = pictures(normalization=Normalization())
-    settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
-    settings["prompts"] = ("click",)
-    off = []
-    for auxiliary in (False, True):
-        named = {**settings, "steps": 20, "epochs": 20, "validate_every": 20}
-        trained = train(f"{auxiliary}", data=data, auxiliary=auxiliary, **named)
-        planes = LabeledPlanes(data, data.validation, trained.spec, SIDE)
-        finish(planes.scan_job("look at"))
-        assert len(planes) == 2
-        for plane in (planes[0], planes[1]):
-            with torch.no_grad():
-                dense = trained.student.network.encode(plane.image[None]).maps["dense"]
-            labels = torch.from_numpy(plane.labels.astype(np.int64))[None]
-            off.append(size_loss(dense, dense_targets(labels)).item())
-    assert sum(off[2:]) < 0.85 * sum(off[:2])
 
 
 def test_auxiliary_losses_train_the_other_heads(train, monkeypatch):

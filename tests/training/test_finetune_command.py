@@ -1,19 +1,14 @@
 """`simmat train` from end to end: output, bad input, a full disk, kills, processes."""
 
-import contextlib
 import errno
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,7 +18,6 @@ from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STATE_FILE
 from tests.training.squares import folder_of_pictures, read_log
 
 SMALL = ("--steps", "2", "--epochs", "2", "--validate-every", "2", "--batch", "2")
-LONG = ("--steps", "12", "--epochs", "12", "--validate-every", "4", "--batch", "2")
 
 
 @pytest.fixture
@@ -138,117 +132,11 @@ def test_train_command_full_disk_at_the_end_loses_nothing(images, tmp_path, caps
     assert all(torch.equal(each, held[name]) for name, each in read_tensors(path).items())
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A file system of so many bytes; only the administrator can make one."""
-    folder.mkdir()
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("a small file system needs Linux and the right to mount it")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.slow
-def test_train_command_on_a_full_file_system_resumes(images, tmp_path, capsys):
-    """It holds the first state, which knows nothing of the optimizer yet, but no second one."""
-    disk, path = tmp_path / "disk", tmp_path / "squares.safetensors"
-    folder = disk / "training"
-    assert main(words(images, path)) == 0
-    whole = tmp_path / "squares-training"
-    room = (whole / BEST_FILE).stat().st_size + (whole / STATE_FILE).stat().st_size // 2
-    whole_output = path.read_bytes()
-    path.unlink()
-    capsys.readouterr()
-    with small_disk(disk, room):
-        assert main(words(images, path, "--folder", str(folder))) == 1
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert re.search(r"disk (is )?full", said.err)
-        lines = [line for line in said.err.strip().splitlines() if not line.startswith("Note: ")]
-        assert len(lines) == 1
-        left = {each.name for each in folder.iterdir() if each.is_file()}
-        assert left == {BEST_FILE, LOG_FILE, STATE_FILE, ".lock"}
-        moved = shutil.copytree(folder, tmp_path / "moved")
-    assert not path.exists()
-    assert main(words(images, path, "--folder", str(moved))) == 0
-    assert path.read_bytes() == whole_output
-    assert (moved / LOG_FILE).read_text() == (whole / LOG_FILE).read_text()
-
-
 def python(*arguments: str, **more) -> subprocess.Popen[str]:
     """Another Python, in which warnings are errors as here."""
     command = [sys.executable, "-W", "error", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, **more)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        if process.poll() is not None:
-            raise AssertionError(f"It ended: {process.communicate()}")
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def rows(folder: Path) -> int:
-    path = folder / LOG_FILE
-    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
-
-
-ALWAYS_SAVING = """
-import sys
-import napari_simmat.training.trainer as run
-from napari_simmat.cli import main
-run.SAVE_INTERVAL = 0.0
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.shipped_models
-@pytest.mark.slow
-def test_train_command_killed_resumes_with_the_same_bits(images, tmp_path):
-    """Resumed after every second kill. As it saves all the time, most hit it while it writes."""
-    whole, broken = (tmp_path / name / "m.safetensors" for name in ("whole", "broken"))
-    for output in (whole, broken):
-        output.parent.mkdir()
-    folder, command = broken.parent / "m-training", words(images, broken, settings=LONG)
-
-    def finish(*arguments):
-        process = python("-m", "napari_simmat", *arguments)
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-
-    finish(*words(images, whole, settings=LONG))
-    random = np.random.default_rng(0)
-    for number in range(1, int(os.environ.get("SIMMAT_KILLS", 2)) + 1):
-        process = python("-c", ALWAYS_SAVING, *command)
-        reached = random.integers(2, 5) if number % 2 else random.integers(5, 9)
-        wait_for(lambda: rows(folder) >= reached, process)  # noqa: B023, called at once
-        time.sleep(random.uniform(0, 0.1))
-        process.kill()
-        process.communicate()
-        for path in folder.iterdir():
-            if path.name == STATE_FILE:
-                torch.load(path, weights_only=True)
-            elif path.name == BEST_FILE:
-                read_tensors(path)
-            else:
-                assert path.name in (LOG_FILE, ".lock", "tensorboard") or path.suffix == ".part"
-        assert not broken.exists()
-        if number % 2 == 0:
-            finish(*command)
-            assert broken.read_bytes() == whole.read_bytes()
-            assert not list(folder.glob(".*.part"))
-            log = (whole.parent / "m-training" / LOG_FILE).read_text()
-            assert (folder / LOG_FILE).read_text() == log
-            shutil.rmtree(folder)
-            broken.unlink()
 
 
 def free_port() -> int:

@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
-from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.spec import InputSize
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
@@ -95,24 +94,3 @@ def test_sam_trains_by_every_strategy(strategy, sam, tmp_path, monkeypatch):
     assert set(held) == set(trained.student.names)
     assert read_spec(tmp_path / "run" / BEST_FILE).input_size.method == "stretch"
     assert len(trained.spec.channels) == 5
-
-
-def test_sam_frozen_encoder_sees_each_plane_once(sam, large, tmp_path, monkeypatch):
-    calls = []
-    features = SamNetwork.features
-
-    def counted(self, image):
-        if self.training:
-            calls.append(len(image))
-        return features(self, image)
-
-    monkeypatch.setattr(SamNetwork, "features", counted)
-    config = short(transfer="zeroshot", strategy="decoder", steps=9, objects=2)
-    finish(train_job(sam, large, config, "m", tmp_path / "run"))
-    assert calls == [1] * 6
-
-
-def test_sam_refuses_another_side(sam, large, tmp_path):
-    with pytest.raises(ValueError, match="vit_b takes 64 pixels a side, not 128; leave the side"):
-        finish(train_job(sam, large, short(side=128), "m", tmp_path / "run"))
-    assert list(tmp_path.iterdir()) == []

@@ -338,15 +338,6 @@ def better(network, planes, side, max_objects):
     yield
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
-def test_log_on_a_full_device_is_reported(tmp_path):
-    folder = RunFolder(tmp_path)
-    (tmp_path / LOG_FILE).symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"The disk is full: log.csv could not be written"):
-        folder.log({"step": 1, "epoch": 1, "loss": 0.5})
-    folder.close()
-
-
 @pytest.mark.usefixtures("board")
 def test_tensorboard_errors_are_only_logged(tmp_path, monkeypatch, caplog):
     def refuse(*_):

@@ -40,17 +40,6 @@ def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, da
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_pretended_gpu_catches_a_batch_left_on_the_cpu(base, dataset, monkeypatch):
-    config = short(strategy="lora")
-    student = make_trainable(base, dataset, config, "squares")
-    planes = LabeledPlanes(dataset, dataset.train, student.spec, 64)
-    batch = Batches(planes, config).batch(0, slice(0, 2))
-    with pretended_gpu(monkeypatch):
-        module = TrainingModule(student.network.to("cuda:0"), False, config.smoothing)
-        with pytest.raises(RuntimeError, match="tensors on"):
-            module(batch)
-
-
 def test_step_without_memory_is_computed_in_parts(train, monkeypatch, caplog):
     """Four images do not fit, two neither; the gradient is that of `accumulate`."""
     expected = train("parts", batch=4, accumulate=4).student.tensors()
