@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from qtpy.QtTest import QTest
 
 from napari_simmat.widgets import main
+from tests.widgets.hands import LEFT
 
 PROGRAM = """
 import sys, threading
@@ -61,14 +63,16 @@ def test_opening_imports_in_a_thread_and_says_so():
 
 
 @pytest.mark.all_tabs
-def test_tabs_needed_at_once_are_made_at_once(window):
-    widget = main.SimMATWidget(window.viewer)
-    try:
-        widget.open_now()
-        assert widget.tabs.widget(1) is widget.train
-        assert widget.segment.isVisibleTo(widget)
-    finally:
-        widget.release()
+def test_tab_is_made_when_it_is_first_shown(window):
+    widget = window.open_widget()
+    tabs = widget.tabs
+    assert widget.segment.isVisible()
+    for index, name in enumerate(("train", "batch"), start=1):
+        assert name not in vars(widget)
+        QTest.mouseClick(tabs.tabBar(), LEFT, pos=tabs.tabBar().tabRect(index).center())
+        assert tabs.currentWidget() is tabs.widget(index) is vars(widget)[name]
+        assert vars(widget)[name].isVisible()
+    assert [tabs.tabText(index) for index in range(3)] == ["Segment", "Train", "Batch"]
 
 
 def test_opening_that_fails_says_why(window, monkeypatch):

@@ -48,14 +48,17 @@ from napari_simmat.widgets.worker import later
 
 Tone = Literal["", "muted", "info", "good", "warning", "error"]
 """What the color of a text means; empty for the theme's own color."""
-_TONES: dict[Tone, tuple[str, str]] = {
+TONES: dict[Tone, tuple[str, str]] = {
     "muted": ("#b9bfc7", "#474c53"),
-    "info": ("#8cc8ff", "#0b468c"),
-    "good": ("#4ade80", "#0a5226"),
-    "warning": ("#ffb000", "#694200"),
-    "error": ("#ffa198", "#94140b"),
+    "info": ("#8cc8ff", "#0a3dbc"),
+    "good": ("#7cfcce", "#143b22"),
+    "warning": ("#f4da11", "#5c4902"),
+    "error": ("#fc9e88", "#8d155d"),
 }
-"""Colors on dark and on light themes; each can be read on panels, tables and buttons."""
+"""Colors on dark and on light themes; each can be read on panels, tables and buttons.
+
+The color-blind tell them apart, but for muted texts.
+"""
 NAMED_CONTROLS = (
     QAbstractButton,
     QAbstractItemView,
@@ -342,13 +345,13 @@ def _filled(layout: Any, parts: Sequence[Part]) -> Any:
 
 def tone_color(tone: Tone, on: QWidget) -> str:
     """The color of a tone on the background of a widget."""
-    dark, light = _TONES[tone]
+    dark, light = TONES[tone]
     return dark if on.palette().window().color().lightness() < 128 else light
 
 
 def tone_sheet(on: QWidget) -> str:
     """The style sheet that colors what `set_tone` has marked inside `on`."""
-    return "".join(f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in _TONES)
+    return "".join(f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in TONES)
 
 
 def set_tone(widget: QWidget, tone: Tone) -> None:

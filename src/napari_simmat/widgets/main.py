@@ -10,10 +10,10 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
     QToolButton,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_simmat.io.files import SAMPLES, log_file, logged
 from napari_simmat.widgets.controls import (
@@ -42,6 +43,10 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 from napari_simmat.widgets.torch_import import import_window_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker
+
+if TYPE_CHECKING:
+    from napari_simmat.widgets.batch.tab import BatchTab
+    from napari_simmat.widgets.train.tab import TrainTab
 
 _PACKAGES = ("napari-simmat", "napari", "torch", "numpy", "tifffile", "zarr", "dask")
 _ADDRESSES = ("Documentation", "Homepage")
@@ -83,8 +88,9 @@ class SimMATWidget(QWidget):
     ----------
     viewer
         That viewer.
-    segment, train, batch, tabs, help
-        The tabs, what shows them, and the button beside them; they exist once it is `opened`.
+    segment, tabs, help
+        The first tab, what shows the tabs, and the button beside them; they exist once it is
+        `opened`.
 
     Raises
     ------
@@ -144,32 +150,20 @@ class SimMATWidget(QWidget):
             pass
 
     def _open(self) -> Iterator[None]:
-        """Make the tabs, with a pause after each part that takes a moment."""
-        from napari_simmat.widgets.batch.tab import BatchTab
+        """Make the Segment tab, with a pause after each part that takes a moment."""
         from napari_simmat.widgets.segment.tab import SegmentTab
-        from napari_simmat.widgets.train.tab import TrainTab
 
         self.segment = segment = SegmentTab(self.viewer)
         yield
-        self.train = train = TrainTab(self.viewer)
-        yield
-        self.batch = batch = BatchTab(self.viewer)
-        segment.offer_batch(batch.plan)
-        for running in (
+        segment.offer_batch(lambda: self.batch.plan())
+        self._close_at_the_end(
             segment.controller.inference.worker,
             segment.models.transfers,
             segment.image_folder.worker,
             segment.tracks.worker,
-            train.form.base.transfers,
-            train.training,
-            batch.form.models.transfers,
-            batch.batching,
-        ):
-            self.destroyed.connect(running.close)  # also if Qt deletes the window
+        )
         for writing in (segment.exporter.worker, segment.autosave.worker):
             self.destroyed.connect(writing.finish)  # pending writes are completed
-        train.training.trained.connect(segment.models.refresh)
-        train.use_requested.connect(self.use_model)
         self.tabs = tabs = QTabWidget(self)
         tabs.hide()
         tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
@@ -177,16 +171,17 @@ class SimMATWidget(QWidget):
             lambda: PAGES[tabs.currentIndex()], lambda: described(tabs.currentWidget()), self
         )
         tabs.setCornerWidget(self.help)
-        for tab, title in ((segment, "Segment"), (train, "Train"), (batch, "Batch")):
-            yield
-            tabs.addTab(tab, title)
-            since = time.perf_counter()
-            # Qt applies napari's style sheet to each part; all in one turn would be felt.
-            for part in tab.findChildren(QWidget):
-                part.ensurePolished()
-                if time.perf_counter() - since > _TURN:
-                    yield
-                    since = time.perf_counter()
+        yield
+        tabs.addTab(segment, "Segment")
+        for title in ("Train", "Batch"):
+            tabs.addTab(QWidget(), title)
+        since = time.perf_counter()
+        # Qt applies napari's style sheet to each part; all in one turn would be felt.
+        for part in segment.findChildren(QWidget):
+            part.ensurePolished()
+            if time.perf_counter() - since > _TURN:
+                yield
+                since = time.perf_counter()
         yield
         tabs.currentChanged.connect(self._on_tab)
         self._loading.hide()
@@ -200,16 +195,54 @@ class SimMATWidget(QWidget):
         segment.start()
         self.opened.emit()
 
+    @cached_property
+    def train(self) -> TrainTab:
+        """The Train tab; made when it is first shown or asked for."""
+        from napari_simmat.widgets.train.tab import TrainTab
+
+        train = TrainTab(self.viewer)
+        self._close_at_the_end(train.form.base.transfers, train.training)
+        train.training.trained.connect(self.segment.models.refresh)
+        train.use_requested.connect(self.use_model)
+        self._put(1, train)
+        return train
+
+    @cached_property
+    def batch(self) -> BatchTab:
+        """The Batch tab; made when it is first shown or asked for."""
+        from napari_simmat.widgets.batch.tab import BatchTab
+
+        batch = BatchTab(self.viewer)
+        self._close_at_the_end(batch.form.models.transfers, batch.batching)
+        self._put(2, batch)
+        return batch
+
+    def _close_at_the_end(self, *running: Any) -> None:
+        for each in running:
+            self.destroyed.connect(each.close)  # also if Qt deletes the window
+
+    def _put(self, index: int, tab: QWidget) -> None:
+        """Show a tab in the place that was kept for it."""
+        tabs = self.tabs
+        with signals_blocked(tabs):
+            chosen, kept, title = tabs.currentIndex(), tabs.widget(index), tabs.tabText(index)
+            tabs.removeTab(index)
+            tabs.insertTab(index, tab, title)
+            tabs.setCurrentIndex(chosen)
+        kept.deleteLater()
+        name_controls(tab)
+        self.setMinimumWidth(self.minimumSizeHint().width())
+
     def _on_not_imported(self, reason: str) -> None:
         self._loading.set_value(Status("failed", NOT_LOADED.format(reason=reason)))
 
     def _on_tab(self) -> None:
-        current = self.tabs.currentWidget()
-        self.segment.keys.set_active(current is self.segment)
-        if current in (self.train, self.batch):
-            current.refresh()
-        else:
+        index = self.tabs.currentIndex()
+        self.segment.keys.set_active(index == 0)
+        if index == 0:
             self.segment.models.refresh()  # another tab may have downloaded one
+        else:
+            (self.train if index == 1 else self.batch).refresh()
 
     def use_model(self, name: str | Path) -> None:
         """Show the Segment tab with a model, by name or file."""

@@ -25,6 +25,8 @@ REFERENCE = "SimMAT reference"
 """Key of a layer's metadata: the `ImageReference` of its file."""
 _NUMBER = re.compile(r"-?\d+")
 """napari's label of an axis without a name, counted from the last one."""
+_LETTERS = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
+_USUAL = "TZYX"
 TIME_NAMES = ("t", "time", "frame", "frames")
 """Names of a time axis."""
 DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
@@ -199,6 +201,28 @@ class ImageGeometry:
         labels = enumerate(map(str, self._options["axis_labels"]))
         names = (f"axis {axis}" if _NUMBER.fullmatch(name) else name for axis, name in labels)
         return reordered(names, self.order)
+
+    @property
+    def axes(self) -> str:
+        """A letter for each of the image's own axes, as in files."""
+        return axis_letters([str(name) for name in self._options["axis_labels"]])
+
+    def kept_reference(self) -> ImageReference:
+        """What labels keep of the image, with the pixel size of the layer.
+
+        If the layer has none, that of the file: a reader of another plugin may leave it out.
+        """
+        axes, spacing = self.axes, self.usual.spacing
+        units = {
+            letter: unit_symbol(unit).replace("\N{MICRO SIGN}", "u")
+            for letter, unit in zip(axes, self._options["units"], strict=True)
+            if str(unit) not in ("pixel", "")
+        }
+        bare = not units and all(size == 1 for size in spacing)
+        if bare and set(self.reference.scale) <= set(axes):
+            return self.reference
+        sizes = {letter: spacing[axes.index(letter)] for letter in units}
+        return replace(self.reference, scale=sizes, units=units)
 
     def layer_options(self) -> dict[str, Any]:
         """Keywords that place a new layer exactly on the image."""
@@ -387,6 +411,17 @@ def layer_matrix(layer: Layer) -> np.ndarray:
 def unit_symbol(unit: Any) -> str:
     """Symbol of a pint unit, with the micro sign (pint >= 0.26 uses the Greek letter)."""
     return f"{unit:~}".replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")
+
+
+def axis_letters(names: Sequence[str]) -> str:
+    """A letter for each axis: by the names if they mean T, Z, Y, X, else the usual ones."""
+    known = [_LETTERS.get(name.casefold(), name[:1].upper()) for name in names]
+    letters = "".join(known)
+    usable = len(set(letters)) == len(letters) and letters.endswith("YX")
+    if usable and set(letters) <= set(_USUAL):
+        return letters
+    usual = "QRSUVW" + _USUAL
+    return usual[len(usual) - len(names) :]
 
 
 def time_axis_of(geometry: ImageGeometry) -> int | None:

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.widgets.layer_data import PROVENANCE
-from napari_simmat.widgets.placement import unit_symbol
-from napari_simmat.widgets.segment.export import _FILTERS, LOADED, axis_letters
+from napari_simmat.widgets.placement import axis_letters, unit_symbol
+from napari_simmat.widgets.segment.export import _FILTERS, LOADED
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 

@@ -1,6 +1,7 @@
 """A folder, image by image, with real keys: saved, closed, opened again as it was."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_simmat.batch.encode import encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images, find_inputs, plan
 from napari_simmat.io.files import user_folder
-from napari_simmat.progress import finish
+from napari_simmat.progress import Progress, finish
 from napari_simmat.widgets.batch.tab import BatchTab
+from napari_simmat.widgets.segment import image_folder
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
     COMMIT_FIRST,
@@ -22,6 +25,7 @@ from napari_simmat.widgets.segment.image_folder import (
     NOT_REPLACED,
     OTHER_SHAPE,
 )
+from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, gray
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -77,6 +81,26 @@ def test_go_through_ten_images_and_back_restores_each(window, folder):
         assert len(window.workspace.session.prompt_state.prompts.points) == 1
         assert panel.place.text() == f"{number + 1} of 10, 10 done · {number}.tif"
         window.key(*BACK)
+
+
+def test_next_image_is_named_while_it_is_opened(window, folder, monkeypatch):
+    begin(window, folder)
+    may_open, original = threading.Event(), image_folder.open_image_job
+
+    def waiting(image: Any) -> Any:
+        yield Progress(0, 1, "opening")
+        assert may_open.wait(SECONDS / 1000)
+        return (yield from original(image))
+
+    monkeypatch.setattr(image_folder, "open_image_job", waiting)
+    window.tap(*NEXT)
+    window.qtbot.waitUntil(lambda: shown(window) == [])
+    for _ in range(5):
+        QApplication.processEvents()
+    assert window.status.text.startswith("Opening 1.tif")
+    may_open.set()
+    window.idle()
+    assert shown(window) == ["1"]
 
 
 def test_mark_empty_saves_an_image_without_objects(window, folder):

@@ -4,13 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.layer_data import canvas_size
+from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 from napari_simmat.widgets.segment.inference import EDITING
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
+from napari_simmat.widgets.segment.object_panel import voxel_of
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
 
@@ -444,6 +448,24 @@ def test_table_sorts_and_leads_to_the_objects(window):
     window.key(Qt.Key.Key_D, SHIFT)
     assert [row[0] for row in rows(window)] == ["2"]
     assert window.controller.objects.chosen == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "voxel"),
+    [
+        ({}, (0.125, "µm²")),  # as the file says
+        ({"scale": (2, 3), "units": ("mm", "mm")}, (6, "mm²")),
+        ({"scale": (2, 3)}, (np.nan, "")),
+        ({"scale": (2, 3), "units": ("mm", "mm"), "shear": [1.0]}, (6, "mm²")),
+    ],
+)
+def test_voxel_of_asks_the_layer_then_its_file(options, voxel):
+    units = dict.fromkeys("YX", "um")
+    file = ImageReference(scale={"Y": 0.25, "X": 0.5}, units=units)
+    layer = Image(np.zeros((8, 8)), metadata={REFERENCE: file}, **options)
+    size, unit = voxel_of(ImageGeometry(layer))
+    assert np.allclose(size, voxel[0], equal_nan=True)
+    assert unit == voxel[1]
 
 
 def test_labels_of_the_user_are_counted_and_edited(ready):

@@ -351,8 +351,8 @@ def test_release_gives_back_keys_and_events(ready):
     assert all(layer.keymap for layer in layers)
     ready.widget.release()
     assert not any(layer.keymap for layer in layers)
+    ready.qtbot.waitUntil(lambda: "SimMAT preview" not in ready.viewer.layers)
     names = [layer.name for layer in ready.viewer.layers]
-    assert "SimMAT preview" not in names
     assert {"SimMAT objects", "SimMAT points", "discs"} <= set(names), "the user's work stays"
     ready.viewer.layers["SimMAT points"].add((5, 5))
     ready.viewer.layers.clear()

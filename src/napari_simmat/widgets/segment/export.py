@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from napari_simmat.widgets.placement import (
     ImageGeometry,
     shown_axes,
     time_axis_of,
-    unit_symbol,
 )
 from napari_simmat.widgets.segment.autosave import READ_RANK
 from napari_simmat.widgets.segment.history import NewObject
@@ -58,8 +56,6 @@ _MAX_LABEL = np.iinfo(np.int32).max
 NO_IMAGE = "Choose the image of these objects first, then load them."
 LOADED = "Loaded {} from {}."
 OTHER_IMAGE = "{} was not loaded, because another image was chosen; load it again."
-_NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
-_USUAL = "TZYX"
 """The last axes of an image whose axes have no names."""
 
 
@@ -191,24 +187,12 @@ def labeled_objects(
     names = () if image is None else image.usual.names or ()
     if len(names) != len(arrays):
         names = tuple(f"channel{number}" for number in range(len(arrays)))
-    options, geometry = geometry.layer_options(), geometry.usual
-    axes = axis_letters([str(name) for name in options["axis_labels"]])
-    units = {
-        letter: unit_symbol(unit).replace("\N{MICRO SIGN}", "u")
-        for letter, unit in zip(axes, options["units"], strict=True)
-        if str(unit) not in ("pixel", "")
-    }
-    sizes = {letter: geometry.spacing[axes.index(letter)] for letter in units}
-    reference = geometry.reference
-    # A reader of another plugin may leave the pixel size out.
-    bare = not sizes and all(size == 1 for size in geometry.spacing)
-    if not bare or not set(reference.scale) <= set(axes):
-        reference = replace(reference, scale=sizes, units=units)
+    geometry = geometry.usual
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
         labels=np.array(editor.layer.data),
-        axes=axes,
-        reference=reference,
+        axes=geometry.axes,
+        reference=geometry.kept_reference(),
         scores={label: entry.score for label, entry in entries.items()},
         categories={label: entry.category for label, entry in entries.items() if entry.category},
         classes=tuple(classes),
@@ -252,7 +236,7 @@ class ObjectLoader(QObject):
             workspace.fail(NO_IMAGE)
             return
         self._session, geometry = session, session.geometry.usual
-        axes = axis_letters([str(name) for name in geometry.layer_options()["axis_labels"]])
+        axes = geometry.axes
         shape, reference = tuple(geometry.shape), geometry.reference
         self._job.start("Loading", lambda: _load_job(path, shape, axes, geometry.name, reference))
         workspace.status.emit(Status("working", f"Reading {path.name}", way_out=""))
@@ -295,17 +279,6 @@ def _load_job(
     # Earlier objects lie on top.
     sections = sorted(object_set.merged(), key=lambda section: -np.nan_to_num(section.score))
     return path.name, object_set, sections
-
-
-def axis_letters(names: Sequence[str]) -> str:
-    """A letter for each axis: by the names if they mean T, Z, Y, X, else the usual ones."""
-    known = [_NAMES.get(name.casefold(), name[:1].upper()) for name in names]
-    letters = "".join(known)
-    usable = len(set(letters)) == len(letters) and letters.endswith("YX")
-    if usable and set(letters) <= set(_USUAL):
-        return letters
-    usual = "QRSUVW" + _USUAL
-    return usual[len(usual) - len(names) :]
 
 
 # ------------------------------------------------------------------------ in the viewer

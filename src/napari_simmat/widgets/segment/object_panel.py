@@ -42,7 +42,7 @@ from napari_simmat.widgets.controls import (
     thin_bar,
     vbox,
 )
-from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
@@ -99,14 +99,20 @@ def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[
 
 
 def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
-    """Area or volume of a voxel and its unit; NaN and empty unless all axes share a unit."""
-    units = geometry.layer_options()["units"]
-    names = {str(unit) for unit in units}
-    if geometry.ndim > 3 or len(names) > 1 or names & {"pixel", ""}:
+    """Area or volume of a voxel and its unit, as in saved files.
+
+    NaN and empty unless all axes share a unit.
+    """
+    reference = geometry.kept_reference()
+    known = [reference.of(letter) for letter in geometry.axes]
+    units = {"" if each is None else each[1] for each in known}
+    if geometry.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
         return math.nan, ""
-    power = "²" if geometry.ndim == 2 else "³"
-    volume = abs(float(np.linalg.det(geometry.matrix[:-1, :-1])))
-    return volume, f"{unit_symbol(units[0])}{power}"
+    sizes = [each[0] for each in known if each is not None]
+    # The layer may be sheared.
+    part = abs(np.linalg.det(geometry.matrix[:-1, :-1])) / math.prod(geometry.spacing)
+    unit = units.pop().replace("um", "\N{MICRO SIGN}m")
+    return math.prod(sizes) * float(part), f"{unit}{'²' if geometry.ndim == 2 else '³'}"
 
 
 class ObjectTableModel(QAbstractTableModel):

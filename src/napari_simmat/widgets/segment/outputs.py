@@ -28,11 +28,15 @@ SEEN = "SimMAT seen"
 """An image layer that is no image to segment: what the model sees of one."""
 Look = Literal["filled", "contours", "filled by class", "contours by class"]
 """How objects are drawn; each has a color of its own, or all of a class have one."""
-_CLASS_COLORS = (
-    *("#4e9de6", "#f28e2b", "#59c14f", "#e15759", "#b07aa1", "#edc948"),
-    *("#76d7c4", "#ff9da7", "#a9745c", "#d4d4d4"),
+CLASS_COLORS = (
+    *("#0072b2", "#e69f00", "#00a060", "#d55e00"),
+    *("#cc79a7", "#f0e442", "#56b4e9", "#802000"),
 )
-_NO_CLASS_COLOR = "#8a8a8a"
+"""Okabe and Ito's, which the color-blind tell apart, on black, gray and white.
+
+Their green is lighter here, for gray images, and brown stands for black.
+"""
+NO_CLASS_COLOR, CHOSEN_COLOR = "#c8c8c8", "#c0ffc0"
 _CONTOUR = 2.0
 """Width of contours in screen pixels."""
 
@@ -274,11 +278,11 @@ class ObjectDrawing:
             layer.contour = contour
         if by_class:
             self._usual.setdefault(layer, layer.colormap)
-            colors: dict[int | None, Any] = {None: _NO_CLASS_COLOR, 0: "transparent"}
+            colors: dict[int | None, Any] = {None: NO_CLASS_COLOR, 0: "transparent"}
             for label, entry in editor.register.entries.items():
                 if entry.category in names:
                     number = list(names).index(entry.category)
-                    colors[label] = _CLASS_COLORS[number % len(_CLASS_COLORS)]
+                    colors[label] = CLASS_COLORS[number % len(CLASS_COLORS)]
             if colors != self._colors or not isinstance(layer.colormap, DirectLabelColormap):
                 self._colors = colors
                 layer.colormap = DirectLabelColormap(color_dict=colors)
@@ -325,7 +329,7 @@ class ObjectDrawing:
             block,
             name=CHOSEN,
             opacity=1.0,
-            colormap=DirectLabelColormap(color_dict={None: "white", 0: "transparent"}),
+            colormap=DirectLabelColormap(color_dict={None: CHOSEN_COLOR, 0: "transparent"}),
             affine=affine,
             **{key: options[key] for key in ("units", "axis_labels") if key in options},
         )

@@ -31,7 +31,7 @@ that it differs from a negative one without color.
 """
 _ZOOM_DELAY = 50
 """Milliseconds that the zoom rests before the edges are drawn again."""
-POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
+POSITIVE, NEGATIVE = "#20c070", "#e00020"
 SYMBOLS = ("x", "disc")  # of a negative and of a positive point, which differ without color
 OUTLINE = "#ffdc00"
 """Edge of a shape that encloses an object; a scribble has the color of its sign."""

@@ -314,6 +314,8 @@ class SegmentTab(SegmentForm):
             self._show_tool()
             return
         self.controller.set_subject(choice.model, None, None, frozenset())
+        if self.image_folder.busy and not images:
+            return  # it says which image it opens
         if self.image_folder.problem and not images:
             self.workspace.fail(self.image_folder.problem)
             return

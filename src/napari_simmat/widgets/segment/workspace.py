@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
@@ -153,13 +153,17 @@ class Workspace(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def release(self) -> None:
-        """Stop following the viewer; its layers stay, except for the preview."""
+        """Stop following the viewer; its layers stay, except for the preview.
+
+        That one goes in the next turn: napari takes a dock apart in this one.
+        """
         self.released = True
         self._later.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.sessions.release(self.viewer.layers)
         self.prompt_layers.release()
-        self.preview.remove()
+        preview = self.preview
+        QTimer.singleShot(0, lambda: preview.remove())  # a bound method would be held weakly
 
     # -------------------------------------------------------------------- subject
 
