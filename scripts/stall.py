@@ -3,9 +3,9 @@
 Run ``python tests/with_screen.py python scripts/stall.py``. Each run is a process of its own that
 opens the real window and the tab, and then goes through `JOBS`, each on an image of its own. A
 timer is due every 5 ms, and what it comes late is when the window was deaf. While it is late a
-second thread looks at what the main thread does. Other programs lengthen gaps, so that the figure to
-read is how long the main thread computed in one gap: printed is the run where that is the shortest,
-beside it the floor, which is what napari alone takes for the same layers and as many plain widgets.
+second thread looks at what the main thread does. Other programs lengthen gaps, so that the figure
+to read is how long the main thread computed in one gap. Printed is the run where that is the
+shortest; beside it the floor: what napari alone takes for the same layers and as many widgets.
 
 ``--cold`` empties the disk cache of the system before each run (Linux, as root).
 """
@@ -92,7 +92,9 @@ def show(runs: list[dict[str, Any]], floors: list[dict[str, Any]]) -> None:
         f"\nThe main thread's gaps in ms (a tick is due every {1000 * DUE:.0f} ms), of the best of"
     )
     print(f"{len(runs)} runs; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
-    print(f"{'while':<28}{'s':>7}{'p50':>6}{'max':>6}{'cpu':>6}{'floor':>6}  where most was computed")
+    print(
+        f"{'while':<28}{'s':>7}{'p50':>6}{'max':>6}{'cpu':>6}{'floor':>6}  where most was computed"
+    )
     for phase in runs[0]:
         best = min((run[phase] for run in runs if phase in run), key=lambda row: row["cpu"])
         figures = "".join(f"{best[name]:6.0f}" for name in ("p50", "max", "cpu"))
@@ -340,13 +342,13 @@ class Run:
         """Open the Train tab, and train a network of the same foundation in its own process."""
         from napari.layers import Labels
 
-        tab, training = self.widget.train, self.widget.train.training
         labels = (blobs(SIDE) > 100).astype(np.uint8)
         labels[SIDE // 2 :] *= 2
         self.viewer.layers.insert(1, Labels(labels, name="objects"))
         self.turns(50)  # napari draws the new layer
         self.meter.phase = "open the Train tab"
-        self.widget.tabs.setCurrentWidget(tab)
+        self.widget.tabs.setCurrentIndex(1)
+        tab, training = self.widget.train, self.widget.train.training
         self.until(lambda: not tab._later.isActive())
         self.turns(10)
         self.meter.phase = ""
@@ -438,7 +440,7 @@ class Run:
 
     def show(self, name: str, side: int) -> None:
         """Show another image, alone."""
-        image = np.roll(blobs(side), 7, axis=0)
+        image = np.roll(blobs(side), len(name), axis=0)  # each name is another image
         for layer in [each for each in self.viewer.layers if type(each).__name__ == "Image"]:
             self.viewer.layers.remove(layer)
         self.viewer.add_image(image, name=name)

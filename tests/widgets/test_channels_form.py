@@ -112,12 +112,6 @@ def test_form_with_another_model_keeps_the_image(form):
             assert {each.layer for each in form.value() if each} == {"key of a"}
 
 
-def test_form_of_layers_in_their_order_shows_a_remark(form):
-    form.set_layers([layer(name) for name in "abcd"])
-    assert not form.remark.isHidden()
-    assert "a as 0 deg" in form.remark.text()
-
-
 def test_form_without_an_image_says_so(form):
     form.set_layers([])
     assert form.image.currentText() == channels_form.NO_IMAGE
@@ -148,14 +142,6 @@ def test_form_asks_about_the_first_axis_of_stacks_only(form):
         form.set_inputs(model)
         assert not form.first_axis.isHidden()
         assert not form.first_axis.isChecked()
-
-
-def test_form_asked_for_a_stack_by_name_takes_it_whole(form):
-    form.set_inputs(RGB)
-    form.set_layers([layer("photo"), layer("stack", (3, 40, 50))])
-    for title in ("stack (first axis = channels)", "photo", "stack"):
-        choose(form.image, title)
-        assert form.image.currentText() == title
 
 
 def test_form_for_training_takes_layers_of_one_size(training):
@@ -241,7 +227,7 @@ def test_form_remembers_the_channels_of_each_image(window, bands):
     assert iou(window.mask, discs()[1] == 1) > 0.85
 
 
-@pytest.mark.parametrize("how", ["again", "in another window", "an alike image"])
+@pytest.mark.parametrize("how", ["in another window", "an alike image"])
 def test_form_takes_the_channels_chosen_before(window, open_window, bands, how):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
     choose_parts(window, 42, 41, 39)

@@ -28,8 +28,9 @@ def messages() -> list[str]:
 
 
 @pytest.mark.all_tabs
-@pytest.mark.parametrize("scale", [1.0, 1.5])
-@pytest.mark.parametrize("tab", ["segment", "train", "batch"])
+@pytest.mark.parametrize(
+    ("tab", "scale"), [("segment", 1.0), ("segment", 1.5), ("train", 1.5), ("batch", 1.5)]
+)
 def test_labels_at_any_width_show_all_of_their_text(window, tab, scale):
     widget = window.open_widget()
     points = round(scale * 10)

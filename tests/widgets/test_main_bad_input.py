@@ -1,12 +1,7 @@
 """Images, prompts and model files that cannot be used: one sentence, and the window goes on."""
 
-import os
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -22,19 +17,6 @@ def test_click_beside_the_image_is_refused(ready):
     assert len(ready.workspace.prompt_layers.points.data) == 1, "the click is not lost"
     ready.undo()
     ready.click(*CENTERS[1])
-    assert ready.status.kind == "done"
-
-
-def test_only_negative_points_are_refused(ready):
-    ready.workspace.prompt_layers.draw("point")
-    ready.key(Qt.Key.Key_T)
-    ready.click(*CENTERS[1])
-    assert ready.status.kind == "failed"
-    assert ready.status.text == (
-        "There are only negative points: click on the object first (T flips)."
-    )
-    ready.key(Qt.Key.Key_T)
-    ready.click(*CENTERS[0])
     assert ready.status.kind == "done"
 
 
@@ -95,15 +77,14 @@ def test_image_with_odd_values_gets_a_remark(window, case):
     assert words not in window.status.text
 
 
-@pytest.mark.parametrize("step", ["encode_job", "decode"])
-def test_memory_that_runs_out_is_reported(ready, monkeypatch, step):
+def test_memory_that_runs_out_is_reported(ready, monkeypatch):
     network = ready.controller.inference.service.predictor.model.network
 
     def failing(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
 
     with monkeypatch.context() as patch:
-        patch.setattr(network, step, failing, raising=False)
+        patch.setattr(network, "encode_job", failing, raising=False)
         ready.viewer.layers["discs"].data = gray()[::-1].copy()
         ready.click(199 - CENTERS[1][0], CENTERS[1][1])
         assert ready.status.kind == "failed"
@@ -112,29 +93,6 @@ def test_memory_that_runs_out_is_reported(ready, monkeypatch, step):
         )
     ready.key(Qt.Key.Key_S)
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
-
-
-class Malicious:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.trace),)
-
-
-def test_malicious_model_file_is_refused(ready, tmp_path, monkeypatch):
-    path = tmp_path / "malicious.pth"
-    torch.save({"weight": Malicious(tmp_path / "ran")}, path)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    ready.tab.models._ask_open()
-    ready.idle()
-    assert ready.status.kind == "failed"
-    assert ready.status.text.startswith("malicious.pth holds objects other than tensors")
-    assert not (tmp_path / "ran").exists(), "a file never executes anything"
-    ready.choose(ready.tab.models.choice, "tiny-4 · built in")
-    assert ready.status.kind == "ready"
-    ready.click(*CENTERS[1])
-    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 
 @pytest.mark.parametrize(

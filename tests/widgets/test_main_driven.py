@@ -34,20 +34,6 @@ def test_zoom_and_pan_during_a_click_change_nothing(ready):
     assert len(ready.workspace.session.prompts.points) == 1
 
 
-def test_labels_of_another_shape_take_no_objects(ready):
-    small = ready.viewer.add_labels(np.ones((20, 30), int), name="small")
-    ready.click(*CENTERS[0])
-    ready.choose(ready.tab.objects, "small")
-    ready.commit()
-    assert ready.status.kind == "failed", ready.status
-    assert "small" in ready.status.text
-    assert ready.status.offer == "New layer"
-    assert small.data.all(), "nothing was written"
-    assert ready.mask.any(), "nothing is lost"
-    ready.push(ready.tab.status.offer)
-    assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
-
-
 @pytest.mark.real_window
 def test_dicom_series_dropped_on_the_canvas_segments(window, npe2pm, monkeypatch, tmp_path):
     pytest.importorskip("pydicom")

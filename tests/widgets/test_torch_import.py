@@ -82,22 +82,6 @@ def test_is_mapped_knows_loaded_libraries():
     assert not torch_import._is_mapped("libnothing")
 
 
-def test_import_torch_job_leaves_the_collector_as_it_was():
-    code = (
-        "import gc, sys\n"
-        "from napari_simmat.widgets.torch_import import MODULES, import_torch_job\n"
-        "steps = [progress.message for progress in import_torch_job()]\n"
-        "assert set(steps) == {'Loading torch'}, steps\n"
-        "assert all(name in sys.modules for name in MODULES)\n"
-        "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
-        "assert list(import_torch_job()) == []\n"
-        "import torch; print(float(torch.ones(2).sum()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "2.0"
-
-
 def test_load_libraries_with_a_broken_file_raises_nothing(monkeypatch, tmp_path):
     folder = tmp_path / "torch" / "lib"
     folder.mkdir(parents=True)

@@ -122,7 +122,11 @@ class SimMATWidget(QWidget):
         self._imports = Worker("simmat-imports")
         self._importing = BackgroundJob(self._imports, 0, self)
         self._importing.returned.connect(lambda _: self._turn.start())
-        self._importing.failed.connect(self._on_not_imported)
+        self._importing.failed.connect(
+            lambda reason: self._loading.set_value(
+                Status("failed", NOT_LOADED.format(reason=reason))
+            )
+        )
         self.destroyed.connect(self._imports.close)
         self._importing.start(LOADING, import_window_job)
 
@@ -232,9 +236,6 @@ class SimMATWidget(QWidget):
         kept.deleteLater()
         name_controls(tab)
         self.setMinimumWidth(self.minimumSizeHint().width())
-
-    def _on_not_imported(self, reason: str) -> None:
-        self._loading.set_value(Status("failed", NOT_LOADED.format(reason=reason)))
 
     def _on_tab(self) -> None:
         index = self.tabs.currentIndex()

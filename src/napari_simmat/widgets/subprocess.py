@@ -344,7 +344,7 @@ class CommandLine(CollapsibleSection):
         self.field.setMaximumHeight(84)
         self.field.setTabChangesFocus(True)
         self.copy = Button("Copy", tip="Copy the command line")
-        self.copy.clicked.connect(self._on_copy)
+        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.value()))
         self.save = Button(SAVE_SETTINGS, tip="Write a TOML file for simmat ... --config FILE")
         self.save.clicked.connect(self._on_save)
         self._arguments: Sequence[str] = ()
@@ -364,9 +364,6 @@ class CommandLine(CollapsibleSection):
         self.field.setPlainText(in_a_shell(arguments) if arguments else "")
         self.copy.setEnabled(bool(arguments))
         self.save.setEnabled(bool(arguments))
-
-    def _on_copy(self) -> None:
-        QGuiApplication.clipboard().setText(self.value())
 
     def _on_save(self) -> None:
         start = f"{self._arguments[0]}.toml"

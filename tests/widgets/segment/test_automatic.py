@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from dask.array import from_array
-from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -73,7 +72,10 @@ def test_commit_undone_shows_the_proposals_again(ready, everything):
     panel = ready.tab.automatic_panel
     ready.push(panel.start)
     shown, candidates = ready.preview.copy(), everything.proposals.candidates
+    ready.viewer.layers.selection.active = ready.viewer.layers["discs"]
     ready.commit()
+    assert ready.status.text.startswith("Committed to SimMAT objects")
+    assert not ready.tab.buttons.commit.isEnabled()
     ready.undo()
     assert not ready.objects.any()
     assert np.array_equal(ready.preview, shown)
@@ -89,28 +91,8 @@ def test_commit_undone_shows_the_proposals_again(ready, everything):
     assert np.array_equal(ready.objects > 0, shown > 0)
     ready.undo()
     assert np.array_equal(ready.preview, shown)
-    ready.commit()
+    ready.push(ready.tab.buttons.commit)
     assert np.array_equal(ready.objects > 0, shown > 0)
-
-
-@pytest.mark.parametrize("how", ["key", "key on the image", "button"])
-def test_commit_writes_the_shown_objects(ready, everything, how):
-    panel, buttons = ready.tab.automatic_panel, ready.tab.buttons
-    ready.push(panel.start)
-    shown = ready.preview.copy()
-    if how == "button":
-        assert buttons.commit.isEnabled()
-        ready.push(buttons.commit)
-    else:
-        ready.viewer.layers.selection.active = ready.viewer.layers[
-            "discs" if how == "key on the image" else "SimMAT points"
-        ]
-        ready.commit()
-    objects = ready.objects
-    np.testing.assert_array_equal(objects > 0, shown > 0)
-    assert ready.status.text.startswith("Committed to SimMAT objects")
-    assert not ready.preview.any()
-    assert not buttons.commit.isEnabled()
 
 
 def test_everything_leaves_out_committed_objects(ready, everything):
@@ -160,14 +142,6 @@ def test_everything_is_dropped_for_another_model(ready, everything, when):
     assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
-def test_discard_leaves_nothing(ready, everything):
-    ready.push(ready.tab.automatic_panel.start)
-    assert ready.tab.automatic_panel.commit.isEnabled()
-    ready.push(ready.tab.automatic_panel.drop)
-    assert not ready.preview.any()
-    assert not ready.tab.automatic_panel.commit.isEnabled()
-
-
 def test_a_click_hides_the_proposals_until_it_is_committed(ready, everything):
     ready.push(ready.tab.automatic_panel.start)
     found = ready.preview.copy()
@@ -193,7 +167,7 @@ def test_everything_canceled_is_free_again(ready, everything):
     assert ready.preview.any()
 
 
-def test_everything_from_points_of_a_layer(ready, everything):
+def test_everything_from_points_or_labels_of_a_layer(ready, everything):
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
     ready.push(ready.tab.automatic_panel.start)
@@ -203,31 +177,10 @@ def test_everything_from_points_of_a_layer(ready, everything):
     ready.push(ready.tab.automatic_panel.start)
     assert ready.status.kind == "failed"
     assert "seeds has no point on this plane" in ready.status.text
-
-
-def test_everything_from_lazy_labels(ready, everything):
-    ready.tab.automatic_panel.layer.set_value(
-        ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
-    )
+    lazy = ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
+    ready.tab.automatic_panel.layer.set_value(lazy)
     ready.push(ready.tab.automatic_panel.start)
     assert 0 not in at_centers(ready.preview)
-
-
-def test_everything_form_is_a_view_of_settings(ready, everything):
-    settings = AutomaticSettings(
-        seeds="maxima",
-        points_per_side=9,
-        crop_layers=1,
-        quality=0.41,
-        stability=0.52,
-        agreement=0.63,
-        min_area=7,
-        keep_border=False,
-        offset=2.0,
-    )
-    ready.tab.automatic_panel.set_value(settings)
-    assert ready.tab.automatic_panel.value() == settings
-    assert isinstance(ready.viewer.layers["SimMAT points"], Points)
 
 
 def test_like_mine_keeps_only_similar_objects(ready, everything):
@@ -238,6 +191,8 @@ def test_like_mine_keeps_only_similar_objects(ready, everything):
     assert ready.status.text == f"{before} objects found. {COMMIT_FOUND} {NO_EXAMPLES}"
     toggle(ready, panel.like_mine)
     ready.push(panel.drop)
+    assert not ready.preview.any()
+    assert not panel.commit.isEnabled()
     _, labels = discs()
     objects = np.where((labels > 0) & (labels < 4), labels, 0)
     ready.workspace.use_objects(ready.viewer.add_labels(objects, name="mine"))

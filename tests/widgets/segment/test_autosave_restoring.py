@@ -154,14 +154,6 @@ def test_recovery_in_two_windows_restores_in_the_first(open_window):
     assert "SimMAT objects" not in third.viewer.layers
 
 
-def test_start_after_a_layer_was_removed_changes_nothing(open_window):
-    first, second = crashed(open_window)
-    second.viewer.layers.remove("SimMAT preview")
-    second.idle()
-    restore(second)
-    assert np.array_equal(second.objects, first.objects)
-
-
 def test_recovery_offers_a_closed_image_in_the_same_window(open_window):
     window = open_image(open_window(), gray())
     work_on(window)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from napari.layers import Image
 
 from napari_simmat.cli.demo import demo_samples
 from napari_simmat.widgets.channels import LayerChannel
@@ -94,19 +93,6 @@ def test_derive_adds_layers_on_the_image(window):
     chosen = [source.layer for source in window.tab.channels.value()]
     assert chosen == [str(layer.unique_id) for layer in layers]
     assert window.status.kind == "ready"
-
-
-def test_derive_of_other_shapes_says_so(window):
-    window.viewer.add_image(np.zeros((64, 64)), name="red")
-    window.viewer.add_image(np.zeros((64, 70)), name="infra-red")
-    window.open_widget()
-    window.idle()
-    window.tab.channel_panel.derived.emit("ndvi")
-    window.tab.channel_tools.dialog.accept()
-    window.idle()
-    assert window.status.kind == "failed"
-    assert "2 of 2 shapes were given" in window.status.text
-    assert len([layer for layer in window.viewer.layers if isinstance(layer, Image)]) == 2
 
 
 def test_register_moves_the_displaced_channel(window):

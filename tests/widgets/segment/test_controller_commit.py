@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import MISSED_COMMIT
 from tests.widgets.gate import Gate, click_without_waiting
@@ -80,23 +79,3 @@ def test_commit_before_a_turn_of_the_view_is_named(stack):
     assert MISSED_COMMIT not in stack.status.text, "it is said once"
     stack.commit()
     assert iou(stack.objects[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
-
-
-def test_commit_missed_is_not_named_for_another_image(stack):
-    stack.viewer.add_image((255 * discs()[0]).astype(np.uint8), name="other")
-    images = stack.tab.channels.image
-    stack.choose(images, "stack")
-    stack.show_plane(1)
-    gate = click_and_commit(stack)
-    stack.viewer.dims.order = (1, 0, 2)
-    stack.qtbot.wait(50)
-    key = Qt.Key.Key_Down if images.findText("other") else Qt.Key.Key_Up
-    QTest.keyClick(images, key)
-    assert images.currentText() == "other"
-    gate.open.set()
-    stack.idle()
-    assert MISSED_COMMIT not in stack.status.text
-    stack.viewer.dims.order = (0, 1, 2)
-    y, x = CENTERS[0]
-    stack.click(y, x)
-    assert MISSED_COMMIT not in stack.status.text

@@ -3,12 +3,10 @@
 from itertools import pairwise
 
 import numpy as np
-import pytest
 
 from tests.widgets.scenes import CENTERS, gray
 
 
-@pytest.mark.real_window
 def test_brush_and_commits_are_undone_in_their_order(ready):
     ready.click(*CENTERS[0])
     ready.commit()

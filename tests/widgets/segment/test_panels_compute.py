@@ -97,15 +97,6 @@ def test_compute_of_a_model_without_best_quality_says_so(ready):
     assert ready.tab.compute.quality.toolTip() == NO_BEST_TIP
 
 
-def test_compute_choice_is_remembered(ready, open_window):
-    ready.choose(ready.tab.compute.device, "CPU")
-    ready.choose(ready.tab.compute.precision, "Exact")
-    ready.release()
-    second = open_window()
-    second.open_widget()
-    assert second.tab.compute.value() == Compute(device="cpu", precision="exact")
-
-
 def test_compute_on_a_device_that_is_gone_stays_chosen(window):
     save_settings(TabSettings(compute=Compute(device="cuda:7")))
     window.open_widget()

@@ -92,7 +92,6 @@ def test_polygon_clicked_becomes_the_object(ready):
     assert iou(ready.preview > 0, discs()[1] == 3) > 0.8
 
 
-@pytest.mark.real_window
 def test_scribble_gives_signed_points_along_it(ready):
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
@@ -122,7 +121,6 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH * BROAD])
 
 
-@pytest.mark.real_window
 def test_box_drawn_slowly_is_one_step(ready):
     y0, x0, y1, x1 = around(0)
     ready.drag(y0, x0, y1, x1, slowly=True)
@@ -157,14 +155,6 @@ def test_take_masks_of_another_layer_refines_them(ready):
     assert ready.status.text == (
         "rough does not lie on the image: choose labels of its size and place."
     )
-
-
-def test_take_masks_of_several_levels_is_refused(ready):
-    labels = discs()[1]
-    layer = ready.viewer.add_labels([labels, labels[::2, ::2]], name="levels", multiscale=True)
-    ready.tab.masks.chosen.emit(layer)
-    assert ready.status.kind == "failed"
-    assert "levels does not lie on the image" in ready.status.text
 
 
 @pytest.fixture

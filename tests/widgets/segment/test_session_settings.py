@@ -123,24 +123,6 @@ def test_settings_with_an_unfit_model_offer_tiny(window):
     assert (window.status.kind, window.status.offer) == ("failed", USE_TINY)
 
 
-def test_settings_restore_classes_and_open_sections(ready, open_window):
-    first = ready
-    first.take(first.tab.sections["everything"].toggleButton())
-    for name, center in zip(("nucleus", "cell"), CENTERS, strict=False):
-        first.type_class(name)
-        first.click(*center)
-        first.commit()
-    first.type_class("no class")
-    first.release()
-
-    second = open_window()
-    second.open_widget()
-    assert second.workspace.classes.names == ["nucleus", "cell"]
-    assert second.tab.sections["everything"].is_open
-    category = second.tab.object_panel.category
-    assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
-
-
 def test_sections_open_by_themselves_until_they_are_closed(window, open_window):
     def is_open(opened):
         return {name: fold.is_open for name, fold in opened.tab.sections.items()}

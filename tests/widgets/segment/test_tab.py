@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import CANCELED, SEGMENT
 from napari_simmat.widgets.segment.inference import (
     COMMIT_NEXT,
     MARKS_COVERED,
@@ -47,19 +46,6 @@ def test_tab_three_layers_feed_the_model_and_a_click_commits(window):
     assert iou(window.objects == 1, labels == 2) > 0.8
     assert not window.preview.any()
     assert len(window.workspace.prompt_layers.points.data) == 0
-
-
-def test_object_buttons_without_objects_are_disabled(window):
-    window.open_widget()
-    window.idle()
-    panel = window.tab.object_panel
-    buttons = [each for action, each in panel.buttons.items() if action != "load"]
-    assert not any(button.isEnabled() for button in buttons), "there is no image yet"
-    window.viewer.add_image(gray(), name="discs")
-    window.idle()
-    window.click(*CENTERS[0])
-    window.commit()
-    assert all(button.isEnabled() for button in buttons)
 
 
 def test_layers_of_the_tab_are_stacked_prompts_first(ready):
@@ -243,16 +229,6 @@ def test_points_moved_and_deleted_are_followed(ready):
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[3]])
 
 
-def test_clear_removes_prompts_and_is_undone(ready):
-    ready.click(*CENTERS[0])
-    mask = ready.preview.copy()
-    ready.key(Qt.Key.Key_C, SHIFT)
-    assert not ready.preview.any()
-    assert len(ready.workspace.prompt_layers.points.data) == 0
-    ready.undo()
-    assert np.array_equal(ready.preview, mask)
-
-
 def test_commit_right_after_a_click_includes_that_click(ready):
     gate = Gate(ready)
     click_without_waiting(ready, *CENTERS[0])
@@ -290,33 +266,6 @@ def test_segment_predicts_again(ready):
     assert "click on an object" in ready.status.text
 
 
-@pytest.mark.real_window
-def test_buttons_pressed_act_like_the_keys(ready):
-    tab = ready.tab
-    assert not tab.buttons.commit.isEnabled()
-    tab.buttons.tools["point"].click()
-    assert tab.buttons.tools["point"].isChecked()
-    assert not tab.buttons.tools["box"].isChecked()
-    ready.press(*CENTERS[0])
-    ready.idle()
-    tab.buttons.commit.click()
-    assert ready.objects.max() == 1
-    ready.push(tab.buttons.undo)
-    assert not ready.objects.any()
-    ready.push(tab.buttons.redo)
-    assert ready.objects.max() == 1
-    tab.buttons.tools["box"].click()
-    assert ready.viewer.layers.selection.active.name == "SimMAT boxes"
-    assert ready.viewer.layers.selection.active.mode == "add_rectangle"
-    assert tab.buttons.tools["box"].isChecked()
-    assert not tab.buttons.tools["point"].isChecked()
-    ready.viewer.layers.selection.active = ready.viewer.layers["discs"]
-    assert not tab.buttons.tools["box"].isChecked(), "a press on the image adds nothing now"
-    assert all(
-        key in tab.buttons.commit.text() + tab.buttons.undo.text() for key in ("C", "Ctrl+Z")
-    )
-
-
 def controls(tab: QWidget) -> list[QWidget]:
     """What a user sees in the tab to press, choose or type into."""
     kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QAbstractSlider, QLineEdit)
@@ -341,10 +290,9 @@ def test_tab_at_first_shows_ten_controls(window):
     }
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_tab_while_an_object_is_made_keeps_its_layout(window, theme):
+def test_tab_while_an_object_is_made_keeps_its_layout(window):
     window.viewer.add_image(nucleus_in_cell(), name="cell")
-    window.open_widget().setStyleSheet(get_stylesheet(theme))
+    window.open_widget().setStyleSheet(get_stylesheet("dark"))
     window.idle()
     parts = [fold for fold in window.tab.sections.values() if fold.isVisible()]
     parts += [window.tab.buttons.tools["point"], window.tab.buttons.commit]
@@ -360,16 +308,6 @@ def test_tab_while_an_object_is_made_keeps_its_layout(window, theme):
     assert not window.tab.candidates.isVisible()
     assert window.tab.sections["objects"].is_open, "the object is seen, and can be saved"
     assert places() == before
-
-
-def test_cancel_offers_to_segment_again(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[0])
-    ready.take(ready.tab.status.cancel)
-    assert (ready.status.text, ready.status.offer) == (CANCELED, SEGMENT)
-    gate.open.set()
-    ready.push(ready.tab.status.offer)
-    assert ready.status.text.endswith(COMMIT_NEXT)
 
 
 def test_status_in_a_low_window_stays_in_sight(ready):

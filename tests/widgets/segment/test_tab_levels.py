@@ -58,7 +58,6 @@ def test_geometry_of_a_coarse_level_centers_its_pixels(options):
     assert ImageGeometry(layer).remark == ""
 
 
-@pytest.mark.real_window
 def test_click_on_a_pyramid_masks_the_right_place(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()

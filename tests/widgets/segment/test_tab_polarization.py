@@ -95,18 +95,6 @@ def test_channels_may_lack_if_trained_for_it(window, tmp_path):
     assert np.array_equal(window.mask, predictor.predict_many(prompts)[0].mask)
 
 
-def test_channels_deleted_or_chosen_twice_are_refused(window):
-    open_layers(window, WRONG_ORDER)
-    window.choose(window.tab.channels.slots[0], "beads 45 deg")
-    assert window.status.kind == "failed"
-    assert "one layer is chosen twice: choose each once." in window.status.text
-    window.choose(window.tab.channels.slots[0], "beads 0 deg")
-    assert window.status.kind == "ready"
-    window.viewer.layers.remove("beads 135 deg")
-    window.idle()
-    assert "no open layer is chosen for 135 deg" in window.status.text
-
-
 @pytest.mark.parametrize("sample", [main.polarization, main.polarization_stack])
 def test_samples_feed_the_checkpoint(window, sample):
     for data, options, kind in sample():

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -102,40 +101,20 @@ def test_propagate_along_depth_and_time_follows_one_click(window):
     assert not window.objects.any(), "one step takes all of it back"
 
 
-class Reads:
-    """An array that notes which part of it is read."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.planes = values, set[int]()
-        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        part = self.values[index]
-        if part.size > 1:  # dask asks for a first value, to learn its type
-            self.planes |= set(np.arange(len(self.values))[index[0]].ravel().tolist())
-        return part
-
-
-@pytest.mark.parametrize("kind", ["dask", "zarr"])
-def test_lazy_stack_is_read_where_it_is_prompted(window, kind, monkeypatch):
+def test_lazy_stack_is_read_where_it_is_prompted(window, monkeypatch):
     image, mask = moving(times=1)
     stack = np.concatenate([image[0], np.zeros((20, *SIDE), np.uint8)])
-    if kind == "dask":
-        reads = Reads(stack)
-        lazy: Any = da.from_array(reads, chunks=(1, *SIDE), asarray=False, meta=stack[:0, :0, :0])
-        read = reads.planes
-    else:
-        lazy, read = zarr.create_array({}, shape=stack.shape, chunks=(1, *SIDE), dtype="u1"), set()
-        lazy[:] = stack
-        original = zarr.Array.__getitem__
+    lazy = zarr.create_array({}, shape=stack.shape, chunks=(1, *SIDE), dtype="u1")
+    lazy[:] = stack
+    read, original = set(), zarr.Array.__getitem__
 
-        def noted(self, index):
-            first = index[0] if isinstance(index, tuple) else index
-            if first is not Ellipsis:
-                read.update(np.atleast_1d(np.arange(self.shape[0])[first]).tolist())
-            return original(self, index)
+    def noted(self, index):
+        first = index[0] if isinstance(index, tuple) else index
+        if first is not Ellipsis:
+            read.update(np.atleast_1d(np.arange(self.shape[0])[first]).tolist())
+        return original(self, index)
 
-        monkeypatch.setattr(zarr.Array, "__getitem__", noted)
+    monkeypatch.setattr(zarr.Array, "__getitem__", noted)
     window.viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
     window.open_widget()
     window.show_plane(2)
@@ -250,20 +229,3 @@ def test_propagate_a_mask_names_what_was_found(window):
     window.commit()
     assert iou(window.objects == 1, mask[0]) > 0.8
     assert not window.mask.any()
-
-
-def test_undo_and_redo_of_120_steps_restore_each(ready):
-    ready.workspace.target()
-    layer = ready.viewer.layers["SimMAT objects"]
-    states = [layer.data.copy()]
-    for number in range(120):
-        rows, columns = np.mgrid[10 + number : 30 + number, 20:40]
-        layer.data_setitem((rows.ravel(), columns.ravel()), 1 + number % 7)
-        states.append(layer.data.copy())
-    ready.idle()
-    for state in states[-2::-1]:
-        ready.tap(Qt.Key.Key_Z, CONTROL)
-        assert np.array_equal(layer.data, state)
-    for state in states[1:]:
-        ready.tap(Qt.Key.Key_Z, CONTROL | SHIFT)
-        assert np.array_equal(layer.data, state)

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.engine import remote
-from napari_simmat.engine.remote import ENCODED_HERE
-from tests.engine.test_remote import Cluster, kill
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
-@pytest.mark.real_window
 def test_two_viewers_are_independent(open_window):
     first, second = windows = open_window(), open_window()
     _, labels = discs()
@@ -63,45 +59,3 @@ def test_two_viewers_with_one_closed_leave_the_other_alone(open_window):
     second.tab.act("undo")
     second.idle()
     assert not second.objects.any()
-
-
-@pytest.mark.slow
-@pytest.mark.real_window
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_two_viewers_share_a_worker_and_go_on_without_it(open_window, tmp_path, monkeypatch):
-    """The encoder runs on one Dask worker for both, with the masks of this machine."""
-    monkeypatch.setattr(remote, "SCHEDULER_TIMEOUT", 10)
-    *windows, local = open_window(), open_window(), open_window()
-    cluster = Cluster(tmp_path)
-    try:
-        worker = cluster.worker()
-        with remote.client(cluster.address) as client:
-            for done, (window, place) in enumerate(zip(windows, CENTERS, strict=False)):
-                window.open_widget()
-                field = window.tab.compute.remote
-                field.setText(cluster.address)
-                field.editingFinished.emit()
-                window.viewer.add_image(gray(), name="discs")
-                window.idle()
-                window.click(*place)
-                assert window.status.kind == "done", window.status
-                assert ENCODED_HERE not in window.status.text
-                [count] = client.run(lambda dask_worker: dask_worker.state.executed_count).values()
-                assert count > done
-        local.open(gray(), name="discs")
-        for window, place in zip(windows, CENTERS, strict=False):
-            local.click(*place)
-            np.testing.assert_array_equal(window.preview, local.preview)
-            local.tab.act("clear")
-        kill(worker)
-        for window, place in zip(windows, CENTERS, strict=False):
-            window.tab.act("clear")
-            window.viewer.add_image(gray()[::-1].copy(), name="turned")
-            window.idle()
-            window.click(len(gray()) - 1 - place[0], place[1])
-            assert window.status.kind == "done", window.status
-            assert window.preview.any()
-            assert ENCODED_HERE in window.status.text
-    finally:
-        cluster.close()

@@ -21,7 +21,6 @@ BLOBS = (((24, 24, 26), (13, 15, 16)), ((22, 50, 62), (12, 14, 17)))
 PLACED = {"scale": (1.0, 0.5, 0.25), "translate": (10.0, -4.0, 6.0)}
 NAMED = {"axis_labels": ("z", "y", "x"), "units": ("um", "um", "um")}
 ZX, ZY = (1, 0, 2), (2, 0, 1)
-VIEWS = {"z, x": ZX, "z, y": ZY, "x, z": (1, 2, 0), "y, z": (2, 1, 0)}
 
 
 def blobs() -> tuple[np.ndarray, np.ndarray]:
@@ -65,9 +64,9 @@ def plane_at(order: tuple[int, ...], position: Any) -> tuple[Any, ...]:
     return tuple(index)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_click_from_the_side_is_committed_on_its_plane(window, view):
-    order, labels = VIEWS[view], open_blobs(window)
+@pytest.mark.parametrize("order", [ZX, (2, 1, 0)])
+def test_click_from_the_side_is_committed_on_its_plane(window, order):
+    labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     look(window, order, first)
     window.click(*on_screen(window, first))
@@ -182,7 +181,6 @@ def test_edit_of_a_crossing_object_replaces_one_plane(window):
     assert window.workspace.session.editor.register.index == LabelIndex.of(layer.data)
 
 
-@pytest.mark.real_window
 def test_shapes_and_scribbles_from_the_side_segment(window):
     labels = open_blobs(window, translate=(0.0, 0.0, 0.0), scale=(2.0, 1.0, 1.0))
     z, y, x = BLOBS[0][0]
@@ -464,14 +462,3 @@ def test_scale_changed_predicts_the_open_object_anew(window):
     after = window.mask[:, 75]
     assert np.array_equal(after, predictor.predict(points=[asked[1:]]).mask)
     assert not np.array_equal(after, before)
-
-
-def test_propagate_from_the_side_sees_planes_resampled(window):
-    image, inside = ball()
-    open_ball(window, image).scale = (1.5, 0.25, 0.25)
-    window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
-    window.idle()
-    window.click(1.5 * 12, 0.25 * 70)
-    window.key(Qt.Key.Key_S, SHIFT)
-    window.commit()
-    assert iou(window.objects > 0, inside) > 0.85

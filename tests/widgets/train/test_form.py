@@ -6,7 +6,6 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
-from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
 from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
@@ -21,10 +20,6 @@ def form(qtbot):
     qtbot.addWidget(form)
     yield form
     form.base.release()
-
-
-def test_every_strategy_has_a_title():
-    assert set(STRATEGY_TITLES) == set(STRATEGIES) == set(get_args(StrategyName))
 
 
 @pytest.mark.parametrize("strategy", get_args(StrategyName))

@@ -1,6 +1,5 @@
 import shlex
 import sys
-from dataclasses import fields
 
 import pytest
 
@@ -14,7 +13,6 @@ from napari_simmat.widgets.subprocess import in_a_shell
 from napari_simmat.widgets.train import run as run_module
 from napari_simmat.widgets.train.run import (
     DEFAULT_STEPS,
-    FORM_SETTINGS,
     CurveHistory,
     TrainRequest,
     WindowRun,
@@ -106,10 +104,6 @@ def test_arguments_can_be_pasted_into_a_shell():
 def test_the_default_config_is_that_of_practical():
     tiny = registry.find_model("tiny").spec
     assert practical_config(tiny, steps=DEFAULT_STEPS) == TrainRequest().config
-
-
-def test_form_settings_are_fields_of_the_config():
-    assert set(FORM_SETTINGS) <= {field.name for field in fields(TrainConfig)}
 
 
 def test_curves_replace_a_step_that_is_repeated():

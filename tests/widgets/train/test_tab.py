@@ -86,7 +86,6 @@ def trainer(window):
     return trainer
 
 
-@pytest.mark.real_window
 def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     window, tab = trainer.window, trainer.tab
     trainer.until(lambda: tab.images.value()[0].names == ("near", "far"))

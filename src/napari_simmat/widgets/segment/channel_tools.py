@@ -87,8 +87,8 @@ MANY = 12
 class SpectrumPlot(QWidget):
     """Mean and standard deviation of an object in each channel, and a bar for its influence."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._channels: Sequence[ChannelInfluence] = ()
         self.setMinimumHeight(72)
         self.setMouseTracking(True)
@@ -151,8 +151,8 @@ class ChannelPanel(Panel):
     derived = Signal(str)
     """A name in `DERIVATIONS`."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.see = self.button(
             "see", "What the model sees", "Its three channels as a layer; what each of yours does"
         )

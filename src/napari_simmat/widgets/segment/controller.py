@@ -159,7 +159,7 @@ class SegmentController(QObject):
         inference.predicted.connect(self._on_predicted)
         inference.failed.connect(self._on_failed)
         self.propagation.finished.connect(self._on_propagated)
-        self.propagation.stopped.connect(self._on_propagation_stopped)
+        self.propagation.stopped.connect(partial(setattr, self, "_propagation_pending", False))
         dims = viewer.dims.events
         self._view_events = (dims.current_step, dims.ndisplay, dims.order)
         for event in self._view_events:
@@ -530,9 +530,6 @@ class SegmentController(QObject):
         if pending:
             self.commit_propagation()
 
-    def _on_propagation_stopped(self) -> None:
-        self._propagation_pending = False
-
     # ------------------------------------------------------------- what has changed
 
     def _settle(self) -> None:
@@ -612,7 +609,7 @@ class SegmentController(QObject):
         if session.propagated.get(plane):
             return PROPAGATED_HERE
         text = READY if workspace.prompt_layers.tool else NO_TOOL
-        if workspace.has_other_images:
+        if not all(map(workspace.is_used, workspace.images)):
             text = ready_on(text, session.geometry.name)
         return f"{text} {self._join_hint(session, plane)}".strip()
 

@@ -58,8 +58,8 @@ class SegmentForm(QWidget):
         Its collapsible sections by name.
     """
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
         self.viewer = viewer
         self.models, self.compute = ModelPicker(), ComputeChoice()
         self.channels = ChannelsForm(asks_axis=True)

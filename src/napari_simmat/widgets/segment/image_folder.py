@@ -169,8 +169,8 @@ class FolderPanel(QWidget):
     order_chosen = Signal(bool)
     """Whether the images of which the model was least certain come first."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.folder = PathField("folder", "Folder of images", "Its images are opened one by one")
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()

@@ -411,7 +411,7 @@ class LabelEditor:
 
     def _on_paint(self, event: Any) -> None:
         """Record a stroke of napari's own tools."""
-        self._brush_history.forget_undone()
+        self._brush_history.undone.clear()  # it cannot be redone after a new stroke
         before = dict(self.register.entries)
         patches = self._noted(patch_of_stroke(atom) for atom in event.value)
         edit = replace(self._edit(patches, before), by_hand=True)
@@ -507,19 +507,15 @@ class BrushHistory:
 
     def __init__(self, layer: Labels) -> None:
         self._layer = layer
-        self._undone: list[LayerEdit] = []
-
-    def forget_undone(self) -> None:
-        """A new stroke was painted: what was undone cannot be redone."""
-        self._undone.clear()
+        self.undone: list[LayerEdit] = []
 
     def follow(self, edit: LayerEdit, *, back: bool) -> None:
         """A painted edit was undone, or redone."""
         if back and self._layer._undo_history:
             self._layer.undo()
-            self._undone.append(edit)
-        elif not back and self._undone and self._undone[-1] is edit:
-            self._undone.pop()
+            self.undone.append(edit)
+        elif not back and self.undone and self.undone[-1] is edit:
+            self.undone.pop()
             self._layer.redo()
 
 

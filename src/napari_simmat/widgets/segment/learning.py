@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
@@ -132,7 +133,7 @@ class Learning(QObject):
         self._status = Status("nothing", "")
         self._offered: WeakSet[ImageSession] = WeakSet()
         self._offer_later = later(self, self._offer)
-        workspace.status.connect(self._on_status)
+        workspace.status.connect(partial(setattr, self, "_status"))
         workspace.command_changed.connect(self._on_command)
         self._job = BackgroundJob(self.worker, _BEHIND, self)
         self._keeping = BackgroundJob(self.worker, parent=self)
@@ -331,9 +332,6 @@ class Learning(QObject):
         """Whether the status line shows that it learns."""
         working = self._status.kind == "working"
         return working and self._status.text.startswith(LEARNING.format(""))
-
-    def _on_status(self, status: Status) -> None:
-        self._status = status
 
     def _on_command(self, _: ImageSession, change: str, command: Command | None) -> None:
         if change == "do" and command is not None and command.edit is not None:

@@ -204,8 +204,8 @@ class ObjectTable(QTableView):
     opened = Signal(int)
     """An object that was double-clicked, to be edited."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAccessibleName("Objects")
         self._model = ObjectTableModel()
         self._filling = False
@@ -270,8 +270,8 @@ class ClassChoice(QComboBox):
     picked = Signal(str)
     """A class, or empty for none."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setToolTip("Class of new objects, and of those chosen in the table")
         self.setEditable(True)
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -309,8 +309,8 @@ class ObjectPanel(Panel):
     look_chosen = Signal(str)
     class_chosen = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.table, self.category = ObjectTable(), ClassChoice()
         self.overlap, self.look = ComboBox(), ComboBox()
         for choice in (self.overlap, self.look):
@@ -380,8 +380,8 @@ class LearnPanel(QWidget):
     named = Signal(str)
     """Keep what was learned as a model of this name."""
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
         self._state = AdaptPanelState()
         self.hint = text_label("muted")
         self.complete = QCheckBox("All objects are labeled")

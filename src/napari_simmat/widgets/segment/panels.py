@@ -102,8 +102,8 @@ class PromptButtons(Panel):
     tool_chosen = Signal(str)
     """The name of a tool."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.tools = {n: Button(t.button, tip=t.tip) for n, t in TOOLS.items() if t.button}
         for name, button in self.tools.items():
             button.setCheckable(True)
@@ -175,8 +175,8 @@ class CandidateStrip(QWidget):
     chosen = Signal(int)
     """The user pressed the picture of this candidate."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._row = hbox(parent=self)
         self._row.setSpacing(2)
         self._row.addStretch(1)
@@ -255,8 +255,8 @@ class PlaneBars(QWidget):
     chosen = Signal(object)
     """The user pressed the bar of this plane."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.bars: tuple[PlaneBar, ...] = ()
         self._shown: Plane | None = None
         self.setFixedHeight(_BARS_HEIGHT)
@@ -315,8 +315,8 @@ class PlaneBars(QWidget):
 class StackPanel(Panel):
     """Settings and buttons for propagation and for encoding ahead."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._axes: tuple[StackAxis, ...] = ()
         self._routes: list[tuple[StackAxis, ...]] = []
         self._propagating = self._encoding = False
@@ -450,8 +450,8 @@ class AutomaticPanel(Panel):
         The `EverythingForm` of the settings, and what it offers.
     """
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
         self.form = EverythingForm()
         form = self.form
         self.options, self.value, self.sifted = form.options, form.value, form.sifted
@@ -527,8 +527,8 @@ class ComputeChoice(QWidget):
     changed = Signal()
     """The user chose another device, precision or quality, or another address."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         rows = (
             (DEVICE_TIP, {"auto": AUTOMATIC, "cpu": "CPU"}),
             (PRECISION_TIP, {"auto": AUTOMATIC, "exact": "Exact", "fast": "Fast"}),

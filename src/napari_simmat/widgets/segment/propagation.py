@@ -376,7 +376,7 @@ class EmbeddingPrefetcher(QObject):
         self._service = inference.service
         self._job = BackgroundJob(inference.worker, _PREFETCH_RANK, self)
         self.enabled = True
-        self._whole = False
+        self.encoding_whole = False
         self._subject: Subject | None = None
         self._center: tuple[object, ...] = ()
         self._later = later(self, self._begin)
@@ -394,29 +394,24 @@ class EmbeddingPrefetcher(QObject):
         self._workspace.viewer.dims.events.current_step.disconnect(self._on_view)
         self.cancel()
 
-    @property
-    def encoding_whole(self) -> bool:
-        """Whether the whole stack is being encoded."""
-        return self._whole
-
     def set_enabled(self, enabled: bool) -> None:
         """Encode around the current plane, or do not."""
         self.enabled = enabled
         if enabled:
             self._on_view()
-        elif not self._whole:
+        elif not self.encoding_whole:
             self._later.stop()
             self.cancel()
 
     def encode_whole(self) -> None:
         """Encode all planes, the nearest first; those already encoded are skipped."""
-        self._whole, self._subject = True, self._workspace.subject
+        self.encoding_whole, self._subject = True, self._workspace.subject
         self.progressed.emit(GETTING_READY, 0.0)
         self._begin()
 
     def cancel(self) -> None:
         """Stop; what is encoded stays, and a half-encoded plane is continued another time."""
-        self._whole, self._center = False, ()
+        self.encoding_whole, self._center = False, ()
         self._job.cancel()
         self.progressed.emit(self.described(), 1.0)
 
@@ -443,14 +438,14 @@ class EmbeddingPrefetcher(QObject):
         return f"{text}; {format_size(cache.store.nbytes)} on disk"
 
     def _on_view(self, *_: Any) -> None:
-        if self.enabled or self._whole:
+        if self.enabled or self.encoding_whole:
             self._later.start(_PAUSE)
         else:
             self.progressed.emit(self.described(), 1.0)
 
     def _on_subject(self) -> None:
         """Stop if another image or model was chosen: its planes are no longer wanted."""
-        if (self._whole or self._job.busy) and self._workspace.subject != self._subject:
+        if (self.encoding_whole or self._job.busy) and self._workspace.subject != self._subject:
             self.cancel()
 
     def _begin(self) -> None:
@@ -459,11 +454,13 @@ class EmbeddingPrefetcher(QObject):
         if session is None or request is None or not plane:
             self.progressed.emit(self.described(), 1.0)
             return
-        if session.geometry.order and not request.image.in_memory and not self._whole:
+        if session.geometry.order and not request.image.in_memory and not self.encoding_whole:
             self.progressed.emit(self.described(), 1.0)  # a side plane may need the whole file
             return
-        planes = around(plane, session.geometry.shape[:-2], None if self._whole else NEIGHBORS)
-        center = (*request.encoding, self._whole)
+        planes = around(
+            plane, session.geometry.shape[:-2], None if self.encoding_whole else NEIGHBORS
+        )
+        center = (*request.encoding, self.encoding_whole)
         if center == self._center and self._job.busy:
             return
         self._center, self._subject = center, workspace.subject
@@ -472,12 +469,12 @@ class EmbeddingPrefetcher(QObject):
 
     def _on_progress(self, progress: Progress) -> None:
         if progress.total:
-            what = "Whole stack" if self._whole else "Ahead"
+            what = "Whole stack" if self.encoding_whole else "Ahead"
             text = f"{what}: {progress.done} of {progress.total} planes encoded"
             self.progressed.emit(text, progress.done / progress.total)
 
     def _on_end(self, text: str) -> None:
-        self._whole = False
+        self.encoding_whole = False
         self.progressed.emit(text, 1.0)
 
 

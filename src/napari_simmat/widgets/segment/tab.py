@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 
 from napari import Viewer
 from napari.layers import Labels
-from qtpy.QtWidgets import QWidget
 from superqt.utils import signals_blocked
 
 from napari_simmat.batch.plan import Plan
@@ -62,8 +61,8 @@ class SegmentTab(SegmentForm):
 
     actions: dict[str, Callable[[], object]]
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(viewer, parent)
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
         self.controller = controller = SegmentController(viewer, self)
         self.workspace = self._workspace = workspace = controller.workspace
         inference = controller.inference

@@ -80,8 +80,8 @@ class _Renumbered(NamedTuple):
 class TracksPanel(QWidget):
     """Chooses the time axis; links objects, all or two of them."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._axes: tuple[StackAxis, ...] = ()
         self.axis = ComboBox()
         self.axis.setAccessibleName("Time axis")

@@ -384,11 +384,6 @@ class Workspace(QObject):
         """Whether a layer belongs to the chosen image."""
         return self.session is not None and str(layer.unique_id) in self.session.layers
 
-    @property
-    def has_other_images(self) -> bool:
-        """Whether an image is open that is not the chosen one."""
-        return not all(map(self.is_used, self.images))
-
     def image_before(self, layers: Collection[str]) -> Image | None:
         """The image that is seen in place of that with these layers, by their keys, if any."""
         dims = self.viewer.dims

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -454,7 +455,7 @@ class TrainingController(JobController):
         self._keeping.returned.connect(self._on_kept)
         self._keeping.failed.connect(self._fail)
         self._keeping.stopped.connect(self._on_canceled)
-        self.process.noted.connect(self._on_note)
+        self.process.noted.connect(partial(setattr, self, "_note"))
         remove_leftovers()
 
     @property
@@ -628,9 +629,6 @@ class TrainingController(JobController):
                 self._seconds_per_step = (now - since) / (done - begun)
             left = time_left(now - since, done - begun, total - done)
             self._say(f"Step {done} of {total}", done / max(1, total), left)
-
-    def _on_note(self, text: str) -> None:
-        self._note = text
 
     # ---------------------------------------------------------------------- ends
 
