@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from napari_simmat.checkpoints.registry import list_models
+from napari_simmat.io.files import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "CITATION.cff").exists():
@@ -197,3 +198,7 @@ def test_workflows_run_environments_that_exist():
             used |= set(re.split(r"\W+", names.strip()))
     assert known - {"py"} <= used | {"lint"}
     assert used - {"pypi", "github"} <= known
+
+
+def test_stored_samples_together_have_at_most_400_kilobytes():
+    assert sum(path.stat().st_size for path in SAMPLES.iterdir()) <= 400_000
