@@ -44,8 +44,6 @@ class RealSource:
 
     Parameters
     ----------
-    name
-        Its folder's name.
     share
         How often its images are drawn, relative to the other sources.
     complete
@@ -55,8 +53,6 @@ class RealSource:
         Whether an object includes the objects inside it, as a leaf its spots.
     kind, license, source
         In words, for the model card.
-    train, validation
-        Files.
     """
 
     name: str

@@ -75,23 +75,12 @@ def run_experiment_job(
     output: Path,
     device: str = "auto",
 ) -> Job[ExperimentReport]:
-    """Do the remaining runs of an experiment, and write its table and plot.
+    """Do the remaining runs of an experiment on a foundation, and write its table and plot.
 
-    Parameters
-    ----------
-    experiment
-        A name in `EXPERIMENTS`, or ``"panels"``: the qualitative figure, from the runs of
-        ``"transfer"`` with the first seed.
-    data
-        ``"generated"``, or a folder with the AIMS benchmark.
-    base
-        The foundation. On generated data one that saw photographs only, `RGB_BASE`.
-    config
-        Modalities, seeds, budget.
-    output
-        Folder that gets EXPERIMENT.csv (a row for each run, to resume from), .md and .png.
-    device
-        Where to compute.
+    Of ``"panels"``, the qualitative figure, from the runs of ``"transfer"`` with the first seed.
+    `data` is ``"generated"``, for which the base is one that saw photographs only (`RGB_BASE`), or
+    a folder with the AIMS benchmark. `output` gets EXPERIMENT.csv (a row for each run, to resume
+    from), .md and .png.
     """
     if experiment not in get_args(ExperimentName):
         known = ", ".join(get_args(ExperimentName))
@@ -152,24 +141,9 @@ def run_all_job(
 ) -> Job[list[ResultRow]]:
     """Do all runs that the table lacks, in their order; returns the rows of all.
 
-    A training that another experiment has done is not repeated, unless its checkpoint is kept.
-
-    Parameters
-    ----------
-    runs, config
-        The runs, and their common settings.
-    datasets
-        By modality; the runs are tested on their test planes.
-    base
-        A foundation.
-    table
-        CSV file that gets a row when a run is done.
-    folder
-        Holds the state of the current training, so that it can be resumed, too.
-    device
-        Where to compute.
-    other_tables
-        Of other experiments on the same data, if they exist.
+    A training that another experiment on the same data has done (`other_tables`) is not repeated,
+    unless its checkpoint is kept. `folder` holds the state of the current training, so that it can
+    be resumed, too.
     """
     done = {row.run.key: row for row in read_rows(table)}
     known = {row.run.training: row for path in other_tables for row in read_rows(path)}
@@ -288,10 +262,7 @@ def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: boo
         _by_size(rows, axes, COMPARED[experiment])
     else:
         _lines(experiment, rows, axes)
-    if quick:
-        stamp_quick(figure)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    _save(figure, path, quick)
 
 
 def _bars(rows: Sequence[ResultRow], axes: Axes) -> None:
@@ -412,14 +383,6 @@ def markdown_table(experiment: str, rows: Sequence[ResultRow], quick: bool = Fal
     return f"{QUICK_NOTE}\n\n{text}" if quick else text
 
 
-def gain_over_scratch(rows: Sequence[ResultRow]) -> float | None:
-    """SimMAT's average mIoU over that of training from scratch; None if one is missing."""
-    averages = _averages(rows)
-    if SIMMAT not in averages or SCRATCH not in averages:
-        return None
-    return averages[SIMMAT] / averages[SCRATCH]
-
-
 def _by_modality(rows: Sequence[ResultRow]) -> str:
     lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: r.run.arm)
     columns = [name for name in ARMS if name in columns]
@@ -427,10 +390,9 @@ def _by_modality(rows: Sequence[ResultRow]) -> str:
     averages = _averages(rows)
     body.append(["**average**", *(f"**{averages[c]:.1f}**" for c in columns)])
     text = _table(["modality", *columns], body)
-    found = gain_over_scratch(rows)
-    if found is not None:
-        text += f"\nSimMAT over scratch: {found:.2f}."
+    if {SIMMAT, SCRATCH} <= averages.keys():
         gain = averages[SIMMAT] - averages[ZERO_SHOT]
+        text += f"\nSimMAT over scratch: {averages[SIMMAT] / averages[SCRATCH]:.2f}."
         text += f" SimMAT above zero-shot: {gain:+.1f} points on average.\n"
     return text
 
@@ -578,15 +540,10 @@ def _panels(
 
 
 def square_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """The square of a plane that shows an object (H, W) and its surroundings.
+    """Top, bottom, left and right of the square of a plane that shows an object (H, W).
 
     Its side is four times the object's longer side, at least a third of the plane's shorter side
-    and at most all of it; it is moved into the plane.
-
-    Returns
-    -------
-    top, bottom, left, right
-        Edges in pixels; the first pixel begins at 0.
+    and at most all of it; it is moved into the plane. Edges are in pixels; the first begins at 0.
     """
     rows, columns = np.nonzero(truth)
     shorter = min(truth.shape)
@@ -616,10 +573,7 @@ def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
                     axes.set_title(title, fontsize=9)
                 _fill(axes, panel, title)
         columns[number][0].set_ylabel(modality.replace("_", " "), fontsize=9)
-    if quick:
-        stamp_quick(figure)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    _save(figure, path, quick)
 
 
 def _fill(axes: Axes, panel: Panel, title: str) -> None:
@@ -642,8 +596,10 @@ def _fill(axes: Axes, panel: Panel, title: str) -> None:
     axes.set_ylim(bottom - 0.5, top - 0.5)
 
 
-def stamp_quick(figure: Figure) -> None:
-    """Write across the plot that it is no result."""
-    figure.text(
-        0.5, 0.5, QUICK_STAMP, fontsize=34, color="#c0392b", alpha=0.35, rotation=20, ha="center"
-    )
+def _save(figure: Figure, path: Path, quick: bool) -> None:
+    """Write a plot as PNG; across that of a quick form, that it is no result."""
+    if quick:
+        look = {"fontsize": 34, "color": "#c0392b", "alpha": 0.35, "rotation": 20, "ha": "center"}
+        figure.text(0.5, 0.5, QUICK_STAMP, **look)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
