@@ -47,16 +47,9 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class ModalityPart:
-    """One of the images that a modality stacks.
+    """One of the images that a modality stacks: its channels, and the unit of the raw values.
 
-    Parameters
-    ----------
-    channels
-        Names.
-    mean, std
-        As published, for values in 0..1; for zju-rgbp for raw values.
-    unit
-        Unit of the raw values.
+    Mean and standard deviation are as published, for values in 0..1; for zju-rgbp for raw values.
     """
 
     channels: tuple[str, ...]
@@ -69,14 +62,8 @@ class ModalityPart:
 class Modality:
     """A modality of the benchmark.
 
-    Parameters
-    ----------
-    words
-        What the sensor measures, for the user.
-    parts
-        The stacked images in order, with their statistics.
-    normalization
-        How raw values are scaled.
+    It has words for what the sensor measures, the stacked images in order, with their statistics,
+    and the rule by which raw values are scaled.
     """
 
     words: str
@@ -229,19 +216,9 @@ def convert_authors_file_job(
 ) -> Job[ConvertedCheckpoint]:
     """Convert a file of the authors' code in memory, step by step; nothing in it is executed.
 
-    Parameters
-    ----------
-    path
-        The file.
-    modality
-        The authors' key of the sensor, one of `MODALITIES`; gives channels and standardization.
-    base
-        Name of the SAM weights that it was trained on; SAM's published ViT-B by default.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, foreign or of another modality or base, or the base is missing.
+    The modality, one of `MODALITIES`, gives channels and standardization; the base is the name of
+    the SAM weights that it was trained on, by default SAM's published ViT-B. Raises ValueError if
+    the file is damaged, foreign or of another modality or base, or the base is missing.
     """
     sensor = find_modality(modality)
     yield Progress(0, 100, f"Reading {path.name}")
@@ -319,16 +296,9 @@ def _our_tensors(
     path: Path, tensors: Mapping[str, Tensor], spec: ModelSpec, below: AssembledModel
 ) -> dict[str, Tensor]:
     """The trained tensors by our names, which must be exactly those of transfer and strategy."""
-    from napari_simmat.models.tuning import build_network
+    from napari_simmat.models.tuning import network_of
 
-    network = build_network(
-        spec.base.architecture,
-        channels=len(spec.channels),
-        transfer=spec.transfer,
-        strategy=spec.strategy,
-        size=spec.strategy_size or None,
-        initialize=False,
-    )
+    network = network_of(spec)
     trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
     # Their files may hold the prompt encoder, which is never trained, and beside the baselines'
     # projection SAM's own, which they do not use.

@@ -50,17 +50,13 @@ class PublishedWeights:
 
     Parameters
     ----------
-    name, architecture
-        Name of the model, and its network.
-    url, file
-        Its address, and its name among the user's files.
+    file
+        Its name among the user's files.
     checksum
         Of the content, as the publisher gives it: ``"sha256:..."``, ``"xxh128:..."`` or
         ``"md5:..."``.
     size
         Bytes; if the publisher says nothing, those of SAM's file with the same tensors.
-    size_is_published
-        Whether the publisher gives the size.
     modality, purpose
         What kind of images it is for, and what it segments in them.
     preprocessing
@@ -311,17 +307,7 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
 
 
 def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing.
-
-    Parameters
-    ----------
-    name
-        The stem of the file.
-    architecture
-        ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
-    sha256
-        Of the file.
-    """
+    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing."""
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of Segment Anything's shape ({architecture})."
     return _spec(name, base, "sam", modality="RGB", description=description)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.io.files import atomic_write
-from napari_simmat.io.plain import parse_json
+from napari_simmat.io.plain import expect, parse_json
 from napari_simmat.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -29,14 +29,9 @@ _BUNDLE_KEY = "simmat-bundle"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The content of a checkpoint's header.
+    """The content of a checkpoint's header: the description, and what the file holds.
 
-    Parameters
-    ----------
-    spec
-        The description.
-    holds_all
-        Whether all tensors of the network are in the file: a base or a bundle.
+    A base or a bundle holds all tensors of the network.
     """
 
     spec: ModelSpec
@@ -57,23 +52,10 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically, replacing an earlier file of that name.
 
-    Parameters
-    ----------
-    path
-        The file; its folder is created if needed.
-    spec
-        The description; that of a base has an empty ``spec.base.sha256``.
-    tensors
-        By state-dict name: all of the network for a base or a bundle, else the trained ones.
-    bundled
-        Whether the tensors of the base are among `tensors`.
-
-    Raises
-    ------
-    ValueError
-        If there is no tensor, or one holds NaN or infinity.
-    OSError
-        If the disk is full or the folder cannot be written.
+    The description of a base has an empty ``spec.base.sha256``. Tensors by state-dict name are all
+    of the network for a base or a bundle (`bundled`), else the trained ones. Raises ValueError if
+    there is no tensor, or one holds NaN or infinity, OSError if the disk is full or the folder
+    cannot be written.
     """
     path = Path(path)
     text = spec.to_json()
@@ -298,10 +280,10 @@ def _check_texts(value: Any, where: str) -> None:
     """Check all texts in JSON values: limited length, no control characters."""
     if isinstance(value, str):
         short = len(value) <= _MAX_TEXT_LENGTH
-        _expect(short, f"text of at most {_MAX_TEXT_LENGTH} characters", where)
+        expect(short, f"text of at most {_MAX_TEXT_LENGTH} characters", where)
         # These texts are printed, and a terminal obeys control characters.
         plain = all(character.isprintable() or character in "\n\t" for character in value)
-        _expect(plain, "text without control characters", where)
+        expect(plain, "text without control characters", where)
     elif isinstance(value, dict):
         for name, item in value.items():
             _check_texts(name, where)
@@ -313,21 +295,16 @@ def _check_texts(value: Any, where: str) -> None:
 
 def _check_sizes(spec: ModelSpec) -> None:
     """Refuse implausibly large sizes: an untrusted file could exhaust the memory."""
-    _expect(len(spec.channels) <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
+    expect(len(spec.channels) <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
     for name, most in _MAX_PIXELS[spec.input_size.method].items():
         number = getattr(spec.input_size, name)
-        _expect(number <= most, f"at most {most}", f"input_size: {name}")
+        expect(number <= most, f"at most {most}", f"input_size: {name}")
     if spec.base.embedded:
         name = "multiple" if spec.input_size.method == "native" else "size"
         fits = getattr(spec.input_size, name) % _SIDES_OF_TINY == 0
-        _expect(fits, f"a multiple of {_SIDES_OF_TINY}", f"input_size: {name}")
+        expect(fits, f"a multiple of {_SIDES_OF_TINY}", f"input_size: {name}")
     fits = spec.strategy_size <= _MAX_STRATEGY_SIZE
-    _expect(fits, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
+    expect(fits, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
     digest = spec.base.sha256
     hexadecimal = len(digest) in (0, 64) and not set(digest) - set("0123456789abcdef")
-    _expect(hexadecimal, "64 hexadecimal digits", "base: sha256")
-
-
-def _expect(holds: bool, wanted: str, where: str) -> None:
-    if not holds:
-        raise ValueError(f"{where} must be {wanted}.")
+    expect(hexadecimal, "64 hexadecimal digits", "base: sha256")

@@ -195,17 +195,10 @@ def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
     """Build the network without initializing weights that would be replaced."""
     yield Progress(75, 100, "Building the network")
     from napari_simmat.models.network import ExpectedSize
-    from napari_simmat.models.tuning import build_network
+    from napari_simmat.models.tuning import network_of
 
     try:
-        network = build_network(
-            spec.base.architecture,
-            channels=len(spec.channels),
-            transfer=spec.transfer,
-            strategy=spec.strategy,
-            size=spec.strategy_size or None,
-            initialize=False,
-        )
+        network = network_of(spec)
     except ValueError as error:
         raise ValueError(f"{path.name} cannot be used. {error}") from None
     network.expected_size = ExpectedSize.read(spec.training)

@@ -39,10 +39,6 @@ class ModelEntry:
 
     Parameters
     ----------
-    name
-        The name that the user chooses.
-    kind
-        Where it comes from.
     path
         Its file; None if it is not downloaded.
     size_bytes

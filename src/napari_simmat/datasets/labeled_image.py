@@ -151,14 +151,8 @@ class LabeledStack:
 
     Parameters
     ----------
-    image
-        Source of the image.
-    names
-        The data set's channels.
-    selected
-        The user's selection, see `find_channels`.
-    normalization
-        The data set's.
+    names, selected
+        The data set's channels, and the user's selection, see `find_channels`.
     cache
         Shared by the images of a data set.
     group
@@ -187,10 +181,8 @@ class LabeledStack:
     def check(self) -> None:
         """Read the image.
 
-        Raises
-        ------
-        ValueError, TypeError, OSError
-            If a channel is missing, or this is no image with labels of its shape.
+        Raises ValueError, TypeError or OSError if a channel is missing, or this is no image with
+        labels of its shape.
         """
         self._stack(self._cache.read(self.image))
 
@@ -233,13 +225,7 @@ class LabeledStack:
 
 
 class ImageCache:
-    """Cache of the images read last.
-
-    Parameters
-    ----------
-    max_bytes
-        Of memory; the image in use is kept in any case.
-    """
+    """Cache of the images read last, of at most so many bytes, and of the one in use."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -277,12 +263,8 @@ def find_channels(
     """Indices of a data set's channels in one of its images.
 
     The user's selection decides; without one, channels are found by `names`, or by their order in
-    an image without names.
-
-    Raises
-    ------
-    ValueError
-        If a channel is missing; the message names image and channel.
+    an image without names. Raises ValueError if a channel is missing; the message names image and
+    channel.
     """
     if selected is not None:
         indices = tuple(_index(image, channel, selected) for channel in selected)

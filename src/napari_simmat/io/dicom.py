@@ -29,6 +29,7 @@ from napari_simmat.io.image_file import (
     ReadOptions,
     RefusedFileError,
     check_memory,
+    needed_module,
     overflow_refused,
     unreadable,
 )
@@ -128,7 +129,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     path
         The folder of a single series, or any file of a series, which stands for the series.
     """
-    pydicom = _pydicom(path)
+    pydicom = needed_module("pydicom.pixels", path, "DICOM")
     folder = path if path.is_dir() else path.parent
     series = _series_in(folder)
     if path.is_dir():
@@ -252,7 +253,7 @@ def _series_in(folder: Path) -> dict[str, list[Path]]:
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
     if not files:
         return {}
-    pydicom = _pydicom(folder)
+    pydicom = needed_module("pydicom.pixels", folder, "DICOM")
     series: dict[str, list[Path]] = {}
     for file in files:
         tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames", "Modality"]
@@ -564,18 +565,6 @@ def write_seg(
         for each in sequence:
             each.DimensionOrganizationUID = organization
     written.save_as(path)
-
-
-def _pydicom(path: Path) -> Any:
-    try:
-        module = import_module("pydicom")
-        import_module("pydicom.pixels")
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is DICOM, which needs the package pydicom; install it "
-            "(pip install pydicom)."
-        ) from None
-    return module
 
 
 DICOM = Reader(

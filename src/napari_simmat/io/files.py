@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
+from logging.handlers import RotatingFileHandler
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -298,12 +299,12 @@ def logged() -> Iterator[None]:
         if path is None:
             raise OSError
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            for number in range(LOGS_KEPT, 0, -1):
-                older = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
-                if older.exists():
-                    older.replace(path.with_name(f"{path.name}.{number}"))
-        handler: logging.Handler = _Log(path, encoding="utf-8", errors=_ESCAPED)
+        is_long = path.exists() and path.stat().st_size > LOG_BYTES
+        handler: logging.Handler = _Log(
+            path, backupCount=LOGS_KEPT, encoding="utf-8", errors=_ESCAPED
+        )
+        if is_long:
+            handler.doRollover()
     except OSError:
         handler = logging.NullHandler()
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
@@ -318,6 +319,6 @@ def logged() -> Iterator[None]:
         handler.close()
 
 
-class _Log(logging.FileHandler):
+class _Log(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """Stop nobody when the disk is full."""

@@ -311,16 +311,9 @@ def drop_singleton_channel(file: ImageFile) -> ImageFile:
 
 
 class LazyArray:
-    """An array in a file of which parts are read on access.
+    """An array in a file, such as Zarr's, of which parts are read on access.
 
-    Whatever a codec raises on damaged data becomes a `RefusedFileError`.
-
-    Parameters
-    ----------
-    array
-        A Zarr array or alike, with ``chunks``.
-    name
-        The file, for messages.
+    Whatever a codec raises on damaged data becomes a `RefusedFileError`, which names the file.
     """
 
     def __init__(self, array: Any, name: str) -> None:
@@ -343,15 +336,7 @@ class LazyArray:
 
 
 class MissingAsNaN:
-    """An array in which pixels of one value are missing, that is NaN, read part by part.
-
-    Parameters
-    ----------
-    array
-        Integers or floats; anything that takes slices.
-    value
-        The value of pixels without data.
-    """
+    """Numbers of which those of one value are missing, that is NaN; read part by part."""
 
     def __init__(self, array: Any, value: float) -> None:
         stored = np.dtype(array.dtype)
@@ -492,6 +477,30 @@ def planes_last(data: Any, axes: str) -> tuple[Any, str]:
 def label_dtype(highest: int) -> np.dtype[Any]:
     """The smallest of uint16 and uint32 that holds `highest`."""
     return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def labels_in_file_order(labels: NDArray[Any], axes: str) -> tuple[NDArray[Any], list[str]]:
+    """Labels in the type of `label_dtype` with the axes T, Z, Y, X behind all others, and these."""
+    known = [letter for letter in "TZYX" if letter in axes]
+    order = [letter for letter in axes if letter not in known] + known
+    data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    return data.transpose([axes.index(letter) for letter in order]), order
+
+
+def needed_module(name: str, path: Path, formats: str) -> Any:
+    """An optional package (without useful types) that reads and writes the file's format.
+
+    Raises RefusedFileError if it is not installed.
+    """
+    package = name.partition(".")[0]
+    try:
+        import_module(name)
+        return import_module(package)
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is {formats}, which needs the package {package}; install it "
+            f"(pip install {package})."
+        ) from None
 
 
 def check_memory(nbytes: int, name: str) -> None:

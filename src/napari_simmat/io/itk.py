@@ -6,7 +6,6 @@ import math
 import re
 import zlib
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from napari_simmat.io.image_file import (
     ReadOptions,
     RefusedFileError,
     check_memory,
-    label_dtype,
+    labels_in_file_order,
+    needed_module,
     planes_last,
 )
 from napari_simmat.io.reference import LPS, ImageReference, World
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+_FORMATS = "NRRD or MetaImage"
 _NRRD = b"NRRD0"
 _LABELS = "labels_of"
 """Key in the header of label images that this program wrote."""
@@ -62,7 +63,7 @@ def is_itk(path: Path, start: bytes) -> bool:
 
 def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
-    sitk = _simpleitk(path)
+    sitk = needed_module("SimpleITK", path, _FORMATS)
     files = _files(path)
     if _io_of(path) == "MetaImageIO":
         _check_meta_image(path, files[-1])
@@ -81,7 +82,8 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     shape = (*reversed(size), *([channels] if channels > 1 else []))
     options.limits.check_array(path.name, shape, dtype)
     nbytes = math.prod(shape) * dtype.itemsize
-    options.limits.check_stored(path.name, nbytes, _most_bytes(files))
+    most = DEFLATE_RATIO * sum(file.stat().st_size for file in files)
+    options.limits.check_stored(path.name, nbytes, most)
     for file in files:
         options.limits.check_holes(file)
     check_memory(2 * nbytes, path.name)
@@ -200,11 +202,6 @@ def _unpacked_bytes(file: Path, start: int, size: int, enough: int) -> int:
     return 0
 
 
-def _most_bytes(files: list[Path]) -> int:
-    """The most bytes that files can hold unpacked."""
-    return DEFLATE_RATIO * sum(file.stat().st_size for file in files)
-
-
 def _io_of(path: Path) -> str:
     with path.open("rb") as stream:
         return "NrrdImageIO" if stream.read(5) == _NRRD else "MetaImageIO"
@@ -218,30 +215,14 @@ def write_labels_itk(
     reference: ImageReference | None = None,
     ending: str = ".nrrd",
 ) -> None:
-    """Write labels as compressed NRRD or MHA where their image is.
+    """Write labels as compressed NRRD or MHA, by the `ending`, where their image is.
 
-    Parameters
-    ----------
-    path
-        The file to write; any suffix.
-    labels, axes
-        (..., Y, X) of two to four axes, and a letter for each.
-    reference
-        Place and pixel size of the image.
-    ending
-        ``".nrrd"`` or ``".mha"``.
-
-    Raises
-    ------
-    RefusedFileError
-        If SimpleITK is not installed.
+    Labels are (..., Y, X) of two to four axes, with a letter for each. Raises RefusedFileError if
+    SimpleITK is not installed.
     """
-    sitk, reference = _simpleitk(path), reference or ImageReference()
-    data = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    known = [letter for letter in "TZYX" if letter in axes]
-    order = [letter for letter in axes if letter not in known] + known
-    data = data.transpose([axes.index(letter) for letter in order])
-    image = sitk.GetImageFromArray(data, isVector=False)
+    sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
+    data, _ = labels_in_file_order(labels, axes)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=False)
     affine = LPS @ reference.patient.affine
     count = image.GetDimension()
     spatial = 3 if "Z" in axes else 2
@@ -264,16 +245,6 @@ def write_labels_itk(
         written.replace(path)
     finally:
         written.unlink(missing_ok=True)
-
-
-def _simpleitk(path: Path) -> Any:
-    try:
-        return import_module("SimpleITK")  # optional, and without useful types
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is NRRD or MetaImage, which needs the package SimpleITK; install it "
-            "(pip install SimpleITK)."
-        ) from None
 
 
 ITK = Reader(("NRRD", "MetaImage (.mha, .mhd)"), ENDINGS, is_itk, read_itk)

@@ -6,7 +6,6 @@ import gzip
 import math
 import os
 import struct
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from napari_simmat.io.image_file import (
     ReadOptions,
     RefusedFileError,
     check_memory,
-    label_dtype,
+    labels_in_file_order,
+    needed_module,
     overflow_refused,
 )
 from napari_simmat.io.reference import ImageReference, World
@@ -37,7 +37,7 @@ def is_nifti(path: Path) -> bool:
 
 def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     """Read NIfTI with reversed axes; voxels are neither flipped nor resampled."""
-    nibabel = _nibabel(path)
+    nibabel = needed_module("nibabel", path, "NIfTI")
     packed = path.name.lower().endswith(".gz")
     options.limits.check(path.name, "metadata_bytes", _start_of_voxels(path, packed), "header")
     image = nibabel.load(path)
@@ -99,16 +99,6 @@ def _world_of(header: Any) -> World:
     return World(affine=affine, space="patient", codes=codes, qform=qform)
 
 
-def _nibabel(path: Path) -> Any:
-    try:
-        return import_module("nibabel")  # optional, and without useful types
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is NIfTI, which needs the package nibabel; install it "
-            "(pip install nibabel)."
-        ) from None
-
-
 def _start_of_voxels(path: Path, packed: bool) -> int:
     """Bytes before the voxels, header extensions included, which nibabel reads at once."""
     with gzip.open(path) if packed else path.open("rb") as stream:
@@ -148,28 +138,12 @@ def write_labels_nifti(
 ) -> None:
     """Write labels as gzip-compressed NIfTI where their image is, with its codes.
 
-    It is NIfTI-1, or NIfTI-2 where an axis is too long for that.
-
-    Parameters
-    ----------
-    path
-        The file to write; any suffix.
-    labels, axes
-        (..., Y, X), and a letter for each axis. NIfTI's axes are X, Y, Z, T; another before
-        them is written where time would be.
-    reference
-        Place, pixel size and units of the image.
-
-    Raises
-    ------
-    RefusedFileError
-        If nibabel is not installed.
+    It is NIfTI-1, or NIfTI-2 where an axis is too long for that. Labels are (..., Y, X), with a
+    letter for each axis. NIfTI's axes are X, Y, Z, T; another before them is written where time
+    would be. Raises RefusedFileError if nibabel is not installed.
     """
-    nibabel, reference = _nibabel(path), reference or ImageReference()
-    data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    known = [letter for letter in "TZYX" if letter in axes]
-    order = [letter for letter in axes if letter not in known] + known
-    data = data.transpose([axes.index(letter) for letter in order])
+    nibabel, reference = needed_module("nibabel", path, "NIfTI"), reference or ImageReference()
+    data, order = labels_in_file_order(labels, axes)
     if "Z" not in axes and len(axes) > 2:  # NIfTI's third axis is depth
         data, order = data[..., np.newaxis, :, :], [*order[:-2], "Z", *order[-2:]]
     world = reference.patient

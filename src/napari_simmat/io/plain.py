@@ -165,9 +165,9 @@ class _Reader:
         if _has_fields(origin):
             return self._table(origin, value, where)
         if origin is Literal:
-            _expect(value in parts, " or ".join(map(repr, parts)), where)
+            expect(value in parts, " or ".join(map(repr, parts)), where)
             return value
-        _expect(_is(value, origin), _NAMES[origin], where)
+        expect(_is(value, origin), _NAMES[origin], where)
         if origin in (dict, Mapping):
             key_kind, item_kind = parts or (str, Any)
             return {
@@ -180,13 +180,13 @@ class _Reader:
             kinds = parts or (Any,)
             if origin is not tuple or len(kinds) == 1 or kinds[-1] is Ellipsis:
                 kinds = (kinds[0],) * len(value)
-            _expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
+            expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
             items = [
                 self.read(each, notes, item, f"{where}[{n}]")
                 for n, (each, item) in enumerate(zip(kinds, value, strict=True))
             ]
             return items if origin is list else tuple(items)
-        _expect(_in_range(value, notes), _range_in_words(notes), where)
+        expect(_in_range(value, notes), _range_in_words(notes), where)
         return Path(value) if origin is Path else value
 
     def _union(
@@ -199,11 +199,11 @@ class _Reader:
             simple = [kind for kind in kinds if kind in _NAMES and kind not in self.special]
             others = [kind for kind in kinds if kind not in simple]
             kinds = [kind for kind in simple if _is(value, kind)] or others
-            _expect(len(kinds) > 0, " or ".join(_NAMES[kind] for kind in simple), where)
+            expect(len(kinds) > 0, " or ".join(_NAMES[kind] for kind in simple), where)
         return self.read(kinds[0], notes, value, where)
 
     def _table(self, kind: Any, value: Any, where: str) -> Any:
-        _expect(isinstance(value, Mapping), "a table", where)
+        expect(isinstance(value, Mapping), "a table", where)
         rules = field_rules(kind)
         embedded = {
             rule.name: {inner.name for inner in field_rules(rule.kind)}
@@ -349,6 +349,7 @@ def _is(value: Any, kind: Any) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-def _expect(holds: bool, wanted: str, where: str) -> None:
+def expect(holds: bool, wanted: str, where: str) -> None:
+    """Raise ValueError, which says what was `wanted` and `where`, unless it holds."""
     if not holds:
         raise ValueError(f"{where} must be {wanted}.")

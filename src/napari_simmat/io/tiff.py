@@ -126,7 +126,7 @@ def read_tiff_reference(path: Path) -> ImageReference:
             names = _band_names(page.tags, count)
             if count > 1 and names is None:
                 names = tuple(BAND.format(n) for n in range(1, count + 1))
-            if tiff.is_ome and (pixels := _ome_pixels(tiff.ome_metadata or "")) is not None:
+            if (pixels := _ome_pixels(tiff)) is not None:
                 channels = sum(element.tag.endswith("Channel") for element in pixels)
                 names = _channel_names(tiff, channels)
             found = _georeference(tiff)
@@ -225,13 +225,8 @@ def _band_names(tags: Any, count: int) -> tuple[str, ...] | None:
 
 def _image_name(tiff: Any) -> str:
     """The name of the first image in OME-XML."""
-    if not tiff.is_ome:
-        return ""
-    with suppress(ElementTree.ParseError):
-        for element in ElementTree.fromstring(tiff.ome_metadata).iter():
-            if element.tag.endswith("}Image"):
-                return element.get("Name", "")
-    return ""
+    images = (each for each in _ome_elements(tiff) if each.tag.endswith("}Image"))
+    return next((each.get("Name", "") for each in images), "")
 
 
 def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]:
@@ -313,10 +308,8 @@ def _other_files(path: Path, tiff: Any, limits: Limits) -> list[Path]:
     import tifffile
 
     names: set[str] = set()
-    if tiff.is_ome:
-        with suppress(ElementTree.ParseError):
-            for element in ElementTree.fromstring(tiff.ome_metadata).iter():
-                names |= {element.get("FileName", ""), element.get("MetadataFile", "")}
+    for element in _ome_elements(tiff):
+        names |= {element.get("FileName", ""), element.get("MetadataFile", "")}
     if tiff.is_ndtiff:
         index = path.parent / "NDTiff.index"
         limits.check(path.name, "metadata_bytes", index.stat().st_size, "index")
@@ -374,7 +367,7 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
     A resolution in inches is for printing and ignored.
     """
     if tiff.is_ome:
-        sizes = _read_ome_sizes(tiff.ome_metadata)
+        sizes = _read_ome_sizes(tiff)
     elif tiff.is_imagej:
         sizes = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
     else:
@@ -391,9 +384,8 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
     return scale, units
 
 
-def _read_ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
-    pixels = _ome_pixels(xml)
-    if pixels is None:
+def _read_ome_sizes(tiff: Any) -> dict[str, tuple[float, str]]:
+    if (pixels := _ome_pixels(tiff)) is None:
         return {}
     sizes = {}
     for letter, size, unit, default in [
@@ -406,12 +398,15 @@ def _read_ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
     return sizes
 
 
-def _ome_pixels(xml: str) -> ElementTree.Element | None:
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return None
-    return next((element for element in root.iter() if element.tag.endswith("Pixels")), None)
+def _ome_elements(tiff: Any) -> list[ElementTree.Element]:
+    """All elements of OME-XML; none where it is damaged, or there is none."""
+    with suppress(ElementTree.ParseError):
+        return list(ElementTree.fromstring(tiff.ome_metadata).iter()) if tiff.is_ome else []
+    return []
+
+
+def _ome_pixels(tiff: Any) -> ElementTree.Element | None:
+    return next((each for each in _ome_elements(tiff) if each.tag.endswith("Pixels")), None)
 
 
 def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str]]:
@@ -439,8 +434,7 @@ def _resolution(tags: Any, units: Mapping[str, str]) -> dict[str, tuple[float, s
 def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
     names: list[str] = []
     if tiff.is_ome:
-        pixels = _ome_pixels(tiff.ome_metadata)
-        if pixels is not None:
+        if (pixels := _ome_pixels(tiff)) is not None:
             channels = [element for element in pixels if element.tag.endswith("Channel")]
             names = [channel.get("Name", "") for channel in channels]
     elif tiff.is_imagej:
@@ -487,19 +481,10 @@ def write_labels_tiff(
     axes: str,
     reference: ImageReference | None = None,
 ) -> None:
-    """Write labels as OME-TIFF, zlib-compressed, with axes, pixel size, name and place on a map.
+    """Write labels (..., Y, X) as OME-TIFF, zlib-compressed, with a letter for each axis.
 
-    Parameters
-    ----------
-    path
-        The file to write; any suffix.
-    labels
-        Label image of any shape that ends in (Y, X).
-    axes
-        One letter per dimension, e.g. ``"TZYX"``. Letters unknown to OME become ``"Q"``, or
-        another free letter of OME.
-    reference
-        What the labels keep of their image.
+    It keeps pixel size, name and place on a map of the labels' image. Letters unknown to OME become
+    ``"Q"``, or another free letter of OME.
     """
     import tifffile
 
@@ -559,12 +544,8 @@ def _pixels_per_centimeter(
     scale: Mapping[str, float], units: Mapping[str, str]
 ) -> tuple[float, float] | None:
     """TIFF's resolution (X, Y), for readers without OME; None if unknown."""
-    per_centimeter = []
-    for axis in "XY":
-        unit = OME_LENGTHS.get(units.get(axis, ""))
-        if axis not in scale or unit is None or not scale[axis] > 0:
-            return None
-        per_centimeter.append(1 / (scale[axis] * unit[1]))
-    if not all(1e-4 < value < 1e9 for value in per_centimeter):
-        return None  # a TIFF rational holds 32 bits
-    return (per_centimeter[0], per_centimeter[1])
+    lengths = [scale.get(a, 0) * OME_LENGTHS.get(units.get(a, ""), ("", 0.0))[1] for a in "XY"]
+    # A TIFF rational holds 32 bits.
+    if not all(length > 0 and 1e-4 < 1 / length < 1e9 for length in lengths):
+        return None
+    return 1 / lengths[0], 1 / lengths[1]

@@ -599,7 +599,9 @@ def _fill(axes: Axes, panel: Panel, title: str) -> None:
 def _save(figure: Figure, path: Path, quick: bool) -> None:
     """Write a plot as PNG; across that of a quick form, that it is no result."""
     if quick:
-        look = {"fontsize": 34, "color": "#c0392b", "alpha": 0.35, "rotation": 20, "ha": "center"}
-        figure.text(0.5, 0.5, QUICK_STAMP, **look)
+        color, where = "#c0392b", (0.5, 0.5)
+        figure.text(
+            *where, QUICK_STAMP, fontsize=34, color=color, alpha=0.35, rotation=20, ha="center"
+        )
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
