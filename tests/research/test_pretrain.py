@@ -1,7 +1,6 @@
 """Training learns, touches only what it declares, and resumes exactly."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from napari_simmat.research.pretrain import (
     pretrain_job,
 )
 from napari_simmat.research.real_scenes import read_sources
-from napari_simmat.training.trainer import IS_OUTDATED, Devices, Trainer
+from napari_simmat.training.trainer import Devices, Trainer
 from tests.training.squares import picture
 
 pytestmark = [
@@ -198,13 +197,6 @@ def test_real_sources_are_trained_on_measured_and_named(tmp_path):
     assert "real images" in spec.training["data"]
     with pytest.raises(ValueError, match="Use its settings"):
         finish(pretrain_job(config(steps=2), tmp_path / "run"))
-
-
-def test_state_of_an_earlier_version_is_refused(tmp_path):
-    torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
-    message = re.escape(IS_OUTDATED.format(tmp_path / "state.pt"))
-    with pytest.raises(ValueError, match=message):
-        finish(pretrain_job(config(), tmp_path))
 
 
 def test_pretrain_config_of_bad_values_is_refused():

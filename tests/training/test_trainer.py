@@ -231,47 +231,6 @@ def test_run_folder_works_without_locks(tmp_path, monkeypatch):
     RunFolder(tmp_path).close()
 
 
-@pytest.fixture
-def board(monkeypatch):
-    """What TensorBoard would show: name, value and step; it is not installed."""
-    shown: list[tuple[str, float, int]] = []
-
-    class SummaryWriter:
-        def __init__(self, _folder, purge_step):
-            shown[:] = [each for each in shown if each[2] < purge_step]
-
-        def add_scalar(self, *each):
-            shown.append(each)
-
-        def flush(self):
-            pass
-
-        close = flush
-
-    module = SimpleNamespace(SummaryWriter=SummaryWriter)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    return shown
-
-
-def test_tensorboard_shows_each_step_of_the_log_once(begin, tmp_path, monkeypatch, board):
-    monkeypatch.setattr(trainer, "SAVE_INTERVAL", 1e9)
-    interrupt(begin(), 5)
-    finish(begin())  # from step 3
-    rows = read_log(tmp_path / "run" / LOG_FILE)
-    names = {"learning_rate", "loss", "train_iou", "validation_iou"}
-    logged = {(name, row[name], row["step"]) for row in rows for name in names & row.keys()}
-    assert [step for name, _, step in board if name == "loss"] == [1, 2, 3, 4, 5, 6]
-    assert len(board) == len(logged)
-    assert set(board) == logged
-
-
-def test_training_without_tensorboard_writes_the_log(begin, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    finish(begin())
-    assert not (tmp_path / "run" / "tensorboard").exists()
-    assert len(read_log(tmp_path / "run" / LOG_FILE)) == 9
-
-
 def full() -> OSError:
     return OSError(errno.ENOSPC, "No space left on device")
 
@@ -336,20 +295,6 @@ def better(network, planes, side, max_objects):
     reached.ious.append(0.999)
     return reached
     yield
-
-
-@pytest.mark.usefixtures("board")
-def test_tensorboard_errors_are_only_logged(tmp_path, monkeypatch, caplog):
-    def refuse(*_):
-        raise full()
-
-    writer = sys.modules["torch.utils.tensorboard"].SummaryWriter
-    monkeypatch.setattr(writer, "add_scalar", refuse)
-    folder = RunFolder(tmp_path)
-    folder.log({"step": 1, "epoch": 1, "loss": 0.5})
-    folder.close()
-    assert "TensorBoard's file could not be written" in caplog.text
-    assert len(read_log(tmp_path / LOG_FILE)) == 1
 
 
 def test_read_state_of_an_empty_folder_is_none(tmp_path):

@@ -143,8 +143,8 @@ def train(
     nodes
         Nodes of a cluster; Lightning Fabric reads the rest from its environment.
     folder
-        Folder for the state, the best checkpoint so far and the log (CSV and TensorBoard); beside
-        the output by default.
+        Folder for the state, the best checkpoint so far and the log (CSV); beside the output by
+        default.
     overwrite
         Replace the output if it exists.
     events

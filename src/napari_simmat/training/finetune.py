@@ -384,8 +384,8 @@ def train_job(
         The model's name.
     folder
         Holds the state, from which an interrupted training resumes with the same bits; the best
-        checkpoint so far; ``log.csv``; TensorBoard's files. A file called ``stop`` in it ends the
-        training early. All nodes have to see it.
+        checkpoint so far; ``log.csv``. A file called ``stop`` in it ends the training early. All
+        nodes have to see it.
     devices
         Where to compute; by default on one device, a GPU if there is one.
 
@@ -449,14 +449,8 @@ def train_job(
 class FineTuning:
     """What fine-tuning keeps beside the weights: how good the best validation was.
 
-    Parameters
-    ----------
-    student
-        Its best state is written to the run's folder.
-    config, total
-        Settings; optimizer steps in all.
-    validation
-        Planes, after `LabeledPlanes.scan_job`.
+    The student's best state is written to the run's folder. There are `total` optimizer steps; the
+    planes to validate on are those after `LabeledPlanes.scan_job`.
     """
 
     def __init__(
@@ -544,14 +538,7 @@ class FineTuning:
 class TrainableNetwork(NamedTuple):
     """A network, whose trained parameters require a gradient, and the content of its checkpoint.
 
-    Attributes
-    ----------
-    spec
-        Description without metrics.
-    network
-        The network.
-    names
-        State-dict names of the checkpoint's tensors.
+    That is its description without metrics, and the tensors of some state-dict names.
     """
 
     spec: ModelSpec
@@ -578,10 +565,8 @@ def make_trainable(
 ) -> TrainableNetwork:
     """The base with a new transfer layer and strategy, initialized by the seed.
 
-    Raises
-    ------
-    ValueError
-        If the base is not a foundation, or the channels do not suit the transfer layer.
+    Raises ValueError if the base is not a foundation, or the channels do not suit the transfer
+    layer.
     """
     below = base.spec
     if below.transfer != "zeroshot" or below.strategy != "frozen":

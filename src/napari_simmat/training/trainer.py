@@ -37,7 +37,6 @@ from napari_simmat.training.config import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +51,9 @@ STATE_FILE, BEST_FILE, LOG_FILE, STOP_FILE, LOCK_FILE = (
     "stop",
     ".lock",
 )
-_OLD = {"config", "losses"}
-"""Keys of a state that only earlier versions wrote."""
 IS_RUNNING = "Another training is running in {}; wait for it, or choose another folder."
 IS_DAMAGED = (
     "{} is damaged, so no training can resume from it ({}). Delete it, or choose another folder."
-)
-IS_OUTDATED = (
-    "{} was written by an earlier version, from which no training can resume. Delete it, or choose "
-    "another folder."
 )
 LACKS_FILE = (
     "{} holds a training without its best checkpoint, {}; put that back, or choose another folder."
@@ -351,16 +344,11 @@ class _OneDevice:
 class RunFolder:
     """The folder of one training run, locked until it is closed; created if needed.
 
-    Raises
-    ------
-    ValueError
-        If another training is running in it.
+    Raises ValueError if another training is running in it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._board: SummaryWriter | None = None
-        self._begin = 0
         with disk_errors_explained(path / LOG_FILE):
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / LOCK_FILE, blocking=False, thread_local=False)
@@ -384,7 +372,7 @@ class RunFolder:
                 raise OSError(NOT_WRITTEN.format(self.path / STATE_FILE, reason)) from error
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Add a row to the table and to TensorBoard; missing columns stay empty."""
+        """Add a row to the table; missing columns stay empty."""
         path = self.path / LOG_FILE
         with disk_errors_explained(path):
             new = not path.exists()
@@ -393,14 +381,9 @@ class RunFolder:
                 if new:
                     writer.writeheader()
                 writer.writerow(dict(row))
-        try:
-            self._show(row)
-        except OSError as error:
-            logger.warning("TensorBoard's file could not be written (%s).", error)
 
     def resume_from(self, step: int) -> None:
         """Remove rows beyond `step` from the table: they will be written again."""
-        self._begin = step + 1
         path = self.path / LOG_FILE
         if not path.exists():
             return
@@ -414,31 +397,8 @@ class RunFolder:
             writer.writerows(rows)
 
     def close(self) -> None:
-        """Close TensorBoard's file and release the lock."""
-        board, self._board = self._board, None
-        try:
-            if board is not None:
-                board.close()
-        except OSError as error:
-            logger.warning("TensorBoard's file could not be written (%s).", error)
-        finally:
-            self._lock.release()
-
-    def _show(self, row: Mapping[str, float]) -> None:
-        """Add a row to TensorBoard, if it is installed."""
-        if self._board is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return
-            # Hides rows that an interrupted training wrote after its last state.
-            self._board = SummaryWriter(
-                os.fspath(self.path / "tensorboard"), purge_step=self._begin
-            )
-        for name, value in row.items():
-            if name not in ("step", "epoch"):
-                self._board.add_scalar(name, value, int(row["step"]))
-        self._board.flush()
+        """Release the lock."""
+        self._lock.release()
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
@@ -455,24 +415,17 @@ def read_state(
 ) -> dict[str, Any] | None:
     """The state that `RunFolder.save` wrote last into a folder; None if there is none.
 
-    Without the file called `needs`, no training can resume.
-
-    Raises
-    ------
-    ValueError
-        If the state belongs to a run with other settings or data, is damaged, or was written by an
-        earlier version.
+    Without the file called `needs`, no training can resume. Raises ValueError if the state belongs
+    to a run with other settings or data, or is damaged.
     """
     path = folder / STATE_FILE
     if not path.exists():
         return None
     try:
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
-        before = {} if _OLD & state.keys() else json.loads(state["settings"])
+        before = json.loads(state["settings"])
     except Exception as error:
         raise ValueError(IS_DAMAGED.format(path, type(error).__name__)) from None
-    if not before:
-        raise ValueError(IS_OUTDATED.format(path))
     now = json.loads(json.dumps(settings))
     for name in sorted({*before, *now}):
         if before.get(name) == now.get(name):
@@ -532,19 +485,10 @@ class Devices:
     def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
         """Lightning Fabric for these devices, not launched yet.
 
-        Parameters
-        ----------
-        precision
-            Fabric's name of it, not auto.
-        partly
-            Whether a step may leave out some of the trained parameters.
-
-        Raises
-        ------
-        ValueError
-            If there are no such devices, or they cannot compute in that precision.
-        ImportError
-            If Fabric is not installed; the message says how to install it.
+        The precision is Fabric's name of it, not auto; `partly` says whether a step may leave out
+        some of the trained parameters. Raises ValueError if there are no such devices, or they
+        cannot compute in that precision, ImportError if Fabric is not installed; the message says
+        how to install it.
         """
         try:
             from lightning_fabric import Fabric
