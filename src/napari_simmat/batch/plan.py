@@ -5,7 +5,6 @@ Images come from files, folders, patterns and manifests (CSV lists of images).
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -29,7 +28,7 @@ from napari_simmat.engine.settings import (
     parse_channels,
 )
 from napari_simmat.io.dicom import images_in, one_per_series
-from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, sha256_of
+from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, read_csv, sha256_of
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import (
     IMAGE_ENDINGS,
@@ -61,7 +60,6 @@ EXTRA_ENDINGS = {
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 COLUMNS = ("image", "prompts", "channels", "channel_axis", "channel_files")
 """Columns of a manifest."""
-MAX_MANIFEST_BYTES = 2**26
 MAX_NAME_BYTES = 240
 """Of an output: file systems admit 255, and `partial_path` adds 15."""
 BROKEN_LINK = "{} is a link that leads nowhere. Repair or remove it."
@@ -606,31 +604,19 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
     ValueError, OSError
         If it is not a manifest, or a row is invalid; the message names the line.
     """
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ValueError(
-            f"{path.name} is larger than {MAX_MANIFEST_BYTES // 2**20} MB, too large for a list of "
-            "images."
-        )
+    (_, header), *lines = read_csv(path) or [(1, [])]
+    names = [name.strip() for name in header]
+    _check_columns(path, names)
     rows = []
     base = Path(os.path.normpath(path.absolute().parent))  # normalized like the paths of its rows
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            _check_columns(path, [str(name) for name in reader.fieldnames or ()])
-            for values in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if None in values or None in values.values():
-                    raise ValueError(
-                        f"{where}: there are more or fewer values than columns; give one for each, "
-                        "and put what holds commas into quotes."
-                    )
-                rows.append(_row(where, base, values, outside))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
-        ) from None
-    except csv.Error as error:
-        raise ValueError(f"{path.name} is no CSV ({error}); save it again.") from None
+    for line, cells in lines:
+        where = f"{path.name}, line {line}"
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{where}: there are more or fewer values than columns; give one for each, and "
+                "put what holds commas into quotes."
+            )
+        rows.append(_row(where, base, dict(zip(names, cells, strict=True)), outside))
     if not rows:
         raise ValueError(f"{path.name} lists no image; add a line for each.")
     return rows

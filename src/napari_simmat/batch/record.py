@@ -20,11 +20,11 @@ from napari_simmat.engine.settings import (
     LinkSettings,
     PropagationSettings,
 )
+from napari_simmat.io.files import check_size
 from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1
-_MAX_RECORD_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +149,7 @@ def read_record(path: Path) -> Record:
 
     Raises ValueError if it is not a record that this version can read.
     """
-    if path.stat().st_size > _MAX_RECORD_BYTES:
-        raise ValueError(f"{path.name} is too large to be a record. Choose another file.")
+    check_size(path)
     try:
         return Record.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:

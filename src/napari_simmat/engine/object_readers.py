@@ -22,7 +22,7 @@ from napari_simmat._text import format_shape, pluralize
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_files import NO_CLASS, ObjectSection, ObjectSet, qupath_axes
 from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
-from napari_simmat.io.files import format_size
+from napari_simmat.io.files import check_size, format_size
 from napari_simmat.io.image_file import (
     Limits,
     RefusedFileError,
@@ -90,6 +90,8 @@ def read_objects(
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     if shape is not None and not axes:
         axes = usual_axes(len(shape))
+    if path.suffix.lower() in OUTLINE_ENDINGS and path.is_file():
+        check_size(path, _MAX_BYTES)
     try:
         found = _read(path, shape, axes, image, reference or ImageReference())
     except Exception as error:  # a broken file makes a library raise anything
@@ -111,11 +113,6 @@ def _read(
     if ending not in OUTLINE_ENDINGS or path.is_dir():
         return _read_label_image(path, shape)
     limits = Limits.from_environment()
-    if path.stat().st_size > _MAX_BYTES:
-        raise RefusedFileError(
-            f"{path.name} has {format_size(path.stat().st_size)}, but a list of objects has at "
-            f"most {format_size(_MAX_BYTES)}; divide it."
-        )
     if ending in (".json", ".geojson"):
         values = json.loads(path.read_text("utf-8"))
         if isinstance(values, Mapping) and "annotations" in values and "images" in values:

@@ -19,9 +19,9 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.files import atomic_write, read_csv
 from napari_simmat.io.reference import ImageReference
 
-MAX_BYTES = 2**26
 """A CSV file larger than this is no list of prompts."""
 
 
@@ -300,7 +300,9 @@ def _region(
 
 
 def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_PromptRow]]:
-    lines = _lines(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    lines = read_csv(path)
     if not lines:
         raise ValueError(f"{path.name} is empty; its first line must name the columns.")
     line, header = lines[0]
@@ -327,32 +329,6 @@ def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_Promp
         )
     rows = [_row(f"{path.name}, line {line}", columns, cells, shape) for line, cells in lines[1:]]
     return set(columns), rows
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"{path.name} is larger than {MAX_BYTES // 2**20} MB; that is no list of prompts."
-        )
-    lines = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                for cells in reader:
-                    if any(cell.strip() for cell in cells):
-                        lines.append((reader.line_num, cells))
-            except csv.Error as error:
-                raise ValueError(
-                    f"{path.name}, line {reader.line_num}: this is no CSV ({error}); save it anew."
-                ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
-        ) from None
-    return lines
 
 
 def _row(
@@ -382,8 +358,6 @@ def _row(
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    from napari_simmat.io.files import atomic_write
-
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -246,6 +246,36 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
             writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
+def read_csv(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file in UTF-8 that are not blank, with their numbers."""
+    check_size(path, 1 << 26)
+    lines = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True, skipinitialspace=True)
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    lines.append((reader.line_num, cells))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
+            ) from None
+        except csv.Error as error:
+            raise ValueError(
+                f"{path.name}, line {reader.line_num}: this is no CSV ({error}); save it anew."
+            ) from None
+    return lines
+
+
+def check_size(path: Path, most: int = 1 << 28) -> None:
+    """Refuse a list or a record that would be read as a whole; ValueError says its size."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(
+            f"{path.name} has {format_size(size)}, but such a list has at most "
+            f"{format_size(most)}; divide it."
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8 with plain line ends on every system."""
     path.write_text(text, encoding="utf-8", errors=_ESCAPED, newline="\n")
