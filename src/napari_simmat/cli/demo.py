@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 MARKER_FILE = "demo.json"
 """Marks a folder as made by the demo."""
 STORED = (
+    ("coins", "Photograph of coins", "tiny"),
     ("fluorescence", "Drawn cell nuclei", "tiny"),
     ("polarization", "Drawn beads, four polarization angles", "polarization"),
 )
-"""Names, titles and models of samples that come with the package."""
+"""Names, titles and models of the samples; the photograph comes with scikit-image."""
 
 
 def demo(
@@ -264,39 +265,22 @@ class DemoSample:
 
 def demo_samples() -> list[DemoSample]:
     """The samples of the demo; every call returns equal ones."""
+    from skimage.data import coins
+
     from napari_simmat.io.files import SAMPLES
     from napari_simmat.io.readers import read_image
 
-    samples = [_coins()]
+    samples = []
     for name, title, model in STORED:
-        image, labels = (read_image(SAMPLES / f"{name}{end}.tif") for end in ("", "_labels"))
+        truth = read_image(SAMPLES / f"{name}_labels.tif").data.astype("int32")
+        if name == "coins":
+            samples.append(DemoSample(name, title, model, coins(), truth))
+            continue
+        image = read_image(SAMPLES / f"{name}.tif")
         several = model != "tiny"
         data, channels = (image.data, image.channel_names) if several else (image.data[0], None)
-        truth = labels.data.astype("int32")
         samples.append(DemoSample(name, title, model, data, truth, channels or ()))
     return samples
-
-
-def _coins() -> DemoSample:
-    """Photograph of Greek coins from scikit-image; the truth is a watershed.
-
-    The watershed starts from pixels that are certainly coin or table. It is tuned to this image,
-    and its outlines were checked by eye.
-    """
-    import numpy as np
-    from scipy import ndimage
-    from skimage import data, filters, measure, morphology, segmentation
-
-    image: NDArray[np.uint8] = data.coins()
-    smooth = filters.gaussian(image, 1, preserve_range=True)
-    surely = np.where(smooth < 75, 1, np.where(smooth > 150, 2, 0))
-    coin = segmentation.watershed(filters.sobel(smooth), surely) == 2
-    coin = morphology.opening(ndimage.binary_fill_holes(coin), morphology.disk(5))
-    truth = np.zeros(image.shape, dtype=np.int32)
-    for region in measure.regionprops(measure.label(coin)):
-        y0, x0, y1, x1 = region.bbox
-        truth[y0:y1, x0:x1][region.image_convex] = region.label
-    return DemoSample("coins", "Photograph of coins", "tiny", image, truth)
 
 
 def polarization_colors(angles: NDArray[Any]) -> NDArray[np.uint8]:
