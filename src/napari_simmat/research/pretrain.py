@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
+from napari_simmat.research.experiments import PretrainOptions
 from napari_simmat.research.real_scenes import RealSource, real_drawer
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.scene_pool import (
@@ -67,18 +68,13 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(PretrainOptions):
     """Training settings of the embedded foundation.
 
     Parameters
     ----------
-    steps
-        Optimizer steps in all. The learning rate is constant, then falls over the last part
-        (``decay``), so that a training can be prolonged from before the fall.
-    families
-        Scene families to draw; empty for all.
-    sources, real_share
-        Sources of real images (`real_scenes.read_sources`), and the share of scenes from them.
+    sources
+        Of real images (`real_scenes.read_sources`).
     learning_rate, weight_decay, clip, average
         Of Muon and AdamW (`MuonAdamW`), gradient clipping, and the decay of the averaged
         weights that are the result.
@@ -89,30 +85,9 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks, the last of which is trained.
-    off_scale
-        Share of crops in which most objects are too small to be outlined, or extend beyond the
-        crop, as on unsuitable scales of the image pyramid. They train the dense head and the
-        predicted IoU, by which `decode` chooses a scale, not the masks.
-    consistency
-        Share of the steps that also train the first answer towards the averaged network's mean
-        answer over the crop and two of its reflections and rotations, which is the better one.
-    encoder
-        ``"plain"`` stages, or ``"lite"``: those of EfficientNet-Lite0 (`models.lite_encoder`).
-    imagenet
-        File of EfficientNet-Lite0's published weights, from which the lite encoder starts.
-    teacher, distillation
-        An embedded foundation whose decoder a new training starts from, and whose maps the
-        encoder imitates; the weight of that loss falls to zero over this share of the steps.
-    precision
-        ``"float32"`` or ``"bfloat16"`` (autocast): which is faster depends on the processor.
-    seed
-        Fixes all random numbers.
     """
 
-    steps: int = 20_000
-    families: tuple[str, ...] = ()
     sources: tuple[RealSource, ...] = ()
-    real_share: float = 0.5
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -123,14 +98,6 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
-    off_scale: float = 0.2
-    consistency: float = 0.0
-    encoder: Literal["plain", "lite"] = "plain"
-    imagenet: str = ""
-    teacher: str = ""
-    distillation: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
     validate_every: int = 2000
     save_every: int = 250
 
@@ -152,7 +119,7 @@ class PretrainConfig:
             name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
         }
         for path in ("imagenet", "teacher"):
-            own[path] = Path(own[path]).name
+            own[path] = own[path].name if own[path] else ""
         sources = {each.name: each.recipe for each in self.sources}
         return {**own, "sources": sources, "optimizer": "muon+adamw"}
 
@@ -522,18 +489,18 @@ class PretrainModule(nn.Module):
         return torch.autocast("cpu", torch.bfloat16, enabled=half)
 
 
-def _load_teacher(path: str) -> TinyNetwork | None:
-    if not path:
+def _load_teacher(path: Path | None) -> TinyNetwork | None:
+    if path is None:
         return None
-    network = build_network(read_spec(Path(path)).base.architecture)
-    network.load_state_dict({n: t.float() for n, t in read_tensors(Path(path)).items()})
+    network = build_network(read_spec(path).base.architecture)
+    network.load_state_dict({n: t.float() for n, t in read_tensors(path).items()})
     network.eval().requires_grad_(False)
     assert isinstance(network, TinyNetwork)
     return network
 
 
 def _start_lite(
-    network: TinyNetwork, teacher: TinyNetwork | None, imagenet: str
+    network: TinyNetwork, teacher: TinyNetwork | None, imagenet: Path | None
 ) -> list[nn.Parameter]:
     """Published weights for the stages, a teacher's for all else that fits; the former."""
     encoder = network.image_encoder
