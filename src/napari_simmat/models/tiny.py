@@ -25,7 +25,6 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from napari_simmat.models.lite_encoder import LITE_BLOCKS, LiteEncoder
 from napari_simmat.models.multiscale import (
     ALL_VIEWS,
     AVERAGED_VIEWS,
@@ -59,6 +58,7 @@ from napari_simmat.models.sam import ImageTokens, embed_points, predict_iou, two
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     FOREGROUND,
+    LITE_BLOCKS,
     MASK_STRIDE,
     MAX_BLOCKS,
     MAX_PRIOR_LOGIT,
@@ -67,6 +67,7 @@ from napari_simmat.models.tiny_encoder import (
     SIZE_UNIT,
     DensePixels,
     FusedEncoder,
+    LiteEncoder,
     TinyEncoder,
     click_bumps,
     prompt_prior,

@@ -25,11 +25,15 @@ from napari_simmat.evaluation.prompting import (
     PromptBatch,
     draw_prompts,
 )
-from napari_simmat.models.lite_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.multiscale import ALL_VIEWS
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
-from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
+from napari_simmat.models.tiny_encoder import (
+    MASK_STRIDE,
+    DensePixels,
+    LiteEncoder,
+    efficientnet_tensors,
+)
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
 from napari_simmat.research.experiments import PretrainOptions

@@ -17,7 +17,7 @@ from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
 from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage, as_ids
 from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
-from napari_simmat.research.optics import degrade
+from napari_simmat.research.renderers import degrade
 from napari_simmat.research.scene_pool import DrawnScene, random_normalize, zoom
 from napari_simmat.training.batches import MIN_AREA, UNKNOWN, is_known
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat.research.canvas import Floats, Ids
-from napari_simmat.research.optics import degrade, wide_blur
-from napari_simmat.research.renderers import FAMILIES, render
+from napari_simmat.research.renderers import FAMILIES, degrade, render, wide_blur
 from napari_simmat.research.scene import compact, draw_scene
 
 MIN_BORDER_CONTRAST = 0.8

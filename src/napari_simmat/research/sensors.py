@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.research.canvas import Floats, Ids, Shape
-from napari_simmat.research.optics import (
+from napari_simmat.research.renderers import (
     blur,
     camera_noise,
     draw_lamp,

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_simmat.models.lite_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.tiny import TinyNetwork
+from napari_simmat.models.tiny_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.tuning import architecture_of, build_network
 
 MEAN, STD = 127.5, 64.0
