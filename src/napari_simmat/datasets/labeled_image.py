@@ -105,7 +105,10 @@ class LabeledImage:
                 f"({', '.join(names)}); give one for each channel, or none."
             )
         if self._is_list:
-            self._check_shapes()
+            channels = self.channel_names or range(self.available)
+            whats = [f"Channel {channel} of {name}" for channel in channels]
+            pairs = zip(self.arrays, whats, strict=True)
+            check_one_shape(whats, [ArraySource.of(each, None, what).shape for each, what in pairs])
         dtype = np.dtype(self.labels.dtype)
         if dtype.kind not in "iub":
             raise ValueError(
@@ -127,12 +130,6 @@ class LabeledImage:
     @property
     def _source(self) -> ArraySource:
         return ArraySource.of(self.arrays, self.channel_axis, self.name)
-
-    def _check_shapes(self) -> None:
-        channels = self.channel_names or range(self.available)
-        whats = [f"Channel {channel} of {self.name}" for channel in channels]
-        pairs = zip(self.arrays, whats, strict=True)
-        check_one_shape(whats, [ArraySource.of(array, None, what).shape for array, what in pairs])
 
 
 class LabeledSource(Protocol):

@@ -214,7 +214,10 @@ class RemoteEncoder:
             is_told = isinstance(error, RemoteError)
             words = str(error) if is_told else LOST.format(self.address, reason)
             self._failure = time.monotonic(), words
-            self._drop()
+            with self._lock:
+                if self._client is not None:
+                    _close(self._client)
+                self._client = None
             raise RemoteError(words) from error
 
     def _connected(self) -> Any:
@@ -230,12 +233,6 @@ class RemoteEncoder:
                     raise
                 self.kind, self._client = EncoderKind(*next(iter(kinds.values()))), connected
             return self._client
-
-    def _drop(self) -> None:
-        with self._lock:
-            if self._client is not None:
-                _close(self._client)
-            self._client = None
 
     def _wait(self, connected: Any, task: Any, abandoned: threading.Event) -> Any:
         """The result of a task; its loss is noticed, also when nobody tells."""

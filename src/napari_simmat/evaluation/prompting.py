@@ -73,7 +73,10 @@ def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> Promp
         own: list[NDArray[np.floating]] = []
         kinds: list[int] = []
         if kind in ("click", "points", "click+box", "points+box"):
-            own.append(_middle(mask) if rng.random() < 0.5 else _random_pixel(mask, rng))
+            if rng.random() < 0.5:
+                own.append(np.array(interior_point(mask, ties="median")[::-1]))
+            else:
+                own.append(_random_pixel(mask, rng))
             kinds.append(1)
         if kind == "anywhere":
             own.append(_random_pixel(mask, rng))
@@ -137,11 +140,6 @@ def bounding_box(mask: BoolMasks) -> NDArray[np.float64]:
     """Corners ((x0, y0), (x1, y1)) of an object, half-open."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=float)
-
-
-def _middle(mask: BoolMasks) -> NDArray[np.float64]:
-    y, x = interior_point(mask, ties="median")
-    return np.array([x, y])
 
 
 def _random_pixel(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np.float64]:

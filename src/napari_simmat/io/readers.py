@@ -127,8 +127,8 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
             own = [finish(resample_job(each, here, there, first.shape)) for each in own]
             notes.append(RESAMPLED.format(one.path.name, first.path.name))
         elif one.shape != first.shape:
-            sizes = (one.path.name, one.shape, first.path.name, first.shape)
-            raise ValueError(OTHER_SHAPE.format(*(_shown(each) for each in sizes)))
+            pairs = [(each.path.name, format_shape(each.shape)) for each in (one, first)]
+            raise ValueError(OTHER_SHAPE.format(*pairs[0], *pairs[1]))
         channels += own
         names += one.channel_names or numbered
     return replace(
@@ -140,10 +140,6 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
         others=tuple(others),
         notes=tuple(notes),
     )
-
-
-def _shown(value: str | tuple[int, ...]) -> str:
-    return value if isinstance(value, str) else format_shape(value)
 
 
 def read_labels(path: Path | str) -> ImageFile:

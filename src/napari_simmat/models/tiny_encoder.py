@@ -529,9 +529,14 @@ class LiteEncoder(FusedEncoder):
 
     def _make_stages(self, widths: tuple[int, int, int], tokens: int) -> None:
         for name, rows in _STAGES.items():
-            setattr(
-                self, name, nn.Sequential(*[block for row in rows for block in _residuals(*row)])
-            )
+            blocks = [
+                InvertedResidual(
+                    outer if again else inner, outer, kernel, 1 if again else stride, m
+                )
+                for inner, outer, kernel, stride, m, count in rows
+                for again in range(count)
+            ]
+            setattr(self, name, nn.Sequential(*blocks))
         self.norm8 = ChannelNorm(widths[2], eps=1e-6)
         self.to_tokens = nn.Conv2d(112, tokens, 1)
         self.deep_tokens = nn.Conv2d(192, tokens, 1)
@@ -572,17 +577,6 @@ class InvertedResidual(nn.Module):
         filtered = functional.relu6(self.depthwise(wide), inplace=True)
         projected: Tensor = self.project(filtered)
         return image + projected if self.is_residual else projected
-
-
-def _residuals(
-    inner: int, outer: int, kernel: int, stride: int, expansion: int, count: int
-) -> list[InvertedResidual]:
-    return [
-        InvertedResidual(outer, outer, kernel, 1, expansion)
-        if number
-        else InvertedResidual(inner, outer, kernel, stride, expansion)
-        for number in range(count)
-    ]
 
 
 def efficientnet_tensors(

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from napari_simmat.io.files import read_csv
 from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
 
@@ -445,23 +446,22 @@ def read_rows(table: Path) -> list[ResultRow]:
     if not table.exists():
         return []
     rows = []
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+    (_, header), *lines = read_csv(table) or [(1, ["none"])]
+    if tuple(header) != COLUMNS:
+        raise ValueError(
+            f"{table} is no table of this benchmark, or of another version; its columns are "
+            f"{', '.join(header)}. Choose another folder."
+        )
+    for number, cells in lines:
+        try:
+            pairs = zip(COLUMNS, cells, strict=True)
+            values = {name: _TYPES[name](cell.strip()) for name, cell in pairs}
+        except ValueError:  # cut off, or edited
             raise ValueError(
-                f"{table} is no table of this benchmark, or of another version; its columns are "
-                f"{', '.join(reader.fieldnames or ['none'])}. Choose another folder."
-            )
-        for line in reader:
-            try:
-                values = {name: _TYPES[name](line[name].strip()) for name in COLUMNS}
-            except (AttributeError, ValueError):  # cut off, or edited
-                raise ValueError(
-                    f"Line {reader.line_num} of {table} is damaged; delete it, and its run is done "
-                    "again."
-                ) from None
-            run = ExperimentRun(**{name: values.pop(name) for name in RUN_COLUMNS})
-            rows.append(ResultRow(run, **values))
+                f"Line {number} of {table} is damaged; delete it, and its run is done again."
+            ) from None
+        run = ExperimentRun(**{name: values.pop(name) for name in RUN_COLUMNS})
+        rows.append(ResultRow(run, **values))
     return rows
 
 

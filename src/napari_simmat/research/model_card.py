@@ -65,12 +65,6 @@ class LabeledSample(NamedTuple):
     channel_axis: int | None
 
 
-def development_samples(folder: Path, objects: int) -> Iterator[LabeledSample]:
-    """The images that ``scripts/development_set.py`` wrote; each is its own source."""
-    for file in find_labeled_files(folder):
-        yield _sample(DEVELOPMENT, file.name, file, objects, 1)
-
-
 def source_samples(
     real: Path, table: Path | None, images: int, objects: int
 ) -> Iterator[LabeledSample]:
@@ -160,7 +154,9 @@ def scores(options: argparse.Namespace) -> Iterator[Row]:
             source_samples(options.real, options.sources, options.images, options.objects)
         )
     if options.development:
-        samples.append(development_samples(options.development, options.objects))
+        files = find_labeled_files(options.development)  # each image is its own source
+        drawn = (_sample(DEVELOPMENT, file.name, file, options.objects, 1) for file in files)
+        samples.append(drawn)
     yield ("set", "source", "image", "objects")
     known = set()
     if path.exists():

@@ -218,13 +218,10 @@ def _pattern_tiles(kind: str) -> list[Floats]:
 def worley(rng: np.random.Generator) -> NDArray[np.floating]:
     """Walls between the cells of scattered points (Worley, SIGGRAPH 1996)."""
     points = rng.uniform(0, _TILE_SIDE, (int(np.exp(rng.uniform(4.0, 7.0))), 2))
-    first, second = cKDTree(points, boxsize=_TILE_SIDE).query(_pixels(), k=2)[0].T
+    pixels = np.mgrid[:_TILE_SIDE, :_TILE_SIDE].reshape(2, -1).T + 0.5
+    first, second = cKDTree(points, boxsize=_TILE_SIDE).query(pixels, k=2)[0].T
     walls = np.tanh((second - first) / rng.uniform(1.5, 4))
     return np.asarray(walls.reshape(_TILE_SIDE, _TILE_SIDE))
-
-
-def _pixels() -> NDArray[np.floating]:
-    return np.asarray(np.mgrid[:_TILE_SIDE, :_TILE_SIDE].reshape(2, -1).T + 0.5)
 
 
 def weierstrass(rng: np.random.Generator) -> NDArray[np.floating]:
