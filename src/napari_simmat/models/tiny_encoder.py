@@ -531,9 +531,9 @@ class LiteEncoder(FusedEncoder):
         for name, rows in _STAGES.items():
             blocks = [
                 InvertedResidual(
-                    outer if again else inner, outer, kernel, 1 if again else stride, m
+                    outer if again else inner, outer, kernel, 1 if again else stride, expansion
                 )
-                for inner, outer, kernel, stride, m, count in rows
+                for inner, outer, kernel, stride, expansion, count in rows
                 for again in range(count)
             ]
             setattr(self, name, nn.Sequential(*blocks))
