@@ -253,10 +253,6 @@ def _start_of(path: Path) -> bytes:
 
 _GRAY16 = ("I", "I;16", "I;16B")
 _STRIP_PIXELS = 2**20
-NEEDS_IMAGECODECS = (
-    "{} is a PNG of 16 bits in color, which needs the package imagecodecs; install it (pip install "
-    "imagecodecs), or save the image as TIFF."
-)
 TURNED = (
     "It is read as stored: its EXIF orientation ({}), by which other programs turn or mirror it, "
     "is not applied."
@@ -286,10 +282,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
         check_memory(pixels * max(4, channels * bits // 8), path.name)
         if deep:  # Pillow would cut these colors to 8 bits
-            try:
-                imagecodecs: Any = import_module("imagecodecs")
-            except ImportError:
-                raise RefusedFileError(NEEDS_IMAGECODECS.format(path.name)) from None
+            imagecodecs: Any = import_module("imagecodecs")
             data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
         elif picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GRAY16):
             data = _pixels(picture)
