@@ -47,9 +47,16 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class ModalityPart:
-    """One of the images that a modality stacks: its channels, and the unit of the raw values.
+    """One of the images that a modality stacks.
 
-    Mean and standard deviation are as published, for values in 0..1; for zju-rgbp for raw values.
+    Parameters
+    ----------
+    channels
+        Names.
+    mean, std
+        As published, for values in 0..1; for zju-rgbp for raw values.
+    unit
+        Unit of the raw values.
     """
 
     channels: tuple[str, ...]
@@ -62,8 +69,14 @@ class ModalityPart:
 class Modality:
     """A modality of the benchmark.
 
-    It has words for what the sensor measures, the stacked images in order, with their statistics,
-    and the rule by which raw values are scaled.
+    Parameters
+    ----------
+    words
+        What the sensor measures, for the user.
+    parts
+        The stacked images in order, with their statistics.
+    normalization
+        How raw values are scaled.
     """
 
     words: str
@@ -216,9 +229,19 @@ def convert_authors_file_job(
 ) -> Job[ConvertedCheckpoint]:
     """Convert a file of the authors' code in memory, step by step; nothing in it is executed.
 
-    The modality, one of `MODALITIES`, gives channels and standardization; the base is the name of
-    the SAM weights that it was trained on, by default SAM's published ViT-B. Raises ValueError if
-    the file is damaged, foreign or of another modality or base, or the base is missing.
+    Parameters
+    ----------
+    path
+        The file.
+    modality
+        The authors' key of the sensor, one of `MODALITIES`; gives channels and standardization.
+    base
+        Name of the SAM weights that it was trained on; SAM's published ViT-B by default.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, foreign or of another modality or base, or the base is missing.
     """
     sensor = find_modality(modality)
     yield Progress(0, 100, f"Reading {path.name}")

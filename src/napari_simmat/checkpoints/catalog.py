@@ -307,7 +307,17 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
 
 
 def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing."""
+    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing.
+
+    Parameters
+    ----------
+    name
+        The stem of the file.
+    architecture
+        ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
+    sha256
+        Of the file.
+    """
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of Segment Anything's shape ({architecture})."
     return _spec(name, base, "sam", modality="RGB", description=description)

@@ -29,9 +29,14 @@ _BUNDLE_KEY = "simmat-bundle"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The content of a checkpoint's header: the description, and what the file holds.
+    """The content of a checkpoint's header.
 
-    A base or a bundle holds all tensors of the network.
+    Parameters
+    ----------
+    spec
+        The description.
+    holds_all
+        Whether all tensors of the network are in the file: a base or a bundle.
     """
 
     spec: ModelSpec
@@ -52,10 +57,23 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically, replacing an earlier file of that name.
 
-    The description of a base has an empty ``spec.base.sha256``. Tensors by state-dict name are all
-    of the network for a base or a bundle (`bundled`), else the trained ones. Raises ValueError if
-    there is no tensor, or one holds NaN or infinity, OSError if the disk is full or the folder
-    cannot be written.
+    Parameters
+    ----------
+    path
+        The file; its folder is created if needed.
+    spec
+        The description; that of a base has an empty ``spec.base.sha256``.
+    tensors
+        By state-dict name: all of the network for a base or a bundle, else the trained ones.
+    bundled
+        Whether the tensors of the base are among `tensors`.
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor, or one holds NaN or infinity.
+    OSError
+        If the disk is full or the folder cannot be written.
     """
     path = Path(path)
     text = spec.to_json()

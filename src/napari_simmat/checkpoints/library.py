@@ -85,12 +85,25 @@ def import_file_job(
 ) -> Job[ModelEntry]:
     """Copy a checkpoint, a base or SAM weights into the user's folder.
 
-    The file is read completely before it is copied; its stem, or the name of published weights, is
-    the model's name by default. Files of SimMAT's authors' code are converted to checkpoints: these
-    need the `modality` of their sensor (`checkpoints.authors.MODALITIES`), and the name of the SAM
-    weights that they were trained on, ``vit_b`` by default. Raises ValueError if the file cannot be
-    used, or the name is taken or not allowed, OSError if it cannot be read or the folder cannot be
-    written.
+    Files of SimMAT's authors' code are converted to checkpoints.
+
+    Parameters
+    ----------
+    path
+        The file; it is read completely before it is copied.
+    name
+        The model's name; by default the file's stem, or the name of published weights.
+    modality
+        Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
+    base
+        Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be used, or the name is taken or not allowed.
+    OSError
+        If the file cannot be read or the folder cannot be written.
     """
     path = Path(path).expanduser()
     kind = file_kind(path)
@@ -162,11 +175,25 @@ def remove(name: str) -> None:
 def export_job(
     name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
 ) -> Job[Path]:
-    """Write a model to a file that can be shared, or into a folder, and return its path.
+    """Write a model to a file that can be shared, and return its path.
 
-    A bundle includes the tensors of the base: a larger file that needs no other. Raises ValueError
-    if there is no such model, or the file exists and may not be replaced, OSError if the disk is
-    full or the folder cannot be written.
+    Parameters
+    ----------
+    name
+        The model.
+    path
+        The new file, or a folder for it.
+    bundle
+        Include the tensors of the base: a larger file that needs no other.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or the file exists.
+    OSError
+        If the disk is full or the folder cannot be written.
     """
     entry = find_model(name)
     source = model_file(entry)
@@ -213,10 +240,28 @@ def repository_of(address: str) -> tuple[str, str | None]:
 
 
 def push_job(name: str | Path, address: str, *, private: bool = False) -> Job[str]:
-    """Upload a checkpoint and its card to ``hf:OWNER/NAME``, which is created if needed.
+    """Upload a checkpoint and its card to a repository, which is created if needed.
 
-    Returns the address of the commit. Raises ValueError if the model cannot be shared, or the
-    library is missing, OSError if the Hub cannot be reached or refuses.
+    Parameters
+    ----------
+    name
+        A model that is one safetensors file.
+    address
+        ``hf:OWNER/NAME``.
+    private
+        Create the repository so that only its owner sees it.
+
+    Returns
+    -------
+    str
+        The address of the commit.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be shared, or the library is missing.
+    OSError
+        If the Hub cannot be reached or refuses.
     """
     hub = _hub()
     repository, revision = repository_of(address)
@@ -251,10 +296,20 @@ def push_job(name: str | Path, address: str, *, private: bool = False) -> Job[st
 def fetch_job(address: str, name: str | None = None) -> Job[ModelEntry]:
     """Download the checkpoint of a repository into the user's models.
 
-    The address is ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``; the name is by default that of
-    the file. Raises ValueError if the repository does not hold exactly one checkpoint, it is
-    damaged or cannot be used, or the name is taken, OSError if the Hub cannot be reached or
-    refuses.
+    Parameters
+    ----------
+    address
+        ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``.
+    name
+        The model's name; that of its file by default.
+
+    Raises
+    ------
+    ValueError
+        If the repository does not hold exactly one checkpoint, it is damaged or cannot be used, or
+        the name is taken.
+    OSError
+        If the Hub cannot be reached or refuses.
     """
     hub = _hub()
     repository, revision = repository_of(address)

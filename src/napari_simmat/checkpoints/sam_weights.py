@@ -103,8 +103,16 @@ def download_job(
 ) -> Job[Path]:
     """Download `url` to `target`, unless a file with that checksum is there.
 
-    The checksum is as in `PublishedWeights`. A file of more bytes than `limit`, by default clearly
-    more than the expected `size`, is refused.
+    Parameters
+    ----------
+    url, target
+        From where and to where.
+    checksum
+        Of the whole content: algorithm and lower-case hexadecimal, as in `PublishedWeights`.
+    size
+        Expected bytes.
+    limit
+        A larger file is refused; by default one clearly larger than `size`.
     """
     import pooch
 
@@ -175,10 +183,20 @@ def _unwrapped(values: Any) -> Any:
 def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) -> Any:
     """Read what ``torch.save`` wrote: tensors, numbers, text, and dicts and lists of them.
 
-    Large files are memory-mapped where their format allows. `stand_ins` are harmless callables for
-    objects of other packages, named like the objects in the file (module and name); allowed only
-    while this file is read. Raises ValueError if the file is damaged, of another kind, or holds
-    other objects; the message says which.
+    Large files are memory-mapped where their format allows.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stand_ins
+        Harmless callables for objects of other packages, named like the objects in the file
+        (module and name); allowed only while this file is read.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another kind, or holds other objects; the message says which.
     """
     if file_kind(path) != "torch":
         raise ValueError(

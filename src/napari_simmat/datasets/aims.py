@@ -157,8 +157,16 @@ class AimsItem:
 class AimsLayout:
     """How a part of the benchmark is stored.
 
-    Its folder has a name, and entries by which it is recognized; `items` lists the images of a
-    split, without broken ones. Regions have more pixels than `min_size` at 1024 x 1024.
+    Parameters
+    ----------
+    folder
+        Name of its folder.
+    needs
+        Entries by which the folder is recognized.
+    items
+        Lists the images of a split, without broken ones.
+    min_size
+        Regions have more pixels than this at 1024 x 1024.
     """
 
     folder: str
@@ -264,7 +272,10 @@ LAYOUTS: dict[str, AimsLayout] = {
 def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
     """The folder with the layout: `folder`, or the one of the layout's name in it.
 
-    Raises ValueError or OSError if neither has it; the message names what is missing.
+    Raises
+    ------
+    ValueError, OSError
+        If neither has it; the message names what is missing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")

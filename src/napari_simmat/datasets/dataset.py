@@ -191,7 +191,12 @@ def measure_channels_job(
     """The channels with mean and standard deviation over the pixels of training samples.
 
     At most `MAX_SAMPLES` are measured, chosen by `seed`; each counts by its pixels. Units may be
-    left out. Raises ValueError if a channel is constant, or the units are not one for each channel.
+    left out.
+
+    Raises
+    ------
+    ValueError
+        If a channel is constant, or the units are not one for each channel.
     """
     if units and len(units) != len(names):
         raise ValueError(

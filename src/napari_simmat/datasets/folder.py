@@ -128,8 +128,10 @@ class ChannelFiles:
     def read(self) -> LabeledImage:
         """All channels and the labels.
 
-        Raises ValueError if a file cannot be read, has several channels, or another shape than the
-        others.
+        Raises
+        ------
+        ValueError
+            If a file cannot be read, has several channels, or another shape than the others.
         """
         files = [drop_singleton_channel(read_image(path)) for _, path in self.channels]
         for file in files:
@@ -189,8 +191,14 @@ def _one_file_per_channel(
 class LabeledFile:
     """An image in a file and its true objects in another.
 
-    Both may be folders that are one image (OME-Zarr, DICOM). The name is the image's stem; the
-    selection says where the channels are, and the shape of a pixel, by default as the file does.
+    Parameters
+    ----------
+    name
+        The image's stem.
+    image, labels
+        Files, or folders that are one image (OME-Zarr, DICOM).
+    selection
+        Where the channels are, and the shape of a pixel; by default as the file says.
     """
 
     name: str
@@ -202,8 +210,12 @@ class LabeledFile:
         """The image with the channel names that the file has, and labels of its shape.
 
         Leading axes of length one, which some programs write and others do not, are ignored. If
-        NIfTI headers give the two different orientations, a warning is logged once. Raises
-        ValueError if a file cannot be read, or the shapes differ.
+        NIfTI headers give the two different orientations, a warning is logged once.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be read, or the shapes differ.
         """
         image, labels = read_image(self.image), read_labels(self.labels)
         axis = self.selection.over(ChannelSelection(channel_axis=image.channel_axis)).channel_axis
@@ -228,8 +240,12 @@ def find_labeled_files(folder: Path) -> list[LabeledFile]:
     """Images with labels, sorted by name: STEM.tif and STEM_labels.tif, or images/ and labels/.
 
     STEM may be a folder that is one image, too. Images without labels and labels without image are
-    left out with a warning. Raises ValueError or OSError if there are none, or two images share a
-    name; the message says what to do.
+    left out with a warning.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there are none, or two images share a name; the message says what to do.
     """
     images, labels = files_by_stem(folder)
     pairs = [
@@ -247,7 +263,10 @@ def find_labeled_files(folder: Path) -> list[LabeledFile]:
 def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The images and the label images of a folder by the image's stem, matching or not.
 
-    Raises ValueError or OSError if there is no image, or two have one stem.
+    Raises
+    ------
+    ValueError, OSError
+        If there is no image, or two have one stem.
     """
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")

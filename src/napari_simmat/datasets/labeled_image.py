@@ -178,8 +178,10 @@ class LabeledStack:
     def check(self) -> None:
         """Read the image.
 
-        Raises ValueError, TypeError or OSError if a channel is missing, or this is no image with
-        labels of its shape.
+        Raises
+        ------
+        ValueError, TypeError, OSError
+            If a channel is missing, or this is no image with labels of its shape.
         """
         self._stack(self._cache.read(self.image))
 
@@ -222,7 +224,13 @@ class LabeledStack:
 
 
 class ImageCache:
-    """Cache of the images read last, of at most so many bytes, and of the one in use."""
+    """Cache of the images read last.
+
+    Parameters
+    ----------
+    max_bytes
+        Of memory; the image in use is kept in any case.
+    """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -260,8 +268,12 @@ def find_channels(
     """Indices of a data set's channels in one of its images.
 
     The user's selection decides; without one, channels are found by `names`, or by their order in
-    an image without names. Raises ValueError if a channel is missing; the message names image and
-    channel.
+    an image without names.
+
+    Raises
+    ------
+    ValueError
+        If a channel is missing; the message names image and channel.
     """
     if selected is not None:
         indices = tuple(_index(image, channel, selected) for channel in selected)

@@ -113,8 +113,12 @@ def assemble_dataset_job(
     """Read every image once, check it, split, and measure the channels.
 
     There is at least one image to train on. `group` maps an image's name to what the images of one
-    series share. Raises ValueError, TypeError or OSError if an image cannot be used, or too little
-    is labeled; the message says what to do.
+    series share.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If an image cannot be used, or too little is labeled; the message says what to do.
     """
     cache = ImageCache()
     first = images.train[0]
@@ -182,7 +186,10 @@ def all_samples(stacks: Sequence[LabeledStack]) -> tuple[Sample, ...]:
 def split(stacks: Sequence[LabeledStack], fraction: float, seed: int) -> TrainValidation:
     """Keep a `fraction` of the groups for validation, at least one; a lone group is cut in halves.
 
-    Raises ValueError if a lone group cannot be divided.
+    Raises
+    ------
+    ValueError
+        If a lone group cannot be divided.
     """
     groups = sorted({stack.group for stack in stacks})
     if len(groups) == 1:

@@ -59,8 +59,21 @@ def evaluate_job(
 ) -> Job[Scores]:
     """Evaluate a model on labeled images; a stack's planes with objects are samples.
 
-    The folder `output` gets a picture of each image, STEM_overlay.png. Raises ValueError, TypeError
-    or OSError if an image cannot be used; the message names it.
+    Parameters
+    ----------
+    predictor
+        Holds the model.
+    files
+        The images.
+    config
+        Prompts and objects.
+    output
+        Folder for a picture of each image, STEM_overlay.png. None for none.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If an image cannot be used; the message names it.
     """
     images = []
     overlays = []
@@ -186,7 +199,12 @@ def _names(image: LabeledImage) -> tuple[str, ...] | None:
 class PlaneFigure:
     """Draws the masks of one plane's prompts.
 
-    They are drawn over its picture (Y, X, 3), 0..255, with the true labels (Y, X).
+    Parameters
+    ----------
+    under
+        The plane (Y, X, 3), 0..255.
+    labels
+        True labels (Y, X).
     """
 
     def __init__(self, under: NDArray[np.uint8], labels: NDArray[Any]) -> None:

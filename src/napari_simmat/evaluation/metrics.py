@@ -75,7 +75,11 @@ def match_at_thresholds(
 
     Among the matchings with the most pairs above a threshold, one with the largest sum of IoUs is
     taken (Kuhn 1955). From 0.5 on it is unique: no object overlaps two others by more than half.
-    Raises ValueError if the shapes differ, or ids are negative or no integers.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or ids are negative or no integers.
 
     Examples
     --------

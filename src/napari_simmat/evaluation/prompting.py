@@ -113,8 +113,14 @@ def add_correction(
 ) -> PromptBatch:
     """Add a click in the largest error, and hand on the logits, as the window does.
 
-    The logits so far and the truth in 0..1 are (N, 1, h, w), on a grid with `stride` pixels per
-    cell. `known` is 0 in cells where nothing is an error; by default there are none.
+    Parameters
+    ----------
+    logits, target
+        (N, 1, h, w): the masks so far and the truth in 0..1.
+    stride
+        Pixels per cell of their grid.
+    known
+        (N, 1, h, w), 0 in cells where nothing is an error; by default there are none.
     """
     truth = target[:, 0] > 0.5
     wrong = (logits[:, 0] > 0) ^ truth
@@ -220,9 +226,23 @@ class PromptProtocol(ABC):
         only: Collection[int] | None = None,
         show: OnResult | None = None,
     ) -> Job[list[ObjectScore]]:
-        """Prompt the objects of `labels` (Y, X), or `only` some, on the predictor's current plane.
+        """Prompt the objects of `labels` (Y, X) on the predictor's current plane.
 
-        `show` observes the masks. Raises ValueError if the labels have another size than the image.
+        Parameters
+        ----------
+        predictor
+            Holds the image.
+        labels
+            True objects, 0 for the background.
+        only
+            Labels to prompt; all by default.
+        show
+            Observes the masks.
+
+        Raises
+        ------
+        ValueError
+            If the labels have another size than the image.
         """
         if labels.shape != predictor.shape[-2:]:
             raise ValueError(
@@ -407,7 +427,13 @@ def resample_to_grid(plane: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 class GroundTruthObject:
-    """A true object of a label image (Y, X), stored as the part of it that holds the object."""
+    """A true object, stored as the part of the image that holds it.
+
+    Parameters
+    ----------
+    labels, label, window
+        The label image (Y, X), the object's id in it, and its bounding box.
+    """
 
     def __init__(self, labels: NDArray[Any], label: int, window: Window) -> None:
         self.mask: Mask = labels[window] == label

@@ -311,9 +311,16 @@ def drop_singleton_channel(file: ImageFile) -> ImageFile:
 
 
 class LazyArray:
-    """An array in a file, such as Zarr's, of which parts are read on access.
+    """An array in a file of which parts are read on access.
 
-    Whatever a codec raises on damaged data becomes a `RefusedFileError`, which names the file.
+    Whatever a codec raises on damaged data becomes a `RefusedFileError`.
+
+    Parameters
+    ----------
+    array
+        A Zarr array or alike, with ``chunks``.
+    name
+        The file, for messages.
     """
 
     def __init__(self, array: Any, name: str) -> None:
@@ -336,7 +343,15 @@ class LazyArray:
 
 
 class MissingAsNaN:
-    """Numbers of which those of one value are missing, that is NaN; read part by part."""
+    """An array in which pixels of one value are missing, that is NaN, read part by part.
+
+    Parameters
+    ----------
+    array
+        Integers or floats; anything that takes slices.
+    value
+        The value of pixels without data.
+    """
 
     def __init__(self, array: Any, value: float) -> None:
         stored = np.dtype(array.dtype)

@@ -215,10 +215,23 @@ def write_labels_itk(
     reference: ImageReference | None = None,
     ending: str = ".nrrd",
 ) -> None:
-    """Write labels as compressed NRRD or MHA, by the `ending`, where their image is.
+    """Write labels as compressed NRRD or MHA where their image is.
 
-    Labels are (..., Y, X) of two to four axes, with a letter for each. Raises RefusedFileError if
-    SimpleITK is not installed.
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels, axes
+        (..., Y, X) of two to four axes, and a letter for each.
+    reference
+        Place and pixel size of the image.
+    ending
+        ``".nrrd"`` or ``".mha"``.
+
+    Raises
+    ------
+    RefusedFileError
+        If SimpleITK is not installed.
     """
     sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
     data, _ = labels_in_file_order(labels, axes)

@@ -138,9 +138,22 @@ def write_labels_nifti(
 ) -> None:
     """Write labels as gzip-compressed NIfTI where their image is, with its codes.
 
-    It is NIfTI-1, or NIfTI-2 where an axis is too long for that. Labels are (..., Y, X), with a
-    letter for each axis. NIfTI's axes are X, Y, Z, T; another before them is written where time
-    would be. Raises RefusedFileError if nibabel is not installed.
+    It is NIfTI-1, or NIfTI-2 where an axis is too long for that.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels, axes
+        (..., Y, X), and a letter for each axis. NIfTI's axes are X, Y, Z, T; another before
+        them is written where time would be.
+    reference
+        Place, pixel size and units of the image.
+
+    Raises
+    ------
+    RefusedFileError
+        If nibabel is not installed.
     """
     nibabel, reference = needed_module("nibabel", path, "NIfTI"), reference or ImageReference()
     data, order = labels_in_file_order(labels, axes)

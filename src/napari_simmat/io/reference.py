@@ -107,8 +107,12 @@ def resample_job(
 ) -> Job[NDArray[np.float32]]:
     """An image on the voxels of another, trilinear; NaN where it does not reach.
 
-    The data, (Y, X) or (Z, Y, X), lie in `world`; the other image, of a `shape` of as many axes,
-    lies `onto` another.
+    Parameters
+    ----------
+    data, world
+        (Y, X) or (Z, Y, X), and where it is.
+    onto, shape
+        Where the other image is, and its shape of as many axes.
     """
     from scipy.ndimage import map_coordinates
 

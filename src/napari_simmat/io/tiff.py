@@ -481,10 +481,19 @@ def write_labels_tiff(
     axes: str,
     reference: ImageReference | None = None,
 ) -> None:
-    """Write labels (..., Y, X) as OME-TIFF, zlib-compressed, with a letter for each axis.
+    """Write labels as OME-TIFF, zlib-compressed, with axes, pixel size, name and place on a map.
 
-    It keeps pixel size, name and place on a map of the labels' image. Letters unknown to OME become
-    ``"Q"``, or another free letter of OME.
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels
+        Label image of any shape that ends in (Y, X).
+    axes
+        One letter per dimension, e.g. ``"TZYX"``. Letters unknown to OME become ``"Q"``, or
+        another free letter of OME.
+    reference
+        What the labels keep of their image.
     """
     import tifffile
 

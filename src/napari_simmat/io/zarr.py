@@ -253,8 +253,18 @@ def write_labels_zarr(
 ) -> None:
     """Write labels as an OME-Zarr label image (0.5, a pyramid) into a new folder.
 
-    Labels are (..., Y, X) of at most five axes, in the order of OME-Zarr: T, one other, Z, Y, X.
-    `properties` are what is known about objects, such as ``{"class": "cell"}``, by label.
+    Parameters
+    ----------
+    path
+        The folder.
+    labels, axes
+        (..., Y, X) of at most five axes, in the order of OME-Zarr: T, one other, Z, Y, X.
+    reference
+        What the labels keep of their image.
+    properties
+        What is known about objects, such as ``{"class": "cell"}``, by label.
+    name
+        Of the label image.
     """
     array = create_labels(path, name, labels.shape, axes, reference, labels.dtype)
     array[...] = labels

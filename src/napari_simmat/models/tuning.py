@@ -60,10 +60,22 @@ def build_network(
 ) -> Network:
     """A network in evaluation mode with random weights; only what is trained requires gradients.
 
-    The architecture is one of `ARCHITECTURES`; a transfer layer takes so many channels; strategy
-    and size are as for `tune`. ``initialize=False`` leaves tensors on the meta device, to be
-    assigned by ``load_state_dict(..., assign=True)``. Raises ValueError if the architecture, the
-    transfer layer or the strategy is unknown, or the size wrong.
+    Parameters
+    ----------
+    architecture
+        One of `ARCHITECTURES`.
+    channels, transfer
+        Number of input channels, and the transfer layer that takes them.
+    strategy, size
+        As for `tune`.
+    initialize
+        ``False`` leaves tensors on the meta device, to be assigned by
+        ``load_state_dict(..., assign=True)``.
+
+    Raises
+    ------
+    ValueError
+        If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
     """
     if architecture in EMBEDDED:
         network: Network = build_tiny(architecture, initialize=initialize)
@@ -156,9 +168,17 @@ class TunedParameters(NamedTuple):
 def tune(network: Network, strategy: str, size: int | None = None) -> TunedParameters:
     """Change a network with its transfer layer for a strategy, and train only its parameters.
 
-    The strategy is a name in `STRATEGIES`; its size by default the paper's, scaled with the width
-    of the encoder's tokens. Raises ValueError if the strategy is unknown, or the size is below 1,
-    or given for a strategy without one.
+    Parameters
+    ----------
+    strategy
+        A name in `STRATEGIES`.
+    size
+        By default the paper's, scaled with the width of the encoder's tokens.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, or the size is below 1, or given for a strategy without one.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"Strategy {strategy!r} is unknown; use one of {', '.join(STRATEGIES)}.")

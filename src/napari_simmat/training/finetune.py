@@ -449,8 +449,14 @@ def train_job(
 class FineTuning:
     """What fine-tuning keeps beside the weights: how good the best validation was.
 
-    The student's best state is written to the run's folder. There are `total` optimizer steps; the
-    planes to validate on are those after `LabeledPlanes.scan_job`.
+    Parameters
+    ----------
+    student
+        Its best state is written to the run's folder.
+    config, total
+        Settings; optimizer steps in all.
+    validation
+        Planes, after `LabeledPlanes.scan_job`.
     """
 
     def __init__(
@@ -538,7 +544,14 @@ class FineTuning:
 class TrainableNetwork(NamedTuple):
     """A network, whose trained parameters require a gradient, and the content of its checkpoint.
 
-    That is its description without metrics, and the tensors of some state-dict names.
+    Attributes
+    ----------
+    spec
+        Description without metrics.
+    network
+        The network.
+    names
+        State-dict names of the checkpoint's tensors.
     """
 
     spec: ModelSpec
@@ -565,8 +578,10 @@ def make_trainable(
 ) -> TrainableNetwork:
     """The base with a new transfer layer and strategy, initialized by the seed.
 
-    Raises ValueError if the base is not a foundation, or the channels do not suit the transfer
-    layer.
+    Raises
+    ------
+    ValueError
+        If the base is not a foundation, or the channels do not suit the transfer layer.
     """
     below = base.spec
     if below.transfer != "zeroshot" or below.strategy != "frozen":

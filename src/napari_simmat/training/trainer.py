@@ -344,7 +344,10 @@ class _OneDevice:
 class RunFolder:
     """The folder of one training run, locked until it is closed; created if needed.
 
-    Raises ValueError if another training is running in it.
+    Raises
+    ------
+    ValueError
+        If another training is running in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -415,8 +418,13 @@ def read_state(
 ) -> dict[str, Any] | None:
     """The state that `RunFolder.save` wrote last into a folder; None if there is none.
 
-    Without the file called `needs`, no training can resume. Raises ValueError if the state belongs
-    to a run with other settings or data, or is damaged.
+    Without the file called `needs`, no training can resume.
+
+    Raises
+    ------
+    ValueError
+        If the state belongs to a run with other settings or data, is damaged, or was written by an
+        earlier version.
     """
     path = folder / STATE_FILE
     if not path.exists():
@@ -485,10 +493,19 @@ class Devices:
     def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
         """Lightning Fabric for these devices, not launched yet.
 
-        The precision is Fabric's name of it, not auto; `partly` says whether a step may leave out
-        some of the trained parameters. Raises ValueError if there are no such devices, or they
-        cannot compute in that precision, ImportError if Fabric is not installed; the message says
-        how to install it.
+        Parameters
+        ----------
+        precision
+            Fabric's name of it, not auto.
+        partly
+            Whether a step may leave out some of the trained parameters.
+
+        Raises
+        ------
+        ValueError
+            If there are no such devices, or they cannot compute in that precision.
+        ImportError
+            If Fabric is not installed; the message says how to install it.
         """
         try:
             from lightning_fabric import Fabric
