@@ -25,7 +25,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES, sam_spec
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
@@ -217,16 +217,9 @@ _RULES = (
 """Their names of tensors -> ours."""
 
 
-class ConvertedCheckpoint(NamedTuple):
-    """A converted checkpoint: description and trained tensors by state-dict name."""
-
-    spec: ModelSpec
-    tensors: dict[str, Tensor]
-
-
 def convert_authors_file_job(
     path: Path, modality: str, base: str | None = None
-) -> Job[ConvertedCheckpoint]:
+) -> Job[tuple[ModelSpec, dict[str, Tensor]]]:
     """Convert a file of the authors' code in memory, step by step; nothing in it is executed.
 
     Parameters
@@ -288,7 +281,7 @@ def convert_authors_file_job(
         training={"network": network, "modality": modality, **known},
         metrics={name: known[name] for name in ("best_iou",) if name in known},
     )
-    return ConvertedCheckpoint(spec, _our_tensors(path, tensors, spec, below))
+    return spec, _our_tensors(path, tensors, spec, below)
 
 
 def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:

@@ -84,7 +84,7 @@ def demo(
     rows = terminal.watch(_run_job(output, compute))
     table = Table("image", "model", "prompt", "objects", "mean IoU", box=None, header_style="bold")
     for row in rows:
-        cells = (row.title, row.model, row.prompt, str(row.objects), f"{row.iou:.2f}")
+        cells = (row.title, row.model, row.prompt, str(row.objects), f"{row.mean_iou:.2f}")
         table.add_row(*(Text(cell) for cell in cells))
     terminal.say(table)
     terminal.say("")
@@ -97,16 +97,7 @@ def demo(
     terminal.say(
         f"  simmat segment {image} --model tiny --prompts {prompts} --output results", "bold"
     )
-    results = [
-        {
-            "sample": row.sample,
-            "model": row.model,
-            "prompt": row.prompt,
-            "objects": row.objects,
-            "mean_iou": round(row.iou, 4),
-        }
-        for row in rows
-    ]
+    results = [{**row._asdict(), "mean_iou": round(row.mean_iou, 4)} for row in rows]
     terminal.result({"output": str(output), "results": results})
 
 
@@ -118,7 +109,7 @@ class DemoRow(NamedTuple):
     model: str
     prompt: str
     objects: int
-    iou: float
+    mean_iou: float
 
 
 def _run_job(output: Path, compute: ComputeOptions) -> Job[list[DemoRow]]:
