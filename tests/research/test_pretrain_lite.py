@@ -16,7 +16,7 @@ pytestmark = [
 def test_lite_encoder_starts_from_a_teacher_and_imitates_it():
     teacher = load_model("tiny")
     path = ASSETS / f"{teacher.spec.name}.safetensors"
-    settings = {"encoder": "lite", "teacher": str(path), "distillation": 0.5}
+    settings = {"encoder": "lite", "teacher": path, "distillation": 0.5}
     task = Pretraining(PretrainConfig(steps=4, families=("plain",), **settings))
     decoder = task.network.mask_decoder.state_dict()
     for name, tensor in teacher.network.mask_decoder.state_dict().items():
