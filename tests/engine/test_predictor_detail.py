@@ -8,9 +8,9 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.detail_windows import DetailWindows
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.engine.result import DetailWindows
 from napari_simmat.models.spec import InputSize
 
 SIDE, INPUT = 1200, 400

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.detail_windows import DetailWindows
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
@@ -23,7 +24,7 @@ from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
-from napari_simmat.engine.result import DetailWindows, Result, shrink
+from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress

@@ -22,8 +22,6 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import atomic_write, read_csv
 from napari_simmat.io.reference import ImageReference
 
-"""A CSV file larger than this is no list of prompts."""
-
 
 def read_prompts(
     path: Path | str, shape: tuple[int, ...], reference: ImageReference | None = None

@@ -486,9 +486,19 @@ def benchmark_sample(
     size: int | tuple[int, int] = 192,
     layout: str | None = None,
 ) -> tuple[Floats, Ids, BenchmarkScene]:
-    """Draw a `benchmark_scene` and image it with one of `SENSORS` or `PSEUDO_SENSORS`.
+    """Draw a scene of the benchmark and image it with `sensor`.
 
-    Returns image, labels and scene as `draw_sensor_sample`.
+    Parameters
+    ----------
+    sensor
+        A name in `SENSORS` or `PSEUDO_SENSORS`.
+    rng, size, layout
+        As in `benchmark_scene`; `split_generator` returns the generators of a split.
+
+    Returns
+    -------
+    image, labels, scene
+        As in `draw_sensor_sample`.
     """
     rng = np.random.default_rng(rng)
     return draw_until_visible(sensor, rng, lambda: benchmark_scene(rng, size, layout))

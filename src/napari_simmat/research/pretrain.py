@@ -166,9 +166,13 @@ def pretrain_job(
 
     If it holds nothing, training continues from the file of a `base`, or starts new. The folder
     gets ``state.pt`` (to resume) and ``log.jsonl`` (losses, and IoU on scenes that training never
-    draws). A file called ``stop`` in it ends the training early. Raises ValueError if the folder
-    holds a training with other settings, another process trains in it, or `base` is no embedded
-    foundation.
+    draws). A file called ``stop`` in it ends the training early.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a training with other settings, another process trains in it, or
+        `base` is no embedded foundation.
     """
     fabric = Devices(device="cpu").fabric("32-true")
     fabric.launch()
@@ -397,8 +401,14 @@ class PretrainBatch(NamedTuple):
 class PretrainModule(nn.Module):
     """The foundation as a function from a batch to its loss.
 
-    `averaged` is the running average of the network, the teacher of `PretrainConfig.consistency`;
-    `distilled` is the foundation that it imitates.
+    Parameters
+    ----------
+    network
+        In training mode.
+    averaged
+        Its running average, the teacher of `PretrainConfig.consistency`.
+    config
+        Settings.
     """
 
     def __init__(

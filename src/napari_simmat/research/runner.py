@@ -75,12 +75,23 @@ def run_experiment_job(
     output: Path,
     device: str = "auto",
 ) -> Job[ExperimentReport]:
-    """Do the remaining runs of an experiment on a foundation, and write its table and plot.
+    """Do the remaining runs of an experiment, and write its table and plot.
 
-    Of ``"panels"``, the qualitative figure, from the runs of ``"transfer"`` with the first seed.
-    `data` is ``"generated"``, for which the base is one that saw photographs only (`RGB_BASE`), or
-    a folder with the AIMS benchmark. `output` gets EXPERIMENT.csv (a row for each run, to resume
-    from), .md and .png.
+    Parameters
+    ----------
+    experiment
+        A name in `EXPERIMENTS`, or ``"panels"``: the qualitative figure, from the runs of
+        ``"transfer"`` with the first seed.
+    data
+        ``"generated"``, or a folder with the AIMS benchmark.
+    base
+        The foundation. On generated data one that saw photographs only, `RGB_BASE`.
+    config
+        Modalities, seeds, budget.
+    output
+        Folder that gets EXPERIMENT.csv (a row for each run, to resume from), .md and .png.
+    device
+        Where to compute.
     """
     if experiment not in get_args(ExperimentName):
         known = ", ".join(get_args(ExperimentName))
@@ -141,9 +152,24 @@ def run_all_job(
 ) -> Job[list[ResultRow]]:
     """Do all runs that the table lacks, in their order; returns the rows of all.
 
-    A training that another experiment on the same data has done (`other_tables`) is not repeated,
-    unless its checkpoint is kept. `folder` holds the state of the current training, so that it can
-    be resumed, too.
+    A training that another experiment has done is not repeated, unless its checkpoint is kept.
+
+    Parameters
+    ----------
+    runs, config
+        The runs, and their common settings.
+    datasets
+        By modality; the runs are tested on their test planes.
+    base
+        A foundation.
+    table
+        CSV file that gets a row when a run is done.
+    folder
+        Holds the state of the current training, so that it can be resumed, too.
+    device
+        Where to compute.
+    other_tables
+        Of other experiments on the same data, if they exist.
     """
     done = {row.run.key: row for row in read_rows(table)}
     known = {row.run.training: row for path in other_tables for row in read_rows(path)}
@@ -540,10 +566,15 @@ def _panels(
 
 
 def square_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """Top, bottom, left and right of the square of a plane that shows an object (H, W).
+    """The square of a plane that shows an object (H, W) and its surroundings.
 
     Its side is four times the object's longer side, at least a third of the plane's shorter side
-    and at most all of it; it is moved into the plane. Edges are in pixels; the first begins at 0.
+    and at most all of it; it is moved into the plane.
+
+    Returns
+    -------
+    top, bottom, left, right
+        Edges in pixels; the first pixel begins at 0.
     """
     rows, columns = np.nonzero(truth)
     shorter = min(truth.shape)

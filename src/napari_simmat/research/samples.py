@@ -29,9 +29,16 @@ def draw_sample(
     size: int | tuple[int, int] = 256,
     families: Iterable[str] | None = None,
 ) -> tuple[Floats, Ids]:
-    """Draw one training sample of some `FAMILIES` (by default all), by their weights.
+    """Draw one training sample.
 
-    Equal seeds give equal arrays; `size` is the side, or height and width, in pixels.
+    Parameters
+    ----------
+    rng
+        Generator, which is advanced, or a seed. Equal seeds give equal arrays.
+    size
+        Side, or height and width, in pixels.
+    families
+        Names in `FAMILIES` to draw from, by their weights; all by default.
 
     Returns
     -------
@@ -71,13 +78,19 @@ def visible_labels(image: Floats, labels: Ids) -> Ids:
 def border_contrast(image: Floats, labels: Ids) -> Floats:
     """Contrast of every object's border (N + 1,) in units of the local noise; entry 0 is 0.
 
-    The image, (H, W) or (H, W, C), is lightly smoothed. Two cues are measured across the border:
-    the difference between pixels 4 or 8 apart (a step), and the deviation of the pixel between them
-    (a line). Both are averaged with their sign in 12 sectors around the object's center, separately
-    for the outer and inner borders (of a ring); the contrast is the median over these parts. The
-    unit is the mean deviation of a pixel from the mean of those 2 before and after it, measured
-    near by but off borders, so that grain counts as noise and shading does not. The best channel
-    counts.
+    The image is lightly smoothed. Two cues are measured across the border: the difference between
+    pixels 4 or 8 apart (a step), and the deviation of the pixel between them (a line). Both are
+    averaged with their sign in 12 sectors around the object's center, separately for the outer and
+    inner borders (of a ring); the contrast is the median over these parts. The unit is the mean
+    deviation of a pixel from the mean of those 2 before and after it, measured near by but off
+    borders, so that grain counts as noise and shading does not. The best channel counts.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C).
+    labels
+        Ids 0..N (H, W).
     """
     border = _Border(labels)
     channels = [image] if image.ndim == 2 else list(np.moveaxis(image, -1, 0))
@@ -203,11 +216,27 @@ class _Border:
 def draw_volume(
     seed: int, shape: tuple[int, int, int] = (24, 192, 192), count: int = 9
 ) -> tuple[NDArray[np.uint16], Ids]:
-    """Draw cells in three dimensions: a confocal stack (Z, Y, X), and the bodies 1..N in it.
+    """Draw cells in three dimensions and a confocal stack of them.
 
-    Up to `count` bodies of uneven outline lie above and next to each other, some touching, each
-    with its own brightness and grain. The stack is blurred, more so along z, dims with depth, and
-    has photon and read noise. Equal seeds give equal stacks.
+    Bodies of uneven outline lie above and next to each other, some touching, each with its own
+    brightness and grain. The stack is blurred, more so along z, dims with depth, and has photon and
+    read noise.
+
+    Parameters
+    ----------
+    seed
+        Equal seeds give equal stacks.
+    shape
+        (Z, Y, X).
+    count
+        Number of bodies; fewer where there is no room.
+
+    Returns
+    -------
+    stack
+        Uint16 (Z, Y, X).
+    labels
+        Int32 (Z, Y, X), the bodies 1..N.
     """
     rng = np.random.default_rng(seed)
     labels = _bodies(rng, shape, count)

@@ -218,10 +218,21 @@ def draw_scene(
     size: int | tuple[int, int] = 256,
     layout: str | None = None,
 ) -> Scene:
-    """Draw a scene of one of `LAYOUTS`, by default any.
+    """Draw a scene.
 
-    Equal seeds draw equal scenes; a generator is advanced. `size` is the side, or height and width,
-    in pixels. Raises ValueError if the layout is unknown or the size below 16 pixels.
+    Parameters
+    ----------
+    seed
+        A number, or a generator, which is advanced. Equal seeds draw equal scenes.
+    size
+        Side, or height and width, in pixels.
+    layout
+        A name in `LAYOUTS`; any by default.
+
+    Raises
+    ------
+    ValueError
+        If the layout is unknown or the size below 16 pixels.
     """
     return Scene.draw(seed, size, layout, LAYOUTS, smallest_side=16)
 

@@ -36,9 +36,18 @@ def draw_sensor_sample(
     size: int | tuple[int, int] = 256,
     layout: str | None = None,
 ) -> tuple[Floats, Ids, Scene]:
-    """Draw a scene of `size` pixels and image it with one of `SENSORS` or `PSEUDO_SENSORS`.
+    """Draw a scene and image it with `sensor`.
 
-    `layout` is a name in `LAYOUTS`; one that suits cameras by default.
+    Parameters
+    ----------
+    sensor
+        A name in `SENSORS` or `PSEUDO_SENSORS`.
+    rng
+        Generator, which is advanced, or a seed.
+    size
+        Side, or height and width, in pixels.
+    layout
+        A name in `LAYOUTS`; one that suits cameras by default.
 
     Returns
     -------
@@ -77,10 +86,16 @@ def differences(image: Floats) -> Floats:
 
 
 class Sensor(NamedTuple):
-    """A sensor: names of its C channels, their rendering, and cues by which objects are visible.
+    """A sensor: its channels, their rendering, and the cues by which objects are visible.
 
-    `render` makes an image (C, H, W) float32 of a scene; in the cues (K, H, W) of an image borders
-    may be visible.
+    Parameters
+    ----------
+    channels
+        Names of the C channels.
+    render
+        (scene, generator) -> image (C, H, W) float32.
+    cues
+        Image (C, H, W) -> cues (K, H, W) in which borders may be visible.
     """
 
     channels: tuple[str, ...]

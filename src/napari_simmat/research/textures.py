@@ -37,7 +37,10 @@ _BANK_SIZE = 384
 def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Floats:
     """Smooth random field of zero mean and unit variance.
 
-    It is a cubic B-spline with knots `length`, the correlation length, pixels apart.
+    Parameters
+    ----------
+    length
+        Correlation length in pixels; the field is a cubic B-spline with knots that far apart.
     """
     length = max(float(length), 2.0)
     (rows, row_weights), (columns, column_weights) = (
@@ -63,7 +66,11 @@ def _spline(n: int, length: float, offset: float) -> tuple[NDArray[np.intp], Flo
 def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> Floats:
     """Crop of a texture from the bank, zero mean and unit variance, clipped to +-3.
 
-    Of a kind of `texture_bank`; any of them by default.
+    Parameters
+    ----------
+    kind
+        ``"cloud"``, ``"band"``, ``"stripes"``, ``"speckle"``, ``"blotches"``, ``"spots"`` or
+        ``"grain"``; any of them by default.
     """
     bank = texture_bank()
     choices = bank[kind] if kind else bank[str(rng.choice(list(bank)))]
@@ -197,7 +204,13 @@ _TILE_COUNT = 4
 
 
 def pattern(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> Floats:
-    """Crop of one of `PATTERNS` (by default any), zero mean and unit variance, clipped to +-3."""
+    """Crop of a pattern, zero mean and unit variance, clipped to +-3.
+
+    Parameters
+    ----------
+    kind
+        A name in `PATTERNS`; any by default.
+    """
     tiles = _pattern_tiles(kind or str(rng.choice(list(PATTERNS))))
     tile = tiles[rng.integers(len(tiles))]
     tile = tile.T if rng.random() < 0.5 else tile

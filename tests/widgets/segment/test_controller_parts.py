@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine import result
+from napari_simmat.engine import detail_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import Progress
@@ -26,7 +26,7 @@ CLICK = CENTERS[1]
 @pytest.fixture
 def encode_whole(window, monkeypatch):
     """The viewer with an image that counts as large; setting the event lets it be encoded."""
-    monkeypatch.setattr(result, "PART_SIDE", 128)
+    monkeypatch.setattr(detail_windows, "PART_SIDE", 128)
     gate, original = threading.Event(), InferenceService.encode_job
 
     def held(*arguments):
