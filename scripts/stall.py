@@ -64,10 +64,10 @@ def main() -> None:
             save_random_vit_b(weights)
         runs, floors = [], []
         for number in range(chosen.runs):
-            if chosen.cold:
-                os.sync()
-                Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
             for results, jobs in ((floors, [FLOOR]), (runs, chosen.jobs)):
+                if chosen.cold:
+                    os.sync()
+                    Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
                 command = [sys.executable, __file__, "--once", str(weights), "--jobs", *jobs]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))

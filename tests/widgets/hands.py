@@ -66,6 +66,7 @@ class Hands:
         self.widget = None
         self._take_out(widget)
         assert worker.join(SECONDS / 1000), "the worker's thread goes on"
+        self.qtbot.waitUntil(lambda: "SimMAT preview" not in self.viewer.layers)
 
     @property
     def tab(self) -> Any:

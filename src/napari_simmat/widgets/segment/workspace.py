@@ -40,6 +40,8 @@ VIEWED = 4
 """How many times longer the view is than an object that the user has zoomed in on."""
 COMPACT = 0.6
 """Area of such an object over the square of its longer side."""
+_CLOSED = 50
+"""Milliseconds in which napari takes a dock apart and draws what was behind it."""
 UNDO = "Undo"
 
 
@@ -155,7 +157,7 @@ class Workspace(QObject):
     def release(self) -> None:
         """Stop following the viewer; its layers stay, except for the preview.
 
-        That one goes in the next turn: napari takes a dock apart in this one.
+        That one goes a little later, so that napari can take the dock apart and draw before.
         """
         self.released = True
         self._later.stop()
@@ -163,7 +165,7 @@ class Workspace(QObject):
         self.sessions.release(self.viewer.layers)
         self.prompt_layers.release()
         preview = self.preview
-        QTimer.singleShot(0, lambda: preview.remove())  # a bound method would be held weakly
+        QTimer.singleShot(_CLOSED, lambda: preview.remove())  # a bound method is held weakly
 
     # -------------------------------------------------------------------- subject
 
