@@ -36,7 +36,11 @@ LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 
 
 class Hands:
-    """The viewer, the widget, and hands on mouse and keyboard."""
+    """The viewer, the widget, and hands on mouse and keyboard.
+
+    What differs with and without a window is in the two classes below: `activate` brings the window
+    to the front, `press`, `draw` and `tap` send the mouse and a key, at positions of the world.
+    """
 
     def __init__(self, viewer: Any, qtbot: Any) -> None:
         self.viewer = viewer
@@ -228,43 +232,6 @@ class Hands:
                 QTest.keyClick(choice, step)
         assert choice.currentText() == title
         self.idle()
-
-    # ---------------------------------------------------------- what the two do differently
-
-    def activate(self) -> None:
-        """Bring the window that shows the tab to the front, so that fields can have the focus."""
-        raise NotImplementedError
-
-    def press(self, y: float, x: float) -> None:
-        """Press the left button on a position of the world."""
-        raise NotImplementedError
-
-    def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
-        """Draw with the button held, from the first to the last position of the world."""
-        raise NotImplementedError
-
-    def tap(self, key: Any, modifiers: Any = NONE) -> None:
-        """Press a key on the canvas, and wait for nothing."""
-        raise NotImplementedError
-
-    def _new_widget(self) -> Any:
-        raise NotImplementedError
-
-    def _show(self) -> None:
-        raise NotImplementedError
-
-    def _take_out(self, widget: Any) -> None:
-        raise NotImplementedError
-
-    def _move(self, y: float, x: float) -> None:
-        raise NotImplementedError
-
-    def _press_again(self, y: float, x: float) -> None:
-        raise NotImplementedError
-
-    def _enter(self, over: bool) -> None:
-        """Move the mouse onto the canvas, or off it."""
-        raise NotImplementedError
 
 
 class SegmentAlone(QWidget):
