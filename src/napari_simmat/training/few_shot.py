@@ -358,9 +358,8 @@ class _Learning:
         device: str,
         name: str,
     ) -> None:
-        needed = pluralize(MIN_OBJECTS, "object")
         if not planes:
-            raise ValueError(TOO_FEW.format(needed, 0, is_or_are(0)))
+            raise ValueError(TOO_FEW.format(f"{MIN_OBJECTS} objects", 0, "are"))
         self.base, self.planes, self.config, self.start = base, planes, config, start
         self.device = choose_device(local_device(device))
         self.spec = adapted_spec(base.spec, planes, name)
@@ -372,7 +371,7 @@ class _Learning:
         self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
         if (count := len(self.new)) < MIN_OBJECTS:
             message = TOO_FEW if start is None else TOO_FEW_NEW
-            raise ValueError(message.format(needed, count, is_or_are(count)))
+            raise ValueError(message.format(f"{MIN_OBJECTS} objects", count, is_or_are(count)))
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
         changed = self.spec.transfer != base.spec.transfer
         choices = [
@@ -394,12 +393,9 @@ class _Learning:
             data.update(np.ascontiguousarray(plane.labels).data)
             data.update(np.ascontiguousarray(plane.complete).data)
             data.update(repr(plane.pixel_size).encode())
-        identity = {"base": self.base.fingerprint, "data": data.hexdigest()}
-        return {
-            **asdict(self.config),
-            **identity,
-            "start": "" if self.start is None else self.start.digest,
-        }
+        start = "" if self.start is None else self.start.digest
+        identity = {"base": self.base.fingerprint, "data": data.hexdigest(), "start": start}
+        return asdict(self.config) | identity
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Continue from a state that was saved."""
@@ -444,8 +440,7 @@ class _Learning:
 
     def _fold_job(self, number: int, folder: RunFolder | None) -> Job[None]:
         """Learn from the other folds, and score the objects left out."""
-        evidence = self.evidence
-        hidden = evidence.folds[number]
+        evidence, hidden = self.evidence, self.evidence.folds[number]
         student, crops = self._learner(hidden)
         initial = student.tensors()
         words = f"learning, part {number + 1} of {len(evidence.folds)} of the objects left out"
@@ -534,8 +529,7 @@ class _Learning:
     ) -> Job[list[list[list[float]]]]:
         """IoU (N, 2), 0 to 1, of clicks and of the box of some objects, for each expected size."""
         network = copy.copy(model.network)  # the size that it expects changes
-        predictor = self._predictor(replace(model, network=network))
-        was = network.training
+        predictor, was = self._predictor(replace(model, network=network)), network.training
         reached: list[dict[int, list[float]]] = [{} for _ in sizes]
         network.eval()
         here = self._progress(done, "measuring the objects left out")
@@ -614,7 +608,6 @@ class _Learning:
         sentence: str,
         began: tuple[float, float],
     ) -> FewShotResult:
-        seconds, cpu_seconds = time.monotonic() - began[0], time.process_time() - began[1]
         checkpoint = model = None
         if student is not None:
             images = list(dict.fromkeys(plane.name for plane in self.planes))
@@ -640,8 +633,8 @@ class _Learning:
             noise=verdict.noise,
             objects=len(self.objects),
             sentence=sentence,
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
+            seconds=time.monotonic() - began[0],
+            cpu_seconds=time.process_time() - began[1],
         )
 
 
@@ -654,8 +647,7 @@ def _objects(
         for label in part.shown:
             rows, columns = np.nonzero(planes[part.number].labels == label)
             place = (float(rows.mean()), float(columns.mean()))
-            area = len(rows) * pixel
-            yield _Object(number, part.number, label, digests[label], area, place)
+            yield _Object(number, part.number, label, digests[label], len(rows) * pixel, place)
 
 
 def _object_ious_job(
