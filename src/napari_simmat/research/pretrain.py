@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -179,16 +180,13 @@ def pretrain_job(
     task = Pretraining(config)
     if base is not None and not (folder / STATE_FILE).exists():
         task.begin(base)
-    run_folder = RunFolder(folder)
-    try:
+    with closing(RunFolder(folder)) as run_folder:
         state = read_state(folder, config.identity)
         trainer = task.trainer(fabric, run_folder)
         if state is not None:
             trainer.restore(state)
         yield from trainer.run_job()
         return PretrainedFoundation(task.averaged, trainer.step, task.metrics, task.by_source)
-    finally:
-        run_folder.close()
 
 
 def export_base(path: Path, pretrained: PretrainedFoundation, config: PretrainConfig) -> None:

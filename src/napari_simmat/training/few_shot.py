@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -202,15 +202,12 @@ def learn_objects_job(
     """
     config = config or FewShotConfig()
     learning = _Learning(base, planes, config, start, device, name)
-    run = None if folder is None else RunFolder(folder)
-    try:
-        if folder is not None:
-            with suppress(ValueError):  # damaged, or of an earlier version of the base
-                learning.resume(read_state(folder, learning.settings))
+    if folder is None:
+        return (yield from learning.run_job(None))
+    with closing(RunFolder(folder)) as run:
+        with suppress(ValueError):  # damaged, or of an earlier version of the base
+            learning.resume(read_state(folder, learning.settings))
         return (yield from learning.run_job(run))
-    finally:
-        if run is not None:
-            run.close()
 
 
 def learn_objects(
@@ -374,10 +371,8 @@ class _Learning:
             raise ValueError(message.format(f"{MIN_OBJECTS} objects", count, is_or_are(count)))
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
         changed = self.spec.transfer != base.spec.transfer
-        choices = [
-            Choice(*each) for each in product(STRENGTHS, (False,) if whole else (False, True))
-        ]
-        choices = [each for each in choices if any(each) or changed]
+        pairs = product(STRENGTHS, (False,) if whole else (False, True))
+        choices = [Choice(*each) for each in pairs if any(each) or changed]
         folds = _folds_by_place(self.objects, self.new, config.folds)
         self.evidence = Evidence(choices, folds, {}, [])
         self._unfinished: dict[str, Any] = {}
