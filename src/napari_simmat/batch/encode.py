@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_simmat._text import pluralize
 from napari_simmat.batch.plan import InputImage, SegmentConfig
-from napari_simmat.batch.segment_image import without_channels
+from napari_simmat.batch.segment_image import OpenedImage
 from napari_simmat.io.files import OutputError, format_size
 from napari_simmat.io.image_file import LAZY_ABOVE
 from napari_simmat.io.readers import open_image
@@ -22,7 +22,6 @@ from napari_simmat.progress import Job, Progress, within_step
 if TYPE_CHECKING:
     from napari_simmat.engine.embeddings import EmbeddingStore
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.io.image_file import ImageFile
 
 TOO_MANY = (
     "The embeddings of {} need about {}, but {} are kept. Encode fewer images at a time, e.g. with "
@@ -85,7 +84,7 @@ def encode_images_job(
     for one in images:
         yield Progress(len(shapes), len(images), f"looking at {one.image.name}")
         looked = _open(one, config, lazy_above=0)
-        shapes.append(looked if isinstance(looked, str) else looked.shape)
+        shapes.append(looked if isinstance(looked, str) else looked.shape[:-2])
         del looked
     model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
     cache = EmbeddingCache(0, store)
@@ -99,7 +98,7 @@ def encode_images_job(
         if isinstance(opened, str):
             results.append(EncodedImage(one.image, problem=opened))
             continue
-        planes, before = math.prod(opened.shape), predictor.encodes
+        planes, before = math.prod(opened.shape[:-2]), predictor.encodes
         problem = ""
         try:
             yield from _encode_job(predictor, opened, space, done)
@@ -112,44 +111,27 @@ def encode_images_job(
     return results
 
 
-@dataclass(frozen=True)
-class _OpenedImage:
-    """An image, its channel axis and selection, and the sizes of its axes before Y and X."""
-
-    image: ImageFile
-    axis: int | None
-    channels: tuple[int | str, ...] | None
-    shape: tuple[int, ...]
-
-
 def _open(
     one: InputImage, config: SegmentConfig, lazy_above: int = LAZY_ABOVE
-) -> _OpenedImage | str:
+) -> OpenedImage | str:
     """Open an image; a sentence if that fails."""
     try:
-        selection = one.selection.over(config.selection)
         image = open_image(one.image, lazy_above=lazy_above)
-        image = replace(image, pixel_ratio=selection.pixel_ratio)
-        axis, _, shape = without_channels(image, selection.channel_axis)
+        return OpenedImage.of(image, one.selection.over(config.selection))
     except (ValueError, TypeError, OSError) as error:
         return str(error)
-    return _OpenedImage(image, axis, selection.channels, shape[:-2])
 
 
-def _encode_job(predictor: Predictor, opened: _OpenedImage, space: _Space, done: int) -> Job[None]:
+def _encode_job(predictor: Predictor, opened: OpenedImage, space: _Space, done: int) -> Job[None]:
     """Encode all planes of an image, after `done` planes of others."""
-    image, axis = opened.image, opened.axis
-    names = image.channel_names if axis == image.channel_axis else None
-    name = image.path.name
+    name = opened.image.path.name
     yield Progress(done, space.planes, f"{name}: opening")
     # A new list each time: the predictor would hold the image before while it opens this one.
-    job = predictor.open_image_job(
-        image.data, axis, opened.channels, names=names, pixel_size=image.pixel_size
-    )
+    job = predictor.open_image_job(**opened.as_read)
     opening = Progress(done, space.planes, f"{name}: measuring intensities")
     for _ in job:
         yield opening
-    for number, plane in enumerate(np.ndindex(*opened.shape)):
+    for number, plane in enumerate(np.ndindex(*opened.shape[:-2])):
         encodes = predictor.encodes
         step = Progress(done + number, space.planes, f"{name}: {space.words or 'encoding'}")
         yield from within_step(predictor.prefetch_job([plane]), step)

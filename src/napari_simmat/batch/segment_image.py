@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from napari_simmat.engine.object_files import format_problem
 from napari_simmat.engine.prompt_files import LazyPrompts, read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import add_channels, open_image
@@ -58,20 +58,66 @@ PROPAGATED_THROUGH_TIME = (
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedImage:
-    """A task whose files were read."""
+class OpenedImage:
+    """An image with the axis of its channels."""
 
-    task: SegmentTask
     image: ImageFile
-    """The task and its image."""
-    config: SegmentConfig
-    """The settings for this image: those of the run, the manifest and a replayed record together.
-    """
     axis: int | None
     """Axis of the channels, None for one channel."""
     axes: str
     shape: tuple[int, ...]
     """Letters and sizes of the other axes, (..., Y, X)."""
+    channels: tuple[int | str, ...] | None
+    """Those that are chosen."""
+
+    @classmethod
+    def of(cls, image: ImageFile, selection: ChannelSelection) -> OpenedImage:
+        """As the selection says, where it does; ValueError if the image has no such axis."""
+        image, channels = replace(image, pixel_ratio=selection.pixel_ratio), selection.channels
+        count, chosen = len(image.axes), selection.channel_axis
+        axis = image.channel_axis if chosen is None else chosen
+        if axis is None:
+            return cls(image, None, image.axes, image.shape, channels)
+        if not -count <= axis < count:
+            raise ValueError(
+                f"{image.path.name} has {count} axes ({image.axes}), so channel axis {axis} does "
+                f"not exist; give one from 0 to {count - 1}."
+            )
+        axis %= count
+        axes = image.axes[:axis] + image.axes[axis + 1 :]
+        if not axes.endswith("YX"):
+            raise ValueError(
+                f"{image.path.name} has the axes {image.axes}; without channel axis {axis} they do "
+                "not end in YX. Give the axis that holds channels, or none."
+            )
+        sizes = tuple(int(size) for size in image.data.shape)
+        return cls(image, axis, axes, sizes[:axis] + sizes[axis + 1 :], channels)
+
+    @property
+    def channel_names(self) -> tuple[str, ...] | None:
+        """The file's names along the channel axis, if the file means the same axis."""
+        return self.image.channel_names if self.axis == self.image.channel_axis else None
+
+    @property
+    def as_read(self) -> dict[str, Any]:
+        """What `Predictor.set_image_job` wants to know about the image."""
+        return {
+            "array": self.image.data,
+            "channel_axis": self.axis,
+            "channels": self.channels,
+            "names": self.channel_names,
+            "pixel_size": self.image.pixel_size,
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadedImage(OpenedImage):
+    """A task whose files were read."""
+
+    task: SegmentTask
+    config: SegmentConfig
+    """The settings for this image: those of the run, the manifest and a replayed record together.
+    """
     prompts: Sequence[Prompt] | None
     """None to segment everything."""
     sha256: str
@@ -82,11 +128,6 @@ class LoadedImage:
     """A remark for the user."""
     categories: Mapping[int, str] = field(default_factory=dict)
     """The class of an object by its label, from the prompt file."""
-
-    @property
-    def channel_names(self) -> tuple[str, ...] | None:
-        """The file's names along the channel axis, if the file means the same axis."""
-        return self.image.channel_names if self.axis == self.image.channel_axis else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +187,11 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
             propagation=made.propagation,
             link=made.link or config.link,
         )
-    image = replace(open_image(task.image), pixel_ratio=config.selection.pixel_ratio)
+    image = open_image(task.image)
     if task.channel_files:
         image = add_channels(image, [open_image(each) for each in task.channel_files])
-    axis, axes, shape = without_channels(image, config.selection.channel_axis)
+    opened = OpenedImage.of(image, config.selection)
+    image, axes, shape = opened.image, opened.axes, opened.shape
     prompts: Sequence[Prompt] | None = None
     categories: Mapping[int, str] = {}
     if task.prompts is not None and (made is None or made.automatic is None):
@@ -172,17 +214,14 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     notes += filter(None, problems.values())
     extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}
     return LoadedImage(
-        replace(task, files=replace(files, extras=extras)),
-        image,
-        config,
-        axis,
-        axes,
-        shape,
-        prompts,
-        image.sha256(),
-        time.monotonic() - start,
-        " ".join(notes),
-        categories,
+        **vars(replace(opened, axes=axes)),
+        task=replace(task, files=replace(files, extras=extras)),
+        config=config,
+        prompts=prompts,
+        sha256=image.sha256(),
+        seconds=time.monotonic() - start,
+        note=" ".join(notes),
+        categories=categories,
     )
 
 
@@ -240,13 +279,7 @@ def segment_loaded_job(
 
     predictor.note = ""
     # Measured but not encoded: a large plane is encoded tile by tile.
-    opening = predictor.open_image_job(
-        loaded.image.data,
-        loaded.axis,
-        config.selection.channels,
-        names=loaded.channel_names,
-        pixel_size=loaded.image.pixel_size,
-    )
+    opening = predictor.open_image_job(**loaded.as_read)
     name = f"{task.name}: "
     yield from as_part(opening, 0.0, OPENING_SHARE, before=name, default="opening")
     tiles = None
@@ -424,30 +457,6 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
     used = {number + shift for number in numbers}
     free = (number for number in range(1, len(ids) + len(used) + 1) if number not in used)
     return [next(free) if number is None else number + shift for number in ids]
-
-
-def without_channels(
-    image: ImageFile, chosen: int | None
-) -> tuple[int | None, str, tuple[int, ...]]:
-    """The channel axis, and letters and sizes of the other axes."""
-    count = len(image.axes)
-    axis = image.channel_axis if chosen is None else chosen
-    if axis is None:
-        return None, image.axes, image.shape
-    if not -count <= axis < count:
-        raise ValueError(
-            f"{image.path.name} has {count} axes ({image.axes}), so channel axis {axis} does not "
-            f"exist; give one from 0 to {count - 1}."
-        )
-    axis %= count
-    axes = image.axes[:axis] + image.axes[axis + 1 :]
-    if not axes.endswith("YX"):
-        raise ValueError(
-            f"{image.path.name} has the axes {image.axes}; without channel axis {axis} they do "
-            "not end in YX. Give the axis that holds channels, or none."
-        )
-    sizes = tuple(int(size) for size in image.data.shape)
-    return axis, axes, sizes[:axis] + sizes[axis + 1 :]
 
 
 def _request(loaded: LoadedImage, predictor: Predictor) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,20 +160,18 @@ def _read_channels(
     """The chosen channels of an image (..., Y, X), their names, and letters of their axes."""
     import numpy as np
 
-    from napari_simmat.batch.segment_image import without_channels
+    from napari_simmat.batch.segment_image import OpenedImage
     from napari_simmat.engine.channel_matching import channel_index
     from napari_simmat.io.readers import open_image
 
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
-    opened, selection = open_image(image), channels.selection
-    axis, axes, _ = without_channels(opened, selection.channel_axis)
-    data = np.asarray(opened.data)
-    planes = [data] if axis is None else list(np.moveaxis(data, axis, 0))
-    names = opened.channel_names if axis == opened.channel_axis else None
-    wanted = range(len(planes)) if selection.channels is None else selection.channels
+    opened = OpenedImage.of(open_image(image), channels.selection)
+    data, names = np.asarray(opened.image.data), opened.channel_names
+    planes = [data] if opened.axis is None else list(np.moveaxis(data, opened.axis, 0))
+    wanted = range(len(planes)) if opened.channels is None else opened.channels
     chosen = [channel_index(each, len(planes), names) for each in wanted]
-    return [planes[n] for n in chosen], [names[n] if names else str(n) for n in chosen], axes
+    return [planes[n] for n in chosen], [names[n] if names else str(n) for n in chosen], opened.axes
 
 
 def _write_channels(
@@ -232,11 +230,7 @@ def show(
     """
     from PIL import Image
 
-    from napari_simmat.batch.segment_image import (
-        label_numbers,
-        read_task_prompts,
-        without_channels,
-    )
+    from napari_simmat.batch.segment_image import OpenedImage, label_numbers, read_task_prompts
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.channels import (
         ChannelInfluence,
@@ -248,31 +242,22 @@ def show(
     from napari_simmat.io.files import atomic_outputs, write_table
     from napari_simmat.io.readers import open_image
 
-    terminal, selection = console.terminal(), channels.selection
+    terminal = console.terminal()
     paths = [output / f"{image.name.split('.')[0]}_{end}" for end in ("seen.png", "channels.csv")]
     paths = paths if prompts else paths[:1]
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
-    opened = replace(open_image(image), pixel_ratio=selection.pixel_ratio)
-    axis, _, shape = without_channels(opened, selection.channel_axis)
+    opened = OpenedImage.of(open_image(image), channels.selection)
     given: Sequence[Prompt] = ()
     if prompts is not None:
-        given, _ = read_task_prompts(prompts, shape, opened.reference)
+        given, _ = read_task_prompts(prompts, opened.shape, opened.image.reference)
         given = [prompt for prompt in given if prompt.plane == given[0].plane]
     predictor = Predictor(load_model(model), **asdict(compute))
-    names = opened.channel_names if axis == opened.channel_axis else None
 
     def job() -> Job[list[list[ChannelInfluence]]]:
         plane = given[0].plane if given else None
-        yield from predictor.set_image_job(
-            opened.data,
-            axis,
-            selection.channels,
-            plane,
-            names=names,
-            pixel_size=opened.pixel_size,
-        )
+        yield from predictor.set_image_job(**opened.as_read, plane=plane)
         if not given:
             return []
         return (yield from channel_influence_job(predictor, given))
