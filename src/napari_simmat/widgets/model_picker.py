@@ -75,6 +75,7 @@ class ModelPicker(QWidget):
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
         self.choice = ComboBox()
+        self.choice.setMinimumContentsLength(6)  # beside it are a label and a menu
         self.choice.setToolTip("The model: built in, downloaded, available for download, or a file")
         self.choice.activated.connect(self._on_activated)
         self.choice.setItemDelegate(_Headings(self.choice))
