@@ -11,12 +11,15 @@ from skimage.data import coins
 from napari_simmat.batch.plan import EXTRA_ENDINGS, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
+    MARKS_MISSED,
     TaskOutcome,
     label_numbers,
     load_task,
+    marks_missed,
     read_task_prompts,
 )
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.measurements import LabelVolume
 from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.engine.predictor import Predictor
@@ -176,6 +179,18 @@ def test_segment_record_replays_unset_channels(tmp_path, predictor):
     used = first.request.settings
     changed = replace(used.selection, channels=(1,))
     assert other.request.settings == replace(used, selection=changed)
+
+
+def test_marks_missed_names_objects_that_miss_their_points():
+    volume = LabelVolume((2, 9, 9))
+    disc = np.hypot(*(np.indices((9, 9)) - 4)) < 3
+    volume.add(1, disc, 0.9, (0,))
+    volume.add(2, disc, 0.9, (1,))
+    right = Prompt(points=((4, 4), (0, 0)), labels=(1, 0), object=1, plane=(0,))
+    wrong = Prompt(points=((4, 4), (4, 5), (8, 8)), labels=(1, 0, 1), object=2, plane=(1,))
+    assert marks_missed([right], volume) == ""
+    said = MARKS_MISSED.format("2 points disagree", "2")
+    assert marks_missed([right, wrong, Prompt(box=(1, 1, 5, 5))], volume) == said
 
 
 def test_segment_box_drops_its_crumbs(tmp_path, predictor):

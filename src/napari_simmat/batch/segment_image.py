@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_simmat._text import format_list, format_shape
+from napari_simmat._text import format_list, format_shape, pluralize
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
 from napari_simmat.batch.record import (
     RecordedInput,
@@ -28,7 +28,7 @@ from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.object_files import format_problem
 from napari_simmat.engine.prompt_files import LazyPrompts, read_prompts
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
 
+MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
 NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
     "or give the axis of the planes, e.g. --link-axis 0."
@@ -299,6 +300,7 @@ def segment_loaded_job(
     else:
         segmenting = _segment_prompts_job(prompts, loaded.shape, predictor)
     volume = yield from as_part(segmenting, OPENING_SHARE, 1.0, before=name, default="encoding")
+    remark = "" if prompts is None else marks_missed(prompts, volume)
     lineage = None
     if config.link is not None:
         linking = _link_job(volume, loaded, config.link)
@@ -308,7 +310,7 @@ def segment_loaded_job(
         request,
         volume,
         stack=predictor.stack,
-        note=" ".join(filter(None, (loaded.note, predictor.note))),
+        note=" ".join(filter(None, (loaded.note, predictor.note, remark))),
         seconds=loaded.seconds + time.monotonic() - start,
         tiles=tiles,
         lineage=lineage,
@@ -344,6 +346,22 @@ def _segment_prompts_job(
             [result] = predictor.predict_many([prompt])
         volume.add(labels[number], result.mask, result.score, prompt.plane)
     return volume
+
+
+def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
+    """Which objects do not agree with their own points, as a sentence; empty for none."""
+    if isinstance(prompts, LazyPrompts):  # masks, or the replay of what was told before
+        return ""
+    numbers, wrong = label_numbers([prompt.object for prompt in prompts]), []
+    for number, prompt in zip(numbers, prompts, strict=True):
+        plane = volume.labels[prompt.plane]
+        for point, label in zip(prompt.points, prompt.labels, strict=True):
+            if (plane[pixel_of(point, plane)] == number) != bool(label):
+                wrong.append(number)
+    if not wrong:
+        return ""
+    points = f"{pluralize(len(wrong), 'point')} {'disagrees' if len(wrong) == 1 else 'disagree'}"
+    return MARKS_MISSED.format(points, format_list(dict.fromkeys(wrong)))
 
 
 def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[LabelVolume]:

@@ -33,7 +33,7 @@ from napari_simmat.engine.propagation_tracks import (
     slice_intervals,
     voxel_spacing,
 )
-from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.refinement import CandidateChoices, Refiner, prompt_steps
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress, finish, with_progress, within_step
 
@@ -125,8 +125,12 @@ class Propagator:
         prompts: Sequence[Prompt],
         along: int | Sequence[int] | None = None,
         planes: tuple[int, int] | None = None,
+        choices: CandidateChoices | None = None,
     ) -> Job[list[Track]]:
-        """`propagate` as a job. Closing it cancels; encoded planes stay in the cache."""
+        """`propagate` as a job. Closing it cancels; encoded planes stay in the cache.
+
+        `choices` are those of `Refiner.refine_job`, for prompts with their object and plane.
+        """
         if self.predictor.stack is not self._stack:
             raise RuntimeError("The predictor has another image now; make another Propagator.")
         shape = self.predictor.shape
@@ -139,7 +143,8 @@ class Propagator:
         objects = group_annotations(prompts, shape)
         annotated = {plane for each in objects for plane in each.present}
         reach = limits[1] - limits[0] + 1
-        found = yield from self._annotated_sections_job(objects, max(reach, len(annotated)))
+        total = max(reach, len(annotated))
+        found = yield from self._annotated_sections_job(objects, total, choices or {})
         for axis in axes:
             reached = limits if axis == axes[0] else (0, shape[axis] - 1)
             intervals = [
@@ -161,7 +166,7 @@ class Propagator:
         ]
 
     def _annotated_sections_job(
-        self, objects: Sequence[ObjectAnnotations], total: int
+        self, objects: Sequence[ObjectAnnotations], total: int, choices: CandidateChoices
     ) -> Job[list[dict[PlaneIndex, Section]]]:
         """The objects on the planes of their prompts, of `total` planes that may be visited."""
         found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
@@ -171,18 +176,24 @@ class Propagator:
         planes = sorted({plane for plane, _ in annotated})
         for plane, number in annotated:
             prompts = objects[number].present[plane]
-            if prompts not in self._known:
+            steps = [step for prompt in prompts for step in prompt_steps(prompt)]
+            chosen = tuple(choices.get(step, 0) for step in steps)
+            key = prompts, chosen
+            if key not in self._known:
                 here = _at(planes.index(plane), total, plane)
                 yield from within_step(self.predictor.set_plane_job(plane), here)
                 encoded = replace(here, done=here.done + 1)
-                refining = self._refiner.refine_job(self.predictor, prompts, plane)
+                refining = self._refiner.refine_job(self.predictor, prompts, plane, choices)
                 results = yield from with_progress(refining, encoded)
                 mask = np.logical_or.reduce([result.mask for result in results])
                 score = min(result.score for result in results)
-                self._known[prompts] = (
-                    Section(ObjectMask.of(mask), score, "annotated") if mask.any() else None
+                other = any(n > 0 for n in chosen)
+                self._known[key] = (
+                    Section(ObjectMask.of(mask), score, "annotated", chosen=other)
+                    if mask.any()
+                    else None
                 )
-            section = self._known[prompts]
+            section = self._known[key]
             if section is not None:
                 found[number][plane] = section
         return found
@@ -212,7 +223,8 @@ class Propagator:
             prompts = [each.prompt(index) for each in active]
             encoded = replace(here, done=here.done + 1)
             results = yield from with_progress(self.predictor.predict_many_job(prompts), encoded)
-            for propagator, result in zip(active, results, strict=True):
+            for propagator, predicted in zip(active, results, strict=True):
+                result = propagator.candidate(index, predicted)
                 taken = propagator.accept(index, result.mask, result.score, values)
                 if taken is not None:
                     mask, origin, evidence = taken

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from napari_simmat.engine.masks import (
 )
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import PropagationSettings
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.result import Result
 
 PlaneIndex = tuple[int, ...]
 DOUBTFUL_SCORE = 0.7
@@ -56,12 +59,16 @@ class Section:
     evidence
         How much of the edge along the outline on the annotated plane there is on this plane, 0..1;
         NaN if the annotated outline lies on no edge.
+    chosen
+        Whether the user chose it among the model's candidates: its first one means something else,
+        so on further planes the candidate that is most like the mask before is taken.
     """
 
     pixels: ObjectMask
     score: float
     origin: Origin
     evidence: float = 1.0
+    chosen: bool = False
 
     @property
     def doubtful(self) -> bool:
@@ -411,6 +418,14 @@ class IntervalPropagator:
         """The prompt on the next plane."""
         return prompt_from_mask(self._prior(index), self._pixel, self.interval.plane(index))
 
+    def candidate(self, index: int, result: Result) -> Result:
+        """The result for the next plane, or that of its candidates which `Section.chosen` asks."""
+        if not self.interval.start.section.chosen:
+            return result
+        prior = self._prior(index)
+        others = [result.alternative(number) for number in range(result.count)]
+        return max(others, key=lambda each: iou(each.mask, prior, empty=0.0))
+
     def accept(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
     ) -> tuple[Mask, Origin, float] | None:
@@ -457,9 +472,11 @@ class IntervalPropagator:
         return interpolated_mask(self._start, self._end, self.interval.part(index), self._pixel)
 
     def _continues(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
-        settings = self._settings
+        settings, start = self._settings, self.interval.start.section
         area, before = np.count_nonzero(kept), np.count_nonzero(last)
-        if area == 0 or score < settings.min_score:
+        # The model did not believe in a mask that the user chose from the beginning.
+        least = min(settings.min_score, start.score / 2) if start.chosen else settings.min_score
+        if area == 0 or score < least:
             return False
         if 2 * area < np.count_nonzero(mask):
             return False  # most of the model's mask lies where the object cannot be

@@ -85,10 +85,11 @@ def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):
     click_on(window, path)
     offered = []
     monkeypatch.setattr(
-        QFileDialog, "getSaveFileName", lambda *given: offered.append(given[2]) or ("", "")
+        QFileDialog, "getSaveFileName", lambda *given: offered.extend(given[2:]) or ("", "")
     )
     window.tab.act("save")
-    assert offered == ["scan_labels.nii.gz"]
+    assert offered[0] == "scan_labels.nii.gz"
+    assert offered[1].startswith("Label image (NIfTI) (*.nii.gz);;Label image (OME-TIFF)")
 
 
 def test_channel_without_data_is_missing_in_the_window(window, tmp_path):

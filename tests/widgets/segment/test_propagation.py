@@ -12,7 +12,7 @@ from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHER
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
 from tests.widgets.gate import Gate, click_without_waiting
-from tests.widgets.scenes import iou
+from tests.widgets.scenes import iou, nucleus_in_cell
 
 SHAPE = (7, 96, 128)
 CENTER = (48, 60)
@@ -70,6 +70,21 @@ def test_propagate_then_commit_makes_one_object_on_its_planes(stack):
     assert len(stack.workspace.session.prompts.points) == 1
     stack.redo()
     assert iou(stack.objects == 1, mask) > 0.85
+
+
+def test_propagate_starts_from_the_mask_chosen_with_q(window):
+    open_stack(window, np.stack([nucleus_in_cell()] * 5))
+    window.click(100, 90)
+    usual = window.mask[3].copy()
+    window.key(Qt.Key.Key_Q)
+    chosen = window.mask[3].copy()
+    assert iou(usual, chosen) < 0.9
+    window.push(window.tab.stack_panel.start)
+    assert np.array_equal(window.mask[3], chosen)
+    assert iou(window.mask[2], chosen) > 0.5
+    window.key(Qt.Key.Key_Q)
+    window.commit()
+    assert not np.array_equal(window.objects[3] == 1, chosen), "the other is propagated first"
 
 
 def test_commit_while_propagating_waits_for_all_planes(stack):

@@ -80,9 +80,9 @@ class ObjectExporter(QObject):
         """Ask for a file name, and whether a file may be replaced; None if canceled."""
         file = geometry.reference.file
         ending = ".tif" if file is None else label_ending(file)
-        # The image's own format comes first.
-        filters = sorted(_FILTERS.values(), key=lambda each: f"*_labels{ending})" not in each)
         start = f"{geometry.name}_labels{ending}"
+        own = _FILTERS[format_of(Path(start))]
+        filters = [own, *(each for each in _FILTERS.values() if each != own)]
         name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, ";;".join(filters))
         if not name:
             return None

@@ -260,6 +260,7 @@ class StackRequest:
     """Objects to be propagated through a stack, as `Propagator.propagate` takes them."""
 
     prompts: tuple[Prompt, ...]
+    choices: Mapping[Prompt, int]
     along: tuple[int, ...]
     planes: tuple[int, int]
     spacing: tuple[float, ...]
@@ -348,7 +349,8 @@ class InferenceService:
             predictor = yield from self._job_predictor(request)
             self._propagator = key, Propagator(predictor, stack.settings, stack.spacing)
         propagator = self._propagator[1]
-        return (yield from propagator.propagate_job(stack.prompts, stack.along, stack.planes))
+        job = propagator.propagate_job(stack.prompts, stack.along, stack.planes, stack.choices)
+        return (yield from job)
 
     def propose_job(
         self,

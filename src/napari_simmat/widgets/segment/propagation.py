@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import prompt_steps
 from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
@@ -70,6 +72,8 @@ class VolumeRequest:
     """The model and the image; results are valid for them alone."""
     objects: tuple[ObjectPrompt, ...]
     """The prompted objects."""
+    choices: tuple[tuple[Prompt, int], ...]
+    """As in `PromptState`."""
     along: tuple[int, ...]
     planes: tuple[int, int]
     """As `Propagation.start` takes them."""
@@ -160,8 +164,9 @@ class PropagationResult:
                         each.prompt.plane,
                         each.source,
                         "",
-                        kept=_kept(each.prompt),
-                        order=order,
+                        tuple(c for c in self.request.choices if c[0].plane == each.prompt.plane),
+                        _kept(each.prompt),
+                        order,
                         expected_area=each.prompt.expected_area,
                     )
                     for each in self.request.objects
@@ -173,6 +178,16 @@ class PropagationResult:
             for track in self.tracks
             if track.sections
         ]
+
+
+def chosen_candidates(
+    objects: Sequence[ObjectPrompt], choices: Sequence[tuple[Prompt, int]]
+) -> dict[Prompt, int]:
+    """The choices of the user by the prompts of objects, which count along the stack."""
+    known = dict(choices)
+    steps = [step for each in objects for step in prompt_steps(each.prompt)]
+    bare = {step: replace(step, object=None) for step in steps}
+    return {step: known[bare[step]] for step in steps if bare[step] in known}
 
 
 class Propagation(QObject):
@@ -220,11 +235,14 @@ class Propagation(QObject):
         result = self.result
         if result is None:
             return False
+        request, state = result.request, result.request.view.prompt_state
         try:
-            now = volume_prompts(result.request.view.prompt_state, result.request.geometry.shape)
+            now = volume_prompts(state, request.geometry.shape)
         except ValueError:
             return True
-        return now != result.request.objects
+        if now != request.objects:
+            return True
+        return chosen_candidates(now, state.choices) != chosen_candidates(now, request.choices)
 
     def start(self, along: tuple[int, ...], planes: tuple[int, int]) -> bool:
         """Propagate all open objects; whether there are any.
@@ -241,8 +259,9 @@ class Propagation(QObject):
         if session is None or request is None:
             return False
         self.cancel()
+        state = session.prompt_state
         try:
-            objects = volume_prompts(session.prompt_state, session.geometry.shape)
+            objects = volume_prompts(state, session.geometry.shape)
         except ValueError as error:
             workspace.fail(str(error))
             return False
@@ -250,9 +269,12 @@ class Propagation(QObject):
             workspace.say(NOTHING_OPEN, "ready")
             return False
         prompts = tuple(each.prompt for each in objects)
-        stack = StackRequest(prompts, along, planes, session.geometry.spacing)
+        chosen = chosen_candidates(objects, state.choices)
+        stack = StackRequest(prompts, chosen, along, planes, session.geometry.spacing)
         order, subject = session.geometry.order, workspace.subject
-        self._request = VolumeRequest(session, order, subject, objects, along, planes)
+        self._request = VolumeRequest(
+            session, order, subject, objects, state.choices, along, planes
+        )
         service = self._inference.service
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
         self._progress = Status("working", PROPAGATING)
