@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from napari.settings import get_settings
+from npe2 import PluginManifest
 
 from tests.widgets.hands import SECONDS, Headless, Window
 from tests.widgets.scenes import gray
@@ -33,6 +34,13 @@ def qtbot(qtbot):
     """pytest-qt's, with the same patience everywhere: a slow machine is no failure."""
     qtbot.waitUntil = partial(qtbot.waitUntil, timeout=SECONDS)
     return qtbot
+
+
+@pytest.fixture
+def plugin(npe2pm):
+    """napari knows the plugin as it is installed, and no other."""
+    with npe2pm.tmp_plugin(PluginManifest.from_distribution("napari-simmat")):
+        yield
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import napari
 import numpy as np
 import psutil
 import pytest
-from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.widgets.segment.propagation import PROPAGATING
 from tests.widgets.dropping import drop
+from tests.widgets.gate import click_without_waiting
 from tests.widgets.hands import SECONDS
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -23,8 +23,7 @@ def test_zoom_and_pan_during_a_click_change_nothing(ready):
     mask = ready.mask.copy()
     ready.undo()
     assert not ready.mask.any()
-    ready.take(ready.tab.buttons.tools["point"])
-    ready.press(*CENTERS[1])
+    click_without_waiting(ready, *CENTERS[1])
     camera = ready.viewer.scene.camera
     camera.zoom, camera.center = 3 * camera.zoom, (0, *CENTERS[0])
     ready.tap(Qt.Key.Key_Space)
@@ -35,7 +34,7 @@ def test_zoom_and_pan_during_a_click_change_nothing(ready):
 
 
 @pytest.mark.real_window
-def test_dicom_series_dropped_on_the_canvas_segments(window, npe2pm, monkeypatch, tmp_path):
+def test_dicom_series_dropped_on_the_canvas_segments(window, plugin, monkeypatch, tmp_path):
     pytest.importorskip("pydicom")
     from tests.io.test_dicom import write_slice
 
@@ -43,9 +42,8 @@ def test_dicom_series_dropped_on_the_canvas_segments(window, npe2pm, monkeypatch
         path = tmp_path / f"{number}.dcm"
         write_slice(path, gray().astype(np.uint16), number, PixelSpacing=[1, 1])
     monkeypatch.setattr(napari, "current_viewer", lambda: window.viewer)
-    with npe2pm.tmp_plugin(PluginManifest.from_distribution("napari-simmat")):
-        drop(window.viewer.window._qt_viewer, tmp_path)
-        QApplication.processEvents()
+    drop(window.viewer.window._qt_viewer, tmp_path)
+    QApplication.processEvents()
     [layer] = window.viewer.layers
     assert layer.data.shape == (3, *gray().shape)
     window.open_widget()

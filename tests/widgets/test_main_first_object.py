@@ -61,10 +61,9 @@ class User:
 
 
 @pytest.fixture
-def user(window, npe2pm):
+def user(window, plugin):
     """Somebody in front of an empty viewer that knows the plugin as it is installed."""
-    with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
-        yield User(window)
+    return User(window)
 
 
 @pytest.mark.real_window

@@ -7,7 +7,6 @@ import napari
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from npe2 import PluginManifest
 
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.widgets.layer_data import CHANNEL
@@ -22,13 +21,7 @@ from tests.widgets.scenes import CENTERS, discs, gray
 
 nibabel: Any = pytest.importorskip("nibabel")
 PLUGIN = "napari-simmat"
-
-
-@pytest.fixture(autouse=True)
-def plugin(npe2pm):
-    """napari knows the plugin as it is installed, and no other."""
-    with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
-        yield
+pytestmark = pytest.mark.usefixtures("plugin")
 
 
 def opened(*paths: Path, stack: bool = False) -> list[Any]:

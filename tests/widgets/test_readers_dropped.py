@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from npe2 import PluginManifest
 from safetensors.torch import save_file
 
 from napari_simmat import __version__
@@ -26,13 +25,7 @@ from tests.model_files import export
 from tests.widgets.scenes import CENTERS, gray
 
 PLUGIN = "napari-simmat"
-
-
-@pytest.fixture(autouse=True)
-def plugin(npe2pm):
-    """napari knows the plugin as it is installed, and no other."""
-    with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
-        yield
+pytestmark = pytest.mark.usefixtures("plugin")
 
 
 @pytest.fixture

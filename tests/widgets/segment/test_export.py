@@ -21,13 +21,18 @@ from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 
 
-def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):
+def open_two_nuclei(window: Any) -> None:
+    """Commit two discs of half a micrometer a pixel; the second one is a nucleus."""
     window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTERS[number]) / 2))
         window.commit()
         window.type_class("nucleus")
+
+
+def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):
+    open_two_nuclei(window)
     target = tmp_path / "mine_labels.tif"
     offered = []
 
@@ -111,12 +116,7 @@ def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["labels", "zarr", "coco"])
 def test_load_of_a_saved_format_keeps_ids_and_classes(window, tmp_path, monkeypatch, kind):
-    window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
-    window.tab.sections["objects"].set_open(True)
-    for number in (0, 1):
-        window.click(*(np.array(CENTERS[number]) / 2))
-        window.commit()
-        window.type_class("nucleus")
+    open_two_nuclei(window)
     window.hover(*(np.array(CENTERS[0]) / 2))
     window.controller.objects.delete()  # what is left has the id 2
     before = window.viewer.layers["SimMAT objects"].data.copy()
