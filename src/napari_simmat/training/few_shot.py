@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -144,8 +143,6 @@ class FewShotResult:
         Number of objects that were learned from.
     sentence
         The outcome in words.
-    seconds, cpu_seconds
-        Time it took: on the clock, and of the processor's cores together.
     """
 
     checkpoint: AdaptedCheckpoint | None
@@ -156,8 +153,6 @@ class FewShotResult:
     noise: float
     objects: int
     sentence: str
-    seconds: float
-    cpu_seconds: float
 
 
 def learn_objects_job(
@@ -400,7 +395,7 @@ class _Learning:
 
     def run_job(self, folder: RunFolder | None) -> Job[FewShotResult]:
         """Score, learn in folds, decide, and learn from all objects."""
-        began, evidence = (time.monotonic(), time.process_time()), self.evidence
+        evidence = self.evidence
         yield self._progress(0, "measuring before learning")
         if not evidence.before:
             model = self.base if self.start is None else self.start.model(self.base)
@@ -413,12 +408,12 @@ class _Learning:
         if 100 - before.mean <= max(MIN_GAIN, noise):  # faultless masks would be refused, too
             sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
             nothing = Verdict(Choice(0, False), before, before, 0, 0)
-            return self._result(None, nothing, sentence, began)
+            return self._result(None, nothing, sentence)
         for number in range(len(evidence.after), len(evidence.folds)):
             yield from self._fold_job(number, folder)
         verdict = evidence.verdict()
         if refusal := verdict.refusal(len(self.objects), len(self.new)):
-            return self._result(None, verdict, refusal, began)
+            return self._result(None, verdict, refusal)
         student, crops = self._learner(())
         initial = student.tensors()
         if verdict.choice.strength:
@@ -427,7 +422,7 @@ class _Learning:
         if verdict.choice.sized:
             student.network.expected_size = self.size()
         with at_strength(student, initial, verdict.choice.strength):
-            return self._result(student, verdict, self._success(verdict), began)
+            return self._result(student, verdict, self._success(verdict))
 
     def size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
         """The expected size of the objects, without the hidden ones."""
@@ -597,11 +592,7 @@ class _Learning:
         return sentence
 
     def _result(
-        self,
-        student: TrainableNetwork | None,
-        verdict: Verdict,
-        sentence: str,
-        began: tuple[float, float],
+        self, student: TrainableNetwork | None, verdict: Verdict, sentence: str
     ) -> FewShotResult:
         checkpoint = model = None
         if student is not None:
@@ -628,8 +619,6 @@ class _Learning:
             noise=verdict.noise,
             objects=len(self.objects),
             sentence=sentence,
-            seconds=time.monotonic() - began[0],
-            cpu_seconds=time.process_time() - began[1],
         )
 
 

@@ -238,7 +238,7 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     before, model = preview_of(window, 3), window.workspace.model
     scores = few_shot.LeftOutScores(60, 70)
     sentence = "Nothing changed."
-    core.result = few_shot.FewShotResult(None, None, scores, scores, 0, 1, 3, sentence, 1, 1)
+    core.result = few_shot.FewShotResult(None, None, scores, scores, 0, 1, 3, sentence)
     panel = window.tab.learn_panel
     panel.complete.click()
     field = [(0, 0), (0, 100), (127, 100), (127, 0)]
