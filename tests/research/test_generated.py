@@ -59,7 +59,6 @@ def test_generated_benchmark_draws_other_scenes():
     ("changes", "sentence"),
     [
         ({"sensor": "sonar"}, "Sensor 'sonar' is unknown; use one of rgb, polarization"),
-        ({"kind": "odd"}, "Scenes 'odd' are unknown"),
         ({"side": 32}, "Scenes of 32 pixels are too small"),
         ({"train": 0}, "at least one scene to train on and one to validate on, not 0 and 16"),
     ],

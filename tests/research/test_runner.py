@@ -197,8 +197,3 @@ def test_square_around_shows_the_object_in_the_plane():
     truth[88:90, 0:3] = True  # small, and in a corner
     assert square_around(truth) == (60, 90, 0, 30)
     assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
-
-
-def test_unknown_experiment_is_refused(base, tmp_path):
-    with pytest.raises(ValueError, match="Experiment 'magic' is unknown; use one of transfer"):
-        finish(run_experiment_job("magic", "generated", base, SMALL, tmp_path))  # type: ignore[arg-type]

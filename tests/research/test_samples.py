@@ -41,7 +41,5 @@ def test_every_layout_belongs_to_a_family():
 def test_draw_sample_of_unknown_family_is_refused():
     with pytest.raises(ValueError, match="radar"):
         draw_sample(0, 64, ["plain", "radar"])
-    with pytest.raises(ValueError, match="radar"):
-        render(draw_scene(0, 64), "radar", np.random.default_rng(0))
     with pytest.raises(ValueError, match="none"):
         draw_sample(0, 64, [])

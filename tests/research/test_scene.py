@@ -42,12 +42,9 @@ def test_scene_maps_are_free_of_the_order_of_access():
     np.testing.assert_array_equal(depth, other.depth)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"), [((0, 8), "too small"), ((0, 64, "squares"), "unknown")]
-)
-def test_draw_scene_of_bad_settings_is_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        draw_scene(*arguments)  # type: ignore[arg-type]
+def test_draw_scene_of_few_pixels_is_refused():
+    with pytest.raises(ValueError, match="too small"):
+        draw_scene(0, 8)
 
 
 def test_compact_renumbers_what_it_keeps():

@@ -74,8 +74,6 @@ class GeneratedConfig:
 
     def __post_init__(self) -> None:
         sensor_named(self.sensor)
-        if self.kind not in get_args(SceneKind):
-            raise ValueError(f"Scenes {self.kind!r} are unknown; use everyday or benchmark.")
         if self.side < 64:
             raise ValueError(f"Scenes of {self.side} pixels are too small; draw at least 64.")
         if min(self.train, self.validation) < 1 or self.test < 0:

@@ -65,8 +65,6 @@ class Scene:
             )
         if layout is None:
             layout = str(rng.choice(list(layouts)))
-        if layout not in layouts:
-            raise ValueError(f"Layout {layout!r} is unknown; use one of {', '.join(layouts)}.")
         drawing = layouts[layout](rng, (int(height), int(width)))
         regions = np.ascontiguousarray(drawing.regions, np.int32)
         distance = _distance_to_border(regions)
@@ -232,7 +230,7 @@ def draw_scene(
     Raises
     ------
     ValueError
-        If the layout is unknown or the size below 16 pixels.
+        If the size is below 16 pixels.
     """
     return Scene.draw(seed, size, layout, LAYOUTS, smallest_side=16)
 

@@ -34,7 +34,6 @@ def draw_sensor_sample(
     sensor: str,
     rng: np.random.Generator | int,
     size: int | tuple[int, int] = 256,
-    layout: str | None = None,
 ) -> tuple[Floats, Ids, Scene]:
     """Draw a scene and image it with `sensor`.
 
@@ -46,8 +45,6 @@ def draw_sensor_sample(
         Generator, which is advanced, or a seed.
     size
         Side, or height and width, in pixels.
-    layout
-        A name in `LAYOUTS`; one that suits cameras by default.
 
     Returns
     -------
@@ -60,7 +57,7 @@ def draw_sensor_sample(
     """
     rng = np.random.default_rng(rng)
     return draw_until_visible(
-        sensor, rng, lambda: draw_scene(rng, size, layout or str(rng.choice(_CAMERA_LAYOUTS)))
+        sensor, rng, lambda: draw_scene(rng, size, str(rng.choice(_CAMERA_LAYOUTS)))
     )
 
 
