@@ -103,6 +103,16 @@ def test_distinct_offers_masks_that_look_alike_once():
     assert Result.of_mask(np.ones((4, 6), bool)).distinct == [0]
 
 
+@pytest.mark.parametrize("cells", [[(5, 5)], [(0, 0), (2, 7)], [(15, 15), (3, 0)]])
+def test_mask_of_a_few_cells_equals_enlarged_logits(cells):
+    transform = InputTransform.of((64, 64), InputSize(size=64))
+    logits = torch.full((4, 16, 16), -5.0)
+    for row, column in cells:
+        logits[:, row, column] = 9.0
+    result = Result(DecodedMasks(logits, torch.ones(4)), transform, 4)
+    assert np.array_equal(result.mask, enlarge(logits, transform, 4)[0].numpy() > 0)
+
+
 def test_result_of_mask_has_logits_of_its_sign():
     mask = np.arange(24).reshape(4, 6) % 3 == 0
     result = Result.of_mask(mask)
