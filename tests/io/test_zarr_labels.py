@@ -8,7 +8,7 @@ import zarr
 
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.io.zarr import complete_labels, create_labels, write_labels_zarr
+from napari_simmat.io.zarr import complete_labels, create_labels, label_zarr, write_labels_zarr
 
 LABELS = np.zeros((2, 700, 530), np.uint32)
 LABELS[0, 100:140, 10:20] = 70_000
@@ -75,6 +75,30 @@ def test_label_image_of_empty_chunks_is_no_hole(tmp_path):
 def test_write_labels_zarr_unknown_axes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="axes T, one other, Z, Y, X in this order"):
         write_labels_zarr(tmp_path / "a.ome.zarr", LABELS[None], "ZTYX")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_label_zarr_success_places_the_folder(tmp_path):
+    path = tmp_path / "cells.ome.zarr"
+    with label_zarr(path, (600, 400), pixel=(0.5, 0.25), unit="micrometer") as labels:
+        labels[100:200, 100:200] = 70_000
+        assert not path.exists()
+    image = read_image(path)
+    assert (dict(image.scale), set(image.units.values())) == ({"Y": 0.5, "X": 0.25}, {"um"})
+    assert (image.data == 70_000).sum() == 10_000
+    assert zarr.open_group(path, mode="r")["1"].shape == (300, 200)
+    with pytest.raises(FileExistsError, match="exists already"), label_zarr(path, (10, 10)):
+        pass
+
+
+def test_label_zarr_failure_leaves_nothing(tmp_path):
+    def interrupted():
+        with label_zarr(tmp_path / "a.ome.zarr", (10, 10)) as labels:
+            labels[0, 0] = 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from napari_simmat.io.files import OutputError
+from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.image_file import (
     ImageFile,
     LazyArray,
@@ -241,6 +242,41 @@ _AXIS_ORDER = {"T": 0, "Z": 2, "Y": 3, "X": 4}
 """An axis of another letter comes between time and depth."""
 _LEAST_LEVEL = 256
 """Halving stops when the longer side has no more pixels than this."""
+
+
+@contextmanager
+def label_zarr(
+    path: Path, shape: tuple[int, int], pixel: tuple[float, float] = (1.0, 1.0), unit: str = ""
+) -> Iterator[Any]:
+    """Create an OME-Zarr label image (0.5, a pyramid) to be filled in the block.
+
+    It appears under its name when the block succeeds; else nothing is left.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.ome.zarr``.
+    shape
+        Height and width.
+    pixel, unit
+        Height and width of a pixel in `unit`, e.g. ``"micrometer"``.
+
+    Yields
+    ------
+    zarr array (Y, X) of uint32, in chunks of 1024 x 1024; empty chunks take no space.
+
+    Raises
+    ------
+    FileExistsError
+        If the path exists.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
+    scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", _UNITS.get(unit, unit))
+    with atomic_write(path) as part:
+        reference = ImageReference(scale=scale, units=units)
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", reference)
+        complete_labels(part)
 
 
 def write_labels_zarr(

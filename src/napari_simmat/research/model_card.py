@@ -5,22 +5,28 @@ REAL --sources SOURCES --output scores.csv`` scores the images of the developmen
 images of each trained source, and the sources that are held out whole (named in ``held_out.txt``),
 on whole images, through `Predictor` and `Refiner`, as a user prompts. It appends a row for each
 object; images that the file holds already are not scored again, so that a long run resumes.
-``means --table scores.csv ...`` prints the means over objects, images and sources.
+``means --table scores.csv ...`` prints the means over objects, images and sources; ``resolution
+--development DEVELOPMENT`` scores the same objects in the same images at other sizes; ``speed``
+times encoding and prompting.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import resource
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_simmat.checkpoints.loading import load_model
@@ -29,11 +35,16 @@ from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.evaluation.prompting import GroundTruthObject
+from napari_simmat.evaluation.prompting import GroundTruthObject, UserProtocol
 from napari_simmat.progress import finish
 from napari_simmat.research.real_scenes import read_sources
 from napari_simmat.training.batches import MIN_AREA
 
+FACTORS = (0.5, 1.0, 2.0, 3.0)
+LARGEST = 2048
+THINNEST = 12
+"""Objects whose bounding box is thinner than that many pixels at a scale are left out."""
+SIZES = (128, 256, 512, 1024, 2048)
 CORRECTIONS = (1, 3, 5)
 GOALS = (0.8, 0.85, 0.9)
 MAX_CLICKS = 10
@@ -63,6 +74,12 @@ class LabeledSample(NamedTuple):
     image: NDArray[Any]
     labels: NDArray[np.int32]
     channel_axis: int | None
+
+
+def development_samples(folder: Path, objects: int) -> Iterator[LabeledSample]:
+    """The images that ``scripts/development_set.py`` wrote; each is its own source."""
+    for file in find_labeled_files(folder):
+        yield _sample(DEVELOPMENT, file.name, file, objects, 1)
 
 
 def source_samples(
@@ -154,9 +171,7 @@ def scores(options: argparse.Namespace) -> Iterator[Row]:
             source_samples(options.real, options.sources, options.images, options.objects)
         )
     if options.development:
-        files = find_labeled_files(options.development)  # each image is its own source
-        drawn = (_sample(DEVELOPMENT, file.name, file, options.objects, 1) for file in files)
-        samples.append(drawn)
+        samples.append(development_samples(options.development, options.objects))
     yield ("set", "source", "image", "objects")
     known = set()
     if path.exists():
@@ -213,9 +228,93 @@ def means(options: argparse.Namespace) -> Iterator[Row]:
                 yield (title, *(f"{value:.3f}" for value in values))
 
 
+def resolution(options: argparse.Namespace) -> Iterator[Row]:
+    """Mean IoU of a click and of a box on the same objects in images of other sizes."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    yield ("image", "objects", *(f"{kind} x {f:g}" for kind in ("click", "box") for f in FACTORS))
+    spreads = []
+    for sample in development_samples(options.development, options.objects):
+        factors = [f for f in FACTORS if max(sample.labels.shape) * f <= LARGEST]
+        thin = [
+            label
+            for label, (rows, columns) in label_windows(sample.labels)
+            if min(rows.stop - rows.start, columns.stop - columns.start) * factors[0] < THINNEST
+        ]
+        labels = np.where(np.isin(sample.labels, thin), 0, sample.labels).astype(np.int32)
+        if not labels.any():
+            continue
+        means = [_click_and_box(predictor, _resized(sample, labels, factor)) for factor in factors]
+        spreads.append(np.ptp(means, axis=0))
+        cells = [f"{row[kind]:.3f}" for kind in (0, 1) for row in means]
+        missing = [""] * (len(FACTORS) - len(factors))
+        count = len(factors)
+        yield (sample.name, len(np.unique(labels)) - 1, *cells[:count], *missing, *cells[count:])
+    yield ("largest difference", "", *(f"{value:.3f}" for value in np.max(spreads, axis=0)))
+
+
+def _resized(sample: LabeledSample, labels: Any, factor: float) -> LabeledSample:
+    from skimage.transform import resize
+
+    if factor == 1:
+        return sample._replace(labels=labels)
+    size = tuple(round(side * factor) for side in labels.shape)
+    image = resize(
+        sample.image.astype(np.float32),
+        (*size, *sample.image.shape[2:]),
+        order=1,
+        anti_aliasing=factor < 1,
+        preserve_range=True,
+    )
+    labels = resize(labels, size, order=0, anti_aliasing=False, preserve_range=True)
+    return sample._replace(image=image.astype(np.float32), labels=labels.astype(np.int32))
+
+
+def _click_and_box(predictor: Predictor, sample: LabeledSample) -> Any:
+    """Mean IoU (2,) of a click and of a box."""
+    predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    scores = finish(UserProtocol(clicks=1).score_job(predictor, sample.labels))
+    return np.mean([(score.iou["click"], score.iou["box"]) for score in scores], axis=0)
+
+
+def speed(options: argparse.Namespace) -> Iterator[Row]:
+    """Median milliseconds of encoding and of prompts, and the peak of memory above rest."""
+    from skimage.data import coins
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model, rest = load_model(options.model), _memory()
+    yield ("image", "encode", "click", "box", "correction", "peak above rest MB")
+    for side in SIZES:
+        image = np.tile(coins(), (8, 6))[:side, :side]
+        predictor = Predictor(model, device="cpu", precision=options.precision)
+        encode = [_seconds(predictor.set_image, np.roll(image, k)) for k in range(5)]
+        predictor.set_image(image)
+        y, x = 53, 49  # the middle of a coin, 48 pixels across
+        first = predictor.predict(points=[(y, x)])
+        prompts: tuple[dict[str, Any], ...] = (
+            {"points": [(y, x)]},
+            {"box": (y - 24, x - 24, y + 24, x + 24)},
+            {"points": [(y, x), (y + 40, x)], "labels": [1, 0], "mask": first.logits},
+        )
+        times = [[_seconds(predictor.predict, **each) for _ in range(20)] for each in prompts]
+        columns = (f"{1000 * median(values):.0f}" for values in (encode, *times))
+        yield (f"{side} x {side}", *columns, f"{_memory() - rest:.0f}")
+
+
+def _memory() -> float:
+    """Largest resident memory so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _seconds(call: Callable[..., object], *given: Any, **named: Any) -> float:
+    started = time.perf_counter()
+    call(*given, **named)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Print a table."""
-    tables = {"scores": scores, "means": means}
+    tables = {"scores": scores, "means": means, "resolution": resolution, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=list(tables))
     parser.add_argument("--model", default="tiny", help="a name or a file")
@@ -229,6 +328,8 @@ def main() -> None:
         "--table", dest="files", type=Path, nargs="+", default=[], help="files of scores"
     )
     parser.add_argument("--by-source", action="store_true")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, help="of torch; all by default")
     options = parser.parse_args()
     for number, row in enumerate(tables[options.table](options)):
         sys.stdout.write("| " + " | ".join(map(str, row)) + " |\n")
