@@ -155,11 +155,8 @@ def test_benchmark_sample_has_channels_and_exact_labels(sensor):
         np.testing.assert_array_equal(scene.labels == owner, labels == number)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"), [((0, 32), "too small"), ((0, 64, "leaves"), "unknown")]
-)
-def test_benchmark_scene_of_bad_settings_is_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        benchmark_scene(*arguments)  # type: ignore[arg-type]
+def test_benchmark_scene_of_bad_settings_is_refused():
+    with pytest.raises(ValueError, match="too small"):
+        benchmark_scene(0, 32)
     with pytest.raises(ValueError, match=r"radar.*rgb\+depth"):
         benchmark_sample("radar", 0, 64)

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
 
+CHANGED_SINCE = (
+    "{} is missing or was changed since it was made, by hand perhaps. Leave its image out to keep "
+    "it, or use --overwrite to replace it, corrections included, or another output folder."
+)
 MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
 NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
@@ -519,7 +523,7 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
     for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")
         if not path.exists() or sha256_of(path) != expected:
-            raise ValueError(f"{path} is missing or was changed since it was made. {advice}")
+            raise ValueError(CHANGED_SINCE.format(path))
     labels = {int(one["label"]) for one in record.objects}
     visible = {int(one["label"]) for one in record.objects if one["pixels"]}
     hidden = tuple(sorted(labels - visible))

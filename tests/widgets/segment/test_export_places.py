@@ -88,7 +88,7 @@ def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):
         QFileDialog, "getSaveFileName", lambda *given: offered.extend(given[2:]) or ("", "")
     )
     window.tab.act("save")
-    assert offered[0] == "scan_labels.nii.gz"
+    assert offered[0] == str(path.with_name("scan_labels.nii.gz"))
     assert offered[1].startswith("Label image (NIfTI) (*.nii.gz);;Label image (OME-TIFF)")
 
 

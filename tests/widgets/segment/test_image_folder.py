@@ -240,6 +240,18 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     assert len(window.workspace.session.editor.labels) == 3
 
 
+def test_choose_folder_puts_other_images_aside(window, folder):
+    other = window.viewer.add_image(np.full((900, 900), 7, np.uint8), name="other")
+    begin(window, folder)
+    assert not other.visible
+    assert window.workspace.session.geometry.name == "0"
+    window.click(*CENTERS[0])
+    window.commit()
+    window.key(*NEXT)
+    assert (folder / "0_labels.tif").exists()
+    assert window.workspace.session.geometry.name == "1"
+
+
 def test_order_by_score_opens_the_least_certain_first(window, folder):
     for number, scores in {2: "0.9\n0.7", 5: "0.4\nnan", 3: "nan", 4: "?"}.items():
         (folder / f"{number}_objects.csv").write_text(f"score\n{scores}\n")

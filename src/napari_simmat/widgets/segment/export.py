@@ -82,6 +82,8 @@ class ObjectExporter(QObject):
         ending = ".tif" if file is None else label_ending(file)
         start = f"{geometry.name}_labels{ending}"
         own = _FILTERS[format_of(Path(start))]
+        if file is not None:
+            start = str(Path(file).with_name(start))
         filters = [own, *(each for each in _FILTERS.values() if each != own)]
         name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, ";;".join(filters))
         if not name:

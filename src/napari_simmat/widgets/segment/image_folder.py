@@ -495,6 +495,8 @@ class ImageFolder(QObject):
     def _show(self, opened: OpenedImage) -> None:
         self._opened, self._ready, self._new = opened, None, True
         viewer = self._workspace.viewer
+        for other in self._workspace.images:  # it may cover little of them, or lie elsewhere
+            other.visible = False
         viewer.add_layer(opened.layer)
         viewer.layers.selection.active = opened.layer
         viewer.reset_view()

@@ -56,7 +56,7 @@ NOT_LOGGED = "Cannot learn: the folder {} is not writable."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
 )
-MAY_LEARN = "The model can learn from these objects, in about a minute, to need fewer corrections."
+MAY_LEARN = "The model can learn from these objects, in a minute or two, to need fewer corrections."
 LEARN = "Learn"
 LEARNING = "Learning from these objects: {}"
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."

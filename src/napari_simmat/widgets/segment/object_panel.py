@@ -359,7 +359,7 @@ class ObjectPanel(Panel):
 LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
 COMMIT_MORE = "Commit {}, and the model can learn from them."
 AGAIN_AFTER = "Learn again after {}."
-LEARNS = "Learns from {} in about a minute; you can keep working."
+LEARNS = "Learns from {} in a minute or two; you can keep working."
 LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
 GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
 SCORES = "Objects left out, mean IoU: {}."
