@@ -13,7 +13,11 @@ from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 from napari_simmat.widgets.segment.inference import EDITING
-from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
+from napari_simmat.widgets.segment.object_actions import (
+    COMMIT_FIRST,
+    MOSTLY_OTHERS,
+    POINT_AT_OBJECT,
+)
 from napari_simmat.widgets.segment.object_panel import voxel_of
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
@@ -61,6 +65,19 @@ def test_commit_over_others_keeps_or_overwrites_them(ready):
     ready.undo()
     assert (ready.objects[half] == 9).all(), "undo gives back what was covered"
     assert not (ready.objects == 10).any()
+
+
+def test_commit_mostly_under_another_says_so(ready):
+    ready.workspace.target()
+    paint(ready, (slice(0, 200), slice(0, CENTERS[0][1] + 8)), 9)
+    ready.click(*CENTERS[0])
+    ready.commit()
+    assert MOSTLY_OTHERS.format(objects="object 10") in ready.status.text
+    ready.undo()
+    ready.choose(ready.tab.object_panel.overlap, "overwrite")
+    ready.commit()
+    assert "Committed" in ready.status.text
+    assert "keep most" not in ready.status.text
 
 
 def test_commit_wholly_under_another_offers_to_overwrite(ready):

@@ -54,6 +54,10 @@ LEFT_OPEN = (
 )
 LEFT_OUT = "{objects} {how} on {others} {are} left out."
 OVERLAPS_ALMOST = "Every object found overlaps {others} almost entirely; nothing was added."
+MOSTLY_OTHERS = (
+    "Other objects keep most of {objects}: to give it all its pixels, undo and choose overwrite "
+    "under Overlap."
+)
 HIDDEN_BY = "The new object lies wholly on {others}, which keep their pixels."
 NOT_ON_PLANE = "Object {label} is not on this plane: click it in the table."
 NOT_ON_IMAGE = "{name} does not lie on the image: choose labels of its size and place."
@@ -170,7 +174,8 @@ class ObjectActions:
             again = partial(self.write, name, objects, overlap="overwrite", **options)
             workspace.fail(text.format(others=listed(others)), "Overwrite", again)
             return
-        _note_doubtful(editor.layer, [each for each in objects if each not in hidden], written)
+        kept = [each for each in objects if each not in hidden]
+        _note_doubtful(editor.layer, kept, written)
         after = session.view(objects[0].order).prompt_state
         for plane in closing:
             after = after.off(plane)
@@ -178,6 +183,10 @@ class ObjectActions:
         if closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
         text = said or committed(editor.layer.name, written, objects[0].category)
+        sizes, new = editor.register.index.size, zip(kept, written, strict=True)
+        parts = [label for each, label in new if 2 * sizes(label) < each.viewed.size]
+        if parts and not said:
+            text = f"{text} {MOSTLY_OTHERS.format(objects=numbered(parts))}"
         if hidden:
             left_out = LEFT_OUT.format(
                 objects=pluralize(len(hidden), "object"),
