@@ -221,6 +221,7 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     labels[40:60, 50:70], labels[100:110, 10:20] = 3, 4
     tifffile.imwrite(tmp_path / "out" / "4_labels.tif", labels)
     (tmp_path / "out" / "4_res_track.txt").write_text("3 0 0 0\n4 1 1 3\n")
+    (tmp_path / "out" / "4_objects.csv").write_text("label,score\n3,0.66\n4,\n")
     monkeypatch.setattr(BatchTab, "plan", lambda _: made)
     window.open_widget()
     window.tab.sections["folder"].set_open(True)
@@ -229,6 +230,8 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     window.key(*NEXT)
     assert (objects(window) == labels).all()
     assert window.workspace.session.editor.parents == {4: 3}
+    table = window.tab.object_panel.table.model()
+    assert [table.index(row, 3).data() for row in range(2)] == ["0.66", ""]
     window.click(*CENTERS[1])
     window.commit()
     window.key(*BACK)
@@ -253,8 +256,9 @@ def test_choose_folder_puts_other_images_aside(window, folder):
 
 
 def test_order_by_score_opens_the_least_certain_first(window, folder):
-    for number, scores in {2: "0.9\n0.7", 5: "0.4\nnan", 3: "nan", 4: "?"}.items():
-        (folder / f"{number}_objects.csv").write_text(f"score\n{scores}\n")
+    for number, scores in {2: "0.9 0.7", 5: "0.4 nan", 3: "nan", 4: "?"}.items():
+        rows = [f"{n},{score}" for n, score in enumerate(scores.split(), 1)]
+        (folder / f"{number}_objects.csv").write_text("\n".join(["label,score", *rows]))
     begin(window, folder)
     window.click(*CENTERS[0])
     window.commit()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -77,17 +79,16 @@ class FolderImage:
         paths = [self.results / f"{stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
         return next((path for path in paths if path.exists()), paths[0])
 
-    @property
-    def score(self) -> float:
-        """Mean score of the objects of an earlier result; infinity without one."""
+    def scores(self) -> dict[int, float]:
+        """The known scores of the objects of an earlier result by their labels."""
         path = self.results / f"{stem_of(self.path)}_objects.csv"
         try:
             with path.open(newline="", encoding="utf-8") as table:
-                scores = [float(row.get("score") or "nan") for row in csv.DictReader(table)]
-        except (OSError, ValueError, csv.Error):
-            return math.inf
-        known = [score for score in scores if math.isfinite(score)]
-        return sum(known) / len(known) if known else math.inf
+                rows = [(row["label"], row.get("score") or "nan") for row in csv.DictReader(table)]
+            known = {int(label): float(score) for label, score in rows}
+        except (OSError, ValueError, KeyError, csv.Error):
+            return {}
+        return {label: score for label, score in known.items() if math.isfinite(score)}
 
     @property
     def is_done(self) -> bool:
@@ -124,7 +125,8 @@ def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[I
     found = []
     for number, image in enumerate(images):
         yield Progress(number, len(images), "Looking for results")
-        score = image.score if by_score else 0.0
+        scores = image.scores().values() if by_score else [0.0]
+        score = fmean(scores) if scores else math.inf
         found.append((score, image.number, image, image.is_done))
     found.sort(key=lambda each: each[:2])
     done = {number for number, (*_, is_done) in enumerate(found) if is_done}
@@ -134,14 +136,15 @@ def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[I
 class OpenedImage(NamedTuple):
     """An image that was read and is not in the viewer yet.
 
-    `labels` are those of an earlier result without a session, and `parents` what its table of
-    tracks says; `problem` says why they cannot be shown.
+    `labels` are those of an earlier result without a session, `parents` what its table of tracks
+    says, and `scores` that of its objects; `problem` says why they cannot be shown.
     """
 
     image: FolderImage
     layer: Image
     labels: np.ndarray | None = None
     parents: Mapping[int, int] | None = None
+    scores: Mapping[int, float] = MappingProxyType({})
     problem: str = ""
 
 
@@ -159,7 +162,7 @@ def open_image_job(image: FolderImage) -> Job[OpenedImage]:
         parents = read_parents(tracks.read_text("ascii") if tracks.is_file() else "")
     except (ValueError, TypeError, OSError) as error:
         return OpenedImage(image, layer, problem=sentence(error))
-    return OpenedImage(image, layer, labels.astype(np.int32), parents)
+    return OpenedImage(image, layer, labels.astype(np.int32), parents, image.scores())
 
 
 class FolderPanel(QWidget):
@@ -549,6 +552,8 @@ class ImageFolder(QObject):
         self._workspace.use_objects(layer)
         self._workspace.name_objects()
         assert session.editor is not None
+        session.editor.set_scores(opened.scores)
+        self._workspace.objects_changed.emit()
         if opened.parents:
             edit = session.editor.set_parents(opened.parents)
             self._workspace.do("tracks of the result", session.prompt_state, edit)

@@ -323,6 +323,13 @@ class LabelEditor:
             self.register.entries[label] = replace(self.register.entry(label), parent=parent)
         return self._finish([], before)
 
+    def set_scores(self, scores: Mapping[int, float]) -> None:
+        """Note the scores of objects that are there; nothing to undo."""
+        for label in scores.keys() & set(self.labels):
+            entry = replace(self.register.entry(label), score=scores[label])
+            self.register.entries[label] = entry
+        self.version += 1
+
     def classify(self, labels: Sequence[int], category: str) -> LayerEdit:
         """Set the class of objects; an empty name removes it."""
         before = dict(self.register.entries)
