@@ -74,6 +74,14 @@ def fill_folder():
     tifffile.imwrite("angles.tif", photo + brighter, photometric="minisblack")
     bands = np.concatenate([photo + brighter, photo + brighter[:2]])
     tifffile.imwrite("bands.tif", bands, photometric="minisblack")
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)  # UTM, zone 32
+    place = [
+        (33550, "d", 3, (10.0, 10.0, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 5e5, 5e6, 0.0), True),
+        (34735, "H", len(keys), keys, True),
+    ]
+    field = {"photometric": "minisblack", "planarconfig": "contig", "extratags": place}
+    tifffile.imwrite("field.tif", np.moveaxis(bands, 0, -1), **field)
     clicks = [Prompt(points=[(30, 40)], object=1), Prompt(points=[(70, 90)], object=2)]
     write_points_csv(Path("points.csv"), clicks)
     Path("stack.csv").write_text("index,axis-0,axis-1,axis-2,label,object\n0,1,30,40,1,1\n")

@@ -65,8 +65,8 @@ class ObjectSet:
         Plane by plane, in the order of their labels where this program wrote them.
     shape, axes
         (..., Y, X) of the image without channels, and a letter for each axis.
-    size
-        The pixel size.
+    reference
+        Place, pixel size and units of the image.
     classes
         Names of all classes in their order; by default those that occur.
     image
