@@ -112,7 +112,8 @@ class SegmentForm(QWidget):
         footer = vbox(self.status, self.candidates)  # not in what scrolls
         footer.setContentsMargins(8, 0, 8, 8)
         self._scroll = VerticalScroll(form)
-        self._spare = QSpacerItem(0, 0, vPolicy=QSizePolicy.Policy.Expanding)
+        # PySide6 takes no names here.
+        self._spare = QSpacerItem(0, 0, QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Expanding)
         layout = vbox(self._scroll, parent=self)
         layout.addItem(self._spare)
         layout.addLayout(footer)
