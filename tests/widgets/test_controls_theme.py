@@ -52,7 +52,7 @@ def test_tones_in_every_theme_are_readable(theme, qtbot):
     widget.train.gains.set_value(scores)  # one gain, one loss
 
     def unreadable():
-        texts = widget.findChildren((QLabel, QPushButton))
+        texts = [*widget.findChildren(QLabel), *widget.findChildren(QPushButton)]
         found = {each.text(): contrast(*shown(each)) for each in texts if _is_seen(each)}
         return {text: round(each, 2) for text, each in found.items() if each < READABLE}
 

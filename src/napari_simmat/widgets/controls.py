@@ -317,7 +317,9 @@ def name_controls(root: QWidget) -> None:
     A label also stands for the parts of the control that it is the buddy of.
     """
     labels = {each.buddy(): each.text() for each in root.findChildren(QLabel) if each.buddy()}
-    for control in root.findChildren(NAMED_CONTROLS):
+    for control in root.findChildren(QWidget):
+        if not isinstance(control, NAMED_CONTROLS):  # PySide6 finds one type at a time
+            continue
         is_worded = isinstance(control, QAbstractButton) and len(control.text()) > 1
         if is_worded or control.accessibleName():
             continue
