@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qtpy.QtCore import QMimeData, QPoint, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -18,9 +18,13 @@ def drop(widget: QWidget, *paths: Path) -> bool:
         Qt.MouseButton.LeftButton,
         Qt.KeyboardModifier.NoModifier,
     )
-    enter = QDragEnterEvent(QPoint(2, 2), *how)
+    place = QPointF(2, 2)
+    try:
+        enter = QDragEnterEvent(place, *how)
+    except TypeError:  # before Qt 6.12
+        enter = QDragEnterEvent(place.toPoint(), *how)
     enter.ignore()
     QApplication.sendEvent(widget, enter)
     if enter.isAccepted():
-        QApplication.sendEvent(widget, QDropEvent(QPoint(2, 2).toPointF(), *how))
+        QApplication.sendEvent(widget, QDropEvent(place, *how))
     return enter.isAccepted()
