@@ -150,7 +150,7 @@ def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
             f"{path.name} holds the label {labels.min()}; labels are whole numbers from 1, 0 is "
             "the background."
         )
-    known = read_label_properties(path) if path.is_dir() else _table_beside(path)
+    known = read_label_properties(path) if path.is_dir() else table_beside(path)
     scores = {label: float(row.get("score") or math.nan) for label, row in known.items()}
     categories = {label: str(row.get("class") or "") for label, row in known.items()}
     return ObjectSet.of_labels(
@@ -158,7 +158,7 @@ def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
     )
 
 
-def _table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
+def table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
     """The rows of ``STEM_objects.csv`` beside ``STEM_labels.tif`` by label, if there are any."""
     stem, found, _ = path.name.rpartition("_labels.")
     table = path.with_name(f"{stem}_objects.csv")

@@ -420,7 +420,8 @@ class IntervalPropagator:
 
     def candidate(self, index: int, result: Result) -> Result:
         """The result for the next plane, or that of its candidates which `Section.chosen` asks."""
-        if not self.interval.start.section.chosen:
+        ends = (self.interval.start, self.interval.end)
+        if not any(end is not None and end.section.chosen for end in ends):
             return result
         prior = self._prior(index)
         others = [result.alternative(number) for number in range(result.count)]

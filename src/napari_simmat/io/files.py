@@ -271,8 +271,8 @@ def check_size(path: Path, most: int = 1 << 28) -> None:
     """Refuse a list or a record that would be read as a whole; ValueError says its size."""
     if (size := path.stat().st_size) > most:
         raise ValueError(
-            f"{path.name} has {format_size(size)}, but such a list has at most "
-            f"{format_size(most)}; divide it."
+            f"{path.name} has {format_size(size)}, but such a file has at most "
+            f"{format_size(most)}: divide it, or choose another."
         )
 
 

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QCheckBox, QWidget
 from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.linking import read_parents
+from napari_simmat.engine.object_readers import table_beside
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import channel_mappings
@@ -81,12 +82,10 @@ class FolderImage:
 
     def scores(self) -> dict[int, float]:
         """The known scores of the objects of an earlier result by their labels."""
-        path = self.results / f"{stem_of(self.path)}_objects.csv"
         try:
-            with path.open(newline="", encoding="utf-8") as table:
-                rows = [(row["label"], row.get("score") or "nan") for row in csv.DictReader(table)]
-            known = {int(label): float(score) for label, score in rows}
-        except (OSError, ValueError, KeyError, csv.Error):
+            rows = table_beside(self.labels)
+            known = {label: float(row.get("score") or "nan") for label, row in rows.items()}
+        except (OSError, ValueError, csv.Error):
             return {}
         return {label: score for label, score in known.items() if math.isfinite(score)}
 
