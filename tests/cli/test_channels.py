@@ -44,6 +44,15 @@ def test_channels_derive_takes_chosen_channels(angles):
     assert ndvi[40, 40] == pytest.approx(800 / 3000, abs=0.05)
 
 
+def test_channels_derive_hha_takes_a_focal_length(angles, capsys):
+    tifffile.imwrite("depth.tif", np.full((60, 80), 2500, np.uint16))
+    command = "channels derive depth.tif hha --output hha.tif"
+    assert main(command.split()) == 1
+    assert "hha needs the focal length" in capsys.readouterr().err
+    assert main([*command.split(), "--focal", "70"]) == 0
+    assert np.unique(tifffile.imread("hha.tif").squeeze()[0]) == 124
+
+
 def test_channels_show_writes_picture_and_table(angles, capsys):
     command = "channels show light.tif --model polarization --prompts clicks.csv --output seen"
     assert main([*command.split(), "--device", "cpu", "--json"]) == 0

@@ -56,12 +56,59 @@ def test_derive_channels_of_known_pixels(kind, values, expected):
     [
         ("ndvi", [(4, 4)], r"ndvi needs 2 channels: red, near infra-red; 1 of 1 shape were given"),
         ("ndvi", [(4, 4), (4, 5)], r"2 of 2 shapes were given\. Choose them in this order"),
-        ("hha", [(4, 4)], "Channels 'hha' are unknown; use polarization, ndvi"),
+        ("hsv", [(4, 4)], "Channels 'hsv' are unknown; use polarization, ndvi"),
+        ("hha", [(4, 4)], "hha needs the focal length of the depth camera in pixels, above 0"),
     ],
 )
 def test_derive_channels_from_wrong_ones_is_refused(kind, shapes, message):
     with pytest.raises(ValueError, match=message):
         derive_channels(kind, [np.zeros(shape) for shape in shapes])
+
+
+FOCAL = 120.0
+
+
+def room(pitch):
+    """Depth in meters (120, 160) of a floor 1.5 m below a camera, and a wall 2.5 m before it.
+
+    The camera looks down by `pitch` degrees. With it the height of each pixel above the floor.
+    """
+    rows, columns = np.mgrid[:120, :160]
+    rays = np.stack([(columns - 79.5) / FOCAL, (rows - 59.5) / FOCAL, np.ones((120, 160))])
+    sine, cosine = np.sin(np.deg2rad(pitch)), np.cos(np.deg2rad(pitch))
+    down, ahead = rays[1] * cosine + sine, cosine - rays[1] * sine
+    depth = np.minimum(1.5 / np.maximum(down, 1e-9), 2.5 / ahead)
+    return depth, 1.5 - down * depth
+
+
+@pytest.mark.parametrize("pitch", [20, 30, 40])
+def test_hha_of_a_room_has_its_heights_and_angles(pitch):
+    depth, height = room(pitch)
+    depth[5, 5] = np.nan
+    made = derive_channels("hha", [depth], FOCAL)
+    read = np.isfinite(depth)
+    assert [each[5, 5] for each in made.values()] == [0, 0, 0]
+    assert np.array_equal(made["disparity"][read], np.rint(310 / depth[read].clip(1)))
+    assert made["height"][read] == pytest.approx(100 * height[read], abs=2)
+    floor, wall = height < 0.01, height > 0.5
+    assert np.median(made["angle"][floor]) == 38
+    assert np.median(made["angle"][wall & read]) == 128
+
+
+def test_hha_of_other_types_and_stacks_is_the_same():
+    planes = np.stack([room(20)[0], room(30)[0]])
+    millimeters = np.rint(planes * 1000).astype(np.uint16)
+    millimeters[1, :9] = 0
+    expected = derive_channels("hha", [millimeters], FOCAL)
+    lazy = derive_channels("hha", [da.from_array(millimeters, chunks=(1, 30, 40))], FOCAL)
+    alone = derive_channels("hha", [millimeters[1] / 1000], FOCAL)
+    for name, values in expected.items():
+        assert (values.shape, values.dtype) == ((2, 120, 160), np.float32)
+        assert np.array_equal(np.asarray(lazy[name]), values)
+        assert np.array_equal(alone[name], values[1])
+        assert not values[1, :9].any()
+    nothing = derive_channels("hha", [np.zeros((4, 5), np.uint16)], FOCAL)
+    assert not any(each.any() for each in nothing.values())
 
 
 @pytest.fixture(scope="module")

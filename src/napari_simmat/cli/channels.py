@@ -43,10 +43,11 @@ WRONG_SHIFTS = (
 @channels_app.command
 def derive(
     image: Path,
-    kind: Literal["polarization", "ndvi", "ct-windows"],
+    kind: Literal["polarization", "ndvi", "ct-windows", "hha"],
     /,
     *,
     output: Annotated[Path, OUTPUT],
+    focal: float | None = None,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
@@ -55,12 +56,14 @@ def derive(
 
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
-    lung and bone as three channels from 0 to 1, from Hounsfield units.
+    lung and bone as three channels from 0 to 1, from Hounsfield units. hha: disparity, height above
+    ground and angle with gravity from 0 to 255, from depth in meters, or in whole millimeters.
 
     ```
     simmat channels derive camera.tif polarization --output polarized.tif
     simmat channels derive field.tif ndvi --channels red,nir --output ndvi.tif
     simmat channels derive scan.nii.gz ct-windows --output windows.tif
+    simmat channels derive depth.png hha --focal 519 --output hha.tif
     ```
 
     Parameters
@@ -71,6 +74,8 @@ def derive(
         What to compute; --channels gives the channels in the order above.
     output
         The TIFF.
+    focal
+        Of the depth camera, in pixels, for hha.
     overwrite
         Replace the output if it exists.
     """
@@ -78,7 +83,7 @@ def derive(
 
     terminal = console.terminal()
     planes, _, axes = _read_channels(image, channels, output, overwrite)
-    made = derive_channels(kind, planes)
+    made = derive_channels(kind, planes, focal)
     _write_channels(output, made, axes)
     terminal.say(f"Wrote {output}: {', '.join(made)}")
     terminal.result({"file": str(output), "channels": list(made)})

@@ -95,6 +95,20 @@ def test_derive_adds_layers_on_the_image(window):
     assert window.status.kind == "ready"
 
 
+def test_derive_hha_asks_for_the_focal_length(window):
+    planes = np.random.default_rng(0).uniform(1, 3, (2, 40, 60))
+    window.open(planes, name="depth")
+    window.tab.channel_panel.derived.emit("hha")
+    dialog = window.tab.channel_tools.dialog
+    [focal] = dialog.findChildren(channel_tools.QDoubleSpinBox)
+    assert focal.value() == pytest.approx(0.81 * 60)
+    focal.setValue(55)
+    dialog.accept()
+    window.idle()
+    for name, values in channel_tools.derive_channels("hha", [planes], 55).items():
+        assert np.array_equal(window.viewer.layers[name].data, values)
+
+
 def test_register_moves_the_displaced_channel(window):
     window.open(rig((3, -4)), name="rig", axis_labels=("channel", "y", "x"))
     first, second = (LayerChannel(str(window.viewer.layers[0].unique_id), n) for n in (0, 1))

@@ -80,6 +80,9 @@ SHIFTS_NOTE = (
     "Pixels down and right by which each channel moves, and how well its edges agree then."
 )
 AGREES = "{:.2f} → {:.2f}"
+FOCAL = "focal length in pixels"
+KINECT_FOCAL = 0.81
+"""Focal length of the color camera, onto which depth is registered, per pixel of width."""
 MANY = 12
 """Channels of which each influence is written out; of more, the largest."""
 
@@ -156,7 +159,7 @@ class ChannelPanel(Panel):
         self.see = self.button(
             "see", "What the model sees", "Its three channels as a layer; what each of yours does"
         )
-        self.derive = Button("Derive", tip="Make channels from others: AoLP, NDVI, CT windows")
+        self.derive = Button("Derive", tip="Make channels from others: AoLP, NDVI, CT windows, HHA")
         self.register = self.button(
             "register", "Register", "Move the chosen channels onto the first of them"
         )
@@ -261,20 +264,25 @@ class ChannelTools(QObject):
         needed, infos = DERIVATIONS[kind].inputs, [layer_info(each) for each in self._images]
         offered = all_layer_channels(infos)
         titles = [title for title, _ in offered]
-        named, rows = match_names(needed, titles), []
-        for number, name in enumerate(needed):
-            field = ComboBox()
+        named, fields = match_names(needed, titles), [ComboBox() for _ in needed]
+        for number, (name, field) in enumerate(zip(needed, fields, strict=True)):
             field.addItems(titles)
             field.setCurrentIndex(named.get(name, min(number, len(titles) - 1)))
-            rows.append((name, field))
+        rows: list[tuple[str, *tuple[QWidget, ...]]] = list(zip(needed, fields, strict=True))
+        focal = QDoubleSpinBox()
+        focal.setDecimals(1)
+        focal.setRange(0.1, 1e6)
+        focal.setValue(KINECT_FOCAL * max((info.shape[-1] for info in infos), default=1))
+        if DERIVATIONS[kind].needs_focal:
+            rows.append((FOCAL, focal))
 
         def accepted() -> None:
-            sources = [offered[field.currentIndex()][1] for _, field in rows]
-            arrays = self._arrays(sources)
+            sources = [offered[field.currentIndex()][1] for field in fields]
+            arrays, length = self._arrays(sources), focal.value()
             geometry = image_geometry(sources, self._images)
             self._start(
                 DERIVING,
-                lambda: _derive_job(kind, arrays),
+                lambda: _derive_job(kind, arrays, length),
                 lambda made: self._add_derived(made, geometry),
             )
 
@@ -412,9 +420,19 @@ class ChannelTools(QObject):
         dialog.open()
 
 
-def _derive_job(kind: str, arrays: list[Any]) -> Job[dict[str, Any]]:
+def _derive_job(kind: str, arrays: list[Any], focal: float) -> Job[dict[str, Any]]:
+    """Lazy channels, but those of depth are computed now: they are too slow to show while lazy."""
     yield Progress(0, 1, DERIVING.lower())
-    return derive_channels(kind, arrays)
+    if not DERIVATIONS[kind].needs_focal:
+        return derive_channels(kind, arrays)
+    planes = list(np.ndindex(arrays[0].shape[:-2]))
+    made: dict[str, Any] = {}
+    for done, plane in enumerate(planes):
+        yield Progress(done, len(planes), DERIVING.lower())
+        here = derive_channels(kind, [np.asarray(array[plane]) for array in arrays], focal)
+        for name, values in here.items():
+            made.setdefault(name, np.zeros(arrays[0].shape, np.float32))[plane] = values
+    return made
 
 
 def _shift_job(moved: list[tuple[Any, tuple[float, float]]]) -> Job[list[Any]]:
