@@ -98,6 +98,9 @@ def test_derive_adds_layers_on_the_image(window):
 def test_derive_hha_asks_for_the_focal_length(window):
     planes = np.random.default_rng(0).uniform(1, 3, (2, 40, 60))
     window.open(planes, name="depth")
+    window.tab.models.set_value("depth")
+    window.idle()
+    chosen = window.tab.channels.value()
     window.tab.channel_panel.derived.emit("hha")
     dialog = window.tab.channel_tools.dialog
     [focal] = dialog.findChildren(channel_tools.QDoubleSpinBox)
@@ -107,6 +110,8 @@ def test_derive_hha_asks_for_the_focal_length(window):
     window.idle()
     for name, values in channel_tools.derive_channels("hha", [planes], 55).items():
         assert np.array_equal(window.viewer.layers[name].data, values)
+    assert window.tab.channels.value() == chosen
+    assert window.tab.models.value().name == "depth"
 
 
 def test_register_moves_the_displaced_channel(window):
