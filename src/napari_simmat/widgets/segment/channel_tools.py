@@ -362,9 +362,10 @@ class ChannelTools(QObject):
     def _add_derived(self, made: dict[str, Any], geometry: ImageGeometry) -> None:
         inputs, chosen = self._choice.form.inputs, self._choice.form.value()
         sources = [self._add(name, data, geometry) for name, data in made.items()]
-        if not self._choice.is_held():  # else another image in sight would be chosen with its model
-            is_rgb = inputs is not None and inputs.is_rgb
-            self._choice.choose((sources * 3)[:3] if is_rgb else chosen)
+        if inputs is not None and inputs.is_rgb and not self._choice.is_held():
+            self._choice.choose((sources * 3)[:3])
+        elif any(chosen):  # not what has come in sight
+            self._choice.choose(chosen)
         self._workspace.say(DERIVED.format(format_list(list(made))))
 
     def _add_moved(
