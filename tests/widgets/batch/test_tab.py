@@ -22,7 +22,6 @@ from napari_simmat.cli.segment import LinkOptions
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import finish
-from napari_simmat.widgets.batch.form import EVERYTHING, NEXT_TO_IMAGE, ONE_FILE
 from napari_simmat.widgets.batch.run import (
     CHOOSE_IMAGES,
     CHOOSE_PROMPTS,
@@ -33,7 +32,13 @@ from napari_simmat.widgets.batch.run import (
     open_result_job,
     save_request,
 )
-from napari_simmat.widgets.batch.tab import RESUME, STOP_AT_ONCE
+from napari_simmat.widgets.batch.tab import (
+    EVERYTHING,
+    NEXT_TO_IMAGE,
+    ONE_FILE,
+    RESUME,
+    STOP_AT_ONCE,
+)
 from tests.batch.folders import contents
 from tests.widgets.conftest import Window
 from tests.widgets.dropping import drop
