@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+sys.path.insert(0, str(FOLDER.parents[1]))  # tests draw series and volumes
 SIZE = (1280, 780)
 """Of the window in pixels: its text can be read in the documentation's column."""
 TALL = (1280, 900)
@@ -322,7 +323,7 @@ def stack() -> None:
     """A drawn cell, followed from one click in the middle plane."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.research.samples import draw_volume
+    from tests.drawn_volume import draw_volume
 
     cells, labels = draw_volume(0)
     middle = len(cells) // 2
@@ -350,7 +351,7 @@ def side() -> None:
     """The same cells from the side: one followed along y, and a click on another."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.research.samples import draw_volume
+    from tests.drawn_volume import draw_volume
 
     cells, labels = draw_volume(0)
     largest = np.argsort(np.bincount(labels.ravel())[1:])[::-1][:2] + 1
@@ -420,7 +421,6 @@ def folder() -> None:
 
 def tracks() -> None:
     """Drawn cells over time, linked; one has divided."""
-    sys.path.insert(0, str(FOLDER.parents[1]))  # the root of the repository
     from tests.drawn_series import draw_series
 
     series, truth, _ = draw_series(1, (12, 200, 200), 8)
@@ -446,7 +446,7 @@ def tracks() -> None:
 
 def volumes() -> None:
     """Drawn cells whose planes were segmented one by one, joined into 3D objects."""
-    from napari_simmat.research.samples import draw_volume
+    from tests.drawn_volume import draw_volume
 
     cells, truth = draw_volume(0)
     labels = np.where(truth > 0, 1 + (truth + 5 * np.arange(len(truth))[:, None, None]) % 31, 0)

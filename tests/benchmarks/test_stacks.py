@@ -15,7 +15,7 @@ from napari_simmat.engine.settings import Compute, LinkSettings
 from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
-from napari_simmat.research.samples import draw_volume
+from tests.drawn_volume import draw_volume
 
 pytest.importorskip("laptrack")
 pytestmark = pytest.mark.slow

@@ -17,15 +17,15 @@ import numpy as np
 
 from napari_simmat.research.generated import (
     ARRANGEMENTS,
-    benchmark_sample,
     benchmark_scene,
     split_generator,
 )
 from napari_simmat.research.layouts import LAYOUTS
 from napari_simmat.research.renderers import FAMILIES
-from napari_simmat.research.samples import draw_sample, draw_volume
+from napari_simmat.research.samples import draw_sample
 from napari_simmat.research.scene import draw_scene
 from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
+from tests.drawn_volume import draw_volume
 from tests.golden.machine import machine
 
 COUNT = 50
@@ -99,7 +99,7 @@ def _sensor(name: str) -> Callable[[int], Drawn]:
 def _benchmark(name: str) -> Callable[[int], Drawn]:
     def draw(i: int) -> Drawn:
         split: Any = SPLITS[i % len(SPLITS)]
-        return benchmark_sample(name, split_generator(split, i), SIDE)[:2]
+        return draw_sensor_sample(name, split_generator(split, i), SIDE, benchmark_scene)[:2]
 
     return draw
 

@@ -1,6 +1,7 @@
 """The benchmark's scenes: of families that no pretraining draws, exact, varied, seeded."""
 
 import inspect
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from napari_simmat.research.canvas import RegionCanvas
 from napari_simmat.research.generated import (
     ARRANGEMENTS,
     FIGURES,
-    benchmark_sample,
     benchmark_scene,
     split_generator,
 )
@@ -100,7 +100,7 @@ def test_benchmark_scenes_use_nothing_of_pretraining(monkeypatch):
         draw_sensor_sample("rgb", 0, 96)
     for number, sensor in enumerate(SENSORS):
         for layout in list(ARRANGEMENTS)[number % 2 :: 2]:
-            benchmark_sample(sensor, number, 96, layout)
+            draw_sensor_sample(sensor, number, 96, partial(benchmark_scene, layout=layout))
 
 
 def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch):
@@ -109,7 +109,7 @@ def test_pretraining_uses_nothing_of_the_benchmark(monkeypatch):
         for name in table:
             monkeypatch.setitem(table, name, leak)
     with pytest.raises(AssertionError, match="the other's"):
-        benchmark_sample("rgb", 0, 96)
+        draw_sensor_sample("rgb", 0, 96, benchmark_scene)
     for family in FAMILIES:
         draw_sample(0, 96, [family])
 
@@ -142,8 +142,10 @@ def test_benchmark_scene_labels_connected_objects(layout, size):
 
 @pytest.mark.parametrize("sensor", [*SENSORS, *PSEUDO_SENSORS])
 def test_benchmark_sample_has_channels_and_exact_labels(sensor):
-    image, labels, scene = benchmark_sample(sensor, split_generator("test", 3), 96)
-    again = benchmark_sample(sensor, split_generator("test", 3), 96)[0]
+    (image, labels, scene), (again, *_) = (
+        draw_sensor_sample(sensor, split_generator("test", 3), 96, benchmark_scene)
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(image, again)
     channels = (SENSORS | PSEUDO_SENSORS)[sensor].channels
     assert len(set(channels)) == len(channels)
@@ -159,4 +161,4 @@ def test_benchmark_scene_of_bad_settings_is_refused():
     with pytest.raises(ValueError, match="too small"):
         benchmark_scene(0, 32)
     with pytest.raises(ValueError, match=r"radar.*rgb\+depth"):
-        benchmark_sample("radar", 0, 64)
+        draw_sensor_sample("radar", 0, 64, benchmark_scene)

@@ -5,6 +5,7 @@ Lengths are in pixels, angles in radians, points (y, x). Outlines are closed aro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -83,10 +84,12 @@ class RegionCanvas:
     ) -> bool:
         """Claim a round shape; False if more than the share `overlap` of it is taken already."""
         stretch = np.sqrt(elongation)
-        window = self._window(center, radius * stretch * (1 + 2.5 * irregularity) + 1)
-        if window is None or (overlap < 0.5 and self._is_taken(center)):
+        part = self._part(center, radius * stretch * (1 + 2.5 * irregularity) + 1)
+        row, column = round(center[0]), round(center[1])
+        inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
+        if part is None or (overlap < 0.5 and inside and self.regions[row, column] > 0):
             return False
-        y, x = self._coordinates(window, center)
+        window, y, x = part
         angle = rng.uniform(0, np.pi)
         along = (np.cos(angle) * x + np.sin(angle) * y) / (radius * stretch)
         across = (np.cos(angle) * y - np.sin(angle) * x) / radius * stretch
@@ -112,37 +115,28 @@ class RegionCanvas:
     ) -> bool:
         """Claim a rod with round ends; `bend` is the sagitta as a fraction of its length."""
         radius, half = width / 2, max(length - width, 0.0) / 2
-        window = self._window(center, half + radius * 1.5 + abs(bend) * length + 1)
-        if window is None:
+        part = self._part(center, half + radius * 1.5 + abs(bend) * length + 1)
+        if part is None:
             return False
-        y, x = self._coordinates(window, center)
+        window, y, x = part
         along = np.cos(angle) * x + np.sin(angle) * y
         across = np.cos(angle) * y - np.sin(angle) * x
         across = across - bend * length * ((2 * along / max(length, 1.0)) ** 2 - 0.5)
         level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
         return self._claim(window, level, overlap)
 
-    def _is_taken(self, center: tuple[float, float]) -> bool:
-        y, x = round(center[0]), round(center[1])
-        inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
-        return inside and bool(self.regions[y, x] > 0)
-
-    def _window(self, center: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
-        bounds = []
+    def _part(
+        self, center: tuple[float, float], reach: float
+    ) -> tuple[tuple[slice, slice], NDArray[np.float32], NDArray[np.float32]] | None:
+        """The field within `reach` of `center`, and its y (h, 1) and x (1, w) from there."""
+        bounds, places = [], []
         for middle, n in zip(center, self.shape, strict=True):
             start, stop = max(0, int(middle - reach)), min(n, int(middle + reach) + 2)
             if start >= stop:
                 return None
             bounds.append(slice(start, stop))
-        return bounds[0], bounds[1]
-
-    def _coordinates(
-        self, window: tuple[slice, slice], center: tuple[float, float]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rows, columns = window
-        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(center[0])
-        x = np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(center[1])
-        return y, x
+            places.append(np.arange(start, stop, dtype=np.float32) - np.float32(middle))
+        return (bounds[0], bounds[1]), places[0][:, None], places[1][None]
 
     def _claim(
         self, window: tuple[slice, slice], level: NDArray[np.floating], overlap: float
@@ -186,14 +180,14 @@ def blob(
         edge += irregularity * rng.normal() / (k - 1) * np.cos(k * theta + rng.uniform(0, 6.28))
     edge = radius * np.clip(edge, 0.3, 2.0)
     stretch = np.sqrt(elongation)
-    return _rotated(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch, rng)
+    return rotation(rng)(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch)
 
 
 def rectangle(rng: np.random.Generator, radius: float) -> OutlinePoints:
     """Rectangle, upright in one case of three."""
     height, width = radius * rng.uniform(0.4, 1.1), radius * rng.uniform(0.6, 1.5)
     y, x = np.array([-height, -height, height, height]), np.array([-width, width, width, -width])
-    return (y, x) if rng.random() < 0.33 else _rotated(y, x, rng)
+    return (y, x) if rng.random() < 0.33 else rotation(rng)(y, x)
 
 
 def polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
@@ -205,7 +199,7 @@ def polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
     else:
         theta = np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
         edge = radius * np.tile([1.25, rng.uniform(0.5, 0.85)], corners)
-    return _rotated(edge * np.sin(theta), edge * np.cos(theta), rng)
+    return rotation(rng)(edge * np.sin(theta), edge * np.cos(theta))
 
 
 def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints:
@@ -220,11 +214,13 @@ def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints
     return np.concatenate([y + dy, (y - dy)[::-1]]), np.concatenate([x + dx, (x - dx)[::-1]])
 
 
-def _rotated(
-    y: NDArray[np.floating], x: NDArray[np.floating], rng: np.random.Generator
-) -> OutlinePoints:
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
+def rotation(
+    rng: np.random.Generator, angle: float | None = None
+) -> Callable[[NDArray[np.floating], NDArray[np.floating]], OutlinePoints]:
+    """A rotation about the origin, by a random angle unless one is given."""
+    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return lambda y, x: (cosine * y + sine * x, cosine * x - sine * y)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

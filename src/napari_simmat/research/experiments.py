@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -302,7 +302,7 @@ class ExperimentRun:
     @property
     def key(self) -> tuple[str, ...]:
         """Identifies the run."""
-        return tuple(str(getattr(self, each.name)) for each in fields(self))
+        return tuple(map(str, astuple(self)))
 
     @property
     def path_name(self) -> str:
@@ -317,11 +317,7 @@ class ExperimentRun:
     @property
     def training(self) -> tuple[str, ...]:
         """Identifies the training, whichever experiment it is part of."""
-        return tuple(
-            str(getattr(self, each.name))
-            for each in fields(self)
-            if each.name not in ("experiment", "arm")
-        )
+        return tuple(str(v) for n, v in vars(self).items() if n not in ("experiment", "arm"))
 
     def checkpoint(self, folder: Path) -> Path:
         """Path of its best checkpoint, if it `is_kept`."""
@@ -330,16 +326,8 @@ class ExperimentRun:
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
         """Training settings of the run by the benchmark's protocol."""
         protocol = {n: benchmark.value(n) for n in PAPER_PROTOCOL if n in _OF_TRAINING}
-        return TrainConfig(
-            **protocol
-            | {
-                "transfer": self.transfer,
-                "strategy": self.strategy,
-                "steps": self.steps,
-                "learning_rate": self.learning_rate,
-                "seed": self.seed,
-            }
-        )
+        own = {n: value for n, value in vars(self).items() if n in _OF_TRAINING}
+        return TrainConfig(**protocol | own)
 
 
 Variant = tuple[str, Arm, dict[str, float]]
@@ -382,13 +370,7 @@ def make_runs(
 
 
 def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
-    """What each experiment compares.
-
-    transfer (figure 4a): zero-shot, from scratch, baselines A and B, SimMAT. pseudo (4b): RGB
-    stacked with a sensor's channels, with MAT and without. strategies (4c): what is trained in
-    addition to MAT. layers: all transfer layers of both repositories of the authors. lr (5a): the
-    learning rate of LoRA and of full fine-tuning. size (5b): the number of training images.
-    """
+    """What each experiment compares; the help of `simmat benchmark` describes them."""
     step = 2 if config.quick else 1
     assert config.tuning is not None
     compared: tuple[StrategyName, ...] = (config.tuning, "full")
@@ -402,18 +384,6 @@ def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
         "lr": [(*own, {"learning_rate": rate}) for own in pair for rate in rates],
         "size": [(*own, {"share": share}) for own in pair for share in shares],
     }
-
-
-RESULT_COLUMNS = (
-    "parameters", "images", "validation_iou", "test_iou", "test_dice", "seconds", "base",
-)  # fmt: skip
-RUN_COLUMNS = tuple(each.name for each in fields(ExperimentRun))
-COLUMNS = (*RUN_COLUMNS, *RESULT_COLUMNS)
-_NUMBERS = ("steps", "seed", "parameters", "images")
-_FRACTIONS = ("learning_rate", "share", "validation_iou", "test_iou", "test_dice", "seconds")
-_TYPES: dict[str, Callable[[str], Any]] = (
-    dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_FRACTIONS, float)
-)
 
 
 @dataclass(frozen=True)
@@ -435,6 +405,12 @@ class ResultRow:
     base: str
 
 
+_RUN_FIELDS = fields(ExperimentRun)
+_FIELDS = (*_RUN_FIELDS, *fields(ResultRow)[1:])
+COLUMNS = tuple(each.name for each in _FIELDS)
+_TYPES = [{"int": int, "float": float}.get(str(each.type), str) for each in _FIELDS]
+
+
 def read_rows(table: Path) -> list[ResultRow]:
     """The rows of a table; none if there is no file.
 
@@ -454,13 +430,13 @@ def read_rows(table: Path) -> list[ResultRow]:
         )
     for number, cells in lines:
         try:
-            pairs = zip(COLUMNS, cells, strict=True)
-            values = {name: _TYPES[name](cell.strip()) for name, cell in pairs}
+            read = [of(cell.strip()) for of, cell in zip(_TYPES, cells, strict=True)]
         except ValueError:  # cut off, or edited
             raise ValueError(
                 f"Line {number} of {table} is damaged; delete it, and its run is done again."
             ) from None
-        run = ExperimentRun(**{name: values.pop(name) for name in RUN_COLUMNS})
+        values: dict[str, Any] = dict(zip(COLUMNS, read, strict=True))
+        run = ExperimentRun(**{each.name: values.pop(each.name) for each in _RUN_FIELDS})
         rows.append(ResultRow(run, **values))
     return rows
 
@@ -473,7 +449,7 @@ def append_row(table: Path, row: ResultRow) -> None:
         writer = csv.writer(file)
         if new:
             writer.writerow(COLUMNS)
-        run = [getattr(row.run, name) for name in RUN_COLUMNS]
-        writer.writerow([*run, *(getattr(row, name) for name in RESULT_COLUMNS)])
+        run, *result = astuple(row)
+        writer.writerow([*run, *result])
         file.flush()
         os.fsync(file.fileno())

@@ -24,7 +24,6 @@ from napari_simmat.progress import Job
 from napari_simmat.research.canvas import (
     Drawing,
     Floats,
-    Ids,
     OutlinePoints,
     RegionCanvas,
     Shape,
@@ -32,20 +31,21 @@ from napari_simmat.research.canvas import (
     direction,
     log_uniform,
     random_position,
+    rotation,
 )
 from napari_simmat.research.layouts import SceneLayout
 from napari_simmat.research.scene import Scene, tones, unit_normals
 from napari_simmat.research.sensors import (
     PSEUDO_SENSORS,
+    camera_scene,
     draw_sensor_sample,
-    draw_until_visible,
     sensor_named,
 )
 from napari_simmat.research.textures import pattern
 
 BenchmarkSplit = Literal["train", "validation", "test"]
 SceneKind = Literal["everyday", "benchmark"]
-_EVERYDAY_SEED = 20_261_125
+_EVERYDAY_SEED, _BENCHMARK_SEED = 20_261_125, 20_240_908
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +119,14 @@ def generate_job(config: GeneratedConfig) -> Job[Dataset]:
 def _load(
     config: GeneratedConfig, rule: Normalization, split: BenchmarkSplit, number: int
 ) -> LoadedSample:
-    if config.kind == "benchmark":
-        rng = split_generator(split, number)
-        image, labels, _ = benchmark_sample(config.sensor, rng, config.side)
-    else:
-        rng = np.random.default_rng([_EVERYDAY_SEED, get_args(BenchmarkSplit).index(split), number])
-        image, labels = draw_sensor_sample(config.sensor, rng, config.side)[:2]
-    return normalized(image, rule), labels.astype(np.int32)
-
-
-def normalized(image: Floats, rule: Normalization) -> Floats:
-    """An image (C, H, W) in 0..scale by its own percentiles."""
+    seed, draw = _KINDS[config.kind]
+    rng = split_generator(split, number, seed)
+    image, labels, _ = draw_sensor_sample(config.sensor, rng, config.side, draw)
     axes = None if rule.joint else (1, 2)
-    stretched = stretch_percentiles(
+    values = stretch_percentiles(
         image, rule.low, rule.high, axes=axes, scale=rule.scale, minimum=1e-6
     )
-    return np.asarray(stretched, np.float32)
+    return np.asarray(values, np.float32), labels.astype(np.int32)
 
 
 # ------------------------------------------------------------- the benchmark's scenes
@@ -327,7 +319,7 @@ def polyomino(rng: np.random.Generator, radius: float) -> Figure:
     places = np.array(cells) - np.mean(cells, axis=0)
     side = radius / (np.hypot(*places.T).max() + 0.5)
     corners = 0.52 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
-    rotate = _rotation(rng)
+    rotate = rotation(rng)
     return tuple(rotate(*(side * (place + corners)).T) for place in places)
 
 
@@ -371,7 +363,7 @@ def letter(rng: np.random.Generator, radius: float) -> Figure:
     strokes = _STROKES[str(rng.choice(list(_STROKES)))]
     half = max(_THINNEST, radius * rng.uniform(0.25, 0.5)) / 2
     reach = np.array([radius - half, (radius - half) * rng.uniform(0.6, 0.9)])
-    rotate = _rotation(rng, rng.normal(0, 0.3))
+    rotate = rotation(rng, rng.normal(0, 0.3))
     parts = []
     for stroke in strokes:
         ends = (np.array([divmod(node, 3) for node in stroke]) - 1) * reach
@@ -391,7 +383,7 @@ def spiral(rng: np.random.Generator, radius: float) -> Figure:
     outer, inner = middle + width / 2, np.maximum(middle - width / 2, 0)
     around, edge = np.concatenate([theta, theta[::-1]]), np.concatenate([outer, inner[::-1]])
     mirror = float(rng.choice([-1, 1]))
-    return (_rotation(rng)(mirror * edge * np.sin(around), edge * np.cos(around)),)
+    return (rotation(rng)(mirror * edge * np.sin(around), edge * np.cos(around)),)
 
 
 def superformula(rng: np.random.Generator, radius: float) -> Figure:
@@ -403,7 +395,7 @@ def superformula(rng: np.random.Generator, radius: float) -> Figure:
     edge = waves.sum(axis=0) ** (1 / bluntness)
     edge = np.maximum(edge / edge.max(), 0.3)
     squeeze = rng.uniform(0.55, 1.0)
-    return (_rotation(rng)(radius * squeeze * edge * np.sin(phi), radius * edge * np.cos(phi)),)
+    return (rotation(rng)(radius * squeeze * edge * np.sin(phi), radius * edge * np.cos(phi)),)
 
 
 def crescent(rng: np.random.Generator, radius: float) -> Figure:
@@ -412,7 +404,7 @@ def crescent(rng: np.random.Generator, radius: float) -> Figure:
     y, x = radius * np.sin(theta), radius * np.cos(theta)
     hollow = x[0] + rng.uniform(0.05, 0.5) * (x - x[0])
     x = np.concatenate([x, hollow[::-1]]) - 0.3 * radius
-    return (_rotation(rng)(np.concatenate([y, y[::-1]]), x),)
+    return (rotation(rng)(np.concatenate([y, y[::-1]]), x),)
 
 
 def arc(rng: np.random.Generator, radius: float) -> Figure:
@@ -437,16 +429,7 @@ def arrow(rng: np.random.Generator, radius: float) -> Figure:
     neck, wing = rng.uniform(-0.2, 0.3), min(0.85, shaft + rng.uniform(0.25, 0.5))
     y = radius * np.array([0, -wing, -shaft, -shaft, shaft, shaft, wing])
     x = radius * np.array([1, neck, neck, -0.95, -0.95, neck, neck])
-    return (_rotation(rng)(y, x),)
-
-
-def _rotation(
-    rng: np.random.Generator, angle: float | None = None
-) -> Callable[[NDArray[np.floating], NDArray[np.floating]], OutlinePoints]:
-    """A rotation about the origin, by a random angle unless one is given."""
-    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
-    cosine, sine = np.cos(angle), np.sin(angle)
-    return lambda y, x: (cosine * y + sine * x, cosine * x - sine * y)
+    return (rotation(rng)(y, x),)
 
 
 FIGURES: dict[str, Callable[[np.random.Generator, float], Figure]] = {
@@ -473,48 +456,18 @@ ARRANGEMENTS: dict[str, SceneLayout] = {
 """Name -> layout. A new arrangement is a new row; a test walks all rows."""
 
 
-_SEED = 20_240_908
 _SURFACES = 3
 """Patterns per scene."""
 
 
-def benchmark_sample(
-    sensor: str,
-    rng: np.random.Generator | int,
-    size: int | tuple[int, int] = 192,
-    layout: str | None = None,
-) -> tuple[Floats, Ids, BenchmarkScene]:
-    """Draw a scene of the benchmark and image it with `sensor`.
-
-    Parameters
-    ----------
-    sensor
-        A name in `SENSORS` or `PSEUDO_SENSORS`.
-    rng, size, layout
-        As in `benchmark_scene`; `split_generator` returns the generators of a split.
-
-    Returns
-    -------
-    image, labels, scene
-        As in `draw_sensor_sample`.
-    """
-    rng = np.random.default_rng(rng)
-    return draw_until_visible(sensor, rng, lambda: benchmark_scene(rng, size, layout))
-
-
-def split_generator(split: BenchmarkSplit, number: int) -> np.random.Generator:
+def split_generator(
+    split: BenchmarkSplit, number: int, seed: int = _BENCHMARK_SEED
+) -> np.random.Generator:
     """Generator of the `number`-th scene (0, 1, ...) of a split; no two scenes share a seed.
 
     The same number gives the same scene, independently of scenes drawn before it.
     """
-    return np.random.default_rng([_SEED, get_args(BenchmarkSplit).index(split), number])
-
-
-def benchmark_scene(
-    rng: np.random.Generator | int, size: int | tuple[int, int] = 192, layout: str | None = None
-) -> BenchmarkScene:
-    """Draw a scene of the benchmark: as `draw_scene`, but of `ARRANGEMENTS` and 48 px or more."""
-    return BenchmarkScene.draw(rng, size, layout, ARRANGEMENTS, smallest_side=48)
+    return np.random.default_rng([seed, get_args(BenchmarkSplit).index(split), number])
 
 
 @dataclass(frozen=True, eq=False)
@@ -524,6 +477,9 @@ class BenchmarkScene(Scene):
     Its surfaces come from `PATTERNS`, none from the textures or photographs of pretraining. Maps
     are (H, W) in image pixels, like those of `Scene`.
     """
+
+    layouts = ARRANGEMENTS
+    smallest_side = 48
 
     @cached_property
     def detail(self) -> Floats:
@@ -583,3 +539,11 @@ class BenchmarkScene(Scene):
     @cached_property
     def _clear(self) -> NDArray[np.bool_]:
         return self._draw_clear(17, [0.4, 0.7, 0.9])
+
+
+benchmark_scene = BenchmarkScene.draw
+_KINDS: dict[SceneKind, tuple[int, Callable[..., Scene]]] = {
+    "everyday": (_EVERYDAY_SEED, camera_scene),
+    "benchmark": (_BENCHMARK_SEED, benchmark_scene),
+}
+"""Seed and drawing of scenes of each kind."""

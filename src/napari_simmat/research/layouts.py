@@ -157,10 +157,7 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
         spot = as_point(np.asarray(center) + rng.normal(0, 0.16 * side, 2))
         canvas.fill(blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
-    objects = np.arange(canvas.count + 1, dtype=np.int32)
-    if rng.random() < 0.15:
-        objects[1:] = 1  # the trunk as a whole
-    return canvas.drawing(objects)
+    return _sometimes_whole(rng, canvas)
 
 
 def folds(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -189,9 +186,14 @@ def folds(rng: np.random.Generator, shape: Shape) -> Drawing:
     for _ in range(int(rng.integers(0, 3))):  # cavities
         spot = as_point(np.asarray(shape) / 2 + rng.normal(0, 0.08 * side, 2))
         canvas.fill(blob(rng, side * log_uniform(rng, 0.02, 0.07), 0.15, 2), spot)
+    return _sometimes_whole(rng, canvas)
+
+
+def _sometimes_whole(rng: np.random.Generator, canvas: RegionCanvas) -> Drawing:
+    """Every region is an object, or now and then the body as a whole is the only one."""
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     if rng.random() < 0.15:
-        objects[1:] = surrounding  # the body as a whole
+        objects[1:] = 1
     return canvas.drawing(objects)
 
 
@@ -365,10 +367,8 @@ def large(rng: np.random.Generator, shape: Shape) -> Drawing:
     for _ in range(int(rng.integers(1, 5))):
         radius = min(shape) * rng.uniform(0.16, 0.42)
         kind = str(rng.choice(["blob", "blob", "polygon", "rectangle"]))
-        canvas.fill(
-            random_outline(rng, radius, kind),
-            random_position(rng, shape, margin=0.2 * min(shape)),
-        )
+        outline = random_outline(rng, radius, kind)
+        canvas.fill(outline, random_position(rng, shape, margin=0.2 * min(shape)))
     return canvas.drawing()
 
 

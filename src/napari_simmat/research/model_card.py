@@ -6,27 +6,22 @@ images of each trained source, and the sources that are held out whole (named in
 on whole images, through `Predictor` and `Refiner`, as a user prompts. It appends a row for each
 object; images that the file holds already are not scored again, so that a long run resumes.
 ``means --table scores.csv ...`` prints the means over objects, images and sources; ``resolution
---development DEVELOPMENT`` scores the same objects in the same images at other sizes; ``speed``
-times encoding and prompting.
+--development DEVELOPMENT`` scores the same objects in the same images at other sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import resource
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from napari_simmat.checkpoints.loading import load_model
@@ -44,7 +39,7 @@ FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
 THINNEST = 12
 """Objects whose bounding box is thinner than that many pixels at a scale are left out."""
-SIZES = (128, 256, 512, 1024, 2048)
+
 CORRECTIONS = (1, 3, 5)
 GOALS = (0.8, 0.85, 0.9)
 MAX_CLICKS = 10
@@ -276,45 +271,9 @@ def _click_and_box(predictor: Predictor, sample: LabeledSample) -> Any:
     return np.mean([(score.iou["click"], score.iou["box"]) for score in scores], axis=0)
 
 
-def speed(options: argparse.Namespace) -> Iterator[Row]:
-    """Median milliseconds of encoding and of prompts, and the peak of memory above rest."""
-    from skimage.data import coins
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    model, rest = load_model(options.model), _memory()
-    yield ("image", "encode", "click", "box", "correction", "peak above rest MB")
-    for side in SIZES:
-        image = np.tile(coins(), (8, 6))[:side, :side]
-        predictor = Predictor(model, device="cpu", precision=options.precision)
-        encode = [_seconds(predictor.set_image, np.roll(image, k)) for k in range(5)]
-        predictor.set_image(image)
-        y, x = 53, 49  # the middle of a coin, 48 pixels across
-        first = predictor.predict(points=[(y, x)])
-        prompts: tuple[dict[str, Any], ...] = (
-            {"points": [(y, x)]},
-            {"box": (y - 24, x - 24, y + 24, x + 24)},
-            {"points": [(y, x), (y + 40, x)], "labels": [1, 0], "mask": first.logits},
-        )
-        times = [[_seconds(predictor.predict, **each) for _ in range(20)] for each in prompts]
-        columns = (f"{1000 * median(values):.0f}" for values in (encode, *times))
-        yield (f"{side} x {side}", *columns, f"{_memory() - rest:.0f}")
-
-
-def _memory() -> float:
-    """Largest resident memory so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _seconds(call: Callable[..., object], *given: Any, **named: Any) -> float:
-    started = time.perf_counter()
-    call(*given, **named)
-    return time.perf_counter() - started
-
-
 def main() -> None:
     """Print a table."""
-    tables = {"scores": scores, "means": means, "resolution": resolution, "speed": speed}
+    tables = {"scores": scores, "means": means, "resolution": resolution}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=list(tables))
     parser.add_argument("--model", default="tiny", help="a name or a file")
@@ -328,8 +287,7 @@ def main() -> None:
         "--table", dest="files", type=Path, nargs="+", default=[], help="files of scores"
     )
     parser.add_argument("--by-source", action="store_true")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, help="of torch; all by default")
+
     options = parser.parse_args()
     for number, row in enumerate(tables[options.table](options)):
         sys.stdout.write("| " + " | ".join(map(str, row)) + " |\n")

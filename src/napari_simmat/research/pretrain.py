@@ -21,11 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.evaluation.prompting import (
-    PROMPT_KIND_WEIGHTS,
-    PromptBatch,
-    draw_prompts,
-)
+from napari_simmat.evaluation.prompting import PROMPT_KIND_WEIGHTS, PromptBatch, draw_prompts
 from napari_simmat.models.multiscale import ALL_VIEWS
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
@@ -466,10 +462,9 @@ class PretrainModule(nn.Module):
         kind = str(rng.choice(list(PROMPT_KIND_WEIGHTS), p=list(PROMPT_KIND_WEIGHTS.values())))
         prompts = draw_prompts(kind, flat, rng)
         y, x = (float(v) for v in rng.integers(0, 128, 2) * 8)
-        corrected = rng.random() < config.corrections
-        rounds = (
-            1 + int(rng.choice(len(CORRECTION_ROUNDS), p=CORRECTION_ROUNDS)) if corrected else 0
-        )
+        rounds = 0
+        if rng.random() < config.corrections:
+            rounds = 1 + int(rng.choice(len(CORRECTION_ROUNDS), p=CORRECTION_ROUNDS))
 
         def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
             with self._autocast():

@@ -75,15 +75,9 @@ class RealSource:
     @property
     def card(self) -> dict[str, Any]:
         """What a model card says about it."""
-        return {
-            "source": self.source,
-            "kind": self.kind,
-            "license": self.license,
-            "share": self.share,
-            "complete": self.complete,
-            "images": len(self.train),
-            "validation images": len(self.validation),
-        }
+        names = "source", "kind", "license", "share", "complete"
+        counts = {"images": len(self.train), "validation images": len(self.validation)}
+        return {name: getattr(self, name) for name in names} | counts
 
 
 def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, ...]:

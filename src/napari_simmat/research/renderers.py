@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,12 @@ from napari_simmat.research.canvas import Floats, Shape, log_uniform
 from napari_simmat.research.scene import Scene, tones
 from napari_simmat.research.textures import photograph, smooth_field, texture
 
-SceneRenderer: TypeAlias = Callable[[Scene, np.random.Generator], Floats]
-
 
 @dataclass(frozen=True)
 class RendererFamily:
     """A renderer, how often it is drawn, and the layouts that suit it (name -> weight)."""
 
-    render: SceneRenderer
+    render: Callable[[Scene, np.random.Generator], Floats]
     weight: float
     layouts: dict[str, float]
 
@@ -152,10 +149,8 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
     grain = texture(rng, scene.shape, kind) * scene.foreground * min(1.0, radius / 10)
     sign = rng.choice([-1, 1])
     image = 0.5 + sign * rng.uniform(0.15, 0.35) * outside - sign * rng.uniform(0.15, 0.4) * inside
-    image += (
-        rng.choice([-1, 1]) * rng.uniform(0.03, 0.15) * scene.foreground
-        + rng.uniform(0.01, 0.06) * grain
-    )
+    body = rng.choice([-1, 1]) * rng.uniform(0.03, 0.15) * scene.foreground
+    image += body + rng.uniform(0.01, 0.06) * grain
     image += rng.uniform(0, 0.15) * scene.dome * rng.choice([-1, 1])
     blurred = blur(image.astype(np.float32), rng.uniform(0.55, 1.0))
     blurred *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))
@@ -313,12 +308,10 @@ def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
     """Gray discs with an embossed face under uneven light, like coins on a cloth (H, W)."""
     n = scene.n_regions
     ground = rng.uniform(0.05, 0.4)
-    level = np.clip(
-        ground + rng.uniform(0.2, 0.5) + rng.normal(0, rng.uniform(0.0, 0.1), n), ground + 0.12, 1.0
-    ).astype(np.float32)
+    level = ground + rng.uniform(0.2, 0.5) + rng.normal(0, rng.uniform(0.0, 0.1), n)
+    level = np.clip(level, ground + 0.12, 1.0).astype(np.float32)
     if rng.random() < 0.2:
-        level = 1 - level
-        ground = 1 - ground
+        level, ground = 1 - level, 1 - ground
     level[0] = ground
     radius = scene.typical_radius
     # The face: level lines of a landscape a few strokes wide, embossed in the metal.
@@ -336,12 +329,8 @@ def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
         shadow = np.roll(scene.foreground, rng.integers(-3, 4, 2), axis=(0, 1)) & ~scene.foreground
         image -= rng.uniform(0.1, 0.5) * ground * shadow
     if rng.random() < 0.4:  # uneven light on the ground alone
-        image += (
-            ground
-            * rng.uniform(0.1, 0.6)
-            * (uneven_light(rng, scene.shape, 1.0) - 1)
-            * ~scene.foreground
-        )
+        strength = ground * rng.uniform(0.1, 0.6)
+        image += strength * (uneven_light(rng, scene.shape, 1.0) - 1) * ~scene.foreground
     image += (rng.uniform(0.005, 0.04) * texture(rng, scene.shape)) * ~scene.foreground
     image = blur(image.astype(np.float32), rng.uniform(0.45, 0.8))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.7))
@@ -411,20 +400,11 @@ def _slope(height: Floats, rng: np.random.Generator) -> NDArray[np.floating]:
     return np.asarray(np.cos(angle) * dx + np.sin(angle) * dy)
 
 
-_THINGS = {
-    "leaves": 4.0,
-    "large": 2.0,
-    "discs": 1.0,
-    "nested": 1.0,
-    "filaments": 0.5,
-    "assembled": 2.5,
-}
+_THINGS = {"leaves": 4, "large": 2, "discs": 1, "nested": 1, "filaments": 0.5, "assembled": 2.5}
 
 FAMILIES: dict[str, RendererFamily] = {
     "fluorescence": RendererFamily(
-        fluorescence,
-        4,
-        {"cells": 8, "nucleated": 0.6, "rods": 1, "discs": 0.7, "filaments": 0.3},
+        fluorescence, 4, {"cells": 8, "nucleated": 0.6, "rods": 1, "discs": 0.7, "filaments": 0.3}
     ),
     "membranes": RendererFamily(membranes, 0.7, {"tissue": 3, "cells": 1}),
     "phase_contrast": RendererFamily(phase_contrast, 5, {"rods": 6, "cells": 2, "discs": 0.5}),
@@ -446,7 +426,7 @@ FAMILIES: dict[str, RendererFamily] = {
     "plain": RendererFamily(
         plain,
         2,
-        {**_THINGS, "cells": 2.0, "nucleated": 1.5, "tissue": 1.0, "levels": 1.0, "rods": 0.7},
+        {**_THINGS, "cells": 2, "nucleated": 1.5, "tissue": 1, "levels": 1, "rods": 0.7},
     ),
     "depth": RendererFamily(depth, 0.6, _THINGS),
     "thermal": RendererFamily(thermal, 0.6, _THINGS),
@@ -569,7 +549,9 @@ def degrade(rng: np.random.Generator, image: Floats) -> Floats:
     if rng.random() < 0.12:
         unit = unit + rng.uniform(0.003, 0.03) * gaussian(rng, unit.shape)
     if rng.random() < 0.15:
-        unit = _jpeg_round_trip(unit, int(rng.integers(40, 95)))
+        stored, picture = BytesIO(), Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8))
+        picture.save(stored, "JPEG", quality=int(rng.integers(40, 95)))
+        unit = np.asarray(Image.open(stored), np.float32) / 255
     storage = rng.random()
     if storage < 0.35:  # 8 bits; over-exposed pixels are clipped
         unit = np.round(np.clip(unit, 0, 1) * 255) / 255
@@ -579,11 +561,3 @@ def degrade(rng: np.random.Generator, image: Floats) -> Floats:
     if rng.random() < 0.3:
         return np.asarray(unit * 255, np.float32)
     return np.asarray(unit * np.float32(span) + np.float32(low), np.float32)
-
-
-def _jpeg_round_trip(unit: Floats, quality: int) -> Floats:
-    stored = BytesIO()
-    Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8)).save(
-        stored, "JPEG", quality=quality
-    )
-    return np.asarray(Image.open(stored), np.float32) / 255

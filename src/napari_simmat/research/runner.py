@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.io.files import atomic_write
 from napari_simmat.models.network import Network
-from napari_simmat.models.spec import Model, ModelSpec
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, Progress, as_part
 from napari_simmat.research.experiments import (
     ARMS,
@@ -45,7 +45,6 @@ from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import (
-    ValidationScores,
     make_trainable,
     protocol_mask,
     train_job,
@@ -108,13 +107,11 @@ def run_experiment_job(
     other_tables = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
     rows = yield from run_all_job(runs, datasets, base, config, table, state, device, other_tables)
     picture = output / f"{prefix}{experiment}.png"
+    text = markdown_table(rows_of, rows, config.quick)
     if experiment == "panels":
         yield from draw_panels_job(runs, datasets, base, config, state, picture)
-        return ExperimentReport(
-            markdown_table(rows_of, rows, config.quick), tuple(rows), (picture,)
-        )
+        return ExperimentReport(text, tuple(rows), (picture,))
     draw_plot(experiment, rows, picture, config.quick)
-    text = markdown_table(experiment, rows, config.quick)
     if config.protocol == "paper":
         text += f"\n{config.describe()}"
     document = output / f"{prefix}{experiment}.md"
@@ -199,23 +196,25 @@ def _run_one_job(
     if run.share < 1:  # the first images: a larger share holds a smaller one
         count = max(1, round(run.share * len(dataset.train)))
         dataset = replace(dataset, train=dataset.train[:count])
-    if not run.steps:
-        side = TrainConfig().side_for(base.spec)
-        reached = yield from _test_job(base.network, base.spec, dataset, side, config)
-        parameters, images, validated = 0, 0, math.nan
-    else:
-        how, places = run.config(config), Devices(device=device)
+    network, spec = base.network, base.spec
+    how = run.config(config) if run.steps else TrainConfig()
+    parameters, images, validated = 0, 0, math.nan
+    if run.steps:
+        places = Devices(device=device)
         trained = yield from train_job(base, dataset, how, run.arm, folder, places)
-        student = trained.student
-        side = how.side_for(base.spec)
-        reached = yield from _test_job(student.network, student.spec, dataset, side, config)
-        parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
-        images = len(dataset.train)
-        validated = trained.spec.metrics["validation"]["click"]
-        if run.is_kept:
-            kept = run.checkpoint(folder.parent)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder / BEST_FILE, kept)
+        network, spec = trained.student.network, trained.student.spec
+        parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        images, validated = len(dataset.train), trained.spec.metrics["validation"]["click"]
+    side = how.side_for(base.spec)
+    planes = LabeledPlanes(dataset, dataset.test, spec, side)
+    yield from planes.scan_job("test on")
+    tested = config.value("test_objects")
+    reached = yield from validate_network_job(network, planes, side, tested)
+    if run.is_kept:
+        kept = run.checkpoint(folder.parent)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / BEST_FILE, kept)
+    if run.steps:
         shutil.rmtree(folder)
     return ResultRow(
         run,
@@ -227,15 +226,6 @@ def _run_one_job(
         seconds=round(time.process_time() - started, 1),
         base=base.spec.name,
     )
-
-
-def _test_job(
-    network: Network, spec: ModelSpec, dataset: Dataset, side: int, config: BenchmarkConfig
-) -> Job[ValidationScores]:
-    planes = LabeledPlanes(dataset, dataset.test, spec, side)
-    yield from planes.scan_job("test on")
-    objects = config.value("test_objects")
-    return (yield from validate_network_job(network, planes, side, objects))
 
 
 PANEL_ARMS = (ZERO_SHOT, SCRATCH, SIMMAT)
@@ -520,34 +510,28 @@ def _panels(
     config: BenchmarkConfig,
     folder: Path,
 ) -> list[Panel]:
-    found: dict[str, tuple[Network, ModelSpec, int]] = {}
+    compared: dict[str, tuple[Network, LabeledPlanes, int]] = {}
     for arm in PANEL_ARMS:
-        run = runs[arm]
-        if not run.steps:
-            found[arm] = (base.network, base.spec, TrainConfig().side_for(base.spec))
-            continue
-        how = run.config(config)
-        trained = make_trainable(base, dataset, how, run.arm)
-        tensors = read_tensors(run.checkpoint(folder))
-        trained.network.load_state_dict({**trained.network.state_dict(), **tensors})
-        found[arm] = (trained.network.eval(), trained.spec, how.side_for(base.spec))
+        run, network, spec = runs[arm], base.network, base.spec
+        how = run.config(config) if run.steps else TrainConfig()
+        if run.steps:
+            trained = make_trainable(base, dataset, how, run.arm)
+            network, spec = trained.network, trained.spec
+            tensors = read_tensors(run.checkpoint(folder))
+            network.load_state_dict({**network.state_dict(), **tensors})
+            network.eval()
+        side = how.side_for(base.spec)
+        compared[arm] = network, LabeledPlanes(dataset, dataset.test, spec, side), side
     panels = []
-    planes = {
-        arm: LabeledPlanes(dataset, dataset.test, spec, side)
-        for arm, (_, spec, side) in found.items()
-    }
     for index in range(len(dataset.test)):
-        plane = planes[SIMMAT][index]
+        plane = compared[SIMMAT][1][index]
         if not plane.objects:
             continue
         areas = [(int((plane.labels == label).sum()), label) for label in plane.objects]
         label = sorted(areas)[len(areas) // 2][1]  # of median size
-        masks = {}
-        click = (0.0, 0.0)
-        for arm, (network, _, side) in found.items():
-            masks[arm], click = protocol_mask(
-                network, planes[arm][index], label, side, planes[arm].native
-            )
+        masks, click = {}, (0.0, 0.0)
+        for arm, (network, seen, side) in compared.items():
+            masks[arm], click = protocol_mask(network, seen[index], label, side, seen.native)
         values, labels = dataset.test[index].load()
         # A picture (H, W, 3), 0..1, of the first, middle and last channel.
         count = len(values)
@@ -606,8 +590,6 @@ def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
 
 def _fill(axes: Axes, panel: Panel, title: str) -> None:
     axes.imshow(panel.picture, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
     mask = panel.truth if title == "truth" else panel.masks.get(title)
     if mask is not None:
         tint = np.zeros((*mask.shape, 4), np.float32)
@@ -620,16 +602,14 @@ def _fill(axes: Axes, panel: Panel, title: str) -> None:
     else:
         axes.plot(panel.click[1], panel.click[0], "o", color="#2ecc40", mec="w", markersize=5)
     top, bottom, left, right = square_around(panel.truth)
-    axes.set_xlim(left - 0.5, right - 0.5)
-    axes.set_ylim(bottom - 0.5, top - 0.5)
+    edges = {"xlim": (left - 0.5, right - 0.5), "ylim": (bottom - 0.5, top - 0.5)}
+    axes.set(xticks=[], yticks=[], **edges)
 
 
 def _save(figure: Figure, path: Path, quick: bool) -> None:
     """Write a plot as PNG; across that of a quick form, that it is no result."""
     if quick:
-        color, where = "#c0392b", (0.5, 0.5)
-        figure.text(
-            *where, QUICK_STAMP, fontsize=34, color=color, alpha=0.35, rotation=20, ha="center"
-        )
+        look: dict[str, Any] = {"fontsize": 34, "color": "#c0392b", "alpha": 0.35, "rotation": 20}
+        figure.text(0.5, 0.5, QUICK_STAMP, ha="center", **look)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")

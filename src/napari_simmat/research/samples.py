@@ -1,11 +1,10 @@
-"""Training samples: images and volumes of drawn scenes with exact labels.
+"""Training samples: images of drawn scenes with exact labels.
 
 Objects whose border cannot be seen in the image are removed from the labels.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -18,8 +17,6 @@ from napari_simmat.research.scene import compact, draw_scene
 
 MIN_BORDER_CONTRAST = 0.8
 """Border contrast, in units of the local noise, below which an object counts as invisible."""
-VOXEL_SPACING = (2.0, 1.0, 1.0)
-"""Distance between voxels along z, y, x: planes are twice as far apart as pixels."""
 _ATTEMPTS = 20
 """Scenes drawn before giving up on one with a visible object."""
 
@@ -99,6 +96,8 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
 
 _SECTORS = 12
 _PARTS = 2 * _SECTORS
+_REACHES = (2, 4)
+"""Distances in pixels from the middle of a border to the ends that are compared."""
 _CORRELATED = 3.0
 """Pixel pairs that share the same grain, per pixel between their ends and middle."""
 _LEAST_STEP = 0.008
@@ -143,7 +142,7 @@ class _Border:
         self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
         self.pairs = np.bincount(self.keys, minlength=self.count * _PARTS)
         self.off_border = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
-        self._weights: dict[int, tuple[Floats, Floats | None]] = {}
+        self._weights = {reach: self._noise_weights(reach) for reach in _REACHES}
 
     def contrast(self, channel: Floats) -> Floats:
         """Contrast (N + 1,) of every object in one channel (H, W)."""
@@ -151,7 +150,7 @@ class _Border:
         low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
         least = _LEAST_STEP * max(float(high - low), 1e-12)
         square = np.zeros(len(self.pairs))
-        for reach in (2, 4):
+        for reach in _REACHES:
             noise = (self._noise(smooth, reach) + least).ravel()
             unit = self._sum([noise[m] for m, _ in self.places])
             strongest = np.max(
@@ -195,7 +194,7 @@ class _Border:
             - (smooth[before, inner] + smooth[after, inner]) / 2
             - (smooth[inner, before] + smooth[inner, after]) / 2
         ) / np.float32(np.sqrt(2))
-        weight, near_by = self._noise_weights(reach)
+        weight, near_by = self._weights[reach]
         if near_by is None:
             return np.full_like(smooth, np.median(deviation))
         deviation *= weight
@@ -204,89 +203,7 @@ class _Border:
 
     def _noise_weights(self, reach: int) -> tuple[Floats, Floats | None]:
         """1 off the borders of objects and image, 0 elsewhere; its local mean, if any."""
-        if reach not in self._weights:
-            inner = slice(reach, -reach)
-            weight = np.zeros(self.off_border.shape, np.float32)
-            weight[inner, inner] = self.off_border[inner, inner]
-            near_by = wide_blur(weight, 8.0) + np.float32(0.02) if weight.any() else None
-            self._weights[reach] = weight, near_by
-        return self._weights[reach]
-
-
-def draw_volume(
-    seed: int, shape: tuple[int, int, int] = (24, 192, 192), count: int = 9
-) -> tuple[NDArray[np.uint16], Ids]:
-    """Draw cells in three dimensions and a confocal stack of them.
-
-    Bodies of uneven outline lie above and next to each other, some touching, each with its own
-    brightness and grain. The stack is blurred, more so along z, dims with depth, and has photon and
-    read noise.
-
-    Parameters
-    ----------
-    seed
-        Equal seeds give equal stacks.
-    shape
-        (Z, Y, X).
-    count
-        Number of bodies; fewer where there is no room.
-
-    Returns
-    -------
-    stack
-        Uint16 (Z, Y, X).
-    labels
-        Int32 (Z, Y, X), the bodies 1..N.
-    """
-    rng = np.random.default_rng(seed)
-    labels = _bodies(rng, shape, count)
-    grain = _noise(rng, shape, 2.5)
-    levels = np.concatenate([[0.12], rng.uniform(0.45, 1.0, int(labels.max()))])
-    light = levels[labels] * (1 + 0.22 * grain * (labels > 0)) + 0.03 * _noise(rng, shape, 8.0)
-    light = ndi.gaussian_filter(light, (2.5 / VOXEL_SPACING[0], 1.2, 1.2))
-    light = light * np.exp(-0.02 * np.arange(shape[0]))[:, None, None]
-    counts = 20 * rng.poisson(120 * np.clip(light, 0, None)) + rng.normal(100, 20, shape)
-    return np.clip(counts, 0, 65535).astype(np.uint16), labels
-
-
-def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -> Ids:
-    """Rotated ellipsoids with uneven outlines; a contested voxel belongs to the nearer one."""
-    extent = np.array(shape) * VOXEL_SPACING
-    axes = [np.arange(size) * step for size, step in zip(shape, VOXEL_SPACING, strict=True)]
-    positions = np.stack(np.meshgrid(*axes, indexing="ij"))
-    uneven = _noise(rng, shape, 12.0)
-    labels, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
-    for number, (center, radius) in enumerate(_place_bodies(rng, extent, count), start=1):
-        rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        radii = radius * rng.uniform(0.8, 1.25, 3)
-        along = np.einsum("ij,jzyx->izyx", rotation, positions - center[:, None, None, None])
-        far = np.sqrt(sum((along[axis] / radii[axis]) ** 2 for axis in range(3)))
-        far = (far + 0.09 * rng.choice([-1, 1]) * uneven).astype(np.float32)
-        nearest = far < level
-        labels[nearest], level[nearest] = number, far[nearest]
-    return labels
-
-
-def _place_bodies(
-    rng: np.random.Generator, extent: Floats, count: int
-) -> list[tuple[NDArray[np.float64], float]]:
-    """Centers z, y, x and radii of bodies that hardly overlap and all cross the middle plane."""
-    places: list[tuple[NDArray[np.float64], float]] = []
-    for _ in range(2000):
-        if len(places) == count:
-            break
-        radius = float(rng.uniform(0.09, 0.15) * extent[1])
-        share = np.array([rng.uniform(0.35, 0.65), *rng.uniform(0.1, 0.9, 2)])
-        center: NDArray[np.float64] = (share * extent).astype(np.float64)
-        apart = (
-            math.dist(center[1:], other[1:]) > 0.85 * (radius + size) for other, size in places
-        )
-        if all(apart):
-            places.append((center, radius))
-    return places
-
-
-def _noise(rng: np.random.Generator, shape: tuple[int, int, int], length: float) -> Floats:
-    """Smooth noise of standard deviation 1 and a correlation length of `length` pixels."""
-    field = ndi.gaussian_filter(rng.normal(size=shape), [length / step for step in VOXEL_SPACING])
-    return np.asarray(field / field.std(), np.float32)
+        inner = slice(reach, -reach)
+        weight = np.zeros(self.off_border.shape, np.float32)
+        weight[inner, inner] = self.off_border[inner, inner]
+        return weight, wide_blur(weight, 8.0) + np.float32(0.02) if weight.any() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,25 +47,42 @@ class Scene:
     layout: str
     seed: int
 
+    layouts: ClassVar[Mapping[str, SceneLayout]] = LAYOUTS
+    smallest_side: ClassVar[int] = 16
+
     @classmethod
     def draw(
         cls,
         seed: int | np.random.Generator,
-        size: int | tuple[int, int],
-        layout: str | None,
-        layouts: Mapping[str, SceneLayout],
-        smallest_side: int,
+        size: int | tuple[int, int] = 256,
+        layout: str | None = None,
     ) -> Self:
-        """Draw a scene of one of `layouts`; `draw_scene` says what the parameters are."""
+        """Draw a scene.
+
+        Parameters
+        ----------
+        seed
+            A number, or a generator, which is advanced. Equal seeds draw equal scenes.
+        size
+            Side, or height and width, in pixels.
+        layout
+            A name in `layouts`; any by default.
+
+        Raises
+        ------
+        ValueError
+            If a side is below `smallest_side`.
+        """
         rng = np.random.default_rng(seed)
         height, width = (size, size) if isinstance(size, int | np.integer) else size
-        if min(height, width) < smallest_side:
+        if min(height, width) < cls.smallest_side:
             raise ValueError(
-                f"A scene of {height} x {width} pixels is too small; use {smallest_side} or more."
+                f"A scene of {height} x {width} pixels is too small; use {cls.smallest_side} or "
+                "more."
             )
         if layout is None:
-            layout = str(rng.choice(list(layouts)))
-        drawing = layouts[layout](rng, (int(height), int(width)))
+            layout = str(rng.choice(list(cls.layouts)))
+        drawing = cls.layouts[layout](rng, (int(height), int(width)))
         regions = np.ascontiguousarray(drawing.regions, np.int32)
         distance = _distance_to_border(regions)
         # Connected pieces of objects, numbered 1..N, without those too small, thin or large.
@@ -211,28 +228,7 @@ class Scene:
         return np.random.default_rng((self.seed, stream))
 
 
-def draw_scene(
-    seed: int | np.random.Generator,
-    size: int | tuple[int, int] = 256,
-    layout: str | None = None,
-) -> Scene:
-    """Draw a scene.
-
-    Parameters
-    ----------
-    seed
-        A number, or a generator, which is advanced. Equal seeds draw equal scenes.
-    size
-        Side, or height and width, in pixels.
-    layout
-        A name in `LAYOUTS`; any by default.
-
-    Raises
-    ------
-    ValueError
-        If the size is below 16 pixels.
-    """
-    return Scene.draw(seed, size, layout, LAYOUTS, smallest_side=16)
+draw_scene = Scene.draw
 
 
 def unit_normals(dy: Floats, dx: Floats) -> Floats:

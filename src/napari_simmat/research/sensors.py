@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +25,22 @@ from napari_simmat.research.samples import visible_labels
 from napari_simmat.research.scene import Scene, draw_scene, tones
 from napari_simmat.research.textures import smooth_field
 
-AnyScene = TypeVar("AnyScene", bound=Scene)
 _CAMERA_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
 _ATTEMPTS = 20
+
+
+def camera_scene(rng: np.random.Generator, size: int | tuple[int, int]) -> Scene:
+    """Draw a scene of a layout that cameras see."""
+    return draw_scene(rng, size, str(rng.choice(_CAMERA_LAYOUTS)))
 
 
 def draw_sensor_sample(
     sensor: str,
     rng: np.random.Generator | int,
     size: int | tuple[int, int] = 256,
+    draw: Callable[[np.random.Generator, int | tuple[int, int]], Scene] = camera_scene,
 ) -> tuple[Floats, Ids, Scene]:
-    """Draw a scene and image it with `sensor`.
+    """Draw scenes until `sensor` shows an object of one.
 
     Parameters
     ----------
@@ -45,6 +50,8 @@ def draw_sensor_sample(
         Generator, which is advanced, or a seed.
     size
         Side, or height and width, in pixels.
+    draw
+        Draws a scene: `camera_scene`, or `benchmark_scene`.
 
     Returns
     -------
@@ -55,19 +62,9 @@ def draw_sensor_sample(
     scene
         The scene itself, for imaging with other sensors.
     """
-    rng = np.random.default_rng(rng)
-    return draw_until_visible(
-        sensor, rng, lambda: draw_scene(rng, size, str(rng.choice(_CAMERA_LAYOUTS)))
-    )
-
-
-def draw_until_visible(
-    sensor: str, rng: np.random.Generator, draw: Callable[[], AnyScene]
-) -> tuple[Floats, Ids, AnyScene]:
-    """Draw scenes until an object is visible to the sensor; returns image, labels, scene."""
-    instrument = sensor_named(sensor)
+    instrument, rng = sensor_named(sensor), np.random.default_rng(rng)
     for _ in range(_ATTEMPTS):
-        scene = draw()
+        scene = draw(rng, size)
         if scene.labels.max() == 0:
             continue
         image = instrument.render(scene, rng)

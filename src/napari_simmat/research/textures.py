@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ PHOTOGRAPHS = (
 """Photographs in the wheel of scikit-image (`skimage.data`); none of them is a test image."""
 _BANK_SIZE = 384
 """Side of the periodic textures in pixels."""
+_BANK = (_BANK_SIZE, _BANK_SIZE)
 
 
 def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Floats:
@@ -77,8 +79,11 @@ def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
     tile = choices[rng.integers(len(choices))]
     if rng.random() < 0.5:
         tile = tile.T
-    rows, columns = (_wrapped(rng, n, m) for n, m in zip(shape, tile.shape, strict=True))
-    return tile[rows[:, None], columns]
+    places = []
+    for n, m in zip(shape, tile.shape, strict=True):
+        indices = (rng.integers(m) + np.arange(n)) % m
+        places.append(indices[::-1] if rng.random() < 0.5 else indices)
+    return tile[places[0][:, None], places[1]]
 
 
 @lru_cache(maxsize=1)
@@ -89,10 +94,12 @@ def texture_bank() -> dict[str, list[Floats]]:
         "cloud": _cloud,
         "band": _band,
         "stripes": _stripes,
-        "speckle": _speckle,
+        "speckle": lambda rng: _soft(rng.exponential(1, _BANK), rng.uniform(0.5, 1.8)),
         "blotches": _blotches,
-        "spots": _spots,
-        "grain": _grain,
+        "spots": lambda rng: _soft(
+            rng.random(_BANK) < rng.uniform(0.003, 0.03), rng.uniform(0.8, 3)
+        ),
+        "grain": lambda rng: _soft(rng.standard_normal(_BANK), rng.uniform(0.3, 1.2)),
     }
     return {kind: [_standardized(make(rng)) for _ in range(8)] for kind, make in makers.items()}
 
@@ -122,30 +129,18 @@ def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
     return _filtered(rng, np.asarray(gain))
 
 
-def _speckle(rng: np.random.Generator) -> NDArray[np.floating]:
-    values = rng.exponential(1, (_BANK_SIZE, _BANK_SIZE))
-    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.5, 1.8), mode="wrap"))
-
-
 def _blotches(rng: np.random.Generator) -> NDArray[np.floating]:
     values = _band(rng, highest=0.15, width=0.5)
-    above = (values > rng.uniform(-0.5, 1) * values.std()).astype(float)
-    return np.asarray(ndi.gaussian_filter(above, 0.6, mode="wrap"))
+    return _soft(values > rng.uniform(-0.5, 1) * values.std(), 0.6)
 
 
-def _spots(rng: np.random.Generator) -> NDArray[np.floating]:
-    seeds = rng.random((_BANK_SIZE, _BANK_SIZE)) < rng.uniform(0.003, 0.03)
-    return np.asarray(ndi.gaussian_filter(seeds.astype(float), rng.uniform(0.8, 3), mode="wrap"))
-
-
-def _grain(rng: np.random.Generator) -> NDArray[np.floating]:
-    values = rng.standard_normal((_BANK_SIZE, _BANK_SIZE))
-    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.3, 1.2), mode="wrap"))
+def _soft(values: NDArray[Any], sigma: float) -> NDArray[np.floating]:
+    """A periodic field, blurred by `sigma` pixels."""
+    return np.asarray(ndi.gaussian_filter(values.astype(float), sigma, mode="wrap"))
 
 
 def _filtered(rng: np.random.Generator, gain: NDArray[np.floating]) -> NDArray[np.floating]:
-    size = (_BANK_SIZE, _BANK_SIZE)
-    return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(size)) * gain, size)
+    return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(_BANK)) * gain, _BANK)
 
 
 def _frequencies() -> tuple[Floats, Floats]:
@@ -160,18 +155,15 @@ def _standardized(values: NDArray[np.floating]) -> Floats:
     return np.asarray(np.clip(values, -3, 3), np.float32)
 
 
-def _wrapped(rng: np.random.Generator, n: int, m: int) -> NDArray[np.intp]:
-    indices = (rng.integers(m) + np.arange(n)) % m
-    return indices[::-1] if rng.random() < 0.5 else indices
-
-
 def photograph(rng: np.random.Generator, shape: Shape) -> Floats:
     """Crop of a photograph (H, W, 3) in 0..1 at a random scale, mirrored beyond its edges."""
     photographs = _photographs()
     picture = photographs[rng.integers(len(photographs))]
-    step = np.exp(rng.uniform(np.log(0.5), np.log(1.6)))
-    rows, columns = (_mirrored(rng, n, m, step) for n, m in zip(shape, picture.shape, strict=False))
-    crop = picture[rows[:, None], columns].astype(np.float32) / 255
+    step, places = log_uniform(rng, 0.5, 1.6), []
+    for n, m in zip(shape, picture.shape, strict=False):
+        indices = (rng.integers(2 * m) + np.arange(n) * step).astype(np.intp) % (2 * m)
+        places.append(np.minimum(indices, 2 * m - 1 - indices))  # there and back
+    crop = picture[places[0][:, None], places[1]].astype(np.float32) / 255
     return crop.transpose(1, 0, 2) if shape[0] == shape[1] and rng.random() < 0.5 else crop
 
 
@@ -188,11 +180,6 @@ def _photographs() -> tuple[NDArray[np.uint8], ...]:
             picture = ndi.uniform_filter(picture, (stride, stride, 1))[::stride, ::stride]
         pictures.append(np.ascontiguousarray(picture, dtype=np.uint8))
     return tuple(pictures)
-
-
-def _mirrored(rng: np.random.Generator, n: int, m: int, step: float) -> NDArray[np.intp]:
-    indices = (rng.integers(2 * m) + np.arange(n) * step).astype(np.intp) % (2 * m)
-    return np.asarray(np.minimum(indices, 2 * m - 1 - indices))
 
 
 # The benchmark's surfaces, which pretraining never sees.
