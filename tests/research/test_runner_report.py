@@ -27,11 +27,8 @@ def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[
 
 
 def test_summarize_gives_mean_and_deviation_over_seeds():
-    found = summarize(rows()[:0])
-    assert found is None
     some = [row for row in rows() if row.run.modality == "a" and row.run.arm == "SimMAT"]
     found = summarize(some)
-    assert found is not None
     assert (found.mean, found.seeds) == (40.5, 2)
     assert found.deviation == pytest.approx(0.7071, abs=1e-4)
     assert str(found) == "40.5 ± 0.7"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from skimage import draw
 
@@ -18,6 +19,8 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 Ids: TypeAlias = NDArray[np.int32]
 Shape: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
+Point: TypeAlias = tuple[float, float]
+"""y and x."""
 OutlinePoints = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Closed outline around the origin as y (N,) and x (N,)."""
 MAX_OBJECTS = 260
@@ -53,7 +56,7 @@ class RegionCanvas:
     def fill(
         self,
         outline: OutlinePoints,
-        center: tuple[float, float],
+        center: Point,
         region: int | None = None,
         within: int | None = None,
     ) -> int:
@@ -74,8 +77,8 @@ class RegionCanvas:
 
     def claim_blob(
         self,
-        rng: np.random.Generator,
-        center: tuple[float, float],
+        rng: Generator,
+        center: Point,
         radius: float,
         *,
         irregularity: float = 0.05,
@@ -104,14 +107,7 @@ class RegionCanvas:
         return self._claim(window, level, overlap)
 
     def claim_rod(
-        self,
-        center: tuple[float, float],
-        length: float,
-        width: float,
-        angle: float,
-        *,
-        bend: float = 0.0,
-        overlap: float = 0.25,
+        self, center: Point, length: float, width: float, angle: float, bend: float, overlap: float
     ) -> bool:
         """Claim a rod with round ends; `bend` is the sagitta as a fraction of its length."""
         radius, half = width / 2, max(length - width, 0.0) / 2
@@ -126,7 +122,7 @@ class RegionCanvas:
         return self._claim(window, level, overlap)
 
     def _part(
-        self, center: tuple[float, float], reach: float
+        self, center: Point, reach: float
     ) -> tuple[tuple[slice, slice], NDArray[np.float32], NDArray[np.float32]] | None:
         """The field within `reach` of `center`, and its y (h, 1) and x (1, w) from there."""
         bounds, places = [], []
@@ -158,7 +154,7 @@ class RegionCanvas:
         return Drawing(self.regions, np.asarray(objects, np.int32))
 
 
-def random_outline(rng: np.random.Generator, radius: float, kind: str) -> OutlinePoints:
+def random_outline(rng: Generator, radius: float, kind: str) -> OutlinePoints:
     """Outline of a kind: blob, polygon, rectangle or tube."""
     if kind == "polygon":
         return (rectangle if rng.random() < 0.4 else polygon)(rng, radius)
@@ -171,7 +167,7 @@ def random_outline(rng: np.random.Generator, radius: float, kind: str) -> Outlin
 
 
 def blob(
-    rng: np.random.Generator, radius: float, irregularity: float = 0.1, elongation: float = 1.3
+    rng: Generator, radius: float, irregularity: float = 0.1, elongation: float = 1.3
 ) -> OutlinePoints:
     """Round outline whose radius varies by a few random harmonics."""
     theta = np.linspace(0, 2 * np.pi, int(np.clip(radius * 1.5, 24, 120)), endpoint=False)
@@ -183,14 +179,14 @@ def blob(
     return rotation(rng)(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch)
 
 
-def rectangle(rng: np.random.Generator, radius: float) -> OutlinePoints:
+def rectangle(rng: Generator, radius: float) -> OutlinePoints:
     """Rectangle, upright in one case of three."""
     height, width = radius * rng.uniform(0.4, 1.1), radius * rng.uniform(0.6, 1.5)
     y, x = np.array([-height, -height, height, height]), np.array([-width, width, width, -width])
     return (y, x) if rng.random() < 0.33 else rotation(rng)(y, x)
 
 
-def polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
+def polygon(rng: Generator, radius: float) -> OutlinePoints:
     """Polygon of 3 to 8 corners, or a star."""
     corners = int(rng.integers(3, 9))
     if rng.random() < 0.75:
@@ -202,7 +198,7 @@ def polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
     return rotation(rng)(edge * np.sin(theta), edge * np.cos(theta))
 
 
-def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints:
+def tube(rng: Generator, length: float, width: float) -> OutlinePoints:
     """Winding tube of about constant `width`."""
     n = int(np.clip(length / max(width, 3.0) * 2, 8, 60))
     turns = np.interp(np.linspace(0, 4, n), np.arange(5), rng.normal(0, rng.uniform(0.3, 1.6), 5))
@@ -215,7 +211,7 @@ def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints
 
 
 def rotation(
-    rng: np.random.Generator, angle: float | None = None
+    rng: Generator, angle: float | None = None
 ) -> Callable[[NDArray[np.floating], NDArray[np.floating]], OutlinePoints]:
     """A rotation about the origin, by a random angle unless one is given."""
     angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
@@ -223,20 +219,18 @@ def rotation(
     return lambda y, x: (cosine * y + sine * x, cosine * x - sine * y)
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: Generator, low: float, high: float) -> float:
     """Random number between `low` and `high`; all octaves are equally likely."""
     return float(np.exp(rng.uniform(np.log(low), np.log(max(high, low)))))
 
 
-def random_position(
-    rng: np.random.Generator, shape: Shape, margin: float = 0.0
-) -> tuple[float, float]:
+def random_position(rng: Generator, shape: Shape, margin: float = 0.0) -> Point:
     """Random point in the field, at least `margin` from its edges (negative: beyond them)."""
     y, x = (rng.uniform(min(margin, n / 2 - 1), max(n - margin, n / 2 + 1)) for n in shape)
     return y, x
 
 
-def as_point(point: NDArray[np.floating]) -> tuple[float, float]:
+def as_point(point: NDArray[np.floating]) -> Point:
     """Convert an array of two numbers to a point (y, x)."""
     return float(point[0]), float(point[1])
 
@@ -247,7 +241,7 @@ def direction(angle: float | NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def lattice(
-    rng: np.random.Generator, shape: Shape, across: float, along: float, angle: float
+    rng: Generator, shape: Shape, across: float, along: float, angle: float
 ) -> NDArray[np.float64]:
     """Points (N, 2) of a brick pattern rotated by `angle`, within the field; at most 4000."""
     reach = np.hypot(*shape) / 2

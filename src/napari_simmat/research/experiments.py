@@ -19,6 +19,7 @@ from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
 
 ExperimentName = Literal["transfer", "pseudo", "strategies", "layers", "lr", "size", "panels"]
+ProtocolName = Literal["paper", "drawn"]
 EXPERIMENTS = ("transfer", "pseudo", "strategies", "layers", "lr", "size")
 GENERATED = "generated"
 _RGB_BASE = Path("research-data", "tiny-rgb-1.safetensors")
@@ -48,9 +49,6 @@ COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
 """Those of figure 4c, and LoRA in convolutions."""
 TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Shares of the training images of figure 5b."""
-
-
-ProtocolName = Literal["paper", "drawn"]
 
 
 class ProtocolValue(NamedTuple):
@@ -435,9 +433,9 @@ def read_rows(table: Path) -> list[ResultRow]:
             raise ValueError(
                 f"Line {number} of {table} is damaged; delete it, and its run is done again."
             ) from None
-        values: dict[str, Any] = dict(zip(COLUMNS, read, strict=True))
-        run = ExperimentRun(**{each.name: values.pop(each.name) for each in _RUN_FIELDS})
-        rows.append(ResultRow(run, **values))
+        count = len(_RUN_FIELDS)
+        run = ExperimentRun(**dict(zip(COLUMNS[:count], read[:count], strict=True)))
+        rows.append(ResultRow(run, *read[count:]))
     return rows
 
 

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
@@ -25,6 +26,7 @@ from napari_simmat.research.canvas import (
     Drawing,
     Floats,
     OutlinePoints,
+    Point,
     RegionCanvas,
     Shape,
     as_point,
@@ -100,12 +102,11 @@ def generate_job(config: GeneratedConfig) -> Job[Dataset]:
             for n in range(count)
         )
 
+    names = sensor_named(config.sensor).channels
     dataset = Dataset(
         name=f"{'generated' if config.kind == 'everyday' else 'benchmark'}:{config.sensor}",
         modality=config.sensor,
-        channels=tuple(
-            Channel(name=name, mean=0.0, std=1.0) for name in sensor_named(config.sensor).channels
-        ),
+        channels=tuple(Channel(name=name, mean=0.0, std=1.0) for name in names),
         normalization=rule,
         train=samples("train", config.train),
         validation=samples("validation", config.validation),
@@ -142,7 +143,7 @@ _GOLDEN = np.pi * (3 - np.sqrt(5))
 """The golden angle in radians."""
 
 
-def scatter(rng: np.random.Generator, shape: Shape) -> Drawing:
+def scatter(rng: Generator, shape: Shape) -> Drawing:
     """Figures at points a distance apart (Poisson disks, Bridson 2007), some of them touching."""
     canvas = RegionCanvas(shape)
     kinds = _kinds(rng, int(rng.integers(1, 4)))
@@ -160,7 +161,7 @@ def scatter(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def stacks(rng: np.random.Generator, shape: Shape) -> Drawing:
+def stacks(rng: Generator, shape: Shape) -> Drawing:
     """Heaps of similar figures, each shifted a little against the one beneath."""
     canvas = RegionCanvas(shape)
     for _ in range(int(rng.integers(1, 6))):
@@ -177,7 +178,7 @@ def stacks(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def lines(rng: np.random.Generator, shape: Shape) -> Drawing:
+def lines(rng: Generator, shape: Shape) -> Drawing:
     """Rows of letters, close enough to touch, with gaps between words."""
     canvas = RegionCanvas(shape)
     radius = log_uniform(rng, 6, max(9.0, 0.16 * min(shape)))
@@ -196,7 +197,7 @@ def lines(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def parquet(rng: np.random.Generator, shape: Shape) -> Drawing:
+def parquet(rng: Generator, shape: Shape) -> Drawing:
     """A panel cut again and again along wavy lines, with or without joints, some pieces missing."""
     canvas = RegionCanvas(shape)
     size = np.asarray(shape) * rng.uniform(0.55, 1.1, 2)
@@ -235,7 +236,7 @@ def _rectangle(low: NDArray[np.floating], high: NDArray[np.floating]) -> NDArray
     return np.asarray(low[:, None] + (high - low)[:, None] * unit)
 
 
-def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
+def dial(rng: Generator, shape: Shape) -> Drawing:
     """Rings around a center, cut into sectors, with or without joints, some missing."""
     canvas = RegionCanvas(shape)
     center = random_position(rng, shape, margin=0.3 * min(shape))
@@ -257,7 +258,7 @@ def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def sunflower(rng: np.random.Generator, shape: Shape) -> Drawing:
+def sunflower(rng: Generator, shape: Shape) -> Drawing:
     """Figures along the spiral of a sunflower's seeds (Vogel 1979); size may grow outwards."""
     canvas = RegionCanvas(shape)
     kinds = _kinds(rng, int(rng.integers(1, 3)))
@@ -273,7 +274,7 @@ def sunflower(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def giants(rng: np.random.Generator, shape: Shape) -> Drawing:
+def giants(rng: Generator, shape: Shape) -> Drawing:
     """One to three figures up to half of the field, and small ones on and next to them."""
     canvas = RegionCanvas(shape)
     side = min(shape)
@@ -287,29 +288,25 @@ def giants(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def _kinds(rng: np.random.Generator, count: int) -> list[str]:
+def _kinds(rng: Generator, count: int) -> list[str]:
     return [str(kind) for kind in rng.choice(list(FIGURES), count, replace=False)]
 
 
 def _paint(
-    rng: np.random.Generator,
-    canvas: RegionCanvas,
-    kinds: list[str],
-    center: tuple[float, float],
-    radius: float,
+    rng: Generator, canvas: RegionCanvas, kinds: list[str], center: Point, radius: float
 ) -> None:
     kind = kinds[rng.integers(len(kinds))]
     _fill_figure(canvas, FIGURES[kind](rng, radius), center)
 
 
-def _fill_figure(canvas: RegionCanvas, figure: Figure, center: tuple[float, float]) -> None:
+def _fill_figure(canvas: RegionCanvas, figure: Figure, center: Point) -> None:
     """Paint all outlines of a figure as one region."""
     region = None
     for outline in figure:
         region = canvas.fill(outline, center, region)
 
 
-def polyomino(rng: np.random.Generator, radius: float) -> Figure:
+def polyomino(rng: Generator, radius: float) -> Figure:
     """Three to eight squares joined edge to edge (Golomb 1954), not all in a row."""
     cells = [(0, 0), (0, 1), (1, int(rng.integers(2)))]
     for _ in range(int(rng.integers(0, 2 if radius < 10 else 6))):
@@ -323,7 +320,7 @@ def polyomino(rng: np.random.Generator, radius: float) -> Figure:
     return tuple(rotate(*(side * (place + corners)).T) for place in places)
 
 
-def gear(rng: np.random.Generator, radius: float) -> Figure:
+def gear(rng: Generator, radius: float) -> Figure:
     """A toothed wheel, with a bore in one case of two."""
     teeth = int(rng.integers(5, 9 if radius < 16 else 16))
     theta = (np.arange(teeth)[:, None] + [0, 0.3, 0.45, 0.85]) * 2 * np.pi / teeth
@@ -358,7 +355,7 @@ _STROKES = {
 """Strokes of letters between the nodes of a 3 x 3 grid, numbered row by row."""
 
 
-def letter(rng: np.random.Generator, radius: float) -> Figure:
+def letter(rng: Generator, radius: float) -> Figure:
     """A block letter of straight strokes."""
     strokes = _STROKES[str(rng.choice(list(_STROKES)))]
     half = max(_THINNEST, radius * rng.uniform(0.25, 0.5)) / 2
@@ -374,7 +371,7 @@ def letter(rng: np.random.Generator, radius: float) -> Figure:
     return tuple(parts)
 
 
-def spiral(rng: np.random.Generator, radius: float) -> Figure:
+def spiral(rng: Generator, radius: float) -> Figure:
     """The band between two turns of an Archimedean spiral."""
     width = max(_THINNEST, radius * rng.uniform(0.16, 0.3))
     turns = np.clip((radius - width / 2) / (1.7 * width), 0.7, 2.4)
@@ -386,7 +383,7 @@ def spiral(rng: np.random.Generator, radius: float) -> Figure:
     return (rotation(rng)(mirror * edge * np.sin(around), edge * np.cos(around)),)
 
 
-def superformula(rng: np.random.Generator, radius: float) -> Figure:
+def superformula(rng: Generator, radius: float) -> Figure:
     """A flower with clefts between its petals (superformula, Gielis, Am. J. Botany 90, 2003)."""
     lobes, bluntness = int(rng.integers(3, 6 if radius < 12 else 9)), rng.uniform(0.3, 0.7)
     sharpness = rng.uniform(0.5, 1.2)  # 2 would be a circle
@@ -398,7 +395,7 @@ def superformula(rng: np.random.Generator, radius: float) -> Figure:
     return (rotation(rng)(radius * squeeze * edge * np.sin(phi), radius * edge * np.cos(phi)),)
 
 
-def crescent(rng: np.random.Generator, radius: float) -> Figure:
+def crescent(rng: Generator, radius: float) -> Figure:
     """A disc partly covered by another."""
     theta = np.linspace(-1, 1, 40) * rng.uniform(1.7, 2.5)
     y, x = radius * np.sin(theta), radius * np.cos(theta)
@@ -407,7 +404,7 @@ def crescent(rng: np.random.Generator, radius: float) -> Figure:
     return (rotation(rng)(np.concatenate([y, y[::-1]]), x),)
 
 
-def arc(rng: np.random.Generator, radius: float) -> Figure:
+def arc(rng: Generator, radius: float) -> Figure:
     """Part of a ring."""
     thick = max(_THINNEST, radius * rng.uniform(0.3, 0.55))
     start = rng.uniform(0, 2 * np.pi)
@@ -423,7 +420,7 @@ def sector(inner: float, outer: float, start: float, stop: float) -> OutlinePoin
     return edge * np.sin(around), edge * np.cos(around)
 
 
-def arrow(rng: np.random.Generator, radius: float) -> Figure:
+def arrow(rng: Generator, radius: float) -> Figure:
     """An arrow with a straight shaft."""
     shaft = max(_THINNEST / radius / 2, rng.uniform(0.12, 0.3))
     neck, wing = rng.uniform(-0.2, 0.3), min(0.85, shaft + rng.uniform(0.25, 0.5))
@@ -432,7 +429,7 @@ def arrow(rng: np.random.Generator, radius: float) -> Figure:
     return (rotation(rng)(y, x),)
 
 
-FIGURES: dict[str, Callable[[np.random.Generator, float], Figure]] = {
+FIGURES: dict[str, Callable[[Generator, float], Figure]] = {
     "polyomino": polyomino,
     "gear": gear,
     "letter": letter,
@@ -456,13 +453,7 @@ ARRANGEMENTS: dict[str, SceneLayout] = {
 """Name -> layout. A new arrangement is a new row; a test walks all rows."""
 
 
-_SURFACES = 3
-"""Patterns per scene."""
-
-
-def split_generator(
-    split: BenchmarkSplit, number: int, seed: int = _BENCHMARK_SEED
-) -> np.random.Generator:
+def split_generator(split: BenchmarkSplit, number: int, seed: int = _BENCHMARK_SEED) -> Generator:
     """Generator of the `number`-th scene (0, 1, ...) of a split; no two scenes share a seed.
 
     The same number gives the same scene, independently of scenes drawn before it.
@@ -480,6 +471,7 @@ class BenchmarkScene(Scene):
 
     layouts = ARRANGEMENTS
     smallest_side = 48
+    clear_stream, clear_shares = 17, (0.4, 0.7, 0.9)
 
     @cached_property
     def detail(self) -> Floats:
@@ -491,11 +483,11 @@ class BenchmarkScene(Scene):
         """Diffuse reflectance (H, W, 3) in 0..1: each object has a color and a pattern."""
         rng = self._rng(11)
         base = tones(self, rng, gap=rng.uniform(0.1, 0.2), low=0.12, high=0.88, channels=3)
-        surface = rng.integers(_SURFACES, size=self.n_regions)
+        surface = rng.integers(3, size=self.n_regions)
         amount = rng.uniform(0.01, 0.08, self.n_regions).astype(np.float32)
         for table in (base, surface, amount):  # clear glass shows the ground
             table[self._clear] = table[0]
-        patterns = [pattern(rng, self.shape) for _ in range(_SURFACES)]
+        patterns = [pattern(rng, self.shape) for _ in range(3)]
         grain = amount[self.regions] * np.choose(surface[self.regions], patterns)
         albedo = base[self.regions] * (1 + grain[..., None])
         return np.asarray(np.clip(albedo, 0.02, 0.98), np.float32)
@@ -535,10 +527,6 @@ class BenchmarkScene(Scene):
         warmth = tones(self, rng, gap=0.15)[:, 0]
         kelvin = rng.uniform(288, 298) + rng.uniform(2, 7) * warmth[self.regions]
         return np.asarray(ndi.gaussian_filter(kelvin, 0.7, truncate=3), np.float32)
-
-    @cached_property
-    def _clear(self) -> NDArray[np.bool_]:
-        return self._draw_clear(17, [0.4, 0.7, 0.9])
 
 
 benchmark_scene = BenchmarkScene.draw

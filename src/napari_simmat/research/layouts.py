@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
@@ -20,6 +21,7 @@ from napari_simmat.research.canvas import (
     MAX_OBJECTS,
     Drawing,
     Ids,
+    Point,
     RegionCanvas,
     Shape,
     as_point,
@@ -33,8 +35,14 @@ from napari_simmat.research.canvas import (
 )
 from napari_simmat.research.textures import smooth_field
 
+SceneLayout: TypeAlias = Callable[[Generator, Shape], Drawing]
+_BEADS = 9
+"""Beads per rod of a colony."""
+_GROWTH = 1.12
+"""Lengthening in one step; about six steps from one division to the next."""
 
-def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
+
+def tissue(rng: Generator, shape: Shape) -> Drawing:
     """Cells that fill the field: a warped Voronoi mosaic (epithelium, grains, crystals)."""
     radius = log_uniform(rng, 8, max(10.0, 0.16 * min(shape)))
     radius = max(radius, np.sqrt(shape[0] * shape[1] / MAX_OBJECTS) / 1.7)
@@ -58,7 +66,7 @@ def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
+def levels(rng: Generator, shape: Shape) -> Drawing:
     """Soft nested areas between level lines of a random landscape, with or without a body."""
     side = min(shape)
     landscape = smooth_field(rng, shape, side * rng.uniform(0.12, 0.4))
@@ -84,7 +92,7 @@ def _split(regions: Ids) -> Ids:
     return np.asarray(label(regions, background=0, connectivity=1), np.int32)
 
 
-def head(rng: np.random.Generator, shape: Shape) -> Drawing:
+def head(rng: Generator, shape: Shape) -> Drawing:
     """A slice of a head: scalp, bone, a folded ribbon of gray matter around white matter.
 
     The ribbon is equally thick everywhere; fluid fills the furrows and the ventricles.
@@ -135,7 +143,7 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing(objects)
 
 
-def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
+def organs(rng: Generator, shape: Shape) -> Drawing:
     """A slice of a trunk: skin, fat, packed organs, spine."""
     canvas = RegionCanvas(shape)
     side = min(shape)
@@ -160,7 +168,7 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     return _sometimes_whole(rng, canvas)
 
 
-def folds(rng: np.random.Generator, shape: Shape) -> Drawing:
+def folds(rng: Generator, shape: Shape) -> Drawing:
     """A deeply folded or branched region in a body, as white matter or villi, and its cover."""
     side = min(shape)
     body = RegionCanvas(shape)
@@ -189,7 +197,7 @@ def folds(rng: np.random.Generator, shape: Shape) -> Drawing:
     return _sometimes_whole(rng, canvas)
 
 
-def _sometimes_whole(rng: np.random.Generator, canvas: RegionCanvas) -> Drawing:
+def _sometimes_whole(rng: Generator, canvas: RegionCanvas) -> Drawing:
     """Every region is an object, or now and then the body as a whole is the only one."""
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     if rng.random() < 0.15:
@@ -197,7 +205,7 @@ def _sometimes_whole(rng: np.random.Generator, canvas: RegionCanvas) -> Drawing:
     return canvas.drawing(objects)
 
 
-def layers(rng: np.random.Generator, shape: Shape) -> Drawing:
+def layers(rng: Generator, shape: Shape) -> Drawing:
     """Bands on top of each other that bend and vary in thickness: a retina, skin, coatings."""
     height, width = shape
     course = rng.uniform(-0.5, 0.5) * np.linspace(0, width, width)
@@ -219,7 +227,7 @@ def layers(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def cracks(rng: np.random.Generator, shape: Shape) -> Drawing:
+def cracks(rng: Generator, shape: Shape) -> Drawing:
     """Thin branching cracks or fibers, straight or jagged, on an even ground."""
     canvas = RegionCanvas(shape)
     for number in range(1, int(log_uniform(rng, 1, 7)) + 1):
@@ -247,10 +255,7 @@ def cracks(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-SceneLayout: TypeAlias = Callable[[np.random.Generator, Shape], Drawing]
-
-
-def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
+def leaves(rng: Generator, shape: Shape) -> Drawing:
     """Dead leaves: outlines of many sizes that occlude each other (Lee, Mumford and Huang 2001)."""
     canvas = RegionCanvas(shape)
     kinds = [("blob",), ("polygon",), ("blob", "tube"), ("blob", "polygon", "tube")]
@@ -273,14 +278,14 @@ def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def cells(rng: np.random.Generator, shape: Shape) -> Drawing:
+def cells(rng: Generator, shape: Shape) -> Drawing:
     """Nuclei or cells of similar size: scattered, crowded or in clusters, many touching."""
     canvas = RegionCanvas(shape)
     _crowd(rng, canvas, log_uniform(rng, 5, max(7.0, min(34.0, 0.16 * min(shape)))))
     return canvas.drawing()
 
 
-def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
+def nucleated(rng: Generator, shape: Shape) -> Drawing:
     """Cells with a nucleus; the objects are the whole cells, the nuclei, or both parts."""
     canvas = RegionCanvas(shape)
     placed = _crowd(rng, canvas, log_uniform(rng, 11, max(13.0, min(40.0, 0.2 * min(shape)))))
@@ -295,12 +300,10 @@ def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing(owner)
 
 
-def _crowd(
-    rng: np.random.Generator, canvas: RegionCanvas, radius: float
-) -> list[tuple[int, tuple[float, float], float]]:
+def _crowd(rng: Generator, canvas: RegionCanvas, radius: float) -> list[tuple[int, Point, float]]:
     """Claim many blobs, evenly or in clusters; returns region, center and radius of each."""
     shape = canvas.shape
-    placed: list[tuple[int, tuple[float, float], float]] = []
+    placed: list[tuple[int, Point, float]] = []
     irregularity = float(rng.choice([0.0, 0.03, 0.06, 0.12]))
     elongation = rng.uniform(1.0, float(rng.choice([1.15, 1.6, 2.2])))
     variation = rng.uniform(0.05, 0.3)
@@ -328,7 +331,7 @@ def _crowd(
     return placed
 
 
-def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
+def discs(rng: Generator, shape: Shape) -> Drawing:
     """Round flat objects such as coins, pills, grains or colonies: in rows or scattered."""
     canvas = RegionCanvas(shape)
     radius = log_uniform(rng, 7, max(10.0, 0.2 * min(shape)))
@@ -350,7 +353,7 @@ def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
+def filaments(rng: Generator, shape: Shape) -> Drawing:
     """Winding tubes that cross each other: vessels, fibers, roots, worms."""
     canvas = RegionCanvas(shape)
     width = log_uniform(rng, 5, max(7.0, 0.08 * min(shape)))
@@ -361,7 +364,7 @@ def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def large(rng: np.random.Generator, shape: Shape) -> Drawing:
+def large(rng: Generator, shape: Shape) -> Drawing:
     """One to four objects that fill much of the field."""
     canvas = RegionCanvas(shape)
     for _ in range(int(rng.integers(1, 5))):
@@ -372,7 +375,7 @@ def large(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
+def nested(rng: Generator, shape: Shape) -> Drawing:
     """Parts inside parts; the objects are either the wholes or the parts."""
     canvas = RegionCanvas(shape)
     side = min(shape)
@@ -397,7 +400,7 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing(owner)
 
 
-def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
+def assembled(rng: Generator, shape: Shape) -> Drawing:
     """Wholes assembled from unlike parts, like tools and vehicles, with gaps in between.
 
     The objects are the wholes, in one case of four the parts.
@@ -427,14 +430,23 @@ def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing(owner)
 
 
-def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
+def rods(rng: Generator, shape: Shape) -> Drawing:
     """Rod-shaped bacteria: loose, in chains, or packed side by side in grown colonies."""
     canvas = RegionCanvas(shape)
     width = log_uniform(rng, 5, max(7.0, min(24.0, 0.1 * min(shape))))
     bend = rng.uniform(0, 0.06)
     arrangement = rng.choice(["loose", "chains", "colony", "colony", "colony"])
     if arrangement == "colony":
-        _colonies(rng, canvas, width, bend)
+        longest = width * rng.uniform(2.0, 8.0)
+        capacity = shape[0] * shape[1] / (0.7 * longest * width)  # rods that would fill the field
+        for _ in range(int(rng.integers(1, 3))):
+            cells = int(log_uniform(rng, 8, min(max(0.9 * capacity, 12.0), MAX_OBJECTS / 2)))
+            colony = grow_colony(rng, cells, width * rng.uniform(0.85, 1.05), longest)
+            middle = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
+            for center, length, angle in zip(*colony, strict=True):
+                size = length + width, width * np.exp(rng.normal(0, 0.04))
+                own, place = rng.normal(0, bend), as_point(center + middle)
+                canvas.claim_rod(place, *size, angle, bend=own, overlap=0.5)
         return canvas.drawing()
     length = width * rng.uniform(1.6, 5.5)
     variation = rng.uniform(0.05, 0.35)
@@ -455,21 +467,6 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing()
 
 
-def _colonies(rng: np.random.Generator, canvas: RegionCanvas, width: float, bend: float) -> None:
-    """Claim the rods of one or two grown colonies."""
-    shape = canvas.shape
-    longest = width * rng.uniform(2.0, 8.0)
-    capacity = shape[0] * shape[1] / (0.7 * longest * width)  # rods that would fill the field
-    for _ in range(int(rng.integers(1, 3))):
-        cells = int(log_uniform(rng, 8, min(max(0.9 * capacity, 12.0), MAX_OBJECTS / 2)))
-        colony = grow_colony(rng, cells, width * rng.uniform(0.85, 1.05), longest)
-        middle = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
-        for center, length, angle in zip(*colony, strict=True):
-            size = length + width, width * np.exp(rng.normal(0, 0.04))
-            own, spot = rng.normal(0, bend), as_point(center + middle)
-            canvas.claim_rod(spot, *size, angle, bend=own, overlap=0.5)
-
-
 class RodShapes(NamedTuple):
     """Centers (N, 2) as y, x; distances (N,) between the centers of the round ends; angles (N,)."""
 
@@ -478,13 +475,7 @@ class RodShapes(NamedTuple):
     angles: NDArray[np.float64]
 
 
-_BEADS = 9
-"""Beads per rod."""
-_GROWTH = 1.12
-"""Lengthening in one step; about six steps from one division to the next."""
-
-
-def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: float) -> RodShapes:
+def grow_colony(rng: Generator, cells: int, width: float, longest: float) -> RodShapes:
     """Grow a colony of rod-shaped bacteria around the origin until it has `cells` or more rods.
 
     Rods of `width` pixels lengthen, divide at `longest` pixels between the centers of their round
@@ -509,7 +500,7 @@ def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: flo
 
 
 def _divide(
-    rng: np.random.Generator, rods: RodShapes, width: float, longest: float, wobble: float
+    rng: Generator, rods: RodShapes, width: float, longest: float, wobble: float
 ) -> RodShapes:
     """Split rods longer than `longest` into two that touch at their new ends."""
     ready = rods.lengths > longest

@@ -162,9 +162,8 @@ def scores(options: argparse.Namespace) -> Iterator[Row]:
     predictor, path = Predictor(load_model(options.model), device="cpu"), options.output
     samples: list[Iterator[LabeledSample]] = []
     if options.real:
-        samples.append(
-            source_samples(options.real, options.sources, options.images, options.objects)
-        )
+        most = options.images, options.objects
+        samples.append(source_samples(options.real, options.sources, *most))
     if options.development:
         samples.append(development_samples(options.development, options.objects))
     yield ("set", "source", "image", "objects")
@@ -173,9 +172,8 @@ def scores(options: argparse.Namespace) -> Iterator[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             known = {(row["set"], row["source"], row["image"]) for row in csv.DictReader(file)}
     else:
-        path.write_text(
-            ",".join(f'"{name}"' for name in (*KEYS, *COLUMNS)) + "\n", encoding="utf-8"
-        )
+        header = ",".join(f'"{name}"' for name in (*KEYS, *COLUMNS))
+        path.write_text(f"{header}\n", encoding="utf-8")
     for sample in chain(*samples):
         key = (sample.kind, sample.source, sample.name)
         if key in known or not sample.labels.any():
@@ -253,13 +251,8 @@ def _resized(sample: LabeledSample, labels: Any, factor: float) -> LabeledSample
     if factor == 1:
         return sample._replace(labels=labels)
     size = tuple(round(side * factor) for side in labels.shape)
-    image = resize(
-        sample.image.astype(np.float32),
-        (*size, *sample.image.shape[2:]),
-        order=1,
-        anti_aliasing=factor < 1,
-        preserve_range=True,
-    )
+    image, shape = sample.image.astype(np.float32), (*size, *sample.image.shape[2:])
+    image = resize(image, shape, order=1, anti_aliasing=factor < 1, preserve_range=True)
     labels = resize(labels, size, order=0, anti_aliasing=False, preserve_range=True)
     return sample._replace(image=image.astype(np.float32), labels=labels.astype(np.int32))
 

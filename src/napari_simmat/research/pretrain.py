@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,6 +62,11 @@ RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
 """Settings that may differ when a run resumes."""
 LOG_EVERY = 50
 """Steps over which the logged figures are averaged."""
+MIN_MUON_SIDE = 16
+"""Smallest number of rows and columns for which a matrix is given to Muon."""
+PRETRAINED_RATE = 0.3
+"""Learning rate of pretrained parameters, relative to that of the others."""
+NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 LOG = "log.jsonl"
 DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
@@ -116,15 +122,13 @@ class PretrainConfig(PretrainOptions):
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that must not change when a run resumes."""
-        own = {
-            name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
-        }
+        own = {n: value for n, value in asdict(self).items() if n not in RESUMABLE_SETTINGS}
         for path in ("imagenet", "teacher"):
             own[path] = own[path].name if own[path] else ""
         sources = {each.name: each.recipe for each in self.sources}
         return {**own, "sources": sources, "optimizer": "muon+adamw"}
 
-    def scene_drawer(self) -> Callable[[np.random.Generator], DrawnScene]:
+    def scene_drawer(self) -> Callable[[Generator], DrawnScene]:
         """A function that draws the scenes to train on."""
         drawn = scene_drawer(self.families)
         if not self.sources:
@@ -389,7 +393,7 @@ class PretrainBatch(NamedTuple):
 
     crops: CropBatch
     done: float
-    rng: np.random.Generator
+    rng: Generator
 
 
 class PretrainModule(nn.Module):
@@ -530,7 +534,7 @@ def _start_lite(
 
 @torch.no_grad()
 def mean_over_views(
-    network: TinyNetwork, images: Tensor, prompts: PromptBatch, rng: np.random.Generator
+    network: TinyNetwork, images: Tensor, prompts: PromptBatch, rng: Generator
 ) -> Tensor:
     """Probabilities (N, 1, h, w) of the mean logits over images and two of their other views.
 
@@ -552,13 +556,6 @@ def _mean_of(values: Tensor, images: Tensor) -> Tensor:
     """Mean of values (B * P,) over the objects of the images (B,) that are 1; 0 without any."""
     weight = images.repeat_interleave(len(values) // len(images))
     return (values * weight).sum() / weight.sum().clamp(min=1)
-
-
-MIN_MUON_SIDE = 16
-"""Smallest number of rows and columns for which a matrix is given to Muon."""
-PRETRAINED_RATE = 0.3
-"""Learning rate of pretrained parameters, relative to that of the others."""
-NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 
 
 class MuonAdamW(torch.optim.Optimizer):

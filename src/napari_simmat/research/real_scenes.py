@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
@@ -112,7 +113,7 @@ def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, .
 
 def real_drawer(
     sources: Sequence[RealSource], *, validation: bool = False
-) -> Callable[[np.random.Generator], DrawnScene]:
+) -> Callable[[Generator], DrawnScene]:
     """A function that draws scenes of `sources` by their shares.
 
     A scene is a part of an image around one of its objects, resized so that this object has a
@@ -122,7 +123,7 @@ def real_drawer(
     shares = np.array([each.share for each in usable])
     cache = ImageCache()
 
-    def draw(rng: np.random.Generator) -> DrawnScene:
+    def draw(rng: Generator) -> DrawnScene:
         source = usable[rng.choice(len(usable), p=shares / shares.sum())]
         files = source.validation if validation else source.train
         for _ in range(MAX_EMPTY):
@@ -198,7 +199,7 @@ def _split(path: Path, files: Sequence[LabeledFile]) -> dict[str, str]:
     return split
 
 
-def _scene(source: RealSource, content: LabeledImage, rng: np.random.Generator) -> DrawnScene:
+def _scene(source: RealSource, content: LabeledImage, rng: Generator) -> DrawnScene:
     values, labels = _plane(content, rng)
     area = np.bincount(labels.ravel())
     area[0] = 0
@@ -215,16 +216,13 @@ def _scene(source: RealSource, content: LabeledImage, rng: np.random.Generator) 
         ids_there = np.where(is_known(labels, part), ids_there, UNKNOWN)
     stretch = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.3 else 1.0
     image = rescale(image, image.min(), image.max())
-    image, ids_there = zoom(
-        np.ascontiguousarray(image, np.float32), ids_there, (factor * stretch, factor / stretch)
-    )
+    image, factors = np.ascontiguousarray(image, np.float32), (factor * stretch, factor / stretch)
+    image, ids_there = zoom(image, ids_there, factors)
     changed = degrade(rng, np.moveaxis(image, 0, -1) if len(image) > 1 else image[0])
     return DrawnScene(random_normalize(changed, rng), ids_there, source.filled)
 
 
-def _plane(
-    content: LabeledImage, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _plane(content: LabeledImage, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Values (C, H, W) and ids (H, W) of a random plane with objects; alpha is left out."""
     labels = content.labels
     planes = [plane for plane in np.ndindex(*labels.shape[:-2]) if (labels[plane] > 0).any()]
@@ -243,7 +241,7 @@ def _plane(
     return values, as_ids(labels[plane])
 
 
-def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _appearance(values: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
     """One or three channels of an image: itself, a channel, gray, or optical density."""
     count = len(values)
     if count > 3 or count == 2:
@@ -265,7 +263,7 @@ def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArra
 
 
 def _part(
-    labels: NDArray[np.int32], chosen: int, factor: float, rng: np.random.Generator
+    labels: NDArray[np.int32], chosen: int, factor: float, rng: Generator
 ) -> tuple[slice, slice]:
     """Rows and columns around an object that have the sides of a scene after zooming."""
     low, high = np.log(SCENE_SIDES)

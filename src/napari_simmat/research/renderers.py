@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
@@ -25,17 +26,17 @@ from napari_simmat.research.textures import photograph, smooth_field, texture
 class RendererFamily:
     """A renderer, how often it is drawn, and the layouts that suit it (name -> weight)."""
 
-    render: Callable[[Scene, np.random.Generator], Floats]
+    render: Callable[[Scene, Generator], Floats]
     weight: float
     layouts: dict[str, float]
 
 
-def render(scene: Scene, family: str, rng: np.random.Generator) -> Floats:
+def render(scene: Scene, family: str, rng: Generator) -> Floats:
     """Float32 image (H, W) or (H, W, 3) of `scene` in the style of `family`, arbitrary units."""
     return np.ascontiguousarray(FAMILIES[family].render(scene, rng), np.float32)
 
 
-def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
+def fluorescence(scene: Scene, rng: Generator) -> Floats:
     """Stained nuclei, cells or bacteria: photons over a dark, hazy background (H, W)."""
     peak = log_uniform(rng, 12, 1500)
     background = peak * log_uniform(rng, 0.01, 0.35)
@@ -69,7 +70,7 @@ def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
     return counts * rng.uniform(0.5, 4) + float(rng.choice([0, 100, 1000, 33000]))
 
 
-def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
+def _stain(scene: Scene, rng: Generator, radius: float) -> Floats:
     """Concentration of the dye in a region relative to its brightness (H, W)."""
     if rng.random() < 0.6:  # thin, flat on the slide
         body = 1 - np.exp(-scene.distance / rng.uniform(0.4, 0.8 + 0.08 * radius))
@@ -87,7 +88,7 @@ def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
     return np.asarray(body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground, np.float32)
 
 
-def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
+def membranes(scene: Scene, rng: Generator) -> Floats:
     """Fluorescent borders around dark cells (H, W)."""
     peak, radius = log_uniform(rng, 20, 800), scene.typical_radius
     width = rng.uniform(0.8, 1.2 + 0.06 * min(radius, 25))
@@ -102,7 +103,7 @@ def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
     return camera_noise(rng, peak * (light + rng.uniform(0.02, 0.2)), rng.uniform(0.5, 3))
 
 
-def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
+def phase_contrast(scene: Scene, rng: Generator) -> Floats:
     """Dark bodies with a bright halo on gray, or the negative (H, W).
 
     The halo of Zernike's method is light that the phase ring passes although it was diffracted:
@@ -139,7 +140,7 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     return image * log_uniform(rng, 200, 15000)
 
 
-def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
+def adherent_cells(scene: Scene, rng: Generator) -> Floats:
     """Thin cells in phase contrast or bright field: grainy, with a bright or dark rim (H, W)."""
     radius = scene.typical_radius
     reach = rng.uniform(0.9, 1.1 + 0.08 * min(radius, 30))
@@ -157,7 +158,7 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
     return blurred + rng.uniform(0.003, 0.02) * gaussian(rng, scene.shape)
 
 
-def relief(scene: Scene, rng: np.random.Generator) -> Floats:
+def relief(scene: Scene, rng: Generator) -> Floats:
     """Differential interference contrast: slope of the optical path along a direction (H, W)."""
     radius = scene.typical_radius
     path: Floats = scene.dome * rng.uniform(0.7, 1.2, scene.n_regions)[scene.regions]
@@ -171,7 +172,7 @@ def relief(scene: Scene, rng: np.random.Generator) -> Floats:
     return np.asarray(image + rng.uniform(0.002, 0.02) * gaussian(rng, scene.shape))
 
 
-def histology(scene: Scene, rng: np.random.Generator) -> Floats:
+def histology(scene: Scene, rng: Generator) -> Floats:
     """Hematoxylin nuclei over eosin tissue (H, W, 3), transmitted light 0..1.
 
     Beer-Lambert absorption with the stain colors of Ruifrok and Johnston (2001), varied.
@@ -197,7 +198,7 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
     return blurred + rng.uniform(0.003, 0.02) * gaussian(rng, blurred.shape)
 
 
-def electron(scene: Scene, rng: np.random.Generator) -> Floats:
+def electron(scene: Scene, rng: Generator) -> Floats:
     """Electron microscopy: dark membranes around grainy gray interiors (H, W)."""
     width = rng.uniform(0.9, 2.2)
     wall = _border_line(scene, width)
@@ -211,7 +212,7 @@ def electron(scene: Scene, rng: np.random.Generator) -> Floats:
     return image + rng.uniform(0.01, 0.06) * gaussian(rng, scene.shape)
 
 
-def mri(scene: Scene, rng: np.random.Generator) -> Floats:
+def mri(scene: Scene, rng: Generator) -> Floats:
     """Magnetic resonance: soft tissues, bias field of the coil, Rician noise, black air (H, W)."""
     gap = rng.uniform(0.08, 0.2)
     signal = tones(scene, rng, gap=gap, low=0.12, high=1.0, background=rng.uniform(0, 0.04))[:, 0]
@@ -224,7 +225,7 @@ def mri(scene: Scene, rng: np.random.Generator) -> Floats:
     return image * log_uniform(rng, 200, 4000)
 
 
-def ct(scene: Scene, rng: np.random.Generator) -> Floats:
+def ct(scene: Scene, rng: Generator) -> Floats:
     """Computed tomography in Hounsfield units: air at -1000, soft tissue, bone (H, W)."""
     soft = tones(scene, rng, gap=rng.uniform(0.12, 0.25), background=0.0)[:, 0] * 200 - 90
     kind = rng.random(scene.n_regions)
@@ -240,7 +241,7 @@ def ct(scene: Scene, rng: np.random.Generator) -> Floats:
     return image
 
 
-def x_ray(scene: Scene, rng: np.random.Generator) -> Floats:
+def x_ray(scene: Scene, rng: Generator) -> Floats:
     """Projection by X-rays: absorption adds up along the beam, Beer-Lambert (H, W)."""
     density = tones(scene, rng, gap=0.15, low=0.25, high=1.2, background=0.0)[:, 0]
     thick = 0.35 + 0.65 * scene.dome ** rng.uniform(0.3, 1.0)
@@ -253,7 +254,7 @@ def x_ray(scene: Scene, rng: np.random.Generator) -> Floats:
     return -image if rng.random() < 0.5 else image
 
 
-def ultrasound(scene: Scene, rng: np.random.Generator) -> Floats:
+def ultrasound(scene: Scene, rng: Generator) -> Floats:
     """Echoes with speckle: the magnitude of many random scatterers, log-compressed (H, W)."""
     echo = tones(scene, rng, gap=rng.uniform(0.35, 0.6), low=0.0, high=1.0)[:, 0]
     strength = blur(echo[scene.regions], rng.uniform(0.6, 1.2))
@@ -269,7 +270,7 @@ def ultrasound(scene: Scene, rng: np.random.Generator) -> Floats:
     return np.clip(decibel - rng.uniform(0, 6) * y, -15, None).astype(np.float32)
 
 
-def dark_field(scene: Scene, rng: np.random.Generator) -> Floats:
+def dark_field(scene: Scene, rng: Generator) -> Floats:
     """Bright rims and glow on black, as in angiography or dark-field images (H, W)."""
     glow = scene.dome ** rng.uniform(0.5, 1.5)
     value = tones(scene, rng, gap=0.1, low=0.35, high=1.0, background=0.0)[:, 0]
@@ -279,14 +280,11 @@ def dark_field(scene: Scene, rng: np.random.Generator) -> Floats:
     return rician_noise(rng, image, rng.uniform(0.01, 0.08))
 
 
-_PATCHES = 4
-
-
-def natural(scene: Scene, rng: np.random.Generator) -> Floats:
+def natural(scene: Scene, rng: Generator) -> Floats:
     """Dead leaves with the texture of photographs, lit from one side (H, W, 3) or (H, W), 0..1."""
     colors = tones(scene, rng, gap=rng.uniform(0.12, 0.25), low=0.1, high=0.9, channels=3)
-    photographs = [photograph(rng, scene.shape) for _ in range(_PATCHES)]
-    choice = rng.integers(_PATCHES, size=scene.n_regions).astype(np.int8)[scene.regions]
+    photographs = [photograph(rng, scene.shape) for _ in range(4)]
+    choice = rng.integers(len(photographs), size=scene.n_regions).astype(np.int8)[scene.regions]
     detail = np.empty((*scene.shape, 3), np.float32)
     for number, patch in enumerate(photographs):
         where = choice == number
@@ -304,7 +302,7 @@ def natural(scene: Scene, rng: np.random.Generator) -> Floats:
     return image + rng.uniform(0.002, 0.03) * gaussian(rng, image.shape)
 
 
-def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
+def embossed_discs(scene: Scene, rng: Generator) -> Floats:
     """Gray discs with an embossed face under uneven light, like coins on a cloth (H, W)."""
     n = scene.n_regions
     ground = rng.uniform(0.05, 0.4)
@@ -337,7 +335,7 @@ def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
     return image + rng.uniform(0.003, 0.03) * gaussian(rng, scene.shape)
 
 
-def plain(scene: Scene, rng: np.random.Generator) -> Floats:
+def plain(scene: Scene, rng: Generator) -> Floats:
     """Areas of different gray or color with a simple finish (H, W) or (H, W, 3)."""
     channels = 3 if rng.random() < 0.35 else 1
     gap = rng.uniform(0.1, 0.25)
@@ -357,7 +355,7 @@ def plain(scene: Scene, rng: np.random.Generator) -> Floats:
     return image if channels == 3 else image[..., 0]
 
 
-def depth(scene: Scene, rng: np.random.Generator) -> Floats:
+def depth(scene: Scene, rng: Generator) -> Floats:
     """Depth camera: steps at borders, noise, holes that read 0 (H, W)."""
     image = scene.depth
     spread = float(image.std()) + 1e-6
@@ -372,7 +370,7 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     return (1000 / image if rng.random() < 0.3 and image.min() > 1 else image).astype(np.float32)
 
 
-def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
+def thermal(scene: Scene, rng: Generator) -> Floats:
     """Raw counts of a long-wave infra-red camera: soft, low contrast, column noise (H, W)."""
     image = blur(scene.temperature, rng.uniform(0.4, 1.3))
     spread = float(np.ptp(image)) + 0.1
@@ -386,14 +384,14 @@ def _border_line(scene: Scene, width: float) -> NDArray[np.floating]:
     return np.asarray(np.exp(-(((scene.distance - 0.5) / width) ** 2)))
 
 
-def _shading(scene: Scene, rng: np.random.Generator) -> Floats:
+def _shading(scene: Scene, rng: Generator) -> Floats:
     """Lambert's cosine law for a light from one side, as a gain of about 1 (H, W)."""
     angle, tilt = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.9)
     light = np.array([np.cos(angle) * tilt, np.sin(angle) * tilt, 1.0], np.float32)
     return np.clip(scene.normals @ light, 0.25, 1.6).astype(np.float32)
 
 
-def _slope(height: Floats, rng: np.random.Generator) -> NDArray[np.floating]:
+def _slope(height: Floats, rng: Generator) -> NDArray[np.floating]:
     """Slope (H, W) of a surface along a random direction."""
     dy, dx = np.gradient(height)
     angle = rng.uniform(0, 2 * np.pi)
@@ -424,9 +422,7 @@ FAMILIES: dict[str, RendererFamily] = {
     "natural": RendererFamily(natural, 2.5, _THINGS),
     "struck": RendererFamily(embossed_discs, 1.8, {"discs": 4, "cells": 1, "leaves": 0.5}),
     "plain": RendererFamily(
-        plain,
-        2,
-        {**_THINGS, "cells": 2, "nucleated": 1.5, "tissue": 1, "levels": 1, "rods": 0.7},
+        plain, 2, {**_THINGS, "cells": 2, "nucleated": 1.5, "tissue": 1, "levels": 1, "rods": 0.7}
     ),
     "depth": RendererFamily(depth, 0.6, _THINGS),
     "thermal": RendererFamily(thermal, 0.6, _THINGS),
@@ -437,7 +433,7 @@ FAMILIES: dict[str, RendererFamily] = {
 """Name -> `RendererFamily`. A new renderer is a new row; a test walks all rows."""
 
 
-def draw_lamp(rng: np.random.Generator) -> Floats:
+def draw_lamp(rng: Generator) -> Floats:
     """Unit vector (3,) as x, y, z towards an oblique lamp."""
     angle, tilt = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.9)
     direction = np.array([np.cos(angle) * tilt, np.sin(angle) * tilt, 1.0])
@@ -458,7 +454,7 @@ def halfway(lamp: Floats) -> Floats:
     return np.asarray(direction / np.linalg.norm(direction), np.float32)
 
 
-def uneven_light(rng: np.random.Generator, shape: Shape, strength: float) -> Floats:
+def uneven_light(rng: Generator, shape: Shape, strength: float) -> Floats:
     """Gain (H, W) of mean about 1 that varies slowly: a slope, a vignette and clouds."""
     y, x = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None]
     angle = rng.uniform(0, 2 * np.pi)
@@ -486,9 +482,8 @@ def wide_blur(image: Floats, sigma: float) -> Floats:
     if step == 1 or min(image.shape) < 4 * step:
         return blur(image, sigma)
     rows, columns = (-(-n // step) for n in image.shape)
-    padded = np.pad(
-        image, [(0, rows * step - image.shape[0]), (0, columns * step - image.shape[1])], "edge"
-    )
+    missing = [(0, n * step - side) for n, side in zip((rows, columns), image.shape, strict=True)]
+    padded = np.pad(image, missing, "edge")
     coarse = padded.reshape(rows, step, columns, step).mean(axis=(1, 3))
     coarse = blur(coarse, sigma / step)
     return _interpolate(_interpolate(coarse, image.shape[0], step).T, image.shape[1], step).T
@@ -503,7 +498,7 @@ def _interpolate(values: Floats, n: int, step: int) -> Floats:
     return values[below] * (1 - part) + values[np.minimum(below + 1, last)] * part
 
 
-def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -> Floats:
+def camera_noise(rng: Generator, photons: Floats, read_noise: float) -> Floats:
     """Photon counts as a camera reports them: Poisson plus Gaussian read noise.
 
     The Poisson-Gaussian model of raw data (Foi, Trimeche, Katkovnik and Egiazarian 2008).
@@ -517,18 +512,18 @@ def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -
     return counts + np.float32(read_noise) * gaussian(rng, photons.shape)
 
 
-def rician_noise(rng: np.random.Generator, magnitude: Floats, sigma: float) -> Floats:
+def rician_noise(rng: Generator, magnitude: Floats, sigma: float) -> Floats:
     """Magnitude of a complex signal with Gaussian noise, as in MRI (Gudbjartsson and Patz 1995)."""
     real = magnitude + np.float32(sigma) * gaussian(rng, magnitude.shape)
     return np.asarray(np.hypot(real, np.float32(sigma) * gaussian(rng, magnitude.shape)))
 
 
-def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+def gaussian(rng: Generator, shape: tuple[int, ...]) -> Floats:
     """Standard normal numbers as float32."""
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def degrade(rng: np.random.Generator, image: Floats) -> Floats:
+def degrade(rng: Generator, image: Floats) -> Floats:
     """Apply a random choice of gamma, negative, uneven light, blur, noise, JPEG and quantization.
 
     The result is again in arbitrary units. Strengths are moderate: visible objects stay visible.

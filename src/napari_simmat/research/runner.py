@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,8 +95,13 @@ def run_experiment_job(
     config = config.on(base.spec, data)
     modalities = config.modalities_of(experiment, data)
     datasets = {}
+    planes = {"train": config.images, "validation": config.validation, "test": config.test}
     for modality in modalities:
-        datasets[modality] = yield from _read_dataset_job(modality, data, config)
+        if data == GENERATED:
+            drawn = GeneratedConfig(sensor=modality, kind="benchmark", side=config.side, **planes)
+            datasets[modality] = yield from generate_job(drawn)
+        else:
+            datasets[modality] = from_aims(data, modality)
     rows_of: ExperimentName = "transfer" if experiment == "panels" else experiment
     images = {name: len(dataset.train) for name, dataset in datasets.items()}
     runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config, images)
@@ -117,21 +122,6 @@ def run_experiment_job(
     document = output / f"{prefix}{experiment}.md"
     document.write_text(text, encoding="utf-8")
     return ExperimentReport(text, tuple(rows), (table, document, picture))
-
-
-def _read_dataset_job(modality: str, data: str, config: BenchmarkConfig) -> Job[Dataset]:
-    """The samples of a modality: drawn, or from the folder `data` with the AIMS benchmark."""
-    if data != GENERATED:
-        return from_aims(data, modality)
-    drawn = GeneratedConfig(
-        sensor=modality,
-        kind="benchmark",
-        side=config.side,
-        train=config.images,
-        validation=config.validation,
-        test=config.test,
-    )
-    return (yield from generate_job(drawn))
 
 
 def run_all_job(
@@ -174,9 +164,8 @@ def run_all_job(
             done[run.key] = replace(known[run.training], run=run)
             append_row(table, done[run.key])
             continue
-        job = _run_one_job(
-            run, datasets[run.modality], base, config, folder / run.path_name, device
-        )
+        dataset, place = datasets[run.modality], folder / run.path_name
+        job = _run_one_job(run, dataset, base, config, place, device)
         words = f"{run.modality}, {run.arm}, seed {run.seed}: "
         row = yield from as_part(job, number / len(runs), (number + 1) / len(runs), before=words)
         append_row(table, row)
@@ -232,6 +221,7 @@ PANEL_ARMS = (ZERO_SHOT, SCRATCH, SIMMAT)
 PER_MODALITY = 2
 """Objects of each modality, of different test planes."""
 QUICK_STAMP = "quick, no result"
+QUICK_NOTE = "**Quick form: too few steps for a result.**"
 COMPARED = {"strategies": "strategy", "layers": "transfer"}
 """What an experiment compares by its size: an attribute of `ExperimentRun`."""
 
@@ -343,8 +333,6 @@ def _lines(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
 
 # ------------------------------------------------------------------ table
 
-QUICK_NOTE = "**Quick form: too few steps for a result.**"
-
 
 class TableCell(NamedTuple):
     """Mean and standard deviation of test mIoU in percent over so many seeds."""
@@ -355,16 +343,13 @@ class TableCell(NamedTuple):
 
     def __str__(self) -> str:
         """Such as ``53.9 ± 0.4``."""
-        if self.seeds < 2:
-            return f"{self.mean:.1f}"
-        return f"{self.mean:.1f} ± {self.deviation:.1f}"
+        spread = f" ± {self.deviation:.1f}" if self.seeds > 1 else ""
+        return f"{self.mean:.1f}{spread}"
 
 
-def summarize(rows: Iterable[ResultRow]) -> TableCell | None:
-    """Summarize rows that differ only in their seed; None if there is no row."""
+def summarize(rows: Sequence[ResultRow]) -> TableCell:
+    """Summarize rows, one or more, that differ only in their seed."""
     values = [row.test_iou for row in rows]
-    if not values:
-        return None
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return TableCell(float(np.mean(values)), deviation, len(values))
 
@@ -373,14 +358,11 @@ def pivot(
     rows: Sequence[ResultRow], line: Callable[[ResultRow], str], column: Callable[[ResultRow], str]
 ) -> tuple[list[str], list[str], dict[tuple[str, str], TableCell]]:
     """Lines and columns in the order of their first row, and the cells where there are rows."""
-    lines, columns = (list(dict.fromkeys(map(each, rows))) for each in (line, column))
-    cells = {}
-    for name in lines:
-        for other in columns:
-            found = summarize(row for row in rows if line(row) == name and column(row) == other)
-            if found is not None:
-                cells[name, other] = found
-    return lines, columns, cells
+    cells: dict[tuple[str, str], list[ResultRow]] = {}
+    for row in rows:
+        cells.setdefault((line(row), column(row)), []).append(row)
+    lines, columns = (list(dict.fromkeys(place[n] for place in cells)) for n in (0, 1))
+    return lines, columns, {place: summarize(own) for place, own in cells.items()}
 
 
 def markdown_table(experiment: str, rows: Sequence[ResultRow], quick: bool = False) -> str:
@@ -434,10 +416,8 @@ def _by_compared(rows: Sequence[ResultRow], compared: str) -> str:
         few = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
         body.append([name, few, *(str(cells.get((name, c), "")) for c in columns)])
         if is_layer:
-            body[-1] += [
-                f"{_averages(own, compared)[name]:.1f}",
-                f"{np.mean([r.seconds for r in own]):.0f}",
-            ]
+            seconds = np.mean([row.seconds for row in own])
+            body[-1] += [f"{_averages(own, compared)[name]:.1f}", f"{seconds:.0f}"]
     return _table([*header, *(["average", "processor seconds"] if is_layer else [])], body)
 
 

@@ -123,9 +123,8 @@ class _Border:
         near = np.zeros(labels.shape, bool)
         for shift in (width, 1):
             vertical = shift == width
-            y, x = np.nonzero(
-                labels[:-4] != labels[4:] if vertical else labels[:, :-4] != labels[:, 4:]
-            )
+            across = labels[:-4] != labels[4:] if vertical else labels[:, :-4] != labels[:, 4:]
+            y, x = np.nonzero(across)
             start = y * width + x
             middle = start + 2 * shift
             near.ravel()[middle] = True
@@ -153,9 +152,8 @@ class _Border:
         for reach in _REACHES:
             noise = (self._noise(smooth, reach) + least).ravel()
             unit = self._sum([noise[m] for m, _ in self.places])
-            strongest = np.max(
-                [np.abs(self._sum(cue)) for cue in self._cues(smooth, reach)], axis=0
-            )
+            cues = [np.abs(self._sum(cue)) for cue in self._cues(smooth, reach)]
+            strongest = np.max(cues, axis=0)
             with np.errstate(invalid="ignore", divide="ignore"):
                 # Subtract what grain alone gives: a mean of about unit * sqrt(correlated / pairs).
                 part = (strongest / unit) ** 2 - _CORRELATED * reach / self.pairs

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.measure import label
@@ -49,11 +50,13 @@ class Scene:
 
     layouts: ClassVar[Mapping[str, SceneLayout]] = LAYOUTS
     smallest_side: ClassVar[int] = 16
+    clear_stream: ClassVar[int] = 7
+    clear_shares: ClassVar[tuple[float, ...]] = (0.0, 0.3, 0.7)
 
     @classmethod
     def draw(
         cls,
-        seed: int | np.random.Generator,
+        seed: int | Generator,
         size: int | tuple[int, int] = 256,
         layout: str | None = None,
     ) -> Self:
@@ -213,17 +216,13 @@ class Scene:
 
     @cached_property
     def _clear(self) -> NDArray[np.bool_]:
-        """Regions (n_regions,) of clear glass."""
-        return self._draw_clear(7, [0.0, 0.3, 0.7])
-
-    def _draw_clear(self, stream: int, shares: list[float]) -> NDArray[np.bool_]:
-        """Make one of `shares` of the regions clear; the background never is."""
-        rng = self._rng(stream)
-        clear = rng.random(self.n_regions) < rng.choice(shares)
+        """Regions (n_regions,) of clear glass, one of `clear_shares`; the background never is."""
+        rng = self._rng(self.clear_stream)
+        clear = rng.random(self.n_regions) < rng.choice(self.clear_shares)
         clear[0] = False
         return np.asarray(clear)
 
-    def _rng(self, stream: int) -> np.random.Generator:
+    def _rng(self, stream: int) -> Generator:
         # A stream per map: maps do not depend on the order in which they are computed.
         return np.random.default_rng((self.seed, stream))
 
@@ -239,7 +238,7 @@ def unit_normals(dy: Floats, dx: Floats) -> Floats:
 
 def tones(
     scene: Scene,
-    rng: np.random.Generator,
+    rng: Generator,
     *,
     gap: float,
     low: float = 0.0,

@@ -9,11 +9,12 @@ exactly like an unbroken one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from torch import Tensor
@@ -28,8 +29,8 @@ from napari_simmat.research.samples import draw_sample, visible_labels
 from napari_simmat.training.batches import MIN_AREA, UNKNOWN
 from napari_simmat.training.losses import mask_loss
 
-CROP_SIZES = (96, 128, 160, 192, 256)
-CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
+CROP_SIZES = {96: 0.12, 128: 0.35, 160: 0.18, 192: 0.2, 256: 0.15}
+"""Side of the crops -> how often it is drawn."""
 MEAN, STD = 127.5, 64.0
 """Standardization of the input, the same for every channel."""
 PADDING_VALUE = MEAN
@@ -38,6 +39,7 @@ GLARE_FACTORS = (2.0, 100.0)
 """How much brighter than the rest debris is."""
 COARSE_ZOOMS, FINE_ZOOMS = (1 / 6, 1 / 2), (1.5, 5.0)
 """How much smaller or larger than drawn a scene is in a crop that is off scale."""
+VALIDATION_SEED = 987_654_321
 Image = NDArray[np.float32]
 
 
@@ -79,8 +81,8 @@ class ScenePool:
     def __init__(
         self,
         seed: int,
-        draw: Callable[[np.random.Generator], DrawnScene],
-        vary: Callable[[DrawnScene, np.random.Generator], DrawnScene] | None = None,
+        draw: Callable[[Generator], DrawnScene],
+        vary: Callable[[DrawnScene, Generator], DrawnScene] | None = None,
         *,
         size: int = 320,
         fresh: float = 1.0,
@@ -91,7 +93,7 @@ class ScenePool:
         self._scenes: deque[DrawnScene] = deque(maxlen=size)
         self._next = 0
 
-    def crops(self, step: int, objects: int, sizes: tuple[int, ...] = CROP_SIZES) -> CropBatch:
+    def crops(self, step: int, objects: int, sizes: Container[int] = CROP_SIZES) -> CropBatch:
         """The crops of a step, `objects` masks for each."""
         # Move the window to its place at `step`.
         end = self.size + int(step * self.fresh)
@@ -101,10 +103,8 @@ class ScenePool:
             self._scenes.append(self.draw(scene_rng))
             self._next += 1
         rng = np.random.default_rng([self.seed, 1, step])
-        allowed = [
-            w if s in sizes else 0.0 for s, w in zip(CROP_SIZES, CROP_SIZE_WEIGHTS, strict=True)
-        ]
-        side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
+        allowed = [share if side in sizes else 0.0 for side, share in CROP_SIZES.items()]
+        side = int(rng.choice(list(CROP_SIZES), p=np.array(allowed) / sum(allowed)))
         images: list[Image] = []
         labels, masks, off_scale = [], [], []
         while len(images) < max(1, round(self.pixels_per_step / side**2)):
@@ -127,10 +127,10 @@ class ScenePool:
         )
 
 
-def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], DrawnScene]:
+def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[Generator], DrawnScene]:
     """A function that draws scenes (3, H, W) of any size of `families` (by default all)."""
 
-    def draw(rng: np.random.Generator) -> DrawnScene:
+    def draw(rng: Generator) -> DrawnScene:
         sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
         if rng.random() < 0.7:
             sides[1] = sides[0]
@@ -142,23 +142,22 @@ def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generato
         if rng.random() < 0.4:
             factor = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
             stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
-            drawn = DrawnScene(
-                *zoom(drawn.image, drawn.labels, (factor * stretch, factor / stretch))
-            )
+            factors = factor * stretch, factor / stretch
+            drawn = DrawnScene(*zoom(drawn.image, drawn.labels, factors))
         return drawn
 
     return draw
 
 
 def with_glare(
-    draw: Callable[[np.random.Generator], DrawnScene],
-) -> Callable[[np.random.Generator], DrawnScene]:
+    draw: Callable[[Generator], DrawnScene],
+) -> Callable[[Generator], DrawnScene]:
     """`draw`, some scenes with debris much brighter than all else, which takes the display range.
 
     Debris becomes an object, too; in some scenes it lies beyond the field, and all is dim.
     """
 
-    def glaring(rng: np.random.Generator) -> DrawnScene:
+    def glaring(rng: Generator) -> DrawnScene:
         scene = draw(rng)
         if rng.random() >= GLARE_SHARE:
             return scene
@@ -183,7 +182,7 @@ def with_glare(
     return glaring
 
 
-def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
+def augment_scene(drawn: DrawnScene, rng: Generator) -> DrawnScene:
     """Flip, transpose, change contrast, gamma and channel order, invert, or make gray."""
     image, labels, filled = drawn
     if rng.random() < 0.5:
@@ -208,31 +207,29 @@ def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
     return DrawnScene(np.ascontiguousarray(image, dtype=np.float32), labels, filled)
 
 
-def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
+def random_normalize(image: NDArray[np.floating], rng: Generator) -> Image:
     """Stretch the usual percentiles, or others, to 0..255; (H, W[, 3]) -> (3, H, W)."""
-    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     exact = rng.random() < 0.6
     low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
-    joint = rng.random() < 0.5
-    return _rescale_percentiles(channels, low, high, joint)
+    return _rescale_percentiles(image, low, high, joint=rng.random() < 0.5)
 
 
 def _window_contrast(
-    image: NDArray[np.floating], labels: NDArray[np.int32], rng: np.random.Generator
+    image: NDArray[np.floating], labels: NDArray[np.int32], rng: Generator
 ) -> DrawnScene:
     """Clip as contrast limits or a saturated camera do; keep the labels still visible."""
-    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    clipped = _rescale_percentiles(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
-    seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
+    clipped = _rescale_percentiles(image, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
+    seen = visible_labels(clipped[0] if image.ndim == 2 else np.moveaxis(clipped, 0, -1), labels)
     if not seen.any():
         return DrawnScene(random_normalize(image, rng), labels)
     return DrawnScene(clipped, seen.astype(np.int32))
 
 
 def _rescale_percentiles(
-    channels: NDArray[np.floating], low: float, high: float, joint: bool
+    image: NDArray[np.floating], low: float, high: float, joint: bool
 ) -> Image:
-    """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
+    """Percentiles `low` and `high` to 0 and 255, clipped; (H, W[, 3]) -> (3, H, W)."""
+    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     axes = None if joint else (1, 2)
     scaled = stretch_percentiles(channels, low, high, axes=axes, minimum=1e-6, relative=1e-6)
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
@@ -254,7 +251,7 @@ def zoom(
     return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
 
 
-def _crop_off_scale(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
+def _crop_off_scale(scene: DrawnScene, side: int, rng: Generator) -> DrawnScene:
     """A square of `side`, of the scene made smaller by one of `COARSE_ZOOMS`, or larger."""
     is_coarse = rng.random() < 0.5
     factor = float(np.exp(rng.uniform(*np.log(COARSE_ZOOMS if is_coarse else FINE_ZOOMS))))
@@ -278,7 +275,7 @@ def _mirrored(scene: DrawnScene, side: int) -> DrawnScene:
     return DrawnScene(image, labels, scene.filled)
 
 
-def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
+def _crop(scene: DrawnScene, side: int, rng: Generator) -> DrawnScene:
     """A square of `side`; smaller scenes are padded as by the engine."""
     image, labels, filled = scene
     short = [max(0, side - length) for length in labels.shape]
@@ -299,7 +296,7 @@ def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
 
 
 def _choose(
-    labels: NDArray[np.int32], objects: int, rng: np.random.Generator, any_size: bool
+    labels: NDArray[np.int32], objects: int, rng: Generator, any_size: bool
 ) -> NDArray[np.int32] | None:
     """Ids of objects to prompt, larger ones somewhat more often; None without objects."""
     area = np.bincount(np.maximum(labels, 0).ravel())
@@ -321,12 +318,9 @@ def _masks(labels: NDArray[np.int32], chosen: NDArray[np.int32], filled: bool) -
     return np.stack([mask | (ndi.binary_fill_holes(mask) & (labels > 0)) for mask in masks])
 
 
-VALIDATION_SEED = 987_654_321
-
-
 @torch.no_grad()
 def validate_on_scenes(
-    network: TinyNetwork, draw: Callable[[np.random.Generator], DrawnScene], steps: int = 40
+    network: TinyNetwork, draw: Callable[[Generator], DrawnScene], steps: int = 40
 ) -> dict[str, float]:
     """Mean IoU in percent on scenes that training never draws.
 
@@ -340,21 +334,16 @@ def validate_on_scenes(
         crops = pool.crops(step, 4, sizes=(192,))
         encoded = network.encode((crops.images - MEAN) / STD)
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
-        target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         known = repeated(known_cells(crops.labels), crops.masks.shape[1])
-        for name, scores in _predictions(network, encoded, flat, target, known, step):
+        for name, scores in _predictions(network, encoded, flat, known, step):
             reached.setdefault(name, []).extend(scores.tolist())
     return {name: round(100 * float(np.mean(values)), 2) for name, values in reached.items()}
 
 
 def _predictions(
-    network: TinyNetwork,
-    encoded: Encoded,
-    masks: Any,
-    target: Tensor,
-    known: Tensor | None,
-    seed: int,
+    network: TinyNetwork, encoded: Encoded, masks: Any, known: Tensor | None, seed: int
 ) -> Iterator[tuple[str, Tensor]]:
+    target = functional.avg_pool2d(torch.tensor(masks[:, None]).float(), 2)
     rng = np.random.default_rng([VALIDATION_SEED, seed])
     box = draw_prompts("box", masks, rng)
     click = draw_prompts("click", masks, rng)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from napari_simmat.research.canvas import Floats, Ids, Shape
@@ -29,16 +30,16 @@ _CAMERA_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
 _ATTEMPTS = 20
 
 
-def camera_scene(rng: np.random.Generator, size: int | tuple[int, int]) -> Scene:
+def camera_scene(rng: Generator, size: int | tuple[int, int]) -> Scene:
     """Draw a scene of a layout that cameras see."""
     return draw_scene(rng, size, str(rng.choice(_CAMERA_LAYOUTS)))
 
 
 def draw_sensor_sample(
     sensor: str,
-    rng: np.random.Generator | int,
+    rng: Generator | int,
     size: int | tuple[int, int] = 256,
-    draw: Callable[[np.random.Generator, int | tuple[int, int]], Scene] = camera_scene,
+    draw: Callable[[Generator, int | tuple[int, int]], Scene] = camera_scene,
 ) -> tuple[Floats, Ids, Scene]:
     """Draw scenes until `sensor` shows an object of one.
 
@@ -93,7 +94,7 @@ class Sensor(NamedTuple):
     """
 
     channels: tuple[str, ...]
-    render: Callable[[Scene, np.random.Generator], Floats]
+    render: Callable[[Scene, Generator], Floats]
     cues: Callable[[Floats], Floats] = differences
 
 
@@ -105,7 +106,7 @@ def sensor_named(name: str) -> Sensor:
     return sensors[name]
 
 
-def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
+def rgb(scene: Scene, rng: Generator) -> Floats:
     """Color photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
     lamp = draw_lamp(rng)
     light = illumination(scene, lamp, rng.uniform(0.3, 0.6))
@@ -122,7 +123,7 @@ _FULL_SCALE = 3900.0
 _ELECTRONS_PER_COUNT = 2.5
 
 
-def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
+def polarization(scene: Scene, rng: Generator) -> Floats:
     """Counts (4, H, W) of a 12-bit camera behind polarizers at 0, 45, 90 and 135 degrees.
 
     Light is the sum of a diffuse and a specular part, each partly linearly polarized by the
@@ -195,7 +196,7 @@ _METERS_OF_HEIGHT = 3.0
 """Height above ground that is white in the HHA code."""
 
 
-def depth(scene: Scene, rng: np.random.Generator) -> Floats:
+def depth(scene: Scene, rng: Generator) -> Floats:
     """Raw counts (1, H, W) of a structured-light depth camera; 0 = no reading.
 
     The camera measures disparity in whole eighths of a pixel, inverse to the distance z, so that a
@@ -211,7 +212,7 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     return np.asarray(np.where(lost, 0, np.maximum(raw, 0)), np.float32)[None]
 
 
-def hha(scene: Scene, rng: np.random.Generator) -> Floats:
+def hha(scene: Scene, rng: Generator) -> Floats:
     """Depth as three channels of 0..255 (3, H, W): disparity, height above ground, angle.
 
     The code of Gupta, Girshick, Arbelaez and Malik (ECCV 2014, arXiv 1407.5736): horizontal
@@ -250,20 +251,20 @@ def fill_missing(image: Floats) -> Floats:
     return np.where(read, image, near_by).astype(np.float32)
 
 
-def _meters(scene: Scene, rng: np.random.Generator) -> Floats:
+def _meters(scene: Scene, rng: Generator) -> Floats:
     """Distance (H, W) from the camera in meters, with a median of 1 to 2 m."""
     distance = scene.depth / np.median(scene.depth) * np.float32(rng.uniform(1, 2))
     return np.asarray(distance, np.float32)
 
 
-def _with_matching_error(counts: Floats, rng: np.random.Generator) -> Floats:
+def _with_matching_error(counts: Floats, rng: Generator) -> Floats:
     """Disparity with the matching error, which is correlated over the matching window."""
     window = blur(gaussian(rng, counts.shape), rng.uniform(0.6, 1.0))
     noise = rng.uniform(0.4, 0.9) * window / window.std()
     return np.asarray(blur(counts, rng.uniform(0.3, 0.6)) + noise, np.float32)
 
 
-def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _missing_readings(scene: Scene, counts: Floats, rng: Generator) -> NDArray[np.bool_]:
     """Pixels without a reading: in shadows, in patches of some surfaces, single ones."""
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
@@ -277,10 +278,7 @@ def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) ->
     return np.asarray(lost | single)
 
 
-_COUNTS_PER_KELVIN = 25.0
-
-
-def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
+def thermal(scene: Scene, rng: Generator) -> Floats:
     """Raw counts (1, H, W) of an uncooled long-wave infra-red camera without a shutter.
 
     Counts are linear in the surface's temperature. The uncorrected camera adds its own warmth (a
@@ -298,11 +296,11 @@ def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
     kelvin = kelvin + rng.uniform(0.1, 0.4) * gaussian(rng, (1, width))
     kelvin = kelvin + rng.uniform(0.0, 0.1) * gaussian(rng, (height, 1))
     kelvin = kelvin + rng.uniform(0.03, 0.1) * gaussian(rng, scene.shape)
-    counts = rng.uniform(6000, 9000) + _COUNTS_PER_KELVIN * kelvin
+    counts = rng.uniform(6000, 9000) + 25 * kelvin  # counts for each kelvin
     return np.asarray(np.rint(counts), np.float32)[None]
 
 
-def _housing(rng: np.random.Generator, shape: Shape) -> Floats:
+def _housing(rng: Generator, shape: Shape) -> Floats:
     """Signal (H, W) of the camera's own warmth, about -1 to 1: slope, corners, clouds."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
     angle = rng.uniform(0, 2 * np.pi)
@@ -314,10 +312,7 @@ def _housing(rng: np.random.Generator, shape: Shape) -> Floats:
     return np.asarray(mix[0] * slope + mix[1] * corners + mix[2] * clouds, np.float32)
 
 
-_NEAR_INFRARED_ELECTRONS = 8000.0
-
-
-def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
+def near_infrared(scene: Scene, rng: Generator) -> Floats:
     """Counts (1, H, W) of an interlaced silicon camera whose 850 nm lamp lights every other row.
 
     Such a lamp flashes with one of the two fields, so that their difference is free of ambient
@@ -343,7 +338,7 @@ def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
     turns = thickness / rng.uniform(8, 20)
     phase = 2 * np.pi * turns * smooth_field(rng, shape, thickness)
     fringes = 1 + rng.uniform(0.05, 0.15) * np.cos(phase)
-    electrons = np.asarray(_NEAR_INFRARED_ELECTRONS * surface * grain * light * fringes, np.float32)
+    electrons = np.asarray(8000 * surface * grain * light * fringes, np.float32)
     return camera_noise(rng, electrons, 15.0)[None].astype(np.float32)
 
 
@@ -375,7 +370,7 @@ LANDSAT = {
 """Bands 2 to 7 of Landsat 8's imager: name by center -> range in nanometers."""
 
 
-def hyperspectral(scene: Scene, rng: np.random.Generator, bands: int = BANDS) -> Floats:
+def hyperspectral(scene: Scene, rng: Generator, bands: int = BANDS) -> Floats:
     """Counts (bands, H, W) of a pushbroom imaging spectrometer, 400 to 2500 nm.
 
     Radiance is sunlight times atmospheric transmission times reflectance. Reflectance is one smooth
@@ -390,7 +385,7 @@ def hyperspectral(scene: Scene, rng: np.random.Generator, bands: int = BANDS) ->
     return _radiance(scene, rng, [(c - half, c + half) for c in centers], photons=3000)
 
 
-def multispectral(scene: Scene, rng: np.random.Generator) -> Floats:
+def multispectral(scene: Scene, rng: Generator) -> Floats:
     """Counts (6, H, W) in the bands 2 to 7 of Landsat 8; otherwise as `hyperspectral`."""
     return _radiance(scene, rng, list(LANDSAT.values()), photons=20_000)
 
@@ -402,7 +397,7 @@ def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
 
 
 def _radiance(
-    scene: Scene, rng: np.random.Generator, bands: list[tuple[float, float]], photons: float
+    scene: Scene, rng: Generator, bands: list[tuple[float, float]], photons: float
 ) -> Floats:
     """Counts (C, H, W) in `bands`, each a range in nanometers."""
     fine = np.arange(SHORTEST, LONGEST, 5.0)
@@ -425,7 +420,7 @@ def _radiance(
 
 
 def _reflectance(
-    scene: Scene, rng: np.random.Generator, nanometers: NDArray[np.float64]
+    scene: Scene, rng: Generator, nanometers: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Spectra (regions, wavelengths) in 0..1."""
     reddening = rng.uniform(200, 900)
@@ -453,7 +448,7 @@ def spectral_contrasts(image: Floats, components: int = 8) -> Floats:
     return np.asarray((leading @ logs).reshape(-1, *image.shape[1:]), np.float32)
 
 
-def _shade_patches(light: Floats, rng: np.random.Generator, low: float, high: float) -> Floats:
+def _shade_patches(light: Floats, rng: Generator, low: float, high: float) -> Floats:
     """Multiply `light` (H, W) by patches of sun and shade whose borders are not the objects'."""
     shape = (light.shape[0], light.shape[1])
     for length in (0.3, 0.12):
@@ -489,7 +484,7 @@ def stack_sensors(first: Sensor, second: Sensor) -> Sensor:
     An object counts as visible if either sensor shows it.
     """
 
-    def render(scene: Scene, rng: np.random.Generator) -> Floats:
+    def render(scene: Scene, rng: Generator) -> Floats:
         return np.concatenate([first.render(scene, rng), second.render(scene, rng)])
 
     def cues(image: Floats) -> Floats:

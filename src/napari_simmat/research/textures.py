@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
@@ -17,26 +18,16 @@ from scipy.spatial import cKDTree
 from napari_simmat.research.canvas import Floats, Shape, log_uniform
 
 PHOTOGRAPHS = (
-    "astronaut",
-    "brick",
-    "camera",
-    "cat",
-    "coffee",
-    "grass",
-    "gravel",
-    "hubble_deep_field",
-    "immunohistochemistry",
-    "moon",
-    "retina",
-    "rocket",
-)
+    "astronaut", "brick", "camera", "cat", "coffee", "grass", "gravel", "hubble_deep_field",
+    "immunohistochemistry", "moon", "retina", "rocket",
+)  # fmt: skip
 """Photographs in the wheel of scikit-image (`skimage.data`); none of them is a test image."""
 _BANK_SIZE = 384
 """Side of the periodic textures in pixels."""
 _BANK = (_BANK_SIZE, _BANK_SIZE)
 
 
-def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Floats:
+def smooth_field(rng: Generator, shape: Shape, length: float) -> Floats:
     """Smooth random field of zero mean and unit variance.
 
     Parameters
@@ -65,7 +56,7 @@ def _spline(n: int, length: float, offset: float) -> tuple[NDArray[np.intp], Flo
     return knot, (np.stack(pieces) / 6).astype(np.float32)
 
 
-def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> Floats:
+def texture(rng: Generator, shape: Shape, kind: str | None = None) -> Floats:
     """Crop of a texture from the bank, zero mean and unit variance, clipped to +-3.
 
     Parameters
@@ -79,7 +70,7 @@ def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
     tile = choices[rng.integers(len(choices))]
     if rng.random() < 0.5:
         tile = tile.T
-    places = []
+    places: list[NDArray[np.intp]] = []
     for n, m in zip(shape, tile.shape, strict=True):
         indices = (rng.integers(m) + np.arange(n)) % m
         places.append(indices[::-1] if rng.random() < 0.5 else indices)
@@ -90,33 +81,30 @@ def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
 def texture_bank() -> dict[str, list[Floats]]:
     """Periodic textures by kind; built on first use, equal in every process."""
     rng = np.random.default_rng(20240501)
-    makers = {
+    makers: dict[str, Callable[[Generator], NDArray[np.floating]]] = {
         "cloud": _cloud,
         "band": _band,
         "stripes": _stripes,
         "speckle": lambda rng: _soft(rng.exponential(1, _BANK), rng.uniform(0.5, 1.8)),
         "blotches": _blotches,
-        "spots": lambda rng: _soft(
-            rng.random(_BANK) < rng.uniform(0.003, 0.03), rng.uniform(0.8, 3)
-        ),
+        "spots": _spots,
         "grain": lambda rng: _soft(rng.standard_normal(_BANK), rng.uniform(0.3, 1.2)),
     }
-    return {kind: [_standardized(make(rng)) for _ in range(8)] for kind, make in makers.items()}
+    tiles = {kind: [make(rng) for _ in range(8)] for kind, make in makers.items()}
+    return {kind: [_standardized(tile, 1e-6) for tile in own] for kind, own in tiles.items()}
 
 
-def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
+def _cloud(rng: Generator) -> NDArray[np.floating]:
     frequency = np.hypot(*_frequencies())
     return _filtered(rng, np.maximum(frequency, 3 / _BANK_SIZE) ** -rng.uniform(0.5, 2.5))
 
 
-def _band(
-    rng: np.random.Generator, highest: float = 0.3, width: float = 0.3
-) -> NDArray[np.floating]:
+def _band(rng: Generator, highest: float = 0.3, width: float = 0.3) -> NDArray[np.floating]:
     frequency, center = np.hypot(*_frequencies()), log_uniform(rng, 0.02, highest)
     return _filtered(rng, np.exp(-(((frequency - center) / (width * center)) ** 2)))
 
 
-def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
+def _stripes(rng: Generator) -> NDArray[np.floating]:
     fy, fx = _frequencies()
     center, angle = log_uniform(rng, 0.02, 0.3), rng.uniform(0, np.pi)
     gain = sum(
@@ -129,9 +117,14 @@ def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
     return _filtered(rng, np.asarray(gain))
 
 
-def _blotches(rng: np.random.Generator) -> NDArray[np.floating]:
+def _blotches(rng: Generator) -> NDArray[np.floating]:
     values = _band(rng, highest=0.15, width=0.5)
     return _soft(values > rng.uniform(-0.5, 1) * values.std(), 0.6)
+
+
+def _spots(rng: Generator) -> NDArray[np.floating]:
+    seeds = rng.random(_BANK) < rng.uniform(0.003, 0.03)
+    return _soft(seeds, rng.uniform(0.8, 3))
 
 
 def _soft(values: NDArray[Any], sigma: float) -> NDArray[np.floating]:
@@ -139,7 +132,7 @@ def _soft(values: NDArray[Any], sigma: float) -> NDArray[np.floating]:
     return np.asarray(ndi.gaussian_filter(values.astype(float), sigma, mode="wrap"))
 
 
-def _filtered(rng: np.random.Generator, gain: NDArray[np.floating]) -> NDArray[np.floating]:
+def _filtered(rng: Generator, gain: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(_BANK)) * gain, _BANK)
 
 
@@ -150,16 +143,16 @@ def _frequencies() -> tuple[Floats, Floats]:
     )
 
 
-def _standardized(values: NDArray[np.floating]) -> Floats:
-    values = (values - values.mean()) / (values.std() + 1e-6)
+def _standardized(values: NDArray[np.floating], least: float = 0.0) -> Floats:
+    values = (values - values.mean()) / (values.std() + least)
     return np.asarray(np.clip(values, -3, 3), np.float32)
 
 
-def photograph(rng: np.random.Generator, shape: Shape) -> Floats:
+def photograph(rng: Generator, shape: Shape) -> Floats:
     """Crop of a photograph (H, W, 3) in 0..1 at a random scale, mirrored beyond its edges."""
     photographs = _photographs()
     picture = photographs[rng.integers(len(photographs))]
-    step, places = log_uniform(rng, 0.5, 1.6), []
+    step, places = log_uniform(rng, 0.5, 1.6), list[NDArray[np.intp]]()
     for n, m in zip(shape, picture.shape, strict=False):
         indices = (rng.integers(2 * m) + np.arange(n) * step).astype(np.intp) % (2 * m)
         places.append(np.minimum(indices, 2 * m - 1 - indices))  # there and back
@@ -190,7 +183,7 @@ _TILE_COUNT = 4
 """Tiles of each kind."""
 
 
-def pattern(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> Floats:
+def pattern(rng: Generator, shape: Shape, kind: str | None = None) -> Floats:
     """Crop of a pattern, zero mean and unit variance, clipped to +-3.
 
     Parameters
@@ -211,11 +204,10 @@ def pattern(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
 def _pattern_tiles(kind: str) -> list[Floats]:
     # The seed is fixed, so that a sample depends on its own seed only.
     rng = np.random.default_rng([20_250_301, list(PATTERNS).index(kind)])
-    tiles = [ndi.gaussian_filter(PATTERNS[kind](rng), 0.4, mode="wrap") for _ in range(_TILE_COUNT)]
-    return [np.clip((tile - tile.mean()) / tile.std(), -3, 3).astype(np.float32) for tile in tiles]
+    return [_standardized(_soft(PATTERNS[kind](rng), 0.4)) for _ in range(_TILE_COUNT)]
 
 
-def worley(rng: np.random.Generator) -> NDArray[np.floating]:
+def worley(rng: Generator) -> NDArray[np.floating]:
     """Walls between the cells of scattered points (Worley, SIGGRAPH 1996)."""
     points = rng.uniform(0, _TILE_SIDE, (int(np.exp(rng.uniform(4.0, 7.0))), 2))
     pixels = np.mgrid[:_TILE_SIDE, :_TILE_SIDE].reshape(2, -1).T + 0.5
@@ -224,7 +216,7 @@ def worley(rng: np.random.Generator) -> NDArray[np.floating]:
     return np.asarray(walls.reshape(_TILE_SIDE, _TILE_SIDE))
 
 
-def weierstrass(rng: np.random.Generator) -> NDArray[np.floating]:
+def weierstrass(rng: Generator) -> NDArray[np.floating]:
     """A fractal of plane waves (Weierstrass-Mandelbrot function, Berry and Lewis 1980)."""
     y, x = 2 * np.pi * np.mgrid[:_TILE_SIDE, :_TILE_SIDE] / _TILE_SIDE
     roughness = rng.uniform(0.2, 0.8)
@@ -236,7 +228,7 @@ def weierstrass(rng: np.random.Generator) -> NDArray[np.floating]:
     return values
 
 
-def labyrinth(rng: np.random.Generator) -> NDArray[np.floating]:
+def labyrinth(rng: Generator) -> NDArray[np.floating]:
     """Stripes that bend and branch, or dots: the equation of Swift and Hohenberg (1977).
 
     u' = r u - (1 + nabla^2)^2 u + g u^2 - u^3, in time steps implicit in the linear part.
@@ -251,7 +243,7 @@ def labyrinth(rng: np.random.Generator) -> NDArray[np.floating]:
     return u
 
 
-def truchet(rng: np.random.Generator) -> NDArray[np.floating]:
+def truchet(rng: Generator) -> NDArray[np.floating]:
     """Quarter circles in randomly rotated tiles, which join to a line (Smith, Leonardo 1987)."""
     side = int(rng.choice([8, 16, 32]))
     y, x = np.mgrid[:side, :side] + 0.5
@@ -264,7 +256,7 @@ def truchet(rng: np.random.Generator) -> NDArray[np.floating]:
     return np.asarray(np.exp(-((lines / (rng.uniform(0.08, 0.16) * side)) ** 2)))
 
 
-def weave(rng: np.random.Generator) -> NDArray[np.floating]:
+def weave(rng: Generator) -> NDArray[np.floating]:
     """Cloth: threads that pass over and under each other, each lit like a round rod."""
     pitch = int(rng.choice([4, 8, 16]))
     y, x = np.mgrid[:_TILE_SIDE, :_TILE_SIDE]
@@ -276,7 +268,7 @@ def weave(rng: np.random.Generator) -> NDArray[np.floating]:
     return np.asarray(thread + sheen + np.where(over, tints[0][y // pitch], tints[1][x // pitch]))
 
 
-PATTERNS: dict[str, Callable[[np.random.Generator], NDArray[np.floating]]] = {
+PATTERNS: dict[str, Callable[[Generator], NDArray[np.floating]]] = {
     "worley": worley,
     "weierstrass": weierstrass,
     "labyrinth": labyrinth,
