@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.with_screen import virtual_screen
 
@@ -73,6 +74,19 @@ def shared_image(shared_folder):
         return np.asanyarray(nibabel.load(path).dataobj)
 
     return read
+
+
+@pytest.fixture
+def labeled(tmp_path):
+    """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
+    labels = np.zeros((40, 50), np.uint16)
+    labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
+    stack = np.zeros((3, 40, 50), np.uint16)
+    stack[0, 4:12, 4:12] = stack[2, 20:28, 20:28] = 1
+    for name, values in (("a", labels), ("b", stack)):
+        for end, written in (("", (values > 0).astype(np.uint8)), ("_labels", values)):
+            tifffile.imwrite(tmp_path / f"{name}{end}.tif", written, photometric="minisblack")
+    return tmp_path
 
 
 @pytest.fixture

@@ -115,28 +115,15 @@ def itks() -> list[dict[str, bytes]]:
 
 
 def dicoms() -> list[dict[str, bytes]]:
-    pydicom = pytest.importorskip("pydicom")
+    import tempfile
 
-    def slice_(pixels: Any, number: int = 1, *, packed: bool = False, **more: Any) -> bytes:
-        file = pydicom.Dataset()
-        file.SOPClassUID, file.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", f"1.2.3.{number}"
-        file.SeriesInstanceUID, file.InstanceNumber = "1.2.3", number
-        file.Rows, file.Columns = pixels.shape[-2:]
-        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-        file.BitsAllocated = file.BitsStored = 16
-        file.HighBit, file.PixelRepresentation = 15, 0
-        file.PixelSpacing, file.ImageOrientationPatient = [0.5, 0.25], [1, 0, 0, 0, 1, 0]
-        file.ImagePositionPatient = [0, 0, 3.0 * number]
-        for name, value in more.items():
-            setattr(file, name, value)
-        file.PixelData = pixels.tobytes()
-        file.file_meta = pydicom.dataset.FileMetaDataset()
-        file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        if packed:
-            file.compress(pydicom.uid.RLELossless)
-        written = BytesIO()
-        file.save_as(written, enforce_file_format=True)
-        return written.getvalue()
+    pytest.importorskip("pydicom")
+    from tests.io.test_dicom import write_slice
+
+    def slice_(pixels: np.ndarray, number: int = 1, **more: Any) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_slice(Path(folder, "a.dcm"), pixels, number, **more)
+            return Path(folder, "a.dcm").read_bytes()
 
     return [
         {f"{n}.dcm": slice_(STACK[n], n + 1) for n in range(3)},

@@ -170,7 +170,6 @@ def test_import_gives_the_masks_of_the_authors_network(
 def test_import_describes_the_file_and_its_modality(lora, tmp_path):
     path = lora.write(tmp_path / "a.pth")
     spec = import_file(path, modality="rgbnir").spec
-    assert spec is not None
     assert spec.modality == "RGB and near infra-red"
     assert spec.channel_names == ("red", "green", "blue", "NIR")
     assert [each.mean / 255 for each in spec.channels] == pytest.approx(
@@ -282,7 +281,6 @@ def test_import_reads_the_best_iou_of_any_numpy(value, package, read, lora, tmp_
             for name, data in content.items():
                 archive.writestr(name, data)
     spec = import_file(path, modality="rgbt").spec
-    assert spec is not None
     assert spec.metrics.get("best_iou") == spec.training.get("best_iou") == read
 
 

@@ -44,6 +44,7 @@ DAMAGED = {
     "digits": safetensors(b'{"a":' + b"9" * 9999 + b"}"),
     "metadata no text": safetensors({"__metadata__": {"a": 1}}),
     "metadata a list": safetensors({"__metadata__": []}),
+    "metadata long": safetensors({"__metadata__": "x" * 5000}),
     "no table": safetensors({"a": 3}),
     "no shape": safetensors({"a": {"dtype": "F32"}}),
     "unknown type": safetensors(tensor(dtype="PICKLE"), bytes(8)),
@@ -68,6 +69,7 @@ def test_read_metadata_of_broken_file_is_refused(case, tmp_path):
         read_metadata(path)
     assert str(caught.value).startswith("model.safetensors ")
     assert str(caught.value).endswith(".")
+    assert len(str(caught.value)) < 300
 
 
 def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path):
@@ -115,12 +117,3 @@ def test_file_kind_follows_the_content_not_the_name(make, kind, tmp_path):
     path = tmp_path / "anything.txt"
     path.write_bytes(make(tmp_path))
     assert file_kind(path) == kind
-
-
-def test_read_metadata_of_long_damage_is_one_sentence(tmp_path):
-    header = b'{"__metadata__": "' + b"x" * 5000 + b'"}'
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(ValueError, match=r"a\.safetensors is cut off or damaged \(") as refusal:
-        read_metadata(path)
-    assert len(str(refusal.value)) < 300

@@ -124,7 +124,7 @@ def test_fingerprint_follows_the_content_not_the_name(assets, tmp_path):
     assert load_model(copy).fingerprint != load_model("polarization").fingerprint
 
 
-def test_load_model_job_says_its_progress(assets):
+def test_load_model_job_says_its_progress_and_can_be_closed(assets):
     seen = []
     model = finish(load_model_job("polarization"), seen.append)
     assert isinstance(model, Model)
@@ -133,9 +133,6 @@ def test_load_model_job_says_its_progress(assets):
     assert (done[0], done[-1]) == (0, 1)
     words = " ".join(each.message for each in seen)
     assert all(word in words for word in ("Reading", "Building", "Loading", "ready"))
-
-
-def test_load_model_job_can_be_closed_at_every_step(assets):
     steps = len(list(load_model_job("tiny")))
     for stop in range(1, steps):
         job = load_model_job("tiny")

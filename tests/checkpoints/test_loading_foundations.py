@@ -73,7 +73,6 @@ def admitted_cells(
     if box is None:
         return (slice(None),)
     bounds = Prompt(box=tuple(box)).bounds(shape)
-    assert bounds is not None
     return predictor._current().transform.cells_within(*bounds, 4)
 
 

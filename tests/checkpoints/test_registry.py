@@ -35,13 +35,11 @@ def test_list_models_gives_all_kinds_with_their_cards(assets, models):
     }
     for entry in entries.values():
         assert entry.problem is None
-        assert entry.spec is not None
         assert entry.spec.name == entry.name
         assert (entry.path is None) == (entry.kind == "downloadable")
     assert entries["vit_b"].size_bytes == 375_042_383
     assert entries["tiny-1"].size_bytes == (assets / "tiny-1.safetensors").stat().st_size
     own = entries["my camera"].spec
-    assert own is not None
     assert own.channel_names == ("0 deg", "45 deg", "90 deg", "135 deg")
     assert own.metrics == {"iou_click": 0.7}
     assert own.license == "BSD-3-Clause"
@@ -73,7 +71,6 @@ def test_list_models_knows_a_download_by_its_file(assets, bases):
     assert (entry.kind, entry.path, entry.problem) == ("downloaded", bases / row.file, None)
     (bases / row.file).write_bytes(b"PK\x03\x04")
     problem = find_model("vit_b").problem
-    assert problem is not None
     assert "has 4 bytes instead of 375 MB. Run `simmat models fetch vit_b` again" in problem
 
 
@@ -111,7 +108,6 @@ def test_list_models_with_two_of_a_name_refuses_both(assets, models, bases):
     own = [entry for entry in list_models() if entry.kind == "own"]
     assert len(own) == 2
     for entry in own:
-        assert entry.problem is not None
         assert "Several files are called" in entry.problem
         assert "models/mine.safetensors" in entry.problem
         assert "bases/Mine.safetensors" in entry.problem
@@ -151,7 +147,6 @@ def test_find_model_by_path_gives_the_file(assets, tmp_path):
     for given in (path, str(path)):
         entry = find_model(given)
         assert (entry.name, entry.path, entry.problem) == ("shared model", path, None)
-        assert entry.spec is not None
         assert entry.spec.name == "shared model"
 
 
@@ -162,35 +157,21 @@ def test_find_model_of_missing_file_is_refused(name, assets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("names", "sentence"),
     [
-        ("../evil", "none of them of /"),
-        ("a/b", "none of them of /"),
-        ("a\\b", "none of them of /"),
-        ("c:x", "none of them of /"),
-        ("", "must have 1 to 100 characters"),
-        ("x" * 101, "must have 1 to 100 characters"),
-        ("a\nb", "a control character"),
-        ("..", "must not start or end with a dot"),
-        (".hidden", "must not start or end with a dot"),
-        ("trailing ", "must not start or end with a dot or space"),
-        ("NUL", "a device's name"),
-        ("com1.x", "a device's name"),
-        ("tiny", "is the name of a built-in model"),
-        ("Tiny-1", "is the name of a built-in model"),
-        ("VIT_B", "is the name of a built-in model"),
-        ("polarization", "is the name of a built-in model"),
+        (("../evil", "a/b", "a\\b", "c:x"), "none of them of /"),
+        (("", "x" * 101), "must have 1 to 100 characters"),
+        (("a\nb",), "a control character"),
+        (("..", ".hidden"), "must not start or end with a dot"),
+        (("trailing ",), "must not start or end with a dot or space"),
+        (("NUL", "com1.x"), "a device's name"),
+        (("tiny", "Tiny-1", "VIT_B", "polarization"), "is the name of a built-in model"),
+        (("my camera (2).v3", "näher", "tiny-42", "DAPI+GFP"), "None"),
     ],
 )
-def test_name_problem_of_impossible_name_says_why(name, sentence, assets):
-    problem = name_problem(name)
-    assert problem is not None
-    assert sentence in problem
-
-
-@pytest.mark.parametrize("name", ["my camera (2).v3", "näher", "tiny-42", "DAPI+GFP"])
-def test_name_problem_of_sensible_name_is_none(name, assets):
-    assert name_problem(name) is None
+def test_name_problem_of_impossible_name_says_why(names, sentence, assets):
+    for name in names:
+        assert sentence in str(name_problem(name)), name
 
 
 def test_list_models_imports_no_torch(assets):

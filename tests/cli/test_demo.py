@@ -105,9 +105,8 @@ def test_overlay_tints_objects_and_marks_prompts():
     assert (np.abs(tinted - 100) <= FILL_OPACITY * 155 + 1).all()
     middle = drawn[OVERLAY_SCALE * 20 + 1, OVERLAY_SCALE * 20 + 1].astype(float)
     assert np.abs(middle - GREEN).max() < 20  # the white rim rings a little when reduced
-    edge = drawn[
-        OVERLAY_SCALE * 5 - 2 : OVERLAY_SCALE * 5 + 3, OVERLAY_SCALE * 45
-    ]  # the box's upper edge
+    # The box's upper edge.
+    edge = drawn[OVERLAY_SCALE * 5 - 2 : OVERLAY_SCALE * 5 + 3, OVERLAY_SCALE * 45]
     assert any(pixel[1] > pixel[0] + 60 for pixel in edge.astype(int))
 
 

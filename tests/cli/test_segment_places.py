@@ -36,17 +36,26 @@ from tests.io.places import (
 CLICK = Prompt(points=[CENTER], object=3)
 
 
+@pytest.fixture
+def click(tmp_path, simmat):
+    """Segment the disc in an image, on a plane of a stack; the command's words and its output."""
+
+    def run(image, *words, plane=(), out=tmp_path / "out"):
+        write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=plane)])
+        given = {"image": image, "prompts": tmp_path / "p.csv", "output": out}
+        result = simmat(*segment(*words, **given))
+        assert result.status == 0, result.err
+        return result
+
+    return run
+
+
 @pytest.mark.parametrize("name", PLACES)
-def test_segment_keeps_the_place_of_the_image(tmp_path, simmat, name):
+def test_segment_keeps_the_place_of_the_image(tmp_path, click, name):
     make, labels, check = PLACES[name]
     image = make(tmp_path)
-    planes = name not in ("geotiff", "ome-tiff")
-    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,)) if planes else CLICK])
-    out = tmp_path / "out"
-    words = segment(image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
-    result = simmat(*words)
-    assert result.status == 0, result.err
-    check(image, out / labels)
+    click(image, plane=() if name in ("geotiff", "ome-tiff") else (1,))
+    check(image, tmp_path / "out" / labels)
 
 
 def square(x, y, side, name=""):
@@ -75,14 +84,11 @@ def test_segment_keeps_classes_of_outlines(folder, simmat):
         assert [one.category for one in found] == ["Tumor", "Stroma"], name
 
 
-def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, simmat):
+def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, click):
     geopandas = pytest.importorskip("geopandas")
     image = make_geotiff(tmp_path, 2, names=("red", "nir"))
-    write_points_csv(tmp_path / "p.csv", [CLICK])
+    click(image, "--map", "--geojson", "--channels", "nir")
     out = tmp_path / "out"
-    words = ("--map", "--geojson", "--channels", "nir")
-    words = segment(*words, image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
-    assert simmat(*words).status == 0
     labels = tifffile.imread(out / "map_labels.tif")
     polygons = geopandas.read_file(out / "map_map.geojson")
     assert polygons.crs.to_epsg() == 32633
@@ -101,13 +107,11 @@ def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, simmat):
         read_objects(out / "map_map.geojson", labels.shape)
 
 
-def test_segment_dicom_seg_is_the_patients(tmp_path, simmat):
+def test_segment_dicom_seg_is_the_patients(tmp_path, click):
     image = make_dicom_for_seg(tmp_path)
-    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,))])
     written = []
     for out in (tmp_path / "out", tmp_path / "again"):
-        words = segment("--seg", image=image, prompts=str(tmp_path / "p.csv"), output=str(out))
-        assert simmat(*map(str, words)).status == 0
+        click(image, "--seg", plane=(1,), out=out)
         written.append((out / "series_seg.dcm").read_bytes())
     assert written[0] == written[1]
     check_seg(image, tmp_path / "out" / "series_seg.dcm")
@@ -117,38 +121,27 @@ def test_segment_dicom_seg_is_the_patients(tmp_path, simmat):
     assert read_image(image).shape == (3, 64, 72)
 
 
-@pytest.mark.parametrize(
-    ("flag", "why"),
-    [
-        ("--map", "a.tif has no coordinate reference system"),
-        ("--seg", "a.tif is not a DICOM series"),
-    ],
-)
-def test_segment_extra_that_does_not_fit_says_why(folder, simmat, flag, why):
-    result = simmat(*segment(flag))
+def test_segment_extras_that_do_not_fit_say_why(folder, simmat):
+    result = simmat(*segment("--map", "--seg"))
     assert result.status == 0
-    assert why in result.err
+    assert "a.tif has no coordinate reference system" in result.err
+    assert "a.tif is not a DICOM series" in result.err
     assert not [*Path("out").glob("*.geojson"), *Path("out").glob("*.dcm")]
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_segment_contrasts_are_resampled_to_the_first(tmp_path, simmat, listed):
+def test_segment_contrasts_are_resampled_to_the_first(tmp_path, click, listed):
     nibabel = pytest.importorskip("nibabel")
     first = make_nifti(tmp_path)
     moved = oblique()
     moved[:3, 3] += moved[:3, :3] @ (4, 0, 0)  # by four voxels along x
     other = nibabel.Nifti1Image(np.roll(volume(), -4, axis=-1).T, moved)
     nibabel.save(other, tmp_path / "flair.nii.gz")
-    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(1,))])
-    given = ("--channel-files", str(tmp_path / "flair.nii.gz"))
-    image, out = first, tmp_path / "out"
+    given, image, out = ("--channel-files", tmp_path / "flair.nii.gz"), first, tmp_path / "out"
     if listed:
         given, image = (), tmp_path / "list.csv"
         image.write_text("image,channel_files\nscan.nii.gz,flair.nii.gz\n")
-    words = ("--channels", "scan,flair,flair", *given)
-    words = segment(*words, image=str(image), prompts=str(tmp_path / "p.csv"), output=str(out))
-    result = simmat(*words)
-    assert result.status == 0, result.err
+    result = click(image, "--channels", "scan,flair,flair", *given, plane=(1,))
     assert "flair.nii.gz lies elsewhere than scan.nii.gz, and was resampled" in result.err
     check_nifti(first, out / "scan_labels.nii.gz")
     [row] = rows_of(out / "scan_objects.csv")
@@ -164,20 +157,14 @@ def test_segment_channel_files_that_do_not_fit_are_refused(folder, simmat):
     assert "--channel-files belong to one image, but there are 2" in result.err
 
 
-def test_segment_ctc_is_read_by_traccuracy(tmp_path, simmat):
+def test_segment_ctc_is_read_by_traccuracy(tmp_path, click):
     loaders = pytest.importorskip("traccuracy.loaders")
     axes = {"axes": "TYX"}
     tifffile.imwrite(
         tmp_path / "s.tif", volume(), ome=True, metadata=axes, photometric="minisblack"
     )
-    write_points_csv(tmp_path / "p.csv", [replace(CLICK, plane=(0,))])
-    out = tmp_path / "out"
-    words = ("--propagate", "--ctc")
-    words = segment(
-        *words, image=str(tmp_path / "s.tif"), prompts=str(tmp_path / "p.csv"), output=str(out)
-    )
-    assert simmat(*words).status == 0
-    result = out / "s_RES"
+    click(tmp_path / "s.tif", "--propagate", "--ctc", plane=(0,))
+    result = tmp_path / "out" / "s_RES"
     graph = loaders.load_ctc_data(str(result), str(result / "res_track.txt"), name="s")
     assert graph.segmentation.shape == volume().shape
     assert graph.graph.number_of_nodes() == 3
@@ -230,9 +217,8 @@ def test_segment_objects_3d_has_a_row_for_each_object(tmp_path, simmat):
     for objects in ("planes", "3d"):
         words = ("--objects", objects, "--auto.points-per-side", "8")
         out = tmp_path / objects
-        assert (
-            simmat(*segment(*words, image=str(path), prompts="auto", output=str(out))).status == 0
-        )
+        given = segment(*words, image=str(path), prompts="auto", output=str(out))
+        assert simmat(*given).status == 0
         rows[objects] = rows_of(out / "v_objects.csv")
     assert (len(rows["planes"]), len(rows["3d"])) == (3, 1)
     [whole] = rows["3d"]

@@ -27,10 +27,8 @@ def test_main_with_a_fault_of_the_program_says_so(folder, simmat, monkeypatch):
     monkeypatch.setattr("napari_simmat.batch.plan.plan", fail)
     result = simmat(*segment())
     assert result.status == 1
-    assert (
-        "Something unexpected went wrong (KeyError: 'oops'). Run it again with --debug"
-        in result.err
-    )
+    said = "Something unexpected went wrong (KeyError: 'oops'). Run it again with --debug"
+    assert said in result.err
 
 
 def test_main_without_segment_anything_says_what_to_do(folder, simmat, monkeypatch):
@@ -105,10 +103,8 @@ def test_watch_into_a_file_prints_lines_of_progress(capsys, monkeypatch, logs, l
 
 
 def test_main_with_short_options_reads_them(simmat):
-    assert (
-        "nowhere"
-        in simmat("segment", "nowhere", "-m", "tiny", "--prompts", "auto", "-o", "out").err
-    )  # not: unknown option
+    said = simmat("segment", "nowhere", "-m", "tiny", "--prompts", "auto", "-o", "out").err
+    assert "nowhere" in said, "not: unknown option"
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate", "train", "pretrain", "encode"])

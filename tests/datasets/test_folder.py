@@ -422,14 +422,11 @@ def test_from_folder_refuses_unusable_data(spoil, config, sentence, folder):
     assert str(refused.value).endswith((".", ").", "labels"))
 
 
-def test_from_folder_refuses_units_of_other_channels(folder):
+def test_from_folder_refuses_wrong_units_and_a_missing_folder(folder):
     with pytest.raises(ValueError, match=r"There are 1 channels \(intensity\) but 2 units"):
         from_folder(folder, DataConfig(units=("K", "m")))
-
-
-def test_from_folder_refuses_a_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
-        from_folder(tmp_path / "nowhere")
+        from_folder(folder / "nowhere")
 
 
 def test_sample_of_long_pixels_is_as_the_predictor_sees_it(tmp_path):

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,46 +10,24 @@ import tifffile
 from napari_simmat.datasets.folder import find_labeled_files, fingerprint
 
 
-def write(path: Path, values: np.ndarray) -> None:
-    tifffile.imwrite(path, values, photometric="minisblack")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
-    labels = np.zeros((40, 50), np.uint16)
-    labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
-    stack = np.zeros((3, 40, 50), np.uint16)
-    stack[0, 4:12, 4:12] = stack[2, 20:28, 20:28] = 1
-    for name, values in (("a", labels), ("b", stack)):
-        write(tmp_path / f"{name}.tif", (values > 0).astype(np.uint8))
-        write(tmp_path / f"{name}_labels.tif", values)
-    return tmp_path
-
-
-def test_find_labeled_files_takes_folders_images_and_labels(folder):
-    (folder / "images").mkdir()
-    (folder / "labels").mkdir()
+def test_find_labeled_files_takes_folders_images_and_labels(labeled):
+    (labeled / "images").mkdir()
+    (labeled / "labels").mkdir()
     for name in "ab":
-        (folder / f"{name}.tif").rename(folder / "images" / f"{name}.tif")
-        (folder / f"{name}_labels.tif").rename(folder / "labels" / f"{name}.tif")
-    files = find_labeled_files(folder)
+        (labeled / f"{name}.tif").rename(labeled / "images" / f"{name}.tif")
+        (labeled / f"{name}_labels.tif").rename(labeled / "labels" / f"{name}.tif")
+    files = find_labeled_files(labeled)
     assert [file.name for file in files] == ["a", "b"]
     assert files[0].read().labels.max() == 300
 
 
-def test_find_labeled_files_warns_of_images_without_labels(folder, caplog):
-    (folder / "b_labels.tif").unlink()
-    (folder / "README.md").write_text("not an image")
-    assert [file.name for file in find_labeled_files(folder)] == ["a"]
-    assert "b.tif" in caplog.text
-
-
-def test_find_labeled_files_warns_of_labels_without_image(folder, caplog):
-    (folder / "b.tif").unlink()
-    (folder / "b.json").write_text("{}")
-    assert [file.name for file in find_labeled_files(folder)] == ["a"]
-    assert "b_labels.tif" in caplog.text
+@pytest.mark.parametrize(("gone", "left"), [("b_labels.tif", "b.tif"), ("b.tif", "b_labels.tif")])
+def test_find_labeled_files_warns_of_a_lone_half(labeled, caplog, gone, left):
+    (labeled / gone).unlink()
+    (labeled / "README.md").write_text("not an image")
+    (labeled / "b.json").write_text("{}")
+    assert [file.name for file in find_labeled_files(labeled)] == ["a"]
+    assert left in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -74,17 +51,17 @@ def test_labeled_file_refuses_labels_of_another_shape(labels, tmp_path):
         file.read()
 
 
-def test_find_labeled_files_refuses_two_images_of_one_stem(folder):
-    (folder / "a.png").write_bytes(b"")
+def test_find_labeled_files_refuses_two_images_of_one_stem(labeled):
+    (labeled / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):
-        find_labeled_files(folder)
+        find_labeled_files(labeled)
 
 
-def test_fingerprint_depends_on_contents(folder):
-    before = fingerprint(find_labeled_files(folder))
-    assert fingerprint(find_labeled_files(folder)) == before
-    tifffile.imwrite(folder / "a_labels.tif", np.ones((40, 50), np.uint8))
-    assert fingerprint(find_labeled_files(folder)) != before
+def test_fingerprint_depends_on_contents(labeled):
+    before = fingerprint(find_labeled_files(labeled))
+    assert fingerprint(find_labeled_files(labeled)) == before
+    tifffile.imwrite(labeled / "a_labels.tif", np.ones((40, 50), np.uint8))
+    assert fingerprint(find_labeled_files(labeled)) != before
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -108,8 +85,8 @@ def test_labeled_file_warns_once_of_other_directions(tmp_path, caplog, mirrored)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
-def test_fingerprint_takes_names_that_are_not_text(folder):
-    before = fingerprint(find_labeled_files(folder))
+def test_fingerprint_takes_names_that_are_not_text(labeled):
+    before = fingerprint(find_labeled_files(labeled))
     for ending in (".tif", "_labels.tif"):
-        (folder / f"a{ending}").rename(folder / os.fsdecode(b"10\xb5m" + ending.encode()))
-    assert fingerprint(find_labeled_files(folder)) != before
+        (labeled / f"a{ending}").rename(labeled / os.fsdecode(b"10\xb5m" + ending.encode()))
+    assert fingerprint(find_labeled_files(labeled)) != before

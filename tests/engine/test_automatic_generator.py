@@ -287,12 +287,6 @@ def test_segment_tiles_encodes_only_around_seeds():
     assert box_around(seeds, tile, 200) == tile
 
 
-@pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])
-def test_tile_settings_out_of_range_are_refused(tile, shared):
-    with pytest.raises(ValueError, match=r"choose|must be between"):
-        AutomaticSettings(tile=tile, tile_overlap=shared)
-
-
 @pytest.fixture(scope="module")
 def predictor():
     return Predictor(load_model("tiny"), "cpu")

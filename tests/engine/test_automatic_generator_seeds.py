@@ -20,9 +20,6 @@ def test_point_grid_on_a_square_is_that_of_sam():
     theirs = build_point_grid(5) * 40  # x, y from the edge of the first pixel
     ours = prompt_positions(point_grid((40, 40), 5))
     np.testing.assert_allclose(ours[:, ::-1] + 0.5, theirs)
-
-
-def test_point_grid_on_any_image_is_square():
     points = prompt_positions(point_grid((30, 60), 4))
     assert points.tolist() == [[y, x] for y in (7.0, 22.0) for x in (7.0, 22.0, 37.0, 52.0)]
     assert len(point_grid((1, 100), 10)) == 10

@@ -108,15 +108,10 @@ def test_masks_to_instances_fills_holes_and_drops_islands():
     assert (labels[15:20, 15:20] == 0).all()
     assert labels[5, 24] == 0
     assert (labels > 0).sum() == 19 * 19 - 25
-
-
-def test_masks_to_instances_fills_no_open_bay():
-    mask = np.ones((5, 5), bool)
-    mask[0, 2] = False
-    assert (
-        masks_to_instances(candidates(((5, 5, 10, 10), {"mask": mask})), changed(min_area=9)).labels
-        > 0
-    ).sum() == 24
+    bay = np.ones((5, 5), bool)
+    bay[0, 2] = False  # open: no hole
+    found = candidates(((5, 5, 10, 10), {"mask": bay}))
+    assert (masks_to_instances(found, changed(min_area=9)).labels > 0).sum() == 24
 
 
 def test_masks_to_instances_drops_a_mask_that_others_compose():
@@ -125,9 +120,8 @@ def test_masks_to_instances_drops_a_mask_that_others_compose():
     assert len(masks_to_instances(candidates(*rods, colony), LOOSE)) == 3
     speckle = [((12, 12, 15, 15), {"quality": 0.6}), ((20, 20, 23, 23), {"quality": 0.6})]
     assert len(masks_to_instances(candidates(*speckle, colony), LOOSE)) == 1
-    assert (
-        len(masks_to_instances(candidates(rods[0], colony), LOOSE)) == 1
-    )  # one part makes up nothing
+    one_part = masks_to_instances(candidates(rods[0], colony), LOOSE)
+    assert len(one_part) == 1, "it makes up nothing"
 
 
 def test_masks_to_instances_needs_agreeing_seeds():
@@ -138,9 +132,6 @@ def test_masks_to_instances_needs_agreeing_seeds():
     [score] = masks_to_instances(found, changed(agreement=0.5)).scores
     assert score == pytest.approx(0.9)
     assert len(masks_to_instances(found, changed(agreement=0.51))) == 0
-
-
-def test_masks_to_instances_counts_masks_of_one_seed_once():
     twice = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "seed": 7}) for n in (0, 1)]
     assert len(masks_to_instances(candidates(*twice), changed(agreement=0.5))) == 0
 
@@ -180,9 +171,13 @@ def test_masks_to_instances_of_nothing_is_empty():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("quality", 0.2), ("stability", 1.5), ("crop_layers", 9), ("overlap", float("nan"))],
-)
-def test_automatic_settings_out_of_range_are_refused(name, value):
-    with pytest.raises(ValueError, match="must be between"):
-        AutomaticSettings(**{name: value})
+    "settings",
+    [
+        {"quality": 0.2}, {"stability": 1.5}, {"crop_layers": 9}, {"overlap": float("nan")},
+        {"tile": 64, "tile_overlap": 0}, {"tile": 128, "tile_overlap": 64},
+        {"tile": 0, "tile_overlap": 512},
+    ],
+)  # fmt: skip
+def test_automatic_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ValueError, match=r"choose|must be between"):
+        AutomaticSettings(**settings)

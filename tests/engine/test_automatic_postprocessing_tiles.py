@@ -82,41 +82,24 @@ def one(box: tuple[int, int, int, int], score: float) -> Instances:
     return Instances(labels, np.array([score], np.float32))
 
 
-def together(first: Instances, second: Instances) -> tuple[np.ndarray, list[float]]:
+@pytest.mark.parametrize(
+    ("first", "second", "areas", "scores"),
+    [
+        # The right tile begins at column 10 of the left one.
+        (((5, 2, 15, 18), 0.7), ((4, 0, 15, 8), 0.9), [160], [0.7]),  # whole, and the same cut
+        (((5, 12, 16, 20), 0.9), ((5, 2, 15, 18), 0.7), [160], [0.7]),  # cut, then whole
+        (((5, 2, 15, 20), 0.9), ((5, 0, 15, 18), 0.7), [260], [0.8]),  # two parts
+        (((5, 2, 15, 13), 0.9), ((5, 3, 15, 15), 0.7), [110, 120], [0.9, 0.7]),  # neighbors
+        (((0, 16, 20, 20), 0.9), ((5, 2, 9, 14), 0.7), [64, 48], [0.9, 0.7]),  # part and whole
+    ],
+)
+def test_stitcher_joins_parts_and_prefers_whole_objects(first, second, areas, scores):
     labels = np.zeros((20, 30), np.uint32)
     stitcher = Stitcher(labels)
-    stitcher.add(first, LEFT)
-    stitcher.add(second, RIGHT)
-    return labels, stitcher.finish().round(4).tolist()
-
-
-def test_stitcher_prefers_the_tile_that_shows_an_object_whole():
-    whole, cut = one((5, 2, 15, 18), 0.7), one((4, 0, 15, 8), 0.9)  # the same, seen as columns 10..
-    labels, scores = together(whole, cut)
-    assert (labels > 0).sum() == 160
-    assert scores == pytest.approx([0.7], abs=1e-4)
-    labels, scores = together(one((5, 12, 16, 20), 0.9), one((5, 2, 15, 18), 0.7))
-    assert (labels > 0).sum() == 160
-    assert scores == pytest.approx([0.7], abs=1e-4)
-
-
-def test_stitcher_joins_two_parts():
-    labels, scores = together(one((5, 2, 15, 20), 0.9), one((5, 0, 15, 18), 0.7))
-    assert (labels == 1).sum() == 10 * 26
-    assert scores == pytest.approx([0.8], abs=1e-4)
-
-
-def test_stitcher_keeps_neighbors_apart():
-    labels, scores = together(one((5, 2, 15, 13), 0.9), one((5, 3, 15, 15), 0.7))
-    assert len(scores) == 2
-    assert (labels == 1).sum() == 110
-    assert (labels == 2).sum() == 120
-
-
-def test_stitcher_replaces_cut_parts_by_a_whole_object():
-    labels, scores = together(one((0, 16, 20, 20), 0.9), one((5, 2, 9, 14), 0.7))
-    assert len(scores) == 2
-    assert (labels == 2).sum() == 4 * 12
+    stitcher.add(one(*first), LEFT)
+    stitcher.add(one(*second), RIGHT)
+    assert stitcher.finish().tolist() == pytest.approx(scores)
+    assert np.bincount(labels.ravel())[1:].tolist() == areas
 
 
 def test_stitcher_of_nothing_is_empty():

@@ -97,9 +97,8 @@ def test_resize_of_floats_rounds_nothing():
     transform = InputTransform.of((90, 60), InputSize(method="longest", size=33, minimum=1))
     smooth = transform.resize(image.astype(np.float32))
     assert smooth.dtype == np.float32
-    assert (
-        np.abs(smooth - transform.resize(image)).max() <= 1.01
-    )  # bytes are rounded after each axis
+    # Bytes are rounded after each axis.
+    assert np.abs(smooth - transform.resize(image)).max() <= 1.01
     assert not np.array_equal(smooth, np.round(smooth))
 
 
@@ -185,10 +184,8 @@ def test_grid_covers_the_padded_input():
 )
 def test_box_of_corners_holds_the_pixel_centers_within(corners, box):
     assert box_of_corners(corners) == box
-
-
-def test_box_of_corners_beyond_the_image_is_clipped():
-    assert box_of_corners([(-3, -9), (2, 300)], (50, 60)) == (0, 0, 3, 60)
+    clipped = tuple(np.clip(box, 0, (50, 60) * 2))
+    assert box_of_corners(corners, (50, 60)) == clipped
 
 
 @pytest.mark.parametrize(
@@ -266,9 +263,7 @@ def test_input_transform_of_long_pixels():
     assert native.box_to_input((2, 10, 3, 11)) == (9.5, 5.5, 10.5, 8.5)
     sam = InputTransform.of((50, 100), RULES["longest"], (4.0, 1.0))
     assert (sam.resized, sam.padded) == ((1024, 512), (1024, 1024))
-    assert InputTransform.of((50, 100), RULES["stretch"], (4.0, 1.0)).resized == (
-        1024,
-        1024,
-    )  # the paper's
+    papers = InputTransform.of((50, 100), RULES["stretch"], (4.0, 1.0))
+    assert papers.resized == (1024, 1024)
     large = InputTransform.of((50, 900), RULES["native"], (1.0, 2.0))
     assert large.resized == (28, 1024)  # 50 x 1800 beyond the largest

@@ -157,6 +157,14 @@ def stored(model, stack, tmp_path):
     return store
 
 
+def encodes(model: Model, stack: np.ndarray, store: EmbeddingStore) -> int:
+    """How many of the three planes are encoded again."""
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
+    for plane in range(3):
+        predictor.set_image(stack, plane=plane)
+    return predictor.encodes
+
+
 def test_store_returns_what_was_stored(model, stack, stored):
     fresh, again = Predictor(model, "cpu"), None
     fresh.set_image(stack, plane=2)
@@ -206,14 +214,8 @@ def test_store_with_a_damaged_file_encodes_again(model, stack, stored, damage):
     whole = {path: path.read_bytes() for path in stored.folder.glob("*/*")}
     for path, content in whole.items():
         path.write_bytes(damage(content))
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
-    for plane in range(3):
-        predictor.set_image(stack, plane=plane)
-    assert predictor.encodes == 3
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
-    for plane in range(3):
-        predictor.set_image(stack, plane=plane)
-    assert predictor.encodes == 0
+    assert encodes(model, stack, stored) == 3
+    assert encodes(model, stack, stored) == 0
     sizes = {path: path.stat().st_size for path in stored.folder.glob("*/*")}
     assert sizes == {path: len(content) for path, content in whole.items()}
 
@@ -223,21 +225,14 @@ def test_store_in_a_read_only_folder_is_read(model, stack, stored, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "utime", refused)
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
-    for plane in range(3):
-        predictor.set_image(stack, plane=plane)
-    assert predictor.encodes == 0
+    assert encodes(model, stack, stored) == 0
     assert len(stored) == 3
 
 
 def test_store_with_the_file_of_another_image_ignores_it(model, stack, stored):
     first, second, _ = sorted(stored.folder.glob("*/*"))
     first.write_bytes(second.read_bytes())
-    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
-    predictor.set_image(stack)
-    for plane in range(3):
-        predictor.set_plane(plane)
-    assert predictor.encodes == 1
+    assert encodes(model, stack, stored) == 1
 
 
 def test_store_bound_holds_and_the_oldest_goes_first(model, stack, stored):
@@ -272,7 +267,7 @@ def counting(log: list[int], count: int = 3) -> Job[int]:
     return len(log)
 
 
-def test_resumable_encodings_continue_an_interrupted_job():
+def test_resumable_encodings_continue_and_tell_who_is_overtaken():
     jobs: ResumableEncodings[int] = ResumableEncodings(limit=2)
     log: list[int] = []
     left = jobs.resume_job("a", lambda: counting(log))
@@ -281,11 +276,7 @@ def test_resumable_encodings_continue_an_interrupted_job():
     assert finish(jobs.resume_job("a", lambda: counting(log))) == 3
     assert log == [0, 1, 2]
     assert len(jobs) == 0
-
-
-def test_resumable_encodings_tell_who_is_overtaken():
-    jobs: ResumableEncodings[int] = ResumableEncodings()
-    log: list[int] = []
+    log.clear()
     slow = jobs.resume_job("a", lambda: counting(log))
     next(slow)
     assert finish(jobs.resume_job("a", lambda: counting(log))) == 3

@@ -48,9 +48,6 @@ def test_object_mask_digest_tells_voxels_and_place():
     assert ObjectMask.of(mask).digest == ObjectMask.of(mask.copy()).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(mask, (0, 1)).digest
     assert ObjectMask.of(mask).digest != ObjectMask.of(~mask).digest
-
-
-def test_object_mask_of_nothing_is_refused():
     with pytest.raises(ValueError, match="mask is empty"):
         ObjectMask.of(np.zeros((4, 4), dtype=bool))
 
@@ -63,7 +60,6 @@ def test_label_edit_writes_reverts_and_writes_again(corner):
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = rng.random((4, 10)) > 0.3
     patch = LabelEdit.write(labels, ObjectMask.of(mask, corner), 9)
-    assert patch is not None
     after = labels.copy()
     plane = corner[:-2]
     assert (labels[plane][mask] == 9).all()
@@ -74,16 +70,12 @@ def test_label_edit_writes_reverts_and_writes_again(corner):
     assert np.array_equal(labels, after)
 
 
-def test_label_edit_keeps_equal_values_as_one_number():
+def test_label_edit_of_equal_values_is_one_number_or_none():
     labels = np.zeros((40, 40), dtype=np.uint16)
-    patch = LabelEdit.write(labels, ObjectMask.of(np.ones((40, 40), dtype=bool)), 3)
-    assert patch is not None
+    whole = ObjectMask.of(np.ones((40, 40), dtype=bool))
+    patch = LabelEdit.write(labels, whole, 3)
     assert (patch.before, patch.after) == (0, 3)
-
-
-def test_label_edit_that_changes_nothing_is_none():
-    labels = np.full((4, 4), 3)
-    assert LabelEdit.write(labels, ObjectMask.of(np.ones((4, 4), dtype=bool)), 3) is None
+    assert LabelEdit.write(labels, whole, 3) is None, "nothing changes"
 
 
 @pytest.mark.parametrize("back", [True, False])
@@ -92,12 +84,10 @@ def test_label_edit_leaves_what_was_painted_since(back):
     mask = np.zeros((6, 6), dtype=bool)
     mask[1:5, 1:5] = True
     patch = LabelEdit.write(labels, ObjectMask.of(mask), 3)
-    assert patch is not None
     if not back:
         patch.revert(labels)
     labels[2, 2] = 7
     changed = (patch.revert if back else patch.apply)(labels)
-    assert changed is not None
     assert changed.mask.size == 15, "it says what was really changed"
     expected = np.where(mask, 0 if back else 3, 0)
     expected[2, 2] = 7
@@ -122,11 +112,9 @@ def test_label_index_follows_every_edit():
         assert index == LabelIndex.of(labels), number
     for label in index:
         voxels = index.mask(labels, label)
-        assert voxels is not None
         assert voxels.size == index.size(label), "the box holds all of it"
     for patch in reversed(patches):
         undone = patch.revert(labels)
-        assert undone is not None
         index.note(undone)
     assert index == LabelIndex.of(labels)
     assert index.largest == 4
@@ -174,22 +162,21 @@ def test_main_pieces_keep_large_and_clicked_ones():
     assert left_out == 1
 
 
-def test_split_at_points_keeps_other_pieces_with_the_first():
+@pytest.mark.parametrize(
+    ("regions", "points", "at_first"),
+    [
+        # A piece that is apart goes with the first; one that touches at a corner, with its own.
+        ([np.s_[2:6, 2:20], np.s_[8:10, 30:34]], [(3, 3), (3, 18)], True),
+        ([np.s_[1:4, 1:9], np.s_[4:7, 9:12]], [(2, 2), (2, 7)], False),
+    ],
+)
+def test_split_at_points_keeps_all_pieces(regions, points, at_first):
     mask = np.zeros((12, 40), dtype=bool)
-    mask[2:6, 2:20] = True
-    mask[8:10, 30:34] = True
-    first, second = split_at_points(mask, [(3, 3), (3, 18)])
-    assert first[8:10, 30:34].all()
-    assert np.array_equal(first | second, mask)
-
-
-def test_split_at_points_connects_at_corners():
-    mask = np.zeros((9, 14), dtype=bool)
-    mask[1:4, 1:9] = True
-    mask[4:7, 9:12] = True  # touches the right half at its corner
-    assert len(connected_components(mask)) == 1
-    first, second = split_at_points(mask, [(2, 2), (2, 7)])
-    assert second[4:7, 9:12].all()
+    for region in regions:
+        mask[region] = True
+    assert len(connected_components(mask)) == 1 + at_first
+    first, second = split_at_points(mask, points)
+    assert (first if at_first else second)[regions[1]].all()
     assert np.array_equal(first ^ second, mask)
 
 

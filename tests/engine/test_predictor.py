@@ -477,7 +477,6 @@ def test_set_image_with_long_pixels_sees_square_ones(predictor, squashed):
     assert iou(predictor.predict(mask=truth).mask, truth) > 0.9
     (result,) = predictor.predict_low_res([Prompt(points=((12, 70),), labels=(1,))])
     patch = result.patch(0)
-    assert patch is not None
     height, width = patch.logits.shape
     apart = np.zeros(image.shape, bool)
     apart[patch.top : patch.top + height, patch.left : patch.left + width] = patch.logits > 0

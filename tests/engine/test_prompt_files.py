@@ -130,18 +130,15 @@ def test_write_csv_is_read_as_written(tmp_path):
 
 
 def test_write_csv_without_objects_keeps_prompts_apart(tmp_path):
+    write_points_csv(tmp_path / "points.csv", [Prompt(points=[(1, 2)], labels=[0])])
+    assert (tmp_path / "points.csv").read_text() == "index,axis-0,axis-1,label\n0,1.0,2.0,0\n"
+    assert read_prompts(tmp_path / "points.csv", SHAPE) == [Prompt(points=[(1, 2)], labels=[0])]
     prompts = [Prompt(points=[(1, 2)]), Prompt(points=[(3, 4)]), Prompt(points=[(5, 6)], object=1)]
     write_points_csv(tmp_path / "points.csv", prompts)
     read = read_prompts(tmp_path / "points.csv", SHAPE)
     assert [(prompt.points, prompt.object) for prompt in read] == [
         (((1, 2),), 2), (((3, 4),), 3), (((5, 6),), 1),
     ]  # fmt: skip
-
-
-def test_write_csv_of_a_lone_prompt_has_no_object(tmp_path):
-    write_points_csv(tmp_path / "points.csv", [Prompt(points=[(1, 2)], labels=[0])])
-    assert (tmp_path / "points.csv").read_text() == "index,axis-0,axis-1,label\n0,1.0,2.0,0\n"
-    assert read_prompts(tmp_path / "points.csv", SHAPE) == [Prompt(points=[(1, 2)], labels=[0])]
 
 
 def test_write_csv_of_different_stacks_is_refused(tmp_path):
@@ -192,15 +189,12 @@ def test_read_prompts_refuses_a_malformed_file(written, text, sentence):
     assert "\n" not in str(refusal.value)
 
 
-def test_read_prompts_refuses_a_plane_beyond_the_stack(written):
+def test_read_prompts_refuses_planes_that_do_not_fit(written):
     path = written("axis-0,axis-1,axis-2\n1,3,4\n2.5,3,4\n")
     with pytest.raises(
         ValueError, match=r"line 3: axis-0 is 2.5, but the image has 3 planes there"
     ):
         read_prompts(path, (3, *SHAPE))
-
-
-def test_read_prompts_refuses_a_shape_across_planes(written):
     vertices = [(0, 9, 4), (0, 9, 14), (1, 20, 14), (1, 20, 4)]
     text = shapes_csv("polygon", [vertex[1:] for vertex in vertices], plane=(0,))
     text = text.replace("5,polygon,3,0", "5,polygon,3,1")
@@ -208,13 +202,10 @@ def test_read_prompts_refuses_a_shape_across_planes(written):
         read_prompts(written(text), (2, *SHAPE))
 
 
-def test_read_prompts_refuses_what_is_no_text(tmp_path):
+def test_read_prompts_refuses_what_is_no_text_or_missing(tmp_path):
     (tmp_path / "prompts.csv").write_bytes(b"index,axis-0,axis-1\n0,\xff\xfe,3\n")
     with pytest.raises(ValueError, match=r"prompts.csv is no text in UTF-8 .*; save it as CSV"):
         read_prompts(tmp_path / "prompts.csv", SHAPE)
-
-
-def test_read_prompts_refuses_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*points.csv; check its name"):
         read_prompts(tmp_path / "points.csv", SHAPE)
 

@@ -102,23 +102,26 @@ def test_propagate_more_objects_than_are_cached(monkeypatch):
         assert np.array_equal(second.volume()[..., 40:], image[..., 40:] > 0)
 
 
-def test_propagate_within_a_range_stays_there():
-    [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
-    assert sorted(track.sections) == [(z,) for z in range(5, 9)]
-
-
-def test_propagate_ends_before_a_negative_point():
+@pytest.mark.parametrize(
+    ("clicks", "planes", "found"),
+    [
+        ([click(7)], (5, 8), range(5, 9)),
+        ([click(7), click(10, label=0), click(3, label=0)], None, range(4, 10)),
+        ([click(4), click(7, label=0), click(9)], None, (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)),
+    ],
+    ids=["range", "negative points", "gap"],
+)
+def test_propagate_ends_at_its_range_and_negative_points(clicks, planes, found):
     predictor = Thresholding(ball())
-    [track] = Propagator(predictor).propagate([click(7), click(10, label=0), click(3, label=0)])
-    assert sorted(track.sections) == [(z,) for z in range(4, 10)]
-    assert (10,) not in predictor.visited
+    [track] = Propagator(predictor).propagate(clicks, planes=planes)
+    assert sorted(track.sections) == [(z,) for z in found]
+    negative = {each.plane for each in clicks if not any(each.labels)}
+    assert negative.isdisjoint(predictor.visited)
+
+
+def test_propagate_of_negative_points_alone_is_refused():
     with pytest.raises(ValueError, match="Object 1 has negative points alone"):
-        Propagator(predictor).propagate([click(7, label=0)])
-
-
-def test_propagate_finds_an_object_on_both_sides_of_a_gap():
-    [track] = Propagator(Thresholding(ball())).propagate([click(4), click(7, label=0), click(9)])
-    assert sorted(track.sections) == [(z,) for z in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]
+        Propagator(Thresholding(ball())).propagate([click(7, label=0)])
 
 
 def test_propagate_between_annotations_interpolates_gaps():
@@ -341,7 +344,6 @@ def test_boundary_bias_moves_with_the_mask():
     y, x = np.indices((80, 100))
     known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
     lean = BoundaryBias.of(known, found)
-    assert lean is not None
     other = np.hypot(y - 36, x - 61) < 10  # half as large, elsewhere
     moves = lean.on(other)
     assert moves[36, 70] < -2.5, "on the right it was too far out"
@@ -383,7 +385,6 @@ def test_outline_evidence_without_an_edge_is_none():
     assert OutlineEvidence.of(disc, noise) is None
     assert OutlineEvidence.of(np.ones((60, 60), bool), noise) is None
     seen = OutlineEvidence.of(disc, noise + 5 * disc)
-    assert seen is not None
     assert seen.share(disc, noise + 5 * disc) == 1
     assert seen.share(disc, noise + 2 * disc) < 0.5
     assert seen.share(disc, noise) < 0.2

@@ -40,7 +40,6 @@ def test_patch_is_a_part_of_the_whole(size, center):
     result = Result(DecodedMasks(logits, torch.ones(4)), transform, stride)
     for index in range(4):
         patch = result.patch(index, above=-1)
-        assert patch is not None
         height, width = patch.logits.shape
         part = whole[index, patch.top : patch.top + height, patch.left : patch.left + width]
         np.testing.assert_allclose(patch.logits, part, rtol=1e-4, atol=1e-4)
@@ -53,7 +52,6 @@ def test_patch_of_a_part_of_the_grid_is_placed():
     transform = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
     patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), transform, 2).patch(0)
-    assert patch is not None
     rows, columns = np.nonzero(patch.logits > 0)
     assert (rows.min() + patch.top, rows.max() + patch.top) == (20, 25)
     assert (columns.min() + patch.left, columns.max() + patch.left) == (40, 45)
@@ -66,9 +64,8 @@ def test_patch_of_an_empty_mask_is_none(part):
 
 
 def test_patch_of_a_mask_in_the_padding_is_none():
-    transform = InputTransform.of(
-        (20, 64), InputSize(method="native", size=512)
-    )  # padded to 32 rows
+    # Padded to 32 rows.
+    transform = InputTransform.of((20, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 1, 5), 5.0)
     assert Result(DecodedMasks(logits, torch.ones(4), 15), transform, 2).patch(0) is None
 

@@ -63,21 +63,8 @@ def write(path: Path, values: np.ndarray) -> None:
     tifffile.imwrite(path, values, photometric="minisblack")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
-    labels = np.zeros((40, 50), np.uint16)
-    labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
-    stack = np.zeros((3, 40, 50), np.uint16)
-    stack[0, 4:12, 4:12] = stack[2, 20:28, 20:28] = 1
-    for name, values in (("a", labels), ("b", stack)):
-        write(tmp_path / f"{name}.tif", (values > 0).astype(np.uint8))
-        write(tmp_path / f"{name}_labels.tif", values)
-    return tmp_path
-
-
-def test_evaluate_job_gives_figures_counted_by_hand(folder):
-    scores = finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(clicks=2)))
+def test_evaluate_job_gives_figures_counted_by_hand(labeled):
+    scores = finish(evaluate_job(Thresholder(), find_labeled_files(labeled), ScoreConfig(clicks=2)))
     a, b = scores.images
     assert [(plane, score.label, score.area) for plane, score in a.scores] == [
         ((), 7, 64),
@@ -95,20 +82,20 @@ def test_evaluate_job_gives_figures_counted_by_hand(folder):
     assert list(scores.headline) == ["click", "click+1", "box", "filled_box", "disk"]
 
 
-def test_evaluate_job_passes_on_the_pixel_size(folder):
+def test_evaluate_job_passes_on_the_pixel_size(labeled):
     predictor = Thresholder()
-    finish(evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(prompts="box")))
+    finish(evaluate_job(predictor, find_labeled_files(labeled), ScoreConfig(prompts="box")))
     assert predictor.pixel_size is None
     told = ScoreConfig(prompts="box", selection=ChannelSelection(pixel_ratio=2.0))
-    finish(evaluate_job(predictor, find_labeled_files(folder), told))
+    finish(evaluate_job(predictor, find_labeled_files(labeled), told))
     assert predictor.pixel_size == (2.0, 1.0)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
         values = np.zeros((40, 50), np.uint8)
         values[4:12, 4:12] = 1
         for end in ("", "_labels"):
-            tifffile.imwrite(folder / f"{name}{end}.tif", values, ome=True, metadata=sizes)
-    finish(evaluate_job(predictor, find_labeled_files(folder), told))
+            tifffile.imwrite(labeled / f"{name}{end}.tif", values, ome=True, metadata=sizes)
+    finish(evaluate_job(predictor, find_labeled_files(labeled), told))
     assert predictor.pixel_size == (1.5, 0.5)
     with pytest.raises(ValueError, match="height over its width is above 0, not -1"):
         ScoreConfig(selection=ChannelSelection(pixel_ratio=-1.0))
@@ -131,10 +118,10 @@ def test_evaluate_job_keeps_channel_names_for_any_axis(tmp_path, axis):
     assert predictor.names == ("GFP", "DAPI")
 
 
-def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder):
+def test_evaluate_job_paper_takes_regions_by_size_at_1024(labeled):
     """Of 40 x 50 pixels one counts as 524 ones: the speck of 9 pixels as 4719."""
-    (folder / "b.tif").unlink()
-    files = find_labeled_files(folder)
+    (labeled / "b.tif").unlink()
+    files = find_labeled_files(labeled)
     for min_size, labels in ((0, [7, 9, 300]), (5000, [7, 300]), (9000, [7])):
         predictor = Thresholder()
         config = ScoreConfig(prompts="paper", min_size=min_size)
@@ -148,9 +135,9 @@ def test_evaluate_job_paper_takes_regions_by_size_at_1024(folder):
         finish(evaluate_job(Thresholder(), files, ScoreConfig(prompts="paper", min_size=90_000)))
 
 
-def test_evaluate_job_min_size_holds_for_other_prompts(folder):
+def test_evaluate_job_min_size_holds_for_other_prompts(labeled):
     config = ScoreConfig(prompts="box", min_size=9000)
-    a, _ = finish(evaluate_job(Thresholder(), find_labeled_files(folder), config)).images
+    a, _ = finish(evaluate_job(Thresholder(), find_labeled_files(labeled), config)).images
     assert [score.label for _, score in a.scores] == [7]
     assert a.too_small == 2
 
@@ -171,16 +158,16 @@ def test_score_config_refuses_values_out_of_range(wrong, sentence):
         ScoreConfig(**wrong)
 
 
-def test_evaluate_job_names_an_unusable_image(folder, monkeypatch):
+def test_evaluate_job_names_an_unusable_image(labeled, monkeypatch):
     def refused(*_, **__):
         raise ValueError("tiny reads red, green and blue, but there are 5 channels.")
 
     monkeypatch.setattr(Thresholder, "set_image_job", refused)
     with pytest.raises(ValueError, match=r"^a\.tif: tiny reads red"):
-        finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(prompts="box")))
+        finish(evaluate_job(Thresholder(), find_labeled_files(labeled), ScoreConfig(prompts="box")))
 
 
-def test_evaluate_job_auto_matches_all_objects(folder, tmp_path, monkeypatch):
+def test_evaluate_job_auto_matches_all_objects(labeled, tmp_path, monkeypatch):
     """Of `a` the larger square and something in the corner are found, of `b` nothing."""
 
     class Opening(Thresholder):
@@ -203,7 +190,7 @@ def test_evaluate_job_auto_matches_all_objects(folder, tmp_path, monkeypatch):
     config = ScoreConfig(prompts="auto", automatic=settings)
     output = tmp_path / "pictures"
     output.mkdir()
-    scores = finish(evaluate_job(Opening(), find_labeled_files(folder), config, output))
+    scores = finish(evaluate_job(Opening(), find_labeled_files(labeled), config, output))
     assert asked == [(settings, ()), (settings, (0,)), (settings, (2,))]
     a, b = scores.images
     assert (a.counts, a.too_small) == ({"objects": 2, "found": 2}, 1)  # 9 pixels are too few
@@ -227,11 +214,11 @@ def test_evaluate_job_max_objects_are_spread_and_repeatable(tmp_path):
     assert first == second
 
 
-def test_evaluate_job_writes_overlays_completely_or_not(folder, tmp_path):
+def test_evaluate_job_writes_overlays_completely_or_not(labeled, tmp_path):
     from PIL import Image
 
     output = tmp_path / "out"
-    job = evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(clicks=1), output)
+    job = evaluate_job(Thresholder(), find_labeled_files(labeled), ScoreConfig(clicks=1), output)
     scores = finish(job)
     assert sorted(output.iterdir()) == list(scores.overlays)
     assert [path.name for path in scores.overlays] == ["a_overlay.png", "b_overlay.png"]
@@ -239,7 +226,7 @@ def test_evaluate_job_writes_overlays_completely_or_not(folder, tmp_path):
         with Image.open(path) as picture:
             assert picture.width == 2 * 2 * 50 + 12
     stopped = evaluate_job(
-        Thresholder(), find_labeled_files(folder), ScoreConfig(), tmp_path / "other"
+        Thresholder(), find_labeled_files(labeled), ScoreConfig(), tmp_path / "other"
     )
     for _ in range(3):
         next(stopped)

@@ -144,9 +144,6 @@ def test_user_protocol_counts_clicks_until_the_iou_is_reached():
     assert score.clicks_until(0.96) is None
     figures = score.figures
     assert [figures[f"{each}@{n}"] for n in (80, 90) for each in ("noc", "failed")] == [2, 0, 4, 0]
-
-
-def test_user_protocol_counts_all_clicks_of_a_failure():
     _, score = clicked(50, 85, 79, clicks=3)
     assert score.figures["noc@90"] == 3
     assert score.figures["failed@90"] == 1
@@ -258,15 +255,12 @@ def test_agreement_equals_that_of_whole_images(seed):
     assert 0 < reached[0] < 1
 
 
-def test_center_clicks_takes_the_middle_pixel_in_row_major_order():
+def test_center_clicks_takes_the_middle_pixel_at_1024():
     """Six pixels: the fourth begins the second row, at the region's left edge."""
     labels = np.zeros((1024, 1024), int)
     labels[10:12, 100:103] = 4
     assert center_clicks(labels) == {4: (11, 100)}
-
-
-def test_center_clicks_are_found_at_1024_in_pixels_of_the_image():
-    """2 x 2 pixels of 512 are 4 x 4: the ninth of 16 is in row 10, column 16."""
+    # 2 x 2 pixels of 512 are 4 x 4: the ninth of 16 is in row 10, column 16.
     labels = np.zeros((512, 512), int)
     labels[4:6, 8:10] = 1
     assert center_clicks(labels) == {1: (4.75, 7.75)}

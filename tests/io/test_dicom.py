@@ -88,9 +88,8 @@ def test_one_per_series_keeps_the_first_slice(series, tmp_path):
     assert [one.image for one in find_inputs([beside, *slices, film]).images] == taken
     matched = find_inputs([series / "*.dcm"]).images
     assert [one.image.name for one in matched] == ["6.dcm", "film.dcm", "other.dcm"]
-    assert (
-        one_per_series([slices[1]] * 2) == [slices[1]] * 2
-    )  # that it is given twice is said elsewhere
+    # That it is given twice is said elsewhere.
+    assert one_per_series([slices[1]] * 2) == [slices[1]] * 2
 
 
 def test_dicom_frames_of_a_file_are_planes(tmp_path):

@@ -222,23 +222,9 @@ def zarr_link(folder: Path) -> Path:
 
 
 def dicom(path: Path, **changes: Any) -> Path:
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+    from tests.io.test_dicom import write_slice
 
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    file.SeriesInstanceUID = generate_uid()
-    file.Rows, file.Columns, file.SamplesPerPixel = 20, 30, 1
-    file.PhotometricInterpretation = "MONOCHROME2"
-    file.BitsAllocated = file.BitsStored = 16
-    file.HighBit, file.PixelRepresentation = 15, 0
-    file.PixelData = PLANE.tobytes()
-    for name, value in changes.items():
-        setattr(file, name, value)
-    file.save_as(path, enforce_file_format=True)
+    write_slice(path, PLANE, **changes)
     return path
 
 
@@ -275,6 +261,11 @@ def text_nifti(folder: Path) -> Path:
     return nifti(folder / "a.nii", (30, 20), slope=3e38)
 
 
+def made(make: Callable[..., Path], name: str, *given: Any, **named: Any) -> Callable[[Path], Path]:
+    """Makes a file of this name in a folder."""
+    return lambda folder: make(folder / name, *given, **named)
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "TIFF of absurd size": (huge_tiff, "claims"),
     "TIFF in tiles of a pixel": (tiles_of_one_pixel, "pieces"),
@@ -296,54 +287,45 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         "outside its folder",
     ),
     "NDTiff index that names a neighbor": (foreign_index, "outside its folder"),
-    "npy of absurd shape": (lambda p: npy(p / "a.npy", f"({2**40}, {2**20})"), "claims 1.15 EB"),
-    "npy with a long header": (lambda p: long_header(p / "a.npy"), "has a header of 1 GB"),
-    "NIfTI with a long header": (lambda p: long_header(p / "a.nii"), "claims 1 GB of header"),
-    "npy that is a hole": (
-        lambda p: npy(p / "a.npy", "(1000, 10000, 10000)", size=10**11 + 128),
-        "hole",
-    ),
-    "npy without columns": (lambda p: npy(p / "a.npy", "(20, 0)"), "no pixel"),
-    "npy of text": (lambda p: npy(p / "a.npy", "(20, 30)", "<U1"), "text"),
+    "npy of absurd shape": (made(npy, "a.npy", f"({2**40}, {2**20})"), "claims 1.15 EB"),
+    "npy with a long header": (made(long_header, "a.npy"), "has a header of 1 GB"),
+    "NIfTI with a long header": (made(long_header, "a.nii"), "claims 1 GB of header"),
+    "npy that is a hole": (made(npy, "a.npy", "(1000, 10000, 10000)", size=10**11 + 128), "hole"),
+    "npy without columns": (made(npy, "a.npy", "(20, 0)"), "no pixel"),
+    "npy of text": (made(npy, "a.npy", "(20, 30)", "<U1"), "text"),
     "npy of records": (
         lambda p: np.save(p / "a.npy", np.zeros((20, 30), "i2,f4")) or p / "a.npy",
         "numbers",
     ),
     "PNG of 169 million zeros": (picture, "pixels"),
-    "Zarr in chunks of a pixel": (
-        lambda p: zarr_folder(p / "a.zarr", [15_000, 15_000], [1, 1]),
-        "pieces",
-    ),
+    "Zarr in chunks of a pixel": (made(zarr_folder, "a.zarr", [15_000, 15_000], [1, 1]), "pieces"),
     "Zarr that is a hole": (
-        lambda p: zarr_folder(p / "a.zarr", [3, 65_536, 30], [1, 20, 16]),
+        made(zarr_folder, "a.zarr", [3, 65_536, 30], [1, 20, 16]),
         "hole: of its 19,662 pieces the disk holds 0",
     ),
     "Zarr that is a wide hole": (
-        lambda p: zarr_folder(p / "a.zarr", [3, 20, 65_536], [1, 20, 16]),
+        made(zarr_folder, "a.zarr", [3, 20, 65_536], [1, 20, 16]),
         "hole: of its 12,288 pieces the disk holds 0",
     ),
     "Zarr of absurd chunks": (
-        lambda p: zarr_folder(p / "a.zarr", [2**31, 2**31], [2**31, 2**31]),
+        made(zarr_folder, "a.zarr", [2**31, 2**31], [2**31, 2**31]),
         "claims",
     ),
-    "Zarr without rows": (lambda p: zarr_folder(p / "a.zarr", [0, 8], [1, 8]), "no pixel"),
-    "Zarr of text": (lambda p: zarr_folder(p / "a.zarr", [8, 8], [8, 8], "<U4"), "text"),
+    "Zarr without rows": (made(zarr_folder, "a.zarr", [0, 8], [1, 8]), "no pixel"),
+    "Zarr of text": (made(zarr_folder, "a.zarr", [8, 8], [8, 8], "<U4"), "text"),
     "Zarr with a link": (zarr_link, "outside"),
-    "DICOM of 200 million frames": (
-        lambda p: dicom(p / "a.dcm", NumberOfFrames=200_000_000),
-        "frames",
-    ),
-    "DICOM of 2 million frames": (lambda p: dicom(p / "a.dcm", NumberOfFrames=2_000_000), "frames"),
-    "DICOM without columns": (lambda p: dicom(p / "a.dcm", Columns=0), "no pixel"),
-    "DICOM without rows": (lambda p: dicom(p / "a.dcm", Rows=0), "no pixel"),
+    "DICOM of 200 million frames": (made(dicom, "a.dcm", NumberOfFrames=200_000_000), "frames"),
+    "DICOM of 2 million frames": (made(dicom, "a.dcm", NumberOfFrames=2_000_000), "frames"),
+    "DICOM without columns": (made(dicom, "a.dcm", Columns=0), "no pixel"),
+    "DICOM without rows": (made(dicom, "a.dcm", Rows=0), "no pixel"),
     "DICOM whose values overflow": (
-        lambda p: dicom(p / "a.dcm", RescaleSlope="1e38", RescaleIntercept="0"),
+        made(dicom, "a.dcm", RescaleSlope="1e38", RescaleIntercept="0"),
         "overflow",
     ),
-    "NIfTI of absurd size": (lambda p: nifti(p / "a.nii", (32767,) * 5), "claims"),
-    "NIfTI scaled, of 2 GB": (lambda p: nifti(p / "a.nii", (1000, 1000, 1000), slope=2), "claims"),
-    "NIfTI packed, of 2 GB": (lambda p: nifti(p / "a.nii.gz", (1000, 1000, 1000)), "claims"),
-    "NIfTI without slices": (lambda p: nifti(p / "a.nii", (30, 20, 0)), "no pixel"),
+    "NIfTI of absurd size": (made(nifti, "a.nii", (32767,) * 5), "claims"),
+    "NIfTI scaled, of 2 GB": (made(nifti, "a.nii", (1000, 1000, 1000), slope=2), "claims"),
+    "NIfTI packed, of 2 GB": (made(nifti, "a.nii.gz", (1000, 1000, 1000)), "claims"),
+    "NIfTI without slices": (made(nifti, "a.nii", (30, 20, 0)), "no pixel"),
     "NIfTI whose values overflow": (text_nifti, "overflow"),
 }
 

@@ -170,10 +170,8 @@ def test_candidate_levels_suit_the_extent():
     long = PromptExtent((0, 0), (800, 10), whole=True)
     assert [each.scale for each in candidate_levels(levels, long, nowhere)] == [0.25, 0.125]
     assert candidate_levels(levels, None, nowhere) == levels
-    assert (
-        candidate_levels(levels, PromptExtent((0, 0), (5000, 5000), whole=True), nowhere)
-        == levels[-1:]
-    )
+    vast = PromptExtent((0, 0), (5000, 5000), whole=True)
+    assert candidate_levels(levels, vast, nowhere) == levels[-1:]
 
 
 def test_levels_by_likelihood_begin_with_the_fitting_size():
@@ -182,9 +180,8 @@ def test_levels_by_likelihood_begin_with_the_fitting_size():
     click = torch.tensor([[400.0, 300.0]])
     assert [each.scale for each in levels_by_likelihood(levels, click)] == [0.25, 0.5, 0.125, 1.0]
     assert [each.scale for each in candidate_levels(levels, None, click)] == [0.25, 0.5, 0.125, 1.0]
-    far = PromptExtent(
-        (0, 0), (300, 300), whole=False
-    )  # two clicks, which do not fit the first level
+    # Two clicks, which do not fit the first level.
+    far = PromptExtent((0, 0), (300, 300), whole=False)
     assert [each.scale for each in candidate_levels(levels, far, click)] == [0.25, 0.5, 0.125]
 
 

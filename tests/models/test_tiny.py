@@ -226,9 +226,8 @@ def test_decode_box_returns_the_mask_that_fills_it(network, monkeypatch):
     corrected = network.decode(encoded, {"mask": masks[None, 2:3]})
     assert torch.equal(corrected.logits, masks)  # without a box the predicted quality decides
     monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality.flip(0)))
-    assert torch.equal(
-        network.decode(encoded, clicked([[20.0, 20.0]])).logits, masks
-    )  # the single mask stays
+    stays = network.decode(encoded, clicked([[20.0, 20.0]]))
+    assert torch.equal(stays.logits, masks), "the single mask"
 
 
 @torch.no_grad()

@@ -443,10 +443,8 @@ def test_planes_digest_tells_data_apart():
     other = labels.copy()
     other[0, 0] = 0
     assert digest(values, labels) == digest(values.copy(), labels.copy())
-    assert (
-        len({digest(*each) for each in ((values, labels), (values * 2, labels), (values, other))})
-        == 3
-    )
+    files = (values, labels), (values * 2, labels), (values, other)
+    assert len({digest(*each) for each in files}) == 3
 
 
 def test_labeled_plane_halved_averages_the_image():

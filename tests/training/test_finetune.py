@@ -376,16 +376,12 @@ def test_compare_with_base_gives_the_base_three_channels(channels, base):
     assert figures["after"] == figures["before"]  # here the same network
 
 
-def test_fit_calibration_finds_slope_and_offset():
+def test_fit_calibration_finds_slope_and_keeps_the_order():
     predicted = np.linspace(0.05, 0.95, 40)
     known = IoUCalibration(slope=0.6, offset=-1.2)
     fit = fit_calibration(predicted, known.apply(predicted))
     assert (fit.slope, fit.offset) == pytest.approx((0.6, -1.2), abs=1e-3)
     assert fit_calibration(predicted[: MIN_CALIBRATED - 1], predicted[: MIN_CALIBRATED - 1]) is None
-
-
-def test_fit_calibration_of_reversed_scores_keeps_their_order():
-    predicted = np.linspace(0.05, 0.95, 40)
     fitted = fit_calibration(predicted, predicted[::-1]).apply(predicted)
     assert (np.diff(fitted) > 0).all()
 

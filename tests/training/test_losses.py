@@ -17,17 +17,13 @@ from napari_simmat.training.losses import (
 )
 
 
-def test_mask_loss_of_a_sure_and_right_mask_is_zero():
+def test_mask_loss_is_as_by_hand():
     target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     logits = (2 * target - 1) * 50
     loss, iou = mask_loss(logits, target)
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert iou.item() == 1
-
-
-def test_mask_loss_of_an_undecided_mask_is_as_by_hand():
-    """Logit 0 is probability 1/2: entropy ln 2; Dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4."""
-    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    # Logit 0 is probability 1/2: entropy ln 2; Dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4.
     loss, iou = mask_loss(torch.zeros(1, 1, 2, 2), target)
     assert loss.item() == pytest.approx(math.log(2) + 0.4)
     assert iou.item() == 0
@@ -113,14 +109,11 @@ def test_dice_and_entropy_is_that_of_monai(cells):
     torch.testing.assert_close(gradient, wanted.float(), rtol=1e-5, atol=1e-9)
 
 
-def test_to_mask_grid_takes_the_middle_pixels():
+def test_to_mask_grid_takes_middle_pixels_and_thin_objects():
     masks = torch.zeros(1, 8, 8, dtype=torch.bool)
     masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
     assert to_mask_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
     assert to_mask_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
-
-
-def test_to_mask_grid_keeps_thin_objects():
     masks = torch.zeros(3, 7, 8, dtype=torch.bool)
     masks[0, 4, 1:6] = True  # no odd row
     masks[1, 4, 1:6] = masks[1, 5, 1] = True  # one

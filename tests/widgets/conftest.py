@@ -86,6 +86,5 @@ def window(open_window):
 def ready(window):
     """The viewer with one gray image and the widget, encoded."""
     window.viewer.add_image(gray(), name="discs")
-    window.open_widget()
-    window.idle()
+    window.start()
     return window

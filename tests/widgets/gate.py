@@ -8,11 +8,11 @@ from tests.widgets.conftest import SECONDS
 
 
 class Gate:
-    """Makes the encoder stop at a yield until it is opened."""
+    """A click whose prediction stops at a yield until it is released."""
 
-    def __init__(self, window: Any) -> None:
-        self.reached, self.open = threading.Event(), threading.Event()
-        self.ended = threading.Event()
+    def __init__(self, window: Any, y: float, x: float) -> None:
+        self.window, self.open = window, threading.Event()
+        self.reached, self.ended = threading.Event(), threading.Event()
         service = window.controller.inference.service
         original = service.predict_job
 
@@ -27,9 +27,13 @@ class Gate:
                 self.ended.set()
 
         service.predict_job = answering
-
-    def wait(self) -> None:
+        click_without_waiting(window, y, x)
         assert self.reached.wait(SECONDS / 1000)
+
+    def release(self) -> None:
+        """Let the worker go on, and wait for what follows."""
+        self.open.set()
+        self.window.idle()
 
 
 def click_without_waiting(window: Any, y: float, x: float) -> None:

@@ -56,6 +56,11 @@ class Hands:
         self._show()
         return self.widget
 
+    def start(self) -> None:
+        """Show the widget, and wait for what follows."""
+        self.open_widget()
+        self.idle()
+
     def release(self) -> None:
         """Let the widget go, if it is still there, and see its thread end."""
         if self.widget is not None:
@@ -107,8 +112,7 @@ class Hands:
     def open(self, image: Any, **options: Any) -> Any:
         """Show an image, and the widget on it; returns the layer."""
         layer = self.viewer.add_image(image, **options)
-        self.open_widget()
-        self.idle()
+        self.start()
         return layer
 
     def show_plane(self, *plane: int) -> None:
@@ -158,6 +162,11 @@ class Hands:
         self.take(self.tab.buttons.tools["point"])
         self.press(y, x)
         self.idle()
+
+    def add_object(self, y: float, x: float) -> None:
+        """Click on a position of the world, and commit what that gives."""
+        self.click(y, x)
+        self.commit()
 
     def hover(self, y: float, x: float) -> None:
         """Move the mouse to a position of the world."""
@@ -222,6 +231,11 @@ class Hands:
         """Press a key on the canvas, and wait for what follows."""
         self.tap(key, modifiers)
         self.idle()
+
+    def key_over(self, y: float, x: float, key: Any, modifiers: Any = NONE) -> None:
+        """Press a key with the mouse over a position of the world."""
+        self.hover(y, x)
+        self.key(key, modifiers)
 
     def choose(self, choice: Any, title: str) -> None:
         """Pick an entry of a list with the keyboard, and wait for what follows."""

@@ -220,8 +220,7 @@ def test_form_remembers_the_channels_of_each_image(window, bands):
     assert chosen(window) == [42, 41, 39]
     window.close_widget()
     window.viewer.layers.remove("third")
-    window.open_widget()
-    window.idle()
+    window.start()
     assert chosen(window) == [42, 41, 39]
     window.click(*CENTERS[0])
     assert iou(window.mask, discs()[1] == 1) > 0.85
@@ -250,8 +249,7 @@ def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
     tifffile.imwrite(path, bands, metadata={"axes": "CYX"})
     with layer_source(path=str(path), reader_plugin="napari"):
         window.viewer.add_image(tifffile.imread(path), name="bands")
-    window.open_widget()
-    window.idle()
+    window.start()
     form = window.tab.channels
     form.section.set_open(True)
     assert form.first_axis.isChecked(), "the file says so"
@@ -276,8 +274,7 @@ def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
 def test_form_offers_layers_that_are_displayed_together(window):
     for name, color in (("b", "blue"), ("g", "green"), ("r", "red")):
         window.viewer.add_image(gray(), name=name, colormap=color, blending="additive")
-    window.open_widget()
-    window.idle()
+    window.start()
     form = window.tab.channels
     window.choose(form.image, "g")
     window.push(form.displayed)
@@ -306,8 +303,7 @@ def test_form_in_the_tab_takes_the_first_axis_for_channels(window, bands):
     window.idle()
     assert [slot.currentText() for slot in form.slots] == titles
     choose_parts(window, 42, 42, 42)
-    window.click(*CENTERS[0])
-    window.key(Qt.Key.Key_C)
+    window.add_object(*CENTERS[0])
     objects = window.viewer.layers["SimMAT objects"].data
     assert objects.shape == gray().shape
     assert iou(objects > 0, discs()[1] == 1) > 0.85

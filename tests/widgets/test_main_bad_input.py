@@ -43,8 +43,7 @@ def test_image_that_no_model_reads_is_refused(window, case):
         layer.data = data
     else:
         layer._data = data  # napari shows no such images, but scripts make them
-    window.open_widget()
-    window.idle()
+    window.start()
     assert window.status.kind == "failed"
     assert words in window.status.text
     window.viewer.layers.remove(layer)

@@ -46,10 +46,8 @@ def test_dicom_series_dropped_on_the_canvas_segments(window, plugin, monkeypatch
     QApplication.processEvents()
     [layer] = window.viewer.layers
     assert layer.data.shape == (3, *gray().shape)
-    window.open_widget()
-    window.idle()
-    window.click(*CENTERS[1])
-    window.commit()
+    window.start()
+    window.add_object(*CENTERS[1])
     assert window.objects.shape == layer.data.shape
     assert iou(window.objects.max(axis=0) == 1, discs()[1] == 2) > 0.8
 

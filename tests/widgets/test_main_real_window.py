@@ -39,7 +39,7 @@ def tools(window: Any) -> Iterator[str]:
     window.press(THIRD[0], THIRD[1] - 31)  # the ellipse, by its edge
     window.key(Qt.Key.Key_Delete)
     yield "shape selected and deleted"
-    window.key(Qt.Key.Key_C)
+    window.commit()
     layer = window.viewer.layers["SimMAT objects"]
     window.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label = 9, 9
@@ -56,8 +56,7 @@ def tools(window: Any) -> Iterator[str]:
 def keys(window: Any) -> Iterator[str]:
     """Press each key where it has something to do; says what was pressed."""
     for number, center in enumerate((FIRST, SECOND), start=1):
-        window.click(*center)
-        window.key(Qt.Key.Key_C)
+        window.add_object(*center)
         yield f"C, object {number}"
     window.click(*THIRD)
     window.key(Qt.Key.Key_Q)

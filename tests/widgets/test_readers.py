@@ -177,8 +177,7 @@ def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     window.open_widget()
     window.viewer.dims.set_point(0, 3.0)  # the second plane
     window.idle()
-    window.click(*(np.array(CENTERS[0]) / 2))
-    window.commit()
+    window.add_object(*(np.array(CENTERS[0]) / 2))
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.scale.tolist() == [3, 0.5, 0.5]
     assert [f"{unit:~}" for unit in objects.units] == ["mm"] * 3

@@ -65,8 +65,7 @@ def test_checkpoint_without_the_widget_is_refused(tmp_path, monkeypatch):
 
 
 def saved_session(window: Any, folder: Path) -> Path:
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     window.idle()
     session = window.workspace.session
     snapshot = window.tab.autosave.snapshot(session)
@@ -166,8 +165,7 @@ def test_record_dropped_opens_labels_points_boxes(predictor, tmp_path):
 
 
 def test_dropped_layers_name_their_provenance(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {
         "program": f"napari-simmat {__version__}",

@@ -35,10 +35,8 @@ def open_image(window: Any, image: np.ndarray) -> Any:
 def work_on(window: Any) -> None:
     """Two commits, one deleted, that taken back, a third undone, and a point left open."""
     for number in (0, 1):
-        window.click(*CENTERS[number])
-        window.commit()
-    window.hover(*CENTERS[1])
-    window.key(Qt.Key.Key_D, SHIFT)
+        window.add_object(*CENTERS[number])
+    window.key_over(*CENTERS[1], Qt.Key.Key_D, SHIFT)
     window.undo()
     window.tab.sections["objects"].set_open(True)
     window.click_row(0)
@@ -129,8 +127,7 @@ def main(folder: Path) -> None:
     """Commit two objects, paint, save what is there, and go on clicking until the end."""
     window = open_image(new_window(), gray())
     for number in (0, 1):
-        window.click(*CENTERS[number])
-        window.commit()
+        window.add_object(*CENTERS[number])
     viewer = window.viewer
     layer = viewer.layers["SimMAT objects"]
     viewer.layers.selection.active = layer

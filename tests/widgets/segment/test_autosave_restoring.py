@@ -62,8 +62,7 @@ def test_two_processes_with_one_image_keep_their_own_sessions(open_window, tmp_p
     def work_here():
         window = open_image(open_window(), gray())
         assert window.status.offer == "", "the other process has its session open"
-        window.click(*CENTERS[1])
-        window.commit()
+        window.add_object(*CENTERS[1])
         window.close_widget()
 
     kill_at_work("tests.widgets.segment.noted", tmp_path, work_here)
@@ -79,6 +78,7 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     first, second = crashed(open_window)
     assert "was not saved" in second.status.text
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
+    third = open_image(open_window(), gray())
     restore(second)
     text = RESTORED.format("2 objects", COMMIT_OPEN)
     assert second.status.text == text, "and what was open is answered"
@@ -97,19 +97,20 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     assert not second.workspace.session.history.can_undo
     assert not second.objects.any(), "the whole list came back"
     assert not second.workspace.session.prompt_state
+    restore(third)
+    assert third.status.text == OTHER_WINDOW
+    assert "SimMAT objects" not in third.viewer.layers
 
 
 def test_work_after_restoring_is_restored_again(open_window):
     first = open_image(open_window(), gray())
-    first.click(*CENTERS[0])
-    first.commit()
+    first.add_object(*CENTERS[0])
     first.close_widget()
     first.viewer.layers.clear()
     for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
         window = open_image(open_window(), gray())
         restore(window)
-        window.click(*CENTERS[number])
-        window.commit()
+        window.add_object(*CENTERS[number])
         assert set(np.unique(window.objects)) == set(range(number + 2))
         window.close_widget()
     assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1
@@ -144,31 +145,26 @@ def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     assert "was not saved" not in other.status.text
 
 
-def test_recovery_in_two_windows_restores_in_the_first(open_window):
-    first, second = crashed(open_window)
-    third = open_image(open_window(), gray())
-    restore(second)
-    restore(third)
-    assert np.array_equal(second.objects, first.objects)
-    assert third.status.text == OTHER_WINDOW
-    assert "SimMAT objects" not in third.viewer.layers
-
-
-def test_recovery_offers_a_closed_image_in_the_same_window(open_window):
-    window = open_image(open_window(), gray())
-    work_on(window)
-    labels = window.objects.copy()
-    gone = weakref.ref(window.workspace.session)
-    window.viewer.layers.remove("discs")
-    window.viewer.layers.remove("SimMAT objects")
-    window.idle()
-    gc.collect()
-    assert gone() is None, "nothing holds its labels and masks any more"
-    window.viewer.add_image(gray(), name="discs")
-    window.idle()
-    window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
-    restore(window)
-    assert np.array_equal(window.objects, labels)
+@pytest.mark.parametrize("layer_is_open", [False, True])
+def test_recovery_offers_a_closed_image_in_the_same_window(ready, layer_is_open):
+    work_on(ready)
+    layer, labels = ready.workspace.objects, ready.objects.copy()
+    gone = weakref.ref(ready.workspace.session)
+    ready.viewer.layers.remove("discs")
+    if not layer_is_open:
+        ready.viewer.layers.remove("SimMAT objects")
+    ready.idle()
+    if not layer_is_open:
+        gc.collect()
+        assert gone() is None, "nothing holds its labels and masks any more"
+    ready.viewer.add_image(gray(), name="discs")
+    ready.idle()
+    ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
+    restore(ready)
+    assert np.array_equal(ready.objects, labels)
+    assert (ready.workspace.objects is layer) == layer_is_open
+    ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
+    assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
 def test_a_tab_opened_again_continues_its_file(ready):
@@ -198,8 +194,7 @@ def test_a_tab_opened_again_continues_its_file(ready):
 
 
 def test_autosave_logs_edits_made_while_the_tab_was_closed(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     layer = ready.workspace.objects
     ready.close_widget()
     layer.data_setitem((np.arange(9), np.arange(9)), 7)
@@ -227,20 +222,6 @@ def test_recovery_offers_nothing_without_content(open_window):
     first.undo(2)
     first.close_widget()
     assert open_image(open_window(), gray()).status.offer == ""
-
-
-def test_recovery_uses_a_layer_that_is_still_open(ready):
-    work_on(ready)
-    layer = ready.workspace.objects
-    ready.viewer.layers.remove("discs")
-    ready.idle()
-    ready.viewer.add_image(gray(), name="discs")
-    ready.idle()
-    ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
-    restore(ready)
-    assert ready.workspace.objects is layer
-    ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
-    assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
 def test_recovery_canceled_is_offered_again(open_window):

@@ -79,8 +79,7 @@ def test_derive_adds_layers_on_the_image(window):
     for number, angle in enumerate(("90", "0", "135", "45")):
         part = angles[(2, 0, 3, 1)[number]]
         window.viewer.add_image(part, name=f"beads {angle} deg", scale=(3, 3))
-    window.open_widget()
-    window.idle()
+    window.start()
     window.tab.channel_panel.derived.emit("polarization")
     window.tab.channel_tools.dialog.accept()
     window.idle()

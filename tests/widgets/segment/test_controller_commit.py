@@ -26,11 +26,8 @@ def stack(window):
 
 def click_and_commit(window: Any) -> Gate:
     """A click and C, while the worker is held before its answer."""
-    y, x = CENTERS[0]
-    gate = Gate(window)
-    click_without_waiting(window, y, x + 3)
+    gate = Gate(window, CENTERS[0][0], CENTERS[0][1] + 3)
     window.tap(Qt.Key.Key_C)
-    gate.wait()
     return gate
 
 
@@ -39,8 +36,7 @@ def test_commit_awaited_writes_the_plane_of_the_key(stack):
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 2)  # where an object is open
     stack.qtbot.wait(50)
-    gate.open.set()
-    stack.idle()
+    gate.release()
     labels = stack.objects
     assert set(np.unique(labels)) == {0, 1}
     assert not labels[[0, 2]].any(), "what is open on the plane that is shown stays open"
@@ -57,8 +53,7 @@ def test_click_on_another_plane_waits_for_the_commit(stack):
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 0)
     click_without_waiting(stack, y, x)
-    gate.open.set()
-    stack.idle()
+    gate.release()
     labels = stack.objects
     assert not labels[[0, 2]].any()
     assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
@@ -70,8 +65,7 @@ def test_commit_before_a_turn_of_the_view_is_named(stack):
     gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)
     stack.qtbot.wait(50)
-    gate.open.set()
-    stack.idle()
+    gate.release()
     assert stack.status.text.startswith(MISSED_COMMIT)
     assert "SimMAT objects" not in stack.viewer.layers
     stack.viewer.dims.order = (0, 1, 2)

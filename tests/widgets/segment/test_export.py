@@ -26,8 +26,7 @@ def open_two_nuclei(window: Any) -> None:
     window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
-        window.click(*(np.array(CENTERS[number]) / 2))
-        window.commit()
+        window.add_object(*(np.array(CENTERS[number]) / 2))
         window.type_class("nucleus")
 
 
@@ -57,8 +56,7 @@ def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatc
 
 
 def test_ask_path_without_ending_asks_before_replacing(ready, tmp_path, monkeypatch):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     before = tmp_path / "mine_labels.tif"
     before.write_bytes(b"of yesterday")
     buttons = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
@@ -142,8 +140,7 @@ def test_load_of_a_saved_format_keeps_ids_and_classes(window, tmp_path, monkeypa
 
 
 def test_load_keeps_free_ids_and_the_objects_there(ready, tmp_path, monkeypatch):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     there = ready.viewer.layers["SimMAT objects"].data.copy()
     labels = np.zeros_like(there)
     labels[:2, :5], labels[4:6, :5], labels[8:10, :5] = 1, 2, 70_000
@@ -164,8 +161,7 @@ def test_load_of_objects_of_another_image_is_refused(ready, tmp_path, monkeypatc
 
 def test_save_does_not_replace_an_image(ready, tmp_path, monkeypatch):
     zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     choose_to_save(monkeypatch, tmp_path / "image.ome.zarr", "zarr")
     ready.tab.act("save")
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")

@@ -8,7 +8,6 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers import Labels
 from npe2 import PluginManifest
-from qtpy.QtCore import Qt
 
 from napari_simmat.engine.object_files import ObjectSet, write_objects
 from napari_simmat.io.reference import ImageReference
@@ -45,15 +44,12 @@ def click_on(window, path):
     """Open a file as napari does for its name, click on its disc, commit."""
     plugin = "napari" if path.suffix == ".tif" else "napari-simmat"
     [layer] = window.viewer.open([path], plugin=plugin)
-    window.open_widget()
-    window.idle()
+    window.start()
     at = np.array([*(1,) * (layer.ndim - 2), *CENTER])
     world = np.asarray(layer.data_to_world(at))
     window.viewer.dims.point = tuple(world)
     window.idle()
-    window.click(*world[-2:])
-    window.key(Qt.Key.Key_C)
-    window.idle()
+    window.add_object(*world[-2:])
     return layer
 
 
@@ -70,8 +66,7 @@ def test_save_keeps_the_place_of_the_image(window, tmp_path, monkeypatch, name):
 
 def test_status_names_the_plane_of_a_patient(window, tmp_path):
     window.viewer.open([PLACES["nifti"][0](tmp_path)], plugin="napari-simmat")
-    window.open_widget()
-    window.idle()
+    window.start()
     assert "Oblique axial plane, L on the left, P at the top." in window.status.text
     window.viewer.dims.order = (1, 0, 2)
     window.idle()
@@ -114,11 +109,8 @@ def test_save_of_an_ome_zarr_names_its_image(window, tmp_path, monkeypatch, npe2
     root.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
     with npe2pm.tmp_plugin(PluginManifest.from_distribution("napari-ome-zarr")):
         window.viewer.open([image], plugin="napari-ome-zarr")
-    window.open_widget()
-    window.idle()
-    window.click(*CENTER)
-    window.key(Qt.Key.Key_C)
-    window.idle()
+    window.start()
+    window.add_object(*CENTER)
     save_as(monkeypatch, tmp_path / "results" / "a_labels.ome.zarr")
     (tmp_path / "results").mkdir()
     window.tab.act("save")
@@ -161,8 +153,7 @@ def test_bands_are_listed_by_name_and_a_map_is_loaded_again(window, tmp_path):
     layer.axis_labels = (CHANNEL, "y", "x")
     titles = [title for title, _ in all_layer_channels([layer_info(layer)])]
     assert titles[1:] == [f"{layer.name} · {name}" for name in BANDS]
-    window.open_widget()
-    window.idle()
+    window.start()
     labels = np.zeros((64, 72), np.uint16)
     labels[10:20, 30:50] = 4
     written = ObjectSet.of_labels(labels, "YX", reference=reference_of(layer))
@@ -179,8 +170,7 @@ def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, band
         tmp_path, bands, values=values, interleave="pixel", photometric="minisblack"
     )
     [layer] = window.viewer.open([path], plugin="napari")
-    window.open_widget()
-    window.idle()
+    window.start()
     assert channel_axis(layer) == 2
     window.controller.move_channels(layer, 2)
     window.idle()
@@ -200,8 +190,7 @@ def test_contrasts_of_a_patient_are_resampled_to_the_first(window, tmp_path):
     nibabel.save(image, tmp_path / "t2.nii.gz")
     layers = window.viewer.open([first, tmp_path / "t2.nii.gz"], plugin="napari-simmat")
     assert not are_aligned(*map(layer_info, layers))
-    window.open_widget()
-    window.idle()
+    window.start()
     text, offer, act = window.controller.arrangement(layers)
     assert (offer, "t2 lies elsewhere in the patient than scan" in text) == (RESAMPLE, True)
     act()

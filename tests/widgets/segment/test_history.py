@@ -59,7 +59,6 @@ def test_forget_layer_drops_its_edits_and_keeps_prompts():
     operations.forget_layer("layer")
     assert operations.undo() is elsewhere
     commit = operations.undo()
-    assert commit is not None
     assert commit.edit is None
     assert commit.before == asking(1), "undoing it brings its prompts back"
     assert operations.undo() is prompts

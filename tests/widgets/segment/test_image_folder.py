@@ -66,8 +66,7 @@ def test_go_through_images_and_back_restores_each(window, folder):
     for number in range(COUNT):
         assert panel.place.text() == f"{number + 1} of {COUNT}, {number} done · {number}.tif"
         assert shown(window)[0] == str(number)
-        window.click(*CENTERS[number % 2])
-        window.commit()
+        window.add_object(*CENTERS[number % 2])
         made.append(objects(window))
         window.click(*CENTERS[2])  # stays open
         window.key(*NEXT)
@@ -121,8 +120,7 @@ def test_mark_empty_saves_an_image_without_objects(window, folder):
 def test_go_skips_an_image_that_cannot_be_opened(window, folder):
     (folder / "1.tif").write_text("this is no image")
     begin(window, folder)
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     window.key(*NEXT)
     assert window.status.kind == "failed"
     assert "1.tif" in window.status.text
@@ -138,8 +136,7 @@ def test_go_skips_an_image_that_cannot_be_opened(window, folder):
 
 def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     begin(window, folder)
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -173,8 +170,7 @@ def test_go_shows_earlier_labels_and_keeps_an_unreadable_file(window, folder):
     assert OTHER_SHAPE.format("2_labels.tif", shapes[0], "2.tif", shapes[1]) in said
     assert not (folder / "1_session.jsonl").exists(), "nothing was done"
     assert window.workspace.objects is None
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     window.key(*NEXT)
     assert window.status.text == NOT_REPLACED.format("2_labels.tif", "2.tif")
     assert shown(window) == ["2", "SimMAT objects"]
@@ -232,8 +228,7 @@ def test_choose_plan_goes_through_batch_results(window, folder, tmp_path, monkey
     assert window.workspace.session.editor.parents == {4: 3}
     table = window.tab.object_panel.table.model()
     assert [table.index(row, 3).data() for row in range(2)] == ["0.66", ""]
-    window.click(*CENTERS[1])
-    window.commit()
+    window.add_object(*CENTERS[1])
     window.key(*BACK)
     assert shown(window) == ["3"]
     assert (tmp_path / "out" / "4_session.jsonl").exists()
@@ -248,8 +243,7 @@ def test_choose_folder_puts_other_images_aside(window, folder):
     begin(window, folder)
     assert not other.visible
     assert window.workspace.session.geometry.name == "0"
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     window.key(*NEXT)
     assert (folder / "0_labels.tif").exists()
     assert window.workspace.session.geometry.name == "1"
@@ -260,8 +254,7 @@ def test_order_by_score_opens_the_least_certain_first(window, folder):
         rows = [f"{n},{score}" for n, score in enumerate(scores.split(), 1)]
         (folder / f"{number}_objects.csv").write_text("\n".join(["label,score", *rows]))
     begin(window, folder)
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     panel = window.tab.folder_panel
     panel.by_score.click()
     window.idle()

@@ -8,8 +8,7 @@ from tests.widgets.scenes import CENTERS, gray
 
 
 def test_brush_and_commits_are_undone_in_their_order(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label = 6, 1
@@ -20,8 +19,7 @@ def test_brush_and_commits_are_undone_in_their_order(ready):
     layer.mode = "erase"
     ready.draw([CENTERS[0], (CENTERS[0][0], CENTERS[0][1] + 20)], slowly=False)
     states.append(layer.data.copy())
-    ready.click(*CENTERS[1])
-    ready.commit()
+    ready.add_object(*CENTERS[1])
     states.append(layer.data.copy())
     ready.viewer.layers.selection.active = layer
     layer.mode, layer.selected_label = "fill", 5
@@ -70,22 +68,11 @@ def test_brush_history_after_closing_the_tab_is_right(ready):
     assert np.array_equal(layer.data, once)
 
 
-def test_undo_keeps_pixels_that_others_wrote(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
-    layer = ready.viewer.layers["SimMAT objects"]
-    layer.data[CENTERS[0]] = 8  # as another plugin may do
-    ready.undo()
-    assert layer.data[CENTERS[0]] == 8
-    assert (layer.data > 0).sum() == 1
-
-
 def test_brush_in_a_shared_layer_is_a_step_of_the_chosen_image(window):
     """As two channels of one scene, each segmented by itself."""
     window.viewer.add_image(gray()[::-1].copy(), name="other")
     window.open(gray(), name="discs")
-    window.click(*CENTERS[0])
-    window.commit()
+    window.add_object(*CENTERS[0])
     layer = window.viewer.layers["SimMAT objects"]
     committed = layer.data.copy()
     window.choose(window.tab.channels.image, "other")

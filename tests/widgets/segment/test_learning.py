@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from napari.layers import Image, Shapes
 from qtpy.QtWidgets import QInputDialog
 from scipy.ndimage import gaussian_filter
 
@@ -25,7 +24,6 @@ from napari_simmat.progress import Progress, finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
-from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
     CANCELED,
@@ -36,7 +34,6 @@ from napari_simmat.widgets.segment.learning import (
     AdaptRequest,
     adapt_job,
     file_of,
-    within_shapes,
 )
 from napari_simmat.widgets.segment.object_panel import (
     AGAIN_AFTER,
@@ -45,7 +42,6 @@ from napari_simmat.widgets.segment.object_panel import (
     LEARN_AGAIN,
     LEARNS_CHANNELS,
 )
-from napari_simmat.widgets.segment.session import ImageSession
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import (
     crash,
@@ -188,38 +184,21 @@ def test_learning_from_five_cells_segments_another_whole(with_cells):
     assert np.array_equal(window.mask, after)
 
 
-def test_clicks_while_learning_are_predicted_and_cancel_ends_it(with_cells, monkeypatch):
-    window, core = with_cells, Core(monkeypatch)
-    panel = window.tab.learn_panel
-    commit(window, 0, 1, 2)
-    window.tab.show_section("learn")
-    window.take(panel.start)
-    window.qtbot.waitUntil(lambda: "click 60 → 71 %, box 70 → 75 %" in panel.hint.text())
-    assert preview_of(window, 3).any()
-    window.take(panel.start)
-    assert window.status.text == CANCELED
-    window.qtbot.waitUntil(lambda: core.closed)
-    window.idle()
-    assert window.workspace.session.adapted is None
-    assert panel.hint.text() == GOES_ON
-    assert list(user_folder("sessions").glob("*.learning-*"))
-
-
 def test_learning_is_offered_once_after_corrections(with_cells, monkeypatch):
-    window, core = with_cells, Core(monkeypatch)
+    window, core, panel = with_cells, Core(monkeypatch), with_cells.tab.learn_panel
     window.tab.resize(400, 500)
     commit(window, 0, 1)
     assert not window.status.offer
     y, x = CELLS[2]
     window.drag(y - 21, x - 18, y + 21, x + 18)
-    window.click(y, x)
-    window.commit()
+    window.add_object(y, x)
     assert window.status.text.endswith(MAY_LEARN)
     assert window.status.offer == LEARN
     window.take(window.tab.status.offer)
     window.qtbot.waitUntil(lambda: window.status.text.startswith(LEARNING.format("")))
     window.qtbot.waitUntil(lambda: window.status.fraction is not None)
-    window.qtbot.waitUntil(lambda: not window.tab.learn_panel.bar.visibleRegion().isEmpty())
+    window.qtbot.waitUntil(lambda: not panel.bar.visibleRegion().isEmpty())
+    window.qtbot.waitUntil(lambda: "click 60 → 71 %, box 70 → 75 %" in panel.hint.text())
     assert preview_of(window, 3).any(), "one can go on"
     assert window.status.kind == "done"
     window.commit()
@@ -230,6 +209,9 @@ def test_learning_is_offered_once_after_corrections(with_cells, monkeypatch):
     assert window.status.text == CANCELED
     window.qtbot.waitUntil(lambda: core.closed)
     window.idle()
+    assert window.workspace.session.adapted is None
+    assert panel.hint.text() == GOES_ON
+    assert list(user_folder("sessions").glob("*.learning-*"))
 
 
 def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
@@ -242,29 +224,19 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     panel = window.tab.learn_panel
     panel.complete.click()
     field = [(0, 0), (0, 100), (127, 100), (127, 0)]
-    window.viewer.add_shapes([np.array(field)], name="field")
+    window.viewer.add_shapes([np.array(field)], shape_type="ellipse", name="field")
     window.idle()
     window.choose(panel.region, "field")
     learn(window)
     known = core.planes[0].complete
     assert known[60, 50], "all is labeled in the field"
     assert not known[60, 150]
+    assert not known[4, 4], "an ellipse is not its rectangle"
     assert window.status.text == sentence
     assert window.workspace.model == model
     assert window.workspace.session.adapted is None
     assert np.array_equal(window.mask, before)
     assert not list(user_folder("sessions").glob("*.learning-*"))
-
-
-def test_within_shapes_of_an_ellipse_is_not_its_rectangle():
-    session = ImageSession(ImageGeometry(Image(np.zeros((60, 80)))), frozenset())
-    shapes = Shapes(ndim=2)
-    shapes.add_ellipses(np.array([(10, 10), (10, 40), (30, 40), (30, 10)]))
-    shapes.add_paths(np.array([(40, 50), (40, 70), (55, 70)]))
-    [mask] = within_shapes(shapes, session, [()], (0.0, 0.0))
-    y, x = np.mgrid[:60, :80]
-    expected = ((y - 20) / 10) ** 2 + ((x - 25) / 15) ** 2 <= 1 + 1e-9
-    np.testing.assert_array_equal(mask, expected)
 
 
 def test_learning_freezes_old_objects(with_cells, monkeypatch):

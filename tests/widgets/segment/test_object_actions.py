@@ -29,8 +29,7 @@ FLAT = (105, 20)
 
 def commit_discs(window: Any, count: int) -> None:
     for center in CENTERS[:count]:
-        window.click(*center)
-        window.commit()
+        window.add_object(*center)
 
 
 def paint(window: Any, region: tuple[slice, slice], label: int) -> None:
@@ -51,40 +50,28 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 def test_commit_over_others_keeps_or_overwrites_them(ready):
     disc = discs()[1] == 1
     ready.workspace.target()
-    half = (slice(0, 200), slice(0, CENTERS[0][1]))
-    paint(ready, half, 9)
-    ready.click(*CENTERS[0])
-    ready.commit()
-    assert (ready.objects[half] == 9).all(), "what was there stays"
+    most = (slice(0, 200), slice(0, CENTERS[0][1] + 8))
+    paint(ready, most, 9)
+    ready.add_object(*CENTERS[0])
+    assert MOSTLY_OTHERS.format(objects="object 10") in ready.status.text
+    assert (ready.objects[most] == 9).all(), "what was there stays"
     assert (ready.objects == 10)[disc].any()
     ready.undo()
 
     ready.choose(ready.tab.object_panel.overlap, "overwrite")
     ready.commit()
-    assert iou(ready.objects == 10, disc) > 0.8
-    ready.undo()
-    assert (ready.objects[half] == 9).all(), "undo gives back what was covered"
-    assert not (ready.objects == 10).any()
-
-
-def test_commit_mostly_under_another_says_so(ready):
-    ready.workspace.target()
-    paint(ready, (slice(0, 200), slice(0, CENTERS[0][1] + 8)), 9)
-    ready.click(*CENTERS[0])
-    ready.commit()
-    assert MOSTLY_OTHERS.format(objects="object 10") in ready.status.text
-    ready.undo()
-    ready.choose(ready.tab.object_panel.overlap, "overwrite")
-    ready.commit()
     assert "Committed" in ready.status.text
     assert "keep most" not in ready.status.text
+    assert iou(ready.objects == 10, disc) > 0.8
+    ready.undo()
+    assert (ready.objects[most] == 9).all(), "undo gives back what was covered"
+    assert not (ready.objects == 10).any()
 
 
 def test_commit_wholly_under_another_offers_to_overwrite(ready):
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
-    ready.click(*CENTERS[1])
-    ready.commit()
+    ready.add_object(*CENTERS[1])
     assert ready.status.kind == "failed"
     assert "lies wholly on 4" in ready.status.text
     assert len(ready.workspace.prompt_layers.points.data) == 1
@@ -97,15 +84,13 @@ def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready):
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
     ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_N)
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     assert "1 object wholly on 4 is left out" in ready.status.text
     assert set(np.unique(ready.objects)) == {0, 4, 5}
     ready.push(ready.tab.status.offer)
     assert iou(ready.objects == 5, discs()[1] == 2) > 0.8
     assert iou(ready.objects == 6, discs()[1] == 1) > 0.8
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(*CENTERS[0], Qt.Key.Key_E)
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[0]], atol=1), "its own"
 
 
@@ -115,12 +100,10 @@ def test_edit_opens_an_object_with_its_prompts(ready, how):
     ready.click(CENTERS[0][0] + 9, CENTERS[0][1])
     mask = ready.preview.copy()
     ready.commit()
-    ready.click(*CENTERS[1])
-    ready.commit()
+    ready.add_object(*CENTERS[1])
     before = ready.objects.copy()
     if how == "key":
-        ready.hover(*CENTERS[0])
-        ready.key(Qt.Key.Key_E)
+        ready.key_over(*CENTERS[0], Qt.Key.Key_E)
     elif how == "double click":
         ready.double_click(CENTERS[0][0] + 3, CENTERS[0][1] + 3)
     else:
@@ -148,28 +131,29 @@ def test_edit_of_a_painted_object_opens_its_pixels(ready):
     y, x = CENTERS[0]
     paint(ready, (slice(y - 5, y + 5), slice(x, x + 60)), 1)
     painted = ready.objects == 1
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(*CENTERS[0], Qt.Key.Key_E)
     assert np.array_equal(ready.preview > 0, painted), "its pixels, not its prompts"
     assert len(ready.workspace.prompt_layers.points.data) == 0
     ready.commit()
     assert np.array_equal(ready.objects == 1, painted), "nothing painted is lost"
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(*CENTERS[0], Qt.Key.Key_E)
     ready.key(Qt.Key.Key_T)
     ready.click(y, x + 55)
     assert not ready.preview[y, x + 55], "the next click refines what was painted"
     assert ready.preview[y, x]
 
 
-def test_edit_with_open_prompts_is_refused(ready):
+def test_edit_with_open_prompts_is_refused_but_not_delete(ready):
     commit_discs(ready, 2)
     ready.click(*CENTERS[2])
-    asked = ready.workspace.session.prompt_state
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_E)
+    asked, mask = ready.workspace.session.prompt_state, ready.preview.copy()
+    ready.key_over(*CENTERS[0], Qt.Key.Key_E)
     assert ready.status.text == COMMIT_FIRST
     assert ready.workspace.session.prompt_state == asked
+    ready.key_over(*CENTERS[0], Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(ready.objects)) == {0, 2}
+    assert ready.status.offer == "Undo"
+    assert np.array_equal(ready.preview, mask)
 
 
 def test_commit_of_several_open_objects_writes_all(ready):
@@ -195,8 +179,7 @@ def test_delete_merge_and_split_with_keys_are_undone(ready):
     commit_discs(ready, 3)
     states = [ready.objects.copy()]
 
-    ready.hover(*CENTERS[2])
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*CENTERS[2], Qt.Key.Key_D, SHIFT)
     states.append(ready.objects.copy())
     assert set(np.unique(states[-1])) == {0, 1, 2}
 
@@ -207,8 +190,7 @@ def test_delete_merge_and_split_with_keys_are_undone(ready):
     assert np.array_equal(states[-1] == 1, (states[1] == 1) | (states[1] == 2))
     assert len(ready.workspace.prompt_layers.points.data) == 0, "its points are used up"
 
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_K)
+    ready.key_over(*CENTERS[0], Qt.Key.Key_K)
     states.append(ready.objects.copy())
     assert iou(states[-1] == 1, labels == 2) > 0.8, "the larger piece keeps the number"
     assert iou(states[-1] == 2, labels == 1) > 0.8
@@ -250,8 +232,7 @@ def test_split_at_points_cuts_at_the_neck(ready):
     y, x = np.indices((200, 220))
     both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
     ready.viewer.layers["SimMAT objects"].data_setitem(np.nonzero(both), 6)
-    ready.hover(100, 80)
-    ready.key(Qt.Key.Key_K)
+    ready.key_over(100, 80, Qt.Key.Key_K)
     assert "Object 6 is one piece" in ready.status.text
     ready.click(100, 80)
     ready.click(100, 130)
@@ -267,27 +248,23 @@ def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     commit_discs(ready, 3)
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
-    ready.hover(*CENTERS[2])
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*CENTERS[2], Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 2}, "not the one in the table"
     assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
     ready.push(ready.tab.status.offer)
     assert set(np.unique(ready.objects)) == {0, 1, 2, 3}
 
-    ready.hover(*CENTERS[1])
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(*CENTERS[1], Qt.Key.Key_E)
     assert EDITING.format(label=2) in ready.status.text
     ready.key(Qt.Key.Key_C, SHIFT)
 
     ready.click_row(0)
     QTest.keyClick(ready.tab.object_panel.table, Qt.Key.Key_A, CTRL)
     assert ready.controller.objects.chosen == (1, 2, 3)
-    ready.hover(*FLAT)
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*FLAT, Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 2, 3}, "nothing is under the mouse"
     assert ready.status.text == POINT_AT_OBJECT
-    ready.hover(*CENTERS[1])
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*CENTERS[1], Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 3}
     ready.push(ready.tab.object_panel.buttons["delete"])
     assert set(np.unique(ready.objects)) == {0}, "the button means the rows"
@@ -301,17 +278,6 @@ def test_target_in_a_closed_table_is_none(ready):
     QTest.mouseClick(ready.tab.sections["objects"].toggleButton(), Qt.MouseButton.LeftButton)
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 2}
-
-
-def test_delete_with_open_prompts_keeps_its_message(ready):
-    commit_discs(ready, 2)
-    ready.click(*CENTERS[2])
-    mask = ready.preview.copy()
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(ready.objects)) == {0, 2}
-    assert ready.status.offer == "Undo"
-    assert np.array_equal(ready.preview, mask)
 
 
 def test_objects_layer_deleted_comes_back_on_undo(ready):
@@ -336,16 +302,14 @@ def test_objects_layer_deleted_comes_back_on_undo(ready):
 
     ready.redo()
     assert "SimMAT objects" not in layers, "redone"
-    ready.click(*CENTERS[2])
-    ready.commit()
+    ready.add_object(*CENTERS[2])
     assert set(np.unique(ready.objects)) == {0, 1}, "work goes on in a new layer"
     for _ in range(3):  # the commit, its click, the removal
         ready.undo()
     assert layer in layers
     assert np.array_equal(layer.data, committed)
     assert ready.workspace.objects is layer, "the next object goes there"
-    ready.hover(*CENTERS[0])
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*CENTERS[0], Qt.Key.Key_D, SHIFT)
     assert set(np.unique(layer.data)) == {0, 2}
     while ready.workspace.session.history.can_undo:
         ready.undo()
@@ -357,38 +321,24 @@ def test_classes_have_a_layer_and_follow_undo(ready):
     ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
+    count = len(ready.workspace.session.history)
+    ready.type_class("nucleus")
+    assert len(ready.workspace.session.history) == count, "it has the class"
     classes = ready.viewer.layers["SimMAT classes"]
     assert np.array_equal(classes.data == 1, ready.objects == 2)
     assert not (classes.data > 1).any()
     assert rows(ready)[1][1] == "nucleus"
     ready.tab.object_panel.table.choose([])
     ready.type_class("cell")
-    ready.click(*CENTERS[2])
-    ready.commit()
+    ready.add_object(*CENTERS[2])
     assert np.array_equal(classes.data == 2, ready.objects == 3), "new objects get the class"
     assert list(classes.features["class"]) == ["nucleus", "cell"]
     ready.undo()
     assert not (classes.data == 2).any()
-    ready.hover(*CENTERS[1])
-    ready.key(Qt.Key.Key_D, SHIFT)
+    ready.key_over(*CENTERS[1], Qt.Key.Key_D, SHIFT)
     assert not classes.data.any()
     ready.undo()
     assert np.array_equal(classes.data == 1, ready.objects == 2)
-
-
-def test_class_typed_again_is_one_step_or_none(ready):
-    commit_discs(ready, 2)
-    ready.tab.sections["objects"].set_open(True)
-    ready.click_row(0)
-    ready.type_class("nucleus")
-    count = len(ready.workspace.session.history)
-    ready.type_class("nucleus")
-    assert len(ready.workspace.session.history) == count, "it has the class"
-    ready.click_row(1)
-    ready.type_class("nucleus")
-    assert len(ready.workspace.session.history) == count + 1
-    ready.undo()
-    assert [row[1] for row in rows(ready)] == ["nucleus", ""]
 
 
 def test_table_sorts_and_leads_to_the_objects(window):
@@ -400,11 +350,9 @@ def test_table_sorts_and_leads_to_the_objects(window):
     )
     window.open_widget()
     window.show_plane(0)
-    window.click(*(np.array(CENTERS[0]) / 2))
-    window.commit()
+    window.add_object(*(np.array(CENTERS[0]) / 2))
     window.show_plane(2)
-    window.click(*(np.array(CENTERS[1]) / 2))
-    window.commit()
+    window.add_object(*(np.array(CENTERS[1]) / 2))
     window.tab.sections["objects"].set_open(True)
     table = window.tab.object_panel.table
     sizes = [int((window.objects == n).sum()) for n in (1, 2)]
@@ -451,8 +399,7 @@ def test_labels_of_the_user_are_counted_and_edited(ready):
     ready.tab.objects.chosen.emit(layer)
     assert [row[:3] for row in rows(ready)] == [("7", "", str(int((labels == 7).sum())))]
     ready.workspace.prompt_layers.draw("point")
-    ready.hover(*CENTERS[2])
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(*CENTERS[2], Qt.Key.Key_E)
     assert np.array_equal(ready.preview > 0, labels == 7)
     layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)
     ready.idle()

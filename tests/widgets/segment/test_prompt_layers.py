@@ -184,8 +184,7 @@ def test_choose_mask_cycles_refines_and_commits_candidates(nucleus):
     assert np.array_equal(ready.preview, seen[-1]), "a choice is undone like anything else"
     ready.commit()
     assert np.array_equal(ready.objects == 1, seen[-1] > 0)
-    ready.hover(100, 90)
-    ready.key(Qt.Key.Key_E)
+    ready.key_over(100, 90, Qt.Key.Key_E)
     assert np.array_equal(ready.preview, seen[-1]), "it opens again with the choice"
 
 

@@ -86,29 +86,25 @@ def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
     return Outline(kind, vertices, **named)
 
 
-def test_objects_on_an_ellipse_has_box_and_mask():
-    drawn = ring("ellipse", (9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5))
-    [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
-    assert asked.box == (10, 10, 20, 30)
-    assert asked.mask[15, 20]
-    assert not asked.mask[10, 10], "no corner of the box"
-    assert abs(asked.mask.sum() - np.pi * 5 * 10) < 12
+@pytest.mark.parametrize(
+    ("kind", "vertices", "bounds", "inside", "outside"),
+    [
+        ("ellipse", [(9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5)], (10, 10, 20, 30),
+         (15, 20), (10, 10)),
+        ("polygon", [(5, 5), (5, 25), (25, 5)], (5, 5, 26, 26), (8, 8), (20, 20)),
+        ("rectangle", [(20, 10), (10, 20), (20, 30), (30, 20)], (10, 10, 31, 31),
+         (20, 20), (11, 11)),
+    ],
+)  # fmt: skip
+def test_objects_on_a_shape_has_box_and_mask(kind, vertices, bounds, inside, outside):
+    drawn = Prompts(outlines=(ring(kind, *vertices),))
+    [asked] = prompts_on(PromptState(drawn), (), SHAPE)
+    assert asked.box == bounds
+    assert asked.mask[inside]
+    assert not asked.mask[outside], "no corner of the box"
 
 
-def test_objects_on_a_polygon_has_box_and_mask():
-    drawn = ring("polygon", (5.0, 5.0), (5.0, 25.0), (25.0, 5.0))
-    [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
-    assert asked.box == (5, 5, 26, 26)
-    assert asked.mask[8, 8]
-    assert not asked.mask[20, 20], "beyond the long side"
-
-
-def test_objects_on_a_turned_rectangle_has_a_mask():
-    turned = ring("rectangle", (20.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 20.0))
-    [asked] = prompts_on(PromptState(Prompts(outlines=(turned,))), (), SHAPE)
-    assert asked.box == (10, 10, 31, 31)
-    assert asked.mask[20, 20]
-    assert not asked.mask[11, 11]
+def test_objects_on_an_upright_rectangle_has_no_mask():
     [upright] = prompts_on(PromptState(Prompts(outlines=(box(9.5, 9.5, 30.5, 30.5),))), (), SHAPE)
     assert upright.mask is None
 

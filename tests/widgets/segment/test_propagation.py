@@ -11,7 +11,7 @@ from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
-from tests.widgets.gate import Gate, click_without_waiting
+from tests.widgets.gate import Gate
 from tests.widgets.scenes import iou, nucleus_in_cell
 
 SHAPE = (7, 96, 128)
@@ -193,14 +193,11 @@ def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
 
 def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
     """It was started while the click was predicted, whose answer took the status line."""
-    gate, said = Gate(stack), []
-    click_without_waiting(stack, *CENTER)
-    gate.wait()
+    gate, said = Gate(stack, *CENTER), []
     stack.tab.act("propagate")
     # After the controller, which is connected first.
     stack.controller.inference.predicted.connect(lambda *_: said.append(stack.status))
-    gate.open.set()
-    stack.idle()
+    gate.release()
     assert [status.kind for status in said] == ["working"]
     assert said[0].text.startswith(PROPAGATING)
     assert stack.controller.propagation.result is not None
@@ -248,8 +245,7 @@ def test_a_click_on_a_propagated_plane_corrects_its_mask(stack):
     assert np.array_equal(stack.objects[5] == 1, corrected), "followed again, then committed"
     assert np.array_equal(stack.objects[1:4] == 1, before[1:4])
     stack.key(Qt.Key.Key_E)  # pointed at with the mouse that clicked
-    stack.hover(*CENTER)
-    stack.key(Qt.Key.Key_E)
+    stack.key_over(*CENTER, Qt.Key.Key_E)
     assert np.array_equal(stack.mask[5], corrected), "it opens again with its correction"
 
 

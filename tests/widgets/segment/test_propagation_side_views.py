@@ -178,8 +178,7 @@ def test_save_from_the_side_has_the_axes_of_the_image(window, tmp_path, monkeypa
     open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
-    window.click(*on_screen(window, middle))
-    window.commit()
+    window.add_object(*on_screen(window, middle))
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     window.tab.sections["objects"].set_open(True)

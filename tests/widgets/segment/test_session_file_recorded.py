@@ -1,6 +1,6 @@
 """A session file that was recorded once is read, written and restored by every version.
 
-`tests.golden.session` says what was done in it. What it became then was recorded beside it.
+What it became then was recorded beside it: every kind of prompt and every action on objects.
 """
 
 import base64

@@ -98,13 +98,11 @@ def test_settings_of_the_last_window_open_the_next(ready, open_window):
     assert second.controller.inference.service.cache.keeps_on_disk
     assert not second.tab.sections["everything"].is_open
     second.idle()
-    second.click(*CENTERS[0])
-    second.commit()
+    second.add_object(*CENTERS[0])
     assert second.status.text.startswith(committed("SimMAT objects", [1], "") + " Next")
     assert "SimMAT classes" not in second.viewer.layers, "the class was meant for another image"
     second.type_class("nucleus")
-    second.click(*CENTERS[1])
-    second.commit()
+    second.add_object(*CENTERS[1])
     assert second.status.text.startswith(committed("SimMAT objects", [2], "nucleus"))
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
 

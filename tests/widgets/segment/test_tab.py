@@ -23,7 +23,7 @@ from napari_simmat.widgets.segment.inference import (
 )
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
-from tests.widgets.gate import Gate, click_without_waiting
+from tests.widgets.gate import Gate
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -46,15 +46,6 @@ def test_tab_three_layers_feed_the_model_and_a_click_commits(window):
     assert iou(window.objects == 1, labels == 2) > 0.8
     assert not window.preview.any()
     assert len(window.workspace.prompt_layers.points.data) == 0
-
-
-def test_layers_of_the_tab_are_stacked_prompts_first(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
-    names = [layer.name for layer in ready.viewer.layers]
-    assert names[:3] == ["discs", "SimMAT objects", "SimMAT preview"]
-    assert set(names[3:]) == {"SimMAT boxes", "SimMAT points"}
-    assert ready.viewer.layers.selection.active.name == "SimMAT points", "ready for the next click"
 
 
 def test_encode_ten_clicks_and_another_image_runs_once_each(ready):
@@ -230,13 +221,10 @@ def test_points_moved_and_deleted_are_followed(ready):
 
 
 def test_commit_right_after_a_click_includes_that_click(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[0])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[0])
     ready.press(CENTERS[0][0] + 8, CENTERS[0][1] + 4)
     ready.tab.act("commit")
-    gate.open.set()
-    ready.idle()
+    gate.release()
     assert len(ready.controller.inference.request.prompts[0].points) == 2
     assert len(ready.workspace.prompt_layers.points.data) == 0
     committed = ready.objects == 1
@@ -253,17 +241,6 @@ def test_click_reports_each_change_once(ready):
         signal.connect(lambda name=name: changes.append(name))
     ready.click(*CENTERS[0])
     assert changes == ["prompts", "prediction", "prediction"], "drawn, requested, predicted"
-
-
-def test_segment_predicts_again(ready):
-    ready.click(*CENTERS[0])
-    mask = ready.preview.copy()
-    ready.preview[...] = 0
-    ready.key(Qt.Key.Key_S)
-    assert np.array_equal(ready.preview, mask)
-    ready.key(Qt.Key.Key_C, SHIFT)
-    ready.key(Qt.Key.Key_S)
-    assert "click on an object" in ready.status.text
 
 
 def controls(tab: QWidget) -> list[QWidget]:

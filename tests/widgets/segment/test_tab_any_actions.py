@@ -241,8 +241,7 @@ class AnyActions(RuleBasedStateMachine):
             if layer.name.startswith("SimMAT "):
                 window.viewer.layers.remove(layer)
         self.seen.clear()
-        window.open_widget()
-        window.idle()
+        window.start()
         self._choose(*chosen)
         if not noted:
             return
@@ -265,8 +264,7 @@ class AnyActions(RuleBasedStateMachine):
         session, objects = window.workspace.session, window.workspace.objects
         before, steps = _open(session), list(session.history)
         window.close_widget()
-        window.open_widget()
-        window.idle()
+        window.start()
         self._choose(*chosen)
         assert window.workspace.session is session
         assert window.workspace.objects is objects

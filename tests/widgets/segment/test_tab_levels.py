@@ -82,12 +82,10 @@ def test_level_chosen_by_the_user_is_segmented(window, monkeypatch):
     window.choose(window.tab.channels.image, "slide")
     assert window.tab.level.isVisible()
     assert window.tab.level.currentText() == "1: 200 x 260 pixels"
-    window.click(250, 180)
-    window.commit()
+    window.add_object(250, 180)
     window.tab.level.setFocus()
     window.choose(window.tab.level, "0: 400 x 520 pixels")
-    window.click(250, 180)
-    window.commit()
+    window.add_object(250, 180)
     finest = [layer for layer in window.viewer.layers if layer.name.startswith("SimMAT objects")]
     assert sorted(layer.data.shape for layer in finest) == [(200, 260), (400, 520)]
     (fine,) = (layer for layer in finest if layer.data.shape == (400, 520))
@@ -103,8 +101,7 @@ def test_tab_opened_again_continues_each_level(window, monkeypatch):
     window.click(250, 180)
     sessions.append(window.workspace.session)
     window.close_widget()
-    window.open_widget()
-    window.idle()
+    window.start()
     for session, title in zip(
         sessions, ("1: 200 x 260 pixels", "0: 400 x 520 pixels"), strict=True
     ):

@@ -103,6 +103,5 @@ def test_samples_feed_the_checkpoint(window, sample):
     window.tab.models.set_value("polarization")
     window.idle()
     assert window.status.kind == "ready"
-    assert (
-        window.workspace.session.geometry.shape == window.viewer.layers["known objects"].data.shape
-    )
+    shape = window.viewer.layers["known objects"].data.shape
+    assert window.workspace.session.geometry.shape == shape

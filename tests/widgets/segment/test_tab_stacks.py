@@ -53,12 +53,10 @@ def test_points_without_planes_follow_the_slider_undone_at_once(window):
         window.show_plane(plane)
         assert iou(window.mask[plane], mask[0, plane]) > 0.85
         assert not np.delete(window.mask, plane, axis=0).any()
-    window.tab.act("undo")
-    window.idle()
+    window.undo()
     assert len(points.data) == 0
     assert not window.mask.any()
-    window.tab.act("redo")
-    window.idle()
+    window.redo()
     assert iou(window.mask[2], mask[0, 2]) > 0.85
 
 
@@ -87,7 +85,6 @@ def test_propagate_along_depth_and_time_follows_one_click(window):
     window.click(*world)
     assert iou(window.mask[1, 2], mask[1, 2]) > 0.85
     assert not np.delete(window.mask.reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
-    window.tab.sections["stack"].set_open(True)
     window.choose(window.tab.stack_panel.along, "z, then t")
     window.key(Qt.Key.Key_S, SHIFT)
     window.commit()
@@ -122,7 +119,6 @@ def test_lazy_stack_is_read_where_it_is_prompted(window, monkeypatch):
     window.click(*CENTER)
     assert iou(window.mask[2], mask[0, 2]) > 0.85
     assert read <= {2}
-    window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     assert iou(window.mask[:5], mask[0]) > 0.8
     assert read <= set(range(6)), "none beyond the object's ends"
@@ -135,7 +131,6 @@ def test_data_changed_on_one_plane_encodes_that_plane_again(window):
     puts = encoded(window)
     window.show_plane(2)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
-    window.tab.sections["stack"].set_open(True)
     window.push(panel.whole)
     assert len(cache) == 4, "the first and the last plane are equal"
     puts.clear()
@@ -158,7 +153,6 @@ def test_encode_whole_stack_canceled_continues_where_it_was(window, qtbot):
     puts = encoded(window)
     window.show_plane(0)
     panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
-    window.tab.sections["stack"].set_open(True)
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 3)
     window.push(panel.whole)  # which says Cancel now
@@ -203,7 +197,6 @@ def test_propagate_between_box_and_click_is_one_object(window):
     window.drag(y - 15, x - 15, y + 15, x + 15)
     window.show_plane(6)
     window.click(*CENTER)
-    window.tab.sections["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     asked = window.mask[[2, 6]].copy()
     window.commit()

@@ -22,8 +22,7 @@ def test_objects_of_other_pixels_are_refused_by_every_action(window, case):
     levels = [np.stack([flat] * 3)[:, ::step, ::step] for step in (1, 2)]
     data: Any = flat if case == "flat" else levels
     layer = window.viewer.add_labels(data, name="mine", multiscale=case == "multiscale")
-    window.open_widget()
-    window.idle()
+    window.start()
     window.tab.objects.chosen.emit(layer)
     window.click(*CENTERS[0])
     window.hover(*CENTERS[0])
@@ -77,21 +76,8 @@ def test_commit_into_an_unfit_layer_offers_a_new_one(ready, case):
     assert ready.workspace.objects is objects
 
 
-def test_commit_into_a_chosen_layer_takes_the_next_id(ready):
-    data = np.zeros((200, 220), dtype=np.uint16)
-    data[190:, 200:] = 41
-    layer = ready.viewer.add_labels(data, name="mine")
-    ready.tab.objects.chosen.emit(layer)
-    ready.click(*CENTERS[1])
-    ready.commit()
-    assert iou(data == 42, discs()[1] == 2) > 0.8
-    assert (data[190:, 200:] == 41).all()
-
-
 def test_cancel_frees_the_window_and_drops_the_result(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[1])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[1])
     ready.qtbot.waitUntil(lambda: ready.status.fraction == 0.25)
     assert ready.status.kind == "working"
     assert ready.status.text == "Encoding block 1 of 4"
@@ -111,14 +97,11 @@ def test_cancel_frees_the_window_and_drops_the_result(ready):
 
 
 def test_click_during_a_prediction_replaces_it(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[0])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[0])
     click_without_waiting(ready, *CENTERS[0])
     ready.workspace.prompt_layers.points.data = np.array([CENTERS[1]], dtype=float)
     ready.qtbot.waitUntil(lambda: not ready.workspace.prompt_layers.pending)
-    gate.open.set()
-    ready.idle()
+    gate.release()
     assert iou(ready.mask, discs()[1] == 2) > 0.8
     assert ready.controller.inference.service.encodes == 1
 
@@ -161,12 +144,9 @@ def test_tab_without_an_image_does_nothing(window):
 
 
 def test_image_deleted_during_work_ends_it(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[1])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[1])
     ready.viewer.layers.remove("discs")
-    gate.open.set()
-    ready.idle()
+    gate.release()
     assert ready.status.kind == "nothing"
     ready.viewer.add_image(gray(), name="again")
     ready.idle()
@@ -177,29 +157,21 @@ def test_image_deleted_during_work_ends_it(ready):
 @pytest.mark.parametrize("name", ["SimMAT points", "SimMAT preview"])
 def test_own_layer_deleted_during_work_is_made_again(ready, name):
     ready.click(*CENTERS[0])
-    gate = Gate(ready)
-    click_without_waiting(ready, CENTERS[0][0] + 3, CENTERS[0][1])
-    gate.wait()
+    gate = Gate(ready, CENTERS[0][0] + 3, CENTERS[0][1])
     ready.viewer.layers.remove(name)
-    gate.open.set()
-    ready.idle()
+    gate.release()
     if name == "SimMAT points":
         assert not ready.workspace.session.prompts
-        ready.tab.act("undo")
-        ready.idle()
+        ready.undo()
         assert len(ready.viewer.layers[name].data) == 2, "undo brings the prompts back"
-    ready.tab.act("commit")
-    ready.idle()
+    ready.commit()
     assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
 
 
 def test_image_data_replaced_during_work_drop_the_result(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[1])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[1])
     ready.viewer.layers["discs"].data = gray()[::-1].copy()
-    gate.open.set()
-    ready.idle()
+    gate.release()
     assert len(ready.workspace.prompt_layers.points.data) == 1
     shown = ready.preview.copy()
     ready.tab.act("clear")
@@ -212,16 +184,12 @@ def test_image_data_replaced_during_work_drop_the_result(ready):
 def test_channel_reshaped_during_work_is_refused(window):
     for name in "abc":
         window.viewer.add_image(gray(), name=name)
-    window.open_widget()
-    window.idle()
+    window.start()
     chosen = window.tab.channels.value()
     window.tab.channels.set_value(chosen)
-    gate = Gate(window)
-    click_without_waiting(window, *CENTERS[1])
-    gate.wait()
+    gate = Gate(window, *CENTERS[1])
     window.viewer.layers["b"].data = gray()[:-1]
-    gate.open.set()
-    window.idle()
+    gate.release()
     assert window.status.kind == "failed"
     assert window.status.text == (
         "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
@@ -284,8 +252,7 @@ def test_shortcuts_on_other_layers_are_napari_keys(ready):
 
 
 def test_release_gives_back_keys_and_events(ready):
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     layers = [each for each in ready.viewer.layers if each.name.startswith("SimMAT")]
     assert all(layer.keymap for layer in layers)
     assert ready.viewer.keymap
@@ -302,9 +269,7 @@ def test_release_gives_back_keys_and_events(ready):
 
 @pytest.mark.real_window
 def test_viewer_closed_during_work_leaves_no_thread(ready):
-    gate = Gate(ready)
-    click_without_waiting(ready, *CENTERS[0])
-    gate.wait()
+    gate = Gate(ready, *CENTERS[0])
     worker = ready.controller.inference.worker
     ready.widget = None
     ready.viewer.close()

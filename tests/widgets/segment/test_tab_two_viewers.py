@@ -52,10 +52,8 @@ def test_two_viewers_with_one_closed_leave_the_other_alone(open_window):
     first.close_widget()
     first.viewer.close()
     QApplication.processEvents()
-    second.tab.act("commit")
-    second.idle()
+    second.commit()
     _, labels = discs()
     assert iou(second.objects == 1, labels == 2) > 0.8
-    second.tab.act("undo")
-    second.idle()
+    second.undo()
     assert not second.objects.any()

@@ -33,8 +33,7 @@ def linked(window):
     image, labels = series()
     window.viewer.add_image(image, name="series", axis_labels=("t", "y", "x"))
     layer = window.viewer.add_labels(labels, name="cells")
-    window.open_widget()
-    window.idle()
+    window.start()
     window.tab.objects.chosen.emit(layer)
     window.tab.sections["tracks"].set_open(True)
     window.idle()
@@ -112,9 +111,7 @@ def test_link_without_objects_or_axis_says_why(linked, monkeypatch):
 
 def test_depth_is_not_taken_for_time(window):
     image, labels = series()
-    window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
-    window.open_widget()
-    window.idle()
+    window.open(image, name="stack", axis_labels=("z", "y", "x"))
     tracks = window.tab.sections["tracks"]
     assert not tracks.isVisible(), "tracks are of time series"
     for name in ("t", "z", "t"):
@@ -165,8 +162,7 @@ def test_join_planes_gives_objects_in_3d(window):
     labels[2, labels[2] == 1] = 7
     window.viewer.add_image(image, name="stack", axis_labels=("z", "y", "x"))
     layer = window.viewer.add_labels(labels.copy(), name="cells")
-    window.open_widget()
-    window.idle()
+    window.start()
     window.tab.objects.chosen.emit(layer)
     window.tab.sections["stack"].set_open(True)
     window.idle()

@@ -25,8 +25,7 @@ def test_commit_keeps_scale_translate_affine_and_units(window):
     window.viewer.reset_view()
     window.idle()
     world = image.data_to_world(CENTERS[1])
-    window.click(*world)
-    window.commit()
+    window.add_object(*world)
     objects = window.viewer.layers["SimMAT objects"]
     assert iou(objects.data == 1, labels == 2) > 0.8
     for name in ("SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects"):
@@ -40,8 +39,7 @@ def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window):
     _, labels = discs()
     window.viewer.add_image(gray(), name="discs", scale=(2, 2), translate=(10, 20))
     points = window.viewer.add_points(ndim=2, name="mine", scale=(0.5, 1), translate=(-5, 3))
-    window.open_widget()
-    window.idle()
+    window.start()
     window.tab.points.set_value(points)
     window.tab.points.chosen.emit(points)
     world = np.array(CENTERS[3]) * 2 + (10, 20)
@@ -56,8 +54,7 @@ def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window):
     window.viewer.layers.selection.active = points
     window.commit()
     assert len(points.data) == 0
-    window.tab.act("undo")
-    window.idle()
+    window.undo()
     assert np.allclose(points.data, [(world - (-5, 3)) / (0.5, 1)])
 
 
@@ -108,8 +105,7 @@ def test_plane_between_two_is_the_one_that_is_shown(window):
     window.commit()
     objects = window.objects
     assert np.flatnonzero(objects.any((1, 2))).tolist() == [0]
-    window.hover(*CENTERS[0])
-    window.key(Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
+    window.key_over(*CENTERS[0], Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
     assert not objects.any()
 
 
@@ -140,8 +136,7 @@ def test_channel_axis_is_no_axis_of_the_objects(window):
     window.open_widget()
     assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
     window.idle()
-    window.click(*(2 * np.array(CENTERS[1])))
-    window.commit()
+    window.add_object(*(2 * np.array(CENTERS[1])))
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.data.shape == (200, 220)
     assert iou(objects.data == 1, labels == 2) > 0.8

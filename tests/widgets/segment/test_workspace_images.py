@@ -67,8 +67,7 @@ def test_image_hidden_leads_back_to_the_lower_one(ready):
 
 def test_objects_of_several_images_are_named_and_lie_on_them(ready):
     ready.type_class("cell")
-    ready.click(*CENTERS[0])
-    ready.commit()
+    ready.add_object(*CENTERS[0])
     assert "SimMAT objects" in names(ready), "one image alone needs no name"
     other = open_other(ready)
     press(ready, *THERE)
@@ -88,10 +87,8 @@ def test_objects_of_several_images_are_named_and_lie_on_them(ready):
 def test_chosen_image_hidden_by_another_offers_to_show_it(ready):
     open_other(ready)
     ready.choose(ready.tab.channels.image, "discs")
-    assert (
-        ready.status.text
-        == f"{ready_on(READY, 'discs')} {HIDDEN.format(image='discs', front='other')}"
-    )
+    hidden = HIDDEN.format(image="discs", front="other")
+    assert ready.status.text == f"{ready_on(READY, 'discs')} {hidden}"
     ready.push(ready.tab.status.offer)
     assert names(ready)[:2] == ["other", "discs"]
     assert names(ready)[-1] == "SimMAT points"

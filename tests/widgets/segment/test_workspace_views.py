@@ -87,8 +87,7 @@ def test_click_from_the_side_is_committed_on_its_plane(window, order):
     assert np.array_equal(window.objects, side)
 
     look(window, (0, 1, 2), second)
-    window.click(*on_screen(window, second))
-    window.commit()
+    window.add_object(*on_screen(window, second))
     both = window.objects.copy()
     front = plane_at((0,), second)
     assert iou(both[front] == 2, labels[front] == 2) > 0.85
@@ -140,8 +139,7 @@ def test_edit_from_the_side_opens_the_prompts_made_there(window):
     assert np.allclose(window.viewer.layers["SimMAT points"].data, [middle], atol=1)
     z, _, x = middle
     window.key(Qt.Key.Key_T)
-    window.click(*on_screen(window, (z, middle[1], x + 20)))
-    window.commit()
+    window.add_object(*on_screen(window, (z, middle[1], x + 20)))
     after = window.objects
     at = plane_at(ZX, middle)
     assert iou(after[at] == 1, labels[at] == 1) > 0.8
@@ -154,8 +152,7 @@ def test_edit_from_the_side_opens_the_prompts_made_there(window):
     assert len(entry.provenance) == 1
     window.undo(3)
     assert np.array_equal(window.objects, before)
-    window.hover(*on_screen(window, middle))
-    window.key(Qt.Key.Key_D, SHIFT)
+    window.key_over(*on_screen(window, middle), Qt.Key.Key_D, SHIFT)
     assert not window.objects.any()
     window.undo()
     assert np.array_equal(window.objects, before)
@@ -173,8 +170,7 @@ def test_edit_of_a_crossing_object_replaces_one_plane(window):
     window.key(Qt.Key.Key_E)
     assert EDITING.format(label=1) in window.status.text
     window.key(Qt.Key.Key_T)
-    window.click(*on_screen(window, (z + 11, y, x)))
-    window.commit()
+    window.add_object(*on_screen(window, (z + 11, y, x)))
     changed = layer.data != (labels == 1)
     assert changed.any()
     assert changed.sum() == changed[:, y].sum()
@@ -355,11 +351,9 @@ def test_session_of_two_views_is_restored_after_a_crash(open_window):
     open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
     look(window, ZX, first)
-    window.click(*on_screen(window, first))
-    window.commit()
+    window.add_object(*on_screen(window, first))
     look(window, (0, 1, 2), second)
-    window.click(*on_screen(window, second))
-    window.commit()
+    window.add_object(*on_screen(window, second))
     look(window, ZY, second)
     window.click(*on_screen(window, second))
     look(window, (0, 1, 2), first)
@@ -408,57 +402,32 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(60 + 100 * inside + noise, 0, 255).astype(np.uint8), inside
 
 
-def open_ball(window: Any, image: np.ndarray) -> Any:
+def test_scale_changed_resamples_and_predicts_anew(window):
+    image, inside = ball()
     layer = window.open(image, name="ball", scale=(0.25, 0.25, 0.25))
     window.viewer.dims.order = ZX
     window.viewer.dims.point = (0.25 * 12, 0.25 * 75, 0.25 * 70)
     window.idle()
-    return layer
-
-
-def test_side_view_of_distant_planes_is_resampled(window):
-    image, inside = ball()
-    layer = open_ball(window, image)
+    window.click(0.25 * 12, 0.25 * 70)
+    [asked] = window.workspace.session.prompt_state.prompts.points
+    assert np.allclose(asked, (75, 12, 70), atol=1), "the plane first"
     predictor = Predictor(load_model("tiny"))
     predictor.set_image(image)
     statistics = predictor.statistics
 
-    def answered(step):
-        """What is seen after a click, with planes so far apart."""
-        window.click(step * 12, 0.25 * 70)
-        z, _, x = window.viewer.layers["SimMAT points"].data[-1]
-        assert np.allclose((z, x), (12, 70), atol=1)
-        seen = {"pixel_size": (step, 0.25), "statistics": statistics}
-        predictor.set_image(image[:, 75], **seen)
+    def seen(step):
+        """What is shown, which is what planes so far apart give."""
+        predictor.set_image(image[:, 75], pixel_size=(step, 0.25), statistics=statistics)
         shown = window.mask[:, 75].copy()
-        assert np.array_equal(shown, predictor.predict(points=[(z, x)]).mask)
+        assert np.array_equal(shown, predictor.predict(points=[asked[1:]]).mask), step
         return shown
 
-    squashed = answered(0.25)
-    window.undo()
+    squashed = seen(0.25)
     layer.scale = (1.5, 0.25, 0.25)  # as it should have been from the start
     window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
     window.idle()
-    round_ = answered(1.5)
+    [point] = window.workspace.session.prompt_state.prompts.points
+    assert point == pytest.approx(asked), "on its pixel"
+    round_ = seen(1.5)
     assert iou(round_, inside[:, 75]) > 0.9
     assert not np.array_equal(round_, squashed)
-
-
-def test_scale_changed_predicts_the_open_object_anew(window):
-    image, _ = ball()
-    layer = open_ball(window, image)
-    window.click(0.25 * 12, 0.25 * 70)
-    before = window.mask[:, 75].copy()
-    [asked] = window.workspace.session.prompt_state.prompts.points
-    layer.scale = (1.5, 0.25, 0.25)
-    window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
-    window.idle()
-    assert window.workspace.session.prompt_state.prompts.points == (pytest.approx(asked),), (
-        "on its pixel"
-    )
-    predictor = Predictor(load_model("tiny"))
-    predictor.set_image(image)
-    predictor.set_image(image[:, 75], statistics=predictor.statistics, pixel_size=(1.5, 0.25))
-    after = window.mask[:, 75]
-    assert np.array_equal(after, predictor.predict(points=[asked[1:]]).mask)
-    assert not np.array_equal(after, before)

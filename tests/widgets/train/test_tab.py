@@ -134,8 +134,7 @@ def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     assert window.widget.tabs.currentWidget() is window.tab
     assert window.tab.models.value().name == "two channels"
     window.idle()
-    window.click(CENTERS[0][0] / 2, CENTERS[0][1] / 2)
-    window.commit()
+    window.add_object(CENTERS[0][0] / 2, CENTERS[0][1] / 2)
     truth = window.viewer.layers["true objects"].data
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
 
@@ -264,17 +263,3 @@ def test_close_ends_the_process_and_another_window_resumes(trainer, open_window,
     assert second.status.text == "The training of closed is discarded."
     assert not (user_folder / "trainings" / "closed").exists()
     assert not second.tab._unfinished_part.isVisibleTo(second.tab)
-
-
-def test_folder_without_labels_is_refused_when_it_is_chosen(trainer, tmp_path, user_folder):
-    from tifffile import imwrite
-
-    imwrite(tmp_path / "alone.tif", (255 * discs()[0]).astype(np.uint8))
-    trainer.window.choose(trainer.tab.form.source, "a folder")
-    trainer.tab.form.folder.path.clear()
-    QTest.keyClicks(trainer.tab.form.folder.path, str(tmp_path))
-    trainer.settle()
-    assert trainer.status.kind == "failed"
-    assert f"No image in {tmp_path} has labels" in trainer.status.text
-    assert not trainer.tab.train.isEnabled()
-    assert not (user_folder / "trainings").exists()
