@@ -65,6 +65,12 @@ def test_derive_channels_from_wrong_ones_is_refused(kind, shapes, message):
         derive_channels(kind, [np.zeros(shape) for shape in shapes])
 
 
+@pytest.mark.parametrize("focal", [0, -5, float("nan"), float("inf")])
+def test_hha_of_an_impossible_focal_length_is_refused(focal):
+    with pytest.raises(ValueError, match="hha needs the focal length"):
+        derive_channels("hha", [np.ones((4, 4))], focal)
+
+
 FOCAL = 120.0
 
 
@@ -104,7 +110,9 @@ def test_hha_of_other_types_and_stacks_is_the_same():
     alone = derive_channels("hha", [millimeters[1] / 1000], FOCAL)
     for name, values in expected.items():
         assert (values.shape, values.dtype) == ((2, 120, 160), np.float32)
-        assert np.array_equal(np.asarray(lazy[name]), values)
+        computed = np.asarray(lazy[name])
+        assert computed.dtype == np.float32
+        assert np.array_equal(computed, values)
         assert np.array_equal(alone[name], values[1])
         assert not values[1, :9].any()
     nothing = derive_channels("hha", [np.zeros((4, 5), np.uint16)], FOCAL)

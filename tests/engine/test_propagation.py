@@ -10,9 +10,17 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.masks import iou
+from napari_simmat.engine.masks import ObjectMask, iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
-from napari_simmat.engine.propagation_tracks import BoundaryBias, OutlineEvidence, move_outline
+from napari_simmat.engine.propagation_tracks import (
+    BoundaryBias,
+    IntervalEnd,
+    IntervalPropagator,
+    OutlineEvidence,
+    Section,
+    SliceInterval,
+    move_outline,
+)
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
@@ -132,6 +140,28 @@ def test_propagate_between_annotations_interpolates_gaps():
     assert iou(track.mask(7), ball()[5] > 0) > 0.95
     assert np.isnan(track.sections[(7,)].score)
     assert track.sections[(10,)].origin == "propagated"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "number"),
+    [(False, False, 0), (True, False, 1), (False, True, 1), (False, None, 0), (True, None, 1)],
+)
+def test_candidate_next_to_a_chosen_mask_is_the_one_like_it(before, after, number):
+    disk, whole = ball()[7] > 0, np.ones((40, 40), bool)
+
+    def end(index: int, chosen: bool | None) -> IntervalEnd | None:
+        section = Section(ObjectMask.of(disk), 0.9, "annotated", chosen=bool(chosen))
+        return None if chosen is None else IntervalEnd(index, section)
+
+    start = end(2, before)
+    assert start is not None
+    interval = SliceInterval(0, (), (3, 4, 5), start, end(6, after))
+    propagator = IntervalPropagator(interval, PropagationSettings(), (40, 40), 1.0, (1.0, 1.0))
+    frame = InputTransform((40, 40), (40, 40), (40, 40), half_pixel=True)
+    logits = torch.from_numpy(np.where([whole, disk, whole, whole], 1.0, -1.0).astype(np.float32))
+    seen = Result(DecodedMasks(logits, torch.full((4,), 0.9)), frame, 1)
+    mask = propagator.candidate(3, seen).mask
+    assert np.array_equal(mask, [whole, disk][number])
 
 
 def test_propagate_between_unlike_annotations_interpolates():

@@ -75,7 +75,7 @@ def derive(
     output
         The TIFF.
     focal
-        Of the depth camera, in pixels, for hha.
+        Focal length of the depth camera in pixels, for hha.
     overwrite
         Replace the output if it exists.
     """

@@ -87,7 +87,7 @@ def _hha(depth: Any, focal: float) -> Any:
     if not isinstance(depth, np.ndarray):
         whole = depth.rechunk({-2: -1, -1: -1})
         layout = {"new_axis": 0, "chunks": ((3,), *whole.chunks)}
-        return whole.map_blocks(_hha, focal, **layout, dtype=np.float32)
+        return whole.map_blocks(_hha, focal, **layout, dtype=np.float64)
     planes = depth.reshape(-1, *depth.shape[-2:])
     coded = [_hha_of_plane(plane, focal) for plane in planes]
     return np.stack(coded, axis=1).reshape(3, *depth.shape)
@@ -170,8 +170,8 @@ DERIVATIONS = {
         _ct_windows,
     ),
     "hha": Derivation(
-        "HHA of depth: disparity, height, angle",
-        ("depth in meters, or whole millimeters",),
+        "HHA of depth in meters, or in whole millimeters",
+        ("depth",),
         ("disparity", "height", "angle"),
         _hha,
         needs_focal=True,
@@ -209,7 +209,7 @@ def derive_channels(
         were = f"{len(channels)} of {pluralize(shapes, 'shape')} were"
         needed = pluralize(len(made.inputs), "channel"), ", ".join(made.inputs)
         raise ValueError(WRONG_CHANNELS.format(kind, *needed, were))
-    if made.needs_focal and not (focal or 0) > 0:
+    if made.needs_focal and not 0 < (focal or 0) < np.inf:
         raise ValueError(NO_FOCAL.format(kind))
     values = made.compute(*channels, *([focal] if made.needs_focal else []))
     return {name: each.astype(np.float32) for name, each in zip(made.outputs, values, strict=True)}

@@ -483,11 +483,12 @@ class BenchmarkScene(Scene):
         """Diffuse reflectance (H, W, 3) in 0..1: each object has a color and a pattern."""
         rng = self._rng(11)
         base = tones(self, rng, gap=rng.uniform(0.1, 0.2), low=0.12, high=0.88, channels=3)
-        surface = rng.integers(3, size=self.n_regions)
+        count = 3  # patterns of a scene
+        surface = rng.integers(count, size=self.n_regions)
         amount = rng.uniform(0.01, 0.08, self.n_regions).astype(np.float32)
         for table in (base, surface, amount):  # clear glass shows the ground
             table[self._clear] = table[0]
-        patterns = [pattern(rng, self.shape) for _ in range(3)]
+        patterns = [pattern(rng, self.shape) for _ in range(count)]
         grain = amount[self.regions] * np.choose(surface[self.regions], patterns)
         albedo = base[self.regions] * (1 + grain[..., None])
         return np.asarray(np.clip(albedo, 0.02, 0.98), np.float32)

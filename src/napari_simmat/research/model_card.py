@@ -39,7 +39,6 @@ FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
 THINNEST = 12
 """Objects whose bounding box is thinner than that many pixels at a scale are left out."""
-
 CORRECTIONS = (1, 3, 5)
 GOALS = (0.8, 0.85, 0.9)
 MAX_CLICKS = 10
@@ -280,7 +279,6 @@ def main() -> None:
         "--table", dest="files", type=Path, nargs="+", default=[], help="files of scores"
     )
     parser.add_argument("--by-source", action="store_true")
-
     options = parser.parse_args()
     for number, row in enumerate(tables[options.table](options)):
         sys.stdout.write("| " + " | ".join(map(str, row)) + " |\n")

@@ -96,6 +96,7 @@ def test_derive_adds_layers_on_the_image(window):
 
 def test_derive_hha_asks_for_the_focal_length(window):
     planes = np.random.default_rng(0).uniform(1, 3, (2, 40, 60))
+    window.viewer.add_image(np.zeros((80, 200)), name="a wider one")
     window.open(planes, name="depth")
     window.tab.models.set_value("depth")
     window.idle()
@@ -103,7 +104,12 @@ def test_derive_hha_asks_for_the_focal_length(window):
     window.tab.channel_panel.derived.emit("hha")
     dialog = window.tab.channel_tools.dialog
     [focal] = dialog.findChildren(channel_tools.QDoubleSpinBox)
+    [channel] = dialog.findChildren(channel_tools.ComboBox)
+    assert channel.currentText() == "depth"
     assert focal.value() == pytest.approx(0.81 * 60)
+    channel.setCurrentText("a wider one")
+    assert focal.value() == pytest.approx(0.81 * 200)
+    channel.setCurrentText("depth")
     focal.setValue(55)
     dialog.accept()
     window.idle()

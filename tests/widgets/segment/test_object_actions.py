@@ -324,6 +324,11 @@ def test_classes_have_a_layer_and_follow_undo(ready):
     count = len(ready.workspace.session.history)
     ready.type_class("nucleus")
     assert len(ready.workspace.session.history) == count, "it has the class"
+    ready.click_row(0)
+    ready.type_class("nucleus")
+    assert len(ready.workspace.session.history) == count + 1
+    ready.undo()
+    assert [row[1] for row in rows(ready)] == ["", "nucleus"]
     classes = ready.viewer.layers["SimMAT classes"]
     assert np.array_equal(classes.data == 1, ready.objects == 2)
     assert not (classes.data > 1).any()

@@ -261,19 +261,26 @@ class ChannelTools(QObject):
 
     def derive(self, kind: str) -> None:
         """Ask which channels are meant, then add the derived ones."""
-        needed, infos = DERIVATIONS[kind].inputs, [layer_info(each) for each in self._images]
-        offered = all_layer_channels(infos)
+        wanted, infos = DERIVATIONS[kind], [layer_info(each) for each in self._images]
+        if not (offered := all_layer_channels(infos)):
+            self._workspace.fail(NO_IMAGE_OPEN)
+            return
         titles = [title for title, _ in offered]
-        named, fields = match_names(needed, titles), [ComboBox() for _ in needed]
-        for number, (name, field) in enumerate(zip(needed, fields, strict=True)):
+        named, fields = match_names(wanted.inputs, titles), [ComboBox() for _ in wanted.inputs]
+        for number, (name, field) in enumerate(zip(wanted.inputs, fields, strict=True)):
             field.addItems(titles)
             field.setCurrentIndex(named.get(name, min(number, len(titles) - 1)))
-        rows: list[tuple[str, *tuple[QWidget, ...]]] = list(zip(needed, fields, strict=True))
-        focal = QDoubleSpinBox()
-        focal.setDecimals(1)
-        focal.setRange(0.1, 1e6)
-        focal.setValue(KINECT_FOCAL * max((info.shape[-1] for info in infos), default=1))
-        if DERIVATIONS[kind].needs_focal:
+        rows: list[tuple[str, *tuple[QWidget, ...]]] = list(zip(wanted.inputs, fields, strict=True))
+        focal, widths = QDoubleSpinBox(), {info.key: info.shape[-1] for info in infos}
+
+        def guess_focal(number: int) -> None:
+            focal.setValue(KINECT_FOCAL * widths[offered[number][1].layer])
+
+        if wanted.needs_focal:
+            focal.setDecimals(1)
+            focal.setRange(0.1, 1e6)
+            guess_focal(fields[0].currentIndex())
+            fields[0].currentIndexChanged.connect(guess_focal)
             rows.append((FOCAL, focal))
 
         def accepted() -> None:
@@ -286,10 +293,7 @@ class ChannelTools(QObject):
                 lambda made: self._add_derived(made, geometry),
             )
 
-        if offered:
-            self._ask(DERIVATIONS[kind].title, "", rows, accepted)
-        else:
-            self._workspace.fail(NO_IMAGE_OPEN)
+        self._ask(wanted.title, "", rows, accepted)
 
     @needs_image
     def register(self, session: ImageSession) -> None:
@@ -427,13 +431,14 @@ def _derive_job(kind: str, arrays: list[Any], focal: float) -> Job[dict[str, Any
     yield Progress(0, 1, DERIVING.lower())
     if not DERIVATIONS[kind].needs_focal:
         return derive_channels(kind, arrays)
-    planes = list(np.ndindex(arrays[0].shape[:-2]))
-    made: dict[str, Any] = {}
+    shape = arrays[0].shape
+    planes = list(np.ndindex(shape[:-2]))
+    made = {name: np.zeros(shape, np.float32) for name in DERIVATIONS[kind].outputs}
     for done, plane in enumerate(planes):
         yield Progress(done, len(planes), DERIVING.lower())
         here = derive_channels(kind, [np.asarray(array[plane]) for array in arrays], focal)
         for name, values in here.items():
-            made.setdefault(name, np.zeros(arrays[0].shape, np.float32))[plane] = values
+            made[name][plane] = values
     return made
 
 
