@@ -82,12 +82,22 @@ def assets(random_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def shrink_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build `tiny` with a thirtieth of its weights: the same code in a fifth of the time."""
-    from napari_simmat.models import tiny
+    from napari_simmat.models import tiny, tiny_encoder
 
-    small = partial(
-        tiny.TinyEncoder, widths=(8, 8, 16), depths=(1, 1), tokens=16, blocks=1, heads=2
-    )
-    monkeypatch.setattr(tiny, "TinyEncoder", small)
+    stages = {
+        "stage2": ((8, 8, 3, 1, 1, 1),),
+        "stage4": ((8, 8, 3, 2, 2, 1),),
+        "stage8": ((8, 16, 5, 2, 2, 1),),
+        "stage16": ((16, 16, 3, 2, 2, 1),),
+        "stage32": ((16, 16, 5, 2, 2, 1),),
+    }
+    widths = (8, 8, 16)
+    plain = partial(tiny.TinyEncoder, widths=widths, depths=(1, 1), tokens=16, blocks=1, heads=2)
+    monkeypatch.setattr(tiny, "TinyEncoder", plain)
+    monkeypatch.setattr(tiny, "LiteEncoder", partial(tiny.LiteEncoder, tokens=16, heads=2))
+    monkeypatch.setattr(tiny, "LITE_BLOCKS", 1)
+    monkeypatch.setattr(tiny_encoder, "LITE_WIDTHS", widths)
+    monkeypatch.setattr(tiny_encoder, "_STAGES", stages)
     monkeypatch.setattr(tiny, "WIDTH", 32)
 
 

@@ -71,13 +71,13 @@ def four_angles(user_folder):
     """A checkpoint with four named channels, random weights, among the user's own models."""
     import torch
 
-    from napari_simmat.checkpoints.checkpoint import save_checkpoint
+    from napari_simmat.checkpoints.checkpoint import read_spec, save_checkpoint
     from napari_simmat.checkpoints.registry import find_model
     from napari_simmat.models.tuning import build_network
 
     torch.manual_seed(1)
     base = find_model("tiny")
-    architecture = "tiny_deep"
+    architecture = read_spec(base.path).base.architecture
     network = build_network(architecture, channels=4, transfer="simmat")
     spec = ModelSpec(
         name="angles",

@@ -15,7 +15,7 @@ def test_models_lists_all_kinds(four_angles, simmat):
     result = simmat("models")
     assert result.status == 0
     assert simmat("models", "list").out == result.out
-    for word in ("tiny-4", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
+    for word in ("tiny-5", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
         assert word in result.out
     listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
     assert listed["angles"]["path"] == str(four_angles)
@@ -34,10 +34,10 @@ def test_models_with_a_damaged_file_notes_its_problem(user_folder, simmat):
 def test_models_info_shows_a_card(four_angles, simmat):
     result = simmat("models", "info", "angles")
     assert result.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-5"):
         assert words in " ".join(result.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
-    assert by_path["spec"]["base"]["architecture"] == "tiny_deep"
+    assert by_path["spec"]["base"]["architecture"] == "tiny_lite"
     unknown = simmat("models", "info", "angels")
     assert unknown.status == 1
     assert "There is no model called 'angels'. Did you mean angles?" in unknown.err

@@ -297,7 +297,7 @@ def test_level_tiles_cover_a_large_level_once():
 def test_place_tile_is_nearly_the_level_at_once(contrast, monkeypatch):
     torch.manual_seed(0)
     shipped = load_model("tiny").network
-    network = build_tiny()
+    network = build_tiny("tiny_lite")
     weights = network.state_dict() | dict(shipped.state_dict())
     weights["image_encoder.local.mix.weight"] += contrast * torch.randn(32, 32, 1, 1)
     network.load_state_dict(weights)

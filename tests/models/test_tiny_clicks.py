@@ -66,7 +66,7 @@ def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded):
     with FlopCounterMode(display=False) as counter:
         none = tiny.decode_clicks(encoded, clicks, minimum=1e9)
     assert all(each.logits.shape[0] == 0 for each in none)
-    assert counter.get_total_flops() < 0.9 * complete
+    assert counter.get_total_flops() < 0.95 * complete
 
 
 @torch.no_grad()

@@ -108,13 +108,13 @@ def test_export_base_is_small_described_and_loads(tmp_path):
 def test_pretraining_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(network, 12, {}), config())
-    state = Pretraining(config(steps=13))
+    state = Pretraining(config(steps=13, encoder="lite"))
     state.begin(path)
     assert state.begun == 12
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state.network.state_dict()[name]), name
     with pytest.raises(ValueError, match="was trained for 12 steps; 12 in all"):
-        Pretraining(config(steps=12)).begin(path)
+        Pretraining(config(steps=12, encoder="lite")).begin(path)
     settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert settings.rate(12, begun=12) == pytest.approx(0.1)
     assert settings.rate(22, begun=12) == 1.0

@@ -153,7 +153,7 @@ def test_record_dropped_opens_labels_points_boxes(predictor, tmp_path):
     assert (points.data.tolist(), points.features["object"].tolist()) == ([[y, x]], [4])
     assert labels.metadata[PROVENANCE] == {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-4"],
+        "models": ["tiny-5"],
         "image": "a.tif",
         "prompts": 1,
     }
@@ -169,7 +169,7 @@ def test_dropped_layers_name_their_provenance(ready):
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-4"],
+        "models": ["tiny-5"],
         "image": ready.workspace.session.geometry.name,
         "prompts": 1,
     }

@@ -359,7 +359,7 @@ def identify_job(path: Path, sha256: str) -> Job[PublishedWeights | None]:
 
 def image_kind(modality: str) -> str:
     """What a model of this modality is for, in words of the user."""
-    return IMAGE_KINDS.get(modality.replace("grey", "gray"), OTHER_SENSORS)  # as in tiny-4's file
+    return IMAGE_KINDS.get(modality, OTHER_SENSORS)
 
 
 def catalog_words(name: str) -> Mapping[str, str]:

@@ -538,8 +538,8 @@ class LiteEncoder(FusedEncoder):
             ]
             setattr(self, name, nn.Sequential(*blocks))
         self.norm8 = ChannelNorm(widths[2], eps=1e-6)
-        self.to_tokens = nn.Conv2d(112, tokens, 1)
-        self.deep_tokens = nn.Conv2d(192, tokens, 1)
+        self.to_tokens = nn.Conv2d(_STAGES["stage16"][-1][1], tokens, 1)
+        self.deep_tokens = nn.Conv2d(_STAGES["stage32"][-1][1], tokens, 1)
 
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""

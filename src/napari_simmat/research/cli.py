@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -102,10 +103,10 @@ def pretrain(
     folder, --start continues from an earlier foundation.
 
     ```
-    simmat pretrain --output tiny-4.safetensors --steps 20000
+    simmat pretrain --output tiny-6.safetensors --steps 20000
     simmat pretrain --output cells.safetensors --families fluorescence mri
-    simmat pretrain --output tiny-5.safetensors --start tiny-4.safetensors --steps 40000
-    simmat pretrain --output mine.safetensors --start tiny-4.safetensors --steps 37000 --real images
+    simmat pretrain --output tiny-7.safetensors --start tiny-6.safetensors --steps 40000
+    simmat pretrain --output mine.safetensors --start tiny-5.safetensors --steps 37000 --real images
     ```
 
     Parameters
@@ -115,7 +116,7 @@ def pretrain(
     folder
         Folder for the state and the log; beside the output by default.
     start
-        File of an earlier foundation to continue from.
+        File of an earlier foundation to continue from, with its encoder.
     real
         Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
     sources
@@ -124,6 +125,7 @@ def pretrain(
     overwrite
         Replace the output if it exists.
     """
+    from napari_simmat.checkpoints.checkpoint import read_spec
     from napari_simmat.research.pretrain import PretrainConfig, export_base, pretrain_job
     from napari_simmat.research.real_scenes import read_sources
 
@@ -133,6 +135,9 @@ def pretrain(
     if sources is not None and real is None:
         raise ValueError("A table of sources needs their folder; give it with --real.")
     real_sources = () if real is None else read_sources(real, sources)
+    if start is not None:
+        lite = read_spec(start).base.architecture == "tiny_lite"
+        options = replace(options, encoder="lite" if lite else "plain")
     config = PretrainConfig(**vars(options), sources=real_sources)
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretrain_job(config, folder, start))

@@ -69,9 +69,10 @@ PRETRAINED_RATE = 0.3
 NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 LOG = "log.jsonl"
 DESCRIPTION = (
-    "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
-    "stride 16, SAM's prompt encoder and mask decoder. Trained on "
+    "Small network with SAM's prompts, for any kind of image: {stem}, attention at stride 16, "
+    "SAM's prompt encoder and mask decoder. Trained on {data}."
 )
+LITE_STEM, PLAIN_STEM = "the stages of EfficientNet-Lite0", "a convolutional stem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,7 @@ def tiny_spec(
     data: str = "drawn scenes only",
 ) -> ModelSpec:
     """The description of an embedded base called `name`, trained on `data`, in words."""
+    stem = LITE_STEM if architecture == "tiny_lite" else PLAIN_STEM
     return ModelSpec(
         name=name,
         modality="RGB or gray",
@@ -228,7 +230,7 @@ def tiny_spec(
         input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
         base=Base(name=name, architecture=architecture, sha256=""),
         mask_choice="single",
-        description=f"{DESCRIPTION}{data}.",
+        description=DESCRIPTION.format(stem=stem, data=data),
         training=dict(training or {}),
         metrics=dict(metrics or {}),
         license="BSD-3-Clause",

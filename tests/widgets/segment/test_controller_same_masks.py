@@ -14,7 +14,8 @@ from tests.widgets.scenes import CENTERS, RADII, gray
 
 @pytest.mark.real_window  # napari finds its writers of layers when a window opens
 def test_window_command_line_and_python_give_equal_masks(ready, tmp_path, capsys):
-    """Four clicks on one disc, each correcting the answer before; a box."""
+    """Four clicks on one disc, each correcting the answer before; a box. The whole image is seen."""
+    ready.viewer.reset_view()
     (y, x), radius = CENTERS[1], RADII[1]
     ready.click(y, x)
     for away, label in ((radius - 6, 0), (-radius + 4, 1), (radius / 2, 0)):
