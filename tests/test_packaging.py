@@ -125,19 +125,16 @@ def test_citation_has_the_license_of_the_project():
 
 
 def test_source_of_training_images_is_credited():
-    """In the card of a shipped model, or in the table of the next foundation."""
     sources = {
         name: (values["source"], values["license"])
         for model in list_models()
         for name, values in (model.spec.training.get("sources", {}) if model.spec else {}).items()
     }
-    assert "dsb2018" in sources
     with (ROOT / "docs/reports/data/tiny-5-sources.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            sources[row["folder"]] = row["source"], row["license"]
+        table = {row["folder"]: (row["source"], row["license"]) for row in csv.DictReader(file)}
+    assert sources == table
     text = (ROOT / "THIRD_PARTY.md").read_text("utf-8")
     rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
-    assert sources.keys() <= rows.keys()
     for name, (source, license_) in sources.items():
         address, commit = re.findall(r"(github[.]com/\S+) (@\w+)", source)[0]
         assert f"| {address} {commit} | {license_.replace('CC-BY', 'CC BY')} |" in rows[name], name

@@ -1,6 +1,8 @@
 """`simmat models` and `simmat info`."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,8 @@ from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
 from tests.cli.conftest import ANGLES
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_models_lists_all_kinds(four_angles, simmat):
@@ -114,3 +118,12 @@ def test_info_with_gpus_lists_their_memory(monkeypatch, simmat):
     values = simmat("info", "--json").json
     assert values["devices"][1:] == [f"cuda:{index}: NVIDIA Quick, 24 GB" for index in range(2)]
     assert values["in use"].startswith("cuda, fast precision")
+
+
+def test_models_info_names_each_source_of_the_training(simmat):
+    said = " ".join(simmat("models", "info", "tiny").out.split())
+    with (ROOT / "docs/reports/data/tiny-5-sources.csv").open(newline="") as file:
+        names = [row["folder"] for row in csv.DictReader(file)]
+    assert len(names) == 36
+    for name in names:
+        assert f"training sources: {name} complete " in said, name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
@@ -139,7 +139,7 @@ def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
         "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
         "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
         **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
-        **{f"training {key}": _figures(value) for key, value in spec.training.items()},
+        **{f"training {key}": text for key, text in _rows(spec.training)},
         "license": spec.license,
         "author": spec.author,
         "date": spec.date,
@@ -333,6 +333,15 @@ def _figures(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_figures(each)}" for key, each in value.items())
     return str(value)
+
+
+def _rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings by name; of a mapping of mappings, as the sources are, a row for each of them."""
+    for key, value in training.items():
+        if isinstance(value, Mapping) and all(isinstance(e, Mapping) for e in value.values()):
+            yield from ((f"{key}: {name}", _figures(each)) for name, each in value.items())
+        else:
+            yield key, _figures(value)
 
 
 def _normalization(spec: ModelSpec) -> str:

@@ -14,7 +14,7 @@ from tests.widgets.scenes import CENTERS, RADII, gray
 
 @pytest.mark.real_window  # napari finds its writers of layers when a window opens
 def test_window_command_line_and_python_give_equal_masks(ready, tmp_path, capsys):
-    """Four clicks on one disc, each correcting the answer before; a box. The whole image is seen."""
+    """Four clicks on a disc, each correcting the answer before; a box. All of the image is seen."""
     ready.viewer.reset_view()
     (y, x), radius = CENTERS[1], RADII[1]
     ready.click(y, x)

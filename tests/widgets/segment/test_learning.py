@@ -68,9 +68,9 @@ def cells() -> tuple[np.ndarray, np.ndarray]:
     values, labels = np.full(y.shape, 50.0), np.zeros(y.shape, np.int32)
     for number, (row, column) in enumerate(CELLS, start=1):
         labels[((y - row) / 20) ** 2 + ((x - column) / 17) ** 2 <= 1] = number
-        values[np.hypot(y - row, x - column) < 8] += 90
+        values[np.hypot(y - row, x - column) < 10] += 130
     noise = np.random.default_rng(0).normal(0, 5, y.shape)
-    image = gaussian_filter(values + 45 * (labels > 0) + noise, 0.6)
+    image = gaussian_filter(values + 30 * (labels > 0) + noise, 0.6)
     return image.clip(0, 255).astype(np.uint8), labels
 
 
