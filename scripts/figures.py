@@ -43,7 +43,8 @@ from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.samples import draw_sample
 from napari_simmat.training.finetune import fit_calibration
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+REPORTED = DOCS / "reports" / "images"
 WIDTH = 1200
 COLORS = 200
 SHOWN = ("depth_motorcycle", "stereo_motorcycle")
@@ -84,11 +85,11 @@ def main() -> int:
         if status := simmat(["demo", "--output", str(output)]):
             return status
         for path in sorted((output / "overlays").glob("*.png")):
-            keep(path, f"demo-{path.name}")
+            keep(path, DOCS / "images" / f"demo-{path.name}")
     if options.evaluation:
         for name in SHOWN:
-            keep(options.evaluation / f"{name}_overlay.png", f"development-{name}.png")
-    save(scenes(), "scenes.png")
+            keep(options.evaluation / f"{name}_overlay.png", REPORTED / f"development-{name}.png")
+    save(scenes(), REPORTED / "scenes.png")
     return 0
 
 
@@ -289,18 +290,17 @@ def scenes() -> Image.Image:
     return sheet
 
 
-def keep(path: Path, name: str) -> None:
+def keep(path: Path, target: Path) -> None:
     """Copy a picture."""
     with Image.open(path) as opened:
-        save(opened.convert("RGB"), name)
+        save(opened.convert("RGB"), target)
 
 
-def save(picture: Image.Image, name: str) -> None:
+def save(picture: Image.Image, target: Path) -> None:
     """Write a picture for the documentation."""
     if picture.width > WIDTH:
         size = (WIDTH, round(picture.height * WIDTH / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    target = IMAGES / name
     picture.quantize(COLORS).save(target, optimize=True)
     print(f"{target.name}: {target.stat().st_size / 1000:.0f} kB")
 
