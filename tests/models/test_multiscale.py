@@ -312,10 +312,10 @@ def test_place_tile_is_nearly_the_level_at_once(contrast, monkeypatch):
         *zip(tiled.maps.values(), whole.maps.values(), strict=True),
     ):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).norm() / theirs.norm() < 0.12  # attention sees other neighbors
+        assert (ours - theirs).norm() / theirs.norm() < 0.2  # attention sees other neighbors
         seam = slice(ours.shape[-2] // 3 - 2, ours.shape[-2] // 3 + 2)
         worst = (ours - theirs)[..., seam, :].norm() / theirs[..., seam, :].norm()
-        assert worst < 0.15
+        assert worst < 0.2
 
 
 @torch.no_grad()

@@ -139,7 +139,7 @@ def near(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(near, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(
-            abs(count - other[key]) <= 0.15 * count + 20 for key, count in one.items()
+            abs(count - other[key]) <= 0.3 * count + 20 for key, count in one.items()
         )
     return bool(one == other)
 

@@ -282,7 +282,7 @@ def propose_masks_job(
     height, width = predictor.shape[-2:]
     for prompt in prompts or ():
         prompt.check_inside((height, width))
-    candidates = MaskCandidates((height, width))
+    candidates = MaskCandidates((height, width), settings.thresholds)
     crops = [CropRegion(PixelBox(0, 0, height, width))]
     if prompts is None and settings.seeds == "grid":
         crops = crop_regions((height, width), settings)
@@ -539,7 +539,7 @@ def segment_tiles_job(
             yield from with_progress(
                 predictor.encode_tile_job(plane, *part.slices, keep=False), here
             )
-            candidates = MaskCandidates(part.size)
+            candidates = MaskCandidates(part.size, settings.thresholds)
             own = CropRegion(PixelBox(0, 0, *part.size))
             # Border and area of a part are not the plane's; but a mask that nearly fills a part is
             # not an object either.

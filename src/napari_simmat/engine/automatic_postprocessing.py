@@ -26,7 +26,7 @@ from scipy import ndimage as ndi
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.engine.masks import bounding_box, iou, label_windows
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import DEFAULT_THRESHOLDS, AutomaticSettings
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -97,9 +97,13 @@ class MaskCandidate(NamedTuple):
 
 @dataclass(eq=False)
 class MaskCandidates:
-    """All mask candidates of a plane of `shape`: measurements, and compressed masks."""
+    """All mask candidates of a plane of `shape`: measurements, and compressed masks.
+
+    `thresholds` are those of the model, for settings that set none.
+    """
 
     shape: tuple[int, int]
+    thresholds: tuple[float, float] = DEFAULT_THRESHOLDS
     known: list[MaskCandidate] = field(default_factory=list)
     _bits: list[bytes] = field(default_factory=list)
 
@@ -150,6 +154,7 @@ class Instances:
 
 def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
     """Filter and merge candidates into objects; of equal masks the earlier one stays."""
+    settings = settings.with_thresholds(candidates.thresholds)
     best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
     chosen = []
     for one, alike in best.items():

@@ -24,6 +24,8 @@ MIN_PREDICTED_IOU = 0.3
 """Masks of lower predicted IoU are not even formed."""
 SAM_THRESHOLDS = (0.88, 0.95)
 """Quality and stability thresholds of SAM's own generator."""
+LITE_THRESHOLDS = (0.75, 0.9)
+"""Those of `tiny` since tiny-5 and of checkpoints on it: with 0.6 it takes ground for objects."""
 DEFAULT_THRESHOLDS = (0.6, 0.9)
 """The same for other models."""
 DEFAULT_TILE_SIDE = 1024
@@ -197,7 +199,14 @@ class AutomaticSettings:
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
         other networks, whose predicted IoU is lower.
         """
-        quality, stability = SAM_THRESHOLDS if spec.mask_choice == "stock" else DEFAULT_THRESHOLDS
+        if spec.mask_choice == "stock":
+            return self.with_thresholds(SAM_THRESHOLDS)
+        lite = spec.base.architecture == "tiny_lite"
+        return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+
+    def with_thresholds(self, thresholds: tuple[float, float]) -> AutomaticSettings:
+        """These settings with quality and stability thresholds where they set none."""
+        quality, stability = thresholds
         return replace(
             self,
             quality=quality if self.quality is None else self.quality,

@@ -41,6 +41,7 @@ from qtpy.QtWidgets import (
 
 from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
+from napari_simmat.models.spec import ModelSpec
 from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows, hbox
 
 TYPE_A_NUMBER = (
@@ -270,7 +271,13 @@ class EverythingForm(QWidget):
         self.rows = form_rows(parent=self, indent=INDENT)
         self.options.add_rows(self.rows)
         self.options.changed.connect(self._on_changed)
+        self._model: ModelSpec | None = None
         self.set_value(AutomaticSettings())
+
+    def show_model(self, model: ModelSpec | None) -> None:
+        """Show the thresholds of a model where none were moved."""
+        self._model = model
+        self.set_value(self.value())
 
     def value(self) -> AutomaticSettings:
         """The settings; thresholds that were not moved stay the model's own."""
@@ -279,7 +286,8 @@ class EverythingForm(QWidget):
 
     def set_value(self, settings: AutomaticSettings) -> None:
         """Show settings without a signal; those without a control are kept."""
-        quality, stability = settings.thresholds
+        shown = settings if self._model is None else settings.for_model(self._model)
+        quality, stability = shown.thresholds
         self.options.set_value(settings, quality=quality, stability=stability)
 
     def _on_changed(self, name: str) -> None:

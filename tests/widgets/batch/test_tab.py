@@ -436,9 +436,9 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     assert form.value().automatic == AutomaticSettings()
     form.everything.options["points_per_side"].setValue(8)
     form.everything.options["crop_layers"].setValue(1)
-    set_quality(form, 0.75)
+    set_quality(form, 0.8)
     form.everything.options["keep_border"].setChecked(False)
-    wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.75, keep_border=False)
+    wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.8, keep_border=False)
     assert form.value().automatic == wanted
     assert _understood(form.value())["automatic"] == wanted
     form.options["objects"].setCurrentText("3D objects")

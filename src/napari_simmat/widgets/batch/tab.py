@@ -438,6 +438,7 @@ class BatchForm(QWidget):
         self.channels.changed.connect(self._on_channels)
         spec = self._spec()
         self.channels.set_inputs(None if spec is None else spec.inputs)
+        self.everything.show_model(spec)
 
     def _spec(self):
         entry = self.models.value()
@@ -455,6 +456,7 @@ class BatchForm(QWidget):
         spec = self._spec()
         self.channels.set_inputs(None if spec is None else spec.inputs)
         self.channels.blockSignals(False)
+        self.everything.show_model(spec)
         self.set_first(self._first, self.first.text())
         self._on_changed()
 

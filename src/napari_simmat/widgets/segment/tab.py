@@ -290,6 +290,7 @@ class SegmentTab(SegmentForm):
         spec = self._choice().spec
         with signals_blocked(self.channels):
             self.channels.set_inputs(None if spec is None else spec.inputs)
+        self.automatic_panel.form.show_model(spec)
         self.image_choice.follow_sight()
 
     def _on_choice(self) -> None:
