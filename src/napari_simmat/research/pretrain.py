@@ -72,7 +72,6 @@ DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: {stem}, attention at stride 16, "
     "SAM's prompt encoder and mask decoder. Trained on {data}."
 )
-LITE_STEM, PLAIN_STEM = "the stages of EfficientNet-Lite0", "a convolutional stem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +220,7 @@ def tiny_spec(
     data: str = "drawn scenes only",
 ) -> ModelSpec:
     """The description of an embedded base called `name`, trained on `data`, in words."""
-    stem = LITE_STEM if architecture == "tiny_lite" else PLAIN_STEM
+    stem = "EfficientNet-Lite0's stages" if architecture == "tiny_lite" else "a convolutional stem"
     return ModelSpec(
         name=name,
         modality="RGB or gray",
