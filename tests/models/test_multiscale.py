@@ -293,8 +293,8 @@ def test_level_tiles_cover_a_large_level_once():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("contrast", [0.0, 0.1])
-def test_place_tile_is_nearly_the_level_at_once(contrast, monkeypatch):
+@pytest.mark.parametrize(("contrast", "all_over", "at_a_seam"), [(0, 0.12, 0.15), (0.1, 0.2, 0.2)])
+def test_place_tile_is_nearly_the_level_at_once(contrast, all_over, at_a_seam, monkeypatch):
     torch.manual_seed(0)
     shipped = load_model("tiny").network
     network = build_tiny("tiny_lite")
@@ -312,10 +312,10 @@ def test_place_tile_is_nearly_the_level_at_once(contrast, monkeypatch):
         *zip(tiled.maps.values(), whole.maps.values(), strict=True),
     ):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).norm() / theirs.norm() < 0.2  # attention sees other neighbors
+        assert (ours - theirs).norm() / theirs.norm() < all_over  # attention sees more
         seam = slice(ours.shape[-2] // 3 - 2, ours.shape[-2] // 3 + 2)
         worst = (ours - theirs)[..., seam, :].norm() / theirs[..., seam, :].norm()
-        assert worst < 0.2
+        assert worst < at_a_seam
 
 
 @torch.no_grad()
