@@ -109,3 +109,16 @@ def test_lite_network_trains_with_each_strategy(strategy):
     trained = [p for p in network.image_encoder.parameters() if p.requires_grad]
     assert trained
     assert any(p.grad is not None and bool(p.grad.any()) for p in trained)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_depthwise_kernels_are_exact_only_where_half_precision_is_slow(trains):
+    encoder = LiteEncoder(blocks=1)
+    kernels = [module for name, module in encoder.named_modules() if name.endswith("depthwise")]
+    seen = set()
+    for kernel in kernels:
+        kernel.register_forward_hook(lambda _, inputs, output: seen.add(output.dtype))
+    with torch.set_grad_enabled(trains), torch.autocast("cpu", torch.bfloat16):
+        encoder.stages(torch.randn(1, 3, 64, 64))
+    assert seen == {torch.float32 if trains else torch.bfloat16}
+    assert len(kernels) == len(BLOCKS)
