@@ -282,7 +282,7 @@ def train() -> None:
     from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
     from napari_simmat.widgets.train.run import DEFAULT_CONFIG, TrainRequest
 
-    image, labels, _ = draw_sensor_sample("multispectral", 16, 256)
+    image, labels, _ = draw_sensor_sample("multispectral", 34, 256)
     with window() as (viewer, widget):
         tab = widget.train
         for band, name in zip(image, SENSORS["multispectral"].channels, strict=True):
