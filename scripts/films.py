@@ -147,7 +147,7 @@ def demo() -> None:
 
 
 def learn() -> None:
-    """Cells of which a click gives the nucleus: the model learns from three, then finds them."""
+    """Cells of which a click gives a part: the model learns from three, then finds them."""
     from scipy.ndimage import gaussian_filter
 
     y, x = np.indices((128, 224))
@@ -155,8 +155,8 @@ def learn() -> None:
     values = np.full(y.shape, 50.0)
     for row, column in places:
         distance = ((y - row) / 20) ** 2 + ((x - column) / 17) ** 2
-        values += 4 * (distance <= 1) + 40 * ((distance > 0.75) & (distance <= 1))
-        values[np.hypot(y - row, x - column) < 8] += 110
+        values += 8 * (distance <= 1) + 24 * ((distance > 0.75) & (distance <= 1))
+        values[np.hypot(y - row, x - column) < 9] += 130
     image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
     with window(TALL) as (viewer, widget):
         tab, panel = widget.segment, widget.segment.learn_panel
@@ -168,7 +168,7 @@ def learn() -> None:
         film.point_on(layer, places[7])
         film.hold(250, pressed=True)
         click(tab, places[7])
-        film.hold(2000)  # the nucleus
+        film.hold(2000)  # a part of the cell
         press(film, tab, tab.buttons.clear, 500)
         for number in (0, 1, 5):
             row, column = places[number]
