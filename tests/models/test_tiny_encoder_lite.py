@@ -112,7 +112,7 @@ def test_lite_network_trains_with_each_strategy(strategy):
 
 
 @pytest.mark.parametrize("trains", [True, False])
-def test_depthwise_kernels_are_exact_only_where_half_precision_is_slow(trains):
+def test_depthwise_kernels_train_in_float32(trains):
     encoder = LiteEncoder(blocks=1)
     kernels = [module for name, module in encoder.named_modules() if name.endswith("depthwise")]
     seen = set()
