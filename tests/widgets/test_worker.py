@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
 
 class Heard(QObject):
@@ -107,16 +107,49 @@ def test_job_that_cannot_start_fails(worker, qtbot):
     assert heard.ends() == [("failed", task, "no such model")]
 
 
-def test_submit_replaces_a_waiting_job(worker, qtbot):
+def test_jobs_of_one_rank_all_run_in_their_order(worker, qtbot):
     heard, gate, trace = Heard(worker), threading.Event(), []
     running = worker.submit("first", lambda: gated(gate, trace))
     qtbot.waitUntil(lambda: worker.running is running)
-    replaced = worker.submit("second", lambda: counting(1))
-    newest = worker.submit("third", lambda: counting(2))
+    second = worker.submit("second", lambda: counting(1))
+    third = worker.submit("third", lambda: counting(2))
+    gate.set()
+    qtbot.waitUntil(lambda: len(heard.ends()) == 3)
+    assert heard.ends() == [
+        ("returned", running, "result"),
+        ("returned", second, 1),
+        ("returned", third, 2),
+    ]
+
+
+def test_canceled_job_that_waits_never_begins_and_says_that_it_stopped(worker, qtbot):
+    heard, gate, begun = Heard(worker), threading.Event(), []
+
+    def never():
+        begun.append("begun")
+        return counting(1)
+
+    running = worker.submit("first", lambda: gated(gate, []))
+    qtbot.waitUntil(lambda: worker.running is running)
+    waiting = worker.submit("second", never)
+    waiting.cancel()
     gate.set()
     qtbot.waitUntil(lambda: len(heard.ends()) == 2)
-    assert replaced.canceled
-    assert heard.ends() == [("returned", running, "result"), ("returned", newest, 2)]
+    assert heard.ends() == [("returned", running, "result"), ("stopped", waiting, None)]
+    assert not begun
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_background_jobs_that_share_a_rank_leave_each_other_alone(worker, qtbot, rank):
+    gate, results = threading.Event(), []
+    worker.submit("first", lambda: gated(gate, []))
+    jobs = [BackgroundJob(worker, rank) for _ in range(2)]
+    for number, job in enumerate(jobs, start=2):
+        job.returned.connect(results.append)
+        job.start("count", lambda number=number: counting(number))
+    gate.set()
+    qtbot.waitUntil(lambda: not any(job.busy for job in jobs))
+    assert results == [2, 3]
 
 
 def test_cancel_stops_at_the_next_yield(worker, qtbot):
@@ -175,35 +208,6 @@ def test_lower_ranks_go_first(worker, qtbot):
     gate.set()
     qtbot.waitUntil(lambda: len(ended) == 3)
     assert ended == ["first", "stack", "ahead"]
-
-
-def test_cancel_all_up_to_a_rank_leaves_the_others(worker, qtbot):
-    closed: list[str] = []
-    stopped: list[str] = []
-    gate = threading.Event()
-
-    def left():
-        try:
-            while True:
-                yield Progress(0, 1)
-        finally:
-            closed.append("left")
-
-    def click():
-        yield Progress(0, 1)
-        gate.wait(10)
-
-    worker.stopped.connect(lambda task: stopped.append(task.name))
-    ahead = worker.submit("ahead", left, 2)
-    qtbot.waitUntil(lambda: worker.running is ahead)
-    first = worker.submit("click", click)
-    qtbot.waitUntil(lambda: worker.running is first)
-    worker.cancel_all(up_to=0)
-    assert not ahead.canceled
-    ahead.cancel()
-    gate.set()
-    qtbot.waitUntil(lambda: "ahead" in stopped)
-    assert closed == ["left"]
 
 
 def test_worker_thread_lasts_until_close(worker, qtbot):

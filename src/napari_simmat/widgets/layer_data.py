@@ -23,7 +23,6 @@ from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
 from napari_simmat.io.image_file import MissingAsNaN, has_missing
-from napari_simmat.io.reference import resample_job
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import MAX_CHANNELS, LayerChannel, LayerInfo
@@ -257,12 +256,6 @@ def identifying_bytes(array: Any, name: str) -> Iterator[bytes]:
         yield np.ascontiguousarray(sample).tobytes()
     else:
         yield name.encode()
-
-
-def resampled_job(layer: Image, first: Image) -> Job[np.ndarray]:
-    """The image of a layer on the voxels of another, by where their files say that they are."""
-    here, there = reference_of(layer).world, reference_of(first).world
-    return resample_job(np.asarray(layer.data), here, there, image_shape(first))
 
 
 def elsewhere_layers(layers: Sequence[Image]) -> list[Image]:

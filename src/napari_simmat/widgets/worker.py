@@ -35,6 +35,8 @@ class WorkerTask:
         Makes the generator; called in the thread.
     rank
         Lower ranks run first; 0 is for what the user waits for.
+    canceled
+        Whether its result is discarded.
     done
         Whether the job has returned, even if that is no longer reported.
     """
@@ -55,9 +57,9 @@ class WorkerTask:
 class Worker(QObject):
     """Steps through jobs, one at a time, in a thread that lives until `close`.
 
-    The thread starts with the first job. Of waiting jobs of rank 0 only the newest is kept: a new
-    click replaces one that has not begun. A task is suspended as soon as one of a lower rank waits,
-    and resumed after it. A canceled task only emits `stopped`, when its computation has ended.
+    The thread starts with the first job. A task is suspended as soon as one of a lower rank waits,
+    and resumed after it. Tasks of one rank run one after the other: only whoever submitted a task
+    cancels it. A canceled task only emits `stopped`, when its computation has ended.
 
     Use queued connections to methods of objects that live in the main thread.
     """
@@ -99,13 +101,11 @@ class Worker(QObject):
         return self._thread is not None and self._thread.is_alive()
 
     def submit(self, name: str, start: Callable[[], Job[Any]], rank: int = 0) -> WorkerTask:
-        """Queue a job; at rank 0 it replaces those that wait. Returns its task."""
+        """Queue a job behind those of its rank; returns its task."""
         task = WorkerTask(name, start, rank)
         with self._wake:
             if self.closed:
                 raise RuntimeError("The worker is closed; make a new one.")
-            if rank == 0:
-                self._cancel_waiting(0)
             self._waiting.append(task)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -114,28 +114,16 @@ class Worker(QObject):
             self._wake.notify()
         return task
 
-    def cancel_all(self, up_to: int | None = None) -> None:
-        """Cancel the running and the waiting tasks, up to the rank `up_to` if given."""
-        with self._wake:
-            running = self.running
-            if running is not None and (up_to is None or running.rank <= up_to):
-                running.cancel()
-            self._cancel_waiting(up_to)
-
-    def _cancel_waiting(self, up_to: int | None) -> None:
-        for task in list(self._waiting):
-            if up_to is None or task.rank <= up_to:
-                task.cancel()
-                if task.job is None:  # one that has begun is closed in its thread
-                    self._waiting.remove(task)
-
     def close(self) -> None:
         """Cancel all tasks and let the thread end, without waiting; does nothing after `finish`."""
         if self._finishing:
             return
-        self.cancel_all()
         with self._wake:
             self._closed = True
+            if self.running is not None:
+                self.running.cancel()
+            for task in self._waiting:
+                task.cancel()
             self._wake.notify()
 
     def finish(self) -> None:
@@ -172,6 +160,9 @@ class Worker(QObject):
     def _step(self, task: WorkerTask) -> bool:
         """Run a task; True if it was suspended because one of a lower rank waits."""
         reported = 0.0
+        if task.canceled and task.job is None:
+            self._tell(self.stopped, task)
+            return False
         try:
             job = task.job = task.start() if task.job is None else task.job
             while not task.canceled:

@@ -11,20 +11,16 @@ from npe2 import PluginManifest
 
 from napari_simmat.engine.object_files import ObjectSet, write_objects
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.channels import all_layer_channels, are_aligned
+from napari_simmat.widgets.channels import all_layer_channels
 from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
 from napari_simmat.widgets.placement import reference_of
 from napari_simmat.widgets.readers import get_reader
-from napari_simmat.widgets.segment.controller import RESAMPLE
 from tests.io.places import (
     CENTER,
     PLACES,
     SAVED,
     make_geotiff,
-    make_nifti,
-    oblique,
     plane,
-    volume,
 )
 from tests.widgets.segment.noted import save_as
 
@@ -172,31 +168,9 @@ def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, band
     [layer] = window.viewer.open([path], plugin="napari")
     window.start()
     assert channel_axis(layer) == 2
-    window.controller.move_channels(layer, 2)
+    window.controller.arrangement.move_channels(layer, 2)
     window.idle()
     [moved] = [each for each in window.viewer.layers if each.name == layer.name]
     np.testing.assert_array_equal(np.asarray(moved.data), values)
     assert moved.axis_labels[0] == CHANNEL
     assert reference_of(moved).world.epsg == 32633
-
-
-def test_contrasts_of_a_patient_are_resampled_to_the_first(window, tmp_path):
-    nibabel = pytest.importorskip("nibabel")
-    first = make_nifti(tmp_path)
-    turned = oblique()
-    turned[:3, 3] += 2 * turned[:3, 0]  # two voxels along x
-    image = nibabel.Nifti1Image(volume().T, turned)
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, tmp_path / "t2.nii.gz")
-    layers = window.viewer.open([first, tmp_path / "t2.nii.gz"], plugin="napari-simmat")
-    assert not are_aligned(*map(layer_info, layers))
-    window.start()
-    text, offer, act = window.controller.arrangement(layers)
-    assert (offer, "t2 lies elsewhere in the patient than scan" in text) == (RESAMPLE, True)
-    act()
-    window.qtbot.waitUntil(lambda: layers[1] not in window.viewer.layers)
-    moved = window.viewer.layers["t2"]
-    assert are_aligned(layer_info(layers[0]), layer_info(moved))
-    found = np.asarray(moved.data)
-    np.testing.assert_allclose(found[:, :, 2:], volume()[:, :, :-2], atol=0.1)
-    assert np.isnan(found[:, :, :2]).all()

@@ -11,19 +11,13 @@ from functools import partial
 
 import numpy as np
 from napari import Viewer
-from napari.layers import Image
 from qtpy.QtCore import QObject
 
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import (
-    ImageValue,
-    channel_axis,
-    channels_in_front,
-    elsewhere_layers,
-    resampled_job,
-)
-from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, reference_of
+from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
 from napari_simmat.widgets.segment.inference import (
     Choice,
@@ -48,20 +42,6 @@ NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
 HIDDEN = "{image} is segmented, but {front} lies in front of it."
 SHOW_IMAGE = "Show {image}"
-CHANNELS_ARE_PLANES = (
-    "The channels of {image} count as planes, since {label} is its axis {axis}: move it to the "
-    "front to use them together."
-)
-CHANNELS_LAST = (
-    "The last axis of {image}, of length {count}, is its channels: move them to the front to use "
-    "them together."
-)
-MOVE_CHANNELS = "Move channels"
-OTHER_PLACE = (
-    "By their files {other} lies elsewhere in the patient than {first}, but pixels are combined by "
-    "their index: resample it to the voxels of {first}."
-)
-RESAMPLE = "Resample to the first"
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 COMMITS_THEN = "All planes are committed once the objects are propagated."
 OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press C there."
@@ -95,6 +75,8 @@ class SegmentController(QObject):
         Actions on committed objects, and on prompts.
     propagation, automatic, prefetcher
         Work in the background.
+    arrangement
+        What layers need before they are used.
     actions
         The user's actions by name, but for those that need a value of the form.
     """
@@ -108,9 +90,7 @@ class SegmentController(QObject):
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference, self.objects)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
-        self._resampling = BackgroundJob(inference.worker, 0, self)
-        self._resampling.returned.connect(self._on_resampled)
-        self._resampling.failed.connect(workspace.fail)
+        self.arrangement = LayerArrangement(workspace, inference)
         self.actions: dict[str, Callable[[], object]] = {
             "flip": workspace.prompt_layers.flip,
             "segment": self.segment,
@@ -167,8 +147,8 @@ class SegmentController(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a prediction is awaited, or prompts were just edited."""
-        parts = (self.inference, self.propagation, self.automatic)
+        """Whether a prediction or other work is awaited, or prompts were just edited."""
+        parts = (self.inference, self.propagation, self.automatic, self.arrangement)
         return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
 
     @property
@@ -339,6 +319,7 @@ class SegmentController(QObject):
             self.workspace.prediction_changed.emit()
         self.propagation.cancel()
         self.automatic.cancel()
+        self.arrangement.cancel()
 
     def edit_at(self, position: Sequence[float]) -> None:
         """Edit the object at a world position, where a double click was begun with a click."""
@@ -349,15 +330,6 @@ class SegmentController(QObject):
                 self.objects.edit(label)
 
             self.perform(edit)
-
-    def move_channels(self, layer: Image, axis: int) -> None:
-        """Replace a layer by a view of it with its channels in front."""
-        layers = self.workspace.viewer.layers
-        if layer in layers:
-            index, moved = layers.index(layer), channels_in_front(layer, axis)
-            layers.remove(layer)
-            layers.insert(index, moved)
-            layers.selection.active = moved
 
     # -------------------------------------------------------------------- prediction
 
@@ -629,55 +601,10 @@ class SegmentController(QObject):
         """
         if not len(session.history):
             used = [layer for layer in self.workspace.images if self.workspace.is_used(layer)]
-            offered = self.arrangement(used)
-            if offered is not None:
-                text, offer, act = offered
-                self.workspace.offer(Status("ready", text, offer=offer), act)
-
-    def arrangement(self, layers: Sequence[Image]) -> tuple[str, str, Callable[[], object]] | None:
-        """What should be done to layers before they are used: a sentence, a button, its action."""
-        for layer in layers:
-            if axis := channel_axis(layer):
-                text = CHANNELS_ARE_PLANES
-                if axis == 2:
-                    count = (layer.data[0] if layer.multiscale else layer.data).shape[-1]
-                    text = CHANNELS_LAST.format(image=layer.name, count=count)
-                else:
-                    label = layer.axis_labels[axis]
-                    text = text.format(image=layer.name, label=label, axis=axis)
-                return text, MOVE_CHANNELS, partial(self.move_channels, layer, axis)
-        for other in elsewhere_layers(layers):
-            text = OTHER_PLACE.format(other=other.name, first=layers[0].name)
-            return text, RESAMPLE, partial(self._resample, other, layers[0])
-        return None
-
-    def _resample(self, layer: Image, first: Image) -> None:
-        """Replace a layer by its image on the voxels of another."""
-        self._resampling.start("Resampling", lambda: _with_layers(layer, first))
-        name = f"Resampling {layer.name} to {first.name}"
-        self.workspace.status.emit(Status("working", name, way_out=""))
-
-    def _on_resampled(self, result: tuple[Image, Image, np.ndarray]) -> None:
-        layer, first, data = result
-        layers = self.workspace.viewer.layers
-        if layer in layers and first in layers:
-            moved = Image(
-                data,
-                name=layer.name,
-                colormap=layer.colormap,
-                contrast_limits=layer.contrast_limits,
-                blending=layer.blending,
-                metadata={REFERENCE: replace(reference_of(first), missing=None)},
-                **ImageGeometry(first).layer_options(),
-            )
-            index = layers.index(layer)
-            layers.remove(layer)
-            layers.insert(index, moved)
-
-
-def _with_layers(layer: Image, first: Image) -> Job[tuple[Image, Image, np.ndarray]]:
-    data = yield from resampled_job(layer, first)
-    return layer, first, data
+            proposed = self.arrangement.proposed(used)
+            if proposed is not None:
+                status = Status("ready", proposed.text, offer=proposed.offer)
+                self.workspace.offer(status, proposed.act)
 
 
 def _refined(before: Prediction | None, after: Prediction) -> str:

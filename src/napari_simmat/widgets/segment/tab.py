@@ -323,9 +323,9 @@ class SegmentTab(SegmentForm):
         absent = entry is None or entry.kind == "downloadable" or not images
         kind: StatusKind = "nothing" if absent or self._remembered else "failed"
         offer, act = USE_TINY if images and not self.models.is_embedded else "", None
-        if (arranged := self.controller.arrangement(images)) is not None:
-            text, offer, act = arranged
-            problem = f"{problem} {text}"
+        if (proposed := self.controller.arrangement.proposed(images)) is not None:
+            offer, act = proposed.offer, proposed.act
+            problem = f"{problem} {proposed.text}"
         status = Status(kind, problem, offer=offer)
         self.workspace.offer(status, act or self.models.choose_embedded)
 

@@ -1,0 +1,165 @@
+"""What layers need before they are used: channels in front, contrasts on the same voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QObject
+
+from napari_simmat.io.reference import resample_job
+from napari_simmat.progress import Progress
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.layer_data import channel_axis, channels_in_front, elsewhere_layers
+from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, image_shape, reference_of
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.worker import BackgroundJob
+
+_RANK = 1
+"""In the inference worker: after predictions."""
+CHANNELS_ARE_PLANES = (
+    "The channels of {image} count as planes, since {label} is its axis {axis}: move it to the "
+    "front to use them together."
+)
+CHANNELS_LAST = (
+    "The last axis of {image}, of length {count}, is its channels: move them to the front to use "
+    "them together."
+)
+MOVE_CHANNELS = "Move channels"
+OTHER_PLACE = (
+    "By their files {other} lies elsewhere in the patient than {first}, but pixels are combined by "
+    "their index: resample it to the voxels of {first}."
+)
+RESAMPLE = "Resample to the first"
+RESAMPLING = "Resampling {layer} to {first}"
+RESAMPLED = "{layer} lies on the voxels of {first} now; where it does not reach, it has no data."
+RESAMPLING_STOPPED = "Canceled: {layer} is as it was."
+CHANGED_MEANWHILE = (
+    "{layer} is as it was: it or {first} was changed or removed while it was resampled."
+)
+
+
+class Arrangement(NamedTuple):
+    """Something that should be done to a layer: why, a button, and what the button does."""
+
+    text: str
+    offer: str
+    act: Callable[[], object]
+
+
+class LayerArrangement(QObject):
+    """Proposes how layers should be arranged, and does it when the user agrees.
+
+    Parameters
+    ----------
+    workspace
+        The viewer and the status line.
+    inference
+        In its worker layers are resampled, after the predictions of the clicks.
+    """
+
+    def __init__(self, workspace: Workspace, inference: InferenceQueue) -> None:
+        super().__init__(workspace)
+        self._workspace, self._inference = workspace, inference
+        self._resampling = BackgroundJob(inference.worker, _RANK, self)
+        self._resampling.progressed.connect(self._on_progress)
+        self._resampling.returned.connect(self._on_resampled)
+        self._resampling.failed.connect(workspace.fail)
+        self._layer: Image | None = None
+        self._first: Image | None = None
+        self._values: tuple[object, ...] = ()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a layer is being resampled."""
+        return self._resampling.busy
+
+    def cancel(self) -> None:
+        """Stop resampling; the layer stays as it is."""
+        if self._resampling.cancel():
+            text = RESAMPLING_STOPPED.format(layer=self._layer.name)
+            self._workspace.status.emit(Status("canceled", text))
+
+    def proposed(self, layers: Sequence[Image]) -> Arrangement | None:
+        """What should be done to layers before they are used; None if nothing."""
+        for layer in layers:
+            axis = channel_axis(layer)
+            if not axis:
+                continue
+            if axis == 2:
+                count = (layer.data[0] if layer.multiscale else layer.data).shape[-1]
+                text = CHANNELS_LAST.format(image=layer.name, count=count)
+            else:
+                label = layer.axis_labels[axis]
+                text = CHANNELS_ARE_PLANES.format(image=layer.name, label=label, axis=axis)
+            return Arrangement(text, MOVE_CHANNELS, partial(self.move_channels, layer, axis))
+        for other in elsewhere_layers(layers):
+            first = layers[0]
+            text = OTHER_PLACE.format(other=other.name, first=first.name)
+            return Arrangement(text, RESAMPLE, partial(self.resample, other, first))
+        return None
+
+    def move_channels(self, layer: Image, axis: int) -> None:
+        """Replace a layer by a view of it with its channels in front."""
+        layers = self._workspace.viewer.layers
+        if layer in layers:
+            moved = channels_in_front(layer, axis)
+            self._replace(layer, moved)
+            layers.selection.active = moved
+
+    def resample(self, layer: Image, first: Image) -> None:
+        """Replace a layer by its image on the voxels of another, once that is computed."""
+        self._layer, self._first = layer, first
+        self._values = values = _values(layer, first)
+        data, world, onto, shape = values
+        self._resampling.start(
+            RESAMPLING.format(layer=layer.name, first=first.name),
+            lambda: resample_job(np.asarray(data), world, onto, shape),
+        )
+        self._on_progress(Progress(0, 1))
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self._inference.busy:
+            name = RESAMPLING.format(layer=self._layer.name, first=self._first.name)
+            self._workspace.status.emit(Status("working", name, progress.fraction))
+
+    def _on_resampled(self, data: np.ndarray) -> None:
+        layer, first, layers = self._layer, self._first, self._workspace.viewer.layers
+        names = {"layer": layer.name, "first": first.name}
+        are_open = layer in layers and first in layers
+        if not are_open or not all(map(_same, self._values, _values(layer, first))):
+            self._workspace.fail(CHANGED_MEANWHILE.format(**names))
+            return
+        own = reference_of(layer)
+        reference = replace(reference_of(first), missing=None, name=own.name, channels=own.channels)
+        moved = Image(
+            data,
+            name=layer.name,
+            colormap=layer.colormap,
+            contrast_limits=layer.contrast_limits,
+            blending=layer.blending,
+            metadata={REFERENCE: reference},
+            **ImageGeometry(first).layer_options(),
+        )
+        self._replace(layer, moved)
+        self._workspace.say(RESAMPLED.format(**names))
+
+    def _replace(self, layer: Image, other: Image) -> None:
+        layers = self._workspace.viewer.layers
+        index = layers.index(layer)
+        layers.remove(layer)
+        layers.insert(index, other)
+
+
+def _values(layer: Image, first: Image) -> tuple[object, ...]:
+    """What a resampled image depends on: its data, both places, and the shape that it gets."""
+    return layer.data, reference_of(layer).world, reference_of(first).world, image_shape(first)
+
+
+def _same(before: object, now: object) -> bool:
+    return before is now or (isinstance(before, tuple) and before == now)
