@@ -317,6 +317,59 @@ class Run:
         self.tab.buttons.clear.click()
         self.until(self.idle)
 
+    def objects(self) -> None:
+        """Commit the first objects, and choose them in the table one after the other."""
+        self.tab.buttons.tools["point"].click()
+        for number in range(3):
+            self.meter.phase = ""
+            self.press(300 + 250 * number, 500)
+            self.until(self.idle)
+            self.turns(20)
+            self.meter.phase = "another commit" if number else "the first commit"
+            self.tab.act("commit")
+            self.until(self.idle)
+            self.turns(20)
+        table = self.tab.object_panel.table
+        self.meter.phase = "rows of the table"
+        for label in (1, 2, 3, 1, 2):
+            table.choose([label])
+            self.turns(20)
+        self.meter.phase = ""
+        for _ in range(len(self.workspace.session.history)):
+            self.tab.act("undo")
+        self.until(self.idle)
+
+    def folder(self) -> None:
+        """Go to the next image of a folder, and back."""
+        import tifffile
+
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(3):
+                tifffile.imwrite(Path(folder) / f"{number}.tif", np.roll(blobs(SIDE), number))
+            images = self.tab.image_folder
+            images.choose_folder(Path(folder))
+            self.until(lambda: images.current is not None and self.idle())
+            self.turns(50)
+            for action in ("next image", "previous image"):
+                self.meter.phase = action
+                self.tab.act(action)
+                self.until(lambda: not images.busy and self.idle())
+                self.turns(50)
+            self.meter.phase = ""
+        self.show("image", SIDE)
+        self.until(self.idle)
+
+    def remove(self) -> None:
+        """Remove one of two images."""
+        self.viewer.add_image(np.roll(blobs(SIDE), 7, axis=1), name="second")
+        self.until(self.idle)
+        self.turns(50)
+        self.meter.phase = "an image is removed"
+        self.viewer.layers.remove("second")
+        self.until(self.idle)
+        self.turns(50)
+        self.meter.phase = ""
+
     def learn(self) -> None:
         """Learn from objects, and click meanwhile."""
         from scipy.ndimage import label, maximum_filter
@@ -495,6 +548,9 @@ def blobs(side: int) -> np.ndarray:
 
 JOBS: dict[str, Callable[[Run], None]] = {
     "clicks": lambda run: run.click("clicks, tiny"),
+    "objects": Run.objects,
+    "folder": Run.folder,
+    "remove": Run.remove,
     "learn": Run.learn,
     "train": Run.train,
     "load vit_b": Run.load_vit_b,

@@ -40,6 +40,7 @@ from napari_simmat.widgets.controls import (
     tone_sheet,
     vbox,
 )
+from napari_simmat.widgets.garbage import LeftOut
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 from napari_simmat.widgets.torch_import import import_window_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker
@@ -119,9 +120,10 @@ class SimMATWidget(QWidget):
         self._steps = self._open()
         self._turn = QTimer(self)
         self._turn.timeout.connect(lambda: next(self._steps, None))
+        self._left_out: LeftOut | None = None
         self._imports = Worker("simmat-imports")
         self._importing = BackgroundJob(self._imports, 0, self)
-        self._importing.returned.connect(lambda _: self._turn.start())
+        self._importing.returned.connect(self._on_imported)
         self._importing.failed.connect(
             lambda reason: self._loading.set_value(
                 Status("failed", NOT_LOADED.format(reason=reason))
@@ -145,6 +147,8 @@ class SimMATWidget(QWidget):
             for name in ("segment", "train", "batch"):
                 if name in vars(self):
                     vars(self)[name].release()
+            if self._left_out is not None:
+                self._left_out.release()
             self._log.close()
 
     def open_now(self) -> None:
@@ -152,6 +156,11 @@ class SimMATWidget(QWidget):
         self._importing.cancel()
         for _ in self._steps:
             pass
+
+    def _on_imported(self, _: object) -> None:
+        # Before the tabs are made: they go when the widget is closed, what is imported stays.
+        self._left_out = LeftOut(self.viewer.layers, self)
+        self._turn.start()
 
     def _open(self) -> Iterator[None]:
         """Make the Segment tab, with a pause after each part that takes a moment."""

@@ -9,7 +9,6 @@ both, the longest gap is 0.06 s.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import importlib.util
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from napari_simmat._text import NO_SEGMENT_ANYTHING
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.garbage import no_garbage_collection
 
 MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
 """Modules of the first prediction, in the order of import."""
@@ -102,34 +102,6 @@ class _ReadAhead:
             with suppress(OSError), open(spec.loader.path, "rb") as file:
                 while file.read(_PIECE):
                     pass
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking objects that are being created."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            # Moves all objects to the oldest generation, which is rarely collected.
-            gc.freeze()
-            gc.unfreeze()
-            gc.enable()
-
-
-@contextmanager
-def no_old_garbage() -> Iterator[None]:
-    """Keep the garbage collector to objects that are created meanwhile.
-
-    A full collection walks all objects of napari and torch, and no other thread gets a turn.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Learning from committed objects: what is offered, what changes, and what survives."""
 
-import gc
 import os
 import random
 import shutil
@@ -132,13 +131,11 @@ class Core:
         self.result = result
         self.start = self.folder = self.planes = None
         self.goes_on = self.closed = False
-        self.tracked = 0
         monkeypatch.setattr(few_shot, "learn_objects_job", self.job)
 
     def job(self, _: Any, planes: Any, *__: Any, **named: Any) -> Any:
         self.planes, self.start, self.folder = planes, named["start"], named["folder"]
         self.goes_on = self.folder.exists()
-        self.tracked = len(gc.get_objects())
         self.folder.mkdir(exist_ok=True)
         scores = few_shot.LeftOutScores(60, 70), few_shot.LeftOutScores(71, 75)
         try:
@@ -237,21 +234,6 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     assert window.workspace.session.adapted is None
     assert np.array_equal(window.mask, before)
     assert not list(user_folder("sessions").glob("*.learning-*"))
-
-
-def test_learning_freezes_old_objects(with_cells, monkeypatch):
-    """Looking at all of them would hold every thread up for a third of a second."""
-    window, core = with_cells, Core(monkeypatch)
-    gc.unfreeze()  # what `libraries_are_no_garbage` left out
-    commit(window, 0, 1, 2)
-    before = len(gc.get_objects())
-    window.take(window.tab.learn_panel.start)
-    window.qtbot.waitUntil(lambda: core.tracked > 0)
-    assert core.tracked < before / 10
-    window.take(window.tab.learn_panel.start)
-    window.qtbot.waitUntil(lambda: core.closed)
-    window.qtbot.waitUntil(lambda: window.tab.learning.worker.idle)
-    assert gc.get_freeze_count() == 0
 
 
 def test_learning_from_long_pixels_keeps_their_shape(window, core):

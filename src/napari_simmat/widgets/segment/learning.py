@@ -35,7 +35,7 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
-from napari_simmat.widgets.torch_import import import_torch_job, no_old_garbage
+from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 if TYPE_CHECKING:
@@ -526,7 +526,7 @@ def adapt_job(
     from napari_simmat.training.few_shot import learn_objects_job
 
     config = config or FewShotConfig()
-    with no_old_garbage(), _a_core_for_the_window():
+    with _a_core_for_the_window():
         start = None if request.start is None else AdaptedCheckpoint.load(file_of(request.start))
         base = yield from load_model_job(request.model.reference)
         stack, dead = _channels(request, base.spec, start and start.spec)

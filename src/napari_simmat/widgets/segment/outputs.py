@@ -20,7 +20,6 @@ from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.torch_import import no_old_garbage
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
@@ -132,8 +131,7 @@ class Preview:
     def remove(self) -> None:
         """Remove the layer from the viewer."""
         if self.layer is not None and self.layer in self._viewer.layers:
-            with no_old_garbage():  # napari collects garbage with each layer that is removed
-                self._viewer.layers.remove(self.layer)
+            self._viewer.layers.remove(self.layer)
         self.layer = None
 
     def _put(self, layer: Labels, order: AxisOrder, plane: Plane, labels: np.ndarray) -> None:
@@ -257,7 +255,8 @@ class ClassLayers:
 class ObjectDrawing:
     """How objects layers are drawn, and which of their objects are outlined.
 
-    The outline is a layer of its own, as large as the chosen objects, while some are chosen.
+    The outline is a layer of its own, as large as the chosen objects. It is hidden while none are:
+    a removal would have napari collect garbage each time that another row is chosen.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -307,7 +306,7 @@ class ObjectDrawing:
         masks = [] if editor is None or editor.layer.multiscale else map(editor.mask, labels)
         found = [mask for mask in masks if mask is not None]
         if not found or editor.layer not in self._viewer.layers:
-            self.remove()
+            self._hide()
             return
         low = np.min([mask.corner for mask in found], axis=0)
         high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0)
@@ -318,24 +317,41 @@ class ObjectDrawing:
             block[inner][mask.mask] = 1
         shift = np.eye(geometry.ndim + 1)
         shift[:-1, -1] = low
+        layer = self._ensure(geometry)
         affine = geometry.matrix @ shift
-        if self._layer is not None and self._layer in self._viewer.layers:
-            same = np.array_equal(self._layer.data, block)
-            if same and np.array_equal(self._layer.affine.affine_matrix, affine):
-                return
-            self.remove()
+        if not np.array_equal(layer.affine.affine_matrix, affine):
+            layer.affine = affine
+        if not np.array_equal(layer.data, block):
+            layer.data = block
+        layer.contour = self._contour(layer)
+        layer.editable = False
+        layer.visible = True
+
+    def _ensure(self, geometry: ImageGeometry) -> Labels:
+        """The layer of the outline, with the units and axes of the image."""
         options = geometry.layer_options()
+        kept = {key: options[key] for key in ("units", "axis_labels") if key in options}
+        layer = self._layer
+        if layer is not None and layer in self._viewer.layers:
+            if layer.ndim == geometry.ndim:
+                for name, value in kept.items():
+                    setattr(layer, name, value)
+                return layer
+            self.remove()
         self._layer = Labels(
-            block,
+            np.zeros((1,) * geometry.ndim, np.uint8),
             name=CHOSEN,
             opacity=1.0,
             colormap=DirectLabelColormap(color_dict={None: CHOSEN_COLOR, 0: "transparent"}),
-            affine=affine,
-            **{key: options[key] for key in ("units", "axis_labels") if key in options},
+            visible=False,
+            **kept,
         )
-        self._layer.contour = self._contour(self._layer)
-        self._layer.editable = False
         add_below_prompts(self._viewer, self._layer)
+        return self._layer
+
+    def _hide(self) -> None:
+        if self._layer is not None:
+            self._layer.visible = False
 
     def remove(self) -> None:
         """Take the outline away."""

@@ -23,13 +23,13 @@ from napari_simmat.engine.masks import LabelEdit, LabelIndex
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, ComboBox, Status, hbox, text_label, vbox
+from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.panels import StackAxis
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
-from napari_simmat.widgets.torch_import import no_garbage_collection
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 TRACKS = "SimMAT tracks"

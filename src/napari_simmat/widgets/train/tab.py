@@ -25,10 +25,10 @@ from napari_simmat.widgets.controls import (
     text_label,
     vbox,
 )
+from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
 from napari_simmat.widgets.segment.outputs import OBJECTS
 from napari_simmat.widgets.subprocess import JobTab
-from napari_simmat.widgets.torch_import import no_garbage_collection
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.run import (
     CHECKING,
