@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_simmat._text import format_list, is_or_are, pluralize
+from napari_simmat.engine.spectral_bands import band_of, match_bands
 
 if TYPE_CHECKING:
     from napari_simmat.models.spec import InputChannels
@@ -22,6 +23,7 @@ GAP = -1
 NO_CHANNEL = "-"
 """The same in a user's selection."""
 LACKING = "The image lacks %s, which %s reads; it was trained for that, but masks may be worse."
+BY_BAND = "Channels are matched by their spectral bands: %s."
 _UNITS = {"deg", "degree", "degrees", "nm", "um"}
 
 
@@ -38,7 +40,8 @@ def match_channels(
     1. `channels`, if given, are taken in their order: indices or names. For an RGB foundation
        they may repeat.
     2. If the available names include the model's, those channels are taken, whatever their order.
-       Case and surrounding spaces do not matter.
+       Case and surrounding spaces do not matter. Names of spectral bands may differ: nir1, B8 of
+       Sentinel-2 and 842 nm are one.
     3. An RGB foundation repeats a single channel, takes three, and drops the last of `rgba`; so
        does a model that was trained on red, green and blue.
     4. Otherwise the channels are taken in order, if there are as many as the model reads and no
@@ -107,8 +110,9 @@ def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
     """Match wanted channels to longer names, e.g. ``"45 deg"`` to ``"scene_45"``.
 
     Names are compared by their words and numbers; units do not count. A name of the same words
-    goes before one that merely contains them. A wanted name that fits several offered ones is
-    left out, as is one that fits none.
+    goes before one that means the same band of the spectrum, and that before one that merely
+    contains the words, unless it means another band: red edge is not red. A wanted name that fits
+    several offered ones is left out, as is one that fits none.
 
     Returns
     -------
@@ -121,14 +125,22 @@ def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
         if len(found := [n for n, there in enumerate(words) if there == _words(name)]) == 1
     }
     matches = dict(exact)
-    for name in wanted:
-        if name in exact:
+    others = [name for name in wanted if name not in exact]
+    for name, number in match_bands(others, offered).items():
+        if number not in matches.values():
+            matches[name] = number
+    taken = set(matches.values())
+    for name in others:
+        if name in matches:
             continue
-        own = _words(name)
+        own, band = _words(name), band_of(name, wanted)
         found = [
             n
             for n, there in enumerate(words)
-            if n not in exact.values() and own.strip() and own in there
+            if n not in taken
+            and own.strip()
+            and own in there
+            and (band is None or band_of(offered[n], offered) in (None, band))
         ]
         if len(found) == 1 and found[0] not in matches.values():
             matches[name] = found[0]
@@ -228,7 +240,7 @@ def _match_by_name(
     plain = [plain_name(names[index]) for index in among]
     wanted = [plain_name(name) for name in inputs.names]
     if not set(wanted) <= set(plain):
-        return None
+        return _match_by_band(among, inputs, names)
     for name in wanted:
         if plain.count(name) > 1:
             twice = names[among[plain.index(name)]]
@@ -236,6 +248,20 @@ def _match_by_name(
                 f"Two channels are called {twice}; rename one, or select the channels by index."
             )
     return tuple(among[plain.index(name)] for name in wanted)
+
+
+def _match_by_band(
+    among: tuple[int, ...], inputs: InputChannels, names: Sequence[str]
+) -> tuple[int, ...] | None:
+    """Those channels `among` the given ones that mean the model's bands; None if one lacks."""
+    there = [names[index] for index in among]
+    found = match_bands(inputs.names, there)
+    if len(found) < len(inputs.names):
+        return None
+    pairs = [(there[found[name]], name) for name in inputs.names]
+    read = [f"{one} as {name}" for one, name in pairs if plain_name(one) != plain_name(name)]
+    logger.warning(BY_BAND, ", ".join(read))
+    return tuple(among[found[name]] for name in inputs.names)
 
 
 def _match_in_order(

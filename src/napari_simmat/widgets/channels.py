@@ -159,9 +159,11 @@ def channel_mappings(
 
 
 def match_slots(layers: Sequence[LayerInfo], inputs: InputChannels) -> Sources:
-    """The most complete match by names, with None for channels that no layer is named after."""
-    best = max((_matches(group, inputs) for group in _aligned_groups(layers)), key=len, default={})
-    return tuple(LayerChannel(best[name].key) if name in best else None for name in inputs.names)
+    """The most complete match by names, with None for channels that none is named after."""
+    found = [_matches(group, inputs) for group in _aligned_groups(layers)]
+    found += [_matching_bands(layer, inputs) for layer in layers]
+    best = max(found, key=len, default={})
+    return tuple(best.get(name) for name in inputs.names)
 
 
 def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChannel]]:
@@ -177,6 +179,35 @@ def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChan
                 parts = list(enumerate(layer.bands or range(layer.shape[0])))
         found += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
     return found
+
+
+def matching_channels(
+    wanted: Sequence[str], offered: Sequence[LayerChannel], layers: Iterable[LayerInfo]
+) -> list[int | None]:
+    """The position in `offered` of the channel for each wanted name.
+
+    Layers and their entries are compared by their own names, so that a title of both hides none.
+    Without any match, exactly as many single channels as are wanted are taken in their order.
+
+    Returns
+    -------
+    list of int or None
+        None where nobody can say which channel is meant.
+    """
+    known = {layer.key: layer for layer in layers}
+    names = []
+    for channel in offered:
+        layer = known[channel.layer]
+        parts = RGB if layer.rgb else layer.bands
+        if channel.part is None:
+            names.append(layer.name)
+        else:
+            names.append(parts[channel.part] if parts else f"{layer.name} {channel.part}")
+    found = match_names(wanted, names)
+    planes = [n for n, channel in enumerate(offered) if _is_single(channel, known[channel.layer])]
+    if not found and len(planes) == len(wanted):
+        return [*planes]
+    return [found.get(name) for name in wanted]
 
 
 def all_image_channels(
@@ -311,6 +342,11 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     return last_rows(one, sides[0]) == last_rows(other, sides[1])
 
 
+def _is_single(channel: LayerChannel, layer: LayerInfo) -> bool:
+    """Whether a channel is not a layer whose first axis is its channels."""
+    return channel.part is not None or not layer.channels_first
+
+
 def _shape(source: LayerChannel, layer: LayerInfo) -> tuple[int, ...]:
     return layer.shape if layer.rgb or source.part is None else layer.shape[1:]
 
@@ -397,13 +433,24 @@ def _along_first_axis(
 
 
 def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[ChannelMapping]:
-    """The first entries of the layers' first axes, which may be more only if they are channels."""
+    """The entries of first axes that are named after the model's channels, else the first ones.
+
+    They may be more than the model reads only if they are channels.
+    """
     count, found = len(inputs.names), []
     for layer in layers:
         if layer.rgb or len(layer.shape) < 3:
             continue
-        if layer.channels_first and layer.shape[0] > count:
-            pairs = [f"{number} as {name}" for number, name in enumerate(inputs.names)]
+        named = _matching_bands(layer, inputs)
+        if len(named) == count:
+            found.append(
+                _along_first_axis(layer)._replace(sources=tuple(named[n] for n in inputs.names))
+            )
+        elif named and not inputs.is_rgb:
+            continue  # where some names match, an order is not guessed
+        elif layer.channels_first and layer.shape[0] > count:
+            called = layer.bands or range(count)
+            pairs = [f"{called[number]} as {name}" for number, name in enumerate(inputs.names)]
             remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
             found.append(_along_first_axis(layer, remark, count))
         elif layer.shape[0] == count:
@@ -413,17 +460,26 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
 
 
 def _by_name(groups: Iterable[Sequence[LayerInfo]], inputs: InputChannels) -> list[ChannelMapping]:
-    return [
-        _of_layers([match[name] for name in inputs.names])
-        for match in (_matches(group, inputs) for group in groups)
-        if len(match) == len(inputs.names)
-    ]
+    found = []
+    for group in groups:
+        known, match = {layer.key: layer for layer in group}, _matches(group, inputs)
+        if len(match) == len(inputs.names):
+            found.append(_of_layers([known[match[name].layer] for name in inputs.names]))
+    return found
 
 
-def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerInfo]:
+def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerChannel]:
     """The layer named after each channel, if there is exactly one."""
     found = match_names(inputs.names, [layer.name for layer in group])
-    return {name: group[index] for name, index in found.items()}
+    return {name: LayerChannel(group[index].key) for name, index in found.items()}
+
+
+def _matching_bands(layer: LayerInfo, inputs: InputChannels) -> dict[str, LayerChannel]:
+    """The entry of a layer's first axis that its file names after each channel."""
+    if not layer.channels_first or len(layer.bands) != layer.shape[0]:
+        return {}
+    found = match_names(inputs.names, layer.bands)
+    return {name: LayerChannel(layer.key, index) for name, index in found.items()}
 
 
 def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMapping:

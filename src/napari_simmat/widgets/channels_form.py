@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButto
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.engine.channel_matching import LACKING
+from napari_simmat.engine.channel_ranking import RankedPlane
 from napari_simmat.models.spec import InputChannels
 from napari_simmat.widgets.channels import (
     ChannelMapping,
@@ -48,16 +49,9 @@ FIRST_AXIS_HINT = (
 AS_BEFORE = "Channels {parts} are taken, as on the image before. Choose others under Channels."
 DISPLAYED = "Displayed: {shown}. Segmented: {used}."
 USE_DISPLAYED = "Use what is displayed"
-HIGHEST_CONTRAST = "Highest contrast:"
+CLEAREST = "Clearest structure:"
 USE_RANKED = "Use {}"
 MOST_REMEMBERED = 64
-
-
-class RankedChannel(NamedTuple):
-    """An entry of a layer's first axis, and its picture (Y, X, 3) as uint8."""
-
-    part: int
-    picture: np.ndarray
 
 
 def rgb_pixmap(picture: np.ndarray) -> QPixmap:
@@ -130,12 +124,16 @@ class ChannelsForm(QWidget):
         self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
         self.first_axis.clicked.connect(self._on_first_axis)
         self.ranking, self.pictures = QWidget(), [QLabel() for _ in range(3)]
-        self.use_ranked = Button("", "", "Channels with the most signal above their noise")
+        self.use_ranked = Button(
+            "",
+            "",
+            "Channels in which neighboring pixels agree most, above their noise, and that differ",
+        )
         self.use_ranked.clicked.connect(self._on_ranked)
         pictures = hbox(*self.pictures, (self.use_ranked, 1))
         pictures.setSpacing(4)
         title = text_label("muted")
-        title.setText(HIGHEST_CONTRAST)
+        title.setText(CLEAREST)
         vbox(title, pictures, parent=self.ranking, spacing=2)
         self.displayed = Button(USE_DISPLAYED)
         self.displayed.clicked.connect(self.displayed_wanted)
@@ -207,9 +205,9 @@ class ChannelsForm(QWidget):
         self._show()
         return True
 
-    def set_ranked(self, layer: str, ranked: Sequence[RankedChannel]) -> None:
+    def set_ranked(self, layer: str, ranked: Sequence[RankedPlane]) -> None:
         """Propose the channels of a layer, by its key, that are best seen."""
-        self._ranked = layer, tuple(each.part for each in ranked)
+        self._ranked = layer, tuple(each.number for each in ranked)
         for label, (_, picture) in zip(self.pictures, ranked, strict=False):
             label.setPixmap(rgb_pixmap(picture))
         for label, part in zip(self.pictures, self._ranked[1], strict=False):

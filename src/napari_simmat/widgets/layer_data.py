@@ -18,7 +18,6 @@ from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.drawing import THUMBNAIL_SIDE, to_rgb
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
@@ -43,7 +42,7 @@ _PLACES = ("scale", "translate", "rotate", "shear", "affine", "axis_labels")
 _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
 _SAMPLED = 256
-"""Rows and columns, at least, of which the signal of a channel is measured."""
+"""Rows and columns, at least, of the level on which channels are compared."""
 _TIMES_LONGER = 4
 _SAMPLE = 1 << 16
 """Number of values that identify an image."""
@@ -416,48 +415,15 @@ def _colorfulness(layers: Sequence[Image]) -> float:
     return sum(float(color[number]) for number, color in enumerate(colors))
 
 
-def rank_channels_job(data: Any, levels: bool) -> Job[list[tuple[int, np.ndarray]]]:
-    """The entries of a first axis of channels with the most signal above their noise.
+def ranked_array(layer: Image) -> Any:
+    """The channels of a layer for `rank_channels_job`: (C, ..., Y, X), of a pyramid a coarse level.
 
-    Signal is the range of a coarse sample between percentiles 1 and 99; noise is the usual
-    difference of neighbors in the middle.
-
-    Parameters
-    ----------
-    data
-        (C, ..., Y, X), or with `levels` a list of such arrays, the finest first.
-    levels
-        Whether `data` is a pyramid.
-
-    Returns
-    -------
-    list of (int, numpy.ndarray)
-        The number of each of the best three, and a picture (Y, X, 3) of it as uint8.
+    It is the coarsest on which something can be seen.
     """
-    if levels:
-        data = next((each for each in reversed(data) if min(each.shape[-2:]) >= _SAMPLED), data[0])
-    array, ranked = as_dask(data), []
-    middle = tuple(size // 2 for size in array.shape[1:-2])
-    for number in range(array.shape[0]):
-        yield Progress(number, array.shape[0], "comparing channels")
-        plane = np.asarray(array[(number, *middle)])
-        plane = np.nan_to_num(plane.astype(np.float32), posinf=0, neginf=0)
-        steps = [max(1, size // _SAMPLED) for size in plane.shape]
-        coarse = plane[:: steps[0], :: steps[1]]
-        low, high = np.percentile(coarse, (1, 99))
-        rows, columns = (slice(size // 2 - 64, size // 2 + 64) for size in map(_room, plane.shape))
-        noise = np.median(np.abs(np.diff(plane[rows, columns], axis=-1))) if high > low else 0.0
-        score = (high - low) / (noise + 1e-3 * (high - low)) if high > low else 0.0
-        picture = to_rgb(coarse[None])
-        side = max(1, -(-max(picture.shape[:2]) // THUMBNAIL_SIDE))
-        ranked.append((float(score), number, picture[::side, ::side].copy()))
-    ranked.sort(key=lambda each: -each[0])
-    return [(number, picture) for _, number, picture in ranked[:3]]
-
-
-def _room(size: int) -> int:
-    """A length whose middle is at least 64 from its beginning."""
-    return max(size, 128)
+    if not layer.multiscale:
+        return as_dask(layer.data)
+    seen = [level for level in layer.data if min(level.shape[-2:]) >= _SAMPLED]
+    return as_dask(seen[-1] if seen else layer.data[0])
 
 
 def labeled_value(

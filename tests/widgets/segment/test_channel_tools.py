@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from napari_simmat.cli.demo import demo_samples
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.channels import LayerChannel
-from napari_simmat.widgets.placement import layer_matrix
+from napari_simmat.widgets.placement import REFERENCE, layer_matrix
 from napari_simmat.widgets.segment import channel_tools
 from tests.engine.test_channels import rig
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -92,6 +93,62 @@ def test_derive_adds_layers_on_the_image(window):
     chosen = [source.layer for source in window.tab.channels.value()]
     assert chosen == [str(layer.unique_id) for layer in layers]
     assert window.status.kind == "ready"
+
+
+def multispectral(window, bands):
+    """An open image whose file names its bands, each of a value of its own."""
+    planes = np.arange(1, len(bands) + 1, dtype=np.float32)[:, None, None] * np.ones((40, 60))
+    reference = ImageReference(channels=bands)
+    return window.open(
+        planes,
+        name="field",
+        axis_labels=("channel", "y", "x"),
+        metadata={REFERENCE: reference},
+    )
+
+
+@pytest.mark.parametrize(
+    ("bands", "red", "infrared"),
+    [
+        (("coastal", "blue", "green", "red", "nir1"), 4, 5),
+        (("nir", "red edge", "red"), 3, 1),
+        (("B2", "B3", "B4", "B8"), 3, 4),
+        (("475 nm", "560 nm", "668 nm", "717 nm", "842 nm"), 3, 5),
+    ],
+)
+def test_derive_ndvi_finds_red_and_near_infrared_among_the_bands(window, bands, red, infrared):
+    multispectral(window, bands)
+    window.tab.channel_panel.derived.emit("ndvi")
+    window.tab.channel_tools.dialog.accept()
+    window.idle()
+    ndvi = (infrared - red) / (infrared + red)
+    np.testing.assert_allclose(window.viewer.layers["NDVI"].data, ndvi, rtol=1e-6)
+
+
+def test_derive_waits_for_a_choice_where_no_band_is_known(window):
+    multispectral(window, ("coastal", "blue", "green", "red"))
+    window.tab.channel_panel.derived.emit("ndvi")
+    dialog = window.tab.channel_tools.dialog
+    red, infrared = dialog.findChildren(channel_tools.ComboBox)
+    [buttons] = dialog.findChildren(channel_tools.QDialogButtonBox)
+    ok = buttons.button(channel_tools.QDialogButtonBox.StandardButton.Ok)
+    assert (red.currentText(), infrared.currentIndex()) == ("field · red", -1)
+    assert not ok.isEnabled()
+    infrared.setCurrentText("field · red")
+    assert not ok.isEnabled(), "one channel cannot be both"
+    infrared.setCurrentText("field · coastal")
+    assert ok.isEnabled()
+    dialog.reject()
+
+
+def test_bands_with_the_names_of_the_model_are_chosen_in_any_place(window):
+    layer = multispectral(window, ("coastal", "blue", "green", "red", "nir1"))
+    key = str(layer.unique_id)
+    assert [*window.tab.channels.value()] == [LayerChannel(key, n) for n in (3, 2, 1)]
+    window.tab.models.set_value("multispectral")
+    window.idle()
+    parts = [None if each is None else each.part for each in window.tab.channels.value()]
+    assert parts == [1, 2, 3, 4, None, None]  # 480, 560, 655 and 865 nm; no short-wave infrared
 
 
 def test_derive_hha_asks_for_the_focal_length(window):

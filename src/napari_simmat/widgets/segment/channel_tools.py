@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat._text import format_list
-from napari_simmat.engine.channel_matching import match_names
 from napari_simmat.engine.channels import (
     DERIVATIONS,
     ChannelInfluence,
@@ -36,6 +35,7 @@ from napari_simmat.widgets.channels import (
     LayerChannel,
     all_layer_channels,
     channel_names,
+    matching_channels,
 )
 from napari_simmat.widgets.controls import (
     Button,
@@ -65,6 +65,7 @@ from napari_simmat.widgets.worker import BackgroundJob
 
 _RANK = 1
 """Behind clicks."""
+CHOOSE_CHANNEL = "choose a channel"
 SEEING, DERIVING, REGISTERING = "Asking the model", "Deriving channels", "Registering channels"
 SEEN_TEXT = f"{SEEN} shows the three channels that the foundation gets."
 WITHOUT_OBJECT = "With an object open, it also says what each channel does for its mask."
@@ -266,15 +267,22 @@ class ChannelTools(QObject):
             self._workspace.fail(NO_IMAGE_OPEN)
             return
         titles = [title for title, _ in offered]
-        named, fields = match_names(wanted.inputs, titles), [ComboBox() for _ in wanted.inputs]
-        for number, (name, field) in enumerate(zip(wanted.inputs, fields, strict=True)):
+        channels = [channel for _, channel in offered]
+        found = matching_channels(wanted.inputs, channels, infos)
+        shown = next(iter(self._choice.current().sources), None)
+        if found == [None] and shown in channels:
+            found = [channels.index(shown)]  # the only one that is wanted is the one in use
+        fields = [ComboBox() for _ in wanted.inputs]
+        for field, number in zip(fields, found, strict=True):
             field.addItems(titles)
-            field.setCurrentIndex(named.get(name, min(number, len(titles) - 1)))
+            field.setPlaceholderText(CHOOSE_CHANNEL)
+            field.setCurrentIndex(-1 if number is None else number)
         rows: list[tuple[str, *tuple[QWidget, ...]]] = list(zip(wanted.inputs, fields, strict=True))
         focal, widths = QDoubleSpinBox(), {info.key: info.shape[-1] for info in infos}
 
         def guess_focal(number: int) -> None:
-            focal.setValue(KINECT_FOCAL * widths[offered[number][1].layer])
+            if number >= 0:
+                focal.setValue(KINECT_FOCAL * widths[offered[number][1].layer])
 
         if wanted.needs_focal:
             focal.setDecimals(1)
@@ -294,6 +302,15 @@ class ChannelTools(QObject):
             )
 
         self._ask(wanted.title, "", rows, accepted)
+        ok = self.dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Ok)
+
+        def show_ok() -> None:
+            chosen = [field.currentIndex() for field in fields]
+            ok.setEnabled(-1 not in chosen and len(set(chosen)) == len(chosen))
+
+        show_ok()
+        for field in fields:
+            field.currentIndexChanged.connect(show_ok)
 
     @needs_image
     def register(self, session: ImageSession) -> None:

@@ -10,9 +10,10 @@ from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
+from napari_simmat.engine.channel_ranking import RankedPlane, rank_channels_job
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels import LayerChannel
-from napari_simmat.widgets.channels_form import ChannelsForm, RankedChannel
+from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.layer_data import (
     CHANNEL,
     ImageWatch,
@@ -20,7 +21,7 @@ from napari_simmat.widgets.layer_data import (
     layer_info,
     layer_key,
     name_first_axis,
-    rank_channels_job,
+    ranked_array,
 )
 from napari_simmat.widgets.segment.inference import Choice
 from napari_simmat.widgets.segment.workspace import Workspace
@@ -35,7 +36,7 @@ class ImageChoice(QObject):
     """Keeps the form of channels in step with the open images.
 
     It also names the axes of TIFFs that napari's own reader opened, and tells the form which
-    channels have the highest contrast and which are displayed.
+    channels have the clearest structure and which are displayed.
 
     Parameters
     ----------
@@ -186,8 +187,8 @@ class ImageChoice(QObject):
         info, version = layer_info(layer), (key, self.watch.versions.get(key, 0))
         if info.channels_first and info.shape[0] > 3 and self._ranked != version:
             self._ranked = version
-            data, levels = layer.data, bool(layer.multiscale)
-            self._ranking.start("Comparing channels", lambda: rank_channels_job(data, levels))
+            array = ranked_array(layer)
+            self._ranking.start("Comparing channels", lambda: rank_channels_job(array))
 
     def _name_axes(self) -> None:
         for layer in self._workspace.images if not self._naming.busy else ():
@@ -215,8 +216,8 @@ class ImageChoice(QObject):
                     self._on_wanted(layer)
         self._name_axes()
 
-    def _on_ranked(self, ranked: list[tuple[int, Any]]) -> None:
-        self.form.set_ranked(self._ranked[0], [RankedChannel(*each) for each in ranked])
+    def _on_ranked(self, ranked: list[RankedPlane]) -> None:
+        self.form.set_ranked(self._ranked[0], ranked)
         self._show_displayed()
 
     def _displayed(self) -> tuple[Any, ...]:
