@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ _FORMATS = "NRRD or MetaImage"
 _NRRD = b"NRRD0"
 _LABELS = "labels_of"
 """Key in the header of label images that this program wrote."""
+_CHANNELS = "channels"
+"""Key in the header of images that this program wrote: the names of their channels, as JSON."""
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
@@ -108,11 +112,18 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     spacing = image.GetSpacing()
     scale = dict(zip("XYZT", map(float, spacing), strict=False))
     unit, note = _unit_of(path)
+    names = None
+    if channels > 1 and image.HasMetaDataKey(_CHANNELS):
+        with suppress(ValueError):
+            found = json.loads(image.GetMetaData(_CHANNELS))
+            well = isinstance(found, list) and len(found) == channels
+            names = tuple(map(str, found)) if well else None
     data, axes = planes_last(sitk.GetArrayFromImage(image), axes)
     return ImageFile(
         path,
         data,
         axes,
+        channel_names=names,
         scale=scale,
         units=dict.fromkeys([letter for letter in scale if letter != "T"], unit) if unit else {},
         world=World(affine=LPS @ _affine_of(image), space="patient", unit=unit or "mm"),
@@ -285,6 +296,57 @@ def write_labels_itk(
     sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
     data, _ = labels_in_file_order(labels, axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=False)
+    image.SetMetaData(_LABELS, "napari-simmat")
+    _write(sitk, path, image, axes, reference, ending)
+
+
+def write_channels_itk(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    axes: str,
+    reference: ImageReference,
+    description: str = "",
+    ending: str = ".nrrd",
+) -> None:
+    """Write an image of several channels as NRRD or MHA, with their names in its header.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    channels
+        By name, (..., Y, X) of one shape and type.
+    axes, reference
+        A letter for each axis, of T, Z, Y, X in any order; where the image is.
+    description
+        What was done to it.
+    ending
+        ``".nrrd"`` or ``".mha"``.
+
+    Raises
+    ------
+    RefusedFileError
+        If SimpleITK is not installed.
+    ValueError
+        If the planes do not lie at equal distances.
+    """
+    sitk = needed_module("SimpleITK", path, _FORMATS)
+    order = [axes.index(letter) for letter in "TZYX" if letter in axes]
+    values = np.stack([each.transpose(order) for each in channels.values()], axis=-1)
+    several = len(channels) > 1
+    stored = np.ascontiguousarray(values if several else values[..., 0])
+    image = sitk.GetImageFromArray(stored, isVector=several)
+    image.SetMetaData(_CHANNELS, json.dumps(list(channels)))
+    if description:
+        image.SetMetaData("description", description)
+    _write(sitk, path, image, axes, reference, ending)
+
+
+def _write(
+    sitk: Any, path: Path, image: Any, axes: str, reference: ImageReference, ending: str
+) -> None:
+    """Place an image of SimpleITK, with axes of `axes`, and write it to `path`."""
     reference.check_one_step("NRRD or MetaImage")
     world = reference.patient
     if ending != ".nrrd" or world.unit not in _NRRD_UNITS.values():
@@ -303,7 +365,6 @@ def write_labels_itk(
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(origin.tolist())
     image.SetDirection(linear.ravel().tolist())
-    image.SetMetaData(_LABELS, "napari-simmat")
     # SimpleITK takes the format from the ending.
     written = path.with_name(f"{path.name}{ending}")
     try:

@@ -1,12 +1,14 @@
-"""NIfTI images and label files."""
+"""NIfTI: images are read; labels and images of several channels are written."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
             data = np.asarray(stored, dtype=np.float32)
     else:
         data = np.asanyarray(stored.get_unscaled())
+    if stored.ndim == 5 and stored.shape[3] == 1:  # a placeholder before the channels of a volume
+        data, axes = data[:, :, :, 0], axes.replace("T", "")
     space, time = image.header.get_xyzt_units()
     named = {"X": space, "Y": space, "Z": space, "T": time}
     short = {name: unit for unit, name in _UNITS.items()}
@@ -81,10 +85,10 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     world = _world_of(image.header, units.get("X", "mm"))
     # A patient's space is in millimeters to other programs; the identity is an array's, of no size.
     is_placed = any(world.codes) and not np.array_equal(world.affine, np.eye(4))
-    sizes = list(map(float, image.header.get_zooms()))
+    sizes = list(map(float, image.header.get_zooms()[:4]))
     if is_placed:  # as nibabel: the sform before the voxel sizes, if the file has one
         sizes[:3] = np.linalg.norm(world.affine[:3, : len(sizes[:3])], axis=0).tolist()
-    scale = {letter: size for letter, size in zip(axes, sizes, strict=True) if letter in named}
+    scale = {letter: size for letter, size in zip("XYZT", sizes, strict=False) if letter in axes}
     notes = []
     if space == "unknown" and is_placed:
         units |= dict.fromkeys("XYZ", "mm")
@@ -96,12 +100,23 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
         path,
         data.T,
         axes[::-1],
+        channel_names=_channel_names(image.header, data.shape[-1]) if "C" in axes else None,
         scale=scale,
         units=units,
         world=world,
         notes=tuple(notes),
         are_labels=image.header.get_intent()[0] == "label",
     )
+
+
+def _channel_names(header: Any, count: int) -> tuple[str, ...] | None:
+    """Names of the channels from the comment of `write_channels_nifti`; None without it."""
+    for extension in header.extensions:
+        with suppress(ValueError, AttributeError, TypeError):
+            names = json.loads(extension.text.strip("\0 "))["channels"]
+            if len(names) == count and all(isinstance(name, str) for name in names):
+                return tuple(names)
+    return None
 
 
 def _world_of(header: Any, unit: str) -> World:
@@ -179,6 +194,48 @@ def write_labels_nifti(
         data, order = data[..., np.newaxis, :, :], [*order[:-2], "Z", *order[-2:]]
     image = _placed(nibabel, data.T, order[::-1], reference)
     image.header.set_intent("label")
+    _save(image, path)
+
+
+def write_channels_nifti(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    axes: str,
+    reference: ImageReference,
+    description: str = "",
+) -> None:
+    """Write an image of several channels as NIfTI; their names are in a comment of its header.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    channels
+        By name, (..., Y, X) of one shape and type.
+    axes, reference
+        A letter for each axis, of T, Z, Y, X in any order; where the image is.
+    description
+        What was done to it.
+
+    Raises
+    ------
+    RefusedFileError
+        If nibabel is not installed.
+    ValueError
+        If the planes do not lie at equal distances.
+    """
+    nibabel = needed_module("nibabel", path, "NIfTI")
+    values = np.stack(list(channels.values()))
+    order = [letter for letter in "TZYX" if letter in axes]
+    values = values.transpose([0, *(1 + axes.index(letter) for letter in order)])
+    # NIfTI's axes are X, Y, Z, T, and behind them what a voxel holds; those that lack have size 1.
+    lacking = [1 + number for number, letter in enumerate("TZ") if letter not in axes]
+    values = np.expand_dims(values, lacking)
+    image = _placed(nibabel, values.T, [*"XYZT"], reference)
+    image.header.set_intent("vector")
+    about = json.dumps({"channels": list(channels), "description": description})
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", about.encode()))
     _save(image, path)
 
 

@@ -39,6 +39,8 @@ _OBLIQUE = 5.0
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's and ITK's patient axes (left, posterior, superior) to NIfTI's, and back."""
 
+CRS_TAGS = (34735, 34736, 34737)
+"""Tags of GeoTIFF that describe a coordinate reference system: keys and their values."""
 TiffTag = tuple[int, int, int, Any]
 """Code, type, count and value of a tag, as tifffile reads and writes it."""
 
@@ -152,7 +154,9 @@ class World:
             known = np.arange(len(planes))
             planes = np.stack([np.interp(steps, known, each) for each in planes.T], axis=1)
             planes = planes + self.affine[:3, :2] @ matrix[:2, 3]
-        return replace(self, affine=self.affine @ matrix, qform=qform, planes=planes, tags=())
+        # The system stays; writers of GeoTIFF take the place from the affine.
+        tags = tuple(tag for tag in self.tags if tag[0] in CRS_TAGS)
+        return replace(self, affine=self.affine @ matrix, qform=qform, planes=planes, tags=tags)
 
     def plane_name(self, rows: int = 1, columns: int = 0) -> str:
         """How a radiologist calls a plane, ``"axial plane, R on the left, A at the top"``.
