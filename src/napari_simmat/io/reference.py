@@ -289,6 +289,9 @@ class ImageReference:
     ----------
     scale, units
         Size of a pixel by axis letter, with its unit where known.
+    origin
+        Where the center of the first pixel is, by axis letter in these units, if a file of
+        OME-Zarr moves it from 0.
     world
         Where the pixels are.
     missing
@@ -303,6 +306,7 @@ class ImageReference:
 
     scale: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, float] = field(default_factory=dict)
     world: World | None = None
     missing: float | None = None
     name: str = ""
