@@ -1,7 +1,7 @@
 """Files of other programs that say where their pixels are, and how these programs read labels."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,22 @@ def make_with_itk(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def make_dicom(folder: Path) -> Path:
+def make_series(folder: Path, steps: Sequence[float] = (0, 1, 2), lean: float = 0.0) -> Path:
+    """A series whose slices lie so many times 3 mm from the first, with a disc on each.
+
+    Behind a gantry that leans by `lean` degrees, each begins farther down than the one before.
+    """
     pytest.importorskip("pydicom")
-    for number, pixels in enumerate(volume()):
+    through = SPACING[2] * (TURN[:, 2] + np.tan(np.radians(lean)) * TURN[:, 1])
+    for number, step in enumerate(steps):
         write_slice(
             folder / "series" / f"{number}.dcm",
-            pixels,
+            plane(),
             number + 1,
             PixelSpacing=[SPACING[1], SPACING[0]],
             ImageOrientationPatient=[*TURN[:, 0], *TURN[:, 1]],
-            ImagePositionPatient=[*np.add(ORIGIN, number * SPACING[2] * TURN[:, 2])],
+            ImagePositionPatient=[*(ORIGIN + step * through).round(6)],
+            SliceThickness=SPACING[2],
             **dict.fromkeys(("StudyInstanceUID", "FrameOfReferenceUID"), "1.2.4"),
             **dict.fromkeys(("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""),
             StudyDate="20200102",
@@ -80,6 +86,10 @@ def make_dicom(folder: Path) -> Path:
             Modality="MR",
         )
     return folder / "series"
+
+
+def make_dicom(folder: Path) -> Path:
+    return make_series(folder)
 
 
 @contextmanager
@@ -186,6 +196,53 @@ def check_seg(image: Path, labels: Path) -> None:
     there = [s - 1 for s in series.GetSize()][2]  # SimpleITK may begin at the other end
     ends = [series.TransformIndexToPhysicalPoint((7, 5, n)) for n in range(there + 1)]
     assert min(np.abs(np.subtract(at[:3], end)).max() for end in ends) < 1e-3
+
+
+def check_seg_frames(image: Path, labels: Path, inside: Sequence[int]) -> None:
+    """Each frame lies on the slice that it names as its source, of those in `inside`."""
+    pydicom: Any = pytest.importorskip("pydicom")
+    hd: Any = pytest.importorskip("highdicom")
+    slices = {
+        each.SOPInstanceUID: each for each in map(pydicom.dcmread, sorted(image.glob("*.dcm")))
+    }
+    written = hd.seg.segread(labels)
+    named = []
+    for frame in written.PerFrameFunctionalGroupsSequence:
+        [derived] = frame.DerivationImageSequence
+        [source] = derived.SourceImageSequence
+        origin = slices[source.ReferencedSOPInstanceUID]
+        at = frame.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(at, origin.ImagePositionPatient, atol=1e-3)
+        named.append(origin.InstanceNumber - 1)
+    assert sorted(named) == sorted(inside)
+
+
+def make_sheared_nifti(folder: Path, code: int = 1) -> Path:
+    """A volume whose place is a sform of other sizes than the voxel sizes, and not a box."""
+    nibabel: Any = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(volume().T, None)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_qform(np.diag([1, 1, 1, 1]), code)
+    image.header.set_sform(sheared(), 2)
+    path = folder / "sheared.nii.gz"
+    nibabel.save(image, path)
+    return path
+
+
+def sheared() -> np.ndarray:
+    """(4, 4) from (x, y, z) to NIfTI's patient axes: its planes slide along x."""
+    affine = oblique()
+    affine[:3, 2] += 0.8 * affine[:3, 0]
+    return affine
+
+
+def make_nrrd_in(folder: Path, unit: str) -> Path:
+    """A volume whose sizes and place NRRD gives in a unit, as SimpleITK does not write it."""
+    path = make_with_itk(folder, "scan.nrrd")
+    head, blank, stored = path.read_bytes().partition(b"\n\n")
+    stated = " ".join([f'"{unit}"'] * 3)
+    path.write_bytes(head + f"\nspace units: {stated}".encode() + blank + stored)
+    return path
 
 
 Maker = Callable[[Path], Path]

@@ -134,6 +134,11 @@ class OutputFiles:
         extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
         return replace(self, labels=self.labels.with_name(name), extras=extras)
 
+    def in_tiff(self) -> OutputFiles:
+        """The same with labels as OME-TIFF, for an image whose place the usual format lacks."""
+        name = f"{self.record.name.removesuffix('.json')}_labels.tif"
+        return replace(self, labels=self.labels.with_name(name))
+
     @property
     def are_in_zarr(self) -> bool:
         """Whether labels are OME-Zarr."""
@@ -148,8 +153,8 @@ class OutputFiles:
         return iter((self.labels, self.objects, *self.extras.values(), self.record))
 
     def possible(self) -> tuple[Path, ...]:
-        """The files, and the labels as OME-Zarr in case the image turns out to be large."""
-        return (*self, self.in_zarr().labels)
+        """The files, and the labels in another format in case the image turns out to need it."""
+        return tuple(dict.fromkeys((*self, self.in_zarr().labels, self.in_tiff().labels)))
 
     def outdated(self) -> list[Path]:
         """Other files that an earlier run wrote for the image, according to its record.

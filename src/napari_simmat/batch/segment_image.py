@@ -48,6 +48,7 @@ CHANGED_SINCE = (
     "it, or use --overwrite to replace it, corrections included, or another output folder."
 )
 MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
+LABELS_IN_TIFF = "Its labels are written as OME-TIFF here."
 NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
     "or give the axis of the planes, e.g. --link-axis 0."
@@ -215,6 +216,11 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         files = files.in_zarr()
         if len(files.extras) < len(task.files.extras):
             notes.append("Objects in other formats are not written for labels in OME-Zarr.")
+    if ".tif" not in files.labels.suffixes and (
+        problem := image.reference.one_step_problem("NIfTI")
+    ):
+        files = files.in_tiff()
+        notes.append(f"{problem} {LABELS_IN_TIFF}")
     problems = {kind: format_problem(kind, shape, axes, image.reference) for kind in files.extras}
     notes += filter(None, problems.values())
     extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App
 from rich.table import Table
@@ -20,6 +20,7 @@ from napari_simmat.cli.terminal import (
     ChannelOptions,
     ComputeOptions,
     OutputOptions,
+    Terminal,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.io.reference import ImageReference
     from napari_simmat.progress import Job
 
 channels_app = App(
@@ -37,6 +39,10 @@ EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
 NO_REFERENCE = "There is no channel {}; give --reference from 0 to {}."
 WRONG_SHIFTS = (
     "--shifts {!r} is not one pair of numbers for each of {} channels; write them as 0,0 2.4,-3.1."
+)
+OUTSIDE = (
+    "--shifts moves a channel by {:g},{:g} pixels, so that nothing of it stays on the image of "
+    "{} x {}; give smaller shifts, down and right in pixels."
 )
 
 
@@ -52,7 +58,7 @@ def derive(
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Compute channels from those of an image, and write them as a TIFF of float32.
+    """Compute channels from those of an image, and write them as float32 where the image is.
 
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
@@ -62,7 +68,7 @@ def derive(
     ```
     simmat channels derive camera.tif polarization --output polarized.tif
     simmat channels derive field.tif ndvi --channels red,nir --output ndvi.tif
-    simmat channels derive scan.nii.gz ct-windows --output windows.tif
+    simmat channels derive scan.nii.gz ct-windows --output windows.nii.gz
     simmat channels derive depth.png hha --focal 519 --output hha.tif
     ```
 
@@ -73,18 +79,19 @@ def derive(
     kind
         What to compute; --channels gives the channels in the order above.
     output
-        The TIFF.
+        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient).
     focal
         Focal length of the depth camera in pixels, for hha.
     overwrite
         Replace the output if it exists.
     """
     from napari_simmat.engine.channels import derive_channels
+    from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
-    planes, _, axes = _read_channels(image, channels, output, overwrite)
-    made = derive_channels(kind, planes, focal)
-    _write_channels(output, made, axes)
+    read = _read_channels(image, channels, output, overwrite, terminal)
+    made = derive_channels(kind, read.planes, focal)
+    write_channels(output, made, read.axes, read.reference)
     terminal.say(f"Wrote {output}: {', '.join(made)}")
     terminal.result({"file": str(output), "channels": list(made)})
 
@@ -101,10 +108,10 @@ def register(
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Move the channels of an image onto one of them, and write them as a TIFF.
+    """Move the channels of an image onto one of them, and write them where the image is.
 
     The shifts are found by the edges that the channels share, on the middle plane of a stack, and
-    printed; --shifts takes others, or the same again. The TIFF holds them as its description.
+    printed; --shifts takes others, or the same again. The file holds them as its description.
 
     ```
     simmat channels register rig.tif --output registered.tif
@@ -116,7 +123,7 @@ def register(
     image
         The image, in any format that simmat reads.
     output
-        The TIFF.
+        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient).
     shifts
         For each channel the pixels down and right by which its content is moved.
     reference
@@ -127,9 +134,10 @@ def register(
     import numpy as np
 
     from napari_simmat.engine.channels import register_channels_job, shift_channel
+    from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
-    planes, names, axes = _read_channels(image, channels, output, overwrite)
+    planes, names, axes, place = _read_channels(image, channels, output, overwrite, terminal)
     if not 0 <= reference < len(planes):
         raise ValueError(NO_REFERENCE.format(reference, len(planes) - 1))
     if shifts is None:
@@ -137,18 +145,19 @@ def register(
         job = register_channels_job([plane[middle] for plane in planes], reference)
         chosen = [(each.down, each.right) for each in terminal.watch(job)]
     else:
-        chosen = _parse_shifts(shifts, len(planes))
+        chosen = _parse_shifts(shifts, len(planes), planes[0].shape)
     common = np.result_type(*planes)
     moved = [shift_channel(p.astype(common), s) for p, s in zip(planes, chosen, strict=True)]
     words = " ".join(f"{down:g},{right:g}" for down, right in chosen)
-    _write_channels(output, dict(zip(names, moved, strict=True)), axes, f"shifts: {words}")
+    write_channels(output, dict(zip(names, moved, strict=True)), axes, place, f"shifts: {words}")
     for name, (down, right) in zip(names, chosen, strict=True):
         terminal.say(f"{name}: {down:g} down, {right:g} right")
     terminal.say(f"Wrote {output}; the same again: --shifts {words!r}")
     terminal.result({"file": str(output), "channels": names, "shifts": words})
 
 
-def _parse_shifts(text: str, count: int) -> list[tuple[float, float]]:
+def _parse_shifts(text: str, count: int, shape: tuple[int, ...]) -> list[tuple[float, float]]:
+    """Shifts of `count` channels (..., Y, X); ValueError for others, or for leaving the image."""
     try:
         pairs = [tuple(map(float, pair.split(","))) for pair in text.split()]
     except ValueError:
@@ -156,43 +165,45 @@ def _parse_shifts(text: str, count: int) -> list[tuple[float, float]]:
     is_finite = all(math.isfinite(value) for pair in pairs for value in pair)
     if [len(pair) for pair in pairs] != [2] * count or not is_finite:
         raise ValueError(WRONG_SHIFTS.format(text, count))
+    for down, right in pairs:
+        if abs(down) >= shape[-2] or abs(right) >= shape[-1]:
+            raise ValueError(OUTSIDE.format(down, right, shape[-2], shape[-1]))
     return [(down, right) for down, right in pairs]
 
 
+class _ReadChannels(NamedTuple):
+    """The chosen channels of an image (..., Y, X), their names and axes, and its place."""
+
+    planes: list[NDArray[Any]]
+    names: list[str]
+    axes: str
+    reference: ImageReference
+
+
 def _read_channels(
-    image: Path, channels: ChannelOptions, output: Path, overwrite: bool
-) -> tuple[list[NDArray[Any]], list[str], str]:
-    """The chosen channels of an image (..., Y, X), their names, and letters of their axes."""
+    image: Path, channels: ChannelOptions, output: Path, overwrite: bool, terminal: Terminal
+) -> _ReadChannels:
+    """Read what a command needs, once it is known that its output can hold it."""
     import numpy as np
 
     from napari_simmat.batch.segment_image import OpenedImage
     from napari_simmat.engine.channel_matching import channel_index
+    from napari_simmat.io.channel_files import check_channel_format
     from napari_simmat.io.readers import open_image
 
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
     opened = OpenedImage.of(open_image(image), channels.selection)
+    reference = opened.image.reference
+    lost = check_channel_format(output, opened.axes, reference)
+    for note in (*opened.image.notes, *filter(None, [lost])):
+        terminal.note(f"{image.name}: {note}")
     data, names = np.asarray(opened.image.data), opened.channel_names
     planes = [data] if opened.axis is None else list(np.moveaxis(data, opened.axis, 0))
     wanted = range(len(planes)) if opened.channels is None else opened.channels
     chosen = [channel_index(each, len(planes), names) for each in wanted]
-    return [planes[n] for n in chosen], [names[n] if names else str(n) for n in chosen], opened.axes
-
-
-def _write_channels(
-    output: Path, channels: dict[str, NDArray[Any]], axes: str, description: str = ""
-) -> None:
-    import numpy as np
-    import tifffile
-
-    from napari_simmat.io.files import atomic_outputs
-
-    metadata: dict[str, Any] = {"axes": f"{axes[:-2]}CYX", "Channel": {"Name": list(channels)}}
-    if description:
-        metadata["Description"] = description
-    values = np.stack(list(channels.values()), axis=-3)
-    with atomic_outputs(output) as (temporary,):
-        tifffile.imwrite(temporary, values, ome=True, photometric="minisblack", metadata=metadata)
+    named = [names[n] if names else str(n) for n in chosen]
+    return _ReadChannels([planes[n] for n in chosen], named, opened.axes, reference)
 
 
 @channels_app.command

@@ -156,9 +156,8 @@ def measure_objects(
         scores = {label: float(np.mean(each)) for label, each in of_label.items()}
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
-            if len(spatial) == 3 and _physical_name(spatial, size):
-                spacing = tuple(size.scale[letter] for letter in spatial)
-                region["surface"] = _surface(block, region, spacing)
+            if len(spatial) == 3 and (edges := size.edges(spatial)) is not None:
+                region["surface"] = _surface(block, region, tuple(map(tuple, edges.tolist())))
             region["label"] = numbers[region["label"]]
             rows.append(object_row(region, at, spatial, first, channels, size, scores))
     return rows
@@ -178,10 +177,10 @@ def object_row(
     row: dict[str, object] = {"label": label, "class": ""}
     row |= {letter.lower(): index for letter, index in at.items()}
     row[_pixel_count(spatial)] = int(region["area"])
-    if name := _physical_name(spatial, size):
-        row[name] = float(region["area"]) * np.prod([size.scale[letter] for letter in spatial])
+    if (voxel := size.voxel(spatial)) is not None:
+        row[_physical_name(spatial, size)] = float(region["area"]) * voxel[0]
     if "surface" in region:
-        row[surface_name(name)] = region["surface"]
+        row[surface_name(_physical_name(spatial, size))] = region["surface"]
     for position, letter in enumerate(spatial):
         offset = first if letter == "Z" else 0
         axis = letter.lower()
@@ -204,7 +203,11 @@ def surface_name(volume: str) -> str:
     return f"surface_{volume.removeprefix('volume_')[:-1]}2" if is_volume else ""
 
 
-def _surface(block: NDArray[Any], region: Mapping[str, Any], spacing: tuple[float, ...]) -> float:
+Edges = tuple[tuple[float, ...], ...]
+"""(3, 3), the edges of a voxel along Z, Y, X as columns."""
+
+
+def _surface(block: NDArray[Any], region: Mapping[str, Any], edges: Edges) -> float:
     """Area of an object's surface from its crossings by lines in 13 directions (Crofton).
 
     As MorphoLibJ: Legland et al., Bioinformatics 32, 3532 (2016). A mesh of voxels would be a
@@ -213,22 +216,23 @@ def _surface(block: NDArray[Any], region: Mapping[str, Any], spacing: tuple[floa
     box = tuple(slice(region[f"bbox-{n}"], region[f"bbox-{n + 3}"]) for n in range(3))
     mask = np.pad(block[box] == region["label"], 1)
     surface = 0.0
-    for step, weight in _directions(spacing):
+    for step, weight in _directions(edges):
         crossings = np.count_nonzero(np.roll(mask, step, (0, 1, 2)) != mask)
         surface += 2 * weight * crossings
     return surface
 
 
 @lru_cache
-def _directions(spacing: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
+def _directions(edges: Edges) -> list[tuple[tuple[int, ...], float]]:
     """Steps to neighbors, with their part of all directions times the area for each line."""
     from scipy.spatial import SphericalVoronoi
 
     steps = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
-    lengths = np.linalg.norm(np.multiply(steps, spacing), axis=1)
-    ends = np.multiply(steps, spacing) / lengths[:, np.newaxis]
+    ends = steps @ np.array(edges).T
+    lengths = np.linalg.norm(ends, axis=1)
+    ends = ends / lengths[:, np.newaxis]
     parts = SphericalVoronoi(np.concatenate([ends, -ends])).calculate_areas()[: len(steps)]
-    weights = parts / (2 * np.pi) * np.prod(spacing) / lengths
+    weights = parts / (2 * np.pi) * abs(np.linalg.det(np.array(edges))) / lengths
     return list(zip(steps, weights.tolist(), strict=True))
 
 
@@ -246,10 +250,10 @@ def _pixel_count(spatial: str) -> str:
 
 def _physical_name(spatial: str, size: ImageReference) -> str:
     """Column of the physical area or volume; empty unless all axes share one known unit."""
-    units = {known[1] if (known := size.of(letter)) else "" for letter in spatial}
-    if len(units) > 1 or "" in units:
+    voxel = size.voxel(spatial)
+    if voxel is None:
         return ""
-    return f"{'area' if len(spatial) == 2 else 'volume'}_{units.pop()}{len(spatial)}"
+    return f"{'area' if len(spatial) == 2 else 'volume'}_{voxel[1]}{len(spatial)}"
 
 
 def _occupied(block: NDArray[Any]) -> tuple[int, NDArray[Any]]:

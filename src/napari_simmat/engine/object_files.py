@@ -450,6 +450,9 @@ def format_problem(
             f"GeoJSON has planes along depth and time alone, but the image has the axes {axes}; "
             "choose COCO or a label image."
         )
+    one_step = {"nifti": "NIfTI", "nrrd": "NRRD", "mha": "MetaImage"}.get(kind)
+    if reference is not None and one_step and (found := reference.one_step_problem(one_step)):
+        return found
     if kind in ("nrrd", "mha") and len(axes) > 4:
         return f"NRRD and MHA are written with up to four axes, not {axes}; choose OME-TIFF."
     return axes_problem(axes) if kind == "zarr" else ""

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ from napari_simmat.io.image_file import (
     overflow_refused,
     unreadable,
 )
-from napari_simmat.io.reference import LPS, ImageReference, World
+from napari_simmat.io.reference import LPS, ImageReference, World, readers_differ
 
 _TABLES = [f"{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")]
 _HEADER_TAGS = [
@@ -59,13 +60,27 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 """The transfer syntax whose whole file is deflated."""
 _MAX_DEFLATED = 2**18
 """Bytes of such a file; they unpack to 270 MB at most."""
-UNEVEN = "Slices lie {:.4g} to {:.4g} mm apart, so some may be missing; {:.4g} mm is used for all."
+UNEVEN = (
+    "Slices lie {:.4g} to {:.4g} mm apart, so some may be missing; volumes are counted in voxels "
+    "alone."
+)
+TILTED = (
+    "Its slices lean by {:.1f} degrees over their stack (gantry tilt), and readers of NIfTI "
+    "differ: labels lie right in programs that take the sform (nibabel, FSL), and up to {:.1f} mm "
+    "beside in those that take the qform (ITK, 3D Slicer); DICOM SEG is right in all."
+)
+OTHER_DIRECTIONS = (
+    "Its slices lie in different directions, as those of a localizer, so their place is not kept; "
+    "put those of one direction into a folder of their own."
+)
 OTHER_PIXELS = (
     "The pixels of its slices differ in size; those of the first, {:.4g} x {:.4g} mm, count."
 )
 MORE_FRAMES = "{} holds {} frames, but its header says {}; the others are left out."
-_EVEN = 0.1
-"""Part of the distance of two slices by which distances may differ."""
+_TILT = 0.1
+"""Degrees above which slices lean over their stack."""
+_DIRECTION = 1e-3
+"""By how much a component of the direction of rows and columns may differ between slices."""
 _PALETTE = "PALETTE COLOR"
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """Usual endings of slices."""
@@ -199,14 +214,24 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     elif times > 1:  # sorted, so slices at one position are neighbors
         data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
-    scale = _pixel_size(slices, notes)
+    planes = slices[:: max(1, times)] if count > 1 else slices
+    scale = _pixel_size(planes, notes)
+    world = _world(planes, scale, notes)
+    units = dict.fromkeys(scale, "mm")
+    if world is not None and world.planes is not None and not world.even:
+        gaps = np.linalg.norm(np.diff(world.planes, axis=0), axis=1)
+        notes.append(UNEVEN.format(gaps.min(), gaps.max()))
+        del units["Z"]  # a size without a unit is for display alone
+    elif world is not None and "Z" in scale and world.tilt > _TILT:
+        grid = data.shape[:-1] if samples > 1 else data.shape
+        notes.append(TILTED.format(world.tilt, readers_differ(world, grid)))
     return ImageFile(
         path,
         np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data,
         axes,
         scale=scale,
-        units=dict.fromkeys(scale, "mm"),
-        world=_world(slices[:: max(1, times)] if count > 1 else slices, scale),
+        units=units,
+        world=world,
         missing=_padding(pydicom, slices[0]),
         rgb=samples == 3,
         files=tuple(files),
@@ -380,28 +405,44 @@ def _along(plane: _Slice) -> float | None:
     return round(float(np.dot(normal, [float(v) for v in position])), 3)
 
 
-def _world(slices: Sequence[_Slice], scale: Mapping[str, float]) -> World | None:
-    """Where the voxels are, from the first and the last slice; None if the files do not say."""
-    first, last = (
-        (
-            each.attributes.get("ImagePositionPatient"),
-            each.attributes.get("ImageOrientationPatient"),
-        )
-        for each in (slices[0], slices[-1])
-    )
-    if not all((first[0], first[1], last[0], "X" in scale, _along(slices[0]) is not None)):
+def _world(slices: Sequence[_Slice], scale: dict[str, float], notes: list[str]) -> World | None:
+    """Where each slice is; None if the files do not say, or slices lie in several directions.
+
+    The step from slice to slice becomes the size along Z in `scale`: behind a tilted gantry it is
+    longer than the distance of the slices.
+    """
+    tags = ("ImagePositionPatient", "ImageOrientationPatient")
+    if "X" not in scale or any(_along(each) is None for each in slices):
         return None
-    turned = np.array(first[1], float).reshape(2, 3)
+    places, turned = (
+        np.array([each.attributes[tag] for each in slices], dtype=np.float64) for tag in tags
+    )
+    if np.abs(turned - turned[0]).max() > _DIRECTION:
+        notes.append(OTHER_DIRECTIONS)
+        return None
+    rows = turned[0].reshape(2, 3)
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = turned[0] * scale["X"], turned[1] * scale["Y"]
-    affine[:3, 2] = np.cross(*turned) * (scale.get("Z") or 1.0)
-    affine[:3, 3] = first[0]
-    if len(slices) > 1:
-        step = np.subtract(np.array(last[0], float), affine[:3, 3]) / (len(slices) - 1)
-        affine[:3, 2] = step if np.linalg.norm(step) > 0 else affine[:3, 2]
+    affine[:3, 0], affine[:3, 1] = rows[0] * scale["X"], rows[1] * scale["Y"]
+    affine[:3, 2] = np.cross(*rows) * (scale.get("Z") or 1.0)
+    affine[:3, 3] = places[0]
+    step = (places[-1] - places[0]) / max(1, len(slices) - 1)
+    several = bool(np.linalg.norm(step) > 0)
+    if several:
+        affine[:3, 2] = step
     if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
         return None
-    return World(affine=LPS @ affine, space="patient")
+    world = World(
+        affine=LPS @ affine,
+        space="patient",
+        planes=places @ LPS[:3, :3] if several else None,
+    )
+    if not world.even:  # the usual step, as no step holds for all
+        usual = np.median(np.linalg.norm(np.diff(places, axis=0), axis=1))
+        affine[:3, 2] = step / np.linalg.norm(step) * usual
+        world = replace(world, affine=LPS @ affine)
+    if several:
+        scale["Z"] = float(np.linalg.norm(affine[:3, 2]))
+    return world
 
 
 def _padding(pydicom: Any, plane: _Slice) -> float | None:
@@ -432,10 +473,7 @@ def _pixel_size(slices: Sequence[_Slice], notes: list[str]) -> dict[str, float]:
             notes.append(OTHER_PIXELS.format(*spacings[0]))
     places = sorted({place for plane in slices if (place := _along(plane)) is not None})
     if len(places) > 1:
-        gaps = np.diff(places)
-        sizes["Z"] = float(np.median(gaps))
-        if gaps.max() - gaps.min() > _EVEN * sizes["Z"]:
-            notes.append(UNEVEN.format(gaps.min(), gaps.max(), sizes["Z"]))
+        sizes["Z"] = float(np.median(np.diff(places)))
     elif len(slices) > 1:
         sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
     return sizes
@@ -490,6 +528,10 @@ def write_seg(
     values = np.unique(volume[volume > 0]).tolist()
     numbered = np.searchsorted([0, *values], volume).astype(np.uint16)
     affine = LPS @ world.affine
+    # Each slice has its own place; those of a layer or a file of one step lie along the affine.
+    origins = affine[:3, 3] + np.arange(len(volume))[:, np.newaxis] * affine[:3, 2]
+    if world.origins is not None and len(world.origins) == len(volume):
+        origins = world.origins @ LPS[:3, :3]
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     made = hashlib.sha256(numbered.tobytes() + repr((values, dict(classes))).encode())
@@ -545,10 +587,8 @@ def write_seg(
                 hd.CoordinateSystemNames.PATIENT, [*columns[:, 0], *columns[:, 1]]
             ),
             plane_positions=[
-                hd.PlanePositionSequence(
-                    hd.CoordinateSystemNames.PATIENT, [*(affine[:3, 3] + z * affine[:3, 2])]
-                )
-                for z in range(len(volume))
+                hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, origin.tolist())
+                for origin in origins
             ],
         )
     except (AttributeError, ValueError, TypeError, KeyError) as error:

@@ -196,6 +196,8 @@ class ImageFile:
     """Size of a pixel along an axis, by its letter, where known."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``."""
+    origin: Mapping[str, float] = field(default_factory=dict)
+    """Where the first pixel is, by axis letter in these units, where the file moves it from 0."""
     are_labels: bool = False
     """Whether the file says that its values are labels."""
     rgb: bool = False
@@ -240,6 +242,7 @@ class ImageFile:
         return ImageReference(
             scale=self.scale,
             units=self.units,
+            origin=self.origin,
             world=self.world,
             missing=self.missing,
             name=self.name,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat._text import format_list
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     DEFLATE_RATIO,
@@ -31,9 +34,26 @@ _FORMATS = "NRRD or MetaImage"
 _NRRD = b"NRRD0"
 _LABELS = "labels_of"
 """Key in the header of label images that this program wrote."""
+_CHANNELS = "channels"
+"""Key in the header of images that this program wrote: the names of their channels, as JSON."""
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
+_NRRD_UNIT_FIELD = re.compile(rb"^(space units|units): *(.+?)\r?$", re.M)
+_QUOTED = re.compile(rb'"([^"]*)"')
+_NRRD_UNITS = {
+    **dict.fromkeys(("m", "meter", "meters"), "m"),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), "mm"),
+    **dict.fromkeys(("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m"), "um"),
+    **dict.fromkeys(("micron", "microns", "micrometer", "micrometers"), "um"),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), "cm"),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), "nm"),
+}
+"""Units of length as NRRD files name them, and ours."""
+UNKNOWN_UNIT = (
+    "Its unit of length, {}, is not known here, so its sizes have none; save it with space units "
+    "such as mm or um."
+)
 _META_FIELD = re.compile(rb"^ *([^=\x00-\x1f]*?) *=[ \t]*([^\x00\n]*?)[ \t\r]*$", re.M)
 _META_PLACE = (b"TransformMatrix", b"Offset", b"CenterOfRotation", b"ElementSpacing")
 _META_TYPES = {
@@ -91,14 +111,23 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     axes = "TZYX"[-len(size) :] + ("C" if channels > 1 else "")
     spacing = image.GetSpacing()
     scale = dict(zip("XYZT", map(float, spacing), strict=False))
+    unit, note = _unit_of(path)
+    names = None
+    if channels > 1 and image.HasMetaDataKey(_CHANNELS):
+        with suppress(ValueError):
+            found = json.loads(image.GetMetaData(_CHANNELS))
+            well = isinstance(found, list) and len(found) == channels
+            names = tuple(map(str, found)) if well else None
     data, axes = planes_last(sitk.GetArrayFromImage(image), axes)
     return ImageFile(
         path,
         data,
         axes,
+        channel_names=names,
         scale=scale,
-        units=dict.fromkeys([letter for letter in scale if letter != "T"], "mm"),
-        world=World(affine=LPS @ _affine_of(image), space="patient"),
+        units=dict.fromkeys([letter for letter in scale if letter != "T"], unit) if unit else {},
+        world=World(affine=LPS @ _affine_of(image), space="patient", unit=unit or "mm"),
+        notes=(note,) if note else (),
         are_labels=image.HasMetaDataKey(_LABELS),
         files=tuple(files) if len(files) > 1 else (),
     )
@@ -114,6 +143,35 @@ def _affine_of(image: Any) -> NDArray[np.float64]:
     affine[:known, :known] = linear[:known, :known]
     affine[:known, 3] = image.GetOrigin()[:known]
     return affine
+
+
+def _unit_of(path: Path) -> tuple[str, str]:
+    """The unit of length of NRRD, which ITK leaves out, and a sentence if it is none.
+
+    It is millimeters where the file names none, and in MetaImage; empty if it is unknown here, or
+    if axes have several.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER)
+    if not head.startswith(_NRRD):
+        return "mm", ""
+    head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+    fields = dict(_NRRD_UNIT_FIELD.findall(head))
+    stated = fields.get(b"space units") or fields.get(b"units") or b""
+    axes = [each.decode("utf-8", "replace").strip() for each in _QUOTED.findall(stated)]
+    names = dict.fromkeys(name.lower() for name in axes[:3] if name)
+    units = {_NRRD_UNITS.get(name, "") for name in names}
+    if not units:
+        return "mm", ""
+    [unit] = units if len(units) == 1 else [""]
+    return unit, "" if unit else UNKNOWN_UNIT.format(format_list(names))
+
+
+def _state_unit(path: Path, unit: str, count: int) -> None:
+    """Add the unit of length of `count` axes of space to a NRRD of SimpleITK, which writes none."""
+    head, blank, voxels = path.read_bytes().partition(b"\n\n")
+    units = " ".join([f'"{unit}"'] * count)
+    path.write_bytes(head + f"\nspace units: {units}".encode() + blank + voxels)
 
 
 def _files(path: Path) -> list[Path]:
@@ -232,11 +290,68 @@ def write_labels_itk(
     ------
     RefusedFileError
         If SimpleITK is not installed.
+    ValueError
+        If the planes of the image do not lie at equal distances.
     """
     sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
     data, _ = labels_in_file_order(labels, axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=False)
-    affine = LPS @ reference.patient.affine
+    image.SetMetaData(_LABELS, "napari-simmat")
+    _write(sitk, path, image, axes, reference, ending)
+
+
+def write_channels_itk(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    axes: str,
+    reference: ImageReference,
+    description: str = "",
+    ending: str = ".nrrd",
+) -> None:
+    """Write an image of several channels as NRRD or MHA, with their names in its header.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    channels
+        By name, (..., Y, X) of one shape and type.
+    axes, reference
+        A letter for each axis, of T, Z, Y, X in any order; where the image is.
+    description
+        What was done to it.
+    ending
+        ``".nrrd"`` or ``".mha"``.
+
+    Raises
+    ------
+    RefusedFileError
+        If SimpleITK is not installed.
+    ValueError
+        If the planes do not lie at equal distances.
+    """
+    sitk = needed_module("SimpleITK", path, _FORMATS)
+    order = [axes.index(letter) for letter in "TZYX" if letter in axes]
+    values = np.stack([each.transpose(order) for each in channels.values()], axis=-1)
+    several = len(channels) > 1
+    stored = np.ascontiguousarray(values if several else values[..., 0])
+    image = sitk.GetImageFromArray(stored, isVector=several)
+    image.SetMetaData(_CHANNELS, json.dumps(list(channels)))
+    if description:
+        image.SetMetaData("description", description)
+    _write(sitk, path, image, axes, reference, ending)
+
+
+def _write(
+    sitk: Any, path: Path, image: Any, axes: str, reference: ImageReference, ending: str
+) -> None:
+    """Place an image of SimpleITK, with axes of `axes`, and write it to `path`."""
+    reference.check_one_step("NRRD or MetaImage")
+    world = reference.patient
+    if ending != ".nrrd" or world.unit not in _NRRD_UNITS.values():
+        world = world.in_millimeters  # the unit of all MetaImages
+    affine = LPS @ world.affine
     count = image.GetDimension()
     spatial = 3 if "Z" in axes else 2
     lengths = np.linalg.norm(affine[:spatial, :spatial], axis=0)
@@ -250,11 +365,12 @@ def write_labels_itk(
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(origin.tolist())
     image.SetDirection(linear.ravel().tolist())
-    image.SetMetaData(_LABELS, "napari-simmat")
     # SimpleITK takes the format from the ending.
     written = path.with_name(f"{path.name}{ending}")
     try:
         sitk.WriteImage(image, str(written), useCompression=True)
+        if world.unit != "mm":
+            _state_unit(written, world.unit, spatial)
         written.replace(path)
     finally:
         written.unlink(missing_ok=True)

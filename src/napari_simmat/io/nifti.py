@@ -1,11 +1,14 @@
-"""NIfTI images and label files."""
+"""NIfTI: images are read; labels and images of several channels are written."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
 import struct
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,17 @@ from napari_simmat.io.image_file import (
     needed_module,
     overflow_refused,
 )
-from napari_simmat.io.reference import ImageReference, World
+from napari_simmat.io.reference import ImageReference, World, readers_differ
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""
 NO_UNIT = "The file names no unit of length; its voxel sizes are read as millimeters."
+READERS_DIFFER = (
+    "Readers differ by up to {:.4g} {} on where it lies: sizes and places here are those of the "
+    "sform (as in nibabel and FSL); ITK and 3D Slicer take the qform or the voxel sizes."
+)
+_DIFFERENT = 0.01
+"""Part of a voxel above which places differ."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -67,36 +76,58 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
             data = np.asarray(stored, dtype=np.float32)
     else:
         data = np.asanyarray(stored.get_unscaled())
+    if stored.ndim == 5 and stored.shape[3] == 1:  # a placeholder before the channels of a volume
+        data, axes = data[:, :, :, 0], axes.replace("T", "")
     space, time = image.header.get_xyzt_units()
     named = {"X": space, "Y": space, "Z": space, "T": time}
-    zooms = zip(axes, image.header.get_zooms(), strict=True)
-    scale = {letter: size for letter, size in zooms if letter in named}
     short = {name: unit for unit, name in _UNITS.items()}
     units = {letter: short[name] for letter, name in named.items() if name in short}
-    world = _world_of(image.header)
+    world = _world_of(image.header, units.get("X", "mm"))
     # A patient's space is in millimeters to other programs; the identity is an array's, of no size.
     is_placed = any(world.codes) and not np.array_equal(world.affine, np.eye(4))
-    is_unnamed = space == "unknown" and is_placed
-    if is_unnamed:
+    sizes = list(map(float, image.header.get_zooms()[:4]))
+    if is_placed:  # as nibabel: the sform before the voxel sizes, if the file has one
+        sizes[:3] = np.linalg.norm(world.affine[:3, : len(sizes[:3])], axis=0).tolist()
+    scale = {letter: size for letter, size in zip("XYZT", sizes, strict=False) if letter in axes}
+    notes = []
+    if space == "unknown" and is_placed:
         units |= dict.fromkeys("XYZ", "mm")
+        notes.append(NO_UNIT)
+    apart = readers_differ(world, data.T.shape[-3:]) if is_placed and world.codes[0] else 0.0
+    if apart > _DIFFERENT * min(sizes[:3]):
+        notes.append(READERS_DIFFER.format(apart, world.unit))
     return ImageFile(
         path,
         data.T,
         axes[::-1],
+        channel_names=_channel_names(image.header, data.shape[-1]) if "C" in axes else None,
         scale=scale,
         units=units,
         world=world,
-        notes=(NO_UNIT,) if is_unnamed else (),
+        notes=tuple(notes),
         are_labels=image.header.get_intent()[0] == "label",
     )
 
 
-def _world_of(header: Any) -> World:
-    """Where the voxels are: the affine that nibabel prefers, both codes, and the qform apart."""
+def _channel_names(header: Any, count: int) -> tuple[str, ...] | None:
+    """Names of the channels from the comment of `write_channels_nifti`; None without it."""
+    for extension in header.extensions:
+        with suppress(ValueError, AttributeError, TypeError):
+            names = json.loads(extension.text.strip("\0 "))["channels"]
+            if len(names) == count and all(isinstance(name, str) for name in names):
+                return tuple(names)
+    return None
+
+
+def _world_of(header: Any, unit: str) -> World:
+    """Where the voxels are: the affine that nibabel prefers, both codes, and the qform.
+
+    Some programs take the qform, or the voxel sizes, which it holds, in any case.
+    """
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     codes = int(header["sform_code"]), int(header["qform_code"])
-    qform = np.asarray(header.get_qform(), dtype=np.float64) if codes[1] else None
-    return World(affine=affine, space="patient", codes=codes, qform=qform)
+    qform = np.asarray(header.get_qform(), dtype=np.float64)
+    return World(affine=affine, space="patient", unit=unit, codes=codes, qform=qform)
 
 
 def _start_of_voxels(path: Path, packed: bool) -> int:
@@ -154,26 +185,87 @@ def write_labels_nifti(
     ------
     RefusedFileError
         If nibabel is not installed.
+    ValueError
+        If the planes of the image do not lie at equal distances.
     """
     nibabel, reference = needed_module("nibabel", path, "NIfTI"), reference or ImageReference()
     data, order = labels_in_file_order(labels, axes)
     if "Z" not in axes and len(axes) > 2:  # NIfTI's third axis is depth
         data, order = data[..., np.newaxis, :, :], [*order[:-2], "Z", *order[-2:]]
+    image = _placed(nibabel, data.T, order[::-1], reference)
+    image.header.set_intent("label")
+    _save(image, path)
+
+
+def write_channels_nifti(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    axes: str,
+    reference: ImageReference,
+    description: str = "",
+) -> None:
+    """Write an image of several channels as NIfTI; their names are in a comment of its header.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    channels
+        By name, (..., Y, X) of one shape and type.
+    axes, reference
+        A letter for each axis, of T, Z, Y, X in any order; where the image is.
+    description
+        What was done to it.
+
+    Raises
+    ------
+    RefusedFileError
+        If nibabel is not installed.
+    ValueError
+        If the planes do not lie at equal distances.
+    """
+    nibabel = needed_module("nibabel", path, "NIfTI")
+    values = np.stack(list(channels.values()))
+    order = [letter for letter in "TZYX" if letter in axes]
+    values = values.transpose([0, *(1 + axes.index(letter) for letter in order)])
+    # NIfTI's axes are X, Y, Z, T, and behind them what a voxel holds; those that lack have size 1.
+    lacking = [1 + number for number, letter in enumerate("TZ") if letter not in axes]
+    values = np.expand_dims(values, lacking)
+    image = _placed(nibabel, values.T, [*"XYZT"], reference)
+    image.header.set_intent("vector")
+    about = json.dumps({"channels": list(channels), "description": description})
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", about.encode()))
+    _save(image, path)
+
+
+def _placed(
+    nibabel: Any, data: NDArray[Any], order: Sequence[str], reference: ImageReference
+) -> Any:
+    """NIfTI-1 or NIfTI-2 of `data`, with a letter of `order` for each axis, where its image is."""
+    reference.check_one_step("NIfTI")
     world = reference.patient
+    if world.unit not in _UNITS:
+        world = world.in_millimeters
     qform = world.affine if world.qform is None else world.qform
     # NIfTI-1 counts along an axis in 16 bits.
     kind = nibabel.Nifti1Image if max(data.shape) < 2**15 else nibabel.Nifti2Image
-    image = kind(data.T, world.affine)
-    header, own = image.header, world is reference.world
-    header.set_intent("label")
+    image = kind(data, world.affine)
+    header = image.header
     header.set_sform(world.affine, world.codes[0])
-    header.set_qform(qform, world.codes[1], strip_shears=True)
-    space = reference.units.get("X", "") if own else "mm" if reference.units.get("X") else ""
+    header.set_qform(qform, world.codes[1], strip_shears=True)  # sets the voxel sizes as well
+    space = world.unit if reference.units.get("X") else ""
     units = (space, reference.units.get("T", ""))
     header.set_xyzt_units(*(_UNITS.get(unit, "unknown") for unit in units))
-    zooms = zip(reversed(order), header.get_zooms(), strict=True)
-    stated = {letter: size for letter, size in reference.scale.items() if own or letter == "T"}
-    header.set_zooms([float(stated.get(letter, size)) for letter, size in zooms])
+    zooms = list(header.get_zooms())
+    if "T" in order and "T" in reference.scale:
+        zooms[order.index("T")] = float(reference.scale["T"])
+    header.set_zooms(zooms)
+    return image
+
+
+def _save(image: Any, path: Path) -> None:
+    """Write a file whose bytes depend on the image alone, not on name and time."""
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
 

@@ -9,7 +9,7 @@ import re
 import struct
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from napari_simmat.io.image_file import (
     label_dtype,
     planes_last,
 )
-from napari_simmat.io.reference import ImageReference, World
+from napari_simmat.io.reference import CRS_TAGS, ImageReference, TiffTag, World
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -142,7 +142,9 @@ BAND = "band {}"
 _RGB, _ALPHA = 2, (1, 2)
 """Photometric interpretation of colors, and ExtraSamples of an alpha channel; another sample is a
 channel like the others."""
-_PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+_SCALE, _TIE_POINTS, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
+_PLACED_BY = (_SCALE, _TIE_POINTS, _TRANSFORMATION)
+_PLACE_TAGS = (*_PLACED_BY, *CRS_TAGS)
 """Tags of GeoTIFF: pixel scale, tie points, transformation, keys and their values."""
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _MODEL_TYPE, _RASTER_TYPE, _LINEAR_UNITS = 1024, 1025, 3076
@@ -171,6 +173,7 @@ def _georeference(tiff: Any) -> ImageReference:
         affine=affine,
         space="map",
         epsg=epsg if 1024 <= epsg < 32767 else None,
+        crs=_described_crs(tags, keys),
         tags=tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in kept),
     )
     if keys.get(_MODEL_TYPE) != _PROJECTED or keys.get(_LINEAR_UNITS) != _METERS:
@@ -182,18 +185,34 @@ def _georeference(tiff: Any) -> ImageReference:
 
 def _geo_keys(tags: Any) -> dict[int, int]:
     """GeoTIFF's keys that are numbers."""
-    values = tags[34735].value if 34735 in tags else ()
+    return _keys_of(tags[_KEYS].value if _KEYS in tags else ())
+
+
+def _keys_of(values: Sequence[int]) -> dict[int, int]:
+    """The keys that are numbers of a directory, four integers to a key, the first four its own."""
     entries = [values[n : n + 4] for n in range(4, len(values) - 3, 4)]
     return {key: value for key, where, _, value in entries if where == 0}
+
+
+_DEFINING_KEYS = range(2049, 4096)
+"""Keys of geographic and projected systems; those before are of the raster and of the model."""
+_CITATIONS = (2049, 3073)
+
+
+def _described_crs(tags: Any, keys: Mapping[int, int]) -> tuple[object, ...]:
+    """What the keys say about a coordinate reference system, without names."""
+    known = {key: n for key, n in keys.items() if key in _DEFINING_KEYS and key not in _CITATIONS}
+    doubles = tags[34736].value if 34736 in tags else ()
+    return (keys.get(_MODEL_TYPE, 0), *sorted(known.items()), tuple(np.ravel(doubles).tolist()))
 
 
 def _map_affine(tags: Any) -> NDArray[np.float64] | None:
     """(4, 4), from the indices (x, y, z) of a pixel's center to the map."""
     matrix = np.eye(4)
-    if 34264 in tags:
-        matrix = np.array(tags[34264].value, float).reshape(4, 4)
-    elif 33550 in tags and 33922 in tags and len(tags[33922].value) >= 6:
-        size, tie = tags[33550].value, tags[33922].value
+    if _TRANSFORMATION in tags:
+        matrix = np.array(tags[_TRANSFORMATION].value, float).reshape(4, 4)
+    elif _SCALE in tags and _TIE_POINTS in tags and len(tags[_TIE_POINTS].value) >= 6:
+        size, tie = tags[_SCALE].value, tags[_TIE_POINTS].value
         matrix[0, 0], matrix[1, 1] = size[0], -size[1]
         matrix[:2, 3] = tie[3] - tie[0] * size[0], tie[4] + tie[1] * size[1]
     else:
@@ -507,7 +526,7 @@ def write_labels_tiff(
     names: dict[str, Any] = {"Name": reference.name} if reference.name else {}
     if reference.channels and reference.name:  # a label image has no channels of its own
         names["MapAnnotation"] = {f"channel {n}": c for n, c in enumerate(reference.channels)}
-    tags = reference.world.tags if reference.world is not None else ()
+    tags = place_tags(reference.world)
     # The UUID is one of the content, so that equal content gives equal files.
     kind: tuple[Any, ...] = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
     kind += (*(each for each in (names, tags) if each),)
@@ -532,6 +551,96 @@ def write_labels_tiff(
             **names,
         },
     )
+
+
+def write_channels_tiff(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    axes: str,
+    reference: ImageReference,
+    description: str = "",
+) -> None:
+    """Write an image of several channels with their names, pixel size and place on a map.
+
+    A plane on a map is a GeoTIFF with a band for each channel, as GDAL writes it; anything else is
+    OME-TIFF.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    channels
+        By name, (..., Y, X) of one shape and type.
+    axes, reference
+        A letter for each axis; what the image keeps of that which it was made from.
+    description
+        What was done to it.
+    """
+    import tifffile
+
+    tags = [(*tag, True) for tag in place_tags(reference.world)]
+    values = np.stack(list(channels.values()), axis=-3)
+    common: dict[str, Any] = {
+        "photometric": "minisblack",
+        "bigtiff": values.nbytes > 2**32 - 2**25,
+        "software": SOFTWARE,
+    }
+    if tags and axes == "YX":
+        tags.append((_GDAL_METADATA, _ASCII, 0, _band_descriptions(list(channels)), True))
+        if len(channels) > 1:
+            common["planarconfig"] = "separate"
+        stored = values if len(channels) > 1 else values[0]
+        about = description or None
+        tifffile.imwrite(path, stored, extratags=tags, description=about, metadata=None, **common)
+        return
+    scale, units = reference.scale, reference.units
+    resolution = _pixels_per_centimeter(scale, units)
+    known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
+    letters = distinct_axes("".join(known))
+    metadata: dict[str, Any] = {
+        "axes": f"{letters[:-2]}CYX",
+        "Channel": {"Name": list(channels)},
+        **_ome_size_attributes(scale, units),
+        **({"Name": reference.name} if reference.name else {}),
+        **({"Description": description} if description else {}),
+    }
+    tifffile.imwrite(
+        path,
+        values,
+        ome=True,
+        metadata=metadata,
+        extratags=tags,
+        resolution=resolution,
+        resolutionunit=None if resolution is None else "CENTIMETER",
+        **common,
+    )
+
+
+def _band_descriptions(names: Sequence[str]) -> str:
+    """Names of bands as GDAL writes them."""
+    root = ElementTree.Element("GDALMetadata")
+    for number, name in enumerate(names):
+        about = {"name": "DESCRIPTION", "sample": str(number), "role": "description"}
+        ElementTree.SubElement(root, "Item", about).text = name
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+_ASCII, _DOUBLE = 2, 12
+"""Types of TIFF tags."""
+
+
+def place_tags(world: World | None) -> tuple[TiffTag, ...]:
+    """The tags that place an image on a map: those of its file, or made from the affine."""
+    if world is None or world.space != "map":
+        return ()
+    if any(tag[0] in _PLACED_BY for tag in world.tags):
+        return world.tags
+    matrix, keys = world.affine.copy(), {tag[0]: tag[3] for tag in world.tags}
+    if _keys_of(keys.get(_KEYS, ())).get(_RASTER_TYPE) != _IS_POINT:
+        matrix[:2, 3] -= matrix[:2, :2] @ (0.5, 0.5)  # the place is that of a pixel's corner
+    placed = (_TRANSFORMATION, _DOUBLE, 16, tuple(matrix.ravel().tolist()))
+    return (placed, *world.tags)
 
 
 def _ome_size_attributes(scale: Mapping[str, float], units: Mapping[str, str]) -> dict[str, object]:

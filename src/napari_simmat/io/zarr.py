@@ -25,6 +25,7 @@ from napari_simmat.io.image_file import (
     planes_last,
     unnamed_axes,
 )
+from napari_simmat.io.ome_zarr import UNITS, first_path, read_multiscale
 from napari_simmat.io.reference import ImageReference
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
@@ -33,13 +34,7 @@ METADATA_FILES = (*ZARR_MARKER_FILES, ".zmetadata")
 """Files that describe a part of it."""
 BIOFORMATS_LAYOUT = "bioformats2raw.layout"
 """Marks a group that holds the images of one file, numbered from 0."""
-_UNITS = {
-    "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
-    "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
-}  # fmt: skip
-_UNIT_NAMES = {short: name for name, short in _UNITS.items()}
-_OLD_AXES = "tczyx"
-"""Axes of OME-Zarr before 0.3, which did not name them."""
+_UNIT_NAMES = {short: name for name, short in UNITS.items()}
 
 
 def is_zarr(path: Path) -> bool:
@@ -74,23 +69,15 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         data, axes = planes_last(_checked(opened, path, axes, options, _pieces(files)), axes)
         return ImageFile(path, data, axes, files=tuple(files))
     metadata = _metadata(path, opened)
-    level = metadata["multiscales"][0]["datasets"][0]
-    inside = PurePosixPath(str(level["path"]))
+    inside = PurePosixPath(first_path(metadata))
     apart = inside.is_absolute() or ".." in inside.parts or "\\" in str(inside)
     if apart or not (path / inside).is_dir():
         raise RefusedFileError(
             f"{path.name} refers to {inside}, which is not within it; write it again."
         )
     array = opened[str(inside)]
-    described = metadata["multiscales"][0].get("axes") or list(_OLD_AXES)[-len(array.shape) :]
-    names = [str(axis["name"] if isinstance(axis, Mapping) else axis).lower() for axis in described]
-    if len(names) != len(array.shape):
-        raise RefusedFileError(
-            f"{path.name} names {len(names)} axes ({', '.join(names)}) for an array of "
-            f"{len(array.shape)}; write it again."
-        )
-    scale, units = _pixel_size(metadata["multiscales"][0], described)
-    axes = _letters(path, names)
+    described = read_multiscale(path.name, metadata, len(array.shape))
+    axes = _letters(path, described.names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
     within = [file for file in files if file.is_relative_to(path / inside)]
     # Label images leave out empty chunks, which may be nearly all.
@@ -102,13 +89,35 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         axes,
         channel_names=_channel_names(metadata, channels),
         are_labels="image-label" in metadata,
-        scale=scale,
-        units=units,
+        scale=described.scale,
+        units=described.units,
+        origin=described.origin,
+        notes=described.notes,
         files=(
             *(path / name for name in ZARR_MARKER_FILES if (path / name).is_file()),
             *within,
         ),
     )
+
+
+def read_zarr_reference(path: Path) -> ImageReference:
+    """Sizes and place of an OME-Zarr image, for one that another program has opened.
+
+    Of a folder that does not say them, or is damaged, it is the file alone.
+    """
+    attributes = _attributes(path)
+    if BIOFORMATS_LAYOUT in attributes:
+        attributes = _attributes(path / "0")
+    try:
+        image = attributes["multiscales"][0]
+        [axes, *_] = [
+            *([image["axes"]] if image.get("axes") else []),
+            *(each["axes"] for each in image.get("coordinateSystems") or ()),
+        ]
+        found = read_multiscale(path.name, attributes, len(axes))
+    except Exception:  # damaged metadata raise anything
+        return ImageReference(file=path)
+    return ImageReference(scale=found.scale, units=found.units, origin=found.origin, file=path)
 
 
 def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
@@ -186,26 +195,6 @@ def _letters(path: Path, names: Sequence[str]) -> str:
     return letters
 
 
-def _pixel_size(
-    multiscale: Mapping[str, Any], axes: Sequence[Any]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Pixel size and unit by axis letter, where both are known."""
-    factors = [1.0] * len(axes)
-    known = False
-    for owner in (multiscale["datasets"][0], multiscale):
-        for transform in owner.get("coordinateTransformations") or ():
-            if transform.get("type") == "scale" and len(transform.get("scale", ())) == len(axes):
-                factors = [f * float(s) for f, s in zip(factors, transform["scale"], strict=True)]
-                known = True
-    scale, units = {}, {}
-    for axis, size in zip(axes, factors, strict=True):
-        unit = _UNITS.get(str(axis.get("unit")).lower()) if isinstance(axis, Mapping) else None
-        if known and unit is not None:
-            letter = str(axis["name"]).upper()[:1]
-            scale[letter], units[letter] = size, unit
-    return scale, units
-
-
 def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
     channels = (metadata.get("omero") or {}).get("channels") or ()
     names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, Mapping)]
@@ -272,7 +261,7 @@ def label_zarr(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
-    scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", _UNITS.get(unit, unit))
+    scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", UNITS.get(unit, unit))
     with atomic_write(path) as part:
         reference = ImageReference(scale=scale, units=units)
         yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", reference)
@@ -335,14 +324,13 @@ def create_labels(
         if letter in _AXIS_ORDER and (unit := _UNIT_NAMES.get(units.get(letter, ""))):
             axis["unit"] = unit
         described.append(axis)
-    sizes = [
-        float(scale.get(letter, 1.0)) if "unit" in axis else 1.0
-        for letter, axis in zip(axes, described, strict=True)
-    ]
+    # Sizes without a unit are kept, too: the image has them, and its labels lie on it.
+    sizes = [float(scale.get(letter, 1.0)) for letter in axes]
+    origin = [float(reference.origin.get(letter, 0.0)) for letter in axes]
     image, known = reference.file, {}
     if image is not None and image.is_dir() and is_zarr(image):
         known["source"] = {"image": os.path.relpath(image, folder).replace(os.sep, "/")}
-    multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes)]}
+    multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes, origin)]}
     root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": known}
     return array
 
@@ -371,7 +359,10 @@ def complete_labels(
     described: Any = root.attrs["ome"]
     [multiscale] = described["multiscales"]
     fine: Any = root["0"]
-    sizes = list(multiscale["datasets"][0]["coordinateTransformations"][0]["scale"])
+    finest = multiscale["datasets"][0]["coordinateTransformations"]
+    sizes = list(finest[0]["scale"])
+    # The first pixel of each level is that of the finest, not a mean, so it stays where it is.
+    origin = finest[1]["translation"] if len(finest) > 1 else [0.0] * len(sizes)
     while max(fine.shape[-2:]) > _LEAST_LEVEL:
         path = str(len(multiscale["datasets"]))
         shape = (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:]))
@@ -386,7 +377,7 @@ def complete_labels(
                         there = slice(top, top + block.shape[0]), slice(left, left + block.shape[1])
                         coarse[(*at, *there)] = block
         sizes = [*sizes[:-2], 2 * sizes[-2], 2 * sizes[-1]]
-        multiscale["datasets"].append(_level(path, sizes))
+        multiscale["datasets"].append(_level(path, sizes, origin))
         fine = coarse
     if properties:
         known = [{"label-value": int(label), **values} for label, values in properties.items()]
@@ -403,8 +394,12 @@ def _create_level(
     )
 
 
-def _level(path: str, sizes: Sequence[float]) -> dict[str, Any]:
-    return {"path": path, "coordinateTransformations": [{"type": "scale", "scale": list(sizes)}]}
+def _level(path: str, sizes: Sequence[float], origin: Sequence[float]) -> dict[str, Any]:
+    """What a level says: the size of its pixels, and where the first one is unless that is 0."""
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(sizes)}]
+    if any(origin):
+        steps.append({"type": "translation", "translation": list(origin)})
+    return {"path": path, "coordinateTransformations": steps}
 
 
 def check_is_no_image(path: Path) -> None:

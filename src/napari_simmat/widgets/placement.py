@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_order, reordered
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff import read_tiff_reference
-from napari_simmat.io.zarr import is_zarr
+from napari_simmat.io.zarr import is_zarr, read_zarr_reference
 
 _LEVEL = "SimMAT level"
 REFERENCE = "SimMAT reference"
@@ -78,7 +78,7 @@ def reference_of(layer: Layer) -> ImageReference:
         if path and str(path).lower().endswith((".tif", ".tiff")):
             known = read_tiff_reference(Path(path))
         elif path and is_zarr(Path(path)):
-            known = ImageReference(file=Path(path))
+            known = read_zarr_reference(Path(path))
         layer.metadata[REFERENCE] = known
     return known
 
@@ -155,7 +155,7 @@ class ImageGeometry:
             xyz[: min(3, len(factors))] = factors[::-1][:3]
             self.reference = replace(self.reference, world=world.at_level(level_matrix(xyz)))
         if np.any(factors != 1):
-            self.reference = replace(self.reference, scale={}, units={})
+            self.reference = replace(self.reference, scale={}, units={}, origin={})
 
     @property
     def usual(self) -> ImageGeometry:
@@ -222,7 +222,24 @@ class ImageGeometry:
         if bare and set(self.reference.scale) <= set(axes):
             return self.reference
         sizes = {letter: spacing[axes.index(letter)] for letter in units}
-        return replace(self.reference, scale=sizes, units=units)
+        return replace(self.reference, scale=sizes, units=units, origin=self._origin(axes, units))
+
+    def _origin(self, axes: str, units: Mapping[str, str]) -> Mapping[str, float]:
+        """Where the first pixel is along axes that the layer only moves, in its `units`.
+
+        If it is not moved, where the file says: a reader of another plugin may leave it out.
+        """
+        linear, moved = self.matrix[:-1, :-1], self.matrix[:-1, -1]
+        if not np.allclose(linear, np.diag(np.diag(linear))):  # turned: no place along an axis
+            return {}
+        if moved.any():
+            return {letter: float(moved[axes.index(letter)]) for letter in units}
+        known = self.reference
+        return {
+            letter: at
+            for letter, at in known.origin.items()
+            if units.get(letter) == known.units.get(letter)
+        }
 
     def layer_options(self) -> dict[str, Any]:
         """Keywords that place a new layer exactly on the image."""

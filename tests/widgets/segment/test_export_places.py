@@ -6,21 +6,29 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QDoubleSpinBox
 
 from napari_simmat.engine.object_files import ObjectSet, write_objects
+from napari_simmat.io.readers import read_image
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.channels import all_layer_channels
+from napari_simmat.widgets.channels import LayerChannel, all_layer_channels
+from napari_simmat.widgets.controls import ComboBox
 from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
-from napari_simmat.widgets.placement import reference_of
+from napari_simmat.widgets.placement import level_matrix, reference_of
 from napari_simmat.widgets.readers import get_reader
 from tests.io.places import (
     CENTER,
+    LEFT,
+    PIXEL,
     PLACES,
     SAVED,
+    TOP,
+    check_geotiff,
     make_geotiff,
     plane,
+    theirs,
 )
 from tests.widgets.segment.noted import save_as
 
@@ -157,6 +165,49 @@ def test_bands_are_listed_by_name_and_a_map_is_loaded_again(window, tmp_path):
     window.tab.loader.load(tmp_path / "map_map.geojson")
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Loaded 1 object"))
     np.testing.assert_array_equal(window.objects > 0, labels > 0)
+
+
+@pytest.mark.parametrize("made", ["derived", "moved"])
+def test_channels_made_of_a_map_stay_on_it(window, tmp_path, monkeypatch, made):
+    values = np.stack([plane(), 2 * plane()])
+    path = make_geotiff(tmp_path, 2, values=values, interleave="band", photometric="minisblack")
+    [layer] = window.viewer.open([path], plugin="napari")
+    layer.axis_labels = (CHANNEL, "y", "x")
+    window.start()
+    if made == "derived":
+        window.tab.channel_panel.derived.emit("ndvi")
+        for number, field in enumerate(window.tab.channel_tools.dialog.findChildren(ComboBox)):
+            field.setCurrentIndex(number + 1)  # the first is the whole layer
+    else:
+        channels = [LayerChannel(str(layer.unique_id), n) for n in (0, 1, 0)]
+        window.tab.channels.set_value(channels)
+        window.push(window.tab.channel_panel.register)
+        fields = window.tab.channel_tools.dialog.findChildren(QDoubleSpinBox)
+        fields[2].setValue(2)
+    window.tab.channel_tools.dialog.accept()
+    window.idle()
+    window.viewer.layers.remove(layer)
+    window.idle()
+    [left] = [each for each in window.viewer.layers if isinstance(each, Image)]
+    assert reference_of(left).world.epsg == 32633
+    window.add_object(*CENTER)
+    save_as(monkeypatch, tmp_path / "made_labels.tif")
+    window.tab.act("save")
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    check_geotiff(path, tmp_path / "made_labels.tif")
+
+
+def test_labels_of_a_coarse_level_stay_on_the_map(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    world = read_image(make_geotiff(tmp_path)).world
+    coarse = world.at_level(level_matrix(np.array([4, 2, 1])))
+    objects = ObjectSet.of_labels(
+        np.ones((32, 18), np.uint8), "YX", reference=ImageReference(world=coarse)
+    )
+    write_objects(tmp_path / "a_labels.tif", objects)
+    with theirs(), rasterio.open(tmp_path / "a_labels.tif") as file:
+        assert file.crs.to_epsg() == 32633
+        assert tuple(file.transform)[:6] == (4 * PIXEL, 0, LEFT, 0, -2 * PIXEL, TOP)
 
 
 @pytest.mark.parametrize("bands", [4, 6])

@@ -78,8 +78,8 @@ class ObjectExporter(QObject):
 
     def ask_path(self, geometry: ImageGeometry) -> Path | None:
         """Ask for a file name, and whether a file may be replaced; None if canceled."""
-        file = geometry.reference.file
-        ending = ".tif" if file is None else label_ending(file)
+        file, has_one_step = geometry.reference.file, not geometry.reference.one_step_problem("")
+        ending = ".tif" if file is None or not has_one_step else label_ending(file)
         start = f"{geometry.name}_labels{ending}"
         own = _FILTERS[format_of(Path(start))]
         if file is not None:

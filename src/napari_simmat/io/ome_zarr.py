@@ -1,0 +1,200 @@
+"""What OME-Zarr says about an image: its finest level, axes, sizes and where it begins.
+
+Versions 0.1 and 0.2 name no axes; 0.3 names them, 0.4 and 0.5 give units and transformations, and
+in 0.6 axes are those of a coordinate system to which the transformation of a level leads. Models of
+ome-zarr-models exist for 0.4 and 0.5 alone; tests compare the two with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_list
+from napari_simmat.io.image_file import RefusedFileError
+
+OLD_AXES = "tczyx"
+"""Axes before 0.3, which did not name them."""
+_NAMED_SINCE = (0, 3)
+UNITS = {
+    "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
+    "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
+}  # fmt: skip
+"""Units of OME-Zarr, and ours."""
+_OTHER_UNITS = {
+    "angstrom": ("nm", 0.1), "picometer": ("nm", 1e-3), "inch": ("mm", 25.4),
+    "foot": ("mm", 304.8), "microsecond": ("ms", 1e-3), "nanosecond": ("ms", 1e-6),
+    "kilometer": ("m", 1e3),
+}  # fmt: skip
+"""Units that become another one, with the factor."""
+WITHOUT_AXES = (
+    "{} is OME-Zarr {} without the axes that this version names; write it again, with axes or "
+    "coordinateSystems."
+)
+TURNED = (
+    "Its coordinate transformations turn, mirror or shear it; its labels have the size of its "
+    "pixels, not that."
+)
+NOT_APPLIED = "Its coordinate transformation {} is not applied."
+OTHER_SYSTEMS = (
+    "It lies in further coordinate systems ({}), which are not applied; sizes are those of {}."
+)
+BEGINS = "It begins at {} (translation); of its label images, those in OME-Zarr alone keep that."
+
+
+class Multiscale(NamedTuple):
+    """The first multiscale image of a group.
+
+    Attributes
+    ----------
+    path
+        Of its finest level, within the group.
+    names
+        Of its axes, in lower case.
+    scale, units
+        Size of a pixel by axis letter, and its unit where known.
+    origin
+        Where the center of the first pixel is, by axis letter in the same units, unless that is 0.
+    notes
+        What is not applied, as sentences.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    scale: dict[str, float]
+    units: dict[str, str]
+    origin: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def first_path(metadata: Mapping[str, Any]) -> str:
+    """The path of the finest level of the first image."""
+    return str(metadata["multiscales"][0]["datasets"][0]["path"])
+
+
+def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multiscale:
+    """The first image that OME metadata describe, of any version.
+
+    Parameters
+    ----------
+    name
+        Of the file, for messages.
+    metadata
+        With ``multiscales``, and from 0.5 on the version.
+    ndim
+        Number of axes of its array.
+
+    Raises
+    ------
+    RefusedFileError
+        If its axes are not named, or are not as many as those of the array.
+    """
+    image = metadata["multiscales"][0]
+    level = image["datasets"][0]
+    system, axes, notes = _axes(name, metadata, image, ndim)
+    names = tuple(str(axis["name"] if isinstance(axis, Mapping) else axis).lower() for axis in axes)
+    if len(names) != ndim:
+        raise RefusedFileError(
+            f"{name} names {len(names)} axes ({', '.join(names)}) for an array of {ndim}; write it "
+            "again."
+        )
+    matrix, known = np.eye(ndim + 1), False
+    steps = list(level.get("coordinateTransformations") or ())
+    if system is None:  # those of all levels come after those of one
+        steps += image.get("coordinateTransformations") or ()
+    for step in steps:
+        found = _matrix(step, ndim)
+        if found is None:
+            notes.append(NOT_APPLIED.format(str(step.get("type"))[:40]))
+        else:
+            matrix, known = found @ matrix, True
+    linear = matrix[:ndim, :ndim]
+    sizes = np.linalg.norm(linear, axis=0)
+    boxes = np.allclose(linear.T @ linear, np.diag(sizes**2), atol=1e-6 * (sizes**2).max())
+    is_turned = not np.allclose(linear, np.diag(sizes), atol=1e-6 * sizes.max())
+    if is_turned:
+        notes.append(TURNED)
+    scale, units, origin = {}, {}, {}
+    if known:
+        for number, axis in enumerate(axes):
+            unit, factor = _unit_of(axis)
+            letter = names[number].upper()[:1]
+            if _is_channel(axis, names[number]):
+                continue
+            scale[letter] = float(sizes[number]) * factor
+            if unit and boxes:
+                units[letter] = unit
+            if matrix[number, ndim] and not is_turned:
+                origin[letter] = float(matrix[number, ndim]) * factor
+    if origin:
+        places = format_list(
+            f"{letter.lower()} {at:.6g} {units.get(letter, '')}".strip()
+            for letter, at in origin.items()
+        )
+        notes.append(BEGINS.format(places))
+    return Multiscale(first_path(metadata), names, scale, units, origin, tuple(notes))
+
+
+def _axes(
+    name: str, metadata: Mapping[str, Any], image: Mapping[str, Any], ndim: int
+) -> tuple[str | None, Sequence[Any], list[str]]:
+    """The coordinate system of the finest level (None before 0.6), its axes, and remarks."""
+    systems = {str(each["name"]): each["axes"] for each in image.get("coordinateSystems") or ()}
+    if systems:
+        steps = image["datasets"][0].get("coordinateTransformations") or [{}]
+        output = steps[-1].get("output")
+        output = output.get("name") if isinstance(output, Mapping) else output
+        own = str(output) if str(output) in systems else next(iter(systems))
+        others = [each for each in systems if each != own]
+        return own, systems[own], [OTHER_SYSTEMS.format(format_list(others), own)] if others else []
+    if axes := image.get("axes"):
+        return None, axes, []
+    version = str(metadata.get("version") or image.get("version") or "")
+    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
+    if numbers >= _NAMED_SINCE:
+        raise RefusedFileError(WITHOUT_AXES.format(name, version))
+    return None, list(OLD_AXES)[-ndim:], []
+
+
+def _matrix(step: Any, ndim: int) -> NDArray[np.float64] | None:
+    """A transformation as a matrix (n + 1, n + 1); None if it is of another kind."""
+    matrix, kind = np.eye(ndim + 1), step.get("type") if isinstance(step, Mapping) else None
+    try:
+        if kind == "sequence":
+            for each in step["transformations"]:
+                found = _matrix(each, ndim)
+                if found is None:
+                    return None
+                matrix = found @ matrix
+        elif kind == "scale":
+            matrix[:ndim, :ndim] = np.diag(np.array(step["scale"], float).reshape(ndim))
+        elif kind == "translation":
+            matrix[:ndim, ndim] = np.array(step["translation"], float).reshape(ndim)
+        elif kind == "rotation":
+            matrix[:ndim, :ndim] = np.array(step["rotation"], float).reshape(ndim, ndim)
+        elif kind == "affine":
+            matrix[:ndim] = np.array(step["affine"], float).reshape(ndim, ndim + 1)
+        elif kind == "mapAxis":
+            matrix[:ndim, :ndim] = np.eye(ndim)[[int(n) for n in step["mapAxis"]]]
+        elif kind != "identity":
+            return None
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return matrix if np.isfinite(matrix).all() else None
+
+
+def _unit_of(axis: Any) -> tuple[str, float]:
+    """Our unit of an axis, empty if none is known, and the factor to it."""
+    stated = str(axis.get("unit") or "").lower() if isinstance(axis, Mapping) else ""
+    if stated in _OTHER_UNITS:
+        return _OTHER_UNITS[stated]
+    return UNITS.get(stated, ""), 1.0
+
+
+def _is_channel(axis: Any, name: str) -> bool:
+    kind = axis.get("type") if isinstance(axis, Mapping) else None
+    return kind == "channel" or name in ("c", "channel")
