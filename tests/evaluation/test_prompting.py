@@ -211,7 +211,7 @@ def test_user_protocol_prompts_and_shows_what_was_chosen(asked, columns, prompts
     assert ("noc@80" in score.figures) is counted
 
 
-def test_user_protocol_scores_the_mask_of_a_box_without_crumbs_as_users_get_it():
+def test_user_protocol_scores_boxes_without_crumbs_as_users_do():
     """A user's mask of a box is `Refiner`'s."""
     boxed = part(100)
     boxed[4:14, 14] = False  # 90 pixels of the object, and a crumb apart from them
