@@ -45,13 +45,14 @@ from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import ASSETS, atomic_outputs
 from napari_simmat.io.readers import read_image
 from napari_simmat.progress import finish
-from napari_simmat.training import few_shot, finetune, trainer
+from napari_simmat.training import evidence, few_shot, finetune, trainer
 from napari_simmat.widgets.segment import session_file
 from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from tests.batch.folders import contents
 from tests.checkpoints import hub_server
 from tests.checkpoints.hub_server import running_hub
+from tests.training.simulated_learning import OFFER_ANYTHING
 from tests.training.squares import folder_of_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -273,7 +274,8 @@ def kill_train(trials: int, chance: random.Random, folder: Path) -> Found:
 def kill_few(trials: int, chance: random.Random, folder: Path) -> Found:
     """``simmat train --few``; it begins anew. Whatever it gains, its model is written."""
     images = folder_of_pictures(folder / "images", count=2, channels=1)
-    few_shot.MIN_GAIN, few_shot.NOISE_FACTOR, few_shot.MAX_LOSS = -1e9, -1e9, 1e9
+    for name, value in OFFER_ANYTHING.items():
+        setattr(evidence, name, value)
     few_shot.STRENGTHS, few_shot.MORE_CLICKS, few_shot.MANY_OBJECTS = (1.0,), 0, 4  # in seconds
     few_shot.FewShotConfig.__init__.__kwdefaults__.update(side=64, crops=1, prompted=1)
     return kill(

@@ -1,5 +1,7 @@
 """Channels derived from others, and how each channel moves a mask."""
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from napari_simmat.engine.channels import (
     register_channels_job,
     shift_channel,
 )
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import finish
 
 ANGLES = np.deg2rad([0, 45, 90, 135])[:, None, None]
@@ -141,6 +144,17 @@ def test_channel_influence_names_the_one_with_the_object(bar):
     assert (shows.mean, flat.mean) == pytest.approx((170, 50), abs=10)
     assert flat.std == 0
     assert np.array_equal(predictor.predict(points=click.points).mask, before)
+
+
+def test_channel_influence_is_on_the_mask_that_users_get(bar):
+    """Of several clicks each refines the mask before it."""
+    predictor, click = bar
+    clicks = replace(click, points=(*click.points, (30, 100)), labels=(1, 0))
+    [users] = Refiner().refine(predictor, [clicks])
+    assert not np.array_equal(users.mask, predictor.predict_many([clicks])[0].mask)
+    [[noise, *_]] = finish(channel_influence_job(predictor, [clicks]))
+    raw = predictor.stack.plane()[0]
+    assert noise.mean == pytest.approx(raw[users.mask].mean(), abs=1e-6)
 
 
 def test_channel_influence_hides_a_repeated_channel_whole(bar):

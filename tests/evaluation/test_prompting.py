@@ -8,6 +8,8 @@ from scipy import ndimage
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.prompting import (
     PROMPT_KIND_WEIGHTS,
@@ -207,6 +209,25 @@ def test_user_protocol_prompts_and_shows_what_was_chosen(asked, columns, prompts
         assert reached == score.iou[column]
     counted = asked in ("iterative", "all")
     assert ("noc@80" in score.figures) is counted
+
+
+def test_user_protocol_scores_boxes_without_crumbs_as_users_do():
+    """A user's mask of a box is `Refiner`'s."""
+    boxed = part(100)
+    boxed[4:14, 14] = False  # 90 pixels of the object, and a crumb apart from them
+    boxed[[4, 5], [16, 16]] = True
+    predictor, seen = Scripted(boxed, boxed.copy()), []
+    [score] = finish(
+        UserProtocol("box").score_job(predictor, LABELS, show=lambda *shown: seen.append(shown))
+    )
+    [users] = Refiner().refine(predictor, [Prompt(box=(4, 5, 14, 15), object=3)])
+    assert users.left_out == 1
+    assert score.iou["box"] == iou(users.mask, LABELS == 3) == 0.9
+    assert score.dice["box"] == dice(users.mask, LABELS == 3)
+    [(_, prompt, shown, reached)] = seen
+    assert prompt == predictor.asked[1]
+    assert np.array_equal(shown, users.mask)
+    assert reached == 0.9
 
 
 def test_score_job_refuses_labels_of_another_shape():

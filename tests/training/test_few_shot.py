@@ -23,7 +23,7 @@ from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
-from napari_simmat.training import few_shot
+from napari_simmat.training import evidence, few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, AdaptedCheckpoint
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
@@ -46,6 +46,7 @@ from napari_simmat.training.few_shot import (
 )
 from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu
+from tests.training.simulated_learning import OFFER_ANYTHING
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
 
@@ -66,10 +67,9 @@ def squares(channels: int = 3, count: int = 4, seed: int = 0) -> AnnotatedPlane:
 
 @pytest.fixture
 def accepted(monkeypatch):
-    """Whatever was learned is offered: nets of random weights gain nothing."""
-    monkeypatch.setattr(few_shot, "MIN_GAIN", -200.0)
-    monkeypatch.setattr(few_shot, "MAX_LOSS", 200.0)
-    monkeypatch.setattr(few_shot, "NOISE_FACTOR", -1000.0)
+    """Whatever was learned is offered."""
+    for name, value in OFFER_ANYTHING.items():
+        monkeypatch.setattr(evidence, name, value)
     monkeypatch.setattr(few_shot, "STRENGTHS", (1.0, 0.5))
 
 
@@ -182,7 +182,7 @@ def test_learning_again_needs_new_objects(base, tmp_path):
 
 def test_learning_ends_where_no_gain_is_left(base, monkeypatch):
     steps: list[LearnProgress] = []
-    monkeypatch.setattr(few_shot, "MIN_GAIN", 100.5)  # more than is left
+    monkeypatch.setattr(evidence, "MIN_GAIN", 100.5)  # more than is left
     found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
     assert found.checkpoint is None
     assert found.model is None
@@ -192,20 +192,11 @@ def test_learning_ends_where_no_gain_is_left(base, monkeypatch):
 
 def test_model_that_is_not_better_is_not_offered(base, monkeypatch):
     """Two steps teach a network of random weights nothing but the size."""
-    monkeypatch.setattr(few_shot._Learning, "size", lambda *_: None)
+    monkeypatch.setattr(few_shot.Learning, "size", lambda *_: None)
     found = learned(base, squares())
-    assert found.gain < few_shot.MIN_GAIN
+    assert found.gain < evidence.MIN_GAIN
     assert found.checkpoint is None
     assert found.sentence.startswith("Nothing changed")
-
-
-def test_verdict_does_not_trust_a_small_spread():
-    before = few_shot.LeftOutScores(70, 80)
-    least = few_shot.NOISE_FACTOR * few_shot.MIN_SPREAD / math.sqrt(4)
-    after = few_shot.LeftOutScores(70 + 2 * least, 80)
-    verdict = few_shot.Verdict(few_shot.Choice(1.0, False), before, after, least + 0.1, 0.0)
-    assert not verdict.refusal(4, 4)
-    assert verdict._replace(gain=least - 0.1).refusal(4, 4).startswith("Nothing changed")
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -267,7 +258,8 @@ def test_train_few_command_writes_only_a_better_model(tmp_path, capsys, monkeypa
     tifffile.imwrite(tmp_path / "one.tif", plane.values[0].astype(np.uint8))
     tifffile.imwrite(tmp_path / "one_labels.tif", plane.labels)
     words = ["train", str(tmp_path), "--output", str(output), "--few", "--steps", "2"]
-    monkeypatch.setattr(few_shot, "MIN_GAIN", 50.0)  # of the 62 points that are left
+    monkeypatch.setattr(evidence, "MIN_GAIN", 50.0)  # of the 62 points that are left
+    monkeypatch.setattr(evidence, "FEW", 0)
     assert main([*words, "--device", "cpu"]) == 0
     assert "Nothing changed" in capsys.readouterr().out
     assert not output.exists()
@@ -305,7 +297,7 @@ def test_expected_size_is_that_in_the_models_input(base):
     enlarged = base.spec.input_size.minimum / 64, base.spec.input_size.minimum / 96
     sides = []
     for each in (plane, tall, small):
-        learning = few_shot._Learning(base, [each], SHORT, None, "cpu", "sized")
+        learning = few_shot.Learning(base, [each], SHORT, None, "cpu", "sized")
         sides.append(math.exp(learning.size().log_side))
     assert sides == pytest.approx([16 * enlarged[1], 16 * enlarged[1], 16 * enlarged[0]], rel=0.01)
 

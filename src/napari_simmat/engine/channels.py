@@ -342,7 +342,7 @@ class ChannelInfluence(NamedTuple):
 def channel_influence_job(
     predictor: Predictor, prompts: Sequence[Prompt]
 ) -> Job[list[list[ChannelInfluence]]]:
-    """How each channel of the current plane moves the mask of each prompt.
+    """How each channel of the current plane moves the mask that a user gets for each prompt.
 
     One channel after the other is hidden, each of its pixels gets its mean over the plane, and the
     plane is encoded and predicted again: one encoding for each channel (occlusion; Zeiler and
@@ -350,6 +350,7 @@ def channel_influence_job(
     """
     from napari_simmat.engine.embeddings import EmbeddingCache
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.refinement import Refiner
 
     stack, model = predictor.stack, predictor.model
     values = stack.normalized(predictor.plane).astype(np.float32)
@@ -367,7 +368,7 @@ def channel_influence_job(
             shown[number] = values[number].mean()
         job = hiding.set_image_job(shown, 0, pixel_size=stack.pixel_size)
         yield from with_progress(job, here)
-        results = yield from with_progress(hiding.predict_many_job(prompts), here)
+        results = yield from with_progress(Refiner().refine_job(hiding, prompts, ()), here)
         masks.append([result.mask for result in results])
     return [
         [

@@ -3,8 +3,9 @@
 The paper's (arXiv 2409.08083 and its authors' code): every region above a size, the middle one of
 its pixels in row-major order as the click, logits cut at 0, IoU and Dice on 256 x 256 cells,
 averaged over all masks. The model is prompted through the Predictor, so any kind of model can be
-scored: the mask is the one that the Predictor chooses for a lone click (`Result.mask`), cut at 0
-at the image's resolution and then resampled to the grid.
+scored. By the paper's protocol the mask is the one that the Predictor chooses for a lone click
+(`Result.mask`), cut at 0 at the image's resolution and then resampled to the grid; by a user's it
+is the one that window and command line give (`Refiner`).
 
 Training draws its prompts from true masks, as a user would give them.
 """
@@ -262,9 +263,9 @@ class UserProtocol(PromptProtocol):
     """Prompt as a user: a click, clicks that correct the mask, and the bounding box.
 
     The first click is the pixel deepest inside the object (`masks.interior_point`). Each further
-    one is the deepest pixel of the largest wrong region, and refines the previous mask as in the
-    window (`refinement`). Once nothing is wrong, the mask stays. `show` gets the masks of the first
-    click, of all clicks, and of the box.
+    one is the deepest pixel of the largest wrong region. Masks are those that a user gets
+    (`refinement`): a click refines the mask before it, a box comes without crumbs. Once nothing is
+    wrong, the mask stays. `show` gets the masks of the first click, of all clicks, and of the box.
 
     Parameters
     ----------
@@ -320,11 +321,12 @@ class UserProtocol(PromptProtocol):
         if self.prompts != "box":
             ious, dices, predicted = yield from self._click_job(predictor, truth, show)
         if self.prompts in ("box", "all"):
-            result = predictor.predict(box=truth.box)
+            prompt = Prompt(box=truth.box, object=truth.label)
+            [result] = yield from Refiner().refine_job(predictor, [prompt], ())
             ious["box"], dices["box"] = truth.agreement(result.mask)
             predicted["box"] = result.score
             if show is not None:
-                show("box", Prompt(box=truth.box, object=truth.label), result.mask, ious["box"])
+                show("box", prompt, result.mask, ious["box"])
         ious["filled_box"] = truth.area / truth.mask.size
         shape = (predictor.shape[-2], predictor.shape[-1])
         ious["disk"], _ = truth.agreement(disk(shape, truth.middle, radius))

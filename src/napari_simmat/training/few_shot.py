@@ -1,8 +1,8 @@
 """Few-shot learning: adapt a model to an image from a few committed objects, in about a minute.
 
 The model is trained on crops around the objects. Whether that helped is measured on objects left
-out by place: they are divided into folds, each fold is scored by a model that learned from the
-others, and the adapted model is offered only if it was better on them by more than their noise.
+out by place: they are divided into folds, and each fold is scored by a model that learned from the
+others. `evidence` says whether the adapted model is offered.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_simmat._text import format_list, is_or_are, pluralize
 from napari_simmat.datasets.labeled_image import LabeledImage
@@ -52,20 +53,18 @@ from napari_simmat.training.annotations import (
     separating_channels,
 )
 from napari_simmat.training.batches import CropBatches, LabeledPlane, PlaneKey, as_rgb
+from napari_simmat.training.evidence import (
+    Choice,
+    Evidence,
+    LeftOutScores,
+    Verdict,
+    nothing_to_gain,
+)
 from napari_simmat.training.finetune import TrainableNetwork
 from napari_simmat.training.trainer import RunFolder, read_state
 
 MIN_OBJECTS = 3
 """Objects needed to learn; when a model goes on learning, new ones."""
-MIN_GAIN = 1.0
-"""Mean gain, in points of IoU, below which an adapted model is not offered."""
-NOISE_FACTOR = 1.5
-"""Standard errors that the mean gain must exceed."""
-MIN_SPREAD = 7.0
-"""Least standard deviation, in points, that the gains of single objects are taken to have. A few
-that happen to be alike look more certain than they are, above all where a model is good already."""
-MAX_LOSS = 0.5
-"""Points that neither clicks nor boxes may lose on average."""
 STRENGTHS = (1.0, 0.5, 0.0)
 """Fraction of the weight update to apply; chosen on the held-out objects. An embedded network may
 also expect their size of what a lone click means, even if nothing else is applied."""
@@ -85,38 +84,16 @@ LEARNED = (
     "Learned from {}. On objects left out while it learned, the mean IoU of a click went from "
     "{:.0f} to {:.0f} %, of a box from {:.0f} to {:.0f} %."
 )
-NOT_BETTER = (
-    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU; to "
-    "rule out chance, it needs more than {:.1f}. Correct the outlines, or commit more objects."
-)
-ONE_LOSES = (
-    "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
-)
 SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
-ALREADY_GOOD = (
-    "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. If "
-    "they are its own masks, correct them first."
-)
-
-
-class LeftOutScores(NamedTuple):
-    """Mean IoU in percent on the objects left out, by a click and by a box."""
-
-    click: float
-    box: float
-
-    @property
-    def mean(self) -> float:
-        """Mean of click and box."""
-        return (self.click + self.box) / 2
 
 
 @dataclass(frozen=True)
 class LearnProgress(Progress):
     """A step, with the scores so far: ``before`` without learning, and ``after`` it.
 
-    Both are of the objects left out that have been scored so far, None before the first.
+    The first is of all objects at first, then both are of those of the folds that were scored;
+    ``after`` is None up to the second fold, which chooses for the first.
     """
 
     before: LeftOutScores | None = None
@@ -137,8 +114,8 @@ class FewShotResult:
         Scores on the objects left out, without and with learning.
     gain, noise
         Mean gain of an object in points (the mean of click and box), and its standard error.
-        To be offered, the gain must exceed `NOISE_FACTOR` standard errors, each at least that of
-        gains with a standard deviation of `MIN_SPREAD`.
+    chance
+        Share of useless trainings that look as good, 0..1; see `evidence`.
     objects
         Number of objects that were learned from.
     sentence
@@ -151,6 +128,7 @@ class FewShotResult:
     after: LeftOutScores
     gain: float
     noise: float
+    chance: float
     objects: int
     sentence: str
 
@@ -196,7 +174,7 @@ def learn_objects_job(
         If there are too few objects, or the channels do not fit.
     """
     config = config or FewShotConfig()
-    learning = _Learning(base, planes, config, start, device, name)
+    learning = Learning(base, planes, config, start, device, name)
     if folder is None:
         return (yield from learning.run_job(None))
     with closing(RunFolder(folder)) as run:
@@ -271,74 +249,7 @@ class _Object(NamedTuple):
     place: tuple[float, float]
 
 
-class Choice(NamedTuple):
-    """What a model takes of what it learned: the strength, and the size that a click means."""
-
-    strength: float
-    sized: bool
-
-
-class Verdict(NamedTuple):
-    """The choice that is most surely better, and what it brings on the objects left out."""
-
-    choice: Choice
-    before: LeftOutScores
-    after: LeftOutScores
-    gain: float
-    noise: float
-
-    def refusal(self, objects: int, new: int) -> str:
-        """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
-        count = pluralize(objects, "object")
-        noise = max(self.noise, MIN_SPREAD / math.sqrt(new))
-        if self.gain < MIN_GAIN or self.gain <= NOISE_FACTOR * noise:
-            return NOT_BETTER.format(count, self.gain, max(MIN_GAIN, NOISE_FACTOR * noise))
-        before, after = self.before, self.after
-        gains = {"a click": after.click - before.click, "a box": after.box - before.box}
-        worse, better = sorted(gains, key=lambda kind: gains[kind])
-        if gains[worse] < -MAX_LOSS:
-            return ONE_LOSES.format(count, better, gains[better], worse, gains[worse])
-        return ""
-
-
-@dataclass
-class Evidence:
-    """IoU of click and box, 0..1, of the objects left out, before and after learning.
-
-    Parameters
-    ----------
-    choices
-        Those that are compared.
-    folds
-        Numbers of the objects that are left out together.
-    before
-        (2,) for each new object, by its number; empty at first.
-    after
-        For each fold that was scored and each choice, (2,) for each of its objects.
-    """
-
-    choices: Sequence[Choice]
-    folds: Sequence[Sequence[int]]
-    before: dict[int, list[float]]
-    after: list[list[list[list[float]]]]
-
-    def verdict(self) -> Verdict:
-        """The best choice by the folds that were scored so far, at least one."""
-        done = self.folds[: len(self.after)]
-        before = np.array([self.before[n] for fold in done for n in fold])
-        found: list[tuple[bool, float, Verdict]] = []
-        for at, choice in enumerate(self.choices):
-            after = np.array([scores for fold in self.after for scores in fold[at]])
-            gains = 100 * (after - before)
-            none_loses = bool((gains.mean(0) >= -MAX_LOSS).all())
-            each = gains.mean(1)
-            gain, noise = float(each.mean()), float(each.std()) / math.sqrt(max(len(each) - 1, 1))
-            verdict = Verdict(choice, _mean(before), _mean(after), gain, noise)
-            found.append((none_loses, gain - NOISE_FACTOR * noise, verdict))
-        return max(found, key=lambda each: each[:2])[2]
-
-
-class _Learning:
+class Learning:
     """The course of learning: scores before, folds, and the training on all objects."""
 
     def __init__(
@@ -395,34 +306,59 @@ class _Learning:
 
     def run_job(self, folder: RunFolder | None) -> Job[FewShotResult]:
         """Score, learn in folds, decide, and learn from all objects."""
-        evidence = self.evidence
+        yield from self.measure_before_job(folder)
+        before = LeftOutScores.of(list(self.evidence.before.values()))
+        if refusal := nothing_to_gain(self.base.spec.name, before, len(self.new)):
+            nothing = Verdict.none(before)
+            return self._result(None, nothing, refusal)
+        yield from self.measure_after_job(folder)
+        verdict = self.evidence.verdict()
+        if refusal := verdict.refusal(len(self.objects), len(self.new)):
+            return self._result(None, verdict, refusal)
+        student, initial = yield from self.teach_job(folder, train=verdict.choice.strength > 0)
+        with self.taking(student, initial, verdict.choice):
+            return self._result(student, verdict, self._success(verdict))
+
+    def measure_before_job(self, folder: RunFolder | None) -> Job[None]:
+        """Score the new objects without learning, unless a state knows it."""
         yield self._progress(0, "measuring before learning")
-        if not evidence.before:
+        if not self.evidence.before:
             model = self.base if self.start is None else self.start.model(self.base)
             job = self._score_job(model, self.new, 0, (model.network.expected_size,))
             [scores] = yield from job
-            evidence.before = dict(zip(self.new, scores, strict=True))
+            self.evidence.before = dict(zip(self.new, scores, strict=True))
             self._save(folder)
-        before = _mean(list(evidence.before.values()))
-        noise = NOISE_FACTOR * MIN_SPREAD / math.sqrt(len(self.new))
-        if 100 - before.mean <= max(MIN_GAIN, noise):  # faultless masks would be refused, too
-            sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
-            nothing = Verdict(Choice(0, False), before, before, 0, 0)
-            return self._result(None, nothing, sentence)
-        for number in range(len(evidence.after), len(evidence.folds)):
+
+    def measure_after_job(self, folder: RunFolder | None) -> Job[None]:
+        """Score each fold that no state knows, by a model that learns from the others."""
+        for number in range(len(self.evidence.after), len(self.evidence.folds)):
             yield from self._fold_job(number, folder)
-        verdict = evidence.verdict()
-        if refusal := verdict.refusal(len(self.objects), len(self.new)):
-            return self._result(None, verdict, refusal)
+
+    def teach_job(
+        self, folder: RunFolder | None, train: bool = True
+    ) -> Job[tuple[TrainableNetwork, dict[str, Tensor]]]:
+        """A network that learned from all objects (if `train`), and its tensors before that."""
         student, crops = self._learner(())
         initial = student.tensors()
-        if verdict.choice.strength:
+        if train:
             words = "learning from all objects"
-            yield from self._train_job(student, crops, len(evidence.folds), folder, words)
-        if verdict.choice.sized:
-            student.network.expected_size = self.size()
-        with at_strength(student, initial, verdict.choice.strength):
-            return self._result(student, verdict, self._success(verdict))
+            yield from self._train_job(student, crops, len(self.evidence.folds), folder, words)
+        return student, initial
+
+    @contextmanager
+    def taking(
+        self, student: TrainableNetwork, initial: Mapping[str, Tensor], choice: Choice
+    ) -> Iterator[None]:
+        """Context in which a network is as `choice` says; `initial` are its tensors at first."""
+        network = student.network
+        before = network.expected_size
+        if choice.sized:
+            network.expected_size = self.size()
+        try:
+            with at_strength(student, initial, choice.strength):
+                yield
+        finally:
+            network.expected_size = before
 
     def size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
         """The expected size of the objects, without the hidden ones."""
@@ -571,11 +507,12 @@ class _Learning:
     def _progress(self, done: int, words: str) -> LearnProgress:
         """A step, with the scores so far."""
         total = self.config.steps * (len(self.evidence.folds) + 1)
-        if self.evidence.after:
+        if self.evidence.is_conclusive:
             verdict = self.evidence.verdict()
             return LearnProgress(done, total, words, verdict.before, verdict.after)
-        before = self.evidence.before
-        return LearnProgress(done, total, words, _mean(list(before.values())) if before else None)
+        known = self.evidence.before
+        before = LeftOutScores.of(list(known.values())) if known else None
+        return LearnProgress(done, total, words, before)
 
     def _success(self, verdict: Verdict) -> str:
         """What was learned, in words."""
@@ -617,6 +554,7 @@ class _Learning:
             after=verdict.after,
             gain=verdict.gain,
             noise=verdict.noise,
+            chance=verdict.chance,
             objects=len(self.objects),
             sentence=sentence,
         )
@@ -675,9 +613,3 @@ def _folds_by_place(
     axis = int(spread[1] > spread[0])
     ordered = sorted(among, key=lambda n: (objects[n].plane, places[n][axis], n))
     return [tuple(map(int, part)) for part in np.array_split(ordered, count)]
-
-
-def _mean(scores: NDArray[Any] | Sequence[Sequence[float]]) -> LeftOutScores:
-    """Means of IoUs (N, 2), in percent."""
-    click, box = (100 * np.array(scores).mean(0)).tolist()
-    return LeftOutScores(click, box)

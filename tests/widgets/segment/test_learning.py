@@ -20,7 +20,7 @@ from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import partial_path, user_folder
 from napari_simmat.progress import Progress, finish
-from napari_simmat.training import few_shot
+from napari_simmat.training import evidence, few_shot
 from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
@@ -41,6 +41,7 @@ from napari_simmat.widgets.segment.object_panel import (
     LEARN_AGAIN,
     LEARNS_CHANNELS,
 )
+from tests.training.simulated_learning import OFFER_ANYTHING
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import (
     crash,
@@ -108,8 +109,8 @@ def with_cells(window):
 
 def offer_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offer what was learned whatever it gained."""
-    for name, value in (("MIN_GAIN", -200), ("MAX_LOSS", 200), ("NOISE_FACTOR", -1000)):
-        monkeypatch.setattr(few_shot, name, value)
+    for name, value in OFFER_ANYTHING.items():
+        monkeypatch.setattr(evidence, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     before, model = preview_of(window, 3), window.workspace.model
     scores = few_shot.LeftOutScores(60, 70)
     sentence = "Nothing changed."
-    core.result = few_shot.FewShotResult(None, None, scores, scores, 0, 1, 3, sentence)
+    core.result = few_shot.FewShotResult(None, None, scores, scores, 0, 1, 1, 3, sentence)
     panel = window.tab.learn_panel
     panel.complete.click()
     field = [(0, 0), (0, 100), (127, 100), (127, 0)]

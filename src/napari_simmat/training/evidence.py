@@ -1,0 +1,277 @@
+"""Whether learning helped: what the objects left out say, and whether that could be chance.
+
+Objects are left out in folds, each scored by a model that learned from the others. As there are
+few, nobody can look at their scores, take the best of several choices, and then quote the same
+scores for it: of five useless choices one looks better by chance. Two things keep it honest.
+
+The *gain that is told* is cross-fitted: an object counts with the choice that the objects of the
+other folds would have made.
+
+The *chance* is that of the whole procedure. Had learning done nothing, each object would be as
+likely to lose what it gained, by click and box and by all choices together. So the signs of whole
+objects are flipped in all ways, the best choice is sought each time, and the chance is the share of
+flips that look at least as good as what was found (a sign-flip test of the maximum; Westfall and
+Young 1993, Winkler et al. 2014). It holds whatever the spread of the gains and however choices,
+clicks and boxes go together, as long as objects are independent.
+
+Five objects have 32 such flips, so one of them is a chance of 3 %. Three or four have 8 or 16, too
+few for any evidence. They need a leap: `FEW_GAIN` is more than chance gives to an object, and
+`FEW_NOISE` standard errors are Student's part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import pluralize
+
+CHANCE = 0.04
+"""Largest chance of a result as good, had learning done nothing, at which a model is offered. A
+margin below 5 %, as gains and losses are not quite alike: an IoU ends at 0 and 1."""
+FEW = 5
+"""Objects from which on signs are evidence: with four, the best of all chances is 1 in 16."""
+FEW_GAIN = 30.0
+"""Points that fewer objects must gain on average. Where all clicks and the box of an object err
+alike with a standard deviation of 25 points, at most 4 % of useless trainings pass."""
+FEW_NOISE = 3.0
+"""Standard errors that the mean gain of fewer objects must exceed."""
+MIN_GAIN = 1.0
+"""Mean gain, in points of IoU, below which an adapted model is not offered."""
+NOISE_FACTOR = 1.5
+"""Standard errors that are taken off a choice's mean gain when choices are compared."""
+MIN_SPREAD = 7.0
+"""Least standard deviation, in points, that the gains of single objects are taken to have. A few
+that happen to be alike look more certain than they are, above all where a model is good already."""
+MAX_LOSS = 0.5
+"""Points that neither clicks nor boxes may lose on average: choices by which they do come last, and
+a model by which they do, surely enough, is not offered."""
+ALL_FLIPS = 12
+"""Up to so many objects all flips of signs are tried, of more a sample of 4,096."""
+
+NOT_BETTER = (
+    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU; it "
+    "needs {:.1f}. Correct the outlines, or commit more objects."
+)
+BY_CHANCE = (
+    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, which "
+    "may be chance: {:.0f} % of useless trainings look as good. Correct the outlines, or commit "
+    "more objects."
+)
+FEW_TOLD = (
+    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU. From "
+    "fewer than {} a gain below {:.0f} points may be chance; commit more."
+)
+ONE_LOSES = (
+    "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
+)
+ALREADY_GOOD = (
+    "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. If "
+    "they are its own masks, correct them first."
+)
+FEW_LEFT = (
+    "Nothing changed: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. From "
+    "fewer than {} a gain below {:.0f} points may be chance; commit more."
+)
+
+
+class LeftOutScores(NamedTuple):
+    """Mean IoU in percent on the objects left out, by a click and by a box."""
+
+    click: float
+    box: float
+
+    @property
+    def mean(self) -> float:
+        """Mean of click and box."""
+        return (self.click + self.box) / 2
+
+    @classmethod
+    def of(cls, scores: NDArray[Any] | Sequence[Sequence[float]]) -> LeftOutScores:
+        """Means of IoUs (N, 2), 0..1."""
+        click, box = (100 * np.array(scores).mean(0)).tolist()
+        return cls(click, box)
+
+
+class Choice(NamedTuple):
+    """What a model takes of what it learned: the strength, and the size that a click means."""
+
+    strength: float
+    sized: bool
+
+
+class Verdict(NamedTuple):
+    """What to take of what was learned, what that brings, and whether it may be chance.
+
+    Attributes
+    ----------
+    choice
+        The one that is most surely better on all objects left out.
+    before, after
+        Scores of the objects left out; after with the choice of the other folds' objects.
+    gain, noise
+        Mean gain of an object from one to the other, in points (the mean of click and box), and its
+        standard error.
+    noise_of_kinds
+        Standard errors of the mean gains by a click and by a box, in points.
+    chance
+        Share of useless trainings that look as good, 0..1.
+    """
+
+    choice: Choice
+    before: LeftOutScores
+    after: LeftOutScores
+    gain: float
+    noise: float
+    noise_of_kinds: LeftOutScores
+    chance: float
+
+    @classmethod
+    def none(cls, before: LeftOutScores) -> Verdict:
+        """That of a model that did not learn."""
+        return cls(Choice(0, False), before, before, 0, 0, LeftOutScores(0, 0), 1)
+
+    def refusal(self, objects: int, new: int) -> str:
+        """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
+        count = pluralize(objects, "object")
+        if self.gain < least_gain(new):
+            if new < FEW:
+                return FEW_TOLD.format(count, self.gain, pluralize(FEW, "object"), FEW_GAIN)
+            return NOT_BETTER.format(count, self.gain, least_gain(new))
+        click, box = self.after.click - self.before.click, self.after.box - self.before.box
+        if box < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.box:
+            return ONE_LOSES.format(count, "a click", click, "a box", box)
+        if click < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.click:
+            return ONE_LOSES.format(count, "a box", box, "a click", click)
+        if new < FEW and self.gain <= FEW_NOISE * self.noise:
+            return NOT_BETTER.format(count, self.gain, FEW_NOISE * self.noise)
+        if new >= FEW and self.chance > CHANCE:
+            return BY_CHANCE.format(count, self.gain, 100 * self.chance)
+        return ""
+
+
+def least_gain(objects: int) -> float:
+    """Points of IoU that so many objects must gain on average, whatever their spread."""
+    if objects < FEW:
+        return FEW_GAIN
+    return max(MIN_GAIN, NOISE_FACTOR * MIN_SPREAD / math.sqrt(objects))
+
+
+def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
+    """Why a model of that name need not learn from so many new objects, if so.
+
+    What is left to gain is too little to be offered, even if it were gained in full.
+    """
+    left = 100 - before.mean
+    if left <= least_gain(max(new, FEW)):
+        return ALREADY_GOOD.format(name, before.mean)
+    if left <= least_gain(new):
+        return FEW_LEFT.format(name, before.mean, pluralize(FEW, "object"), FEW_GAIN)
+    return ""
+
+
+@dataclass
+class Evidence:
+    """IoU of click and box, 0..1, of the objects left out, before and after learning.
+
+    Parameters
+    ----------
+    choices
+        Those that are compared.
+    folds
+        Numbers of the objects that are left out together.
+    before
+        (2,) for each new object, by its number; empty at first.
+    after
+        For each fold that was scored and each choice, (2,) for each of its objects.
+    """
+
+    choices: Sequence[Choice]
+    folds: Sequence[Sequence[int]]
+    before: dict[int, list[float]]
+    after: list[list[list[list[float]]]]
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether two folds were scored, so that one can choose for the other."""
+        return len(self.after) > 1
+
+    def verdict(self) -> Verdict:
+        """What the folds that were scored so far say, at least two."""
+        done = self.folds[: len(self.after)]
+        before = np.array([self.before[n] for fold in done for n in fold])
+        after = np.concatenate([np.array(fold) for fold in self.after], axis=1)  # (C, N, 2)
+        fold_of = np.repeat(np.arange(len(done)), [len(fold) for fold in done])
+        gains = 100 * (after - before)
+        told = np.empty_like(before)
+        for number in range(len(done)):
+            mine = fold_of == number
+            told[mine] = after[_best(gains[:, ~mine]), mine]
+        root, each = math.sqrt(len(before)), 100 * (told - before)
+        best = _best(gains)
+        return Verdict(
+            choice=self.choices[best],
+            before=LeftOutScores.of(before),
+            after=LeftOutScores.of(told),
+            gain=float(each.mean()),
+            noise=float(each.mean(1).std(ddof=1)) / root,
+            noise_of_kinds=LeftOutScores(*(each.std(0, ddof=1) / root).tolist()),
+            chance=_chance(gains.mean(-1), best),
+        )
+
+
+def _best(gains: NDArray[np.float64]) -> int:
+    """The choice of the highest merit by gains (C, N, 2); one by which nothing loses, if any."""
+    loses = (gains.mean(1) < -MAX_LOSS).any(-1)
+    return int(np.lexsort((_merits(gains.mean(-1)), ~loses))[-1])
+
+
+def _chance(gains: NDArray[np.float64], best: int) -> float:
+    """Share of flips of signs by which a choice has the merit of the `best`; gains (C, N).
+
+    A choice that surely loses does not count: nobody would take it, but turned around it would
+    look better than any other. (In simulations that adds less than half a percent of useless
+    trainings.)
+    """
+    surely_loses = _merits(-gains) > 0
+    if surely_loses[best]:
+        return 1.0
+    merit = _merits(gains)[best]
+    highest = _merits(gains[~surely_loses], _flips(gains.shape[1])).max(1)
+    return float(np.mean((highest >= merit) | np.isclose(highest, merit)))
+
+
+def _merits(
+    gains: NDArray[np.float64], signs: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """How surely each choice is better (C,) or (F, C): an object's mean gain, less its noise.
+
+    Parameters
+    ----------
+    gains
+        (C, N) by choice and object, in points.
+    signs
+        (F, N), those of the objects in each flip; by default none is flipped.
+    """
+    count = gains.shape[1]
+    means = (np.ones(count) if signs is None else signs) @ gains.T / count
+    variance = np.maximum((gains**2).mean(1) - means**2, 0)  # squares have no sign
+    merits: NDArray[np.float64] = means - NOISE_FACTOR * np.sqrt(variance / max(count - 1, 1))
+    return merits
+
+
+@cache
+def _flips(count: int) -> NDArray[np.float64]:
+    """Signs (F, N) of so many objects: all ways, or a sample of many; the first has none."""
+    if count <= ALL_FLIPS:
+        bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    else:
+        bits = np.random.default_rng(0).integers(2, size=(2**ALL_FLIPS, count))
+        bits[0] = 0
+    return np.where(bits, -1.0, 1.0)
