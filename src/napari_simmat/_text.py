@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 CANCELED = 130
@@ -27,6 +28,21 @@ def is_or_are(number: int) -> str:
 def format_list(items: Iterable[object] | None) -> str:
     """``DAPI, GFP``: items joined with commas; empty for None."""
     return ", ".join(map(str, items or ()))
+
+
+def differing_parts(names: Sequence[str]) -> list[str]:
+    """What tells names of one series apart: ``1`` and ``2`` of ``IMG_7_1.tif`` and ``IMG_7_2.tif``.
+
+    Words that all names begin or end with are left out, as long as something is left of each.
+    """
+    words = [re.findall(r"[ _\-.·:]+|[^ _\-.·:]+", name) for name in names]
+    if len(names) < 2:
+        return list(names)
+    for end in (0, -1):
+        while all(len(each) > 1 for each in words) and len({each[end] for each in words}) == 1:
+            for each in words:
+                del each[end]
+    return ["".join(each).strip(" _-.·:") or name for each, name in zip(words, names, strict=True)]
 
 
 def format_shape(shape: Sequence[object]) -> str:

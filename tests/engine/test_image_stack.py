@@ -496,6 +496,26 @@ def test_statistics_joint_share_one_sample_size(monkeypatch):
     assert sum(array.read) == 3000
 
 
+def test_statistics_of_a_slide_that_is_mostly_glass_find_the_tissue(monkeypatch, caplog):
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 1000)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
+    slide = np.full((200, 300), 243, np.uint8)
+    slide[150:160, 40:50] = np.arange(100, 200, dtype=np.uint8).reshape(10, 10)
+    stack = ChannelStack.build(slide, inputs=inputs_of(low=1, high=99))
+    assert 100 <= stack.statistics.low[0] < 200
+    assert stack.statistics.high[0] == 243
+    assert "constant" not in caplog.text
+
+
+def test_statistics_say_where_a_channel_is_constant(monkeypatch, caplog):
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 1000)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
+    array = Watched(np.full((200, 300), 7, np.uint8))
+    ChannelStack.build(array, inputs=inputs_of(low=1, high=99)).statistics  # noqa: B018
+    assert "constant (7 wherever it was looked at)" in caplog.text
+    assert sum(array.read) == pytest.approx(16 * 1000, rel=0.02)
+
+
 def test_statistics_of_a_sample_of_nan_look_on(monkeypatch):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 100)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)

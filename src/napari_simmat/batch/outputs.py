@@ -25,7 +25,7 @@ from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
-from napari_simmat.engine.channel_matching import GAP
+from napari_simmat.engine.channel_matching import GAP, RGB
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
@@ -95,7 +95,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     files, image, axes = loaded.task.files, loaded.image, loaded.axes
     size = image.reference
-    positions, names = _distinct_channels(stack)
+    positions, names = _distinct_channels(stack, rgb=loaded.is_rgb)
     pixels: dict[tuple[tuple[int, ...], object], object]
     if files.are_in_zarr:
         rows = measure_in_parts(
@@ -288,12 +288,14 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
             remove(path)
 
 
-def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
+def _distinct_channels(stack: ChannelStack, *, rgb: bool) -> tuple[list[int], list[str]]:
     """Positions and column names of the selected channels, without repetitions."""
     first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
     first.pop(GAP, None)
     positions = sorted(first.values())
     names = [stack.names[n] for n in positions]
+    if rgb:
+        names = [(*RGB, "alpha")[stack.selection[n]] for n in positions]
     names = [f"channel{name}" if name.isdecimal() else name for name in names]
     if len(set(names)) < len(names):
         names = [f"{name}_{stack.selection[n]}" for n, name in zip(positions, names, strict=True)]

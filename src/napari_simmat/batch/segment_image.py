@@ -105,6 +105,11 @@ class OpenedImage:
         return self.image.channel_names if self.axis == self.image.channel_axis else None
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are the colors of a picture."""
+        return self.image.rgb and self.axis == self.image.channel_axis
+
+    @property
     def as_read(self) -> dict[str, Any]:
         """What `Predictor.set_image_job` wants to know about the image."""
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -27,6 +27,9 @@ MAX_VOXELS_MEASURED = 2**24
 """Up to so many voxels of a channel are all measured; of larger stacks, a seeded set of blocks."""
 SAMPLE_SIDE = 256
 """Side of a block in pixels."""
+TIMES_LONGER = 15
+"""Samples of a channel that are looked at beyond the first while all its values are the same."""
+CONSTANT = "Channel %s is constant (%g %s); it tells the model nothing."
 GLARE_PERCENTILES = (5.0, 50.0, 98.0)
 """Where dark ground, ground, and objects are looked for."""
 MAX_GLARE = 5.0
@@ -162,9 +165,10 @@ def measure_range_job(
         PercentileAccumulator(np.result_type(*(channels[n].dtype for n in group)))
         for group in groups
     ]
-    yield from _fill_job(pools, groups, read, shape)
+    is_whole = yield from _fill_job(pools, groups, read, shape)
     for pool, group in zip(pools, groups, strict=True):
-        found = _value_range(pool, ", ".join(channels[n].name for n in group), rule)
+        name = ", ".join(channels[n].name for n in group)
+        found = _value_range(pool, name, rule, is_whole=is_whole)
         for n in group:
             ends[n] = found
     return ends
@@ -175,33 +179,46 @@ def _fill_job(
     groups: list[list[int]],
     read: ReadBlocks,
     shape: tuple[int, ...],
-) -> Job[None]:
-    """Add the values of the sampled blocks to the pool of each group of channels.
+) -> Job[bool]:
+    """Add the values of the sampled blocks to the pool of each group; whether these were all.
 
-    A pool that is still empty, as for an image that is NaN nearly everywhere, gets plane after
-    plane until it has a value.
+    A pool that is still empty, as for an image that is NaN nearly everywhere, or that holds one
+    value, as of a slide where only glass was met, gets block after block of the rest until it has
+    two values: an empty one of the whole image, one of a single value of `TIMES_LONGER` samples.
     """
-    blocks = sample_blocks(shape, MAX_VOXELS_MEASURED // max(len(group) for group in groups))
+    budget = MAX_VOXELS_MEASURED // max(len(group) for group in groups)
+    blocks = sample_blocks(shape, budget)
     for done, block in enumerate(blocks, start=1):
         values = read(*block)
         for pool, group in zip(pools, groups, strict=True):
             for n in group:
                 pool.add(values[n])
         yield Progress(done, len(blocks), "measuring intensities")
-    for done, index in enumerate(np.ndindex(*shape[:-2]), start=1):
-        empty = [(p, g) for p, g in zip(pools, groups, strict=True) if not len(p)]
-        if not empty:
-            break
-        values = read(index)
-        for pool, group in empty:
+    if math.prod(shape) <= budget:
+        return True
+    total, looked_at = math.prod(shape), 0
+    for block in _shuffled_blocks(shape):
+        enough = looked_at > TIMES_LONGER * budget
+        short = [
+            (pool, group)
+            for pool, group in zip(pools, groups, strict=True)
+            if not len(pool) or (pool.is_constant and not enough)
+        ]
+        if not short:
+            return False
+        values = read(*block)
+        looked_at += values[0].size
+        for pool, group in short:
             for n in group:
                 pool.add(values[n])
-        yield Progress(done, math.prod(shape[:-2]), "looking for finite values")
+        yield Progress(min(looked_at, total), total, "looking for values that differ")
+    return True
 
 
 def _value_range(
-    pool: PercentileAccumulator, name: str, rule: Normalization
+    pool: PercentileAccumulator, name: str, rule: Normalization, *, is_whole: bool
 ) -> tuple[float, float]:
+    """The values that become 0 and the rule's scale, from a pool of all values or of a sample."""
     if not len(pool):
         raise ValueError(
             f"Channel {name} holds no finite value, only NaN or infinity; select another, or "
@@ -215,9 +232,8 @@ def _value_range(
     if low >= high:  # a few bright pixels on an even background: these are the objects
         low, high = pool.range()
     if low == high:
-        logger.warning(
-            "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
-        )
+        where = "everywhere" if is_whole else "wherever it was looked at"
+        logger.warning(CONSTANT, name, low, where)
     return low, high
 
 
@@ -253,11 +269,7 @@ def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
     if math.prod(shape) <= budget:
         return [(index, slice(None), slice(None)) for index in np.ndindex(*leading)]
     side = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
-    tiles = [
-        (slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width)))
-        for y in range(0, height, side[0])
-        for x in range(0, width, side[1])
-    ]
+    tiles = _tiles(height, width)
     total = math.prod(leading) * len(tiles)
     count = min(total, max(1, budget // math.prod(side)))
     # Python's random numbers, unlike NumPy's, are the same in all versions.
@@ -269,6 +281,27 @@ def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
         index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
         blocks.append((index, *tiles[tile]))
     return blocks
+
+
+def _shuffled_blocks(shape: tuple[int, ...]) -> Iterator[SampleBlock]:
+    """All blocks of a stack in an order without a pattern, the same for the same shape."""
+    *leading, height, width = shape
+    tiles = _tiles(height, width)
+    planes = list(np.ndindex(*leading))
+    order = list(range(len(planes) * len(tiles)))
+    random.Random(0).shuffle(order)
+    for position in order:
+        plane, tile = divmod(position, len(tiles))
+        yield (planes[plane], *tiles[tile])
+
+
+def _tiles(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the square blocks of a plane."""
+    return [
+        (slice(y, min(y + SAMPLE_SIDE, height)), slice(x, min(x + SAMPLE_SIDE, width)))
+        for y in range(0, height, SAMPLE_SIDE)
+        for x in range(0, width, SAMPLE_SIDE)
+    ]
 
 
 class PercentileAccumulator:
@@ -309,6 +342,14 @@ class PercentileAccumulator:
             # Exact for equal neighbors; without a difference, which could overflow.
             percentiles.append(low if low == high else low * (1 - share) + high * share)
         return tuple(percentiles)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all values so far are the same."""
+        if self._counts is not None:
+            return int(np.count_nonzero(self._counts)) < 2
+        firsts = [piece for piece in self._pieces if piece.size]
+        return all((piece == firsts[0][0]).all() for piece in firsts)
 
     def range(self) -> tuple[float, float]:
         """Lowest and highest value."""

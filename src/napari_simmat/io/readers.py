@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_list, format_shape
+from napari_simmat._text import differing_parts, format_list, format_shape
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
@@ -104,18 +104,21 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
     """One image with the channels of several files, e.g. the contrasts of a patient.
 
     A file that lies elsewhere in the patient or on the map than the first is resampled to its
-    pixels, trilinear, NaN where it does not reach. Channels without a name are named by their file.
+    pixels, trilinear, NaN where it does not reach. Channels without a name are named by the part in
+    which the files' names differ, so that those of all captures of a series have the same names:
+    ``nir``, or ``band5`` of ``IMG_0001_5.tif``.
 
     Raises ValueError if the images have different axes, or different shapes and no place.
     """
     channels: list[NDArray[Any]] = []
     names: list[str] = []
     notes = list(first.notes)
-    for one in (first, *others):
+    parts = differing_parts([stem_of(one.path) for one in (first, *others)])
+    for one, part in zip((first, *others), parts, strict=True):
         axis, data = one.channel_axis, as_array(one.data)
         own = [data] if axis is None else list(np.moveaxis(data, axis, 0))
-        stem = stem_of(one.path)
-        numbered = [stem] if len(own) == 1 else [f"{stem} {n}" for n in range(len(own))]
+        called = f"band{part}" if part.isdecimal() else part  # a number alone is an index
+        numbered = [called] if len(own) == 1 else [f"{called} {n}" for n in range(len(own))]
         here, there = one.world, first.world
         if (
             here is not None

@@ -7,12 +7,11 @@ train on, whose channels the user counts and names.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from napari_simmat._text import format_list, format_shape
+from napari_simmat._text import differing_parts, format_list, format_shape
 from napari_simmat.engine.channel_matching import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
@@ -232,7 +231,7 @@ def all_image_channels(
 
 
 def channel_names(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) -> tuple[str, ...]:
-    """Name channels after their layers, without the words that all names start with.
+    """Name channels after their layers, without the words that all names share.
 
     The names are distinct; files can have them, and none is a number alone.
     """
@@ -245,14 +244,29 @@ def channel_names(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) 
         else:
             bands = layer.bands or range(layer.shape[0])
             names.append(RGB[source.part] if layer.rgb else f"{layer.name} {bands[source.part]}")
-    if len(names) > 1:
-        # "nuclei" and "membranes" of "field1 nuclei" and "field1 membranes"
-        words = [re.split(r"(?<=[ _\-.·:])", name) for name in names]
-        shared = 0
-        while all(len(each) > shared + 1 for each in words) and len({e[shared] for e in words}) < 2:
-            shared += 1
-        names = ["".join(each[shared:]).strip() for each in words]
-    return tuple(_unique(names))
+    # "nuclei" and "membranes" of "field1 nuclei" and "field1 membranes"
+    return tuple(_unique(differing_parts(names)))
+
+
+def measured_names(
+    sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]
+) -> dict[LayerChannel, str]:
+    """What tables call channels: the names that files or layers have, whatever the model's are.
+
+    A table of one image has the same columns as that of the next: what all layers are called is
+    left out, and a channel without a name has its number.
+    """
+    infos, distinct = list(layers), list(dict.fromkeys(sources))
+    known = {layer.key: layer for layer in infos}
+    if len({source.layer for source in distinct}) > 1:
+        return dict(zip(distinct, channel_names(distinct, infos), strict=True))
+    named = {}
+    for source in distinct:
+        layer = known[source.layer]
+        parts = RGB if layer.rgb else layer.bands
+        is_named = source.part is not None and bool(parts)
+        named[source] = parts[source.part] if is_named else f"channel{source.part or 0}"
+    return named
 
 
 def channels_problem(

@@ -24,7 +24,12 @@ from napari_simmat.io.files import disk_errors_explained
 from napari_simmat.io.image_file import MissingAsNaN, has_missing
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channels import MAX_CHANNELS, LayerChannel, LayerInfo
+from napari_simmat.widgets.channels import (
+    MAX_CHANNELS,
+    LayerChannel,
+    LayerInfo,
+    measured_names,
+)
 from napari_simmat.widgets.placement import (
     ImageGeometry,
     image_shape,
@@ -67,6 +72,8 @@ class ImageValue:
         The image in its usual view, if this is a side view.
     pixel_size
         Height and width of a pixel in this view; None until known.
+    measured
+        What tables call the channel of each array; empty in a side view.
     """
 
     arrays: Any
@@ -74,6 +81,7 @@ class ImageValue:
     token: tuple[object, ...]
     whole: ImageValue | None = None
     pixel_size: tuple[float, float] | None = None
+    measured: tuple[str, ...] = ()
 
     @property
     def usual(self) -> ImageValue:
@@ -479,12 +487,15 @@ def image_value(
         (each.layer, each.part, versions.get(each.layer, 0), level)
         for each, level in zip(sources, levels, strict=True)
     )
+    own = measured_names(sources, [layer_info(layer) for layer in known.values()])
+    measured = tuple(own[source] for source in sources)
     once = spec.is_rgb and len(set(sources)) == 1
     called = None if once else names
     value = arrays[0] if once else arrays
     # It raises if the model cannot read them.
     ChannelStack.build(value, inputs=spec.inputs, names=called)
-    return ImageValue(value, called, token if names == spec.channel_names else (*token, names))
+    token = token if names == spec.channel_names else (*token, names)
+    return ImageValue(value, called, token, measured=measured[:1] if once else measured)
 
 
 def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> ImageGeometry:

@@ -184,11 +184,9 @@ def labeled_objects(
     image: ImageValue | None = None,
 ) -> LabeledObjects:
     """A copy of the objects, independent of their layer."""
-    # An array that feeds several channels is measured once.
-    arrays = {id(each): each for each in (() if image is None else image.usual.all_arrays)}
-    names = () if image is None else image.usual.names or ()
-    if len(names) != len(arrays):
-        names = tuple(f"channel{number}" for number in range(len(arrays)))
+    # A channel that the model reads several times is measured once.
+    pairs = () if image is None else zip(image.usual.measured, image.usual.all_arrays, strict=True)
+    arrays = dict(pairs)
     geometry = geometry.usual
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
@@ -201,7 +199,7 @@ def labeled_objects(
         time_axis=time_axis_of(geometry) if time_axis is None else time_axis,
         parents=editor.parents,
         image=geometry.name,
-        channels=names,
+        channels=tuple(arrays),
         plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
     )
 
