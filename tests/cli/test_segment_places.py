@@ -30,6 +30,8 @@ from tests.io.places import (
     make_geotiff,
     make_nifti,
     oblique,
+    plane,
+    theirs,
     volume,
 )
 
@@ -82,6 +84,88 @@ def test_segment_keeps_classes_of_outlines(folder, simmat):
     for name in ("a_coco.json", "a_objects.geojson", "a_labels.ome.zarr"):
         found = read_objects(Path("out", name), (90, 130)).sections
         assert [one.category for one in found] == ["Tumor", "Stroma"], name
+
+
+def test_segment_keeps_derived_classes_of_qupath(folder, simmat):
+    """QuPath 0.4 and later write them as a list of names."""
+    feature = square(5, 5, 20)
+    feature["properties"]["classification"] = {"names": ["Tumor", "Positive"], "color": [9, 9, 9]}
+    Path("q.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    assert simmat(*segment("--geojson", prompts="q.geojson")).status == 0
+    [row] = rows_of(Path("out/a_objects.csv"))
+    assert row["class"] == "Tumor: Positive"
+    [again] = json.loads(Path("out/a_objects.geojson").read_text())["features"]
+    assert again["properties"]["classification"]["name"] == "Tumor: Positive"
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_segment_takes_ome_zarr_labels_as_prompts(folder, simmat, listed):
+    collection = {"type": "FeatureCollection", "features": [square(5, 5, 20, "Tumor")]}
+    Path("q.geojson").write_text(json.dumps(collection))
+    assert simmat(*segment("--zarr", prompts="q.geojson")).status == 0
+    labels = "out/a_labels.ome.zarr"
+    if listed:
+        Path("list.csv").write_text(f"image,prompts\na.tif,{labels}\n")
+        words = segment(image="list.csv", output="again")
+    else:
+        words = segment(prompts=labels, output="again")
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    [row] = rows_of(Path("again/a_objects.csv"))
+    assert row["class"] == "Tumor"
+    assert simmat(*segment(prompts="out/a_labels.tif", output="tiff")).status == 0
+    for name in ("a_labels.tif", "a_objects.csv"):
+        assert Path("again", name).read_bytes() == Path("tiff", name).read_bytes()
+
+
+def test_segment_replays_the_channel_files_of_a_record(tmp_path, click, simmat):
+    nibabel = pytest.importorskip("nibabel")
+    first, other = make_nifti(tmp_path), tmp_path / "flair.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(volume().T, oblique()), other)
+    words = ("--channels", "scan,flair,flair", "--channel-files", other)
+    click(first, *words, plane=(1,))
+    record = tmp_path / "out" / "scan.json"
+    assert json.loads(record.read_text())["input"]["channel_files"] == ["flair.nii.gz"]
+    given = {"image": str(first), "prompts": str(record)}
+    again = simmat(*segment(output=str(tmp_path / "again"), **given))
+    assert again.status == 0, again.err
+    for name in ("scan_labels.nii.gz", "scan_objects.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    other.rename(tmp_path / "moved.nii.gz")
+    missed = simmat(*segment(output=str(tmp_path / "third"), **given))
+    assert missed.status == 1
+    assert "scan.json was made with the channels of flair.nii.gz, which is beside" in missed.err
+
+
+@theirs()
+def make_map_in(folder, name, crs, left):
+    rasterio = pytest.importorskip("rasterio")
+    transform = rasterio.transform.from_origin(left, TOP, PIXEL, PIXEL)
+    shape = {"height": 64, "width": 72, "count": 1, "dtype": "uint16"}
+    with rasterio.open(folder / name, "w", crs=crs, transform=transform, **shape) as file:
+        file.write(plane()[None])
+    return folder / name
+
+
+@pytest.mark.parametrize("left", [LEFT, LEFT + 3 * PIXEL])
+def test_segment_channel_files_of_another_system_are_refused(tmp_path, simmat, left):
+    image = make_geotiff(tmp_path)
+    other = make_map_in(tmp_path, "other.tif", "EPSG:32632", left)
+    write_points_csv(tmp_path / "p.csv", [CLICK])
+    given = {"image": str(image), "prompts": str(tmp_path / "p.csv"), "output": str(tmp_path / "o")}
+    words = ("--channels", "map,other,other", "--channel-files", other)
+    result = simmat(*segment(*words, **given))
+    assert result.status == 1
+    assert "other.tif lies in EPSG:32632, but map.tif in EPSG:32633; bring both" in result.err
+    assert names_in(tmp_path / "o") == []
+
+
+def test_segment_channel_files_without_a_place_say_so(tmp_path, click):
+    image = make_geotiff(tmp_path)
+    tifffile.imwrite(tmp_path / "plain.tif", plane())
+    words = ("--channels", "map,plain,plain", "--channel-files", tmp_path / "plain.tif")
+    result = click(image, *words)
+    assert "plain.tif does not say where it lies, and map.tif does" in result.err
 
 
 def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, click):

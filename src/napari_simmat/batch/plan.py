@@ -322,7 +322,7 @@ def plan(
     nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
     if not os.access(nearest, os.W_OK):
         raise OutputError(UNWRITABLE.format(nearest))
-    if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
+    if prompts not in (AUTO, SAME_STEM) and not is_prompt_file(Path(prompts)):
         raise FileNotFoundError(
             f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
             f"{SAME_STEM} or {AUTO}."
@@ -583,6 +583,11 @@ def _with_name(image: Path) -> Path:
     return image.resolve() if image.name in ("", "..") else image
 
 
+def is_prompt_file(path: Path) -> bool:
+    """Whether a path can hold prompts: a file, or the folder of a label image in Zarr."""
+    return os.path.isfile(path) or (os.path.isdir(path) and is_image_folder(path))
+
+
 def _same_stem_prompts(image: Path) -> list[Path]:
     """Prompt files beside an image that are named by its stem."""
     candidates = [image.with_name(stem_of(image) + ending) for ending in PROMPT_ENDINGS]
@@ -659,7 +664,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
     prompts = cells.get("prompts") or None
     if prompts not in (None, AUTO, SAME_STEM):
         file = _resolve_in_folder(where, base, prompts, outside)
-        if not os.path.isfile(file):
+        if not is_prompt_file(file):
             raise FileNotFoundError(
                 f"{where}: there is no prompt file {file}; give a file, auto or same-stem."
             )

@@ -34,7 +34,7 @@ class RecordedInput:
     file: str
     """Its name without the folder."""
     sha256: str
-    """Hash of its bytes."""
+    """Hash of its bytes, and of those of the channel files."""
     shape: tuple[int, ...]
     axes: str
     dtype: str
@@ -42,6 +42,8 @@ class RecordedInput:
     plane: Annotated[str, OMIT_DEFAULT] = ""
     """How radiologists call its planes, e.g. "axial plane, R on the left, A at the top"; empty,
     and left out of the file, for other images."""
+    channel_files: Annotated[tuple[str, ...], OMIT_DEFAULT] = ()
+    """Names of the files whose channels were added; left out of the file if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,10 @@ CHANGED_SINCE = (
     "it, or use --overwrite to replace it, corrections included, or another output folder."
 )
 MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
+CHANNELS_MISSED = (
+    "{} was made with the channels of {}, which is beside neither {} nor the record; copy it "
+    "there, or name the file with --channel-files."
+)
 LABELS_IN_TIFF = "Its labels are written as OME-TIFF here."
 NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
@@ -190,7 +194,10 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     config = replace(config, selection=task.selection.over(config.selection))
     made = None
     if task.prompts is not None and _is_replayed(task.prompts):
-        made = read_record(task.prompts).request.settings
+        request = read_record(task.prompts).request
+        made = request.settings
+        if not task.channel_files:
+            task = replace(task, channel_files=_recorded_channels(task, request.input))
         config = replace(
             config,
             selection=config.selection.over(made.selection),
@@ -239,6 +246,19 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         note=" ".join(notes),
         categories=categories,
     )
+
+
+def _recorded_channels(task: SegmentTask, recorded: RecordedInput) -> tuple[Path, ...]:
+    """The channel files of a record that is replayed: beside the image, or beside the record."""
+    found = []
+    for name in recorded.channel_files:
+        near = [path.with_name(name) for path in (task.image, task.prompts) if path is not None]
+        existing = [path for path in near if path.exists() and Path(name).name == name]
+        if not existing:
+            assert task.prompts is not None
+            raise FileNotFoundError(CHANNELS_MISSED.format(task.prompts.name, name, task.name))
+        found.append(existing[0])
+    return tuple(found)
 
 
 def _on_time_axis(
@@ -505,6 +525,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             axes=image.axes,
             dtype=np.dtype(image.data.dtype).name,
             plane=image.world.plane_name() if image.world else "",
+            channel_files=tuple(each.name for each in loaded.task.channel_files),
         ),
         model=UsedModel(
             name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name

@@ -150,12 +150,22 @@ def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
             f"{path.name} holds the label {labels.min()}; labels are whole numbers from 1, 0 is "
             "the background."
         )
-    known = read_label_properties(path) if path.is_dir() else table_beside(path)
+    known = label_properties(path)
     scores = {label: float(row.get("score") or math.nan) for label, row in known.items()}
-    categories = {label: str(row.get("class") or "") for label, row in known.items()}
+    categories = {label: class_of(row) for label, row in known.items()}
     return ObjectSet.of_labels(
         labels, axes, scores=scores, categories=categories, reference=file.reference
     )
+
+
+def label_properties(path: Path) -> dict[int, Mapping[str, Any]]:
+    """What is known about the objects of a label image, by label: in OME-Zarr, or beside it."""
+    return read_label_properties(path) if path.is_dir() else table_beside(path)
+
+
+def class_of(row: Mapping[str, Any]) -> str:
+    """The class in a row of `label_properties`; empty for none."""
+    return str(row.get("class") or "")
 
 
 def table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
@@ -319,6 +329,16 @@ def _map_to_pixels(name: str, values: Any, reference: ImageReference) -> NDArray
     return inverse
 
 
+def _classification(value: Any) -> str:
+    """QuPath's class; a derived one, a list of names, as QuPath shows it: ``Tumor: Positive``."""
+    if not isinstance(value, Mapping):
+        return value if isinstance(value, str) else ""
+    names = value.get("names")
+    if isinstance(names, list) and names:
+        return ": ".join(map(str, names))
+    return str(value.get("name") or "")
+
+
 def _read_geojson(
     name: str,
     values: Any,
@@ -340,7 +360,7 @@ def _read_geojson(
         if to_pixels is not None:
             rings = [ring @ to_pixels[:2, :2].T + to_pixels[:2, 2] for ring in rings]
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
-        category = str((known.get("classification") or {}).get("name", ""))
+        category = _classification(known.get("classification"))
         measured = known.get("measurements")
         score = measured.get("score") if isinstance(measured, Mapping) else None
         score = float(score) if isinstance(score, (int, float)) else math.nan

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
+from napari_simmat.engine.object_readers import (
+    OUTLINE_ENDINGS,
+    class_of,
+    label_properties,
+    read_objects,
+)
 from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import atomic_write, read_csv
@@ -36,7 +41,8 @@ def read_prompts(
     CSV of shapes       ``index, shape-type, vertex-index, axis-0, ...``; each shape is an object
                         with its index as id, or that of a column ``object``. A rectangle becomes
                         a box, a turned one, an ellipse or a polygon a box and a mask.
-    label image         each label of each plane becomes a mask; its value is the id.
+    label image         each label of each plane becomes a mask; its value is the id. Classes
+                        are those of OME-Zarr, or of the table beside it.
     COCO, ImageJ ROIs,  each outline becomes a mask; see `engine.object_readers.read_objects`.
     GeoJSON
     ==================  =======================================================================
@@ -57,7 +63,7 @@ def read_prompts(
     -------
     sequence of Prompt
         In the order of the file; for a label image they are made as they are asked for. Those of
-        outlines know the classes of their objects.
+        outlines and label images know the classes of their objects.
 
     Raises
     ------
@@ -84,10 +90,12 @@ def read_prompts(
         from napari_simmat.io.image_file import same_except_singletons
         from napari_simmat.io.readers import read_labels
 
+        known = label_properties(path)
+        categories = {label: name for label, row in known.items() if (name := class_of(row))}
         labels = read_labels(path).data
         if tuple(labels.shape) != tuple(shape) and same_except_singletons(labels.shape, shape):
             labels = np.asarray(labels).reshape(shape)
-        return label_prompts(labels, shape, path.name)
+        return label_prompts(labels, shape, path.name, categories)
     columns, rows = _read_csv(path, shape)
     prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)
     if not prompts:
@@ -134,12 +142,15 @@ class LazyPrompts(Sequence[Prompt]):
 
 
 def label_prompts(
-    labels: Any, shape: tuple[int, ...], name: str = "The label image"
+    labels: Any,
+    shape: tuple[int, ...],
+    name: str = "The label image",
+    categories: Mapping[int, str] | None = None,
 ) -> LazyPrompts:
     """A prompt with a mask for each label of each plane of an image of `shape`.
 
     `labels` (..., Y, X) are whole numbers, 0 for the background; `name` is for messages, which a
-    ValueError has unless they fit the image and one is above 0.
+    ValueError has unless they fit the image and one is above 0; `categories` are classes by label.
     """
     if tuple(labels.shape) != tuple(shape):
         raise ValueError(
@@ -162,7 +173,7 @@ def label_prompts(
         plane, label = sections[number]
         return Prompt(mask=np.asarray(labels[plane]) == label, object=label, plane=plane)
 
-    return LazyPrompts(len(sections), make)
+    return LazyPrompts(len(sections), make, categories)
 
 
 def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:

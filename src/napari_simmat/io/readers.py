@@ -43,7 +43,7 @@ from napari_simmat.io.image_file import (
 )
 from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
-from napari_simmat.io.reference import resample_job
+from napari_simmat.io.reference import resample_job, resampling_problem
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
 from napari_simmat.progress import finish
@@ -97,6 +97,9 @@ OTHER_SHAPE = (
     "{} has {} pixels, but {} has {}: the channels of one image have one size. Resample it, or "
     "give files that say where their pixels are."
 )
+NO_PLACE = (
+    "{} does not say where it lies, and {} does; their pixels are taken to lie in the same places."
+)
 RESAMPLED = "{} lies elsewhere than {}, and was resampled to its pixels."
 
 
@@ -108,7 +111,8 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
     which the files' names differ, so that those of all captures of a series have the same names:
     ``nir``, or ``band5`` of ``IMG_0001_5.tif``.
 
-    Raises ValueError if the images have different axes, or different shapes and no place.
+    Raises ValueError if the images have different axes, different shapes and no place, or places
+    that cannot be compared, such as two coordinate systems of maps.
     """
     channels: list[NDArray[Any]] = []
     names: list[str] = []
@@ -123,15 +127,19 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
         if (
             here is not None
             and there is not None
-            and here.space == there.space
             and len(one.shape) == len(first.shape) <= 3
             and (one.shape != first.shape or not here.agrees(there, first.shape))
         ):
+            if problem := resampling_problem(one.path.name, here, first.path.name, there):
+                raise ValueError(problem)
             own = [finish(resample_job(each, here, there, first.shape)) for each in own]
             notes.append(RESAMPLED.format(one.path.name, first.path.name))
         elif one.shape != first.shape:
             pairs = [(each.path.name, format_shape(each.shape)) for each in (one, first)]
             raise ValueError(OTHER_SHAPE.format(*pairs[0], *pairs[1]))
+        elif (here is None) != (there is None):
+            named = (one, first) if here is None else (first, one)
+            notes.append(NO_PLACE.format(named[0].path.name, named[1].path.name))
         channels += own
         names += one.channel_names or numbered
     return replace(
