@@ -46,6 +46,22 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
 
 
+def test_python_blocks_of_all_pages_pass_strict_types(tmp_path):
+    """As a user's own program, whose types are checked against those of the package.
+
+    Calls of scikit-image do not count: half of it is typed.
+    """
+    api = pytest.importorskip("mypy.api")
+    programs = []
+    for page in PAGES:
+        if found := blocks(page, "python"):
+            programs.append(tmp_path / f"page_{page.stem.replace('-', '_').lower()}.py")
+            programs[-1].write_text("\n".join(found))
+    words = ["--strict", "--config-file=", "--untyped-calls-exclude=skimage"]
+    said, errors, _ = api.run([*words, f"--cache-dir={tmp_path}", *map(str, programs)])
+    assert said.startswith("Success"), said + errors
+
+
 @pytest.mark.parametrize(
     "name", ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)]
 )

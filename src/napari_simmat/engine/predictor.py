@@ -22,7 +22,7 @@ from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEnco
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
 from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
-from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.prompts import GivenNumbers, GivenPoints, Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
 from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
@@ -347,9 +347,9 @@ class Predictor:
 
     def predict(
         self,
-        points: Any = None,
-        labels: Any = None,
-        box: Any = None,
+        points: GivenPoints | None = None,
+        labels: GivenNumbers | None = None,
+        box: GivenNumbers | None = None,
         mask: NDArray[Any] | None = None,
     ) -> Result:
         """Predict the masks of one prompt on the current plane.

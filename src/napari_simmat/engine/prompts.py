@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import index
-from typing import Any, NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ BOX_TOLERANCE_SHARE, BOX_TOLERANCE_PIXELS = 0.1, 1.0
 Boxes are drawn by hand. In training their edges deviate by 5 % of the side and half a pixel
 (`evaluation.prompting`); the tolerance is two such deviations.
 """
+GivenPoints: TypeAlias = Sequence[Sequence[SupportsFloat]] | NDArray[Any]
+"""Points (N, 2) as y, x that a prompt takes."""
+GivenNumbers: TypeAlias = Sequence[SupportsFloat] | NDArray[Any]
+"""Labels of points, a box or the index of a plane that a prompt takes."""
 _IMAGE = "the image of {} x {} pixels (y x)"
 
 
@@ -62,6 +66,19 @@ class Prompt:
     object: int | None = None
     plane: tuple[int, ...] = ()
     expected_area: float | None = None
+
+    if TYPE_CHECKING:  # it takes more kinds of values than it keeps
+
+        def __init__(
+            self,
+            points: GivenPoints = (),
+            labels: GivenNumbers = (),
+            box: GivenNumbers | None = None,
+            mask: NDArray[Any] | None = None,
+            object: int | None = None,
+            plane: GivenNumbers = (),
+            expected_area: float | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for each in fields(self):
