@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.segment_image import NO_TIME_AXIS, PROPAGATED_THROUGH_TIME
+from napari_simmat.batch.segment_image import (
+    IDS_ARE_GIVEN,
+    NO_TIME_AXIS,
+    NOTHING_TO_PROPAGATE,
+    PROPAGATED_THROUGH_TIME,
+)
 from napari_simmat.cli import main
 from tests.drawn_series import draw_series
 
@@ -59,3 +64,26 @@ def test_link_series_and_refuse_images_without_time(data, tmp_path, capsys):
     assert (tmp_path / "b" / "b_res_track.txt").read_text() == table
     assert segment(data / "a.tif", tmp_path / "a", "--link", "--propagate") == 1
     assert PROPAGATED_THROUGH_TIME.format("a.tif") in capsys.readouterr().err
+
+
+def test_link_says_which_ids_of_prompts_became_those_of_tracks(data, tmp_path, capsys):
+    assert segment(data / "a.tif", tmp_path / "out", "--link") == 0
+    said = capsys.readouterr()
+    assert (
+        "have the id of their track in place of that of their prompts: 7 is 3, 8 is 2, 9 is 1"
+        in said.err
+    )
+
+
+def test_objects_3d_refuses_prompts_that_say_which_object_is_which(data, tmp_path, capsys):
+    """Ids 7, 9 and 11 of a user once all became 7."""
+    out = tmp_path / "out"
+    assert segment(data / "b.tif", out, "--objects", "3d") == 1
+    assert IDS_ARE_GIVEN.format("b.tif") in capsys.readouterr().err.replace("\n", " ")
+    assert not (out / "b_labels.tif").exists()
+
+
+def test_propagate_without_prompts_is_refused(data, tmp_path, capsys):
+    words = ["--model", "tiny", "--prompts", "auto", "--output", str(tmp_path / "out")]
+    assert main(["segment", str(data / "b.tif"), *words, "--propagate"]) == 1
+    assert NOTHING_TO_PROPAGATE.format("b.tif") in capsys.readouterr().err.replace("\n", " ")

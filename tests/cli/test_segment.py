@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from skimage.data import coins
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
@@ -286,15 +287,90 @@ def words(*more: str, image: str = "data") -> list[str]:
     return ["segment", image, *options, *more]
 
 
+def test_segment_dry_run_says_what_the_run_refuses(images, simmat):
+    """Wrong channels, unreadable files, prompts outside: found before hours of computing."""
+    wrong = np.zeros((5, 40, 40), np.uint8)
+    tifffile.imwrite("data/c.tif", wrong, photometric="minisblack", metadata={"axes": "CYX"})
+    Path("data/c.csv").write_text(POINTS)
+    tifffile.imwrite("data/d.tif", np.zeros((40, 40), np.uint8))
+    Path("data/d.csv").write_text("axis-0,axis-1,label,object\n500,2,1,1\n")
+    Path("data/e.tif").write_bytes(b"II*\0 broken")
+    Path("data/e.csv").write_text(POINTS)
+    dry = simmat(*words("--dry-run", "--json"))
+    assert dry.status == 1
+    names = sorted(Path(name).name for name in dry.json["problems"])
+    assert names == ["b.tif", "c.tif", "d.tif", "e.tif"]
+    assert not Path("out").exists()
+    listed = simmat(*words("--dry-run")).err.replace("\n", " ")
+    assert "there are 5 channels. Choose three of them" in listed
+    run = simmat(*words("--json"))
+    refused = {one["image"]: one["error"] for one in run.json["files"] if "error" in one}
+    assert dry.json["problems"] == refused
+
+
+def test_segment_captures_of_single_bands_share_the_columns_of_one_table(images, simmat):
+    rng = np.random.default_rng(0)
+    lines = ["image,prompts,channels,channel_files"]
+    for capture in ("IMG_0001", "IMG_0002"):
+        for band in range(1, 6):
+            tifffile.imwrite(
+                f"data/{capture}_{band}.tif", rng.integers(0, 255, (90, 130), np.uint8)
+            )
+        others = ";".join(f"data/{capture}_{band}.tif" for band in range(2, 6))
+        Path(f"data/{capture}.csv").write_text(POINTS)
+        lines.append(f"data/{capture}_1.tif,data/{capture}.csv,band3;band2;band1,{others}")
+    Path("list.csv").write_text("\n".join(lines) + "\n")
+    result = simmat(
+        "segment", "list.csv", "--model", "tiny", "--output", "out", "--prompts", "auto"
+    )
+    assert result.status == 0, result.err
+    with Path("out/simmat-objects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"] for row in rows} == {"data/IMG_0001_1.tif", "data/IMG_0002_1.tif"}
+    means = [name for name in rows[0] if name.startswith("mean_")]
+    assert means == ["mean_band3", "mean_band2", "mean_band1"]
+    assert all(row[name] for row in rows for name in means)
+
+
+def test_segment_table_of_a_picture_names_its_colors(images, simmat):
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[5:30, 5:30] = (200, 100, 50)
+    Image.fromarray(picture).save("data/p.png")
+    masks = np.zeros((40, 40), np.uint8)
+    masks[8:20, 8:20] = 1
+    tifffile.imwrite("masks.tif", masks)
+    options = ("--model", "tiny", "--prompts", "masks.tif", "--output", "out")
+    assert simmat("segment", "data/p.png", *options).status == 0
+    with Path("out/p_objects.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert {"mean_red", "mean_green", "mean_blue"} <= row.keys()
+    assert 100 < float(row["mean_red"]) <= 200
+
+
+def test_segment_overwrite_leaves_a_folder_with_files_of_others_alone(images, simmat):
+    Path("out/a_RES").mkdir(parents=True)
+    Path("out/a_RES/mask000.tif").write_bytes(b"theirs or ours")
+    Path("out/a_RES/notes.txt").write_text("months of work")
+    result = simmat(*words("--ctc", "--overwrite", image="data/a.tif"))
+    assert result.status == 1
+    assert "a_RES holds files that are not part of a result" in result.err.replace("\n", " ")
+    assert Path("out/a_RES/notes.txt").read_text() == "months of work"
+    Path("out/a_RES/notes.txt").unlink()
+    assert simmat(*words("--ctc", "--overwrite", image="data/a.tif")).status == 0
+    assert tifffile.imread("out/a_RES/mask000.tif").shape == tifffile.imread("data/a.tif").shape
+
+
 def test_segment_dry_run_shows_the_plan_alone(images, simmat):
     tifffile.imwrite("data/c.tif", np.zeros((8, 8), np.uint8))
-    result = simmat(*words("--dry-run", "--pattern", "*.tif"))
+    channels = ("--channels", "0")
+    result = simmat(*words("--dry-run", "--pattern", "*.tif", *channels))
     assert result.status == 0
     assert result.out.splitlines()[0] == "2 images -> out"
     assert f"{Path('data/a.tif')} -> {Path('out/a_labels.tif')}" in result.out
     assert "c.tif is left out. There are no prompts beside" in result.err
     assert not Path("out").exists()
-    planned = simmat(*words("--dry-run", "--json")).json
+    planned = simmat(*words("--dry-run", "--json", *channels)).json
+    assert planned["problems"] == {}
     assert [Path(file["image"]).name for file in planned["files"]] == ["a.tif", "b.tif"]
     assert [Path(one["image"]).name for one in planned["skipped"]] == ["c.tif"]
 
@@ -341,7 +417,7 @@ def test_segment_with_an_unprintable_name_escapes_it(images, simmat, monkeypatch
         Path(f"data/a{ending}").rename(f"data/細胞{ending}")
     written = BytesIO()
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252", write_through=True))
-    assert simmat(*words("--dry-run")).status == 0
+    assert simmat(*words("--dry-run", "--channels", "0")).status == 0
     assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 

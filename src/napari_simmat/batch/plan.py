@@ -37,7 +37,7 @@ from napari_simmat.io.readers import (
     label_ending,
     stem_of,
 )
-from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
+from napari_simmat.io.zarr import ZARR_MARKER_FILES, check_is_no_image, is_zarr
 
 AUTO = "auto"
 SAME_STEM = "same-stem"
@@ -68,6 +68,12 @@ LONG_NAME = (
     "possible. Rename the image."
 )
 
+CTC_FILE = re.compile(r"mask\d+\.tif|res_track\.txt")
+"""Names in a result folder of the Cell Tracking Challenge."""
+FOREIGN_FILES = (
+    "{} holds files that are not part of a result of the Cell Tracking Challenge ({}), so it is "
+    "not replaced; move them, or choose another output folder."
+)
 ExistingPolicy = Literal["refuse", "resume", "overwrite"]
 """What to do with existing outputs."""
 
@@ -155,6 +161,21 @@ class OutputFiles:
     def possible(self) -> tuple[Path, ...]:
         """The files, and the labels in another format in case the image turns out to need it."""
         return tuple(dict.fromkeys((*self, self.in_zarr().labels, self.in_tiff().labels)))
+
+    def check_replaceable(self) -> None:
+        """Refuse to replace a folder that holds anything else than an earlier run wrote.
+
+        Raises OutputError that names what is there.
+        """
+        for path in self:
+            if path.suffix == ".zarr":
+                check_is_no_image(path)
+            elif path.is_dir():
+                check_is_no_folder(path)
+                names = sorted(each.name for each in path.iterdir())
+                foreign = [name for name in names if not CTC_FILE.fullmatch(name)]
+                if foreign:
+                    raise OutputError(FOREIGN_FILES.format(path, format_list(foreign[:3])))
 
     def outdated(self) -> list[Path]:
         """Other files that an earlier run wrote for the image, according to its record.

@@ -35,9 +35,11 @@ from napari_simmat.batch.segment_image import (
     LoadedImage,
     SegmentedImage,
     TaskOutcome,
+    check_task,
     load_task,
     segment_loaded_job,
 )
+from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine import remote
 from napari_simmat.engine.settings import Compute, Shard
 from napari_simmat.io.files import (
@@ -539,6 +541,22 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
         )
         write_text(page, "".join(_page(rows, config)))
+
+
+def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
+    """What a run of the plan would refuse, by image; no pixels of large images are read.
+
+    Raises ValueError if there is no such model.
+    """
+    spec = find_model(config.model).spec
+    problems = {}
+    for number, task in enumerate(plan.tasks):
+        yield Progress(number, len(plan.tasks), f"checking {task.name}")
+        try:
+            check_task(task, config, None if spec is None else spec.inputs)
+        except Exception as error:  # as in a run, readers raise anything
+            problems[str(task.image)] = failed_outcome(task, error, 0.0).note
+    return problems
 
 
 def summary_files(plan: Plan) -> list[Path]:

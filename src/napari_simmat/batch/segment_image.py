@@ -31,7 +31,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
-from napari_simmat.io.image_file import ImageFile
+from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels
@@ -39,6 +39,7 @@ from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.models.spec import InputChannels
 
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
@@ -57,6 +58,18 @@ NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
     "or give the axis of the planes, e.g. --link-axis 0."
 )
+NOTHING_TO_PROPAGATE = (
+    "{} has no prompts whose objects could be propagated. Leave out --propagate; with --prompts "
+    "auto, --objects 3d joins what is found from plane to plane."
+)
+IDS_ARE_GIVEN = (
+    "The prompts of {} say which object is which, and --objects 3d would number them anew. Leave "
+    "it out: prompts of one object on several planes share an id, and --propagate carries objects "
+    "through the planes."
+)
+RENUMBERED = "Linked objects have the id of their track in place of that of their prompts: {}."
+_TOLD = 3
+"""Ids that are listed at most."""
 NO_TIME_AXIS = (
     "{} has the axes {}, none of them time. If its planes are the frames of a series, give their "
     "axis, e.g. --link-axis 0."
@@ -191,6 +204,43 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     A record in place of prompts is replayed: it gives all settings that are unset.
     """
     start = time.monotonic()
+    loaded = _open_task(task, config)
+    return replace(loaded, sha256=loaded.image.sha256(), seconds=time.monotonic() - start)
+
+
+def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None) -> str:
+    """Find out what a run would refuse, without the pixels of large images, and without the model.
+
+    Parameters
+    ----------
+    task, config
+        As for `load_task`.
+    inputs
+        The channels that the model reads; None if nobody knows before it is loaded.
+
+    Returns
+    -------
+    str
+        What a run would remark.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        As the run would.
+    """
+    loaded = _open_task(task, config, lazy_above=0)
+    if inputs is not None:
+        read = loaded.as_read
+        ChannelStack.build(read.pop("array"), inputs=inputs, **read)
+    _check_inside(loaded)
+    return loaded.note
+
+
+def _open_task(
+    task: SegmentTask, config: SegmentConfig, lazy_above: int = LAZY_ABOVE
+) -> LoadedImage:
+    """A task's image and prompts, all settings merged, not hashed yet."""
+    task.files.check_replaceable()
     config = replace(config, selection=task.selection.over(config.selection))
     made = None
     if task.prompts is not None and _is_replayed(task.prompts):
@@ -205,16 +255,21 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
             propagation=made.propagation,
             link=made.link or config.link,
         )
-    image = open_image(task.image)
+    image = open_image(task.image, lazy_above=lazy_above)
     if task.channel_files:
-        image = add_channels(image, [open_image(each) for each in task.channel_files])
+        others = [open_image(each, lazy_above=lazy_above) for each in task.channel_files]
+        image = add_channels(image, others)
     opened = OpenedImage.of(image, config.selection)
     image, axes, shape = opened.image, opened.axes, opened.shape
     prompts: Sequence[Prompt] | None = None
     categories: Mapping[int, str] = {}
     if task.prompts is not None and (made is None or made.automatic is None):
         prompts, categories = read_task_prompts(task.prompts, shape, image.reference)
-    if prompts is None or len(shape) < 3:
+    if prompts is None and config.propagation is not None:
+        raise ValueError(NOTHING_TO_PROPAGATE.format(task.name))
+    if prompts is not None and config.link is not None and config.link.along == "depth":
+        raise ValueError(IDS_ARE_GIVEN.format(task.name))
+    if len(shape) < 3:
         config = replace(config, propagation=None)
     if config.link is not None:
         config = replace(config, link=_on_time_axis(config, image, axes, shape, task.name))
@@ -241,8 +296,8 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         task=replace(task, files=replace(files, extras=extras)),
         config=config,
         prompts=prompts,
-        sha256=image.sha256(),
-        seconds=time.monotonic() - start,
+        sha256="",
+        seconds=0.0,
         note=" ".join(notes),
         categories=categories,
     )
@@ -339,7 +394,10 @@ def segment_loaded_job(
     lineage = None
     if config.link is not None:
         linking = _link_job(volume, loaded, config.link)
+        unlinked = volume
         volume, lineage = yield from as_part(linking, 1.0, 1.0, before=name, default="linking")
+        if prompts is not None:
+            remark = " ".join(filter(None, (remark, _renumbered(unlinked, volume))))
     return SegmentedImage(
         loaded,
         request,
@@ -465,6 +523,17 @@ def _link_job(
     return linked, lineage.relabeled()
 
 
+def _renumbered(before: LabelVolume, after: LabelVolume) -> str:
+    """Which ids of prompts linking has changed, as a sentence; empty for none."""
+    pairs = zip(before.masks, after.masks, strict=True)
+    changed = dict.fromkeys((one.label, other.label) for one, other in pairs)
+    told = [f"{old} is {new}" for old, new in changed if old != new]
+    if not told:
+        return ""
+    more = ", ..." if len(told) > _TOLD else ""
+    return RENUMBERED.format(format_list(told[:_TOLD]) + more)
+
+
 def _is_replayed(path: Path) -> bool:
     """Whether prompts are the record of an earlier result."""
     return path.suffix.lower() == ".json" and is_record(path)
@@ -515,8 +584,7 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
 def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
     """Everything that the result depends on; refuses prompts outside the image."""
     image, model, config = loaded.image, predictor.model, loaded.config
-    for prompt in loaded.prompts or ():
-        prompt.check_inside((image.shape[-2], image.shape[-1]))
+    _check_inside(loaded)
     return Request(
         input=RecordedInput(
             file=loaded.task.image.name,
@@ -539,6 +607,12 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             link=config.link,
         ),
     )
+
+
+def _check_inside(loaded: LoadedImage) -> None:
+    height, width = loaded.image.shape[-2:]
+    for prompt in loaded.prompts or ():
+        prompt.check_inside((height, width))
 
 
 def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome:

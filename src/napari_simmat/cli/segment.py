@@ -275,7 +275,12 @@ def segment(
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
-    from napari_simmat.batch.run import BatchProgress, run_plan_job, summary_files
+    from napari_simmat.batch.run import (
+        BatchProgress,
+        check_plan_job,
+        run_plan_job,
+        summary_files,
+    )
     from napari_simmat.progress import map_progress
 
     terminal = console.terminal()
@@ -292,13 +297,6 @@ def segment(
         extras=[*files.extras, *[TRACKS] * linking.link],
         shard=Shard.parse(files.shard) if files.shard else None,
     )
-    if events:
-        print_event(plan=planned.to_plain())
-    else:
-        _print_plan(terminal, planned, only=files.dry_run)
-    if files.dry_run:
-        terminal.result(planned.to_plain())
-        return 0
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
@@ -308,6 +306,16 @@ def segment(
         link=linking.settings,
         labels_in_memory=files.labels_in_memory,
     )
+    problems = terminal.watch(check_plan_job(planned, config)) if files.dry_run else {}
+    if events:
+        print_event(plan=planned.to_plain())
+    else:
+        _print_plan(terminal, planned, only=files.dry_run)
+    if files.dry_run:
+        for problem in problems.values():
+            terminal.complain(problem)
+        terminal.result({**planned.to_plain(), "problems": problems})
+        return int(bool(problems) or any(one.failed for one in planned.skipped))
     job = run_plan_job(planned, config, scheduler=scheduler)
     shown: dict[int, TaskOutcome] = {}
 
