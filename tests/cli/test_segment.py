@@ -289,7 +289,7 @@ def words(*more: str, image: str = "data") -> list[str]:
 
 def test_segment_dry_run_says_what_the_run_refuses(images, simmat):
     """Wrong channels, unreadable files, prompts outside: found before hours of computing."""
-    wrong = np.zeros((5, 40, 40), np.uint8)
+    wrong = np.zeros((5, 90, 130), np.uint8)
     tifffile.imwrite("data/c.tif", wrong, photometric="minisblack", metadata={"axes": "CYX"})
     Path("data/c.csv").write_text(POINTS)
     tifffile.imwrite("data/d.tif", np.zeros((40, 40), np.uint8))

@@ -1,5 +1,6 @@
 """The command itself: starting, help, faults and what they print."""
 
+import os
 import re
 import subprocess
 import sys
@@ -139,7 +140,9 @@ def test_main_with_a_file_of_options_does_the_same(folder, simmat):
     [
         ("[segment]\nnomodel = 1", "nomodel"),
         ("[train]\nsteps = 1", "options.toml has no table [segment]"),
-        ("segment", "options.toml is no TOML file"),
+        ("segment", "options.toml is not a TOML file"),
+        (f"[segment]\na = {'[' * 5000}{']' * 5000}", "nests its values too deep"),
+        ("#" * (2 << 20), "but such a file has at most"),
         (None, "could not be used: No such file"),
     ],
 )
@@ -150,6 +153,15 @@ def test_main_with_a_bad_file_of_options_says_why(text, message, folder, simmat)
     assert done.status != 0
     assert message in done.err.replace("\n", " ")
     assert simmat("models", "list").status == 0  # the file is not read again
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("path", ["options.toml", "/dev/zero"])
+def test_main_waits_for_no_pipe_of_options(path, folder, simmat):
+    os.mkfifo(folder / "options.toml")
+    done = simmat(*segment(), f"--config={path}")
+    assert done.status == 1
+    assert "is a pipe or a device, not a file" in done.err.replace("\n", " ")
 
 
 def test_main_logs_commands_and_their_failures(folder, simmat):

@@ -12,11 +12,13 @@ from napari_simmat.io.files import (
     LOGS_KEPT,
     OutputError,
     atomic_outputs,
+    check_size,
     copy_job,
     format_size,
     hash_job,
     log_file,
     logged,
+    read_csv,
     sha256_of,
     write_table,
     write_text,
@@ -153,3 +155,31 @@ def test_logged_switched_off_or_unwritable_writes_nothing(tmp_path, monkeypatch)
         with logged():
             logging.getLogger("napari_simmat").warning("seen by nobody")
     assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a full device")
+def test_logged_to_a_full_disk_fails_nothing(monkeypatch):
+    """The work is done when the log is closed."""
+    monkeypatch.setenv("NAPARI_SIMMAT_LOG", "/dev/full")
+    with logged():
+        logging.getLogger("napari_simmat").warning("not written")
+
+
+def test_logged_name_with_a_line_feed_begins_no_line():
+    with logged():
+        name = "a.tif\n2026-01-01 00:00:00,000 1 INFO napari_simmat: all is well\x1b[31m"
+        logging.getLogger("napari_simmat").error("Cannot read %s", name)
+    [line] = log_file().read_text().splitlines()
+    assert line.endswith(
+        r"Cannot read a.tif\n2026-01-01 00:00:00,000 1 INFO napari_simmat: all is well\x1b[31m"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_check_size_refuses_what_is_not_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="is a pipe or a device, not a file"):
+            check_size(path)
+        with pytest.raises(ValueError, match="is a pipe or a device, not a file"):
+            read_csv(path)

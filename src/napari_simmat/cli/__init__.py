@@ -31,10 +31,12 @@ from napari_simmat.cli.models import info, models
 from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.train import train
-from napari_simmat.io.files import logged
+from napari_simmat.io.files import check_size, logged
 
 logger = logging.getLogger("napari_simmat")
 
+_CONFIG_BYTES = 1 << 20
+"""Of a file of options, at most."""
 HELP = """Segment images of any modality with a click.
 
 First steps, offline and without an image of your own:
@@ -162,9 +164,12 @@ def _options_of_file(given: Sequence[str]) -> dict[str, dict[str, object]]:
     if not (path := _config_path(given)):
         return {}
     try:
+        check_size(Path(path), _CONFIG_BYTES)
         tables = tomllib.loads(Path(path).read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}); correct it.") from None
+        raise ValueError(f"{path} is not a TOML file ({error}); correct it.") from None
+    except RecursionError:
+        raise ValueError(f"{path} nests its values too deep to be read; correct it.") from None
     if not isinstance(tables.get(given[0]), dict):
         raise ValueError(
             f"{path} has no table [{given[0]}]; write the options of simmat {given[0]} below "

@@ -268,7 +268,12 @@ def read_csv(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def check_size(path: Path, most: int = 1 << 28) -> None:
-    """Refuse a list or a record that would be read as a whole; ValueError says its size."""
+    """Refuse a list or a record that would be read as a whole; ValueError says its size.
+
+    Also a pipe or a device, which would be waited for, or read without end.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path.name} is a pipe or a device, not a file; save it as one.")
     if (size := path.stat().st_size) > most:
         raise ValueError(
             f"{path.name} has {format_size(size)}, but such a file has at most "
@@ -337,7 +342,7 @@ def logged() -> Iterator[None]:
     except OSError:
         handler = logging.NullHandler()
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_OneLine(form))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:
@@ -345,7 +350,18 @@ def logged() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # what is written at last may not fit on the disk any more
+            handler.close()
+
+
+class _OneLine(logging.Formatter):
+    """A message is one line: a file name with a line feed in it begins no other."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        message = super().formatMessage(record)
+        return "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in message
+        )
 
 
 class _Log(RotatingFileHandler):

@@ -40,6 +40,7 @@ PART_SIDE = 768
 """A larger plane is read in parts of this side around its objects."""
 DEAD_SHARE = 1e-3
 """A channel is dead if no larger share of its values differs from their median."""
+IDS_TOO_LARGE = "{} has objects with ids from 2^31 on; number them anew to learn from them."
 ALL_DEAD = "No channel shows anything: all are constant or hold no finite value."
 
 
@@ -84,7 +85,9 @@ class AnnotatedPlane:
         name: str = "image",
         dead: tuple[str, ...] = (),
     ) -> AnnotatedPlane:
-        """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X)."""
+        """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X), below 2^31."""
+        if labels.max(initial=0) > np.iinfo(np.int32).max:
+            raise ValueError(IDS_TOO_LARGE.format(name or "The image"))
         values, size = stack.normalized(index), stack.pixel_size
         return cls(values, labels, complete, stack.names, name, dead, size)
 

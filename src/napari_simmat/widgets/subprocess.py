@@ -384,10 +384,12 @@ def settings_text(arguments: Sequence[str]) -> str:
     command, *words = arguments
     options: dict[str, list[str | bool]] = {}
     for word in words:
+        if not word.startswith("--"):
+            continue  # a path, which may hold a "=" too
         name, is_valued, value = word.removeprefix("--").partition("=")
         if is_valued:
             options.setdefault(name, []).append(value)
-        elif word.startswith("--"):
+        else:
             options[name.removeprefix("no-")] = [not name.startswith("no-")]
     lines = [
         f"{name} = {json.dumps(values if len(values) > 1 else values[0], ensure_ascii=False)}"

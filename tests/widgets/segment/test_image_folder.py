@@ -267,3 +267,30 @@ def test_order_by_score_opens_the_least_certain_first(window, folder):
     window.idle()
     assert [int(image.path.stem) for image in window.tab.image_folder.images] == [*range(COUNT)]
     assert shown(window) == ["1"], "the first that is not done"
+
+
+def test_order_with_unsaved_work_opens_the_next_not_what_it_just_saved(window, folder):
+    begin(window, folder)
+    window.add_object(*CENTERS[0])
+    assert shown(window)[0] == "0"
+    window.tab.folder_panel.by_score.click()
+    window.idle()
+    assert (folder / "0_labels.tif").is_file()
+    assert shown(window) == ["1"]
+
+
+@pytest.mark.parametrize("largest", [2**31, 2**32 - 1])
+def test_labels_with_large_ids_keep_them(window, folder, largest):
+    labels = np.zeros(gray().shape, np.uint32)
+    labels[20:40, 20:40] = 7
+    labels[100:120, 100:130] = largest
+    tifffile.imwrite(folder / "0_labels.tif", labels)
+    for number in range(1, COUNT):
+        (folder / f"{number}.tif").unlink()
+    begin(window, folder)
+    np.testing.assert_array_equal(objects(window), labels)
+    window.add_object(*CENTERS[0])
+    window.key(*NEXT)
+    saved = tifffile.imread(folder / "0_labels.tif")
+    assert set(np.unique(saved)) >= {7, largest}
+    np.testing.assert_array_equal(saved == largest, labels == largest)

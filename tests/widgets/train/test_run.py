@@ -1,7 +1,9 @@
 import shlex
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
@@ -13,7 +15,9 @@ from napari_simmat.widgets.subprocess import in_a_shell
 from napari_simmat.widgets.train import run as run_module
 from napari_simmat.widgets.train.run import (
     DEFAULT_STEPS,
+    NOT_FINISHED,
     CurveHistory,
+    TrainingController,
     TrainRequest,
     WindowRun,
     free_name,
@@ -210,3 +214,44 @@ def test_free_name_of_a_used_name_is_numbered(user_folder):
     interrupted("mine").release()
     assert free_name("mine") == "mine-2"
     assert (user_folder / "trainings" / "mine").is_dir()
+
+
+def test_name_problem_leaves_the_locks_of_runs_alone(user_folder, monkeypatch):
+    """The name is checked at each key; a run that another window holds keeps its name."""
+    run = interrupted("half")
+    interrupted("done").release()
+    monkeypatch.setattr(run_module.WindowRun, "claim", lambda _: pytest.fail("a lock was claimed"))
+    assert NOT_FINISHED.format("half") == name_problem("half")
+    assert NOT_FINISHED.format("Done") == name_problem("Done")
+    assert name_problem("new") is None
+    assert free_name("half") == "half-2"
+    run.release()
+
+
+def test_check_of_a_folder_is_not_shown_for_another(qtbot, tmp_path, user_folder):
+    """While the check of one folder runs, another is chosen: each gets its own."""
+    for name, count in (("good", 6), ("broken", 0)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            image = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+            labels = np.zeros((32, 32), np.uint8)
+            labels[4:20, 4:20] = 1
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", image)
+            tifffile.imwrite(tmp_path / name / f"{number}_labels.tif", labels)
+    training = TrainingController()
+    good, broken = (TrainRequest(folder=str(tmp_path / name)) for name in ("good", "broken"))
+    seen = []
+    # The form asks again whenever a check has ended; by then the user has chosen the other.
+    training.checked.connect(lambda: seen.append(training.check(broken)))
+    assert training.check(good) is None
+    training._later.stop()
+    training._start_check()
+    training._to_check = broken
+    with qtbot.waitSignal(training.checked):
+        pass
+    assert seen == [None], "the check of the good folder says nothing of the broken one"
+    with qtbot.waitSignal(training.checked):
+        pass
+    assert seen[-1].problem
+    assert not seen[-1].description
+    training.close()

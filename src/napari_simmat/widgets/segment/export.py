@@ -55,6 +55,7 @@ _MAX_LABEL = np.iinfo(np.int32).max
 """Of a new objects layer."""
 NO_IMAGE = "Choose the image of these objects first, then load them."
 LOADED = "Loaded {} from {}."
+OTHER_IDS = "{} got other ids than in the file, since these are in use or too large."
 OTHER_IMAGE = "{} was not loaded, because another image was chosen; load it again."
 """The last axes of an image whose axes have no names."""
 
@@ -253,13 +254,12 @@ class ObjectLoader(QObject):
             return
         used = set() if session.editor is None else set(session.editor.labels)
         order = session.geometry.order
+        others = {n for section in sections if (n := section.label) in used or n > _MAX_LABEL}
         objects = [
             NewObject(
                 section.mask.transposed(order),
                 section.score,
-                label=None
-                if section.label in used or section.label > _MAX_LABEL
-                else section.label,
+                label=None if section.label in others else section.label,
                 category=section.category,
                 order=order,
             )
@@ -268,6 +268,8 @@ class ObjectLoader(QObject):
         workspace.classes.add(object_set.class_names)
         count = len({section.label for section in object_set.sections})
         parts = [LOADED.format(pluralize(count, "object"), name), *object_set.notes]
+        if others:
+            parts.append(OTHER_IDS.format(pluralize(len(others), "object")))
         self._objects.write(f"{LOADING} {name}:", objects, said=" ".join(parts))
 
 

@@ -161,7 +161,9 @@ def open_image_job(image: FolderImage) -> Job[OpenedImage]:
         parents = read_parents(tracks.read_text("ascii") if tracks.is_file() else "")
     except (ValueError, TypeError, OSError) as error:
         return OpenedImage(image, layer, problem=sentence(error))
-    return OpenedImage(image, layer, labels.astype(np.int32), parents, image.scores())
+    is_small = labels.max(initial=0) <= np.iinfo(np.int32).max
+    labels = labels.astype(np.int32 if is_small else np.int64)
+    return OpenedImage(image, layer, labels, parents, image.scores())
 
 
 class FolderPanel(QWidget):
@@ -363,8 +365,14 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
-        first = min(set(range(len(listed.images))) - listed.done, default=0)
-        self._save(partial(self._move_to, first, listed))
+        self._save(partial(self._begin, listed, self.current))
+
+    def _begin(self, listed: ImageList, saved: FolderImage | None) -> None:
+        """Open the first image of a list that is not done; the one that was just saved is."""
+        paths = [image.path for image in listed.images]
+        if saved is not None and saved.path in paths and saved.is_done:
+            listed.done.add(paths.index(saved.path))
+        self._move_to(min(set(range(len(paths))) - listed.done, default=0), listed)
 
     # ------------------------------------------------------------------------ moving
 

@@ -364,13 +364,18 @@ def remove_leftovers() -> None:
             run.clear()
 
 
-def _unlocked_runs() -> list[WindowRun]:
+def run_names() -> list[str]:
+    """Names of all runs that are under way or can be resumed, in this window or another."""
     try:
-        folders = sorted(user_folder("trainings").iterdir())
+        return sorted(path.name for path in user_folder("trainings").iterdir() if path.is_dir())
     except OSError:
         return []
+
+
+def _unlocked_runs() -> list[WindowRun]:
+    """The runs that no window holds; each is locked for a moment."""
     runs = []
-    for run in [WindowRun(path.name) for path in folders if path.is_dir()]:
+    for run in map(WindowRun, run_names()):
         with suppress(ValueError, OSError):
             run.claim()
             run.release()
@@ -387,7 +392,7 @@ def name_problem(name: str) -> str | None:
     folded = name.casefold()
     if folded in {entry.name.casefold() for entry in registry.own_models()}:
         return NAME_TAKEN.format(name)
-    if folded in {each.casefold() for each in unfinished_runs()}:
+    if folded in {each.casefold() for each in run_names()}:
         return NOT_FINISHED.format(name)
     return None
 
@@ -448,6 +453,7 @@ class TrainingController(JobController):
         self._checking.returned.connect(self._on_checked)
         self._checking.failed.connect(lambda reason: self._on_checked(FolderCheck("", reason)))
         self._to_check: TrainRequest | None = None
+        self._checked_key: object = None
         self._found: tuple[object, FolderCheck] | None = None
         self._later = later(self, self._start_check, _CHECK_DELAY)
         self._seconds_per_step: float | None = None
@@ -494,10 +500,11 @@ class TrainingController(JobController):
     def _start_check(self) -> None:
         request = self._to_check
         if request is not None and not self.busy:
+            self._checked_key = _folder_key(request)  # as it is before it is read
             self._checking.start(CHECKING, lambda: check_folder_job(request))
 
     def _on_checked(self, found: FolderCheck) -> None:
-        self._found = _folder_key(self._to_check), found
+        self._found = self._checked_key, found
         self.checked.emit()
 
     def start(
