@@ -14,19 +14,7 @@ from napari_simmat.io.tiff import (
     read_tiff_reference,
     write_labels_tiff,
 )
-from tests.io.places import CRS, LEFT, PIXEL, TOP, make_geotiff, plane, theirs
-
-
-@theirs()
-def make_masked(folder, bands=2, dtype="uint16", **more):
-    """A GeoTIFF whose first 20 rows are masked, as GDAL stores it."""
-    rasterio = pytest.importorskip("rasterio")
-    path = make_geotiff(folder, bands, dtype=dtype, **more)
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
-        mask = np.full(file.shape, 255, np.uint8)
-        mask[:20] = 0
-        file.write_mask(mask)
-    return path
+from tests.io.places import CRS, LEFT, PIXEL, TOP, make_masked, plane, theirs
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
