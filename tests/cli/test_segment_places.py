@@ -120,6 +120,18 @@ def test_segment_takes_ome_zarr_labels_as_prompts(folder, simmat, listed):
         assert Path("again", name).read_bytes() == Path("tiff", name).read_bytes()
 
 
+def test_segment_replaces_a_link_in_the_place_of_zarr_labels(folder, simmat):
+    words = segment("--zarr", "--overwrite")
+    assert simmat(*words).status == 0
+    Path("out/a_labels.ome.zarr").rename("theirs.ome.zarr")
+    Path("out/a_labels.ome.zarr").symlink_to(folder / "theirs.ome.zarr")
+    before = names_in(folder / "theirs.ome.zarr")
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    assert not Path("out/a_labels.ome.zarr").is_symlink()
+    assert names_in(folder / "theirs.ome.zarr") == before == names_in(Path("out/a_labels.ome.zarr"))
+
+
 def test_segment_replays_the_channel_files_of_a_record(tmp_path, click, simmat):
     nibabel = pytest.importorskip("nibabel")
     first, other = make_nifti(tmp_path), tmp_path / "flair.nii.gz"
