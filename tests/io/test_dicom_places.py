@@ -22,7 +22,7 @@ def labels_of(image):
     return labels
 
 
-def test_dicom_with_missing_slices_keeps_each_slice_at_its_own_place(tmp_path):
+def test_dicom_with_missing_slices_keeps_each_slice_in_place(tmp_path):
     image = read_image(make_series(tmp_path, GAP))
     assert image.notes == (UNEVEN.format(3, 12),)
     for z, step in enumerate(GAP):
@@ -35,7 +35,7 @@ def test_dicom_with_missing_slices_keeps_each_slice_at_its_own_place(tmp_path):
     assert (area, unit) == (pytest.approx(SPACING[0] * SPACING[1]), "mm")
 
 
-def test_dicom_with_missing_slices_is_right_as_seg_and_refused_with_one_step(tmp_path):
+def test_dicom_with_missing_slices_is_seg_and_not_nifti(tmp_path):
     pytest.importorskip("highdicom")
     folder = make_series(tmp_path, GAP)
     image = read_image(folder)

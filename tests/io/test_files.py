@@ -45,7 +45,7 @@ def test_atomic_outputs_success_places_all(tmp_path):
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_atomic_outputs_replace_a_link_by_a_folder_and_keep_what_it_means(tmp_path, leads):
+def test_atomic_outputs_replace_a_link_and_keep_what_it_means(tmp_path, leads):
     meant, link = tmp_path / "elsewhere" / "a.zarr", tmp_path / "a.zarr"
     if leads:
         meant.mkdir(parents=True)
