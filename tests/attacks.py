@@ -476,7 +476,10 @@ def hub_process() -> Iterator[tuple[str, Callable[[str], dict[str, str] | None]]
 
 
 def lying_range(trials: int, chance: random.Random, folder: Path) -> Found:
-    """A server that answers with parts, and lies about which: only the whole file is kept."""
+    """A server that sends parts unasked, and lies about which: only the whole file is kept.
+
+    Published weights are downloaded as a whole, so that nothing is resumed: `lying_resume` is.
+    """
     found = Found()
 
     def lie(handler: Any, content: bytes) -> None:
@@ -498,10 +501,12 @@ def lying_range(trials: int, chance: random.Random, folder: Path) -> Found:
             status, seconds, size = forked(command("models", "fetch", "vit_t", home=home))
             kept = [path for path in (home / "bases").glob("*") if path.is_file()]
             wrong = [path.name for path in kept if path.read_bytes() != CONTENT]
-            fault = wrong or (status == 0) != bool(kept)
-            found.add(seconds, size, *([f"kept {wrong}, status {status}"] if fault else []))
+            parts = sum(map(bool, asked))
+            fault = wrong or parts or (status == 0) != bool(kept)
+            said = f"kept {wrong}, status {status}, {parts} requests for a part"
+            found.add(seconds, size, *([said] if fault else []))
             shutil.rmtree(home, ignore_errors=True)
-        found.notes = f"{sum(map(bool, asked))} requests asked for a part"
+        found.notes = f"{len(asked)} requests, none for a part"
     return found
 
 

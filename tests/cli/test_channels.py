@@ -44,6 +44,36 @@ def test_channels_derive_takes_chosen_channels(angles):
     assert ndvi[40, 40] == pytest.approx(800 / 3000, abs=0.05)
 
 
+def banded(*names):
+    """A file whose bands have names, each of a value of its own: 1, 2, 3, ..."""
+    values = np.arange(1, len(names) + 1, dtype=np.uint16)[:, None, None] * np.ones((20, 30), "u2")
+    metadata = {"axes": "CYX", "Channel": {"Name": list(names)}}
+    tifffile.imwrite("bands.ome.tif", values.astype(np.uint16), ome=True, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("names", "red", "infrared"),
+    [
+        (("nir", "red"), 2, 1),
+        (("coastal", "blue", "green", "red", "nir1"), 4, 5),
+        (("B2", "B3", "B4", "B8"), 3, 4),
+    ],
+)
+def test_channels_derive_ndvi_takes_bands_by_their_names(angles, names, red, infrared):
+    """Two bands in the other order once gave an NDVI of the wrong sign."""
+    banded(*names)
+    assert main(["channels", "derive", "bands.ome.tif", "ndvi", "--output", "ndvi.tif"]) == 0
+    ndvi = (infrared - red) / (infrared + red)
+    np.testing.assert_allclose(tifffile.imread("ndvi.tif"), ndvi, rtol=1e-6)
+
+
+def test_channels_derive_refuses_to_guess_a_band(angles, capsys):
+    banded("red", "red edge")
+    assert main(["channels", "derive", "bands.ome.tif", "ndvi", "--output", "ndvi.tif"]) == 1
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "of which none or several could be near infra-red; say which with --channels" in said
+
+
 def test_channels_derive_hha_takes_a_focal_length(angles, capsys):
     tifffile.imwrite("depth.tif", np.full((60, 80), 2500, np.uint16))
     command = "channels derive depth.tif hha --output hha.tif"

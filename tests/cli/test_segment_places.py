@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_simmat.batch.run import locked
 from napari_simmat.engine.object_readers import read_objects
@@ -29,6 +30,7 @@ from tests.io.places import (
     make_dicom_for_seg,
     make_geotiff,
     make_nifti,
+    make_ome_zarr,
     oblique,
     plane,
     theirs,
@@ -118,6 +120,18 @@ def test_segment_takes_ome_zarr_labels_as_prompts(folder, simmat, listed):
         assert Path("again", name).read_bytes() == Path("tiff", name).read_bytes()
 
 
+def test_segment_replaces_a_link_in_the_place_of_zarr_labels(folder, simmat):
+    words = segment("--zarr", "--overwrite")
+    assert simmat(*words).status == 0
+    Path("out/a_labels.ome.zarr").rename("theirs.ome.zarr")
+    Path("out/a_labels.ome.zarr").symlink_to(folder / "theirs.ome.zarr")
+    before = names_in(folder / "theirs.ome.zarr")
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    assert not Path("out/a_labels.ome.zarr").is_symlink()
+    assert names_in(folder / "theirs.ome.zarr") == before == names_in(Path("out/a_labels.ome.zarr"))
+
+
 def test_segment_replays_the_channel_files_of_a_record(tmp_path, click, simmat):
     nibabel = pytest.importorskip("nibabel")
     first, other = make_nifti(tmp_path), tmp_path / "flair.nii.gz"
@@ -135,6 +149,31 @@ def test_segment_replays_the_channel_files_of_a_record(tmp_path, click, simmat):
     missed = simmat(*segment(output=str(tmp_path / "third"), **given))
     assert missed.status == 1
     assert "scan.json was made with the channels of flair.nii.gz, which is beside" in missed.err
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+def test_segment_ome_zarr_of_each_version(tmp_path, click, version):
+    models = pytest.importorskip("ome_zarr_models.v05.image_label")
+    image = make_ome_zarr(tmp_path / "cells.ome.zarr", version)
+    result = click(image, "--zarr", plane=(1,))
+    assert "It begins at z 10 um, y 200 um, x -30 um (translation)" in result.err
+    out = tmp_path / "out"
+    group = zarr.open_group(out / "cells_labels.ome.zarr", mode="r")
+    ome = models.ImageLabel.from_zarr(group).attributes.ome
+    [multiscale] = ome.multiscales
+    assert [(each.name, each.unit) for each in multiscale.axes] == [
+        (name, "micrometer") for name in "zyx"
+    ]
+    scale, translation = multiscale.datasets[0].coordinateTransformations
+    assert (scale.scale, translation.translation) == ([2, 0.5, 0.25], [10, 200, -30])
+    source = out / "cells_labels.ome.zarr" / ome.image_label.source.image
+    assert source.resolve() == image.resolve()
+    labels = np.asarray(group["0"])
+    np.testing.assert_array_equal(labels, tifffile.imread(out / "cells_labels.tif"))
+    inside = np.argwhere(labels[1] == 3).mean(axis=0)
+    np.testing.assert_allclose(inside, CENTER, atol=2)
+    [row] = rows_of(out / "cells_objects.csv")
+    assert float(row["volume_um3"]) == int(row["volume_voxels"]) * 0.25
 
 
 @theirs()

@@ -164,6 +164,22 @@ def test_main_waits_for_no_pipe_of_options(path, folder, simmat):
     assert "is a pipe or a device, not a file" in done.err.replace("\n", " ")
 
 
+@pytest.mark.parametrize("option", ["output", "channel-files", "config"])
+def test_main_with_a_null_character_says_so(option, folder, simmat):
+    words = ["segment", "a.tif", "--model", "tiny", "--prompts", "a.csv", "--output", "out"]
+    result = simmat(*words, f"--{option}", "wr\0ng")
+    assert result.status == 1
+    assert result.err.startswith(r"'wr\x00ng' has a null character, which no name of a file has")
+
+
+def test_main_with_a_null_character_in_a_file_of_options_says_so(folder, simmat):
+    Path("c.toml").write_text('[segment]\noutput = "wr\\u0000ng"\n')
+    words = ["segment", "a.tif", "--model", "tiny", "--prompts", "a.csv", "--config", "c.toml"]
+    result = simmat(*words)
+    assert result.status == 1
+    assert result.err.startswith(r"'wr\x00ng' has a null character, which no name of a file has")
+
+
 def test_main_logs_commands_and_their_failures(folder, simmat):
     assert simmat(*segment(image="b.tif"), "--verbose").status == 1
     text = log_file().read_text()

@@ -116,6 +116,18 @@ def make_geotiff(folder: Path, bands: int = 1, **more: Any) -> Path:
     return path
 
 
+@theirs()
+def make_masked(folder: Path, bands: int = 2, dtype: str = "uint16", **more: Any) -> Path:
+    """A GeoTIFF whose first 20 rows are masked, as GDAL stores it."""
+    rasterio: Any = pytest.importorskip("rasterio")
+    path = make_geotiff(folder, bands, dtype=dtype, **more)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        mask = np.full(file.shape, 255, np.uint8)
+        mask[:20] = 0
+        file.write_mask(mask)
+    return path
+
+
 def make_ome_tiff(folder: Path) -> Path:
     import tifffile
 
@@ -132,6 +144,30 @@ def make_ome_tiff(folder: Path) -> Path:
             "PhysicalSizeY": 0.5,
         },
     )
+    return path
+
+
+def make_ome_zarr(path: Path, version: str) -> Path:
+    """A stack of OME-Zarr 0.4, 0.5 or 0.6 that begins at (10, 200, -30) um."""
+    import zarr
+
+    steps = [
+        {"type": "scale", "scale": [2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [10.0, 200.0, -30.0]},
+    ]
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    image: dict[str, Any] = {"axes": axes, "datasets": [{"path": "0"}]}
+    if version == "0.6":
+        ends = {"input": {"path": "0"}, "output": {"name": "physical"}}
+        steps = [{"type": "sequence", "transformations": steps, **ends}]
+        image = {"coordinateSystems": [{"name": "physical", "axes": axes}], **image}
+        del image["axes"]
+    image["datasets"][0]["coordinateTransformations"] = steps
+    group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
+    known = {} if version == "0.4" else {"dimension_names": ("z", "y", "x")}
+    group.create_array("0", data=volume(), **known)
+    described = {"version": version, "multiscales": [image]}
+    group.attrs.update({"multiscales": [image]} if version == "0.4" else {"ome": described})
     return path
 
 

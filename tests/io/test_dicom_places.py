@@ -9,6 +9,7 @@ from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.reference import LPS
 from tests.io.places import ORIGIN, SPACING, TURN, check_seg_frames, make_series
+from tests.io.test_dicom import write_slice
 
 pydicom = pytest.importorskip("pydicom")
 GAP = (0, 1, 2, 6, 7)
@@ -21,7 +22,7 @@ def labels_of(image):
     return labels
 
 
-def test_dicom_with_missing_slices_keeps_each_slice_at_its_own_place(tmp_path):
+def test_dicom_with_missing_slices_keeps_each_slice_in_place(tmp_path):
     image = read_image(make_series(tmp_path, GAP))
     assert image.notes == (UNEVEN.format(3, 12),)
     for z, step in enumerate(GAP):
@@ -34,7 +35,7 @@ def test_dicom_with_missing_slices_keeps_each_slice_at_its_own_place(tmp_path):
     assert (area, unit) == (pytest.approx(SPACING[0] * SPACING[1]), "mm")
 
 
-def test_dicom_with_missing_slices_is_right_as_seg_and_refused_with_one_step(tmp_path):
+def test_dicom_with_missing_slices_is_seg_and_not_nifti(tmp_path):
     pytest.importorskip("highdicom")
     folder = make_series(tmp_path, GAP)
     image = read_image(folder)
@@ -95,3 +96,21 @@ def test_dicom_of_several_directions_has_no_place(tmp_path):
     image = read_image(folder)
     assert image.world is None
     assert OTHER_DIRECTIONS in image.notes
+
+
+@pytest.mark.parametrize(("value", "limit"), [(0, 30), (30, 0)])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("lazy_above", [0, 2**28])
+def test_dicom_padding_is_a_range(tmp_path, value, limit, photometric, lazy_above):
+    pixels = np.arange(60, dtype=np.uint16).reshape(6, 10)
+    tags = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+    write_slice(
+        tmp_path / "a.dcm",
+        pixels,
+        PhotometricInterpretation=photometric,
+        RescaleSlope=2,
+        RescaleIntercept=-100,
+        **tags,
+    )
+    found = np.asarray(read_image(tmp_path / "a.dcm", lazy_above=lazy_above).data)
+    np.testing.assert_array_equal(np.isnan(found), pixels <= 30)

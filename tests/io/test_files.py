@@ -19,6 +19,7 @@ from napari_simmat.io.files import (
     log_file,
     logged,
     read_csv,
+    remove,
     sha256_of,
     write_table,
     write_text,
@@ -43,6 +44,37 @@ def test_atomic_outputs_success_places_all(tmp_path):
         write_text(to_b, "b\n")
     assert sorted(os.listdir(first.parent)) == ["a.txt", "b.txt"]
     assert second.read_bytes() == b"b\n"
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_atomic_outputs_replace_a_link_and_keep_what_it_means(tmp_path, leads):
+    meant, link = tmp_path / "elsewhere" / "a.zarr", tmp_path / "a.zarr"
+    if leads:
+        meant.mkdir(parents=True)
+        (meant / "theirs").write_text("before")
+    link.symlink_to(meant)
+    with atomic_outputs(link) as (temporary,):
+        temporary.mkdir()
+        (temporary / "ours").write_text("after")
+    assert not link.is_symlink()
+    assert os.listdir(link) == ["ours"]
+    if leads:
+        assert (meant / "theirs").read_text() == "before"
+
+
+def test_remove_of_a_link_keeps_what_it_means(tmp_path):
+    (tmp_path / "meant").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "meant")
+    remove(tmp_path / "link")
+    assert os.listdir(tmp_path) == ["meant"]
+
+
+def test_atomic_outputs_with_a_null_character_are_refused(tmp_path):
+    with (
+        pytest.raises(OutputError, match="has a null character; give another name"),
+        atomic_outputs(tmp_path / "a\0.tif"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("reason", [ValueError("no"), KeyboardInterrupt(), GeneratorExit()])

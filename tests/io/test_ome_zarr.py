@@ -106,7 +106,7 @@ def test_ome_zarr_is_read_as_in_napari(tmp_path, version):
         np.testing.assert_allclose(affine[:3, 3], [*image.origin.values()])
 
 
-def test_ome_zarr_transformations_of_all_levels_come_after_those_of_one(tmp_path):
+def test_ome_zarr_transformations_of_all_levels_come_last(tmp_path):
     level = {"coordinateTransformations": steps()}
     whole = [{"type": "scale", "scale": [1, 10, 10, 10]}]
     described = {"axes": axes(), "level": level, "coordinateTransformations": whole}
@@ -155,7 +155,7 @@ def test_ome_zarr_unknown_transformation_is_named(tmp_path):
     assert NOT_APPLIED.format("displacements") in image.notes
 
 
-def test_ome_zarr_without_axes_is_refused_where_its_version_has_them(tmp_path):
+def test_ome_zarr_without_the_axes_of_its_version_is_refused(tmp_path):
     path = write(tmp_path / "a.zarr", "0.7", {"level": {}})
     with pytest.raises(ValueError, match=r"a\.zarr is OME-Zarr 0\.7 without the axes"):
         read_image(path)

@@ -11,7 +11,7 @@ import sys
 import tomllib
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
@@ -114,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if "--verbose" in given else logging.WARNING
     with logged(), _notes_on_stderr(terminal, level):
         try:
+            _check_characters(given)
             options = _options_of_file(given)
+            _check_characters(options)
             app.config = Dict(data=options, source=_config_path(given)) if options else ()
             command, bound, unparsed = app.parse_args(given, exit_on_error=False, print_error=False)
             logger.info("simmat %s (%s)", " ".join(given), __version__)
@@ -143,6 +145,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
+
+
+NULL_CHARACTER = "{} has a null character, which no name of a file has; remove it."
+
+
+def _check_characters(value: object) -> None:
+    """Refuse a null character anywhere in words, or in the tables of a file of options."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(NULL_CHARACTER.format(repr(value)[:80]))
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            _check_characters(each)
 
 
 def _config_path(given: Sequence[str]) -> str:

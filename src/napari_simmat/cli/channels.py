@@ -36,6 +36,10 @@ channels_app = App(
     name="channels", help="Derive and register channels, and show what a model makes of them."
 )
 EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
+UNNAMED = (
+    "{} has the channels {}, of which none or several could be {}; say which with --channels, in "
+    "the order of simmat channels derive --help."
+)
 NO_REFERENCE = "There is no channel {}; give --reference from 0 to {}."
 WRONG_SHIFTS = (
     "--shifts {!r} is not one pair of numbers for each of {} channels; write them as 0,0 2.4,-3.1."
@@ -90,10 +94,36 @@ def derive(
 
     terminal = console.terminal()
     read = _read_channels(image, channels, output, overwrite, terminal)
-    made = derive_channels(kind, read.planes, focal)
+    planes = read.planes
+    if channels.channels is None:
+        planes = [planes[n] for n in _derived_from(kind, read.names, image, terminal)]
+    made = derive_channels(kind, planes, focal)
     write_channels(output, made, read.axes, read.reference)
     terminal.say(f"Wrote {output}: {', '.join(made)}")
     terminal.result({"file": str(output), "channels": list(made)})
+
+
+def _derived_from(kind: str, names: Sequence[str], image: Path, terminal: Terminal) -> list[int]:
+    """Which channels are meant where nobody says so: those that have the names, else in order.
+
+    Raises ValueError if some have the names and others have not.
+    """
+    from napari_simmat._text import format_list
+    from napari_simmat.engine.channel_matching import match_names
+    from napari_simmat.engine.channels import DERIVATIONS
+
+    wanted = DERIVATIONS[kind].inputs
+    are_named = not all(name.isdecimal() for name in names)
+    found = match_names(wanted, names) if are_named else {}
+    if found and len(found) < len(wanted):
+        missing = [name for name in wanted if name not in found]
+        raise ValueError(UNNAMED.format(image.name, format_list(names), format_list(missing)))
+    if not found:
+        return list(range(len(names)))
+    pairs = [f"{names[found[name]]} as {name}" for name in wanted if names[found[name]] != name]
+    if pairs:
+        terminal.note(f"{image.name}: taken by their names: {format_list(pairs)}.")
+    return [found[name] for name in wanted]
 
 
 @channels_app.command

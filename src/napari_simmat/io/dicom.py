@@ -34,7 +34,7 @@ from napari_simmat.io.image_file import (
     overflow_refused,
     unreadable,
 )
-from napari_simmat.io.reference import LPS, ImageReference, World, readers_differ
+from napari_simmat.io.reference import LPS, ImageReference, Missing, World, readers_differ
 
 _TABLES = [f"{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")]
 _HEADER_TAGS = [
@@ -42,7 +42,7 @@ _HEADER_TAGS = [
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
     "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation", "BitsStored",
-    "PixelPaddingValue",
+    "PixelPaddingValue", "PixelPaddingRangeLimit",
     *_TABLES, *(name.replace("Data", "Descriptor") for name in _TABLES),
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
@@ -445,14 +445,17 @@ def _world(slices: Sequence[_Slice], scale: dict[str, float], notes: list[str]) 
     return world
 
 
-def _padding(pydicom: Any, plane: _Slice) -> float | None:
-    """The value of pixels outside the field of view, as the pixels are read; None if unknown."""
+def _padding(pydicom: Any, plane: _Slice) -> Missing | None:
+    """The values of pixels outside the field of view, as the pixels are read; None if unknown."""
     value, bits = plane.head.get("PixelPaddingValue"), plane.head.get("BitsAllocated")
     if value is None or plane.colored or bits not in (8, 16, 32):
         return None
+    limit = plane.head.get("PixelPaddingRangeLimit")
+    ends = [int(value), int(value if limit is None else limit)]
     kind = "i" if plane.head.get("PixelRepresentation") else "u"
-    stored = np.array([int(value)]).astype(f"{kind}{bits // 8}")
-    return float(_values(pydicom, plane, stored)[0])
+    stored = np.array(ends).astype(f"{kind}{bits // 8}")
+    low, high = sorted(map(float, _values(pydicom, plane, stored)))  # inverted if 0 is white
+    return low if low == high else (low, high)
 
 
 def _pixel_size(slices: Sequence[_Slice], notes: list[str]) -> dict[str, float]:

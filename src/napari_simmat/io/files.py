@@ -60,9 +60,12 @@ def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
     after a crash each target is the old file or the new one, never half of it. When the block (or
     a rename) fails or is interrupted, no new file is left.
 
-    Raises OutputError if the disk is full, a folder cannot be written, or a target is a folder.
+    Raises OutputError if the disk is full, a folder cannot be written, or a target is a folder or
+    has a name that no file can have.
     """
     for target in targets:
+        if "\0" in str(target):
+            raise OutputError(f"{str(target)[:80]!r} has a null character; give another name.")
         check_is_no_folder(target)
     temporary = tuple(map(partial_path, targets))
     placed: list[Path] = []
@@ -150,15 +153,17 @@ def move_into_place(source: Path, target: Path) -> None:
 
 
 def replace_path(source: Path, target: Path) -> None:
-    """Rename a file or a folder; a folder of the target's name is deleted first."""
-    if source.is_dir() and target.is_dir():
+    """Rename a file or a folder; a folder, or a link, of the target's name is deleted first."""
+    if target.is_symlink() and source.is_dir():
+        target.unlink()  # what it leads to is not ours, and stays
+    elif source.is_dir() and target.is_dir():
         shutil.rmtree(target)
     os.replace(source, target)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder and its content, if it exists."""
-    if path.is_dir():
+    """Delete a file or link, or a folder and its content, if it exists."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.io.files import format_size, sha256_of
-from napari_simmat.io.reference import ImageReference, World
+from napari_simmat.io.reference import ImageReference, Missing, World
 
 VARIABLE = "NAPARI_SIMMAT_LIMITS"
 """Environment variable that changes limits: ``picture_pixels=4e8,pages=1e6``."""
@@ -198,14 +198,18 @@ class ImageFile:
     """Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``."""
     origin: Mapping[str, float] = field(default_factory=dict)
     """Where the first pixel is, by axis letter in these units, where the file moves it from 0."""
+    stage: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    """Position of the microscope's stage by axis letter, with its unit, as OME names it."""
     are_labels: bool = False
     """Whether the file says that its values are labels."""
     rgb: bool = False
     """Whether the channels are red, green, blue (and alpha)."""
     world: World | None = None
     """Where the pixels are, as the file says."""
-    missing: float | None = None
-    """The value of pixels without data; `read_image` makes them NaN."""
+    missing: Missing | None = None
+    """The values of pixels without data; `read_image` makes them NaN."""
+    valid: NDArray[np.bool_] | None = None
+    """(Y, X), which pixels have data, if the file holds a mask of them; the others become NaN."""
     name: str = ""
     """The name that the file gives the image."""
     files: tuple[Path, ...] = ()
@@ -243,8 +247,10 @@ class ImageFile:
             scale=self.scale,
             units=self.units,
             origin=self.origin,
+            stage=self.stage,
             world=self.world,
             missing=self.missing,
+            valid=self.valid,
             name=self.name,
             channels=self.channel_names or (),
             file=self.path,
@@ -346,21 +352,45 @@ class LazyArray:
 
 
 class MissingAsNaN:
-    """An array in which pixels of one value are missing, that is NaN, read part by part.
+    """An array in which pixels without data are NaN, read part by part.
 
     Parameters
     ----------
     array
-        Integers or floats; anything that takes slices.
-    value
-        The value of pixels without data.
+        (..., Y, X) or (..., Y, X, S) of integers or floats; anything that takes slices.
+    missing
+        The value of pixels without data, or the lowest and the highest of their values.
+    valid
+        (Y, X), which pixels have data; of a coarser or finer grid the nearest ones count.
+    channels_last
+        Whether the array ends in channels.
     """
 
-    def __init__(self, array: Any, value: float) -> None:
+    def __init__(
+        self,
+        array: Any,
+        missing: Missing | None,
+        valid: NDArray[np.bool_] | None = None,
+        channels_last: bool = False,
+    ) -> None:
         stored = np.dtype(array.dtype)
-        # A file of float32 gives its value in decimals.
-        self._array, self._value = array, stored.type(value)
+        self._array, self._range = array, None
+        if missing is not None:
+            low, high = missing if isinstance(missing, tuple) else (missing, missing)
+            # A file of float32 gives its value in decimals.
+            single = low == high and has_missing(stored, low)
+            self._range = (stored.type(low), stored.type(high)) if single else (low, high)
         self.shape: tuple[int, ...] = tuple(map(int, array.shape))
+        self._valid = None
+        if valid is not None:
+            rows, columns = self.shape[-3:-1] if channels_last else self.shape[-2:]
+            if valid.shape != (rows, columns):
+                nearest = [
+                    np.arange(count) * size // count
+                    for count, size in zip((rows, columns), valid.shape, strict=True)
+                ]
+                valid = valid[np.ix_(*nearest)]
+            self._valid = np.broadcast_to(valid[..., None] if channels_last else valid, self.shape)
         exact = stored.kind == "f" or stored.itemsize <= 2  # float32 holds 16 bits
         self.dtype = np.result_type(stored, np.float32 if exact else np.float64)
         self.ndim = len(self.shape)
@@ -370,7 +400,11 @@ class MissingAsNaN:
         """Read a part."""
         stored = np.asarray(self._array[where])
         values = stored.astype(self.dtype)
-        values[stored == self._value] = np.nan
+        if self._range is not None:
+            low, high = self._range
+            values[(stored >= low) & (stored <= high)] = np.nan
+        if self._valid is not None:
+            values[~self._valid[where]] = np.nan
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -378,15 +412,20 @@ class MissingAsNaN:
         return np.asarray(self[...], dtype)
 
 
-def has_missing(dtype: Any, value: float | None) -> bool:
-    """Whether pixels of this type can have the value of those without data."""
+def has_missing(dtype: Any, missing: Missing | None) -> bool:
+    """Whether pixels of this type can have the value, or one of the values, of missing ones."""
     dtype = np.dtype(dtype)
-    if value is None or math.isnan(value) or dtype.kind not in "iuf":
+    if isinstance(missing, tuple):
+        low, high = missing
+        if dtype.kind == "f":
+            return low <= high
+        return dtype.kind in "iu" and low <= np.iinfo(dtype).max and high >= np.iinfo(dtype).min
+    if missing is None or math.isnan(missing) or dtype.kind not in "iuf":
         return False
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return bool(np.isfinite(dtype.type(value)))
-    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+            return bool(np.isfinite(dtype.type(missing)))
+    return missing.is_integer() and np.iinfo(dtype).min <= missing <= np.iinfo(dtype).max
 
 
 def without_missing(file: ImageFile, lazy_above: int = LAZY_ABOVE) -> ImageFile:
@@ -394,16 +433,17 @@ def without_missing(file: ImageFile, lazy_above: int = LAZY_ABOVE) -> ImageFile:
 
     Colors stay bytes, which foundations that were trained on photographs take as they are.
     """
-    data = file.data
-    if file.missing is None or not has_missing(data.dtype, file.missing):
+    data, last = file.data, file.axes[-1:] in ("C", "S")
+    missing = file.missing if has_missing(data.dtype, file.missing) else None
+    if missing is None and file.valid is None:
         return file
-    if file.rgb and data.dtype == np.uint8:
-        if file.missing == 0 or not isinstance(data, np.ndarray):
-            return file
-        return replace(file, data=np.where(data == np.uint8(file.missing), np.uint8(0), data))
-    masked = MissingAsNaN(data, file.missing)
+    masked = MissingAsNaN(data, missing, file.valid, last)
     nbytes = math.prod(masked.shape) * masked.dtype.itemsize
     whole = isinstance(data, np.ndarray) and nbytes <= lazy_above
+    if file.rgb and data.dtype == np.uint8:
+        if not isinstance(data, np.ndarray):
+            return file
+        return replace(file, data=np.where(np.isnan(masked[...]), np.uint8(0), data))
     return replace(file, data=masked[...] if whole else masked)
 
 

@@ -45,6 +45,10 @@ TiffTag = tuple[int, int, int, Any]
 """Code, type, count and value of a tag, as tifffile reads and writes it."""
 
 
+Missing = float | tuple[float, float]
+"""The value of pixels without data, or the lowest and the highest of their values."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
     """Where pixels are in the world.
@@ -294,8 +298,11 @@ class ImageReference:
         OME-Zarr moves it from 0.
     world
         Where the pixels are.
-    missing
-        The value of pixels without data; `io.readers.read_image` has made them NaN.
+    stage
+        Position of the microscope's stage by axis letter, with its unit, as OME names it.
+    missing, valid
+        The value of pixels without data, and which pixels (Y, X) have data, if the file has a mask
+        of them; `io.readers.read_image` has made the others NaN.
     name
         The name that the file gives the image.
     channels
@@ -308,7 +315,9 @@ class ImageReference:
     units: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, float] = field(default_factory=dict)
     world: World | None = None
-    missing: float | None = None
+    stage: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    missing: Missing | None = None
+    valid: NDArray[np.bool_] | None = None
     name: str = ""
     channels: tuple[str, ...] = ()
     file: Path | None = None

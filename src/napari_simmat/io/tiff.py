@@ -50,8 +50,9 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         _check_description(path, page.description, limits)
         others = _other_files(path, tiff, limits)
         series = tiff.series[0]
-        if len(tiff.series) > 1:
-            notes.append(f"It holds {len(tiff.series)} images; the first is read.")
+        images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
+        if images > 1:
+            notes.append(f"It holds {images} images; the first is read.")
         axes, shape = _axes(path, series.axes, series.shape), series.shape
         if series.dtype is None:
             raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
@@ -76,7 +77,9 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         plane = sizes["Y"] * sizes["X"] * dtype.itemsize
         scale, units = _pixel_size(tiff)
         names = _channel_names(tiff, sizes.get("C", sizes.get("S", 1)))
-        reference = _georeference(tiff)
+        reference = _georeference(tiff, path)
+        notes += _place_notes(tiff, path, reference)
+        valid = _mask(tiff)
         if reference.scale:
             scale, units = dict(reference.scale), dict(reference.units)
         is_rgb = "S" in axes and _is_rgb(page)
@@ -99,7 +102,9 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         scale=scale,
         units=units,
         world=reference.world,
+        stage=_stage(tiff, notes),
         missing=reference.missing,
+        valid=valid,
         name=_image_name(tiff),
         are_labels=f'Creator="{SOFTWARE}' in (tiff.ome_metadata or ""),
         rgb=is_rgb,
@@ -129,10 +134,18 @@ def read_tiff_reference(path: Path) -> ImageReference:
             if (pixels := _ome_pixels(tiff)) is not None:
                 channels = sum(element.tag.endswith("Channel") for element in pixels)
                 names = _channel_names(tiff, channels)
-            found = _georeference(tiff)
+            found = _georeference(tiff, path)
             scale, units = (found.scale, found.units) if found.scale else _pixel_size(tiff)
             name = _image_name(tiff)
-            return replace(found, scale=scale, units=units, channels=names or (), name=name)
+            return replace(
+                found,
+                scale=scale,
+                units=units,
+                stage=_stage(tiff, []),
+                valid=_mask(tiff),
+                channels=names or (),
+                name=name,
+            )
     except Exception:  # a broken file makes a reader raise anything
         return ImageReference()
 
@@ -158,8 +171,95 @@ def _is_rgb(page: Any) -> bool:
     return int(page.photometric) == _RGB and page.samplesperpixel == 3 + alpha
 
 
-def _georeference(tiff: Any) -> ImageReference:
-    """What GeoTIFF's tags say: place, size of a pixel in meters, and the missing value."""
+_MASK, _REDUCED = 4, 1
+"""Bits of NewSubfileType: a mask of another page; a smaller version of it."""
+_RPC = 50844
+BY_POINTS = (
+    "It is placed by {}, which are not read, so it has no place on the map; warp it first "
+    "(gdalwarp), or segment it without its place."
+)
+BY_WORLD_FILE = (
+    "{} places it on a map, and names no coordinate reference system; its labels keep the place "
+    "alone."
+)
+MASK_BESIDE = "{} masks pixels without data, and is not read; store the mask within the TIFF."
+STAGE_DIFFERS = "The positions of the stage differ between its planes, and are not kept."
+
+
+def _mask(tiff: Any) -> NDArray[np.bool_] | None:
+    """(Y, X), which pixels have data, from the mask that GDAL stores as a page; None without."""
+    page = tiff.pages.first
+    for series in tiff.series[1:]:
+        key = series.keyframe
+        is_mask = key.subfiletype & _MASK and not key.subfiletype & _REDUCED
+        size = (page.imagelength, page.imagewidth)
+        if is_mask and (key.imagelength, key.imagewidth) == size and key.samplesperpixel == 1:
+            check_memory(math.prod(size), tiff.filename)
+            return np.asarray(series.asarray().reshape(size) != 0, dtype=np.bool_)
+    return None
+
+
+def _place_notes(tiff: Any, path: Path, reference: ImageReference) -> list[str]:
+    """What the file, or one beside it, says about places and masks that is not read as such."""
+    tags, notes = tiff.pages.first.tags, []
+    if reference.world is None and _TIE_POINTS in tags and len(tags[_TIE_POINTS].value) > 6:
+        notes.append(BY_POINTS.format("ground control points"))
+    elif reference.world is None and _RPC in tags:
+        notes.append(BY_POINTS.format("rational polynomial coefficients"))
+    elif reference.world is not None and not reference.world.tags:
+        notes.append(BY_WORLD_FILE.format(_world_file(path)))
+    beside = path.with_name(f"{path.name}.msk")
+    return [*notes, MASK_BESIDE.format(beside.name)] if beside.is_file() else notes
+
+
+def _world_file(path: Path) -> str:
+    """The name of the file beside a TIFF that places it; empty without."""
+    for ending in (".tfw", ".tifw", ".tiffw", ".wld"):
+        for name in (f"{path.stem}{ending}", f"{path.stem}{ending.upper()}"):
+            if path.with_name(name).is_file():
+                return name
+    return ""
+
+
+def _world_file_affine(path: Path) -> NDArray[np.float64] | None:
+    """(4, 4), from the indices (x, y, z) of a pixel's center to the map, by a world file."""
+    name = _world_file(path)
+    if not name or path.with_name(name).stat().st_size > 1024:  # it holds six numbers
+        return None
+    words = path.with_name(name).read_text("latin-1").split()
+    numbers = [number for word in words if (number := _number(word)) is not None]
+    if len(words) != 6 or len(numbers) != 6:
+        return None
+    matrix = np.eye(4)
+    matrix[:2, 0], matrix[:2, 1], matrix[:2, 3] = np.reshape(numbers, (3, 2))
+    return matrix if np.linalg.det(matrix[:2, :2]) != 0 else None
+
+
+def _stage(tiff: Any, notes: list[str]) -> dict[str, tuple[float, str]]:
+    """Position of the stage along X and Y, if OME-XML gives one for all planes of the image."""
+    if (pixels := _ome_pixels(tiff)) is None:
+        return {}
+    planes = [each for each in pixels if each.tag.endswith("}Plane")]
+    stage = {}
+    for axis in "XY":
+        found = {
+            (value, each.get(f"Position{axis}Unit", "reference frame"))
+            for each in planes
+            if (value := _number(each.get(f"Position{axis}"))) is not None
+        }
+        if len(found) > 1:
+            notes.append(STAGE_DIFFERS)
+            return {}
+        if found:
+            stage[axis] = found.pop()
+    return stage
+
+
+def _georeference(tiff: Any, path: Path) -> ImageReference:
+    """What GeoTIFF's tags say: place, size of a pixel in meters, and the missing value.
+
+    Without such a place, that of a world file beside the image.
+    """
     tags = tiff.pages.first.tags
     kept = [tags[code] for code in _PLACE_TAGS if code in tags]
     missing = None
@@ -167,7 +267,9 @@ def _georeference(tiff: Any) -> ImageReference:
         missing = _number(str(tags[_GDAL_NODATA].value).strip("\0 "))
     affine, keys = _map_affine(tags), _geo_keys(tags)
     if affine is None:
-        return ImageReference(missing=missing)
+        by_file = _world_file_affine(path)
+        world = None if by_file is None else World(affine=by_file, space="map")
+        return ImageReference(world=world, missing=missing)
     epsg = keys.get(_CRS_KEYS.get(keys.get(_MODEL_TYPE, 0), 0), 0)
     world = World(
         affine=affine,
@@ -389,6 +491,8 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         sizes = _read_ome_sizes(tiff)
     elif tiff.is_imagej:
         sizes = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
+    elif (size := _aperio_size(tiff)) is not None:
+        sizes = {"X": (size, "um"), "Y": (size, "um")}
     else:
         tags = tiff.pages.first.tags
         unit = tags.get("ResolutionUnit")
@@ -401,6 +505,14 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         if factor is not None:
             scale[letter], units[letter] = size * factor, name
     return scale, units
+
+
+def _aperio_size(tiff: Any) -> float | None:
+    """Micrometers of a pixel from the description of a slide scanner of Aperio (``MPP = 0.25``)."""
+    description = tiff.pages.first.description
+    found = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", description)
+    size = _number(found[1]) if description.startswith("Aperio") and found else None
+    return size if size else None
 
 
 def _read_ome_sizes(tiff: Any) -> dict[str, tuple[float, str]]:
@@ -527,6 +639,7 @@ def write_labels_tiff(
     if reference.channels and reference.name:  # a label image has no channels of its own
         names["MapAnnotation"] = {f"channel {n}": c for n, c in enumerate(reference.channels)}
     tags = place_tags(reference.world)
+    names |= _stage_planes(reference, math.prod(labels.shape[:-2]))
     # The UUID is one of the content, so that equal content gives equal files.
     kind: tuple[Any, ...] = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
     kind += (*(each for each in (names, tags) if each),)
@@ -604,6 +717,7 @@ def write_channels_tiff(
         **_ome_size_attributes(scale, units),
         **({"Name": reference.name} if reference.name else {}),
         **({"Description": description} if description else {}),
+        **_stage_planes(reference, math.prod(values.shape[:-2])),
     }
     tifffile.imwrite(
         path,
@@ -615,6 +729,15 @@ def write_channels_tiff(
         resolutionunit=None if resolution is None else "CENTIMETER",
         **common,
     )
+
+
+def _stage_planes(reference: ImageReference, count: int) -> dict[str, Any]:
+    """What tifffile takes for `count` planes at the position of the stage; empty without one."""
+    known: dict[str, list[object]] = {}
+    for axis, (position, unit) in reference.stage.items():
+        known[f"Position{axis}"] = [position] * count
+        known[f"Position{axis}Unit"] = [unit] * count
+    return {"Plane": known} if known else {}
 
 
 def _band_descriptions(names: Sequence[str]) -> str:

@@ -201,7 +201,7 @@ def matching_channels(
         if channel.part is None:
             names.append(layer.name)
         else:
-            names.append(parts[channel.part] if parts else f"{layer.name} {channel.part}")
+            names.append(parts[channel.part] if parts else "")  # its number is not a name
     found = match_names(wanted, names)
     planes = [n for n, channel in enumerate(offered) if _is_single(channel, known[channel.layer])]
     if not found and len(planes) == len(wanted):

@@ -511,11 +511,12 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
     data = layer.data[level] if layer.multiscale else layer.data
     if part is not None:
         data = as_dask(data)[..., part] if layer.rgb else as_dask(data)[part]
-    missing = reference_of(layer).missing
+    reference = reference_of(layer)
     photograph = layer.rgb and data.dtype == np.uint8  # stays bytes, as in `read_image`
-    if missing is None or photograph or not has_missing(data.dtype, missing):
+    missing = reference.missing if has_missing(data.dtype, reference.missing) else None
+    if photograph or (missing is None and reference.valid is None):
         return data
-    return MissingAsNaN(data, missing)
+    return MissingAsNaN(data, missing, reference.valid)
 
 
 @dataclass(frozen=True, eq=False)

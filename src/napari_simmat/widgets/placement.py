@@ -75,7 +75,7 @@ def reference_of(layer: Layer) -> ImageReference:
     if not isinstance(known, ImageReference):
         path = layer.source.path
         known = ImageReference()
-        if path and str(path).lower().endswith((".tif", ".tiff")):
+        if path and str(path).lower().endswith((".tif", ".tiff", ".svs")):
             known = read_tiff_reference(Path(path))
         elif path and is_zarr(Path(path)):
             known = read_zarr_reference(Path(path))

@@ -5,6 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from npe2 import PluginManifest
@@ -27,6 +28,8 @@ from tests.io.places import (
     TOP,
     check_geotiff,
     make_geotiff,
+    make_masked,
+    make_ome_zarr,
     plane,
     theirs,
 )
@@ -103,8 +106,6 @@ def test_channel_without_data_is_missing_in_the_window(window, tmp_path):
 
 
 def test_save_of_an_ome_zarr_names_its_image(window, tmp_path, monkeypatch, npe2pm):
-    import zarr
-
     image = tmp_path / "images" / "a.ome.zarr"
     root = zarr.open_group(image, mode="w", zarr_format=3)
     root.create_array("0", data=plane(), dimension_names=("y", "x"))
@@ -122,6 +123,36 @@ def test_save_of_an_ome_zarr_names_its_image(window, tmp_path, monkeypatch, npe2
     [saved] = (tmp_path / "results").glob("*.ome.zarr")
     label = zarr.open_group(saved, mode="r").attrs["ome"]["image-label"]
     assert label["source"] == {"image": "../../images/a.ome.zarr"}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+def test_save_of_ome_zarr_keeps_where_it_begins(window, tmp_path, monkeypatch, npe2pm, version):
+    models = pytest.importorskip("ome_zarr_models.v05.image_label")
+    # Its reader looks two folders up as well.
+    image = make_ome_zarr(tmp_path / "images" / "deep" / "cells.ome.zarr", version)
+    with npe2pm.tmp_plugin(PluginManifest.from_distribution("napari-ome-zarr")):
+        [layer] = window.viewer.open([image], plugin="napari-ome-zarr")
+    window.start()
+    world = np.asarray(layer.data_to_world((1, *CENTER)))
+    window.viewer.dims.point = tuple(world)
+    window.idle()
+    window.add_object(*world[-2:])
+    save_as(monkeypatch, tmp_path / "cells_labels.ome.zarr")
+    window.tab.act("save")
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    group = zarr.open_group(tmp_path / "cells_labels.ome.zarr", mode="r")
+    [multiscale] = models.ImageLabel.from_zarr(group).attributes.ome.multiscales
+    scale, translation = multiscale.datasets[0].coordinateTransformations
+    assert (scale.scale, translation.translation) == ([2, 0.5, 0.25], [10, 200, -30])
+    inside = np.argwhere(np.asarray(group["0"])[1] > 0).mean(axis=0)
+    np.testing.assert_allclose(inside, CENTER, atol=2)
+
+
+def test_masked_pixels_are_missing_in_the_window(window, tmp_path):
+    click_on(window, make_masked(tmp_path, 1))
+    seen = np.asarray(window.workspace.viewed_image().all_arrays[0])
+    assert np.isnan(seen[:20]).all()
+    np.testing.assert_array_equal(seen[20:], plane()[20:])
 
 
 @pytest.mark.parametrize("ending", [".tif", ".nii.gz", ".nrrd", ".mha", ".ome.zarr"])

@@ -375,7 +375,7 @@ class ChannelTools(QObject):
 
     def _add(self, name: str, data: Any, geometry: ImageGeometry) -> LayerChannel:
         """Add a layer on the image's pixels, and name it as a channel."""
-        metadata = {REFERENCE: replace(geometry.reference, missing=None)}
+        metadata = {REFERENCE: replace(geometry.reference, missing=None, valid=None)}
         layer = Image(data, name=name, metadata=metadata, **geometry.layer_options())
         self._workspace.viewer.layers.append(layer)
         return LayerChannel(layer_key(layer))
