@@ -147,7 +147,7 @@ def demo() -> None:
 
 
 def learn() -> None:
-    """Cells of which a click gives a part: the model learns from three, then finds them."""
+    """Cells of which a click gives a part: the model learns from five, then finds them."""
     from scipy.ndimage import gaussian_filter
 
     y, x = np.indices((128, 224))
@@ -170,7 +170,7 @@ def learn() -> None:
         click(tab, places[7])
         film.hold(2000)  # a part of the cell
         press(film, tab, tab.buttons.clear, 500)
-        for number in (0, 1, 5):
+        for number in (0, 1, 4, 5, 6):
             row, column = places[number]
             box = rectangle(row - 21, column - 18, row + 21, column + 18)
             film.point_on(layer, box[0])

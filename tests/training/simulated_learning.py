@@ -24,7 +24,7 @@ OFFER_ANYTHING = {
     "FEW": 0,
     "CHANCE": 1.0,
     "MIN_GAIN": -200.0,
-    "MIN_SPREAD": -1000.0,
+    "MIN_LEFT": -1.0,
     "MAX_LOSS": 200.0,
 }
 """Names and values in `evidence` by which whatever was learned is offered, as nets of random

@@ -118,9 +118,9 @@ def test_refusals_say_what_was_found_and_what_would_do():
     chance = found(0.4, 0.4, 0.4, 0.4, -0.1).verdict()
     assert begins(chance.refusal(5, 5), BY_CHANCE)
     assert "6 % of useless trainings" in chance.refusal(5, 5)
-    small = found(*[0.08] * 5).verdict()
+    small = found(*[0.015] * 5).verdict()
     assert small.chance < CHANCE
-    assert small.refusal(5, 5) == NOT_BETTER.format("5 objects", 4, 1.5 * 7 / 5**0.5)
+    assert small.refusal(5, 5) == NOT_BETTER.format("5 objects", 0.75, evidence.MIN_GAIN)
     loses = found(*[0.6] * 5, box=-0.06, other=-0.7).verdict()
     assert loses.refusal(5, 5) == ONE_LOSES.format("5 objects", "a click", 60, "a box", -6)
 
@@ -136,9 +136,9 @@ def test_fewer_than_five_objects_need_a_leap():
 
 
 def test_learning_is_not_begun_where_too_little_is_left():
-    good, fair = LeftOutScores(96, 97), LeftOutScores(70, 80)
-    assert nothing_to_gain("tiny", good, 5) == ALREADY_GOOD.format("tiny", 96.5)
-    assert nothing_to_gain("tiny", good, 3) == ALREADY_GOOD.format("tiny", 96.5)
+    good, fair = LeftOutScores(97, 98), LeftOutScores(70, 80)
+    assert nothing_to_gain("tiny", good, 5) == ALREADY_GOOD.format("tiny", 97.5)
+    assert nothing_to_gain("tiny", good, 3) == ALREADY_GOOD.format("tiny", 97.5)
     assert nothing_to_gain("tiny", fair, 3) == FEW_LEFT.format("tiny", 75, "5 objects", FEW_GAIN)
     assert not nothing_to_gain("tiny", fair, 5)
     assert not nothing_to_gain("tiny", LeftOutScores(10, 80), 3)

@@ -182,7 +182,7 @@ def test_learning_again_needs_new_objects(base, tmp_path):
 
 def test_learning_ends_where_no_gain_is_left(base, monkeypatch):
     steps: list[LearnProgress] = []
-    monkeypatch.setattr(evidence, "MIN_GAIN", 100.5)  # more than is left
+    monkeypatch.setattr(evidence, "MIN_LEFT", 100.5)
     found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
     assert found.checkpoint is None
     assert found.model is None

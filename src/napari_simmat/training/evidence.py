@@ -46,9 +46,8 @@ MIN_GAIN = 1.0
 """Mean gain, in points of IoU, below which an adapted model is not offered."""
 NOISE_FACTOR = 1.5
 """Standard errors that are taken off a choice's mean gain when choices are compared."""
-MIN_SPREAD = 7.0
-"""Least standard deviation, in points, that the gains of single objects are taken to have. A few
-that happen to be alike look more certain than they are, above all where a model is good already."""
+MIN_LEFT = 3.0
+"""Points left to gain, below which learning does not begin."""
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average: choices by which they do come last, and
 a model by which they do, surely enough, is not offered."""
@@ -158,9 +157,7 @@ class Verdict(NamedTuple):
 
 def least_gain(objects: int) -> float:
     """Points of IoU that so many objects must gain on average, whatever their spread."""
-    if objects < FEW:
-        return FEW_GAIN
-    return max(MIN_GAIN, NOISE_FACTOR * MIN_SPREAD / math.sqrt(objects))
+    return FEW_GAIN if objects < FEW else MIN_GAIN
 
 
 def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
@@ -169,7 +166,7 @@ def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
     What is left to gain is too little to be offered, even if it were gained in full.
     """
     left = 100 - before.mean
-    if left <= least_gain(max(new, FEW)):
+    if left <= MIN_LEFT:
         return ALREADY_GOOD.format(name, before.mean)
     if left <= least_gain(new):
         return FEW_LEFT.format(name, before.mean, pluralize(FEW, "object"), FEW_GAIN)
