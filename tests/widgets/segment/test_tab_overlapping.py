@@ -4,6 +4,8 @@
 """
 
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.io.reference import ImageReference, World
+from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.placement import REFERENCE
+from napari_simmat.widgets.segment import arrangement
 from tests.widgets.gate import click_without_waiting
 from tests.widgets.scenes import CENTERS, gray
 
@@ -41,7 +45,9 @@ class Overlapping(RuleBasedStateMachine):
         viewer.add_image(gray()[::-1], name="other", visible=False)
         self.displace()
         viewer.add_image(gray(), name="t1", metadata=placed(0))
-        self.window.open_widget()
+        self.window.start()
+        service = self.window.controller.inference.service
+        service.predict_job = slowly(service.predict_job)
 
     def displace(self) -> None:
         layers = self.window.viewer.layers
@@ -65,6 +71,7 @@ class Overlapping(RuleBasedStateMachine):
     def click(self, place: tuple[int, int]) -> None:
         if self.window.workspace.plane_or_none() is not None:
             click_without_waiting(self.window, *place)
+            QApplication.processEvents()
 
     @rule(key=st.sampled_from(["commit", "undo", "redo", "clear", "segment"]))
     def press(self, key: str) -> None:
@@ -115,6 +122,19 @@ class Overlapping(RuleBasedStateMachine):
         window.viewer.layers.clear()
 
 
+def slowly(make: Callable[..., Job[Any]]) -> Callable[..., Job[Any]]:
+    """A job that begins with many short steps, so that others meet it under way and waiting."""
+
+    def job(*values: Any, **named: Any) -> Job[Any]:
+        pause = threading.Event()
+        for step in range(20):
+            pause.wait(0.002)
+            yield Progress(step, 20, "taking its time")
+        return (yield from make(*values, **named))
+
+    return job
+
+
 def placed(x: float) -> dict[str, ImageReference]:
     affine = np.eye(4)
     affine[0, 3] = x
@@ -127,18 +147,18 @@ def resample(window: Any, first: Any, second: Any) -> None:
 
 def overlap(window: Any, sessions: int) -> None:
     machine = type("Machine", (Overlapping,), {"window": window})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=sessions,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=sessions < 50,  # the nightly run looks further
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
+    chosen = settings(
+        max_examples=sessions,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        derandomize=sessions < 50,  # the nightly run looks further
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(arrangement, "resample_job", slowly(arrangement.resample_job))
+        run_state_machine_as_test(machine, settings=chosen)
 
 
 def test_tab_overlapping_work_comes_to_rest(window):
