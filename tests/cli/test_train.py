@@ -109,3 +109,21 @@ def test_keep_freed_memory_keeps_it_for_the_process(keep):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept = int(run.stdout)
     assert kept > 0.9 * ARRAY if keep else kept < 0.1 * ARRAY
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("data --few --devices 2", "--devices has no meaning with --few"),
+        ("data --few --practical", "--practical has no meaning with --few"),
+        ("data --complete", "--complete has no meaning without --few"),
+        ("data --aims d --channels 0,1", "--channels has no meaning with --aims"),
+        ("data --aims d --min-size 5", "--min-size has no meaning with --aims"),
+        ("data --scenes 5", "--scenes has no meaning without generated:SENSOR"),
+        ("generated:thermal --channels 0", "--channels has no meaning for drawn scenes"),
+    ],
+)
+def test_train_refuses_options_that_it_would_ignore(tmp_path, capsys, words, sentence):
+    output = str(tmp_path / "net.safetensors")
+    assert main(["train", *words.split(), "--output", output]) == 1
+    assert sentence in capsys.readouterr().err.replace("\n", " ")

@@ -43,6 +43,10 @@ WORSE = (
     "With this prompt the foundation alone is better: {}. Train for more steps or on more images, "
     "or use the foundation."
 )
+NO_MEANING = "{} has no meaning {}; leave it out."
+_SELECTION = ("channels", "channel-axis", "pixel-ratio")
+_FOLDER = ("modality", "validation-fraction", "min-size")
+_DRAWN = ("scenes", "scene-side")
 FEW_TAKES = "--few takes --steps, --learning-rate and --seed; leave {} out."
 
 
@@ -159,6 +163,7 @@ def train(
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
     terminal = console.terminal()
     check_output(output, overwrite)
+    _check_meanings(typed, data, labeled, few=few)
     keep_freed_memory()
     foundation = load_model(base)
     # With --practical other defaults apply, so what was typed counts even if it is a default.
@@ -184,6 +189,23 @@ def train(
         print_event(output=str(output), metrics=dict(spec.metrics))
     else:
         say_metrics(terminal, output, spec.metrics)
+
+
+def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, few: bool) -> None:
+    """Refuse options that this kind of training would ignore: who types one, relies on it."""
+    if few:
+        kind, ignored = "with --few", ("practical", "devices", "nodes", "folder", "aims", *_FOLDER)
+    elif data.startswith(GENERATED):
+        kind, ignored = "for drawn scenes", ("complete", "aims", *_SELECTION, *_FOLDER)
+    elif labeled.aims:
+        kind, ignored = "with --aims", ("complete", *_SELECTION, *_FOLDER)
+    else:
+        kind, ignored = "without --few", ("complete",)
+    drawn = [name for name in _DRAWN if f"--{name}" in typed]
+    if drawn and not data.startswith(GENERATED):
+        raise ValueError(NO_MEANING.format(f"--{drawn[0]}", f"without {GENERATED}SENSOR"))
+    if given := [name for name in ignored if f"--{name}" in typed]:
+        raise ValueError(NO_MEANING.format(f"--{given[0]}", kind))
 
 
 def _learn_few(
