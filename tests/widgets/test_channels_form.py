@@ -257,6 +257,8 @@ def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
     if how == "ranked":
         assert all(not picture.pixmap().isNull() for picture in form.pictures)
         window.qtbot.waitUntil(lambda: form.use_ranked.height() > 9)
+        assert form.use_ranked.text() == "Use 42, 41, 39"
+        assert form.pictures[0].toolTip() == "bands · 42"
         window.push(form.use_ranked)
         assert chosen(window) == [42, 41, 39]
         assert not form.ranking.isVisible()

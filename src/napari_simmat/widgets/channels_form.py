@@ -210,9 +210,12 @@ class ChannelsForm(QWidget):
         self._ranked = layer, tuple(each.number for each in ranked)
         for label, (_, picture) in zip(self.pictures, ranked, strict=False):
             label.setPixmap(rgb_pixmap(picture))
-        for label, part in zip(self.pictures, self._ranked[1], strict=False):
-            label.setToolTip(f"channel {part}")
-        self.use_ranked.setText(USE_RANKED.format(format_list(map(str, self._ranked[1]))))
+        titles = {source: title for title, source in self._channels}
+        found = [titles.get(LayerChannel(layer, part), "") for part in self._ranked[1]]
+        for label, title in zip(self.pictures, found, strict=False):
+            label.setToolTip(title)
+        names = format_list(title.rpartition(" · ")[2] for title in found)
+        self.use_ranked.setText(USE_RANKED.format(names))
         self._show()
 
     def show_displayed(self, sources: Sources) -> None:
