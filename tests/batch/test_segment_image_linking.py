@@ -75,7 +75,7 @@ def test_link_says_which_ids_of_prompts_became_those_of_tracks(data, tmp_path, c
     )
 
 
-def test_objects_3d_refuses_prompts_that_say_which_object_is_which(data, tmp_path, capsys):
+def test_objects_3d_refuses_prompts_with_ids(data, tmp_path, capsys):
     """Ids 7, 9 and 11 of a user once all became 7."""
     out = tmp_path / "out"
     assert segment(data / "b.tif", out, "--objects", "3d") == 1

@@ -308,7 +308,7 @@ def test_segment_dry_run_says_what_the_run_refuses(images, simmat):
     assert dry.json["problems"] == refused
 
 
-def test_segment_captures_of_single_bands_share_the_columns_of_one_table(images, simmat):
+def test_segment_captures_of_single_bands_share_one_table(images, simmat):
     rng = np.random.default_rng(0)
     lines = ["image,prompts,channels,channel_files"]
     for capture in ("IMG_0001", "IMG_0002"):
@@ -347,7 +347,7 @@ def test_segment_table_of_a_picture_names_its_colors(images, simmat):
     assert 100 < float(row["mean_red"]) <= 200
 
 
-def test_segment_overwrite_leaves_a_folder_with_files_of_others_alone(images, simmat):
+def test_segment_overwrite_leaves_files_of_others_alone(images, simmat):
     Path("out/a_RES").mkdir(parents=True)
     Path("out/a_RES/mask000.tif").write_bytes(b"theirs or ours")
     Path("out/a_RES/notes.txt").write_text("months of work")

@@ -46,7 +46,7 @@ def test_nuclei_go_before_sparse_counts_and_hot_pixels():
     assert numbers(np.stack(channels))[:2] == [6, 7]
 
 
-def test_channels_that_look_alike_leave_room_for_another_structure():
+def test_channels_that_look_alike_leave_room_for_another():
     rng = np.random.default_rng(0)
     nuclei, membranes = 100 * discs(), 50 * discs(20, 20, seed=3)
     noise = rng.normal(0, 2, (5, SIDE, SIDE))

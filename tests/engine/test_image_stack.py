@@ -496,7 +496,7 @@ def test_statistics_joint_share_one_sample_size(monkeypatch):
     assert sum(array.read) == 3000
 
 
-def test_statistics_of_a_slide_that_is_mostly_glass_find_the_tissue(monkeypatch, caplog):
+def test_statistics_of_a_slide_of_glass_find_the_tissue(monkeypatch, caplog):
     monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 1000)
     monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     slide = np.full((200, 300), 243, np.uint8)

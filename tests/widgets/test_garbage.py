@@ -51,7 +51,7 @@ def owner(viewer):
     return QObject()
 
 
-def test_opening_leaves_what_is_imported_out_until_the_tab_is_closed(viewer, qtbot):
+def test_opening_leaves_imports_out_until_the_tab_is_closed(viewer, qtbot):
     widget = SimMATWidget(viewer)
     qtbot.addWidget(widget)
     with qtbot.waitSignal(widget.opened, timeout=180_000):
@@ -61,7 +61,7 @@ def test_opening_leaves_what_is_imported_out_until_the_tab_is_closed(viewer, qtb
     assert gc.get_freeze_count() == 0
 
 
-def test_removed_layer_that_came_later_is_freed_by_the_next_collection(viewer, owner):
+def test_removed_layer_that_came_later_is_freed(viewer, owner):
     left_out = LeftOut(viewer.layers, owner)
     name, pixels = add(viewer)
     remove(viewer, name)
@@ -79,9 +79,7 @@ def test_removed_layer_that_was_left_out_is_freed_after_release(viewer, owner):
     assert pixels() is None
 
 
-def test_large_removed_layer_that_was_left_out_is_freed_in_the_next_turn(
-    viewer, owner, monkeypatch
-):
+def test_large_removed_layer_that_was_left_out_is_freed(viewer, owner, monkeypatch):
     monkeypatch.setattr(garbage, "HELD_AT_MOST", 64 * 64 * 8)
     first, second = add(viewer), add(viewer)
     left_out = LeftOut(viewer.layers, owner)
@@ -98,7 +96,7 @@ def test_large_removed_layer_that_was_left_out_is_freed_in_the_next_turn(
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_objects_made_without_collection_stay_left_out_if_others_are(thawed, frozen):
+def test_imports_stay_left_out_if_others_are(thawed, frozen):
     if frozen:
         gc.freeze()
     before = gc.get_freeze_count()

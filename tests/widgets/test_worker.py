@@ -122,7 +122,7 @@ def test_jobs_of_one_rank_all_run_in_their_order(worker, qtbot):
     ]
 
 
-def test_canceled_job_that_waits_never_begins_and_says_that_it_stopped(worker, qtbot):
+def test_canceled_job_that_waits_never_begins_and_stops(worker, qtbot):
     heard, gate, begun = Heard(worker), threading.Event(), []
 
     def never():
@@ -140,7 +140,7 @@ def test_canceled_job_that_waits_never_begins_and_says_that_it_stopped(worker, q
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_background_jobs_that_share_a_rank_leave_each_other_alone(worker, qtbot, rank):
+def test_background_jobs_of_one_rank_leave_each_other_alone(worker, qtbot, rank):
     gate, results = threading.Event(), []
     worker.submit("first", lambda: gated(gate, []))
     jobs = [BackgroundJob(worker, rank) for _ in range(2)]

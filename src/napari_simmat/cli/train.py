@@ -193,6 +193,7 @@ def train(
 
 def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, few: bool) -> None:
     """Refuse options that this kind of training would ignore: who types one, relies on it."""
+    ignored: tuple[str, ...]
     if few:
         kind, ignored = "with --few", ("practical", "devices", "nodes", "folder", "aims", *_FOLDER)
     elif data.startswith(GENERATED):

@@ -129,7 +129,7 @@ def test_resampling_goes_on_beside_what_the_user_does(contrasts, held, action):
     assert not window.tab.busy
 
 
-def test_click_while_resampling_waits_is_answered_and_resampling_ends(contrasts):
+def test_click_while_resampling_waits_is_answered(contrasts):
     window, first, second = contrasts
     gate = Gate(window, *CENTERS[0])
     resample(window, first, second)

@@ -141,7 +141,7 @@ def test_derive_waits_for_a_choice_where_no_band_is_known(window):
     dialog.reject()
 
 
-def test_derive_takes_as_many_channels_as_are_needed_in_their_order(window):
+def test_derive_takes_as_many_channels_as_needed_in_order(window):
     angles = demo_samples()[2].image
     window.open(angles, name="beads", axis_labels=("channel", "y", "x"))
     window.tab.channel_panel.derived.emit("polarization")
@@ -151,7 +151,7 @@ def test_derive_takes_as_many_channels_as_are_needed_in_their_order(window):
     assert np.array_equal(window.viewer.layers["DoLP"].data, expected["DoLP"])
 
 
-def test_bands_with_the_names_of_the_model_are_chosen_in_any_place(window):
+def test_bands_with_the_names_of_the_model_are_chosen(window):
     layer = multispectral(window, ("coastal", "blue", "green", "red", "nir1"))
     key = str(layer.unique_id)
     assert [*window.tab.channels.value()] == [LayerChannel(key, n) for n in (3, 2, 1)]

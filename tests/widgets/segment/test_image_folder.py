@@ -269,7 +269,7 @@ def test_order_by_score_opens_the_least_certain_first(window, folder):
     assert shown(window) == ["1"], "the first that is not done"
 
 
-def test_order_with_unsaved_work_opens_the_next_not_what_it_just_saved(window, folder):
+def test_order_with_unsaved_work_opens_the_next(window, folder):
     begin(window, folder)
     window.add_object(*CENTERS[0])
     assert shown(window)[0] == "0"

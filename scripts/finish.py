@@ -1,0 +1,102 @@
+"""How many actions finish an image: a simulated user, in several ways.
+
+``python scripts/finish.py run --output finish --development development`` finishes each image in
+each way of `napari_simmat.research.finishing.WAYS`, a line of ``finish.jsonl`` for each; those that
+are there are not repeated, so that it resumes. ``table --output finish`` prints the report's tables
+and writes ``finish.csv``.
+
+The images are those of ``scripts/learn.py`` on which all objects are labeled: the built-in
+foundation has seen none of these sources, except that settings were chosen on some of the
+development set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from learn import DRAWN, held_out_images, read
+
+from napari_simmat import load_model
+from napari_simmat.research.finishing import (
+    WAYS,
+    Finished,
+    Setting,
+    SimulatedUser,
+    finish_image,
+    table,
+)
+
+COMPLETE = ("blood_smear", "leaf_microct", "mars_rocks", "nanoshapes")
+"""Held-out sources on which all objects are labeled, or nearly all."""
+DEVELOPMENT = (
+    "fluo2d_lowcontrast_nuclei", "fluo3d_cho_z0", "phase2d_bacteria", "fluo2d_hela", "coins",
+)  # fmt: skip
+GROUPS = {"held out": COMPLETE, "development": ("development",), "drawn": ("drawn",)}
+
+
+def main() -> None:
+    """Run, or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--development", type=Path, default=Path("development"))
+    parser.add_argument("--base", default="tiny")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "finish.jsonl"
+    if options.what == "run":
+        run(options.base, options.development, path, options.ways)
+    else:
+        show(path)
+
+
+def run(base_name: str, development: Path, path: Path, ways: list[str]) -> None:
+    """Add a line for each image and way that has none."""
+    base = load_model(base_name)
+    done = {(row["source"], row["image"], row["way"]) for row in rows_of(path)}
+    images = [each for each in held_out_images() if each[0] in COMPLETE]
+    images += [("development", name) for name in DEVELOPMENT]
+    images += [("drawn", name) for name in DRAWN]
+    for source, name in images:
+        for way in ways:
+            if (source, name, way) in done:
+                continue
+            image = read(source, name, development)
+            user = SimulatedUser(np.asarray(image.labels))
+            finished = finish_image(way, Setting(base, image, user))
+            row = {"source": source, "image": name, "way": way, **finished._asdict()}
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The lines so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def show(path: Path) -> None:
+    """Print a table for each group of images, and write all rows as CSV."""
+    rows = rows_of(path)
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for title, sources in {**GROUPS, "all": sum(GROUPS.values(), ())}.items():
+        mine = [row for row in rows if row["source"] in sources]
+        results = [
+            (str(row["way"]), Finished(**{name: row[name] for name in Finished._fields}))
+            for row in mine
+        ]
+        images = len({(row["source"], row["image"]) for row in mine})
+        print(f"\n{title}: {images} images\n\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+"""What finishing an image costs: a simulated user who wants all of its objects.
+
+The user clicks into the deepest pixel of the largest wrong part (`evaluation.prompting`), at most
+`MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click, a
+box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
+finishing proposes objects first, after some preparation, or none; the user deletes those that are
+wrong and clicks the objects that are missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.datasets.labeled_image import LabeledImage
+from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.masks import Mask, label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.metrics import pairwise_iou
+from napari_simmat.evaluation.prompting import GroundTruthObject
+from napari_simmat.models.spec import Model
+from napari_simmat.research.pixel_forest import segment_by_forest
+from napari_simmat.training.adapting import FewShotConfig
+from napari_simmat.training.few_shot import learn_objects
+
+DONE, NEARLY = 0.75, 0.5
+"""IoU from which an object is done, and from which it counts as found."""
+MAX_CLICKS = 10
+"""Clicks and boxes after which the user gives an object up."""
+TAUGHT = 5
+"""Objects that the user makes before something learns from them."""
+STROKES = 3
+"""Strokes on open ground, each a disc of `STROKE_RADIUS` pixels."""
+STROKE_RADIUS = 6
+RGB = 3
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What a way offers before the user goes over the image.
+
+    Attributes
+    ----------
+    labels
+        (Y, X) proposed objects.
+    predictor
+        Answers the clicks that follow.
+    actions
+        Of the preparation.
+    made
+        (Y, X) masks of the objects that the user made meanwhile, by their true ids.
+    offered
+        Whether what was learned is used.
+    waited
+        Seconds for which the user waited, by the clock.
+    """
+
+    labels: Labels
+    predictor: Predictor
+    actions: int = 0
+    made: Labels | None = None
+    offered: bool = False
+    waited: float = 0.0
+
+
+class Finished(NamedTuple):
+    """What it took to finish an image.
+
+    Attributes
+    ----------
+    objects
+        True objects.
+    actions
+        If proposals are accepted by default.
+    confirmed
+        Proposals that stay; as many actions more, if each must be confirmed.
+    remaining
+        Objects that the user had not made when proposals were there.
+    found_75, found_50
+        How many of these a proposal meets at that IoU.
+    wrong
+        Proposals that the user deletes.
+    left
+        Objects that were given up.
+    offered
+        Whether what was learned was used.
+    waited, seconds
+        Seconds that the user waited before going over the image; processor seconds in all.
+    """
+
+    objects: int
+    actions: int
+    confirmed: int
+    remaining: int
+    found_75: int
+    found_50: int
+    wrong: int
+    left: int
+    offered: bool
+    waited: float
+    seconds: float
+
+
+@dataclass
+class SimulatedUser:
+    """Makes the objects of one image by clicks and boxes.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), all objects of the image.
+    seed
+        Draws the objects that are taught, and where the ground is stroked.
+    """
+
+    labels: Labels
+    seed: int = 0
+    objects: dict[int, GroundTruthObject] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objects = {
+            label: GroundTruthObject(self.labels, label, window)
+            for label, window in label_windows(self.labels)
+        }
+
+    @property
+    def taught(self) -> list[int]:
+        """The objects that are made first."""
+        order = np.random.default_rng(self.seed).permutation(sorted(self.objects))
+        return [int(label) for label in order[:TAUGHT]]
+
+    def click(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
+        """Click until an object is done; the number of clicks, and the mask (Y, X)."""
+        truth = self.objects[label]
+        prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
+        return self._correct(predictor, truth, prompt)
+
+    def box(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
+        """The same, beginning with a box."""
+        truth = self.objects[label]
+        return self._correct(predictor, truth, Prompt(box=truth.box, object=label))
+
+    def is_done(self, label: int, mask: Mask) -> bool:
+        """Whether a mask (Y, X) need not be corrected."""
+        agreed, _ = self.objects[label].agreement(mask)
+        return agreed >= DONE
+
+    def _correct(
+        self, predictor: Predictor, truth: GroundTruthObject, prompt: Prompt
+    ) -> tuple[int, Mask]:
+        refiner, actions = Refiner(), 1
+        while True:
+            [result] = refiner.refine(predictor, [prompt])
+            further = truth.correction(result.mask)
+            if self.is_done(truth.label, result.mask) or further is None or actions == MAX_CLICKS:
+                return actions, result.mask
+            point, kind = further
+            prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
+            actions += 1
+
+    def teach(self, predictor: Predictor) -> tuple[int, Labels]:
+        """Make the first objects: the number of clicks, and labels (Y, X) of their masks."""
+        made, actions = np.zeros_like(self.labels), 0
+        for label in self.taught:
+            clicks, mask = self.click(predictor, label)
+            made[mask & (made == 0)] = label
+            actions += clicks
+        return actions, made
+
+    def strokes(self) -> Mask:
+        """Strokes (Y, X) on the ground, as far from objects as there is room."""
+        from scipy.ndimage import distance_transform_edt
+
+        room = distance_transform_edt(np.pad(self.labels == 0, 1))[1:-1, 1:-1]
+        marked = np.zeros(self.labels.shape, bool)
+        y, x = np.indices(self.labels.shape)
+        rng = np.random.default_rng(self.seed)
+        for _ in range(STROKES):
+            free = np.argwhere((room >= min(STROKE_RADIUS, room.max())) & ~marked)
+            if not len(free):
+                break
+            row, column = free[rng.integers(len(free))]
+            disc = (y - row) ** 2 + (x - column) ** 2 <= STROKE_RADIUS**2
+            marked |= disc & (self.labels == 0)
+        return marked
+
+
+class Setting(NamedTuple):
+    """An image to be finished with a model."""
+
+    model: Model
+    image: LabeledImage
+    user: SimulatedUser
+
+    def predictor(self, model: Model | None = None) -> Predictor:
+        """A predictor of the image, by the model or by what it has become."""
+        image, predictor = self.image, Predictor(model or self.model, device="cpu")
+        channels = None
+        if len(predictor.model.spec.channels) != image.available > RGB:
+            channels = list(range(RGB))  # as a foundation reads the first of many
+        predictor.set_image(
+            image.arrays,
+            channel_axis=image.channel_axis,
+            names=image.channel_names,
+            channels=channels,
+        )
+        return predictor
+
+    def planes(self) -> NDArray[np.float32]:
+        """All channels of the image (Y, X, C), as they are."""
+        arrays, axis = self.image.arrays, self.image.channel_axis
+        if isinstance(arrays, list):
+            return np.stack(arrays, axis=-1).astype(np.float32)
+        if axis is None:
+            return np.asarray(arrays, np.float32)[..., np.newaxis]
+        return np.moveaxis(np.asarray(arrays, np.float32), axis, -1)
+
+
+def by_clicks(setting: Setting) -> Proposals:
+    """Nothing is proposed."""
+    return Proposals(np.zeros_like(setting.user.labels), setting.predictor())
+
+
+def by_everything(setting: Setting) -> Proposals:
+    """*Everything* with its defaults."""
+    predictor, began = setting.predictor(), time.monotonic()
+    labels = segment_everything(predictor).labels.astype(np.int32)
+    return Proposals(labels, predictor, actions=1, waited=time.monotonic() - began)
+
+
+def by_learning(setting: Setting) -> Proposals:
+    """Five objects by clicks, *Learn*, *Everything* by what was learned, if it is offered."""
+    user, image, base = setting.user, setting.image, setting.predictor()
+    actions, made = user.teach(base)
+    began = time.monotonic()
+    result = learn_objects(
+        setting.model,
+        image.arrays,
+        made,
+        image.channel_axis,
+        names=image.channel_names,
+        config=FewShotConfig(seed=user.seed),
+        device="cpu",
+    )
+    offered = result.model is not None
+    predictor = setting.predictor(result.model) if offered else base
+    labels = _beside(segment_everything(predictor).labels.astype(np.int32), made)
+    waited = time.monotonic() - began
+    return Proposals(labels, predictor, actions + 2, made, offered, waited)
+
+
+def by_forest(setting: Setting) -> Proposals:
+    """Five objects by clicks and three strokes on the ground teach a forest on local features."""
+    user, predictor = setting.user, setting.predictor()
+    actions, made = user.teach(predictor)
+    began = time.monotonic()
+    planes = setting.planes()
+    labels = _beside(segment_by_forest(planes, made, user.strokes(), user.seed), made)
+    waited = time.monotonic() - began
+    count = actions + STROKES + 1
+    return Proposals(labels, predictor, count, made, True, waited)
+
+
+WAYS: dict[str, Callable[[Setting], Proposals]] = {
+    "clicks": by_clicks,
+    "boxes": by_clicks,
+    "everything": by_everything,
+    "learning, everything": by_learning,
+    "forest": by_forest,
+}
+"""Ways to finish an image. A new way is a new row."""
+HEAD = (
+    "| way | actions per object | if confirmed | found at .75 | found at .5 | wrong | given up "
+    "| offered | waited, s | CPU, s |"
+)
+"""Of the table; wrong and given up are per object."""
+
+
+def finish_image(way: str, setting: Setting) -> Finished:
+    """Finish an image in one of the `WAYS`."""
+    began, user = time.process_time(), setting.user
+    proposals = WAYS[way](setting)
+    made = np.zeros_like(user.labels) if proposals.made is None else proposals.made
+    taught = [] if proposals.made is None else user.taught
+    truth = np.where(np.isin(user.labels, taught), 0, user.labels)
+    overlaps = pairwise_iou(proposals.labels, truth)
+    remaining = [label for label in user.objects if label not in taught]
+    done = set(np.array(remaining)[(overlaps >= DONE).any(0)].tolist()) if overlaps.size else set()
+    wrong = len(overlaps) - len(done)
+    actions = proposals.actions + wrong
+    left = sum(not user.is_done(label, made == label) for label in taught)
+    make = user.box if way == "boxes" else user.click
+    for label in remaining:
+        if label not in done:
+            more, mask = make(proposals.predictor, label)
+            actions += more
+            left += not user.is_done(label, mask)
+    return Finished(
+        objects=len(user.objects),
+        actions=actions,
+        confirmed=len(done),
+        remaining=len(remaining),
+        found_75=len(done),
+        found_50=int((overlaps >= NEARLY).any(0).sum()) if overlaps.size else 0,
+        wrong=wrong,
+        left=left,
+        offered=proposals.offered,
+        waited=proposals.waited,
+        seconds=time.process_time() - began,
+    )
+
+
+def _beside(labels: Labels, made: Labels) -> Labels:
+    """The proposals that do not lie on objects that are made already."""
+    covered = np.unique(labels[made > 0])
+    for label in covered[covered > 0].tolist():
+        mine = labels == label
+        if np.count_nonzero(mine & (made > 0)) > np.count_nonzero(mine) / 2:
+            labels = np.where(mine, 0, labels)
+    return labels
+
+
+def table(rows: Sequence[tuple[str, Finished]]) -> str:
+    """A Markdown table of means over images, a row for each way; `rows` are way and result."""
+    lines = [HEAD, "| --- |" + " ---: |" * (HEAD.count("|") - 2)]
+    for way in dict.fromkeys(way for way, _ in rows):
+        results = [result for each, result in rows if each == way]
+        shares = (
+            [one.actions / one.objects for one in results],
+            [(one.actions + one.confirmed) / one.objects for one in results],
+            [one.found_75 / one.remaining for one in results],
+            [one.found_50 / one.remaining for one in results],
+            [one.wrong / one.objects for one in results],
+            [one.left / one.objects for one in results],
+        )
+        cells = [f"{np.mean(values):.2f}" for values in shares]
+        cells.append(f"{sum(one.offered for one in results)} of {len(results)}")
+        cells.append(f"{np.mean([one.waited for one in results]):.0f}")
+        cells.append(f"{np.mean([one.seconds for one in results]):.0f}")
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
