@@ -46,7 +46,10 @@ class Oracle:
     def __init__(self, truth: np.ndarray) -> None:
         self.truth, self.shape = truth, truth.shape
         base = SimpleNamespace(embedded=True, architecture="tiny_deep")
-        self.model = SimpleNamespace(spec=SimpleNamespace(mask_choice="single", base=base))
+        self.model = SimpleNamespace(
+            spec=SimpleNamespace(mask_choice="single", base=base),
+            network=SimpleNamespace(expected_size=None),
+        )
         self.crop = (slice(None), slice(None))
         self.cuts: list[tuple[slice, slice]] = []
         self.asked = 0

@@ -12,6 +12,7 @@ from napari_simmat.models.multiscale import (
     dense_at,
     levels_by_likelihood,
 )
+from napari_simmat.models.network import ExpectedSize
 from napari_simmat.models.tiny_encoder import FOREGROUND
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_sample
@@ -32,7 +33,11 @@ def encoded(tiny, request):
 
 
 @torch.no_grad()
-def test_decode_clicks_together_equals_each_alone(tiny, encoded):
+@pytest.mark.parametrize("learned", [None, (300.0, 420.0), (9000.0, 12000.0)])
+def test_decode_clicks_together_equals_each_alone(tiny, encoded, monkeypatch, learned):
+    """Also where the model has learned how large the objects are that a click means."""
+    size = None if learned is None else ExpectedSize.of(learned)
+    monkeypatch.setattr(tiny, "expected_size", size)
     clicks = torch.rand(7, 2, generator=torch.manual_seed(0)) * torch.tensor([420.0, 300.0])
     together = tiny.decode_clicks(encoded, clicks)
     assert len(together) == len(clicks)

@@ -27,6 +27,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
     tile_boxes,
 )
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import bounding_box, interior_point, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
@@ -46,6 +47,14 @@ SUFFICIENT_VOTES = 6
 """Seeds on an object that so many others found are left out."""
 SMALL_OBJECT = 2.0
 """An object's size in steps of the grid up to which a single seed may be all that lies on it."""
+
+
+SEEDS_APART = 0.5
+"""Distance of the seeds of a grid, in sides of the objects that a model has learned."""
+UNEXPECTED_SIZE = 0.3
+"""Quality that a mask loses for each factor of e by which its side lies out of the learned ones."""
+MOST_SEEDS_PER_SIDE = 96
+"""Of a grid for small objects, however small they are."""
 
 
 def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
@@ -333,6 +342,8 @@ class _CropPrompter:
         stock = predictor.model.spec.mask_choice == "stock"
         weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
         self._weights = np.array(weights, np.float32)
+        self._expected = predictor.model.network.expected_size
+        self._enlarged = 1.0 if self._expected is None else _enlargement(predictor, crop.box)
         self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
         self._prompted = 0
         # For each seed of the crop, how many of those so far found an object that it is on.
@@ -385,15 +396,22 @@ class _CropPrompter:
             if found is None:
                 continue
             candidate, mask = found
+            candidate = candidate._replace(quality=quality - self._unexpected(candidate.area))
             if self._keep_all or is_accepted(candidate, self._settings, shape):
                 inside = _seeds_inside(candidate, mask, self._positions, self._crop)
                 known = candidate._replace(seed=self._first + number, seeds_inside=len(inside))
                 self._seeds_on.append((len(self._candidates), inside))
                 self._candidates.add(known, mask)
-                score = quality * candidate.stability
+                score = candidate.quality * candidate.stability
                 if score > best and is_accepted(candidate, COUNTED, shape):
                     best, voted = score, inside
         self._votes[voted] += 1
+
+    def _unexpected(self, area: int) -> float:
+        """Quality that a mask of so many pixels loses if the model has learned another size."""
+        if self._expected is None:
+            return 0.0
+        return UNEXPECTED_SIZE * self._expected.misfit(area * self._enlarged)
 
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
@@ -419,6 +437,10 @@ def seed_prompts(
     if settings.seeds == "grid":
         # SAM uses 32 for every image; small ones need fewer.
         usual = min(max(round(max(box.size) / 16), 16), 32)
+        if (expected := predictor.model.network.expected_size) is not None:
+            side = math.exp(expected.log_side) / math.sqrt(_enlargement(predictor, box))
+            close = math.ceil(max(box.size) / (SEEDS_APART * side))
+            usual = max(usual, min(close, MOST_SEEDS_PER_SIDE))
         return point_grid(box.size, settings.points_per_side or usual)
     stack, number = predictor.stack, settings.maxima_channel
     if number >= stack.n_channels:
@@ -429,6 +451,12 @@ def seed_prompts(
     values = stack.part(plane, *box.slices).normalized()[number]
     unit = values / stack.inputs.normalization.scale
     return prompts_at(local_maxima(unit, settings.maxima_distance, settings.maxima_height))
+
+
+def _enlargement(predictor: Predictor, box: PixelBox) -> float:
+    """Pixels of the network's input for each pixel of a part of a plane."""
+    spec, pixel_size = predictor.model.spec, predictor.stack.pixel_size
+    return math.prod(InputTransform.of(box.size, spec.input_size, pixel_size).scale)
 
 
 def _mask_candidate(

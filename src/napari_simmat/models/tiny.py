@@ -261,11 +261,11 @@ class TinyNetwork(Network):
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y as `decode` does, but together.
 
-        Each takes the level whose mask is trusted most, without an `expected_size`, as objects of
-        all sizes are looked for. All clicks whose turn it is on a level are decoded as a batch,
-        each in the window around it. Masks are formed only where they can be the most trusted of a
-        click with a predicted IoU of at least `minimum` on some level. The alternatives are those
-        of the same level, so that all masks of a click lie in one small window.
+        Each takes the level whose mask is trusted most, of all its masks with an `expected_size`.
+        All clicks whose turn it is on a level are decoded as a batch, each in the window around it.
+        Masks are formed only where they can be the most trusted of a click with a predicted IoU of
+        at least `minimum` on some level. The alternatives are those of the same level, so that all
+        masks of a click lie in one small window.
         """
         height, width = (side // MASK_STRIDE for side in _input_size(encoded))
         at_once = CLICKS_AT_ONCE if clicks.device.type == "cpu" else max(len(clicks), 1)
@@ -545,9 +545,11 @@ def _input_size(encoded: Encoded) -> tuple[int, int]:
 class _ClickOnLevel:
     """A click after the transformer on one level; its masks are formed when they are first read.
 
-    `whole` is height and width of the network's input.
+    `whole` is height and width of the network's input. With a size that is `expected` any mask may
+    be the one that is meant, else that of the single-mask token.
     """
 
+    expected: ExpectedSize | None
     decoder: TinyMaskDecoder
     whole: tuple[int, int]
     level: Encoded
@@ -557,8 +559,9 @@ class _ClickOnLevel:
     def __post_init__(self) -> None:
         self.predicted_iou = _mean([each.predicted_iou[0] for each in self.attended])
         predicted = self.predicted_iou.tolist()
+        self.quality = max(predicted)
         # No mask is trusted more than its predicted IoU.
-        self.max_trust, self.quality = predicted[0], max(predicted)
+        self.max_trust = predicted[0] if self.expected is None else self.quality
 
     @cached_property
     def prediction(self) -> LevelPrediction:
@@ -569,15 +572,22 @@ class _ClickOnLevel:
                 for attended, (view, crop) in zip(self.attended, views, strict=True)
             ]
         )
-        left = self.window.is_left(logits[0], self.level)
-        filled = self.window.is_filled(logits[0], self.level.scale, self.whole)
-        trusted = trust(self.max_trust, logits[0], left, filled)
-        return LevelPrediction(trusted, self.window, self.level.scale, logits, self.predicted_iou)
+        judged = logits[:1] if self.expected is None else logits
+        trusted = []
+        for each, predicted in zip(judged, self.predicted_iou.tolist(), strict=False):
+            left = self.window.is_left(each, self.level)
+            filled = self.window.is_filled(each, self.level.scale, self.whole)
+            scale = self.level.scale
+            trusted.append(trust(predicted, each, left, filled, self.expected, scale))
+        best = max(range(len(trusted)), key=trusted.__getitem__)
+        order = [best, *(number for number in range(len(logits)) if number != best)]
+        masks = logits[order], self.predicted_iou[order]
+        return LevelPrediction(trusted[best], self.window, self.level.scale, *masks)
 
     @property
     def suffices(self) -> bool:
         """Whether no other level needs to be tried."""
-        possible = self.max_trust >= SUFFICIENT_TRUST
+        possible = self.expected is None and self.max_trust >= SUFFICIENT_TRUST
         return possible and self.prediction.confidence >= SUFFICIENT_TRUST
 
 
@@ -620,9 +630,11 @@ def _on_level(
         ).to(dtype=torch.float32)
         here = view.points(padded, kinds, batch.input_size)
         attended.append(network.mask_decoder.attend(batch, *network.embedded(batch, here, kinds)))
-    decoder = network.mask_decoder
+    decoder, expected = network.mask_decoder, network.expected_size
     return [
-        _ClickOnLevel(decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended])
+        _ClickOnLevel(
+            expected, decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended]
+        )
         for n, window in enumerate(windows)
     ]
 
