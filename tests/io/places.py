@@ -128,6 +128,16 @@ def make_masked(folder: Path, bands: int = 2, dtype: str = "uint16", **more: Any
     return path
 
 
+@theirs()
+def make_map_in(folder: Path, name: str, crs: str, left: float) -> Path:
+    rasterio: Any = pytest.importorskip("rasterio")
+    transform = rasterio.transform.from_origin(left, TOP, PIXEL, PIXEL)
+    shape = {"height": 64, "width": 72, "count": 1, "dtype": "uint16"}
+    with rasterio.open(folder / name, "w", crs=crs, transform=transform, **shape) as file:
+        file.write(plane()[None])
+    return folder / name
+
+
 def make_ome_tiff(folder: Path) -> Path:
     import tifffile
 

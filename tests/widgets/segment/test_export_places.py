@@ -29,6 +29,7 @@ from tests.io.places import (
     TOP,
     check_geotiff,
     make_geotiff,
+    make_map_in,
     make_masked,
     make_nifti,
     make_ome_zarr,
@@ -282,3 +283,15 @@ def test_contrasts_of_a_patient_are_resampled_to_the_first(window, tmp_path):
     found = np.asarray(moved.data)
     np.testing.assert_allclose(found[:, :, 2:], volume()[:, :, :-2], atol=0.1)
     assert np.isnan(found[:, :, :2]).all()
+
+
+def test_maps_of_two_systems_are_not_resampled(window, tmp_path):
+    first, second = make_geotiff(tmp_path), make_map_in(tmp_path, "other.tif", "EPSG:32632", LEFT)
+    layers = window.viewer.open([first, second], plugin="napari")
+    window.start()
+    text, offer, act = window.controller.arrangement(layers)
+    assert (offer, "other lies elsewhere" in text) == (RESAMPLE, True)
+    act()
+    window.qtbot.waitUntil(lambda: window.status.kind == "failed")
+    assert "lies in EPSG:32632, but another in EPSG:32633; bring both" in window.status.text
+    assert layers[1] in window.viewer.layers
