@@ -282,9 +282,15 @@ def sheared() -> np.ndarray:
     return affine
 
 
-def make_nrrd_in(folder: Path, unit: str) -> Path:
-    """A volume whose sizes and place NRRD gives in a unit, as SimpleITK does not write it."""
-    path = make_with_itk(folder, "scan.nrrd")
+def make_itk_in(folder: Path, name: str, unit: str) -> Path:
+    """A volume whose sizes and place the file gives in a unit, as SimpleITK does not write NRRD."""
+    sitk: Any = pytest.importorskip("SimpleITK")
+    path = make_with_itk(folder, name)
+    if path.suffix != ".nrrd":
+        image = sitk.ReadImage(path)
+        image.SetMetaData("ITK_VoxelUnits", unit)
+        sitk.WriteImage(image, path)
+        return path
     head, blank, stored = path.read_bytes().partition(b"\n\n")
     stated = " ".join([f'"{unit}"'] * 3)
     path.write_bytes(head + f"\nspace units: {stated}".encode() + blank + stored)
