@@ -29,11 +29,11 @@ from tests.io.places import (
     check_seg,
     make_dicom_for_seg,
     make_geotiff,
+    make_map_in,
     make_nifti,
     make_ome_zarr,
     oblique,
     plane,
-    theirs,
     volume,
 )
 
@@ -174,16 +174,6 @@ def test_segment_ome_zarr_of_each_version(tmp_path, click, version):
     np.testing.assert_allclose(inside, CENTER, atol=2)
     [row] = rows_of(out / "cells_objects.csv")
     assert float(row["volume_um3"]) == int(row["volume_voxels"]) * 0.25
-
-
-@theirs()
-def make_map_in(folder, name, crs, left):
-    rasterio = pytest.importorskip("rasterio")
-    transform = rasterio.transform.from_origin(left, TOP, PIXEL, PIXEL)
-    shape = {"height": 64, "width": 72, "count": 1, "dtype": "uint16"}
-    with rasterio.open(folder / name, "w", crs=crs, transform=transform, **shape) as file:
-        file.write(plane()[None])
-    return folder / name
 
 
 @pytest.mark.parametrize("left", [LEFT, LEFT + 3 * PIXEL])

@@ -9,6 +9,7 @@ import tifffile
 
 from napari_simmat.engine.prompt_files import write_points_csv
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.readers import read_image
 from tests.cli.conftest import names_in, segment
 from tests.io.places import (
     CENTER,
@@ -18,7 +19,7 @@ from tests.io.places import (
     check_in_itk,
     check_nifti,
     check_seg_frames,
-    make_nrrd_in,
+    make_itk_in,
     make_series,
     make_sheared_nifti,
     sheared,
@@ -81,18 +82,25 @@ def test_segment_volume_is_of_the_sform(tmp_path, click):
     check_nifti(image, tmp_path / "out" / "sheared_labels.nii.gz")
 
 
-@pytest.mark.parametrize(("unit", "ours"), [("um", "um"), ("mm", "mm"), ("microns", "um")])
-def test_segment_nrrd_in_its_own_unit(tmp_path, click, unit, ours):
-    image = make_nrrd_in(tmp_path, unit)
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *(("scan.nrrd", unit) for unit in ("um", "mm", "microns", "cm")),
+        *(("scan.mha", unit) for unit in ("um", "mm", "cm")),
+    ],
+)
+def test_segment_nrrd_and_mha_in_their_own_unit(tmp_path, click, name, unit):
+    image, ours = make_itk_in(tmp_path, name, unit), "um" if unit == "microns" else unit
     _, [row] = click(image)
     assert float(row[f"volume_{ours}3"]) == pytest.approx(int(row["volume_voxels"]) * BOX)
-    labels = tmp_path / "out" / "scan_labels.nrrd"
+    labels = tmp_path / "out" / name.replace(".", "_labels.")
     check_in_itk(image, labels)
-    assert (b'space units: "um"' in labels.read_bytes()) == (ours == "um")
+    again = read_image(labels)
+    assert (again.world.unit, set(again.units.values())) == (ours, {ours})
 
 
 def test_segment_nrrd_in_an_unknown_unit_has_no_volume(tmp_path, click):
-    image = make_nrrd_in(tmp_path, "furlong")
+    image = make_itk_in(tmp_path, "scan.nrrd", "furlong")
     result, [row] = click(image)
     assert "Its unit of length, furlong, is not known here" in result.err
     assert not [name for name in row if name.startswith("volume_") and name != "volume_voxels"]

@@ -128,6 +128,16 @@ def make_masked(folder: Path, bands: int = 2, dtype: str = "uint16", **more: Any
     return path
 
 
+@theirs()
+def make_map_in(folder: Path, name: str, crs: str, left: float) -> Path:
+    rasterio: Any = pytest.importorskip("rasterio")
+    transform = rasterio.transform.from_origin(left, TOP, PIXEL, PIXEL)
+    shape = {"height": 64, "width": 72, "count": 1, "dtype": "uint16"}
+    with rasterio.open(folder / name, "w", crs=crs, transform=transform, **shape) as file:
+        file.write(plane()[None])
+    return folder / name
+
+
 def make_ome_tiff(folder: Path) -> Path:
     import tifffile
 
@@ -272,9 +282,15 @@ def sheared() -> np.ndarray:
     return affine
 
 
-def make_nrrd_in(folder: Path, unit: str) -> Path:
-    """A volume whose sizes and place NRRD gives in a unit, as SimpleITK does not write it."""
-    path = make_with_itk(folder, "scan.nrrd")
+def make_itk_in(folder: Path, name: str, unit: str) -> Path:
+    """A volume whose sizes and place the file gives in a unit, as SimpleITK does not write NRRD."""
+    sitk: Any = pytest.importorskip("SimpleITK")
+    path = make_with_itk(folder, name)
+    if path.suffix != ".nrrd":
+        image = sitk.ReadImage(path)
+        image.SetMetaData("ITK_VoxelUnits", unit)
+        sitk.WriteImage(image, path)
+        return path
     head, blank, stored = path.read_bytes().partition(b"\n\n")
     stated = " ".join([f'"{unit}"'] * 3)
     path.write_bytes(head + f"\nspace units: {stated}".encode() + blank + stored)

@@ -7,7 +7,7 @@ import tifffile
 from napari_simmat.io.readers import label_ending, read_image, read_labels
 from napari_simmat.io.reference import ImageReference, World, resample_job
 from napari_simmat.progress import finish
-from tests.io.places import LEFT, PIXEL, TOP, make_geotiff, oblique, plane, volume
+from tests.io.places import LEFT, PIXEL, SPACING, TOP, make_geotiff, oblique, plane, volume
 from tests.io.test_dicom import write_slice
 
 
@@ -130,6 +130,29 @@ def test_world_agrees_within_a_thousandth_of_a_voxel():
     assert world.agrees(World(affine=near, space="patient"), (3, 64, 72))
     assert not world.agrees(World(affine=far, space="patient"), (3, 64, 72))
     assert not world.agrees(World(affine=near, space="map"), (3, 64, 72))
+
+
+@pytest.mark.parametrize(
+    ("linear", "volume"),
+    [
+        (np.diag([2.0, 3, 4]), 24),
+        ([[2, 0, 8], [0, 3, 0], [0, 0, 4]], 24),  # sheared
+        (np.diag([2, -3, 4]), 24),  # mirrored
+        (oblique()[:3, :3], np.prod(SPACING)),
+        ([[2, 0, 2], [0, 3, 0], [0, 0, 0]], 2 * 3 * 2),  # flat: sizes alone
+    ],
+)
+def test_voxel_is_the_determinant_of_the_affine(linear, volume):
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    reference = ImageReference(
+        scale=dict(zip("XYZ", sizes, strict=True)),
+        units=dict.fromkeys("XYZ", "mm"),
+        world=World(affine=affine, space="patient"),
+    )
+    assert reference.voxel("ZYX") == (pytest.approx(volume), "mm")
+    assert abs(np.linalg.det(reference.edges("ZYX"))) == pytest.approx(volume)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

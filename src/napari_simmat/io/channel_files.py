@@ -20,10 +20,8 @@ NO_FORMAT = "{} names no format of channels; end its name in one of {}."
 OTHER_AXES = (
     "{} has axes of T, Z, Y, X, but the image has {}; write its channels as OME-TIFF (.ome.tif)."
 )
-PLACE_LOST = (
-    "{} does not hold where the image lies in {}, so its labels will not know it either; to keep "
-    "it, end the name in one of {}."
-)
+PLACE_LOST = "{} does not hold where the image lies in {}, so its labels will not know it either."
+KEEPING = "To keep it, end the name in one of {}."
 
 
 class ChannelFormat(NamedTuple):
@@ -74,7 +72,8 @@ def check_channel_format(path: Path, axes: str, reference: ImageReference) -> st
         return ""
     keeping = [end for end, each in CHANNEL_FORMATS.items() if each.space == world.space]
     where = "a patient" if world.space == "patient" else "a map"
-    return PLACE_LOST.format(form.title, where, format_list(keeping))
+    lost = PLACE_LOST.format(form.title, where)
+    return f"{lost} {KEEPING.format(format_list(keeping))}" if world.even else lost
 
 
 def write_channels(

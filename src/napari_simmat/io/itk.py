@@ -41,7 +41,7 @@ _HEADER = 2**16
 _DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
 _NRRD_UNIT_FIELD = re.compile(rb"^(space units|units): *(.+?)\r?$", re.M)
 _QUOTED = re.compile(rb'"([^"]*)"')
-_NRRD_UNITS = {
+_UNITS = {
     **dict.fromkeys(("m", "meter", "meters"), "m"),
     **dict.fromkeys(("mm", "millimeter", "millimeters"), "mm"),
     **dict.fromkeys(("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m"), "um"),
@@ -49,7 +49,11 @@ _NRRD_UNITS = {
     **dict.fromkeys(("cm", "centimeter", "centimeters"), "cm"),
     **dict.fromkeys(("nm", "nanometer", "nanometers"), "nm"),
 }
-"""Units of length as NRRD files name them, and ours."""
+"""Units of length as files name them, and ours."""
+_META_UNITS = "ITK_VoxelUnits"
+"""SimpleITK's key of the unit of MetaImage (``DistanceUnits``), which it reads and writes."""
+_WRITTEN_UNITS = {".nrrd": tuple(_UNITS.values()), ".mha": ("um", "mm", "cm")}
+"""Units that a file can state, by its ending."""
 UNKNOWN_UNIT = (
     "Its unit of length, {}, is not known here, so its sizes have none; save it with space units "
     "such as mm or um."
@@ -111,7 +115,7 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     axes = "TZYX"[-len(size) :] + ("C" if channels > 1 else "")
     spacing = image.GetSpacing()
     scale = dict(zip("XYZT", map(float, spacing), strict=False))
-    unit, note = _unit_of(path)
+    unit, note = _unit_of(path, image)
     names = None
     if channels > 1 and image.HasMetaDataKey(_CHANNELS):
         with suppress(ValueError):
@@ -145,26 +149,31 @@ def _affine_of(image: Any) -> NDArray[np.float64]:
     return affine
 
 
-def _unit_of(path: Path) -> tuple[str, str]:
-    """The unit of length of NRRD, which ITK leaves out, and a sentence if it is none.
+def _unit_of(path: Path, image: Any) -> tuple[str, str]:
+    """The unit of length of an image, and a sentence if it is unknown here, or axes have several.
 
-    It is millimeters where the file names none, and in MetaImage; empty if it is unknown here, or
-    if axes have several.
+    It is millimeters where the file names none, and empty if it is unknown.
     """
+    names = _nrrd_units(path)
+    if image.HasMetaDataKey(_META_UNITS):
+        names = [image.GetMetaData(_META_UNITS).strip()]
+    named = dict.fromkeys(name.lower() for name in names if name not in ("", "?"))
+    if not named:
+        return "mm", ""
+    units = {_UNITS.get(name, "") for name in named}
+    [unit] = units if len(units) == 1 else [""]
+    return unit, "" if unit else UNKNOWN_UNIT.format(format_list(named))
+
+
+def _nrrd_units(path: Path) -> list[str]:
+    """Names of the units of the axes of space in the header of NRRD, which ITK leaves out."""
     with path.open("rb") as stream:
         head = stream.read(_HEADER)
     if not head.startswith(_NRRD):
-        return "mm", ""
-    head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-    fields = dict(_NRRD_UNIT_FIELD.findall(head))
+        return []
+    fields = dict(_NRRD_UNIT_FIELD.findall(re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]))
     stated = fields.get(b"space units") or fields.get(b"units") or b""
-    axes = [each.decode("utf-8", "replace").strip() for each in _QUOTED.findall(stated)]
-    names = dict.fromkeys(name.lower() for name in axes[:3] if name)
-    units = {_NRRD_UNITS.get(name, "") for name in names}
-    if not units:
-        return "mm", ""
-    [unit] = units if len(units) == 1 else [""]
-    return unit, "" if unit else UNKNOWN_UNIT.format(format_list(names))
+    return [each.decode("utf-8", "replace").strip() for each in _QUOTED.findall(stated)[:3]]
 
 
 def _state_unit(path: Path, unit: str, count: int) -> None:
@@ -349,8 +358,8 @@ def _write(
     """Place an image of SimpleITK, with axes of `axes`, and write it to `path`."""
     reference.check_one_step("NRRD or MetaImage")
     world = reference.patient
-    if ending != ".nrrd" or world.unit not in _NRRD_UNITS.values():
-        world = world.in_millimeters  # the unit of all MetaImages
+    if world.unit not in _WRITTEN_UNITS[ending]:
+        world = world.in_millimeters
     affine = LPS @ world.affine
     count = image.GetDimension()
     spatial = 3 if "Z" in axes else 2
@@ -365,11 +374,14 @@ def _write(
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(origin.tolist())
     image.SetDirection(linear.ravel().tolist())
+    states_unit = world.unit != "mm"  # which is what everybody takes it for
+    if states_unit and ending == ".mha":
+        image.SetMetaData(_META_UNITS, world.unit)
     # SimpleITK takes the format from the ending.
     written = path.with_name(f"{path.name}{ending}")
     try:
         sitk.WriteImage(image, str(written), useCompression=True)
-        if world.unit != "mm":
+        if states_unit and ending == ".nrrd":
             _state_unit(written, world.unit, spatial)
         written.replace(path)
     finally:

@@ -134,11 +134,14 @@ class World:
     def edges(self, axes: str) -> NDArray[np.float64]:
         """Edges (n, n) of length 1 of a voxel along the n `axes`, letters of X, Y, Z, as columns.
 
-        They have the angles of the voxel, and no other direction: the identity if it is a box.
+        They have the angles of the voxel, and no other direction: the identity if it is a box, or
+        if the affine is flat, as of a file that does not mean it.
         """
         columns = self.affine[:3, ["XYZ".index(letter) for letter in axes]]
-        columns = columns / np.linalg.norm(columns, axis=0)
-        cosines = columns.T @ columns
+        lengths = np.linalg.norm(columns, axis=0)
+        if np.linalg.matrix_rank(columns) < len(axes):
+            return np.eye(len(axes))
+        cosines = (columns / lengths).T @ (columns / lengths)
         if np.abs(cosines - np.eye(len(axes))).max() <= _SQUARE:
             return np.eye(len(axes))
         return np.asarray(np.linalg.cholesky(cosines).T)

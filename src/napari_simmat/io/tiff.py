@@ -186,16 +186,25 @@ MASK_BESIDE = "{} masks pixels without data, and is not read; store the mask wit
 STAGE_DIFFERS = "The positions of the stage differ between its planes, and are not kept."
 
 
+_MASK_WITHIN = 32
+"""Pages among which the mask is; it follows the image, or its smaller versions."""
+
+
 def _mask(tiff: Any) -> NDArray[np.bool_] | None:
     """(Y, X), which pixels have data, from the mask that GDAL stores as a page; None without."""
-    page = tiff.pages.first
-    for series in tiff.series[1:]:
-        key = series.keyframe
-        is_mask = key.subfiletype & _MASK and not key.subfiletype & _REDUCED
-        size = (page.imagelength, page.imagewidth)
-        if is_mask and (key.imagelength, key.imagewidth) == size and key.samplesperpixel == 1:
+    first = tiff.pages.first
+    size = (first.imagelength, first.imagewidth)
+    for number in range(1, _MASK_WITHIN):
+        try:
+            page = tiff.pages[number]
+        except IndexError:
+            return None
+        kind = getattr(page, "subfiletype", 0)  # a frame is a page like the first
+        if not kind & _MASK or kind & _REDUCED:
+            continue
+        if (page.imagelength, page.imagewidth, page.samplesperpixel) == (*size, 1):
             check_memory(math.prod(size), tiff.filename)
-            return np.asarray(series.asarray().reshape(size) != 0, dtype=np.bool_)
+            return np.asarray(page.asarray().reshape(size) != 0, dtype=np.bool_)
     return None
 
 

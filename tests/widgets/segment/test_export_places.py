@@ -19,6 +19,7 @@ from napari_simmat.widgets.controls import ComboBox
 from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
 from napari_simmat.widgets.placement import level_matrix, reference_of
 from napari_simmat.widgets.readers import get_reader
+from napari_simmat.widgets.segment.arrangement import RESAMPLE
 from tests.io.places import (
     CENTER,
     LEFT,
@@ -28,6 +29,7 @@ from tests.io.places import (
     TOP,
     check_geotiff,
     make_geotiff,
+    make_map_in,
     make_masked,
     make_ome_zarr,
     plane,
@@ -256,3 +258,16 @@ def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, band
     np.testing.assert_array_equal(np.asarray(moved.data), values)
     assert moved.axis_labels[0] == CHANNEL
     assert reference_of(moved).world.epsg == 32633
+
+
+def test_maps_of_two_systems_are_not_resampled(window, tmp_path):
+    first, second = make_geotiff(tmp_path), make_map_in(tmp_path, "other.tif", "EPSG:32632", LEFT)
+    layers = window.viewer.open([first, second], plugin="napari")
+    window.start()
+    proposed = window.controller.arrangement.proposed(layers)
+    assert proposed.offer == RESAMPLE
+    assert "other lies elsewhere" in proposed.text
+    proposed.act()
+    window.qtbot.waitUntil(lambda: window.status.kind == "failed")
+    assert "lies in EPSG:32632, but another in EPSG:32633; bring both" in window.status.text
+    assert layers[1] in window.viewer.layers

@@ -13,7 +13,7 @@ from tests.io.places import (
     check_in_itk,
     check_nifti,
     check_seg_frames,
-    make_nrrd_in,
+    make_itk_in,
     make_series,
     make_sheared_nifti,
     sheared,
@@ -102,9 +102,10 @@ def test_save_of_a_sheared_sform(tmp_path, click_on, save):
     check_nifti(image, tmp_path / "sheared_labels.nii.gz")
 
 
-def test_save_of_nrrd_in_micrometers(tmp_path, click_on, save):
-    image = make_nrrd_in(tmp_path, "um")
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+def test_save_of_nrrd_and_mha_in_micrometers(tmp_path, click_on, save, ending):
+    image = make_itk_in(tmp_path, f"scan.{ending}", "um")
     click_on(image)
-    row = save("scan_labels.nrrd")
+    row = save(f"scan_labels.{ending}")
     assert float(row["volume_um3"]) == pytest.approx(int(row["volume_voxels"]) * BOX, rel=1e-5)
-    check_in_itk(image, tmp_path / "scan_labels.nrrd")
+    check_in_itk(image, tmp_path / f"scan_labels.{ending}")
