@@ -104,6 +104,10 @@ def run(base_name: str, development: Path, path: Path, rows: list[dict[str, Any]
     done = {(row["source"], row["image"], row["objects"], row["seed"]) for row in rows}
     images = [*held_out_images(), *(("development", name) for name in DEVELOPMENT)]
     images += [("drawn", name) for name in DRAWN]
+    # Of each source the first image, then the second ones: what is done when it stops is mixed.
+    sources = [source for source, _ in images]
+    turn = {each: sources[:number].count(each[0]) for number, each in enumerate(images)}
+    images.sort(key=lambda each: turn[each])
     for (count, seed), (source, name) in product(DRAWS, images):
         if (source, name, count, seed) in done:
             continue
@@ -369,52 +373,67 @@ def ious_of(line: dict[str, str], choice: Choice | None) -> list[float]:
 
 
 def print_tables(runs: Sequence[Run]) -> None:
-    """For each number of objects a row for each source, and what holds for all of them."""
+    """For each number of objects a row for each source, what holds for all, and what is offered."""
     for count in sorted({run.objects for run in runs}):
+        some = [run for run in runs if run.objects == count]
         print(f"\n{count} objects\n")
         print("| source | images | click, before | box, before | offered | click | box | CPU s |")
         print("| --- |" + " ---: |" * 7)
-        some = [run for run in runs if run.objects == count]
         for source in dict.fromkeys(run.source for run in some):
             print_row(source, [run for run in some if run.source == source])
-        seen = [run for run in some if run.source != "drawn"]
-        print_row("**all that are not drawn**", seen)
-        offered = [run.gains for run in seen if run.is_offered]
-        taken = [run.gains for run in seen]
-        for words, gains in (("where offered", offered), ("if always taken", taken)):
-            if gains:
-                print(f"\n{words}, {len(gains)} runs: {summary(np.array(gains))}")
-        told = [(run.verdict.gain, run.gains[1:].mean()) for run in some if run.is_offered]
-        if told:
-            means = np.mean(told, axis=0)
-            print(f"\ntold {means[0]:.1f} points, on other objects {means[1]:.1f} (click and box)")
+        real = [run for run in some if run.source != "drawn"]
+        print_row("**all real images**", real)
+        gains = [run.gains * run.is_offered for run in real]
+        print(f"\nover all {len(real)} runs: {summary(gains)}")
+        print(f"where offered: {summary([run.gains for run in real if run.is_offered])}")
+        print(f"if all were taken: {summary([run.gains for run in real])}")
+    print("\n| image | objects | click | box | told | on others | chance |")
+    print("| --- |" + " ---: |" * 6)
+    for run in runs:
+        if run.is_offered:
+            print_offered(run)
 
 
 def print_row(name: str, runs: Sequence[Run]) -> None:
-    """Means over runs; the gains are those of all runs, of which most change nothing."""
-    if not runs:
-        return
-    before = np.mean([run.others[0].mean(0) for run in runs], axis=0)
-    gains = np.mean([run.gains * run.is_offered for run in runs], axis=0)
+    """Means over runs; the gains are those of what is offered."""
+    before = 100 * np.mean([run.others[0].mean(0) for run in runs], axis=0)
+    offered = [run.gains for run in runs if run.is_offered]
+    gains = [f"{each:+.1f}" for each in np.mean(offered, axis=0)[[0, 2]]] if offered else ["", ""]
     cells = [
         f"{len({(run.source, run.image) for run in runs})}",
-        f"{100 * before[0]:.1f}",
-        f"{100 * before[2]:.1f}",
-        f"{sum(run.is_offered for run in runs)} of {len(runs)}",
-        f"{gains[0]:+.1f}",
-        f"{gains[2]:+.1f}",
+        f"{before[0]:.1f}",
+        f"{before[2]:.1f}",
+        f"{len(offered)} of {len(runs)}",
+        *gains,
         f"{np.mean([run.seconds for run in runs]):.0f}",
     ]
     print(f"| {name} | {' | '.join(cells)} |")
 
 
-def summary(gains: NDArray[np.float64]) -> str:
-    """Mean, median and losses of gains (N, 3) in points."""
+def print_offered(run: Run) -> None:
+    """What was told of a run, and what its model reaches on other objects."""
+    before = 100 * run.others[0].mean(0)
+    after = before + run.gains
+    cells = [
+        f"{run.objects}",
+        f"{before[0]:.1f} → {after[0]:.1f}",
+        f"{before[2]:.1f} → {after[2]:.1f}",
+        f"{run.verdict.gain:+.1f}",
+        f"{run.gains[1:].mean():+.1f}",
+        f"{100 * run.verdict.chance:.1f} %",
+    ]
+    print(f"| {run.source}, {run.image} | {' | '.join(cells)} |")
+
+
+def summary(gains: Sequence[NDArray[np.float64]]) -> str:
+    """Mean, median and losses of gains (3,) in points."""
+    if not gains:
+        return "nothing"
     parts = []
-    for words, each in (("a click", gains[:, 0]), ("a box", gains[:, 2])):
+    for words, each in (("a click", np.array(gains)[:, 0]), ("a box", np.array(gains)[:, 2])):
         parts.append(
-            f"{words} mean {each.mean():+.1f}, median {np.median(each):+.1f}, least "
-            f"{each.min():+.1f}, loses more than half a point in {np.sum(each < -0.5)}"
+            f"{words} mean {each.mean():+.1f}, median {np.median(each):+z.1f}, least "
+            f"{each.min():+.1f}, {np.sum(each < -0.5)} lose more than half a point"
         )
     return "; ".join(parts)
 

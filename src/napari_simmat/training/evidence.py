@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import pluralize
 
-CHANCE = 0.04
-"""Largest chance of a result as good, had learning done nothing, at which a model is offered. A
-margin below 5 %, as gains and losses are not quite alike: an IoU ends at 0 and 1."""
+CHANCE = 1 / 32
+"""Largest chance of a result as good, had learning done nothing, at which a model is offered: the
+least that five objects can have. Below 5 % by a margin, as gains and losses are not quite alike
+(an IoU ends at 0 and 1), and a leap is offered as well."""
 FEW = 5
 """Objects from which on signs are evidence: with four, the best chance is 1 in 16."""
 LEAP = 30.0
