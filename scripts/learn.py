@@ -1,12 +1,14 @@
 """What learning from a few objects brings on other objects of images that the model never saw.
 
 ``python scripts/learn.py run --output learn --development development`` learns from five objects
-of each image, then from three and ten, drawn by a seed. Of each run it keeps the IoUs of the
+of each image, then from ten and three, drawn by a seed. Of each run it keeps the IoUs of the
 objects left out, before learning and by each choice of strength and size, and those of up to twelve
 *other* objects by the model that learned from all. It trains whatever the rule says, so that the
 rule can be changed without running again. Each run is a line of ``learn.jsonl``; runs that are
-there are not repeated, so that it resumes. ``table --output learn`` applies the rule, prints the
-report's tables, and writes ``learn.csv``.
+there are not repeated, so that it resumes.
+
+``python scripts/learn.py csv --output learn`` writes them to ``docs/reports/data/learn.csv``, and
+``python scripts/learn.py table`` applies the rule to those and prints the report's tables.
 
 The images were chosen before any result was seen. Those of the sources held out from all training
 (``held_out.txt`` in the folder ``real`` of NAPARI_SIMMAT_DATA, by default ``../shared/data``): the
@@ -18,12 +20,14 @@ first four by name with at least eight objects of 30 pixels. Those of
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +48,18 @@ from napari_simmat.research.sensors import draw_sensor_sample
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane, annotate
 from napari_simmat.training.batches import as_rgb
+from napari_simmat.training.evidence import (
+    Choice,
+    Evidence,
+    LeftOutScores,
+    Verdict,
+    nothing_to_gain,
+)
 from napari_simmat.training.few_shot import MORE_CLICKS, Learning
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
-DRAWS = ((5, 0), (5, 1), (3, 0), (10, 0), (3, 1), (10, 1), (5, 2))
+KEPT = Path(__file__).parents[1] / "docs/reports/data/learn.csv"
+DRAWS = ((5, 0), (10, 0), (3, 0), (5, 1), (10, 1), (3, 1))
 """Numbers of objects and seeds, in the order of the runs."""
 IMAGES_PER_SOURCE = 4
 SCORED = 12
@@ -67,17 +79,23 @@ DRAWN = {
 
 
 def main() -> None:
-    """Run, or make the tables."""
+    """Run, keep what was found, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("what", choices=("run", "csv", "table"))
+    parser.add_argument("--output", type=Path, help="folder of learn.jsonl", default=Path("learn"))
     parser.add_argument("--development", type=Path, default=Path("development"))
     parser.add_argument("--base", default="tiny")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "learn.jsonl"
+    if options.what == "table":
+        print_tables(read_runs(KEPT))
+        return
+    options.output.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    run(options.base, options.development, path, rows)
+    if options.what == "csv":
+        write_runs(rows, KEPT)
+    else:
+        run(options.base, options.development, path, rows)
 
 
 def run(base_name: str, development: Path, path: Path, rows: list[dict[str, Any]]) -> None:
@@ -86,6 +104,10 @@ def run(base_name: str, development: Path, path: Path, rows: list[dict[str, Any]
     done = {(row["source"], row["image"], row["objects"], row["seed"]) for row in rows}
     images = [*held_out_images(), *(("development", name) for name in DEVELOPMENT)]
     images += [("drawn", name) for name in DRAWN]
+    # Of each source the first image, then the second ones: what is done when it stops is mixed.
+    sources = [source for source, _ in images]
+    turn = {each: sources[:number].count(each[0]) for number, each in enumerate(images)}
+    images.sort(key=lambda each: turn[each])
     for (count, seed), (source, name) in product(DRAWS, images):
         if (source, name, count, seed) in done:
             continue
@@ -212,6 +234,208 @@ def score(
         results = Refiner().refine(predictor, prompts)
         found.append([iou(result.mask, truth) for result in results])
     return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run found.
+
+    Parameters
+    ----------
+    source, image, objects, seed
+        Which it is.
+    seconds
+        Of one core, for everything: the scores before, the folds, and the last training.
+    evidence
+        Of the objects left out.
+    others
+        IoU (C, N, 3) of the other objects before learning and by each choice: of the middle click,
+        the mean of three clicks, and of the box.
+    """
+
+    source: str
+    image: str
+    objects: int
+    seed: int
+    seconds: float
+    evidence: Evidence
+    others: NDArray[np.float64]
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Of the rule."""
+        return self.evidence.verdict()
+
+    @cached_property
+    def is_offered(self) -> bool:
+        """Whether the rule offers what was learned."""
+        before = LeftOutScores.of(list(self.evidence.before.values()))
+        new = len(self.evidence.before)
+        nothing_left = nothing_to_gain("", before, new)
+        return not (nothing_left or self.verdict.refusal(self.objects, new))
+
+    @property
+    def gains(self) -> NDArray[np.float64]:
+        """Points (3,) that the other objects gain by the rule's choice."""
+        number = 1 + self.evidence.choices.index(self.verdict.choice)
+        points: NDArray[np.float64] = 100 * (self.others[number] - self.others[0]).mean(0)
+        return points
+
+
+RUN_COLUMNS = ("source", "image", "objects", "seed", "seconds")
+KINDS = ("middle", "clicks", "box")
+"""The middle click, the mean of three clicks, and the box; the first only of other objects."""
+
+
+def name_of(choice: Choice | None) -> str:
+    """Of a choice in the table's columns; None is before learning."""
+    return "before" if choice is None else f"{choice.strength:g}{' sized' * choice.sized}"
+
+
+def write_runs(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A line for each object, left out or other, with its IoUs in percent."""
+    known = [None, *(Choice(*each) for each in product((1.0, 0.5, 0.0), (False, True)))]
+    scored = [f"{kind} {name_of(choice)}" for choice in known for kind in KINDS]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*RUN_COLUMNS, "fold", "object", *scored])
+        writer.writeheader()
+        for row in rows:
+            writer.writerows(lines_of(row))
+
+
+def lines_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of a run."""
+    same = {name: row[name] for name in ("source", "image", "objects", "seed")}
+    same["seconds"] = round(row["CPU seconds"])
+    choices = [Choice(*each) for each in row["choices"]]
+    for fold, (numbers, found) in enumerate(zip(row["folds"], row["after"], strict=True)):
+        for place, number in enumerate(numbers):
+            reached = [row["before"][str(number)], *(each[place] for each in found)]
+            cells = {
+                f"{kind} {name_of(choice)}": f"{100 * value:.1f}"
+                for choice, values in zip([None, *choices], reached, strict=True)
+                for kind, value in zip(KINDS[1:], values, strict=True)
+            }
+            yield {**same, "fold": fold, "object": number, **cells}
+    others = np.array(list(row["others"].values()))
+    for number in range(others.shape[1]):
+        cells = {}
+        for choice, ious in zip([None, *choices], others[:, number], strict=True):
+            values = (ious[0], ious[:3].mean(), ious[3])
+            cells |= {
+                f"{kind} {name_of(choice)}": f"{100 * value:.1f}"
+                for kind, value in zip(KINDS, values, strict=True)
+            }
+        yield {**same, "fold": "other", "object": number, **cells}
+
+
+def read_runs(path: Path) -> list[Run]:
+    """What `write_runs` wrote."""
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    known = [Choice(*each) for each in product((1.0, 0.5, 0.0), (False, True))]
+    runs = []
+    for _, of_run in groupby(lines, lambda line: [line[name] for name in RUN_COLUMNS]):
+        some = list(of_run)
+        first = some[0]
+        choices = [choice for choice in known if first[f"box {name_of(choice)}"]]
+        left_out = [line for line in some if line["fold"] != "other"]
+        folds = [list(each) for _, each in groupby(left_out, lambda line: line["fold"])]
+        after = [
+            [[ious_of(line, choice)[1:] for line in fold] for choice in choices] for fold in folds
+        ]
+        evidence = Evidence(
+            choices,
+            [[int(line["object"]) for line in fold] for fold in folds],
+            {int(line["object"]): ious_of(line, None)[1:] for line in left_out},
+            after,
+        )
+        others = [line for line in some if line["fold"] == "other"]
+        scores = [[ious_of(line, choice) for line in others] for choice in (None, *choices)]
+        runs.append(
+            Run(
+                first["source"],
+                first["image"],
+                int(first["objects"]),
+                int(first["seed"]),
+                float(first["seconds"]),
+                evidence,
+                np.array(scores),
+            )
+        )
+    return runs
+
+
+def ious_of(line: dict[str, str], choice: Choice | None) -> list[float]:
+    """IoUs 0..1 of `KINDS`; NaN where there is none."""
+    cells = (line[f"{kind} {name_of(choice)}"] for kind in KINDS)
+    return [float(cell) / 100 if cell else float("nan") for cell in cells]
+
+
+def print_tables(runs: Sequence[Run]) -> None:
+    """For each number of objects a row for each source, what holds for all, and what is offered."""
+    for count in sorted({run.objects for run in runs}):
+        some = [run for run in runs if run.objects == count]
+        print(f"\n{count} objects\n")
+        print("| source | images | click, before | box, before | offered | click | box | CPU s |")
+        print("| --- |" + " ---: |" * 7)
+        for source in dict.fromkeys(run.source for run in some):
+            print_row(source, [run for run in some if run.source == source])
+        real = [run for run in some if run.source != "drawn"]
+        print_row("**all real images**", real)
+        gains = [run.gains * run.is_offered for run in real]
+        print(f"\nover all {len(real)} runs: {summary(gains)}")
+        print(f"where offered: {summary([run.gains for run in real if run.is_offered])}")
+        print(f"if all were taken: {summary([run.gains for run in real])}")
+    print("\n| image | objects | click | box | told | on others | chance |")
+    print("| --- |" + " ---: |" * 6)
+    for run in runs:
+        if run.is_offered:
+            print_offered(run)
+
+
+def print_row(name: str, runs: Sequence[Run]) -> None:
+    """Means over runs; the gains are those of what is offered."""
+    before = 100 * np.mean([run.others[0].mean(0) for run in runs], axis=0)
+    offered = [run.gains for run in runs if run.is_offered]
+    gains = [f"{each:+.1f}" for each in np.mean(offered, axis=0)[[0, 2]]] if offered else ["", ""]
+    cells = [
+        f"{len({(run.source, run.image) for run in runs})}",
+        f"{before[0]:.1f}",
+        f"{before[2]:.1f}",
+        f"{len(offered)} of {len(runs)}",
+        *gains,
+        f"{np.mean([run.seconds for run in runs]):.0f}",
+    ]
+    print(f"| {name} | {' | '.join(cells)} |")
+
+
+def print_offered(run: Run) -> None:
+    """What was told of a run, and what its model reaches on other objects."""
+    before = 100 * run.others[0].mean(0)
+    after = before + run.gains
+    cells = [
+        f"{run.objects}",
+        f"{before[0]:.1f} → {after[0]:.1f}",
+        f"{before[2]:.1f} → {after[2]:.1f}",
+        f"{run.verdict.gain:+.1f}",
+        f"{run.gains[1:].mean():+.1f}",
+        f"{100 * run.verdict.chance:.1f} %",
+    ]
+    print(f"| {run.source}, {run.image} | {' | '.join(cells)} |")
+
+
+def summary(gains: Sequence[NDArray[np.float64]]) -> str:
+    """Mean, median and losses of gains (3,) in points."""
+    if not gains:
+        return "nothing"
+    parts = []
+    for words, each in (("a click", np.array(gains)[:, 0]), ("a box", np.array(gains)[:, 2])):
+        parts.append(
+            f"{words} mean {each.mean():+.1f}, median {np.median(each):+z.1f}, least "
+            f"{each.min():+.1f}, {np.sum(each < -0.5)} lose more than half a point"
+        )
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from napari_simmat.training.evidence import (
     ALREADY_GOOD,
     BY_CHANCE,
     CHANCE,
-    FEW_GAIN,
     FEW_LEFT,
     FEW_TOLD,
+    LEAP,
+    LEAP_NOISE,
     NOT_BETTER,
     ONE_LOSES,
     Choice,
@@ -119,19 +120,27 @@ def test_refusals_say_what_was_found_and_what_would_do():
     assert begins(chance.refusal(5, 5), BY_CHANCE)
     assert "6 % of useless trainings" in chance.refusal(5, 5)
     small = found(*[0.015] * 5).verdict()
-    assert small.chance < CHANCE
+    assert small.chance <= CHANCE
     assert small.refusal(5, 5) == NOT_BETTER.format("5 objects", 0.75, evidence.MIN_GAIN)
     loses = found(*[0.6] * 5, box=-0.06, other=-0.7).verdict()
     assert loses.refusal(5, 5) == ONE_LOSES.format("5 objects", "a click", 60, "a box", -6)
 
 
+def test_a_leap_is_offered_though_one_object_gains_nothing():
+    verdict = found(0.9, 0.8, 0.9, -0.01, 0.9).verdict()
+    assert verdict.chance == 2 / 32
+    assert verdict.gain >= LEAP
+    assert not verdict.refusal(5, 5)
+    assert verdict._replace(noise=verdict.gain / LEAP_NOISE).refusal(5, 5)
+
+
 def test_fewer_than_five_objects_need_a_leap():
     small, large, uneven = found(*[0.5] * 4), found(*[0.65] * 4), found(1.9, 0.1, 0.4, 0.1)
-    assert small.verdict().refusal(4, 4) == FEW_TOLD.format("4 objects", 25, "5 objects", FEW_GAIN)
+    assert small.verdict().refusal(4, 4) == FEW_TOLD.format("4 objects", 25, "5 objects", LEAP)
     assert not large.verdict().refusal(4, 4)
     verdict = uneven.verdict()
-    assert verdict.gain > FEW_GAIN
-    needed = evidence.FEW_NOISE * verdict.noise
+    assert verdict.gain > LEAP
+    needed = LEAP_NOISE * verdict.noise
     assert verdict.refusal(4, 4) == NOT_BETTER.format("4 objects", verdict.gain, needed)
 
 
@@ -139,7 +148,7 @@ def test_learning_is_not_begun_where_too_little_is_left():
     good, fair = LeftOutScores(97, 98), LeftOutScores(70, 80)
     assert nothing_to_gain("tiny", good, 5) == ALREADY_GOOD.format("tiny", 97.5)
     assert nothing_to_gain("tiny", good, 3) == ALREADY_GOOD.format("tiny", 97.5)
-    assert nothing_to_gain("tiny", fair, 3) == FEW_LEFT.format("tiny", 75, "5 objects", FEW_GAIN)
+    assert nothing_to_gain("tiny", fair, 3) == FEW_LEFT.format("tiny", 75, "5 objects", LEAP)
     assert not nothing_to_gain("tiny", fair, 5)
     assert not nothing_to_gain("tiny", LeftOutScores(10, 80), 3)
 

@@ -14,9 +14,10 @@ flips that look at least as good as what was found (a sign-flip test of the maxi
 Young 1993, Winkler et al. 2014). It holds whatever the spread of the gains and however choices,
 clicks and boxes go together, as long as objects are independent.
 
-Five objects have 32 such flips, so one of them is a chance of 3 %. Three or four have 8 or 16, too
-few for any evidence. They need a leap: `FEW_GAIN` is more than chance gives to an object, and
-`FEW_NOISE` standard errors are Student's part.
+Five objects have 32 such flips, so one of them is a chance of 3 %, and the next best is too much:
+one object that gains nothing refuses four that gain a lot. Three or four objects have 8 or 16
+flips, too few for any evidence. So a *leap* is offered, too, whatever the signs: a gain larger than
+chance gives, and larger than several of its standard errors.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import pluralize
 
-CHANCE = 0.04
-"""Largest chance of a result as good, had learning done nothing, at which a model is offered. A
-margin below 5 %, as gains and losses are not quite alike: an IoU ends at 0 and 1."""
+CHANCE = 1 / 32
+"""Largest chance of a result as good, had learning done nothing, at which a model is offered: the
+least that five objects can have. Below 5 % by a margin, as gains and losses are not quite alike
+(an IoU ends at 0 and 1), and a leap is offered as well."""
 FEW = 5
-"""Objects from which on signs are evidence: with four, the best of all chances is 1 in 16."""
-FEW_GAIN = 30.0
-"""Points that fewer objects must gain on average. Where all clicks and the box of an object err
-alike with a standard deviation of 25 points, at most 4 % of useless trainings pass."""
-FEW_NOISE = 3.0
-"""Standard errors that the mean gain of fewer objects must exceed."""
+"""Objects from which on signs are evidence: with four, the best chance is 1 in 16."""
+LEAP = 30.0
+"""Points of a mean gain that is not chance even where signs are no evidence. Where all clicks and
+the box of an object err alike, with a standard deviation of 25 points, 4 % of useless trainings
+with three objects pass, and 4 % of those with five pass by this or by their signs."""
+LEAP_NOISE = 2.5
+"""Standard errors that the mean gain of a leap must exceed."""
 MIN_GAIN = 1.0
 """Mean gain, in points of IoU, below which an adapted model is not offered."""
 NOISE_FACTOR = 1.5
@@ -139,25 +142,20 @@ class Verdict(NamedTuple):
     def refusal(self, objects: int, new: int) -> str:
         """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
         count = pluralize(objects, "object")
-        if self.gain < least_gain(new):
-            if new < FEW:
-                return FEW_TOLD.format(count, self.gain, pluralize(FEW, "object"), FEW_GAIN)
-            return NOT_BETTER.format(count, self.gain, least_gain(new))
+        leaps = self.gain >= LEAP and self.gain > LEAP_NOISE * self.noise
+        if new < FEW and self.gain < LEAP:
+            return FEW_TOLD.format(count, self.gain, pluralize(FEW, "object"), LEAP)
+        least = LEAP_NOISE * self.noise if new < FEW else MIN_GAIN
+        if self.gain < least:
+            return NOT_BETTER.format(count, self.gain, least)
         click, box = self.after.click - self.before.click, self.after.box - self.before.box
         if box < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.box:
             return ONE_LOSES.format(count, "a click", click, "a box", box)
         if click < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.click:
             return ONE_LOSES.format(count, "a box", box, "a click", click)
-        if new < FEW and self.gain <= FEW_NOISE * self.noise:
-            return NOT_BETTER.format(count, self.gain, FEW_NOISE * self.noise)
-        if new >= FEW and self.chance > CHANCE:
+        if not leaps and self.chance > CHANCE:
             return BY_CHANCE.format(count, self.gain, 100 * self.chance)
         return ""
-
-
-def least_gain(objects: int) -> float:
-    """Points of IoU that so many objects must gain on average, whatever their spread."""
-    return FEW_GAIN if objects < FEW else MIN_GAIN
 
 
 def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
@@ -168,8 +166,8 @@ def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
     left = 100 - before.mean
     if left <= MIN_LEFT:
         return ALREADY_GOOD.format(name, before.mean)
-    if left <= least_gain(new):
-        return FEW_LEFT.format(name, before.mean, pluralize(FEW, "object"), FEW_GAIN)
+    if new < FEW and left <= LEAP:
+        return FEW_LEFT.format(name, before.mean, pluralize(FEW, "object"), LEAP)
     return ""
 
 

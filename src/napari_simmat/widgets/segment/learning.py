@@ -56,7 +56,9 @@ NOT_LOGGED = "Cannot learn: the folder {} is not writable."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
 )
-MAY_LEARN = "The model can learn from these objects, in a minute or two, to need fewer corrections."
+MAY_LEARN = (
+    "The model can try to learn from these objects, in a minute or two; it says whether it helps."
+)
 LEARN = "Learn"
 LEARNING = "Learning from these objects: {}"
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
