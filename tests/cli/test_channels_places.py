@@ -154,6 +154,14 @@ def test_channels_in_a_file_that_cannot_hold_them_are_refused(tmp_path, simmat, 
     assert not (tmp_path / name).exists()
 
 
+def test_channels_of_uneven_slices_name_no_format_of_one_step(tmp_path, simmat):
+    image, output = make_series(tmp_path, (0, 1, 5)), tmp_path / "made.tif"
+    result = simmat("channels", "derive", image, "ct-windows", "--output", output)
+    assert result.status == 0
+    assert "TIFF does not hold where the image lies in a patient" in result.err
+    assert ".nii.gz" not in result.err
+
+
 def test_channels_register_refuses_shifts_beyond_the_image(tmp_path, simmat):
     image, output = make_geotiff(tmp_path, 2), tmp_path / "made.tif"
     words = ("channels", "register", image, "--shifts", "0,0 1e9,0", "--output", output)

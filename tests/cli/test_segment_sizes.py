@@ -51,7 +51,7 @@ def test_segment_series_with_missing_slices(tmp_path, click):
     image = make_series(tmp_path, (0, 1, 2, 6, 7))
     result, [row] = click(image, "--seg", planes=((2,), (3,)))
     assert "Slices lie 3 to 12 mm apart, so some may be missing" in result.err
-    assert "written as OME-TIFF here" in result.err
+    assert "Its labels are written as OME-TIFF, which keeps no place" in result.err
     assert "series_labels.nii.gz" not in names_in(tmp_path / "out")
     with tifffile.TiffFile(tmp_path / "out" / "series_labels.tif") as written:
         assert written.series[0].shape == (5, 64, 72)

@@ -53,7 +53,10 @@ CHANNELS_MISSED = (
     "{} was made with the channels of {}, which is beside neither {} nor the record; copy it "
     "there, or name the file with --channel-files."
 )
-LABELS_IN_TIFF = "Its labels are written as OME-TIFF here."
+LABELS_IN_TIFF = (
+    "Its labels are written as OME-TIFF, which keeps no place, since NIfTI has one distance for "
+    "all planes; DICOM SEG (--seg) keeps that of each."
+)
 NO_DEPTH_AXIS = (
     "{} has the axes {}, of which not exactly one can be depth. Segment one time point at a time, "
     "or give the axis of the planes, e.g. --link-axis 0."
@@ -283,11 +286,9 @@ def _open_task(
         files = files.in_zarr()
         if len(files.extras) < len(task.files.extras):
             notes.append("Objects in other formats are not written for labels in OME-Zarr.")
-    if ".tif" not in files.labels.suffixes and (
-        problem := image.reference.one_step_problem("NIfTI")
-    ):
+    if files.labels.name.endswith(".nii.gz") and image.reference.one_step_problem("NIfTI"):
         files = files.in_tiff()
-        notes.append(f"{problem} {LABELS_IN_TIFF}")
+        notes.append(LABELS_IN_TIFF)
     problems = {kind: format_problem(kind, shape, axes, image.reference) for kind in files.extras}
     notes += filter(None, problems.values())
     extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}

@@ -94,7 +94,6 @@ def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multis
         If its axes are not named, or are not as many as those of the array.
     """
     image = metadata["multiscales"][0]
-    level = image["datasets"][0]
     system, axes, notes = _axes(name, metadata, image, ndim)
     names = tuple(str(axis["name"] if isinstance(axis, Mapping) else axis).lower() for axis in axes)
     if len(names) != ndim:
@@ -102,34 +101,29 @@ def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multis
             f"{name} names {len(names)} axes ({', '.join(names)}) for an array of {ndim}; write it "
             "again."
         )
-    matrix, known = np.eye(ndim + 1), False
-    steps = list(level.get("coordinateTransformations") or ())
+    steps = list(image["datasets"][0].get("coordinateTransformations") or ())
     if system is None:  # those of all levels come after those of one
         steps += image.get("coordinateTransformations") or ()
-    for step in steps:
-        found = _matrix(step, ndim)
-        if found is None:
-            notes.append(NOT_APPLIED.format(str(step.get("type"))[:40]))
-        else:
-            matrix, known = found @ matrix, True
-    linear = matrix[:ndim, :ndim]
-    sizes = np.linalg.norm(linear, axis=0)
-    boxes = np.allclose(linear.T @ linear, np.diag(sizes**2), atol=1e-6 * (sizes**2).max())
-    is_turned = not np.allclose(linear, np.diag(sizes), atol=1e-6 * sizes.max())
-    if is_turned:
-        notes.append(TURNED)
+    applied = [(step, _matrix(step, ndim)) for step in steps]
+    notes += [NOT_APPLIED.format(str(s.get("type"))[:40]) for s, found in applied if found is None]
+    matrices = [found for _, found in applied if found is not None]
     scale, units, origin = {}, {}, {}
-    if known:
-        for number, axis in enumerate(axes):
+    if matrices:
+        letters = [
+            "" if _is_channel(axis, name) else name.upper()[:1]
+            for axis, name in zip(axes, names, strict=True)
+        ]
+        placed = _Placed.by(matrices)
+        notes += [TURNED] if placed.is_turned else []
+        for number, (letter, axis) in enumerate(zip(letters, axes, strict=True)):
             unit, factor = _unit_of(axis)
-            letter = names[number].upper()[:1]
-            if _is_channel(axis, names[number]):
+            if not letter:
                 continue
-            scale[letter] = float(sizes[number]) * factor
-            if unit and boxes:
+            scale[letter] = placed.sizes[number] * factor
+            if unit and placed.is_box:
                 units[letter] = unit
-            if matrix[number, ndim] and not is_turned:
-                origin[letter] = float(matrix[number, ndim]) * factor
+            if placed.start[number] and not placed.is_turned:
+                origin[letter] = placed.start[number] * factor
     if origin:
         places = format_list(
             f"{letter.lower()} {at:.6g} {units.get(letter, '')}".strip()
@@ -137,6 +131,37 @@ def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multis
         )
         notes.append(BEGINS.format(places))
     return Multiscale(first_path(metadata), names, scale, units, origin, tuple(notes))
+
+
+class _Placed(NamedTuple):
+    """What transformations make of the pixels of an image.
+
+    Attributes
+    ----------
+    sizes, start
+        Of a pixel along each axis, and where the first one is.
+    is_turned, is_box
+        Whether axes are turned, mirrored or sheared, and whether they stay perpendicular.
+    """
+
+    sizes: list[float]
+    start: list[float]
+    is_turned: bool
+    is_box: bool
+
+    @classmethod
+    def by(cls, matrices: Sequence[NDArray[np.float64]]) -> _Placed:
+        """By matrices (n + 1, n + 1), one after the other."""
+        whole = np.eye(len(matrices[0]))
+        for matrix in matrices:
+            whole = matrix @ whole
+        linear, start = whole[:-1, :-1], whole[:-1, -1]
+        sizes = np.linalg.norm(linear, axis=0)
+        apart = 1e-6 * sizes.max()
+        is_turned = not np.allclose(linear, np.diag(sizes), rtol=0, atol=apart)
+        squares = linear.T @ linear
+        is_box = np.allclose(squares, np.diag(sizes**2), rtol=0, atol=apart * sizes.max())
+        return cls(sizes.tolist(), start.tolist(), is_turned, is_box)
 
 
 def _axes(
