@@ -13,10 +13,12 @@ from skimage.data import coins
 from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
 from napari_simmat.engine.automatic_generator import (
     ENCODING_WORK,
+    MOST_SEEDS_PER_SIDE,
     box_around,
     crop_regions,
     prompts_at,
     propose_masks_job,
+    seed_prompts,
     segment_everything_job,
     segment_tiles_job,
     touches_crop_edge,
@@ -28,7 +30,7 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.result import Result
-from napari_simmat.models.network import ClickEstimates, DecodedMasks
+from napari_simmat.models.network import ClickEstimates, DecodedMasks, ExpectedSize
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_sample
@@ -117,6 +119,31 @@ def test_segment_everything_finds_each_object_and_no_background(truth):
     np.testing.assert_array_equal(instances.labels > 0, truth > 0)
     assert all_match(instances.labels, truth, 0.99)
     assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
+
+
+def test_objects_of_another_size_than_the_learned_one_count_less(truth):
+    """A model that has learned how large its objects are leaves out what is far larger."""
+    labels = truth.copy()
+    labels[:, :4] = 6  # a strip of 240 pixels; the discs have about as many
+    labels[56:, 4:14] = 8  # and a crumb of 40
+    oracle, settings = Oracle(labels), AutomaticSettings(quality=0.85, points_per_side=40)
+    oracle.stack = SimpleNamespace(pixel_size=None)
+    oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
+    assert set(np.unique(labels[segment_everything(oracle, settings).labels > 0])) == {2, 4, 6, 8}
+    oracle.model.network.expected_size = ExpectedSize.of([200.0, 240.0])
+    assert set(np.unique(labels[segment_everything(oracle, settings).labels > 0])) == {2, 4, 6}
+
+
+def test_grid_is_as_close_as_the_learned_objects_need(truth):
+    oracle, plane = Oracle(truth), PixelBox(0, 0, 320, 320)
+    oracle.stack = SimpleNamespace(pixel_size=None)
+    oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
+    for area, side in ((100.0, 64), (4.0, MOST_SEEDS_PER_SIDE), (1e5, 20)):
+        oracle.model.network.expected_size = ExpectedSize.of([area])
+        seeds = seed_prompts(oracle, AutomaticSettings(), (), plane)
+        assert len(seeds) == side**2
+    given = AutomaticSettings(points_per_side=7)
+    assert len(seed_prompts(oracle, given, (), plane)) == 49
 
 
 def test_grid_seeds_without_foreground_are_left_out(truth):
