@@ -379,8 +379,9 @@ def print_tables(runs: Sequence[Run]) -> None:
         print(f"\n{count} objects\n")
         print("| source | images | click, before | box, before | offered | click | box | CPU s |")
         print("| --- |" + " ---: |" * 7)
-        for source in dict.fromkeys(run.source for run in some):
-            print_row(source, [run for run in some if run.source == source])
+        for source in dict.fromkeys(run.source for run in runs):
+            if of_source := [run for run in some if run.source == source]:
+                print_row(source, of_source)
         real = [run for run in some if run.source != "drawn"]
         print_row("**all real images**", real)
         gains = [run.gains * run.is_offered for run in real]

@@ -117,7 +117,7 @@ def offered(
     return [each.gain for each in verdicts if not each.refusal(objects, objects)]
 
 
-def main(trainings: int = 2000) -> None:
+def main(trainings: int = 600) -> None:
     """Print the share of trainings that are offered, in percent, the most of all spreads."""
     counts = (3, 4, 5, 6, 8, 10, 20)
     print(f"| | {' | '.join(f'{count} objects' for count in counts)} |")

@@ -14,6 +14,7 @@ from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.models.spec import IoUCalibration, Model, Normalization
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
@@ -347,7 +348,7 @@ def test_zeroshot_start_has_gradients_in_all_units(base):
 
 
 def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, float]:
-    """A click in the middle and the bounding box of every object, in percent."""
+    """A click in the middle and the bounding box of every object, as users get them, in percent."""
     given = replace(model.spec, normalization=Normalization(method="none"))
     predictor = Predictor(Model(given, model.network, "by hand"), "cpu")
     reached: dict[str, list[float]] = {"click": [], "box": []}
@@ -358,9 +359,10 @@ def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, fl
             truth = labels == label
             y, x = np.nonzero(truth)
             box = (y.min(), x.min(), y.max() + 1, x.max() + 1)
-            click = predictor.predict(points=[interior_point(truth, ties="median")])
-            reached["click"].append(iou(click.mask, truth))
-            reached["box"].append(iou(predictor.predict(box=box).mask, truth))
+            click = Prompt(points=[interior_point(truth, ties="median")])
+            for kind, prompt in (("click", click), ("box", Prompt(box=box))):
+                [result] = Refiner().refine(predictor, [prompt])
+                reached[kind].append(iou(result.mask, truth))
     return {kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()}
 
 

@@ -23,6 +23,7 @@ from napari_simmat.progress import Progress, finish
 from napari_simmat.training import evidence, few_shot
 from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
+from napari_simmat.training.evidence import LEAP
 from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
     CANCELED,
@@ -37,8 +38,10 @@ from napari_simmat.widgets.segment.learning import (
 from napari_simmat.widgets.segment.object_panel import (
     AGAIN_AFTER,
     COMMIT_MORE,
+    FEW_LEARN,
     GOES_ON,
     LEARN_AGAIN,
+    LEARNS,
     LEARNS_CHANNELS,
 )
 from tests.training.simulated_learning import OFFER_ANYTHING
@@ -185,12 +188,14 @@ def test_learning_from_five_cells_segments_another_whole(with_cells):
 def test_learning_is_offered_once_after_corrections(with_cells, monkeypatch):
     window, core, panel = with_cells, Core(monkeypatch), with_cells.tab.learn_panel
     window.tab.resize(400, 500)
-    commit(window, 0, 1)
+    commit(window, 0, 1, 4, 5)
     assert not window.status.offer
+    assert FEW_LEARN.format("5 objects", LEAP) in panel.hint.text()
     y, x = CELLS[2]
     window.drag(y - 21, x - 18, y + 21, x + 18)
     window.add_object(y, x)
     assert window.status.text.endswith(MAY_LEARN)
+    assert panel.hint.text() == LEARNS.format("5 objects")
     assert window.status.offer == LEARN
     window.take(window.tab.status.offer)
     window.qtbot.waitUntil(lambda: window.status.text.startswith(LEARNING.format("")))
@@ -423,7 +428,6 @@ def test_learning_again_goes_on_after_three_more_objects(learned, core):
     assert [path.name for path in user_folder("sessions").glob("*.safetensors*")] == [second.file]
 
 
-@pytest.mark.slow
 def test_learning_from_all_channels_leaves_empty_ones_out(window, monkeypatch):
     offer_anything(monkeypatch)
     image = cells()[0]

@@ -25,6 +25,7 @@ from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
+from napari_simmat.training.evidence import FEW
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
@@ -181,10 +182,9 @@ class Learning(QObject):
             return
         try:
             if all_channels:
-                named = choice.all_channels
-                spec = spec_of(spec, [name for name, _ in named])
-                sources = tuple(source for _, source in named)
-                choice = replace(choice, spec=spec, sources=sources)
+                names, sources = zip(*choice.all_channels, strict=True)
+                spec = spec_of(spec, names)
+                choice = replace(choice, spec=spec, sources=sources, names=names)
             request = adapt_request(
                 session,
                 choice.model,
@@ -263,9 +263,9 @@ class Learning(QObject):
             model, spec = self.substitute(adapted, choice.model)
             substitute = replace(choice, model=model, spec=spec)
             if adapted.all_channels:
-                named = dict(choice.all_channels)
-                sources = tuple(named[name] for name in spec.channel_names)
-                substitute = replace(substitute, sources=sources)
+                names, named = tuple(spec.channel_names), dict(choice.all_channels)
+                sources = tuple(named[name] for name in names)
+                substitute = replace(substitute, sources=sources, names=names)
             assert substitute.image is not None  # or it raises
         except (ValueError, TypeError, OSError, KeyError):
             self.forget(session)
@@ -341,7 +341,10 @@ class Learning(QObject):
 
     @needs_image
     def _offer(self, session: ImageSession) -> None:
-        """Offer once to learn, if objects are committed that needed more than a click or a box."""
+        """Offer once to learn, if objects are committed that needed more than a click or a box.
+
+        And so many that what is learned has a chance to show.
+        """
         if session.editor is None or self._job.busy:
             return
         made = [entry.provenance for entry in session.editor.register.entries.values()]
@@ -351,7 +354,7 @@ class Learning(QObject):
         )
         said = self._status
         known = session in self._offered or session.adapted is not None
-        if known or sum(map(bool, made)) < MIN_OBJECTS or not corrected:
+        if known or sum(map(bool, made)) < FEW or not corrected:
             return
         if said.kind == "done" and not said.offer and not session.prompt_state:
             self._offered.add(session)
