@@ -42,7 +42,7 @@ def differing_parts(names: Sequence[str]) -> list[str]:
         while all(len(each) > 1 for each in words) and len({each[end] for each in words}) == 1:
             for each in words:
                 del each[end]
-    return ["".join(each).strip(" _-.·:") or name for each, name in zip(words, names, strict=True)]
+    return ["".join(each) for each in words]
 
 
 def format_shape(shape: Sequence[object]) -> str:
