@@ -464,6 +464,7 @@ def test_rows_clicked_remove_no_layer(ready):
     assert removed == []
     ready.tab.object_panel.table.choose([])
     assert not outline.visible
+    assert outline.contour == 0
     assert removed == []
 
 

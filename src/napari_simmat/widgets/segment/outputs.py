@@ -352,6 +352,7 @@ class ObjectDrawing:
     def _hide(self) -> None:
         if self._layer is not None:
             self._layer.visible = False
+            self._layer.contour = 0  # napari warns of contours in 3D, also of hidden ones
 
     def remove(self) -> None:
         """Take the outline away."""
