@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,21 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def show(path: Path) -> None:
-    """Print a table for each group of images, and write all rows as CSV."""
-    rows = rows_of(path)
+    """Print a table for each group of images, and write the rows as CSV.
+
+    Images that are not finished in all ways yet are left out.
+    """
+    known = rows_of(path)
+    ways_of = Counter((row["source"], row["image"]) for row in known)
+    rows = [row for row in known if ways_of[row["source"], row["image"]] == len(WAYS)]
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     for title, sources in {**GROUPS, "all": sum(GROUPS.values(), ())}.items():
         mine = [row for row in rows if row["source"] in sources]
+        if not mine:
+            continue
         results = [
             (str(row["way"]), Finished(**{name: row[name] for name in Finished._fields}))
             for row in mine

@@ -242,6 +242,7 @@ def test_keep_best_after_a_kill_makes_the_model(trainer, user_folder):
 @pytest.mark.slow
 @pytest.mark.real_window
 def test_close_ends_the_process_and_another_window_resumes(trainer, open_window, user_folder):
+    trainer.until(lambda: trainer.tab.images.value()[0].names == ("near", "far"))
     trainer.start("closed", 500)
     trainer.first_step()
     training, pid = trainer.training, trainer.training.process.pid
