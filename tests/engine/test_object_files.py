@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import roifile
 
+from napari_simmat.engine import object_readers
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_files import (
@@ -21,6 +22,7 @@ from napari_simmat.engine.object_files import (
     write_objects,
 )
 from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.outlines import TOO_COSTLY
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.reference import ImageReference
 
@@ -292,3 +294,27 @@ def test_read_objects_takes_classes_from_the_table_beside(tmp_path):
     found = {one.label: one for one in read_objects(path_of(tmp_path, "labels")).merged()}
     assert (found[7].category, found[7].score) == ("cell", 0.9)
     assert math.isnan(found[300].score)
+
+
+def full_geojson(path, count, side):
+    square = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
+    geometry = {"type": "Polygon", "coordinates": [square]}
+    features = [{"type": "Feature", "geometry": geometry, "properties": {}}] * count
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def full_coco(path, count, side):
+    flat = [0, 0, side, 0, side, side, 0, side]
+    marked = [{"id": n, "image_id": 1, "segmentation": [flat]} for n in range(1, count + 1)]
+    images = [{"id": 1, "height": side, "width": side}]
+    path.write_text(json.dumps({"images": images, "annotations": marked, "categories": []}))
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.geojson", full_geojson), ("a.json", full_coco)])
+def test_read_objects_refuses_full_polygons_at_once(tmp_path, monkeypatch, name, write):
+    """What their boxes cover is too much, so no pixel need be sought to know it."""
+    side = 4000
+    write(tmp_path / name, 400, side)
+    monkeypatch.setattr(object_readers, "section_of", lambda *_: pytest.fail("pixels were sought"))
+    with pytest.raises(ValueError, match=TOO_COSTLY.format(f" of {name}")):
+        read_objects(tmp_path / name, (side, side))

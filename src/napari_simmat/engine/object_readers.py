@@ -244,6 +244,9 @@ def _read_coco(
             planes[key] = tuple(int(each) for each in index)
     categories = {each["id"]: str(each["name"]) for each in values.get("categories", ())}
     read: list[ReadObject] = []
+    drawn = (each.get("segmentation") for each in values["annotations"])
+    outlines = (_coco_rings(each) for each in drawn if isinstance(each, list))
+    budget.check(outlines, (shape[-2], shape[-1]))
     for each in values["annotations"]:
         if each["image_id"] in planes:
             mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape, budget)
@@ -260,13 +263,16 @@ def _stem(name: Any) -> str:
     return Path(str(name)).name.split(".")[0].casefold()
 
 
+def _coco_rings(polygons: Sequence[Any]) -> list[Ring]:
+    return [np.reshape(each, (-1, 2)) for each in polygons if len(each) >= 6]
+
+
 def _coco_mask(
     segmentation: Any, plane: tuple[int, ...], shape: tuple[int, ...], budget: OutlineBudget
 ) -> ObjectMask | None:
     height, width = shape[-2:]
     if isinstance(segmentation, list):
-        rings = [np.reshape(each, (-1, 2)) for each in segmentation if len(each) >= 6]
-        return section_of(rings, plane, (height, width), budget)
+        return section_of(_coco_rings(segmentation), plane, (height, width), budget)
     if not isinstance(segmentation, Mapping):
         return None
     if list(segmentation["size"]) != [height, width]:
@@ -350,15 +356,14 @@ def _read_geojson(
         values = values.get("features", [values])
     letters, budget = qupath_axes(axes), OutlineBudget(shape, name)
     read: list[ReadObject] = []
-    for each in values:
+    outlines = [_rings_of_feature(each, to_pixels) for each in values]
+    budget.check(outlines, (shape[-2], shape[-1]))
+    for each, rings in zip(values, outlines, strict=True):
         if not isinstance(each, Mapping) or not each.get("geometry"):
             read.append((None, None, "", math.nan))
             continue
         geometry, known = each["geometry"], each.get("properties") or {}
         plane = _plane(geometry.get("plane") or {}, shape, letters)
-        rings = _rings_of(geometry)
-        if to_pixels is not None:
-            rings = [ring @ to_pixels[:2, :2].T + to_pixels[:2, 2] for ring in rings]
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
         category = _classification(known.get("classification"))
         measured = known.get("measurements")
@@ -366,6 +371,16 @@ def _read_geojson(
         score = float(score) if isinstance(score, (int, float)) else math.nan
         read.append((_as_label(known.get("name")), mask, category, score))
     return _object_set(read, shape, axes)
+
+
+def _rings_of_feature(feature: Any, to_pixels: NDArray[Any] | None) -> list[Ring]:
+    """Outlines and holes of a feature in pixels; none of one without a geometry."""
+    if not isinstance(feature, Mapping) or not feature.get("geometry"):
+        return []
+    rings = _rings_of(feature["geometry"])
+    if to_pixels is None:
+        return rings
+    return [ring @ to_pixels[:2, :2].T + to_pixels[:2, 2] for ring in rings]
 
 
 def _rings_of(geometry: Mapping[str, Any]) -> list[Ring]:
@@ -401,10 +416,13 @@ def _read_rois(path: Path, shape: tuple[int, ...], axes: str, limits: Limits) ->
     )
     read: list[ReadObject] = []
     budget = OutlineBudget(shape, path.name)
-    for data in _roi_bytes(path, limits):
-        roi = roifile.ImagejRoi.frombytes(data)
+    rois = [roifile.ImagejRoi.frombytes(data) for data in _roi_bytes(path, limits)]
+    outlines: list[Any] = [
+        roi.coordinates(multi=True) if roi.roitype in areas else [] for roi in rois
+    ]
+    budget.check(outlines, (shape[-2], shape[-1]))
+    for roi, rings in zip(rois, outlines, strict=True):
         plane = _plane(_roi_plane(roi, axes), shape, axes[:-2])
-        rings: Any = roi.coordinates(multi=True) if roi.roitype in areas else []
         mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]), budget)
         number = re.match(r"\d+", roi.name or "")
         named = re.search(r"^class: (.*)$", roi.props or "", re.MULTILINE)

@@ -9,7 +9,7 @@ inside, gives exactly the mask's pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,33 @@ class OutlineBudget:
         self._left -= pixels
         if self._left < 0:
             raise RefusedFileError(TOO_COSTLY.format(self._of))
+
+    def check(self, outlines: Iterable[Sequence[Ring]], shape: tuple[int, int]) -> None:
+        """Refuse at once what would be refused after a while: the boxes of the outlines alone.
+
+        Parameters
+        ----------
+        outlines
+            For each object its lines (N, 2) as x, y.
+        shape
+            Height and width of the image.
+        """
+        areas = sum(_box_area(rings, shape) for rings in outlines)
+        if areas > self._left:
+            raise RefusedFileError(TOO_COSTLY.format(self._of))
+
+
+def _box_area(rings: Sequence[Ring], shape: tuple[int, int]) -> int:
+    """Pixels of the box around lines, as far as it lies in the image; 0 if that is unknown."""
+    lines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings if len(ring)]
+    if not lines:
+        return 0
+    corners = np.concatenate(lines)
+    if not np.isfinite(corners).all():
+        return 0  # it is refused when its pixels are sought
+    low = np.clip(np.floor(corners.min(0)), 0, shape[::-1])
+    high = np.clip(np.ceil(corners.max(0)), 0, shape[::-1])
+    return int(np.prod(high - low))
 
 
 def shape_mask(
