@@ -45,6 +45,11 @@ def differing_parts(names: Sequence[str]) -> list[str]:
     return ["".join(each) for each in words]
 
 
+def names_of_bands(names: Sequence[str]) -> list[str]:
+    """`differing_parts` as names of channels: ``band5``, as a number alone is an index."""
+    return [f"band{part}" if part.isdecimal() else part for part in differing_parts(names)]
+
+
 def format_shape(shape: Sequence[object]) -> str:
     """``5 x 512 x 512``, ``()`` for a scalar."""
     return " x ".join(map(str, shape)) or "()"

@@ -14,6 +14,7 @@ from napari_simmat.widgets.channels import (
     channels_problem,
     mapping_remark,
     match_slots,
+    measured_names,
 )
 
 
@@ -217,3 +218,15 @@ def test_channel_names_leave_out_what_all_share(layers, sources, names):
 )  # fmt: skip
 def test_channel_names_are_names_that_files_can_have(names, made):
     assert channel_names(whole(*names), [layer(name) for name in names]) == made
+
+
+def test_measured_names_are_those_of_the_command_line():
+    """Captures of single bands get the columns that `simmat segment` gives them."""
+    names = ("IMG_0001_1", "IMG_0001_2", "IMG_0001_5")
+    opened = [layer(name) for name in names]
+    measured = measured_names(whole(*names), opened)
+    assert [*measured.values()] == ["band1", "band2", "band5"]
+    twice = [layer("t1"), LayerInfo(key="other", name="t1", shape=(8, 9))]
+    both = measured_names([LayerChannel(each.key) for each in twice], twice)
+    assert len(set(both.values())) == 2
+    assert [*measured_names(whole("scan"), [layer("scan")]).values()] == ["channel0"]

@@ -544,7 +544,9 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
 
 
 def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
-    """What a run of the plan would refuse, by image; no pixels of large images are read.
+    """What a run of the plan would refuse, by image.
+
+    Pixels are read of small images, and of those whose channels are in several files.
 
     Raises ValueError if there is no such model.
     """

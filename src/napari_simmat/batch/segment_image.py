@@ -212,7 +212,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
 
 
 def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None) -> str:
-    """Find out what a run would refuse, without the pixels of large images, and without the model.
+    """Find out what a run would refuse, without the model, and without hashing the image.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import differing_parts, format_list, format_shape
+from napari_simmat._text import format_list, format_shape, names_of_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
@@ -117,12 +117,11 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
     channels: list[NDArray[Any]] = []
     names: list[str] = []
     notes = list(first.notes)
-    parts = differing_parts([stem_of(one.path) for one in (first, *others)])
-    for one, part in zip((first, *others), parts, strict=True):
+    bands = names_of_bands([stem_of(one.path) for one in (first, *others)])
+    for one, band in zip((first, *others), bands, strict=True):
         axis, data = one.channel_axis, as_array(one.data)
         own = [data] if axis is None else list(np.moveaxis(data, axis, 0))
-        called = f"band{part}" if part.isdecimal() else part  # a number alone is an index
-        numbered = [called] if len(own) == 1 else [f"{called} {n}" for n in range(len(own))]
+        numbered = [band] if len(own) == 1 else [f"{band} {n}" for n in range(len(own))]
         here, there = one.world, first.world
         if (
             here is not None

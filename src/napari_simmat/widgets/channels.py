@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from napari_simmat._text import differing_parts, format_list, format_shape
+from napari_simmat._text import differing_parts, format_list, format_shape, names_of_bands
 from napari_simmat.engine.channel_matching import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
@@ -258,8 +258,12 @@ def measured_names(
     """
     infos, distinct = list(layers), list(dict.fromkeys(sources))
     known = {layer.key: layer for layer in infos}
-    if len({source.layer for source in distinct}) > 1:
-        return dict(zip(distinct, channel_names(distinct, infos), strict=True))
+    count = len({source.layer for source in distinct})
+    if count > 1:
+        is_each_one = count == len(distinct)
+        names = names_of_bands([known[source.layer].name for source in distinct])
+        names = _unique(names) if is_each_one else channel_names(distinct, infos)
+        return dict(zip(distinct, names, strict=True))
     named = {}
     for source in distinct:
         layer = known[source.layer]
