@@ -38,6 +38,7 @@ def test_red_and_near_infrared_are_known_by_any_of_their_names(offered, chosen):
     ("offered", "known"),
     [
         (LANDSAT, {}),  # B4 is red of Landsat 8, near infrared of Landsat 7
+        ((*LANDSAT, "B8"), {}),  # its B8 is panchromatic
         (("B8", "B4"), {}),
         (("coastal", "blue", "green"), {}),
         (("near infrared", "red edge", "green"), {"near infra-red": 0}),
