@@ -81,7 +81,8 @@ def derive(
     image
         The image, in any format that simmat reads.
     kind
-        What to compute; --channels gives the channels in the order above.
+        What to compute. --channels gives the channels in the order above; without it, they are
+        found by their names (nir, 842 nm, Sentinel-2's B8), or taken in their order if none fits.
     output
         A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient).
     focal

@@ -77,7 +77,7 @@ class FileOptions:
         K/N: segment only every N-th image, beginning with the K-th. Jobs of a cluster with one
         output folder divide the images so; each writes a summary of its own.
     dry_run
-        Show what would be done without doing it.
+        Show what would be done without doing it, and check that each image can be used.
     labels_in_memory
         GB of memory for a label image. With --prompts auto, a plane that needs more becomes
         STEM_labels.ome.zarr, tile by tile.
