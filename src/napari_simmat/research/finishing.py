@@ -203,9 +203,9 @@ class Setting(NamedTuple):
     def predictor(self, model: Model | None = None) -> Predictor:
         """A predictor of the image, by the model or by what it has become."""
         image, predictor = self.image, Predictor(model or self.model, device="cpu")
-        channels = None
-        if len(predictor.model.spec.channels) != image.available > RGB:
-            channels = list(range(RGB))  # as a foundation reads the first of many
+        reads_all = len(predictor.model.spec.channels) == image.available
+        # A foundation reads the first three of many.
+        channels = None if reads_all or image.available <= RGB else list(range(RGB))
         predictor.set_image(
             image.arrays,
             channel_axis=image.channel_axis,
@@ -288,28 +288,30 @@ def finish_image(way: str, setting: Setting) -> Finished:
     """Finish an image in one of the `WAYS`."""
     began, user = time.process_time(), setting.user
     proposals = WAYS[way](setting)
-    made = np.zeros_like(user.labels) if proposals.made is None else proposals.made
-    taught = [] if proposals.made is None else user.taught
+    made = proposals.made
+    taught = [] if made is None else user.taught
     truth = np.where(np.isin(user.labels, taught), 0, user.labels)
-    overlaps = pairwise_iou(proposals.labels, truth)
     remaining = [label for label in user.objects if label not in taught]
-    done = set(np.array(remaining)[(overlaps >= DONE).any(0)].tolist()) if overlaps.size else set()
-    wrong = len(overlaps) - len(done)
+    overlaps = pairwise_iou(proposals.labels, truth)  # (proposals, remaining objects)
+    best = overlaps.max(axis=0, initial=0)
+    met = [label for label, reached in zip(remaining, best, strict=True) if reached >= DONE]
+    wrong = len(overlaps) - len(met)
     actions = proposals.actions + wrong
-    left = sum(not user.is_done(label, made == label) for label in taught)
+    left = 0 if made is None else sum(not user.is_done(n, made == n) for n in taught)
     make = user.box if way == "boxes" else user.click
     for label in remaining:
-        if label not in done:
-            more, mask = make(proposals.predictor, label)
-            actions += more
-            left += not user.is_done(label, mask)
+        if label in met:
+            continue
+        more, mask = make(proposals.predictor, label)
+        actions += more
+        left += not user.is_done(label, mask)
     return Finished(
         objects=len(user.objects),
         actions=actions,
-        confirmed=len(done),
+        confirmed=len(met),
         remaining=len(remaining),
-        found_75=len(done),
-        found_50=int((overlaps >= NEARLY).any(0).sum()) if overlaps.size else 0,
+        found_75=len(met),
+        found_50=int(np.count_nonzero(best >= NEARLY)),
         wrong=wrong,
         left=left,
         offered=proposals.offered,
