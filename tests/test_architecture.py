@@ -32,7 +32,6 @@ OPTIONAL = {
     "laptrack",
     "lightning-fabric",
     "matplotlib",
-    "scikit-learn",
     "huggingface-hub",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.engine.result import Result
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AutomaticSettings",
     "ModelSpec",
+    "ObjectKind",
     "Predictor",
     "Prompt",
     "Result",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "AutomaticSettings": "napari_simmat.engine.settings",
     "ModelSpec": "napari_simmat.models.spec",
+    "ObjectKind": "napari_simmat.engine.object_kind",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.result",

@@ -22,6 +22,7 @@ from napari_simmat.engine.automatic_generator import (
     segment_everything_job,
     segment_tiles_job,
     touches_crop_edge,
+    weigh_masks_job,
 )
 from napari_simmat.engine.automatic_postprocessing import (
     PixelBox,
@@ -29,8 +30,11 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
 )
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.result import Result
-from napari_simmat.models.network import ClickEstimates, DecodedMasks, ExpectedSize
+from napari_simmat.engine.settings import KIND_THRESHOLDS
+from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
 from napari_simmat.research.samples import draw_sample
@@ -67,7 +71,7 @@ class Oracle:
     def estimate_clicks(self, _prompts):
         return None
 
-    def predict_low_res(self, prompts, _least):
+    def predict_low_res(self, prompts, _least, _size=None):
         part = self.truth[self.crop]
         frame = InputTransform.of(
             part.shape, InputSize(method="native", size=4096, minimum=1, multiple=1)
@@ -139,11 +143,44 @@ def test_grid_is_as_close_as_the_learned_objects_need(truth):
     oracle.stack = SimpleNamespace(pixel_size=None)
     oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
     for area, side in ((100.0, 64), (4.0, MOST_SEEDS_PER_SIDE), (1e5, 20)):
-        oracle.model.network.expected_size = ExpectedSize.of([area])
-        seeds = seed_prompts(oracle, AutomaticSettings(), (), plane)
+        kind = ObjectKind(ExpectedSize.of([area]))
+        seeds = seed_prompts(oracle, AutomaticSettings(), (), plane, kind)
         assert len(seeds) == side**2
     given = AutomaticSettings(points_per_side=7)
-    assert len(seed_prompts(oracle, given, (), plane)) == 49
+    assert len(seed_prompts(oracle, given, (), plane, kind)) == 49
+
+
+def test_side_of_an_object_tells_its_size(truth):
+    labels = truth.copy()
+    labels[:, :4], labels[56:, 4:14] = 6, 8
+    oracle = Oracle(labels)
+    oracle.stack = SimpleNamespace(pixel_size=None)
+    oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
+    settings = AutomaticSettings(quality=0.85, points_per_side=40, object_side=220**0.5)
+    assert set(np.unique(labels[segment_everything(oracle, settings).labels > 0])) == {2, 4, 6}
+    assert settings.for_model(oracle.model.spec, kind=True).stability == KIND_THRESHOLDS[1]
+
+
+def test_kind_of_objects_leaves_out_others_of_their_size(truth):
+    """Two of the discs are bright, as the taught ones; the others are as dark as the ground."""
+    oracle = Oracle(truth)
+    oracle.stack = SimpleNamespace(pixel_size=None)
+    oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
+    image = np.isin(truth, (1, 2)).astype(np.float32)[np.newaxis]
+    lesson, ground = np.zeros((60, 80), np.int32), np.zeros((60, 80), bool)
+    y, x = np.mgrid[:60, :80]
+    for label, (row, column) in enumerate([(15, 15), (15, 50), (42, 30)], 1):
+        lesson[(y - row) ** 2 + (x - column) ** 2 <= 8**2] = label
+    ground[:, 70:] = True
+    bright = (lesson > 0).astype(np.float32)[np.newaxis]
+    kind = ObjectKind.of(lesson, 1.0, bright, ground)
+    settings = AutomaticSettings(points_per_side=40, quality=0.5)
+    by_size = finish(propose_masks_job(oracle, settings, kind=kind))
+    labels = masks_to_instances(by_size, settings).labels
+    assert set(np.unique(truth[labels > 0])) == {1, 2, 3, 4}
+    found = finish(weigh_masks_job(by_size, kind, oracle, image=image))
+    labels = masks_to_instances(found, settings).labels
+    assert set(np.unique(truth[labels > 0])) == {1, 2}
 
 
 def test_grid_seeds_without_foreground_are_left_out(truth):

@@ -13,6 +13,7 @@ from napari_simmat.engine.masks import iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import multiscale
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.multiscale import (
     UNEXPECTED_SIZE_PENALTY,
     LevelTile,
@@ -30,7 +31,7 @@ from napari_simmat.models.multiscale import (
     scaled_images,
     trust,
 )
-from napari_simmat.models.network import Encoded, ExpectedSize
+from napari_simmat.models.network import Encoded
 from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,

@@ -17,7 +17,7 @@ from napari_simmat.cli.train import FEW_TAKES
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.models.network import ExpectedSize
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model

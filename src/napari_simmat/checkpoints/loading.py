@@ -194,7 +194,7 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
     """Build the network without initializing weights that would be replaced."""
     yield Progress(75, 100, "Building the network")
-    from napari_simmat.models.network import ExpectedSize
+    from napari_simmat.models.expected_size import ExpectedSize
     from napari_simmat.models.tuning import network_of
 
     try:

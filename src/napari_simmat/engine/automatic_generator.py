@@ -29,12 +29,15 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import bounding_box, interior_point, label_windows
+from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     DEFAULT_THRESHOLDS,
+    KIND_THRESHOLDS,
     MIN_PREDICTED_IOU,
     AutomaticSettings,
 )
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -206,6 +209,7 @@ def segment_everything(
     settings: AutomaticSettings | None = None,
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
+    kind: ObjectKind | None = None,
 ) -> Instances:
     """Find all objects of a plane.
 
@@ -220,6 +224,9 @@ def segment_everything(
     prompts
         Used instead of a grid, e.g. `prompts_from_labels`. Crop layers are then
         ignored.
+    kind
+        What the objects have in common; by default the size in the settings, or what the model
+        has learned.
 
     Returns
     -------
@@ -235,7 +242,7 @@ def segment_everything(
     >>> segment_everything(predictor).labels.shape
     (303, 384)
     """
-    return finish(segment_everything_job(predictor, settings, plane, prompts))
+    return finish(segment_everything_job(predictor, settings, plane, prompts, kind))
 
 
 def segment_everything_job(
@@ -243,16 +250,75 @@ def segment_everything_job(
     settings: AutomaticSettings | None = None,
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
+    kind: ObjectKind | None = None,
 ) -> Job[Instances]:
     """`segment_everything` as a job that yields after every few prompts."""
-    settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    settings = settings or AutomaticSettings()
+    kind = kind or known_kind(predictor, settings)
+    settings = settings.for_model(predictor.model.spec, kind is not None)
     size = (predictor.shape[-2], predictor.shape[-1])
     if prompts is None and max(size) > 2 * settings.tile_side:
         labels = np.zeros(size, np.uint32)
-        scores = yield from segment_tiles_job(predictor, labels, settings, plane)
+        scores = yield from segment_tiles_job(predictor, labels, settings, plane, kind)
         return Instances(labels, scores)
-    candidates = yield from propose_masks_job(predictor, settings, plane, prompts, keep_all=False)
+    candidates = yield from propose_masks_job(
+        predictor, settings, plane, prompts, keep_all=False, kind=kind
+    )
+    if kind is not None:
+        candidates = yield from weigh_masks_job(candidates, kind, predictor, plane)
     return masks_to_instances(candidates, settings)
+
+
+def known_kind(predictor: Predictor, settings: AutomaticSettings) -> ObjectKind | None:
+    """The kind of objects by the settings' size, or that the model has learned; None for none."""
+    if settings.object_side:
+        height, width = predictor.shape[-2:]
+        area = settings.object_side**2 * _enlargement(predictor, PixelBox(0, 0, height, width))
+        return ObjectKind(ExpectedSize.of([area]))
+    size = predictor.model.network.expected_size
+    return None if size is None else ObjectKind(size)
+
+
+def weigh_masks_job(
+    candidates: MaskCandidates,
+    kind: ObjectKind,
+    predictor: Predictor,
+    plane: tuple[int, ...] = (),
+    image: NDArray[np.float32] | None = None,
+    part: PixelBox | None = None,
+) -> Job[MaskCandidates]:
+    """The candidates, less likely ones with less quality, if the looks of their kind are known.
+
+    Parameters
+    ----------
+    candidates
+        Of a plane, or of a `part` of it.
+    kind
+        With the size of which they were proposed.
+    predictor, plane
+        As in `propose_masks_job`.
+    image
+        (C, Y, X) in 0..1: the plane or part in the channels by which the looks were learned; by
+        default those that the model reads.
+    """
+    if kind.looks is None:
+        return candidates
+    if image is None:
+        image = unit_planes(predictor, plane, part)
+    likeness = yield from kind.likeness_job(image)
+    assert likeness is not None
+    return candidates.weighed(likeness)
+
+
+def unit_planes(
+    predictor: Predictor, plane: tuple[int, ...], part: PixelBox | None = None
+) -> NDArray[np.float32]:
+    """A plane, or a part of it, as the model reads it: (C, Y, X) in 0..1."""
+    stack, scale = predictor.stack, predictor.stack.inputs.normalization.scale
+    values = (
+        stack.normalized(plane) if part is None else stack.part(plane, *part.slices).normalized()
+    )
+    return np.asarray(values, np.float32) / np.float32(scale)
 
 
 class CropRegion(NamedTuple):
@@ -268,6 +334,7 @@ def propose_masks_job(
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
     keep_all: bool = True,
+    kind: ObjectKind | None = None,
 ) -> Job[MaskCandidates]:
     """Prompt the model all over a plane and collect its masks.
 
@@ -282,6 +349,9 @@ def propose_masks_job(
     keep_all
         Also keep masks that the filters of `settings` reject, so that they can be filtered again
         with other settings. Otherwise masks of too low predicted IoU are not even formed.
+    kind
+        The size of its objects counts, by default as in `segment_everything`; `weigh_masks_job`
+        heeds their looks.
 
     Raises
     ------
@@ -291,25 +361,30 @@ def propose_masks_job(
     height, width = predictor.shape[-2:]
     for prompt in prompts or ():
         prompt.check_inside((height, width))
+    kind = kind or known_kind(predictor, settings)
+    settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
     candidates = MaskCandidates((height, width), settings.thresholds)
     crops = [CropRegion(PixelBox(0, 0, height, width))]
     if prompts is None and settings.seeds == "grid":
         crops = crop_regions((height, width), settings)
     seeds_of_crops = [
-        seed_prompts(predictor, settings, plane, crop.box) if prompts is None else prompts
+        seed_prompts(predictor, settings, plane, crop.box, kind) if prompts is None else prompts
         for crop in crops
     ]
     is_grid = prompts is None and settings.seeds == "grid"
     work = ENCODING_WORK[predictor.model.spec.base.embedded]
     total = sum(work + len(seeds) for seeds in seeds_of_crops)
     done, first = 0, 0
+    size = None if kind is None else kind.size
     with predictor.keeping_plane():
         for crop, seeds in zip(crops, seeds_of_crops, strict=True):
             for step in predictor.encode_tile_job(plane, *crop.box.slices):
                 share = step.done / step.total if step.total else 0.0
                 yield Progress(done + round(work * share), total, step.message or "encoding")
             done += work
-            prompter = _CropPrompter(predictor, seeds, crop, settings, candidates, keep_all, first)
+            prompter = _CropPrompter(
+                predictor, seeds, crop, settings, candidates, keep_all, size, first
+            )
             for step in prompter.run_job(is_grid):
                 share = step.done / max(step.total, 1)
                 yield Progress(done + round(len(seeds) * share), total, step.message)
@@ -331,6 +406,7 @@ class _CropPrompter:
         settings: AutomaticSettings,
         candidates: MaskCandidates,
         keep_all: bool,
+        expected: ExpectedSize | None,
         first: int = 0,
     ) -> None:
         self._predictor, self._seeds, self._crop = predictor, seeds, crop
@@ -342,8 +418,8 @@ class _CropPrompter:
         stock = predictor.model.spec.mask_choice == "stock"
         weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
         self._weights = np.array(weights, np.float32)
-        self._expected = predictor.model.network.expected_size
-        self._enlarged = 1.0 if self._expected is None else _enlargement(predictor, crop.box)
+        self._expected = expected
+        self._enlarged = 1.0 if expected is None else _enlargement(predictor, crop.box)
         self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
         self._prompted = 0
         # For each seed of the crop, how many of those so far found an object that it is on.
@@ -369,12 +445,12 @@ class _CropPrompter:
 
     def _prompt_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
         """Prompt with some of `total` seeds; returns those that found a mask of `FOUND_QUALITY`."""
-        size = BATCH_SIZES.get(self._predictor.device.type, GPU_BATCH_SIZE)
+        at_once = BATCH_SIZES.get(self._predictor.device.type, GPU_BATCH_SIZE)
         found: list[int] = []
-        for start in range(0, len(numbers), size):
-            batch = numbers[start : start + size]
+        for start in range(0, len(numbers), at_once):
+            batch = numbers[start : start + at_once]
             seeds = [self._seeds[number] for number in batch]
-            results = self._predictor.predict_low_res(seeds, self._minimum)
+            results = self._predictor.predict_low_res(seeds, self._minimum, self._expected)
             for number, result in zip(batch, results, strict=True):
                 qualities = (result.predicted_iou * self._weights).tolist()
                 if max(qualities) > FOUND_QUALITY:
@@ -408,7 +484,7 @@ class _CropPrompter:
         self._votes[voted] += 1
 
     def _unexpected(self, area: int) -> float:
-        """Quality that a mask of so many pixels loses if the model has learned another size."""
+        """Quality that a mask of so many pixels loses if another size is expected."""
         if self._expected is None:
             return 0.0
         return UNEXPECTED_SIZE * self._expected.misfit(area * self._enlarged)
@@ -428,17 +504,23 @@ def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[Cr
 
 
 def seed_prompts(
-    predictor: Predictor, settings: AutomaticSettings, plane: tuple[int, ...], box: PixelBox
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    plane: tuple[int, ...],
+    box: PixelBox,
+    kind: ObjectKind | None = None,
 ) -> list[Prompt]:
     """Clicks on a part of a plane, in its own pixels: a grid, or the local maxima of a channel.
+
+    The grid is close enough for small objects of a known kind.
 
     Raises ValueError if the model has no such channel.
     """
     if settings.seeds == "grid":
         # SAM uses 32 for every image; small ones need fewer.
         usual = min(max(round(max(box.size) / 16), 16), 32)
-        if (expected := predictor.model.network.expected_size) is not None:
-            side = math.exp(expected.log_side) / math.sqrt(_enlargement(predictor, box))
+        if kind is not None:
+            side = kind.side / math.sqrt(_enlargement(predictor, box))
             close = math.ceil(max(box.size) / (SEEDS_APART * side))
             usual = max(usual, min(close, MOST_SEEDS_PER_SIDE))
         return point_grid(box.size, settings.points_per_side or usual)
@@ -529,6 +611,7 @@ def segment_tiles_job(
     labels: Any,
     settings: AutomaticSettings | None = None,
     plane: tuple[int, ...] = (),
+    kind: ObjectKind | None = None,
 ) -> Job[NDArray[np.float32]]:
     """Find all objects of a plane in overlapping tiles, stitched across their seams.
 
@@ -545,12 +628,17 @@ def segment_tiles_job(
         By default the model's; `tile` and `tile_overlap` define the tiles.
     plane
         Index along the image's axes before Y and X.
+    kind
+        What the objects have in common; by default the size in the settings, or what the model
+        has learned.
 
     Returns
     -------
     (N,) predicted IoU of the objects.
     """
-    settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    settings = settings or AutomaticSettings()
+    kind = kind or known_kind(predictor, settings)
+    settings = settings.for_model(predictor.model.spec, kind is not None)
     height, width = predictor.shape[-2:]
     stitcher = Stitcher(labels, settings.overlap)
     max_pixels = settings.max_area * height * width
@@ -559,7 +647,7 @@ def segment_tiles_job(
         for done, tile in enumerate(tiles):
             here = Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
             yield here
-            positions = prompt_positions(seed_prompts(predictor, settings, plane, tile))
+            positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
             if not len(positions):
                 continue
             part = box_around(positions, tile, settings.tile_shared)
@@ -574,8 +662,14 @@ def segment_tiles_job(
             largest = max(settings.max_area, AutomaticSettings.max_area)
             share = min(max_pixels / math.prod(part.size), largest)
             within = replace(settings, keep_border=True, max_area=share)
-            prompter = _CropPrompter(predictor, seeds, own, within, candidates, keep_all=False)
+            size = None if kind is None else kind.size
+            prompter = _CropPrompter(
+                predictor, seeds, own, within, candidates, keep_all=False, expected=size
+            )
             yield from with_progress(prompter.run_job(settings.seeds == "grid"), here)
+            if kind is not None:
+                weighing = weigh_masks_job(candidates, kind, predictor, plane, part=part)
+                candidates = yield from with_progress(weighing, here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
     return stitcher.finish(settings.keep_border, max_pixels)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -126,6 +126,21 @@ class MaskCandidates:
         packed = np.frombuffer(zlib.decompress(self._bits[number]), np.uint8)
         bits = np.unpackbits(packed, count=height * width)
         return bits.reshape(height, width).astype(bool)
+
+    def weighed(self, likeness: NDArray[np.float32]) -> MaskCandidates:
+        """The same masks, whose quality counts as much as what they lie on.
+
+        `likeness` (Y, X) says how likely each pixel is part of an object; more than 1 is as good.
+        """
+        worth = [
+            min(float(likeness[each.box.slices][self.mask(number)].mean()), 1.0)
+            for number, each in enumerate(self.known)
+        ]
+        known = [
+            each._replace(quality=each.quality * share)
+            for each, share in zip(self.known, worth, strict=True)
+        ]
+        return replace(self, known=known)
 
     def boxes(self, numbers: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
         """Boxes (N, 4) as x0, y0, x1, y1, which is torchvision's order."""

@@ -26,6 +26,7 @@ from napari_simmat.engine.prompts import GivenNumbers, GivenPoints, Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
 from napari_simmat.engine.result import Result, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
@@ -445,16 +446,22 @@ class Predictor:
         return result.placed(window, (height, width))
 
     def predict_low_res(
-        self, prompts: Sequence[Prompt], minimum: float = -math.inf
+        self,
+        prompts: Sequence[Prompt],
+        minimum: float = -math.inf,
+        expected: ExpectedSize | None = None,
     ) -> list[Result]:
         """Predict prompts whose masks are read as parts, with `Result.patch`.
 
         Single positive clicks are decoded together, so pass only as many as memory allows. A click
         whose predicted IoUs are all below `minimum` may get no masks: SAM's decoder knows the
-        estimates before it forms a mask.
+        estimates before it forms a mask. A click means an object of the `expected` size; by default
+        of the size that the model has learned.
         """
         points = [prompt.points[0] for prompt in prompts if prompt.is_a_click]
-        decode = partial(self._decoder.predict_clicks, points=points, minimum=minimum)
+        decode = partial(
+            self._decoder.predict_clicks, points=points, minimum=minimum, expected=expected
+        )
         of_clicks = iter(self._decode(decode) if points else ())
         return [
             next(of_clicks)
@@ -563,7 +570,11 @@ class PromptDecoder:
         return self._result(embedding, self._decoded(embedding, prompt))
 
     def predict_clicks(
-        self, embedding: Embedding, points: Sequence[tuple[float, float]], minimum: float
+        self,
+        embedding: Embedding,
+        points: Sequence[tuple[float, float]],
+        minimum: float,
+        expected: ExpectedSize | None = None,
     ) -> list[Result]:
         """The masks of single positive clicks (y, x), decoded together; see `Predictor`."""
         encoded, transform = embedding
@@ -571,7 +582,7 @@ class PromptDecoder:
         if (calibration := self.model.spec.iou_calibration) is not None:
             minimum = calibration.invert(minimum)
         with self.compute.inference():
-            decoded = self.compute.network.decode_clicks(encoded, clicks, minimum)
+            decoded = self.compute.network.decode_clicks(encoded, clicks, minimum, expected)
         for each in decoded:
             self._check_finite(each)
         return [self._result(embedding, each) for each in decoded]

@@ -28,6 +28,8 @@ LITE_THRESHOLDS = (0.75, 0.9)
 """Those of `tiny` since tiny-5 and of checkpoints on it: with 0.6 it takes ground for objects."""
 DEFAULT_THRESHOLDS = (0.6, 0.9)
 """The same for other models."""
+KIND_THRESHOLDS = (0.6, 0.5)
+"""The same where the kind of objects is known: recall first, as what is unlike them counts less."""
 DEFAULT_TILE_SIDE = 1024
 FILTER_FIELDS = (
     "quality",
@@ -111,6 +113,10 @@ class AutomaticSettings:
     seeds
         Where the model is prompted: on a regular grid, or at the maxima (bright spots) of a
         channel.
+    object_side
+        Side of a typical object in pixels, the square root of its area; 0 if unknown. The grid is
+        then as close as such objects need, masks of other sizes count less, and thresholds that
+        are not set are lower.
     maxima_channel
         Model channel (0-based) in which to detect maxima.
     maxima_distance
@@ -161,6 +167,9 @@ class AutomaticSettings:
     points_per_side: Annotated[
         int, {"label": "Grid points per side", "special": "Auto", "min": 0, "max": 512}
     ] = 0
+    object_side: Annotated[
+        float, {"label": "Side of an object", "special": "Unknown", "min": 0, "max": 2**15}
+    ] = 0.0
     maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
     maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
     maxima_height: Annotated[float, _FRACTION] = 0.2
@@ -193,12 +202,14 @@ class AutomaticSettings:
                 "than half."
             )
 
-    def for_model(self, spec: ModelSpec) -> AutomaticSettings:
-        """Fill in the model's default thresholds.
+    def for_model(self, spec: ModelSpec, kind: bool = False) -> AutomaticSettings:
+        """Fill in the model's default thresholds; with `kind`, those for a known kind of objects.
 
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
         other networks, whose predicted IoU is lower.
         """
+        if kind:
+            return self.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
             return self.with_thresholds(SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"

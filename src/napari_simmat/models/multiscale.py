@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from napari_simmat.models.network import DecodedMasks, Encoded, ExpectedSize
+from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.network import DecodedMasks, Encoded
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
 
 WINDOW = 256

@@ -7,8 +7,7 @@ It keeps the three parts and all parameter names of `segment_anything.modeling.S
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.progress import Job
 
 PromptTensors = Mapping[str, Tensor]
@@ -27,41 +27,6 @@ PromptTensors = Mapping[str, Tensor]
 (4,) float as x0, y0, x1, y1; ``mask`` is (1, 1, h, w) float logits on the mask grid, e.g. of an
 earlier result. Only `engine.predictor.prompt_tensors` makes it from a `Prompt`.
 """
-EXPECTED_SIZE = "expected size"
-"""Key of an `ExpectedSize` in `ModelSpec.training`."""
-MIN_SIZE_SPREAD = 0.3
-"""Least spread of sizes: a few objects that happen to be alike tell little of the others."""
-
-
-class ExpectedSize(NamedTuple):
-    """Size of the objects that a lone click means.
-
-    Attributes
-    ----------
-    log_side
-        Mean logarithm of the square root of their areas, in pixels of the network's input.
-    spread
-        Its standard deviation.
-    """
-
-    log_side: float
-    spread: float
-
-    @classmethod
-    def of(cls, areas: Sequence[float]) -> ExpectedSize:
-        """From areas in pixels."""
-        sides = [math.log(area) / 2 for area in areas]
-        spread = statistics.stdev(sides) if len(sides) > 1 else 0.0
-        return cls(statistics.mean(sides), max(spread, MIN_SIZE_SPREAD))
-
-    @classmethod
-    def read(cls, training: Mapping[str, Any]) -> ExpectedSize | None:
-        """From `ModelSpec.training`; None if the model did not learn it."""
-        return cls(*training[EXPECTED_SIZE]) if EXPECTED_SIZE in training else None
-
-    def misfit(self, area: float) -> float:
-        """By how much more than the spread the logarithm of a side differs from the mean."""
-        return max(abs(math.log(max(area, 1.0)) / 2 - self.log_side) - self.spread, 0.0)
 
 
 class Network(Sam):
@@ -98,14 +63,19 @@ class Network(Sam):
         raise NotImplementedError
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
+        self,
+        encoded: Encoded,
+        clicks: Tensor,
+        minimum: float = -math.inf,
+        expected: ExpectedSize | None = None,
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y at once, with the results of `decode`.
 
         Callers pass as many as memory allows. A network may return no logits (0, h, w) for a click
-        whose predicted IoUs are all below `minimum`.
+        whose predicted IoUs are all below `minimum`, and may heed the `expected` size, by default
+        its own.
         """
-        del minimum
+        del minimum, expected
         padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
         kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
         logits, quality = self.decode_batch(encoded, padded, kinds)

@@ -22,6 +22,7 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.mobile_encoder import MobileEncoder
 from napari_simmat.models.network import DecodedMasks, Encoded, Network, PromptTensors
 from napari_simmat.models.peft_layers import AdaptedTwoWayBlock, LoRALinear
@@ -107,9 +108,17 @@ class SamNetwork(Network):
         return DecodedMasks(logits[0], quality[0])
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
+        self,
+        encoded: Encoded,
+        clicks: Tensor,
+        minimum: float = -math.inf,
+        expected: ExpectedSize | None = None,
     ) -> list[DecodedMasks]:
-        """Decode N single positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
+        """Decode N single positive clicks (N, 2) x, y; see `Network.decode_clicks`.
+
+        No size is heeded.
+        """
+        del expected
         with _full_precision(clicks.device):
             kinds = torch.ones(len(clicks), 1, device=clicks.device)
             sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)

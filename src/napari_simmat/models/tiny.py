@@ -25,6 +25,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.multiscale import (
     ALL_VIEWS,
     AVERAGED_VIEWS,
@@ -50,7 +51,6 @@ from napari_simmat.models.network import (
     ClickEstimates,
     DecodedMasks,
     Encoded,
-    ExpectedSize,
     Network,
     PromptTensors,
 )
@@ -257,11 +257,15 @@ class TinyNetwork(Network):
         return with_alternatives(predictions, (height, width))
 
     def decode_clicks(
-        self, encoded: Encoded, clicks: Tensor, minimum: float = -math.inf
+        self,
+        encoded: Encoded,
+        clicks: Tensor,
+        minimum: float = -math.inf,
+        expected: ExpectedSize | None = None,
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y as `decode` does, but together.
 
-        Each takes the level whose mask is trusted most, of all its masks with an `expected_size`.
+        Each takes the level whose mask is trusted most, of all its masks with an `expected` size.
         All clicks whose turn it is on a level are decoded as a batch, each in the window around it.
         Masks are formed only where they can be the most trusted of a click with a predicted IoU of
         at least `minimum` on some level. The alternatives are those of the same level, so that all
@@ -272,7 +276,7 @@ class TinyNetwork(Network):
         decoded = []
         with torch.autocast(clicks.device.type, enabled=False):
             for some in torch.split(clicks, at_once):
-                for tried in _try_levels(self, encoded, some):
+                for tried in _try_levels(self, encoded, some, expected or self.expected_size):
                     likeliest = max(tried, key=lambda each: each.quality)
                     if likeliest.quality >= minimum:
                         decoded.append(_most_trusted(tried).placed((height, width)))
@@ -592,7 +596,7 @@ class _ClickOnLevel:
 
 
 def _try_levels(
-    network: TinyNetwork, encoded: Encoded, clicks: Tensor
+    network: TinyNetwork, encoded: Encoded, clicks: Tensor, expected: ExpectedSize | None
 ) -> list[list[_ClickOnLevel]]:
     """Each click (N, 2) on its likeliest level, then on the next one, until one suffices."""
     orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
@@ -602,7 +606,8 @@ def _try_levels(
         for level in encoded.levels:
             due = [click for click in waiting if orders[click][turn] is level]
             if due:
-                together = _on_level(network, level, clicks[due], _input_size(encoded))
+                whole = _input_size(encoded)
+                together = _on_level(network, level, clicks[due], whole, expected)
                 for click, one in zip(due, together, strict=True):
                     tried[click].append(one)
         waiting = [click for click in waiting if not tried[click][-1].suffices]
@@ -610,7 +615,11 @@ def _try_levels(
 
 
 def _on_level(
-    network: TinyNetwork, level: Encoded, clicks: Tensor, whole: tuple[int, int]
+    network: TinyNetwork,
+    level: Encoded,
+    clicks: Tensor,
+    whole: tuple[int, int],
+    expected: ExpectedSize | None,
 ) -> list[_ClickOnLevel]:
     """Clicks (N, 2) on a level as one batch, each in the window around it."""
     windows = [LevelWindow.around(level, (x, y)) for x, y in clicks.tolist()]
@@ -630,7 +639,7 @@ def _on_level(
         ).to(dtype=torch.float32)
         here = view.points(padded, kinds, batch.input_size)
         attended.append(network.mask_decoder.attend(batch, *network.embedded(batch, here, kinds)))
-    decoder, expected = network.mask_decoder, network.expected_size
+    decoder = network.mask_decoder
     return [
         _ClickOnLevel(
             expected, decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended]

@@ -4,7 +4,8 @@ The user clicks into the deepest pixel of the largest wrong part (`evaluation.pr
 `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click, a
 box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
 finishing proposes objects first, after some preparation, or none; the user deletes those that are
-wrong and clicks the objects that are missing.
+wrong and makes the objects that are missing. A proposal that is a draft gives way to an object that
+the user makes in its place, without being deleted.
 """
 
 from __future__ import annotations
@@ -18,15 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.labeled_image import LabeledImage
-from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.automatic_generator import (
+    propose_masks_job,
+    segment_everything,
+    weigh_masks_job,
+)
+from napari_simmat.engine.automatic_postprocessing import masks_to_instances
 from napari_simmat.engine.masks import Mask, label_windows
+from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.evaluation.prompting import GroundTruthObject
 from napari_simmat.models.spec import Model
-from napari_simmat.research.pixel_forest import segment_by_forest
+from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 
@@ -39,6 +48,8 @@ TAUGHT = 5
 STROKES = 3
 """Strokes on open ground, each a disc of `STROKE_RADIUS` pixels."""
 STROKE_RADIUS = 6
+COVERED = 0.5
+"""Share of a draft, or of an object made in its place, by which it gives way."""
 RGB = 3
 Labels = NDArray[np.int32]
 
@@ -61,6 +72,10 @@ class Proposals:
         Whether what was learned is used.
     waited
         Seconds for which the user waited, by the clock.
+    drafts
+        Whether wrong ones give way to objects that are made in their place.
+    boxes
+        Whether the objects that are missing are made by boxes instead of clicks.
     """
 
     labels: Labels
@@ -69,6 +84,8 @@ class Proposals:
     made: Labels | None = None
     offered: bool = False
     waited: float = 0.0
+    drafts: bool = False
+    boxes: bool = False
 
 
 class Finished(NamedTuple):
@@ -87,7 +104,7 @@ class Finished(NamedTuple):
     found_75, found_50
         How many of these a proposal meets at that IoU.
     wrong
-        Proposals that the user deletes.
+        Proposals that are not right; drafts among them need not be deleted.
     left
         Objects that were given up.
     offered
@@ -166,14 +183,24 @@ class SimulatedUser:
             prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
             actions += 1
 
-    def teach(self, predictor: Predictor) -> tuple[int, Labels]:
-        """Make the first objects: the number of clicks, and labels (Y, X) of their masks."""
+    def teach(self, predictor: Predictor, boxes: bool = False) -> tuple[int, Labels]:
+        """Make the first objects: the number of actions, and labels (Y, X) of their masks."""
         made, actions = np.zeros_like(self.labels), 0
         for label in self.taught:
-            clicks, mask = self.click(predictor, label)
+            clicks, mask = (self.box if boxes else self.click)(predictor, label)
             made[mask & (made == 0)] = label
             actions += clicks
         return actions, made
+
+    def groundless(self, drafts: Labels, made: Labels) -> int:
+        """How many drafts lie where the user will make no object."""
+        missing, count = np.where(made > 0, 0, self.labels), 0
+        for draft, window in label_windows(drafts):
+            mine = drafts[window] == draft
+            under = np.bincount(missing[window][mine])
+            under[0] = 0
+            count += bool(2 * under.max() < np.count_nonzero(mine))
+        return count
 
     def strokes(self) -> Mask:
         """Strokes (Y, X) on the ground, as far from objects as there is room."""
@@ -269,12 +296,55 @@ def by_forest(setting: Setting) -> Proposals:
     return Proposals(labels, predictor, count, made, True, waited)
 
 
+def by_boxes(setting: Setting) -> Proposals:
+    """Nothing is proposed; objects are made by boxes."""
+    return replace(by_clicks(setting), boxes=True)
+
+
+def by_everything_and_boxes(setting: Setting) -> Proposals:
+    """*Everything* with its defaults; then boxes, to which drafts give way."""
+    return replace(by_everything(setting), drafts=True, boxes=True)
+
+
+def by_kind(setting: Setting) -> Proposals:
+    """Five objects by boxes tell *Everything* their size; strokes tell where the ground is.
+
+    The user strokes it if more drafts than `STROKES` lie on nothing.
+    """
+    user, predictor = setting.user, setting.predictor()
+    actions, made = user.teach(predictor, boxes=True)
+    began = time.monotonic()
+    settings = AutomaticSettings().for_model(predictor.model.spec, kind=True)
+    kind = ObjectKind.of(made)
+    candidates = finish(propose_masks_job(predictor, settings, keep_all=False, kind=kind))
+    drafts = _beside(masks_to_instances(candidates, settings).labels.astype(np.int32), made)
+    if user.groundless(drafts, made) > STROKES:
+        image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
+        kind = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
+        candidates = finish(weigh_masks_job(candidates, kind, predictor, image=image))
+        drafts = _beside(masks_to_instances(candidates, settings).labels.astype(np.int32), made)
+        actions += STROKES + 1
+    waited = time.monotonic() - began
+    return Proposals(drafts, predictor, actions + 1, made, True, waited, drafts=True, boxes=True)
+
+
+def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Channels (C, Y, X) from their lowest to their highest value."""
+    finite = np.where(np.isfinite(planes), planes, np.nan)
+    with np.errstate(all="ignore"):
+        low, high = (each(finite, (1, 2), keepdims=True) for each in (np.nanmin, np.nanmax))
+    unit = np.nan_to_num((finite - low) / np.maximum(high - low, 1e-12))
+    return np.asarray(unit, np.float32)
+
+
 WAYS: dict[str, Callable[[Setting], Proposals]] = {
     "clicks": by_clicks,
-    "boxes": by_clicks,
+    "boxes": by_boxes,
     "everything": by_everything,
+    "everything, boxes": by_everything_and_boxes,
     "learning, everything": by_learning,
     "forest": by_forest,
+    "kind": by_kind,
 }
 """Ways to finish an image. A new way is a new row."""
 HEAD = (
@@ -295,16 +365,22 @@ def finish_image(way: str, setting: Setting) -> Finished:
     overlaps = pairwise_iou(proposals.labels, truth)  # (proposals, remaining objects)
     best = overlaps.max(axis=0, initial=0)
     met = [label for label, reached in zip(remaining, best, strict=True) if reached >= DONE]
-    wrong = len(overlaps) - len(met)
-    actions = proposals.actions + wrong
+    right = overlaps.max(axis=1, initial=0) >= DONE
+    wrong = [
+        n for (n, _), fits in zip(label_windows(proposals.labels), right, strict=True) if not fits
+    ]
+    actions, replaced = proposals.actions, set[int]()
     left = 0 if made is None else sum(not user.is_done(n, made == n) for n in taught)
-    make = user.box if way == "boxes" else user.click
+    make = user.box if proposals.boxes else user.click
     for label in remaining:
         if label in met:
             continue
         more, mask = make(proposals.predictor, label)
         actions += more
         left += not user.is_done(label, mask)
+        if proposals.drafts:
+            replaced |= _giving_way(proposals.labels, mask)
+    actions += len(set(wrong) - replaced)
     return Finished(
         objects=len(user.objects),
         actions=actions,
@@ -312,12 +388,20 @@ def finish_image(way: str, setting: Setting) -> Finished:
         remaining=len(remaining),
         found_75=len(met),
         found_50=int(np.count_nonzero(best >= NEARLY)),
-        wrong=wrong,
+        wrong=len(wrong),
         left=left,
         offered=proposals.offered,
         waited=proposals.waited,
         seconds=time.process_time() - began,
     )
+
+
+def _giving_way(drafts: Labels, mask: Mask) -> set[int]:
+    """The drafts that give way to an object (Y, X) made in their place."""
+    sizes, covered = np.bincount(drafts.ravel()), np.bincount(drafts[mask])
+    both, whole = covered, np.count_nonzero(mask)
+    gone = (both > COVERED * sizes[: len(both)]) | (both > COVERED * whole)
+    return {int(n) for n in np.flatnonzero(gone) if n}
 
 
 def _beside(labels: Labels, made: Labels) -> Labels:

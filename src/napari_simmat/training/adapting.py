@@ -15,7 +15,8 @@ from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
 from napari_simmat.io.plain import check_fields
-from napari_simmat.models.network import EXPECTED_SIZE, Encoded, ExpectedSize, Network
+from napari_simmat.models.expected_size import EXPECTED_SIZE, ExpectedSize
+from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune

@@ -30,7 +30,8 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.remote import local_device
-from napari_simmat.models.network import Encoded, ExpectedSize
+from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress, finish, map_progress, with_progress
 from napari_simmat.training.adapting import (

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 
-from napari_simmat.research.pixel_forest import (
+from napari_simmat.engine import pixel_forest
+from napari_simmat.engine.pixel_forest import (
     BORDER,
     GROUND,
     OBJECT,
+    PixelForest,
+    likelihood,
     local_features,
     segment_by_forest,
     training_classes,
@@ -70,7 +73,7 @@ def test_features_of_gaps_are_finite(gap):
     image, _ = packed_discs()
     image[:5, :, 0] = gap
     image[..., 1] = 7
-    features = local_features(image)
+    features = local_features(np.moveaxis(image, -1, 0))
     assert features.shape[:2] == image.shape[:2]
     assert np.isfinite(features).all()
 
@@ -81,3 +84,28 @@ def test_objects_far_smaller_than_the_taught_ones_are_left_out():
     found = segment_by_forest(image, *taught(labels))
     assert not found[50:53, 105:108].any()
     assert label(found > 0)[1] >= 1
+
+
+def test_a_plane_in_blocks_has_the_likelihoods_of_the_whole(monkeypatch):
+    image, labels = packed_discs()
+    planes, lesson = np.moveaxis(image, -1, 0) / 100, taught(labels)
+    whole_forest = PixelForest.of(planes, *lesson)
+    whole = likelihood(whole_forest, planes)
+    monkeypatch.setattr(pixel_forest, "BLOCK", 40)
+    forest = PixelForest.of(planes, *lesson)
+    np.testing.assert_array_equal(forest.classes, whole_forest.classes)
+    np.testing.assert_allclose(forest.features, whole_forest.features, atol=1e-5)
+    np.testing.assert_array_equal(likelihood(whole_forest, planes), whole)
+
+
+def test_objects_left_out_are_as_likely_as_others():
+    image, labels = packed_discs()
+    planes = np.moveaxis(image, -1, 0) / 100
+    objects, ground = taught(labels)
+    forest = PixelForest.of(planes, objects, ground)
+    left = forest.left_out()
+    assert set(left) == {1, 6, 7, 12}
+    unseen = (labels > 0) & (objects == 0)
+    found = likelihood(forest, planes)
+    assert found[unseen].mean() > 0.8 * min(left.values()) > 0.3
+    assert found[ground].mean() < 0.05

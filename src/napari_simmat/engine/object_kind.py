@@ -1,0 +1,112 @@
+"""What the objects to be found have in common, learned from a few of them in a second.
+
+Their size says how closely a plane is prompted, which of the masks of a click is meant, and how
+much less likely a mask of another size is. Where there is known ground, a pixel forest says how
+likely each place shows such an object; a mask counts as much less as its pixels do. That likelihood
+is compared with what objects reach that the forest has not seen, since five objects teach no
+absolute one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.engine.masks import Mask, label_windows
+from napari_simmat.engine.pixel_forest import GROUND, PixelForest, training_classes
+from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.progress import Job
+
+MIN_OBJECTS = 3
+"""Objects from which a kind is learned."""
+MIN_GROUND = 30
+"""Pixels of known ground from which looks are learned."""
+FEW = 10
+"""Of so few objects the least likely one is what an object may be; of more, one in ten is not."""
+TOO_FEW = "{} to learn a kind of objects from; {} {} here. Commit more, or label more."
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectKind:
+    """A kind of objects.
+
+    Parameters
+    ----------
+    size
+        In pixels of the network's input.
+    looks
+        Says how likely a pixel is part of such an object; None if no ground is known.
+    likelihood
+        That of an object which was left out when the looks were learned, the least likely one.
+    """
+
+    size: ExpectedSize
+    looks: PixelForest | None = None
+    likelihood: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[Any],
+        enlargement: float = 1.0,
+        image: NDArray[np.float32] | None = None,
+        ground: Mask | None = None,
+        seed: int = 0,
+    ) -> ObjectKind:
+        """Learn from objects.
+
+        Parameters
+        ----------
+        labels
+            (Y, X) ids of some of the objects; 0 where nothing is known.
+        enlargement
+            Pixels of the network's input for each pixel of the labels.
+        image
+            (C, Y, X) in 0..1, all channels that show something.
+        ground
+            (Y, X), where there is surely no object. On an object it does not count.
+        seed
+            Of the forest.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `MIN_OBJECTS`.
+        """
+        windows = label_windows(labels)
+        if (count := len(windows)) < MIN_OBJECTS:
+            wanted = f"{pluralize(MIN_OBJECTS, 'object')} are needed"
+            raise ValueError(TOO_FEW.format(wanted, count, is_or_are(count)))
+        areas = [np.count_nonzero(labels[window] == n) * enlargement for n, window in windows]
+        size = ExpectedSize.of(areas)
+        if image is None or ground is None:
+            return cls(size)
+        objects = np.searchsorted([n for n, _ in windows], labels).astype(np.int32) + 1
+        objects = np.where(labels > 0, objects, 0).astype(np.int32)
+        free = ground & (objects == 0)
+        if np.count_nonzero(training_classes(objects, free) == GROUND) < MIN_GROUND:
+            return cls(size)
+        looks = PixelForest.of(image, objects, free, seed)
+        reached = list(looks.left_out().values())
+        least = min(reached) if count <= FEW else float(np.quantile(reached, 1 / FEW))
+        return cls(size, looks, max(least, 1e-3))
+
+    @property
+    def side(self) -> float:
+        """Side of a typical object in pixels of the network's input."""
+        return math.exp(self.size.log_side)
+
+    def likeness_job(self, image: NDArray[np.float32]) -> Job[NDArray[np.float32] | None]:
+        """How likely each place of an image (C, Y, X) shows such an object, (Y, X); None unknown.
+
+        1 is as likely as in an object that was left out.
+        """
+        if self.looks is None:
+            return None
+        found = yield from self.looks.likelihood_job(image)
+        return found / np.float32(self.likelihood)
