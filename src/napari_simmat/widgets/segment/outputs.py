@@ -14,7 +14,7 @@ from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.masks import VoxelBox
+from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
@@ -78,16 +78,20 @@ class Preview:
             self._put(layer, geometry.order, plane, labels)
         layer.refresh()
 
-    def propose(self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
+    def propose(
+        self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray, *, prompted: bool = False
+    ) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in color.
 
-        Until they are withdrawn they are seen whenever no mask is shown on the plane.
+        Until they are withdrawn they are seen whenever no mask is shown on the plane; with
+        `prompted` one is shown now.
         """
         layer = self._ensure(geometry)
         values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
         self._proposed[geometry.order, plane] = values.astype(np.uint8)
-        self._put(layer, geometry.order, plane, values)
-        layer.refresh()
+        if not prompted:
+            self._put(layer, geometry.order, plane, values)
+            layer.refresh()
 
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
@@ -289,23 +293,32 @@ class ObjectDrawing:
             layer.colormap = usual
 
     def outline(
-        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+        self,
+        geometry: ImageGeometry,
+        editor: LabelEditor | None,
+        labels: Sequence[int],
+        drafts: Sequence[ObjectMask] = (),
     ) -> None:
-        """Outline these objects; none for no outline."""
+        """Outline these objects and drafts, whose masks are in the image's axes; none for none."""
         if self._moving:
             return  # what follows the layers is told of the outline, too
         self._moving = True
         try:
-            self._outline(geometry, editor, labels)
+            self._outline(geometry, editor, labels, drafts)
         finally:
             self._moving = False
 
     def _outline(
-        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+        self,
+        geometry: ImageGeometry,
+        editor: LabelEditor | None,
+        labels: Sequence[int],
+        drafts: Sequence[ObjectMask],
     ) -> None:
-        masks = [] if editor is None or editor.layer.multiscale else map(editor.mask, labels)
-        found = [mask for mask in masks if mask is not None]
-        if not found or editor.layer not in self._viewer.layers:
+        found = list(drafts)
+        if editor and not editor.layer.multiscale and editor.layer in self._viewer.layers:
+            found += [mask for mask in map(editor.mask, labels) if mask is not None]
+        if not found:
             self._hide()
             return
         low = np.min([mask.corner for mask in found], axis=0)
