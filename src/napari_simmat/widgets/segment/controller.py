@@ -180,6 +180,7 @@ class SegmentController(QObject):
         self._encoding.cancel()
         self.prefetcher.release()
         self.automatic.release()
+        self.review.release()
         self.inference.close()
         for event in self._view_events:
             event.disconnect(self._on_plane)

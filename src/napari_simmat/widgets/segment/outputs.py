@@ -40,6 +40,8 @@ _CONTOUR = 2.0
 """Width of contours in screen pixels."""
 
 _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_OPACITY = 0.5
+"""Of areas in the preview."""
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
@@ -71,6 +73,7 @@ class Preview:
     ) -> None:
         """Show masks (Y, X) on several planes, the first of each on top."""
         layer = self._ensure(geometry)
+        self.set_outlined(False)
         for plane, there in masks.items():
             labels = np.zeros(geometry.shape[-2:], dtype=np.uint8)
             for number, mask in reversed(list(enumerate(there))):
@@ -92,6 +95,18 @@ class Preview:
         if not prompted:
             self._put(layer, geometry.order, plane, values)
             layer.refresh()
+            self.set_outlined(True)
+
+    def set_outlined(self, outlined: bool) -> None:
+        """Draw outlines, as of what is proposed, or areas, as of the answers to prompts.
+
+        Outlines let the user judge a draft by the image, and tell it from committed objects.
+        """
+        layer = self.layer
+        outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
+        if layer is not None and bool(layer.contour) is not outlined:
+            layer.contour = contour_of(self._viewer, layer) if outlined else 0
+            layer.opacity = 1.0 if outlined else _OPACITY
 
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
@@ -157,7 +172,7 @@ class Preview:
         self.layer = Labels(
             np.zeros(geometry.usual.shape, dtype=np.uint8),
             name=PREVIEW,
-            opacity=0.5,
+            opacity=_OPACITY,
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
             **geometry.layer_options(),
         )
@@ -276,7 +291,7 @@ class ObjectDrawing:
         layer, by_class = editor.layer, self.look.endswith("by class")
         if layer.multiscale:
             return
-        contour = self._contour(layer) if self.look.startswith("contours") else 0
+        contour = contour_of(self._viewer, layer) if self.look.startswith("contours") else 0
         if bool(layer.contour) != bool(contour):
             layer.contour = contour
         if by_class:
@@ -336,7 +351,7 @@ class ObjectDrawing:
             layer.affine = affine
         if not np.array_equal(layer.data, block):
             layer.data = block
-        layer.contour = self._contour(layer)
+        layer.contour = contour_of(self._viewer, layer)
         layer.editable = False
         layer.visible = True
 
@@ -380,11 +395,12 @@ class ObjectDrawing:
             layer.colormap = usual
         self._usual.clear()
 
-    def _contour(self, layer: Labels) -> int:
-        """The width of a contour in pixels of a layer."""
-        camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
-        size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
-        return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
+
+def contour_of(viewer: Viewer, layer: Labels) -> int:
+    """The width of a contour in pixels of a layer, at the zoom of the moment."""
+    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+    size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
+    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
 
 
 def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:

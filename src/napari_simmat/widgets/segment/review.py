@@ -65,6 +65,18 @@ class DraftReview(QObject):
         workspace.drafts_changed.connect(self._show)
         workspace.prompts_changed.connect(self._tell)
         workspace.session_closed.connect(self._on_closed)
+        dims = workspace.viewer.dims.events
+        dims.current_step.connect(self._draw)
+        dims.ndisplay.connect(self._draw)
+        # Before napari draws the layer in 3D, where it warns of contours.
+        dims.ndisplay.connect(self._on_3d, position="first")
+
+    def release(self) -> None:
+        """Stop following the viewer."""
+        dims = self._workspace.viewer.dims.events
+        dims.current_step.disconnect(self._draw)
+        dims.ndisplay.disconnect(self._draw)
+        dims.ndisplay.disconnect(self._on_3d)
 
     @property
     def has_drafts(self) -> bool:
@@ -281,10 +293,23 @@ class DraftReview(QObject):
         Prompts hide the outline of the current draft, as they hide the drafts.
         """
         session = self._workspace.session
+        self._draw()
         state = () if session is None else (session.drafts.open, self.current, self.outlined)
         if state != self._told:
             self._told = state
             self.changed.emit()
+
+    def _on_3d(self, *_: object) -> None:
+        if self._workspace.viewer.dims.ndisplay == 3:
+            self._workspace.preview.set_outlined(False)
+
+    def _draw(self, *_: object) -> None:
+        """Draw outlines where drafts are seen; on other planes areas, as those of masks."""
+        session, plane = self._workspace.session, self._workspace.plane_or_none()
+        if session is None:
+            return
+        if plane is None or not session.prompt_state.on(plane):
+            self._workspace.preview.set_outlined(self.is_shown)
 
     def _on_closed(self, session: ImageSession) -> None:
         """Hold nothing of an image that is gone."""

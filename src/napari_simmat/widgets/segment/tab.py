@@ -424,14 +424,14 @@ class SegmentTab(SegmentForm):
 
     def _show_drawing(self, *_: Any) -> None:
         workspace, editor = self.workspace, self.workspace.editor
-        drafts = self.controller.review.outlined
+        review = self.controller.review
         if editor is not None:
             self.drawing.draw(editor, workspace.classes.names)
-        if editor is None and not drafts:
+        if editor is None and not review.has_drafts:
             self.drawing.remove()
         else:
-            chosen = self.object_panel.table.value()
-            self.drawing.outline(workspace.session.geometry, editor, chosen, drafts)
+            geometry, chosen = workspace.session.geometry, self.object_panel.table.value()
+            self.drawing.outline(geometry, editor, chosen, review.outlined)
 
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)
