@@ -52,18 +52,6 @@ def test_object_mask_digest_tells_voxels_and_place():
         ObjectMask.of(np.zeros((4, 4), dtype=bool))
 
 
-def test_object_mask_shares_what_both_arrays_have():
-    rng, first, size = np.random.default_rng(3), (4, 9, 10), (4, 9, 10)
-    for shift in ((0, 0, 0), (1, -2, 3), (0, 4, -5), (3, 0, 0), (0, 9, 0)):
-        whole = rng.random((2, *size)) < 0.5
-        ours, theirs = np.zeros((2, 12, 30, 30), bool)
-        ours[4:8, 9:18, 10:20] = whole[0]
-        at = tuple(slice(a + b, a + b + n) for a, b, n in zip(first, shift, size, strict=True))
-        theirs[at] = whole[1]
-        one, other = ObjectMask.of(ours), ObjectMask.of(theirs)
-        assert one.shared_with(other) == other.shared_with(one) == (ours & theirs).sum()
-
-
 @pytest.mark.parametrize("corner", [(0, 0), (2, 0, 0), (1, 2, 0, 0)])
 def test_label_edit_writes_reverts_and_writes_again(corner):
     rng = np.random.default_rng(0)

@@ -309,23 +309,6 @@ class ObjectMask:
         corner, shape = (tuple(each[axis] for axis in axes) for each in (self.corner, self.shape))
         return ObjectMask(corner, shape, np.packbits(self.mask.transpose(axes)).tobytes())
 
-    def shared_with(self, other: ObjectMask) -> int:
-        """Number of voxels that both have; reads only where their boxes cross."""
-        low = [max(ends) for ends in zip(self.corner, other.corner, strict=True)]
-        high = [min(ends) for ends in zip(self.box[1], other.box[1], strict=True)]
-        if any(first >= end for first, end in zip(low, high, strict=True)):
-            return 0
-        ours, theirs = (
-            each.mask[
-                tuple(
-                    slice(first - start, end - start)
-                    for first, end, start in zip(low, high, each.corner, strict=True)
-                )
-            ]
-            for each in (self, other)
-        )
-        return int(np.count_nonzero(ours & theirs))
-
     def on_plane(self, plane: tuple[int, ...], shape_yx: tuple[int, int]) -> Mask:
         """The voxels on one plane as a mask (Y, X); all False if the object is not there."""
         whole = np.zeros(shape_yx, dtype=bool)

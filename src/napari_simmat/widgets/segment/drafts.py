@@ -81,6 +81,7 @@ class Drafts:
         self._rejected: list[Draft] = []
         self._before = 0  # of `_written`, how many are of drafts that were discarded since
         self._open: tuple[Draft, ...] | None = ()
+        self._open_set: frozenset[Draft] | None = None
         self._labels: np.ndarray | None = None
 
     def __bool__(self) -> bool:
@@ -96,7 +97,7 @@ class Drafts:
     def open(self) -> tuple[Draft, ...]:
         """The drafts that nothing was done with yet."""
         if self._open is None:
-            self._open = still_open(self._found.drafts, self.settled)
+            self._open = still_open(self._found.drafts, self.settled, self._labels)
         return self._open
 
     @property
@@ -109,11 +110,7 @@ class Drafts:
     def labels(self) -> np.ndarray:
         """All that were proposed last as numbers from 1 (Y, X), as far as they reach; uint32."""
         if self._labels is None:
-            masks = [each.mask for each in self._found.drafts]
-            ends = [each.box[1][-2:] for each in masks]
-            self._labels = np.zeros(np.max(ends, axis=0) if ends else (0, 0), np.uint32)
-            for number, each in enumerate(masks, start=1):
-                self._labels[each.region[-2:]][each.mask.reshape(each.shape[-2:])] = number
+            self._labels = labels_of(self._found.drafts)
         return self._labels
 
     def open_labels(self, shape_yx: tuple[int, int]) -> np.ndarray:
@@ -148,14 +145,14 @@ class Drafts:
 
     def propose(self, found: DraftSet | None) -> None:
         """Take other drafts in place of those before; what was settled stays so. None for none."""
-        self._open = self._labels = None
+        self._open = self._open_set = self._labels = None
         self._found = found or DraftSet()
         if found is None:
             self._before = len(self._written)
 
     def apply(self, edit: DraftEdit, *, back: bool = False) -> None:
         """Settle drafts as a command did, or take that back; the last one goes first."""
-        self._open = None
+        self._open = self._open_set = None
         for known, changed in (
             (self._written, (*edit.accepted, *edit.replaced)),
             (self._rejected, edit.rejected),
@@ -166,50 +163,66 @@ class Drafts:
                 del known[-len(changed) :]
         self._before = min(self._before, len(self._written))
 
+    def is_open(self, draft: Draft) -> bool:
+        """Whether nothing was done yet with a draft that was proposed last."""
+        if self._open_set is None:
+            self._open_set = frozenset(self.open)
+        return draft in self._open_set
+
     def at(self, y: int, x: int) -> Draft | None:
         """The open draft at a pixel of their plane."""
         labels = self.labels
         inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
         number = int(labels[y, x]) if inside else 0
         draft = self._found.drafts[number - 1] if number else None
-        return draft if draft in self.open else None
+        return draft if draft is not None and self.is_open(draft) else None
 
     def covered_by(self, objects: Iterable[ObjectMask]) -> tuple[Draft, ...]:
         """The open drafts that objects, in the axes of the image, are to replace."""
         if not self.open or self.place is None:
             return ()
         order, plane = self.place
-        drafts, labels = self._found.drafts, self.labels
-        is_open, covered = set(map(id, self.open)), set()
+        drafts, covered = self._found.drafts, set()
         for each in objects:
-            here = section(each.transposed(order), plane)
-            if here is None:
+            if (here := section(each.transposed(order), plane)) is None:
                 continue
-            there = labels[here.region[-2:]]  # its edges may reach farther than all drafts do
-            mask = here.mask.reshape(here.shape[-2:])[: there.shape[0], : there.shape[1]]
-            counts = np.bincount(there[mask])
-            for number in np.flatnonzero(counts[1:]) + 1:
-                smaller = min(drafts[number - 1].mask.size, here.size)
-                if counts[number] > COVERED * smaller:
-                    covered.add(id(drafts[number - 1]))
-        return tuple(each for each in drafts if id(each) in covered & is_open)
+            for number, shared in _shared(self.labels, here):
+                if shared > COVERED * min(drafts[number - 1].mask.size, here.size):
+                    covered.add(number)
+        found = (drafts[number - 1] for number in sorted(covered))
+        return tuple(each for each in found if self.is_open(each))
 
 
-def still_open(found: Sequence[Draft], settled: Sequence[Draft]) -> tuple[Draft, ...]:
-    """Those of `found` that show no object that is settled."""
+def still_open(
+    found: Sequence[Draft], settled: Sequence[Draft], labels: np.ndarray | None = None
+) -> tuple[Draft, ...]:
+    """Those of `found` that show no object that is settled; `labels` are those of `found`."""
     if not found:
         return ()
     place = found[0].order, found[0].plane
     near = [each for each in settled if (each.order, each.plane) == place]
-    same = {each.mask.digest for each in near}
+    closed = {each.mask.digest for each in near}
     # Most are settled as they are; only what another filter proposed has to be compared.
     digests = {each.mask.digest for each in found}
-    others = [each for each in near if each.mask.digest not in digests]
-    return tuple(
-        each
-        for each in found
-        if each.mask.digest not in same and not any(_is_same(each, other) for other in others)
-    )
+    for each in near:
+        if each.mask.digest in digests:
+            continue
+        labels = labels_of(found) if labels is None else labels
+        for number, shared in _shared(labels, each.mask):
+            one = found[number - 1].mask
+            if shared >= SAME_OBJECT * (one.size + each.mask.size - shared):
+                closed.add(one.digest)
+    return tuple(each for each in found if each.mask.digest not in closed)
+
+
+def labels_of(drafts: Sequence[Draft]) -> np.ndarray:
+    """Drafts of one plane as numbers from 1 (Y, X), as far as they reach; uint32."""
+    masks = [each.mask for each in drafts]
+    ends = [each.box[1][-2:] for each in masks]
+    labels = np.zeros(np.max(ends, axis=0) if ends else (0, 0), np.uint32)
+    for number, each in enumerate(masks, start=1):
+        labels[each.region[-2:]][each.mask.reshape(each.shape[-2:])] = number
+    return labels
 
 
 def section(mask: ObjectMask, plane: Plane) -> ObjectMask | None:
@@ -221,6 +234,9 @@ def section(mask: ObjectMask, plane: Plane) -> ObjectMask | None:
     return ObjectMask.of(here, (*plane, *mask.corner[-2:])) if here.any() else None
 
 
-def _is_same(one: Draft, other: Draft) -> bool:
-    shared = one.mask.shared_with(other.mask)
-    return shared >= SAME_OBJECT * (one.mask.size + other.mask.size - shared)
+def _shared(labels: np.ndarray, mask: ObjectMask) -> list[tuple[int, int]]:
+    """The numbers in `labels` (Y, X) under a mask on their plane, and the pixels of each there."""
+    there = labels[mask.region[-2:]]  # its edges may reach farther than all drafts do
+    inside = mask.mask.reshape(mask.shape[-2:])[: there.shape[0], : there.shape[1]]
+    numbers, counts = np.unique(there[inside], return_counts=True)
+    return [(int(n), int(count)) for n, count in zip(numbers, counts, strict=True) if n]

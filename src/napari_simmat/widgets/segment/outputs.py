@@ -42,6 +42,10 @@ _CONTOUR = 2.0
 _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 _OPACITY = 0.5
 """Of areas in the preview."""
+_WIDEST, _LARGE = 3, 1 << 21
+"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide: napari takes
+seconds for wide outlines on large planes.
+"""
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
@@ -57,6 +61,7 @@ class Preview:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
+        self._opacity = _OPACITY
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
@@ -90,8 +95,9 @@ class Preview:
         `prompted` one is shown now.
         """
         layer = self._ensure(geometry)
-        values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
-        self._proposed[geometry.order, plane] = values.astype(np.uint8)
+        numbers = np.arange(int(labels.max(initial=0)) + 1)
+        values = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)[labels]
+        self._proposed[geometry.order, plane] = values
         if not prompted:
             self._put(layer, geometry.order, plane, values)
             layer.refresh()
@@ -105,8 +111,12 @@ class Preview:
         layer = self.layer
         outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
         if layer is not None and bool(layer.contour) is not outlined:
-            layer.contour = contour_of(self._viewer, layer) if outlined else 0
-            layer.opacity = 1.0 if outlined else _OPACITY
+            widest = _WIDEST if math.prod(layer.data.shape[-2:]) < _LARGE else 1
+            layer.contour = min(widest, contour_of(self._viewer, layer)) if outlined else 0
+            if outlined:
+                self._opacity, layer.opacity = layer.opacity, 1.0
+            else:
+                layer.opacity = self._opacity
 
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""

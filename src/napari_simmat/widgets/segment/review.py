@@ -113,7 +113,7 @@ class DraftReview(QObject):
         session, visited = self._workspace.session, self._visited
         if session is None or visited is None or visited[0] is not session:
             return None
-        return visited[1] if visited[1] in session.drafts.open else None
+        return visited[1] if session.drafts.is_open(visited[1]) else None
 
     @property
     def outlined(self) -> tuple[ObjectMask, ...]:
@@ -138,7 +138,7 @@ class DraftReview(QObject):
         if (draft := self._target(session, plane)) is not None:
             goes_on = draft is self.current
             self._write("acceptance", [draft])
-            if draft not in session.drafts.open:
+            if not session.drafts.is_open(draft):
                 label = max(session.history.last.edit.entries)
                 self._say_left(session, ACCEPTED.format(label=label), goes_on=goes_on)
 

@@ -45,7 +45,6 @@ _CLOSED = 50
 """Milliseconds in which napari takes a dock apart and draws what was behind it."""
 UNDO = "Undo"
 
-
 REMOVED = "{name} was removed with {objects}."
 UNDONE = "Undone: {name}. Redo ({key}) brings it back."
 REDONE = "Redone: {name}. Undo ({key}) takes it back."
@@ -518,10 +517,7 @@ class Workspace(QObject):
     # -------------------------------------------------------------------- history
 
     def propose(self, session: ImageSession, found: DraftSet | None) -> None:
-        """Take drafts in place of those before; nothing to undo, but a crash must not lose them.
-
-        None discards them.
-        """
+        """Take drafts in place of those before, or none; logged, but nothing to undo."""
         session.drafts.propose(found)
         self.command_changed.emit(session, "drafts", found)
         if session is self.session:
@@ -542,10 +538,8 @@ class Workspace(QObject):
             In words, as in "Undone: commit of 3."
         after
             The prompts after it.
-        edit
-            What it changed in a labels layer, if anything.
-        drafts
-            What it did with drafts, if anything.
+        edit, drafts
+            What it changed in a labels layer, and did with drafts, if anything.
         """
         session = self.session
         view = session.view(after.order)
