@@ -71,6 +71,9 @@ SHORTCUTS = (
     Shortcut("delete", KeyMod.Shift | KeyCode.KeyD, "delete the object under the mouse"),
     Shortcut("merge", KeyCode.KeyG, "merge the objects under the points"),
     Shortcut("split", KeyCode.KeyK, "split an object around the points"),
+    Shortcut("next doubtful", KeyCode.KeyJ, "the draft that is least certain"),
+    Shortcut("accept", KeyCode.KeyW, "write the draft under the mouse"),
+    Shortcut("reject", KeyCode.KeyH, "take the draft under the mouse away"),
     Shortcut("next image", KeyMod.Shift | KeyCode.KeyN, "the next image of the folder"),
     Shortcut("previous image", KeyMod.Shift | KeyCode.KeyB, "the previous image of the folder"),
 )

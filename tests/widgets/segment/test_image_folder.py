@@ -148,7 +148,7 @@ def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     assert shown(window) == ["0", "SimMAT objects"]
     window.tab.sections["everything"].set_open(True)
     QTest.mouseClick(window.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
-    window.qtbot.waitUntil(lambda: window.controller.automatic.has_objects)
+    window.qtbot.waitUntil(lambda: window.controller.review.has_drafts)
     window.key(*NEXT)
     assert window.status.text == COMMIT_FIRST
     assert shown(window) == ["0", "SimMAT objects"]

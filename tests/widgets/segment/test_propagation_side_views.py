@@ -96,7 +96,7 @@ def test_everything_from_the_side_is_committed(window):
     assert not window.mask.any()
     look(window, ZX, middle)
     assert np.array_equal(window.mask, found)
-    window.tab.controller.automatic.commit()
+    window.tab.controller.review.commit()
     window.idle()
     assert np.array_equal(window.objects > 0, found)
     for label in (1, 2):

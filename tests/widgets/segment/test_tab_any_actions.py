@@ -24,6 +24,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.engine.coordinates import transposed_view
 from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session import left_by_closed_tabs
@@ -45,6 +46,9 @@ KEYS = {
     "merge": (Qt.Key.Key_G, NONE),
     "split": (Qt.Key.Key_K, NONE),
     "follow": (Qt.Key.Key_S, SHIFT),
+    "next doubtful": (Qt.Key.Key_J, NONE),
+    "accept": (Qt.Key.Key_W, NONE),
+    "reject": (Qt.Key.Key_H, NONE),
 }
 PLACES = st.sampled_from([*CENTERS, (105, 20), (60, 170), (148, 75)])
 LAYERS = st.sampled_from(
@@ -188,6 +192,24 @@ class AnyActions(RuleBasedStateMachine):
         self.window.tab.stack_panel.drop.clicked.emit()
         self.window.idle()
 
+    @rule(doubt=st.sampled_from([0.0, 1.0]))
+    def propose_drafts(self, doubt: float) -> None:
+        window = self.window
+        window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+        window.tab.act("segment everything")
+        window.idle()
+        session = window.workspace.session
+        window.workspace.propose(session, session.drafts.found._replace(doubt=doubt))
+
+    @rule(area=st.sampled_from([20, 2500, 100_000]))
+    def filter_drafts(self, area: int) -> None:
+        self.window.tab.automatic_panel.options["min_area"].setValue(area)
+        self.window.idle()
+
+    @rule()
+    def discard_drafts(self) -> None:
+        self.window.tab.act("discard everything")
+
     @rule()
     def ask_with_masks(self) -> None:
         self.window.controller.prompts.take_masks(self.window.viewer.layers["known"])
@@ -255,6 +277,8 @@ class AnyActions(RuleBasedStateMachine):
         assert _open(again) == _open(session)
         assert [each.name for each in again.history] == [each.name for each in steps]
         assert again.history.can_redo == undone
+        assert again.drafts.open == session.drafts.open
+        assert again.rejected == session.rejected
         assert session.removed or self._labels().any() == labels.any()
         assert session.removed or not labels.any() or np.array_equal(self._labels(), labels)
 
@@ -263,12 +287,14 @@ class AnyActions(RuleBasedStateMachine):
         window, chosen = self.window, self.chosen
         session, objects = window.workspace.session, window.workspace.objects
         before, steps = _open(session), list(session.history)
+        drafts = session.drafts.open
         window.close_widget()
         window.start()
         self._choose(*chosen)
         assert window.workspace.session is session
         assert window.workspace.objects is objects
         assert (_open(session), list(session.history)) == (before, steps)
+        assert session.drafts.open == drafts
 
     def _is_known(self, session: Any) -> bool:
         """Whether the image is the one that it was when the first thing was noted of it."""
@@ -301,7 +327,12 @@ class AnyActions(RuleBasedStateMachine):
         propagated = found is not None and (not found.is_shown or plane in found.planes)
         there = shown in self.window.viewer.layers and plane is not None and not propagated
         if there and not session.prompt_state.on(plane):
-            assert not transposed_view(shown.data, session.geometry.order)[plane].any()
+            seen = transposed_view(shown.data, session.geometry.order)[plane] > 0
+            drafts, order = session.drafts, session.geometry.order
+            if drafts.open and drafts.place == (order, plane):
+                assert np.array_equal(seen, drafts.open_labels(seen.shape) > 0)
+            elif not drafts.open or drafts.place[0] == order:
+                assert not seen.any()
 
     def _classes_fit(self, finished: Any) -> None:
         layer = self.window.workspace.classes.layer(finished)
@@ -331,6 +362,7 @@ class AnyActions(RuleBasedStateMachine):
         window.idle()
         assert not _open(window.workspace.session)
         assert not self._labels().any()
+        assert not window.workspace.session.drafts.settled
         for _ in range(count):
             window.tab.act("redo")
         window.idle()

@@ -1,10 +1,11 @@
-"""All objects of a plane segmented: proposed, filtered as sliders move, previewed, committed."""
+"""All objects of a plane proposed as drafts, and filtered as sliders move."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Labels, Layer
@@ -24,12 +25,18 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.history import Command, NewObject
+from napari_simmat.widgets.segment.drafts import (
+    COVERED,
+    DOUBTFUL_SHARE,
+    Draft,
+    DraftSet,
+    still_open,
+)
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
-from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE, ObjectActions
+from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.workspace import Workspace, needs_plane
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
@@ -43,21 +50,22 @@ _RANK = 1
 """Behind clicks."""
 FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
-MIN_VISIBLE = 0.5
-"""Share of an object that must not be committed already. Of one that is, the rim would remain."""
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
-COMMIT_FOUND = "Commit (C) writes them; More settings filters them."
+KNOWN = "{count} more {were} committed or rejected before."
+COMMIT_FOUND = (
+    "Commit (C) writes them, Next doubtful (J) goes over them; More settings filters them."
+)
 LOOSEN = "Loosen the thresholds under More settings."
 NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
-NOTHING_TO_COMMIT = "There is nothing to commit: loosen the thresholds."
+NOT_KEPT = "What these drafts were chosen from is gone: segment everything again to filter."
 
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Masks proposed on a plane of a view, and the objects that remain after filtering.
+    """Masks proposed on a plane of a view, from which filters choose the drafts.
 
     They are valid for `subject` alone. `candidates` is None until they are there.
     """
@@ -68,27 +76,32 @@ class Proposals:
     order: AxisOrder
     plane: Plane
     candidates: MaskCandidates | None = None
-    instances: Instances | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is on a plane already: the labels of committed objects (Y, X), and settled drafts."""
+
+    committed: np.ndarray | None
+    settled: tuple[Draft, ...]
 
 
 class AutomaticSegmentation(QObject):
-    """Segments all objects of the current plane, to the preview first.
+    """Proposes all objects of the current plane as drafts.
 
-    `proposals` are not committed yet; None without any. `like_mine` keeps only
+    `proposals` are what the filters choose from; None without any. `like_mine` keeps only
     objects that are like the committed ones.
     """
 
     changed = Signal()
     """`proposing` or `proposals` may have changed."""
 
-    def __init__(
-        self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
-    ) -> None:
+    def __init__(self, workspace: Workspace, inference: InferenceQueue) -> None:
         super().__init__(workspace)
-        self._workspace, self._inference, self._objects = workspace, inference, objects
+        self._workspace, self._inference = workspace, inference
         self.proposals: Proposals | None = None
         self._requested: Proposals | None = None
-        self._committed: tuple[Command, Proposals] | None = None
+        self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
         self.like_mine = False
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
@@ -100,8 +113,7 @@ class AutomaticSegmentation(QObject):
         for job in (self._proposing, self._filtering):
             job.failed.connect(self._on_failed)
         workspace.subject_changed.connect(self._on_subject)
-        workspace.view_changed.connect(self._show)
-        workspace.command_changed.connect(self._on_command)
+        workspace.session_closed.connect(self._on_closed)
 
     @property
     def busy(self) -> bool:
@@ -113,20 +125,6 @@ class AutomaticSegmentation(QObject):
     def proposing(self) -> bool:
         """Whether masks are being proposed."""
         return self._proposing.busy
-
-    @property
-    def has_objects(self) -> bool:
-        """Whether masks were proposed and filtered."""
-        return self.proposals is not None and self.proposals.instances is not None
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the proposals lie on the plane that is shown now."""
-        proposals, session = self.proposals, self._workspace.session
-        if not self.has_objects or proposals is None or session is not proposals.session:
-            return False
-        here = session.geometry.order, self._workspace.plane_or_none()
-        return (proposals.order, proposals.plane) == here
 
     def release(self) -> None:
         """Stop working."""
@@ -153,7 +151,6 @@ class AutomaticSegmentation(QObject):
         workspace, request = self._workspace, self._workspace.request()
         self.cancel()
         self.drop()
-        self._committed = None
         try:
             prompts = self._seeds(session, plane, layer)
         except ValueError as error:
@@ -183,37 +180,13 @@ class AutomaticSegmentation(QObject):
             self._workspace.status.emit(Status("canceled", CANCELED))
             self.changed.emit()
 
-    def commit(self) -> None:
-        """Write the remaining objects as one command."""
-        proposals, workspace = self.proposals, self._workspace
-        if (
-            proposals is None
-            or proposals.instances is None
-            or workspace.session is not proposals.session
-        ):
-            return
-        labels, scores = proposals.instances.labels, proposals.instances.scores
-        objects = [
-            NewObject(
-                ObjectMask.of(labels[at] == number, (*proposals.plane, at[0].start, at[1].start)),
-                float(scores[number - 1]),
-                category=self._objects.category,
-                order=proposals.order,
-            )
-            for number, at in enumerate(find_objects(labels), start=1)
-        ]
-        if not objects:
-            workspace.say(NOTHING_TO_COMMIT, "ready")
-        else:
-            name = "segmenting everything"
-            self._objects.write(name, objects, done=self._on_committed, min_visible=MIN_VISIBLE)
-
-    def drop(self) -> None:
-        """Discard the proposals, also from the preview."""
-        proposals, self.proposals = self.proposals, None
-        if proposals is not None:
-            self._workspace.preview.withdraw(proposals.plane, proposals.order)
-            self.changed.emit()
+    @needs_image
+    def drop(self, session: ImageSession) -> None:
+        """Discard the open drafts, and what they were chosen from."""
+        self.proposals = None
+        if session.drafts.found.drafts:
+            self._workspace.propose(session, None)
+        self.changed.emit()
 
     def _seeds(
         self, session: ImageSession, plane: Plane, layer: Layer | None
@@ -232,12 +205,25 @@ class AutomaticSegmentation(QObject):
     # ------------------------------------------------------------------ the worker
 
     def _filter(self) -> None:
-        proposals, settings = self.proposals, self._settings
-        if proposals is None or settings is None:
+        proposals, settings, workspace = self.proposals, self._settings, self._workspace
+        session = workspace.session
+        if proposals is None or settings is None or not self._is_current(proposals):
+            if session is not None and session.drafts.open:
+                workspace.say(NOT_KEPT)
             return
-        candidates, sift = proposals.candidates, self._sift(proposals) if self.like_mine else None
+        sift = self._sift(proposals) if self.like_mine else None
         note = NO_EXAMPLES if self.like_mine and sift is None else ""
-        self._filtering.start("Filtering", lambda: _filter_job(candidates, settings, sift, note))
+        known = _Known(self._committed(proposals), proposals.session.drafts.settled)
+        self._filtering.start(
+            "Filtering", lambda: _filter_job(proposals, settings, known, sift, note)
+        )
+
+    def _committed(self, proposals: Proposals) -> np.ndarray | None:
+        """The committed objects on the plane; None if they have other pixels."""
+        editor = proposals.session.editor
+        if editor is None or proposals.session.geometry.other_pixels(editor.layer):
+            return None
+        return np.array(transposed_view(editor.layer.data, proposals.order)[proposals.plane])
 
     def _sift(self, proposals: Proposals) -> Sift | None:
         """What keeps the objects like those committed on the plane, or on that with the most.
@@ -267,11 +253,11 @@ class AutomaticSegmentation(QObject):
             self._filter()
         self.changed.emit()
 
-    def _on_filtered(self, outcome: tuple[Instances, str]) -> None:
-        proposals, (instances, text) = self.proposals, outcome
-        if proposals is not None and proposals.candidates is not None:
-            self.proposals = replace(proposals, instances=instances)
-            self._show()
+    def _on_filtered(self, outcome: tuple[Proposals, DraftSet, str]) -> None:
+        proposals, found, text = outcome
+        if proposals is self.proposals and self._is_current(proposals):
+            self._subjects[proposals.session] = proposals.subject
+            self._workspace.propose(proposals.session, found)
             self._workspace.say(text)
         self.changed.emit()
 
@@ -281,44 +267,29 @@ class AutomaticSegmentation(QObject):
         self._workspace.fail(reason)
         self.changed.emit()
 
-    # ------------------------------------------------------------------ shown
+    # ------------------------------------------------------------------ the subject
 
-    def _show(self) -> None:
-        """Show the proposals, if its view is shown."""
-        proposals = self.proposals
-        if proposals is None or proposals.instances is None:
-            return
-        if proposals.order == proposals.session.geometry.order:
-            labels = proposals.instances.labels
-            self._workspace.preview.propose(proposals.session.geometry, proposals.plane, labels)
+    @needs_image
+    def _on_subject(self, session: ImageSession) -> None:
+        """Forget what another model proposed, or what was proposed on another image.
 
-    def _on_committed(self) -> None:
-        """Keep the proposals for undo: proposing them again could take minutes."""
-        proposals = self.proposals
-        self.drop()
-        command = None if proposals is None else proposals.session.history.last
-        self._committed = None if command is None else (command, proposals)
-
-    def _on_command(self, session: ImageSession, change: str, _: Command | None) -> None:
-        """Undoing the commit brings the proposals back, and redoing it takes them away."""
-        if self._committed is None or self._committed[1].session is not session:
-            return
-        command, proposals = self._committed
-        if change == "undo" and session.history.next is command:
-            if self.proposals is None and self._is_current(proposals):
-                self.proposals = proposals
-                self._show()
-                self.changed.emit()
-        elif change == "redo" and session.history.last is command:
-            self._committed = command, self.proposals or proposals
-            self.drop()
-
-    def _on_subject(self) -> None:
-        """Forget the proposals if the model or the image has changed."""
-        if self.proposals is not None and not self._is_current(self.proposals):
-            self.drop()
+        The drafts of an image that was left wait for it to be chosen again.
+        """
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
+        subject, drafts = self._workspace.subject, session.drafts
+        if not drafts.found.drafts:
+            return
+        before = self._subjects.setdefault(session, subject)  # of drafts that were restored
+        if before[:2] != subject[:2]:  # only moved it is the same image
+            self.drop()
+
+    def _on_closed(self, session: ImageSession) -> None:
+        """Hold nothing of an image that is gone."""
+        if self.proposals is not None and self.proposals.session is session:
+            self.proposals = None
+        if self._requested is not None and self._requested.session is session:
+            self._requested = None
 
     def _is_current(self, proposals: Proposals) -> bool:
         """Whether model and image are still those that were segmented."""
@@ -326,17 +297,74 @@ class AutomaticSegmentation(QObject):
 
 
 def _filter_job(
-    candidates: MaskCandidates, settings: AutomaticSettings, sift: Sift | None, note: str
-) -> Job[tuple[Instances, str]]:
-    """The objects that remain, and the outcome in words."""
+    proposals: Proposals, settings: AutomaticSettings, known: _Known, sift: Sift | None, note: str
+) -> Job[tuple[Proposals, DraftSet, str]]:
+    """The drafts that remain, and the outcome in words."""
     yield Progress(0, 1, "filtering")
+    candidates = proposals.candidates
     instances = masks_to_instances(candidates, settings)
-    sentence = FOUND.format(pluralize(len(instances), "object"))
+    yield Progress(0, 1, "comparing with committed objects")
+    instances, left_out = _without_committed(instances, proposals, known)
+    like = ""
     if sift is not None and len(instances):
         sifted = yield from sift(instances)
-        instances, sentence = sifted.instances, sifted.sentence
-    next_step = COMMIT_FOUND if len(instances) else LOOSEN
-    return instances, " ".join(filter(None, [sentence, next_step, note]))
+        instances, like = sifted.instances, sifted.sentence
+    drafts = drafts_of(instances, proposals.plane, proposals.order)
+    count = len(still_open(drafts, known.settled))
+    sentence = like or FOUND.format(pluralize(count, "object"))
+    left_out += len(drafts) - count
+    were = "was" if left_out == 1 else "were"
+    gone = KNOWN.format(count=left_out, were=were) if left_out else ""
+    next_step = COMMIT_FOUND if count else LOOSEN
+    quality = candidates.thresholds[0]
+    found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
+    return proposals, found, " ".join(filter(None, [sentence, gone, next_step, note]))
+
+
+def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:
+    """The objects found on a plane of a view as drafts, in their order."""
+    return tuple(
+        Draft(
+            ObjectMask.of(instances.labels[at] == number, (*plane, at[0].start, at[1].start)),
+            float(instances.scores[number - 1]),
+            order,
+        )
+        for number, at in enumerate(find_objects(instances.labels), start=1)
+    )
+
+
+def _without_committed(
+    instances: Instances, proposals: Proposals, known: _Known
+) -> tuple[Instances, int]:
+    """The objects that are not committed yet, and how many are.
+
+    Those that are like a settled draft stay, although their object is there: they are not open,
+    and undo opens them.
+    """
+    if known.committed is None or not known.committed.any():
+        return instances, 0
+    labels = instances.labels
+    shared = (labels > 0) & (known.committed > 0)
+    pairs, counts = np.unique(
+        np.stack([labels[shared].astype(np.int64), known.committed[shared].astype(np.int64)]),
+        axis=1,
+        return_counts=True,
+    )
+    sizes = np.bincount(labels.ravel(), minlength=len(instances) + 1)
+    objects, areas = np.unique(known.committed, return_counts=True)
+    theirs = areas[np.searchsorted(objects, pairs[1])]
+    covered = counts > COVERED * np.minimum(sizes[pairs[0]], theirs)
+    # Several objects may cover a draft together.
+    inside = np.bincount(labels[shared], minlength=len(instances) + 1)
+    numbers = set(pairs[0][covered].tolist())
+    numbers |= set(np.flatnonzero(inside[1:] > COVERED * sizes[1:]) + 1)
+    drafts = drafts_of(instances, proposals.plane, proposals.order)
+    fresh = set(still_open([drafts[n - 1] for n in sorted(numbers)], known.settled))
+    gone = [number for number in numbers if drafts[number - 1] in fresh]
+    kept = np.setdiff1d(np.arange(1, len(instances) + 1), gone)
+    table = np.zeros(len(instances) + 1, labels.dtype)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return Instances(table[labels], instances.scores[kept - 1]), len(gone)
 
 
 def _points_on(

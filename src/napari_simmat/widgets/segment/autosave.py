@@ -107,6 +107,7 @@ class Autosave(QObject):
         workspace.subject_changed.connect(self._on_subject)
         workspace.prompts_changed.connect(self._on_prompts)
         workspace.objects_changed.connect(self._mark_empty)
+        workspace.drafts_changed.connect(self._mark_empty)
         workspace.command_changed.connect(self._on_command)
         workspace.session_closed.connect(self._on_closed)
         workspace.layer_replaced.connect(self._on_replaced)
@@ -230,7 +231,8 @@ class Autosave(QObject):
         editors += [removed.editor for removed in session.removed.values()]
         has_objects = any(editor is not None and editor.labels for editor in editors)
         has_prompts = any(view.prompt_state for view in session.views.values())
-        if not has_objects and not has_prompts and session.adapted is None:
+        has_work = has_objects or has_prompts or bool(session.drafts)
+        if not has_work and session.adapted is None:
             file.empty_at = file.lines
             self._submit(file.mark_saved_job)
 
@@ -445,16 +447,19 @@ class Recovery(QObject):
             return
         self._autosave.adopt(session, file)
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
-        session.adapted = recovered.state.adapted
-        count = sum(len(index) for index in recovered.indices.values())
-        next_step = COMMIT_OPEN if any(recovered.state.views.values()) else NEXT_OBJECT
-        self._restored = RESTORED.format(pluralize(count, "object"), next_step)
+        session.adapted, session.drafts = recovered.state.adapted, recovered.state.drafts
+        what = pluralize(sum(len(index) for index in recovered.indices.values()), "object")
+        if count := len(session.drafts.open):
+            what = f"{what} and {pluralize(count, 'draft')}"
+        is_open = count or any(recovered.state.views.values())
+        self._restored = RESTORED.format(what, COMMIT_OPEN if is_open else NEXT_OBJECT)
         if recovered.lost:
             self._restored += f" {LOST}"
         for state in recovered.state.views.values():
             workspace.show_prompts(state)
         workspace.prompts_changed.emit()
         workspace.objects_changed.emit()
+        workspace.drafts_changed.emit()
         workspace.say(self._restored)
         if session.adapted is not None:
             workspace.model_changed.emit()

@@ -30,6 +30,7 @@ from napari_simmat.widgets.segment.inference import (
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
+from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
@@ -75,6 +76,8 @@ class SegmentController(QObject):
         Actions on committed objects, and on prompts.
     propagation, automatic, prefetcher
         Work in the background.
+    review
+        Going over the drafts that `automatic` proposes.
     arrangement
         What layers need before they are used.
     actions
@@ -88,7 +91,8 @@ class SegmentController(QObject):
         self.objects = ObjectActions(workspace)
         self.prompts = PromptActions(workspace)
         self.propagation = Propagation(workspace, inference, self.objects)
-        self.automatic = AutomaticSegmentation(workspace, inference, self.objects)
+        self.automatic = AutomaticSegmentation(workspace, inference)
+        self.review = DraftReview(workspace, self.objects)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
         self.arrangement = LayerArrangement(workspace, inference)
         self.actions: dict[str, Callable[[], object]] = {
@@ -100,7 +104,7 @@ class SegmentController(QObject):
             "redo": workspace.redo,
             "cycle": self.prompts.choose_mask,
             "next": self.prompts.new_object,
-            "edit": self.objects.edit,
+            "edit": self.review.edit,
             "delete": self.objects.delete,
             "merge": self.objects.merge,
             "split": self.objects.split,
@@ -111,7 +115,10 @@ class SegmentController(QObject):
             "stop encoding": self.prefetcher.cancel,
             "clear embeddings": self.prefetcher.clear,
             "stop everything": self.automatic.cancel,
-            "commit everything": self.automatic.commit,
+            "accept": self.review.accept,
+            "reject": self.review.reject,
+            "next doubtful": self.review.go_on,
+            "commit everything": self.review.commit,
             "discard everything": self.automatic.drop,
         }
         # A commit waits for the prediction of this plane, or for a propagation, and is done then.
@@ -154,17 +161,15 @@ class SegmentController(QObject):
     @property
     def holds_image(self) -> bool:
         """Whether another image would end work in the background, or discard what it found."""
-        propagation, automatic = self.propagation, self.automatic
-        runs = propagation.busy or automatic.proposing
-        return runs or propagation.result is not None or automatic.has_objects
+        propagation = self.propagation
+        runs = propagation.busy or self.automatic.proposing
+        return runs or propagation.result is not None or self.review.has_drafts
 
     @property
     def can_commit(self) -> bool:
         """Whether there are prompts, or objects that were found, on this or another plane."""
         return (
-            self.workspace.prompted
-            or self.propagation.result is not None
-            or self.automatic.has_objects
+            self.workspace.prompted or self.propagation.result is not None or self.review.has_drafts
         )
 
     def release(self) -> None:
@@ -175,6 +180,7 @@ class SegmentController(QObject):
         self._encoding.cancel()
         self.prefetcher.release()
         self.automatic.release()
+        self.review.release()
         self.inference.close()
         for event in self._view_events:
             event.disconnect(self._on_plane)
@@ -275,8 +281,8 @@ class SegmentController(QObject):
             self.workspace.say(COMMITS_THEN, "working")
         elif result is not None and (result.is_shown or not open_here):
             self.commit_propagation()
-        elif self.automatic.is_shown and not open_here:
-            self.automatic.commit()
+        elif self.review.is_shown and not open_here:
+            self.review.commit()
         else:
             self.commit()
 
@@ -286,9 +292,8 @@ class SegmentController(QObject):
         state = session.prompt_state.on(plane)
         if not state.has_prompts:
             elsewhere = set(session.prompt_state.planes())
-            proposals = self.automatic.proposals
-            if proposals is not None and proposals.order == session.geometry.order:
-                elsewhere.add(proposals.plane)
+            if self.review.plane is not None:
+                elsewhere.add(self.review.plane)
             there = OPEN_THERE.format(planes=plane_names(sorted(elsewhere)))
             self.workspace.say(there if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
@@ -322,7 +327,7 @@ class SegmentController(QObject):
         self.arrangement.cancel()
 
     def edit_at(self, position: Sequence[float]) -> None:
-        """Edit the object at a world position, where a double click was begun with a click."""
+        """Edit the object or the draft at a world position, where a double click was begun."""
         if label := self.objects.label_at(position):
 
             def edit() -> None:
@@ -330,6 +335,13 @@ class SegmentController(QObject):
                 self.objects.edit(label)
 
             self.perform(edit)
+        elif (draft := self.review.draft_at(position)) is not None:
+
+            def open_draft() -> None:
+                self.prompts.take_back_click(position)
+                self.review.open(draft)
+
+            self.perform(open_draft)
 
     # -------------------------------------------------------------------- prediction
 

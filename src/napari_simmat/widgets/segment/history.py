@@ -1,7 +1,8 @@
 """The undo history of one image, as plain values: no Qt, no napari.
 
-Each user action is one `Command`: the prompts before and after it and, if it touched a labels
-layer, the voxels and objects that it changed. Undo, redo, editing and saving all read the history.
+Each user action is one `Command`: the prompts before and after it, what it did with drafts and, if
+it touched a labels layer, the voxels and objects that it changed. Undo, redo, editing and saving
+all read the history.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.widgets.segment.drafts import Draft, DraftEdit
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 
 LIMIT = 500
@@ -91,6 +93,8 @@ class Command:
     """The prompts in the view in which it was done."""
     edit: LayerEdit | None = None
     """What it changed in a labels layer, if anything."""
+    drafts: Annotated[DraftEdit | None, {"omit_default": True}] = None
+    """What it did with drafts, if anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,8 @@ class NewObject:
     """The view."""
     doubtful: tuple[Plane, ...] = ()
     """Planes of the view on which a propagated object may be wrong."""
+    draft: Draft | None = None
+    """What it was proposed as."""
 
     @cached_property
     def mask(self) -> ObjectMask:
@@ -251,5 +257,5 @@ def _without(commands: Iterable[Command], layer: str) -> Iterator[Command]:
     for command in commands:
         if command.edit is None or command.edit.layer != layer:
             yield command
-        elif command.before != command.after:
+        elif command.before != command.after or command.drafts is not None:
             yield replace(command, edit=None)

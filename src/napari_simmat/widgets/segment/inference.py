@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
-EDITING = "Editing object {label}:"
+EDITING, EDITING_DRAFT = "Editing object {label}:", "Editing a draft:"
 COMMIT_NEXT = "Commit (C), or click to correct it."
 MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
@@ -200,12 +200,12 @@ class Prediction:
 
 
 def described(prediction: Prediction, edited: int | None) -> str:
-    """A prediction in words; `edited` is the committed object that it changes."""
+    """A prediction in words; `edited` is the committed object that it changes, 0 for a draft."""
     known = [score for score in prediction.scores if not np.isnan(score)]
     count = pluralize(len(prediction.scores), "object")
     parts = [f"{count}, {scores_text(known)}." if known else f"{count}."]
     if edited is not None:
-        parts.insert(0, EDITING.format(label=edited))
+        parts.insert(0, EDITING.format(label=edited) if edited else EDITING_DRAFT)
     choice = prediction.choices[-1] if prediction.choices else 0
     numbers = [each.choice for each in prediction.candidates]
     if choice == ALL_PIECES:

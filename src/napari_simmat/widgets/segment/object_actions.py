@@ -14,6 +14,7 @@ from napari_simmat.engine.coordinates import inverse_order, reordered, transpose
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
+from napari_simmat.widgets.segment.drafts import DraftEdit
 from napari_simmat.widgets.segment.history import LayerEdit, NewObject, Provenance
 from napari_simmat.widgets.segment.inference import Prediction
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
@@ -93,8 +94,9 @@ class ObjectActions:
         """Write the predicted masks of `plane`, and use up its prompts."""
         state, order = session.prompt_state, session.geometry.order
         edited = state.edited_on(plane)
-        if edited is not None and (session.editor is None or edited.label not in session.editor):
-            edited = None  # it was deleted since
+        opened = [each for each in session.drafts.open if edited and each.mask == edited.kept]
+        # It is a draft, or was deleted since.
+        is_new = edited is None or session.editor is None or edited.label not in session.editor
         choices = tuple(each for each in state.choices if each[0].plane == plane)
         objects = []
         for each, mask, score in zip(
@@ -111,10 +113,11 @@ class ObjectActions:
                     NewObject(
                         ObjectMask.of(mask, (*plane, 0, 0)),
                         score,
-                        label=again.label if again else None,
+                        label=again.label if again and not is_new else None,
                         category=self.category,
                         provenance=(made,),
                         order=order,
+                        draft=next(iter(opened), None) if again else None,
                     )
                 )
         if objects:
@@ -179,7 +182,8 @@ class ObjectActions:
         after = session.view(objects[0].order).prompt_state
         for plane in closing:
             after = after.off(plane)
-        workspace.do(f"{name} of {listed(written)}", after, edit)
+        drafts = settled_by(session, kept, hidden)
+        workspace.do(f"{name} of {listed(written)}", after, edit, drafts or None)
         if closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
         text = said or committed(editor.layer.name, written, objects[0].category)
@@ -486,6 +490,24 @@ def numbered(labels: Sequence[int]) -> str:
 def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
     return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")
+
+
+def settled_by(
+    session: ImageSession, written: Sequence[NewObject], hidden: Sequence[NewObject]
+) -> DraftEdit:
+    """What becomes of the drafts when objects are written, and others are hidden by earlier ones.
+
+    A draft that is written as it is is accepted. One that was changed is replaced, and so is each
+    that an object covers: it shows the same one, and nobody needs to reject it.
+    """
+    known = set(session.drafts.open)
+    whole = {each.draft for each in written if each.draft and each.draft.mask == each.viewed}
+    others = [each.mask for each in written if each.draft not in whole]  # drafts are disjoint
+    accepted = [each.draft for each in written if each.draft in known & whole]
+    replaced = [each.draft for each in (*written, *hidden) if each.draft in known - whole]
+    replaced += session.drafts.covered_by(others)
+    left = dict.fromkeys(each for each in replaced if each not in whole)
+    return DraftEdit(tuple(accepted), tuple(left))
 
 
 def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:

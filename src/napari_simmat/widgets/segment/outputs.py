@@ -14,7 +14,7 @@ from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.masks import VoxelBox
+from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
@@ -40,6 +40,12 @@ _CONTOUR = 2.0
 """Width of contours in screen pixels."""
 
 _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_OPACITY = 0.5
+"""Of areas in the preview."""
+_WIDEST, _LARGE = 3, 1 << 21
+"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide: napari takes
+seconds for wide outlines on large planes.
+"""
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
@@ -55,6 +61,7 @@ class Preview:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
+        self._opacity = _OPACITY
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
@@ -71,6 +78,7 @@ class Preview:
     ) -> None:
         """Show masks (Y, X) on several planes, the first of each on top."""
         layer = self._ensure(geometry)
+        self.set_outlined(False)
         for plane, there in masks.items():
             labels = np.zeros(geometry.shape[-2:], dtype=np.uint8)
             for number, mask in reversed(list(enumerate(there))):
@@ -78,16 +86,37 @@ class Preview:
             self._put(layer, geometry.order, plane, labels)
         layer.refresh()
 
-    def propose(self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
+    def propose(
+        self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray, *, prompted: bool = False
+    ) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in color.
 
-        Until they are withdrawn they are seen whenever no mask is shown on the plane.
+        Until they are withdrawn they are seen whenever no mask is shown on the plane; with
+        `prompted` one is shown now.
         """
         layer = self._ensure(geometry)
-        values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
-        self._proposed[geometry.order, plane] = values.astype(np.uint8)
-        self._put(layer, geometry.order, plane, values)
-        layer.refresh()
+        numbers = np.arange(int(labels.max(initial=0)) + 1)
+        values = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)[labels]
+        self._proposed[geometry.order, plane] = values
+        if not prompted:
+            self._put(layer, geometry.order, plane, values)
+            layer.refresh()
+            self.set_outlined(True)
+
+    def set_outlined(self, outlined: bool) -> None:
+        """Draw outlines, as of what is proposed, or areas, as of the answers to prompts.
+
+        Outlines let the user judge a draft by the image, and tell it from committed objects.
+        """
+        layer = self.layer
+        outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
+        if layer is not None and bool(layer.contour) is not outlined:
+            widest = _WIDEST if math.prod(layer.data.shape[-2:]) < _LARGE else 1
+            layer.contour = min(widest, contour_of(self._viewer, layer)) if outlined else 0
+            if outlined:
+                self._opacity, layer.opacity = layer.opacity, 1.0
+            else:
+                layer.opacity = self._opacity
 
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
@@ -153,7 +182,7 @@ class Preview:
         self.layer = Labels(
             np.zeros(geometry.usual.shape, dtype=np.uint8),
             name=PREVIEW,
-            opacity=0.5,
+            opacity=_OPACITY,
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
             **geometry.layer_options(),
         )
@@ -272,7 +301,7 @@ class ObjectDrawing:
         layer, by_class = editor.layer, self.look.endswith("by class")
         if layer.multiscale:
             return
-        contour = self._contour(layer) if self.look.startswith("contours") else 0
+        contour = contour_of(self._viewer, layer) if self.look.startswith("contours") else 0
         if bool(layer.contour) != bool(contour):
             layer.contour = contour
         if by_class:
@@ -289,23 +318,32 @@ class ObjectDrawing:
             layer.colormap = usual
 
     def outline(
-        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+        self,
+        geometry: ImageGeometry,
+        editor: LabelEditor | None,
+        labels: Sequence[int],
+        drafts: Sequence[ObjectMask] = (),
     ) -> None:
-        """Outline these objects; none for no outline."""
+        """Outline these objects and drafts, whose masks are in the image's axes; none for none."""
         if self._moving:
             return  # what follows the layers is told of the outline, too
         self._moving = True
         try:
-            self._outline(geometry, editor, labels)
+            self._outline(geometry, editor, labels, drafts)
         finally:
             self._moving = False
 
     def _outline(
-        self, geometry: ImageGeometry, editor: LabelEditor | None, labels: Sequence[int]
+        self,
+        geometry: ImageGeometry,
+        editor: LabelEditor | None,
+        labels: Sequence[int],
+        drafts: Sequence[ObjectMask],
     ) -> None:
-        masks = [] if editor is None or editor.layer.multiscale else map(editor.mask, labels)
-        found = [mask for mask in masks if mask is not None]
-        if not found or editor.layer not in self._viewer.layers:
+        found = list(drafts)
+        if editor and not editor.layer.multiscale and editor.layer in self._viewer.layers:
+            found += [mask for mask in map(editor.mask, labels) if mask is not None]
+        if not found:
             self._hide()
             return
         low = np.min([mask.corner for mask in found], axis=0)
@@ -323,7 +361,7 @@ class ObjectDrawing:
             layer.affine = affine
         if not np.array_equal(layer.data, block):
             layer.data = block
-        layer.contour = self._contour(layer)
+        layer.contour = contour_of(self._viewer, layer)
         layer.editable = False
         layer.visible = True
 
@@ -367,11 +405,12 @@ class ObjectDrawing:
             layer.colormap = usual
         self._usual.clear()
 
-    def _contour(self, layer: Labels) -> int:
-        """The width of a contour in pixels of a layer."""
-        camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
-        size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
-        return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
+
+def contour_of(viewer: Viewer, layer: Labels) -> int:
+    """The width of a contour in pixels of a layer, at the zoom of the moment."""
+    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+    size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
+    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
 
 
 def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:

@@ -66,6 +66,7 @@ KEYS_TEXT = (
     "{undo} undo."
 )
 MORE_SETTINGS = "More settings"
+NEXT_DOUBTFUL = "Next doubtful ({count})  {key}"
 CANDIDATE = "Mask {number} of {count}"
 CANDIDATE_TIP = "{name}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
@@ -437,7 +438,7 @@ class StackPanel(Panel):
 
 
 class AutomaticPanel(Panel):
-    """Buttons for segmenting everything on a plane; the settings are folded below them.
+    """Buttons for all objects of a plane and for their drafts; the settings are folded below them.
 
     Parameters
     ----------
@@ -467,9 +468,12 @@ class AutomaticPanel(Panel):
         )
         self.stop = self.button("stop everything", "Stop", "Stop segmenting")
         self.commit = self.button(
-            "commit everything", "Commit all", "Write what was found as objects"
+            "commit everything", "Commit all", "Write all drafts as objects (C)"
         )
-        self.drop = self.button("discard everything", "Discard", "Discard what was found")
+        self.drop = self.button("discard everything", "Discard", "Discard all drafts")
+        self.next = self.button("next doubtful", "", "Go to the draft that is least certain")
+        self.accept = self.button("accept", "Accept", "Write the draft that is outlined")
+        self.reject = self.button("reject", "Reject", "Take the draft that is outlined away")
         self.like_mine = QCheckBox("Only objects like mine")
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
@@ -481,20 +485,23 @@ class AutomaticPanel(Panel):
         vbox(
             hbox(self.start, self.stop),
             hbox(self.commit, self.drop),
+            self.next,
+            hbox(self.accept, self.reject),
             self.like_mine,
             self.more,
             parent=self,
             indent=INDENT,
         )
-        self.set_state(working=False, busy=False, found=False)
+        self.set_state(working=False, busy=False, found=False, doubtful=0)
 
-    def set_state(self, *, working: bool, busy: bool, found: bool) -> None:
-        """Enable what can be done: with an image, while masks are proposed, with some found."""
+    def set_state(self, *, working: bool, busy: bool, found: bool, doubtful: int) -> None:
+        """Enable what can be done: with an image, while masks are proposed, with open drafts."""
         self.start.setVisible(not busy)
         self.start.setEnabled(working)
         self.stop.setVisible(busy)
-        self.commit.setEnabled(found and not busy)
-        self.drop.setEnabled(found and not busy)
+        for button in (self.commit, self.drop, self.next, self.accept, self.reject):
+            button.setEnabled(found and not busy)
+        self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
 
 
 # ------------------------------------------------------------------------- model and level

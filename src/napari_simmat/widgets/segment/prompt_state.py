@@ -121,11 +121,11 @@ class Prompts:
 
 @dataclass(frozen=True)
 class EditedObject:
-    """A committed object that is open for editing on one plane."""
+    """A committed object or a draft that is open for editing on one plane."""
 
     label: int
     plane: Plane
-    """Which object, and where."""
+    """Which object, 0 for a draft, and where."""
     kept: ObjectMask | None = None
     """Its pixels on the plane if these are refined: it has no prompts of its own, or was changed
     since. Else None.

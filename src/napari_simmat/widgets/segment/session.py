@@ -24,6 +24,7 @@ from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
 from napari_simmat.widgets.channels import RememberedChannels
 from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment.drafts import Draft, Drafts
 from napari_simmat.widgets.segment.history import Command, LayerEdit, UndoStack
 from napari_simmat.widgets.segment.inference import Prediction
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
@@ -88,6 +89,8 @@ class ImageSession:
     """The committed objects; None as long as they have no layer."""
     views: dict[AxisOrder, ViewState] = field(default_factory=dict)
     """The state of each view, by its order."""
+    drafts: Drafts = field(default_factory=Drafts)
+    """The proposed objects, and what became of them."""
     removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
     """What each removal of a layer in the history removed."""
     adapted: AdaptedModelFile | None = None
@@ -133,6 +136,11 @@ class ImageSession:
     def propagated(self) -> dict[Plane, tuple[PropagatedMask, ...]]:
         """The masks propagated in the current view."""
         return self.current.propagated
+
+    @property
+    def rejected(self) -> tuple[Draft, ...]:
+        """The proposed objects that the user rejected: what no object is like."""
+        return self.drafts.rejected
 
     @property
     def objects(self) -> Labels | None:

@@ -33,6 +33,7 @@ from napari_simmat.io.files import remove, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.layer_data import ImageValue, identifying_bytes
+from napari_simmat.widgets.segment.drafts import Draft, Drafts, DraftSet
 from napari_simmat.widgets.segment.history import (
     Command,
     ObjectEntry,
@@ -61,6 +62,7 @@ OTHER_VERSION = "It was written by another version of napari-simmat; open it wit
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 TOO_COSTLY = "it changes far more than any work on an image of this size does; its file is damaged"
 TOO_MANY_LAYERS = "it has more than 100 labels layers; its file is damaged"
+BAD_DRAFT = "a draft does not lie on one plane of the image"
 BEYOND_IMAGE = "a mask is larger than the image, or not whole"
 OTHER_VIEW = "its prompts are in a view that the image does not have"
 NO_SESSION = "It is not a session of napari-simmat."
@@ -109,6 +111,7 @@ _LINES: dict[str, Any] = {
     "begin": tuple[str, LabelEdit],
     "anew": tuple[str, tuple[int, ...]],
     "do": Command,
+    "drafts": DraftSet | None,
     "undo": NoneType,
     "redo": NoneType,
     "drop": NoneType,
@@ -118,7 +121,8 @@ _LINES: dict[str, Any] = {
 }
 """What a line says, and the type of its value: ``begin`` what a plane of a layer held,
 ``anew`` that a layer's array was replaced and which of its objects are still known, ``do`` a
-command, ``adapted`` which model was adapted to the image, ``forget`` a layer."""
+command, ``drafts`` which objects were proposed, ``adapted`` which model was adapted to the image,
+``forget`` a layer."""
 
 
 def line_of(what: str, value: Any = None) -> str:
@@ -254,6 +258,8 @@ class Replayed:
     """The commands, to undo and redo."""
     views: dict[AxisOrder, PromptState] = field(default_factory=dict)
     """The uncommitted prompts of each view, by its order."""
+    drafts: Drafts = field(default_factory=Drafts)
+    """The proposed objects, and what became of them."""
     adapted: AdaptedModelFile | None = None
     """The model that was adapted last."""
     saved: bool = False
@@ -337,8 +343,13 @@ def _replay_line(state: Replayed, decoder: _Decoder, what: str, value: Any) -> N
                 len(position) != n_axes for position in (*each.prompts.points, *drawn)
             ):
                 raise ValueError(OTHER_VIEW)
+        if (settled := value.drafts) is not None:
+            _check_drafts(state, (*settled.accepted, *settled.replaced, *settled.rejected))
         state.history.add(value)
         _apply(state, decoder, value, back=False)
+    elif what == "drafts":
+        _check_drafts(state, () if value is None else value.drafts)
+        state.drafts.propose(value)
     elif what == "undo" and (command := state.history.undo()) is not None:
         _apply(state, decoder, command, back=True)
     elif what == "redo" and (command := state.history.redo()) is not None:
@@ -353,9 +364,23 @@ def _replay_line(state: Replayed, decoder: _Decoder, what: str, value: Any) -> N
         state.entries.pop(value, None)
 
 
+def _check_drafts(state: Replayed, drafts: Sequence[Draft]) -> None:
+    """Check that each draft lies on one plane of a view of the image; ValueError if not."""
+    n_axes = len(state.header.shape)
+    for each in drafts:
+        if sorted(each.order) not in ([], [*range(n_axes)]) or len(each.mask.corner) != n_axes:
+            raise ValueError(BAD_DRAFT)
+        sizes = [state.header.shape[axis] for axis in each.order or range(n_axes)]
+        ends = zip(each.mask.box[1], sizes, strict=True)
+        if any(end > size for end, size in ends) or any(n != 1 for n in each.mask.shape[:-2]):
+            raise ValueError(BAD_DRAFT)
+
+
 def _apply(state: Replayed, decoder: _Decoder, command: Command, *, back: bool) -> None:
     prompts = command.before if back else command.after
     state.views[prompts.order] = prompts
+    if command.drafts is not None:
+        state.drafts.apply(command.drafts, back=back)
     edit = command.edit
     if edit is None:
         return

@@ -185,6 +185,13 @@ class SegmentTab(SegmentForm):
                 self.image_choice.read_later,
             ),
             (controller.automatic.changed, self._show_automatic, self.image_choice.read_later),
+            (
+                controller.review.changed,
+                self._show_automatic,
+                self._show_drawing,
+                self.image_choice.read_later,
+            ),
+            (controller.review.visited, lambda: self.object_panel.table.choose(())),
             (controller.prefetcher.progressed, self._show_encoded),
             (self.exporter.saved, self._on_saved),
             (self.image_folder.changed, self._show_folder),
@@ -417,12 +424,14 @@ class SegmentTab(SegmentForm):
 
     def _show_drawing(self, *_: Any) -> None:
         workspace, editor = self.workspace, self.workspace.editor
-        if editor is None:
+        review = self.controller.review
+        if editor is not None:
+            self.drawing.draw(editor, workspace.classes.names)
+        if editor is None and not review.has_drafts:
             self.drawing.remove()
         else:
-            self.drawing.draw(editor, workspace.classes.names)
-            chosen = self.object_panel.table.value()
-            self.drawing.outline(workspace.session.geometry, editor, chosen)
+            geometry, chosen = workspace.session.geometry, self.object_panel.table.value()
+            self.drawing.outline(geometry, editor, chosen, review.outlined)
 
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)
@@ -447,11 +456,12 @@ class SegmentTab(SegmentForm):
         self.stack_panel.show_encoded(text, fraction, whole=whole)
 
     def _show_automatic(self) -> None:
-        automatic = self.controller.automatic
+        review = self.controller.review
         self.automatic_panel.set_state(
             working=self.workspace.session is not None,
-            busy=automatic.proposing,
-            found=automatic.has_objects,
+            busy=self.controller.automatic.proposing,
+            found=review.has_drafts,
+            doubtful=review.doubtful,
         )
         self._show_buttons()
 

@@ -23,6 +23,7 @@ from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import ImageValue, canvas_size, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.drafts import DraftEdit, DraftSet
 from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
@@ -43,7 +44,6 @@ COMPACT = 0.6
 _CLOSED = 50
 """Milliseconds in which napari takes a dock apart and draws what was behind it."""
 UNDO = "Undo"
-
 
 REMOVED = "{name} was removed with {objects}."
 UNDONE = "Undone: {name}. Redo ({key}) brings it back."
@@ -110,6 +110,8 @@ class Workspace(QObject):
     """Uncommitted prompts, the prompt layers, or what can be undone."""
     objects_changed = Signal()
     """Committed objects or the layer that takes them."""
+    drafts_changed = Signal()
+    """Which drafts are open."""
     prediction_changed = Signal()
     """Whether a prediction is awaited, or the preview."""
     replayed = Signal()
@@ -514,7 +516,20 @@ class Workspace(QObject):
 
     # -------------------------------------------------------------------- history
 
-    def do(self, name: str, after: PromptState, edit: LayerEdit | None = None) -> None:
+    def propose(self, session: ImageSession, found: DraftSet | None) -> None:
+        """Take drafts in place of those before, or none; logged, but nothing to undo."""
+        session.drafts.propose(found)
+        self.command_changed.emit(session, "drafts", found)
+        if session is self.session:
+            self.drafts_changed.emit()
+
+    def do(
+        self,
+        name: str,
+        after: PromptState,
+        edit: LayerEdit | None = None,
+        drafts: DraftEdit | None = None,
+    ) -> None:
         """Record a command that was just done, and show the prompts after it.
 
         Parameters
@@ -523,20 +538,24 @@ class Workspace(QObject):
             In words, as in "Undone: commit of 3."
         after
             The prompts after it.
-        edit
-            What it changed in a labels layer, if anything.
+        edit, drafts
+            What it changed in a labels layer, and did with drafts, if anything.
         """
         session = self.session
         view = session.view(after.order)
         before = view.prompt_state
         self.show_prompts(after)
-        session.history.add(Command(name, before, view.prompt_state, edit))
+        if drafts is not None:
+            session.drafts.apply(drafts)
+        session.history.add(Command(name, before, view.prompt_state, edit, drafts))
         if edit is not None and session.editor is not None:
             self.classes.update(session.geometry, session.editor, edit)
             self._note_provenance(session, session.editor, name)
         self.prompts_changed.emit()
         if edit is not None:
             self.objects_changed.emit()
+        if drafts is not None:
+            self.drafts_changed.emit()
 
     def _note_provenance(self, session: ImageSession, editor: LabelEditor, command: str) -> None:
         """Say in the metadata of the objects' layer what made them."""
@@ -576,12 +595,16 @@ class Workspace(QObject):
             editor.replay(edit, back=back)
             self.classes.update(session.geometry, editor, edit)
             self._note_provenance(session, editor, command.name)
+        if command.drafts is not None:
+            session.drafts.apply(command.drafts, back=back)
         self.show_prompts(command.before if back else command.after)
         where = "" if command.after.order == session.geometry.order else " in another view"
         text, key = (UNDONE, "redo") if back else (REDONE, "undo")
         self.say(text.format(name=f"{command.name}{where}", key=shortcut_text(key)))
         self.prompts_changed.emit()
         self.objects_changed.emit()
+        if command.drafts is not None:
+            self.drafts_changed.emit()
         if command.before != command.after:
             self.replayed.emit()
 

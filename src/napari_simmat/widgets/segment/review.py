@@ -1,0 +1,340 @@
+"""Going over the drafts: each is accepted, rejected or mended, the doubtful ones first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from napari import Viewer
+from qtpy.QtCore import QObject, Signal
+
+from napari_simmat._text import pluralize
+from napari_simmat.engine.coordinates import inverse_order
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.widgets.layer_data import canvas_size
+from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment.drafts import Draft, DraftEdit, DraftSet
+from napari_simmat.widgets.segment.export import show_plane
+from napari_simmat.widgets.segment.history import NewObject
+from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, ObjectActions
+from napari_simmat.widgets.segment.prompt_state import EditedObject, Plane
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
+from napari_simmat.widgets.shortcuts import shortcut_text
+
+MIN_VISIBLE = 0.5
+"""Share of a draft that must not be committed already. Of one that is, the rim would remain."""
+_SMALL = 24
+"""Screen pixels of a draft's longer side below which its outline cannot be judged."""
+_AROUND = 8
+"""How many times longer the view is than a draft that it zooms in on."""
+EVERYTHING = "segmenting everything"
+NO_DRAFTS = "There are no drafts: press Segment everything first."
+OTHER_VIEW = "The drafts lie in another view: roll the axes back."
+NO_DRAFT = "Point at a draft, or go to one with Next doubtful ({key})."
+LEFT = "{doubtful} doubtful left of {drafts}."
+DECIDE = "Accept ({accept}), reject ({reject}) or edit ({edit}) this one."
+NONE_DOUBTFUL = "No draft is doubtful any more: Commit ({key}) writes all {count}."
+ALL_DONE = "No draft is left."
+ACCEPTED, REJECTED = "Accepted as object {label}.", "Rejected."
+
+
+class DraftReview(QObject):
+    """Shows the drafts, and settles them one by one or all at once.
+
+    An action means the draft under the mouse, or the current one: that which `go_on` went to, as
+    long as the mouse rests.
+    """
+
+    changed = Signal()
+    """Which drafts are open, or which one is the current."""
+    visited = Signal()
+    """A draft was gone to."""
+
+    def __init__(self, workspace: Workspace, objects: ObjectActions) -> None:
+        super().__init__(workspace)
+        self._workspace, self._objects = workspace, objects
+        self._visited: tuple[ImageSession, Draft] | None = None
+        self._mouse: tuple[float, ...] = ()  # where it was when the current draft was gone to
+        self._shown: tuple[ImageSession, DraftSet] | None = None
+        self._told: tuple[object, ...] = ()
+        workspace.subject_changed.connect(self._show)
+        workspace.view_changed.connect(self._show)
+        workspace.drafts_changed.connect(self._show)
+        workspace.prompts_changed.connect(self._tell)
+        workspace.session_closed.connect(self._on_closed)
+        dims = workspace.viewer.dims.events
+        dims.current_step.connect(self._draw)
+        dims.ndisplay.connect(self._draw)
+        # Before napari draws the layer in 3D, where it warns of contours.
+        dims.ndisplay.connect(self._on_3d, position="first")
+
+    def release(self) -> None:
+        """Stop following the viewer."""
+        dims = self._workspace.viewer.dims.events
+        dims.current_step.disconnect(self._draw)
+        dims.ndisplay.disconnect(self._draw)
+        dims.ndisplay.disconnect(self._on_3d)
+
+    @property
+    def has_drafts(self) -> bool:
+        """Whether drafts of the image are open."""
+        session = self._workspace.session
+        return session is not None and bool(session.drafts.open)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether open drafts lie on the plane that is shown now."""
+        session = self._workspace.session
+        if session is None or not session.drafts.open:
+            return False
+        return session.drafts.place == (session.geometry.order, self._workspace.plane_or_none())
+
+    @property
+    def plane(self) -> Plane | None:
+        """The plane of the current view with open drafts; None for none."""
+        session = self._workspace.session
+        if session is None or not session.drafts.open or session.drafts.place is None:
+            return None
+        order, plane = session.drafts.place
+        return plane if order == session.geometry.order else None
+
+    @property
+    def doubtful(self) -> int:
+        """Number of drafts that are open and doubtful."""
+        session = self._workspace.session
+        return 0 if session is None else len(session.drafts.doubtful)
+
+    @property
+    def current(self) -> Draft | None:
+        """The draft that was gone to last, if it is still open."""
+        session, visited = self._workspace.session, self._visited
+        if session is None or visited is None or visited[0] is not session:
+            return None
+        return visited[1] if session.drafts.is_open(visited[1]) else None
+
+    @property
+    def outlined(self) -> tuple[ObjectMask, ...]:
+        """The current draft in the axes of the image, unless prompts hide the drafts."""
+        draft, session = self.current, self._workspace.session
+        if draft is None or session is None:
+            return ()
+        prompted = session.view(draft.order).prompt_state.on(draft.plane)
+        return () if prompted else (draft.mask.transposed(inverse_order(draft.order)),)
+
+    # ------------------------------------------------------------------ settling
+
+    @needs_image
+    def commit(self, session: ImageSession) -> None:
+        """Write all open drafts as one command."""
+        if session.drafts.open:
+            self._write(EVERYTHING, session.drafts.open)
+
+    @needs_plane
+    def accept(self, session: ImageSession, plane: Plane) -> None:
+        """Write one draft as an object."""
+        if (draft := self._target(session, plane)) is not None:
+            goes_on = draft is self.current
+            self._write("acceptance", [draft])
+            if not session.drafts.is_open(draft):
+                label = max(session.history.last.edit.entries)
+                self._say_left(session, ACCEPTED.format(label=label), goes_on=goes_on)
+
+    @needs_plane
+    def reject(self, session: ImageSession, plane: Plane) -> None:
+        """Take one draft away, and remember that no object is there."""
+        if (draft := self._target(session, plane)) is not None:
+            goes_on = draft is self.current
+            edit = DraftEdit(rejected=(draft,))
+            self._workspace.do("rejection of a draft", session.prompt_state, drafts=edit)
+            self._say_left(session, REJECTED, goes_on=goes_on)
+
+    def edit(self) -> None:
+        """Open the object under the mouse; where there is none, the draft that is meant."""
+        draft = None
+        if self.is_shown and (self._rests or not self._objects.target_labels()):
+            draft = self._pointed()
+        if draft is None:
+            self._objects.edit()
+        else:
+            self.open(draft)
+
+    @needs_plane
+    def open(self, session: ImageSession, plane: Plane, draft: Draft) -> None:
+        """Open a draft, so that clicks correct it; the commit replaces it."""
+        workspace, state = self._workspace, session.prompt_state
+        if state.on(plane):
+            workspace.say(COMMIT_FIRST)
+            return
+        edited = (*state.edited, EditedObject(0, plane, draft.mask))
+        workspace.do("edit of a draft", replace(state, edited=edited))
+        workspace.prediction_wanted.emit()
+
+    # --------------------------------------------------------------- going to one
+
+    @needs_image
+    def go_on(self, session: ImageSession) -> None:
+        """Go to the least certain draft, then to the next; behind the last to the first again."""
+        if not session.drafts.open:
+            self._workspace.say(NO_DRAFTS)
+        elif self.plane is None:
+            self._workspace.say(OTHER_VIEW)
+        else:
+            self._say_left(session, goes_on=True)
+
+    def draft_at(self, position: Sequence[float]) -> Draft | None:
+        """The open draft at a world position on the plane that is shown."""
+        session = self._workspace.session
+        if session is None or not self.is_shown:
+            return None
+        y, x = session.geometry.from_world(position)[-2:]
+        return session.drafts.at(int(np.floor(y + 0.5)), int(np.floor(x + 0.5)))
+
+    @property
+    def _rests(self) -> bool:
+        """Whether the mouse is where it was when the current draft was gone to.
+
+        The view has moved since, so what lies under it now is not what the user points at.
+        """
+        viewer = self._workspace.viewer
+        moved = not viewer.mouse_over_canvas or tuple(viewer.cursor.position) != self._mouse
+        return self.current is not None and not moved
+
+    def _pointed(self) -> Draft | None:
+        """The draft that an action means, of those on the plane that is shown."""
+        viewer = self._workspace.viewer
+        if not self.is_shown:
+            return None
+        if not viewer.mouse_over_canvas or self._rests:
+            return self.current
+        return self.draft_at(viewer.cursor.position) or self.current
+
+    def _target(self, session: ImageSession, plane: Plane) -> Draft | None:
+        """As `_pointed`; the status line says why there is none."""
+        draft = None
+        if session.prompt_state.on(plane):
+            self._workspace.say(COMMIT_FIRST)  # they hide the drafts
+        elif not session.drafts.open:
+            self._workspace.say(NO_DRAFTS)
+        elif (draft := self._pointed()) is None:
+            self._workspace.say(NO_DRAFT.format(key=shortcut_text("next doubtful")))
+        return draft
+
+    def _say_left(self, session: ImageSession, done: str = "", *, goes_on: bool) -> None:
+        """Say what was done and what is left; with `goes_on`, go to the next draft before."""
+        drafts = session.drafts
+        doubtful, count = drafts.doubtful, len(drafts.open)
+        if goes_on and doubtful:
+            self._visit(session, self._next(session, doubtful))
+        left = ALL_DONE
+        if doubtful:
+            left = LEFT.format(doubtful=len(doubtful), drafts=pluralize(count, "draft"))
+            keys = {name: shortcut_text(name) for name in ("accept", "reject", "edit")}
+            left = f"{left} {DECIDE.format(**keys)}" if self.current is not None else left
+        elif count:
+            left = NONE_DOUBTFUL.format(key=shortcut_text("commit"), count=count)
+        self._workspace.say(f"{done} {left}".strip())
+
+    def _next(self, session: ImageSession, doubtful: Sequence[Draft]) -> Draft:
+        """The first that is surer than the one visited last; of equal scores in their order."""
+        found = list(session.drafts.found.drafts)
+        place = {draft: (draft.score, number) for number, draft in enumerate(found)}
+        visited = None if self._visited is None else self._visited[1]
+        after = place.get(visited) if visited is not None else None
+        later = [each for each in doubtful if after is not None and place[each] > after]
+        return (later or list(doubtful))[0]
+
+    def _visit(self, session: ImageSession, draft: Draft) -> None:
+        self._visited = session, draft
+        look_at(self._workspace.viewer, session.geometry, draft)
+        self._mouse = tuple(self._workspace.viewer.cursor.position)
+        self.visited.emit()
+        self._tell()
+
+    def _write(self, name: str, drafts: Sequence[Draft]) -> None:
+        objects = [
+            NewObject(
+                each.mask,
+                each.score,
+                category=self._objects.category,
+                order=each.order,
+                draft=each,
+            )
+            for each in drafts
+        ]
+        self._objects.write(name, objects, min_visible=MIN_VISIBLE)
+
+    # ------------------------------------------------------------------ shown
+
+    def _show(self) -> None:
+        """Show the open drafts of the view, unless prompts hide them."""
+        session, preview = self._workspace.session, self._workspace.preview
+        if session is not None:
+            drafts = session.drafts
+            if self._shown is not None and self._shown != (session, drafts.found):
+                for draft in self._shown[1].drafts[:1]:
+                    preview.withdraw(draft.plane, draft.order)
+            self._shown = session, drafts.found
+            if drafts.place is not None and drafts.place[0] == session.geometry.order:
+                order, plane = drafts.place
+                if drafts.open:
+                    prompted = bool(session.view(order).prompt_state.on(plane))
+                    labels = drafts.open_labels(session.geometry.shape[-2:])
+                    preview.propose(session.geometry, plane, labels, prompted=prompted)
+                else:
+                    preview.withdraw(plane, order)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Emit `changed`, but only for a change: what follows may choose an image, and come back.
+
+        Prompts hide the outline of the current draft, as they hide the drafts.
+        """
+        session = self._workspace.session
+        self._draw()
+        state = () if session is None else (session.drafts.open, self.current, self.outlined)
+        if state != self._told:
+            self._told = state
+            self.changed.emit()
+
+    def _on_3d(self, *_: object) -> None:
+        if self._workspace.viewer.dims.ndisplay == 3:
+            self._workspace.preview.set_outlined(False)
+
+    def _draw(self, *_: object) -> None:
+        """Draw outlines where drafts are seen; on other planes areas, as those of masks."""
+        session, plane = self._workspace.session, self._workspace.plane_or_none()
+        if session is None:
+            return
+        if plane is None or not session.prompt_state.on(plane):
+            self._workspace.preview.set_outlined(self.is_shown)
+
+    def _on_closed(self, session: ImageSession) -> None:
+        """Hold nothing of an image that is gone."""
+        for name in ("_visited", "_shown"):
+            held = getattr(self, name)
+            if held is not None and held[0] is session:
+                setattr(self, name, None)
+
+
+def look_at(viewer: Viewer, geometry: ImageGeometry, draft: Draft) -> None:
+    """Move sliders and camera so that a draft is in the middle.
+
+    The zoom stays, unless the draft is larger than the view or too small to be judged.
+    """
+    (low, high), plane = draft.mask.box, draft.plane
+    ends = [low[-2:], tuple(end - 1 for end in high[-2:])]
+    middle = np.mean(ends, axis=0)
+    world, axes = show_plane(viewer, geometry, plane, middle.tolist())
+    if len(axes) != 2:
+        return
+    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+    corners = itertools.product(*zip(*ends, strict=True))
+    sides = np.ptp([geometry.to_world((*plane, *at))[axes] for at in corners], axis=0)
+    side = max(float(sides.max()), float(np.finfo(float).eps))
+    canvas = min(canvas_size(viewer))
+    if not _SMALL <= camera.zoom * side <= canvas:
+        camera.zoom = canvas / (_AROUND * side)
+    camera.center = tuple(world[axes])
