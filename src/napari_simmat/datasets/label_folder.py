@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 ENDINGS = (
     "", "_labels", "_label", "_masks", "_mask", "_cp_masks", "_seg", "_segmentation", "_instances",
     "_instance_segmentation", "_objects", "_pred", "_prediction", "_instanseg_prediction",
-    "_Object Identities",
+    "_Object Identities", ".stardist",
 )  # fmt: skip
 """What may follow an image's stem in the name of a label image of it."""
 RULE = f"STEM.tif, or STEM followed by {', '.join(ENDINGS[1:])}"

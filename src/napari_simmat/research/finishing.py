@@ -23,15 +23,14 @@ from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.evaluation.metrics import pairwise_iou
+from napari_simmat.evaluation.label_scores import DONE, NEARLY
+from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from napari_simmat.evaluation.prompting import GroundTruthObject
 from napari_simmat.models.spec import Model
 from napari_simmat.research.pixel_forest import segment_by_forest
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 
-DONE, NEARLY = 0.75, 0.5
-"""IoU from which an object is done, and from which it counts as found."""
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
 TAUGHT = 5
@@ -252,7 +251,7 @@ def by_learning(setting: Setting) -> Proposals:
     )
     offered = result.model is not None
     predictor = setting.predictor(result.model) if offered else base
-    labels = _beside(segment_everything(predictor).labels.astype(np.int32), made)
+    labels = without_covered(segment_everything(predictor).labels.astype(np.int32), made > 0)
     waited = time.monotonic() - began
     return Proposals(labels, predictor, actions + 2, made, offered, waited)
 
@@ -263,7 +262,8 @@ def by_forest(setting: Setting) -> Proposals:
     actions, made = user.teach(predictor)
     began = time.monotonic()
     planes = setting.planes()
-    labels = _beside(segment_by_forest(planes, made, user.strokes(), user.seed), made)
+    found = segment_by_forest(planes, made, user.strokes(), user.seed)
+    labels = without_covered(found, made > 0)
     waited = time.monotonic() - began
     count = actions + STROKES + 1
     return Proposals(labels, predictor, count, made, True, waited)
@@ -318,16 +318,6 @@ def finish_image(way: str, setting: Setting) -> Finished:
         waited=proposals.waited,
         seconds=time.process_time() - began,
     )
-
-
-def _beside(labels: Labels, made: Labels) -> Labels:
-    """The proposals that do not lie on objects that are made already."""
-    covered = np.unique(labels[made > 0])
-    for label in covered[covered > 0].tolist():
-        mine = labels == label
-        if np.count_nonzero(mine & (made > 0)) > np.count_nonzero(mine) / 2:
-            labels = np.where(mine, 0, labels)
-    return labels
 
 
 def table(rows: Sequence[tuple[str, Finished]]) -> str:
