@@ -100,6 +100,11 @@ def fill_folder():
                 tifffile.imwrite(
                     f"{folder}/{number}_labels.tif", np.roll(labels, 8 * number, axis=1)
                 )
+    for folder in ("others", "five"):
+        Path(folder).mkdir()
+        for number in range(3):
+            shifted = np.roll(labels if folder == "others" else labels // 2, 8 * number, axis=1)
+            tifffile.imwrite(f"{folder}/{number}.tif", shifted)
     for folder, names in {"my-stained-images": ["DAPI", "GFP"], "angles": list("0123")}.items():
         Path(folder).mkdir()
         for number in range(2):

@@ -18,6 +18,7 @@ from napari_simmat.evaluation.metrics import (
     match_at_thresholds,
     pairwise_iou,
     sum_matchings,
+    without_covered,
 )
 
 
@@ -49,6 +50,14 @@ def test_iou_is_symmetric_bounded_and_determines_dice(data):
 def test_iou_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(3,\) cannot be compared"):
         iou(np.ones((2, 2)), np.ones(3))
+
+
+def test_labels_covered_by_more_than_half_are_left_out():
+    labels = np.array([[3, 3, 3, 3, 8, 8, 8, 8, 0]])
+    half, more = np.array([[1, 1, 0, 0, 1, 1, 1, 0, 1]]) > 0, np.ones((1, 9), bool)
+    assert without_covered(labels, half).tolist() == [[3, 3, 3, 3, 0, 0, 0, 0, 0]]
+    assert not without_covered(labels, more).any()
+    assert without_covered(labels, ~more).tolist() == labels.tolist()
 
 
 LABELS = arrays(np.int32, (5, 6), elements=st.integers(0, 4))

@@ -5,7 +5,6 @@ import pytest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.labeled_image import LabeledImage
-from napari_simmat.research import finishing
 from napari_simmat.research.finishing import (
     HEAD,
     MAX_CLICKS,
@@ -100,13 +99,6 @@ def test_strokes_lie_on_the_ground_alone():
     np.testing.assert_array_equal(strokes, SimulatedUser(squares(3)).strokes())
     full = SimulatedUser(np.ones((30, 30), np.int32))
     assert not full.strokes().any()
-
-
-def test_proposals_on_objects_that_are_made_are_left_out():
-    labels = squares(3)
-    made = np.where(labels == 2, 2, 0)
-    beside = finishing._beside(np.where(labels > 0, labels + 10, 0), made)
-    assert sorted(np.unique(beside)) == [0, 11, 13]
 
 
 def test_table_shows_means_over_images():

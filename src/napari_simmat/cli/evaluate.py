@@ -1,12 +1,13 @@
-"""`simmat evaluate`: measure a model on labeled images."""
+"""`simmat evaluate`: measure a model, or the labels of any program, on labeled images."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
@@ -31,15 +32,49 @@ if TYPE_CHECKING:
 
     from napari_simmat.datasets.folder import LabeledFile
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.settings import ChannelSelection
     from napari_simmat.evaluation.scores import ScoreConfig, Scores
     from napari_simmat.progress import Job
+
+NO_SUBJECT = (
+    "Give --model, the model to prompt, or --labels, a folder of label images to compare with the "
+    "true objects."
+)
+NO_MEANING = "--labels compares label images that exist, so {} has no meaning; leave it out."
+_OF_A_MODEL = (
+    "model", "m", "prompts", "clicks", "max-objects", "channels", "pixel-ratio", "device",
+    "precision", "quality",
+)  # fmt: skip
+
+
+@Parameter(name="*", group="Labels of any program")
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Label images to score instead of a model.
+
+    Parameters
+    ----------
+    labels
+        Folder of label images that any program wrote: for each image STEM.tif one called STEM, or
+        STEM_labels, STEM_cp_masks and alike, in any readable format.
+    taught
+        Folder of label images, named alike, of the objects that the program was given: these
+        objects, and labels on them, are left out of the count.
+    """
+
+    labels: Path | None = None
+    taught: Path | None = None
+
+
+DEFAULT_LABELS = LabelOptions()
 
 
 def evaluate(
     data: Path,
     /,
     *,
-    model: Annotated[str, MODEL],
+    model: Annotated[str | None, MODEL] = None,
+    others: LabelOptions = DEFAULT_LABELS,
     prompts: Literal["click", "box", "iterative", "paper", "auto", "all"] = "all",
     clicks: int = 4,
     min_size: int = 0,
@@ -50,8 +85,9 @@ def evaluate(
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
+    typed: Annotated[frozenset[str], Parameter(parse=False)],
 ) -> None:
-    """Measure a model on a folder of labeled images.
+    """Measure a model, or the labels of any program, on a folder of labeled images.
 
     Beside each image STEM.tif is its label image STEM_labels.tif; or the images are in a folder
     images and the labels, with the same names, in a folder labels. Every object is prompted with a
@@ -72,12 +108,25 @@ def evaluate(
     median object around the click. NoC@80 is the mean number of clicks to reach an IoU of 80 %; all
     clicks count if it is not reached.
 
+    Or score label images that another program made, against the same objects:
+
+    ```
+    simmat evaluate cells --labels cellpose
+    simmat evaluate cells --labels ilastik --taught five --output results
+    ```
+
+    found is the share of objects that a label meets at an IoU of .75, at .5 at that of .5; wrong,
+    the labels that meet none at .75, per object; IoU, the mean of the best label of each object;
+    AP50 and AP75 the average precision. actions is how many actions per object finish the image at
+    least, if each missed object costs one and each wrong label its deletion, unless missed objects
+    replace it.
+
     Parameters
     ----------
     data
         The folder. In a stack, every plane with objects is evaluated.
     model
-        A name that `simmat models` lists, or a model's file.
+        A name that `simmat models` lists, or a model's file; not with --labels.
     prompts
         Prompts of the model: iterative is the click and its corrections; all adds the box; paper
         is the protocol of SimMAT's paper (one click on the median of the object's pixels, IoU and
@@ -91,7 +140,7 @@ def evaluate(
     max_objects
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
-        Folder for results.csv (every object; with auto every plane), summary.json and
+        Folder for results.csv (every object; with auto and --labels every plane), summary.json and
         STEM_overlay.png (predicted objects, with the true outlines in white).
     overwrite
         Replace existing results.
@@ -99,10 +148,17 @@ def evaluate(
         Settings for segmenting everything.
     """
     from napari_simmat.datasets.folder import find_labeled_files, fingerprint
-    from napari_simmat.evaluation.evaluate import summary_values, write_report
+    from napari_simmat.evaluation.evaluate import summary_values
     from napari_simmat.evaluation.scores import ScoreConfig
 
     terminal = console.terminal()
+    if others.labels is not None or model is None:
+        _check_label_options(others, typed)
+        selection = channels.selection
+        _evaluate_labels(terminal, data, others, min_size, selection, output, overwrite=overwrite)
+        return
+    if others.taught is not None:
+        raise ValueError("--taught belongs to --labels; give both, or leave it out.")
     config = ScoreConfig(
         prompts=prompts,
         clicks=clicks,
@@ -119,6 +175,64 @@ def evaluate(
     values = summary_values(predictor, scores, config, contents, seconds)
 
     _show(terminal, scores, config)
+    _report(terminal, scores, values, output)
+
+
+def _check_label_options(others: LabelOptions, typed: frozenset[str]) -> None:
+    """Refuse a command without a subject, and options that mean nothing for labels."""
+    if others.labels is None:
+        raise ValueError(NO_SUBJECT)
+    for option in sorted(typed):
+        name = option.lstrip("-")
+        if option.startswith("-") and (name in _OF_A_MODEL or name.startswith("auto.")):
+            raise ValueError(NO_MEANING.format(option))
+
+
+def _evaluate_labels(
+    terminal: Terminal,
+    data: Path,
+    others: LabelOptions,
+    min_size: int,
+    selection: ChannelSelection,
+    output: Path | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Compare the label images of another program with the true objects."""
+    from napari_simmat.datasets.folder import find_labeled_files, fingerprint
+    from napari_simmat.datasets.label_folder import check_complete, match_label_files
+    from napari_simmat.evaluation.evaluate import label_summary_values
+    from napari_simmat.evaluation.evaluate_labels import evaluate_labels_job, hash_of_labels
+    from napari_simmat.evaluation.scores import ScoreConfig
+
+    assert others.labels is not None
+    config, start = ScoreConfig(min_size=min_size), time.monotonic()
+    files = find_labeled_files(data)
+    labels = match_label_files(others.labels, files)
+    check_complete(others.labels, labels, files)
+    taught = {} if others.taught is None else match_label_files(others.taught, files)
+    _check_folder(output, files, overwrite)
+    folders = {path.resolve().parent for path in (*labels.values(), *taught.values())}
+    if output is not None and output.resolve() in folders:
+        raise ValueError(f"{output} holds the labels; choose another folder for the results.")
+    job = evaluate_labels_job(
+        files, labels, taught, min_size=min_size, selection=selection, output=output
+    )
+    scores = terminal.watch(job)
+    hashes = {"set": fingerprint(files), "labels": hash_of_labels(labels)}
+    if taught:
+        hashes["taught"] = hash_of_labels(taught)
+    values = label_summary_values(scores, min_size, hashes, time.monotonic() - start)
+    _show(terminal, scores, config)
+    _report(terminal, scores, values, output)
+
+
+def _report(
+    terminal: Terminal, scores: Scores, values: Mapping[str, Any], output: Path | None
+) -> None:
+    """Write the tables, and say what was written."""
+    from napari_simmat.evaluation.evaluate import write_report
+
     written = list(scores.overlays)
     if output is not None:
         written = [*write_report(output, scores, values), *written]
@@ -173,7 +287,7 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
     together = scores.together
     columns, counts = _shown(scores.headline), together.counts
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    table.add_column("segment everything" if together.automatic else "mean IoU", overflow="fold")
+    table.add_column(together.subject, overflow="fold")
     for heading in (*counts, *columns.values()):
         table.add_column(heading, justify="right", no_wrap=True)
 

@@ -305,6 +305,11 @@ def fingerprint(files: Sequence[LabeledFile]) -> str:
     return digest.hexdigest()
 
 
+def image_entries(folder: Path) -> list[Path]:
+    """The images of a folder by name: files, and folders that are one image."""
+    return [path for path in _entries(folder) if _is_image(path)]
+
+
 def _entries(folder: Path) -> list[Path]:
     """A folder's entries by name, without hidden ones."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

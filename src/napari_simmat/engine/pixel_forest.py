@@ -180,27 +180,33 @@ def segment_by_forest(
     numpy.ndarray
         (Y, X) all objects, 1..N.
     """
-    from scipy.ndimage import distance_transform_edt, label
-    from skimage.feature import peak_local_max
-    from skimage.segmentation import watershed
-
     areas = [np.count_nonzero(objects[window] == n) for n, window in label_windows(objects)]
-    median = float(np.median(areas))
     values = np.where(np.isfinite(image), image, np.nan)
     low, high = np.nanmin(values, (0, 1)), np.nanmax(values, (0, 1))
     scaled = np.nan_to_num((values - low) / np.maximum(high - low, 1e-12))
     planes = np.moveaxis(scaled, -1, 0).astype(np.float32)
     likely = classify_pixels(PixelForest.of(planes, objects, ground, seed), planes)
-    inside = likely == OBJECT
-    # Objects that touch are divided where they are thin; each keeps one middle.
+    return divide_touching(likely == OBJECT, float(np.median(areas)))
+
+
+def divide_touching(inside: Mask, area: float) -> NDArray[np.int32]:
+    """Objects (Y, X), 1..N, of the pixels that are in one, if one has this area as a rule.
+
+    Objects that touch are divided where they are thin; what is smaller than a quarter is none.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed
+
     depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-    apart = max(1, round(0.5 * math.sqrt(median / math.pi)))
+    apart = max(1, round(0.5 * math.sqrt(area / math.pi)))
     parts, _ = label(inside)
+    # Each object keeps one middle.
     middles = peak_local_max(depth, min_distance=apart, labels=parts, exclude_border=False)
-    markers = np.zeros(objects.shape, np.int32)
+    markers = np.zeros(inside.shape, np.int32)
     markers[tuple(middles.T)] = np.arange(1, len(middles) + 1)
     found = watershed(-depth, markers, mask=inside)
-    large = np.flatnonzero(np.bincount(found.ravel()) >= _MIN_AREA * median)
+    large = np.flatnonzero(np.bincount(found.ravel()) >= _MIN_AREA * area)
     _, compact = np.unique(np.where(np.isin(found, large), found, 0), return_inverse=True)
     return np.asarray(compact.reshape(found.shape), np.int32)
 

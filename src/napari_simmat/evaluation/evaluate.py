@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_side, to_rgb
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.evaluation.label_scores import DONE, NEARLY
 from napari_simmat.evaluation.prompting import PaperProtocol, PromptProtocol, UserProtocol
 from napari_simmat.evaluation.scores import (
     ImageScores,
@@ -75,12 +76,29 @@ def evaluate_job(
     ValueError, TypeError, OSError
         If an image cannot be used; the message names it.
     """
+    evaluate = _match_image_job if config.prompts == "auto" else _score_image_job
+
+    def score_job(file: LabeledFile) -> Job[tuple[ImageScores, Image | None]]:
+        return evaluate(predictor, file, config, output is not None)
+
+    return (yield from score_images_job(files, score_job, config.needed, output))
+
+
+def score_images_job(
+    files: Sequence[LabeledFile],
+    score_job: Callable[[LabeledFile], Job[tuple[ImageScores, Image | None]]],
+    needed: str,
+    output: Path | None,
+) -> Job[Scores]:
+    """Score images one by one, and write the pictures; those without an object are left out.
+
+    `needed` says in words which objects count. Errors name the image.
+    """
     images = []
     overlays = []
-    evaluate = _match_image_job if config.prompts == "auto" else _score_image_job
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: reading")
-        job = evaluate(predictor, file, config, output is not None)
+        job = score_job(file)
         try:
             share = done / len(files), (done + 1) / len(files)
             scores, picture = yield from as_part(job, *share, before=f"{file.name}: ")
@@ -97,7 +115,7 @@ def evaluate_job(
             with atomic_outputs(overlays[-1]) as (temporary,):
                 picture.save(temporary, format="png")
     if not images:
-        raise ValueError(f"The label images hold no object of {config.needed}; label some objects.")
+        raise ValueError(f"The label images hold no object of {needed}; label some objects.")
     return Scores(tuple(images), tuple(overlays))
 
 
@@ -107,7 +125,7 @@ def _score_image_job(
     """Prompt the objects of one image; draw the plane with the most objects."""
     image = replace(file, selection=config.selection).read()
     labels, protocol = image.labels, _protocol(config)
-    planes, too_small = _objects(labels, protocol, config.max_objects)
+    planes, too_small = counted_objects(labels, protocol, config.max_objects)
     shown = max(planes, key=lambda plane: len(planes[plane]), default=())
     scores: list[tuple[PlaneNumber, ObjectScore]] = []
     picture = None
@@ -141,7 +159,7 @@ def _match_image_job(
 
     image = replace(file, selection=config.selection).read()
     labels = image.labels
-    planes, too_small = _objects(labels, _protocol(config))
+    planes, too_small = counted_objects(labels, _protocol(config))
     shown = max(planes, key=lambda plane: len(planes[plane]), default=())
     if planes:
         yield from predictor.open_image_job(
@@ -171,7 +189,7 @@ def _protocol(config: ScoreConfig) -> PromptProtocol:
     return UserProtocol(prompts, config.clicks, config.min_size)
 
 
-def _objects(
+def counted_objects(
     labels: NDArray[Any], protocol: PromptProtocol, max_objects: int | None = None
 ) -> tuple[dict[PlaneNumber, list[int]], int]:
     """Labels of the objects that count by plane, in order, and the number of the others.
@@ -231,7 +249,7 @@ class PlaneFigure:
                     self._prompts[column],
                     truth,
                     f"{column_title(column)}: mean IoU {np.mean(self._reached[column]):.2f}",
-                    _scale(truth.shape),
+                    picture_scale(truth.shape),
                 )
                 for column, found in self._found.items()
             ]
@@ -250,7 +268,7 @@ def draw_matches(
         f"{first.true_positives} matched, {first.false_positives} invented, "
         f"{first.false_negatives} missed; AP50 {figures['ap@50']:.2f}, PQ {figures['pq']:.2f}"
     )
-    return draw_overlay(under, found, (), truth, caption, _scale(truth.shape))
+    return draw_overlay(under, found, (), truth, caption, picture_scale(truth.shape))
 
 
 def summary_values(
@@ -261,7 +279,7 @@ def summary_values(
     All but the block `run`, which holds the duration in `seconds`, follows from images, model and
     settings. `fingerprint` identifies the data (see `datasets.folder.fingerprint`).
     """
-    spec, together = predictor.model.spec, scores.together
+    spec = predictor.model.spec
     settings = to_plain(config)
     if config.prompts != "auto":
         del settings["automatic"]
@@ -277,17 +295,21 @@ def summary_values(
             "precision": predictor.precision,
             "quality": predictor.quality,
         },
-        "mean_over_images": {"images": len(scores.images), **_rounded(scores.over_images)},
-        "mean_over_objects": {**together.counts, **_rounded(together.figures)},
-        "images": {
-            image.name: {**image.counts, "too_small": image.too_small, **_rounded(image.figures)}
-            for image in scores.images
-        },
-        "run": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(seconds, 1),
-            "device": predictor.device.type,
-        },
+        **_figures(scores),
+        "run": {**_run(seconds), "device": predictor.device.type},
+    }
+
+
+def label_summary_values(
+    scores: Scores, min_size: int, fingerprints: Mapping[str, str], seconds: float
+) -> dict[str, Any]:
+    """The same of labels that another program wrote; `fingerprints` of the set and of these."""
+    return {
+        **fingerprints,
+        "version": __version__,
+        "settings": {"min_size": min_size, "done": DONE, "nearly": NEARLY},
+        **_figures(scores),
+        "run": _run(seconds),
     }
 
 
@@ -304,10 +326,32 @@ def write_report(output: Path, scores: Scores, values: Mapping[str, Any]) -> tup
     return paths
 
 
+def _figures(scores: Scores) -> dict[str, Any]:
+    """The blocks of the means and of each image."""
+    together = scores.together
+    return {
+        "mean_over_images": {"images": len(scores.images), **_rounded(scores.over_images)},
+        "mean_over_objects": {**together.counts, **_rounded(together.figures)},
+        "images": {
+            image.name: {**image.counts, "too_small": image.too_small, **_rounded(image.figures)}
+            for image in scores.images
+        },
+    }
+
+
+def _run(seconds: float) -> dict[str, Any]:
+    """When it was, and how long it took."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+    }
+
+
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     """To six digits, far below any relevant difference."""
     return {name: round(value, 6) for name, value in figures.items()}
 
 
-def _scale(shape: tuple[int, ...]) -> int:
+def picture_scale(shape: tuple[int, ...]) -> int:
+    """How much larger a picture of a plane (Y, X) is drawn."""
     return 1 if max(shape) > MAX_ENLARGED_SIDE else OVERLAY_SCALE

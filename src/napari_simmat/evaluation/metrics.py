@@ -110,6 +110,21 @@ def sum_matchings(matchings: Iterable[Matching]) -> Matching:
     return Matching(*map(sum, columns))
 
 
+def without_covered(labels: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """Labels without the objects of which more than half of the pixels lie in a mask.
+
+    Examples
+    --------
+    >>> without_covered(np.array([4, 4, 4, 9, 9]), np.array([0, 1, 1, 0, 1]) > 0).tolist()
+    [0, 0, 0, 9, 9]
+    """
+    ids, index = np.unique(labels, return_inverse=True)
+    index = index.reshape(labels.shape)
+    inside = np.bincount(index[mask], minlength=len(ids))
+    covered = 2 * inside > np.bincount(index.ravel(), minlength=len(ids))
+    return np.where(covered[index], 0, labels)
+
+
 def pairwise_iou(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """IoU (objects found, true objects) of every pair, both in the order of their ids.
 

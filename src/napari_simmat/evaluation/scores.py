@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from napari_simmat.datasets.dataset import REFERENCE_SIDE
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
+from napari_simmat.evaluation.label_scores import LabelScore
 from napari_simmat.evaluation.metrics import (
     THRESHOLDS,
     Matching,
     match_at_thresholds,
     sum_matchings,
+    without_covered,
 )
 from napari_simmat.io.plain import FLAT, check_fields
 
@@ -198,20 +200,22 @@ class ImageScores:
         Its stem.
     scores
         Each plane's indices, with the score of an object that was prompted, or with the matches of
-        a plane that was segmented automatically; in order.
+        a plane that was segmented automatically, or by another program; in order.
     too_small
         Number of labeled objects left out for their size.
     """
 
     name: str
     scores: (
-        tuple[tuple[PlaneNumber, ObjectScore], ...] | tuple[tuple[PlaneNumber, PlaneMatches], ...]
+        tuple[tuple[PlaneNumber, ObjectScore], ...]
+        | tuple[tuple[PlaneNumber, PlaneMatches], ...]
+        | tuple[tuple[PlaneNumber, LabelScore], ...]
     )
     too_small: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of objects and, after segmenting everything, of those found."""
+        """Number of objects and, of whole planes, of those found."""
         counts: dict[str, int] = self._kind.counts([score for _, score in self.scores])
         return counts
 
@@ -228,16 +232,22 @@ class ImageScores:
 
     @property
     def rows(self) -> list[dict[str, object]]:
-        """A row for each object, or for each plane that was segmented automatically."""
+        """A row for each object, or for each plane that was segmented as a whole."""
         return [
             {"image": self.name, "plane": " ".join(map(str, plane)), **score.row}
             for plane, score in self.scores
         ]
 
     @property
+    def subject(self) -> str:
+        """What was scored, in words: the heading of a table."""
+        subjects = {PlaneMatches: "segment everything", LabelScore: "labels"}
+        return subjects.get(self._kind, "mean IoU")
+
+    @property
     def automatic(self) -> bool:
-        """Whether everything was segmented automatically."""
-        return self._kind is PlaneMatches
+        """Whether whole planes were segmented, not one object for each prompt."""
+        return self._kind is not ObjectScore
 
     @property
     def _kind(self) -> Any:
@@ -276,11 +286,7 @@ def plane_matches(
     Labeled objects in `ignored` pixels do not count, nor do objects found there to more than half.
     """
     if ignored.any():
-        areas = np.bincount(found.ravel().astype(np.intp))
-        inside = np.bincount(found[ignored].astype(np.intp), minlength=len(areas))
-        dropped = 2 * inside > areas
-        found = np.where(dropped[found.astype(np.intp)], 0, found)
-        truth = np.where(ignored, 0, truth)
+        found, truth = without_covered(found, ignored), np.where(ignored, 0, truth)
     return PlaneMatches(match_at_thresholds(found, truth))
 
 
@@ -302,6 +308,9 @@ def column_title(column: str) -> str:
         "ap@75": "AP75",
         "ap": "AP",
         "pq": "PQ",
+        "found@75": "found",
+        "found@50": "at .5",
+        "iou": "IoU",
     }
     return titles.get(column, column)
 

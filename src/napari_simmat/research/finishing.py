@@ -11,7 +11,7 @@ the user makes in its place, without being deleted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from napari_simmat.engine.automatic_generator import (
     segment_everything,
     weigh_masks_job,
 )
-from napari_simmat.engine.automatic_postprocessing import masks_to_instances
+from napari_simmat.engine.automatic_postprocessing import MaskCandidates, masks_to_instances
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.pixel_forest import segment_by_forest
@@ -32,15 +32,14 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.evaluation.metrics import pairwise_iou
+from napari_simmat.evaluation.label_scores import DONE, NEARLY
+from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from napari_simmat.evaluation.prompting import GroundTruthObject
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 
-DONE, NEARLY = 0.75, 0.5
-"""IoU from which an object is done, and from which it counts as found."""
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
 TAUGHT = 5
@@ -48,6 +47,8 @@ TAUGHT = 5
 STROKES = 3
 """Strokes on open ground, each a disc of `STROKE_RADIUS` pixels."""
 STROKE_RADIUS = 6
+MANY_WRONG = 6
+"""Drafts on nothing from which strokes on the ground pay."""
 COVERED = 0.5
 """Share of a draft, or of an object made in its place, by which it gives way."""
 RGB = 3
@@ -183,14 +184,39 @@ class SimulatedUser:
             prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
             actions += 1
 
-    def teach(self, predictor: Predictor, boxes: bool = False) -> tuple[int, Labels]:
-        """Make the first objects: the number of actions, and labels (Y, X) of their masks."""
+    def teach(
+        self,
+        predictor: Predictor,
+        boxes: bool = False,
+        drafts: tuple[Labels, Mapping[int, int]] | None = None,
+    ) -> tuple[int, Labels]:
+        """Make the first objects: the number of actions, and labels (Y, X) of their masks.
+
+        A draft that is right need only be accepted; `drafts` are (Y, X), and which draft is right
+        for which object.
+        """
         made, actions = np.zeros_like(self.labels), 0
         for label in self.taught:
-            clicks, mask = (self.box if boxes else self.click)(predictor, label)
+            if drafts is not None and label in drafts[1]:
+                clicks, mask = 1, drafts[0] == drafts[1][label]
+            else:
+                clicks, mask = (self.box if boxes else self.click)(predictor, label)
             made[mask & (made == 0)] = label
             actions += clicks
         return actions, made
+
+    def right_ones(self, drafts: Labels) -> dict[int, int]:
+        """Of the objects for which a draft is right, that draft."""
+        overlaps = pairwise_iou(drafts, self.labels)
+        numbers = [draft for draft, _ in label_windows(drafts)]
+        if not numbers:
+            return {}
+        best, reached = overlaps.argmax(0), overlaps.max(0)
+        return {
+            label: numbers[at]
+            for label, at, iou in zip(self.objects, best.tolist(), reached.tolist(), strict=True)
+            if iou >= DONE
+        }
 
     def groundless(self, drafts: Labels, made: Labels) -> int:
         """How many drafts lie where the user will make no object."""
@@ -279,7 +305,7 @@ def by_learning(setting: Setting) -> Proposals:
     )
     offered = result.model is not None
     predictor = setting.predictor(result.model) if offered else base
-    labels = _beside(segment_everything(predictor).labels.astype(np.int32), made)
+    labels = without_covered(segment_everything(predictor).labels.astype(np.int32), made > 0)
     waited = time.monotonic() - began
     return Proposals(labels, predictor, actions + 2, made, offered, waited)
 
@@ -290,7 +316,8 @@ def by_forest(setting: Setting) -> Proposals:
     actions, made = user.teach(predictor)
     began = time.monotonic()
     planes = setting.planes()
-    labels = _beside(segment_by_forest(planes, made, user.strokes(), user.seed), made)
+    found = segment_by_forest(planes, made, user.strokes(), user.seed)
+    labels = without_covered(found, made > 0)
     waited = time.monotonic() - began
     count = actions + STROKES + 1
     return Proposals(labels, predictor, count, made, True, waited)
@@ -307,25 +334,41 @@ def by_everything_and_boxes(setting: Setting) -> Proposals:
 
 
 def by_kind(setting: Setting) -> Proposals:
-    """Five objects by boxes tell *Everything* their size; strokes tell where the ground is.
+    """*Everything*; where that misses many, *Everything* by the size of five objects.
 
-    The user strokes it if more drafts than `STROKES` lie on nothing.
+    Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
+    than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is.
     """
-    user, predictor = setting.user, setting.predictor()
-    actions, made = user.teach(predictor, boxes=True)
-    began = time.monotonic()
+    user, first = setting.user, by_everything_and_boxes(setting)
+    predictor, began = first.predictor, time.monotonic()
+    right = user.right_ones(first.labels)
+    if len(user.objects) - len(right) <= TAUGHT:
+        return first
+    actions, made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
     settings = AutomaticSettings().for_model(predictor.model.spec, kind=True)
     kind = ObjectKind.of(made)
     candidates = finish(propose_masks_job(predictor, settings, keep_all=False, kind=kind))
-    drafts = _beside(masks_to_instances(candidates, settings).labels.astype(np.int32), made)
-    if user.groundless(drafts, made) > STROKES:
+    drafts = _drafts(candidates, settings, made)
+    if user.groundless(drafts, made) > MANY_WRONG:
         image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
         kind = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
         candidates = finish(weigh_masks_job(candidates, kind, predictor, image=image))
-        drafts = _beside(masks_to_instances(candidates, settings).labels.astype(np.int32), made)
+        drafts = _drafts(candidates, settings, made)
         actions += STROKES + 1
-    waited = time.monotonic() - began
-    return Proposals(drafts, predictor, actions + 1, made, True, waited, drafts=True, boxes=True)
+    return replace(
+        first,
+        labels=drafts,
+        actions=first.actions + actions + 1,
+        made=made,
+        offered=True,
+        waited=first.waited + time.monotonic() - began,
+    )
+
+
+def _drafts(candidates: MaskCandidates, settings: AutomaticSettings, made: Labels) -> Labels:
+    """The objects (Y, X) among the candidates that were not made already."""
+    labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    return without_covered(labels, made > 0)
 
 
 def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -402,16 +445,6 @@ def _giving_way(drafts: Labels, mask: Mask) -> set[int]:
     both, whole = covered, np.count_nonzero(mask)
     gone = (both > COVERED * sizes[: len(both)]) | (both > COVERED * whole)
     return {int(n) for n in np.flatnonzero(gone) if n}
-
-
-def _beside(labels: Labels, made: Labels) -> Labels:
-    """The proposals that do not lie on objects that are made already."""
-    covered = np.unique(labels[made > 0])
-    for label in covered[covered > 0].tolist():
-        mine = labels == label
-        if np.count_nonzero(mine & (made > 0)) > np.count_nonzero(mine) / 2:
-            labels = np.where(mine, 0, labels)
-    return labels
 
 
 def table(rows: Sequence[tuple[str, Finished]]) -> str:
