@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_dilation
 
+from napari_simmat._text import format_shape
 from napari_simmat.engine.automatic_postprocessing import (
     Instances,
     MaskCandidate,
@@ -277,6 +278,48 @@ def known_kind(predictor: Predictor, settings: AutomaticSettings) -> ObjectKind 
         return ObjectKind(ExpectedSize.of([area]))
     size = predictor.model.network.expected_size
     return None if size is None else ObjectKind(size)
+
+
+def learn_kind(
+    predictor: Predictor,
+    labels: NDArray[Any],
+    ground: NDArray[np.bool_] | None = None,
+    plane: tuple[int, ...] = (),
+    seed: int = 0,
+) -> ObjectKind:
+    """Learn what some objects of a plane have in common, for `segment_everything`.
+
+    Parameters
+    ----------
+    predictor
+        Holds the image.
+    labels
+        (Y, X) ids of at least three objects; 0 where nothing is known.
+    ground
+        (Y, X), where there is surely no object. Without it only their size is learned.
+    plane
+        Index along the image's axes before Y and X.
+    seed
+        Of what is drawn at random.
+
+    Raises
+    ------
+    ValueError
+        If there are too few objects, or the labels have another size than the image.
+
+    Examples
+    --------
+    >>> kind = learn_kind(predictor, labels_of_five, ground=strokes)
+    >>> segment_everything(predictor, kind=kind)
+    """
+    height, width = predictor.shape[-2:]
+    for given in (labels, ground):
+        if given is not None and given.shape != (height, width):
+            size = f"{format_shape(given.shape)} instead of {height} x {width}"
+            raise ValueError(f"Labels and ground must have the size of a plane; got {size}.")
+    enlarged = _enlargement(predictor, PixelBox(0, 0, height, width))
+    image = None if ground is None else unit_planes(predictor, plane)
+    return ObjectKind.of(labels, enlarged, image, ground, seed)
 
 
 def weigh_masks_job(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields
@@ -214,6 +214,12 @@ class AutomaticSettings:
             return self.with_thresholds(SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
         return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+
+    @property
+    def proposing(self) -> tuple[object, ...]:
+        """The settings by which masks are proposed, before they are filtered."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return tuple(value for name, value in values.items() if name not in FILTER_FIELDS)
 
     def with_thresholds(self, thresholds: tuple[float, float]) -> AutomaticSettings:
         """These settings with quality and stability thresholds where they set none."""

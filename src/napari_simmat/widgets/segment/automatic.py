@@ -15,7 +15,6 @@ from scipy.ndimage import find_objects
 from napari_simmat._text import pluralize
 from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import (
-    MIN_EXAMPLES,
     Instances,
     Sifted,
     masks_to_instances,
@@ -29,10 +28,13 @@ from napari_simmat.widgets.segment.drafts import (
     COVERED,
     DOUBTFUL_SHARE,
     Draft,
+    DraftEdit,
     DraftSet,
     still_open,
 )
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
@@ -53,6 +55,9 @@ FILTER_DELAY = 60
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
+EXPECTED = "Expected: the size of {objects}."
+EXPECTED_LOOKS = "Expected: the size and looks of {objects}."
+MARKING = "marking of ground"
 KNOWN = "{count} more {were} committed or rejected before."
 COMMIT_FOUND = (
     "Commit (C) writes them, Next doubtful (J) goes over them; More settings filters them."
@@ -67,7 +72,8 @@ NOT_KEPT = "What these drafts were chosen from is gone: segment everything again
 class Proposals:
     """Masks proposed on a plane of a view, from which filters choose the drafts.
 
-    They are valid for `subject` alone. `candidates` is None until they are there.
+    They are valid for `subject` alone. `expected` says in words what was looked for, if anything.
+    `candidates` is None until they are there.
     """
 
     session: ImageSession
@@ -75,6 +81,7 @@ class Proposals:
     subject: Subject | None
     order: AxisOrder
     plane: Plane
+    expected: str = ""
     candidates: MaskCandidates | None = None
 
 
@@ -90,7 +97,8 @@ class AutomaticSegmentation(QObject):
     """Proposes all objects of the current plane as drafts.
 
     `proposals` are what the filters choose from; None without any. `like_mine` keeps only
-    objects that are like the committed ones.
+    objects that are like the committed ones. With `expects_mine` objects are looked for that have
+    the size of the committed ones, and that look like them rather than like marked ground.
     """
 
     changed = Signal()
@@ -103,7 +111,7 @@ class AutomaticSegmentation(QObject):
         self._requested: Proposals | None = None
         self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
-        self.like_mine = False
+        self.like_mine, self.expects_mine = False, True
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -158,9 +166,13 @@ class AutomaticSegmentation(QObject):
             return
         self._settings = settings
         order = session.geometry.order
-        self._requested = Proposals(session, request, workspace.subject, order, plane)
+        lesson = self._lesson(session, plane, order) if self.expects_mine else None
+        said = "" if lesson is None else expected(lesson)
+        self._requested = Proposals(session, request, workspace.subject, order, plane, said)
         service = self._inference.service
-        self._proposing.start(SEGMENTING, lambda: service.propose_job(request, settings, prompts))
+        self._proposing.start(
+            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson)
+        )
         workspace.status.emit(Status("working", SEGMENTING))
         self.changed.emit()
 
@@ -173,6 +185,10 @@ class AutomaticSegmentation(QObject):
         """Keep only objects that are like the committed ones, or all."""
         self.like_mine = like_mine
         self._filter_later.start()
+
+    def set_expects_mine(self, expects_mine: bool) -> None:
+        """Look for objects like the committed ones the next time, or for any."""
+        self.expects_mine = expects_mine
 
     def cancel(self) -> None:
         """Stop proposing."""
@@ -187,6 +203,21 @@ class AutomaticSegmentation(QObject):
         if session.drafts.found.drafts:
             self._workspace.propose(session, None)
         self.changed.emit()
+
+    def _lesson(self, session: ImageSession, plane: Plane, order: AxisOrder) -> Lesson | None:
+        """What the committed objects teach; takes up negative marks alone as ground."""
+        editor, drafts = _editor(session), session.drafts
+        lesson = lesson_of(editor, drafts.ground, order, plane)
+        if lesson is None:
+            return None
+        state, shape = session.prompt_state, session.geometry.shape[-2:]
+        side = float(np.sqrt(np.count_nonzero(lesson.labels) / lesson.count))
+        ground = ground_marked(state.prompts.on(plane), plane, order, shape, side)
+        if ground is None or state.edited_on(plane) is not None:
+            return lesson
+        self._workspace.prediction_unwanted.emit()
+        self._workspace.do(MARKING, state.off(plane), drafts=DraftEdit(ground=(ground,)))
+        return lesson_of(editor, drafts.ground, order, plane)
 
     def _seeds(
         self, session: ImageSession, plane: Plane, layer: Layer | None
@@ -220,8 +251,8 @@ class AutomaticSegmentation(QObject):
 
     def _committed(self, proposals: Proposals) -> np.ndarray | None:
         """The committed objects on the plane; None if they have other pixels."""
-        editor = proposals.session.editor
-        if editor is None or proposals.session.geometry.other_pixels(editor.layer):
+        editor = _editor(proposals.session)
+        if editor is None:
             return None
         return np.array(transposed_view(editor.layer.data, proposals.order)[proposals.plane])
 
@@ -230,16 +261,12 @@ class AutomaticSegmentation(QObject):
 
         None if there are too few.
         """
-        editor, request = proposals.session.editor, proposals.request
-        if editor is None or proposals.session.geometry.other_pixels(editor.layer):
+        request = proposals.request
+        editor = _editor(proposals.session)
+        found = None if editor is None else examples(editor, proposals.order, proposals.plane)
+        if found is None:
             return None
-        labels, at = transposed_view(editor.layer.data, proposals.order), proposals.plane
-        if len(np.unique(labels[at])) <= MIN_EXAMPLES and not proposals.order:
-            counts = editor.masks_on_planes()
-            at = max(counts, key=lambda plane: counts[plane], default=at)
-        committed = np.array(labels[at])
-        if len(np.unique(committed[committed > 0])) < MIN_EXAMPLES:
-            return None
+        committed, at = found
         return lambda each: self._inference.service.sift_job(request, each, at, committed)
 
     def _on_progress(self, progress: Progress) -> None:
@@ -315,10 +342,23 @@ def _filter_job(
     left_out += len(drafts) - count
     were = "was" if left_out == 1 else "were"
     gone = KNOWN.format(count=left_out, were=were) if left_out else ""
+    sentence = " ".join(filter(None, [sentence, proposals.expected]))
     next_step = COMMIT_FOUND if count else LOOSEN
     quality = candidates.thresholds[0]
     found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
     return proposals, found, " ".join(filter(None, [sentence, gone, next_step, note]))
+
+
+def _editor(session: ImageSession) -> LabelEditor | None:
+    """The editor of the committed objects, if these have the pixels of the image."""
+    editor = session.editor
+    return None if editor is None or session.geometry.other_pixels(editor.layer) else editor
+
+
+def expected(lesson: Lesson) -> str:
+    """What a lesson lets expect, in words."""
+    text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
+    return text.format(objects=pluralize(lesson.count, "committed object"))
 
 
 def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:

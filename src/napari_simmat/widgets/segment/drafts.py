@@ -67,9 +67,11 @@ class DraftEdit:
     """Another object was written in their place."""
     rejected: Annotated[tuple[Draft, ...], OMIT_DEFAULT] = ()
     """The user wants no object there."""
+    ground: Annotated[tuple[Draft, ...], OMIT_DEFAULT] = ()
+    """The user has marked that there is surely none."""
 
     def __bool__(self) -> bool:
-        return bool(self.accepted or self.replaced or self.rejected)
+        return bool(self.accepted or self.replaced or self.rejected or self.ground)
 
 
 class Drafts:
@@ -79,14 +81,15 @@ class Drafts:
         self._found = DraftSet()
         self._written: list[Draft] = []
         self._rejected: list[Draft] = []
+        self._ground: list[Draft] = []
         self._before = 0  # of `_written`, how many are of drafts that were discarded since
         self._open: tuple[Draft, ...] | None = ()
         self._open_set: frozenset[Draft] | None = None
         self._labels: np.ndarray | None = None
 
     def __bool__(self) -> bool:
-        """Whether any is open, or was rejected."""
-        return bool(self.open or self._rejected)
+        """Whether any is open, or was rejected, or ground was marked."""
+        return bool(self.open or self._rejected or self._ground)
 
     @property
     def found(self) -> DraftSet:
@@ -138,6 +141,11 @@ class Drafts:
         return tuple(self._rejected)
 
     @property
+    def ground(self) -> tuple[Draft, ...]:
+        """What the user has marked as ground, on all planes, in the order in which it was."""
+        return tuple(self._ground)
+
+    @property
     def doubtful(self) -> list[Draft]:
         """The open drafts that the model is least sure of, the least certain first."""
         doubtful = (each for each in self.open if each.score < self._found.doubt)
@@ -156,6 +164,7 @@ class Drafts:
         for known, changed in (
             (self._written, (*edit.accepted, *edit.replaced)),
             (self._rejected, edit.rejected),
+            (self._ground, edit.ground),
         ):
             if not back:
                 known.extend(changed)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.settings import AutomaticSettings
     from napari_simmat.models.spec import ModelSpec
     from napari_simmat.widgets.placement import ImageGeometry
+    from napari_simmat.widgets.segment.lesson import Lesson
 
 
 T = TypeVar("T")
@@ -287,6 +288,7 @@ class InferenceService:
         self._image: tuple[object, ...] | None = None
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
+        self._proposed: tuple[object, MaskCandidates] | None = None
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -357,16 +359,38 @@ class InferenceService:
         request: PredictionRequest,
         settings: AutomaticSettings,
         seeds: Sequence[Prompt] | None = None,
+        lesson: Lesson | None = None,
     ) -> Job[MaskCandidates]:
         """Propose masks for all objects on the request's plane, from a grid or from `seeds`.
 
-        Uses a predictor of its own, because clicks may be predicted in between.
+        A `lesson` tells what they have in common. If only its ground has changed, the masks are
+        those of before, weighed anew. Uses a predictor of its own, because clicks may be predicted
+        in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.automatic_generator import propose_masks_job
+        from napari_simmat.engine.automatic_generator import (
+            known_kind,
+            learn_kind,
+            propose_masks_job,
+            weigh_masks_job,
+        )
 
-        settings = settings.for_model(predictor.model.spec)
-        return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
+        kind = known_kind(predictor, settings)
+        if lesson is not None:
+            yield Progress(0, 1, "learning from committed objects")
+            kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
+        settings = settings.for_model(predictor.model.spec, kind is not None)
+        size = None if kind is None else kind.size
+        key = (request.encoding, settings.proposing, size)
+        if seeds is None and self._proposed is not None and self._proposed[0] == key:
+            candidates = self._proposed[1]
+        else:
+            job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
+            candidates = yield from job
+            self._proposed = None if seeds is not None else (key, candidates)
+        if kind is None:
+            return candidates
+        return (yield from weigh_masks_job(candidates, kind, predictor, request.plane))
 
     def see_job(
         self, request: PredictionRequest
@@ -404,7 +428,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = None
+        self._image = self._propagator = self._proposed = None
         self._remark = ((), "")
 
     def _predict_plane(

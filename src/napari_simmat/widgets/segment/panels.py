@@ -478,6 +478,12 @@ class AutomaticPanel(Panel):
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
         )
+        self.expect_mine = QCheckBox("Expect objects like mine")
+        self.expect_mine.setChecked(True)
+        self.expect_mine.setToolTip(
+            "From three committed objects on: look for others of their size. Negative marks alone "
+            "say where no object is; then also for their looks"
+        )
         self.form.rows.insertRow(1, "or on a layer", self.layer)
         above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
         self.setTabOrder(above.widget(), self.layer)
@@ -487,6 +493,7 @@ class AutomaticPanel(Panel):
             hbox(self.commit, self.drop),
             self.next,
             hbox(self.accept, self.reject),
+            self.expect_mine,
             self.like_mine,
             self.more,
             parent=self,

@@ -30,7 +30,10 @@ _SCRIBBLE_SPACING = 4.0
 """Pixels between two points of a short scribble."""
 _NAMED_PLANES = 3
 """More planes than these are counted."""
-ONLY_NEGATIVE = "There are only negative points: click on the object first (T flips)."
+ONLY_NEGATIVE = (
+    "There are only negative marks: click on the object first (T flips), or press Segment "
+    "everything to take them for ground."
+)
 
 
 @dataclass(frozen=True)

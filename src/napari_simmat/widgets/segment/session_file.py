@@ -344,7 +344,9 @@ def _replay_line(state: Replayed, decoder: _Decoder, what: str, value: Any) -> N
             ):
                 raise ValueError(OTHER_VIEW)
         if (settled := value.drafts) is not None:
-            _check_drafts(state, (*settled.accepted, *settled.replaced, *settled.rejected))
+            _check_drafts(
+                state, (*settled.accepted, *settled.replaced, *settled.rejected, *settled.ground)
+            )
         state.history.add(value)
         _apply(state, decoder, value, back=False)
     elif what == "drafts":

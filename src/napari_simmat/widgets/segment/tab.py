@@ -250,6 +250,7 @@ class SegmentTab(SegmentForm):
             (stack.disk.toggled, ahead.keep_on_disk, self._save_settings),
             (automatic.sifted, lambda: everything.filter(automatic.value())),
             (automatic.like_mine.toggled, everything.set_like_mine),
+            (automatic.expect_mine.toggled, everything.set_expects_mine),
             (
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),

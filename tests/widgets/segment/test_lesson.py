@@ -1,0 +1,137 @@
+"""Everything learns from committed objects what to look for, and from marks where none is."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_simmat.engine import automatic_generator
+from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.widgets.segment.automatic import EXPECTED, EXPECTED_LOOKS
+from napari_simmat.widgets.segment.lesson import ground_marked
+from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
+from tests.widgets.scenes import CENTERS, discs, gray, iou
+from tests.widgets.segment.noted import crash, open_image, restore
+
+OPEN_GROUND = ((100, 20), (100, 200), (20, 110))
+THREE = "3 committed objects"
+
+
+@pytest.fixture
+def taught(ready: Any) -> Any:
+    """The window with four discs, of which three are committed."""
+    window = ready
+    window.tab.sections["everything"].set_open(True)
+    window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    for center in CENTERS[:3]:
+        window.add_object(*center)
+    assert len(np.unique(window.objects)) == 4
+    return window
+
+
+def start(window: Any) -> None:
+    window.push(window.tab.automatic_panel.start)
+
+
+def mark_ground(window: Any) -> None:
+    window.key(Qt.Key.Key_T)
+    for at in OPEN_GROUND:
+        window.click(*at)
+
+
+def test_size_of_three_committed_objects_is_expected(taught):
+    start(taught)
+    assert EXPECTED.format(objects=THREE) in taught.status.text
+    _, labels = discs()
+    fourth = labels == 4
+    found = taught.preview[CENTERS[3]]
+    assert found
+    assert iou(taught.preview == found, fourth) > 0.8
+
+
+def test_nothing_is_expected_without_the_tick_or_objects(ready):
+    ready.tab.sections["everything"].set_open(True)
+    start(ready)
+    assert "Expected" not in ready.status.text
+
+
+def test_the_tick_off_expects_nothing(taught):
+    taught.tab.automatic_panel.expect_mine.click()
+    start(taught)
+    assert "Expected" not in taught.status.text
+
+
+def test_negative_marks_alone_are_taken_for_ground(taught):
+    mark_ground(taught)
+    assert "ground" in taught.status.text
+    start(taught)
+    assert EXPECTED_LOOKS.format(objects=THREE) in taught.status.text
+    session = taught.workspace.session
+    assert not session.prompt_state.prompts
+    [marked] = session.drafts.ground
+    assert all(marked.mask.on_plane((), gray().shape)[at] for at in OPEN_GROUND)
+    assert taught.preview[CENTERS[3]]
+
+    taught.undo()
+    assert session.drafts.ground == ()
+    assert len(session.prompt_state.prompts.points) == 3, "they are marks again"
+    taught.redo()
+    assert session.drafts.ground == (marked,)
+
+
+def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
+    start(taught)
+    monkeypatch.setattr(automatic_generator, "propose_masks_job", None)
+    mark_ground(taught)
+    start(taught)
+    assert EXPECTED_LOOKS.format(objects=THREE) in taught.status.text
+    assert taught.preview[CENTERS[3]]
+
+
+def test_ground_is_there_after_a_crash(open_window):
+    first = open_image(open_window(), gray())
+    for center in CENTERS[:3]:
+        first.add_object(*center)
+    first.tab.sections["everything"].set_open(True)
+    first.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    mark_ground(first)
+    start(first)
+    assert first.workspace.session.drafts.ground
+    crash(first)
+    second = open_image(open_window(), gray())
+    restore(second)
+    before, after = (each.workspace.session.drafts for each in (first, second))
+    assert after.ground == before.ground
+    assert after.open == before.open
+
+
+def test_a_line_and_points_are_widened():
+    line = Outline("path", ((10.0, 5.0), (10.0, 25.0)), label=0)
+    prompts = Prompts(points=((30.0, 30.0),), labels=(0,), groups=(0,), outlines=(line,))
+    found = ground_marked(prompts, (), (), (40, 40), side=8.0)
+    expected = np.zeros((40, 40), bool)
+    y, x = np.indices((40, 40))
+    expected |= (y - 30) ** 2 + (x - 30) ** 2 <= 4
+    along = np.clip(x, 5, 25)
+    expected |= (y - 10) ** 2 + (x - along) ** 2 <= 4
+    np.testing.assert_array_equal(found.mask.on_plane((), (40, 40)), expected)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        Prompts(),
+        Prompts(points=((3.0, 3.0), (9.0, 9.0)), labels=(1, 0), groups=(0, 0)),
+        Prompts(
+            points=((3.0, 3.0),),
+            labels=(0,),
+            groups=(0,),
+            outlines=(Outline("rectangle", ((0.0, 0.0), (0.0, 5.0), (5.0, 5.0), (5.0, 0.0))),),
+        ),
+        Prompts(outlines=(Outline("path", ((1.0, 1.0), (5.0, 5.0)), label=1),)),
+    ],
+    ids=["nothing", "a correction", "a box", "a positive scribble"],
+)
+def test_other_prompts_are_no_ground(prompts):
+    assert ground_marked(prompts, (), (), (40, 40), side=8.0) is None
