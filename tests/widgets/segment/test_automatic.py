@@ -170,6 +170,16 @@ def test_everything_canceled_is_free_again(ready, everything):
     assert ready.preview.any()
 
 
+def test_everything_ends_when_its_image_is_closed(ready, everything):
+    panel = ready.tab.automatic_panel
+    panel.options["points_per_side"].setValue(100)
+    QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
+    ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
+    ready.viewer.layers.remove("discs")
+    ready.qtbot.waitUntil(lambda: ready.workspace.session is None)
+    assert not everything.proposing
+
+
 def test_everything_from_points_or_labels_of_a_layer(ready, everything):
     seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)

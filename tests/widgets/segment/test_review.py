@@ -185,6 +185,8 @@ def test_edit_and_clear_leave_the_draft_as_it_was(drafted):
     drafted.key_over(*CENTERS[2], EDIT)
     drafted.commit()
     assert np.array_equal(drafted.objects > 0, before == before[CENTERS[2]])
+    settled = drafted.workspace.session.history.last.drafts
+    assert (len(settled.accepted), len(settled.replaced)) == (1, 0), "it was changed by nothing"
 
 
 @pytest.mark.parametrize("part", ["most of it", "a piece of it"])
@@ -236,7 +238,7 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
     camera.zoom = 0.1
     drafted.push(drafted.tab.automatic_panel.next)
     assert current(drafted) == order[1]
-    assert camera.zoom > 1, "one could not see it"
+    assert camera.zoom > 0.5, "one could not see it"
 
 
 def test_keys_mean_the_current_draft_while_the_mouse_rests(drafted):
@@ -317,7 +319,7 @@ def test_drafts_wait_for_their_image_and_their_plane(window):
     assert window.workspace.plane() == (0,)
     assert preview.contour
     window.viewer.dims.ndisplay = 3
-    assert not preview.contour
+    assert not preview.contour, "napari has none in 3D"
     window.viewer.dims.ndisplay = 2
     assert preview.contour
     window.viewer.add_image(gray()[::-1], name="other")

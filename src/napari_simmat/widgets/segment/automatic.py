@@ -296,16 +296,15 @@ class AutomaticSegmentation(QObject):
 
     # ------------------------------------------------------------------ the subject
 
-    @needs_image
-    def _on_subject(self, session: ImageSession) -> None:
+    def _on_subject(self) -> None:
         """Forget what another model proposed, or what was proposed on another image.
 
         The drafts of an image that was left wait for it to be chosen again.
         """
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
-        subject, drafts = self._workspace.subject, session.drafts
-        if not drafts.found.drafts:
+        session, subject = self._workspace.session, self._workspace.subject
+        if session is None or subject is None or not session.drafts.found.drafts:
             return
         before = self._subjects.setdefault(session, subject)  # of drafts that were restored
         if before[:2] != subject[:2]:  # only moved it is the same image
@@ -316,6 +315,7 @@ class AutomaticSegmentation(QObject):
         if self.proposals is not None and self.proposals.session is session:
             self.proposals = None
         if self._requested is not None and self._requested.session is session:
+            self.cancel()
             self._requested = None
 
     def _is_current(self, proposals: Proposals) -> bool:

@@ -68,15 +68,12 @@ class DraftReview(QObject):
         dims = workspace.viewer.dims.events
         dims.current_step.connect(self._draw)
         dims.ndisplay.connect(self._draw)
-        # Before napari draws the layer in 3D, where it warns of contours.
-        dims.ndisplay.connect(self._on_3d, position="first")
 
     def release(self) -> None:
         """Stop following the viewer."""
         dims = self._workspace.viewer.dims.events
         dims.current_step.disconnect(self._draw)
         dims.ndisplay.disconnect(self._draw)
-        dims.ndisplay.disconnect(self._on_3d)
 
     @property
     def has_drafts(self) -> bool:
@@ -298,10 +295,6 @@ class DraftReview(QObject):
         if state != self._told:
             self._told = state
             self.changed.emit()
-
-    def _on_3d(self, *_: object) -> None:
-        if self._workspace.viewer.dims.ndisplay == 3:
-            self._workspace.preview.set_outlined(False)
 
     def _draw(self, *_: object) -> None:
         """Draw outlines where drafts are seen; on other planes areas, as those of masks."""
