@@ -46,8 +46,8 @@ PICTURED = (
     "nanoshapes-Cu-s-16_0009_jpg",
 )  # fmt: skip
 """An image of each held-out source, in the figure."""
-SHOWN, COLORS = 400, 200
-"""Rows and columns of an image in the figure; the figure's colors."""
+SHOWN, STEP, COLORS = 440, 2, 128
+"""Rows and columns of an image in the figure, of which every second is drawn; its colors."""
 Labels = NDArray[np.int32]
 
 
@@ -285,13 +285,16 @@ COLUMNS = {
 
 
 def show(output: Path) -> None:
-    """Print a table for each group, and write the figures of each image and the picture."""
+    """Print a table for each group, and write the figures of each image and the picture.
+
+    Programs that are not through with a group are left out.
+    """
     rows: list[dict[str, Any]] = []
     for group in GROUPS:
         lines = [f"| program | {' | '.join(COLUMNS.values())} | CPU, s |"]
         lines.append("| --- |" + (len(COLUMNS) + 1) * " ---: |")
         for program in PROGRAMS:
-            if (output / group / program).is_dir():
+            if complete(output / group, program):
                 scores, times = score(output / group, program), seconds(output, group, program)
                 means = (f"{scores.over_images[name]:.2f}" for name in COLUMNS)
                 mean = sum(times.values()) / len(times)
@@ -314,6 +317,12 @@ def show(output: Path) -> None:
             for row in rows
         )
     picture(output / GROUPS[0]).quantize(COLORS).save(output / "alternatives.png", optimize=True)
+
+
+def complete(folder: Path, program: str) -> bool:
+    """Whether a program has been run on all images of a group."""
+    images = (folder / "data/images").glob("*.tif")
+    return all((folder / program / path.name).exists() for path in images)
 
 
 def score(folder: Path, program: str) -> Scores:
@@ -342,8 +351,8 @@ def picture(folder: Path) -> Image:
 
     from napari_simmat.engine.drawing import draw_overlay, to_rgb
 
-    columns = ["taught", *(name for name in PROGRAMS if (folder / name).is_dir())]
-    part = np.s_[:SHOWN, :SHOWN]
+    columns = ["taught", *(name for name in PROGRAMS if complete(folder, name))]
+    part = np.s_[:SHOWN:STEP, :SHOWN:STEP]
     tiles = []
     for given in given_images(folder):
         if given.stem in PICTURED:

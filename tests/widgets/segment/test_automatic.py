@@ -10,7 +10,13 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.research.experiments import RGB_BASE
-from napari_simmat.widgets.segment.automatic import COMMIT_FOUND, KNOWN, LOOSEN, NO_EXAMPLES
+from napari_simmat.widgets.segment.automatic import (
+    COMMIT_FOUND,
+    EXPECTED,
+    KNOWN,
+    LOOSEN,
+    NO_EXAMPLES,
+)
 from tests.widgets.scenes import CENTERS, discs, gray
 
 
@@ -108,7 +114,8 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     assert len(np.unique(labels)) - 2 == 3, "the other three"
     ready.push(ready.tab.automatic_panel.start)
     known = KNOWN.format(count=4, were="were")
-    assert ready.status.text == f"0 objects found. {known} {LOOSEN}"
+    size = EXPECTED.format(objects="4 committed objects")
+    assert ready.status.text == f"0 objects found. {size} {known} {LOOSEN}"
     assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
     labels[labels == 9] = 0

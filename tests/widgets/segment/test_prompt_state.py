@@ -72,7 +72,7 @@ def test_objects_on_a_box_over_the_border_clips_it():
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [
-        (Prompts(points=((3.0, 4.0),), labels=(0,)), "only negative points"),
+        (Prompts(points=((3.0, 4.0),), labels=(0,)), "only negative marks"),
         (Prompts(points=((3.0, 400.0),), labels=(1,)), "x 400 lies outside the image"),
         (Prompts(outlines=(box(-20, -20, -10, -10),)), "lies outside the image"),
     ],
