@@ -1,9 +1,11 @@
 """Everything learns from committed objects what to look for, and from marks where none is."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 
 from napari_simmat.engine import automatic_generator
@@ -87,6 +89,37 @@ def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     start(taught)
     assert EXPECTED_LOOKS.format(objects=THREE) in taught.status.text
     assert taught.preview[CENTERS[3]]
+
+
+def test_next_image_of_the_folder_expects_the_same(taught_file, tmp_path):
+    """The next image has no objects yet; one of another folder is something else."""
+    window = taught_file
+    start(window)
+    open_file(window, tmp_path / "one" / "b.tif")
+    start(window)
+    assert EXPECTED.format(objects=f"{THREE} of a") in window.status.text
+    assert window.preview[CENTERS[3]]
+    open_file(window, tmp_path / "two" / "c.tif")
+    start(window)
+    assert "Expected" not in window.status.text
+
+
+@pytest.fixture
+def taught_file(ready: Any, tmp_path: Path) -> Any:
+    """The same, with images from files of two folders."""
+    open_file(ready, tmp_path / "one" / "a.tif")
+    ready.tab.sections["everything"].set_open(True)
+    ready.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    for center in CENTERS[:3]:
+        ready.add_object(*center)
+    return ready
+
+
+def open_file(window: Any, path: Path) -> None:
+    window.viewer.layers.clear()
+    with layer_source(path=str(path)):
+        window.viewer.add_image(gray(), name=path.stem)
+    window.idle()
 
 
 def test_ground_is_there_after_a_crash(open_window):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,7 +33,12 @@ from napari_simmat.widgets.segment.drafts import (
     DraftSet,
     still_open,
 )
-from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
+from napari_simmat.widgets.segment.inference import (
+    ChosenModel,
+    InferenceQueue,
+    PredictionRequest,
+    Subject,
+)
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
@@ -93,6 +99,14 @@ class _Known:
     settled: tuple[Draft, ...]
 
 
+class _Taught(NamedTuple):
+    """What was last expected, in words; the folder and channels of its image, and the model."""
+
+    text: str
+    place: tuple[Path, int] | None
+    model: ChosenModel
+
+
 class AutomaticSegmentation(QObject):
     """Proposes all objects of the current plane as drafts.
 
@@ -112,6 +126,7 @@ class AutomaticSegmentation(QObject):
         self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine = False, True
+        self._taught: _Taught | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -167,11 +182,16 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         lesson = self._lesson(session, plane, order) if self.expects_mine else None
-        said = "" if lesson is None else expected(lesson)
+        go_on = lesson is None and self.expects_mine and self._goes_on()
+        said = self._taught.text if go_on and self._taught is not None else ""
+        if lesson is not None:
+            said = expected(lesson)
+            before = expected(lesson, f"{session.geometry.name}")
+            self._taught = _Taught(before, self._place(), request.model)
         self._requested = Proposals(session, request, workspace.subject, order, plane, said)
         service = self._inference.service
         self._proposing.start(
-            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson)
+            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, go_on)
         )
         workspace.status.emit(Status("working", SEGMENTING))
         self.changed.emit()
@@ -218,6 +238,19 @@ class AutomaticSegmentation(QObject):
         self._workspace.prediction_unwanted.emit()
         self._workspace.do(MARKING, state.off(plane), drafts=DraftEdit(ground=(ground,)))
         return lesson_of(editor, drafts.ground, order, plane)
+
+    def _goes_on(self) -> bool:
+        """Whether the image before, of the same folder and channels, taught the same model."""
+        taught, request = self._taught, self._workspace.request()
+        if taught is None or request is None or taught.place is None:
+            return False
+        return (taught.place, taught.model) == (self._place(), request.model)
+
+    def _place(self) -> tuple[Path, int] | None:
+        """The folder of the image's file, and how many channels are read; None without a file."""
+        layers = [each for each in self._workspace.images if self._workspace.is_used(each)]
+        paths = {Path(each.source.path).parent for each in layers if each.source.path}
+        return (paths.pop(), len(layers)) if len(paths) == 1 else None
 
     def _seeds(
         self, session: ImageSession, plane: Plane, layer: Layer | None
@@ -355,10 +388,11 @@ def _editor(session: ImageSession) -> LabelEditor | None:
     return None if editor is None or session.geometry.other_pixels(editor.layer) else editor
 
 
-def expected(lesson: Lesson) -> str:
-    """What a lesson lets expect, in words."""
+def expected(lesson: Lesson, image: str = "") -> str:
+    """What a lesson lets expect, in words; of another image its name."""
     text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
-    return text.format(objects=pluralize(lesson.count, "committed object"))
+    objects = pluralize(lesson.count, "committed object")
+    return text.format(objects=f"{objects} of {image}" if image else objects)
 
 
 def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:
