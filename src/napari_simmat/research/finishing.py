@@ -24,9 +24,9 @@ from napari_simmat.engine.automatic_generator import (
     segment_everything,
     weigh_masks_job,
 )
-from napari_simmat.engine.automatic_postprocessing import MaskCandidates, masks_to_instances
+from napari_simmat.engine.automatic_postprocessing import masks_to_instances
 from napari_simmat.engine.masks import Mask, label_windows
-from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -343,8 +343,9 @@ def by_kind(setting: Setting) -> Proposals:
     """*Everything*; if that misses more than one in five, the same by the size of five objects.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
-    than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. With a
-    kind that the image before taught, that is what *Everything* looks for at first.
+    than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. If hardly
+    any of the five is found by itself, the user goes on with the drafts from before. With a kind
+    that the image before taught, that is what *Everything* looks for at first.
     """
     user, settings = setting.user, AutomaticSettings()
     if setting.kind is None:
@@ -362,28 +363,24 @@ def by_kind(setting: Setting) -> Proposals:
     settings = settings.for_model(predictor.model.spec, kind=True)
     kind = ObjectKind.of(made)
     candidates = finish(propose_masks_job(predictor, settings, keep_all=False, kind=kind))
-    drafts = _drafts(candidates, settings, made)
-    if user.groundless(drafts, made) > MANY_WRONG:
+    found = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    if met_objects(found, made) < WORTHWHILE * TAUGHT:
+        found = first.labels
+    elif user.groundless(without_covered(found, made > 0), made) > MANY_WRONG:
         image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
         looks = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
         candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
-        drafts = _drafts(candidates, settings, made)
+        found = masks_to_instances(candidates, settings).labels.astype(np.int32)
         actions += STROKES + 1
     return replace(
         first,
-        labels=drafts,
+        labels=without_covered(found, made > 0),
         actions=first.actions + actions + 1,
         made=made,
-        offered=True,
+        offered=found is not first.labels,
         waited=first.waited + time.monotonic() - began,
         kind=kind,
     )
-
-
-def _drafts(candidates: MaskCandidates, settings: AutomaticSettings, made: Labels) -> Labels:
-    """The objects (Y, X) among the candidates that were not made already."""
-    labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
-    return without_covered(labels, made > 0)
 
 
 def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:

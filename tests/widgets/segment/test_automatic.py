@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import (
+    BY_ITSELF,
     COMMIT_FOUND,
     EXPECTED,
     KNOWN,
@@ -115,7 +116,8 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     ready.push(ready.tab.automatic_panel.start)
     known = KNOWN.format(count=4, were="were")
     size = EXPECTED.format(objects="4 committed objects")
-    assert ready.status.text == f"0 objects found. {size} {known} {LOOSEN}"
+    alone = BY_ITSELF.format(met=4, count=4)
+    assert ready.status.text == f"0 objects found. {size} {alone} {known} {LOOSEN}"
     assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
     labels[labels == 9] = 0

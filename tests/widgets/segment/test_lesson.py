@@ -9,8 +9,15 @@ from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 
 from napari_simmat.engine import automatic_generator
+from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.automatic import EXPECTED, EXPECTED_LOOKS
+from napari_simmat.widgets.segment.automatic import (
+    BY_ITSELF,
+    EXPECTED,
+    EXPECTED_LOOKS,
+    HARDLY,
+    found_by_itself,
+)
 from napari_simmat.widgets.segment.lesson import ground_marked
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -18,6 +25,7 @@ from tests.widgets.segment.noted import crash, open_image, restore
 
 OPEN_GROUND = ((100, 20), (100, 200), (20, 110))
 THREE = "3 committed objects"
+ALL_THREE = BY_ITSELF.format(met=3, count=3)
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def mark_ground(window: Any) -> None:
 
 def test_size_of_three_committed_objects_is_expected(taught):
     start(taught)
-    assert EXPECTED.format(objects=THREE) in taught.status.text
+    assert f"{EXPECTED.format(objects=THREE)} {ALL_THREE}" in taught.status.text
     _, labels = discs()
     fourth = labels == 4
     found = taught.preview[CENTERS[3]]
@@ -137,6 +145,16 @@ def test_ground_is_there_after_a_crash(open_window):
     before, after = (each.workspace.session.drafts for each in (first, second))
     assert after.ground == before.ground
     assert after.open == before.open
+
+
+def test_objects_that_are_hardly_found_are_to_be_boxed():
+    committed = np.zeros((10, 50), np.int32)
+    for number in range(5):
+        committed[:8, 10 * number : 10 * number + 8] = number + 1
+    instances = Instances(np.where(committed == 2, 1, 0).astype(np.uint32), np.ones(1, np.float32))
+    text = f"{BY_ITSELF.format(met=1, count=5)} {HARDLY}"
+    assert found_by_itself(instances, committed) == text
+    assert found_by_itself(instances, np.zeros_like(committed)) == ""
 
 
 def test_a_line_and_points_are_widened():

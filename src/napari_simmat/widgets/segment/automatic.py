@@ -22,6 +22,7 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -63,6 +64,8 @@ CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
 EXPECTED = "Expected: the size of {objects}."
 EXPECTED_LOOKS = "Expected: the size and looks of {objects}."
+BY_ITSELF = "It finds {met} of these {count} by itself."
+HARDLY = "Others like them will hardly be found: draw boxes around them."
 MARKING = "marking of ground"
 KNOWN = "{count} more {were} committed or rejected before."
 COMMIT_FOUND = (
@@ -364,6 +367,7 @@ def _filter_job(
     candidates = proposals.candidates
     instances = masks_to_instances(candidates, settings)
     yield Progress(0, 1, "comparing with committed objects")
+    by_itself = "" if known.committed is None else found_by_itself(instances, known.committed)
     instances, left_out = _without_committed(instances, proposals, known)
     like = ""
     if sift is not None and len(instances):
@@ -375,7 +379,8 @@ def _filter_job(
     left_out += len(drafts) - count
     were = "was" if left_out == 1 else "were"
     gone = KNOWN.format(count=left_out, were=were) if left_out else ""
-    sentence = " ".join(filter(None, [sentence, proposals.expected]))
+    if proposals.expected:
+        sentence = " ".join(filter(None, [sentence, proposals.expected, by_itself]))
     next_step = COMMIT_FOUND if count else LOOSEN
     quality = candidates.thresholds[0]
     found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
@@ -393,6 +398,15 @@ def expected(lesson: Lesson, image: str = "") -> str:
     text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
     objects = pluralize(lesson.count, "committed object")
     return text.format(objects=f"{objects} of {image}" if image else objects)
+
+
+def found_by_itself(instances: Instances, committed: np.ndarray) -> str:
+    """How many of the committed objects (Y, X) are found by themselves, in words; empty of none."""
+    count, met = len(np.unique(committed[committed > 0])), met_objects(instances.labels, committed)
+    if not count:
+        return ""
+    text = BY_ITSELF.format(met=met, count=count)
+    return text if met >= WORTHWHILE * count else f"{text} {HARDLY}"
 
 
 def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:
