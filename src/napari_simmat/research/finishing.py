@@ -11,7 +11,7 @@ the user makes in its place, without being deleted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -415,15 +415,16 @@ def finish_image(way: str, setting: Setting) -> Finished:
     return _finished(WAYS[way](setting), setting.user, began)
 
 
-def finish_folder(model: Model, images: Iterable[LabeledImage], seed: int = 0) -> list[Finished]:
+def finish_folder(
+    model: Model, images: Iterable[LabeledImage], seed: int = 0
+) -> Iterator[Finished]:
     """Finish one image after the other by `by_kind`; what one teaches, the next begins with."""
-    found, kind = list[Finished](), None
+    kind = None
     for image in images:
         began, user = time.process_time(), SimulatedUser(np.asarray(image.labels), seed)
         proposals = by_kind(Setting(model, image, user, kind))
         kind = proposals.kind or kind
-        found.append(_finished(proposals, user, began))
-    return found
+        yield _finished(proposals, user, began)
 
 
 def _finished(proposals: Proposals, user: SimulatedUser, began: float) -> Finished:
