@@ -62,8 +62,8 @@ FILTER_DELAY = 60
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
-EXPECTED = "Expected: the size of {objects}."
-EXPECTED_LOOKS = "Expected: the size and looks of {objects}."
+EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
+EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 MARKING = "marking of ground"
@@ -234,8 +234,7 @@ class AutomaticSegmentation(QObject):
         if lesson is None:
             return None
         state, shape = session.prompt_state, session.geometry.shape[-2:]
-        side = float(np.sqrt(np.count_nonzero(lesson.labels) / lesson.count))
-        ground = ground_marked(state.prompts.on(plane), plane, order, shape, side)
+        ground = ground_marked(state.prompts.on(plane), plane, order, shape, lesson.side)
         if ground is None or state.edited_on(plane) is not None:
             return lesson
         self._workspace.prediction_unwanted.emit()
@@ -397,7 +396,8 @@ def expected(lesson: Lesson, image: str = "") -> str:
     """What a lesson lets expect, in words; of another image its name."""
     text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
     objects = pluralize(lesson.count, "committed object")
-    return text.format(objects=f"{objects} of {image}" if image else objects)
+    named = f"{objects} of {image}" if image else objects
+    return text.format(objects=named, side=lesson.side)
 
 
 def found_by_itself(instances: Instances, committed: np.ndarray) -> str:
