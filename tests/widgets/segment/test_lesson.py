@@ -123,6 +123,20 @@ def test_next_image_of_the_folder_expects_the_same(taught_file, tmp_path):
     assert "Expected" not in window.status.text
 
 
+def test_next_image_is_drafted_at_once_if_wanted(taught_file, tmp_path):
+    window = taught_file
+    start(window)
+    window.tab.automatic_panel.draft_next.click()
+    open_file(window, tmp_path / "one" / "b.tif")
+    assert says_size(window, f"{THREE} of a")
+    assert window.preview[CENTERS[3]]
+    window.push(window.tab.automatic_panel.drop)
+    window.idle()
+    assert not window.preview.any(), "it begins only once"
+    open_file(window, tmp_path / "two" / "c.tif")
+    assert "Expected" not in window.status.text
+
+
 @pytest.fixture
 def taught_file(ready: Any, tmp_path: Path) -> Any:
     """The same, with images from files of two folders."""

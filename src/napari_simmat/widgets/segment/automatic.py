@@ -115,7 +115,9 @@ class AutomaticSegmentation(QObject):
 
     `proposals` are what the filters choose from; None without any. `like_mine` keeps only
     objects that are like the committed ones. With `expects_mine` objects are looked for that have
-    the size of the committed ones, and that look like them rather than like marked ground.
+    the size of the committed ones, and that look like them rather than like marked ground. With
+    `drafts_next` the next image of a folder is drafted as soon as it is chosen, with the settings
+    of the last time.
     """
 
     changed = Signal()
@@ -128,8 +130,9 @@ class AutomaticSegmentation(QObject):
         self._requested: Proposals | None = None
         self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
-        self.like_mine, self.expects_mine = False, True
+        self.like_mine, self.expects_mine, self.drafts_next = False, True, False
         self._taught: _Taught | None = None
+        self._drafted: ImageSession | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -212,6 +215,10 @@ class AutomaticSegmentation(QObject):
     def set_expects_mine(self, expects_mine: bool) -> None:
         """Look for objects like the committed ones the next time, or for any."""
         self.expects_mine = expects_mine
+
+    def set_drafts_next(self, drafts_next: bool) -> None:
+        """Draft the next image of a folder by itself, or wait to be told."""
+        self.drafts_next = drafts_next
 
     def cancel(self) -> None:
         """Stop proposing."""
@@ -339,11 +346,23 @@ class AutomaticSegmentation(QObject):
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
         session, subject = self._workspace.session, self._workspace.subject
-        if session is None or subject is None or not session.drafts.found.drafts:
+        if session is None or subject is None:
+            return
+        if not session.drafts.found.drafts:
+            self._draft_next(session)
             return
         before = self._subjects.setdefault(session, subject)  # of drafts that were restored
         if before[:2] != subject[:2]:  # only moved it is the same image
             self.drop()
+
+    def _draft_next(self, session: ImageSession) -> None:
+        """Begin with an image on which nothing was done yet, if the one before taught its kind."""
+        settings, begun = self._settings, session.drafts or session.prompt_state or session.editor
+        if not self.drafts_next or settings is None or begun or self._drafted is session:
+            return
+        if self.expects_mine and self._goes_on() and self._workspace.plane_or_none() is not None:
+            self._drafted = session
+            self.start(settings)
 
     def _on_closed(self, session: ImageSession) -> None:
         """Hold nothing of an image that is gone."""
@@ -352,6 +371,8 @@ class AutomaticSegmentation(QObject):
         if self._requested is not None and self._requested.session is session:
             self.cancel()
             self._requested = None
+        if self._drafted is session:
+            self._drafted = None
 
     def _is_current(self, proposals: Proposals) -> bool:
         """Whether model and image are still those that were segmented."""
