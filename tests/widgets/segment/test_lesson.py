@@ -90,6 +90,7 @@ def test_negative_marks_alone_are_taken_for_ground(taught):
     assert says_looks(taught)
     session = taught.workspace.session
     assert not session.prompt_state.prompts
+    assert taught.workspace.prompt_layers.positive
     [marked] = session.drafts.ground
     assert all(marked.mask.on_plane((), gray().shape)[at] for at in OPEN_GROUND)
     assert taught.preview[CENTERS[3]]

@@ -246,6 +246,7 @@ class AutomaticSegmentation(QObject):
             return lesson
         self._workspace.prediction_unwanted.emit()
         self._workspace.do(MARKING, state.off(plane), drafts=DraftEdit(ground=(ground,)))
+        self._workspace.prompt_layers.set_positive(True)  # what follows is an object again
         return lesson_of(editor, drafts.ground, order, plane)
 
     def _goes_on(self) -> bool:
