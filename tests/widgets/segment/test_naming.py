@@ -246,6 +246,32 @@ def test_names_are_saved_with_their_certainty(few, tmp_path, monkeypatch):
     assert {n for n, entry in entries.items() if not entry.classed_by_hand} == by_program(few)
 
 
+def test_merged_and_split_objects_stay_named_by_the_program(few):
+    name_others(few)
+    entry = few.workspace.editor.register.entry
+    certain = entry(9).certainty
+    few.controller.objects.chosen = (9, 11)
+    few.push(few.tab.object_panel.buttons["merge"])
+    assert (entry(9).category, entry(9).certainty) == (DISK, certain)
+    few.controller.objects.chosen = (9,)
+    few.push(few.tab.object_panel.buttons["split"])
+    parts = [label for label in few.workspace.editor.labels if label in (9, 11, 17)]
+    assert len(parts) == 2
+    assert {entry(label).certainty for label in parts} == {certain}
+
+
+def test_all_planes_of_a_stack_are_named(open_window):
+    image, labels, classes = shapes()
+    upper = np.where(labels > 10, labels, 0)
+    lower = np.where(labels <= 10, labels, 0)
+    window = open_image(open_window(), np.stack([image, image]))
+    paint_all(window, np.stack([lower, upper]))
+    class_by_hand(window, BY_HAND)
+    name_others(window)
+    assert window.status.text == SENTENCE
+    assert classed(window) == classes
+
+
 def test_names_come_back_after_a_crash(few, open_window: Callable[[], Any]):
     name_others(few)
     crash(few)

@@ -145,14 +145,15 @@ class ObjectNaming(QObject):
             return
         named = found.objects
         same = [n for n in named.names if _is_same(request, found, n)]
-        sure = [label for label in same if label in named.sure]
+        given = named.sure
+        sure = [label for label in same if label in given]
         classes: dict[int, tuple[str, float | None]] = dict.fromkeys(same, ("", None))
         classes |= {label: (named.names[label], named.certainties[label]) for label in sure}
         entry = editor.register.entry
         changed = {
-            label: given
-            for label, given in classes.items()
-            if given != (entry(label).category, entry(label).certainty)
+            label: new
+            for label, new in classes.items()
+            if new != (entry(label).category, entry(label).certainty)
         }
         parts = [named.described(len(sure), len(same) - len(sure))]
         if left := len(named.names) - len(same):
