@@ -239,6 +239,15 @@ def by_everything(given: Given) -> Labels:
     return segment_everything(setting(given).predictor()).labels.astype(np.int32)
 
 
+def by_kind(given: Given) -> Labels:
+    """*Everything* of the kind that the five objects and the strokes teach."""
+    from napari_simmat.engine.automatic_generator import learn_kind, segment_everything
+
+    predictor = setting(given).predictor()
+    kind = learn_kind(predictor, given.taught, given.classes == GROUND, seed=SEED)
+    return segment_everything(predictor, kind=kind).labels.astype(np.int32)
+
+
 def by_learning(given: Given) -> Labels:
     """*Learn* from the five objects, then *Everything* by what was learned, if it is offered."""
     from napari_simmat.engine.automatic_generator import segment_everything
@@ -275,6 +284,7 @@ PROGRAMS: dict[str, Callable[[Given], Labels]] = {
     "convpaint_gaussian": by_convpaint,
     "convpaint_gaussian_pyramid": by_convpaint_pyramid,
     "everything": by_everything,
+    "everything_of_the_kind": by_kind,
     "learning": by_learning,
 }
 """Folder of the labels -> how they are made. A new program is a new row."""

@@ -8,6 +8,10 @@ and writes ``finish.csv``.
 The images are those of ``scripts/learn.py`` on which all objects are labeled: the built-in
 foundation has seen none of these sources, except that settings were chosen on some of the
 development set.
+
+``folder --output finish --source nanoshapes`` finishes the first images of a source one after the
+other (`finish_folder`): what one teaches, the next begins with. It prints a line for each, and
+writes ``folder_nanoshapes.csv``.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import argparse
 import csv
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learn import DRAWN, held_out_images, read
+from learn import DATA, DRAWN, LEAST_OBJECTS, held_out_images, large, read, read_labels
 
 from napari_simmat import load_model
 from napari_simmat.research.finishing import (
@@ -28,6 +33,7 @@ from napari_simmat.research.finishing import (
     Finished,
     Setting,
     SimulatedUser,
+    finish_folder,
     finish_image,
     table,
 )
@@ -37,22 +43,27 @@ COMPLETE = ("blood_smear", "leaf_microct", "mars_rocks", "nanoshapes")
 DEVELOPMENT = (
     "fluo2d_lowcontrast_nuclei", "fluo3d_cho_z0", "phase2d_bacteria", "fluo2d_hela", "coins",
 )  # fmt: skip
+IN_A_FOLDER = 12
+"""Images of a folder: two that teach, and ten."""
 GROUPS = {"held out": COMPLETE, "development": ("development",), "drawn": ("drawn",)}
 
 
 def main() -> None:
     """Run, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "table", "folder"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--development", type=Path, default=Path("development"))
     parser.add_argument("--base", default="tiny")
+    parser.add_argument("--source", default="nanoshapes")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "finish.jsonl"
     if options.what == "run":
         run(options.base, options.development, path, options.ways)
+    elif options.what == "folder":
+        run_folder(options.base, options.source, options.output)
     else:
         show(path)
 
@@ -75,6 +86,20 @@ def run(base_name: str, development: Path, path: Path, ways: list[str]) -> None:
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
+
+
+def run_folder(base_name: str, source: str, output: Path) -> None:
+    """Finish the first `IN_A_FOLDER` images of a source with enough objects, in their order."""
+    paths = sorted((DATA / "real" / source).glob("*_labels.png"))
+    enough = (path for path in paths if len(large(read_labels(path))) >= LEAST_OBJECTS)
+    names = [path.name.removesuffix("_labels.png") for path in islice(enough, IN_A_FOLDER)]
+    images = (read(source, name, Path()) for name in names)
+    with (output / f"folder_{source}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["image", *Finished._fields])
+        writer.writeheader()
+        for name, done in zip(names, finish_folder(load_model(base_name), images), strict=True):
+            writer.writerow({"image": name, **done._asdict()})
+            print(f"{name}: {done.actions / done.objects:.2f} actions per object", done, flush=True)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.object_kind import ObjectKind, met_objects
 from napari_simmat.progress import finish
 
 
@@ -86,3 +86,18 @@ def test_too_little_ground_teaches_no_looks():
     ground[:] = False
     ground[0, :20] = True
     assert ObjectKind.of(objects, 1.0, image, ground).looks is None
+
+
+def test_known_objects_that_are_found_are_counted():
+    known, found = np.zeros((40, 40), np.uint16), np.zeros((40, 40), np.int32)
+    known[0:10, 0:10] = 60_000  # found with IoU 80 / 100
+    found[0:10, 0:8] = 1
+    known[20:30, 0:10] = 3  # 60 / 100
+    found[20:30, 0:6] = 2
+    known[0:10, 20:30] = 4  # as two halves
+    found[0:10, 20:25], found[0:10, 25:30] = 5, 6
+    known[20:30, 20:30] = 7  # within one that is larger: 100 / 130
+    found[20:30, 20:33] = 9
+    assert met_objects(found, known) == 2
+    assert met_objects(np.zeros_like(found), known) == 0
+    assert met_objects(found, np.zeros_like(known)) == 0

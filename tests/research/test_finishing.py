@@ -5,6 +5,7 @@ import pytest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.labeled_image import LabeledImage
+from napari_simmat.research import finishing
 from napari_simmat.research.finishing import (
     HEAD,
     MAX_CLICKS,
@@ -15,6 +16,7 @@ from napari_simmat.research.finishing import (
     Proposals,
     Setting,
     SimulatedUser,
+    finish_folder,
     finish_image,
     table,
 )
@@ -131,3 +133,41 @@ def test_drawn_discs_are_finished_in_each_way(way):
         assert (done.remaining, done.found_75) == (4, 4)
     else:
         assert done.actions == 9
+
+
+def drawn_image(seed, count=12):
+    """An image (160, 160) of bright discs on noise, with their labels."""
+    rng, labels = np.random.default_rng(seed), np.zeros((160, 160), np.int32)
+    y, x = np.indices(labels.shape)
+    for number in range(count):
+        row, column = 22 + 38 * (number // 4), 22 + 38 * (number % 4)
+        labels[(y - row) ** 2 + (x - column) ** 2 <= 9**2] = number + 1
+    image = 40 + 120 * (labels > 0) + rng.normal(0, 6, labels.shape)
+    return LabeledImage(f"discs {seed}", np.clip(image, 0, 255).astype(np.uint8), labels)
+
+
+def test_drafts_give_way_to_objects_in_their_place(monkeypatch):
+    labels = squares(3)
+    proposed = np.zeros_like(labels)
+    proposed[15:25, 5:15] = 1  # right
+    proposed[15:25, 25:30] = 2  # half of the second object, which the user makes
+    proposed[0:5, 0:5] = 3  # on nothing
+    proposing(monkeypatch, proposed, [labels == 2, labels == 3], drafts=True, boxes=True)
+    done = finish_image("scripted", setting(labels))
+    assert (done.wrong, done.found_75, done.actions) == (2, 1, 2 + 1)
+
+
+def test_one_kind_of_objects_is_finished_with_few_actions():
+    model = load_model("tiny")
+    first, second = finish_folder(model, [drawn_image(0), drawn_image(1)])
+    assert first.objects == 12
+    assert first.left == second.left == 0
+    assert second.actions <= 12
+
+
+def test_few_missing_objects_are_boxed_without_teaching(monkeypatch):
+    labels = drawn_image(0).labels
+    proposed = np.where(labels <= 9, labels, 0)
+    everything = Proposals(proposed, Scripted(labels == 10), 1, drafts=True, boxes=True)
+    monkeypatch.setattr(finishing, "by_everything_and_boxes", lambda _: everything)
+    assert finishing.by_kind(setting(labels)) is everything

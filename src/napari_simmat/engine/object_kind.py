@@ -28,6 +28,10 @@ MIN_GROUND = 30
 """Pixels of known ground from which looks are learned."""
 FEW = 10
 """Of so few objects the least likely one is what an object may be; of more, one in ten is not."""
+MET = 0.75
+"""IoU from which an object is found by itself."""
+WORTHWHILE = 0.4
+"""Share of the known objects found by themselves below which others are hardly found either."""
 TOO_FEW = "{} to learn a kind of objects from; {} {} here. Commit more, or label more."
 
 
@@ -110,3 +114,26 @@ class ObjectKind:
             return None
         found = yield from self.looks.likelihood_job(image)
         return found / np.float32(self.likelihood)
+
+
+def met_objects(found: NDArray[Any], known: NDArray[Any]) -> int:
+    """How many of the known objects (Y, X) are among those that were found (Y, X), at `MET`.
+
+    The known ones taught no more than their size, so it says how well others are found.
+
+    Examples
+    --------
+    >>> met_objects(np.array([[1, 1, 0, 2, 2, 2, 2]]), np.array([[5, 5, 0, 7, 7, 0, 0]]))
+    1
+    """
+    both = (found > 0) & (known > 0)
+    pairs = np.stack([found[both].astype(np.int64), known[both].astype(np.int64)])
+    (ours, theirs), shared = np.unique(pairs, axis=1, return_counts=True)
+    either = _areas(found, ours) + _areas(known, theirs) - shared
+    return len(np.unique(theirs[shared >= MET * either]))
+
+
+def _areas(labels: NDArray[Any], wanted: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The areas in pixels of some of the labels."""
+    ids, counts = np.unique(labels, return_counts=True)
+    return np.asarray(counts[np.searchsorted(ids, wanted)])

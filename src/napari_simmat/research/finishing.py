@@ -11,7 +11,7 @@ the user makes in its place, without being deleted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -24,9 +24,9 @@ from napari_simmat.engine.automatic_generator import (
     segment_everything,
     weigh_masks_job,
 )
-from napari_simmat.engine.automatic_postprocessing import MaskCandidates, masks_to_instances
+from napari_simmat.engine.automatic_postprocessing import masks_to_instances
 from napari_simmat.engine.masks import Mask, label_windows
-from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -47,6 +47,8 @@ TAUGHT = 5
 STROKES = 3
 """Strokes on open ground, each a disc of `STROKE_RADIUS` pixels."""
 STROKE_RADIUS = 6
+MISSED = 0.2
+"""Share of the objects that *Everything* may miss without being taught, or `TAUGHT` of them."""
 MANY_WRONG = 6
 """Drafts on nothing from which strokes on the ground pay."""
 COVERED = 0.5
@@ -77,6 +79,8 @@ class Proposals:
         Whether wrong ones give way to objects that are made in their place.
     boxes
         Whether the objects that are missing are made by boxes instead of clicks.
+    kind
+        What was learned of the objects, for the next image.
     """
 
     labels: Labels
@@ -87,6 +91,7 @@ class Proposals:
     waited: float = 0.0
     drafts: bool = False
     boxes: bool = False
+    kind: ObjectKind | None = None
 
 
 class Finished(NamedTuple):
@@ -247,11 +252,12 @@ class SimulatedUser:
 
 
 class Setting(NamedTuple):
-    """An image to be finished with a model."""
+    """An image to be finished with a model; `kind` is what the image before it taught."""
 
     model: Model
     image: LabeledImage
     user: SimulatedUser
+    kind: ObjectKind | None = None
 
     def predictor(self, model: Model | None = None) -> Predictor:
         """A predictor of the image, by the model or by what it has become."""
@@ -334,41 +340,47 @@ def by_everything_and_boxes(setting: Setting) -> Proposals:
 
 
 def by_kind(setting: Setting) -> Proposals:
-    """*Everything*; where that misses many, *Everything* by the size of five objects.
+    """*Everything*; if that misses more than one in five, the same by the size of five objects.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
-    than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is.
+    than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. If hardly
+    any of the five is found by itself, the user goes on with the drafts from before. With a kind
+    that the image before taught, that is what *Everything* looks for at first.
     """
-    user, first = setting.user, by_everything_and_boxes(setting)
-    predictor, began = first.predictor, time.monotonic()
+    user, settings = setting.user, AutomaticSettings()
+    if setting.kind is None:
+        first = by_everything_and_boxes(setting)
+    else:
+        predictor, began = setting.predictor(), time.monotonic()
+        found = segment_everything(predictor, settings, kind=setting.kind).labels.astype(np.int32)
+        waited = time.monotonic() - began
+        first = Proposals(found, predictor, 1, None, True, waited, True, True, setting.kind)
     right = user.right_ones(first.labels)
-    if len(user.objects) - len(right) <= TAUGHT:
+    if len(user.objects) - len(right) <= max(TAUGHT, MISSED * len(user.objects)):
         return first
+    predictor, began = first.predictor, time.monotonic()
     actions, made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
-    settings = AutomaticSettings().for_model(predictor.model.spec, kind=True)
+    settings = settings.for_model(predictor.model.spec, kind=True)
     kind = ObjectKind.of(made)
     candidates = finish(propose_masks_job(predictor, settings, keep_all=False, kind=kind))
-    drafts = _drafts(candidates, settings, made)
-    if user.groundless(drafts, made) > MANY_WRONG:
+    found = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    if met_objects(found, made) < WORTHWHILE * TAUGHT:
+        found = first.labels
+    elif user.groundless(without_covered(found, made > 0), made) > MANY_WRONG:
         image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
-        kind = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
-        candidates = finish(weigh_masks_job(candidates, kind, predictor, image=image))
-        drafts = _drafts(candidates, settings, made)
+        looks = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
+        candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
+        found = masks_to_instances(candidates, settings).labels.astype(np.int32)
         actions += STROKES + 1
     return replace(
         first,
-        labels=drafts,
+        labels=without_covered(found, made > 0),
         actions=first.actions + actions + 1,
         made=made,
-        offered=True,
+        offered=found is not first.labels,
         waited=first.waited + time.monotonic() - began,
+        kind=kind,
     )
-
-
-def _drafts(candidates: MaskCandidates, settings: AutomaticSettings, made: Labels) -> Labels:
-    """The objects (Y, X) among the candidates that were not made already."""
-    labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
-    return without_covered(labels, made > 0)
 
 
 def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -399,8 +411,24 @@ HEAD = (
 
 def finish_image(way: str, setting: Setting) -> Finished:
     """Finish an image in one of the `WAYS`."""
-    began, user = time.process_time(), setting.user
-    proposals = WAYS[way](setting)
+    began = time.process_time()
+    return _finished(WAYS[way](setting), setting.user, began)
+
+
+def finish_folder(
+    model: Model, images: Iterable[LabeledImage], seed: int = 0
+) -> Iterator[Finished]:
+    """Finish one image after the other by `by_kind`; what one teaches, the next begins with."""
+    kind = None
+    for image in images:
+        began, user = time.process_time(), SimulatedUser(np.asarray(image.labels), seed)
+        proposals = by_kind(Setting(model, image, user, kind))
+        kind = proposals.kind or kind
+        yield _finished(proposals, user, began)
+
+
+def _finished(proposals: Proposals, user: SimulatedUser, began: float) -> Finished:
+    """The user goes over the proposals; `began` is the processor's time at the beginning."""
     made = proposals.made
     taught = [] if made is None else user.taught
     truth = np.where(np.isin(user.labels, taught), 0, user.labels)

@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import (
+    BY_ITSELF,
     COMMIT_FOUND,
     EXPECTED,
     KNOWN,
@@ -114,8 +115,11 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     assert len(np.unique(labels)) - 2 == 3, "the other three"
     ready.push(ready.tab.automatic_panel.start)
     known = KNOWN.format(count=4, were="were")
-    size = EXPECTED.format(objects="4 committed objects")
-    assert ready.status.text == f"0 objects found. {size} {known} {LOOSEN}"
+    areas = np.unique(labels[labels > 0], return_counts=True)[1]
+    side = np.exp(np.log(areas).mean() / 2)
+    size = EXPECTED.format(objects="4 committed objects", side=side)
+    alone = BY_ITSELF.format(met=4, count=4)
+    assert ready.status.text == f"0 objects found. {size} {alone} {known} {LOOSEN}"
     assert not ready.preview.any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
     labels[labels == 9] = 0

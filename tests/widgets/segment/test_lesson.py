@@ -1,14 +1,23 @@
 """Everything learns from committed objects what to look for, and from marks where none is."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 
 from napari_simmat.engine import automatic_generator
+from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.automatic import EXPECTED, EXPECTED_LOOKS
+from napari_simmat.widgets.segment.automatic import (
+    BY_ITSELF,
+    EXPECTED,
+    EXPECTED_LOOKS,
+    HARDLY,
+    found_by_itself,
+)
 from napari_simmat.widgets.segment.lesson import ground_marked
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -16,6 +25,7 @@ from tests.widgets.segment.noted import crash, open_image, restore
 
 OPEN_GROUND = ((100, 20), (100, 200), (20, 110))
 THREE = "3 committed objects"
+ALL_THREE = BY_ITSELF.format(met=3, count=3)
 
 
 @pytest.fixture
@@ -34,6 +44,16 @@ def start(window: Any) -> None:
     window.push(window.tab.automatic_panel.start)
 
 
+def says_size(window: Any, objects: str) -> bool:
+    """Whether the status line names the expected size; the discs are 52 pixels across."""
+    return any(EXPECTED.format(objects=objects, side=n) in window.status.text for n in (51, 52))
+
+
+def says_looks(window: Any) -> bool:
+    texts = (EXPECTED_LOOKS.format(objects=THREE, side=side) for side in (51, 52))
+    return any(text in window.status.text for text in texts)
+
+
 def mark_ground(window: Any) -> None:
     window.key(Qt.Key.Key_T)
     for at in OPEN_GROUND:
@@ -42,7 +62,8 @@ def mark_ground(window: Any) -> None:
 
 def test_size_of_three_committed_objects_is_expected(taught):
     start(taught)
-    assert EXPECTED.format(objects=THREE) in taught.status.text
+    assert says_size(taught, THREE)
+    assert ALL_THREE in taught.status.text
     _, labels = discs()
     fourth = labels == 4
     found = taught.preview[CENTERS[3]]
@@ -66,7 +87,7 @@ def test_negative_marks_alone_are_taken_for_ground(taught):
     mark_ground(taught)
     assert "ground" in taught.status.text
     start(taught)
-    assert EXPECTED_LOOKS.format(objects=THREE) in taught.status.text
+    assert says_looks(taught)
     session = taught.workspace.session
     assert not session.prompt_state.prompts
     [marked] = session.drafts.ground
@@ -85,8 +106,53 @@ def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     monkeypatch.setattr(automatic_generator, "propose_masks_job", None)
     mark_ground(taught)
     start(taught)
-    assert EXPECTED_LOOKS.format(objects=THREE) in taught.status.text
+    assert says_looks(taught)
     assert taught.preview[CENTERS[3]]
+
+
+def test_next_image_of_the_folder_expects_the_same(taught_file, tmp_path):
+    """The next image has no objects yet; one of another folder is something else."""
+    window = taught_file
+    start(window)
+    open_file(window, tmp_path / "one" / "b.tif")
+    start(window)
+    assert says_size(window, f"{THREE} of a")
+    assert window.preview[CENTERS[3]]
+    open_file(window, tmp_path / "two" / "c.tif")
+    start(window)
+    assert "Expected" not in window.status.text
+
+
+def test_next_image_is_drafted_at_once_if_wanted(taught_file, tmp_path):
+    window = taught_file
+    start(window)
+    window.tab.automatic_panel.draft_next.click()
+    open_file(window, tmp_path / "one" / "b.tif")
+    assert says_size(window, f"{THREE} of a")
+    assert window.preview[CENTERS[3]]
+    window.push(window.tab.automatic_panel.drop)
+    window.idle()
+    assert not window.preview.any(), "it begins only once"
+    open_file(window, tmp_path / "two" / "c.tif")
+    assert "Expected" not in window.status.text
+
+
+@pytest.fixture
+def taught_file(ready: Any, tmp_path: Path) -> Any:
+    """The same, with images from files of two folders."""
+    open_file(ready, tmp_path / "one" / "a.tif")
+    ready.tab.sections["everything"].set_open(True)
+    ready.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    for center in CENTERS[:3]:
+        ready.add_object(*center)
+    return ready
+
+
+def open_file(window: Any, path: Path) -> None:
+    window.viewer.layers.clear()
+    with layer_source(path=str(path)):
+        window.viewer.add_image(gray(), name=path.stem)
+    window.idle()
 
 
 def test_ground_is_there_after_a_crash(open_window):
@@ -104,6 +170,16 @@ def test_ground_is_there_after_a_crash(open_window):
     before, after = (each.workspace.session.drafts for each in (first, second))
     assert after.ground == before.ground
     assert after.open == before.open
+
+
+def test_objects_that_are_hardly_found_are_to_be_boxed():
+    committed = np.zeros((10, 50), np.int32)
+    for number in range(5):
+        committed[:8, 10 * number : 10 * number + 8] = number + 1
+    instances = Instances(np.where(committed == 2, 1, 0).astype(np.uint32), np.ones(1, np.float32))
+    text = f"{BY_ITSELF.format(met=1, count=5)} {HARDLY}"
+    assert found_by_itself(instances, committed) == text
+    assert found_by_itself(instances, np.zeros_like(committed)) == ""
 
 
 def test_a_line_and_points_are_widened():

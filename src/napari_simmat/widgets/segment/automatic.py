@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -32,7 +34,12 @@ from napari_simmat.widgets.segment.drafts import (
     DraftSet,
     still_open,
 )
-from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
+from napari_simmat.widgets.segment.inference import (
+    ChosenModel,
+    InferenceQueue,
+    PredictionRequest,
+    Subject,
+)
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
@@ -55,8 +62,10 @@ FILTER_DELAY = 60
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
-EXPECTED = "Expected: the size of {objects}."
-EXPECTED_LOOKS = "Expected: the size and looks of {objects}."
+EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
+EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
+BY_ITSELF = "It finds {met} of these {count} by itself."
+HARDLY = "Others like them will hardly be found: draw boxes around them."
 MARKING = "marking of ground"
 KNOWN = "{count} more {were} committed or rejected before."
 COMMIT_FOUND = (
@@ -93,12 +102,22 @@ class _Known:
     settled: tuple[Draft, ...]
 
 
+class _Taught(NamedTuple):
+    """What was last expected, in words; the folder and channels of its image, and the model."""
+
+    text: str
+    place: tuple[Path, int] | None
+    model: ChosenModel
+
+
 class AutomaticSegmentation(QObject):
     """Proposes all objects of the current plane as drafts.
 
     `proposals` are what the filters choose from; None without any. `like_mine` keeps only
     objects that are like the committed ones. With `expects_mine` objects are looked for that have
-    the size of the committed ones, and that look like them rather than like marked ground.
+    the size of the committed ones, and that look like them rather than like marked ground. With
+    `drafts_next` the next image of a folder is drafted as soon as it is chosen, with the settings
+    of the last time.
     """
 
     changed = Signal()
@@ -111,7 +130,9 @@ class AutomaticSegmentation(QObject):
         self._requested: Proposals | None = None
         self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
-        self.like_mine, self.expects_mine = False, True
+        self.like_mine, self.expects_mine, self.drafts_next = False, True, False
+        self._taught: _Taught | None = None
+        self._drafted: ImageSession | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -167,11 +188,16 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         lesson = self._lesson(session, plane, order) if self.expects_mine else None
-        said = "" if lesson is None else expected(lesson)
+        go_on = lesson is None and self.expects_mine and self._goes_on()
+        said = self._taught.text if go_on and self._taught is not None else ""
+        if lesson is not None:
+            said = expected(lesson)
+            before = expected(lesson, f"{session.geometry.name}")
+            self._taught = _Taught(before, self._place(), request.model)
         self._requested = Proposals(session, request, workspace.subject, order, plane, said)
         service = self._inference.service
         self._proposing.start(
-            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson)
+            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, go_on)
         )
         workspace.status.emit(Status("working", SEGMENTING))
         self.changed.emit()
@@ -189,6 +215,10 @@ class AutomaticSegmentation(QObject):
     def set_expects_mine(self, expects_mine: bool) -> None:
         """Look for objects like the committed ones the next time, or for any."""
         self.expects_mine = expects_mine
+
+    def set_drafts_next(self, drafts_next: bool) -> None:
+        """Draft the next image of a folder by itself, or wait to be told."""
+        self.drafts_next = drafts_next
 
     def cancel(self) -> None:
         """Stop proposing."""
@@ -211,13 +241,25 @@ class AutomaticSegmentation(QObject):
         if lesson is None:
             return None
         state, shape = session.prompt_state, session.geometry.shape[-2:]
-        side = float(np.sqrt(np.count_nonzero(lesson.labels) / lesson.count))
-        ground = ground_marked(state.prompts.on(plane), plane, order, shape, side)
+        ground = ground_marked(state.prompts.on(plane), plane, order, shape, lesson.side)
         if ground is None or state.edited_on(plane) is not None:
             return lesson
         self._workspace.prediction_unwanted.emit()
         self._workspace.do(MARKING, state.off(plane), drafts=DraftEdit(ground=(ground,)))
         return lesson_of(editor, drafts.ground, order, plane)
+
+    def _goes_on(self) -> bool:
+        """Whether the image before, of the same folder and channels, taught the same model."""
+        taught, request = self._taught, self._workspace.request()
+        if taught is None or request is None or taught.place is None:
+            return False
+        return (taught.place, taught.model) == (self._place(), request.model)
+
+    def _place(self) -> tuple[Path, int] | None:
+        """The folder of the image's file, and how many channels are read; None without a file."""
+        layers = [each for each in self._workspace.images if self._workspace.is_used(each)]
+        paths = {Path(each.source.path).parent for each in layers if each.source.path}
+        return (paths.pop(), len(layers)) if len(paths) == 1 else None
 
     def _seeds(
         self, session: ImageSession, plane: Plane, layer: Layer | None
@@ -304,11 +346,23 @@ class AutomaticSegmentation(QObject):
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
         session, subject = self._workspace.session, self._workspace.subject
-        if session is None or subject is None or not session.drafts.found.drafts:
+        if session is None or subject is None:
+            return
+        if not session.drafts.found.drafts:
+            self._draft_next(session)
             return
         before = self._subjects.setdefault(session, subject)  # of drafts that were restored
         if before[:2] != subject[:2]:  # only moved it is the same image
             self.drop()
+
+    def _draft_next(self, session: ImageSession) -> None:
+        """Begin with an image on which nothing was done yet, if the one before taught its kind."""
+        settings, begun = self._settings, session.drafts or session.prompt_state or session.editor
+        if not self.drafts_next or settings is None or begun or self._drafted is session:
+            return
+        if self.expects_mine and self._goes_on() and self._workspace.plane_or_none() is not None:
+            self._drafted = session
+            self.start(settings)
 
     def _on_closed(self, session: ImageSession) -> None:
         """Hold nothing of an image that is gone."""
@@ -317,6 +371,8 @@ class AutomaticSegmentation(QObject):
         if self._requested is not None and self._requested.session is session:
             self.cancel()
             self._requested = None
+        if self._drafted is session:
+            self._drafted = None
 
     def _is_current(self, proposals: Proposals) -> bool:
         """Whether model and image are still those that were segmented."""
@@ -331,6 +387,7 @@ def _filter_job(
     candidates = proposals.candidates
     instances = masks_to_instances(candidates, settings)
     yield Progress(0, 1, "comparing with committed objects")
+    by_itself = "" if known.committed is None else found_by_itself(instances, known.committed)
     instances, left_out = _without_committed(instances, proposals, known)
     like = ""
     if sift is not None and len(instances):
@@ -342,7 +399,8 @@ def _filter_job(
     left_out += len(drafts) - count
     were = "was" if left_out == 1 else "were"
     gone = KNOWN.format(count=left_out, were=were) if left_out else ""
-    sentence = " ".join(filter(None, [sentence, proposals.expected]))
+    if proposals.expected:
+        sentence = " ".join(filter(None, [sentence, proposals.expected, by_itself]))
     next_step = COMMIT_FOUND if count else LOOSEN
     quality = candidates.thresholds[0]
     found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
@@ -355,10 +413,21 @@ def _editor(session: ImageSession) -> LabelEditor | None:
     return None if editor is None or session.geometry.other_pixels(editor.layer) else editor
 
 
-def expected(lesson: Lesson) -> str:
-    """What a lesson lets expect, in words."""
+def expected(lesson: Lesson, image: str = "") -> str:
+    """What a lesson lets expect, in words; of another image its name."""
     text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
-    return text.format(objects=pluralize(lesson.count, "committed object"))
+    objects = pluralize(lesson.count, "committed object")
+    named = f"{objects} of {image}" if image else objects
+    return text.format(objects=named, side=lesson.side)
+
+
+def found_by_itself(instances: Instances, committed: np.ndarray) -> str:
+    """How many of the committed objects (Y, X) are found by themselves, in words; empty of none."""
+    count, met = len(np.unique(committed[committed > 0])), met_objects(instances.labels, committed)
+    if not count:
+        return ""
+    text = BY_ITSELF.format(met=met, count=count)
+    return text if met >= WORTHWHILE * count else f"{text} {HARDLY}"
 
 
 def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.predictor import PartPredictor, Predictor
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
@@ -307,6 +308,7 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
+        self._kind: ObjectKind | None = None
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -378,11 +380,13 @@ class InferenceService:
         settings: AutomaticSettings,
         seeds: Sequence[Prompt] | None = None,
         lesson: Lesson | None = None,
+        go_on: bool = False,
     ) -> Job[MaskCandidates]:
         """Propose masks for all objects on the request's plane, from a grid or from `seeds`.
 
-        A `lesson` tells what they have in common. If only its ground has changed, the masks are
-        those of before, weighed anew. Uses a predictor of its own, because clicks may be predicted
+        A `lesson` tells what they have in common; to `go_on` means what the last one told, of
+        another image. If only its ground has changed, the masks are those of before, weighed anew.
+        Uses a predictor of its own, because clicks may be predicted
         in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
@@ -397,6 +401,9 @@ class InferenceService:
         if lesson is not None:
             yield Progress(0, 1, "learning from committed objects")
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
+            self._kind = kind
+        elif go_on:
+            kind = self._kind
         settings = settings.for_model(predictor.model.spec, kind is not None)
         size = None if kind is None else kind.size
         key = (request.encoding, settings.proposing, size)
@@ -459,7 +466,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = self._proposed = None
+        self._image = self._propagator = self._proposed = self._kind = None
         self._remark = ((), "")
 
     def _predict_plane(

@@ -46,6 +46,12 @@ class Lesson:
         """Number of objects."""
         return len(np.unique(self.labels[self.labels > 0]))
 
+    @property
+    def side(self) -> float:
+        """Side of a typical object in pixels, the square root of its area (geometric mean)."""
+        _, areas = np.unique(self.labels[self.labels > 0], return_counts=True)
+        return float(np.exp(np.log(areas).mean() / 2))
+
 
 def lesson_of(
     editor: LabelEditor | None, ground: Sequence[Draft], order: AxisOrder, plane: Plane

@@ -484,6 +484,11 @@ class AutomaticPanel(Panel):
             "From three committed objects on: look for others of their size. Negative marks alone "
             "say where no object is; then also for their looks"
         )
+        self.draft_next = QCheckBox("Draft the next image at once")
+        self.draft_next.setToolTip(
+            "When another image of the same folder is chosen, look for objects like those of the "
+            "last one by itself"
+        )
         self.form.rows.insertRow(1, "or on a layer", self.layer)
         above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
         self.setTabOrder(above.widget(), self.layer)
@@ -494,6 +499,7 @@ class AutomaticPanel(Panel):
             self.next,
             hbox(self.accept, self.reject),
             self.expect_mine,
+            self.draft_next,
             self.like_mine,
             self.more,
             parent=self,

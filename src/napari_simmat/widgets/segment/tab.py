@@ -253,6 +253,7 @@ class SegmentTab(SegmentForm):
             (automatic.sifted, lambda: everything.filter(automatic.value())),
             (automatic.like_mine.toggled, everything.set_like_mine),
             (automatic.expect_mine.toggled, everything.set_expects_mine),
+            (automatic.draft_next.toggled, everything.set_drafts_next),
             (
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),
