@@ -77,8 +77,7 @@ def object_intensities(values: NDArray[Any], labels: NDArray[Any]) -> Iterator[O
         (Y, X), 0 is background.
     """
     flat = values.reshape(len(values), labels.size)
-    center, spread = _moments(flat)
-    spread = spread + 1e-6
+    center, spread = _mean(flat), _deviation(flat) + 1e-6
     for label, window in label_windows(labels):
         reach = 1 + int(max(MIN_RING, RING * max(side.stop - side.start for side in window)))
         around = tuple(
@@ -91,24 +90,33 @@ def object_intensities(values: NDArray[Any], labels: NDArray[Any]) -> Iterator[O
         ring = ~mask & (ndi.distance_transform_edt(~mask) <= width)
         seen = values[:, *around]
         inner = ndi.distance_transform_edt(mask) > BORDER
-        mean, _ = _moments(seen[:, mask])
-        _, deviation = _moments(seen[:, inner if inner.any() else mask])
+        mean = _mean(seen[:, mask])
+        deviation = _deviation(seen[:, inner if inner.any() else mask])
         inside = (mean - center) / spread
-        outside = (_moments(seen[:, ring])[0] - center) / spread if ring.any() else 0 * inside
+        outside = (_mean(seen[:, ring]) - center) / spread if ring.any() else 0 * inside
         yield ObjectIntensity(
             int(label), area, around, mask, inside, deviation / spread, inside - outside
         )
 
 
-def _moments(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and deviation (C,) of the finite ones of C rows of values; NaN if a row has none."""
+def _mean(values: NDArray[Any]) -> NDArray[Any]:
+    """The mean (C,) of the finite ones of C rows of values; NaN if a row has none."""
     known = np.isfinite(values)
-    if known.all():
-        return values.mean(1), values.std(1)
+    return values.mean(1) if known.all() else _of_finite(np.nanmean, values, known)
+
+
+def _deviation(values: NDArray[Any]) -> NDArray[Any]:
+    """Their standard deviation (C,)."""
+    known = np.isfinite(values)
+    return values.std(1) if known.all() else _of_finite(np.nanstd, values, known)
+
+
+def _of_finite(
+    measure: Callable[..., Any], values: NDArray[Any], known: NDArray[np.bool_]
+) -> NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of rows without a finite value
-        finite = np.where(known, values, np.nan)
-        return np.nanmean(finite, 1), np.nanstd(finite, 1)
+        return np.asarray(measure(np.where(known, values, np.nan), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +199,7 @@ def measure_features_job(
 
 def _unit_spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Channels (C, Y, X) of deviation 1, since some are in billionths."""
-    spread = _moments(values.reshape(len(values), -1))[1]
+    spread = _deviation(values.reshape(len(values), -1))
     usual = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
     return np.asarray(values / usual[:, None, None])
 
