@@ -61,6 +61,8 @@ from napari_simmat.progress import Job, Progress
 
 CLASSES = "_classes.tif"
 """End of the name of the image of classes, which is in the format of the labels."""
+CERTAINTY = "class_certainty"
+"""Column of tables with classes that the program gave; empty for those by hand."""
 THUMBNAIL_SIDE = 128
 """Pixels along the longer side of a thumbnail."""
 
@@ -316,6 +318,8 @@ class LabeledObjects:
     """The model's estimate of the IoU, by label."""
     categories: Mapping[int, str] = field(default_factory=dict)
     """The class by label, for objects that have one."""
+    certainties: Mapping[int, float] = field(default_factory=dict)
+    """Of classes that the program gave: how certain they are, 0..1, by label."""
     classes: Sequence[str] = ()
     """Names of all classes; the class image holds their positions here, counted from 1."""
     image: str = ""
@@ -394,6 +398,8 @@ def save_objects_job(
         label = int(str(row["label"]))
         row["class"] = objects.categories.get(label, "")
         row["score"] = objects.scores.get(label, float("nan"))
+        if objects.certainties:
+            row[CERTAINTY] = objects.certainties.get(label, "")
     axes, reference = objects.axes, objects.reference
     with atomic_outputs(*targets) as (labels, table, *others):
         tracked = others.pop() if tracks else None
@@ -411,7 +417,10 @@ def save_objects_job(
                 image=objects.image,
             )
             OBJECT_FORMATS[kind].write(labels, written)
-        write_table(table, table_columns(axes, objects.channels, reference), rows)
+        columns = table_columns(axes, objects.channels, reference)
+        if objects.certainties:
+            columns.insert(columns.index("class") + 1, CERTAINTY)
+        write_table(table, columns, rows)
         for numbered in others:
             yield Progress(2, steps, "writing the classes")
             write = label_writer(path.name)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.engine.masks import bounding_box, iou, label_windows
+from napari_simmat.engine.masks import bounding_box, iou
+from napari_simmat.engine.object_properties import mean_embedding, object_intensities
 from napari_simmat.engine.settings import DEFAULT_THRESHOLDS, AutomaticSettings
 
 if TYPE_CHECKING:
@@ -520,9 +521,6 @@ MIN_DISTANCES = {"size": 0.4, "intensity": 0.35, "appearance": 0.1}
 """Distances that always pass: few committed objects may be alike by chance. Size is the logarithm
 of the area, intensity is in standard deviations of the image, appearance is 1 less the cosine of
 the embeddings' angle."""
-RING = 0.3
-"""Width of the ring around an object in square roots of its area."""
-MIN_RING = 2.0
 TOO_FEW = "Three committed objects are needed to tell which objects are like them, {} {} here."
 ALL_ALIKE = "All {} are like the committed ones."
 KEPT = "{} of {} are like the committed ones; left out by {}."
@@ -582,25 +580,12 @@ def measure_properties(
         The plane's index along the axes before Y and X.
     """
     values, embedding = predictor.stack.normalized(index), predictor.embedding
-    center, spread = values.mean((1, 2)), values.std((1, 2)) + 1e-6
     ids, size, intensity, appearance = [], [], [], []
-    for label, window in label_windows(labels):
-        reach = 1 + int(max(MIN_RING, RING * max(side.stop - side.start for side in window)))
-        around = tuple(
-            slice(max(side.start - reach, 0), min(side.stop + reach, length))
-            for side, length in zip(window, labels.shape, strict=True)
-        )
-        mask = labels[around] == label
-        area = int(np.count_nonzero(mask))
-        width = max(MIN_RING, RING * area**0.5)
-        ring = ~mask & (ndi.distance_transform_edt(~mask) <= width)
-        seen = values[:, *around]
-        inside = (seen[:, mask].mean(1) - center) / spread
-        outside = (seen[:, ring].mean(1) - center) / spread if ring.any() else np.zeros(len(seen))
-        ids.append(int(label))
-        size.append([np.log(area)])
-        intensity.append([*inside, *(inside - outside)])
-        appearance.append(_mean_embedding(embedding, labels, label, around))
+    for each in object_intensities(values, labels):
+        ids.append(each.label)
+        size.append([np.log(each.area)])
+        intensity.append([*each.mean, *each.difference])
+        appearance.append(mean_embedding(embedding, labels, each.label, each.around))
     vectors = {"size": size, "intensity": intensity, "appearance": appearance}
     return ObjectProperties(
         tuple(ids), {name: np.array(each, float) for name, each in vectors.items()}
@@ -657,18 +642,3 @@ def _distance(
     else:
         apart = np.abs(ours[:, None] - examples[None]).mean(2)
     return np.asarray(apart.min(1))
-
-
-def _mean_embedding(
-    embedding: NDArray[np.float32], labels: NDArray[Any], label: int, window: tuple[slice, ...]
-) -> NDArray[np.float64]:
-    """The mean of an embedding (D, h, w) over an object's cells, or at the cell in its middle."""
-    scale = np.array(embedding.shape[1:]) / labels.shape
-    cells = [
-        ((np.arange(side.start, side.stop) + 0.5) * factor).astype(int)
-        for side, factor in zip(window, scale, strict=True)
-    ]
-    mask = labels[window] == label
-    rows, columns = np.nonzero(mask)
-    mean = embedding[:, cells[0][rows], cells[1][columns]].mean(1)
-    return np.asarray(mean / (np.linalg.norm(mean) + 1e-9), float)

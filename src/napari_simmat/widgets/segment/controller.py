@@ -27,6 +27,7 @@ from napari_simmat.widgets.segment.inference import (
     PredictionRequest,
     described,
 )
+from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
@@ -78,6 +79,8 @@ class SegmentController(QObject):
         Work in the background.
     review
         Going over the drafts that `automatic` proposes.
+    naming
+        Naming objects by those that are classed by hand.
     arrangement
         What layers need before they are used.
     actions
@@ -93,6 +96,7 @@ class SegmentController(QObject):
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference)
         self.review = DraftReview(workspace, self.objects)
+        self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
         self.arrangement = LayerArrangement(workspace, inference)
         self.actions: dict[str, Callable[[], object]] = {
@@ -155,7 +159,10 @@ class SegmentController(QObject):
     @property
     def busy(self) -> bool:
         """Whether a prediction or other work is awaited, or prompts were just edited."""
-        parts = (self.inference, self.propagation, self.automatic, self.arrangement)
+        parts = (
+            *(self.inference, self.propagation, self.automatic, self.arrangement),
+            self.naming,
+        )
         return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
 
     @property
@@ -180,6 +187,7 @@ class SegmentController(QObject):
         self._encoding.cancel()
         self.prefetcher.release()
         self.automatic.release()
+        self.naming.release()
         self.review.release()
         self.inference.close()
         for event in self._view_events:
@@ -324,6 +332,7 @@ class SegmentController(QObject):
             self.workspace.prediction_changed.emit()
         self.propagation.cancel()
         self.automatic.cancel()
+        self.naming.cancel()
         self.arrangement.cancel()
 
     def edit_at(self, position: Sequence[float]) -> None:

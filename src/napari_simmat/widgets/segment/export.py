@@ -196,6 +196,11 @@ def labeled_objects(
         reference=geometry.kept_reference(),
         scores={label: entry.score for label, entry in entries.items()},
         categories={label: entry.category for label, entry in entries.items() if entry.category},
+        certainties={
+            label: entry.certainty
+            for label, entry in entries.items()
+            if entry.certainty is not None
+        },
         classes=tuple(classes),
         time_axis=time_axis_of(geometry) if time_axis is None else time_axis,
         parents=editor.parents,

@@ -56,6 +56,13 @@ class ObjectEntry:
     """On which planes it was made from prompts, and how."""
     parent: int = 0
     """In a time series: the object that divided into it and another; 0 for none."""
+    certainty: Annotated[float | None, {"omit_default": True}] = None
+    """How certain the program is of the class that it gave, 0..1; None for a class by hand."""
+
+    @property
+    def classed_by_hand(self) -> bool:
+        """Whether somebody gave it its class."""
+        return bool(self.category) and self.certainty is None
 
     def provenance_on(self, plane: Plane, order: AxisOrder = ()) -> Provenance | None:
         """How it was made on `plane` of a view; None if not from prompts there."""

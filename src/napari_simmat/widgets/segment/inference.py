@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from napari.layers import Image
@@ -24,7 +24,15 @@ from napari_simmat.engine.settings import Compute, PropagationSettings
 from napari_simmat.progress import Job, Progress, Steps
 from napari_simmat.widgets.channels import LayerChannel, all_image_channels, channel_names
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue, image_geometry, image_value, layer_info
+from napari_simmat.widgets.layer_data import (
+    ImageValue,
+    channel_array,
+    image_geometry,
+    image_value,
+    layer_info,
+    layer_key,
+)
+from napari_simmat.widgets.placement import level_of
 from napari_simmat.widgets.segment.prompt_state import ObjectPrompt, Plane, PromptState
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import Worker, WorkerTask
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
     from napari_simmat.engine.channels import ChannelInfluence
     from napari_simmat.engine.device import DeviceInfo
+    from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.predictor import PartPredictor, Predictor
@@ -120,6 +129,15 @@ class Choice:
         layers = [layer_info(layer) for layer in self.images]
         channels = all_image_channels(self.sources, layers)
         return list(zip(channel_names(channels, layers), channels, strict=True))
+
+    @property
+    def all_arrays(self) -> list[Any]:
+        """The array (..., Y, X) of each of `all_channels`."""
+        known = {layer_key(layer): layer for layer in self.images}
+        return [
+            channel_array(known[each.layer], each.part, level_of(known[each.layer]))
+            for _, each in self.all_channels
+        ]
 
 
 class ComputeInUse(NamedTuple):
@@ -431,6 +449,19 @@ class InferenceService:
         yield from predictor.set_plane_job(request.plane)
         ours = measure_properties(predictor, found.labels, request.plane)
         return sift(found, ours, examples)
+
+    def name_job(
+        self,
+        request: PredictionRequest,
+        labels: np.ndarray,
+        known: Mapping[int, str],
+        channels: Sequence[Any],
+    ) -> Job[NamedObjects]:
+        """Name the other objects of the request's image; see `engine.naming.name_objects`."""
+        from napari_simmat.engine.naming import name_objects_job
+
+        predictor = yield from self._job_predictor(request, same_image=False)
+        return (yield from name_objects_job(labels, known, channels, predictor))
 
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""

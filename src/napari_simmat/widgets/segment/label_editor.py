@@ -228,9 +228,9 @@ class LabelEditor:
         """Merge objects into the one with the smallest number."""
         into = min(labels)
         known = [self.register.entry(label) for label in sorted(labels)]
-        category = next((entry.category for entry in known if entry.category), "")
+        named = next((entry for entry in known if entry.category), ObjectEntry())
         rest = {label: into for label in labels if label != into}
-        return self._relabel(rest, {into: ObjectEntry(category=category)}), into
+        return self._relabel(rest, {into: _class_alone(named)}), into
 
     def split(
         self, label: int, points: Sequence[Sequence[int]], spacing: Sequence[float] | None = None
@@ -263,13 +263,13 @@ class LabelEditor:
         new = [NewObject(part) for part in parts[1:]]
         numbers = [label, *self._numbers(new)]
         before = dict(self.register.entries)
-        category = self.register.entry(label).category
+        named = _class_alone(self.register.entry(label))
         patches = self._noted(
             LabelEdit.write(self.layer.data, each.mask, number)
             for each, number in zip(new, numbers[1:], strict=True)
         )
         for number in numbers:
-            self.register.entries[number] = ObjectEntry(category=category)
+            self.register.entries[number] = named
         return self._finish(patches, before), numbers
 
     def renumber(
@@ -331,10 +331,16 @@ class LabelEditor:
         self.version += 1
 
     def classify(self, labels: Sequence[int], category: str) -> LayerEdit:
-        """Set the class of objects; an empty name removes it."""
+        """Set the class of objects by hand; an empty name removes it."""
+        return self.name(dict.fromkeys(labels, (category, None)))
+
+    def name(self, classes: Mapping[int, tuple[str, float | None]]) -> LayerEdit:
+        """Set the class of each object, and how certain it is; None by hand."""
         before = dict(self.register.entries)
-        for label in labels:
-            self.register.entries[label] = replace(self.register.entry(label), category=category)
+        for label, (category, certainty) in classes.items():
+            entry = self.register.entry(label)
+            named = replace(entry, category=category, certainty=certainty)
+            self.register.entries[label] = named
         return self._finish([], before)
 
     def replay(self, edit: LayerEdit, *, back: bool) -> None:
@@ -501,6 +507,11 @@ def _within(mask: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
 
 
 # ----------------------------------------------------------------------------- brush
+
+
+def _class_alone(entry: ObjectEntry) -> ObjectEntry:
+    """The class of an object that is made from others, without how these were made."""
+    return ObjectEntry(category=entry.category, certainty=entry.certainty)
 
 
 class BrushHistory:

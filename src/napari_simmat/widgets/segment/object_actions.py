@@ -292,11 +292,14 @@ class ObjectActions:
     def classify(self, category: str) -> None:
         """Set the class of the chosen objects and of new ones."""
         self.category = category
-        # The list of classes reports a typed name more than once.
+        # The list of classes reports a typed name more than once. The class that the program gave
+        # is confirmed.
+        chosen, editor = self._chosen(), self._workspace.editor
         labels = [
             label
-            for label in self._chosen()
-            if self._workspace.session.editor.register.entry(label).category != category
+            for label in chosen
+            if (entry := editor.register.entry(label)).category != category
+            or entry.certainty is not None
         ]
         if labels:
             name = f"class {category or 'none'}"

@@ -17,6 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
+from qtpy.QtGui import QFont
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
@@ -58,6 +59,12 @@ _LOOKS: dict[Look, str] = {
     "contours by class": "contours, colored by class",
 }
 _NO_CLASS = "no class"
+NAMED_TIP = "Named by the program, certainty {:.2f}; choose the class in the list to confirm it"
+NAME_OTHERS = "name others"
+"""The action that names objects by those that are classed by hand."""
+NAME_OTHERS_TIP = (
+    "Class at least three objects of each class; the others are named by size, shape and looks"
+)
 _LETTERS = 3
 """Minimum letters that a list shows: two lists stand side by side in a narrow dock."""
 _TABLE_HEIGHT = 114
@@ -70,8 +77,8 @@ class ObjectRow:
 
     Attributes
     ----------
-    label, category
-        Its number and its class.
+    label, category, certainty
+        Its number, its class, and how certain the program is of that; None for one by hand.
     size
         Pixels or voxels.
     area
@@ -85,6 +92,7 @@ class ObjectRow:
     size: int
     area: float
     score: float
+    certainty: float | None = None
 
 
 def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[ObjectRow]:
@@ -95,7 +103,8 @@ def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[
     rows = []
     for label, size in editor.register.index.sizes().items():
         entry = editor.register.entry(label)
-        rows.append(ObjectRow(label, entry.category, size, size * voxel, entry.score))
+        known = entry.category, size, size * voxel, entry.score, entry.certainty
+        rows.append(ObjectRow(label, *known))
     return rows
 
 
@@ -168,6 +177,8 @@ class ObjectTableModel(QAbstractTableModel):
     def _sort(self) -> None:
         def key(row: ObjectRow) -> Any:
             value = _value(row, self._column)
+            if self._column == 1:  # of a class those that are least certain, then those by hand
+                return value, 2.0 if row.certainty is None else row.certainty
             return -1.0 if _is_missing(value) else value
 
         self.rows.sort(key=key, reverse=self._is_descending)
@@ -175,6 +186,12 @@ class ObjectTableModel(QAbstractTableModel):
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """What a cell shows."""
         value = _value(self.rows[index.row()], index.column())
+        certainty = self.rows[index.row()].certainty
+        if index.column() == 1 and certainty is not None:
+            if role == Qt.ItemDataRole.FontRole:
+                return _by_program()
+            if role == Qt.ItemDataRole.ToolTipRole:
+                return NAMED_TIP.format(certainty)
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() != 1:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role != Qt.ItemDataRole.DisplayRole:
@@ -184,6 +201,13 @@ class ObjectTableModel(QAbstractTableModel):
         return (
             "" if _is_missing(value) else f"{value:.2f}" if index.column() == 3 else f"{value:.4g}"
         )
+
+
+def _by_program() -> QFont:
+    """The font of a class that the program gave."""
+    font = QFont()
+    font.setItalic(True)
+    return font
 
 
 def _value(row: ObjectRow, column: int) -> Any:
@@ -334,15 +358,16 @@ class ObjectPanel(Panel):
             ),
         )
         self.buttons = {row[0]: self.button(*row) for row in rows}
+        self.name_others = self.button(NAME_OTHERS, "Name the others", NAME_OTHERS_TIP)
         grid = QGridLayout()
         grid.setSpacing(4)
         for number, button in enumerate(self.buttons.values()):
             grid.addWidget(button, number // 3, number % 3)
-        choices = hbox(QLabel("Class"), (self.category, 3), QLabel("Overlap"), (self.overlap, 2))
-        drawn = hbox(QLabel("Draw"), (self.look, 1))
-        for row in (choices, drawn):
+        classes = hbox(QLabel("Class"), (self.category, 1), self.name_others)
+        choices = hbox(QLabel("Overlap"), (self.overlap, 2), QLabel("Draw"), (self.look, 3))
+        for row in (classes, choices):
             row.setSpacing(6)
-        vbox(choices, drawn, self.table, grid, parent=self)
+        vbox(classes, choices, self.table, grid, parent=self)
         self.look.activated.connect(lambda _: self.look_chosen.emit(self.look.currentData()))
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
@@ -353,6 +378,7 @@ class ObjectPanel(Panel):
         self.table.set_rows(rows, ndim, unit)
         for action, button in self.buttons.items():
             button.setEnabled(bool(rows) or action == "load")
+        self.name_others.setEnabled(bool(rows))
 
 
 # -------------------------------------------------------------------------------- learning

@@ -229,7 +229,9 @@ class ClassLayers:
             regions += [_region(index.box(label)) for label in edit.entries if label in index]
         for region in regions:
             values = np.asarray(editor.layer.data[region])
-            layer.data[region] = class_numbers(values, entries, self.names)
+            # Only the entries that are needed: there may be thousands, and as many regions.
+            here = {n: entries[n] for n in np.unique(values).tolist() if n in entries}
+            layer.data[region] = class_numbers(values, here, self.names)
         self._set_names(layer)
 
     def show(

@@ -28,6 +28,7 @@ from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.image_folder import ImageFolder
 from napari_simmat.widgets.segment.inference import Choice
 from napari_simmat.widgets.segment.learning import Learning
+from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
 from napari_simmat.widgets.segment.prompt_state import Plane
@@ -147,6 +148,7 @@ class SegmentTab(SegmentForm):
             "save": self._save_objects,
             "load": lambda: self.loader.ask(self),
             "propagate": self._propagate,
+            NAME_OTHERS: lambda: self.controller.naming.start(self._choice()),
             "segment everything": lambda: everything.start(panel.value(), panel.layer.value()),
             "link over time": lambda: tracks.link_all(axis()),
             "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
