@@ -62,7 +62,9 @@ def drawn(kind: str) -> Iterator[Sample]:
             grain = rng.normal(0.16 if differs["texture"] else 0.08, 0.03)
             center = 20 + 38 * np.array(at) + rng.uniform(-3, 3, 2)
             radii = max(radius, 4) * ratio**0.5, max(radius, 4) / ratio**0.5
-            inside = ellipse(*center, *radii, (SIDE, SIDE), rng.uniform(0, np.pi))
+            row, column = center.tolist()
+            turned = rng.uniform(0, np.pi)
+            inside = ellipse(row, column, *radii, shape=(SIDE, SIDE), rotation=turned)
             labels[inside], classes[number] = number, "other" if other else "usual"
             image[inside] = bright + rng.normal(0, abs(grain), len(inside[0]))
         image = gaussian_filter(image, 0.8) + rng.normal(0, 0.03, image.shape)
@@ -97,6 +99,7 @@ def measure(sample: Sample, predictor: Predictor | None) -> ObjectFeatures:
         )
 
     def encode_job(at: tuple[int, ...]) -> Job[NDArray[np.float32]]:
+        assert predictor is not None
         yield from predictor.set_plane_job(at)
         return predictor.embedding
 
@@ -136,7 +139,7 @@ def score(measured: list[tuple[ObjectFeatures, dict[int, str]]], count: int) -> 
                     named.right / named.tested,
                 )
             )
-    return [len(rows), *(100 * np.nanmean(rows, axis=0))] if rows else []
+    return [len(rows), *(100 * np.nanmean(np.array(rows, float), axis=0))] if rows else []
 
 
 def main() -> None:
