@@ -1,6 +1,6 @@
 """A packed image finished in the window, by drafts, by boxes and by clicks, counted and filmed.
 
-``python tests/with_screen.py python scripts/finishing_film.py drafts boxes clicks`` opens napari's
+``python tests/with_screen.py python scripts/finishing_film.py drafts clicks`` opens napari's
 window for each of these ways and finishes the image of `IMAGE` by real mouse and key events: a
 simulated user who knows the true objects (as in `napari_simmat.research.finishing`) works until
 each is committed at an IoU of 0.75 or was given up after ten clicks. It writes what it took, and
@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -50,13 +51,15 @@ LATE = 5
 """Turns of the event loop in which a layout settles."""
 BETWEEN, FASTER = 3.0, 40
 """Seconds between two pictures while the window works, and how much faster the film shows them."""
-WAYS = ("drafts", "boxes", "clicks")
+WAYS = ("drafts", "clicks")
 SEEN = (332, 23, 1280, 775)
 """What the film shows of the window: canvas and tab; x and y from, x and y to."""
-CANVAS = (332, 110, 890, 690)
+CANVAS = (340, 126, 881, 670)
 """What is compared at its end."""
-TOP, BOTTOM, NOTE = (278, 42), (278, 714), (278, 74)
+TOP, BOTTOM, NOTE = (278, 56), (278, 676), (278, 718)
 """Middles of what is said, counted and noted, x and y."""
+LETTERS = 38
+"""In a line."""
 QUALITY = 72
 LARGEST = 10
 """Labels that are so many times larger than most are no objects: the image has one, of ground."""
@@ -168,12 +171,17 @@ class User:
         from qtpy.QtWidgets import QApplication
 
         def accept() -> None:
+            if QApplication.activeModalWidget() is None:
+                return
+            opened.stop()
             self.film.hold(1200)
             QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Return)
             self.actions["keys"] += 1
 
         self.film.say("Save: a label image and a table")
-        QTimer.singleShot(1000, accept)
+        opened = QTimer()
+        opened.timeout.connect(accept)
+        opened.start(300)
         self.push(self.hands.tab.object_panel.buttons["save"])
 
     # ------------------------------------------------------------------ ways
@@ -413,13 +421,15 @@ def finish(way: str) -> None:
     user = User(hands, read_labels(), film)
     film.say("{objects} copper particles, packed")
     film.hold(600)
-    user.open(Path(NAME))
-    film.hold(1200)
-    getattr(user, f"finish_by_{way}")()
-    user.save()
-    film.hold(2000)
+    try:
+        user.open(Path(NAME))
+        film.hold(1200)
+        getattr(user, f"finish_by_{way}")()
+        user.save()
+        film.hold(2000)
+    finally:
+        (folder / "pictures.json").write_text(json.dumps(film.pictures))
     result = {**user.outcome(), "given up": len(user.given_up)}
-    (folder / "pictures.json").write_text(json.dumps(film.pictures))
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     print(way, result)
     hands.release()
@@ -464,10 +474,11 @@ def cut() -> None:
     left, right = pictures("clicks"), pictures("drafts")[-1]
     total = right[1]["actions"]
     same = [each for each in left if each[1]["actions"] <= total][-1]
-    later = [each for each in left if each[1]["actions"] > total]
-    for each in (same, *later[::4], left[-1]):
+    later = {each[1]["actions"]: each for each in left if each[1]["actions"] > total}
+    for each in (same, *later.values()):
         frames.append(beside(each, right))
-        durations.append(3000 if each is same else 3500 if each is left[-1] else 200)
+        durations.append(3000 if each is same else 700)
+    durations[-1] = 4000
     first, *others = [each.convert("RGB") for each in frames]
     first.save(
         FILM,
@@ -492,7 +503,7 @@ def pictures(way: str) -> list[tuple[Path, dict[str, Any]]]:
 def counted(about: dict[str, Any]) -> str:
     """The counters of a picture."""
     minutes, seconds = divmod(round(about["waited"]), 60)
-    return f"{about['done']} objects   {about['actions']} actions   {minutes}:{seconds:02d} waited"
+    return f"{about['done']} objects, {about['actions']} actions, {minutes}:{seconds:02d} waited"
 
 
 def captioned(path: Path, text: str, counters: str, note: str) -> Any:
@@ -533,15 +544,16 @@ def beside(clicks: tuple[Path, dict[str, Any]], drafts: tuple[Path, dict[str, An
 
 
 def write(draw: Any, text: str, middle: tuple[int, int], size: int, color: str = "white") -> None:
-    """Write a line around a place."""
+    """Write lines around a place."""
     from PIL import ImageFont
 
-    draw.text(middle, text, fill=color, font=ImageFont.load_default(size), anchor="mm")
+    lines, font = textwrap.fill(text, LETTERS), ImageFont.load_default(size)
+    draw.multiline_text(middle, lines, fill=color, font=font, anchor="mm", align="center")
 
 
 def main(ways: list[str]) -> None:
     """Finish the image in these ways, or cut the film."""
-    for way in ways or ["drafts", "boxes", "clicks", "cut"]:
+    for way in ways or [*WAYS, "cut"]:
         if way == "cut":
             cut()
             continue

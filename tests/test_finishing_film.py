@@ -70,7 +70,7 @@ def test_film_ends_beside_clicks_and_says_what_was_counted(script, tmp_path, mon
         (tmp_path / way / "pictures.json").write_text(json.dumps(abouts))
         (tmp_path / way / "result.json").write_text(json.dumps(abouts[1]))
     script.cut()
-    assert script.counted(abouts[0]) == "1 objects   2 actions   1:01 waited"
+    assert script.counted(abouts[0]) == "1 objects, 2 actions, 1:01 waited"
     assert json.loads(script.KEPT.read_text())["clicks"]["actions"] == 5
     with Image.open(script.FILM) as film:
         assert film.n_frames >= 3
