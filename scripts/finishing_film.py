@@ -60,7 +60,13 @@ TOP, BOTTOM, NOTE = (278, 56), (278, 676), (278, 718)
 """Middles of what is said, counted and noted, x and y."""
 LETTERS = 38
 """In a line."""
-QUALITY = 72
+MOVING, THINNED, QUICK = 60, 5, 0.5
+"""Milliseconds of the pointer's steps, which are left out; one of so many pictures of waiting is
+kept; how long actions are shown, of the time that they were taken for.
+"""
+QUALITY = 55
+Pictures = list[tuple[Path, dict[str, Any]]]
+"""Files, and what was said and counted at each."""
 LARGEST = 10
 """Labels that are so many times larger than most are no objects: the image has one, of ground."""
 
@@ -466,7 +472,7 @@ def cut() -> None:
     results = {way: json.loads((WORK / way / "result.json").read_text()) for way in WAYS}
     KEPT.write_text(json.dumps(results, indent=1) + "\n")
     frames, durations = [], []
-    for path, about in pictures("drafts"):
+    for path, about in shortened(pictures("drafts")):
         text = about["said"].format(**about)
         note = f"{FASTER} times faster" if about["faster"] else ""
         frames.append(captioned(path, text, counted(about), note))
@@ -494,7 +500,26 @@ def cut() -> None:
         print(f"{FILM.name}: {film.width} x {film.height}, {size} KiB, {sum(durations) / 1000} s")
 
 
-def pictures(way: str) -> list[tuple[Path, dict[str, Any]]]:
+def shortened(taken: Pictures) -> Pictures:
+    """Without the ways of the pointer, and with few pictures of waiting."""
+    kept: Pictures = []
+    waiting = 0
+    for path, about in taken:
+        waiting += about["faster"]
+        if about["faster"] and waiting % THINNED:
+            continue
+        milliseconds = about["milliseconds"]
+        if about["faster"]:
+            milliseconds *= THINNED
+        elif milliseconds == MOVING:
+            continue
+        elif milliseconds <= AFTER:
+            milliseconds = round(milliseconds * QUICK)
+        kept.append((path, {**about, "milliseconds": milliseconds}))
+    return kept
+
+
+def pictures(way: str) -> Pictures:
     """The pictures of a way, and what was said and counted at each."""
     abouts = json.loads((WORK / way / "pictures.json").read_text())
     return [(WORK / way / f"{number:04d}.png", about) for number, about in enumerate(abouts)]
