@@ -45,6 +45,15 @@ class Film:
 
     def hold(self, milliseconds: int, pressed: bool = False) -> None:
         """Show what the window shows now."""
+        from PIL import Image
+
+        picture = self.picture(pressed=pressed)
+        height = round(picture.height * self._width / picture.width)
+        self._frames.append(picture.resize((self._width, height), Image.Resampling.LANCZOS))
+        self._durations.append(milliseconds)
+
+    def picture(self, *, pressed: bool = False) -> Any:
+        """What the window shows now, and the pointer."""
         from PIL import Image, ImageDraw
 
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)
@@ -54,9 +63,7 @@ class Film:
         if pressed:
             draw.ellipse((x - 12, y - 12, x + 12, y + 12), outline="white", width=3)
         draw.polygon([(x + dx, y + dy) for dx, dy in self.POINTER], fill="white", outline="black")
-        height = round(picture.height * self._width / picture.width)
-        self._frames.append(picture.resize((self._width, height), Image.Resampling.LANCZOS))
-        self._durations.append(milliseconds)
+        return picture
 
     def point(self, x: float, y: float, steps: int = 5) -> None:
         """Move the pointer to a pixel of the window."""
@@ -81,7 +88,7 @@ class Film:
         place = widget.mapTo(window, QPoint(widget.width() // 2, widget.height() // 2))
         self.point(place.x(), place.y())
 
-    def point_on(self, layer: Any, position: Sequence[float]) -> None:
+    def point_on(self, layer: Any, position: Sequence[float], steps: int = 5) -> None:
         """Move the pointer to y, x of an image."""
         from qtpy.QtCore import QPoint
 
@@ -89,7 +96,7 @@ class Film:
         node = canvas.layer_to_visual[layer].node
         x, y = node.get_transform("visual", "canvas").map((position[1], position[0]))[:2]
         place = canvas.native.mapTo(self.viewer.window._qt_window, QPoint(round(x), round(y)))
-        self.point(place.x(), place.y())
+        self.point(place.x(), place.y(), steps)
 
     def save(self, name: str) -> None:
         """Write all frames; the film repeats."""

@@ -9,6 +9,7 @@ from napari_simmat.widgets.controls import (
     Status,
     StatusKind,
     StatusLine,
+    VerticalScroll,
     vbox,
 )
 
@@ -96,3 +97,15 @@ def test_status_line_with_two_lines_keeps_its_height(qtbot):
         places.append(below.y())
     assert shown.heightForWidth(shown.width()) > 1.5 * line.fontMetrics().height()
     assert places[0] == places[1]
+
+
+def test_scroll_bar_covers_no_content_at_the_least_width(qtbot):
+    wide, content = QWidget(), QWidget()
+    wide.setMinimumSize(200, 600)
+    vbox(wide, parent=content)
+    scroll = VerticalScroll(content)
+    qtbot.addWidget(scroll)
+    scroll.show()
+    scroll.resize(scroll.minimumSizeHint().width(), 300)
+    qtbot.waitUntil(scroll.verticalScrollBar().isVisible)
+    qtbot.waitUntil(lambda: scroll.viewport().width() >= 200)

@@ -219,12 +219,12 @@ class VerticalScroll(QScrollArea):
         return int(content.sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """The content's width, and part of its height."""
-        content = self.widget()
-        if content is None:
+        """The content's width beside the scroll bar, and part of its height."""
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is None or bar is None:
             return super().minimumSizeHint()
         minimum = content.minimumSizeHint()
-        return QSize(minimum.width(), min(minimum.height(), 120))
+        return QSize(minimum.width() + bar.sizeHint().width(), min(minimum.height(), 120))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Resize when the content opens or closes."""
