@@ -111,15 +111,12 @@ def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     assert taught.preview[CENTERS[3]]
 
 
-def test_next_image_of_the_folder_expects_the_same(taught_file, tmp_path):
-    """The next image has no objects yet; one of another folder is something else."""
+def test_next_image_expects_nothing_unless_wanted(taught_file, tmp_path):
+    """It may be of another magnification."""
     window = taught_file
     start(window)
     open_file(window, tmp_path / "one" / "b.tif")
-    start(window)
-    assert says_size(window, f"{THREE} of a")
-    assert window.preview[CENTERS[3]]
-    open_file(window, tmp_path / "two" / "c.tif")
+    assert not window.preview.any()
     start(window)
     assert "Expected" not in window.status.text
 

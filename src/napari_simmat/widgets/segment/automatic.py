@@ -116,8 +116,8 @@ class AutomaticSegmentation(QObject):
     `proposals` are what the filters choose from; None without any. `like_mine` keeps only
     objects that are like the committed ones. With `expects_mine` objects are looked for that have
     the size of the committed ones, and that look like them rather than like marked ground. With
-    `drafts_next` the next image of a folder is drafted as soon as it is chosen, with the settings
-    of the last time.
+    `drafts_next` the next image of a folder is expected to show the same kind, and drafted as soon
+    as it is chosen, with the settings of the last time.
     """
 
     changed = Signal()
@@ -188,7 +188,7 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         lesson = self._lesson(session, plane, order) if self.expects_mine else None
-        go_on = lesson is None and self.expects_mine and self._goes_on()
+        go_on = lesson is None and self._goes_on()
         said = self._taught.text if go_on and self._taught is not None else ""
         if lesson is not None:
             said = expected(lesson)
@@ -217,7 +217,7 @@ class AutomaticSegmentation(QObject):
         self.expects_mine = expects_mine
 
     def set_drafts_next(self, drafts_next: bool) -> None:
-        """Draft the next image of a folder by itself, or wait to be told."""
+        """Draft the next image of a folder by itself as the same kind, or wait to be told."""
         self.drafts_next = drafts_next
 
     def cancel(self) -> None:
@@ -250,9 +250,13 @@ class AutomaticSegmentation(QObject):
         return lesson_of(editor, drafts.ground, order, plane)
 
     def _goes_on(self) -> bool:
-        """Whether the image before, of the same folder and channels, taught the same model."""
+        """Whether the image before, of the same folder and channels, taught the same model.
+
+        And whether the user says so: another magnification shows objects of another size.
+        """
         taught, request = self._taught, self._workspace.request()
-        if taught is None or request is None or taught.place is None:
+        wanted = self.expects_mine and self.drafts_next
+        if not wanted or taught is None or request is None or taught.place is None:
             return False
         return (taught.place, taught.model) == (self._place(), request.model)
 
@@ -361,7 +365,7 @@ class AutomaticSegmentation(QObject):
         settings, begun = self._settings, session.drafts or session.prompt_state or session.editor
         if not self.drafts_next or settings is None or begun or self._drafted is session:
             return
-        if self.expects_mine and self._goes_on() and self._workspace.plane_or_none() is not None:
+        if self._goes_on() and self._workspace.plane_or_none() is not None:
             self._drafted = session
             self.start(settings)
 

@@ -484,10 +484,10 @@ class AutomaticPanel(Panel):
             "From three committed objects on: look for others of their size. Negative marks alone "
             "say where no object is; then also for their looks"
         )
-        self.draft_next = QCheckBox("Draft the next image at once")
+        self.draft_next = QCheckBox("Next image: the same kind")
         self.draft_next.setToolTip(
-            "When another image of the same folder is chosen, look for objects like those of the "
-            "last one by itself"
+            "For images of one series: when another image of the same folder is chosen, look for "
+            "objects like those of the last one at once"
         )
         self.form.rows.insertRow(1, "or on a layer", self.layer)
         above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
