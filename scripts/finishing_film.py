@@ -180,15 +180,18 @@ class User:
             if QApplication.activeModalWidget() is None:
                 return
             opened.stop()
-            self.film.hold(1200)
             QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Return)
             self.actions["keys"] += 1
 
+        button = self.hands.tab.object_panel.buttons["save"]
         self.film.say("Save: a label image and a table")
+        self.film.at_widget(button)
+        self.film.hold(2500)
+        self.film.say("")  # dialog and status show folders
         opened = QTimer()
         opened.timeout.connect(accept)
         opened.start(300)
-        self.push(self.hands.tab.object_panel.buttons["save"])
+        self.push(button)
 
     # ------------------------------------------------------------------ ways
 
@@ -389,7 +392,6 @@ class Filmed(Unfilmed):
             self._take(round(1000 * BETWEEN / FASTER), faster=True)
 
     def _take(self, milliseconds: int, *, pressed: bool = False, faster: bool = False) -> None:
-        from PIL import Image
         from qtpy.QtWidgets import QApplication
 
         number = len(self.pictures)
@@ -397,12 +399,6 @@ class Filmed(Unfilmed):
             QApplication.processEvents()
             time.sleep(0.01)
         picture = self._film.picture(pressed=pressed)
-        dialog = QApplication.activeModalWidget()
-        if dialog is not None:
-            path = self._folder / "dialog.png"
-            dialog.grab().save(str(path))
-            with Image.open(path) as shown:
-                picture.paste(shown, tuple((picture.size - np.array(shown.size)) // 2))
         picture.save(self._folder / f"{number:04d}.png", compress_level=1)
         about = {"said": self._said, "milliseconds": milliseconds, "faster": faster}
         self.pictures.append({**about, **self._outcome})
@@ -501,12 +497,12 @@ def cut() -> None:
 
 
 def shortened(taken: Pictures) -> Pictures:
-    """Without the ways of the pointer, and with few pictures of waiting."""
+    """Without the ways of the pointer and what is said nothing of, and with little waiting."""
     kept: Pictures = []
     waiting = 0
     for path, about in taken:
         waiting += about["faster"]
-        if about["faster"] and waiting % THINNED:
+        if (about["faster"] and waiting % THINNED) or not about["said"]:
             continue
         milliseconds = about["milliseconds"]
         if about["faster"]:
@@ -527,8 +523,12 @@ def pictures(way: str) -> Pictures:
 
 def counted(about: dict[str, Any]) -> str:
     """The counters of a picture."""
+    from napari_simmat._text import pluralize
+
     minutes, seconds = divmod(round(about["waited"]), 60)
-    return f"{about['done']} objects, {about['actions']} actions, {minutes}:{seconds:02d} waited"
+    objects = pluralize(about["done"], "object")
+    actions = pluralize(about["actions"], "action")
+    return f"{objects}, {actions}, {minutes}:{seconds:02d} waited"
 
 
 def captioned(path: Path, text: str, counters: str, note: str) -> Any:

@@ -61,7 +61,7 @@ def test_film_ends_beside_clicks_and_says_what_was_counted(script, tmp_path, mon
     counts = {"objects": 4, "done": 1, "actions": 2, "waited": 61.0}
     for way in script.WAYS:
         (tmp_path / way).mkdir()
-        about = {"said": "{objects} things", "milliseconds": 100, "faster": True, **counts}
+        about = {"said": "{objects} things", "milliseconds": 100, "faster": False, **counts}
         abouts = [about, {**about, "done": 4, "actions": 5}]
         for number in range(2):
             Image.new("RGB", script.SIZE, (50 * number,) * 3).save(
@@ -70,7 +70,7 @@ def test_film_ends_beside_clicks_and_says_what_was_counted(script, tmp_path, mon
         (tmp_path / way / "pictures.json").write_text(json.dumps(abouts))
         (tmp_path / way / "result.json").write_text(json.dumps(abouts[1]))
     script.cut()
-    assert script.counted(abouts[0]) == "1 objects, 2 actions, 1:01 waited"
+    assert script.counted(abouts[0]) == "1 object, 2 actions, 1:01 waited"
     assert json.loads(script.KEPT.read_text())["clicks"]["actions"] == 5
     with Image.open(script.FILM) as film:
         assert film.n_frames >= 3
