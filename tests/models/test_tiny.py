@@ -158,8 +158,8 @@ def test_decode_never_prefers_a_mask_of_everything(network, monkeypatch, togethe
         quality = 0.96 if level.scale == 0.5 else 0.3
         return masks[level.scale], torch.full((4,), quality)
 
-    def on_level(of, level, clicks, whole):
-        for each in original(of, level, clicks, whole):
+    def on_level(of, level, clicks, whole, expected):
+        for each in original(of, level, clicks, whole, expected):
             quality = in_window(level)[1]
             attended = each.attended[0]._replace(predicted_iou=quality[None])
             yield replace(each, attended=[attended])
