@@ -18,7 +18,8 @@ from napari_simmat.widgets.segment.automatic import (
     HARDLY,
     found_by_itself,
 )
-from napari_simmat.widgets.segment.lesson import ground_marked
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.lesson import examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
@@ -209,3 +210,18 @@ def test_a_line_and_points_are_widened():
 )
 def test_other_prompts_are_no_ground(prompts):
     assert ground_marked(prompts, (), (), (40, 40), side=8.0) is None
+
+
+def test_objects_whose_boxes_reach_a_plane_are_not_on_it(ready):
+    """Three boxes reach the middle plane, on which only one object has pixels."""
+    labels = np.zeros((3, 40, 40), np.int32)
+    labels[:, 2:8, 2:8] = 1
+    labels[0, 12:18, 2:8] = labels[2, 12:18, 2:8] = 2
+    labels[0, 22:28, 2:8] = labels[2, 22:28, 2:8] = 3
+    editor = LabelEditor(ready.viewer.add_labels(labels, name="boxes"), print, print)
+    assert editor.masks_on_planes()[1,] == 3
+    found = examples(editor, (), (1,))
+    assert found.plane == (0,), "the one with the most"
+    np.testing.assert_array_equal(found.labels, labels[0])
+    assert lesson_of(editor, (), (), (2,)).plane == (2,)
+    editor.release()

@@ -313,8 +313,9 @@ class AutomaticSegmentation(QObject):
         found = None if editor is None else examples(editor, proposals.order, proposals.plane)
         if found is None:
             return None
-        committed, at = found
-        return lambda each: self._inference.service.sift_job(request, each, at, committed)
+        return lambda each: self._inference.service.sift_job(
+            request, each, found.plane, found.labels
+        )
 
     def _on_progress(self, progress: Progress) -> None:
         if not self._inference.busy:

@@ -7,14 +7,15 @@ up: they are kept beside what became of the drafts, and undo brings them back as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.automatic_postprocessing import MIN_EXAMPLES
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.masks import ObjectMask, bounding_box
+from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.widgets.segment.drafts import Draft
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts
@@ -39,18 +40,24 @@ class Lesson:
 
     plane: Plane
     labels: NDArray[np.integer]
-    ground: NDArray[np.bool_] | None
+    ground: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def areas(self) -> NDArray[np.intp]:
+        """(N,) of the objects in pixels; without sorting, which takes long on a large plane."""
+        compact, _ = compact_labels(np.maximum(self.labels, 0))
+        counts = np.bincount(compact.ravel())[1:]
+        return np.asarray(counts[counts > 0])
 
     @property
     def count(self) -> int:
         """Number of objects."""
-        return len(np.unique(self.labels[self.labels > 0]))
+        return len(self.areas)
 
     @property
     def side(self) -> float:
         """Side of a typical object in pixels, the square root of its area (geometric mean)."""
-        _, areas = np.unique(self.labels[self.labels > 0], return_counts=True)
-        return float(np.exp(np.log(areas).mean() / 2))
+        return float(np.exp(np.log(self.areas).mean() / 2))
 
 
 def lesson_of(
@@ -63,29 +70,29 @@ def lesson_of(
     found = None if editor is None else examples(editor, order, plane)
     if found is None:
         return None
-    labels, at = found
-    marks = [each.mask for each in ground if (each.order, each.plane) == (order, at)]
-    marked = np.zeros(labels.shape, bool)
+    marks = [each.mask for each in ground if (each.order, each.plane) == (order, found.plane)]
+    marked = np.zeros(found.labels.shape, bool)
     for mask in marks:
-        marked |= mask.on_plane(at, labels.shape)
-    return Lesson(at, labels, marked if marks else None)
+        marked |= mask.on_plane(found.plane, found.labels.shape)
+    return replace(found, ground=marked) if marks else found
 
 
-def examples(
-    editor: LabelEditor, order: AxisOrder, plane: Plane
-) -> tuple[NDArray[np.integer], Plane] | None:
-    """Committed objects (Y, X) on a plane, or on that with the most, and which it is.
+def examples(editor: LabelEditor, order: AxisOrder, plane: Plane) -> Lesson | None:
+    """The objects committed on a plane, or on that with the most, without ground.
 
     None if there are fewer than `MIN_EXAMPLES`.
     """
-    labels, at = transposed_view(editor.layer.data, order), plane
-    if len(np.unique(labels[at])) <= MIN_EXAMPLES and not order:
-        counts = editor.masks_on_planes()
-        at = max(counts, key=lambda each: counts[each], default=at)
-    committed = np.array(labels[at])
-    if len(np.unique(committed[committed > 0])) < MIN_EXAMPLES:
+    if len(editor.register.index) < MIN_EXAMPLES:
         return None
-    return committed, at
+    labels, planes = transposed_view(editor.layer.data, order), [plane]
+    if plane and not order:
+        counts = editor.masks_on_planes()
+        planes.append(max(counts, key=lambda each: counts[each]))
+    for at in planes:
+        found = Lesson(at, np.array(labels[at]))
+        if found.count >= MIN_EXAMPLES:
+            return found
+    return None
 
 
 def ground_marked(
@@ -102,15 +109,10 @@ def ground_marked(
     at = [point[-2:] for point in prompts.points]
     for each in prompts.outlines:
         at += _line([vertex[-2:] for vertex in each.vertices])
-    marked = np.zeros(shape_yx, bool)
-    rows, columns = np.floor(np.array(at, float).T + 0.5).astype(int)
-    inside = (rows >= 0) & (rows < shape_yx[0]) & (columns >= 0) & (columns < shape_yx[1])
-    if not inside.any():
-        return None
-    marked[rows[inside], columns[inside]] = True
-    marked = _widened(marked, min(GROUND_RADIUS, max(side / 4, 1.0)))
+    marked = _discs(np.array(at, float), shape_yx, min(GROUND_RADIUS, max(side / 4, 1.0)))
     region = bounding_box(marked)
-    assert region is not None
+    if region is None:
+        return None
     corner = (*plane, region[0].start, region[1].start)
     return Draft(ObjectMask.of(marked[region], corner), 1.0, order)  # the user is sure
 
@@ -126,7 +128,15 @@ def _line(vertices: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     return [(float(y), float(x)) for y, x in found]
 
 
-def _widened(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    from scipy.ndimage import distance_transform_edt
-
-    return np.asarray(distance_transform_edt(~mask) <= radius)
+def _discs(
+    centers: NDArray[np.float64], shape_yx: tuple[int, int], radius: float
+) -> NDArray[np.bool_]:
+    """The discs around points (N, 2) on a plane, as a mask (Y, X)."""
+    reach = int(radius)
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    offsets = np.argwhere(dy**2 + dx**2 <= radius**2) - reach
+    at = (np.floor(centers + 0.5).astype(int)[:, np.newaxis] + offsets).reshape(-1, 2)
+    rows, columns = at[((at >= 0) & (at < shape_yx)).all(axis=1)].T
+    mask = np.zeros(shape_yx, bool)
+    mask[rows, columns] = True
+    return mask
