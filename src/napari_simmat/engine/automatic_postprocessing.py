@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SAME_MASK_IOU = 0.95
 """Masks of at least this IoU outline the same object and vote on its pixels."""
+COMPARED_AT_ONCE = 256
+"""Boxes compared with all others at once, which bounds the memory."""
 PART_SHARE = 0.9
 """A mask is part of a larger one if at least this share of it lies within."""
 COMPOSITE_SHARE = 0.1
@@ -220,10 +222,13 @@ def _suppressed(
     scores = np.array([_score(candidates, one) for one in chosen], np.float32)
     boxes = torch.from_numpy(candidates.boxes(chosen))
     best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
-    alike = (box_iou(boxes[best], boxes) >= settings.box_overlap).numpy()
-    alike[np.arange(len(best)), best] = True  # itself, even if rounding puts its IoU below 1
-    numbers = np.array(chosen)
-    return {chosen[at]: numbers[row].tolist() for at, row in zip(best.tolist(), alike, strict=True)}
+    numbers, found = np.array(chosen), dict[int, list[int]]()
+    for some in best.split(COMPARED_AT_ONCE):
+        alike = (box_iou(boxes[some], boxes) >= settings.box_overlap).numpy()
+        alike[np.arange(len(some)), some] = True  # itself, even if rounding puts its IoU below 1
+        rows = zip(some.tolist(), alike, strict=True)
+        found |= {chosen[at]: numbers[row].tolist() for at, row in rows}
+    return found
 
 
 def _score(candidates: MaskCandidates, one: int) -> float:
