@@ -16,10 +16,12 @@ from napari_simmat.widgets.segment.automatic import (
     EXPECTED,
     EXPECTED_LOOKS,
     HARDLY,
+    MORE_GROUND,
+    expected,
     found_by_itself,
 )
 from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.lesson import examples, ground_marked, lesson_of
+from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
@@ -101,6 +103,27 @@ def test_negative_marks_alone_are_taken_for_ground(taught):
     assert len(session.prompt_state.prompts.points) == 3, "they are marks again"
     taught.redo()
     assert session.drafts.ground == (marked,)
+
+
+def test_too_little_ground_is_said():
+    labels, ground = np.zeros((30, 30), int), np.zeros((30, 30), bool)
+    labels[:6, :6], labels[10:16, :6], labels[20:26, :6] = 1, 2, 3
+    ground[0, 10:20] = True
+    text = expected(Lesson((), labels, ground))
+    assert text == f"{EXPECTED.format(objects=THREE, side=6)} {MORE_GROUND}"
+    ground[:6, 10:20] = True
+    assert expected(Lesson((), labels, ground)) == EXPECTED_LOOKS.format(objects=THREE, side=6)
+
+
+def test_canceled_lesson_is_not_remembered(taught_file, tmp_path):
+    window = taught_file
+    window.tab.automatic_panel.draft_next.click()
+    window.tab.automatic_panel.start.click()
+    window.controller.automatic.cancel()
+    window.idle()
+    open_file(window, tmp_path / "one" / "b.tif")
+    start(window)
+    assert "Expected" not in window.status.text
 
 
 def test_new_ground_weighs_the_same_masks(taught, monkeypatch):

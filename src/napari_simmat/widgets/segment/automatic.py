@@ -64,6 +64,7 @@ CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
 EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
 EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
+MORE_GROUND = "Mark more ground to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 MARKING = "marking of ground"
@@ -132,6 +133,7 @@ class AutomaticSegmentation(QObject):
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine, self.drafts_next = False, True, False
         self._taught: _Taught | None = None
+        self._teaching: _Taught | None = None  # until it has been learned
         self._drafted: ImageSession | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
@@ -188,12 +190,12 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         lesson = self._lesson(session, plane, order) if self.expects_mine else None
-        go_on = lesson is None and self._goes_on()
+        go_on, self._teaching = lesson is None and self._goes_on(), None
         said = self._taught.text if go_on and self._taught is not None else ""
         if lesson is not None:
             said = expected(lesson)
-            before = expected(lesson, f"{session.geometry.name}")
-            self._taught = _Taught(before, self._place(), request.model)
+            before = expected(lesson, session.geometry.name)
+            self._teaching = _Taught(before, self._place(), request.model)
         self._requested = Proposals(session, request, workspace.subject, order, plane, said)
         service = self._inference.service
         self._proposing.start(
@@ -322,7 +324,7 @@ class AutomaticSegmentation(QObject):
             self._workspace.status.emit(Status("working", SEGMENTING, progress.fraction))
 
     def _on_proposed(self, candidates: MaskCandidates) -> None:
-        requested = self._requested
+        requested, self._taught = self._requested, self._teaching or self._taught
         if requested is not None and self._is_current(requested):
             self.proposals = replace(requested, candidates=candidates)
             self._filter()
@@ -421,7 +423,9 @@ def _editor(session: ImageSession) -> LabelEditor | None:
 
 def expected(lesson: Lesson, image: str = "") -> str:
     """What a lesson lets expect, in words; of another image its name."""
-    text = EXPECTED if lesson.ground is None else EXPECTED_LOOKS
+    text = EXPECTED_LOOKS if lesson.tells_looks else EXPECTED
+    if lesson.ground is not None and not lesson.tells_looks:
+        text = f"{text} {MORE_GROUND}"
     objects = pluralize(lesson.count, "committed object")
     named = f"{objects} of {image}" if image else objects
     return text.format(objects=named, side=lesson.side)

@@ -386,8 +386,7 @@ class InferenceService:
 
         A `lesson` tells what they have in common; to `go_on` means what the last one told, of
         another image. If only its ground has changed, the masks are those of before, weighed anew.
-        Uses a predictor of its own, because clicks may be predicted
-        in between.
+        Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import (
@@ -403,7 +402,7 @@ class InferenceService:
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
             self._kind = kind
         elif go_on:
-            kind = self._kind
+            kind = self._kind or kind
         settings = settings.for_model(predictor.model.spec, kind is not None)
         size = None if kind is None else kind.size
         key = (request.encoding, settings.proposing, size)

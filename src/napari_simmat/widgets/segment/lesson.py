@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_simmat.engine.automatic_postprocessing import MIN_EXAMPLES
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
+from napari_simmat.engine.object_kind import MIN_GROUND
 from napari_simmat.widgets.segment.drafts import Draft
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts
@@ -53,6 +54,13 @@ class Lesson:
     def count(self) -> int:
         """Number of objects."""
         return len(self.areas)
+
+    @property
+    def tells_looks(self) -> bool:
+        """Whether there is enough ground beside the objects to tell how they look."""
+        if self.ground is None:
+            return False
+        return np.count_nonzero(self.ground & (self.labels == 0)) >= MIN_GROUND
 
     @property
     def side(self) -> float:
