@@ -4,10 +4,13 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_simmat import __version__
 from napari_simmat.checkpoints import registry
+from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
 from tests.cli.conftest import ANGLES
@@ -127,3 +130,53 @@ def test_models_info_names_each_source_of_the_training(simmat):
     assert len(names) == 36
     for name in names:
         assert f"training sources: {name} complete " in said, name
+
+
+@pytest.fixture
+def lesson(folder):
+    """Five of the six coins, and the ground between them."""
+    labels, ground = np.zeros((90, 130), np.uint16), np.zeros((90, 130), np.uint8)
+    y, x = np.indices(labels.shape)
+    for number, (row, column) in enumerate(COINS, start=1):
+        labels[(y - row) ** 2 + (x - column) ** 2 <= 14**2] = number
+    ground[:12, :40] = 1
+    tifffile.imwrite("five.tif", labels)
+    tifffile.imwrite("ground.tif", ground)
+    return folder
+
+
+COINS = (50, 45), (51, 100), (20, 100)
+
+
+def test_models_teach_finds_objects_of_the_kind(lesson, simmat):
+    words = ("models", "teach", "a.tif", "--labels", "five.tif", "--name")
+    result = simmat(*words, "coins", "--ground", "ground.tif", "--json")
+    assert result.status == 0, result.err
+    assert result.json["name"] == "coins"
+    assert read_spec(result.json["path"]).kind.looks is not None
+    sized = simmat(*words, "sized")
+    assert "sized is ready" in sized.out
+    assert find_model("sized").spec.kind.looks is None
+    out = simmat("segment", "a.tif", "--model", "coins", "--prompts", "auto", "--output", "out")
+    assert out.status == 0, out.err
+    replay = ("segment", "a.tif", "--model", "coins", "--prompts", "out/a.json")
+    assert simmat(*replay, "--output", "again").status == 0
+    first, second = (Path(name, "a_labels.tif").read_bytes() for name in ("out", "again"))
+    assert first == second
+
+
+def test_models_teach_refuses_in_a_sentence(lesson, simmat):
+    words = ("models", "teach", "a.tif", "--labels", "five.tif", "--name")
+    assert "name of a built-in model" in simmat(*words, "tiny").err
+    tifffile.imwrite("two.tif", np.eye(90, 130, dtype=np.uint8))
+    few = simmat("models", "teach", "a.tif", "--labels", "two.tif", "--name", "x")
+    assert few.status == 1
+    assert "3 objects are needed" in few.err
+    tifffile.imwrite("small.tif", np.ones((3, 3), np.uint8))
+    other = simmat(*words, "x", "--ground", "small.tif")
+    assert "small.tif has the shape 3 x 3, the image a.tif without channels 90 x 130" in other.err
+    tifffile.imwrite("none.tif", np.zeros((90, 130), np.uint8))
+    nothing = simmat("models", "teach", "a.tif", "--labels", "none.tif", "--name", "x")
+    assert "none.tif holds no object" in nothing.err
+    little = simmat(*words, "few", "--ground", "none.tif")
+    assert "none.tif marks too little ground" in little.err

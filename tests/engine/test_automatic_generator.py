@@ -53,7 +53,7 @@ class Oracle:
         self.truth, self.shape = truth, truth.shape
         base = SimpleNamespace(embedded=True, architecture="tiny_deep")
         self.model = SimpleNamespace(
-            spec=SimpleNamespace(mask_choice="single", base=base),
+            spec=SimpleNamespace(mask_choice="single", base=base, kind=None, expects_kind=False),
             network=SimpleNamespace(expected_size=None),
         )
         self.crop = (slice(None), slice(None))
@@ -421,7 +421,9 @@ def test_propose_masks_canceled_keeps_the_plane(predictor):
 def test_proposed_masks_are_filtered_as_their_model_wants(predictor, choice, threshold):
     """Also by settings that set no thresholds, as the window's, which are not for a model."""
     model = SimpleNamespace(
-        mask_choice=choice, base=SimpleNamespace(architecture="tiny_lite", embedded=True)
+        mask_choice=choice,
+        base=SimpleNamespace(architecture="tiny_lite", embedded=True),
+        expects_kind=False,
     )
     settings = AutomaticSettings(points_per_side=6)
     predictor.set_image(coins()[:150, :200])

@@ -93,8 +93,8 @@ def test_a_plane_in_blocks_has_the_likelihoods_of_the_whole(monkeypatch):
     whole = likelihood(whole_forest, planes)
     monkeypatch.setattr(pixel_forest, "BLOCK", 40)
     forest = PixelForest.of(planes, *lesson)
-    np.testing.assert_array_equal(forest.classes, whole_forest.classes)
-    np.testing.assert_allclose(forest.features, whole_forest.features, atol=1e-5)
+    np.testing.assert_array_equal(forest.pixels.classes, whole_forest.pixels.classes)
+    np.testing.assert_allclose(forest.pixels.features, whole_forest.pixels.features, atol=1e-5)
     np.testing.assert_array_equal(likelihood(whole_forest, planes), whole)
 
 

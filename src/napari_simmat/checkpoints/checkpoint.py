@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.plain import expect, parse_json
 from napari_simmat.models.spec import ModelSpec
+from napari_simmat.models.taught_kind import TaughtPixels
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,7 @@ def save_checkpoint(
     tensors: Mapping[str, torch.Tensor],
     *,
     bundled: bool = False,
+    pixels: TaughtPixels | None = None,
 ) -> None:
     """Write a checkpoint atomically, replacing an earlier file of that name.
 
@@ -67,29 +69,34 @@ def save_checkpoint(
         By state-dict name: all of the network for a base or a bundle, else the trained ones.
     bundled
         Whether the tensors of the base are among `tensors`.
+    pixels
+        That tell how the objects of ``spec.kind`` look.
 
     Raises
     ------
     ValueError
-        If there is no tensor, or one holds NaN or infinity.
+        If there is nothing to hold, or a tensor holds NaN or infinity.
     OSError
         If the disk is full or the folder cannot be written.
     """
     path = Path(path)
     text = spec.to_json()
     read_description(text)  # refuse what could not be read again
-    if not tensors:
+    if not tensors and spec.kind is None:
         raise ValueError(f"{path.name} would hold no tensor; nothing was written.")
     if broken := non_finite_names(tensors):
         raise ValueError(
             f"{path.name} was not written: {some_names(broken)} hold NaN or infinity. "
             "The training diverged; lower its learning rate."
         )
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # The format knows neither strides nor shared storage, so every tensor is copied.
     plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    if pixels is not None:
+        plain |= {name: torch.tensor(each) for name, each in pixels.arrays.items()}
     with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode

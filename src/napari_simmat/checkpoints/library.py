@@ -121,7 +121,7 @@ def import_file_job(
         if row is not None and name in (None, row.name):
             yield from copy_job(path, user_folder("bases") / row.file)
             return find_model(row.name)
-    _check_name_free(chosen)
+    check_name_free(chosen)
     target = (user_folder("bases") if is_base else user_folder("models")) / f"{chosen}{suffix}"
     yield from copy_job(path, target)
     return find_model(chosen)
@@ -138,7 +138,7 @@ def _import_authors_job(
         )
     if modality is None:
         raise ValueError(MISSING_MODALITY.format(path.name, ", ".join(MODALITIES)))
-    _check_name_free(name)
+    check_name_free(name)
     spec, tensors = yield from convert_authors_file_job(path, modality, base)
     yield Progress(95, 100, f"Writing {name}")
     save_checkpoint(
@@ -204,14 +204,14 @@ def export_job(
         raise ValueError(f"{target} exists already. Choose another name, or allow to replace it.")
     if bundle:
         whole = yield from assemble_job(name)
-        save_checkpoint(target, whole.spec, whole.tensors, bundled=True)
+        save_checkpoint(target, whole.spec, whole.tensors, bundled=True, pixels=whole.pixels)
         yield Progress(100, 100, f"Wrote {target.name}")
     else:
         yield from copy_job(source, target)
     return target
 
 
-def _check_name_free(name: str) -> None:
+def check_name_free(name: str) -> None:
     """Refuse a name that is not allowed or belongs to another model of the user."""
     if problem := name_problem(name):
         raise ValueError(problem)

@@ -23,8 +23,10 @@ from napari_simmat.checkpoints.checkpoint import (
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
 from napari_simmat.checkpoints.sam_weights import CHECKSUM_NAMES, read_sam_weights
+from napari_simmat.engine.pixel_forest import FEATURES_PER_CHANNEL
 from napari_simmat.io.files import format_size, hash_job
 from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
+from napari_simmat.models.taught_kind import FEATURES, OWNERS, TaughtPixels
 from napari_simmat.progress import Job, Progress, as_part, finish
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class AssembledModel:
     tensors: Mapping[str, Tensor]
     fingerprint: str
     published: PublishedWeights | None = None
+    pixels: TaughtPixels | None = None
+    """That tell how the objects look that it was taught to look for."""
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -90,7 +94,7 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
     merge(whole.network)
     whole.network.requires_grad_(False)
     yield Progress(100, 100, f"{whole.spec.name} is ready")
-    return Model(whole.spec, whole.network, whole.fingerprint)
+    return Model(whole.spec, whole.network, whole.fingerprint, whole.pixels)
 
 
 def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
@@ -106,11 +110,11 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     if card.is_base:
         spec = replace(spec, base=replace(spec.base, sha256=content))
     yield Progress(40, 100, f"Reading {entry.name}")
-    tensors = read_tensors(path)
+    tensors, pixels = split_pixels(path, read_tensors(path), spec)
     if card.holds_all:
         network = yield from _build_network_job(path, spec)
         _check_fit(path, tensors, network)
-        return AssembledModel(spec, network, tensors, content)
+        return AssembledModel(spec, network, tensors, content, pixels=pixels)
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if file_kind(base) == "torch" else read_tensors(base)
@@ -120,7 +124,26 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     together = {name: each for name, each in {**below, **tensors}.items() if name in wanted}
     _check_fit(base, together, network)
     both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
-    return AssembledModel(spec, network, together, both)
+    return AssembledModel(spec, network, together, both, pixels=pixels)
+
+
+def split_pixels(
+    path: Path, tensors: Mapping[str, Tensor], spec: ModelSpec
+) -> tuple[dict[str, Tensor], TaughtPixels | None]:
+    """The tensors of the network, and the pixels that tell how objects look; ValueError if damaged.
+
+    `tensors` are all of the file, `spec` is its description.
+    """
+    given = {name: tensors[name].numpy() for name in (FEATURES, OWNERS) if name in tensors}
+    try:
+        pixels = TaughtPixels.read(given, spec.kind)
+    except ValueError as error:
+        raise ValueError(MISFIT.format(name=path.name, fault=error)) from None
+    wanted = FEATURES_PER_CHANNEL * len(spec.channels)
+    if pixels is not None and pixels.features.shape[1] != wanted:
+        fault = f"its pixels have {pixels.features.shape[1]} features instead of {wanted}"
+        raise ValueError(MISFIT.format(name=path.name, fault=fault))
+    return {name: each for name, each in tensors.items() if name not in given}, pixels
 
 
 def model_file(entry: ModelEntry) -> Path:

@@ -1,4 +1,4 @@
-"""`simmat models`: list, inspect, download, share, import, export and remove models.
+"""`simmat models`: list, inspect, download, teach, share, import, export and remove models.
 
 `simmat info` shows what is installed.
 """
@@ -20,7 +20,16 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_simmat import __version__
-from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OutputOptions
+from napari_simmat.cli.terminal import (
+    DEFAULT_CHANNELS,
+    DEFAULT_COMPUTE,
+    DEFAULT_OUTPUT,
+    FLAG,
+    MODEL,
+    ChannelOptions,
+    ComputeOptions,
+    OutputOptions,
+)
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
@@ -58,10 +67,14 @@ CPU_BUILD = (
 NO_DRIVER = (
     "This PyTorch is built for CUDA {cuda}, but finds no GPU. If there is one, update its driver."
 )
+TOO_LITTLE_GROUND = (
+    "{} marks too little ground beside the objects to tell how they look, so only their size is "
+    "expected. Mark more."
+)
 
 models = App(
     name="models",
-    help="""List, inspect, download, share, import, export and remove models.
+    help="""List, inspect, download, teach, share, import, export and remove models.
 
 ```
 simmat models
@@ -263,6 +276,68 @@ def import_(
 
     terminal = console.terminal()
     entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
+    terminal.say(f"{entry.name} is ready: {entry.path}")
+    terminal.result(_entry_values(entry))
+
+
+@models.command
+def teach(
+    image: Path,
+    /,
+    *,
+    labels: Path,
+    name: str,
+    ground: Path | None = None,
+    model: Annotated[str, MODEL] = "tiny",
+    channels: ChannelOptions = DEFAULT_CHANNELS,
+    channel_files: tuple[Path, ...] = (),
+    compute: ComputeOptions = DEFAULT_COMPUTE,
+    console: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Teach a model which objects to find by itself, from a few that are labeled in an image.
+
+    The new model is listed among your own. Wherever it segments everything, it looks for objects of
+    that size and, where ground is given, of those looks; clicks and boxes stay those of the model.
+
+    ```
+    simmat models teach a.tif --labels five-nuclei.tif --name nuclei
+    simmat models teach a.tif --labels five-nuclei.tif --ground strokes.tif --name nuclei
+    simmat segment plate --model nuclei --prompts auto --output out
+    ```
+
+    Parameters
+    ----------
+    image
+        An image of the kind that is to be segmented.
+    labels
+        Label image of some of its objects, at least three, each with its number; 0 elsewhere.
+    name
+        Name of the new model.
+    ground
+        An image of the same size that is 0 except where there is surely no object, e.g. three
+        strokes.
+    model
+        A name that `simmat models` lists, or a model's file.
+    channel_files
+        Further files with channels of the image.
+    """
+    from napari_simmat.batch.teach import Lesson, teach_job
+    from napari_simmat.checkpoints.library import check_name_free
+    from napari_simmat.checkpoints.teaching import keep_taught_job
+
+    terminal = console.terminal()
+    check_name_free(name)  # before the work
+    lesson = Lesson(
+        image=image,
+        labels=labels,
+        ground=ground,
+        selection=channels.selection,
+        channel_files=channel_files,
+    )
+    kind = terminal.watch(teach_job(model, lesson, compute))
+    entry = terminal.watch(keep_taught_job(model, kind, name))
+    if ground is not None and kind.looks is None:
+        terminal.note(TOO_LITTLE_GROUND.format(ground.name))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_entry_values(entry))
 

@@ -271,13 +271,14 @@ def segment_everything_job(
 
 
 def known_kind(predictor: Predictor, settings: AutomaticSettings) -> ObjectKind | None:
-    """The kind of objects by the settings' size, or that the model has learned; None for none."""
-    if settings.object_side:
-        height, width = predictor.shape[-2:]
-        area = settings.object_side**2 * _enlargement(predictor, PixelBox(0, 0, height, width))
-        return ObjectKind(ExpectedSize.of([area]))
-    size = predictor.model.network.expected_size
-    return None if size is None else ObjectKind(size)
+    """What the model was taught, with the size of the settings if they give one; None for none."""
+    taught = ObjectKind.of_model(predictor.model)
+    if not settings.object_side:
+        return taught
+    height, width = predictor.shape[-2:]
+    area = settings.object_side**2 * _enlargement(predictor, PixelBox(0, 0, height, width))
+    size = ExpectedSize.of([area])
+    return ObjectKind(size) if taught is None else replace(taught, size=size)
 
 
 def learn_kind(

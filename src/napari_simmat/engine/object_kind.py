@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.masks import Mask, label_windows
-from napari_simmat.engine.pixel_forest import GROUND, PixelForest, training_classes
+from napari_simmat.engine.pixel_forest import PixelForest, training_classes
 from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.spec import Model
+from napari_simmat.models.taught_kind import GROUND, KindSpec, LooksSpec, TaughtPixels
 from napari_simmat.progress import Job
 
 MIN_OBJECTS = 3
@@ -100,6 +103,25 @@ class ObjectKind:
         least = min(reached) if count <= FEW else float(np.quantile(reached, 1 / FEW))
         return cls(size, looks, max(least, 1e-3))
 
+    @classmethod
+    def of_model(cls, model: Model) -> ObjectKind | None:
+        """The kind that a model was taught, or of which it learned the size; None if neither."""
+        kind = model.spec.kind
+        if kind is None:
+            size = model.network.expected_size
+            return None if size is None else cls(size)
+        if kind.looks is None or model.pixels is None:
+            return cls(kind.size)
+        return cls(kind.size, _forest(model.pixels, kind.looks.seed), kind.looks.likelihood)
+
+    @property
+    def spec(self) -> KindSpec:
+        """What the description of a model says of it; `looks` holds the pixels."""
+        if self.looks is None:
+            return KindSpec(size=self.size)
+        looks = LooksSpec(seed=self.looks.seed, likelihood=self.likelihood)
+        return KindSpec(size=self.size, looks=looks)
+
     @property
     def side(self) -> float:
         """Side of a typical object in pixels of the network's input."""
@@ -114,6 +136,12 @@ class ObjectKind:
             return None
         found = yield from self.looks.likelihood_job(image)
         return found / np.float32(self.likelihood)
+
+
+@lru_cache(maxsize=1)
+def _forest(pixels: TaughtPixels, seed: int) -> PixelForest:
+    """Kept for all planes of a stack: it takes seconds to grow."""
+    return PixelForest(pixels, seed)
 
 
 def met_objects(found: NDArray[Any], known: NDArray[Any]) -> int:

@@ -21,6 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.masks import Mask, label_windows
+from napari_simmat.models.taught_kind import (
+    BORDER,
+    GROUND,
+    OBJECT,
+    PIXELS_PER_CLASS,
+    TaughtPixels,
+)
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -29,15 +36,14 @@ if TYPE_CHECKING:
 TREES = 100
 RING = 2
 """Pixels around each object that are its border."""
-OBJECT, BORDER, GROUND = 1, 2, 3
 SIGMAS = 0.5, 16.0
 """The finest and the coarsest scale of the features, in pixels; each is twice the one before."""
+FEATURES_PER_CHANNEL = 24
+"""Intensity, edges and two of texture at each of the six scales."""
 BLOCK = 512
 """Side in pixels of the parts of a plane whose features are in memory at once."""
 MARGIN = 96
 """Pixels around a part that its features depend on: Gaussians are cut off at four sigma."""
-_PER_CLASS = 20_000
-"""Pixels of a class that are learned from, at most."""
 _MIN_AREA = 0.25
 """Of the median area of the taught objects: what is smaller is no object."""
 
@@ -48,19 +54,13 @@ class PixelForest:
 
     Parameters
     ----------
-    features
-        (N, F) float32; see `local_features`.
-    classes
-        (N,) `OBJECT`, `BORDER` or `GROUND`.
-    objects
-        (N,) id of the object that a pixel belongs to or borders; 0 on the ground.
+    pixels
+        With the features of `local_features`.
     seed
         Of the trees: the same pixels and seed give the same forest.
     """
 
-    features: NDArray[np.float32]
-    classes: NDArray[np.uint8]
-    objects: NDArray[np.int32]
+    pixels: TaughtPixels
     seed: int = 0
 
     @classmethod
@@ -87,7 +87,7 @@ class PixelForest:
         classes, rng = training_classes(objects, ground), np.random.default_rng(seed)
         chosen = np.concatenate(
             [
-                rng.permutation(np.flatnonzero(classes == kind))[:_PER_CLASS]
+                rng.permutation(np.flatnonzero(classes == kind))[:PIXELS_PER_CLASS]
                 for kind in (OBJECT, BORDER, GROUND)
             ]
         )
@@ -104,12 +104,12 @@ class PixelForest:
         assert features is not None
         assert known.all()
         owners = _owners(objects).ravel()[chosen]
-        return cls(features, classes.ravel()[chosen], owners, seed)
+        return cls(TaughtPixels(features, classes.ravel()[chosen], owners), seed)
 
     @cached_property
     def trees(self) -> ExtraTreesClassifier:
         """Grown from all pixels."""
-        return self._grown(np.ones(len(self.classes), bool))
+        return self._grown(np.ones(len(self.pixels.classes), bool))
 
     def likelihood_job(self, image: NDArray[np.float32]) -> Job[NDArray[np.float32]]:
         """The likelihood of an object, (Y, X) 0..1, block by block."""
@@ -129,25 +129,26 @@ class PixelForest:
 
         The objects are divided into up to `folds` parts; each forest is taught with the others.
         """
-        inside = self.classes == OBJECT
-        ids = np.unique(self.objects[inside]).tolist()
+        pixels = self.pixels
+        inside = pixels.classes == OBJECT
+        ids = np.unique(pixels.objects[inside]).tolist()
         found: dict[int, float] = {}
         for number in range(min(folds, len(ids))):
             hidden = ids[number::folds]
-            left = np.isin(self.objects, hidden)
+            left = np.isin(pixels.objects, hidden)
             trees = self._grown(~left)
             for label in hidden:
-                mine = inside & (self.objects == label)
-                found[label] = float(self._of_object(trees, self.features[mine]).mean())
+                mine = inside & (pixels.objects == label)
+                found[label] = float(self._of_object(trees, pixels.features[mine]).mean())
         return found
 
-    def _grown(self, pixels: NDArray[np.bool_]) -> ExtraTreesClassifier:
+    def _grown(self, some: NDArray[np.bool_]) -> ExtraTreesClassifier:
         from sklearn.ensemble import ExtraTreesClassifier
 
         forest = ExtraTreesClassifier(
             TREES, min_samples_leaf=2, class_weight="balanced", random_state=self.seed
         )
-        return forest.fit(self.features[pixels], self.classes[pixels])
+        return forest.fit(self.pixels.features[some], self.pixels.classes[some])
 
     @staticmethod
     def _of_object(

@@ -203,12 +203,14 @@ class AutomaticSettings:
             )
 
     def for_model(self, spec: ModelSpec, kind: bool = False) -> AutomaticSettings:
-        """Fill in the model's default thresholds; with `kind`, those for a known kind of objects.
+        """Fill in the model's default thresholds; those for a known kind of objects are lower.
+
+        A kind is known (`kind`) from some of its objects, from `object_side`, or by the model.
 
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
         other networks, whose predicted IoU is lower.
         """
-        if kind:
+        if kind or self.object_side or spec.expects_kind:
             return self.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
             return self.with_thresholds(SAM_THRESHOLDS)

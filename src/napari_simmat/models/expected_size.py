@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from napari_simmat.io.plain import from_plain
 
 EXPECTED_SIZE = "expected size"
 """Key of an `ExpectedSize` in `ModelSpec.training`."""
+WHERE = "The expected size of objects"
 MIN_SIZE_SPREAD = 0.3
 """Least spread of sizes: a few objects that happen to be alike tell little of the others."""
 
@@ -24,8 +27,8 @@ class ExpectedSize(NamedTuple):
         Its standard deviation.
     """
 
-    log_side: float
-    spread: float
+    log_side: Annotated[float, {"min": -5, "max": 15}]
+    spread: Annotated[float, {"above": 0, "max": 15}]
 
     @classmethod
     def of(cls, areas: Sequence[float]) -> ExpectedSize:
@@ -36,8 +39,11 @@ class ExpectedSize(NamedTuple):
 
     @classmethod
     def read(cls, training: Mapping[str, Any]) -> ExpectedSize | None:
-        """From `ModelSpec.training`; None if the model did not learn it."""
-        return cls(*training[EXPECTED_SIZE]) if EXPECTED_SIZE in training else None
+        """From `ModelSpec.training`, which is untrusted; None if the model did not learn it."""
+        if EXPECTED_SIZE not in training:
+            return None
+        two = from_plain(tuple[float, float], training[EXPECTED_SIZE], WHERE)
+        return from_plain(cls, dict(zip(cls._fields, two, strict=True)), WHERE)
 
     def misfit(self, area: float) -> float:
         """By how much more than the spread the logarithm of a side differs from the mean."""

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields, from_plain, to_plain
+from napari_simmat.models.expected_size import EXPECTED_SIZE
+from napari_simmat.models.taught_kind import KindSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from napari_simmat.models.network import Network
+    from napari_simmat.models.taught_kind import TaughtPixels
 
 FORMAT_VERSION = 1
 MIN_IOU = 1e-3
@@ -304,6 +307,8 @@ class ModelSpec:
         Settings and results of the training, plain JSON values.
     iou_calibration
         Of the predicted IoU, by the validation; None if it is not calibrated.
+    kind
+        The kind of objects that it looks for where it segments everything; None for any.
     """
 
     name: str
@@ -323,6 +328,7 @@ class ModelSpec:
     author: str = ""
     date: str = ""
     iou_calibration: Annotated[IoUCalibration | None, OMIT_DEFAULT] = None
+    kind: Annotated[KindSpec | None, OMIT_DEFAULT] = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -342,6 +348,11 @@ class ModelSpec:
     def is_rgb(self) -> bool:
         """Whether this is an RGB foundation: one channel may be repeated for all three."""
         return self.transfer == "zeroshot" and len(self.channels) == 3
+
+    @property
+    def expects_kind(self) -> bool:
+        """Whether it knows at least the size of the objects to look for."""
+        return self.kind is not None or EXPECTED_SIZE in self.training
 
     @property
     def is_foundation(self) -> bool:
@@ -392,8 +403,11 @@ class Model:
         In evaluation mode, float32, on the CPU.
     fingerprint
         Hash of the content and its base: equal fingerprints give equal masks.
+    pixels
+        That tell how the objects of ``spec.kind`` look; None if it does not know.
     """
 
     spec: ModelSpec
     network: Network
     fingerprint: str
+    pixels: TaughtPixels | None = None

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
+from napari_simmat.checkpoints.loading import split_pixels
 from napari_simmat.io.plain import check_fields
 from napari_simmat.models.expected_size import EXPECTED_SIZE, ExpectedSize
 from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
+from napari_simmat.models.taught_kind import TaughtPixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.training.annotations import AnnotatedPlane
@@ -92,11 +94,14 @@ class AdaptedCheckpoint:
         The trained tensors by name, or all of the network's.
     bundled
         Whether these are all, as for a model that learned on top of another checkpoint.
+    pixels
+        That tell how the objects look that the other was taught to look for; None if it was not.
     """
 
     spec: ModelSpec
     tensors: dict[str, Tensor]
     bundled: bool
+    pixels: TaughtPixels | None = None
 
     @property
     def seen(self) -> frozenset[str]:
@@ -118,7 +123,7 @@ class AdaptedCheckpoint:
         The file's stem becomes the model's name. See `save_checkpoint` for the errors.
         """
         spec = replace(self.spec, name=path.stem)
-        save_checkpoint(path, spec, self.tensors, bundled=self.bundled)
+        save_checkpoint(path, spec, self.tensors, bundled=self.bundled, pixels=self.pixels)
 
     @classmethod
     def of(
@@ -130,6 +135,7 @@ class AdaptedCheckpoint:
         training: Mapping[str, Any],
         metrics: Mapping[str, Any],
         description: str,
+        pixels: TaughtPixels | None = None,
     ) -> AdaptedCheckpoint:
         """What a student learned, with what its card says."""
         network = student.network
@@ -138,15 +144,16 @@ class AdaptedCheckpoint:
             trained[EXPECTED_SIZE] = list(network.expected_size)
         spec = replace(student.spec, description=description, training=trained, metrics=metrics)
         if not bundled:
-            return cls(spec, student.tensors(), bundled)
+            return cls(spec, student.tensors(), bundled, pixels)
         tensors = {name: each.detach().cpu().clone() for name, each in network.state_dict().items()}
-        return cls(spec, tensors, bundled)
+        return cls(spec, tensors, bundled, pixels)
 
     @classmethod
     def load(cls, path: Path) -> AdaptedCheckpoint:
         """Read what `save` wrote, to go on learning from it."""
         card = read_model_card(path)
-        return cls(card.spec, read_tensors(path), card.holds_all)
+        tensors, pixels = split_pixels(path, read_tensors(path), card.spec)
+        return cls(card.spec, tensors, card.holds_all, pixels)
 
     def model(self, base: Model) -> Model:
         """The model for a `Predictor`; `base` is the one that it learned on."""
@@ -156,7 +163,7 @@ class AdaptedCheckpoint:
         network.requires_grad_(False)
         network.expected_size = ExpectedSize.read(self.spec.training)
         both = hashlib.sha256(f"{self.digest} on {base.fingerprint}".encode()).hexdigest()
-        return Model(self.spec, network, both)
+        return Model(self.spec, network, both, self.pixels)
 
 
 def adapted_spec(base: ModelSpec, planes: Sequence[AnnotatedPlane], name: str) -> ModelSpec:
@@ -191,6 +198,7 @@ def adapted_spec(base: ModelSpec, planes: Sequence[AnnotatedPlane], name: str) -
         transfer=base.transfer if fits else "simmat",
         strategy="lora_conv" if base.base.embedded else "decoder",
         strategy_size=0,
+        kind=base.kind if fits else None,
         mask_choice="single",
         metrics={},
         training={},

@@ -546,6 +546,7 @@ class Learning:
                     for name, scores in (("before", verdict.before), ("after", verdict.after))
                 },
                 description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
+                pixels=None if self.spec.kind is None else self.base.pixels,
             )
             model = checkpoint.model(self.base)
         return FewShotResult(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QInputDialog
 
 from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
@@ -14,6 +15,7 @@ from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import (
     BY_ITSELF,
     EXPECTED,
+    EXPECTED_BY_MODEL,
     EXPECTED_LOOKS,
     HARDLY,
     MORE_GROUND,
@@ -21,6 +23,7 @@ from napari_simmat.widgets.segment.automatic import (
     found_by_itself,
 )
 from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.learning import KEPT
 from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -124,6 +127,44 @@ def test_canceled_lesson_is_not_remembered(taught_file, tmp_path):
     open_file(window, tmp_path / "one" / "b.tif")
     start(window)
     assert "Expected" not in window.status.text
+
+
+def keep(window: Any, name: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_: (name, True))
+    window.take(window.tab.learn_panel.keep)
+    window.qtbot.waitUntil(lambda: not window.tab.learning.busy)
+    window.idle()
+
+
+def test_what_everything_was_taught_is_kept_as_model(taught, monkeypatch):
+    """Another image is then segmented by the same kind, without objects on it."""
+    window, panel = taught, taught.tab.learn_panel
+    assert panel._outcome.isHidden()
+    mark_ground(window)
+    start(window)
+    window.tab.sections["learn"].set_open(True)
+    assert panel.keep.isVisibleTo(panel)
+    assert not panel.before.isVisibleTo(panel), "nothing was learned that clicks use"
+    assert panel.result.text() in window.status.text
+    expected_labels = window.preview.copy()
+    for name in ("tiny", "discs"):  # the first name is taken
+        keep(window, name, monkeypatch)
+    assert window.status.text == KEPT.format("discs")
+    window.tab.models.set_value("discs")
+    window.idle()
+    assert panel._outcome.isHidden(), "another model was taught nothing here"
+    window.tab.automatic_panel.expect_mine.click()
+    start(window)
+    assert EXPECTED_BY_MODEL in window.status.text
+    assert ALL_THREE in window.status.text
+    np.testing.assert_array_equal(window.preview > 0, expected_labels > 0)
+
+
+def test_given_size_is_no_kind_that_the_model_was_taught(taught):
+    taught.tab.automatic_panel.expect_mine.click()
+    taught.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6, object_side=50))
+    start(taught)
+    assert EXPECTED_BY_MODEL not in taught.status.text
 
 
 def test_new_ground_weighs_the_same_masks(taught, monkeypatch):

@@ -35,21 +35,22 @@ from napari_simmat.widgets.segment.drafts import (
     still_open,
 )
 from napari_simmat.widgets.segment.inference import (
-    ChosenModel,
     InferenceQueue,
     PredictionRequest,
+    Proposed,
     Subject,
 )
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.session import ImageSession, KindTaught
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.settings import AutomaticSettings
 
 
@@ -64,6 +65,7 @@ CANCELED = "Segmenting everything canceled."
 FOUND = "{} found."
 EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
 EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
+EXPECTED_BY_MODEL = "Expected: objects like those that the model was taught."
 MORE_GROUND = "Mark more ground to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
@@ -82,8 +84,8 @@ NOT_KEPT = "What these drafts were chosen from is gone: segment everything again
 class Proposals:
     """Masks proposed on a plane of a view, from which filters choose the drafts.
 
-    They are valid for `subject` alone. `expected` says in words what was looked for, if anything.
-    `candidates` is None until they are there.
+    They are valid for `subject` alone. `expected` says in words what was looked for, if anything,
+    `lesson` is what told it. `candidates` is None until they are there.
     """
 
     session: ImageSession
@@ -92,6 +94,7 @@ class Proposals:
     order: AxisOrder
     plane: Plane
     expected: str = ""
+    lesson: Lesson | None = None
     candidates: MaskCandidates | None = None
 
 
@@ -104,11 +107,11 @@ class _Known:
 
 
 class _Taught(NamedTuple):
-    """What was last expected, in words; the folder and channels of its image, and the model."""
+    """The kind that was last expected, in words, too, and the folder and channels of its image."""
 
     text: str
     place: tuple[Path, int] | None
-    model: ChosenModel
+    kind: KindTaught
 
 
 class AutomaticSegmentation(QObject):
@@ -133,7 +136,6 @@ class AutomaticSegmentation(QObject):
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine, self.drafts_next = False, True, False
         self._taught: _Taught | None = None
-        self._teaching: _Taught | None = None  # until it has been learned
         self._drafted: ImageSession | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
@@ -190,16 +192,15 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         lesson = self._lesson(session, plane, order) if self.expects_mine else None
-        go_on, self._teaching = lesson is None and self._goes_on(), None
-        said = self._taught.text if go_on and self._taught is not None else ""
+        before = self._taught if lesson is None and self._goes_on() else None
+        kind = None if before is None else before.kind.kind
+        said = "" if before is None else before.text
         if lesson is not None:
             said = expected(lesson)
-            before = expected(lesson, session.geometry.name)
-            self._teaching = _Taught(before, self._place(), request.model)
-        self._requested = Proposals(session, request, workspace.subject, order, plane, said)
+        self._requested = Proposals(session, request, workspace.subject, order, plane, said, lesson)
         service = self._inference.service
         self._proposing.start(
-            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, go_on)
+            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, kind)
         )
         workspace.status.emit(Status("working", SEGMENTING))
         self.changed.emit()
@@ -260,7 +261,7 @@ class AutomaticSegmentation(QObject):
         wanted = self.expects_mine and self.drafts_next
         if not wanted or taught is None or request is None or taught.place is None:
             return False
-        return (taught.place, taught.model) == (self._place(), request.model)
+        return (taught.place, taught.kind.model) == (self._place(), request.model)
 
     def _place(self) -> tuple[Path, int] | None:
         """The folder of the image's file, and how many channels are read; None without a file."""
@@ -323,12 +324,25 @@ class AutomaticSegmentation(QObject):
         if not self._inference.busy:
             self._workspace.status.emit(Status("working", SEGMENTING, progress.fraction))
 
-    def _on_proposed(self, candidates: MaskCandidates) -> None:
-        requested, self._taught = self._requested, self._teaching or self._taught
+    def _on_proposed(self, proposed: Proposed) -> None:
+        requested = self._requested
         if requested is not None and self._is_current(requested):
-            self.proposals = replace(requested, candidates=candidates)
+            self._remember(requested, proposed.kind)
+            sized = self._settings is not None and self._settings.object_side > 0
+            by_model = "" if proposed.kind is None or sized else EXPECTED_BY_MODEL
+            said = requested.expected or by_model
+            self.proposals = replace(requested, candidates=proposed.candidates, expected=said)
             self._filter()
         self.changed.emit()
+
+    def _remember(self, requested: Proposals, kind: ObjectKind | None) -> None:
+        """Keep what a lesson taught, for the next image and for *Keep as model*."""
+        session, lesson = requested.session, requested.lesson
+        if lesson is None or kind is None:
+            return
+        session.taught = KindTaught(requested.request.model, kind, expected(lesson))
+        text = expected(lesson, session.geometry.name)
+        self._taught = _Taught(text, self._place(), session.taught)
 
     def _on_filtered(self, outcome: tuple[Proposals, DraftSet, str]) -> None:
         proposals, found, text = outcome

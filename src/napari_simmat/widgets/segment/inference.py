@@ -287,6 +287,13 @@ class StackRequest:
     settings: PropagationSettings = field(default_factory=PropagationSettings)
 
 
+class Proposed(NamedTuple):
+    """Masks proposed all over a plane, and the kind of objects that was looked for, if any."""
+
+    candidates: MaskCandidates
+    kind: ObjectKind | None
+
+
 class InferenceService:
     """The loaded model and its predictor; its jobs run in the worker's thread. No Qt, no napari.
 
@@ -308,7 +315,6 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
-        self._kind: ObjectKind | None = None
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -380,12 +386,13 @@ class InferenceService:
         settings: AutomaticSettings,
         seeds: Sequence[Prompt] | None = None,
         lesson: Lesson | None = None,
-        go_on: bool = False,
-    ) -> Job[MaskCandidates]:
+        kind: ObjectKind | None = None,
+    ) -> Job[Proposed]:
         """Propose masks for all objects on the request's plane, from a grid or from `seeds`.
 
-        A `lesson` tells what they have in common; to `go_on` means what the last one told, of
-        another image. If only its ground has changed, the masks are those of before, weighed anew.
+        A `lesson` tells what they have in common, or `kind`, that of another image, else what the
+        model was taught. If only the ground of a lesson has changed, the masks are those of before,
+        weighed anew.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
@@ -396,13 +403,10 @@ class InferenceService:
             weigh_masks_job,
         )
 
-        kind = known_kind(predictor, settings)
+        kind = kind or known_kind(predictor, settings)
         if lesson is not None:
             yield Progress(0, 1, "learning from committed objects")
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
-            self._kind = kind
-        elif go_on:
-            kind = self._kind or kind
         settings = settings.for_model(predictor.model.spec, kind is not None)
         size = None if kind is None else kind.size
         key = (request.encoding, settings.proposing, size)
@@ -412,9 +416,9 @@ class InferenceService:
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
             self._proposed = None if seeds is not None else (key, candidates)
-        if kind is None:
-            return candidates
-        return (yield from weigh_masks_job(candidates, kind, predictor, request.plane))
+        if kind is not None:
+            candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
+        return Proposed(candidates, kind)
 
     def see_job(
         self, request: PredictionRequest
@@ -465,7 +469,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = self._proposed = self._kind = None
+        self._image = self._propagator = self._proposed = None
         self._remark = ((), "")
 
     def _predict_plane(

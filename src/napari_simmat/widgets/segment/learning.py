@@ -33,7 +33,7 @@ from napari_simmat.widgets.segment.history import Command
 from napari_simmat.widgets.segment.inference import Choice, ChosenModel, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.session import ImageSession, KindTaught
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.torch_import import import_torch_job
@@ -42,6 +42,7 @@ from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
     from napari_simmat.engine.image_stack import ChannelStack
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import AnnotatedPlane
     from napari_simmat.training.few_shot import FewShotResult
@@ -238,10 +239,22 @@ class Learning(QObject):
 
     @needs_image
     def keep(self, session: ImageSession, name: str) -> None:
-        """Make the model adapted to the current image one of the user's own."""
-        if session.adapted is not None:
-            path = file_of(session.adapted)
+        """Make what was learned on the current image one of the user's own models.
+
+        That is the model adapted to it, what *Everything* was taught of its objects, or both.
+        """
+        taught, adapted = self._taught(session), session.adapted
+        if taught is not None:
+            reference, kind = taught.model.reference, taught.kind
+            self._keeping.start("Keeping", lambda: _keep_taught_job(reference, kind, name))
+        elif adapted is not None:
+            path = file_of(adapted)
             self._keeping.start("Keeping", lambda: _keep_job(path, name))
+
+    def _taught(self, session: ImageSession) -> KindTaught | None:
+        """The kind of objects that the model in use was taught on an image."""
+        taught = session.taught
+        return taught if taught is not None and taught.model == self._workspace.model else None
 
     # ------------------------------------------------------------------ the adapted model
 
@@ -309,6 +322,7 @@ class Learning(QObject):
             progress=self.progress,
             adapted=adapted,
             shows_adapted=session.shows_adapted,
+            taught=taught.text if (taught := self._taught(session)) is not None else "",
             interrupted=self.interrupted(session),
         )
 
@@ -595,6 +609,13 @@ def _keep_job(path: Path, name: str) -> Job[ModelEntry]:
     return (yield from library.import_file_job(path, name))
 
 
+def _keep_taught_job(reference: str | Path, kind: ObjectKind, name: str) -> Job[ModelEntry]:
+    yield from import_torch_job()
+    from napari_simmat.checkpoints.teaching import keep_taught_job
+
+    return (yield from keep_taught_job(reference, kind, name))
+
+
 def _base_problem(chosen: ChosenModel) -> str | None:
     """Why nothing can be learned on a model: a foundation is found again only in the list."""
     if not isinstance(chosen.reference, Path):
@@ -623,6 +644,8 @@ class AdaptPanelState(NamedTuple):
     """What the chosen model became by learning; None if it did not."""
     shows_adapted: bool = True
     """Whether that is in use."""
+    taught: str = ""
+    """What *Everything* was taught of the objects, in words."""
     interrupted: bool = False
     """Whether a learning was interrupted."""
 

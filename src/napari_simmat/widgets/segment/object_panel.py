@@ -492,9 +492,12 @@ class LearnPanel(QWidget):
         self.start.setText(CANCEL if learns else again)
         self.start.setEnabled(learns or state.ready)
         self.bar.setVisible(learns)
-        self._outcome.setVisible(state.adapted is not None)
-        if state.adapted is not None:
-            self.result.setText(state.adapted.sentence)
+        learned, taught = state.adapted is not None, bool(state.taught)
+        for button in (self.before, self.after):
+            button.setVisible(learned)
+        self._outcome.setVisible(learned or taught)
+        sentence = "" if state.adapted is None else state.adapted.sentence
+        self.result.setText(" ".join(filter(None, [sentence, state.taught])))
         (self.after if state.shows_adapted else self.before).setChecked(True)
 
     def _show_progress(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
@@ -26,7 +26,7 @@ from napari_simmat.widgets.channels import RememberedChannels
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.drafts import Draft, Drafts
 from napari_simmat.widgets.segment.history import Command, LayerEdit, UndoStack
-from napari_simmat.widgets.segment.inference import Prediction
+from napari_simmat.widgets.segment.inference import ChosenModel, Prediction
 from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.prompt_state import (
@@ -38,6 +38,7 @@ from napari_simmat.widgets.segment.prompt_state import (
 )
 
 if TYPE_CHECKING:
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.widgets.segment.session_file import AdaptedModelFile, AutosaveFile
 
 
@@ -71,6 +72,22 @@ class RemovedObjects:
     """Once it is back: what commits went into until then."""
 
 
+class KindTaught(NamedTuple):
+    """A kind of objects that *Everything* learned from committed ones.
+
+    Attributes
+    ----------
+    model
+        That looks for them.
+    kind, text
+        What they have in common, also in words.
+    """
+
+    model: ChosenModel
+    kind: ObjectKind
+    text: str
+
+
 @dataclass(eq=False)
 class ImageSession:
     """Everything about one image.
@@ -96,6 +113,8 @@ class ImageSession:
     adapted: AdaptedModelFile | None = None
     """The model that was adapted to the image."""
     shows_adapted: bool = True
+    taught: KindTaught | None = None
+    """The kind of objects that was last learned from the image."""
     """Whether that is used, in place of the model that it was learned on."""
     log: AutosaveFile | None = None
     """While no tab is open: the file in which it was logged."""

@@ -186,7 +186,8 @@ class SegmentTab(SegmentForm):
                 self._show_buttons,
                 self.image_choice.read_later,
             ),
-            (controller.automatic.changed, self._show_automatic, self.image_choice.read_later),
+            (controller.automatic.changed, self._show_automatic, self._show_learning),
+            (controller.automatic.changed, self.image_choice.read_later),
             (
                 controller.review.changed,
                 self._show_automatic,

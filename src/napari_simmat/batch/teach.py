@@ -1,0 +1,90 @@
+"""Teach a model a kind of objects from files: an image, some labeled objects, and ground."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.batch.segment_image import OpenedImage
+from napari_simmat.engine.settings import ChannelSelection, Compute
+from napari_simmat.io.image_file import same_except_singletons
+from napari_simmat.io.readers import add_channels, open_image, read_labels
+from napari_simmat.progress import Job, Progress, as_part
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.object_kind import ObjectKind
+
+OTHER_SHAPE = (
+    "{} has the shape {}, the image {} without channels {}; give labels of the image's size."
+)
+NOTHING_ON = "{} holds no object; label some, each with a number of its own."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a kind of objects is learned from.
+
+    Parameters
+    ----------
+    image
+        The image.
+    labels
+        Label image of some of its objects.
+    ground
+        An image that is not 0 where there is surely no object.
+    selection, channel_files
+        The image's channels, and further files that hold some.
+    """
+
+    image: Path
+    labels: Path
+    ground: Path | None = None
+    selection: ChannelSelection = field(default_factory=ChannelSelection)
+    channel_files: tuple[Path, ...] = ()
+
+
+def teach_job(model: str | Path, lesson: Lesson, compute: Compute) -> Job[ObjectKind]:
+    """Learn what objects have in common, on the plane with the most of them.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If a file cannot be used, there are too few objects, or the channels do not fit the model.
+    """
+    from napari_simmat.checkpoints.loading import load_model_job
+    from napari_simmat.engine.automatic_generator import learn_kind
+    from napari_simmat.engine.predictor import Predictor
+
+    image = open_image(lesson.image)
+    if lesson.channel_files:
+        image = add_channels(image, [open_image(each) for each in lesson.channel_files])
+    opened = OpenedImage.of(image, lesson.selection)
+    labels = _read_beside(lesson.labels, opened)
+    ground = None if lesson.ground is None else _read_beside(lesson.ground, opened) != 0
+    counts = {
+        plane: len(np.unique(labels[plane][labels[plane] > 0]))
+        for plane in np.ndindex(*opened.shape[:-2])
+    }
+    plane = max(counts, key=lambda each: counts[each])
+    if not counts[plane]:
+        raise ValueError(NOTHING_ON.format(lesson.labels.name))
+    loaded = yield from as_part(load_model_job(model), 0, 0.4)
+    predictor = Predictor(loaded, **asdict(compute))
+    yield from as_part(predictor.open_image_job(**opened.as_read), 0.4, 0.6)
+    yield Progress(60, 100, "learning from the objects")
+    here = None if ground is None else ground[plane]
+    return learn_kind(predictor, labels[plane], here, plane)
+
+
+def _read_beside(path: Path, image: OpenedImage) -> NDArray[Any]:
+    """A label image in the shape of an image without its channels."""
+    found = read_labels(path)
+    if not same_except_singletons(found.shape, image.shape):
+        shapes = format_shape(found.shape), image.image.path.name, format_shape(image.shape)
+        raise ValueError(OTHER_SHAPE.format(path.name, *shapes))
+    return np.asarray(found.data).reshape(image.shape)

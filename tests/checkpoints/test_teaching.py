@@ -1,0 +1,270 @@
+"""A model that was taught a kind of objects: its file finds what the kind in memory finds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.ndimage import gaussian_filter
+
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import find_model, list_models
+from napari_simmat.checkpoints.teaching import keep_taught_job, save_taught
+from napari_simmat.engine.automatic_generator import (
+    known_kind,
+    learn_kind,
+    segment_everything,
+    unit_planes,
+)
+from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import KIND_THRESHOLDS, AutomaticSettings
+from napari_simmat.progress import finish
+from napari_simmat.training.adapting import AdaptedCheckpoint
+from tests.model_files import export
+
+SETTINGS = AutomaticSettings(points_per_side=8)
+
+
+def discs():
+    """Image (90, 120) of twelve bright discs, their labels, five of them, and ground."""
+    y, x = np.indices((90, 120))
+    labels = np.zeros((90, 120), np.int32)
+    for number, (row, column) in enumerate(np.ndindex(3, 4), start=1):
+        labels[(y - 15 - 30 * row) ** 2 + (x - 15 - 30 * column) ** 2 <= 10**2] = number
+    noise = np.random.default_rng(0).normal(0, 4, labels.shape)
+    image = gaussian_filter((labels > 0) * 150.0, 1) + 40 + noise
+    ground = np.zeros(labels.shape, bool)
+    ground[28:32] = True
+    return image.astype(np.uint8), labels, np.where(labels <= 5, labels, 0), ground
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return discs()
+
+
+def taught(model, lesson, ground=True):
+    """A predictor of the image, and the kind that its five discs teach."""
+    image, _, five, there = lesson
+    predictor = Predictor(load_model(model))
+    predictor.set_image(image)
+    return predictor, learn_kind(predictor, five, there if ground else None)
+
+
+@pytest.mark.parametrize("ground", [True, False])
+def test_taught_file_finds_what_the_kind_finds(ground, lesson, tmp_path):
+    predictor, kind = taught("tiny", lesson, ground)
+    path = save_taught("tiny", kind, tmp_path / "discs.safetensors")
+    again = Predictor(load_model(path))
+    again.set_image(lesson[0])
+    assert again.model.spec.name == "discs"
+    known = known_kind(again, SETTINGS)
+    assert (known.size, known.likelihood) == (kind.size, kind.likelihood)
+    planes = unit_planes(again, ())
+    np.testing.assert_array_equal(
+        *(finish(each.likeness_job(planes)) if ground else 0 for each in (known, kind))
+    )
+    expected = segment_everything(predictor, SETTINGS, kind=kind)
+    found = segment_everything(again, SETTINGS)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    any_kind = segment_everything(predictor, SETTINGS)
+    assert found.scores.tolist() != any_kind.scores.tolist()
+
+
+def test_taught_model_leaves_clicks_and_boxes_alone(lesson, tmp_path):
+    before, kind = taught("tiny", lesson)
+    after = Predictor(load_model(save_taught("tiny", kind, tmp_path / "discs.safetensors")))
+    after.set_image(lesson[0])
+    for prompt in (Prompt(points=((15, 45),)), Prompt(box=(33, 33, 58, 58))):
+        (one,), (other,) = (each.predict_many([prompt]) for each in (before, after))
+        np.testing.assert_array_equal(one.mask, other.mask)
+        assert one.score == other.score
+    assert before.model.fingerprint != after.model.fingerprint
+
+
+def test_given_side_replaces_the_size_and_keeps_looks(lesson, tmp_path):
+    _, kind = taught("tiny", lesson)
+    model = load_model(save_taught("tiny", kind, tmp_path / "discs.safetensors"))
+    predictor = Predictor(model)
+    predictor.set_image(lesson[0])
+    known = known_kind(predictor, AutomaticSettings(object_side=40))
+    assert known.side > 2 * kind.side
+    assert known.looks is not None
+    assert known.likelihood == kind.likelihood
+
+
+def test_taught_model_has_the_thresholds_of_a_kind(lesson, tmp_path):
+    _, kind = taught("tiny", lesson)
+    spec = read_spec(save_taught("tiny", kind, tmp_path / "discs.safetensors"))
+    assert AutomaticSettings().for_model(spec).thresholds == KIND_THRESHOLDS
+    assert AutomaticSettings(object_side=9).for_model(find_model("tiny").spec).thresholds == (
+        KIND_THRESHOLDS
+    )
+
+
+def test_keep_lists_it_among_the_users_models(lesson, user_folder):
+    _, kind = taught("tiny", lesson)
+    entry = finish(keep_taught_job("tiny", kind, "discs"))
+    assert entry.path == user_folder / "models" / "discs.safetensors"
+    assert entry in list_models()
+    words = f"It looks for objects {kind.side:.0f} pixels of its input across"
+    assert entry.spec.description == f"tiny-5. {words} that look like those it was shown."
+    assert entry.spec.training == {}
+    with pytest.raises(ValueError, match="There is a model called discs already"):
+        finish(keep_taught_job("tiny", kind, "discs"))
+
+
+@pytest.mark.parametrize("bundle", [False, True])
+def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
+    source = "polarization"
+    if bundle:
+        source = export("polarization", tmp_path / "all.safetensors", bundle=True)
+    image, _, five, ground = discs()
+    predictor = Predictor(load_model(source))
+    predictor.set_image(np.stack([image] * 4), channel_axis=0)
+    kind = learn_kind(predictor, five, ground)
+    path = save_taught(source, kind, tmp_path / "taught.safetensors")
+    (before, after) = (load_model(each).network.state_dict() for each in (source, path))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert load_model(path).pixels.features.shape[1] == 4 * 24
+    assert read_spec(path).metrics == {"iou_click": 0.7}
+
+
+def test_taught_model_can_be_taught_anew_and_bundled(lesson, tmp_path):
+    predictor, kind = taught("tiny", lesson)
+    first = save_taught("tiny", kind, tmp_path / "first.safetensors")
+    sized = learn_kind(predictor, lesson[2])
+    second = save_taught(first, sized, tmp_path / "second.safetensors")
+    assert load_model(second).pixels is None
+    assert read_spec(second).description.count("It looks for objects") == 1
+    assert load_model(second).spec.base.name == "tiny-5"
+    whole = export(first, tmp_path / "whole.safetensors", bundle=True)
+    model = load_model(whole)
+    assert ObjectKind.of_model(model).likelihood == kind.likelihood
+    np.testing.assert_array_equal(model.pixels.features, kind.looks.pixels.features)
+
+
+def test_model_that_learns_keeps_what_it_was_taught(lesson, tmp_path):
+    _, kind = taught("tiny", lesson)
+    path = save_taught("tiny", kind, tmp_path / "first.safetensors")
+    learned = AdaptedCheckpoint.load(path)
+    assert not learned.tensors
+    learned.save(tmp_path / "again.safetensors")
+    assert ObjectKind.of_model(load_model(tmp_path / "again.safetensors")).looks is not None
+    assert learned.model(load_model("tiny")).pixels is learned.pixels
+
+
+def damage(path, change):
+    """Write the file again with other tensors or another description."""
+    tensors, spec = load_file(path), read_spec(path)
+    values = json.loads(spec.to_json())
+    change(tensors, values)
+    save_file(tensors, path, {"simmat": json.dumps(values)})
+
+
+def _without_looks(tensors, values):
+    del values["kind"]["looks"]
+
+
+def _without_pixels(tensors, values):
+    del tensors["looks.owners"]
+
+
+def _of_no_class(tensors, values):
+    tensors["looks.owners"][0, 0] = 7
+
+
+def _half_an_object(tensors, values):
+    tensors["looks.owners"][0, 1] = 0.5
+
+
+def _without_ground(tensors, values):
+    tensors["looks.owners"][:, 0] = 1
+
+
+def _of_another_length(tensors, values):
+    tensors["looks.owners"] = tensors["looks.owners"][:-1].contiguous()
+
+
+def _of_two_channels(tensors, values):
+    tensors["looks.features"] = tensors["looks.features"][:, :48].contiguous()
+
+
+def _with_nan(tensors, values):
+    tensors["looks.features"][3, 4] = float("nan")
+
+
+def _of_no_likelihood(tensors, values):
+    values["kind"]["looks"]["likelihood"] = 0
+
+
+def _of_endless_size(tensors, values):
+    values["kind"]["size"]["log_side"] = 1e9
+
+
+def _of_text_size(tensors, values):
+    values["kind"]["size"] = "large"
+
+
+def _with_a_surplus(tensors, values):
+    tensors["looks.more"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without_looks, "its description does not name"),
+        (_without_pixels, "lacks the pixels"),
+        (_of_no_class, "are damaged"),
+        (_half_an_object, "are damaged"),
+        (_without_ground, "are damaged"),
+        (_of_another_length, "are damaged"),
+        (_of_two_channels, "48 features instead of 72"),
+        (_with_nan, "NaN or infinity"),
+        (_of_no_likelihood, "likelihood must be between"),
+        (_of_endless_size, "log_side must be between"),
+        (_of_text_size, "must be a table"),
+        (_with_a_surplus, "which do not belong there"),
+    ],
+)
+def test_damaged_kind_is_refused_in_a_sentence(change, words, lesson, tmp_path):
+    _, kind = taught("tiny", lesson)
+    path = save_taught("tiny", kind, tmp_path / "discs.safetensors")
+    damage(path, change)
+    with pytest.raises(ValueError, match=words):
+        load_model(path)
+
+
+@pytest.mark.parametrize("given", ["large", [1.0], [1.0, -2.0], [1e9, 1.0], {"a": 1}, [None, 1]])
+def test_damaged_expected_size_is_refused_in_a_sentence(given, assets, tmp_path):
+    spec = read_spec(assets / "polarization.safetensors")
+    spec = replace(spec, training={"expected size": given})
+    path = tmp_path / "odd.safetensors"
+    save_checkpoint(path, spec, read_tensors(assets / "polarization.safetensors"))
+    with pytest.raises(ValueError, match="expected size of objects"):
+        load_model(path)
+
+
+@pytest.mark.slow
+def test_sam_weights_can_be_taught(sam_file, lesson, tmp_path):
+    predictor = Predictor(load_model(sam_file))
+    image, _, five, ground = lesson
+    finish(predictor.open_image_job(image))
+    kind = learn_kind(predictor, five, ground)
+    path = tmp_path / "discs.safetensors"
+    from tests.model_files import import_file
+
+    entry = import_file(sam_file, "mine")
+    save_taught("mine", kind, path)
+    assert path.stat().st_size < 10e6
+    model = load_model(path)
+    assert model.spec.base.architecture == "vit_b"
+    assert ObjectKind.of_model(model).likelihood == kind.likelihood
+    assert entry.is_base
