@@ -31,6 +31,8 @@ from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 LayerData = tuple[Any, dict[str, Any], str]
 FILES = "SimMAT files"
 """Key of a layer's metadata: the files of the series that it shows, as strings."""
+PATH = "simmat path"
+"""Key of a layer's metadata: the file or folder of its image, as a string."""
 _NO_LAYER: list[Any] = [(None,)]
 """What tells napari that there is nothing more to do."""
 _NO_UNIT = "pixel"
@@ -146,7 +148,7 @@ def image_layer_data(file: ImageFile) -> LayerData:
         "rgb": file.rgb,
         **_placed_options(file, axes),
     }
-    options["metadata"] = {REFERENCE: file.reference}
+    options["metadata"] = {REFERENCE: file.reference, PATH: str(file.path.absolute())}
     if len(file.files) > 1:
         options["metadata"][FILES] = frozenset(str(each.absolute()) for each in file.files)
     limits = None if file.rgb else _contrast_limits(data)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog
@@ -198,6 +199,94 @@ def test_next_image_is_drafted_at_once_if_wanted(taught_file, tmp_path):
     assert not window.preview.any(), "it begins only once"
     open_file(window, tmp_path / "two" / "c.tif")
     assert "Expected" not in window.status.text
+
+
+def wait_for_ahead(window: Any) -> None:
+    window.qtbot.waitUntil(lambda: not window.controller.automatic.proposing_ahead)
+
+
+@pytest.fixture
+def taught_stack(window: Any) -> Any:
+    """The same with a stack of four planes, of which the first has the objects."""
+    window.viewer.add_image(np.stack([gray()] * 4), name="stack")
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    window.tab.sections["everything"].set_open(True)
+    window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    for center in CENTERS[:3]:
+        window.add_object(*center)
+    return window
+
+
+def go_to(window: Any, plane: int) -> None:
+    window.viewer.dims.set_current_step(0, plane)
+    window.idle()
+
+
+def test_next_plane_is_drafted_by_itself_if_wanted(taught_stack, monkeypatch):
+    window, tick = taught_stack, taught_stack.tab.automatic_panel.draft_next
+    start(window)
+    go_to(window, 1)
+    assert window.workspace.session.drafts.place == ((), (0,)), "nothing was wanted yet"
+    go_to(window, 0)
+    tick.click()
+    wait_for_ahead(window)
+    window.push(window.tab.automatic_panel.commit)
+    window.idle()
+    with monkeypatch.context() as computed:
+        computed.setattr(automatic_generator, "propose_masks_job", None)
+        go_to(window, 1)
+    session = window.workspace.session
+    assert session.drafts.place == ((), (1,))
+    assert len(session.drafts.open) == 4, "what was committed lies on another plane"
+    assert says_size(window, f"{THREE} of stack")
+
+
+def test_a_plane_with_open_drafts_objects_or_discarded_ones_is_left_alone(taught_stack):
+    window, session = taught_stack, taught_stack.workspace.session
+    window.tab.automatic_panel.draft_next.click()
+    start(window)
+    go_to(window, 2)
+    assert session.drafts.place == ((), (0,)), "open drafts wait"
+    go_to(window, 0)
+    window.push(window.tab.automatic_panel.drop)
+    window.idle()
+    go_to(window, 1)
+    assert session.drafts.place == ((), (1,))
+    window.push(window.tab.automatic_panel.drop)
+    window.idle()
+    go_to(window, 0)
+    assert session.drafts.place is None, "it has objects"
+    go_to(window, 1)
+    assert session.drafts.place is None, "it begins only once"
+
+
+def test_images_of_a_folder_are_drafted_ahead(window, tmp_path, monkeypatch):
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.clip(gray(), 0, 240) + np.uint8(number))
+    window.open_widget()
+    window.tab.stack_panel.ahead.setChecked(True)
+    window.tab.folder_panel.folder.set_value(str(tmp_path))
+    window.qtbot.waitUntil(lambda: len(window.controller.inference.service.cache) == 2)
+    window.idle()
+    window.tab.sections["everything"].set_open(True)
+    window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    for center in CENTERS[:3]:
+        window.add_object(*center)
+    window.tab.automatic_panel.draft_next.click()
+    start(window)
+    wait_for_ahead(window)
+    window.push(window.tab.automatic_panel.commit)
+    window.idle()
+    with monkeypatch.context() as computed:
+        computed.setattr(automatic_generator, "propose_masks_job", None)
+        window.key(Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+        window.idle()
+    assert "1.tif" in window.tab.folder_panel.place.text()
+    assert len(window.workspace.session.drafts.open) == 4
+    assert says_size(window, f"{THREE} of 0")
+    wait_for_ahead(window)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.readers import PATH
 from napari_simmat.widgets.segment.drafts import (
     COVERED,
     DOUBTFUL_SHARE,
@@ -58,6 +60,10 @@ Sift = Callable[[Instances], Job[Sifted]]
 
 _RANK = 1
 """Behind clicks."""
+_AHEAD_RANK = 4
+"""Behind encoding ahead, on which it builds."""
+RESTS = 600
+"""Milliseconds that a plane is shown before it is drafted by itself."""
 FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
 SEGMENTING = "Segmenting everything"
@@ -106,11 +112,14 @@ class _Known:
     settled: tuple[Draft, ...]
 
 
+_Place = tuple[Path, int]
+
+
 class _Taught(NamedTuple):
     """The kind that was last expected, in words, too, and the folder and channels of its image."""
 
     text: str
-    place: tuple[Path, int] | None
+    place: _Place | None
     kind: KindTaught
 
 
@@ -120,8 +129,9 @@ class AutomaticSegmentation(QObject):
     `proposals` are what the filters choose from; None without any. `like_mine` keeps only
     objects that are like the committed ones. With `expects_mine` objects are looked for that have
     the size of the committed ones, and that look like them rather than like marked ground. With
-    `drafts_next` the next image of a folder is expected to show the same kind, and drafted as soon
-    as it is chosen, with the settings of the last time.
+    `drafts_next` the next plane, and the next image of a folder, are expected to show the same
+    kind, and drafted as soon as they are shown, with the settings of the last time; what can be is
+    computed ahead.
     """
 
     changed = Signal()
@@ -136,10 +146,15 @@ class AutomaticSegmentation(QObject):
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine, self.drafts_next = False, True, False
         self._taught: _Taught | None = None
-        self._drafted: ImageSession | None = None
+        self._drafted: WeakKeyDictionary[ImageSession, set[tuple[AxisOrder, Plane]]] = (
+            WeakKeyDictionary()
+        )
+        self._next_image: tuple[PredictionRequest, _Place] | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
+        self._ahead = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
+        self._draft_later = later(self, self._draft_shown, RESTS)
         self._proposing.progressed.connect(self._on_progress)
         self._proposing.returned.connect(self._on_proposed)
         self._filtering.returned.connect(self._on_filtered)
@@ -147,21 +162,30 @@ class AutomaticSegmentation(QObject):
             job.failed.connect(self._on_failed)
         workspace.subject_changed.connect(self._on_subject)
         workspace.session_closed.connect(self._on_closed)
+        workspace.viewer.dims.events.current_step.connect(self._on_plane)
 
     @property
     def busy(self) -> bool:
         """Whether masks are being proposed or filtered, or are about to be."""
         at_work = self._proposing.busy or self._filtering.busy
-        return at_work or self._filter_later.isActive()
+        return at_work or self._filter_later.isActive() or self._draft_later.isActive()
 
     @property
     def proposing(self) -> bool:
         """Whether masks are being proposed."""
         return self._proposing.busy
 
+    @property
+    def proposing_ahead(self) -> bool:
+        """Whether masks are being proposed where the user has not gone yet."""
+        return self._ahead.busy
+
     def release(self) -> None:
         """Stop working."""
+        self._workspace.viewer.dims.events.current_step.disconnect(self._on_plane)
         self._filter_later.stop()
+        self._draft_later.stop()
+        self._ahead.cancel()
         self.cancel()
 
     @needs_plane
@@ -171,6 +195,8 @@ class AutomaticSegmentation(QObject):
         plane: Plane,
         settings: AutomaticSettings,
         layer: Layer | None = None,
+        *,
+        again: bool = False,
     ) -> None:
         """Propose masks all over the current plane.
 
@@ -180,9 +206,12 @@ class AutomaticSegmentation(QObject):
             Where the model is prompted, and which masks are kept.
         layer
             Points or labels at which the model is prompted instead.
+        again
+            Whether the kind that was taught last is expected, rather than taught anew.
         """
         workspace, request = self._workspace, self._workspace.request()
         self.cancel()
+        self._ahead.cancel()
         self.drop()
         try:
             prompts = self._seeds(session, plane, layer)
@@ -191,7 +220,8 @@ class AutomaticSegmentation(QObject):
             return
         self._settings = settings
         order = session.geometry.order
-        lesson = self._lesson(session, plane, order) if self.expects_mine else None
+        teaches = self.expects_mine and not again
+        lesson = self._lesson(session, plane, order) if teaches else None
         before = self._taught if lesson is None and self._goes_on() else None
         kind = None if before is None else before.kind.kind
         said = "" if before is None else before.text
@@ -220,8 +250,17 @@ class AutomaticSegmentation(QObject):
         self.expects_mine = expects_mine
 
     def set_drafts_next(self, drafts_next: bool) -> None:
-        """Draft the next image of a folder by itself as the same kind, or wait to be told."""
+        """Draft the next plane or image by itself as the same kind, or wait to be told."""
         self.drafts_next = drafts_next
+        if drafts_next:
+            self._propose_ahead()
+        else:
+            self._ahead.cancel()
+
+    def expect_image(self, request: PredictionRequest, folder: Path) -> None:
+        """Know the image of a folder that will be chosen next; it is encoded already."""
+        self._next_image = request, (folder, 1)
+        self._propose_ahead()
 
     def cancel(self) -> None:
         """Stop proposing."""
@@ -253,21 +292,24 @@ class AutomaticSegmentation(QObject):
         return lesson_of(editor, drafts.ground, order, plane)
 
     def _goes_on(self) -> bool:
-        """Whether the image before, of the same folder and channels, taught the same model.
+        """Whether this image, or one of the same folder and channels, taught the same model.
 
         And whether the user says so: another magnification shows objects of another size.
         """
         taught, request = self._taught, self._workspace.request()
         wanted = self.expects_mine and self.drafts_next
-        if not wanted or taught is None or request is None or taught.place is None:
+        if not wanted or taught is None or request is None or taught.kind.model != request.model:
             return False
-        return (taught.place, taught.kind.model) == (self._place(), request.model)
+        session = self._workspace.session
+        own = session is not None and session.taught is taught.kind
+        return own or (taught.place is not None and taught.place == self._place())
 
-    def _place(self) -> tuple[Path, int] | None:
+    def _place(self) -> _Place | None:
         """The folder of the image's file, and how many channels are read; None without a file."""
         layers = [each for each in self._workspace.images if self._workspace.is_used(each)]
-        paths = {Path(each.source.path).parent for each in layers if each.source.path}
-        return (paths.pop(), len(layers)) if len(paths) == 1 else None
+        paths = [each.source.path or each.metadata.get(PATH) for each in layers]
+        folders = {Path(path).absolute().parent for path in paths if path}
+        return (folders.pop(), len(layers)) if len(folders) == 1 else None
 
     def _seeds(
         self, session: ImageSession, plane: Plane, layer: Layer | None
@@ -347,9 +389,12 @@ class AutomaticSegmentation(QObject):
     def _on_filtered(self, outcome: tuple[Proposals, DraftSet, str]) -> None:
         proposals, found, text = outcome
         if proposals is self.proposals and self._is_current(proposals):
-            self._subjects[proposals.session] = proposals.subject
-            self._workspace.propose(proposals.session, found)
+            session = proposals.session
+            self._subjects[session] = proposals.subject
+            self._drafted.setdefault(session, set()).add((proposals.order, proposals.plane))
+            self._workspace.propose(session, found)
             self._workspace.say(text)
+            self._propose_ahead()
         self.changed.emit()
 
     def _on_failed(self, reason: str) -> None:
@@ -371,20 +416,54 @@ class AutomaticSegmentation(QObject):
         if session is None or subject is None:
             return
         if not session.drafts.found.drafts:
-            self._draft_next(session)
+            self._draft_shown()
             return
         before = self._subjects.setdefault(session, subject)  # of drafts that were restored
         if before[:2] != subject[:2]:  # only moved it is the same image
             self.drop()
 
-    def _draft_next(self, session: ImageSession) -> None:
-        """Begin with an image on which nothing was done yet, if the one before taught its kind."""
-        settings, begun = self._settings, session.drafts or session.prompt_state or session.editor
-        if not self.drafts_next or settings is None or begun or self._drafted is session:
+    def _on_plane(self, *_: object) -> None:
+        """Draft a plane by itself when it rests; those that are only passed are not."""
+        if self.drafts_next:
+            self._draft_later.start()
+
+    @needs_plane
+    def _draft_shown(self, session: ImageSession, plane: Plane) -> None:
+        """Begin with a plane on which nothing was done yet, if what was taught goes on there."""
+        settings, here = self._settings, (session.geometry.order, plane)
+        is_free = self.drafts_next and not self.proposing and not session.geometry.order
+        if not is_free or settings is None or not self._goes_on():
             return
-        if self._goes_on() and self._workspace.plane_or_none() is not None:
-            self._drafted = session
-            self.start(settings)
+        known = session.editor is not None and session.editor.masks_on_planes().get(plane, 0)
+        begun = session.drafts.open or session.prompt_state.prompts.on(plane) or known
+        if not begun and here not in self._drafted.get(session, ()):
+            self._drafted.setdefault(session, set()).add(here)  # only once, also if discarded
+            self.start(settings, again=True)
+
+    def _propose_ahead(self) -> None:
+        """Propose masks where the user will probably go next: the next plane, or image."""
+        taught, settings, session = self._taught, self._settings, self._workspace.session
+        if not self._goes_on() or taught is None or settings is None or session is None:
+            return
+        request = self._workspace.request()
+        if request is not None and (plane := self._plane_after(session, request.plane)):
+            request = replace(request, plane=plane)
+        elif self._next_image is not None and self._next_image[1] == taught.place:
+            request = self._next_image[0]
+        else:
+            return
+        if request is not None and request.model == taught.kind.model and not self._ahead.busy:
+            service, kind = self._inference.service, taught.kind.kind
+            job = partial(service.propose_ahead_job, request, settings, kind)
+            self._ahead.start("Segmenting ahead", job)
+
+    def _plane_after(self, session: ImageSession, plane: Plane) -> Plane | None:
+        """The next plane along the last axis of a stack, if it was not drafted; else None."""
+        if not plane or plane[-1] + 1 >= session.geometry.shape[-3]:
+            return None
+        after = (*plane[:-1], plane[-1] + 1)
+        drafted = self._drafted.get(session, ())
+        return None if (session.geometry.order, after) in drafted else after
 
     def _on_closed(self, session: ImageSession) -> None:
         """Hold nothing of an image that is gone."""
@@ -393,8 +472,6 @@ class AutomaticSegmentation(QObject):
         if self._requested is not None and self._requested.session is session:
             self.cancel()
             self._requested = None
-        if self._drafted is session:
-            self._drafted = None
 
     def _is_current(self, proposals: Proposals) -> bool:
         """Whether model and image are still those that were segmented."""

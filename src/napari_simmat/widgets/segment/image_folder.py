@@ -262,6 +262,8 @@ class ImageFolder(QObject):
     """A `Status`."""
     changed = Signal()
     """The list, the current image, or `busy`."""
+    encoded_ahead = Signal(object, object)
+    """The request and the folder of the next image, when it was encoded."""
 
     def __init__(
         self,
@@ -298,6 +300,8 @@ class ImageFolder(QObject):
         self._reading = BackgroundJob(self.worker, _AHEAD_RANK, self)
         self._reading.returned.connect(self._encode_ahead)
         self._encoding = BackgroundJob(inference.worker, _AHEAD_RANK, self)
+        self._encoding.returned.connect(lambda _: self.encoded_ahead.emit(*self._encoded))
+        self._encoded: tuple[PredictionRequest, Path] | tuple[()] = ()
         exporter.saved.connect(self._on_saved)
         queued = Qt.ConnectionType.QueuedConnection
         exporter.worker.failed.connect(self._on_not_saved, queued)
@@ -605,6 +609,7 @@ class ImageFolder(QObject):
         request = PredictionRequest(
             self._workspace.model, image.seen((), geometry.spacing), planes[0]
         )
+        self._encoded = request, opened.image.path.absolute().parent
         self._encoding.start("Encoding ahead", lambda: service.encode_ahead_job(request, planes))
 
     # ------------------------------------------------------------------------ status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -294,6 +295,10 @@ class Proposed(NamedTuple):
     kind: ObjectKind | None
 
 
+PLANES_AHEAD = 2
+"""Planes whose masks are proposed ahead and kept: the next of a stack, and of the next image."""
+
+
 class InferenceService:
     """The loaded model and its predictor; its jobs run in the worker's thread. No Qt, no napari.
 
@@ -315,6 +320,7 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
+        self._ahead: OrderedDict[object, MaskCandidates] = OrderedDict()
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -408,8 +414,9 @@ class InferenceService:
             yield Progress(0, 1, "learning from committed objects")
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
         settings = settings.for_model(predictor.model.spec, kind is not None)
-        size = None if kind is None else kind.size
-        key = (request.encoding, settings.proposing, size)
+        key = (request.encoding, settings.proposing, None if kind is None else kind.size)
+        if seeds is None and key in self._ahead:
+            self._proposed = key, self._ahead.pop(key)
         if seeds is None and self._proposed is not None and self._proposed[0] == key:
             candidates = self._proposed[1]
         else:
@@ -419,6 +426,26 @@ class InferenceService:
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
         return Proposed(candidates, kind)
+
+    def propose_ahead_job(
+        self, request: PredictionRequest, settings: AutomaticSettings, kind: ObjectKind
+    ) -> Job[None]:
+        """Propose masks of a kind on a plane that the user has not reached yet.
+
+        `propose_job` finds them there.
+        """
+        predictor = yield from self._job_predictor(request, same_image=False)
+        from napari_simmat.engine.automatic_generator import propose_masks_job
+
+        settings = settings.for_model(predictor.model.spec, kind=True)
+        key = (request.encoding, settings.proposing, kind.size)
+        if key in self._ahead:
+            return
+        self._ahead[key] = yield from propose_masks_job(
+            predictor, settings, request.plane, kind=kind
+        )
+        while len(self._ahead) > PLANES_AHEAD:
+            self._ahead.popitem(last=False)
 
     def see_job(
         self, request: PredictionRequest
@@ -470,6 +497,7 @@ class InferenceService:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
         self._image = self._propagator = self._proposed = None
+        self._ahead.clear()
         self._remark = ((), "")
 
     def _predict_plane(

@@ -484,10 +484,10 @@ class AutomaticPanel(Panel):
             "From three committed objects on: look for others of their size. Negative marks alone "
             "say where no object is; then also for their looks"
         )
-        self.draft_next = QCheckBox("Next image: the same kind")
+        self.draft_next = QCheckBox("Next plane or image: the same kind")
         self.draft_next.setToolTip(
-            "For images of one series: when another image of the same folder is chosen, look for "
-            "objects like those of the last one at once"
+            "For stacks, and images of one series in a folder: look for objects like those of the "
+            "last one as soon as another plane or image is shown"
         )
         self.form.rows.insertRow(1, "or on a layer", self.layer)
         above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)

@@ -198,6 +198,7 @@ class SegmentTab(SegmentForm):
             (controller.prefetcher.progressed, self._show_encoded),
             (self.exporter.saved, self._on_saved),
             (self.image_folder.changed, self._show_folder),
+            (self.image_folder.encoded_ahead, controller.automatic.expect_image),
             (self.tracks.changed, self._show_tracks),
             (self.learning.changed, self._show_learning),
             (self.learning.progressed, self.learn_panel.set_progress),
