@@ -12,6 +12,9 @@ development set.
 ``folder --output finish --source nanoshapes`` finishes the first images of a source one after the
 other (`finish_folder`): what one teaches, the next begins with. It prints a line for each, and
 writes ``folder_nanoshapes.csv``.
+
+``picture --output docs/reports/images --development development`` draws where it does not help:
+the drafts of the kind, and what boxes give of the same objects.
 """
 
 from __future__ import annotations
@@ -26,13 +29,18 @@ from typing import Any
 
 import numpy as np
 from learn import DATA, DRAWN, LEAST_OBJECTS, held_out_images, large, read, read_labels
+from numpy.typing import NDArray
+from PIL import Image
 
-from napari_simmat import load_model
+from napari_simmat import Prompt, load_model
+from napari_simmat.engine.drawing import draw_overlay, to_rgb
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.research.finishing import (
     WAYS,
     Finished,
     Setting,
     SimulatedUser,
+    by_kind,
     finish_folder,
     finish_image,
     table,
@@ -45,13 +53,16 @@ DEVELOPMENT = (
 )  # fmt: skip
 IN_A_FOLDER = 12
 """Images of a folder: two that teach, and ten."""
+MISSED_ON = ("leaf_microct", "grid_00"), ("mars_rocks", "img_538")
+"""Images on which nothing but a box for each object, and its correction, leads to the end."""
+WEBP_QUALITY = 70
 GROUPS = {"held out": COMPLETE, "development": ("development",), "drawn": ("drawn",)}
 
 
 def main() -> None:
     """Run, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table", "folder"))
+    parser.add_argument("what", choices=("run", "table", "folder", "picture"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--development", type=Path, default=Path("development"))
     parser.add_argument("--base", default="tiny")
@@ -64,6 +75,8 @@ def main() -> None:
         run(options.base, options.development, path, options.ways)
     elif options.what == "folder":
         run_folder(options.base, options.source, options.output)
+    elif options.what == "picture":
+        draw(options.base, options.development, options.output / "finishing-misses.webp")
     else:
         show(path)
 
@@ -100,6 +113,43 @@ def run_folder(base_name: str, source: str, output: Path) -> None:
         for name, done in zip(names, finish_folder(load_model(base_name), images), strict=True):
             writer.writerow({"image": name, **done._asdict()})
             print(f"{name}: {done.actions / done.objects:.2f} actions per object", done, flush=True)
+
+
+def draw(base_name: str, development: Path, target: Path) -> None:
+    """A row for each of `MISSED_ON`: all drafts of the kind, and the masks of all boxes."""
+    base = load_model(base_name)
+    rows = []
+    for source, name in MISSED_ON:
+        image = read(source, name, development)
+        setting = Setting(base, image, SimulatedUser(np.asarray(image.labels)))
+        values = np.moveaxis(setting.planes(), -1, 0)
+        under = to_rgb((values - values.min()) / np.ptp(values))
+        drafts, boxed = by_kind(setting).labels, boxed_masks(setting)
+        truth = setting.user.labels
+        titles = f"{name}: drafts of the kind", "one box for each object"
+        rows.append(
+            [
+                draw_overlay(under, labels, (), truth, said, scale=1)
+                for labels, said in zip((drafts, boxed), titles, strict=True)
+            ]
+        )
+    width = max(tile.size[0] for row in rows for tile in row) + 4
+    heights = [max(tile.size[1] for tile in row) + 4 for row in rows]
+    sheet = Image.new("RGB", (2 * width, sum(heights)), "white")
+    for number, row in enumerate(rows):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (column * width, sum(heights[:number])))
+    sheet.save(target, quality=WEBP_QUALITY, method=6)
+
+
+def boxed_masks(setting: Setting) -> NDArray[np.int32]:
+    """The mask (Y, X) that a box alone gives of each object, by its id."""
+    user, predictor = setting.user, setting.predictor()
+    found = np.zeros_like(user.labels)
+    for label, truth in user.objects.items():
+        [result] = Refiner().refine(predictor, [Prompt(box=truth.box, object=label)])
+        found[result.mask & (found == 0)] = label
+    return found
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -25,7 +25,13 @@ from napari_simmat.widgets.segment.automatic import (
 )
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.learning import KEPT
-from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
+from napari_simmat.widgets.segment.lesson import (
+    WITHOUT_REGION,
+    Lesson,
+    examples,
+    ground_marked,
+    lesson_of,
+)
 from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
@@ -107,6 +113,33 @@ def test_negative_marks_alone_are_taken_for_ground(taught):
     assert len(session.prompt_state.prompts.points) == 3, "they are marks again"
     taught.redo()
     assert session.drafts.ground == (marked,)
+
+
+@pytest.mark.parametrize("in_a_region", [False, True])
+def test_what_is_unlabeled_where_all_is_labeled_is_ground(taught, in_a_region):
+    window, panel = taught, taught.tab.learn_panel
+    window.tab.sections["learn"].set_open(True)
+    panel.complete.click()
+    if in_a_region:
+        corner = np.array([[0, 0], [0, 110], [100, 110], [100, 0]])
+        window.viewer.add_shapes([corner], shape_type="rectangle", name="labeled")
+        window.idle()
+        window.choose(panel.region, "labeled")
+    start(window)
+    assert says_looks(window)
+    assert bool(window.preview[CENTERS[3]]) == in_a_region, "elsewhere it is said to be ground"
+    assert window.workspace.session.drafts.ground == (), "nothing was marked"
+
+
+def test_region_without_a_shape_there_is_refused(taught):
+    panel = taught.tab.learn_panel
+    taught.tab.sections["learn"].set_open(True)
+    panel.complete.click()
+    taught.viewer.add_shapes([], name="labeled")
+    taught.idle()
+    taught.choose(panel.region, "labeled")
+    start(taught)
+    assert taught.status.text == WITHOUT_REGION.format("labeled")
 
 
 def test_too_little_ground_is_said():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.layers import Labels, Layer
+from napari.layers import Labels, Layer, Shapes
 from qtpy.QtCore import QObject, Signal
 from scipy.ndimage import find_objects
 
@@ -43,7 +43,14 @@ from napari_simmat.widgets.segment.inference import (
     Subject,
 )
 from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.lesson import Lesson, examples, ground_marked, lesson_of
+from napari_simmat.widgets.segment.lesson import (
+    Lesson,
+    examples,
+    ground_marked,
+    labeled_ground,
+    lesson_of,
+    within_shapes,
+)
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, KindTaught
@@ -131,7 +138,8 @@ class AutomaticSegmentation(QObject):
     the size of the committed ones, and that look like them rather than like marked ground. With
     `drafts_next` the next plane, and the next image of a folder, are expected to show the same
     kind, and drafted as soon as they are shown, with the settings of the last time; what can be is
-    computed ahead.
+    computed ahead. `labeled_within` says where all objects are labeled: within a layer's shapes,
+    everywhere (True), or nowhere for sure (False).
     """
 
     changed = Signal()
@@ -145,6 +153,7 @@ class AutomaticSegmentation(QObject):
         self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine, self.drafts_next = False, True, False
+        self.labeled_within: Callable[[], Shapes | bool] = lambda: False
         self._taught: _Taught | None = None
         self._drafted: WeakKeyDictionary[ImageSession, set[tuple[AxisOrder, Plane]]] = (
             WeakKeyDictionary()
@@ -221,7 +230,11 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         order = session.geometry.order
         teaches = self.expects_mine and not again
-        lesson = self._lesson(session, plane, order) if teaches else None
+        try:
+            lesson = self._lesson(session, plane, order) if teaches else None
+        except ValueError as error:
+            workspace.fail(str(error))
+            return
         before = self._taught if lesson is None and self._goes_on() else None
         kind = None if before is None else before.kind.kind
         said = "" if before is None else before.text
@@ -277,7 +290,22 @@ class AutomaticSegmentation(QObject):
         self.changed.emit()
 
     def _lesson(self, session: ImageSession, plane: Plane, order: AxisOrder) -> Lesson | None:
-        """What the committed objects teach; takes up negative marks alone as ground."""
+        """What the committed objects teach; takes up negative marks alone as ground.
+
+        Raises ValueError if all objects are labeled in a region that has no shape there.
+        """
+        lesson, where = self._marked_lesson(session, plane, order), self.labeled_within()
+        if lesson is None or where is False or order:
+            return lesson
+        if where is True:
+            return labeled_ground(lesson, np.ones(lesson.labels.shape, bool))
+        point = self._workspace.viewer.dims.point
+        [complete] = within_shapes(where, session.geometry, [lesson.plane], point)
+        return labeled_ground(lesson, complete)
+
+    def _marked_lesson(
+        self, session: ImageSession, plane: Plane, order: AxisOrder
+    ) -> Lesson | None:
         editor, drafts = _editor(session), session.drafts
         lesson = lesson_of(editor, drafts.ground, order, plane)
         if lesson is None:

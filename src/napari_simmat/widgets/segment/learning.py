@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.checkpoints import library, registry
-from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -32,6 +31,7 @@ from napari_simmat.widgets.segment.autosave import LOST, Autosave
 from napari_simmat.widgets.segment.history import Command
 from napari_simmat.widgets.segment.inference import Choice, ChosenModel, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.lesson import within_shapes
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, KindTaught
 from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
@@ -64,7 +64,6 @@ MAY_LEARN = (
 LEARN = "Learn"
 LEARNING = "Learning from these objects: {}"
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
-WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
 
 Labels = NDArray[np.integer]
 
@@ -491,7 +490,7 @@ def adapt_request(
     if isinstance(labeled_within, bool):
         complete = [labeled_within] * len(indices)
     else:
-        complete = within_shapes(labeled_within, session, indices, point)
+        complete = within_shapes(labeled_within, session.geometry, indices, point)
     goes_on = before is not None and (before.base, before.all_channels) == (
         base_name(chosen),
         all_channels,
@@ -506,28 +505,6 @@ def adapt_request(
         all_channels,
         before if goes_on else None,
     )
-
-
-def within_shapes(
-    layer: Shapes, session: ImageSession, planes: Sequence[Plane], point: Sequence[float]
-) -> list[NDArray[np.bool_]]:
-    """For each plane of the usual view, a mask (Y, X) of the shapes of a layer on it.
-
-    Raises
-    ------
-    ValueError
-        If none lies on any of the planes.
-    """
-    geometry = session.geometry.usual
-    masks = [np.zeros(geometry.shape[-2:], bool) for _ in planes]
-    for kind, vertices in zip(layer.shape_type, layer.data, strict=True):
-        corners = geometry.from_layer(layer, vertices, point)
-        plane = tuple(int(index) for index in np.round(corners[0, :-2]))
-        if plane in planes:
-            masks[planes.index(plane)] |= shape_mask(kind, corners[:, -2:], geometry.shape[-2:])
-    if not any(mask.any() for mask in masks):
-        raise ValueError(WITHOUT_REGION.format(layer.name))
-    return masks
 
 
 def adapt_job(

@@ -218,6 +218,7 @@ class SegmentTab(SegmentForm):
         perform = controller.perform
         objects, everything, ahead = controller.objects, controller.automatic, controller.prefetcher
         learn, stack, automatic = self.learn_panel, self.stack_panel, self.automatic_panel
+        everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         for part in (self.buttons, self.channel_panel, panel, stack, automatic):
             part.acted.connect(self.act)
