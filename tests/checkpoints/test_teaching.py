@@ -22,7 +22,11 @@ from napari_simmat.engine.automatic_generator import (
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import KIND_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.settings import (
+    KIND_THRESHOLDS,
+    LOOKS_THRESHOLDS,
+    AutomaticSettings,
+)
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import AdaptedCheckpoint
 from tests.model_files import export
@@ -102,7 +106,7 @@ def test_given_side_replaces_the_size_and_keeps_looks(lesson, tmp_path):
 def test_taught_model_has_the_thresholds_of_a_kind(lesson, tmp_path):
     _, kind = taught("tiny", lesson)
     spec = read_spec(save_taught("tiny", kind, tmp_path / "discs.safetensors"))
-    assert AutomaticSettings().for_model(spec).thresholds == KIND_THRESHOLDS
+    assert AutomaticSettings().for_model(spec).thresholds == LOOKS_THRESHOLDS
     assert AutomaticSettings(object_side=9).for_model(find_model("tiny").spec).thresholds == (
         KIND_THRESHOLDS
     )

@@ -32,7 +32,7 @@ from napari_simmat.engine.automatic_postprocessing import (
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.result import Result
-from napari_simmat.engine.settings import KIND_THRESHOLDS
+from napari_simmat.engine.settings import KIND_THRESHOLDS, LOOKS_THRESHOLDS
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
@@ -158,7 +158,53 @@ def test_side_of_an_object_tells_its_size(truth):
     oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
     settings = AutomaticSettings(quality=0.85, points_per_side=40, object_side=220**0.5)
     assert set(np.unique(labels[segment_everything(oracle, settings).labels > 0])) == {2, 4, 6}
-    assert settings.for_model(oracle.model.spec, kind=True).stability == KIND_THRESHOLDS[1]
+    assert settings.for_model(oracle.model.spec).stability == KIND_THRESHOLDS[1]
+
+
+def small_discs():
+    """(120, 160) with 35 discs of radius 5, every 20 pixels; few lie on a coarse grid's seeds."""
+    y, x = np.mgrid[:120, :160]
+    labels = np.zeros((120, 160), int)
+    for number, (row, column) in enumerate(np.ndindex(5, 7), 1):
+        labels[np.hypot(y - 17 - 21 * row, x - 17 - 21 * column) <= 5] = 2 * number
+    return labels
+
+
+def looks(settings, labels, **named):
+    oracle = Oracle(labels)
+    oracle.stack = SimpleNamespace(pixel_size=None)
+    oracle.model.spec.input_size = InputSize(method="native", size=4096, minimum=1, multiple=1)
+    found = segment_everything(oracle, settings, **named).labels
+    return len(np.unique(labels[found > 0])), oracle
+
+
+def test_second_look_finds_small_objects_between_the_seeds():
+    labels, once = small_discs(), AutomaticSettings()
+    (first, _), (second, _) = (
+        looks(each, labels) for each in (once, replace(once, second_look=True))
+    )
+    assert first == 20
+    assert second == 35
+
+
+def test_second_look_needs_objects_a_grid_and_no_known_size():
+    labels = small_discs()
+    again = AutomaticSettings(second_look=True)
+    few = np.where(labels == 2, 2, 0)
+    _, oracle = looks(again, few)
+    assert len(oracle.cuts) == 1, "one object teaches no size"
+    kind = ObjectKind(ExpectedSize.of([80.0]))
+    assert [len(looks(again, labels, **more)[1].cuts) for more in ({}, {"kind": kind})] == [2, 1]
+    prompts = prompts_at([(17, 17), (17, 38), (38, 17), (38, 38)])
+    assert len(looks(again, labels, prompts=prompts)[1].cuts) == 1
+
+
+def test_looks_that_are_known_have_lower_thresholds(truth):
+    kind = ObjectKind(ExpectedSize.of([200.0]))
+    spec = Oracle(truth).model.spec
+    assert AutomaticSettings().for_model(spec, kind).thresholds == KIND_THRESHOLDS
+    taught = replace(kind, looks=object())
+    assert AutomaticSettings().for_model(spec, taught).thresholds == LOOKS_THRESHOLDS
 
 
 def test_kind_of_objects_leaves_out_others_of_their_size(truth):
@@ -424,6 +470,7 @@ def test_proposed_masks_are_filtered_as_their_model_wants(predictor, choice, thr
         mask_choice=choice,
         base=SimpleNamespace(architecture="tiny_lite", embedded=True),
         expects_kind=False,
+        kind=None,
     )
     settings = AutomaticSettings(points_per_side=6)
     predictor.set_image(coins()[:150, :200])

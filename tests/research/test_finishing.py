@@ -169,5 +169,5 @@ def test_few_missing_objects_are_boxed_without_teaching(monkeypatch):
     labels = drawn_image(0).labels
     proposed = np.where(labels <= 9, labels, 0)
     everything = Proposals(proposed, Scripted(labels == 10), 1, drafts=True, boxes=True)
-    monkeypatch.setattr(finishing, "by_everything_and_boxes", lambda _: everything)
+    monkeypatch.setattr(finishing, "by_second_look", lambda _: everything)
     assert finishing.by_kind(setting(labels)) is everything

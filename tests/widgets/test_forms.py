@@ -117,7 +117,8 @@ def test_field_texts_joins_lines_and_drops_markup():
 def test_everything_form_value_reads_back(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
-    assert form.value() == AutomaticSettings(), "thresholds stay the model's own"
+    expected = AutomaticSettings(second_look=True)
+    assert form.value() == expected, "thresholds stay the model's own"
     hints = get_type_hints(AutomaticSettings, include_extras=True)
     for each in fields(AutomaticSettings):
         if each.name == "tile":

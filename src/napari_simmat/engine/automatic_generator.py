@@ -30,11 +30,12 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import bounding_box, interior_point, label_windows
-from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.object_kind import MIN_OBJECTS, ObjectKind
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     DEFAULT_THRESHOLDS,
     KIND_THRESHOLDS,
+    LOOKS_THRESHOLDS,
     MIN_PREDICTED_IOU,
     AutomaticSettings,
 )
@@ -256,7 +257,7 @@ def segment_everything_job(
     """`segment_everything` as a job that yields after every few prompts."""
     settings = settings or AutomaticSettings()
     kind = kind or known_kind(predictor, settings)
-    settings = settings.for_model(predictor.model.spec, kind is not None)
+    settings = settings.for_model(predictor.model.spec, kind)
     size = (predictor.shape[-2], predictor.shape[-1])
     if prompts is None and max(size) > 2 * settings.tile_side:
         labels = np.zeros(size, np.uint32)
@@ -267,7 +268,29 @@ def segment_everything_job(
     )
     if kind is not None:
         candidates = yield from weigh_masks_job(candidates, kind, predictor, plane)
+    elif settings.second_look and prompts is None:
+        candidates = yield from look_again_job(candidates, predictor, settings, plane)
     return masks_to_instances(candidates, settings)
+
+
+def look_again_job(
+    candidates: MaskCandidates,
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    plane: tuple[int, ...] = (),
+    keep_all: bool = False,
+) -> Job[MaskCandidates]:
+    """Propose masks once more, by the size of the objects that the `candidates` hold.
+
+    `settings` have thresholds, which the objects of both looks must reach. The candidates stay
+    where they hold fewer than `object_kind.MIN_OBJECTS`, or the seeds are no grid.
+    """
+    labels = masks_to_instances(candidates, settings).labels
+    if settings.seeds != "grid" or len(np.unique(labels)) <= MIN_OBJECTS:
+        return candidates
+    enlarged = _enlargement(predictor, PixelBox(0, 0, *labels.shape))
+    kind = ObjectKind.of(labels, enlarged)
+    return (yield from propose_masks_job(predictor, settings, plane, None, keep_all, kind))
 
 
 def known_kind(predictor: Predictor, settings: AutomaticSettings) -> ObjectKind | None:
@@ -351,7 +374,7 @@ def weigh_masks_job(
         image = unit_planes(predictor, plane, part)
     likeness = yield from kind.likeness_job(image)
     assert likeness is not None
-    return candidates.weighed(likeness)
+    return replace(candidates.weighed(likeness), thresholds=LOOKS_THRESHOLDS)
 
 
 def unit_planes(
@@ -682,7 +705,7 @@ def segment_tiles_job(
     """
     settings = settings or AutomaticSettings()
     kind = kind or known_kind(predictor, settings)
-    settings = settings.for_model(predictor.model.spec, kind is not None)
+    settings = settings.for_model(predictor.model.spec, kind)
     height, width = predictor.shape[-2:]
     stitcher = Stitcher(labels, settings.overlap)
     max_pixels = settings.max_area * height * width

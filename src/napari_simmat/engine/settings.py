@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields
 
 if TYPE_CHECKING:
+    from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.models.spec import ModelSpec
 
 
@@ -28,8 +29,10 @@ LITE_THRESHOLDS = (0.75, 0.9)
 """Those of `tiny` since tiny-5 and of checkpoints on it: with 0.6 it takes ground for objects."""
 DEFAULT_THRESHOLDS = (0.6, 0.9)
 """The same for other models."""
-KIND_THRESHOLDS = (0.6, 0.5)
-"""The same where the kind of objects is known: recall first, as what is unlike them counts less."""
+KIND_THRESHOLDS = (0.7, 0.5)
+"""The same where the size of the objects is known: masks of other sizes count less."""
+LOOKS_THRESHOLDS = (0.6, 0.5)
+"""The same where their looks are known, too: masks that lie on ground count less."""
 DEFAULT_TILE_SIDE = 1024
 FILTER_FIELDS = (
     "quality",
@@ -151,6 +154,10 @@ class AutomaticSettings:
         Overlap of the first layer's crops as a fraction of the plane's shorter side, 0-0.9.
     tile
         Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
+    second_look
+        Propose once more, by the size of the objects found at first: more small ones that touch, in
+        two to four times the time. Ignored if a size is known, and for a plane that is cut into
+        tiles.
     tile_overlap
         Pixels that neighboring tiles share, less than half a tile; 0 for a quarter of a tile.
         Objects up to this size lie wholly in a tile.
@@ -189,6 +196,9 @@ class AutomaticSettings:
         int, {"label": "Closer looks", "special": "none", "min": 0, "max": 4}
     ] = 0
     crop_overlap: Annotated[float, {"min": 0, "max": 0.9}] = 512 / 1500
+    second_look: Annotated[
+        bool, OMIT_DEFAULT, {"label": "Second look, by the size of what was found"}
+    ] = False
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: Annotated[int, {"min": 0}] = 0
 
@@ -202,15 +212,18 @@ class AutomaticSettings:
                 "than half."
             )
 
-    def for_model(self, spec: ModelSpec, kind: bool = False) -> AutomaticSettings:
+    def for_model(self, spec: ModelSpec, kind: ObjectKind | None = None) -> AutomaticSettings:
         """Fill in the model's default thresholds; those for a known kind of objects are lower.
 
-        A kind is known (`kind`) from some of its objects, from `object_side`, or by the model.
+        It is known from some of its objects (`kind`), from `object_side`, or by the model.
 
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
         other networks, whose predicted IoU is lower.
         """
-        if kind or self.object_side or spec.expects_kind:
+        taught = spec.kind is not None and spec.kind.looks is not None
+        if kind.looks is not None if kind is not None else taught:
+            return self.with_thresholds(LOOKS_THRESHOLDS)
+        if kind is not None or self.object_side or spec.expects_kind:
             return self.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
             return self.with_thresholds(SAM_THRESHOLDS)

@@ -31,7 +31,7 @@ from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from napari_simmat.evaluation.prompting import GroundTruthObject
@@ -289,9 +289,14 @@ def by_clicks(setting: Setting) -> Proposals:
 
 
 def by_everything(setting: Setting) -> Proposals:
-    """*Everything* with its defaults."""
+    """*Everything* with the command line's defaults."""
+    return _first_drafts(setting, AutomaticSettings())
+
+
+def _first_drafts(setting: Setting, settings: AutomaticSettings) -> Proposals:
+    """What *Everything* finds of any kind."""
     predictor, began = setting.predictor(), time.monotonic()
-    labels = segment_everything(predictor).labels.astype(np.int32)
+    labels = segment_everything(predictor, settings).labels.astype(np.int32)
     return Proposals(labels, predictor, actions=1, waited=time.monotonic() - began)
 
 
@@ -335,12 +340,18 @@ def by_boxes(setting: Setting) -> Proposals:
 
 
 def by_everything_and_boxes(setting: Setting) -> Proposals:
-    """*Everything* with its defaults; then boxes, to which drafts give way."""
+    """*Everything* with the command line's defaults; then boxes, to which drafts give way."""
     return replace(by_everything(setting), drafts=True, boxes=True)
 
 
+def by_second_look(setting: Setting) -> Proposals:
+    """The same with the window's defaults: a second look, by the size of what was found."""
+    found = _first_drafts(setting, AutomaticSettings(second_look=True))
+    return replace(found, drafts=True, boxes=True)
+
+
 def by_kind(setting: Setting) -> Proposals:
-    """*Everything*; if that misses more than one in five, the same by the size of five objects.
+    """`by_second_look`; if that misses more than one in five, *Everything* by the size of five.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
     than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. If hardly
@@ -349,7 +360,7 @@ def by_kind(setting: Setting) -> Proposals:
     """
     user, settings = setting.user, AutomaticSettings()
     if setting.kind is None:
-        first = by_everything_and_boxes(setting)
+        first = by_second_look(setting)
     else:
         predictor, began = setting.predictor(), time.monotonic()
         found = segment_everything(predictor, settings, kind=setting.kind).labels.astype(np.int32)
@@ -360,9 +371,10 @@ def by_kind(setting: Setting) -> Proposals:
         return first
     predictor, began = first.predictor, time.monotonic()
     actions, made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
-    settings = settings.for_model(predictor.model.spec, kind=True)
     kind = ObjectKind.of(made)
-    candidates = finish(propose_masks_job(predictor, settings, keep_all=False, kind=kind))
+    settings = settings.for_model(predictor.model.spec, kind)
+    low = AutomaticSettings().with_thresholds(LOOKS_THRESHOLDS)  # the looks may need them
+    candidates = finish(propose_masks_job(predictor, low, keep_all=False, kind=kind))
     found = masks_to_instances(candidates, settings).labels.astype(np.int32)
     if met_objects(found, made) < WORTHWHILE * TAUGHT:
         found = first.labels
@@ -370,7 +382,7 @@ def by_kind(setting: Setting) -> Proposals:
         image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
         looks = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
         candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
-        found = masks_to_instances(candidates, settings).labels.astype(np.int32)
+        found = masks_to_instances(candidates, low).labels.astype(np.int32)
         actions += STROKES + 1
     return replace(
         first,
@@ -397,6 +409,7 @@ WAYS: dict[str, Callable[[Setting], Proposals]] = {
     "boxes": by_boxes,
     "everything": by_everything,
     "everything, boxes": by_everything_and_boxes,
+    "second look": by_second_look,
     "learning, everything": by_learning,
     "forest": by_forest,
     "kind": by_kind,

@@ -272,7 +272,8 @@ class EverythingForm(QWidget):
         self.options.add_rows(self.rows)
         self.options.changed.connect(self._on_changed)
         self._model: ModelSpec | None = None
-        self.set_value(AutomaticSettings())
+        # A person waits gladly for what spares work; a pipeline is told to.
+        self.set_value(AutomaticSettings(second_look=True))
 
     def show_model(self, model: ModelSpec | None) -> None:
         """Show the thresholds of a model where none were moved."""

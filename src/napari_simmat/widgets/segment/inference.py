@@ -405,6 +405,7 @@ class InferenceService:
         from napari_simmat.engine.automatic_generator import (
             known_kind,
             learn_kind,
+            look_again_job,
             propose_masks_job,
             weigh_masks_job,
         )
@@ -413,7 +414,7 @@ class InferenceService:
         if lesson is not None:
             yield Progress(0, 1, "learning from committed objects")
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
-        settings = settings.for_model(predictor.model.spec, kind is not None)
+        settings = settings.for_model(predictor.model.spec, kind)
         key = (request.encoding, settings.proposing, None if kind is None else kind.size)
         if seeds is None and key in self._ahead:
             self._proposed = key, self._ahead.pop(key)
@@ -422,6 +423,10 @@ class InferenceService:
         else:
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
+            if kind is None and seeds is None and settings.second_look:
+                plane = request.plane
+                job = look_again_job(candidates, predictor, settings, plane, keep_all=True)
+                candidates = yield from job
             self._proposed = None if seeds is not None else (key, candidates)
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
@@ -437,7 +442,7 @@ class InferenceService:
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import propose_masks_job
 
-        settings = settings.for_model(predictor.model.spec, kind=True)
+        settings = settings.for_model(predictor.model.spec, kind)
         key = (request.encoding, settings.proposing, kind.size)
         if key in self._ahead:
             return
