@@ -49,13 +49,13 @@ from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane, annotate
 from napari_simmat.training.batches import as_rgb
 from napari_simmat.training.evidence import (
-    Choice,
+    AdaptationChoice,
     Evidence,
     LeftOutScores,
     Verdict,
     nothing_to_gain,
 )
-from napari_simmat.training.few_shot import MORE_CLICKS, Learning
+from napari_simmat.training.few_shot import MORE_CLICKS, FewShotRun
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 KEPT = Path(__file__).parents[1] / "docs/reports/data/learn.csv"
@@ -182,7 +182,7 @@ def learned(
 ) -> dict[str, Any]:
     """IoUs of the objects left out, and of others, before learning and by each choice."""
     began, wall = time.process_time(), time.monotonic()
-    learning = Learning(base, [plane], FewShotConfig(seed=seed), None, "cpu", "learned")
+    learning = FewShotRun(base, [plane], FewShotConfig(seed=seed), None, "cpu", "learned")
     finish(learning.measure_before_job(None))
     finish(learning.measure_after_job(None))
     student, initial = finish(learning.teach_job(None))
@@ -287,14 +287,14 @@ KINDS = ("middle", "clicks", "box")
 """The middle click, the mean of three clicks, and the box; the first only of other objects."""
 
 
-def name_of(choice: Choice | None) -> str:
+def name_of(choice: AdaptationChoice | None) -> str:
     """Of a choice in the table's columns; None is before learning."""
     return "before" if choice is None else f"{choice.strength:g}{' sized' * choice.sized}"
 
 
 def write_runs(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """A line for each object, left out or other, with its IoUs in percent."""
-    known = [None, *(Choice(*each) for each in product((1.0, 0.5, 0.0), (False, True)))]
+    known = [None, *(AdaptationChoice(*each) for each in product((1.0, 0.5, 0.0), (False, True)))]
     scored = [f"{kind} {name_of(choice)}" for choice in known for kind in KINDS]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*RUN_COLUMNS, "fold", "object", *scored])
@@ -307,7 +307,7 @@ def lines_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The lines of a run."""
     same = {name: row[name] for name in ("source", "image", "objects", "seed")}
     same["seconds"] = round(row["CPU seconds"])
-    choices = [Choice(*each) for each in row["choices"]]
+    choices = [AdaptationChoice(*each) for each in row["choices"]]
     for fold, (numbers, found) in enumerate(zip(row["folds"], row["after"], strict=True)):
         for place, number in enumerate(numbers):
             reached = [row["before"][str(number)], *(each[place] for each in found)]
@@ -333,7 +333,7 @@ def read_runs(path: Path) -> list[Run]:
     """What `write_runs` wrote."""
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    known = [Choice(*each) for each in product((1.0, 0.5, 0.0), (False, True))]
+    known = [AdaptationChoice(*each) for each in product((1.0, 0.5, 0.0), (False, True))]
     runs = []
     for _, of_run in groupby(lines, lambda line: [line[name] for name in RUN_COLUMNS]):
         some = list(of_run)
@@ -366,7 +366,7 @@ def read_runs(path: Path) -> list[Run]:
     return runs
 
 
-def ious_of(line: dict[str, str], choice: Choice | None) -> list[float]:
+def ious_of(line: dict[str, str], choice: AdaptationChoice | None) -> list[float]:
     """IoUs 0..1 of `KINDS`; NaN where there is none."""
     cells = (line[f"{kind} {name_of(choice)}"] for kind in KINDS)
     return [float(cell) / 100 if cell else float("nan") for cell in cells]

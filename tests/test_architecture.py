@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_imports_of_the_package_are_declared():
             if not names & declared:
                 unknown.add(f"{path.relative_to(SOURCE)}: {top}")
     assert not unknown
+
+
+def test_no_class_name_stands_for_two_things():
+    names = Counter(
+        node.name
+        for path in SOURCE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_import_of_the_package_loads_nothing_heavy():

@@ -13,7 +13,7 @@ from napari_simmat.research.finishing import (
     TAUGHT,
     WAYS,
     Finished,
-    Proposals,
+    Offer,
     Setting,
     SimulatedUser,
     finish_folder,
@@ -46,7 +46,7 @@ def setting(labels):
 def proposing(monkeypatch, labels, answers, **more):
     """A way that proposes `labels`, after which a predictor gives `answers`."""
     blank = [np.zeros(labels.shape, bool)]
-    offered = Proposals(labels, Scripted(*(answers or blank)), **more)
+    offered = Offer(labels, Scripted(*(answers or blank)), **more)
     monkeypatch.setitem(WAYS, "scripted", lambda _: offered)
 
 
@@ -168,6 +168,6 @@ def test_one_kind_of_objects_is_finished_with_few_actions():
 def test_few_missing_objects_are_boxed_without_teaching(monkeypatch):
     labels = drawn_image(0).labels
     proposed = np.where(labels <= 9, labels, 0)
-    everything = Proposals(proposed, Scripted(labels == 10), 1, drafts=True, boxes=True)
+    everything = Offer(proposed, Scripted(labels == 10), 1, drafts=True, boxes=True)
     monkeypatch.setattr(finishing, "by_second_look", lambda _: everything)
     assert finishing.by_kind(setting(labels)) is everything

@@ -13,11 +13,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.training.evidence import Choice, Evidence
+from napari_simmat.training.evidence import AdaptationChoice, Evidence
 
 CHOICES = (
-    *(Choice(*each) for each in product((1.0, 0.5), (False, True))),
-    Choice(0.0, True),
+    *(AdaptationChoice(*each) for each in product((1.0, 0.5), (False, True))),
+    AdaptationChoice(0.0, True),
 )
 """Those of an embedded foundation."""
 OFFER_ANYTHING = {

@@ -16,7 +16,7 @@ from napari_simmat.training.evidence import (
     LEAP_NOISE,
     NOT_BETTER,
     ONE_LOSES,
-    Choice,
+    AdaptationChoice,
     Evidence,
     LeftOutScores,
     nothing_to_gain,
@@ -25,6 +25,10 @@ from tests.training.simulated_learning import USELESS, offered, simulated, three
 
 CLICKS = (0.3, 0.35, 0.4, 0.45, 0.5)
 """IoU of the clicks of five objects before learning."""
+
+
+BOTH = AdaptationChoice(1.0, False), AdaptationChoice(0.5, False)
+"""The two choices that are compared."""
 
 
 def found(*gains: float, box: float = 0.0, other: float = -0.1) -> Evidence:
@@ -39,7 +43,7 @@ def found(*gains: float, box: float = 0.0, other: float = -0.1) -> Evidence:
         ]
         for fold in folds
     ]
-    return Evidence((Choice(1.0, False), Choice(0.5, False)), folds, before, after)
+    return Evidence(BOTH, folds, before, after)
 
 
 def begins(sentence: str, pattern: str) -> bool:
@@ -78,7 +82,7 @@ def test_gain_that_is_told_has_no_winners_curse(objects):
 def test_a_gain_of_sixty_points_on_five_objects_is_offered():
     verdict = found(0.6, 0.5, 0.7, 0.6, 0.6).verdict()
     assert not verdict.refusal(5, 5)
-    assert verdict.choice == Choice(1.0, False)
+    assert verdict.choice == AdaptationChoice(1.0, False)
     assert verdict.chance == 1 / 32
     assert verdict.before == pytest.approx((40, 80))
     assert verdict.after == pytest.approx((100, 80))
@@ -107,7 +111,7 @@ def test_gain_that_is_told_is_of_the_choice_of_the_other_folds():
     first[:2] += 0.3
     second[2:] += 0.1
     after = [[first[fold].tolist(), second[fold].tolist()] for fold in folds]
-    verdict = Evidence((Choice(1.0, False), Choice(0.5, False)), folds, before, after).verdict()
+    verdict = Evidence(BOTH, folds, before, after).verdict()
     told = np.full((6, 2), 0.5)
     told[2:] = first[2:]  # the first two objects choose it for the others, in vain
     told[:2] = second[:2]

@@ -192,7 +192,7 @@ def test_learning_ends_where_no_gain_is_left(base, monkeypatch):
 
 def test_model_that_is_not_better_is_not_offered(base, monkeypatch):
     """Two steps teach a network of random weights nothing but the size."""
-    monkeypatch.setattr(few_shot.Learning, "size", lambda *_: None)
+    monkeypatch.setattr(few_shot.FewShotRun, "size", lambda *_: None)
     found = learned(base, squares())
     assert found.gain < evidence.MIN_GAIN
     assert found.checkpoint is None
@@ -297,7 +297,7 @@ def test_expected_size_is_that_in_the_models_input(base):
     enlarged = base.spec.input_size.minimum / 64, base.spec.input_size.minimum / 96
     sides = []
     for each in (plane, tall, small):
-        learning = few_shot.Learning(base, [each], SHORT, None, "cpu", "sized")
+        learning = few_shot.FewShotRun(base, [each], SHORT, None, "cpu", "sized")
         sides.append(math.exp(learning.size().log_side))
     assert sides == pytest.approx([16 * enlarged[1], 16 * enlarged[1], 16 * enlarged[0]], rel=0.01)
 

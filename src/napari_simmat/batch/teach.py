@@ -26,7 +26,7 @@ NOTHING_ON = "{} holds no object; label some, each with a number of its own."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class LessonFiles:
     """What a kind of objects is learned from.
 
     Parameters
@@ -48,7 +48,7 @@ class Lesson:
     channel_files: tuple[Path, ...] = ()
 
 
-def teach_job(model: str | Path, lesson: Lesson, compute: Compute) -> Job[ObjectKind]:
+def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[ObjectKind]:
     """Learn what objects have in common, on the plane with the most of them.
 
     Raises

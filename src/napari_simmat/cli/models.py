@@ -321,13 +321,13 @@ def teach(
     channel_files
         Further files with channels of the image.
     """
-    from napari_simmat.batch.teach import Lesson, teach_job
+    from napari_simmat.batch.teach import LessonFiles, teach_job
     from napari_simmat.checkpoints.library import check_name_free
     from napari_simmat.checkpoints.teaching import keep_taught_job
 
     terminal = console.terminal()
     check_name_free(name)  # before the work
-    lesson = Lesson(
+    lesson = LessonFiles(
         image=image,
         labels=labels,
         ground=ground,

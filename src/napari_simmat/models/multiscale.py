@@ -7,9 +7,9 @@ best, in a window around it (`LevelWindow`). The mask of a level (`LevelPredicti
 `trust` in it suffices; otherwise the next level is tried. So masks depend little on the image's
 resolution, and a click costs the same in a large image.
 
-The mean over several views of an image (`View`: reflections, rotations) errs less than the mask of
-one (test-time augmentation). Maps of a view are kept in the image's own geometry, next to those of
-the image itself, so they are cropped, cached and moved as these.
+The mean over several views of an image (`Symmetry`: reflections, rotations) errs less than the mask
+of one (test-time augmentation). Maps of a view are kept in the image's own geometry, next to those
+of the image itself, so they are cropped, cached and moved as these.
 """
 
 from __future__ import annotations
@@ -573,7 +573,7 @@ def _iou(one: _MaskPart, other: _MaskPart) -> float:
     return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
 
 
-class View(NamedTuple):
+class Symmetry(NamedTuple):
     """One of the eight reflections and rotations of an image.
 
     Attributes
@@ -617,14 +617,16 @@ class View(NamedTuple):
 
 
 ALL_VIEWS = tuple(
-    View(transposed, axes) for transposed in (False, True) for axes in ((), (-1,), (-2,), (-2, -1))
+    Symmetry(transposed, axes)
+    for transposed in (False, True)
+    for axes in ((), (-1,), (-2,), (-2, -1))
 )
 """The eight views; the first is the image itself."""
 AVERAGED_VIEWS = ALL_VIEWS[:3] + ALL_VIEWS[4:5]
 """Views that are averaged for the best quality: the image, its two reflections, its transpose."""
 
 
-def joined_views(encoded: Mapping[View, Encoded]) -> Encoded:
+def joined_views(encoded: Mapping[Symmetry, Encoded]) -> Encoded:
     """The encoded image together with the other views of it, as maps in its own geometry."""
     image, *others = encoded
     maps = dict(encoded[image].maps)
@@ -638,7 +640,7 @@ def joined_views(encoded: Mapping[View, Encoded]) -> Encoded:
     return replace(encoded[image], maps=maps)
 
 
-def encoded_views(encoded: Encoded) -> Iterator[tuple[View, Encoded]]:
+def encoded_views(encoded: Encoded) -> Iterator[tuple[Symmetry, Encoded]]:
     """The encoded image itself, then its other views if `joined_views` holds some."""
     yield ALL_VIEWS[0], encoded
     height, width = encoded.input_size

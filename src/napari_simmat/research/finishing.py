@@ -58,7 +58,7 @@ Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Proposals:
+class Offer:
     """What a way offers before the user goes over the image.
 
     Attributes
@@ -283,24 +283,24 @@ class Setting(NamedTuple):
         return np.moveaxis(np.asarray(arrays, np.float32), axis, -1)
 
 
-def by_clicks(setting: Setting) -> Proposals:
+def by_clicks(setting: Setting) -> Offer:
     """Nothing is proposed."""
-    return Proposals(np.zeros_like(setting.user.labels), setting.predictor())
+    return Offer(np.zeros_like(setting.user.labels), setting.predictor())
 
 
-def by_everything(setting: Setting) -> Proposals:
+def by_everything(setting: Setting) -> Offer:
     """*Everything* with the command line's defaults."""
     return _first_drafts(setting, AutomaticSettings())
 
 
-def _first_drafts(setting: Setting, settings: AutomaticSettings) -> Proposals:
+def _first_drafts(setting: Setting, settings: AutomaticSettings) -> Offer:
     """What *Everything* finds of any kind."""
     predictor, began = setting.predictor(), time.monotonic()
     labels = segment_everything(predictor, settings).labels.astype(np.int32)
-    return Proposals(labels, predictor, actions=1, waited=time.monotonic() - began)
+    return Offer(labels, predictor, actions=1, waited=time.monotonic() - began)
 
 
-def by_learning(setting: Setting) -> Proposals:
+def by_learning(setting: Setting) -> Offer:
     """Five objects by clicks, *Learn*, *Everything* by what was learned, if it is offered."""
     user, image, base = setting.user, setting.image, setting.predictor()
     actions, made = user.teach(base)
@@ -318,10 +318,10 @@ def by_learning(setting: Setting) -> Proposals:
     predictor = setting.predictor(result.model) if offered else base
     labels = without_covered(segment_everything(predictor).labels.astype(np.int32), made > 0)
     waited = time.monotonic() - began
-    return Proposals(labels, predictor, actions + 2, made, offered, waited)
+    return Offer(labels, predictor, actions + 2, made, offered, waited)
 
 
-def by_forest(setting: Setting) -> Proposals:
+def by_forest(setting: Setting) -> Offer:
     """Five objects by clicks and three strokes on the ground teach a forest on local features."""
     user, predictor = setting.user, setting.predictor()
     actions, made = user.teach(predictor)
@@ -331,26 +331,26 @@ def by_forest(setting: Setting) -> Proposals:
     labels = without_covered(found, made > 0)
     waited = time.monotonic() - began
     count = actions + STROKES + 1
-    return Proposals(labels, predictor, count, made, True, waited)
+    return Offer(labels, predictor, count, made, True, waited)
 
 
-def by_boxes(setting: Setting) -> Proposals:
+def by_boxes(setting: Setting) -> Offer:
     """Nothing is proposed; objects are made by boxes."""
     return replace(by_clicks(setting), boxes=True)
 
 
-def by_everything_and_boxes(setting: Setting) -> Proposals:
+def by_everything_and_boxes(setting: Setting) -> Offer:
     """*Everything* with the command line's defaults; then boxes, to which drafts give way."""
     return replace(by_everything(setting), drafts=True, boxes=True)
 
 
-def by_second_look(setting: Setting) -> Proposals:
+def by_second_look(setting: Setting) -> Offer:
     """The same with the window's defaults: a second look, by the size of what was found."""
     found = _first_drafts(setting, AutomaticSettings(second_look=True))
     return replace(found, drafts=True, boxes=True)
 
 
-def by_kind(setting: Setting) -> Proposals:
+def by_kind(setting: Setting) -> Offer:
     """`by_second_look`; if that misses more than one in five, *Everything* by the size of five.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
@@ -365,7 +365,7 @@ def by_kind(setting: Setting) -> Proposals:
         predictor, began = setting.predictor(), time.monotonic()
         found = segment_everything(predictor, settings, kind=setting.kind).labels.astype(np.int32)
         waited = time.monotonic() - began
-        first = Proposals(found, predictor, 1, None, True, waited, True, True, setting.kind)
+        first = Offer(found, predictor, 1, None, True, waited, True, True, setting.kind)
     right = user.right_ones(first.labels)
     if len(user.objects) - len(right) <= max(TAUGHT, MISSED * len(user.objects)):
         return first
@@ -404,7 +404,7 @@ def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(unit, np.float32)
 
 
-WAYS: dict[str, Callable[[Setting], Proposals]] = {
+WAYS: dict[str, Callable[[Setting], Offer]] = {
     "clicks": by_clicks,
     "boxes": by_boxes,
     "everything": by_everything,
@@ -440,7 +440,7 @@ def finish_folder(
         yield _finished(proposals, user, began)
 
 
-def _finished(proposals: Proposals, user: SimulatedUser, began: float) -> Finished:
+def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
     """The user goes over the proposals; `began` is the processor's time at the beginning."""
     made = proposals.made
     taught = [] if made is None else user.taught

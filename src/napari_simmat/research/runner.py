@@ -449,7 +449,7 @@ def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 # ------------------------------------------------- the qualitative figure
 
 
-class Panel(NamedTuple):
+class FigurePanel(NamedTuple):
     """One object: picture (H, W, 3) in 0..1, click (y, x), truth and the arms' masks (H, W)."""
 
     title: str
@@ -489,7 +489,7 @@ def _panels(
     base: Model,
     config: BenchmarkConfig,
     folder: Path,
-) -> list[Panel]:
+) -> list[FigurePanel]:
     compared: dict[str, tuple[Network, LabeledPlanes, int]] = {}
     for arm in PANEL_ARMS:
         run, network, spec = runs[arm], base.network, base.spec
@@ -520,7 +520,7 @@ def _panels(
         )
         unit = stretch_percentiles(three, 0.5, 99.5, axes=(1, 2), scale=1.0, minimum=1e-6)
         picture = np.asarray(np.moveaxis(unit, 0, -1), np.float32)
-        panels.append(Panel(modality, picture, click, labels == label, masks))
+        panels.append(FigurePanel(modality, picture, click, labels == label, masks))
         if len(panels) == PER_MODALITY:
             break
     return panels
@@ -546,7 +546,7 @@ def square_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]
     return float(top), float(top + side), float(left), float(left + side)
 
 
-def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
+def _draw(panels: Sequence[FigurePanel], path: Path, quick: bool) -> None:
     from matplotlib.figure import Figure
 
     titles = ("image and click", "truth", *PANEL_ARMS)
@@ -568,7 +568,7 @@ def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
     _save(figure, path, quick)
 
 
-def _fill(axes: Axes, panel: Panel, title: str) -> None:
+def _fill(axes: Axes, panel: FigurePanel, title: str) -> None:
     axes.imshow(panel.picture, interpolation="nearest")
     mask = panel.truth if title == "truth" else panel.masks.get(title)
     if mask is not None:

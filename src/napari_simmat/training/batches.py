@@ -267,7 +267,7 @@ class CropBatches:
             self._drawn = step, assemble(views, kind, rounds, (self.side, self.side))
         return self._drawn[1].part(part)
 
-    def _fitting(self, part: int, label: int) -> list[_Placed]:
+    def _fitting(self, part: int, label: int) -> list[_PlacedObject]:
         """The scales at which an object fits into a crop; the coarsest one if it fits at none."""
         placed = []
         for number, plane in enumerate(self.planes[part]):
@@ -280,7 +280,7 @@ class CropBatches:
             misfit = math.log(math.sqrt(area) / BEST_OBJECT_SIDE)
             weight = math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)
             y, x = np.argwhere(mask)[area // 2].tolist()
-            placed.append(_Placed(number, box, (y, x), weight))
+            placed.append(_PlacedObject(number, box, (y, x), weight))
         longest = MAX_OBJECT_SHARE * self.side
         return [
             each for each in placed if all(s.stop - s.start <= longest for s in each.box)
@@ -331,7 +331,7 @@ class CropBatches:
         return LabeledPlane(plane.name, image, labels, ())
 
 
-class _Placed(NamedTuple):
+class _PlacedObject(NamedTuple):
     """An object at a scale: its bounding box, a pixel of it, and how often it is drawn there."""
 
     scale: int

@@ -101,7 +101,7 @@ class LeftOutScores(NamedTuple):
         return cls(click, box)
 
 
-class Choice(NamedTuple):
+class AdaptationChoice(NamedTuple):
     """What a model takes of what it learned: the strength, and the size that a click means."""
 
     strength: float
@@ -126,7 +126,7 @@ class Verdict(NamedTuple):
         Share of useless trainings that look as good, 0..1.
     """
 
-    choice: Choice
+    choice: AdaptationChoice
     before: LeftOutScores
     after: LeftOutScores
     gain: float
@@ -137,7 +137,7 @@ class Verdict(NamedTuple):
     @classmethod
     def none(cls, before: LeftOutScores) -> Verdict:
         """That of a model that did not learn."""
-        return cls(Choice(0, False), before, before, 0, 0, LeftOutScores(0, 0), 1)
+        return cls(AdaptationChoice(0, False), before, before, 0, 0, LeftOutScores(0, 0), 1)
 
     def refusal(self, objects: int, new: int) -> str:
         """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
@@ -187,7 +187,7 @@ class Evidence:
         For each fold that was scored and each choice, (2,) for each of its objects.
     """
 
-    choices: Sequence[Choice]
+    choices: Sequence[AdaptationChoice]
     folds: Sequence[Sequence[int]]
     before: dict[int, list[float]]
     after: list[list[list[list[float]]]]

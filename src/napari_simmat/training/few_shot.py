@@ -55,7 +55,7 @@ from napari_simmat.training.annotations import (
 )
 from napari_simmat.training.batches import CropBatches, LabeledPlane, PlaneKey, as_rgb
 from napari_simmat.training.evidence import (
-    Choice,
+    AdaptationChoice,
     Evidence,
     LeftOutScores,
     Verdict,
@@ -175,7 +175,7 @@ def learn_objects_job(
         If there are too few objects, or the channels do not fit.
     """
     config = config or FewShotConfig()
-    learning = Learning(base, planes, config, start, device, name)
+    learning = FewShotRun(base, planes, config, start, device, name)
     if folder is None:
         return (yield from learning.run_job(None))
     with closing(RunFolder(folder)) as run:
@@ -236,7 +236,7 @@ def learn_objects(
     return finish(learn_objects_job(model, planes, config, start=start, device=device))
 
 
-class _Object(NamedTuple):
+class _TaughtObject(NamedTuple):
     """An object to learn from: its part, plane, id and digest, and where it lies (y, x).
 
     Its area is in pixels of the network's input, as `ExpectedSize` wants it.
@@ -250,7 +250,7 @@ class _Object(NamedTuple):
     place: tuple[float, float]
 
 
-class Learning:
+class FewShotRun:
     """The course of learning: scores before, folds, and the training on all objects."""
 
     def __init__(
@@ -279,7 +279,7 @@ class Learning:
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
         changed = self.spec.transfer != base.spec.transfer
         pairs = product(STRENGTHS, (False,) if whole else (False, True))
-        choices = [Choice(*each) for each in pairs if any(each) or changed]
+        choices = [AdaptationChoice(*each) for each in pairs if any(each) or changed]
         folds = _folds_by_place(self.objects, self.new, config.folds)
         self.evidence = Evidence(choices, folds, {}, [])
         self._unfinished: dict[str, Any] = {}
@@ -348,7 +348,7 @@ class Learning:
 
     @contextmanager
     def taking(
-        self, student: TrainableNetwork, initial: Mapping[str, Tensor], choice: Choice
+        self, student: TrainableNetwork, initial: Mapping[str, Tensor], choice: AdaptationChoice
     ) -> Iterator[None]:
         """Context in which a network is as `choice` says; `initial` are its tensors at first."""
         network = student.network
@@ -564,14 +564,16 @@ class Learning:
 
 def _objects(
     planes: Sequence[AnnotatedPlane], parts: Sequence[Part], spec: ModelSpec
-) -> Iterator[_Object]:
+) -> Iterator[_TaughtObject]:
     for number, part in enumerate(parts):
         digests = planes[part.number].objects
         pixel = math.prod(planes[part.number].frame(spec).scale)
         for label in part.shown:
             rows, columns = np.nonzero(planes[part.number].labels == label)
             place = (float(rows.mean()), float(columns.mean()))
-            yield _Object(number, part.number, label, digests[label], len(rows) * pixel, place)
+            yield _TaughtObject(
+                number, part.number, label, digests[label], len(rows) * pixel, place
+            )
 
 
 def _object_ious_job(
@@ -606,7 +608,7 @@ def _object_ious_job(
 
 
 def _folds_by_place(
-    objects: Sequence[_Object], among: Sequence[int], max_folds: int
+    objects: Sequence[_TaughtObject], among: Sequence[int], max_folds: int
 ) -> list[tuple[int, ...]]:
     """Divide objects into groups of neighbors, plane by plane along the longer axis of each."""
     count = 2 if len(among) >= MANY_OBJECTS else min(max_folds, len(among))

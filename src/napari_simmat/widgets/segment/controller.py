@@ -20,8 +20,8 @@ from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
 from napari_simmat.widgets.segment.inference import (
-    Choice,
     ChosenModel,
+    FormChoice,
     InferenceQueue,
     Prediction,
     PredictionRequest,
@@ -241,7 +241,7 @@ class SegmentController(QObject):
             self._missed = text.format(image=before.geometry.name)
         self.request()
 
-    def choose(self, choice: Choice) -> None:
+    def choose(self, choice: FormChoice) -> None:
         """Segment what is chosen; on another image the last-used tool is activated."""
         workspace = self.workspace
         before = workspace.session, workspace.model

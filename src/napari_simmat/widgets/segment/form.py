@@ -25,7 +25,7 @@ from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.placement import DEPTH_NAMES
 from napari_simmat.widgets.segment.channel_tools import ChannelPanel
 from napari_simmat.widgets.segment.image_folder import FolderPanel
-from napari_simmat.widgets.segment.inference import Choice, ChosenModel, ComputeInUse
+from napari_simmat.widgets.segment.inference import ChosenModel, ComputeInUse, FormChoice
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
@@ -124,7 +124,7 @@ class SegmentForm(QWidget):
         self._shown_objects: tuple[object, int] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
 
-    def choice(self, images: list[Image], versions: Mapping[str, int]) -> Choice:
+    def choice(self, images: list[Image], versions: Mapping[str, int]) -> FormChoice:
         """The model and the channels that are chosen, of all open images."""
         entry = self.models.value()
         spec, changed = (None, 0) if entry is None else (entry.spec, entry.changed)
@@ -132,7 +132,7 @@ class SegmentForm(QWidget):
         pairs = zip(self.channels.value(), self.channels.names, strict=True)
         there = [(source, name) for source, name in pairs if source is not None]
         sources, names = (tuple(each) for each in zip(*there, strict=True)) if there else ((), ())
-        return Choice(model, spec, sources, names, tuple(images), versions)
+        return FormChoice(model, spec, sources, names, tuple(images), versions)
 
     # ----------------------------------------------------------------- settings
 

@@ -23,7 +23,7 @@ from napari_simmat.widgets.layer_data import (
     name_first_axis,
     ranked_array,
 )
-from napari_simmat.widgets.segment.inference import Choice
+from napari_simmat.widgets.segment.inference import FormChoice
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -65,7 +65,7 @@ class ImageChoice(QObject):
         workspace: Workspace,
         form: ChannelsForm,
         worker: Worker,
-        current: Callable[[], Choice],
+        current: Callable[[], FormChoice],
         is_held: Callable[[], bool],
     ) -> None:
         super().__init__(workspace)

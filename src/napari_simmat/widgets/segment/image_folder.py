@@ -132,7 +132,7 @@ def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[I
     return ImageList([image for _, _, image, _ in found], done)
 
 
-class OpenedImage(NamedTuple):
+class ReadImage(NamedTuple):
     """An image that was read and is not in the viewer yet.
 
     `labels` are those of an earlier result without a session, `parents` what its table of tracks
@@ -147,23 +147,23 @@ class OpenedImage(NamedTuple):
     problem: str = ""
 
 
-def open_image_job(image: FolderImage) -> Job[OpenedImage]:
+def open_image_job(image: FolderImage) -> Job[ReadImage]:
     """Read an image, and the labels of an earlier result."""
     yield Progress(0, 2, image.path.name)
     data, options, _ = image_layer_data(read_image(image.path))
     layer = Image(data, **options)
     if image.session.exists() or not image.labels.exists():
-        return OpenedImage(image, layer)
+        return ReadImage(image, layer)
     yield Progress(1, 2, image.labels.name)
     try:
         labels = np.asarray(read_labels(image.labels).data)
         tracks = image.results / f"{stem_of(image.path)}{EXTRA_ENDINGS[TRACKS]}"
         parents = read_parents(tracks.read_text("ascii") if tracks.is_file() else "")
     except (ValueError, TypeError, OSError) as error:
-        return OpenedImage(image, layer, problem=sentence(error))
+        return ReadImage(image, layer, problem=sentence(error))
     is_small = labels.max(initial=0) <= np.iinfo(np.int32).max
     labels = labels.astype(np.int32 if is_small else np.int64)
-    return OpenedImage(image, layer, labels, parents, image.scores())
+    return ReadImage(image, layer, labels, parents, image.scores())
 
 
 class FolderPanel(QWidget):
@@ -285,11 +285,11 @@ class ImageFolder(QObject):
         self.problem = ""
         self._done: set[int] = set()
         self._by_score = False
-        self._opened: OpenedImage | None = None
+        self._opened: ReadImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = self._is_empty = False
         self._saving: _Saving | None = None
-        self._ready: OpenedImage | None = None
+        self._ready: ReadImage | None = None
         self.worker = Worker("simmat-opening")
         self._listing = BackgroundJob(self.worker, parent=self)
         self._listing.returned.connect(self._take)
@@ -506,7 +506,7 @@ class ImageFolder(QObject):
         self._opening.start("Opening", lambda: open_image_job(image))
         self.changed.emit()
 
-    def _show(self, opened: OpenedImage) -> None:
+    def _show(self, opened: ReadImage) -> None:
         self._opened, self._ready, self._new = opened, None, True
         viewer = self._workspace.viewer
         for other in self._workspace.images:  # it may cover little of them, or lie elsewhere
@@ -547,7 +547,7 @@ class ImageFolder(QObject):
         elif opened.labels is not None or opened.problem:
             self._restore_labels(session, opened)
 
-    def _restore_labels(self, session: ImageSession, opened: OpenedImage) -> None:
+    def _restore_labels(self, session: ImageSession, opened: ReadImage) -> None:
         """Show the labels of an earlier result."""
         shape, labels = session.geometry.usual.shape, opened.labels
         problem = opened.problem
@@ -586,7 +586,7 @@ class ImageFolder(QObject):
         if self._ready is None or self._ready.image != image:
             self._reading.start("Opening ahead", lambda: open_image_job(image))
 
-    def _encode_ahead(self, opened: OpenedImage) -> None:
+    def _encode_ahead(self, opened: ReadImage) -> None:
         """Encode the planes of the next image that will be shown first."""
         self._ready = opened
         service, layer = self._service, opened.layer

@@ -89,7 +89,7 @@ class ChosenModel(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class FormChoice:
     """What the form chooses: a model, and the channels of an image for it.
 
     Attributes

@@ -29,7 +29,7 @@ from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
 from napari_simmat.widgets.segment.history import Command
-from napari_simmat.widgets.segment.inference import Choice, ChosenModel, InferenceQueue
+from napari_simmat.widgets.segment.inference import ChosenModel, FormChoice, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.lesson import within_shapes
 from napari_simmat.widgets.segment.prompt_state import Plane
@@ -171,7 +171,7 @@ class Learning(QObject):
     def learn(
         self,
         session: ImageSession,
-        choice: Choice,
+        choice: FormChoice,
         labeled_within: Shapes | bool,
         *,
         all_channels: bool,
@@ -264,7 +264,7 @@ class Learning(QObject):
         adapted = None if session is None else session.adapted
         return adapted if adapted is not None and adapted.base == base_name(chosen) else None
 
-    def applied(self, choice: Choice) -> Choice:
+    def applied(self, choice: FormChoice) -> FormChoice:
         """The choice with the model adapted to its image, if that is in use."""
         sessions, current = self._workspace.sessions, self._workspace.session
         session = sessions.find(choice.geometry, choice.layers, current)
@@ -306,7 +306,7 @@ class Learning(QObject):
         self._workspace.fail(LOST)
         self.changed.emit()
 
-    def state(self, choice: Choice) -> AdaptPanelState:
+    def state(self, choice: FormChoice) -> AdaptPanelState:
         """What there is to learn from, how far it is, and what came of it."""
         session = self._workspace.session
         if session is None or choice.spec is None:

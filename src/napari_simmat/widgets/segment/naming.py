@@ -15,7 +15,7 @@ from napari_simmat.engine.naming import NamedObjects, check_known
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.history import ObjectEntry
-from napari_simmat.widgets.segment.inference import Choice, InferenceQueue
+from napari_simmat.widgets.segment.inference import FormChoice, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.object_actions import listed
 from napari_simmat.widgets.segment.session import ImageSession
@@ -32,7 +32,7 @@ OTHER_IMAGE = "Nothing was named, because another image was chosen: go back and 
 GONE = "Nothing was named: the objects are in another layer now; press it again."
 
 
-class _Request(NamedTuple):
+class _NamingRequest(NamedTuple):
     """What is being named: the objects as they were when the button was pressed."""
 
     session: ImageSession
@@ -59,7 +59,7 @@ class ObjectNaming(QObject):
     def __init__(self, workspace: Workspace, inference: InferenceQueue) -> None:
         super().__init__(workspace)
         self._workspace, self._inference = workspace, inference
-        self._request: _Request | None = None
+        self._request: _NamingRequest | None = None
         self._job = BackgroundJob(inference.worker, _RANK, self)
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_named)
@@ -83,7 +83,7 @@ class ObjectNaming(QObject):
             self._workspace.status.emit(Status("canceled", CANCELED))
 
     @needs_image
-    def start(self, session: ImageSession, choice: Choice) -> None:
+    def start(self, session: ImageSession, choice: FormChoice) -> None:
         """Name the others; all channels of the chosen image are measured."""
         workspace, editor = self._workspace, session.editor
         entries = {} if editor is None else {n: editor.register.entry(n) for n in editor.labels}
@@ -115,7 +115,7 @@ class ObjectNaming(QObject):
                 digests[label] = "" if mask is None else mask.digest
             return _Named(named, digests)
 
-        self._request = _Request(session, editor, editor.version, entries)
+        self._request = _NamingRequest(session, editor, editor.version, entries)
         self._job.start(NAMING, job)
         workspace.status.emit(Status("working", NAMING))
 
@@ -168,7 +168,7 @@ class ObjectNaming(QObject):
         workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
 
 
-def _is_same(request: _Request, found: _Named, label: int) -> bool:
+def _is_same(request: _NamingRequest, found: _Named, label: int) -> bool:
     """Whether an object is still what was measured, and has no class by hand since."""
     editor = request.editor
     if editor.version == request.version:

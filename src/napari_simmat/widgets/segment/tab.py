@@ -26,7 +26,7 @@ from napari_simmat.widgets.segment.export import (
 from napari_simmat.widgets.segment.form import SegmentForm
 from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.image_folder import ImageFolder
-from napari_simmat.widgets.segment.inference import Choice
+from napari_simmat.widgets.segment.inference import FormChoice
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
@@ -295,7 +295,7 @@ class SegmentTab(SegmentForm):
 
     # ------------------------------------------------------------------- choice
 
-    def _choice(self) -> Choice:
+    def _choice(self) -> FormChoice:
         return self.choice(self.workspace.images, self.image_choice.watch.versions)
 
     def _on_model(self) -> None:

@@ -50,7 +50,7 @@ LINK_OVER_TIME = LinkSettings()
 JOIN_PLANES = LinkSettings(divisions=False, along="depth")
 
 
-class _Request(NamedTuple):
+class _LinkRequest(NamedTuple):
     """What is being linked."""
 
     session: ImageSession
@@ -144,7 +144,7 @@ class ObjectTracks(QObject):
         self._job.failed.connect(self._on_failed)
         self._drawing = BackgroundJob(self.worker, 1, self)
         self._drawing.returned.connect(self._draw)
-        self._request: _Request | None = None
+        self._request: _LinkRequest | None = None
         self._drawn: tuple[object, ...] = ()
         self._layer: Tracks | None = None
         self.text = ""
@@ -260,7 +260,7 @@ class ObjectTracks(QObject):
                 edit.apply(after)
             return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
 
-        self._request = _Request(session, editor, editor.version, axis, name, picked, in_depth)
+        self._request = _LinkRequest(session, editor, editor.version, axis, name, picked, in_depth)
         self._job.start("Linking", job)
         self.changed.emit()
 
