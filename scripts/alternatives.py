@@ -241,7 +241,8 @@ def by_everything(given: Given) -> Labels:
 
 def by_kind(given: Given) -> Labels:
     """*Everything* of the kind that the five objects and the strokes teach."""
-    from napari_simmat.engine.automatic_generator import learn_kind, segment_everything
+    from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.kind_learning import learn_kind
 
     predictor = setting(given).predictor()
     kind = learn_kind(predictor, given.taught, given.classes == GROUND, seed=SEED)

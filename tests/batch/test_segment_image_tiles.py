@@ -166,9 +166,9 @@ def test_tiles_failed_write_leaves_nothing(predictor, image, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("code", "where", "sentence"),
     [
-        (errno.ENOSPC, "engine.automatic_generator.segment_tiles_job", "The disk is full: "),
+        (errno.ENOSPC, "engine.automatic_tiles.segment_tiles_job", "The disk is full: "),
         (errno.EACCES, "batch.segment_image.create_labels", "out cannot be written. Change its"),
-        (errno.EIO, "engine.automatic_generator.segment_tiles_job", "disk says"),
+        (errno.EIO, "engine.automatic_tiles.segment_tiles_job", "disk says"),
     ],
 )
 def test_tiles_disk_error_is_explained(

@@ -11,27 +11,24 @@ from segment_anything.utils.amg import calculate_stability_score, is_box_near_cr
 from skimage.data import coins
 
 from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
-from napari_simmat.engine.automatic_generator import (
-    ENCODING_WORK,
-    MOST_SEEDS_PER_SIDE,
-    box_around,
-    crop_regions,
-    prompts_at,
-    propose_masks_job,
-    seed_prompts,
-    segment_everything_job,
-    segment_tiles_job,
-    touches_crop_edge,
-    weigh_masks_job,
-)
+from napari_simmat.engine.automatic_generator import segment_everything_job
 from napari_simmat.engine.automatic_postprocessing import (
     PixelBox,
     accepted_candidates,
     masks_to_instances,
 )
+from napari_simmat.engine.automatic_tiles import box_around, segment_tiles_job
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.kind_learning import weigh_masks_job
+from napari_simmat.engine.mask_proposals import (
+    ENCODING_WORK,
+    crop_regions,
+    propose_masks_job,
+    touches_crop_edge,
+)
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.result import Result
+from napari_simmat.engine.seeds import MOST_SEEDS_PER_SIDE, prompts_at, seed_prompts
 from napari_simmat.engine.settings import KIND_THRESHOLDS, LOOKS_THRESHOLDS
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
@@ -423,8 +420,8 @@ def test_segment_everything_finds_coins(proposed):
 
 
 def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, proposed):
-    from napari_simmat.engine.automatic_generator import point_grid
     from napari_simmat.engine.result import enlarge
+    from napari_simmat.engine.seeds import point_grid
 
     candidates, settings = proposed
     seeds = point_grid((150, 200), settings.points_per_side)

@@ -418,7 +418,7 @@ def _segment_prompts_job(
 
     The clicks of a prompt refine each other in their order, as in the window.
     """
-    from napari_simmat.engine.automatic_generator import ENCODING_WORK
+    from napari_simmat.engine.mask_proposals import ENCODING_WORK
 
     labels = label_numbers([prompt.object for prompt in prompts])
     volume = LabelVolume(shape)
@@ -478,7 +478,7 @@ def _on_plane(plane: tuple[int, ...]) -> str:
 
 def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) -> Job[LabelVolume]:
     """Segment everything in a plane of any size into OME-Zarr in `folder`."""
-    from napari_simmat.engine.automatic_generator import segment_tiles_job
+    from napari_simmat.engine.automatic_tiles import segment_tiles_job
 
     image, target = loaded.image, loaded.task.files.labels
     height, width = loaded.shape

@@ -57,7 +57,7 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[O
         If a file cannot be used, there are too few objects, or the channels do not fit the model.
     """
     from napari_simmat.checkpoints.loading import load_model_job
-    from napari_simmat.engine.automatic_generator import learn_kind
+    from napari_simmat.engine.kind_learning import learn_kind
     from napari_simmat.engine.predictor import Predictor
 
     image = open_image(lesson.image)

@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.labeled_image import LabeledImage
-from napari_simmat.engine.automatic_generator import (
-    propose_masks_job,
-    segment_everything,
-    weigh_masks_job,
-)
+from napari_simmat.engine.automatic_generator import segment_everything
 from napari_simmat.engine.automatic_postprocessing import masks_to_instances
+from napari_simmat.engine.kind_learning import weigh_masks_job
+from napari_simmat.engine.mask_proposals import propose_masks_job
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.pixel_forest import segment_by_forest

@@ -10,7 +10,7 @@ from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog
 
-from napari_simmat.engine import automatic_generator
+from napari_simmat.engine import mask_proposals
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import (
@@ -203,7 +203,7 @@ def test_given_size_is_no_kind_that_the_model_was_taught(taught):
 
 def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     start(taught)
-    monkeypatch.setattr(automatic_generator, "propose_masks_job", None)
+    monkeypatch.setattr(mask_proposals, "propose_masks_job", None)
     mark_ground(taught)
     start(taught)
     assert says_looks(taught)
@@ -268,7 +268,7 @@ def test_next_plane_is_drafted_by_itself_if_wanted(taught_stack, monkeypatch):
     window.push(window.tab.automatic_panel.commit)
     window.idle()
     with monkeypatch.context() as computed:
-        computed.setattr(automatic_generator, "propose_masks_job", None)
+        computed.setattr(mask_proposals, "propose_masks_job", None)
         go_to(window, 1)
     session = window.workspace.session
     assert session.drafts.place == ((), (1,))
@@ -276,7 +276,7 @@ def test_next_plane_is_drafted_by_itself_if_wanted(taught_stack, monkeypatch):
     assert says_size(window, f"{THREE} of stack")
 
 
-def test_a_plane_with_open_drafts_objects_or_discarded_ones_is_left_alone(taught_stack):
+def test_a_plane_with_drafts_or_objects_is_left_alone(taught_stack):
     window, session = taught_stack, taught_stack.workspace.session
     window.tab.automatic_panel.draft_next.click()
     start(window)
@@ -313,7 +313,7 @@ def test_images_of_a_folder_are_drafted_ahead(window, tmp_path, monkeypatch):
     window.push(window.tab.automatic_panel.commit)
     window.idle()
     with monkeypatch.context() as computed:
-        computed.setattr(automatic_generator, "propose_masks_job", None)
+        computed.setattr(mask_proposals, "propose_masks_job", None)
         window.key(Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
         window.idle()
     assert "1.tif" in window.tab.folder_panel.place.text()

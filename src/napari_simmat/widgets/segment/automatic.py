@@ -15,7 +15,6 @@ from qtpy.QtCore import QObject, Signal
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
-from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import (
     Instances,
     Sifted,
@@ -25,6 +24,7 @@ from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.readers import PATH
@@ -350,7 +350,7 @@ class AutomaticSegmentation(QObject):
             if geometry.other_pixels(layer) or not geometry.lies_on(layer):
                 raise ValueError(NOT_ON_IMAGE.format(name=layer.name))
             seen = transposed_view(layer.data, geometry.order)
-            return automatic_generator.prompts_from_labels(np.asarray(seen[plane]))
+            return prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, session, plane, self._workspace.viewer.dims.point)
 
     # ------------------------------------------------------------------ the worker
@@ -615,4 +615,4 @@ def _points_on(
     inside = ((points[:, -2:] >= -0.5) & (points[:, -2:] <= size - 0.5)).all(axis=1)
     if not (here & inside).any():
         raise ValueError(NO_POINT.format(layer.name))
-    return automatic_generator.prompts_at(points[here & inside][:, -2:])
+    return prompts_at(points[here & inside][:, -2:])

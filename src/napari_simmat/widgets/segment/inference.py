@@ -402,13 +402,9 @@ class InferenceService:
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.automatic_generator import (
-            known_kind,
-            learn_kind,
-            look_again_job,
-            propose_masks_job,
-            weigh_masks_job,
-        )
+        from napari_simmat.engine.automatic_generator import look_again_job
+        from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
+        from napari_simmat.engine.mask_proposals import propose_masks_job
 
         kind = kind or known_kind(predictor, settings)
         if lesson is not None:
@@ -440,7 +436,7 @@ class InferenceService:
         `propose_job` finds them there.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.automatic_generator import propose_masks_job
+        from napari_simmat.engine.mask_proposals import propose_masks_job
 
         settings = settings.for_model(predictor.model.spec, kind)
         key = (request.encoding, settings.proposing, kind.size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from segment_anything.utils.amg import build_point_grid
 
-from napari_simmat.engine.automatic_generator import (
+from napari_simmat.engine.seeds import (
     MIN_FOREGROUND,
     SUFFICIENT_VOTES,
     SeedRounds,

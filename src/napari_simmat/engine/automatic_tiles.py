@@ -1,0 +1,107 @@
+"""Segment everything tile by tile, in bounded memory, for planes of any size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.automatic_postprocessing import (
+    MaskCandidates,
+    PixelBox,
+    Stitcher,
+    masks_to_instances,
+    tile_boxes,
+)
+from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
+from napari_simmat.engine.mask_proposals import CropPrompter, CropRegion
+from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.seeds import prompt_positions, prompts_at, seed_prompts
+from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.progress import Job, Progress, with_progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+
+def segment_tiles_job(
+    predictor: Predictor,
+    labels: Any,
+    settings: AutomaticSettings | None = None,
+    plane: tuple[int, ...] = (),
+    kind: ObjectKind | None = None,
+) -> Job[NDArray[np.float32]]:
+    """Find all objects of a plane in overlapping tiles, stitched across their seams.
+
+    All tiles are normalized as the whole image.
+
+    Parameters
+    ----------
+    predictor
+        Holds the image; `Predictor.open_image_job` opens one without encoding a whole plane.
+    labels
+        (Y, X) uint32, empty: numpy, or zarr if it does not fit into memory. It is filled tile by
+        tile; the objects are 1..N.
+    settings
+        By default the model's; `tile` and `tile_overlap` define the tiles.
+    plane
+        Index along the image's axes before Y and X.
+    kind
+        What the objects have in common; by default the size in the settings, or what the model
+        has learned.
+
+    Returns
+    -------
+    (N,) predicted IoU of the objects.
+    """
+    settings = settings or AutomaticSettings()
+    kind = kind or known_kind(predictor, settings)
+    settings = settings.for_model(predictor.model.spec, kind)
+    height, width = predictor.shape[-2:]
+    stitcher = Stitcher(labels, settings.overlap)
+    max_pixels = settings.max_area * height * width
+    tiles = tile_boxes((height, width), settings.tile_side, settings.tile_shared)
+    with predictor.keeping_plane():
+        for done, tile in enumerate(tiles):
+            here = Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            yield here
+            positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
+            if not len(positions):
+                continue
+            part = box_around(positions, tile, settings.tile_shared)
+            seeds = prompts_at(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
+            yield from with_progress(
+                predictor.encode_tile_job(plane, *part.slices, keep=False), here
+            )
+            candidates = MaskCandidates(part.size, settings.thresholds)
+            own = CropRegion(PixelBox(0, 0, *part.size))
+            # Border and area of a part are not the plane's; but a mask that nearly fills a part is
+            # not an object either.
+            largest = max(settings.max_area, AutomaticSettings.max_area)
+            share = min(max_pixels / math.prod(part.size), largest)
+            within = replace(settings, keep_border=True, max_area=share)
+            size = None if kind is None else kind.size
+            prompter = CropPrompter(
+                predictor, seeds, own, within, candidates, keep_all=False, expected=size
+            )
+            yield from with_progress(prompter.run_job(settings.seeds == "grid"), here)
+            if kind is not None:
+                weighing = weigh_masks_job(candidates, kind, predictor, plane, part=part)
+                candidates = yield from with_progress(weighing, here)
+            stitcher.add(masks_to_instances(candidates, within), part)
+    yield Progress(len(tiles), len(tiles), "numbering")
+    return stitcher.finish(settings.keep_border, max_pixels)
+
+
+def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:
+    """The part of a tile, in the plane's pixels, within `margin` of its seeds.
+
+    The rest of the tile need not be encoded. `positions` (N, 2) are y, x in the tile's pixels.
+    """
+    first = np.maximum(np.floor(positions.min(0)).astype(int) - margin, 0)
+    last = np.minimum(np.ceil(positions.max(0)).astype(int) + 1 + margin, tile.size)
+    corner = np.array([tile.y0, tile.x0])
+    return PixelBox(*(corner + first).tolist(), *(corner + last).tolist())

@@ -1,0 +1,302 @@
+"""Prompt a model all over a plane, and collect its masks with what is known of them.
+
+`automatic_postprocessing.masks_to_instances` turns them into objects, again with other thresholds
+if wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.automatic_postprocessing import (
+    MaskCandidate,
+    MaskCandidates,
+    PixelBox,
+    is_accepted,
+)
+from napari_simmat.engine.kind_learning import enlargement, known_kind
+from napari_simmat.engine.masks import bounding_box
+from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.seeds import SeedRounds, prompt_positions, seed_prompts
+from napari_simmat.engine.settings import (
+    DEFAULT_THRESHOLDS,
+    KIND_THRESHOLDS,
+    MIN_PREDICTED_IOU,
+    AutomaticSettings,
+)
+from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.result import LogitPatch, Result
+
+UNEXPECTED_SIZE = 0.3
+"""Quality that a mask loses for each factor of e by which its side lies out of the learned ones."""
+BATCH_SIZES = {"cpu": 16}
+"""Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
+GPU_BATCH_SIZE = 64
+
+
+ENCODING_WORK = {True: 64, False: 400}
+"""How many seeds take as long as encoding, for `tiny` (embedded) and for SAM."""
+FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
+"""Seeds beside one that found a mask of this quality are prompted as well."""
+COUNTED = AutomaticSettings()
+"""Masks that pass these filters count as known objects, whatever is wanted in the end."""
+NEAR_CROP_EDGE = 20
+"""A mask within so many pixels of a crop's edge counts as cut by it, as in SAM."""
+ALTERNATIVE_WEIGHT = 0.85
+"""Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
+
+
+class CropRegion(NamedTuple):
+    """A part of a plane that is encoded on its own; layer 0 is the whole plane."""
+
+    box: PixelBox
+    layer: int = 0
+
+
+def propose_masks_job(
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    plane: tuple[int, ...] = (),
+    prompts: Sequence[Prompt] | None = None,
+    keep_all: bool = True,
+    kind: ObjectKind | None = None,
+) -> Job[MaskCandidates]:
+    """Prompt the model all over a plane and collect its masks.
+
+    Parameters
+    ----------
+    predictor
+        Holds the image; its current plane is the same afterwards.
+    settings
+        Where to prompt; with `keep_all` the thresholds do not matter.
+    plane, prompts
+        As in `segment_everything`.
+    keep_all
+        Also keep masks that the filters of `settings` reject, so that they can be filtered again
+        with other settings. Otherwise masks of too low predicted IoU are not even formed.
+    kind
+        The size of its objects counts, by default as in `segment_everything`; `weigh_masks_job`
+        heeds their looks.
+
+    Raises
+    ------
+    ValueError
+        If a prompt lies outside the image.
+    """
+    height, width = predictor.shape[-2:]
+    for prompt in prompts or ():
+        prompt.check_inside((height, width))
+    kind = kind or known_kind(predictor, settings)
+    settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
+    candidates = MaskCandidates((height, width), settings.thresholds)
+    crops = [CropRegion(PixelBox(0, 0, height, width))]
+    if prompts is None and settings.seeds == "grid":
+        crops = crop_regions((height, width), settings)
+    seeds_of_crops = [
+        seed_prompts(predictor, settings, plane, crop.box, kind) if prompts is None else prompts
+        for crop in crops
+    ]
+    is_grid = prompts is None and settings.seeds == "grid"
+    work = ENCODING_WORK[predictor.model.spec.base.embedded]
+    total = sum(work + len(seeds) for seeds in seeds_of_crops)
+    done, first = 0, 0
+    size = None if kind is None else kind.size
+    with predictor.keeping_plane():
+        for crop, seeds in zip(crops, seeds_of_crops, strict=True):
+            for step in predictor.encode_tile_job(plane, *crop.box.slices):
+                share = step.done / step.total if step.total else 0.0
+                yield Progress(done + round(work * share), total, step.message or "encoding")
+            done += work
+            prompter = CropPrompter(
+                predictor, seeds, crop, settings, candidates, keep_all, size, first
+            )
+            for step in prompter.run_job(is_grid):
+                share = step.done / max(step.total, 1)
+                yield Progress(done + round(len(seeds) * share), total, step.message)
+            done, first = done + len(seeds), first + len(seeds)
+    return candidates
+
+
+class CropPrompter:
+    """Prompts the model with the seeds of an encoded crop, and adds their masks to `candidates`.
+
+    `first` is the number of the first seed, if there were crops before this one.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        seeds: Sequence[Prompt],
+        crop: CropRegion,
+        settings: AutomaticSettings,
+        candidates: MaskCandidates,
+        keep_all: bool,
+        expected: ExpectedSize | None,
+        first: int = 0,
+    ) -> None:
+        self._predictor, self._seeds, self._crop = predictor, seeds, crop
+        self._settings, self._candidates = settings, candidates
+        self._keep_all, self._first = keep_all, first
+        self._positions = prompt_positions(seeds)
+        self._minimum = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
+        # SAM's own generator takes the three candidates and leaves out the single-mask token.
+        stock = predictor.model.spec.mask_choice == "stock"
+        weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
+        self._weights = np.array(weights, np.float32)
+        self._expected = expected
+        self._enlarged = 1.0 if expected is None else enlargement(predictor, crop.box)
+        self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
+        self._prompted = 0
+        # For each seed of the crop, how many of those so far found an object that it is on.
+        self._votes = np.zeros(len(seeds), int)
+
+    def run_job(self, is_grid: bool) -> Job[None]:
+        """Prompt with all seeds, or of a grid with those that are worth it (`SeedRounds`)."""
+        seeds = self._seeds
+        estimates = self._predictor.estimate_clicks(seeds) if is_grid else None
+        if estimates is None:
+            yield from self._prompt_job(range(len(seeds)), len(seeds))
+            return
+        foreground, size = (each.numpy() for each in estimates)
+        rounds = SeedRounds(self._positions, foreground, size)
+        found = yield from self._prompt_job(rounds.first(), rounds.total)
+        second, known = rounds.second(found, self._votes)
+        yield from self._prompt_job(second, self._prompted + len(second))
+        # Seeds that were left out, as they lie on known objects, count as being on no mask.
+        measured = self._candidates.known
+        for at, inside in self._seeds_on:
+            used = len(inside) - int(np.isin(inside, known).sum())
+            measured[at] = measured[at]._replace(seeds_inside=used)
+
+    def _prompt_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
+        """Prompt with some of `total` seeds; returns those that found a mask of `FOUND_QUALITY`."""
+        at_once = BATCH_SIZES.get(self._predictor.device.type, GPU_BATCH_SIZE)
+        found: list[int] = []
+        for start in range(0, len(numbers), at_once):
+            batch = numbers[start : start + at_once]
+            seeds = [self._seeds[number] for number in batch]
+            results = self._predictor.predict_low_res(seeds, self._minimum, self._expected)
+            for number, result in zip(batch, results, strict=True):
+                qualities = (result.predicted_iou * self._weights).tolist()
+                if max(qualities) > FOUND_QUALITY:
+                    found.append(number)
+                self._add(number, result, qualities)
+            self._prompted += len(batch)
+            yield Progress(self._prompted, total, "segmenting everything")
+        return found
+
+    def _add(self, number: int, result: Result, qualities: list[float]) -> None:
+        """Keep the masks of a seed that are good enough; its best object gets a vote."""
+        offset, shape = self._settings.offset, self._candidates.shape
+        best, voted = 0.0, np.empty(0, np.intp)
+        for which, quality in enumerate(qualities):
+            patch = result.patch(which, above=-offset) if quality > self._minimum else None
+            if patch is None:
+                continue
+            found = _mask_candidate(patch, quality, offset, self._crop, shape)
+            if found is None:
+                continue
+            candidate, mask = found
+            candidate = candidate._replace(quality=quality - self._unexpected(candidate.area))
+            if self._keep_all or is_accepted(candidate, self._settings, shape):
+                inside = _seeds_inside(candidate, mask, self._positions, self._crop)
+                known = candidate._replace(seed=self._first + number, seeds_inside=len(inside))
+                self._seeds_on.append((len(self._candidates), inside))
+                self._candidates.add(known, mask)
+                score = candidate.quality * candidate.stability
+                if score > best and is_accepted(candidate, COUNTED, shape):
+                    best, voted = score, inside
+        self._votes[voted] += 1
+
+    def _unexpected(self, area: int) -> float:
+        """Quality that a mask of so many pixels loses if another size is expected."""
+        if self._expected is None:
+            return 0.0
+        return UNEXPECTED_SIZE * self._expected.misfit(area * self._enlarged)
+
+
+def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
+    """The whole plane, then the crops of each layer, as SAM's generator lays them out."""
+    from segment_anything.utils.amg import (
+        generate_crop_boxes,
+    )  # loads torch; the window does without
+
+    boxes, layers = generate_crop_boxes(shape, settings.crop_layers, settings.crop_overlap)
+    return [
+        CropRegion(PixelBox(y0, x0, y1, x1), layer)
+        for (x0, y0, x1, y1), layer in zip(boxes, layers, strict=True)
+    ]
+
+
+def _mask_candidate(
+    patch: LogitPatch, quality: float, offset: float, crop: CropRegion, shape: tuple[int, int]
+) -> tuple[MaskCandidate, NDArray[np.bool_]] | None:
+    """A mask in the plane's pixels, unless it is empty or cut by the crop's edge."""
+    inside = patch.logits > 0
+    region = bounding_box(inside)
+    if region is None:
+        return None
+    mask = inside[region]
+    top = crop.box.y0 + patch.top + region[0].start
+    left = crop.box.x0 + patch.left + region[1].start
+    box = PixelBox(top, left, top + mask.shape[0], left + mask.shape[1])
+    if touches_crop_edge(box, crop.box, shape):
+        return None
+    # SAM's stability score: IoU of the masks at two cutoffs.
+    inner, outer = (np.float32(np.count_nonzero(patch.logits > cut)) for cut in (offset, -offset))
+    # The share of the crop's edge that the mask covers.
+    height, width = crop.box.size
+    covered = 0
+    for row, edge in ((0, box.y0 == crop.box.y0), (-1, box.y1 == crop.box.y1)):
+        covered += int(mask[row].sum()) if edge else 0
+    for column, edge in ((0, box.x0 == crop.box.x0), (-1, box.x1 == crop.box.x1)):
+        covered += int(mask[:, column].sum()) if edge else 0
+    candidate = MaskCandidate(
+        box=box,
+        area=int(np.count_nonzero(mask)),
+        quality=quality,
+        stability=float(inner / outer),
+        rim=covered / (2 * (height + width)),
+        layer=crop.layer,
+    )
+    return candidate, mask
+
+
+def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> bool:
+    """Whether a box is near a crop's edge beyond which the plane continues, by SAM's rule.
+
+    See `segment_anything.utils.amg.is_box_near_crop_edge`.
+    """
+    sides = (
+        (box.y0, crop.y0, 0),
+        (box.x0, crop.x0, 0),
+        (box.y1 - 1, crop.y1, shape[0]),  # SAM's boxes end at their last pixel
+        (box.x1 - 1, crop.x1, shape[1]),
+    )
+    return any(
+        abs(at - edge) <= NEAR_CROP_EDGE < abs(at - plane_edge) for at, edge, plane_edge in sides
+    )
+
+
+def _seeds_inside(
+    candidate: MaskCandidate,
+    mask: NDArray[np.bool_],
+    positions: NDArray[np.float64],
+    crop: CropRegion,
+) -> NDArray[np.intp]:
+    box = candidate.box
+    numbers = np.flatnonzero(np.isfinite(positions).all(axis=1))  # a mask prompt has none
+    at = np.floor(positions[numbers] + 0.5).astype(int)  # the pixel whose center is nearest
+    y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
+    within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
+    within[within] = mask[y[within], x[within]]
+    return np.asarray(numbers[within], np.intp)
