@@ -11,7 +11,8 @@ development set.
 
 ``folder --output finish --source nanoshapes`` finishes the first images of a source one after the
 other (`finish_folder`): what one teaches, the next begins with. It prints a line for each, and
-writes ``folder_nanoshapes.csv``.
+writes ``folder_nanoshapes.csv``. With ``--each "second look"`` each image is finished by itself in
+that way (``folder_nanoshapes_second-look.csv``).
 
 ``picture --output docs/reports/images --development development`` draws where it does not help:
 the drafts of the kind, and what boxes give of the same objects.
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--development", type=Path, default=Path("development"))
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--source", default="nanoshapes")
+    parser.add_argument("--each", choices=list(WAYS))
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ def main() -> None:
     if options.what == "run":
         run(options.base, options.development, path, options.ways)
     elif options.what == "folder":
-        run_folder(options.base, options.source, options.output)
+        run_folder(options.base, options.source, options.output, options.each)
     elif options.what == "picture":
         draw(options.base, options.development, options.output / "finishing-misses.webp")
     else:
@@ -101,16 +103,25 @@ def run(base_name: str, development: Path, path: Path, ways: list[str]) -> None:
             print(row, flush=True)
 
 
-def run_folder(base_name: str, source: str, output: Path) -> None:
-    """Finish the first `IN_A_FOLDER` images of a source with enough objects, in their order."""
+def run_folder(base_name: str, source: str, output: Path, each: str | None) -> None:
+    """Finish the first `IN_A_FOLDER` images of a source with enough objects, in their order.
+
+    With `each` by themselves in that way, otherwise with what the one before has taught.
+    """
     paths = sorted((DATA / "real" / source).glob("*_labels.png"))
     enough = (path for path in paths if len(large(read_labels(path))) >= LEAST_OBJECTS)
     names = [path.name.removesuffix("_labels.png") for path in islice(enough, IN_A_FOLDER)]
-    images = (read(source, name, Path()) for name in names)
-    with (output / f"folder_{source}.csv").open("w", newline="") as file:
+    base, images = load_model(base_name), (read(source, name, Path()) for name in names)
+    if each is None:
+        finished, stem = finish_folder(base, images), f"folder_{source}"
+    else:
+        settings = (Setting(base, one, SimulatedUser(np.asarray(one.labels))) for one in images)
+        finished = (finish_image(each, one) for one in settings)
+        stem = f"folder_{source}_{each.replace(' ', '-')}"
+    with (output / f"{stem}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["image", *Finished._fields])
         writer.writeheader()
-        for name, done in zip(names, finish_folder(load_model(base_name), images), strict=True):
+        for name, done in zip(names, finished, strict=True):
             writer.writerow({"image": name, **done._asdict()})
             print(f"{name}: {done.actions / done.objects:.2f} actions per object", done, flush=True)
 
