@@ -33,6 +33,9 @@ import tifffile
 import torch
 from huggingface_hub import constants
 
+from napari_simmat.annotation import session_file
+from napari_simmat.annotation.history import Command, LayerEdit
+from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run import run_plan_job
 from napari_simmat.checkpoints import catalog, sam_weights
@@ -46,9 +49,6 @@ from napari_simmat.io.files import ASSETS, atomic_outputs
 from napari_simmat.io.readers import read_image
 from napari_simmat.progress import finish
 from napari_simmat.training import evidence, few_shot, finetune, trainer
-from napari_simmat.widgets.segment import session_file
-from napari_simmat.widgets.segment.history import Command, LayerEdit
-from napari_simmat.widgets.segment.prompt_state import PromptState
 from tests.batch.folders import contents
 from tests.checkpoints import hub_server
 from tests.checkpoints.hub_server import running_hub

@@ -245,9 +245,9 @@ IMAGE_SHAPE = (3, 20, 30)
 
 def _use_session(path: Path) -> str:
     """Replay a session, and count its objects."""
+    from napari_simmat.annotation.session_file import OTHER_SHAPE, replay_job
     from napari_simmat.engine.masks import LabelIndex
     from napari_simmat.progress import finish
-    from napari_simmat.widgets.segment.session_file import OTHER_SHAPE, replay_job
 
     try:
         state = finish(replay_job(path, IMAGE_SHAPE))
@@ -331,7 +331,7 @@ def _warm_up(kind: str, folder: Path) -> None:
 
         return
     if kind == "session":
-        import napari_simmat.widgets.segment.session_file  # noqa: F401
+        import napari_simmat.annotation.session_file  # noqa: F401
     if kind == "prompts":
         for name in ("roifile", "skimage.measure", "napari_simmat.batch.segment_image"):
             __import__(name)

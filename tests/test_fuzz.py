@@ -168,9 +168,9 @@ def models() -> list[dict[str, bytes]]:
 
 
 def sessions() -> list[dict[str, bytes]]:
+    from napari_simmat.annotation import history, prompt_state, session_file
     from napari_simmat.engine.masks import LabelEdit, ObjectMask
     from napari_simmat.engine.prompts import Prompt
-    from napari_simmat.widgets.segment import history, prompt_state, session_file
 
     labels = np.zeros(IMAGE_SHAPE, np.int32)
     lines = [session_file.SessionHeader("image", IMAGE_SHAPE, "tiny", ("gray",)).line()]

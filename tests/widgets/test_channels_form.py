@@ -10,12 +10,10 @@ from napari.layers._source import layer_source
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.widgets import channels_form
-from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.channels_form import ChannelsForm
-from tests.widgets.hands import Hands
-from tests.widgets.scenes import CENTERS, discs, gray, iou
-from tests.widgets.test_channels import (
+from tests.annotation.test_channel_choice import (
     ANGLES,
     FIELDS,
     LAYERS,
@@ -26,6 +24,8 @@ from tests.widgets.test_channels import (
     parts,
     whole,
 )
+from tests.widgets.hands import Hands
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_simmat import __version__
+from napari_simmat.annotation.session_file import OTHER_SHAPE
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
@@ -19,7 +20,6 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
 from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, RESTORED
-from napari_simmat.widgets.segment.session_file import OTHER_SHAPE
 from tests.batch.folders import segment_task
 from tests.model_files import export
 from tests.widgets.scenes import CENTERS, gray

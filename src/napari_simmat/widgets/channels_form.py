@@ -11,10 +11,7 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.engine.channel_matching import LACKING
-from napari_simmat.engine.channel_ranking import RankedPlane
-from napari_simmat.models.spec import InputChannels
-from napari_simmat.widgets.channels import (
+from napari_simmat.annotation.channel_choice import (
     ChannelMapping,
     LayerChannel,
     LayerInfo,
@@ -27,6 +24,9 @@ from napari_simmat.widgets.channels import (
     mapping_remark,
     match_slots,
 )
+from napari_simmat.engine.channel_matching import LACKING
+from napari_simmat.engine.channel_ranking import RankedPlane
+from napari_simmat.models.spec import InputChannels
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,

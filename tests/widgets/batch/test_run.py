@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.channel_matching import match_channels
 from napari_simmat.engine.settings import parse_channels
@@ -20,7 +21,6 @@ from napari_simmat.widgets.batch.run import (
     save_request,
 )
 from napari_simmat.widgets.batch.tab import FilesTable
-from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.controls import StatusLine
 from tests.widgets.scenes import gray
 

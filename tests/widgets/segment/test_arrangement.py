@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.channel_choice import are_aligned
 from napari_simmat.io.reference import ImageReference, World
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.channels import are_aligned
 from napari_simmat.widgets.layer_data import layer_info
 from napari_simmat.widgets.placement import REFERENCE, reference_of
 from napari_simmat.widgets.segment import arrangement

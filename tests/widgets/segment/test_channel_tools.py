@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.cli.demo import demo_samples
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.placement import REFERENCE, layer_matrix
 from napari_simmat.widgets.segment import channel_tools
 from tests.engine.test_channels import rig

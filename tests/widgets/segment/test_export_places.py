@@ -11,10 +11,10 @@ from napari.layers import Image, Labels
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QDoubleSpinBox
 
+from napari_simmat.annotation.channel_choice import LayerChannel, all_layer_channels
 from napari_simmat.engine.object_files import ObjectSet, write_objects
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.channels import LayerChannel, all_layer_channels
 from napari_simmat.widgets.controls import ComboBox
 from napari_simmat.widgets.layer_data import CHANNEL, channel_axis, layer_info
 from napari_simmat.widgets.placement import level_matrix, reference_of

@@ -10,6 +10,7 @@ from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog
 
+from napari_simmat.annotation.prompt_state import Outline, Prompts
 from napari_simmat.engine import mask_proposals
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.settings import AutomaticSettings
@@ -32,7 +33,6 @@ from napari_simmat.widgets.segment.lesson import (
     ground_marked,
     lesson_of,
 )
-from napari_simmat.widgets.segment.prompt_state import Outline, Prompts
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
 

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
+from napari_simmat.annotation.history import Command
+from napari_simmat.annotation.prompt_state import PromptState
+from napari_simmat.annotation.session_file import BAD_DRAFT, SessionHeader, line_of, replayed
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.io.files import user_folder
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import NOT_KEPT
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
-from napari_simmat.widgets.segment.drafts import Draft, DraftEdit, DraftSet
-from napari_simmat.widgets.segment.history import Command
-from napari_simmat.widgets.segment.prompt_state import PromptState
-from napari_simmat.widgets.segment.session_file import BAD_DRAFT, SessionHeader, line_of, replayed
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment import noted
 from tests.widgets.segment.noted import crash, open_image, restore

@@ -22,13 +22,13 @@ from hypothesis.stateful import (
 )
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.prompt_state import PromptState
+from napari_simmat.annotation.session_file import identity_of
 from napari_simmat.engine.coordinates import transposed_view
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
-from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session import left_by_closed_tabs
-from napari_simmat.widgets.segment.session_file import identity_of
 from tests.widgets.scenes import CENTERS, discs, gray
 from tests.widgets.segment.noted import replayed
 

@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtTest import QTest
 from tifffile import imwrite
 
-from napari_simmat.widgets.channels import LayerChannel
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.train.form import LabeledLayers
 from napari_simmat.widgets.train.run import CHECKING, READY, TrainRequest, WindowRun

@@ -21,6 +21,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.annotation.channel_choice import LayerChannel, LayerInfo
 from napari_simmat.batch.plan import (
     AUTO,
     EXTRA_ENDINGS,
@@ -40,7 +41,6 @@ from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress
-from napari_simmat.widgets.channels import LayerChannel, LayerInfo
 from napari_simmat.widgets.controls import Status, StatusKind, Tone, tone_color
 from napari_simmat.widgets.forms import command_words
 from napari_simmat.widgets.subprocess import Ending, JobController

@@ -15,6 +15,15 @@ from qtpy.QtCore import QObject, Signal
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.drafts import (
+    COVERED,
+    DOUBTFUL_SHARE,
+    Draft,
+    DraftEdit,
+    DraftSet,
+    still_open,
+)
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.automatic_postprocessing import (
     Instances,
     Sifted,
@@ -28,14 +37,6 @@ from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.readers import PATH
-from napari_simmat.widgets.segment.drafts import (
-    COVERED,
-    DOUBTFUL_SHARE,
-    Draft,
-    DraftEdit,
-    DraftSet,
-    still_open,
-)
 from napari_simmat.widgets.segment.inference import (
     InferenceQueue,
     PredictionRequest,
@@ -52,7 +53,6 @@ from napari_simmat.widgets.segment.lesson import (
     within_shapes,
 )
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
-from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, KindTaught
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob, later

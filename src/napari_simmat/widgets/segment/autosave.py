@@ -21,17 +21,8 @@ from filelock import Timeout
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import pluralize
-from napari_simmat.engine.masks import LabelIndex, box_union
-from napari_simmat.io.files import copy_job, hash_job, remove, user_folder
-from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment import outputs
-from napari_simmat.widgets.segment.history import Command, LayerEdit
-from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
-from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
-from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.session_file import (
+from napari_simmat.annotation.history import Command, LayerEdit
+from napari_simmat.annotation.session_file import (
     AdaptedModelFile,
     AutosaveFile,
     Replayed,
@@ -43,6 +34,15 @@ from napari_simmat.widgets.segment.session_file import (
     new_path,
     replay_job,
 )
+from napari_simmat.engine.masks import LabelIndex, box_union
+from napari_simmat.io.files import copy_job, hash_job, remove, user_folder
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
+from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 

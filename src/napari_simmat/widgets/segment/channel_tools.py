@@ -21,6 +21,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat._text import format_list
+from napari_simmat.annotation.channel_choice import (
+    NO_IMAGE_OPEN,
+    LayerChannel,
+    all_layer_channels,
+    channel_names,
+    matching_channels,
+)
+from napari_simmat.annotation.prompt_state import Plane, objects_on
 from napari_simmat.engine.channels import (
     DERIVATIONS,
     ChannelInfluence,
@@ -30,13 +38,6 @@ from napari_simmat.engine.channels import (
     shift_channel,
 )
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channels import (
-    NO_IMAGE_OPEN,
-    LayerChannel,
-    all_layer_channels,
-    channel_names,
-    matching_channels,
-)
 from napari_simmat.widgets.controls import (
     Button,
     ComboBox,
@@ -58,7 +59,6 @@ from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.outputs import SEEN, lower_onto_image
 from napari_simmat.widgets.segment.panels import Panel
-from napari_simmat.widgets.segment.prompt_state import Plane, objects_on
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob

@@ -13,9 +13,10 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
@@ -29,7 +30,6 @@ from napari_simmat.widgets.segment.inference import (
 )
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
-from napari_simmat.widgets.segment.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.session import ImageSession

@@ -13,6 +13,9 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.history import NewObject
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet, format_of
@@ -23,17 +26,15 @@ from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue, canvas_size
+from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import (
     ImageGeometry,
     shown_axes,
     time_axis_of,
 )
 from napari_simmat.widgets.segment.autosave import READ_RANK
-from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.object_actions import ObjectActions
-from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import LOADING, Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask

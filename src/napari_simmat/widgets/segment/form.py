@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Points, Shapes
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QFrame, QSizePolicy, QSpacerItem, QWidget
 
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -37,7 +38,6 @@ from napari_simmat.widgets.segment.panels import (
     StackAxis,
     StackPanel,
 )
-from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
 from napari_simmat.widgets.worker import later

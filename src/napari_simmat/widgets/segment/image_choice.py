@@ -10,9 +10,9 @@ from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.engine.channel_ranking import RankedPlane, rank_channels_job
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channels import LayerChannel
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.layer_data import (
     CHANNEL,

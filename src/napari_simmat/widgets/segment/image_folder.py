@@ -19,12 +19,13 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat._text import format_shape
+from napari_simmat.annotation.channel_choice import channel_mappings
+from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.linking import read_parents
 from napari_simmat.engine.object_readers import table_beside
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.channels import channel_mappings
 from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
@@ -35,7 +36,6 @@ from napari_simmat.widgets.segment.export import ObjectExporter
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
-from napari_simmat.widgets.segment.session_file import left_over, line_of, new_path
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence

@@ -16,6 +16,9 @@ from napari.layers import Image
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.annotation.channel_choice import LayerChannel, all_image_channels, channel_names
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.prompt_state import ObjectPrompt, Plane, PromptState
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
@@ -23,10 +26,8 @@ from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.remote import local_device
 from napari_simmat.engine.settings import Compute, PropagationSettings
 from napari_simmat.progress import Job, Progress, Steps
-from napari_simmat.widgets.channels import LayerChannel, all_image_channels, channel_names
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import (
-    ImageValue,
     channel_array,
     image_geometry,
     image_value,
@@ -34,7 +35,6 @@ from napari_simmat.widgets.layer_data import (
     layer_key,
 )
 from napari_simmat.widgets.placement import level_of
-from napari_simmat.widgets.segment.prompt_state import ObjectPrompt, Plane, PromptState
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import Worker, WorkerTask
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from napari.layers import Labels
 
+from napari_simmat.annotation.history import LayerEdit, NewObject, ObjectEntry, ObjectRegister
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.linking import Lineage
 from napari_simmat.engine.masks import (
@@ -21,8 +23,6 @@ from napari_simmat.engine.masks import (
     connected_components,
     split_at_points,
 )
-from napari_simmat.widgets.segment.history import LayerEdit, NewObject, ObjectEntry, ObjectRegister
-from napari_simmat.widgets.segment.prompt_state import Plane
 
 Overlap = Literal["keep", "overwrite"]
 """Which object gets pixels that a new object shares with others: they, or the new one."""

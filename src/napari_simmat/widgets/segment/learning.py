@@ -20,21 +20,21 @@ from napari.layers import Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_simmat.annotation.history import Command
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.session_file import AdaptedModelFile, beside
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.io.files import sha256_of, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.evidence import FEW
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
-from napari_simmat.widgets.segment.history import Command
 from napari_simmat.widgets.segment.inference import ChosenModel, FormChoice, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.lesson import within_shapes
-from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession, KindTaught
-from napari_simmat.widgets.segment.session_file import AdaptedModelFile, beside
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later

@@ -15,15 +15,15 @@ import numpy as np
 from napari.layers import Shapes
 from numpy.typing import NDArray
 
+from napari_simmat.annotation.drafts import Draft
+from napari_simmat.annotation.prompt_state import Plane, Prompts
 from napari_simmat.engine.automatic_postprocessing import MIN_EXAMPLES
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.engine.object_kind import MIN_GROUND
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.drafts import Draft
 from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.prompt_state import Plane, Prompts
 
 WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
 GROUND_RADIUS = 6.0

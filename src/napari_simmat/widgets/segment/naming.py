@@ -10,11 +10,11 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.annotation.history import ObjectEntry
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.naming import NamedObjects, check_known
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.history import ObjectEntry
 from napari_simmat.widgets.segment.inference import FormChoice, InferenceQueue
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.object_actions import listed

@@ -10,15 +10,9 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.placement import shown_axes
-from napari_simmat.widgets.segment.drafts import DraftEdit
-from napari_simmat.widgets.segment.history import LayerEdit, NewObject, Provenance
-from napari_simmat.widgets.segment.inference import Prediction
-from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
-from napari_simmat.widgets.segment.prompt_state import (
+from napari_simmat.annotation.drafts import DraftEdit
+from napari_simmat.annotation.history import LayerEdit, NewObject, Provenance
+from napari_simmat.annotation.prompt_state import (
     EditedObject,
     Plane,
     Prompts,
@@ -26,6 +20,12 @@ from napari_simmat.widgets.segment.prompt_state import (
     plane_names,
     plane_of,
 )
+from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.placement import shown_axes
+from napari_simmat.widgets.segment.inference import Prediction
+from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text

@@ -13,13 +13,13 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
+from napari_simmat.annotation.history import LayerEdit, ObjectEntry
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
 from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.prompt_state import Plane
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"

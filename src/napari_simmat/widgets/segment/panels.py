@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_simmat.annotation.prompt_state import Plane, plane_names
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
 from napari_simmat.engine.remote import is_address
 from napari_simmat.engine.settings import Compute
@@ -49,7 +50,6 @@ from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 from napari_simmat.widgets.segment.inference import Candidate, ComputeInUse
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
-from napari_simmat.widgets.segment.prompt_state import Plane, plane_names
 from napari_simmat.widgets.shortcuts import SHORTCUTS, shortcut_text
 
 Direction = Literal["both", "up", "down"]

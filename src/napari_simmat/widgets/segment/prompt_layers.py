@@ -17,10 +17,10 @@ from napari.layers import Layer, Points, Shapes
 from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, Signal
 
+from napari_simmat.annotation.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.outputs import note_provenance
-from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.widgets.shortcuts import guard_shift
 from napari_simmat.widgets.worker import later
 

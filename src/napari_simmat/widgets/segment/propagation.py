@@ -11,6 +11,14 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.history import NewObject, Provenance
+from napari_simmat.annotation.prompt_state import (
+    ObjectPrompt,
+    Plane,
+    PropagatedMask,
+    plane_names,
+    volume_prompts,
+)
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.engine.masks import ObjectMask
@@ -20,17 +28,9 @@ from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.history import NewObject, Provenance
 from napari_simmat.widgets.segment.inference import InferenceQueue, StackRequest, Subject
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.panels import PlaneBar
-from napari_simmat.widgets.segment.prompt_state import (
-    ObjectPrompt,
-    Plane,
-    PropagatedMask,
-    plane_names,
-    volume_prompts,
-)
 from napari_simmat.widgets.segment.session import ImageSession, ViewState
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, later

@@ -11,15 +11,15 @@ from napari import Viewer
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
+from napari_simmat.annotation.history import NewObject
+from napari_simmat.annotation.prompt_state import EditedObject, Plane
 from napari_simmat.engine.coordinates import inverse_order
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.drafts import Draft, DraftEdit, DraftSet
 from napari_simmat.widgets.segment.export import show_plane
-from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, ObjectActions
-from napari_simmat.widgets.segment.prompt_state import EditedObject, Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text

@@ -17,29 +17,29 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
 
-from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelIndex
-from napari_simmat.engine.settings import Compute
-from napari_simmat.io.files import atomic_write, user_folder
-from napari_simmat.io.plain import FLAT, from_plain, to_plain
-from napari_simmat.widgets.channels import RememberedChannels
-from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.drafts import Draft, Drafts
-from napari_simmat.widgets.segment.history import Command, LayerEdit, UndoStack
-from napari_simmat.widgets.segment.inference import ChosenModel, Prediction
-from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
-from napari_simmat.widgets.segment.outputs import Look
-from napari_simmat.widgets.segment.prompt_state import (
+from napari_simmat.annotation.channel_choice import RememberedChannels
+from napari_simmat.annotation.drafts import Draft, Drafts
+from napari_simmat.annotation.history import Command, LayerEdit, UndoStack
+from napari_simmat.annotation.prompt_state import (
     Plane,
     Prompts,
     PromptState,
     PropagatedMask,
     corrected_masks,
 )
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.settings import Compute
+from napari_simmat.io.files import atomic_write, user_folder
+from napari_simmat.io.plain import FLAT, from_plain, to_plain
+from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment.inference import ChosenModel, Prediction
+from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
+from napari_simmat.widgets.segment.outputs import Look
 
 if TYPE_CHECKING:
+    from napari_simmat.annotation.session_file import AdaptedModelFile, AutosaveFile
     from napari_simmat.engine.object_kind import ObjectKind
-    from napari_simmat.widgets.segment.session_file import AdaptedModelFile, AutosaveFile
 
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from napari import Viewer
 from napari.layers import Labels
 from superqt.utils import signals_blocked
 
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import layer_key
@@ -31,7 +32,6 @@ from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
-from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import (
     ImageSession,
     TabSettings,

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.prompt_state import Plane, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered
 from napari_simmat.engine.linking import (
     Lineage,
@@ -27,7 +28,6 @@ from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.panels import StackAxis
-from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later

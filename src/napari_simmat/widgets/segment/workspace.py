@@ -17,19 +17,20 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.drafts import DraftEdit, DraftSet
+from napari_simmat.annotation.history import Command, LayerEdit
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import ImageValue, canvas_size, image_in_front, world_bounds
+from napari_simmat.widgets.layer_data import canvas_size, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
-from napari_simmat.widgets.segment.drafts import DraftEdit, DraftSet
-from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
 from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers, Tool, unreadable
-from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import later

@@ -12,15 +12,15 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_simmat.checkpoints.registry import ModelEntry
-from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
-from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
-from napari_simmat.widgets.channels import (
+from napari_simmat.annotation.channel_choice import (
     LayerInfo,
     Sources,
     channel_mappings,
     labels_problem,
 )
+from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
+from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,

@@ -4,15 +4,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.prompt_state import (
+from napari_simmat.annotation.prompt_state import (
     EditedObject,
     Outline,
     Prompts,
     PromptState,
     objects_on,
 )
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.prompts import Prompt
 
 SHAPE = (40, 50)
 

@@ -261,15 +261,17 @@ def measured_names(
     count = len({source.layer for source in distinct})
     if count > 1:
         is_each_one = count == len(distinct)
-        names = names_of_bands([known[source.layer].name for source in distinct])
-        names = _unique(names) if is_each_one else channel_names(distinct, infos)
+        of_layers = names_of_bands([known[source.layer].name for source in distinct])
+        names = _unique(of_layers) if is_each_one else channel_names(distinct, infos)
         return dict(zip(distinct, names, strict=True))
     named = {}
     for source in distinct:
         layer = known[source.layer]
         parts = RGB if layer.rgb else layer.bands
-        is_named = source.part is not None and bool(parts)
-        named[source] = parts[source.part] if is_named else f"channel{source.part or 0}"
+        if source.part is not None and parts:
+            named[source] = parts[source.part]
+        else:
+            named[source] = f"channel{source.part or 0}"
     return named
 
 

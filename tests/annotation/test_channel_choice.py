@@ -3,9 +3,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from napari_simmat.models.spec import InputChannels
-from napari_simmat.widgets import channels
-from napari_simmat.widgets.channels import (
+from napari_simmat.annotation import channel_choice as channels
+from napari_simmat.annotation.channel_choice import (
     LayerChannel,
     LayerInfo,
     are_aligned,
@@ -16,6 +15,7 @@ from napari_simmat.widgets.channels import (
     match_slots,
     measured_names,
 )
+from napari_simmat.models.spec import InputChannels
 
 
 def inputs(*names: str, is_rgb: bool = False) -> InputChannels:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any
 
+from napari_simmat.annotation.drafts import Draft, DraftEdit
+from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.drafts import Draft, DraftEdit
-from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 
 LIMIT = 500
 """Number of commands that can be undone."""

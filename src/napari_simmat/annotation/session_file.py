@@ -13,7 +13,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,21 +26,21 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.files import remove, user_folder
-from napari_simmat.io.plain import from_plain, to_plain
-from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.widgets.layer_data import ImageValue, identifying_bytes
-from napari_simmat.widgets.segment.drafts import Draft, Drafts, DraftSet
-from napari_simmat.widgets.segment.history import (
+from napari_simmat.annotation.drafts import Draft, Drafts, DraftSet
+from napari_simmat.annotation.history import (
     Command,
     ObjectEntry,
     ObjectRegister,
     UndoStack,
 )
-from napari_simmat.widgets.segment.prompt_state import PromptState
+from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
+from napari_simmat.annotation.prompt_state import PromptState
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.files import remove, user_folder
+from napari_simmat.io.plain import Special, from_plain, to_plain
+from napari_simmat.progress import Job, Progress, finish
 
 FORMAT, VERSION = "napari-simmat session", 1
 KEPT_DAYS = 30
@@ -151,7 +151,7 @@ def _decode_number(value: Any) -> float:
 
 
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_ENCODE = {
+_ENCODE: Special = {
     Prompt: Prompt.to_plain,
     bytes: _packed,
     np.ndarray: _encode_array,
@@ -170,11 +170,11 @@ class _Decoder:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.voxels = math.prod(shape)
         self._left = _FREE_STEPS + _STEPS_PER_VOXEL * self.voxels
-        self._plain = {
+        self._plain: dict[type, Callable[[Any], Any]] = {
             bytes: self._unpacked, np.ndarray: self._array, float: _decode_number,
             Prompt: lambda values: Prompt.from_plain(values, self.voxels),
         }  # fmt: skip
-        self.special = {**self._plain, ObjectMask: self._mask}
+        self.special: Special = {**self._plain, ObjectMask: self._mask}
 
     def spend(self, steps: int) -> None:
         """Count voxels or bytes that are touched; ValueError beyond all that is plausible."""
@@ -225,7 +225,7 @@ def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
     region
         Where it holds, or held before the first edit, anything but 0.
     """
-    lines = []
+    lines: list[str] = []
     low, high = region
     counts = [end - start for start, end in zip(low[:-2], high[:-2], strict=True)]
     rows = tuple(slice(*ends) for ends in zip(low[-2:], high[-2:], strict=True))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.widgets.segment.drafts import (
+from napari_simmat.annotation.drafts import (
     Draft,
     DraftEdit,
     Drafts,
@@ -12,6 +11,7 @@ from napari_simmat.widgets.segment.drafts import (
     section,
     still_open,
 )
+from napari_simmat.engine.masks import ObjectMask
 
 
 def square(y: int, x: int, side: int = 10, *, plane: int = 2, score: float = 0.9) -> Draft:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation import session_file
+from napari_simmat.annotation.session_file import line_of
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
-from napari_simmat.widgets.segment import session_file
-from napari_simmat.widgets.segment.session_file import line_of
 from tests.golden import session
 from tests.golden.scenes import digest
 from tests.widgets.segment.noted import replayed, restore

@@ -1,11 +1,11 @@
-from napari_simmat.widgets.segment.history import (
+from napari_simmat.annotation.history import (
     Command,
     LayerEdit,
     ObjectEntry,
     ObjectRegister,
     UndoStack,
 )
-from napari_simmat.widgets.segment.prompt_state import Outline, Prompts, PromptState, plane_of
+from napari_simmat.annotation.prompt_state import Outline, Prompts, PromptState, plane_of
 
 
 def asking(number: int) -> PromptState:

@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.io.plain import OMIT_DEFAULT
-from napari_simmat.widgets.segment.prompt_state import Plane
 
 SAME_OBJECT = 0.5
 """A draft of at least this IoU with one that was settled shows the same object: it is settled."""

@@ -9,19 +9,15 @@ import zlib
 import numpy as np
 import pytest
 
-from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.plain import to_plain
-from napari_simmat.progress import finish
-from napari_simmat.widgets.segment.history import Command, LayerEdit, ObjectEntry, Provenance
-from napari_simmat.widgets.segment.prompt_state import (
+from napari_simmat.annotation.history import Command, LayerEdit, ObjectEntry, Provenance
+from napari_simmat.annotation.prompt_state import (
     EditedObject,
     Outline,
     Prompts,
     PromptState,
     PropagatedMask,
 )
-from napari_simmat.widgets.segment.session_file import (
+from napari_simmat.annotation.session_file import (
     BEYOND_IMAGE,
     NO_SESSION,
     OTHER_SHAPE,
@@ -35,6 +31,10 @@ from napari_simmat.widgets.segment.session_file import (
     line_of,
     replay_job,
 )
+from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.plain import to_plain
+from napari_simmat.progress import finish
 
 SHAPE = (5, 60, 80)
 WHOLE = LabelEdit(ObjectMask.of(np.ones(SHAPE, bool)), 0, 1)

@@ -1,0 +1,1 @@
+"""The state of an annotation, without a window: prompts, drafts, history, and their file."""
