@@ -8,7 +8,7 @@ from dask.array import from_array
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
 from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import (
     BY_ITSELF,
@@ -37,6 +37,12 @@ def toggle(window: Any, box: Any) -> None:
 
 def at_centers(labels: np.ndarray) -> list[int]:
     return [int(labels[int(y), int(x)]) for y, x in CENTERS]
+
+
+def test_thresholds_of_the_model_are_shown_from_the_start(ready):
+    form = ready.tab.automatic_panel.form
+    assert (form.options.shown("quality"), form.options.shown("stability")) == LITE_THRESHOLDS
+    assert form.value().quality is None, "they are not set by hand"
 
 
 def test_everything_is_proposed_filtered_and_committed(ready, everything):

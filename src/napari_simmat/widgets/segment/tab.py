@@ -105,7 +105,9 @@ class SegmentTab(SegmentForm):
         self._connect_parts()
         self._connect_form()
         entry = self.models.value()
-        self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
+        spec = None if entry is None else entry.spec
+        self.channels.set_inputs(None if spec is None else spec.inputs)
+        self.automatic_panel.form.show_model(spec)
         self.show_model(None)
         self.image_choice.list_images()
         self._bind_keys()
