@@ -11,6 +11,7 @@ from segment_anything.utils.amg import calculate_stability_score, is_box_near_cr
 from skimage.data import coins
 
 from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
+from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_generator import segment_everything_job
 from napari_simmat.engine.automatic_postprocessing import (
     PixelBox,
@@ -182,6 +183,15 @@ def test_second_look_finds_small_objects_between_the_seeds():
     )
     assert first == 20
     assert second == 35
+
+
+def test_second_look_is_left_out_where_it_takes_minutes(monkeypatch):
+    again = AutomaticSettings(second_look=True)
+    _, oracle = looks(again, small_discs())
+    assert len(oracle.cuts) == 2
+    seeds = oracle.asked - looks(AutomaticSettings(), small_discs())[1].asked
+    monkeypatch.setattr(automatic_generator, "MOST_SEEDS", seeds - 1)
+    assert len(looks(again, small_discs())[1].cuts) == 1
 
 
 def test_second_look_needs_objects_a_grid_and_no_known_size():

@@ -22,11 +22,15 @@ from napari_simmat.engine.kind_learning import enlargement, known_kind, weigh_ma
 from napari_simmat.engine.mask_proposals import propose_masks_job
 from napari_simmat.engine.object_kind import MIN_OBJECTS, ObjectKind
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.seeds import seed_prompts
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+
+MOST_SEEDS = 64**2
+"""Of a second look: more would take minutes."""
 
 
 def segment_everything(
@@ -106,11 +110,14 @@ def look_again_job(
     """Propose masks once more, by the size of the objects that the `candidates` hold.
 
     `settings` have thresholds, which the objects of both looks must reach. The candidates stay
-    where they hold fewer than `object_kind.MIN_OBJECTS`, or the seeds are no grid.
+    where they hold fewer than `object_kind.MIN_OBJECTS`, where the seeds are no grid, or where
+    there would be more than `MOST_SEEDS`.
     """
     labels = masks_to_instances(candidates, settings).labels
     if settings.seeds != "grid" or len(np.unique(labels)) <= MIN_OBJECTS:
         return candidates
-    enlarged = enlargement(predictor, PixelBox(0, 0, *labels.shape))
-    kind = ObjectKind.of(labels, enlarged)
+    whole = PixelBox(0, 0, *labels.shape)
+    kind = ObjectKind.of(labels, enlargement(predictor, whole))
+    if len(seed_prompts(predictor, settings, plane, whole, kind)) > MOST_SEEDS:
+        return candidates
     return (yield from propose_masks_job(predictor, settings, plane, None, keep_all, kind))
