@@ -220,10 +220,10 @@ class AutomaticSettings:
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
         other networks, whose predicted IoU is lower.
         """
-        taught = spec.kind is not None and spec.kind.looks is not None
-        if kind.looks is not None if kind is not None else taught:
+        known = spec.kind if kind is None else kind
+        if known is not None and known.looks is not None:
             return self.with_thresholds(LOOKS_THRESHOLDS)
-        if kind is not None or self.object_side or spec.expects_kind:
+        if known is not None or self.object_side or spec.expects_kind:
             return self.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
             return self.with_thresholds(SAM_THRESHOLDS)
