@@ -161,6 +161,14 @@ def test_model_that_learns_keeps_what_it_was_taught(lesson, tmp_path):
     assert learned.model(load_model("tiny")).pixels is learned.pixels
 
 
+def test_kind_of_other_channels_is_not_written(lesson, assets, tmp_path):
+    _, kind = taught("tiny", lesson)
+    path = tmp_path / "other.safetensors"
+    with pytest.raises(ValueError, match="learned from other channels than the 4 of this model"):
+        save_taught("polarization", kind, path)
+    assert not path.exists()
+
+
 def damage(path, change):
     """Write the file again with other tensors or another description."""
     tensors, spec = load_file(path), read_spec(path)

@@ -139,11 +139,15 @@ def split_pixels(
         pixels = TaughtPixels.read(given, spec.kind)
     except ValueError as error:
         raise ValueError(MISFIT.format(name=path.name, fault=error)) from None
-    wanted = FEATURES_PER_CHANNEL * len(spec.channels)
-    if pixels is not None and pixels.features.shape[1] != wanted:
-        fault = f"its pixels have {pixels.features.shape[1]} features instead of {wanted}"
+    if pixels is not None and (fault := pixels_fault(pixels, spec)):
         raise ValueError(MISFIT.format(name=path.name, fault=fault))
     return {name: each for name, each in tensors.items() if name not in given}, pixels
+
+
+def pixels_fault(pixels: TaughtPixels, spec: ModelSpec) -> str:
+    """Why pixels cannot tell a model how objects look: they are of other channels; empty if not."""
+    count, wanted = pixels.features.shape[1], FEATURES_PER_CHANNEL * len(spec.channels)
+    return "" if count == wanted else f"its pixels have {count} features instead of {wanted}"
 
 
 def model_file(entry: ModelEntry) -> Path:

@@ -13,7 +13,12 @@ from napari_simmat.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from napari_simmat.checkpoints.library import check_name_free
-from napari_simmat.checkpoints.loading import assemble_job, model_file, split_pixels
+from napari_simmat.checkpoints.loading import (
+    assemble_job,
+    model_file,
+    pixels_fault,
+    split_pixels,
+)
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.io.files import user_folder
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
 
 IT_LOOKS = "It looks for objects"
 DESCRIPTION = "{before} {it} {side:.0f} pixels of its input across{looks}."
+OTHER_CHANNELS = (
+    "The kind of objects was learned from other channels than the {1} of this model (on {0}), so "
+    "{2} was not written. Learn it with a predictor of this model."
+)
 LOOKS = " that look like those it was shown"
 
 
@@ -76,6 +85,8 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
     words = DESCRIPTION.format(before=before, it=IT_LOOKS, side=kind.side, looks=looks).strip()
     spec = replace(spec, name=path.stem, kind=kind.spec, description=words)
     pixels = None if kind.looks is None else kind.looks.pixels
+    if pixels is not None and pixels_fault(pixels, spec):
+        raise ValueError(OTHER_CHANNELS.format(spec.base.name, len(spec.channels), path.name))
     yield Progress(95, 100, f"Writing {path.name}")
     save_checkpoint(path, spec, tensors, bundled=bundled, pixels=pixels)
     return path
