@@ -114,7 +114,7 @@ def look_again_job(
     there would be more than `MOST_SEEDS`.
     """
     labels = masks_to_instances(candidates, settings).labels
-    if settings.seeds != "grid" or len(np.unique(labels)) <= MIN_OBJECTS:
+    if settings.seeds != "grid" or np.count_nonzero(np.unique(labels)) < MIN_OBJECTS:
         return candidates
     whole = PixelBox(0, 0, *labels.shape)
     kind = ObjectKind.of(labels, enlargement(predictor, whole))

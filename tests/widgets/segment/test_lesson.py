@@ -133,6 +133,9 @@ def test_what_is_unlabeled_where_all_is_labeled_is_ground(taught, in_a_region):
 
 def test_region_without_a_shape_there_is_refused(taught):
     panel = taught.tab.learn_panel
+    start(taught)
+    drafts = taught.workspace.session.drafts.open
+    assert drafts
     taught.tab.sections["learn"].set_open(True)
     panel.complete.click()
     taught.viewer.add_shapes([], name="labeled")
@@ -140,6 +143,7 @@ def test_region_without_a_shape_there_is_refused(taught):
     taught.choose(panel.region, "labeled")
     start(taught)
     assert taught.status.text == WITHOUT_REGION.format("labeled")
+    assert taught.workspace.session.drafts.open == drafts, "a refusal takes nothing away"
 
 
 def test_too_little_ground_is_said():

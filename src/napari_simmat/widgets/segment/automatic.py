@@ -219,22 +219,18 @@ class AutomaticSegmentation(QObject):
             Whether the kind that was taught last is expected, rather than taught anew.
         """
         workspace, request = self._workspace, self._workspace.request()
-        self.cancel()
-        self._ahead.cancel()
-        self.drop()
-        try:
-            prompts = self._seeds(session, plane, layer)
-        except ValueError as error:
-            workspace.fail(str(error))
-            return
-        self._settings = settings
         order = session.geometry.order
         teaches = self.expects_mine and not again
-        try:
+        try:  # what is refused takes no drafts away
+            prompts = self._seeds(session, plane, layer)
             lesson = self._lesson(session, plane, order) if teaches else None
         except ValueError as error:
             workspace.fail(str(error))
             return
+        self.cancel()
+        self._ahead.cancel()
+        self.drop()
+        self._settings = settings
         before = self._taught if lesson is None and self._goes_on() else None
         kind = None if before is None else before.kind.kind
         said = "" if before is None else before.text
