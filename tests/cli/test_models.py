@@ -175,6 +175,9 @@ def test_models_teach_refuses_in_a_sentence(lesson, simmat):
     tifffile.imwrite("small.tif", np.ones((3, 3), np.uint8))
     other = simmat(*words, "x", "--ground", "small.tif")
     assert "small.tif has the shape 3 x 3, the image a.tif without channels 90 x 130" in other.err
+    tifffile.imwrite("below.tif", np.full((90, 130), -1, np.int16))
+    below = simmat("models", "teach", "a.tif", "--labels", "below.tif", "--name", "x")
+    assert "below.tif holds the id -1" in below.err
     tifffile.imwrite("none.tif", np.zeros((90, 130), np.uint8))
     nothing = simmat("models", "teach", "a.tif", "--labels", "none.tif", "--name", "x")
     assert "none.tif holds no object" in nothing.err

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_simmat._text import format_shape
 from napari_simmat.batch.segment_image import OpenedImage
+from napari_simmat.datasets.label_folder import read_labels_of
 from napari_simmat.engine.settings import ChannelSelection, Compute
-from napari_simmat.io.image_file import same_except_singletons
-from napari_simmat.io.readers import add_channels, open_image, read_labels
+from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.object_kind import ObjectKind
 
-OTHER_SHAPE = (
-    "{} has the shape {}, the image {} without channels {}; give labels of the image's size."
-)
 NOTHING_ON = "{} holds no object; label some, each with a number of its own."
 
 
@@ -64,8 +59,9 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[O
     if lesson.channel_files:
         image = add_channels(image, [open_image(each) for each in lesson.channel_files])
     opened = OpenedImage.of(image, lesson.selection)
-    labels = _read_beside(lesson.labels, opened)
-    ground = None if lesson.ground is None else _read_beside(lesson.ground, opened) != 0
+    shape, name = opened.shape, image.path.name
+    labels = read_labels_of(lesson.labels, shape, name)
+    ground = None if lesson.ground is None else read_labels_of(lesson.ground, shape, name) != 0
     counts = {
         plane: len(np.unique(labels[plane][labels[plane] > 0]))
         for plane in np.ndindex(*opened.shape[:-2])
@@ -79,12 +75,3 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[O
     yield Progress(60, 100, "learning from the objects")
     here = None if ground is None else ground[plane]
     return learn_kind(predictor, labels[plane], here, plane)
-
-
-def _read_beside(path: Path, image: OpenedImage) -> NDArray[Any]:
-    """A label image in the shape of an image without its channels."""
-    found = read_labels(path)
-    if not same_except_singletons(found.shape, image.shape):
-        shapes = format_shape(found.shape), image.image.path.name, format_shape(image.shape)
-        raise ValueError(OTHER_SHAPE.format(path.name, *shapes))
-    return np.asarray(found.data).reshape(image.shape)

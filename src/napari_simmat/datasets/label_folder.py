@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from napari_simmat._text import pluralize
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape, pluralize
 from napari_simmat.datasets.folder import LabeledFile, image_entries
-from napari_simmat.io.readers import stem_of
+from napari_simmat.io.image_file import same_except_singletons
+from napari_simmat.io.readers import read_labels, stem_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,3 +91,25 @@ def check_complete(folder: Path, found: dict[str, Path], files: Sequence[Labeled
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def read_labels_of(path: Path, shape: Sequence[int], image: str) -> NDArray[Any]:
+    """A label image in the shape (..., Y, X) of an image without its channels.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be read, has another size than the `image` of that name, or a negative id.
+    """
+    found = read_labels(path)
+    if not same_except_singletons(found.shape, shape):
+        raise ValueError(
+            f"{path} has the shape {format_shape(found.shape)}, the image {image} without "
+            f"channels {format_shape(shape)}; give labels of the image's size."
+        )
+    values = np.asarray(found.data).reshape(shape)
+    if values.min(initial=0) < 0:
+        raise ValueError(
+            f"{path} holds the id {values.min()}; ids of objects are positive, 0 is the background."
+        )
+    return values

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_shape
 from napari_simmat.datasets.folder import LabeledFile
+from napari_simmat.datasets.label_folder import read_labels_of
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.drawing import draw_overlay, to_rgb
 from napari_simmat.engine.image_stack import ArraySource
@@ -23,8 +23,6 @@ from napari_simmat.evaluation.metrics import without_covered
 from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.evaluation.scores import ImageScores, PlaneNumber, ScoreConfig, Scores
 from napari_simmat.io.files import sha256_of
-from napari_simmat.io.image_file import same_except_singletons
-from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def evaluate_labels_job(
         image = file.read()
         for path in (labels[file.name], known.get(file.name)):
             if path is not None:
-                _read_beside(path, image)
+                read_labels_of(path, image.shape, image.name)
 
     def score_job(file: LabeledFile) -> Job[tuple[ImageScores, Image | None]]:
         one, given = labels[file.name], known.get(file.name)
@@ -92,8 +90,12 @@ def _score_image_job(
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Score the planes of one image; draw the one with the most objects."""
     image = file.read()
-    truth, found = image.labels, _read_beside(labels, image)
-    known = np.zeros(truth.shape, bool) if taught is None else _read_beside(taught, image) > 0
+    truth, found = image.labels, read_labels_of(labels, image.shape, image.name)
+    known = (
+        np.zeros(truth.shape, bool)
+        if taught is None
+        else read_labels_of(taught, image.shape, image.name) > 0
+    )
     counted, too_small = counted_objects(truth, UserProtocol(min_size=min_size))
     planes = {}
     for plane, chosen in counted.items():
@@ -111,22 +113,6 @@ def _score_image_job(
         if drawn and plane == shown:
             picture = _draw(image, plane, found[plane], scores[-1][1])
     return ImageScores(file.name, tuple(scores), too_small), picture
-
-
-def _read_beside(path: Path, image: LabeledImage) -> NDArray[Any]:
-    """A label image in the shape of an image's true labels."""
-    found = read_labels(path)
-    if not same_except_singletons(found.shape, image.shape):
-        raise ValueError(
-            f"{path} has the shape {format_shape(found.shape)}, the image {image.name} without "
-            f"channels {format_shape(image.shape)}; give labels of the image's size."
-        )
-    values = np.asarray(found.data).reshape(image.shape)
-    if values.min(initial=0) < 0:
-        raise ValueError(
-            f"{path} holds the id {values.min()}; ids of objects are positive, 0 is the background."
-        )
-    return values
 
 
 def _draw(image: LabeledImage, plane: PlaneNumber, found: NDArray[Any], score: LabelScore) -> Image:
