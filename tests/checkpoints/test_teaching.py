@@ -20,6 +20,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     KIND_THRESHOLDS,
+    LITE_THRESHOLDS,
     LOOKS_THRESHOLDS,
     AutomaticSettings,
 )
@@ -106,6 +107,14 @@ def test_taught_model_has_the_thresholds_of_a_kind(lesson, tmp_path):
     assert AutomaticSettings(object_side=9).for_model(find_model("tiny").spec).thresholds == (
         KIND_THRESHOLDS
     )
+
+
+def test_learned_size_has_the_thresholds_of_a_kind():
+    """They are those that segmenting uses and the record names, so that a replay is equal."""
+    spec = find_model("tiny").spec
+    learned = replace(spec, training={"expected size": [3.0, 0.3]})
+    assert AutomaticSettings().for_model(learned).thresholds == KIND_THRESHOLDS
+    assert AutomaticSettings().for_model(spec).thresholds == LITE_THRESHOLDS
 
 
 def test_keep_lists_it_among_the_users_models(lesson, user_folder):
