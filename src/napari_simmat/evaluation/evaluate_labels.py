@@ -91,11 +91,9 @@ def _score_image_job(
     """Score the planes of one image; draw the one with the most objects."""
     image = file.read()
     truth, found = image.labels, read_labels_of(labels, image.shape, image.name)
-    known = (
-        np.zeros(truth.shape, bool)
-        if taught is None
-        else read_labels_of(taught, image.shape, image.name) > 0
-    )
+    known = np.zeros(truth.shape, bool)
+    if taught is not None:
+        known = read_labels_of(taught, image.shape, image.name) > 0
     counted, too_small = counted_objects(truth, UserProtocol(min_size=min_size))
     planes = {}
     for plane, chosen in counted.items():
