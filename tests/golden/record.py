@@ -1,4 +1,4 @@
-"""Record golden files anew: ``python -m tests.golden.record [scenes] [commands] [names]``.
+"""Record golden files anew: ``python -m tests.golden.record [scenes] [commands]``.
 
 All of them without a word. Only where results are meant to change: say in the commit which and why.
 """
@@ -32,19 +32,12 @@ def commands() -> None:
     write("outputs_machine.json", machine())
 
 
-def names() -> None:
-    """Public names, where there is napari."""
-    from tests.golden.names import keys, names
-
-    write("names.json", {**names(), "keys": keys()})
-
-
 def write(name: str, values: Any) -> None:
     """Write a golden file of JSON."""
     (HERE / name).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
 
-RECORDERS = {each.__name__: each for each in (scenes, commands, names)}
+RECORDERS = {each.__name__: each for each in (scenes, commands)}
 
 if __name__ == "__main__":
     for word in sys.argv[1:] or RECORDERS:

@@ -1,8 +1,5 @@
 """Shortcuts act wherever the focus is, except in text fields, and napari keeps its own."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from napari.layers import Labels, Points
@@ -11,7 +8,6 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractItemView, QApplication
 
 from napari_simmat.widgets.shortcuts import SHORTCUTS
-from tests.golden import names
 from tests.widgets.scenes import CENTERS, gray
 
 CTRL = Qt.KeyboardModifier.ControlModifier
@@ -98,11 +94,6 @@ def test_keys_clash_with_napari_only_as_documented():
     }
     assert taken[Points] == {"segment"}, "select mode: 3 does it too"
     assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
-
-
-def test_keys_equal_the_recorded_ones():
-    recorded = json.loads(Path(names.__file__).with_name("names.json").read_text("utf-8"))
-    assert names.keys() == recorded["keys"]
 
 
 @pytest.mark.all_tabs
