@@ -20,10 +20,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_simmat.annotation.predictions import Candidate
 from napari_simmat.widgets import main
 from napari_simmat.widgets.controls import NAMED_CONTROLS, CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
-from napari_simmat.widgets.segment.inference import Candidate
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import iou
 

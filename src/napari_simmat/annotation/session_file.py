@@ -16,7 +16,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -29,14 +30,16 @@ from filelock import FileLock, Timeout
 from napari_simmat.annotation.drafts import Draft, Drafts, DraftSet
 from napari_simmat.annotation.history import (
     Command,
+    LayerEdit,
     ObjectEntry,
     ObjectRegister,
     UndoStack,
 )
 from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
+from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
+from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox, box_union
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import remove, user_folder
 from napari_simmat.io.plain import Special, from_plain, to_plain
@@ -467,6 +470,40 @@ class AutosaveFile:
         """Append what a layer holds within a region; it may be edited meanwhile."""
         lines = yield from begin_lines_job(key, labels, region)
         self._write("".join(lines))
+
+    def jobs_of(
+        self, what: str, value: Any, editor: LabelEditor | None
+    ) -> list[Callable[[], Job[None]]]:
+        """What logs a change of the history, as `UndoStack` reports it: jobs to run in this order.
+
+        What a layer, that of `editor`, held before its first edit goes before that edit.
+        """
+        edit = value.edit if isinstance(value, Command) else None
+        if edit is None:
+            return [partial(self.append_job, what, value)]
+        before = []
+        if edit.layer not in self.begun and editor is not None:
+            self.begun.add(edit.layer)
+            before = self.layer_jobs(editor, edit)
+        value = replace(value, edit=replace(edit, layer=self.key_of(edit.layer)))
+        return [*before, partial(self.append_job, what, value)]
+
+    def anew_jobs(self, editor: LabelEditor) -> list[Callable[[], Job[None]]]:
+        """What logs that a layer's array was replaced."""
+        value = self.key_of(editor.key), tuple(editor.register.entries)
+        return [partial(self.append_job, "anew", value), *self.layer_jobs(editor)]
+
+    def layer_jobs(
+        self, editor: LabelEditor, edit: LayerEdit | None = None
+    ) -> list[Callable[[], Job[None]]]:
+        """What logs the content of a layer, or that before an edit; none if it is empty."""
+        index = editor.register.index
+        boxes = [index.box(label) for label in index]
+        boxes += [] if edit is None else [patch.mask.box for patch in edit.patches]
+        if not boxes:
+            return []
+        region = box_union(boxes)
+        return [partial(self.append_layer_job, self.key_of(editor.key), editor.layer.data, region)]
 
     def read_job(self, text: Future[str]) -> Job[None]:
         """Set `text` to the content; empty if it cannot be read, or the job is canceled."""

@@ -8,16 +8,16 @@ from dask.array import from_array
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
-from napari_simmat.research.experiments import RGB_BASE
-from napari_simmat.widgets.segment.automatic import (
+from napari_simmat.annotation.proposals import (
     BY_ITSELF,
     COMMIT_FOUND,
     EXPECTED,
     KNOWN,
     LOOSEN,
-    NO_EXAMPLES,
 )
+from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
+from napari_simmat.research.experiments import RGB_BASE
+from napari_simmat.widgets.segment.automatic import NO_EXAMPLES
 from tests.widgets.scenes import CENTERS, discs, gray
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import detail_windows
 from napari_simmat.engine.predictor import Predictor
@@ -17,7 +18,6 @@ from napari_simmat.widgets.segment.controller import (
     REFINED,
     STOP_ENCODING,
 )
-from napari_simmat.widgets.segment.inference import InferenceService
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 CLICK = CENTERS[1]

@@ -15,6 +15,7 @@ import torch
 from qtpy.QtWidgets import QInputDialog
 from scipy.ndimage import gaussian_filter
 
+from napari_simmat.annotation.learning_request import AdaptRequest, adapt_job
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
@@ -31,8 +32,6 @@ from napari_simmat.widgets.segment.learning import (
     LEARN,
     LEARNING,
     MAY_LEARN,
-    AdaptRequest,
-    adapt_job,
     file_of,
 )
 from napari_simmat.widgets.segment.object_panel import (

@@ -8,11 +8,11 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.annotation.predictions import EDITING
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
-from napari_simmat.widgets.segment.inference import EDITING
 from napari_simmat.widgets.segment.object_actions import (
     COMMIT_FIRST,
     MOSTLY_OTHERS,

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QApplication
 from scipy.ndimage import label
 from skimage.data import coins
 
+from napari_simmat.annotation.predictions import SMALL_PIECES, WITH_SMALL_PIECES
 from napari_simmat.engine.masks import interior_point
-from napari_simmat.widgets.segment.inference import SMALL_PIECES, WITH_SMALL_PIECES
 from napari_simmat.widgets.segment.prompt_layers import BROAD, OUTLINE_WIDTH, unreadable
 from tests.widgets.scenes import CENTERS, RADII, discs, iou, nucleus_in_cell
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.predictions import EDITING_DRAFT
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.inference import EDITING_DRAFT
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST
 from napari_simmat.widgets.segment.review import (
     ACCEPTED,

@@ -14,13 +14,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.inference import (
+from napari_simmat.annotation.predictions import (
     COMMIT_NEXT,
     MARKS_COVERED,
     MARKS_OUTSIDE,
     scores_text,
 )
+from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate

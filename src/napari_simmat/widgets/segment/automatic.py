@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,58 +12,46 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Labels, Layer, Shapes
 from qtpy.QtCore import QObject, Signal
-from scipy.ndimage import find_objects
 
-from napari_simmat._text import pluralize
 from napari_simmat.annotation.drafts import (
-    COVERED,
-    DOUBTFUL_SHARE,
-    Draft,
     DraftEdit,
-    DraftSet,
-    still_open,
 )
-from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.engine.automatic_postprocessing import (
-    Instances,
-    Sifted,
-    masks_to_instances,
-)
-from napari_simmat.engine.coordinates import AxisOrder, transposed_view
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
-from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.readers import PATH
-from napari_simmat.widgets.segment.inference import (
-    InferenceQueue,
-    PredictionRequest,
-    Proposed,
-    Subject,
-)
-from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.lesson import (
+from napari_simmat.annotation.image_session import KindTaught
+from napari_simmat.annotation.lesson import (
     Lesson,
     examples,
     ground_marked,
     labeled_ground,
     lesson_of,
-    within_shapes,
 )
+from napari_simmat.annotation.predictions import PredictionRequest, Proposed, Subject
+from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.proposals import (
+    ChosenDrafts,
+    KnownObjects,
+    Proposals,
+    Sift,
+    choose_drafts_job,
+    expected,
+)
+from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
+from napari_simmat.progress import Progress
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.readers import PATH
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.labeled_region import within_shapes
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
-from napari_simmat.widgets.segment.session import ImageSession, KindTaught
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.settings import AutomaticSettings
 
-
-Sift = Callable[[Instances], Job[Sifted]]
 
 _RANK = 1
 """Behind clicks."""
@@ -75,48 +63,11 @@ FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
-FOUND = "{} found."
-EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
-EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
 EXPECTED_BY_MODEL = "Expected: objects like those that the model was taught."
-MORE_GROUND = "Mark more ground to tell their looks, too."
-BY_ITSELF = "It finds {met} of these {count} by itself."
-HARDLY = "Others like them will hardly be found: draw boxes around them."
 MARKING = "marking of ground"
-KNOWN = "{count} more {were} committed or rejected before."
-COMMIT_FOUND = (
-    "Commit (C) writes them, Next doubtful (J) goes over them; More settings filters them."
-)
-LOOSEN = "Loosen the thresholds under More settings."
 NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
 NOT_KEPT = "What these drafts were chosen from is gone: segment everything again to filter."
-
-
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Masks proposed on a plane of a view, from which filters choose the drafts.
-
-    They are valid for `subject` alone. `expected` says in words what was looked for, if anything,
-    `lesson` is what told it. `candidates` is None until they are there.
-    """
-
-    session: ImageSession
-    request: PredictionRequest
-    subject: Subject | None
-    order: AxisOrder
-    plane: Plane
-    expected: str = ""
-    lesson: Lesson | None = None
-    candidates: MaskCandidates | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """What is on a plane already: the labels of committed objects (Y, X), and settled drafts."""
-
-    committed: np.ndarray | None
-    settled: tuple[Draft, ...]
 
 
 _Place = tuple[Path, int]
@@ -150,12 +101,12 @@ class AutomaticSegmentation(QObject):
         self._workspace, self._inference = workspace, inference
         self.proposals: Proposals | None = None
         self._requested: Proposals | None = None
-        self._subjects: WeakKeyDictionary[ImageSession, Subject] = WeakKeyDictionary()
+        self._subjects: WeakKeyDictionary[LayerSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
         self.like_mine, self.expects_mine, self.drafts_next = False, True, False
         self.labeled_within: Callable[[], Shapes | bool] = lambda: False
         self._taught: _Taught | None = None
-        self._drafted: WeakKeyDictionary[ImageSession, set[tuple[AxisOrder, Plane]]] = (
+        self._drafted: WeakKeyDictionary[LayerSession, set[tuple[AxisOrder, Plane]]] = (
             WeakKeyDictionary()
         )
         self._next_image: tuple[PredictionRequest, _Place] | None = None
@@ -200,7 +151,7 @@ class AutomaticSegmentation(QObject):
     @needs_plane
     def start(
         self,
-        session: ImageSession,
+        session: LayerSession,
         plane: Plane,
         settings: AutomaticSettings,
         layer: Layer | None = None,
@@ -278,14 +229,14 @@ class AutomaticSegmentation(QObject):
             self.changed.emit()
 
     @needs_image
-    def drop(self, session: ImageSession) -> None:
+    def drop(self, session: LayerSession) -> None:
         """Discard the open drafts, and what they were chosen from."""
         self.proposals = None
         if session.drafts.found.drafts:
             self._workspace.propose(session, None)
         self.changed.emit()
 
-    def _lesson(self, session: ImageSession, plane: Plane, order: AxisOrder) -> Lesson | None:
+    def _lesson(self, session: LayerSession, plane: Plane, order: AxisOrder) -> Lesson | None:
         """What the committed objects teach; takes up negative marks alone as ground.
 
         Raises ValueError if all objects are labeled in a region that has no shape there.
@@ -300,7 +251,7 @@ class AutomaticSegmentation(QObject):
         return labeled_ground(lesson, complete)
 
     def _marked_lesson(
-        self, session: ImageSession, plane: Plane, order: AxisOrder
+        self, session: LayerSession, plane: Plane, order: AxisOrder
     ) -> Lesson | None:
         editor, drafts = _editor(session), session.drafts
         lesson = lesson_of(editor, drafts.ground, order, plane)
@@ -336,7 +287,7 @@ class AutomaticSegmentation(QObject):
         return (folders.pop(), len(layers)) if len(folders) == 1 else None
 
     def _seeds(
-        self, session: ImageSession, plane: Plane, layer: Layer | None
+        self, session: LayerSession, plane: Plane, layer: Layer | None
     ) -> list[Prompt] | None:
         """The prompts that a layer gives on the plane; None if the settings say where."""
         if layer is None:
@@ -360,9 +311,10 @@ class AutomaticSegmentation(QObject):
             return
         sift = self._sift(proposals) if self.like_mine else None
         note = NO_EXAMPLES if self.like_mine and sift is None else ""
-        known = _Known(self._committed(proposals), proposals.session.drafts.settled)
+        settled = proposals.session.drafts.settled
+        known = KnownObjects(self._committed(proposals), settled)
         self._filtering.start(
-            "Filtering", lambda: _filter_job(proposals, settings, known, sift, note)
+            "Filtering", lambda: choose_drafts_job(proposals, settings, known, sift, note)
         )
 
     def _committed(self, proposals: Proposals) -> np.ndarray | None:
@@ -410,14 +362,14 @@ class AutomaticSegmentation(QObject):
         text = expected(lesson, session.geometry.name)
         self._taught = _Taught(text, self._place(), session.taught)
 
-    def _on_filtered(self, outcome: tuple[Proposals, DraftSet, str]) -> None:
-        proposals, found, text = outcome
+    def _on_filtered(self, chosen: ChosenDrafts) -> None:
+        proposals = chosen.proposals
         if proposals is self.proposals and self._is_current(proposals):
             session = proposals.session
             self._subjects[session] = proposals.subject
             self._drafted.setdefault(session, set()).add((proposals.order, proposals.plane))
-            self._workspace.propose(session, found)
-            self._workspace.say(text)
+            self._workspace.propose(session, chosen.drafts)
+            self._workspace.say(chosen.text)
             self._propose_ahead()
         self.changed.emit()
 
@@ -452,7 +404,7 @@ class AutomaticSegmentation(QObject):
             self._draft_later.start()
 
     @needs_plane
-    def _draft_shown(self, session: ImageSession, plane: Plane) -> None:
+    def _draft_shown(self, session: LayerSession, plane: Plane) -> None:
         """Begin with a plane on which nothing was done yet, if what was taught goes on there."""
         settings, here = self._settings, (session.geometry.order, plane)
         is_free = self.drafts_next and not self.proposing and not session.geometry.order
@@ -481,7 +433,7 @@ class AutomaticSegmentation(QObject):
             job = partial(service.propose_ahead_job, request, settings, kind)
             self._ahead.start("Segmenting ahead", job)
 
-    def _plane_after(self, session: ImageSession, plane: Plane) -> Plane | None:
+    def _plane_after(self, session: LayerSession, plane: Plane) -> Plane | None:
         """The next plane along the last axis of a stack, if it was not drafted; else None."""
         if not plane or plane[-1] + 1 >= session.geometry.shape[-3]:
             return None
@@ -489,7 +441,7 @@ class AutomaticSegmentation(QObject):
         drafted = self._drafted.get(session, ())
         return None if (session.geometry.order, after) in drafted else after
 
-    def _on_closed(self, session: ImageSession) -> None:
+    def _on_closed(self, session: LayerSession) -> None:
         """Hold nothing of an image that is gone."""
         if self.proposals is not None and self.proposals.session is session:
             self.proposals = None
@@ -502,107 +454,14 @@ class AutomaticSegmentation(QObject):
         return self._workspace.subject == proposals.subject
 
 
-def _filter_job(
-    proposals: Proposals, settings: AutomaticSettings, known: _Known, sift: Sift | None, note: str
-) -> Job[tuple[Proposals, DraftSet, str]]:
-    """The drafts that remain, and the outcome in words."""
-    yield Progress(0, 1, "filtering")
-    candidates = proposals.candidates
-    instances = masks_to_instances(candidates, settings)
-    yield Progress(0, 1, "comparing with committed objects")
-    by_itself = "" if known.committed is None else found_by_itself(instances, known.committed)
-    instances, left_out = _without_committed(instances, proposals, known)
-    like = ""
-    if sift is not None and len(instances):
-        sifted = yield from sift(instances)
-        instances, like = sifted.instances, sifted.sentence
-    drafts = drafts_of(instances, proposals.plane, proposals.order)
-    count = len(still_open(drafts, known.settled))
-    sentence = like or FOUND.format(pluralize(count, "object"))
-    left_out += len(drafts) - count
-    were = "was" if left_out == 1 else "were"
-    gone = KNOWN.format(count=left_out, were=were) if left_out else ""
-    if proposals.expected:
-        sentence = " ".join(filter(None, [sentence, proposals.expected, by_itself]))
-    next_step = COMMIT_FOUND if count else LOOSEN
-    quality = candidates.thresholds[0]
-    found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
-    return proposals, found, " ".join(filter(None, [sentence, gone, next_step, note]))
-
-
-def _editor(session: ImageSession) -> LabelEditor | None:
+def _editor(session: LayerSession) -> LayerEditor | None:
     """The editor of the committed objects, if these have the pixels of the image."""
     editor = session.editor
     return None if editor is None or session.geometry.other_pixels(editor.layer) else editor
 
 
-def expected(lesson: Lesson, image: str = "") -> str:
-    """What a lesson lets expect, in words; of another image its name."""
-    text = EXPECTED_LOOKS if lesson.tells_looks else EXPECTED
-    if lesson.ground is not None and not lesson.tells_looks:
-        text = f"{text} {MORE_GROUND}"
-    objects = pluralize(lesson.count, "committed object")
-    named = f"{objects} of {image}" if image else objects
-    return text.format(objects=named, side=lesson.side)
-
-
-def found_by_itself(instances: Instances, committed: np.ndarray) -> str:
-    """How many of the committed objects (Y, X) are found by themselves, in words; empty of none."""
-    count, met = len(np.unique(committed[committed > 0])), met_objects(instances.labels, committed)
-    if not count:
-        return ""
-    text = BY_ITSELF.format(met=met, count=count)
-    return text if met >= WORTHWHILE * count else f"{text} {HARDLY}"
-
-
-def drafts_of(instances: Instances, plane: Plane, order: AxisOrder) -> tuple[Draft, ...]:
-    """The objects found on a plane of a view as drafts, in their order."""
-    return tuple(
-        Draft(
-            ObjectMask.of(instances.labels[at] == number, (*plane, at[0].start, at[1].start)),
-            float(instances.scores[number - 1]),
-            order,
-        )
-        for number, at in enumerate(find_objects(instances.labels), start=1)
-    )
-
-
-def _without_committed(
-    instances: Instances, proposals: Proposals, known: _Known
-) -> tuple[Instances, int]:
-    """The objects that are not committed yet, and how many are.
-
-    Those that are like a settled draft stay, although their object is there: they are not open,
-    and undo opens them.
-    """
-    if known.committed is None or not known.committed.any():
-        return instances, 0
-    labels = instances.labels
-    shared = (labels > 0) & (known.committed > 0)
-    pairs, counts = np.unique(
-        np.stack([labels[shared].astype(np.int64), known.committed[shared].astype(np.int64)]),
-        axis=1,
-        return_counts=True,
-    )
-    sizes = np.bincount(labels.ravel(), minlength=len(instances) + 1)
-    objects, areas = np.unique(known.committed, return_counts=True)
-    theirs = areas[np.searchsorted(objects, pairs[1])]
-    covered = counts > COVERED * np.minimum(sizes[pairs[0]], theirs)
-    # Several objects may cover a draft together.
-    inside = np.bincount(labels[shared], minlength=len(instances) + 1)
-    numbers = set(pairs[0][covered].tolist())
-    numbers |= set(np.flatnonzero(inside[1:] > COVERED * sizes[1:]) + 1)
-    drafts = drafts_of(instances, proposals.plane, proposals.order)
-    fresh = set(still_open([drafts[n - 1] for n in sorted(numbers)], known.settled))
-    gone = [number for number in numbers if drafts[number - 1] in fresh]
-    kept = np.setdiff1d(np.arange(1, len(instances) + 1), gone)
-    table = np.zeros(len(instances) + 1, labels.dtype)
-    table[kept] = np.arange(1, len(kept) + 1)
-    return Instances(table[labels], instances.scores[kept - 1]), len(gone)
-
-
 def _points_on(
-    layer: Layer, session: ImageSession, plane: Plane, shown: Sequence[float]
+    layer: Layer, session: LayerSession, plane: Plane, shown: Sequence[float]
 ) -> list[Prompt]:
     """A click for each point of a layer on a plane of the image."""
     points = session.geometry.from_layer(layer, np.asarray(layer.data), shown)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from filelock import Timeout
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import pluralize
-from napari_simmat.annotation.history import Command, LayerEdit
+from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import (
     AdaptedModelFile,
     AutosaveFile,
@@ -34,15 +33,15 @@ from napari_simmat.annotation.session_file import (
     new_path,
     replay_job,
 )
-from napari_simmat.engine.masks import LabelIndex, box_union
+from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.io.files import copy_job, hash_job, remove, user_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
-from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
-from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
@@ -76,7 +75,7 @@ LOST = "What was learned on this image is gone: its file was removed or changed.
 class Snapshot(NamedTuple):
     """What was done to an image until a moment."""
 
-    session: ImageSession
+    session: LayerSession
     lines: int
     """Number of lines in its file."""
     text: Callable[[], str]
@@ -94,11 +93,11 @@ class Autosave(QObject):
         self._workspace = workspace
         self.worker = Worker("simmat-notes")
         self._waiting: set[WorkerTask] = set()
-        self._files: dict[ImageSession, AutosaveFile] = {}
+        self._files: dict[LayerSession, AutosaveFile] = {}
         self._closed: list[AutosaveFile] = []
-        self._images: WeakKeyDictionary[ImageSession, str] = WeakKeyDictionary()
-        self._tokens: WeakKeyDictionary[ImageSession, tuple[object, ...]] = WeakKeyDictionary()
-        self._used: WeakKeyDictionary[ImageSession, tuple[str, tuple[str, ...]]]
+        self._images: WeakKeyDictionary[LayerSession, str] = WeakKeyDictionary()
+        self._tokens: WeakKeyDictionary[LayerSession, tuple[object, ...]] = WeakKeyDictionary()
+        self._used: WeakKeyDictionary[LayerSession, tuple[str, tuple[str, ...]]]
         self._used = WeakKeyDictionary()
         self._failed = False
         queued = Qt.ConnectionType.QueuedConnection
@@ -128,20 +127,20 @@ class Autosave(QObject):
         self._files.clear()
         self._closed.clear()
 
-    def image(self, session: ImageSession) -> str:
+    def image(self, session: LayerSession) -> str:
         """Identifies the image, in other sessions as well; empty before it was chosen."""
         return self._images.get(session, "")
 
-    def has_file(self, session: ImageSession) -> bool:
+    def has_file(self, session: LayerSession) -> bool:
         """Whether something was logged for an image."""
         return session in self._files
 
-    def has_changed(self, session: ImageSession) -> bool:
+    def has_changed(self, session: LayerSession) -> bool:
         """Whether anything was logged beyond what was restored."""
         file = self._files.get(session)
         return file is not None and file.lines > 1
 
-    def discard(self, session: ImageSession) -> None:
+    def discard(self, session: LayerSession) -> None:
         """Delete the file when the image is closed: everything is in the user's files.
 
         It stays if something was learned.
@@ -149,7 +148,7 @@ class Autosave(QObject):
         if session in self._files and session.adapted is None:
             self._files[session].redundant = True
 
-    def path(self, session: ImageSession) -> Path | None:
+    def path(self, session: LayerSession) -> Path | None:
         """The image's file, begun if need be; None if nothing can be logged."""
         if self._failed or self.worker.closed or session not in self._images:
             return None
@@ -160,18 +159,18 @@ class Autosave(QObject):
             return None
         return None if file.broken else file.path
 
-    def log_adapted(self, session: ImageSession, adapted: AdaptedModelFile | None) -> None:
+    def log_adapted(self, session: LayerSession, adapted: AdaptedModelFile | None) -> None:
         """Log which model was adapted; then the checkpoints of those before are removed."""
         if self.path(session) is not None:
             self._on_command(session, "adapted", adapted)
             keep = "" if adapted is None else adapted.file
             self._submit(partial(self._files[session].remove_models_job, keep))
 
-    def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
+    def adopt(self, session: LayerSession, file: AutosaveFile) -> None:
         """Continue a file whose content was restored."""
         self._files[session] = file
 
-    def snapshot(self, session: ImageSession) -> Snapshot:
+    def snapshot(self, session: LayerSession) -> Snapshot:
         """Everything that was done to an image until now."""
         file = self._files.get(session)
         if file is None or file.broken:
@@ -207,7 +206,7 @@ class Autosave(QObject):
             self._tokens[session] = image.token
             self._images[session] = identity_of(image, session.geometry.name)
 
-    def _continue(self, session: ImageSession, file: AutosaveFile) -> None:
+    def _continue(self, session: LayerSession, file: AutosaveFile) -> None:
         """Log to the file of the tab that was closed; to a new one if it is gone or in use."""
         session.log = None
         with suppress(OSError, Timeout):
@@ -222,7 +221,7 @@ class Autosave(QObject):
         session.stale = False
 
     @needs_image
-    def _mark_empty(self, session: ImageSession) -> None:
+    def _mark_empty(self, session: LayerSession) -> None:
         """Do not offer a file from which nothing would be restored."""
         file = self._files.get(session)
         if file is None or file.lines == file.empty_at:
@@ -236,7 +235,7 @@ class Autosave(QObject):
             file.empty_at = file.lines
             self._submit(file.mark_saved_job)
 
-    def _on_closed(self, session: ImageSession) -> None:
+    def _on_closed(self, session: LayerSession) -> None:
         """Release an image and its file, which is offered when the image is opened again."""
         self._images.pop(session, None)
         if (file := self._files.pop(session, None)) is not None:
@@ -250,51 +249,34 @@ class Autosave(QObject):
                 file.release()
             self._closed.clear()
 
-    def _on_command(self, session: ImageSession, what: str, value: Any) -> None:
+    def _on_command(self, session: LayerSession, what: str, value: Any) -> None:
         if self.path(session) is None:
             return
         file = self._files[session]
-        if isinstance(value, Command) and (edit := value.edit) is not None:
-            if edit.layer not in file.begun and session.editor is not None:
-                file.begun.add(edit.layer)
-                self._log_layer(file, session.editor, edit)  # what it held before its first edit
-            value = replace(value, edit=replace(edit, layer=file.key_of(edit.layer)))
-        self._log(file, partial(file.append_job, what, value))
+        self._log(file, file.jobs_of(what, value, session.editor))
 
-    def _create(self, session: ImageSession) -> AutosaveFile:
+    def _create(self, session: LayerSession) -> AutosaveFile:
         image = self._images[session]
         path = new_path(image)
         file = AutosaveFile(path, lock_of(path))
         file.lock.acquire(blocking=False)
         self._files[session] = file
         header = SessionHeader(image, session.geometry.usual.shape, *self._used[session])
-        self._log(file, partial(file.create_job, header.line()))
+        self._log(file, [partial(file.create_job, header.line())])
         return file
 
-    def _on_replaced(self, editor: LabelEditor) -> None:
+    def _on_replaced(self, editor: LayerEditor) -> None:
         """Log what a layer holds whose array was replaced."""
         if self._failed or self.worker.closed:
             return
         for session, file in self._files.items():
             if editor.key in file.begun and not session.geometry.other_pixels(editor.layer):
-                value = file.key_of(editor.key), tuple(editor.register.entries)
-                self._log(file, partial(file.append_job, "anew", value))
-                self._log_layer(file, editor)
+                self._log(file, file.anew_jobs(editor))
 
-    def _log_layer(
-        self, file: AutosaveFile, editor: LabelEditor, edit: LayerEdit | None = None
-    ) -> None:
-        """Log what a layer holds, or held before an edit."""
-        index = editor.register.index
-        boxes = [index.box(label) for label in index]
-        boxes += [] if edit is None else [patch.mask.box for patch in edit.patches]
-        if boxes:
-            key, labels, region = file.key_of(editor.key), editor.layer.data, box_union(boxes)
-            self._log(file, partial(file.append_layer_job, key, labels, region))
-
-    def _log(self, file: AutosaveFile, start: Callable[[], Job[None]]) -> None:
-        file.lines += 1
-        self._submit(start)
+    def _log(self, file: AutosaveFile, jobs: Sequence[Callable[[], Job[None]]]) -> None:
+        for start in jobs:
+            file.lines += 1
+            self._submit(start)
 
     def _submit(self, start: Callable[[], Job[None]]) -> None:
         if not self.worker.closed:  # as when the viewer is closed
@@ -343,13 +325,13 @@ class Recovery(QObject):
     """
 
     restored = Signal(object)
-    """The `ImageSession` whose work was restored."""
+    """The `LayerSession` whose work was restored."""
 
     def __init__(self, workspace: Workspace, inference: InferenceQueue, autosave: Autosave) -> None:
         super().__init__(workspace)
         self._workspace, self._autosave = workspace, autosave
         self._job = BackgroundJob(autosave.worker, READ_RANK, self)
-        self._target: tuple[ImageSession, AutosaveFile] | None = None
+        self._target: tuple[LayerSession, AutosaveFile] | None = None
         self._restored = ""
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
@@ -408,7 +390,7 @@ class Recovery(QObject):
             self._target[1].lock.release()
         self._target = None
 
-    def _is_begun(self, session: ImageSession) -> bool:
+    def _is_begun(self, session: LayerSession) -> bool:
         """Whether something was done to an image already."""
         return self._autosave.has_file(session) or len(session.history) > 0
 
@@ -467,7 +449,7 @@ class Recovery(QObject):
         workspace.prediction_wanted.emit()
 
     def _fill(
-        self, session: ImageSession, file: AutosaveFile, recovered: RecoveredSession
+        self, session: LayerSession, file: AutosaveFile, recovered: RecoveredSession
     ) -> dict[str, str]:
         """Make the labels layers; returns for each key in the file that of the layer."""
         workspace, keys = self._workspace, {}

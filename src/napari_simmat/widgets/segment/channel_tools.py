@@ -57,9 +57,9 @@ from napari_simmat.widgets.layer_data import (
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, level_of
 from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import SEEN, lower_onto_image
 from napari_simmat.widgets.segment.panels import Panel
-from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob
 
@@ -230,7 +230,7 @@ class ChannelTools(QObject):
             self._workspace.status.emit(Status("canceled", STOPPED))
 
     @needs_plane
-    def see(self, session: ImageSession, plane: Plane) -> None:
+    def see(self, session: LayerSession, plane: Plane) -> None:
         """Show what the foundation gets of the current plane, and what each channel does."""
         request, geometry = self._workspace.request(), session.geometry
         objects = objects_on(session.prompt_state.on(plane), plane, geometry.shape[-2:])
@@ -313,7 +313,7 @@ class ChannelTools(QObject):
             field.currentIndexChanged.connect(show_ok)
 
     @needs_image
-    def register(self, session: ImageSession) -> None:
+    def register(self, session: LayerSession) -> None:
         """Propose shifts of the chosen channels, then add and choose what was moved."""
         sources = list(dict.fromkeys(self._choice.current().sources))
         if len(sources) < 2:

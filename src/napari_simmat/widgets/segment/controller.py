@@ -14,25 +14,25 @@ from napari import Viewer
 from qtpy.QtCore import QObject
 
 from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.predictions import (
+    ChosenModel,
+    Prediction,
+    PredictionRequest,
+    described,
+)
 from napari_simmat.annotation.prompt_state import Plane, objects_on, plane_names
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
-from napari_simmat.widgets.segment.inference import (
-    ChosenModel,
-    FormChoice,
-    InferenceQueue,
-    Prediction,
-    PredictionRequest,
-    described,
-)
+from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
-from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob
@@ -266,7 +266,7 @@ class SegmentController(QObject):
         action()
 
     @needs_image
-    def segment(self, session: ImageSession) -> None:
+    def segment(self, session: LayerSession) -> None:
         """Predict for the prompts of the current plane, again if need be."""
         self._declined = ()
         if session.prompt_state:
@@ -275,7 +275,7 @@ class SegmentController(QObject):
             self._say_ready()
 
     @needs_image
-    def commit_all(self, session: ImageSession) -> None:
+    def commit_all(self, session: LayerSession) -> None:
         """Commit what was propagated to all planes; else what is shown on the current plane.
 
         While objects are propagated, the commit waits for all their planes. In another view than
@@ -295,7 +295,7 @@ class SegmentController(QObject):
             self.commit()
 
     @needs_plane
-    def commit(self, session: ImageSession, plane: Plane) -> None:
+    def commit(self, session: LayerSession, plane: Plane) -> None:
         """Commit the masks of the current plane, now or as soon as they are predicted."""
         state = session.prompt_state.on(plane)
         if not state.has_prompts:
@@ -418,7 +418,7 @@ class SegmentController(QObject):
     @needs_image
     def _on_predicted(
         self,
-        session: ImageSession,
+        session: LayerSession,
         request: PredictionRequest,
         prediction: Prediction,
         seconds: float,
@@ -451,7 +451,7 @@ class SegmentController(QObject):
 
     def _show_prediction(
         self,
-        session: ImageSession,
+        session: LayerSession,
         plane: Plane,
         seconds: float | None = None,
         remark: str = "",
@@ -541,7 +541,7 @@ class SegmentController(QObject):
             self.drop()
 
     @needs_image
-    def _on_plane(self, session: ImageSession, *_: object) -> None:
+    def _on_plane(self, session: LayerSession, *_: object) -> None:
         """The viewer shows another plane, or the same image along other axes."""
         workspace, order = self.workspace, self.workspace.order_or_none()
         if order is not None and order != session.geometry.order:
@@ -606,7 +606,7 @@ class SegmentController(QObject):
             text = ready_on(text, session.geometry.name)
         return f"{text} {self._join_hint(session, plane)}".strip()
 
-    def _join_hint(self, session: ImageSession, plane: Plane) -> str:
+    def _join_hint(self, session: LayerSession, plane: Plane) -> str:
         """Prompts of the same object on another plane would be committed as another object."""
         elsewhere = session.prompt_state.off(plane)
         new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
@@ -614,7 +614,7 @@ class SegmentController(QObject):
             return ""
         return OPEN_ELSEWHERE.format(planes=plane_names(new), key=shortcut_text("propagate"))
 
-    def _offer_channels(self, session: ImageSession) -> None:
+    def _offer_channels(self, session: LayerSession) -> None:
         """Offer to move channels that are not the first axis, if nothing was done yet.
 
         napari aligns layers of fewer axes with the last axes of others, so the objects of such an

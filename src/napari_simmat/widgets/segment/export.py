@@ -16,6 +16,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.annotation.history import NewObject
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.saved_objects import labeled_objects
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet, format_of
@@ -33,9 +34,9 @@ from napari_simmat.widgets.placement import (
     time_axis_of,
 )
 from napari_simmat.widgets.segment.autosave import READ_RANK
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import ObjectActions
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import LOADING, Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask
 
@@ -102,7 +103,7 @@ class ObjectExporter(QObject):
         self,
         path: Path,
         geometry: ImageGeometry,
-        editor: LabelEditor | None,
+        editor: LayerEditor | None,
         classes: Sequence[str],
         session: Callable[[], str] = str,
         time_axis: int | None = None,
@@ -118,7 +119,16 @@ class ObjectExporter(QObject):
         """
         objects = None
         if editor is not None:
-            objects = labeled_objects(geometry, editor, classes, time_axis, image)
+            usual = geometry.usual
+            objects = labeled_objects(
+                editor,
+                axes=usual.axes,
+                reference=usual.kept_reference(),
+                name=usual.name,
+                classes=classes,
+                time_axis=time_axis_of(usual) if time_axis is None else time_axis,
+                image=image,
+            )
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
     def release(self) -> None:
@@ -178,46 +188,13 @@ def _save_job(
     return written
 
 
-def labeled_objects(
-    geometry: ImageGeometry,
-    editor: LabelEditor,
-    classes: Sequence[str],
-    time_axis: int | None = None,
-    image: ImageValue | None = None,
-) -> LabeledObjects:
-    """A copy of the objects, independent of their layer."""
-    # A channel that the model reads several times is measured once.
-    pairs = () if image is None else zip(image.usual.measured, image.usual.all_arrays, strict=True)
-    arrays = dict(pairs)
-    geometry = geometry.usual
-    entries = {label: editor.register.entry(label) for label in editor.labels}
-    return LabeledObjects(
-        labels=np.array(editor.layer.data),
-        axes=geometry.axes,
-        reference=geometry.kept_reference(),
-        scores={label: entry.score for label, entry in entries.items()},
-        categories={label: entry.category for label, entry in entries.items() if entry.category},
-        certainties={
-            label: entry.certainty
-            for label, entry in entries.items()
-            if entry.certainty is not None
-        },
-        classes=tuple(classes),
-        time_axis=time_axis_of(geometry) if time_axis is None else time_axis,
-        parents=editor.parents,
-        image=geometry.name,
-        channels=tuple(arrays),
-        plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
-    )
-
-
 class ObjectLoader(QObject):
     """Asks for a file of objects, reads it in the thread of the log, and adds the objects."""
 
     def __init__(self, workspace: Workspace, objects: ObjectActions, worker: Worker) -> None:
         super().__init__(workspace)
         self._workspace, self._objects = workspace, objects
-        self._session: ImageSession | None = None
+        self._session: LayerSession | None = None
         self._job = BackgroundJob(worker, READ_RANK, self)
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(workspace.fail)
@@ -304,7 +281,7 @@ def show_plane(
     return world, axes
 
 
-def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, label: int) -> None:
+def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LayerEditor, label: int) -> None:
     """Move the sliders to an object, the camera if it is not in view, and select it for painting.
 
     `geometry` says where the image lies, in its current view.
@@ -331,7 +308,7 @@ def show_object(viewer: Viewer, geometry: ImageGeometry, editor: LabelEditor, la
 
 
 def where(
-    editor: LabelEditor, label: int, shown: Plane | None, order: AxisOrder = ()
+    editor: LayerEditor, label: int, shown: Plane | None, order: AxisOrder = ()
 ) -> tuple[Plane, tuple[float, float], tuple[tuple[float, float], tuple[float, float]]]:
     """The plane on which to look at an object, the mean (y, x) of its pixels there, and their ends.
 

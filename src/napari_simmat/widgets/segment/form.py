@@ -11,6 +11,8 @@ from napari.layers import Image, Labels, Points, Shapes
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QFrame, QSizePolicy, QSpacerItem, QWidget
 
+from napari_simmat.annotation.inference_service import ComputeInUse
+from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
@@ -25,9 +27,10 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.placement import DEPTH_NAMES
 from napari_simmat.widgets.segment.channel_tools import ChannelPanel
+from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_folder import FolderPanel
-from napari_simmat.widgets.segment.inference import ChosenModel, ComputeInUse, FormChoice
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
     AutomaticPanel,
@@ -38,7 +41,7 @@ from napari_simmat.widgets.segment.panels import (
     StackAxis,
     StackPanel,
 )
-from napari_simmat.widgets.segment.session import ImageSession, TabSettings
+from napari_simmat.widgets.segment.settings import TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
 from napari_simmat.widgets.worker import later
 
@@ -203,7 +206,7 @@ class SegmentForm(QWidget):
             room = scroll.viewport().height() + self._spare.geometry().height()
             table.set_height(table.height() + room - scroll.content_height)
 
-    def show_buttons(self, session: ImageSession | None, *, commits: bool) -> None:
+    def show_buttons(self, session: LayerSession | None, *, commits: bool) -> None:
         """Show what can be done with an image, or with none."""
         self.buttons.set_state(
             working=session is not None,
@@ -215,7 +218,7 @@ class SegmentForm(QWidget):
         for choice in (self.objects, self.masks):
             choice.setEnabled(session is not None)
 
-    def show_candidates(self, session: ImageSession | None, plane: Plane | None) -> None:
+    def show_candidates(self, session: LayerSession | None, plane: Plane | None) -> None:
         """Show what Q goes through; until the next prediction is there, that of the last one."""
         if session is None or plane is None or not session.prompt_state.on(plane):
             self.candidates.show_candidates((), 0)
@@ -228,7 +231,7 @@ class SegmentForm(QWidget):
             self.candidates.show_candidates((), 0)
         self._candidates_on = session, plane
 
-    def show_objects(self, session: ImageSession | None, classes: list[str]) -> None:
+    def show_objects(self, session: LayerSession | None, classes: list[str]) -> None:
         """Show the committed objects if they have changed."""
         panel, editor = self.object_panel, None if session is None else session.editor
         shown = None if editor is None else (editor, editor.version)
@@ -245,7 +248,7 @@ class SegmentForm(QWidget):
         if rows:
             self.open_section("objects")
 
-    def show_stack(self, session: ImageSession | None) -> None:
+    def show_stack(self, session: LayerSession | None) -> None:
         """Offer the axes along which the image has planes; without any the sections are hidden."""
         geometry = None if session is None else session.geometry
         sizes = () if geometry is None else geometry.shape[:-2]
@@ -263,7 +266,7 @@ class SegmentForm(QWidget):
         self.stack_panel.set_axes(axes)
         self.tracks_panel.set_axes(axes)
 
-    def show_tracks(self, session: ImageSession | None, text: str, *, busy: bool) -> None:
+    def show_tracks(self, session: LayerSession | None, text: str, *, busy: bool) -> None:
         """Show what is linked over time, and whether objects are being linked."""
         shown = session is not None and session.time_axis is not None
         if shown:

@@ -23,7 +23,7 @@ from napari_simmat.widgets.layer_data import (
     name_first_axis,
     ranked_array,
 )
-from napari_simmat.widgets.segment.inference import FormChoice
+from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 

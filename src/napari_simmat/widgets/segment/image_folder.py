@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat._text import format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
+from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.linking import read_parents
@@ -33,9 +34,9 @@ from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.export import ObjectExporter
-from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
-from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
@@ -442,7 +443,7 @@ class ImageFolder(QObject):
             self._saving = _Saving(task, snapshot, then)
             self.changed.emit()
 
-    def _is_worked_on(self, session: ImageSession, image: FolderImage) -> bool:
+    def _is_worked_on(self, session: LayerSession, image: FolderImage) -> bool:
         """Whether there is something to save."""
         logged = self._autosave.has_file(session)
         changed = self._autosave.has_changed(session) if logged else len(session.history) > 0
@@ -466,7 +467,7 @@ class ImageFolder(QObject):
             self._saving = None
             self.changed.emit()
 
-    def _session(self) -> ImageSession | None:
+    def _session(self) -> LayerSession | None:
         """The session of the current image; None if it is not chosen yet."""
         if self._opened is None:
             return None
@@ -532,7 +533,7 @@ class ImageFolder(QObject):
             self._restore(session)
             self.changed.emit()
 
-    def _restore(self, session: ImageSession) -> None:
+    def _restore(self, session: LayerSession) -> None:
         opened = self._opened
         assert opened is not None
         image, identity = opened.image, self._autosave.image(session)
@@ -547,7 +548,7 @@ class ImageFolder(QObject):
         elif opened.labels is not None or opened.problem:
             self._restore_labels(session, opened)
 
-    def _restore_labels(self, session: ImageSession, opened: ReadImage) -> None:
+    def _restore_labels(self, session: LayerSession, opened: ReadImage) -> None:
         """Show the labels of an earlier result."""
         shape, labels = session.geometry.usual.shape, opened.labels
         problem = opened.problem
@@ -569,7 +570,7 @@ class ImageFolder(QObject):
             edit = session.editor.set_parents(opened.parents)
             self._workspace.do("tracks of the result", session.prompt_state, edit)
 
-    def _on_restored(self, session: ImageSession) -> None:
+    def _on_restored(self, session: LayerSession) -> None:
         if session is self._session():
             self._unrestored = ""
         self.changed.emit()

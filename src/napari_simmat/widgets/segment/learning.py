@@ -5,54 +5,57 @@ The job has a worker thread and a copy of the model of its own: clicks are predi
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 import numpy as np
-import xxhash
 from napari.layers import Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.history import Command
-from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.image_session import KindTaught
+from napari_simmat.annotation.learning_request import (
+    AdaptOutcome,
+    AdaptRequest,
+    adapt_job,
+    adapt_request,
+    base_name,
+    spec_of,
+)
+from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.annotation.session_file import AdaptedModelFile, beside
 from napari_simmat.checkpoints import library, registry
-from napari_simmat.io.files import sha256_of, user_folder
+from napari_simmat.io.files import user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.evidence import FEW
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.autosave import LOST, Autosave
-from napari_simmat.widgets.segment.inference import ChosenModel, FormChoice, InferenceQueue
-from napari_simmat.widgets.segment.label_editor import LabelEditor
-from napari_simmat.widgets.segment.lesson import within_shapes
-from napari_simmat.widgets.segment.session import ImageSession, KindTaught
+from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.labeled_region import within_shapes
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
-    from napari_simmat.engine.image_stack import ChannelStack
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.training.adapting import FewShotConfig
-    from napari_simmat.training.annotations import AnnotatedPlane
-    from napari_simmat.training.few_shot import FewShotResult
 
 _BEHIND = 1
 """Keeping a model goes before learning another."""
 MIN_OBJECTS = 3
 """As `training.few_shot.MIN_OBJECTS`, whose import loads torch."""
-MAX_OBJECTS = 40
-"""Of a stack with more objects, planes spread evenly are learned from."""
 CANCELED = "Learning canceled; nothing changed. With the same objects it goes on from there."
 NOT_LOGGED = "Cannot learn: the folder {} is not writable."
 ADD_FIRST = (
@@ -64,45 +67,6 @@ MAY_LEARN = (
 LEARN = "Learn"
 LEARNING = "Learning from these objects: {}"
 KEPT = "Kept as {}: it is in the list of models, also of the Batch tab."
-
-Labels = NDArray[np.integer]
-
-
-@dataclass(frozen=True, eq=False)
-class AdaptRequest:
-    """What a model is to be adapted to."""
-
-    model: ChosenModel
-    """The model that the user chose."""
-    image: ImageValue
-    """The channels to learn from, in the usual view."""
-    name: str
-    """Of the image."""
-    planes: tuple[tuple[Plane, Labels, bool | NDArray[np.bool_]], ...]
-    """Index and labels (Y, X) of each plane with objects, and where all of its objects are labeled:
-    everywhere (True), nowhere for sure (False), or by a mask (Y, X)."""
-    objects: Mapping[int, int]
-    """Size of each object by its number."""
-    all_channels: bool = False
-    """Whether these are all channels of the image, rather than those that the model reads."""
-    start: AdaptedModelFile | None = None
-    """The adapted model to go on from."""
-
-    def digest(self, planes: Sequence[AnnotatedPlane], config: FewShotConfig) -> str:
-        """Of what the result depends on: an interrupted learning of the same goes on."""
-        state = xxhash.xxh3_128(repr((self.model, self.start, config)).encode())
-        for plane in planes:
-            state.update(repr((plane.channels, plane.pixel_size)).encode())
-            for array in (plane.values, plane.labels, plane.complete):
-                state.update(np.ascontiguousarray(array).data)
-        return state.hexdigest()[:8]
-
-
-class AdaptOutcome(NamedTuple):
-    """What the core says, and the adapted model to use from now on, if any."""
-
-    result: FewShotResult
-    adapted: AdaptedModelFile | None
 
 
 class Learning(QObject):
@@ -131,10 +95,10 @@ class Learning(QObject):
         self.worker = Worker("simmat-learning")
         self.config: FewShotConfig | None = None
         self.progress: Progress | None = None
-        self._session: ImageSession | None = None
+        self._session: LayerSession | None = None
         self._sentence = ""
         self._status = Status("nothing", "")
-        self._offered: WeakSet[ImageSession] = WeakSet()
+        self._offered: WeakSet[LayerSession] = WeakSet()
         self._offer_later = later(self, self._offer)
         workspace.status.connect(partial(setattr, self, "_status"))
         workspace.command_changed.connect(self._on_command)
@@ -170,7 +134,7 @@ class Learning(QObject):
     @needs_image
     def learn(
         self,
-        session: ImageSession,
+        session: LayerSession,
         choice: FormChoice,
         labeled_within: Shapes | bool,
         *,
@@ -188,15 +152,24 @@ class Learning(QObject):
             request = adapt_request(
                 session,
                 choice.model,
-                choice.image,
-                labeled_within,
-                workspace.viewer.dims.point,
+                choice.image.seen((), session.geometry.usual.spacing),
+                lambda planes: self._labeled(session, labeled_within, planes),
+                name=session.geometry.name,
                 all_channels=all_channels,
             )
         except (ValueError, TypeError) as error:
             workspace.fail(str(error))
             return
         self.start(request)
+
+    def _labeled(
+        self, session: LayerSession, labeled_within: Shapes | bool, planes: Sequence[Plane]
+    ) -> Sequence[bool | NDArray[np.bool_]]:
+        """Where all objects of each plane are labeled; ValueError if no shape lies on any."""
+        if isinstance(labeled_within, bool):
+            return [labeled_within] * len(planes)
+        point = self._workspace.viewer.dims.point
+        return within_shapes(labeled_within, session.geometry, planes, point)
 
     def start(self, request: AdaptRequest) -> None:
         """Learn on the current image, in place of what is being learned."""
@@ -211,7 +184,7 @@ class Learning(QObject):
             return
         self._session, self.progress = session, Progress(0, 1, "loading the model")
         config = self.config
-        self._job.start("Learning", lambda: adapt_job(request, path, config))
+        self._job.start("Learning", lambda: _adapt_job(request, path, config))
         text = LEARNING.format(self.progress.message)
         workspace.status.emit(Status("working", text, way_out="Cancel learning"))
         self.changed.emit()
@@ -229,7 +202,7 @@ class Learning(QObject):
             self.changed.emit()
 
     @needs_image
-    def show(self, session: ImageSession, after: bool) -> None:
+    def show(self, session: LayerSession, after: bool) -> None:
         """Predict on the current image with the adapted model, or as before."""
         if session.shows_adapted != after:
             session.shows_adapted = after
@@ -237,7 +210,7 @@ class Learning(QObject):
             self.changed.emit()
 
     @needs_image
-    def keep(self, session: ImageSession, name: str) -> None:
+    def keep(self, session: LayerSession, name: str) -> None:
         """Make what was learned on the current image one of the user's own models.
 
         That is the model adapted to it, what *Everything* was taught of its objects, or both.
@@ -250,7 +223,7 @@ class Learning(QObject):
             path = file_of(adapted)
             self._keeping.start("Keeping", lambda: _keep_job(path, name))
 
-    def _taught(self, session: ImageSession) -> KindTaught | None:
+    def _taught(self, session: LayerSession) -> KindTaught | None:
         """The kind of objects that the model in use was taught on an image."""
         taught = session.taught
         return taught if taught is not None and taught.model == self._workspace.model else None
@@ -258,7 +231,7 @@ class Learning(QObject):
     # ------------------------------------------------------------------ the adapted model
 
     def model_of(
-        self, session: ImageSession | None, chosen: ChosenModel
+        self, session: LayerSession | None, chosen: ChosenModel
     ) -> AdaptedModelFile | None:
         """What the chosen model became by learning on a session's image; None if it did not."""
         adapted = None if session is None else session.adapted
@@ -299,7 +272,7 @@ class Learning(QObject):
             raise ValueError(LOST)
         return chosen._replace(reference=entry.path, changed=entry.changed), entry.spec
 
-    def forget(self, session: ImageSession) -> None:
+    def forget(self, session: LayerSession) -> None:
         """Drop the adapted model, since its file is gone."""
         session.adapted = None
         self._autosave.log_adapted(session, None)
@@ -325,7 +298,7 @@ class Learning(QObject):
             interrupted=self.interrupted(session),
         )
 
-    def interrupted(self, session: ImageSession) -> bool:
+    def interrupted(self, session: LayerSession) -> bool:
         """Whether a learning on this image was interrupted by a crash or by closing it."""
         path = self._autosave.path(session) if self._autosave.has_file(session) else None
         return path is not None and any(each.is_dir() for each in beside(path))
@@ -348,12 +321,12 @@ class Learning(QObject):
         working = self._status.kind == "working"
         return working and self._status.text.startswith(LEARNING.format(""))
 
-    def _on_command(self, _: ImageSession, change: str, command: Command | None) -> None:
+    def _on_command(self, _: LayerSession, change: str, command: Command | None) -> None:
         if change == "do" and command is not None and command.edit is not None:
             self._offer_later.start()  # behind what the status line says about it
 
     @needs_image
-    def _offer(self, session: ImageSession) -> None:
+    def _offer(self, session: LayerSession) -> None:
         """Offer once to learn, if objects are committed that needed more than a click or a box.
 
         And so many that what is learned has a chance to show.
@@ -401,15 +374,10 @@ class Learning(QObject):
         self._workspace.fail(reason)
         self.changed.emit()
 
-    def _on_closed(self, session: ImageSession) -> None:
+    def _on_closed(self, session: LayerSession) -> None:
         if session is self._session and self._job.cancel():
             self._session = self.progress = None
             self.changed.emit()
-
-
-def base_name(chosen: ChosenModel) -> str:
-    """Name of a model, of an opened file without its folder."""
-    return Path(chosen.reference).name
 
 
 def file_of(adapted: AdaptedModelFile) -> Path:
@@ -417,14 +385,7 @@ def file_of(adapted: AdaptedModelFile) -> Path:
     return user_folder("sessions") / Path(adapted.file).name
 
 
-def spec_of(spec: ModelSpec, channels: Sequence[str]) -> ModelSpec:
-    """The description of a foundation with a transfer layer for other channels."""
-    like = spec.channels[0]
-    named = tuple(replace(like, name=name) for name in channels)
-    return replace(spec, channels=named, transfer="simmat")
-
-
-def new_objects(editor: LabelEditor | None, adapted: AdaptedModelFile | None) -> int:
+def new_objects(editor: LayerEditor | None, adapted: AdaptedModelFile | None) -> int:
     """Number of masks that can be learned from and have not been yet.
 
     An object counts once for each plane; one whose size has changed is new.
@@ -441,131 +402,12 @@ def new_objects(editor: LabelEditor | None, adapted: AdaptedModelFile | None) ->
     return count
 
 
-def labeled_planes(
-    editor: LabelEditor, max_objects: int = MAX_OBJECTS
-) -> list[tuple[Plane, Labels]]:
-    """Index and a copy of the labels (Y, X) of the planes with objects.
-
-    Of a stack with more than `max_objects`, only so many planes, spread evenly, as show about as
-    many.
-    """
-    counts = editor.masks_on_planes()
-    step = max(1, round(sum(counts.values()) / max_objects))
-    planes = [(plane, np.array(editor.layer.data[plane])) for plane in sorted(counts)[::step]]
-    return [(plane, labels) for plane, labels in planes if labels.any()]
-
-
-def adapt_request(
-    session: ImageSession,
-    chosen: ChosenModel,
-    image: ImageValue,
-    labeled_within: Shapes | bool,
-    point: Sequence[float],
-    *,
-    all_channels: bool,
-) -> AdaptRequest:
-    """A request to learn from the objects of a session, and from those learned from before.
-
-    Parameters
-    ----------
-    session, chosen
-        Of the image, which has objects, and the model.
-    image, all_channels
-        The channels to learn from, and whether they are all of the image.
-    labeled_within
-        Where all objects are labeled: within a layer's shapes, everywhere, or nowhere for sure.
-    point
-        The viewer's; it gives the plane of a layer with fewer axes.
-
-    Raises
-    ------
-    ValueError
-        If no shape lies on a plane with objects.
-    """
-    editor, before = session.editor, session.adapted
-    assert editor is not None
-    labeled = labeled_planes(editor)
-    indices = [plane for plane, _ in labeled]
-    complete: Sequence[bool | NDArray[np.bool_]]
-    if isinstance(labeled_within, bool):
-        complete = [labeled_within] * len(indices)
-    else:
-        complete = within_shapes(labeled_within, session.geometry, indices, point)
-    goes_on = before is not None and (before.base, before.all_channels) == (
-        base_name(chosen),
-        all_channels,
-    )
-    planes = tuple((*each, where) for each, where in zip(labeled, complete, strict=True))
-    return AdaptRequest(
-        chosen,
-        image.seen((), session.geometry.usual.spacing),
-        session.geometry.name,
-        planes,
-        editor.register.index.sizes(),
-        all_channels,
-        before if goes_on else None,
-    )
-
-
-def adapt_job(
+def _adapt_job(
     request: AdaptRequest, session_file: Path, config: FewShotConfig | None
 ) -> Job[AdaptOutcome]:
-    """Load a copy of the model, and adapt it to the objects of a request.
-
-    The adapted model is written beside the session's file. The state of an interrupted learning is
-    kept there too.
-    """
     yield from import_torch_job()
-    from napari_simmat.checkpoints.loading import load_model_job
-    from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
-    from napari_simmat.training.annotations import AnnotatedPlane
-    from napari_simmat.training.few_shot import learn_objects_job
-
-    config = config or FewShotConfig()
     with _a_core_for_the_window():
-        start = None if request.start is None else AdaptedCheckpoint.load(file_of(request.start))
-        base = yield from load_model_job(request.model.reference)
-        stack, dead = _channels(request, base.spec, start and start.spec)
-        yield from stack.measure_job()
-        planes = [
-            AnnotatedPlane.of(stack, labels, plane, complete, request.name, dead)
-            for plane, labels, complete in request.planes
-        ]
-        # An interrupted learning of the same goes on; the folders of others are removed.
-        digest = request.digest(planes, config)
-        folder = session_file.with_suffix(f".learning-{digest}")
-        for other in beside(session_file):
-            if other != folder and other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-        result = yield from learn_objects_job(
-            base, planes, config, start=start, folder=folder, device=request.model.compute.device
-        )
-        if result.checkpoint is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            return AdaptOutcome(result, None)
-        # The folder stays until the session's file names the checkpoint.
-        path = session_file.with_suffix(f".{digest}.safetensors")
-        result.checkpoint.save(path)
-        name, objects = base_name(request.model), dict(request.objects)
-        adapted = AdaptedModelFile(
-            path.name, sha256_of(path), name, result.sentence, objects, request.all_channels
-        )
-        return AdaptOutcome(result, adapted)
-
-
-def _channels(
-    request: AdaptRequest, spec: ModelSpec, start: ModelSpec | None
-) -> tuple[ChannelStack, tuple[str, ...]]:
-    """The channels to learn from, and the names of those that are left out as dead."""
-    from napari_simmat.engine.image_stack import ChannelStack
-    from napari_simmat.training.annotations import live_stack
-
-    image, size = request.image, request.image.pixel_size
-    if request.all_channels and start is None:
-        return live_stack(image.all_arrays, image.names or (), spec.normalization, size)
-    inputs = spec.inputs if start is None or not request.all_channels else start.inputs
-    stack = ChannelStack.build(image.arrays, inputs=inputs, names=image.names, pixel_size=size)
-    return stack, ()
+        return (yield from adapt_job(request, session_file, config))
 
 
 @contextmanager

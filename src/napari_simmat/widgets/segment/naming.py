@@ -15,10 +15,11 @@ from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.naming import NamedObjects, check_known
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.inference import FormChoice, InferenceQueue
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import listed
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image
 from napari_simmat.widgets.worker import BackgroundJob
 
@@ -35,8 +36,8 @@ GONE = "Nothing was named: the objects are in another layer now; press it again.
 class _NamingRequest(NamedTuple):
     """What is being named: the objects as they were when the button was pressed."""
 
-    session: ImageSession
-    editor: LabelEditor
+    session: LayerSession
+    editor: LayerEditor
     version: int
     entries: Mapping[int, ObjectEntry]
 
@@ -83,7 +84,7 @@ class ObjectNaming(QObject):
             self._workspace.status.emit(Status("canceled", CANCELED))
 
     @needs_image
-    def start(self, session: ImageSession, choice: FormChoice) -> None:
+    def start(self, session: LayerSession, choice: FormChoice) -> None:
         """Name the others; all channels of the chosen image are measured."""
         workspace, editor = self._workspace, session.editor
         entries = {} if editor is None else {n: editor.register.entry(n) for n in editor.labels}
@@ -127,7 +128,7 @@ class ObjectNaming(QObject):
         self._request = None
         self._workspace.fail(reason)
 
-    def _on_closed(self, session: ImageSession) -> None:
+    def _on_closed(self, session: LayerSession) -> None:
         """Hold nothing of an image that is gone."""
         if self._request is not None and self._request.session is session:
             self.release()

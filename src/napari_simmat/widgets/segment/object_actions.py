@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from napari.layers import Labels
 
 from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.annotation.drafts import DraftEdit
-from napari_simmat.annotation.history import LayerEdit, NewObject, Provenance
+from napari_simmat.annotation.history import LayerEdit, NewObject
+from napari_simmat.annotation.label_editor import Overlap
+from napari_simmat.annotation.object_changes import (
+    Written,
+    next_choice,
+    opened_object,
+    predicted_objects,
+    with_choice,
+    without_edited,
+    write_objects,
+)
+from napari_simmat.annotation.predictions import Prediction
 from napari_simmat.annotation.prompt_state import (
-    EditedObject,
     Plane,
-    Prompts,
-    PromptState,
     plane_names,
     plane_of,
 )
@@ -24,9 +31,8 @@ from napari_simmat.engine.coordinates import inverse_order, reordered, transpose
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
-from napari_simmat.widgets.segment.inference import Prediction
-from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 
@@ -38,8 +44,8 @@ _DOUBLE_CLICK = 8.0
 POINT_AT_OBJECT = (
     "Point at a committed object, or choose it in the table and press the button below it."
 )
-MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
 COMMIT_FIRST = "Commit (C) or clear (Shift+C) the open prompts first."
+MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
 HOW_TO_MERGE = (
     "Click once on each of the objects to merge, or choose them in the table, then merge (G)."
 )
@@ -90,50 +96,20 @@ class ObjectActions:
     # ------------------------------------------------------------------ writing
 
     @needs_image
-    def commit(self, session: ImageSession, plane: Plane, prediction: Prediction) -> None:
+    def commit(self, session: LayerSession, plane: Plane, prediction: Prediction) -> None:
         """Write the predicted masks of `plane`, and use up its prompts."""
-        state, order = session.prompt_state, session.geometry.order
-        edited = state.edited_on(plane)
-        opened = [each for each in session.drafts.open if edited and each.mask == edited.kept]
-        # It is a draft, or was deleted since.
-        is_new = edited is None or session.editor is None or edited.label not in session.editor
-        choices = tuple(each for each in state.choices if each[0].plane == plane)
-        objects = []
-        for each, mask, score in zip(
-            prediction.objects, prediction.masks, prediction.scores, strict=True
-        ):
-            # An edited object is the first one.
-            again = edited if each is prediction.objects[0] else None
-            if mask.any():
-                kept = again.kept if again else None
-                area = each.prompt.expected_area
-                part = prediction.part
-                made = Provenance(plane, each.source, "", choices, kept, order, area, part)
-                objects.append(
-                    NewObject(
-                        ObjectMask.of(mask, (*plane, 0, 0)),
-                        score,
-                        label=again.label if again and not is_new else None,
-                        category=self.category,
-                        provenance=(made,),
-                        order=order,
-                        draft=next(iter(opened), None) if again else None,
-                    )
-                )
+        objects = predicted_objects(session, plane, prediction, self.category)
         if objects:
             self.write("commit", objects, closing=(plane,))
         else:
             self._workspace.fail(MASK_EMPTY)
 
-    @needs_image
     def write(
         self,
-        session: ImageSession,
         name: str,
         objects: Sequence[NewObject],
         *,
         closing: Sequence[Plane] = (),
-        overlap: Overlap | None = None,
         said: str = "",
         done: Callable[[], object] = lambda: None,
         min_visible: float = 0.0,
@@ -148,8 +124,6 @@ class ObjectActions:
             Earlier ones lie on top.
         closing
             Planes, of the view of `objects`, whose prompts are used up.
-        overlap
-            Which object gets shared pixels; by default as the user chose.
         said
             What the status line says; by default which objects were written.
         done
@@ -157,64 +131,64 @@ class ObjectActions:
         min_visible
             See `LabelEditor.write`.
         """
-        workspace, overlap = self._workspace, overlap or self.overlap
-        options = {"closing": closing, "said": said, "done": done, "min_visible": min_visible}
+        wish = _Wish(name, tuple(objects), self.overlap, tuple(closing), said, done, min_visible)
+        self._write(wish)
 
-        def into_new_layer() -> None:
-            workspace.use_objects(None)
-            self.write(name, objects, **options)
-
+    @needs_image
+    def _write(self, session: LayerSession, wish: _Wish) -> None:
+        workspace = self._workspace
         try:
             editor = workspace.target()
-            others = [] if overlap == "overwrite" else editor.overlapped(objects)
-            edit, written, hidden = editor.write(objects, overlap, min_visible)
+            others = [] if wish.overlap == "overwrite" else editor.overlapped(wish.objects)
+            written = write_objects(
+                session, editor, wish.objects, wish.overlap, wish.closing, wish.min_visible
+            )
         except ValueError as error:
             reason = f"{error}; commit into a new layer instead."
-            workspace.fail(reason, "New layer", into_new_layer)
+            workspace.fail(reason, "New layer", partial(self._write_in_new_layer, wish))
             return
-        if not written:
-            text = OVERLAPS_ALMOST if min_visible else HIDDEN_BY
-            again = partial(self.write, name, objects, overlap="overwrite", **options)
+        if not written.labels:
+            text = OVERLAPS_ALMOST if wish.min_visible else HIDDEN_BY
+            again = partial(self._write, replace(wish, overlap="overwrite"))
             workspace.fail(text.format(others=listed(others)), "Overwrite", again)
             return
-        kept = [each for each in objects if each not in hidden]
-        _note_doubtful(editor.layer, kept, written)
-        after = session.view(objects[0].order).prompt_state
-        for plane in closing:
-            after = after.off(plane)
-        drafts = settled_by(session, kept, hidden)
-        workspace.do(f"{name} of {listed(written)}", after, edit, drafts or None)
-        if closing:
+        _note_doubtful(editor.layer, written.objects, written.labels)
+        name = f"{wish.name} of {listed(written.labels)}"
+        workspace.do(name, written.after, written.edit, written.drafts or None)
+        if wish.closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
-        text = said or committed(editor.layer.name, written, objects[0].category)
-        sizes, new = editor.register.index.size, zip(kept, written, strict=True)
-        parts = [label for each, label in new if 2 * sizes(label) < each.viewed.size]
-        if parts and not said:
-            text = f"{text} {MOSTLY_OTHERS.format(objects=numbered(parts))}"
-        if hidden:
+        self._say_written(editor, wish, written)
+        wish.done()
+
+    def _write_in_new_layer(self, wish: _Wish) -> None:
+        self._workspace.use_objects(None)
+        self._write(wish)
+
+    def _say_written(self, editor: LayerEditor, wish: _Wish, written: Written) -> None:
+        """Say which objects were written, and offer to overwrite others for those left out."""
+        workspace, text = self._workspace, wish.said or _text_of(editor, written)
+        if written.hidden:
             left_out = LEFT_OUT.format(
-                objects=pluralize(len(hidden), "object"),
-                how="mostly" if min_visible else "wholly",
-                others=listed(editor.overlapped(hidden)),
-                are=is_or_are(len(hidden)),
+                objects=pluralize(len(written.hidden), "object"),
+                how="mostly" if wish.min_visible else "wholly",
+                others=listed(editor.overlapped(written.hidden)),
+                are=is_or_are(len(written.hidden)),
             )
-            workspace.offer(
-                Status("done", f"{text} {left_out}", offer="Overwrite"),
-                partial(self.write, name, hidden, overlap="overwrite"),
-            )
-        elif said:
-            workspace.say(said)
-        elif closing and after:
-            planes, key = plane_names(after.planes()), shortcut_text("propagate")
+            rest = _Wish(wish.name, tuple(written.hidden), "overwrite")
+            status = Status("done", f"{text} {left_out}", offer="Overwrite")
+            workspace.offer(status, partial(self._write, rest))
+        elif wish.said:
+            workspace.say(text)
+        elif wish.closing and written.after:
+            planes, key = plane_names(written.after.planes()), shortcut_text("propagate")
             workspace.say(f"{text} {LEFT_OPEN.format(planes=planes, key=key)}")
         else:
             workspace.say(f"{text} Next object.")
-        done()
 
     # ------------------------------------------------------------------ editing
 
     @needs_image
-    def edit(self, session: ImageSession, label: int | None = None) -> None:
+    def edit(self, session: LayerSession, label: int | None = None) -> None:
         """Open a committed object for editing on the current plane, with its prompts.
 
         If it has none, or its pixels were changed since, the pixels themselves are refined.
@@ -228,26 +202,15 @@ class ObjectActions:
             self._edit(labels[0])
 
     @needs_plane
-    def _edit(self, session: ImageSession, plane: Plane, label: int) -> None:
+    def _edit(self, session: LayerSession, plane: Plane, label: int) -> None:
         workspace, state = self._workspace, session.prompt_state
         if state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
-        order = session.geometry.order
-        pixels = session.editor.on_plane(label, plane, order)
-        if pixels is None:
+        after = opened_object(session, plane, label)
+        if after is None:
             workspace.say(NOT_ON_PLANE.format(label=label))
             return
-        known = session.editor.register.entry(label).provenance_on(plane, order)
-        if known is None or known.digest != pixels.digest:
-            known = Provenance(plane, Prompts(), "", kept=pixels, order=order)
-        after = PromptState(
-            state.prompts + known.prompts,
-            (*state.choices, *known.choices),
-            (*state.edited, EditedObject(label, plane, known.kept)),
-            order=order,
-            expected_area=(state if state else known).expected_area,
-        )
         workspace.do(f"edit of {label}", after)
         workspace.prediction_wanted.emit()
 
@@ -255,7 +218,7 @@ class ObjectActions:
 
     def delete(self) -> None:
         """Delete the target objects."""
-        self._change("deletion", self.target_labels(), LabelEditor.delete)
+        self._change("deletion", self.target_labels(), LayerEditor.delete)
 
     def merge(self) -> None:
         """Merge the objects under the points shown, or the chosen ones."""
@@ -272,7 +235,7 @@ class ObjectActions:
         )
 
     @needs_image
-    def split(self, session: ImageSession) -> None:
+    def split(self, session: LayerSession) -> None:
         """Split an object: around the points shown, or into its separate pieces."""
         if not self._workspace.has_pixels():
             return
@@ -331,10 +294,10 @@ class ObjectActions:
     @needs_image
     def _change(
         self,
-        session: ImageSession,
+        session: LayerSession,
         name: str,
         labels: Sequence[int],
-        act: Callable[[LabelEditor, Sequence[int]], LayerEdit],
+        act: Callable[[LayerEditor, Sequence[int]], LayerEdit],
         closing: bool = False,
     ) -> None:
         """Change objects as one command; with `closing` the current plane's prompts are used up."""
@@ -353,7 +316,7 @@ class ObjectActions:
         state = session.prompt_state
         after = state.off(workspace.plane()) if closing else state
         gone = [label for label in labels if label not in editor]
-        after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
+        after = without_edited(after, gone)
         workspace.do(f"{name} of {listed(labels)}", after, edit)
         # A prediction would replace the message, so only changed prompts are predicted again.
         plane = workspace.plane_or_none()
@@ -387,7 +350,7 @@ class PromptActions:
         self._workspace = workspace
 
     @needs_plane
-    def clear(self, session: ImageSession, plane: Plane) -> None:
+    def clear(self, session: LayerSession, plane: Plane) -> None:
         """Remove the prompts of the plane, and close an edited object."""
         workspace = self._workspace
         workspace.prediction_unwanted.emit()
@@ -398,7 +361,7 @@ class PromptActions:
         workspace.prediction_wanted.emit()
 
     @needs_plane
-    def choose_mask(self, session: ImageSession, plane: Plane, choice: int | None = None) -> None:
+    def choose_mask(self, session: LayerSession, plane: Plane, choice: int | None = None) -> None:
         """Choose one of the candidates for the last object; by default the next."""
         workspace, state = self._workspace, session.prompt_state
         if plane not in session.predictions:
@@ -408,18 +371,14 @@ class PromptActions:
             workspace.say(NO_OTHER_MASK)
             return
         if choice is None:
-            choices = [each.choice for each in prediction.candidates]
-            choice = choices[(choices.index(prediction.choices[-1]) + 1) % len(choices)]
-        if choice == prediction.choices[-1]:
+            choice = next_choice(prediction)
+        if choice is None or choice == prediction.choices[-1]:
             return
-        prompt = prediction.objects[-1].prompt
-        others = tuple(each for each in state.choices if each[0] != prompt)
-        chosen = ((prompt, choice),) if choice else ()
-        workspace.do("choice of a mask", replace(state, choices=others + chosen))
+        workspace.do("choice of a mask", with_choice(state, prediction, choice))
         workspace.prediction_wanted.emit()
 
     @needs_plane
-    def new_object(self, session: ImageSession, plane: Plane) -> None:
+    def new_object(self, session: LayerSession, plane: Plane) -> None:
         """Let the next point begin another object besides the open ones."""
         workspace = self._workspace
         begun = workspace.prompt_layers.next_group(session.prompts.on(plane))
@@ -427,7 +386,7 @@ class PromptActions:
         workspace.say(NEXT_OBJECT if begun else FIRST_OBJECT, "ready")
 
     @needs_plane
-    def take_masks(self, session: ImageSession, plane: Plane, layer: Labels) -> None:
+    def take_masks(self, session: LayerSession, plane: Plane, layer: Labels) -> None:
         """Refine each object of another labels layer on the current plane.
 
         The layer must have the image's shape and place.
@@ -450,7 +409,7 @@ class PromptActions:
         workspace.prediction_wanted.emit()
 
     @needs_image
-    def take_back_click(self, session: ImageSession, position: Sequence[float]) -> None:
+    def take_back_click(self, session: LayerSession, position: Sequence[float]) -> None:
         """Remove the point just made at a world position: it began a double click."""
         workspace, last = self._workspace, session.history.last
         if last is None or last.edit is not None:
@@ -477,6 +436,28 @@ def changed_text(name: str, labels: Sequence[int]) -> str:
     return f"{done} {objects}." if done else f"{name[:1].upper()}{name[1:]}: {objects}."
 
 
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """Objects that are to be written, as `ObjectActions.write` takes them."""
+
+    name: str
+    objects: tuple[NewObject, ...]
+    overlap: Overlap
+    closing: tuple[Plane, ...] = ()
+    said: str = ""
+    done: Callable[[], object] = lambda: None
+    min_visible: float = 0.0
+
+
+def _text_of(editor: LayerEditor, written: Written) -> str:
+    """Which objects were written, and of which of them others keep the larger part."""
+    text = committed(editor.layer.name, written.labels, written.objects[0].category)
+    size = editor.register.index.size
+    pairs = zip(written.objects, written.labels, strict=True)
+    parts = [label for each, label in pairs if 2 * size(label) < each.viewed.size]
+    return f"{text} {MOSTLY_OTHERS.format(objects=numbered(parts))}" if parts else text
+
+
 def committed(layer: str, labels: Sequence[int], category: str) -> str:
     """Which objects were written, and their class if they have one."""
     text = COMMITTED_AS if category else COMMITTED
@@ -493,24 +474,6 @@ def numbered(labels: Sequence[int]) -> str:
 def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
     return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")
-
-
-def settled_by(
-    session: ImageSession, written: Sequence[NewObject], hidden: Sequence[NewObject]
-) -> DraftEdit:
-    """What becomes of the drafts when objects are written, and others are hidden by earlier ones.
-
-    A draft that is written as it is is accepted. One that was changed is replaced, and so is each
-    that an object covers: it shows the same one, and nobody needs to reject it.
-    """
-    known = set(session.drafts.open)
-    whole = {each.draft for each in written if each.draft and each.draft.mask == each.viewed}
-    others = [each.mask for each in written if each.draft not in whole]  # drafts are disjoint
-    accepted = [each.draft for each in written if each.draft in known & whole]
-    replaced = [each.draft for each in (*written, *hidden) if each.draft in known - whole]
-    replaced += session.drafts.covered_by(others)
-    left = dict.fromkeys(each for each in replaced if each not in whole)
-    return DraftEdit(tuple(accepted), tuple(left))
 
 
 def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:

@@ -32,6 +32,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.label_editor import Overlap
 from napari_simmat.progress import Progress
 from napari_simmat.training.evidence import FEW, LEAP
 from napari_simmat.widgets.controls import (
@@ -45,7 +46,7 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.panels import Panel
@@ -95,7 +96,7 @@ class ObjectRow:
     certainty: float | None = None
 
 
-def rows_of(editor: LabelEditor | None, geometry: ImageGeometry | None) -> list[ObjectRow]:
+def rows_of(editor: LayerEditor | None, geometry: ImageGeometry | None) -> list[ObjectRow]:
     """The rows of the table."""
     if editor is None or geometry is None:
         return []

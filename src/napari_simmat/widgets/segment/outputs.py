@@ -19,7 +19,7 @@ from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
@@ -205,7 +205,7 @@ class ClassLayers:
         """Append names that are not known yet."""
         self.names = extended_names(self.names, names)
 
-    def layer(self, editor: LabelEditor) -> Labels | None:
+    def layer(self, editor: LayerEditor) -> Labels | None:
         """The classes layer of these objects; None if no object has a class."""
         of_objects = (
             layer
@@ -214,7 +214,7 @@ class ClassLayers:
         )
         return next(of_objects, None)
 
-    def update(self, geometry: ImageGeometry, editor: LabelEditor, edit: LayerEdit) -> None:
+    def update(self, geometry: ImageGeometry, editor: LayerEditor, edit: LayerEdit) -> None:
         """Update the classes after an edit of the objects."""
         entries, index = editor.register.entries, editor.register.index
         self.add([entry.category for entry in entries.values()])
@@ -237,7 +237,7 @@ class ClassLayers:
     def show(
         self,
         geometry: ImageGeometry,
-        editor: LabelEditor,
+        editor: LayerEditor,
         names: Sequence[str],
         numbers: np.ndarray,
     ) -> None:
@@ -268,7 +268,7 @@ class ClassLayers:
         layer.refresh()
 
     def _new(
-        self, geometry: ImageGeometry, editor: LabelEditor, numbers: np.ndarray | None = None
+        self, geometry: ImageGeometry, editor: LayerEditor, numbers: np.ndarray | None = None
     ) -> Labels:
         layer = Labels(
             np.zeros(geometry.usual.shape, dtype=np.uint8) if numbers is None else numbers,
@@ -298,7 +298,7 @@ class ObjectDrawing:
         self._colors: dict[int | None, Any] = {}
         self._moving = False
 
-    def draw(self, editor: LabelEditor, names: Sequence[str]) -> None:
+    def draw(self, editor: LayerEditor, names: Sequence[str]) -> None:
         """Draw the objects in the look of the moment; `names` are the classes."""
         layer, by_class = editor.layer, self.look.endswith("by class")
         if layer.multiscale:
@@ -322,7 +322,7 @@ class ObjectDrawing:
     def outline(
         self,
         geometry: ImageGeometry,
-        editor: LabelEditor | None,
+        editor: LayerEditor | None,
         labels: Sequence[int],
         drafts: Sequence[ObjectMask] = (),
     ) -> None:
@@ -338,7 +338,7 @@ class ObjectDrawing:
     def _outline(
         self,
         geometry: ImageGeometry,
-        editor: LabelEditor | None,
+        editor: LayerEditor | None,
         labels: Sequence[int],
         drafts: Sequence[ObjectMask],
     ) -> None:

@@ -25,6 +25,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_simmat.annotation.inference_service import ComputeInUse
+from napari_simmat.annotation.predictions import Candidate
 from napari_simmat.annotation.prompt_state import Plane, plane_names
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
 from napari_simmat.engine.remote import is_address
@@ -47,7 +49,6 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
-from napari_simmat.widgets.segment.inference import Candidate, ComputeInUse
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
 from napari_simmat.widgets.shortcuts import SHORTCUTS, shortcut_text

@@ -12,6 +12,8 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.history import NewObject, Provenance
+from napari_simmat.annotation.image_session import ViewState
+from napari_simmat.annotation.predictions import StackRequest, Subject
 from napari_simmat.annotation.prompt_state import (
     ObjectPrompt,
     Plane,
@@ -28,10 +30,10 @@ from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.inference import InferenceQueue, StackRequest, Subject
+from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.object_actions import ObjectActions
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.panels import PlaneBar
-from napari_simmat.widgets.segment.session import ImageSession, ViewState
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, later
 
@@ -65,7 +67,7 @@ GETTING_READY = "Whole stack: getting ready"
 class VolumeRequest:
     """What is propagated, and where."""
 
-    session: ImageSession
+    session: LayerSession
     order: AxisOrder
     """In which view of which image."""
     subject: Subject | None
@@ -223,7 +225,7 @@ class Propagation(QObject):
         """Whether a propagation is under way."""
         return self._job.busy
 
-    def is_under_way(self, session: ImageSession) -> bool:
+    def is_under_way(self, session: LayerSession) -> bool:
         """Whether objects of an image are being propagated in the view that it has now."""
         request = self._request
         of_view = request is not None and request.order == session.geometry.order

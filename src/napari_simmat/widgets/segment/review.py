@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from napari import Viewer
@@ -12,20 +11,18 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
-from napari_simmat.annotation.history import NewObject
-from napari_simmat.annotation.prompt_state import EditedObject, Plane
+from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts, opened_draft
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import inverse_order
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.export import show_plane
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, ObjectActions
-from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 
-MIN_VISIBLE = 0.5
-"""Share of a draft that must not be committed already. Of one that is, the rim would remain."""
 _SMALL = 24
 """Screen pixels of a draft's longer side below which its outline cannot be judged."""
 _AROUND = 8
@@ -56,9 +53,9 @@ class DraftReview(QObject):
     def __init__(self, workspace: Workspace, objects: ObjectActions) -> None:
         super().__init__(workspace)
         self._workspace, self._objects = workspace, objects
-        self._visited: tuple[ImageSession, Draft] | None = None
+        self._visited: tuple[LayerSession, Draft] | None = None
         self._mouse: tuple[float, ...] = ()  # where it was when the current draft was gone to
-        self._shown: tuple[ImageSession, DraftSet] | None = None
+        self._shown: tuple[LayerSession, DraftSet] | None = None
         self._told: tuple[object, ...] = ()
         workspace.subject_changed.connect(self._show)
         workspace.view_changed.connect(self._show)
@@ -124,13 +121,13 @@ class DraftReview(QObject):
     # ------------------------------------------------------------------ settling
 
     @needs_image
-    def commit(self, session: ImageSession) -> None:
+    def commit(self, session: LayerSession) -> None:
         """Write all open drafts as one command."""
         if session.drafts.open:
             self._write(EVERYTHING, session.drafts.open)
 
     @needs_plane
-    def accept(self, session: ImageSession, plane: Plane) -> None:
+    def accept(self, session: LayerSession, plane: Plane) -> None:
         """Write one draft as an object."""
         if (draft := self._target(session, plane)) is not None:
             goes_on = draft is self.current
@@ -140,7 +137,7 @@ class DraftReview(QObject):
                 self._say_left(session, ACCEPTED.format(label=label), goes_on=goes_on)
 
     @needs_plane
-    def reject(self, session: ImageSession, plane: Plane) -> None:
+    def reject(self, session: LayerSession, plane: Plane) -> None:
         """Take one draft away, and remember that no object is there."""
         if (draft := self._target(session, plane)) is not None:
             goes_on = draft is self.current
@@ -159,20 +156,19 @@ class DraftReview(QObject):
             self.open(draft)
 
     @needs_plane
-    def open(self, session: ImageSession, plane: Plane, draft: Draft) -> None:
+    def open(self, session: LayerSession, plane: Plane, draft: Draft) -> None:
         """Open a draft, so that clicks correct it; the commit replaces it."""
         workspace, state = self._workspace, session.prompt_state
         if state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
-        edited = (*state.edited, EditedObject(0, plane, draft.mask))
-        workspace.do("edit of a draft", replace(state, edited=edited))
+        workspace.do("edit of a draft", opened_draft(state, draft))
         workspace.prediction_wanted.emit()
 
     # --------------------------------------------------------------- going to one
 
     @needs_image
-    def go_on(self, session: ImageSession) -> None:
+    def go_on(self, session: LayerSession) -> None:
         """Go to the least certain draft, then to the next; behind the last to the first again."""
         if not session.drafts.open:
             self._workspace.say(NO_DRAFTS)
@@ -208,7 +204,7 @@ class DraftReview(QObject):
             return self.current
         return self.draft_at(viewer.cursor.position) or self.current
 
-    def _target(self, session: ImageSession, plane: Plane) -> Draft | None:
+    def _target(self, session: LayerSession, plane: Plane) -> Draft | None:
         """As `_pointed`; the status line says why there is none."""
         draft = None
         if session.prompt_state.on(plane):
@@ -219,7 +215,7 @@ class DraftReview(QObject):
             self._workspace.say(NO_DRAFT.format(key=shortcut_text("next doubtful")))
         return draft
 
-    def _say_left(self, session: ImageSession, done: str = "", *, goes_on: bool) -> None:
+    def _say_left(self, session: LayerSession, done: str = "", *, goes_on: bool) -> None:
         """Say what was done and what is left; with `goes_on`, go to the next draft before."""
         drafts = session.drafts
         doubtful, count = drafts.doubtful, len(drafts.open)
@@ -234,7 +230,7 @@ class DraftReview(QObject):
             left = NONE_DOUBTFUL.format(key=shortcut_text("commit"), count=count)
         self._workspace.say(f"{done} {left}".strip())
 
-    def _next(self, session: ImageSession, doubtful: Sequence[Draft]) -> Draft:
+    def _next(self, session: LayerSession, doubtful: Sequence[Draft]) -> Draft:
         """The first that is surer than the one visited last; of equal scores in their order."""
         found = list(session.drafts.found.drafts)
         place = {draft: (draft.score, number) for number, draft in enumerate(found)}
@@ -243,7 +239,7 @@ class DraftReview(QObject):
         later = [each for each in doubtful if after is not None and place[each] > after]
         return (later or list(doubtful))[0]
 
-    def _visit(self, session: ImageSession, draft: Draft) -> None:
+    def _visit(self, session: LayerSession, draft: Draft) -> None:
         self._visited = session, draft
         look_at(self._workspace.viewer, session.geometry, draft)
         self._mouse = tuple(self._workspace.viewer.cursor.position)
@@ -251,16 +247,7 @@ class DraftReview(QObject):
         self._tell()
 
     def _write(self, name: str, drafts: Sequence[Draft]) -> None:
-        objects = [
-            NewObject(
-                each.mask,
-                each.score,
-                category=self._objects.category,
-                order=each.order,
-                draft=each,
-            )
-            for each in drafts
-        ]
+        objects = objects_of_drafts(drafts, self._objects.category)
         self._objects.write(name, objects, min_visible=MIN_VISIBLE)
 
     # ------------------------------------------------------------------ shown
@@ -304,7 +291,7 @@ class DraftReview(QObject):
         if plane is None or not session.prompt_state.on(plane):
             self._workspace.preview.set_outlined(self.is_shown)
 
-    def _on_closed(self, session: ImageSession) -> None:
+    def _on_closed(self, session: LayerSession) -> None:
         """Hold nothing of an image that is gone."""
         for name in ("_visited", "_shown"):
             held = getattr(self, name)

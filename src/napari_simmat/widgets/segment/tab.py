@@ -25,19 +25,15 @@ from napari_simmat.widgets.segment.export import (
     show_plane,
 )
 from napari_simmat.widgets.segment.form import SegmentForm
+from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.image_folder import ImageFolder
-from napari_simmat.widgets.segment.inference import FormChoice
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
-from napari_simmat.widgets.segment.session import (
-    ImageSession,
-    TabSettings,
-    load_settings,
-    save_settings,
-)
+from napari_simmat.widgets.segment.settings import TabSettings, load_settings, save_settings
 from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
 from napari_simmat.widgets.segment.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
@@ -348,14 +344,14 @@ class SegmentTab(SegmentForm):
     # ------------------------------------------------------------------ actions
 
     @needs_image
-    def _propagate(self, session: ImageSession) -> None:
+    def _propagate(self, session: LayerSession) -> None:
         stack = self.stack_panel
         if along := stack.along_value():
             planes = stack.planes_value(session.prompt_state.planes())
             self.controller.propagation.start(along, planes)
 
     @needs_image
-    def _save_objects(self, session: ImageSession) -> None:
+    def _save_objects(self, session: LayerSession) -> None:
         if session.editor is None or not self.workspace.has_pixels():
             return
         path = self.exporter.ask_path(session.geometry)
@@ -392,12 +388,12 @@ class SegmentTab(SegmentForm):
             self.object_panel.table.choose(())
 
     @needs_image
-    def _on_visited(self, session: ImageSession, label: int) -> None:
+    def _on_visited(self, session: LayerSession, label: int) -> None:
         if session.editor is not None and self.workspace.has_pixels():
             show_object(self.viewer, session.geometry, session.editor, label)
 
     @needs_image
-    def _on_bar(self, session: ImageSession, plane: Plane) -> None:
+    def _on_bar(self, session: LayerSession, plane: Plane) -> None:
         show_plane(self.viewer, session.geometry, plane)
 
     # -------------------------------------------------------------------- shown

@@ -26,9 +26,9 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, ComboBox, Status, hbox, text_label, vbox
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.panels import StackAxis
-from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -53,8 +53,8 @@ JOIN_PLANES = LinkSettings(divisions=False, along="depth")
 class _LinkRequest(NamedTuple):
     """What is being linked."""
 
-    session: ImageSession
-    editor: LabelEditor
+    session: LayerSession
+    editor: LayerEditor
     version: int
     """Of the objects, which may be edited meanwhile."""
     axis: int

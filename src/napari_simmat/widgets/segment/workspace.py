@@ -20,6 +20,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.annotation.drafts import DraftEdit, DraftSet
 from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.predictions import ChosenModel, PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
@@ -27,11 +28,10 @@ from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import canvas_size, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
-from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.open_images import LayerSession, RemovedObjects, Sessions
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
 from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers, Tool, unreadable
-from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import later
 
@@ -52,7 +52,7 @@ REDONE = "Redone: {name}. Undo ({key}) takes it back."
 
 
 def needs_image(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method run only while an image is chosen, and hand it the `ImageSession`.
+    """Let a method run only while an image is chosen, and hand it the `LayerSession`.
 
     It is a method of a part that has the workspace as ``_workspace``; without an image it does
     nothing and returns None. This is the one guard of all actions.
@@ -70,7 +70,7 @@ def needs_plane(action: Callable[..., Any]) -> Callable[..., Any]:
     """As `needs_image`, with the current plane; if none is shown, the status line says why."""
 
     @wraps(action)
-    def act(part: Any, session: ImageSession, *args: Any, **options: Any) -> Any:
+    def act(part: Any, session: LayerSession, *args: Any, **options: Any) -> Any:
         try:
             plane = part._workspace.plane()
         except ValueError as error:
@@ -126,13 +126,13 @@ class Workspace(QObject):
     image_wanted = Signal(object)
     """An `Image` layer that the user wants to segment instead."""
     layer_replaced = Signal(object)
-    """The `LabelEditor` of a layer whose array was replaced."""
+    """The `LayerEditor` of a layer whose array was replaced."""
     model_changed = Signal()
     """What was learned on the image is to be used, or not to be used any more."""
     models_changed = Signal()
     """There are other models in the list."""
     session_closed = Signal(object)
-    """The `ImageSession` of an image whose last layer was removed."""
+    """The `LayerSession` of an image whose last layer was removed."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -144,12 +144,12 @@ class Workspace(QObject):
             self.command_changed.emit, self._on_painted, self._on_replaced, self.session_closed.emit
         )
         self.sessions.take_over(viewer.layers)
-        self.session: ImageSession | None = None
+        self.session: LayerSession | None = None
         self.model = ChosenModel("")
         self.image: ImageValue | None = None
         self.in_front = ""
         self._views: dict[AxisOrder, ImageValue] = {}
-        self._strokes: list[tuple[LabelEditor, LayerEdit]] = []
+        self._strokes: list[tuple[LayerEditor, LayerEdit]] = []
         self._orphans: list[Labels] = []
         self._later = later(self, self._update_classes)
         self._offer: Callable[[], object] | None = None
@@ -178,7 +178,7 @@ class Workspace(QObject):
         return self
 
     @property
-    def editor(self) -> LabelEditor | None:
+    def editor(self) -> LayerEditor | None:
         """The image's objects; None without an image, or if they have no layer yet."""
         return None if self.session is None else self.session.editor
 
@@ -280,7 +280,7 @@ class Workspace(QObject):
         return None if self.session is None else self.session.objects
 
     @needs_image
-    def use_objects(self, session: ImageSession, layer: Labels | None) -> None:
+    def use_objects(self, session: LayerSession, layer: Labels | None) -> None:
         """Commit into this labels layer; None for a new one."""
         if layer is not session.objects:
             session.editor = None if layer is None else self.sessions.editor(layer)
@@ -295,7 +295,7 @@ class Workspace(QObject):
             self.fail(f"{others}: choose another layer, or a new one, under Objects.")
         return not others
 
-    def target(self) -> LabelEditor:
+    def target(self) -> LayerEditor:
         """The editor of the image's objects, with a new layer if there is none.
 
         Raises
@@ -443,7 +443,7 @@ class Workspace(QObject):
             self.prompt_layers.ensure(self.session.geometry)
 
     @needs_image
-    def draw(self, session: ImageSession, tool: Tool) -> None:
+    def draw(self, session: LayerSession, tool: Tool) -> None:
         """Activate a tool, and the layer in which it draws."""
         self.prompt_layers.ensure(session.geometry)
         self.prompt_layers.draw(tool)
@@ -468,7 +468,7 @@ class Workspace(QObject):
         self.prompts_changed.emit()
         return True
 
-    def _drawn_in_3d(self, session: ImageSession, drawn: Prompts) -> bool:
+    def _drawn_in_3d(self, session: LayerSession, drawn: Prompts) -> bool:
         """Take back points that were clicked in 3D, where they would lie on some other plane.
 
         A layer of the user's own keeps them.
@@ -486,7 +486,7 @@ class Workspace(QObject):
         return True
 
     @needs_image
-    def show_prompts(self, session: ImageSession, state: PromptState) -> None:
+    def show_prompts(self, session: LayerSession, state: PromptState) -> None:
         """Set the prompts of a view and show them; predictions of closed planes are forgotten.
 
         Prompts of another view are shown when that view is.
@@ -501,13 +501,13 @@ class Workspace(QObject):
         self._drop_closed(session)
 
     @needs_image
-    def show_predictions(self, session: ImageSession) -> None:
+    def show_predictions(self, session: LayerSession) -> None:
         """Show the masks of all predictions in the current view."""
         if session.predictions:
             masks = {plane: each.masks for plane, (_, each) in session.predictions.items()}
             self.preview.show_all(session.geometry, masks)
 
-    def _drop_closed(self, session: ImageSession) -> None:
+    def _drop_closed(self, session: LayerSession) -> None:
         """Remove predictions and masks of planes that have no prompts any more."""
         shown = self.plane_or_none()
         for plane in {*session.predictions, *(() if shown is None else (shown,))}:
@@ -517,7 +517,7 @@ class Workspace(QObject):
 
     # -------------------------------------------------------------------- history
 
-    def propose(self, session: ImageSession, found: DraftSet | None) -> None:
+    def propose(self, session: LayerSession, found: DraftSet | None) -> None:
         """Take drafts in place of those before, or none; logged, but nothing to undo."""
         session.drafts.propose(found)
         self.command_changed.emit(session, "drafts", found)
@@ -546,9 +546,7 @@ class Workspace(QObject):
         view = session.view(after.order)
         before = view.prompt_state
         self.show_prompts(after)
-        if drafts is not None:
-            session.drafts.apply(drafts)
-        session.history.add(Command(name, before, view.prompt_state, edit, drafts))
+        session.record(name, before, view.prompt_state, edit, drafts)
         if edit is not None and session.editor is not None:
             self.classes.update(session.geometry, session.editor, edit)
             self._note_provenance(session, session.editor, name)
@@ -558,7 +556,7 @@ class Workspace(QObject):
         if drafts is not None:
             self.drafts_changed.emit()
 
-    def _note_provenance(self, session: ImageSession, editor: LabelEditor, command: str) -> None:
+    def _note_provenance(self, session: LayerSession, editor: LayerEditor, command: str) -> None:
         """Say in the metadata of the objects' layer what made them."""
         # What was loaded from a file was not made by the model that is chosen.
         model = "" if command.startswith(LOADING) else Path(self.model.reference).name
@@ -567,18 +565,18 @@ class Workspace(QObject):
         outputs.note_provenance(editor.layer, session.geometry.name, model, prompts)
 
     @needs_image
-    def undo(self, session: ImageSession) -> None:
+    def undo(self, session: LayerSession) -> None:
         """Undo the last command on this image."""
         if (command := session.history.undo()) is not None:
             self._replay(session, command, back=True)
 
     @needs_image
-    def redo(self, session: ImageSession) -> None:
+    def redo(self, session: LayerSession) -> None:
         """Redo the command that was undone last."""
         if (command := session.history.redo()) is not None:
             self._replay(session, command, back=False)
 
-    def _replay(self, session: ImageSession, command: Command, *, back: bool) -> None:
+    def _replay(self, session: LayerSession, command: Command, *, back: bool) -> None:
         if (removed := session.removed.get(command)) is not None:
             if back:
                 session.removed[command] = replace(removed, successor=session.editor)
@@ -656,7 +654,7 @@ class Workspace(QObject):
         self.prompts_changed.emit()
         self.objects_changed.emit()
 
-    def _put_back(self, session: ImageSession, removed: RemovedObjects) -> None:
+    def _put_back(self, session: LayerSession, removed: RemovedObjects) -> None:
         """Show an objects layer again that was removed; the active layer stays active."""
         editor, layers = removed.editor, self.viewer.layers
         active = layers.selection.active or editor.layer
@@ -668,7 +666,7 @@ class Workspace(QObject):
         if removed.was_target:
             session.editor = editor
 
-    def _take_out(self, session: ImageSession, removed: RemovedObjects) -> None:
+    def _take_out(self, session: LayerSession, removed: RemovedObjects) -> None:
         """Remove an objects layer again; commits go where they went before it came back."""
         layer, successor = removed.editor.layer, removed.successor
         if layer in self.viewer.layers:
@@ -680,11 +678,11 @@ class Workspace(QObject):
         if session.editor is None and successor and successor.layer in self.viewer.layers:
             session.editor = successor
 
-    def _on_replaced(self, editor: LabelEditor) -> None:
+    def _on_replaced(self, editor: LayerEditor) -> None:
         self.layer_replaced.emit(editor)
         self.objects_changed.emit()
 
-    def _on_painted(self, editor: LabelEditor, edit: LayerEdit) -> None:
+    def _on_painted(self, editor: LayerEditor, edit: LayerEdit) -> None:
         self._strokes.append((editor, edit))
         self._later.start(0)  # some of napari's tools report a stroke before they paint it
         self.prompts_changed.emit()

@@ -1,16 +1,19 @@
-"""Writes into one labels layer; each action returns the `LayerEdit` that undoes it."""
+"""Writes objects into an array of labels; each action returns the `LayerEdit` that undoes it.
+
+The array is that of a labels layer of a viewer, or of a `LabelArray`, which needs no viewer.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 import numpy as np
-from napari.layers import Labels
 
 from napari_simmat.annotation.history import LayerEdit, NewObject, ObjectEntry, ObjectRegister
 from napari_simmat.annotation.prompt_state import Plane
@@ -29,6 +32,42 @@ Overlap = Literal["keep", "overwrite"]
 ONE_PIECE = "Object {label} is one piece: click once on each part that it should have, then split"
 
 
+class LabelLayer(Protocol):
+    """What objects are written into; a labels layer of napari is one."""
+
+    name: str
+    """For messages."""
+    data: Any
+    """(..., Y, X) of whole numbers; 0 where no object is."""
+
+    @property
+    def unique_id(self) -> Any:
+        """Tells it from all others."""
+
+    def refresh(self) -> None:
+        """Called after voxels have changed."""
+
+
+class LabelArray:
+    """Labels without a viewer.
+
+    Parameters
+    ----------
+    data
+        (..., Y, X) of whole numbers; 0 where no object is.
+    name
+        For messages.
+    """
+
+    def __init__(self, data: np.ndarray, name: str = "The objects") -> None:
+        self.data = data
+        self.name = name
+        self.unique_id = uuid4()
+
+    def refresh(self) -> None:
+        """Nothing shows them."""
+
+
 class LabelEditor:
     """The committed objects of one labels layer.
 
@@ -38,10 +77,6 @@ class LabelEditor:
     ----------
     layer
         The labels layer.
-    on_paint
-        Called with each edit made with napari's own tools.
-    on_replace
-        Called when the layer's array was replaced.
     index
         The layer's objects if they are known; they are counted otherwise.
 
@@ -53,20 +88,10 @@ class LabelEditor:
         Increases with each change.
     """
 
-    def __init__(
-        self,
-        layer: Labels,
-        on_paint: Callable[[LabelEditor, LayerEdit], None],
-        on_replace: Callable[[LabelEditor], None],
-        index: LabelIndex | None = None,
-    ) -> None:
+    def __init__(self, layer: LabelLayer, index: LabelIndex | None = None) -> None:
         self.layer = layer
-        if index is None:
-            index = LabelIndex() if layer.multiscale else LabelIndex.of(layer.data)
-        self.register = ObjectRegister(index)
+        self.register = ObjectRegister(LabelIndex.of(layer.data) if index is None else index)
         self.version = 0
-        self._brush_history = BrushHistory(layer)
-        self.follow(on_paint, on_replace)
 
     @property
     def key(self) -> str:
@@ -97,26 +122,16 @@ class LabelEditor:
         stacked = order[:-2] or range(len(low) - 2)
         return index.size(index.largest) / math.prod(high[axis] - low[axis] for axis in stacked)
 
-    def follow(
-        self,
-        on_paint: Callable[[LabelEditor, LayerEdit], None],
-        on_replace: Callable[[LabelEditor], None],
-    ) -> None:
-        """Follow the layer until `release`, with the callbacks of the class."""
-        self._painted, self._replaced = on_paint, on_replace
-        self.layer.events.paint.connect(self._on_paint)
-        self.layer.events.data.connect(self._on_data)
-
-    def release(self) -> None:
-        """Stop following the layer; the callbacks are let go."""
-        self.layer.events.paint.disconnect(self._on_paint)
-        self.layer.events.data.disconnect(self._on_data)
-        self._painted = self._replaced = lambda *_: None
-
     def recount(self) -> bool:
-        """Count the objects again, since the layer was not followed; whether any has changed."""
-        before = self.register.index
-        self._count()
+        """Count all objects again, and drop the entries of those that are gone.
+
+        Returns whether any object has changed.
+        """
+        before, entries = self.register.index, self.register.entries
+        self.version += 1
+        self.register = ObjectRegister(LabelIndex.of(self.layer.data))
+        known = {label: entry for label, entry in entries.items() if label in self.register.index}
+        self.register.entries = known
         return before != self.register.index
 
     def mask(self, label: int) -> ObjectMask | None:
@@ -252,8 +267,9 @@ class LabelEditor:
             If it is one piece and there is no point for each part, or no number is left.
         """
         whole = self.mask(label)
+        assert whole is not None, "it is one of the objects"
         if len(points) > 1:
-            inner = [np.subtract(point, whole.corner) for point in points]
+            inner = [np.subtract(point, whole.corner).tolist() for point in points]
             masks = split_at_points(whole.mask, inner, spacing)
             parts = [ObjectMask.of(mask, whole.corner) for mask in masks]
         else:
@@ -347,11 +363,14 @@ class LabelEditor:
         """Revert an edit, or make it again."""
         for patch in reversed(edit.patches) if back else edit.patches:
             self._noted([(patch.revert if back else patch.apply)(self.layer.data)])
-        if edit.by_hand:
-            self._brush_history.follow(edit, back=back)
         self.register.apply(edit, back=back)
         self.version += 1
         self.layer.refresh()
+
+    def take_up(self, patches: Iterable[LabelEdit | None]) -> LayerEdit:
+        """Take up voxels that were painted by hand, and are in the layer already."""
+        before = dict(self.register.entries)
+        return replace(self._edit(self._noted(patches), before), by_hand=True)
 
     # ----------------------------------------------------------------- helpers
 
@@ -420,31 +439,6 @@ class LabelEditor:
         }
         return LayerEdit(self.key, tuple(patches), changed)
 
-    # ------------------------------------------------------------------- brush
-
-    def _on_paint(self, event: Any) -> None:
-        """Record a stroke of napari's own tools."""
-        self._brush_history.undone.clear()  # it cannot be redone after a new stroke
-        before = dict(self.register.entries)
-        patches = self._noted(patch_of_stroke(atom) for atom in event.value)
-        edit = replace(self._edit(patches, before), by_hand=True)
-        if edit:
-            self._painted(self, edit)
-
-    def _on_data(self) -> None:
-        """The whole array was replaced."""
-        self._count()
-        self._replaced(self)
-
-    def _count(self) -> None:
-        """Count all objects, and drop the entries of those that are gone."""
-        self.version += 1
-        entries = self.register.entries
-        self.register = ObjectRegister(LabelIndex.of(self.layer.data))
-        self.register.entries = {
-            label: entry for label, entry in entries.items() if label in self.register.index
-        }
-
 
 # ----------------------------------------------------------------------- composition
 
@@ -506,55 +500,6 @@ def _within(mask: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
     )
 
 
-# ----------------------------------------------------------------------------- brush
-
-
 def _class_alone(entry: ObjectEntry) -> ObjectEntry:
     """The class of an object that is made from others, without how these were made."""
     return ObjectEntry(category=entry.category, certainty=entry.certainty)
-
-
-class BrushHistory:
-    """Keeps napari's own undo history of a labels layer in step with the `UndoStack`.
-
-    napari records what its tools paint in a history of its own. If only our stack stepped back,
-    that history would keep strokes that are gone, and napari's undo would revert the wrong pixels.
-    napari keeps fewer strokes than we do, and none from a restored session, so only strokes that
-    were undone here are redone there.
-    """
-
-    def __init__(self, layer: Labels) -> None:
-        self._layer = layer
-        self.undone: list[LayerEdit] = []
-
-    def follow(self, edit: LayerEdit, *, back: bool) -> None:
-        """A painted edit was undone, or redone."""
-        if back and self._layer._undo_history:
-            self._layer.undo()
-            self.undone.append(edit)
-        elif not back and self.undone and self.undone[-1] is edit:
-            self.undone.pop()
-            self._layer.redo()
-
-
-def patch_of_stroke(atom: Any) -> LabelEdit | None:
-    """One item of napari's stroke history: indices or a box, with the values before and after."""
-    if hasattr(atom, "slice_key"):
-        corner = tuple(int(part.start) for part in atom.slice_key)
-        shape = tuple(int(part.stop - part.start) for part in atom.slice_key)
-        mask = np.ones(shape, dtype=bool) if atom.mask is None else np.asarray(atom.mask)
-        before = np.zeros(shape, dtype=np.asarray(atom.old_values).dtype)
-        before[mask] = np.asarray(atom.old_values).ravel()
-        after = before.copy()
-        after[mask] = atom.new_value
-        return LabelEdit.between(before, after, corner)
-    indices, old, new = atom
-    index = [np.asarray(axis).ravel() for axis in indices]
-    corner = tuple(int(axis.min()) for axis in index)
-    shape = tuple(int(axis.max()) - first + 1 for axis, first in zip(index, corner, strict=True))
-    at = tuple(axis - first for axis, first in zip(index, corner, strict=True))
-    before = np.zeros(shape, dtype=np.asarray(old).dtype)
-    before[at] = old
-    after = before.copy()
-    after[at] = new
-    return LabelEdit.between(before, after, corner)

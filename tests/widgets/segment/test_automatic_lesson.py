@@ -10,29 +10,29 @@ from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog
 
+from napari_simmat.annotation.lesson import (
+    Lesson,
+    examples,
+    ground_marked,
+    lesson_of,
+)
 from napari_simmat.annotation.prompt_state import Outline, Prompts
-from napari_simmat.engine import mask_proposals
-from napari_simmat.engine.automatic_postprocessing import Instances
-from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.automatic import (
+from napari_simmat.annotation.proposals import (
     BY_ITSELF,
     EXPECTED,
-    EXPECTED_BY_MODEL,
     EXPECTED_LOOKS,
     HARDLY,
     MORE_GROUND,
     expected,
     found_by_itself,
 )
-from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.engine import mask_proposals
+from napari_simmat.engine.automatic_postprocessing import Instances
+from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.widgets.segment.automatic import EXPECTED_BY_MODEL
+from napari_simmat.widgets.segment.labeled_region import WITHOUT_REGION
+from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import KEPT
-from napari_simmat.widgets.segment.lesson import (
-    WITHOUT_REGION,
-    Lesson,
-    examples,
-    ground_marked,
-    lesson_of,
-)
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
 
@@ -408,7 +408,7 @@ def test_objects_whose_boxes_reach_a_plane_are_not_on_it(ready):
     labels[:, 2:8, 2:8] = 1
     labels[0, 12:18, 2:8] = labels[2, 12:18, 2:8] = 2
     labels[0, 22:28, 2:8] = labels[2, 22:28, 2:8] = 3
-    editor = LabelEditor(ready.viewer.add_labels(labels, name="boxes"), print, print)
+    editor = LayerEditor(ready.viewer.add_labels(labels, name="boxes"), print, print)
     assert editor.masks_on_planes()[1,] == 3
     found = examples(editor, (), (1,))
     assert found.plane == (0,), "the one with the most"

@@ -11,7 +11,7 @@ from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.object_actions import committed
-from napari_simmat.widgets.segment.session import (
+from napari_simmat.widgets.segment.settings import (
     TabSettings,
     load_settings,
     save_settings,

@@ -12,20 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from napari.layers import Shapes
 from numpy.typing import NDArray
 
 from napari_simmat.annotation.drafts import Draft
+from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.prompt_state import Plane, Prompts
 from napari_simmat.engine.automatic_postprocessing import MIN_EXAMPLES
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.engine.object_kind import MIN_GROUND
-from napari_simmat.engine.outlines import shape_mask
-from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.label_editor import LabelEditor
 
-WITHOUT_REGION = "{} has no shape on a plane with objects: draw one around what is labeled."
 GROUND_RADIUS = 6.0
 """Pixels around a mark that are ground, at most; of small objects a quarter of their side."""
 
@@ -65,7 +61,8 @@ class Lesson:
         """Whether there is enough ground beside the objects to tell how they look."""
         if self.ground is None:
             return False
-        return np.count_nonzero(self.ground & (self.labels == 0)) >= MIN_GROUND
+        known = np.count_nonzero(self.ground & (self.labels == 0))
+        return bool(known >= MIN_GROUND)
 
     @property
     def side(self) -> float:
@@ -94,30 +91,6 @@ def labeled_ground(lesson: Lesson, complete: NDArray[np.bool_]) -> Lesson:
     """A lesson with more ground: what has no label where all objects are labeled (Y, X)."""
     known = np.zeros(lesson.labels.shape, bool) if lesson.ground is None else lesson.ground
     return replace(lesson, ground=known | (complete & (lesson.labels == 0)))
-
-
-def within_shapes(
-    layer: Shapes, geometry: ImageGeometry, planes: Sequence[Plane], point: Sequence[float]
-) -> list[NDArray[np.bool_]]:
-    """For each plane of an image in its usual view, a mask (Y, X) of the shapes of a layer on it.
-
-    `point` is the viewer's; it gives the plane of a layer with fewer axes.
-
-    Raises
-    ------
-    ValueError
-        If none lies on any of the planes.
-    """
-    geometry = geometry.usual
-    masks = [np.zeros(geometry.shape[-2:], bool) for _ in planes]
-    for kind, vertices in zip(layer.shape_type, layer.data, strict=True):
-        corners = geometry.from_layer(layer, vertices, point)
-        plane = tuple(int(index) for index in np.round(corners[0, :-2]))
-        if plane in planes:
-            masks[planes.index(plane)] |= shape_mask(kind, corners[:, -2:], geometry.shape[-2:])
-    if not any(mask.any() for mask in masks):
-        raise ValueError(WITHOUT_REGION.format(layer.name))
-    return masks
 
 
 def examples(editor: LabelEditor, order: AxisOrder, plane: Plane) -> Lesson | None:

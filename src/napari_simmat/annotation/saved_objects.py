@@ -1,0 +1,61 @@
+"""The committed objects as they are saved: a copy with their scores, classes and divisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from napari_simmat.annotation.image_value import ImageValue
+from napari_simmat.annotation.label_editor import LabelEditor
+from napari_simmat.batch.outputs import LabeledObjects
+from napari_simmat.io.reference import ImageReference
+
+
+def labeled_objects(
+    editor: LabelEditor,
+    *,
+    axes: str,
+    reference: ImageReference,
+    name: str,
+    classes: Sequence[str] = (),
+    time_axis: int | None = None,
+    image: ImageValue | None = None,
+) -> LabeledObjects:
+    """A copy of the objects, independent of their layer.
+
+    Parameters
+    ----------
+    editor
+        Of the objects.
+    axes, reference, name
+        Of the image: one letter for each axis, ending in YX; what labels keep of it; its name.
+    classes
+        Names of all classes, in the order of their numbers.
+    time_axis
+        Along which the objects have one id over time; None for none.
+    image
+        Whose channels are measured; None for none.
+    """
+    # A channel that the model reads several times is measured once.
+    pairs = () if image is None else zip(image.usual.measured, image.usual.all_arrays, strict=True)
+    arrays = dict(pairs)
+    entries = {label: editor.register.entry(label) for label in editor.labels}
+    return LabeledObjects(
+        labels=np.array(editor.layer.data),
+        axes=axes,
+        reference=reference,
+        scores={label: entry.score for label, entry in entries.items()},
+        categories={label: entry.category for label, entry in entries.items() if entry.category},
+        certainties={
+            label: entry.certainty
+            for label, entry in entries.items()
+            if entry.certainty is not None
+        },
+        classes=tuple(classes),
+        time_axis=time_axis,
+        parents=editor.parents,
+        image=name,
+        channels=tuple(arrays),
+        plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
+    )
