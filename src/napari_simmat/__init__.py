@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_simmat.annotation.session import Session
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.automatic_generator import segment_everything
     from napari_simmat.engine.object_kind import ObjectKind
@@ -33,6 +34,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "Result",
+    "Session",
     "__version__",
     "learn_objects",
     "load_model",
@@ -46,6 +48,7 @@ _HOMES = {
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.result",
+    "Session": "napari_simmat.annotation.session",
     "learn_objects": "napari_simmat.training.few_shot",
     "load_model": "napari_simmat.checkpoints.loading",
     "segment_everything": "napari_simmat.engine.automatic_generator",

@@ -1,0 +1,596 @@
+"""A session from Python: one image annotated as in the window, without one.
+
+The same prompts, drafts, undo history and log as in the Segment tab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.annotation.drafts import Draft, DraftEdit
+from napari_simmat.annotation.history import Command, LayerEdit, NewObject, UndoStack
+from napari_simmat.annotation.image_session import ImageSession, KindTaught
+from napari_simmat.annotation.inference_service import InferenceService
+from napari_simmat.annotation.label_editor import LabelArray, LabelEditor, Overlap
+from napari_simmat.annotation.learning_request import adapt_job, adapt_request
+from napari_simmat.annotation.lesson import Lesson, ground_marked, lesson_of
+from napari_simmat.annotation.object_changes import (
+    MIN_VISIBLE,
+    next_choice,
+    objects_of_drafts,
+    opened_draft,
+    opened_object,
+    predicted_objects,
+    with_choice,
+    without_edited,
+    write_objects,
+)
+from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
+from napari_simmat.annotation.prompt_state import (
+    Outline,
+    Plane,
+    Prompts,
+    PromptState,
+    ShapeKind,
+    objects_on,
+)
+from napari_simmat.annotation.proposals import (
+    KnownObjects,
+    Proposals,
+    choose_drafts_job,
+    expected,
+)
+from napari_simmat.annotation.saved_objects import labeled_objects
+from napari_simmat.annotation.session_file import Replayed
+from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.annotation.session_log import SessionLog
+from napari_simmat.batch.outputs import save_objects_job
+from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
+from napari_simmat.progress import Job, Progress, finish
+
+T = TypeVar("T")
+ON_OBJECT, ON_GROUND = 1, 0
+
+NOTHING_TO_COMMIT = "Nothing is predicted that could be committed: give a prompt first."
+NO_OTHER_MASK = "There is no other mask for these prompts."
+OPEN_PROMPTS = "Prompts are open on the plane: commit or discard them first."
+NO_OBJECT = "There is no object {}."
+NOT_ON_PLANE = "Object {} is not on plane {}."
+NO_DRAFTS = "There are no drafts: propose some first."
+NO_OBJECTS = "Commit objects first; a model learns from at least three."
+NO_GROUND = "Commit three objects first: ground tells what is unlike them."
+OVERLAPPED = "Objects {} keep all the pixels: overwrite them with overlap='overwrite'."
+NO_PLANE = "The image has the shape {}, so a plane has {} indices, not {}."
+
+
+class Session:
+    """One image, annotated step by step; each step can be undone, and is logged.
+
+    Coordinates are (y, x) in image pixels; an integer is a pixel's center. A plane is given by the
+    indices of the axes before Y and X, and is ``()`` for a single image. A session is for one
+    thread.
+
+    Parameters
+    ----------
+    image
+        What is annotated.
+    model
+        Name of a model, or path of its file.
+    log
+        File that each step is appended to. One that exists is replayed first: the session goes on
+        where it ended, in the window or in Python. Without it a file is kept until the session is
+        closed, for `save`.
+    compute
+        How the model computes.
+    on_progress
+        Called with each `Progress` of long work.
+
+    Raises
+    ------
+    ValueError
+        If the log belongs to another image, is damaged, or is in use.
+    """
+
+    def __init__(
+        self,
+        image: SessionImage,
+        model: str | Path = "tiny",
+        *,
+        log: Path | str | None = None,
+        compute: Compute | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> None:
+        self.image = image
+        self.overlap: Overlap = "keep"
+        self._model = ChosenModel(model, compute=compute or Compute())
+        self._service = InferenceService()
+        self._on_progress = on_progress
+        self._state = ImageSession(image, history=UndoStack(self._on_change))
+        self._editors: dict[str, LabelEditor] = {}
+        self._log = SessionLog(log)
+        try:
+            self._begin()
+        except BaseException:
+            self._log.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        model: str | Path = "tiny",
+        *,
+        selection: ChannelSelection | None = None,
+        log: Path | str | None = None,
+        compute: Compute | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
+        """A session of an image file; see the class, and `SessionImage.read`."""
+        image = SessionImage.read(path, selection)
+        return cls(image, model, log=log, compute=compute, on_progress=on_progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the log; its file stays, unless it is the session's own."""
+        self._log.close()
+
+    # --------------------------------------------------------------------- state
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """The committed objects (..., Y, X); 0 where none is. A view of the session's own array."""
+        labels: NDArray[np.integer[Any]] = self._editor.layer.data
+        return labels
+
+    @property
+    def objects(self) -> list[int]:
+        """The numbers of the committed objects, ascending."""
+        return self._editor.labels
+
+    @property
+    def drafts(self) -> tuple[Draft, ...]:
+        """The open drafts."""
+        return self._state.drafts.open
+
+    @property
+    def rejected(self) -> tuple[Draft, ...]:
+        """The drafts that were rejected."""
+        return self._state.rejected
+
+    def prediction(self, plane: Plane = ()) -> Prediction | None:
+        """What a commit would write on a plane; None without prompts."""
+        return self._state.prediction(self._plane(plane))
+
+    # ------------------------------------------------------------------- prompts
+
+    def click(
+        self,
+        y: float,
+        x: float,
+        *,
+        positive: bool = True,
+        next_object: bool = False,
+        plane: Plane = (),
+    ) -> Prediction:
+        """Click on an object, or with `positive` false on what does not belong to it.
+
+        With `next_object` the click begins another object beside those that are open.
+        """
+        before = self._state.prompts
+        here = before.on(self._plane(plane))
+        last = max(here.groups, default=0)
+        point = Prompts(
+            points=((*map(float, plane), float(y), float(x)),),
+            labels=(ON_OBJECT if positive else ON_GROUND,),
+            groups=(last + 1 if next_object and here.points else last,),
+        )
+        return self._prompt(before + point, plane)
+
+    def box(self, y0: float, x0: float, y1: float, x1: float, *, plane: Plane = ()) -> Prediction:
+        """Draw a box around an object; half-open, as ``bbox`` of scikit-image."""
+        corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+        edges = [(y - 0.5, x - 0.5) for y, x in corners]  # a pixel begins half before its center
+        return self.draw("rectangle", edges, plane=plane)
+
+    def draw(
+        self,
+        kind: ShapeKind,
+        vertices: Sequence[Sequence[float]],
+        *,
+        positive: bool = True,
+        plane: Plane = (),
+    ) -> Prediction:
+        """Draw a shape around an object, or a path over it.
+
+        Parameters
+        ----------
+        kind
+            ``"path"`` is a scribble; ``"rectangle"``, ``"ellipse"`` and ``"polygon"`` enclose.
+        vertices
+            (N, 2); the corners of a rectangle, or of the box around an ellipse. Pixel k reaches
+            from k - 0.5 to k + 0.5.
+        positive
+            Of a path, whether it lies on the object.
+        plane
+            Which plane.
+        """
+        before = self._state.prompts
+        at = tuple((*map(float, self._plane(plane)), float(y), float(x)) for y, x in vertices)
+        group = max(before.on(plane).groups, default=0)
+        outline = Outline(kind, at, ON_OBJECT if positive else ON_GROUND, group)
+        return self._prompt(replace(before, outlines=(*before.outlines, outline)), plane)
+
+    def other_mask(self, *, plane: Plane = ()) -> Prediction:
+        """Choose the next of the model's candidates for the last object."""
+        prediction = self.prediction(plane)
+        choice = None if prediction is None else next_choice(prediction)
+        if prediction is None or choice is None:
+            raise ValueError(NO_OTHER_MASK)
+        self._do("choice of a mask", with_choice(self._state.prompt_state, prediction, choice))
+        return self._predict(plane)
+
+    def discard(self, *, plane: Plane = ()) -> None:
+        """Remove the open prompts of a plane."""
+        kept = self._state.prompt_state.off(self._plane(plane))
+        if kept != self._state.prompt_state:
+            self._do("clearing", kept)
+
+    def _prompt(self, prompts: Prompts, plane: Plane) -> Prediction:
+        before = self._state.prompt_state
+        self._state.set_prompts(prompts)
+        try:
+            return self._predict(plane)
+        except ValueError:
+            self._state.history.drop_last()  # what cannot be predicted from was never drawn
+            self._state.prompt_state = before
+            raise
+
+    def _predict(self, plane: Plane) -> Prediction:
+        state = self._state.prompt_state.on(plane)
+        objects = objects_on(state, plane, self._shape_yx)
+        request = self._request(plane)
+        request = replace(request, objects=objects, choices=state.choices, state=state)
+        prediction = self._run(self._service.predict_job(replace(request, whole=True)))
+        assert prediction is not None, "no newer request replaces it"
+        self._state.predictions[plane] = (state, prediction)
+        return prediction
+
+    # ------------------------------------------------------------------- objects
+
+    def commit(self, category: str = "", *, plane: Plane = ()) -> list[int]:
+        """Write what is predicted on a plane as objects; returns their numbers."""
+        prediction = self.prediction(plane)
+        objects = []
+        if prediction is not None:
+            objects = predicted_objects(self._state, plane, prediction, category)
+        if not objects:
+            raise ValueError(NOTHING_TO_COMMIT)
+        return self._write("commit", objects, closing=(plane,))
+
+    def edit(self, label: int, *, plane: Plane = ()) -> Prediction:
+        """Open a committed object with its prompts, so that clicks correct it."""
+        self._check_objects([label])
+        self._check_free(plane)
+        after = opened_object(self._state, plane, label)
+        if after is None:
+            raise ValueError(NOT_ON_PLANE.format(label, plane))
+        self._do(f"edit of {label}", after)
+        return self._predict(plane)
+
+    def delete(self, *labels: int) -> None:
+        """Remove committed objects."""
+        self._check_objects(labels)
+        self._change("deletion", labels, self._editor.delete(labels))
+
+    def merge(self, *labels: int) -> int:
+        """Merge objects into the one with the smallest number, which is returned."""
+        self._check_objects(labels)
+        edit, into = self._editor.merge(labels)
+        self._change("merging", labels, edit)
+        return into
+
+    def split(self, label: int, points: Sequence[Sequence[int]] = ()) -> list[int]:
+        """Split an object, around points (N, axes) or into its separate pieces."""
+        self._check_objects([label])
+        edit, parts = self._editor.split(label, points)
+        self._change("splitting", [label], edit)
+        return parts
+
+    def classify(self, category: str, *labels: int) -> None:
+        """Set the class of objects; an empty name removes it."""
+        self._check_objects(labels)
+        edit = self._editor.classify(labels, category)
+        self._change(f"class {category or 'none'}", labels, edit)
+
+    def _write(
+        self,
+        name: str,
+        objects: Sequence[NewObject],
+        closing: Sequence[Plane] = (),
+        min_visible: float = 0.0,
+    ) -> list[int]:
+        editor = self._editor
+        others = editor.overlapped(objects)
+        written = write_objects(self._state, editor, objects, self.overlap, closing, min_visible)
+        if not written.labels:
+            raise ValueError(OVERLAPPED.format(", ".join(map(str, others))))
+        name = f"{name} of {', '.join(map(str, written.labels))}"
+        self._do(name, written.after, written.edit, written.drafts or None)
+        return written.labels
+
+    def _change(self, name: str, labels: Sequence[int], edit: LayerEdit) -> None:
+        gone = [label for label in labels if label not in self._editor]
+        after = without_edited(self._state.prompt_state, gone)
+        self._do(f"{name} of {', '.join(map(str, labels))}", after, edit)
+
+    # -------------------------------------------------------------------- drafts
+
+    def propose(
+        self, settings: AutomaticSettings | None = None, *, plane: Plane = ()
+    ) -> tuple[Draft, ...]:
+        """Propose all objects of a plane as drafts, in place of those before.
+
+        From three committed objects on they tell the size of what is looked for, and with ground
+        (`mark_ground`) also its looks. Returns the open drafts.
+        """
+        settings = settings or AutomaticSettings(second_look=True)
+        request, lesson = self._request(self._plane(plane)), self._lesson(plane)
+        proposed = self._run(self._service.propose_job(request, settings, None, lesson))
+        if lesson is not None and proposed.kind is not None:
+            self._state.taught = KindTaught(request.model, proposed.kind, expected(lesson))
+        proposals = Proposals(
+            self._state, request, None, (), plane, lesson=lesson, candidates=proposed.candidates
+        )
+        known = KnownObjects(np.array(self.labels[plane]), self._state.drafts.settled)
+        chosen = self._run(choose_drafts_job(proposals, settings, known))
+        self._state.drafts.propose(chosen.drafts)
+        self._on_change("drafts", chosen.drafts)
+        return self.drafts
+
+    def accept(self, *drafts: Draft, category: str = "") -> list[int]:
+        """Write drafts as objects, by default all that are open; returns the objects' numbers."""
+        wanted = drafts or self.drafts
+        if not wanted or not all(map(self._state.drafts.is_open, wanted)):
+            raise ValueError(NO_DRAFTS)
+        objects = objects_of_drafts(wanted, category)
+        return self._write("acceptance", objects, min_visible=MIN_VISIBLE)
+
+    def reject(self, *drafts: Draft) -> None:
+        """Take drafts away; what is like them is not proposed again."""
+        if not drafts or not all(map(self._state.drafts.is_open, drafts)):
+            raise ValueError(NO_DRAFTS)
+        state = self._state.prompt_state
+        self._do("rejection of a draft", state, drafts=DraftEdit(rejected=drafts))
+
+    def open_draft(self, draft: Draft) -> Prediction:
+        """Open a draft, so that clicks correct it before it is committed."""
+        if not self._state.drafts.is_open(draft):
+            raise ValueError(NO_DRAFTS)
+        self._check_free(draft.plane)
+        self._do("edit of a draft", opened_draft(self._state.prompt_state, draft))
+        return self._predict(draft.plane)
+
+    def mark_ground(self, vertices: Sequence[Sequence[float]], *, plane: Plane = ()) -> None:
+        """Draw a line over ground, where no object is: the next `propose` learns from it.
+
+        Raises
+        ------
+        ValueError
+            If fewer than three objects are committed: their size decides how wide the line is.
+        """
+        lesson = self._lesson(self._plane(plane))
+        if lesson is None:
+            raise ValueError(NO_GROUND)
+        at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
+        drawn = Prompts(outlines=(Outline("path", at, ON_GROUND),))
+        ground = ground_marked(drawn, plane, (), self._shape_yx, lesson.side)
+        assert ground is not None, "it is a negative path alone"
+        state = self._state.prompt_state
+        self._do("marking of ground", state, drafts=DraftEdit(ground=(ground,)))
+
+    def _lesson(self, plane: Plane) -> Lesson | None:
+        return lesson_of(self._editor, self._state.drafts.ground, (), plane)
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(self, config: Any = None, *, complete: bool = False) -> str:
+        """Adapt the model to the committed objects, and go on with what was learned.
+
+        Parameters
+        ----------
+        config
+            A `FewShotConfig`; None for the defaults.
+        complete
+            Whether all objects are labeled on each plane with objects.
+
+        Returns
+        -------
+        str
+            What it gained; the model stays as it was if that is nothing.
+        """
+        if len(self.objects) < 3:
+            raise ValueError(NO_OBJECTS)
+        request = adapt_request(
+            self._state,
+            self._model,
+            self.image.value,
+            lambda planes: [complete] * len(planes),
+            name=self.image.name,
+        )
+        outcome = self._run(adapt_job(request, self._log.path, config))
+        if outcome.adapted is not None:
+            self._state.adapted = outcome.adapted
+            self._state.clear_predictions()
+            self._on_change("adapted", outcome.adapted)
+            self._log.remove_models(outcome.adapted.file)
+        return outcome.result.sentence
+
+    @property
+    def learned(self) -> Path | None:
+        """The checkpoint that was learned from the image, which `load_model` reads; or None."""
+        adapted = self._state.adapted
+        return None if adapted is None else self._log.beside(adapted.file)
+
+    # ------------------------------------------------------------------- history
+
+    def undo(self) -> str:
+        """Undo the last step; returns its name, empty if there is none."""
+        command = self._state.history.undo()
+        return "" if command is None else self._replay(command, back=True)
+
+    def redo(self) -> str:
+        """Redo the step that was undone last; returns its name, empty if there is none."""
+        command = self._state.history.redo()
+        return "" if command is None else self._replay(command, back=False)
+
+    def _replay(self, command: Command, *, back: bool) -> str:
+        if command.edit is not None:
+            self._editors[command.edit.layer].replay(command.edit, back=back)
+        if command.drafts is not None:
+            self._state.drafts.apply(command.drafts, back=back)
+        self._show(command.before if back else command.after)
+        return command.name
+
+    def _do(
+        self,
+        name: str,
+        after: PromptState,
+        edit: LayerEdit | None = None,
+        drafts: DraftEdit | None = None,
+    ) -> None:
+        before = self._state.prompt_state
+        self._show(after)
+        self._state.record(name, before, after, edit, drafts)
+
+    def _show(self, state: PromptState) -> None:
+        """Take over prompts, and predict again where there are some and the prediction is gone."""
+        self._state.prompt_state = state
+        for plane in state.planes():
+            if state.on(plane).has_prompts and self._state.prediction(plane) is None:
+                self._predict(plane)
+
+    # --------------------------------------------------------------------- files
+
+    def save(self, folder: Path | str, stem: str = "") -> list[Path]:
+        """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and ``STEM_session.jsonl``.
+
+        As the window's *Save* does, with classes and tracks where there are some. Returns the
+        files.
+
+        Parameters
+        ----------
+        folder, stem
+            Where, and how all names begin; by default with the image's name.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be written.
+        """
+        folder, stem = Path(folder), stem or self.image.name
+        classes = dict.fromkeys(
+            entry.category for entry in self._editor.register.entries.values() if entry.category
+        )
+        objects = labeled_objects(
+            self._editor,
+            axes=self.image.axes,
+            reference=self.image.reference,
+            name=self.image.name,
+            classes=tuple(classes),
+            image=self.image.value,
+        )
+        written = self._run(save_objects_job(folder, stem, objects))
+        session = folder / f"{stem}_session.jsonl"
+        self._log.copy_to(session)
+        return [*written, session]
+
+    def _begin(self) -> None:
+        """Begin a log, or go on where one ended."""
+        state = self._log.replayed(self.image.shape)
+        if state is None:
+            self._log.begin(self.image, Path(self._model.reference).name)
+        else:
+            self._restore(state)
+        if self._state.editor is None:
+            self._add_labels(np.zeros(self.image.shape, np.int32))
+
+    def _restore(self, state: Replayed) -> None:
+        """Take over what the log holds."""
+        keys = {}
+        for key, labels in state.labels.items():
+            editor = self._add_labels(labels)
+            editor.register.entries = dict(state.entries.get(key, {}))
+            self._log.go_on(editor, key)
+            keys[key] = editor.key
+        self._state.history.restore(state.history, keys)
+        self._state.drafts = state.drafts
+        self._state.adapted = state.adapted
+        if self.learned is not None and not self.learned.is_file():
+            self._state.adapted = None
+        self._show(state.views.get((), PromptState()))
+
+    def _add_labels(self, labels: NDArray[np.integer[Any]]) -> LabelEditor:
+        editor = LabelEditor(LabelArray(labels))
+        self._editors[editor.key] = editor
+        self._state.editor = editor
+        return editor
+
+    def _on_change(self, what: str, value: Any) -> None:
+        self._log.add(what, value, self._state.editor)
+
+    # ------------------------------------------------------------------- helpers
+
+    @property
+    def _editor(self) -> LabelEditor:
+        assert self._state.editor is not None, "it is made with the session"
+        return self._state.editor
+
+    def _request(self, plane: Plane) -> PredictionRequest:
+        model = self._model
+        if self.learned is not None:
+            model = model._replace(reference=self.learned)
+        return PredictionRequest(model, self.image.value, plane)
+
+    def _run(self, job: Job[T]) -> T:
+        return finish(job, self._on_progress)
+
+    @property
+    def _shape_yx(self) -> tuple[int, int]:
+        height, width = self.image.shape[-2:]
+        return height, width
+
+    def _plane(self, plane: Plane) -> Plane:
+        """The plane, if the image has it."""
+        stacked = self.image.shape[:-2]
+        inside = len(plane) == len(stacked) and all(
+            0 <= index < size for index, size in zip(plane, stacked, strict=True)
+        )
+        if not inside:
+            raise ValueError(NO_PLANE.format(self.image.shape, len(stacked), tuple(plane)))
+        return tuple(plane)
+
+    def _check_free(self, plane: Plane) -> None:
+        if self._state.prompt_state.on(self._plane(plane)):
+            raise ValueError(OPEN_PROMPTS)
+
+    def _check_objects(self, labels: Sequence[int]) -> None:
+        missing = [label for label in labels if label not in self._editor]
+        if missing or not labels:
+            raise ValueError(NO_OBJECT.format(", ".join(map(str, missing)) or "given"))

@@ -1,0 +1,345 @@
+"""A session from Python, compared with masks, with what was drawn, and with the engine itself."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat import AutomaticSettings, Predictor, load_model
+from napari_simmat.annotation.session import (
+    NO_DRAFTS,
+    NO_GROUND,
+    NO_OBJECT,
+    NO_OBJECTS,
+    NO_OTHER_MASK,
+    NO_PLANE,
+    NOT_ON_PLANE,
+    NOTHING_TO_COMMIT,
+    OPEN_PROMPTS,
+    Session,
+)
+from napari_simmat.annotation.session_file import OTHER_SHAPE
+from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.annotation.session_log import IN_USE
+from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.training.adapting import FewShotConfig
+from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
+
+QUICK = AutomaticSettings(points_per_side=8)
+
+
+def matches(sentence: str) -> str:
+    """A pattern for a sentence with gaps."""
+    return re.escape(sentence).replace(r"\{\}", ".*")
+
+
+@pytest.fixture(autouse=True)
+def quick_encodings(encoded_once):
+    """The images are few, and most tests begin with one that is encoded."""
+
+
+@pytest.fixture
+def session():
+    with Session(SessionImage.of(gray(), name="discs")) as session:
+        yield session
+
+
+def commit_discs(session, count=4):
+    for y, x in CENTERS[:count]:
+        session.click(y, x)
+        session.commit()
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_session_imports_neither_napari_nor_qt():
+    code = "import sys, napari_simmat.annotation.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"napari", "qtpy", "magicgui", "torch"} & set(done.stdout.split())
+
+
+def test_session_click_is_what_the_predictor_answers(session):
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(gray())
+    area = session.click(52, 60).objects[0].prompt.expected_area
+    assert area is None
+    [mask] = session.prediction().masks
+    assert np.array_equal(mask, predictor.predict(points=[(52, 60)]).mask)
+
+
+def test_session_commits_what_is_predicted(session):
+    _, truth = discs()
+    commit_discs(session)
+    assert session.objects == [1, 2, 3, 4]
+    for number in session.objects:
+        assert iou(session.labels == number, truth == number) > 0.9
+
+
+def test_session_commits_several_objects_at_once(session):
+    session.click(*CENTERS[0])
+    session.click(*CENTERS[1], next_object=True)
+    assert session.commit("disc") == [1, 2]
+    assert session.prediction() is None
+
+
+def test_session_box_is_half_open(session):
+    [prompt] = [each.prompt for each in session.box(26, 34, 79, 87).objects]
+    assert prompt.box == (26, 34, 79, 87)
+    [mask] = session.prediction().masks
+    assert iou(mask, discs()[1] == 1) > 0.9
+
+
+def test_session_scribble_and_negative_click_correct_an_object(session):
+    session.draw("path", [(52, 40), (52, 80)])
+    both = session.click(60, 160, positive=False)
+    assert len(both.objects) == 1
+    assert not both.masks[0][60, 160]
+
+
+def test_session_other_mask_is_committed():
+    with Session(SessionImage.of(nucleus_in_cell())) as session:
+        first = session.click(100, 90).masks[0]
+        other = session.other_mask().masks[0]
+        assert not np.array_equal(first, other)
+        session.commit()
+        assert np.array_equal(session.labels == 1, other)
+        session.undo()
+        assert np.array_equal(session.prediction().masks[0], other)
+        session.undo()
+        assert np.array_equal(session.prediction().masks[0], first)
+
+
+def test_session_edits_an_object_with_its_prompts(session):
+    commit_discs(session, 1)
+    before = session.labels.copy()
+    opened = session.edit(1)
+    assert np.array_equal(opened.masks[0], before == 1)
+    corrected = session.click(60, 160).masks[0]
+    assert session.commit() == [1]
+    assert np.array_equal(session.labels == 1, corrected)
+    assert not np.array_equal(session.labels, before)
+
+
+def test_session_changes_objects_and_takes_it_back(session):
+    commit_discs(session)
+    before = session.labels.copy()
+    steps = [
+        lambda: session.delete(2),
+        lambda: session.merge(1, 4),
+        lambda: session.split(1),
+        lambda: session.classify("disc", 3),
+    ]
+    after = []
+    for step in steps:
+        step()
+        after.append(session.labels.copy())
+    assert set(np.unique(after[1])) == {0, 1, 3}
+    assert len(np.unique(after[2])) == 4
+    for wanted in (*after[-2::-1], before):
+        session.undo()
+        assert np.array_equal(session.labels, wanted)
+    for wanted in after:
+        session.redo()
+        assert np.array_equal(session.labels, wanted)
+    assert session.redo() == ""
+
+
+def test_session_undoes_all_it_did(session):
+    commit_discs(session, 2)
+    session.propose(QUICK)
+    session.accept()
+    session.delete(1)
+    names = []
+    while name := session.undo():
+        names.append(name)
+    assert names[0] == "deletion of 1"
+    assert names[-1] == "prompts"
+    assert not session.labels.any()
+    assert session.prediction() is None
+
+
+def test_session_proposes_what_is_not_committed(session):
+    _, truth = discs()
+    commit_discs(session, 1)
+    drafts = session.propose(QUICK)
+    found = [np.max(truth[each.mask.region][each.mask.mask]) for each in drafts]
+    assert sorted(found) == [2, 3, 4]
+    session.reject(drafts[0])
+    assert session.accept(drafts[1], category="disc") == [2]
+    assert session.drafts == (drafts[2],)
+    assert session.rejected == (drafts[0],)
+    assert len(session.propose(QUICK)) == 1, "what was rejected is not proposed again"
+    with pytest.raises(ValueError, match=NO_DRAFTS):
+        session.accept(drafts[1])
+
+
+def test_session_corrects_a_draft(session):
+    draft = max(session.propose(QUICK), key=lambda each: each.mask.size)
+    opened = session.open_draft(draft)
+    assert np.array_equal(opened.masks[0], draft.mask.on_plane((), (200, 220)))
+    session.commit()
+    assert draft not in session.drafts
+    assert len(session.drafts) == 3
+
+
+def test_session_ground_teaches_looks(session):
+    with pytest.raises(ValueError, match=NO_GROUND):
+        session.mark_ground([(10, 10), (10, 200)])
+    commit_discs(session, 3)
+    session.propose(QUICK)
+    assert session._state.taught.kind.looks is None
+    session.mark_ground([(10, 10), (10, 200)])
+    session.mark_ground([(190, 10), (190, 200)])
+    assert len(session.propose(QUICK)) == 1
+    assert session._state.taught.kind.looks is not None
+
+
+def test_session_learns_and_goes_on_with_it(session):
+    with pytest.raises(ValueError, match=NO_OBJECTS):
+        session.learn()
+    commit_discs(session)
+    before = session.click(*CENTERS[0]).masks[0]
+    sentence = session.learn(FewShotConfig(steps=2, side=64))
+    assert sentence.endswith(".")
+    if session.learned is not None:
+        assert load_model(session.learned).spec.training
+        assert not np.array_equal(session.click(*CENTERS[0]).masks[0], before)
+
+
+def test_session_goes_on_with_its_log(tmp_path):
+    log = tmp_path / "notes" / "discs.jsonl"
+    image = SessionImage.of(gray(), name="discs")
+    with Session(image, log=log) as session:
+        commit_discs(session, 3)
+        session.propose(QUICK)
+        session.reject(session.drafts[0])
+        session.undo()
+        session.click(*CENTERS[3])
+        labels, drafts = session.labels.copy(), session.drafts
+        mask = session.prediction().masks[0]
+        with pytest.raises(ValueError, match=matches(IN_USE)):
+            Session(image, log=log)
+    written = lines(log)
+    assert written[0]["shape"] == [200, 220]
+    with Session(image, log=log) as session:
+        assert lines(log) == written, "nothing is written before something is done"
+        assert np.array_equal(session.labels, labels)
+        assert session.drafts == drafts
+        assert np.array_equal(session.prediction().masks[0], mask)
+        session.undo()
+        session.undo()
+        assert session.objects == [1, 2]
+        session.redo()
+    with Session(image, log=log) as session:
+        assert session.objects == [1, 2, 3]
+
+
+def test_session_refuses_the_log_of_another_image(tmp_path):
+    log = tmp_path / "log.jsonl"
+    with Session(SessionImage.of(gray(), name="discs"), log=log) as session:
+        session.click(*CENTERS[0])
+    for _ in range(2):  # the refusal has released the file
+        with pytest.raises(ValueError, match=OTHER_SHAPE):
+            Session(SessionImage.of(gray((100, 100))), log=log)
+
+
+def test_session_without_a_log_leaves_no_file():
+    with Session(SessionImage.of(gray())) as session:
+        own = session._log.path.parent
+        assert own.is_dir()
+    assert not own.exists()
+
+
+def test_session_saves_labels_table_and_log(session, tmp_path):
+    commit_discs(session, 2)
+    session.classify("disc", 2)
+    written = session.save(tmp_path)
+    names = ["discs_labels.tif", "discs_objects.csv", "discs_classes.tif", "discs_session.jsonl"]
+    assert [path.name for path in written] == names
+    assert np.array_equal(tifffile.imread(written[0]), session.labels)
+    assert np.array_equal(tifffile.imread(written[2]), (session.labels == 2).astype(np.uint16))
+    with Session(SessionImage.of(gray(), name="discs"), log=written[3]) as again:
+        assert np.array_equal(again.labels, session.labels)
+        again.click(*CENTERS[3])
+        again.save(tmp_path)  # onto its own log
+        assert len(lines(written[3])) > 2
+
+
+def test_session_of_a_stack_keeps_planes_apart():
+    stack = np.stack([gray(), gray()[::-1], gray()])
+    with Session(SessionImage.of(stack)) as session:
+        session.click(*CENTERS[0], plane=(0,))
+        session.click(199 - 52, 60, plane=(1,))
+        assert session.commit(plane=(1,)) == [1]
+        assert not session.labels[[0, 2]].any()
+        assert session.prediction((0,)) is not None
+        with pytest.raises(ValueError, match=matches(NOT_ON_PLANE)):
+            session.edit(1, plane=(2,))
+        for plane in ((), (3,), (-1,), (0, 0)):
+            with pytest.raises(ValueError, match=matches(NO_PLANE)):
+                session.click(5, 5, plane=plane)
+
+
+def test_session_reads_a_file_with_its_channels_and_pixel_size(tmp_path):
+    path = tmp_path / "cells.ome.tif"
+    channels = np.stack([gray(), 255 - gray(), gray()])
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}
+    size |= {"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "BF"]}, **size}
+    tifffile.imwrite(path, channels, metadata=metadata)
+    with Session.open(path) as session:
+        assert session.image.value.names == ("DAPI", "GFP", "BF")
+        session.click(*CENTERS[0])
+        session.commit()
+        table = session.save(tmp_path)[1].read_text(encoding="utf-8").splitlines()
+    assert {"mean_DAPI", "mean_GFP", "mean_BF"} <= set(table[0].split(","))
+    selection = ChannelSelection(channels=("BF", 0, "BF"))
+    with Session.open(path, selection=selection) as session:
+        assert session.image.value.names == ("BF", "DAPI", "BF")
+    with pytest.raises(ValueError, match="has no channel CFP; it has DAPI, GFP, BF"):
+        Session.open(path, selection=ChannelSelection(channels=("CFP",)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda session: session.commit(), NOTHING_TO_COMMIT),
+        (lambda session: session.other_mask(), NO_OTHER_MASK),
+        (lambda session: session.delete(3), NO_OBJECT),
+        (lambda session: session.merge(), NO_OBJECT),
+        (lambda session: session.accept(), NO_DRAFTS),
+        (lambda session: session.reject(), NO_DRAFTS),
+        (lambda session: session.click(52, 60, positive=False), "only negative marks"),
+        (lambda session: session.click(900, 60), "outside"),
+        (lambda session: (session.click(52, 60), session.edit(1)), NO_OBJECT),
+    ],
+)
+def test_session_refuses_in_a_sentence_and_logs_nothing(session, wrong, sentence):
+    with pytest.raises(ValueError, match=matches(sentence)):
+        wrong(session)
+    assert not session.labels.any()
+
+
+def test_session_refuses_to_edit_beside_open_prompts(session):
+    commit_discs(session, 1)
+    session.click(*CENTERS[1])
+    with pytest.raises(ValueError, match=OPEN_PROMPTS):
+        session.edit(1)
+    session.discard()
+    session.edit(1)
+
+
+def test_session_overlap_keeps_or_overwrites(session):
+    commit_discs(session, 1)
+    session.click(*CENTERS[0])
+    with pytest.raises(ValueError, match="Objects 1 keep all the pixels"):
+        session.commit()
+    session.overlap = "overwrite"
+    assert session.commit() == [2]
+    assert session.objects == [2]
