@@ -26,22 +26,19 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main as simmat
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.engine.automatic_generator import segment_everything_job
-from napari_simmat.engine.channels import (
-    derive_channels,
-    foundation_colors,
-    register_channels_job,
-    shift_channel,
-)
+from napari_simmat.engine.channel_influence import foundation_colors
+from napari_simmat.engine.channels.derivation import derive_channels
+from napari_simmat.engine.channels.registration import register_channels_job, shift_channel
 from napari_simmat.engine.drawing import tint_objects, to_rgb
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.prompting import UserProtocol
+from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.evaluation.scores import PlaneMatches, plane_matches
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import finish
 from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.research.renderers import FAMILIES
 from napari_simmat.research.samples import draw_sample
-from napari_simmat.training.finetune import fit_calibration
+from napari_simmat.training.validation import fit_calibration
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 REPORTED = DOCS / "reports" / "images"

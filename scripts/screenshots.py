@@ -280,7 +280,7 @@ def polarization() -> None:
 def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
     from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
-    from napari_simmat.widgets.train.run import DEFAULT_CONFIG, TrainRequest
+    from napari_simmat.widgets.train.request import DEFAULT_CONFIG, TrainRequest
 
     image, labels, _ = draw_sensor_sample("multispectral", 34, 256)
     with window() as (viewer, widget):
@@ -550,7 +550,7 @@ def channels() -> None:
 
 def batch() -> None:
     """A folder's run half-way, then a result opened from the table."""
-    from napari_simmat.widgets.batch.run import BatchRequest
+    from napari_simmat.widgets.batch.request import BatchRequest
 
     write_images(Path("plates"))
     with window() as (viewer, widget):

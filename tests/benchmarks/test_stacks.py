@@ -10,7 +10,7 @@ import tifffile
 from skimage.io import imread
 
 from napari_simmat.batch.plan import SegmentConfig, plan
-from napari_simmat.batch.run import run_plan_job
+from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine.settings import Compute, LinkSettings
 from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import read_labels

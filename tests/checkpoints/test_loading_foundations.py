@@ -150,7 +150,7 @@ def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(tmp_path, monkeypatc
 @pytest.mark.usefixtures("small_training")
 @pytest.mark.parametrize("name", ["vit_t_lm", "vit_b_histopathology", "medsam_vit_b"])
 def test_checkpoint_trained_on_a_foundation_is_loaded(name, tmp_path, user_folder, monkeypatch):
-    monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 1)
+    monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 1)
     row = PUBLISHED_WEIGHTS[name]
     _, state = stock_and_state(row.architecture, monkeypatch)
     path = user_folder / "bases" / row.file

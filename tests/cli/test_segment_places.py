@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import zarr
 
-from napari_simmat.batch.run import locked
+from napari_simmat.batch.folder_lock import locked
 from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.engine.prompt_files import write_points_csv
 from napari_simmat.engine.prompts import Prompt

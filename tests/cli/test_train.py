@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def test_train_writes_a_checkpoint_that_segments(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 2)
+    monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 2)
     path = tmp_path / "angles.safetensors"
     small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
     words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from napari_simmat.engine import image_stack as image_stack_module
 from napari_simmat.engine import normalization as normalization_module
-from napari_simmat.engine.channel_matching import GAP
+from napari_simmat.engine.channels.matching import GAP
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics

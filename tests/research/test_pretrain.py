@@ -10,7 +10,7 @@ import torch
 import napari_simmat.research.pretrain as module
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.evaluation.prompting import PromptBatch
+from napari_simmat.evaluation.drawn_prompts import PromptBatch
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from napari_simmat.research.pretrain import (

@@ -1,6 +1,7 @@
 """Small data sets of bright squares on noise, in arrays and in folders."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import tifffile
 from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.datasets.split import from_arrays
-from napari_simmat.models.spec import Normalization
+from napari_simmat.engine.masks import interior_point, iou
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.training.config import TrainConfig
 
 SIDE = 64
@@ -79,3 +84,22 @@ def read_log(path: Path) -> list[dict[str, float]]:
             {name: float(value) for name, value in row.items() if name and value}
             for row in csv.DictReader(file)
         ]
+
+
+def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, float]:
+    """A click in the middle and the bounding box of every object, as users get them, in percent."""
+    given = replace(model.spec, normalization=Normalization(method="none"))
+    predictor = Predictor(Model(given, model.network, "by hand"), "cpu")
+    reached: dict[str, list[float]] = {"click": [], "box": []}
+    for sample in dataset.validation:
+        values, labels = sample.load()
+        predictor.set_image(values[channels], channel_axis=0)
+        for label in (1, 2):
+            truth = labels == label
+            y, x = np.nonzero(truth)
+            box = (y.min(), x.min(), y.max() + 1, x.max() + 1)
+            click = Prompt(points=[interior_point(truth, ties="median")])
+            for kind, prompt in (("click", click), ("box", Prompt(box=box))):
+                [result] = Refiner().refine(predictor, [prompt])
+                reached[kind].append(iou(result.mask, truth))
+    return {kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()}

@@ -10,29 +10,22 @@ from segment_anything.modeling.image_encoder import Block
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import Refiner
-from napari_simmat.models.spec import IoUCalibration, Model, Normalization
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from napari_simmat.training import finetune, losses
+from napari_simmat.training import finetune, losses, validation
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.finetune import (
-    MIN_CALIBRATED,
-    ValidationScores,
-    compare_with_base_job,
-    fit_calibration,
-    make_trainable,
-    train_checkpoint_job,
-    train_job,
-)
+from napari_simmat.training.finetune import train_checkpoint_job, train_job
+from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
-from tests.training.squares import picture, pictures, read_log, short
+from napari_simmat.training.validation import (
+    ValidationScores,
+)
+from tests.training.squares import by_hand, picture, pictures, read_log, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
     ("lora", "baseline_a"),
@@ -347,50 +340,9 @@ def test_zeroshot_start_has_gradients_in_all_units(base):
     assert (per_unit > 0).float().mean() > 0.7  # those that some pixel makes positive
 
 
-def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, float]:
-    """A click in the middle and the bounding box of every object, as users get them, in percent."""
-    given = replace(model.spec, normalization=Normalization(method="none"))
-    predictor = Predictor(Model(given, model.network, "by hand"), "cpu")
-    reached: dict[str, list[float]] = {"click": [], "box": []}
-    for sample in dataset.validation:
-        values, labels = sample.load()
-        predictor.set_image(values[channels], channel_axis=0)
-        for label in (1, 2):
-            truth = labels == label
-            y, x = np.nonzero(truth)
-            box = (y.min(), x.min(), y.max() + 1, x.max() + 1)
-            click = Prompt(points=[interior_point(truth, ties="median")])
-            for kind, prompt in (("click", click), ("box", Prompt(box=box))):
-                [result] = Refiner().refine(predictor, [prompt])
-                reached[kind].append(iou(result.mask, truth))
-    return {kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()}
-
-
-@pytest.mark.parametrize("channels", [1, 2, 5])
-def test_compare_with_base_gives_the_base_three_channels(channels, base):
-    dataset = pictures(2, channels)
-    figures, _ = finish(
-        compare_with_base_job(base, base.spec, base.network, dataset, dataset.validation, "cpu")
-    )
-    assert figures["before"] == by_hand(
-        base, dataset, {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
-    )
-    assert figures["after"] == figures["before"]  # here the same network
-
-
-def test_fit_calibration_finds_slope_and_keeps_the_order():
-    predicted = np.linspace(0.05, 0.95, 40)
-    known = IoUCalibration(slope=0.6, offset=-1.2)
-    fit = fit_calibration(predicted, known.apply(predicted))
-    assert (fit.slope, fit.offset) == pytest.approx((0.6, -1.2), abs=1e-3)
-    assert fit_calibration(predicted[: MIN_CALIBRATED - 1], predicted[: MIN_CALIBRATED - 1]) is None
-    fitted = fit_calibration(predicted, predicted[::-1]).apply(predicted)
-    assert (np.diff(fitted) > 0).all()
-
-
 def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, monkeypatch):
     """Scores change, masks do not; without enough masks nothing changes."""
-    monkeypatch.setattr(finetune, "MIN_CALIBRATED", 8)  # two planes of two objects, click and box
+    monkeypatch.setattr(validation, "MIN_CALIBRATED", 8)  # two planes of two objects, click and box
     path = tmp_path / "made.safetensors"
     spec = finish(train_checkpoint_job(base, dataset, short(), path, tmp_path / "run"))
     assert read_spec(path).iou_calibration == spec.iou_calibration is not None
@@ -436,41 +388,6 @@ def test_train_checkpoint_from_scratch_needs_no_base(base, dataset, tmp_path):
     )
     assert read_model_card(path).holds_all
     assert read_tensors(path).keys() >= set(load_model(path).network.state_dict())
-
-
-def test_compare_with_base_leaves_out_planes_without_objects(base, dataset, tmp_path, monkeypatch):
-    """Of many, some are, spread evenly over those that have an object; each is read once."""
-    first = dataset.validation[0]
-
-    def sample(number):
-        def load():
-            values, labels = first.load()
-            read.append(number)
-            return values, labels * (number % 2)
-
-        return replace(first, name=f"plane {number}", group=f"{number}", load=load)
-
-    read: list[int] = []
-    data = replace(dataset, validation=tuple(sample(number) for number in range(8)))
-    monkeypatch.setattr(finetune, "MAX_PLANES", 2)
-    messages: list[str] = []
-    job = train_checkpoint_job(base, data, short(), tmp_path / "x.safetensors", tmp_path / "folder")
-    spec = finish(job, lambda progress: messages.append(progress.message))
-    compared = [message for message in messages if message.startswith("comparing")]
-    assert compared == ["comparing on plane 1", "comparing on plane 5"]
-    assert read == [*range(8), 1, 5]
-    assert spec.metrics["before"]["click"] > 0
-
-
-@pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
-def test_compare_with_base_takes_fewer_large_planes(pixels, planes, base, dataset, monkeypatch):
-    """`pixels` in planes; two are looked at in any case."""
-    samples = dataset.validation[:1] * 4
-    monkeypatch.setattr(finetune, "MAX_PIXELS", pixels * samples[0].load()[1].size)
-    seen: list[str] = []
-    job = compare_with_base_job(base, base.spec, base.network, dataset, samples, "cpu")
-    finish(job, lambda progress: seen.append(progress.message))
-    assert len([message for message in seen if message.startswith("comparing")]) == planes
 
 
 def test_make_trainable_refuses_a_modality_checkpoint(base, dataset, tmp_path):

@@ -9,11 +9,11 @@ from skimage.data import coins
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.prompting import UserProtocol
+from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.io.files import ASSETS
 from napari_simmat.progress import finish
 from napari_simmat.research.generated import GeneratedConfig, generate_job
-from napari_simmat.training.finetune import compare_with_base_job
+from napari_simmat.training.validation import compare_with_base_job
 
 pytestmark = pytest.mark.shipped_models
 

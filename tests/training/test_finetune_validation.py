@@ -10,11 +10,7 @@ from torch import nn
 from napari_simmat.models.network import Encoded
 from napari_simmat.progress import finish
 from napari_simmat.training.batches import LabeledPlane
-from napari_simmat.training.finetune import (
-    ValidationScores,
-    protocol_mask,
-    validate_network_job,
-)
+from napari_simmat.training.validation import ValidationScores, protocol_mask, validate_network_job
 
 
 class Knowing(nn.Module):

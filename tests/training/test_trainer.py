@@ -289,7 +289,7 @@ def test_full_disk_is_reported_and_keeps_what_was_saved(what, begin, tmp_path, m
 
 
 def better(network, planes, side, max_objects):
-    from napari_simmat.training.finetune import ValidationScores
+    from napari_simmat.training.validation import ValidationScores
 
     reached = ValidationScores()
     reached.ious.append(0.999)

@@ -9,8 +9,8 @@ from napari_simmat.engine import device
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training import trainer
 from napari_simmat.training.batches import Batches, LabeledPlanes
-from napari_simmat.training.finetune import make_trainable
 from napari_simmat.training.losses import TrainingModule
+from napari_simmat.training.trainable import make_trainable
 from tests.pretended_gpu import pretended_gpu
 from tests.training.squares import short
 

@@ -8,7 +8,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.batch.run import OPENABLE_STATES, FileRow
+from napari_simmat.widgets.batch.controller import OPENABLE_STATES
+from napari_simmat.widgets.batch.file_table import FileRow
 from napari_simmat.widgets.controls import CollapsibleSection, Status, StatusKind
 from tests.widgets.hands import Headless
 

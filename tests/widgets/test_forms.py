@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.widgets.batch.run import BatchRequest
+from napari_simmat.widgets.batch.request import BatchRequest
 from napari_simmat.widgets.forms import (
     EverythingForm,
     Options,
@@ -20,7 +20,8 @@ from napari_simmat.widgets.forms import (
     field_texts,
     shown_fields,
 )
-from napari_simmat.widgets.train.run import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
+from napari_simmat.widgets.train.request import DEFAULT_CONFIG, TrainRequest
+from napari_simmat.widgets.train.window_run import FORM_SETTINGS
 from tests.widgets.dropping import drop
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from napari_simmat._text import differing_parts, format_list, format_shape, names_of_bands
-from napari_simmat.engine.channel_matching import RGB, match_names
+from napari_simmat.engine.channels.matching import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
 MAX_CHANNELS = 32

@@ -31,7 +31,7 @@ from napari_simmat.progress import Job, Progress, Steps
 if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
     from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
-    from napari_simmat.engine.channels import ChannelInfluence
+    from napari_simmat.engine.channel_influence import ChannelInfluence
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
@@ -228,7 +228,7 @@ class InferenceService:
         Also what each channel does for the mask of each object, as `channel_influence_job`.
         """
         predictor = yield from self._job_predictor(request)
-        from napari_simmat.engine.channels import channel_influence_job, foundation_colors
+        from napari_simmat.engine.channel_influence import channel_influence_job, foundation_colors
         from napari_simmat.engine.drawing import to_rgb
 
         yield from predictor.set_plane_job(request.plane)

@@ -25,7 +25,7 @@ from napari_simmat import __version__
 from napari_simmat.batch.plan import OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
-from napari_simmat.engine.channel_matching import GAP, RGB
+from napari_simmat.engine.channels.matching import GAP, RGB
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table

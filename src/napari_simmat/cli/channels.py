@@ -90,7 +90,7 @@ def derive(
     overwrite
         Replace the output if it exists.
     """
-    from napari_simmat.engine.channels import derive_channels
+    from napari_simmat.engine.channels.derivation import derive_channels
     from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
@@ -110,8 +110,8 @@ def _derived_from(kind: str, names: Sequence[str], image: Path, terminal: Termin
     Raises ValueError if some have the names and others have not.
     """
     from napari_simmat._text import format_list
-    from napari_simmat.engine.channel_matching import match_names
-    from napari_simmat.engine.channels import DERIVATIONS
+    from napari_simmat.engine.channels.derivation import DERIVATIONS
+    from napari_simmat.engine.channels.matching import match_names
 
     wanted = DERIVATIONS[kind].inputs
     are_named = not all(name.isdecimal() for name in names)
@@ -164,7 +164,7 @@ def register(
     """
     import numpy as np
 
-    from napari_simmat.engine.channels import register_channels_job, shift_channel
+    from napari_simmat.engine.channels.registration import register_channels_job, shift_channel
     from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
@@ -218,7 +218,7 @@ def _read_channels(
     import numpy as np
 
     from napari_simmat.batch.segment_image import OpenedImage
-    from napari_simmat.engine.channel_matching import channel_index
+    from napari_simmat.engine.channels.matching import channel_index
     from napari_simmat.io.channel_files import check_channel_format
     from napari_simmat.io.readers import open_image
 
@@ -279,7 +279,7 @@ def show(
 
     from napari_simmat.batch.segment_image import OpenedImage, label_numbers, read_task_prompts
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.engine.channels import (
+    from napari_simmat.engine.channel_influence import (
         ChannelInfluence,
         channel_influence_job,
         foundation_colors,

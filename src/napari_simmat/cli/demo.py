@@ -115,7 +115,7 @@ class DemoRow(NamedTuple):
 def _run_job(output: Path, compute: ComputeOptions) -> Job[list[DemoRow]]:
     """Write the samples, segment them, compare with the truth, draw overlays."""
     from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
-    from napari_simmat.batch.run import run_tasks_job
+    from napari_simmat.batch.tasks import run_tasks_job
     from napari_simmat.io.files import atomic_write, write_table, write_text
 
     yield Progress(0, 0, "drawing samples")

@@ -275,12 +275,9 @@ def segment(
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
-    from napari_simmat.batch.run import (
-        BatchProgress,
-        check_plan_job,
-        run_plan_job,
-        summary_files,
-    )
+    from napari_simmat.batch.run_plan import check_plan_job, run_plan_job
+    from napari_simmat.batch.summary import summary_files
+    from napari_simmat.batch.tasks import BatchProgress
     from napari_simmat.progress import map_progress
 
     terminal = console.terminal()
@@ -441,7 +438,7 @@ def _print_outcome(terminal: Terminal, outcome: TaskOutcome) -> None:
 
 
 def _event_values(progress: Progress) -> dict[str, Any]:
-    from napari_simmat.batch.run import BatchProgress
+    from napari_simmat.batch.tasks import BatchProgress
 
     fraction = None if progress.fraction is None else round(progress.fraction, 4)
     values = {**step_values(progress), "fraction": fraction}

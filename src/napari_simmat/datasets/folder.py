@@ -18,7 +18,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.labeled_image import LabeledImage, LabeledSource
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
-from napari_simmat.engine.channel_matching import RGB
+from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.dicom import holds_dicom

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, pluralize
 from napari_simmat.datasets.dataset import LoadedSample
-from napari_simmat.engine.channel_matching import RGB, channel_index, plain_name
+from napari_simmat.engine.channels.matching import RGB, channel_index, plain_name
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.image_stack import ArraySource, ChannelStack, check_one_shape
 from napari_simmat.engine.normalization import Statistics

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.engine.channel_matching import GAP, match_channels
+from napari_simmat.engine.channels.matching import GAP, match_channels
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,

@@ -18,7 +18,7 @@ BOX_TOLERANCE_SHARE, BOX_TOLERANCE_PIXELS = 0.1, 1.0
 """A box's mask may reach beyond an edge by a tenth of the box's side across it, and a pixel.
 
 Boxes are drawn by hand. In training their edges deviate by 5 % of the side and half a pixel
-(`evaluation.prompting`); the tolerance is two such deviations.
+(`evaluation.drawn_prompts`); the tolerance is two such deviations.
 """
 GivenPoints: TypeAlias = Sequence[Sequence[SupportsFloat]] | NDArray[Any]
 """Points (N, 2) as y, x that a prompt takes."""

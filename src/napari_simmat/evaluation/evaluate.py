@@ -23,7 +23,7 @@ from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_si
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
-from napari_simmat.evaluation.prompting import PaperProtocol, PromptProtocol, UserProtocol
+from napari_simmat.evaluation.protocols import PaperProtocol, PromptProtocol, UserProtocol
 from napari_simmat.evaluation.scores import (
     ImageScores,
     ObjectScore,

@@ -20,7 +20,7 @@ from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.evaluation.evaluate import counted_objects, picture_scale, score_images_job
 from napari_simmat.evaluation.label_scores import LabelScore, score_labels
 from napari_simmat.evaluation.metrics import without_covered
-from napari_simmat.evaluation.prompting import UserProtocol
+from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.evaluation.scores import ImageScores, PlaneNumber, ScoreConfig, Scores
 from napari_simmat.io.files import sha256_of
 from napari_simmat.progress import Job, Progress, as_part

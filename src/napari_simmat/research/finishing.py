@@ -1,8 +1,8 @@
 """What finishing an image costs: a simulated user who wants all of its objects.
 
-The user clicks into the deepest pixel of the largest wrong part (`evaluation.prompting`), at most
-`MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click, a
-box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
+The user clicks into the deepest pixel of the largest wrong part (`evaluation.ground_truth`), at
+most `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click,
+a box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
 finishing proposes objects first, after some preparation, or none; the user deletes those that are
 wrong and makes the objects that are missing. A proposal that is a draft gives way to an object that
 the user makes in its place, without being deleted.
@@ -30,9 +30,9 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
+from napari_simmat.evaluation.ground_truth import GroundTruthObject
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
-from napari_simmat.evaluation.prompting import GroundTruthObject
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig

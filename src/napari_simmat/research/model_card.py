@@ -30,7 +30,8 @@ from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.evaluation.prompting import GroundTruthObject, UserProtocol
+from napari_simmat.evaluation.ground_truth import GroundTruthObject
+from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.progress import finish
 from napari_simmat.research.real_scenes import read_sources
 from napari_simmat.training.batches import MIN_AREA

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.evaluation.prompting import PROMPT_KIND_WEIGHTS, PromptBatch, draw_prompts
+from napari_simmat.evaluation.drawn_prompts import PROMPT_KIND_WEIGHTS, PromptBatch, draw_prompts
 from napari_simmat.models.multiscale import ALL_VIEWS
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny

@@ -44,13 +44,10 @@ from napari_simmat.research.experiments import (
 from napari_simmat.research.generated import GeneratedConfig, generate_job
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.finetune import (
-    make_trainable,
-    protocol_mask,
-    train_job,
-    validate_network_job,
-)
+from napari_simmat.training.finetune import train_job
+from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, Devices
+from napari_simmat.training.validation import protocol_mask, validate_network_job
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.engine.normalization import stretch_percentiles
-from napari_simmat.evaluation.prompting import PromptBatch, add_correction, draw_prompts
+from napari_simmat.evaluation.drawn_prompts import PromptBatch, add_correction, draw_prompts
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels

@@ -24,8 +24,8 @@ from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.training.batches import CropBatches, PlaneKey
-from napari_simmat.training.finetune import TrainableNetwork
 from napari_simmat.training.losses import TrainingModule
+from napari_simmat.training.trainable import TrainableNetwork
 from napari_simmat.training.trainer import RunFolder, Trainer
 
 KINDS = ("click", "click", "box", "points")

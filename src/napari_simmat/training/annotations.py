@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from napari_simmat.datasets.dataset import label_areas
 from napari_simmat.datasets.labeled_image import LabeledImage, resize_nearest
-from napari_simmat.engine.channel_matching import channel_index
+from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.masks import Window, label_windows

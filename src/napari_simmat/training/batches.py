@@ -22,7 +22,7 @@ from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import Window
-from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
+from napari_simmat.evaluation.drawn_prompts import PromptBatch, draw_prompts
 from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT
 from napari_simmat.models.spec import Channel, InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress

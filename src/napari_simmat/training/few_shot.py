@@ -61,7 +61,7 @@ from napari_simmat.training.evidence import (
     Verdict,
     nothing_to_gain,
 )
-from napari_simmat.training.finetune import TrainableNetwork
+from napari_simmat.training.trainable import TrainableNetwork
 from napari_simmat.training.trainer import RunFolder, read_state
 
 MIN_OBJECTS = 3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_simmat.evaluation.prompting import PromptBatch, add_correction
+from napari_simmat.evaluation.drawn_prompts import PromptBatch, add_correction
 from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.tiny_encoder import (
     BOUNDARY,

@@ -24,8 +24,8 @@ from napari_simmat.annotation.channel_choice import (
     mapping_remark,
     match_slots,
 )
-from napari_simmat.engine.channel_matching import LACKING
-from napari_simmat.engine.channel_ranking import RankedPlane
+from napari_simmat.engine.channels.matching import LACKING
+from napari_simmat.engine.channels.ranking import RankedPlane
 from napari_simmat.models.spec import InputChannels
 from napari_simmat.widgets.controls import (
     INDENT,

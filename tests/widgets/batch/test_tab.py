@@ -22,14 +22,13 @@ from napari_simmat.cli.segment import LinkOptions
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import finish
-from napari_simmat.widgets.batch.run import (
+from napari_simmat.widgets.batch.controller import CRASHED, STOPPED
+from napari_simmat.widgets.batch.opened_result import open_result_job
+from napari_simmat.widgets.batch.request import (
     CHOOSE_IMAGES,
     CHOOSE_PROMPTS,
-    CRASHED,
-    STOPPED,
     BatchRequest,
     load_request,
-    open_result_job,
     save_request,
 )
 from napari_simmat.widgets.batch.tab import (
@@ -458,7 +457,7 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     form.options["link_axis"].setText("0")
     assert _understood(form.value())["linking"] == LinkOptions(link=True, link_axis=0)
     assert all("tracks" in task.files.extras for task in form.value().planned().tasks)
-    monkeypatch.setattr("napari_simmat.widgets.batch.run.find_spec", lambda _: None)
+    monkeypatch.setattr("napari_simmat.widgets.batch.request.find_spec", lambda _: None)
     assert form.problem() == LAPTRACK_MISSING
     batch.settle()
 

@@ -9,7 +9,7 @@ from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
 from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
-from napari_simmat.widgets.train.run import TrainRequest
+from napari_simmat.widgets.train.request import TrainRequest
 from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
 

@@ -10,8 +10,10 @@ from tifffile import imwrite
 
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.widgets.layer_data import layer_key
+from napari_simmat.widgets.train.folder_check import CHECKING, READY
 from napari_simmat.widgets.train.form import LabeledLayers
-from napari_simmat.widgets.train.run import CHECKING, READY, TrainRequest, WindowRun
+from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.window_run import WindowRun
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers

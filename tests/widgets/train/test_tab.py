@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.progress import JobEvent
-from napari_simmat.widgets.subprocess import Ending
-from napari_simmat.widgets.train.run import (
+from napari_simmat.widgets.child_process import Ending
+from napari_simmat.widgets.train.controller import (
     CRASHED_AT,
     LABELS_FAVOR_BASE,
     USE_MODEL,

@@ -7,7 +7,7 @@ from napari.qt import get_stylesheet
 from qtpy.QtGui import QColor, QImage
 from qtpy.QtWidgets import QLabel
 
-from napari_simmat.widgets.train.run import CurveHistory
+from napari_simmat.widgets.train.curve_history import CurveHistory
 from napari_simmat.widgets.train.tab import (
     IOU,
     LOSS,

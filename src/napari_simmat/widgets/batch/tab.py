@@ -13,17 +13,11 @@ from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QHeaderView, QTableView
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
-from napari_simmat.widgets.batch.run import (
-    OPENABLE_STATES,
-    TABLE_COLUMNS,
-    BatchController,
-    BatchRequest,
-    FilesModel,
-    FirstFile,
-    OpenedResult,
-    RunPreflight,
-    load_request,
-)
+from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
+from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
+from napari_simmat.widgets.batch.opened_result import OpenedResult
+from napari_simmat.widgets.batch.preflight import FirstFile, RunPreflight
+from napari_simmat.widgets.batch.request import BatchRequest, load_request
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -38,9 +32,9 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
+from napari_simmat.widgets.job_tab import JobTab
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.subprocess import JobTab
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (

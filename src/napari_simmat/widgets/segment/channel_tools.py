@@ -29,11 +29,10 @@ from napari_simmat.annotation.channel_choice import (
     matching_channels,
 )
 from napari_simmat.annotation.prompt_state import Plane, objects_on
-from napari_simmat.engine.channels import (
-    DERIVATIONS,
-    ChannelInfluence,
+from napari_simmat.engine.channel_influence import ChannelInfluence
+from napari_simmat.engine.channels.derivation import DERIVATIONS, derive_channels
+from napari_simmat.engine.channels.registration import (
     ChannelShift,
-    derive_channels,
     register_channels_job,
     shift_channel,
 )

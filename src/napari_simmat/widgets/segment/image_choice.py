@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat.annotation.channel_choice import LayerChannel
-from napari_simmat.engine.channel_ranking import RankedPlane, rank_channels_job
+from napari_simmat.engine.channels.ranking import RankedPlane, rank_channels_job
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.layer_data import (

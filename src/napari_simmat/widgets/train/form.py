@@ -43,7 +43,8 @@ from napari_simmat.widgets.layer_data import (
 )
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
-from napari_simmat.widgets.train.run import TrainRequest, name_problem
+from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.window_run import name_problem
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
 LABELS_TIP = "The objects to learn: a labels layer with a number for each object"

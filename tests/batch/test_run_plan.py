@@ -17,22 +17,20 @@ import tifffile
 from filelock import FileLock
 from skimage.data import coins
 
-import napari_simmat.batch.run as run_module
+from napari_simmat.batch import tasks
+from napari_simmat.batch.folder_lock import LOCK
 from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
-from napari_simmat.batch.run import (
+from napari_simmat.batch.run_plan import REMOVED, run_plan_job
+from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
+from napari_simmat.batch.summary import (
     ALL_OBJECTS,
-    LOCK,
-    NOT_STARTED,
-    REMOVED,
     SUMMARY_PAGE,
     SUMMARY_TABLE,
-    BatchProgress,
-    run_plan_job,
     summary_rows,
     write_summary,
 )
-from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
+from napari_simmat.batch.tasks import NOT_STARTED, BatchProgress
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, Compute, PropagationSettings
 from napari_simmat.io.files import DISK_FULL, DiskFullError
@@ -164,7 +162,7 @@ def test_run_progress_tells_a_written_file_during_the_next(data, tmp_path, monke
                 yield Progress(0, 1, "encoding")
         return (yield from segment_loaded_job(loaded, *more, **options))
 
-    monkeypatch.setattr(run_module, "segment_loaded_job", slow)
+    monkeypatch.setattr(tasks, "segment_loaded_job", slow)
     job = run_plan_job(planned(data, tmp_path / "out"), CONFIG)
     finish(job, lambda step: told.append(step) if isinstance(step, BatchProgress) else None)
     states = [(one.number, one.state) for one in told]
@@ -241,7 +239,7 @@ def test_run_canceled_still_writes_waiting_results(data, tmp_path, monkeypatch):
         assert going_on.wait(60)
         return write_result(segmented)
 
-    monkeypatch.setattr("napari_simmat.batch.run.write_result", slow)
+    monkeypatch.setattr("napari_simmat.batch.tasks.write_result", slow)
     out = tmp_path / "out"
     job = run_plan_job(planned(data, out), CONFIG)
     for progress in job:
@@ -276,7 +274,7 @@ def test_run_full_disk_stops_and_resumes(data, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("napari_simmat.batch.outputs.write_table", full)
-        patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
+        patch.setattr("napari_simmat.batch.run_plan.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
     assert DISK_FULL.format("a.json", out) in outcomes[0].note
@@ -321,7 +319,7 @@ def test_run_killed_between_renames_is_finished(data, tmp_path, monkeypatch, mom
     script = f"""
 import os
 from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
-from napari_simmat.batch.run import run_plan_job
+from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import Progress, finish
 from pathlib import Path

@@ -2,8 +2,8 @@
 
 import pytest
 
-from napari_simmat.engine.channel_matching import match_names
-from napari_simmat.engine.spectral_bands import band_of, match_bands
+from napari_simmat.engine.channels.bands import band_of, match_bands
+from napari_simmat.engine.channels.matching import match_names
 
 NDVI = ("red", "near infra-red")
 LANDSAT = ("B1", "B2", "B3", "B4", "B5", "B6", "B7")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_simmat.engine.channel_ranking import BEST, rank_channels_job
+from napari_simmat.engine.channels.ranking import BEST, rank_channels_job
 from napari_simmat.progress import finish
 
 SIDE = 200

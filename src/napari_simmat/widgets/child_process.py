@@ -1,7 +1,4 @@
-"""A `simmat` command in a child process: read line by line, and never left over.
-
-`JobController` and `JobTab` are what the Train and the Batch tab have in common around it.
-"""
+"""A `simmat` command in a child process: read line by line, and never left over."""
 
 from __future__ import annotations
 
@@ -9,46 +6,21 @@ import atexit
 import json
 import logging
 import os
-import shlex
 import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import list2cmdline
 from typing import Literal
 
 import psutil
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
-from qtpy.QtGui import QDropEvent, QGuiApplication
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QFrame,
-    QMessageBox,
-    QPlainTextEdit,
-    QVBoxLayout,
-    QWidget,
-)
 
-from napari_simmat.io.files import user_folder, write_text
+from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import JobEvent
-from napari_simmat.widgets.controls import (
-    INDENT,
-    Button,
-    CollapsibleSection,
-    Part,
-    Status,
-    StatusLine,
-    VerticalScroll,
-    hbox,
-    vbox,
-)
-from napari_simmat.widgets.forms import DropTarget, PathKind
-from napari_simmat.widgets.worker import Worker
 
 log = logging.getLogger(__name__)
-
 CANCELED = 130
 """Exit status of a command that was interrupted."""
 _NICE = 5
@@ -56,7 +28,6 @@ _NICE = 5
 _KILL_TIMEOUT = 3000
 """Milliseconds to wait for a killed process to disappear."""
 _NOTE = "Note: "
-SAVE_SETTINGS = "Save settings ..."
 
 
 @dataclass(frozen=True)
@@ -259,189 +230,3 @@ def _close_all() -> None:
     """Kill what still runs when the interpreter exits."""
     for process in list(_open_processes):
         process.close()
-
-
-class JobController(QObject):
-    """Runs one job of a tab at a time: a command in a child process, and work around it.
-
-    It has no parent: Qt may delete the widget that shows it, and it must be closed even then.
-
-    Parameters
-    ----------
-    thread
-        Name of the thread for work that needs no process of its own.
-
-    Attributes
-    ----------
-    state
-        Current phase of the job; ``idle`` without one.
-    worker, process
-        The thread and the process.
-    """
-
-    status = Signal(object)
-    """A `Status`."""
-    changed = Signal()
-    """`state` changed, or what the user may do next."""
-
-    def __init__(self, thread: str) -> None:
-        super().__init__()
-        self.state = "idle"
-        self.worker = Worker(thread)
-        self.process = ChildProcess()
-        self.process.received.connect(self._on_event)
-        self.process.ended.connect(self._on_ended)
-        self._begun = 0.0
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is a job."""
-        return self.state != "idle"
-
-    def close(self) -> None:
-        """End thread and process without a signal."""
-        self.worker.close()
-        self.process.close()
-
-    def _on_event(self, event: JobEvent) -> None:
-        raise NotImplementedError
-
-    def _on_ended(self, ending: Ending) -> None:
-        raise NotImplementedError
-
-    def _enter(self, state: str, text: str = "") -> None:
-        """Begin another phase, and say what happens in it."""
-        self.state = state
-        if text:
-            self._say(text)
-        self.changed.emit()
-
-    def _say(self, text: str, fraction: float | None = None, left: str = "") -> None:
-        way_out = "Cancel" if self.state == "preparing" else ""
-        self.status.emit(Status("working", text, fraction, way_out=way_out, left=left))
-
-    def _kill(self) -> None:
-        self._enter("killing")
-        self.process.kill()
-
-    def _fail(self, text: str) -> None:
-        self._rest(Status("failed", text))
-
-    def _rest(self, status: Status) -> None:
-        """The job is over, with this outcome."""
-        self.state = "idle"
-        self.status.emit(status)
-        self.changed.emit()
-
-
-class CommandLine(CollapsibleSection):
-    """The command line of the form; empty while the form is incomplete."""
-
-    def __init__(self) -> None:
-        self.field = QPlainTextEdit()
-        self.field.setAccessibleName("Command line")
-        self.field.setReadOnly(True)
-        self.field.setMaximumHeight(84)
-        self.field.setTabChangesFocus(True)
-        self.copy = Button("Copy", tip="Copy the command line")
-        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.value()))
-        self.save = Button(SAVE_SETTINGS, tip="Write a TOML file for simmat ... --config FILE")
-        self.save.clicked.connect(self._on_save)
-        self._arguments: Sequence[str] = ()
-        content = QWidget()
-        buttons = hbox(self.copy, self.save)
-        buttons.addStretch(1)
-        vbox(self.field, buttons, parent=content, indent=INDENT)
-        super().__init__("Command line", content)
-
-    def value(self) -> str:
-        """The command as shown."""
-        return self.field.toPlainText()
-
-    def set_value(self, arguments: Sequence[str]) -> None:
-        """Show ``simmat`` with these arguments; nothing if there are none."""
-        self._arguments = arguments
-        self.field.setPlainText(in_a_shell(arguments) if arguments else "")
-        self.copy.setEnabled(bool(arguments))
-        self.save.setEnabled(bool(arguments))
-
-    def _on_save(self) -> None:
-        start = f"{self._arguments[0]}.toml"
-        name, _ = QFileDialog.getSaveFileName(self, SAVE_SETTINGS, start, "TOML (*.toml)")
-        if not name:
-            return
-        try:
-            write_text(Path(name).with_suffix(".toml"), settings_text(self._arguments))
-        except OSError as error:
-            QMessageBox.warning(self, SAVE_SETTINGS, str(error))
-
-
-def settings_text(arguments: Sequence[str]) -> str:
-    """The options of a command line as the TOML that ``--config`` reads.
-
-    What has no name, such as the images, stays on the command line.
-    """
-    command, *words = arguments
-    options: dict[str, list[str | bool]] = {}
-    for word in words:
-        if not word.startswith("--"):
-            continue  # a path, which may hold a "=" too
-        name, is_valued, value = word.removeprefix("--").partition("=")
-        if is_valued:
-            options.setdefault(name, []).append(value)
-        else:
-            options[name.removeprefix("no-")] = [not name.startswith("no-")]
-    lines = [
-        f"{name} = {json.dumps(values if len(values) > 1 else values[0], ensure_ascii=False)}"
-        for name, values in options.items()
-    ]
-    return "\n".join([f"[{command}]", *lines, ""])
-
-
-def in_a_shell(arguments: Sequence[str]) -> str:
-    """``simmat`` with its arguments, quoted for the shell."""
-    words = ["simmat", *arguments]
-    return list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-
-
-class JobTab(DropTarget):
-    """A tab whose job runs in a child process: settings above, progress below.
-
-    Parameters
-    ----------
-    form
-        The settings.
-    drops
-        Which paths can be dropped on the tab while no job runs.
-    job
-        The job; the status line shows its status.
-
-    Attributes
-    ----------
-    settings, command, status
-        The section with the form, the same as a command line, and the status line.
-    """
-
-    def __init__(self, form: QWidget, drops: PathKind, job: JobController) -> None:
-        super().__init__(drops)
-        self._job = job
-        self.settings = CollapsibleSection("Settings", form)
-        self.settings.set_open(True)
-        self.command = CommandLine()
-        self.status = StatusLine()
-        job.status.connect(self.status.set_value)
-        job.changed.connect(self._on_changed)
-
-    def _on_changed(self) -> None:
-        raise NotImplementedError
-
-    def _lay_out(self, *parts: Part) -> QVBoxLayout:
-        above, rule = QWidget(), QFrame()
-        vbox(self.settings, self.command, parent=above, spacing=8)
-        rule.setFrameShape(QFrame.Shape.HLine)
-        layout = vbox(VerticalScroll(above), rule, *parts, parent=self, spacing=8)
-        layout.setContentsMargins(8, 8, 8, 8)
-        return layout
-
-    def _dropped(self, event: QDropEvent) -> str:
-        return "" if self._job.busy else super()._dropped(event)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_simmat._text import format_list, is_or_are, pluralize
-from napari_simmat.engine.spectral_bands import band_of, match_bands
+from napari_simmat.engine.channels.bands import band_of, match_bands
 
 if TYPE_CHECKING:
     from napari_simmat.models.spec import InputChannels

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from napari_simmat.engine.channel_matching import GAP, match_channels, match_names
+from napari_simmat.engine.channels.matching import GAP, match_channels, match_names
 from napari_simmat.models.spec import InputChannels
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")

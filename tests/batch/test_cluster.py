@@ -11,9 +11,11 @@ import pytest
 import tifffile
 from skimage.data import coins
 
+from napari_simmat.batch.cluster import run_on_cluster_job
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, find_inputs, plan
-from napari_simmat.batch.run import BatchProgress, run_on_cluster_job, run_plan_job
+from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome
+from napari_simmat.batch.tasks import BatchProgress
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
@@ -115,7 +117,7 @@ class Client:
 
 def test_cluster_task_done_early_stays_done(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_simmat.engine.remote.client", lambda *_: nullcontext(Client()))
-    monkeypatch.setattr("napari_simmat.batch.run._CLUSTER_POLL", 0)
+    monkeypatch.setattr("napari_simmat.batch.cluster._CLUSTER_POLL", 0)
     images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
     tasks = [SegmentTask(image, None, OutputFiles.of(image, tmp_path)) for image in images]
     states: dict[int, list[str]] = {0: [], 1: [], 2: []}

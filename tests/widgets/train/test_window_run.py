@@ -1,24 +1,18 @@
 import shlex
 import sys
 
-import numpy as np
 import pytest
-import tifffile
 
-from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
 from napari_simmat.cli.terminal import ChannelOptions
 from napari_simmat.progress import finish
-from napari_simmat.training.config import TrainConfig, practical_config
+from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
-from napari_simmat.widgets.subprocess import in_a_shell
-from napari_simmat.widgets.train import run as run_module
-from napari_simmat.widgets.train.run import (
-    DEFAULT_STEPS,
+from napari_simmat.widgets.command_line import in_a_shell
+from napari_simmat.widgets.train import window_run
+from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.window_run import (
     NOT_FINISHED,
-    CurveHistory,
-    TrainingController,
-    TrainRequest,
     WindowRun,
     free_name,
     name_problem,
@@ -105,41 +99,9 @@ def test_arguments_can_be_pasted_into_a_shell():
     assert shlex.split(in_a_shell(words)) == ["simmat", *words]
 
 
-def test_the_default_config_is_that_of_practical():
-    tiny = registry.find_model("tiny").spec
-    assert practical_config(tiny, steps=DEFAULT_STEPS) == TrainRequest().config
-
-
-def test_curves_replace_a_step_that_is_repeated():
-    history = CurveHistory()
-    for step in range(5):
-        assert history.add({"step": step, "loss": 1.0, "validation_iou": 10.0 * step})
-    assert history.best == (4, 40)
-    assert (history.step, CurveHistory().step) == (4, 0)
-    assert history.add({"step": 2, "loss": 0.5})
-    assert history.loss == [(0, 1), (1, 1), (2, 0.5)]
-    assert history.add({"step": 2, "validation_iou": 30.0})
-    assert history.iou == [(0, 0), (1, 10), (2, 30)]
-    assert not history.add({"step": 3, "learning_rate": 0.1})
-    assert not history.add({})
-    assert not history.add({"step": 3, "loss": float("nan")})
-
-
-def test_curves_of_a_log_that_was_cut_skip_its_end(tmp_path):
-    log = tmp_path / "log.csv"
-    assert CurveHistory.of(log).best is None
-    log.write_text(
-        "step,epoch,learning_rate,loss,train_iou,validation_iou\n"
-        "0,0.0,,,,40.5\n5,1.0,0.0003,0.25,70,\n5,1.0,,,,60\n1x,"
-    )
-    history = CurveHistory.of(log)
-    assert history.iou == [(0, 40.5), (5, 60)]
-    assert history.loss == [(5, 0.25)]
-
-
 def test_file_names_are_those_of_the_trainer():
     """They stand twice, as the trainer's module loads torch."""
-    names = run_module._LOG, run_module._BEST, run_module._STOP
+    names = window_run._LOG, window_run._BEST, window_run._STOP
     assert names == (LOG_FILE, BEST_FILE, STOP_FILE)
 
 
@@ -220,38 +182,9 @@ def test_name_problem_leaves_the_locks_of_runs_alone(user_folder, monkeypatch):
     """The name is checked at each key; a run that another window holds keeps its name."""
     run = interrupted("half")
     interrupted("done").release()
-    monkeypatch.setattr(run_module.WindowRun, "claim", lambda _: pytest.fail("a lock was claimed"))
+    monkeypatch.setattr(window_run.WindowRun, "claim", lambda _: pytest.fail("a lock was claimed"))
     assert NOT_FINISHED.format("half") == name_problem("half")
     assert NOT_FINISHED.format("Done") == name_problem("Done")
     assert name_problem("new") is None
     assert free_name("half") == "half-2"
     run.release()
-
-
-def test_check_of_a_folder_is_not_shown_for_another(qtbot, tmp_path, user_folder):
-    """While the check of one folder runs, another is chosen: each gets its own."""
-    for name, count in (("good", 6), ("broken", 0)):
-        (tmp_path / name).mkdir()
-        for number in range(count):
-            image = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
-            labels = np.zeros((32, 32), np.uint8)
-            labels[4:20, 4:20] = 1
-            tifffile.imwrite(tmp_path / name / f"{number}.tif", image)
-            tifffile.imwrite(tmp_path / name / f"{number}_labels.tif", labels)
-    training = TrainingController()
-    good, broken = (TrainRequest(folder=str(tmp_path / name)) for name in ("good", "broken"))
-    seen = []
-    # The form asks again whenever a check has ended; by then the user has chosen the other.
-    training.checked.connect(lambda: seen.append(training.check(broken)))
-    assert training.check(good) is None
-    training._later.stop()
-    training._start_check()
-    training._to_check = broken
-    with qtbot.waitSignal(training.checked):
-        pass
-    assert seen == [None], "the check of the good folder says nothing of the broken one"
-    with qtbot.waitSignal(training.checked):
-        pass
-    assert seen[-1].problem
-    assert not seen[-1].description
-    training.close()

@@ -1,10 +1,9 @@
 import json
-import tomllib
 
 import pytest
 
 from napari_simmat.progress import JobEvent
-from napari_simmat.widgets.subprocess import read_event, settings_text
+from napari_simmat.widgets.child_process import read_event
 
 
 @pytest.mark.parametrize(
@@ -29,22 +28,3 @@ def test_read_event_of_a_printed_event_is_the_event(values):
 )
 def test_read_event_of_what_a_library_prints_is_none(line):
     assert read_event(line) is None
-
-
-def test_settings_text_of_arguments_is_the_same_as_toml():
-    words = ["segment", "my images", '--model=a "b"', "--rois", "--no-link", "--auto.seeds=maxima"]
-    text = settings_text([*words, "--prompts=click", "--prompts=box"])
-    assert tomllib.loads(text) == {
-        "segment": {
-            "model": 'a "b"',
-            "rois": True,
-            "link": False,
-            "auto": {"seeds": "maxima"},
-            "prompts": ["click", "box"],
-        }
-    }
-
-
-def test_settings_text_leaves_out_a_path_with_an_equals_sign():
-    words = ["segment", "2026/dose=5/a.tif", "--model=tiny", "--output=dose=5"]
-    assert tomllib.loads(settings_text(words)) == {"segment": {"model": "tiny", "output": "dose=5"}}

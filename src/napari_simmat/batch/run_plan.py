@@ -1,0 +1,87 @@
+"""Carry out a plan with its output folder locked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_simmat.batch.cluster import run_on_cluster_job
+from napari_simmat.batch.folder_lock import locked
+from napari_simmat.batch.plan import Plan, SegmentConfig
+from napari_simmat.batch.segment_image import (
+    TaskOutcome,
+    check_task,
+)
+from napari_simmat.batch.summary import write_summary
+from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
+from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    pass
+
+REMOVED = "{} was written, but removed before the run ended. Run it again with --resume."
+
+
+def run_plan_job(
+    plan: Plan, config: SegmentConfig, *, scheduler: str | None = None
+) -> Job[list[TaskOutcome]]:
+    """Carry out a plan; for several images, also write a summary into the output folder.
+
+    Parameters
+    ----------
+    plan
+        From `plan`.
+    config
+        How to segment.
+    scheduler
+        Address of a `dask.distributed` scheduler whose workers run the tasks; None: this process.
+
+    Returns
+    -------
+    list of TaskOutcome
+        One for each task, in their order.
+
+    Raises
+    ------
+    ValueError, OSError
+        If another run writes into the folder, or the model cannot be used.
+    """
+    resume = plan.existing == "resume"
+    with locked(plan.output, plan.shard):
+        plan.check_existing()  # another run may have ended since the plan was made
+        if scheduler is None:
+            outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
+        else:
+            outcomes = yield from run_on_cluster_job(scheduler, plan.tasks, config, resume=resume)
+        outcomes = [_still_there(each) for each in outcomes]
+        if plan.several:
+            yield Progress(len(outcomes), len(outcomes), "writing the summary")
+            write_summary(plan, outcomes, config)
+    return outcomes
+
+
+def _still_there(outcome: TaskOutcome) -> TaskOutcome:
+    """The outcome, failed if its files were removed while the run went on."""
+    files = outcome.task.files
+    gone = [each for each in (files.labels, files.objects, files.record) if not each.exists()]
+    if outcome.status == "failed" or not gone:
+        return outcome
+    return failed_outcome(outcome.task, OSError(REMOVED.format(gone[0])), outcome.seconds)
+
+
+def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
+    """What a run of the plan would refuse, by image.
+
+    Pixels are read of small images, and of those whose channels are in several files.
+
+    Raises ValueError if there is no such model.
+    """
+    spec = find_model(config.model).spec
+    problems = {}
+    for number, task in enumerate(plan.tasks):
+        yield Progress(number, len(plan.tasks), f"checking {task.name}")
+        try:
+            check_task(task, config, None if spec is None else spec.inputs)
+        except Exception as error:  # as in a run, readers raise anything
+            problems[str(task.image)] = failed_outcome(task, error, 0.0).note
+    return problems

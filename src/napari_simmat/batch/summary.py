@@ -1,0 +1,173 @@
+"""The summary of a batch run: a CSV and an HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_simmat import __version__
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.plan import Plan, SegmentConfig
+from napari_simmat.batch.segment_image import (
+    TaskOutcome,
+)
+from napari_simmat.io.files import (
+    atomic_outputs,
+    write_table,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    pass
+
+SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
+ALL_OBJECTS = "simmat-objects.csv"
+"""The tables of objects of all images, one below the other, with a column for the image."""
+COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
+MAX_PICTURES = 2000
+"""Thumbnails on the page; with more it would open slowly."""
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One image of a summary."""
+
+    image: str
+    state: Literal["done", "failed", "skipped"]
+    objects: int | None = None
+    hidden: int | None = None
+    labels: str = ""
+    message: str = ""
+    seconds: float | None = None
+    note: str = ""
+    picture: bytes = b""
+
+
+def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentConfig) -> None:
+    """Write the files of `summary_files` into the output folder, replacing earlier ones.
+
+    The tables depend only on inputs and outputs: they hold no times, and kept outputs look like
+    new ones.
+    """
+    rows = summary_rows(plan, outcomes)
+    done = [each for each in zip(rows, outcomes, strict=False) if each[1].status != "failed"]
+    tables = {row.image: outcome.task.files.objects for row, outcome in done}
+    # Images may have other channels, axes and units than others.
+    columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
+    cells = (
+        {"image": image, **row} for image, path in tables.items() for row in _read_table(path)[1]
+    )
+    with atomic_outputs(*summary_files(plan)) as (table, page, objects):
+        write_table(objects, ["image", *columns], cells)
+        write_table(
+            table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
+        )
+        write_text(page, "".join(_page(rows, config)))
+
+
+def summary_files(plan: Plan) -> list[Path]:
+    """Table and page of a run, and the objects of all images; each shard has its own."""
+    names = map(Path, (SUMMARY_TABLE, SUMMARY_PAGE, ALL_OBJECTS))
+    part = "" if plan.shard is None else f"-{plan.shard}"
+    return [plan.output / f"{name.stem}{part}{name.suffix}" for name in names]
+
+
+def _read_table(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
+    """Columns and rows of a table of objects; the rows are read one by one."""
+    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    return lines.fieldnames or (), lines
+
+
+def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:
+    """A row for each input image, skipped ones last."""
+    rows = []
+    for outcome in outcomes:
+        labels = outcome.task.files.labels
+        inside = labels.is_relative_to(plan.output)
+        labels = labels.relative_to(plan.output) if inside else Path(labels.name)
+        image, seconds = (labels.parent / outcome.task.image.name).as_posix(), outcome.seconds
+        if outcome.status == "failed":
+            message = _without_folder(outcome.note, plan.output)
+            rows.append(SummaryRow(image, "failed", message=message, seconds=seconds))
+            continue
+        row = SummaryRow(
+            image,
+            "done",
+            outcome.objects,
+            len(outcome.hidden),
+            labels.as_posix(),
+            seconds=seconds,
+            note=("Kept from an earlier run. " if outcome.status == "kept" else "") + outcome.note,
+            picture=outcome.thumbnail,
+        )
+        rows.append(row)
+    for one in plan.skipped:
+        message = _without_folder(one.why, plan.output)
+        row = SummaryRow(one.image.name, "failed" if one.failed else "skipped", message=message)
+        rows.append(row)
+    return rows
+
+
+def _without_folder(sentence: str, folder: Path) -> str:
+    """Remove the output folder from paths in a sentence, so that it does not depend on it."""
+    # Only at the start of a path: it may also be the end of another one.
+    return re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", sentence)
+
+
+_STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 70em; color: #222;
+  padding: 0 1em; background: #fff; }
+h1 { font-size: 1.4em; } table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; padding: .4em .7em; border-top: 1px solid #ddd; vertical-align: middle; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td img { display: block; image-rendering: pixelated; }
+.failed { color: #a1260d; } .skipped { color: #777; }
+"""
+
+
+def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
+    """The page, with escaped texts and embedded pictures."""
+    count = Counter(line.state for line in lines)
+    objects = sum(line.objects or 0 for line in lines)
+    time = datetime.now().astimezone()
+    channels = format_list(config.selection.channels) or "all"
+    yield (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        "<title>Segmentation report</title>\n"
+        f"<style>{_STYLE}</style></head><body>\n<h1>Segmentation report</h1>\n<p>"
+        f"{count['done']} of {pluralize(len(lines), 'image')} segmented, "
+        f"{pluralize(objects, 'object')}; "
+        f"{count['failed']} failed, {count['skipped']} skipped.</p>\n<p>"
+        f"Model {escape(config.model)}, channels {escape(channels)}; napari-simmat "
+        f"{escape(__version__)} on {escape(platform.node())}, {time:%Y-%m-%d %H:%M %Z}.</p>\n"
+        "<table><thead><tr><th></th><th>image</th><th>state</th>"
+        '<th class="number">objects</th><th class="number">seconds</th><th>message</th>'
+        "</tr></thead><tbody>\n"
+    )
+    for number, line in enumerate(lines):
+        picture = ""
+        if line.picture and number < MAX_PICTURES:
+            coded = b64encode(line.picture).decode("ascii")
+            picture = f'<img alt="" src="data:image/png;base64,{coded}">'
+        hidden = f"{line.hidden} hidden by others. " if line.hidden else ""
+        cells = (
+            f"<td>{picture}</td>",
+            f"<td>{escape(line.image)}</td>",
+            f'<td class="{line.state}">{line.state}</td>',
+            f'<td class="number">{"" if line.objects is None else line.objects}</td>',
+            f'<td class="number">{"" if line.seconds is None else f"{line.seconds:.1f}"}</td>',
+            f"<td>{escape(hidden + line.note + line.message)}</td>",
+        )
+        yield f"<tr>{''.join(cells)}</tr>\n"
+    yield "</tbody></table></body></html>\n"
