@@ -26,6 +26,7 @@ from napari_simmat.io.reference import ImageReference, World
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.placement import REFERENCE
 from napari_simmat.widgets.segment import arrangement
+from napari_simmat.widgets.segment.controller import NOTHING
 from tests.widgets.gate import click_without_waiting
 from tests.widgets.scenes import CENTERS, gray
 
@@ -116,7 +117,7 @@ class Overlapping(RuleBasedStateMachine):
         controller = window.controller
         for part in (controller.inference, controller.arrangement, controller.propagation):
             assert not part.busy
-        assert controller._pending is None, "a commit waits for good"
+        assert controller.waiting == NOTHING, "a commit waits for good"
         assert window.status.kind != "working", window.status
         window.close_widget()
         window.viewer.layers.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from napari import Viewer
@@ -21,13 +22,14 @@ from napari_simmat.annotation.predictions import (
     described,
 )
 from napari_simmat.annotation.prompt_state import Plane, objects_on, plane_names
-from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
 from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.images_in_view import center_of_view, image_before
 from napari_simmat.widgets.segment.inference import InferenceQueue
+from napari_simmat.widgets.segment.large_plane import LargePlane
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
@@ -35,10 +37,7 @@ from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propa
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
-from napari_simmat.widgets.worker import BackgroundJob
 
-_ENCODE_RANK = 2
-"""Of encoding in the background: after everything that the user waits for."""
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
@@ -58,10 +57,34 @@ MISSED_COMMIT = (
 )
 CANCELED = "Canceled. Segment (S) starts again."
 SEGMENT = "Segment"
-PART = "The whole image is still being encoded, masks are refined then."
-PART_ALONE = "A part of the image is encoded: Segment (S) encodes the rest, and refines masks."
 STOP_ENCODING = "Stop encoding"
 REFINED = "Refined on the whole image."
+
+
+class Waiting(NamedTuple):
+    """What a commit waits for; it is done then."""
+
+    plane: Plane | None = None
+    """The prediction of this plane."""
+    propagation: bool = False
+    """All planes of a propagation."""
+
+
+NOTHING = Waiting()
+
+
+class Said(NamedTuple):
+    """What was said last of the current plane, from which it is said again as work goes on.
+
+    The status line is made of it: `before`, what a click does or what was predicted, and `after`.
+    """
+
+    status: Status
+    """What was predicted; of kind ``ready``, without words, what a click does."""
+    before: str = ""
+    after: tuple[str, ...] = ()
+    prediction: Prediction | None = None
+    """That this is about."""
 
 
 class SegmentController(QObject):
@@ -85,6 +108,8 @@ class SegmentController(QObject):
         What layers need before they are used.
     actions
         The user's actions by name, but for those that need a value of the form.
+    waiting
+        What a commit waits for.
     """
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
@@ -125,22 +150,18 @@ class SegmentController(QObject):
             "commit everything": self.review.commit,
             "discard everything": self.automatic.drop,
         }
-        # A commit waits for the prediction of this plane, or for a propagation, and is done then.
-        self._pending: Plane | None = None
-        self._propagation_pending = False
+        self.waiting = NOTHING
         # The plane that was handled last; None makes the next event of the viewer handle its plane
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
         self._missed = ""  # what the next status begins with
-        self._ready: tuple[str, tuple[str, ...]] = "", ()  # its text, and the remarks in it
-        self._shown: Status | None = None
-        # A large plane, of which parts are predicted on until the whole is encoded.
-        self._large: PredictionRequest | None = None
-        self._declined: tuple[object, ...] = ()  # the encoding that the user stopped
-        self._encoding = BackgroundJob(inference.worker, _ENCODE_RANK, self)
-        self._encoding.progressed.connect(self._on_encoding)
-        self._encoding.returned.connect(self._on_encoded)
-        self._encoding.failed.connect(workspace.fail)
+        self._said: Said | None = None
+        self._composed: Status | None = None  # the status line made of it
+        self._shown: Status | None = None  # what the status line shows, whoever said it
+        self._large = LargePlane(inference, self)
+        self._large.changed.connect(self._say_on)
+        self._large.encoded.connect(self._on_encoded)
+        self._large.failed.connect(workspace.fail)
         workspace.status.connect(partial(setattr, self, "_shown"))
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
@@ -150,7 +171,7 @@ class SegmentController(QObject):
         inference.predicted.connect(self._on_predicted)
         inference.failed.connect(self._on_failed)
         self.propagation.finished.connect(self._on_propagated)
-        self.propagation.stopped.connect(partial(setattr, self, "_propagation_pending", False))
+        self.propagation.stopped.connect(self._on_propagation_stopped)
         dims = viewer.dims.events
         self._view_events = (dims.current_step, dims.ndisplay, dims.order)
         for event in self._view_events:
@@ -184,7 +205,7 @@ class SegmentController(QObject):
         if self.workspace.released:
             return
         self.propagation.cancel()
-        self._encoding.cancel()
+        self._large.cancel()
         self.prefetcher.release()
         self.automatic.release()
         self.naming.release()
@@ -220,7 +241,7 @@ class SegmentController(QObject):
         drawn = workspace.read_prompts()
         if image is None or geometry is None:
             self.drop()
-            self._encoding.cancel()
+            self._large.cancel()
             self._missed = ""
             workspace.choose_none(model)
             return
@@ -231,9 +252,9 @@ class SegmentController(QObject):
             elif drawn:
                 self.request()
             return
-        before, missed = workspace.session, self._pending is not None
+        before, missed = workspace.session, self.waiting.plane is not None
         self.drop()
-        self._encoding.cancel()
+        self._large.cancel()
         workspace.choose(model, image, geometry, layers)
         self._missed = ""
         if before is not None and before is not workspace.session and before.prompt_state:
@@ -245,7 +266,7 @@ class SegmentController(QObject):
         """Segment what is chosen; on another image the last-used tool is activated."""
         workspace = self.workspace
         before = workspace.session, workspace.model
-        front, hidden_by = workspace.image_before(choice.layers), workspace.in_front
+        front, hidden_by = image_before(workspace.viewer, choice.layers), workspace.in_front
         workspace.in_front = "" if front is None else front.name
         self.set_subject(choice.model, choice.image, choice.geometry, choice.layers)
         is_new = (workspace.session, workspace.model) != before
@@ -268,7 +289,7 @@ class SegmentController(QObject):
     @needs_image
     def segment(self, session: LayerSession) -> None:
         """Predict for the prompts of the current plane, again if need be."""
-        self._declined = ()
+        self._large.want()
         if session.prompt_state:
             self.request(again=True)
         else:
@@ -285,7 +306,7 @@ class SegmentController(QObject):
         plane, result = self.workspace.plane_or_none(), self.propagation.result
         open_here = plane is not None and bool(session.prompt_state.on(plane))
         if self.propagation.is_under_way(session):
-            self._pending, self._propagation_pending = None, True
+            self.waiting = Waiting(propagation=True)
             self.workspace.say(COMMITS_THEN, "working")
         elif result is not None and (result.is_shown or not open_here):
             self.commit_propagation()
@@ -311,7 +332,7 @@ class SegmentController(QObject):
             return
         if self._awaits_other_plane:
             return  # one commit at a time; the earlier one goes first
-        self._pending, self._propagation_pending = plane, False
+        self.waiting = Waiting(plane)
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
@@ -321,7 +342,7 @@ class SegmentController(QObject):
         if not self.propagation.needs_update:
             self.propagation.commit()
         elif self.propagation.restart():
-            self._pending, self._propagation_pending = None, True
+            self.waiting = Waiting(propagation=True)
 
     def cancel(self) -> None:
         """Drop everything that is computed for the user; the window is free at once."""
@@ -387,7 +408,11 @@ class SegmentController(QObject):
                 workspace.preview.clear([plane], session.geometry.order)
             self._plane = plane
             made = PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
-            self.inference.submit(replace(made, center=workspace.center(), whole=whole))
+            self.inference.submit(
+                replace(
+                    made, center=center_of_view(workspace.viewer, session.geometry), whole=whole
+                )
+            )
         workspace.prediction_changed.emit()
 
     def _say_unusable(self, reason: str) -> None:
@@ -406,14 +431,18 @@ class SegmentController(QObject):
     def drop(self) -> None:
         """Discard the awaited prediction, and the commit that waits for it."""
         self.inference.drop()
-        self._pending = None
+        self._stop_waiting()
 
     @property
     def _awaits_other_plane(self) -> bool:
         """Whether the prediction of another plane is awaited for a commit, which goes first."""
-        if self._pending is None or not self.inference.busy:
+        if self.waiting.plane is None or not self.inference.busy:
             return False
-        return self._pending != self.workspace.plane_or_none()
+        return self.waiting.plane != self.workspace.plane_or_none()
+
+    def _stop_waiting(self) -> None:
+        """No commit waits for a prediction any more; one may wait for a propagation."""
+        self.waiting = self.waiting._replace(plane=None)
 
     @needs_image
     def _on_predicted(
@@ -424,11 +453,12 @@ class SegmentController(QObject):
         seconds: float,
     ) -> None:
         workspace, plane = self.workspace, request.plane
-        commits, self._pending = self._pending == plane, None
+        commits = self.waiting.plane == plane
+        self._stop_waiting()
         if not request.objects:
             missed, self._missed = self._missed, ""
-            note = f"{prediction.note} {self._part_text(prediction)}".strip()
-            self._say_ready(missed, session.geometry.remark, note)
+            after = (session.geometry.remark, prediction.note)
+            self._say(Said(Status("ready", ""), missed, after, prediction))
             self._offer_channels(session)
         elif not request.whole or request.state == session.prompt_state.on(plane):
             before = session.prediction(plane)
@@ -437,7 +467,7 @@ class SegmentController(QObject):
             if commits and session.prediction(plane) is prediction:
                 self.objects.commit(plane, prediction)
         if prediction.part:
-            self._encode(request)
+            self._large.encode(request)
         self.propagation.say_progress()
         workspace.prediction_changed.emit()
         if commits and plane != workspace.plane_or_none():
@@ -445,7 +475,7 @@ class SegmentController(QObject):
             self._on_plane()
 
     def _on_failed(self, reason: str) -> None:
-        self._pending = None
+        self._stop_waiting()
         self.workspace.fail(reason)
         self.workspace.prediction_changed.emit()
 
@@ -460,68 +490,31 @@ class SegmentController(QObject):
         self.workspace.preview.show(session.geometry, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
-        hint = self._join_hint(session, plane)
-        remark = self._part_text(prediction) or remark
-        text = " ".join(filter(None, [self._missed, text, hint, remark]))
-        self._missed = ""
-        self._show_status(replace(Status("done", text), seconds=seconds))
+        before, self._missed = self._missed, ""
+        status = replace(Status("done", text), seconds=seconds)
+        after = (self._join_hint(session, plane), remark)
+        self._say(Said(status, before, after, prediction))
 
-    def _part_text(self, prediction: Prediction) -> str:
-        """What to say of a prediction on a part of its plane; empty for one on the whole."""
-        request = self.inference.request
-        declined = request is not None and request.encoding == self._declined
-        return "" if not prediction.part else PART_ALONE if declined else PART
-
-    def _stop_encoding(self) -> None:
-        """The user does without the whole plane, until they ask for it by Segment."""
-        if self._large is not None:
-            self._declined = self._large.encoding
-        self._encoding.cancel()
-        self._say_of_encoding(PART_ALONE)
-
-    def _encode(self, request: PredictionRequest) -> None:
-        """Encode the whole plane of a request that was predicted on a part of it."""
-        if request.encoding == self._declined:
-            return
-        before, self._large = self._large, request
-        if before is not None and before.encoding == request.encoding and self._encoding.busy:
-            return
-        service = self.inference.service
-        self._encoding.start(PART, lambda: service.encode_job(request, [request.plane]))
-
-    def _on_encoding(self, progress: Progress) -> None:
-        """Say how far it is, as long as the status line speaks of it."""
-        if progress.fraction:
-            self._say_of_encoding(f"{PART} ({progress.fraction:.0%})")
-
-    def _on_encoded(self, _: object) -> None:
+    @needs_image
+    def _on_encoded(self, session: LayerSession) -> None:
         """Refine what was predicted on a part of the plane."""
-        large, session = self._large, self.workspace.session
-        if large is None or session is None or self.workspace.plane_or_none() != large.plane:
+        large = self._large.request
+        if large is None or self.workspace.plane_or_none() != large.plane:
             return
         prediction = session.prediction(large.plane)
         if prediction is not None and prediction.part:
             self.request(again=True, whole=True)
-        else:
-            self._say_of_encoding("")
-
-    def _say_of_encoding(self, words: str) -> None:
-        """Change `PART` in the status line, as long as that speaks of it."""
-        shown = self._shown
-        if shown is None or PART not in shown.text or shown.kind == "working":
-            return
-        status = replace(shown, text=f"{shown.text.partition(PART)[0]}{words}".strip())
-        if self._ready[0] == shown.text:
-            self._ready = status.text, self._ready[1]
-        if self._encoding.busy and not self.workspace.in_front:
-            self.workspace.offer(replace(status, offer=STOP_ENCODING), self._stop_encoding)
-        else:
-            self.workspace.status.emit(replace(status, offer="" if words else status.offer))
+        elif self._said is not None:
+            self._said = self._said._replace(prediction=None)  # it is of the whole now
+            self._say_on()
 
     def _on_propagated(self) -> None:
-        pending, self._propagation_pending = self._propagation_pending, False
-        if pending:
+        waits, self.waiting = self.waiting.propagation, NOTHING
+        if waits:
             self.commit_propagation()
+
+    def _on_propagation_stopped(self) -> None:
+        self.waiting = self.waiting._replace(propagation=False)
 
     # ------------------------------------------------------------- what has changed
 
@@ -545,7 +538,7 @@ class SegmentController(QObject):
         """The viewer shows another plane, or the same image along other axes."""
         workspace, order = self.workspace, self.workspace.order_or_none()
         if order is not None and order != session.geometry.order:
-            if self._pending is not None:
+            if self.waiting.plane is not None:
                 self._missed = MISSED_COMMIT
             self.drop()
             self._plane = None
@@ -568,31 +561,55 @@ class SegmentController(QObject):
             self._say_ready()
         workspace.prediction_changed.emit()
 
-    def say_ready_again(self, shown: Status) -> None:
+    def say_ready_again(self) -> None:
         """Say what a click does now, if the status line still shows what it did before."""
-        text, remarks = self._ready
-        if shown.kind == "ready" and shown.text == text:
-            self._say_ready(*remarks)
+        if self._said is not None and self._said.status.kind == "ready":
+            self._say_on()
 
-    def _say_ready(self, *remarks: str) -> None:
-        """Say what a click on the current plane does.
+    def _say_ready(self) -> None:
+        """Say what a click on the current plane does."""
+        self._say(Said(Status("ready", "")))
 
-        The first of `remarks` stands before it, the others after it.
+    def _say(self, said: Said) -> None:
+        """Say something of the current plane; `_say_on` says it again as work goes on."""
+        self._said = said
+        self._compose()
+
+    def _say_on(self) -> None:
+        """Say anew what was said last, as long as the status line shows it."""
+        if self._shown is not None and self._shown == self._composed:
+            self._compose()
+
+    def _compose(self) -> None:
+        """Make the status line of what was said, of the plane's encoding, and of what is in sight.
+
+        Its button is for what is most in the way: an image in front, then an encoding.
         """
-        text = " ".join(filter(None, [*remarks[:1], self._what_a_click_does(), *remarks[1:]]))
-        self._ready = self._show_status(Status("ready", text)), remarks
-
-    def _show_status(self, status: Status) -> str:
-        """Show a status; if another image hides the chosen one, also that. Returns the text."""
-        workspace = self.workspace
-        if workspace.session is None or not workspace.in_front:
+        said, workspace = self._said, self.workspace
+        assert said is not None, "something was said"
+        large = self._text_of_part(said.prediction)
+        text = said.status.text or self._what_a_click_does()
+        text = " ".join(filter(None, [said.before, text, *said.after, large]))
+        status = replace(said.status, text=text)
+        if workspace.session is not None and workspace.in_front:
+            image = workspace.session.geometry.name
+            hidden = HIDDEN.format(image=image, front=workspace.in_front)
+            status = replace(status, text=f"{text} {hidden}", offer=SHOW_IMAGE.format(image=image))
+            self._composed = status
+            workspace.offer(status, workspace.show_image)
+        elif large and self._large.busy:
+            status = replace(status, offer=STOP_ENCODING)
+            self._composed = status
+            workspace.offer(status, self._large.decline)
+        else:
+            self._composed = status
             workspace.status.emit(status)
-            return status.text
-        image = workspace.session.geometry.name
-        text = f"{status.text} {HIDDEN.format(image=image, front=workspace.in_front)}"
-        status = replace(status, text=text, offer=SHOW_IMAGE.format(image=image))
-        workspace.offer(status, workspace.show_image)
-        return text
+
+    def _text_of_part(self, prediction: Prediction | None) -> str:
+        """What to say of a prediction on a part of its plane; empty for one on the whole."""
+        if prediction is None:
+            return ""
+        return self._large.text(prediction, self.inference.request)
 
     def _what_a_click_does(self) -> str:
         workspace = self.workspace

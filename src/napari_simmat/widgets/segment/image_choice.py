@@ -24,6 +24,7 @@ from napari_simmat.widgets.layer_data import (
     ranked_array,
 )
 from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.images_in_view import image_before
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -153,7 +154,7 @@ class ImageChoice(QObject):
         self._note()
 
     def _in_front(self) -> Image | None:
-        return self._workspace.image_before(self.current().layers)
+        return image_before(self._viewer, self.current().layers)
 
     def _note(self) -> None:
         """Tell what is chosen now, and find out about its channels."""

@@ -5,7 +5,7 @@ Parts read it and act through it; none of them holds the controller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -25,9 +25,14 @@ from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import canvas_size, image_in_front, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.images_in_view import (
+    area_in_view,
+    bring_to_front,
+    image_under_mouse,
+    images_of,
+)
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession, RemovedObjects, Sessions
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
@@ -38,10 +43,6 @@ from napari_simmat.widgets.worker import later
 LAYER_GONE = "The layer is gone"
 LOADING = "loading"
 """How the commands begin that add the objects of a file."""
-VIEWED = 4
-"""How many times longer the view is than an object that the user has zoomed in on."""
-COMPACT = 0.6
-"""Area of such an object over the square of its longer side."""
 _CLOSED = 50
 """Milliseconds in which napari takes a dock apart and draws what was behind it."""
 UNDO = "Undo"
@@ -325,34 +326,6 @@ class Workspace(QObject):
         """
         return self.session.geometry.plane(self.viewer.dims)
 
-    def center(self) -> tuple[float, float]:
-        """The pixel of the current plane, y and x, in the middle of what the viewer shows."""
-        viewer, geometry = self.viewer, self.session.geometry
-        point = np.array(viewer.dims.point, dtype=float)
-        camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-        point[list(viewer.dims.displayed[-2:])] = camera.center[-2:]
-        at = np.clip(geometry.from_world(point)[-2:], 0, np.array(geometry.shape[-2:]) - 1)
-        return float(at[0]), float(at[1])
-
-    def area_in_view(self) -> float | None:
-        """Pixels of an object that the user has zoomed in on; None without zooming in.
-
-        Whoever shows less than half of an image is about to click on something that takes about a
-        quarter of the view's side.
-        """
-        session, viewer = self.session, self.viewer
-        if session is None or len(viewer.dims.displayed) != 2:
-            return None
-        canvas = np.array(canvas_size(viewer))
-        camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-        ends = np.array([viewer.dims.point] * 2, dtype=float)
-        ends[1, viewer.dims.displayed[canvas.argmin()]] += canvas.min() / camera.zoom
-        pixels = np.array([session.geometry.from_world(end)[-2:] for end in ends])
-        side = float(np.linalg.norm(pixels[1] - pixels[0]))
-        if side >= max(session.geometry.shape[-2:]) / 2:
-            return None
-        return COMPACT * (side / VIEWED) ** 2
-
     def plane_or_none(self) -> Plane | None:
         """The current plane; None if none is shown."""
         try:
@@ -382,29 +355,16 @@ class Workspace(QObject):
     @property
     def images(self) -> list[Image]:
         """All open images, the lowest first."""
-        layers = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
-        return [layer for layer in layers if not layer.name.startswith(outputs.SEEN)]
+        return images_of(self.viewer)
 
     def is_used(self, layer: Layer) -> bool:
         """Whether a layer belongs to the chosen image."""
         return self.session is not None and str(layer.unique_id) in self.session.layers
 
-    def image_before(self, layers: Collection[str]) -> Image | None:
-        """The image that is seen in place of that with these layers, by their keys, if any."""
-        dims = self.viewer.dims
-        axes = [axis - dims.ndim for axis in dims.displayed[-2:]]
-        return image_in_front(self.images, layers, axes) if layers else None
-
     def other_under_mouse(self) -> Image | None:
-        """The topmost image under the mouse that is not the chosen one."""
-        dims, position = self.viewer.dims, self.viewer.cursor.position
-        shown = [axis - dims.ndim for axis in dims.displayed]
-        for layer in reversed([each for each in self.images if each.visible]):
-            low, high = world_bounds(layer)
-            axes = [axis for axis in shown if -axis <= layer.ndim]
-            if all(low[axis] <= position[axis] <= high[axis] for axis in axes):
-                return None if self.is_used(layer) else layer
-        return None
+        """The topmost image under the mouse, if it is not the chosen one."""
+        layer = image_under_mouse(self.viewer)
+        return None if layer is None or self.is_used(layer) else layer
 
     def raise_layers(self) -> None:
         """Bring the layers in use above all images."""
@@ -415,12 +375,7 @@ class Workspace(QObject):
 
     def show_image(self) -> None:
         """Bring the chosen image in front of the others."""
-        layers = self.viewer.layers
-        images = [layer for layer in layers if self.is_used(layer)]
-        if images and not any(layer.visible for layer in images):
-            images[-1].visible = True
-        for layer in images:
-            layers.move(layers.index(layer), len(layers))
+        bring_to_front(self.viewer, [layer for layer in self.images if self.is_used(layer)])
         self.raise_layers()
 
     def name_objects(self) -> None:
@@ -462,7 +417,9 @@ class Workspace(QObject):
         # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
         only_plane = drawn.flat == session.prompts.flat
         traveled = only_plane and self.prompt_layers.follows_slider(session.geometry)
-        session.set_prompts(drawn, undoable=not traveled, area_in_view=self.area_in_view())
+        session.set_prompts(
+            drawn, undoable=not traveled, area_in_view=area_in_view(self.viewer, session.geometry)
+        )
         self._drop_closed(session)
         self._offer = None
         self.prompts_changed.emit()
