@@ -550,13 +550,16 @@ def channels() -> None:
 
 def batch() -> None:
     """A folder's run half-way, then a result opened from the table."""
+    from napari_simmat.batch.options import FileOptions
     from napari_simmat.widgets.batch.request import BatchRequest
 
     write_images(Path("plates"))
     with window() as (viewer, widget):
         tab = widget.batch
         widget.tabs.setCurrentWidget(tab)
-        request = BatchRequest(images="plates", output="results", extras=("overlay", "coco"))
+        request = BatchRequest(
+            images="plates", output="results", files=FileOptions(overlay=True, coco=True)
+        )
         tab.form.set_value(request)
         wait(lambda: not tab.busy)
         save(viewer, tab, "window-batch-ready")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from cyclopts import App
 from rich.table import Table
 
+from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
-    FLAG,
     MODEL,
     OUTPUT,
-    ChannelOptions,
     ComputeOptions,
     OutputOptions,
     Terminal,

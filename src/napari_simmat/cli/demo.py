@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from napari_simmat.batch.options import FLAG
 from napari_simmat.cli.terminal import (
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
-    FLAG,
     ComputeOptions,
     OutputOptions,
 )

@@ -12,15 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_simmat._text import pluralize
+from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.segment import AUTOMATIC, DEFAULTS
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
-    FLAG,
     MODEL,
     OUTPUT,
-    ChannelOptions,
     ComputeOptions,
     OutputOptions,
     Terminal,

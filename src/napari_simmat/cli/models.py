@@ -20,13 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_simmat import __version__
+from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
-    FLAG,
     MODEL,
-    ChannelOptions,
     ComputeOptions,
     OutputOptions,
 )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from napari_simmat._text import pluralize
+from napari_simmat.batch.options import (
+    FLAG,
+    ChannelOptions,
+    ClusterOptions,
+    FileOptions,
+    StackOptions,
+)
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
-    FLAG,
     MODEL,
     OUTPUT,
-    ChannelOptions,
     ComputeOptions,
     OutputOptions,
     RemoteControl,
@@ -26,142 +32,13 @@ from napari_simmat.cli.terminal import (
 )
 from napari_simmat.engine.settings import (
     AutomaticSettings,
-    LinkSettings,
-    PropagationSettings,
     Shard,
 )
 
 if TYPE_CHECKING:
-    from napari_simmat.batch.plan import Plan
+    from napari_simmat.batch.plan import Plan, SegmentConfig
     from napari_simmat.batch.segment_image import TaskOutcome
-    from napari_simmat.progress import Progress
-
-
-@Parameter(name="*", group="Files")
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """Input files, and outputs besides labels, table and record.
-
-    Parameters
-    ----------
-    pattern
-        Files of a folder to use, e.g. *.tif or plate*/*.png; all images by default.
-    allow_outside
-        Allow a manifest to name files outside its folder.
-    channel_files
-        Files whose channels are added to those of the image, e.g. other contrasts of a patient;
-        one that lies elsewhere is resampled to the image. Of many images: a manifest's column.
-    overlay
-        Also write STEM_overlay.png, a picture of the image with its objects.
-    coco
-        Also write STEM_coco.json, the objects in COCO format.
-    rois
-        Also write STEM_rois.zip, the objects as ImageJ ROIs.
-    geojson
-        Also write STEM_objects.geojson, the objects for QuPath.
-    map
-        Also write STEM_map.geojson, the objects of a GeoTIFF in its map coordinates, for QGIS.
-    seg
-        Also write STEM_seg.dcm, the objects of a DICOM series as DICOM SEG, with the patient's
-        name and number as in the series. Needs highdicom: pip install highdicom.
-    ctc
-        Also write STEM_RES, a result folder of the Cell Tracking Challenge: mask000.tif for each
-        frame and res_track.txt.
-    zarr
-        Also write STEM_labels.ome.zarr, the label image as OME-Zarr with a pyramid.
-    resume
-        Keep outputs made from the same image, model, prompts and settings; refuse others.
-    overwrite
-        Replace existing outputs.
-    shard
-        K/N: segment only every N-th image, beginning with the K-th. Jobs of a cluster with one
-        output folder divide the images so; each writes a summary of its own.
-    dry_run
-        Show what would be done without doing it, and check that each image can be used.
-    labels_in_memory
-        GB of memory for a label image. With --prompts auto, a plane that needs more becomes
-        STEM_labels.ome.zarr, tile by tile.
-    """
-
-    pattern: str = ""
-    allow_outside: Annotated[bool, FLAG] = False
-    channel_files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = ()
-    overlay: Annotated[bool, FLAG] = False
-    coco: Annotated[bool, FLAG] = False
-    rois: Annotated[bool, FLAG] = False
-    geojson: Annotated[bool, FLAG] = False
-    map: Annotated[bool, FLAG] = False
-    seg: Annotated[bool, FLAG] = False
-    ctc: Annotated[bool, FLAG] = False
-    zarr: Annotated[bool, FLAG] = False
-    resume: Annotated[bool, FLAG] = False
-    overwrite: Annotated[bool, FLAG] = False
-    shard: str = ""
-    dry_run: Annotated[bool, FLAG] = False
-    labels_in_memory: float = 1.0
-
-    @property
-    def extras(self) -> list[str]:
-        """The kinds of optional outputs."""
-        kinds = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr")
-        return [kind for kind in kinds if getattr(self, kind)]
-
-    @property
-    def existing(self) -> Literal["refuse", "resume", "overwrite"]:
-        """What to do with existing outputs."""
-        if self.resume and self.overwrite:
-            raise ValueError(
-                "--resume keeps what exists, --overwrite replaces it; give one of them."
-            )
-        return "resume" if self.resume else "overwrite" if self.overwrite else "refuse"
-
-
-@Parameter(name="*", group="Time series")
-@dataclass(frozen=True, kw_only=True)
-class LinkOptions:
-    """How objects are linked over time.
-
-    Parameters
-    ----------
-    link
-        Link the objects of the frames: each keeps its id over time; a dividing object gets two
-        daughters. Also writes STEM_res_track.txt. Needs laptrack: pip install laptrack.
-    objects
-        With --prompts auto: planes, an object for each plane; or 3d, objects that go on from plane
-        to plane along depth get one id, one row and one volume. Needs laptrack, too.
-    link_axis
-        The time axis, counted from 0 without channels, if a file does not say.
-    link_distance
-        How far an object may move from frame to frame, in pixels; 0 for its usual diameter.
-    link_gap
-        Over how many frames an object may be missing.
-    link_divisions
-        Whether objects may divide.
-    """
-
-    link: Annotated[bool, FLAG] = False
-    objects: Literal["planes", "3d"] = "planes"
-    link_axis: int | None = None
-    link_distance: float = 0.0
-    link_gap: int = 0
-    link_divisions: bool = True
-
-    @property
-    def settings(self) -> LinkSettings | None:
-        """The settings; None without --link and --objects 3d."""
-        if self.link and self.objects == "3d":
-            raise ValueError(
-                "--link follows objects over time, --objects 3d along depth; give one of them."
-            )
-        if not self.link and self.objects == "planes":
-            return None
-        return LinkSettings(
-            axis=self.link_axis,
-            distance=self.link_distance,
-            gap=self.link_gap,
-            divisions=self.link_divisions and self.link,
-            along="time" if self.link else "depth",
-        )
+    from napari_simmat.progress import Job, Progress
 
 
 MANY_IMAGES = (
@@ -169,7 +46,8 @@ MANY_IMAGES = (
     "channel_files."
 )
 DEFAULT_FILES = FileOptions()
-DEFAULT_LINK = LinkOptions()
+DEFAULT_STACKS = StackOptions()
+DEFAULT_CLUSTER = ClusterOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
 
@@ -181,12 +59,11 @@ def segment(
     model: Annotated[str, MODEL],
     output: Annotated[Path, OUTPUT],
     prompts: str,
-    propagate: Annotated[bool, FLAG] = False,
-    linking: LinkOptions = DEFAULT_LINK,
+    stacks: StackOptions = DEFAULT_STACKS,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
-    scheduler: str | None = None,
+    cluster: ClusterOptions = DEFAULT_CLUSTER,
     events: Annotated[bool, FLAG] = False,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
@@ -261,88 +138,40 @@ def segment(
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
-    linking
-        Linking objects over time.
-    propagate
-        Propagate each object of a stack from the planes with prompts to all others, until it ends.
-        A plane with negative points only marks where it is absent. Runs through depth (Z), or time
-        if there is none. Images of one plane are segmented without it.
     automatic
         Settings for segmenting everything.
-    scheduler
-        Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers segment.
     events
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
-    from napari_simmat.batch.plan import TRACKS, SegmentConfig, find_inputs, plan
-    from napari_simmat.batch.run_plan import check_plan_job, run_plan_job
-    from napari_simmat.batch.summary import summary_files
-    from napari_simmat.batch.tasks import BatchProgress
-    from napari_simmat.progress import map_progress
+    from napari_simmat.batch.plan import SegmentConfig
+    from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
-    inputs = find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside)
-    if files.channel_files:
-        if len(inputs.images) != 1:
-            raise ValueError(MANY_IMAGES.format(len(inputs.images)))
-        inputs.images = [replace(inputs.images[0], channel_files=files.channel_files)]
-    planned = plan(
-        inputs,
-        output=output,
-        prompts=prompts,
-        existing=files.existing,
-        extras=[*files.extras, *[TRACKS] * linking.link],
-        shard=Shard.parse(files.shard) if files.shard else None,
-    )
+    planned = _planned([image, *more], output, prompts, files, stacks, cluster)
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
         compute=compute,
         automatic=automatic,
-        propagation=PropagationSettings() if propagate else None,
-        link=linking.settings,
+        propagation=stacks.propagation,
+        link=stacks.linking,
         labels_in_memory=files.labels_in_memory,
     )
-    problems = terminal.watch(check_plan_job(planned, config)) if files.dry_run else {}
     if events:
         print_event(plan=planned.to_plain())
     else:
         _print_plan(terminal, planned, only=files.dry_run)
     if files.dry_run:
-        for problem in problems.values():
-            terminal.complain(problem)
-        terminal.result({**planned.to_plain(), "problems": problems})
-        return int(bool(problems) or any(one.failed for one in planned.skipped))
-    job = run_plan_job(planned, config, scheduler=scheduler)
-    shown: dict[int, TaskOutcome] = {}
-
-    def show(progress: Progress) -> Progress:
-        """Print an outcome at once: a run may take hours, and its output be a log."""
-        if isinstance(progress, BatchProgress) and progress.outcome is not None:
-            shown[progress.number] = progress.outcome
-            _print_outcome(terminal, progress.outcome)
-        return progress
-
-    watched = RemoteControl().steer_job(job, _event_values) if events else map_progress(job, show)
-    outcomes = terminal.watch(watched, logs=not events)
-    failed = any(one.status == "failed" for one in outcomes) or any(
-        one.failed for one in planned.skipped
-    )
+        return _check(terminal, planned, config)
+    job = run_plan_job(planned, config, scheduler=cluster.scheduler or None)
     if events:
+        outcomes = terminal.watch(RemoteControl().steer_job(job, _event_values), logs=False)
         print_event(finished=len(outcomes))
-        return int(failed)
-    for number, outcome in enumerate(outcomes):
-        if shown.get(number) is not outcome:
-            _print_outcome(terminal, outcome)
-    if planned.several:
-        done = sum(outcome.status != "failed" for outcome in outcomes)
-        total = len(outcomes) + sum(one.failed for one in planned.skipped)
-        terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
-        for path in summary_files(planned):
-            terminal.say(f"  {path}")
-    values = [_outcome_values(outcome) for outcome in outcomes]
-    terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
-    return int(failed)
+    else:
+        outcomes = _watch(terminal, job)
+        _print_summary(terminal, planned, outcomes)
+    failed = any(one.status == "failed" for one in outcomes)
+    return int(failed or any(one.failed for one in planned.skipped))
 
 
 def encode(
@@ -400,6 +229,77 @@ def encode(
     values = [asdict(each) | {"image": str(each.image)} for each in results]
     terminal.result({"files": values, "folder": str(store.folder), "bytes": store.nbytes})
     return int(any(each.problem for each in results))
+
+
+def _planned(
+    paths: Sequence[Path],
+    output: Path,
+    prompts: str,
+    files: FileOptions,
+    stacks: StackOptions,
+    cluster: ClusterOptions,
+) -> Plan:
+    """All files that a run would read and write."""
+    from napari_simmat.batch.plan import TRACKS, find_inputs, plan
+
+    inputs = find_inputs(paths, pattern=files.pattern, outside=files.allow_outside)
+    if files.channel_files:
+        if len(inputs.images) != 1:
+            raise ValueError(MANY_IMAGES.format(len(inputs.images)))
+        inputs.images = [replace(inputs.images[0], channel_files=files.channel_files)]
+    return plan(
+        inputs,
+        output=output,
+        prompts=prompts,
+        existing=files.existing,
+        extras=[*files.extras, *[TRACKS] * stacks.link],
+        shard=Shard.parse(cluster.shard) if cluster.shard else None,
+    )
+
+
+def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
+    """A dry run: say what a run would refuse; the exit status."""
+    from napari_simmat.batch.run_plan import check_plan_job
+
+    problems = terminal.watch(check_plan_job(planned, config))
+    for problem in problems.values():
+        terminal.complain(problem)
+    terminal.result({**planned.to_plain(), "problems": problems})
+    return int(bool(problems) or any(one.failed for one in planned.skipped))
+
+
+def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]:
+    """Run a job, and print each outcome at once: a run may take hours, and its output be a log."""
+    from napari_simmat.batch.tasks import BatchProgress
+    from napari_simmat.progress import map_progress
+
+    shown: dict[int, TaskOutcome] = {}
+
+    def show(progress: Progress) -> Progress:
+        if isinstance(progress, BatchProgress) and progress.outcome is not None:
+            shown[progress.number] = progress.outcome
+            _print_outcome(terminal, progress.outcome)
+        return progress
+
+    outcomes = terminal.watch(map_progress(job, show))
+    for number, outcome in enumerate(outcomes):
+        if shown.get(number) is not outcome:
+            _print_outcome(terminal, outcome)
+    return outcomes
+
+
+def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]) -> None:
+    """Print how many images were segmented, and where the summary is."""
+    from napari_simmat.batch.summary import summary_files
+
+    if planned.several:
+        done = sum(outcome.status != "failed" for outcome in outcomes)
+        total = len(outcomes) + sum(one.failed for one in planned.skipped)
+        terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
+        for path in summary_files(planned):
+            terminal.say(f"  {path}")
+    values = [_outcome_values(outcome) for outcome in outcomes]
+    terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
 
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:

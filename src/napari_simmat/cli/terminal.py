@@ -21,7 +21,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from napari_simmat.engine.settings import ChannelSelection, Compute
+from napari_simmat.batch.options import FLAG, ChannelOptions
+from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress, finish, map_progress
 
 T = TypeVar("T")
@@ -91,8 +92,6 @@ def step_values(progress: Progress) -> dict[str, Any]:
     return {"done": progress.done, "total": progress.total, "message": progress.message}
 
 
-FLAG = Parameter(negative="", show_default=False)
-"""A flag without a negative form."""
 MODEL, OUTPUT = Parameter(alias="-m"), Parameter(alias="-o")
 """Options with a short name."""
 
@@ -126,40 +125,6 @@ class OutputOptions:
 
 
 ComputeOptions = Annotated[Compute, Parameter(name="*", group="Computing")]
-
-
-@Parameter(name="*", group="Channels")
-@dataclass(frozen=True, kw_only=True)
-class ChannelOptions:
-    """Channels and pixel shape of images.
-
-    Parameters
-    ----------
-    channels
-        Channels of the model in its order, by name or number from 0, separated by commas, e.g.
-        0,2,DAPI; all by default. An RGB model accepts repetitions: 0,1,1.
-    channel_axis
-        Axis of the channels, counted from 0, if a file does not say.
-    pixel_ratio
-        Height of a pixel over its width, if a file does not say.
-    """
-
-    channels: str | None = None
-    channel_axis: int | None = None
-    pixel_ratio: float = 1.0
-
-    @property
-    def selection(self) -> ChannelSelection:
-        """The same with --channels parsed."""
-        from napari_simmat.engine.settings import parse_channels
-
-        try:
-            channels = None if self.channels is None else parse_channels(self.channels, ",")
-        except ValueError as error:
-            raise ValueError(f"--channels {error}") from None
-        return ChannelSelection(
-            channels=channels, channel_axis=self.channel_axis, pixel_ratio=self.pixel_ratio
-        )
 
 
 DEFAULT_OUTPUT = OutputOptions()

@@ -15,12 +15,11 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from napari_simmat._text import format_list
+from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_OUTPUT,
-    FLAG,
     OUTPUT,
-    ChannelOptions,
     OutputOptions,
     Terminal,
     print_event,

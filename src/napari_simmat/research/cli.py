@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OUTPUT, OutputOptions
+from napari_simmat.batch.options import FLAG
+from napari_simmat.cli.terminal import DEFAULT_OUTPUT, OUTPUT, OutputOptions
 from napari_simmat.cli.train import check_output, keep_freed_memory, say_metrics
 from napari_simmat.research.experiments import (
     GENERATED,

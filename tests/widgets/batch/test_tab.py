@@ -17,8 +17,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
+from napari_simmat.batch.options import (
+    EXTRAS,
+    ChannelOptions,
+    ClusterOptions,
+    FileOptions,
+    StackOptions,
+)
 from napari_simmat.cli import app
-from napari_simmat.cli.segment import LinkOptions
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import finish
@@ -128,7 +134,8 @@ def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     assert batch.states == ["waiting"] * 5 + ["skipped"]
     assert "There are no prompts beside" in tab.table.files.rows[5].message
     tab.form.also.set_open(True)
-    for box in tab.form.extras.values():
+    for kind in EXTRAS:
+        box = tab.form.files[kind]
         QTest.mouseClick(box, LEFT, pos=box.rect().center() / 4)
     batch.settle()
     command = tab.command.value()
@@ -177,7 +184,7 @@ def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
 
 def test_a_trial_does_what_the_run_does(batch, data, tmp_path):
     tab, window = batch.tab, batch.window
-    tab.form.options["pattern"].setText("b.tif")
+    tab.form.files["pattern"].setText("b.tif")
     batch.choose(data, tmp_path / "out", EVERYTHING)
     trials = {}
     for quality in (0.5, 0.99):
@@ -201,7 +208,7 @@ def test_a_trial_does_what_the_run_does(batch, data, tmp_path):
 
 
 def test_a_trial_that_fails_says_why(batch, data, tmp_path):
-    batch.tab.form.options["pattern"].setText("broken.tif")
+    batch.tab.form.files["pattern"].setText("broken.tif")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.run(batch.tab.trial)
     assert batch.status.kind == "failed"
@@ -221,7 +228,7 @@ def test_a_stopped_trial_leaves_the_files_as_they_were(batch, data, tmp_path):
 @pytest.mark.real_window
 def test_start_takes_a_number_that_is_half_typed(batch, data, tmp_path):
     tab = batch.tab
-    tab.form.options["pattern"].setText("b.tif")
+    tab.form.files["pattern"].setText("b.tif")
     batch.choose(data, tmp_path / "out", EVERYTHING)
     tab.form.how.set_open(True)
     label = quality_of(tab.form)  # the number beside the slider
@@ -379,7 +386,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(batch, data, tmp_path):
     for slot, name in zip(slots, ("GFP", "DAPI", "DAPI"), strict=True):
         batch.window.choose(slot, name)
     batch.settle()
-    assert tab.form.value().channels == "GFP,DAPI,DAPI"
+    assert tab.form.value().channels.channels == "GFP,DAPI,DAPI"
     assert "--channels=GFP,DAPI,DAPI" in tab.command.value()
     assert batch.status.kind == "ready", batch.status
 
@@ -396,7 +403,7 @@ def test_a_problem_is_said_in_one_sentence(batch, data, tmp_path):
     assert drop(tab.form.prompt_file, data / "a.csv")
     batch.settle()
     assert batch.status.kind == "ready"
-    batch.type(tab.form.options["pattern"], "*.png")
+    batch.type(tab.form.files["pattern"], "*.png")
     batch.settle()
     assert "There is no file that matches *.png" in batch.status.text
 
@@ -404,18 +411,13 @@ def test_a_problem_is_said_in_one_sentence(batch, data, tmp_path):
 def test_the_form_is_a_view_of_its_value(batch):
     request = BatchRequest(
         images="/data/cells",
-        pattern="*.tif",
         output="/results",
         model="tiny-rgb",
-        channels="2,1,0",
-        pixel_ratio=2.5,
         prompts="/data/p.csv",
-        extras=("coco",),
-        existing="refuse",
-        scheduler="tcp://10.0.0.1:8786",
-        propagate=True,
-        link=True,
-        link_axis="1",
+        files=FileOptions(pattern="*.tif", coco=True, labels_in_memory=2.0),
+        channels=ChannelOptions(channels="2,1,0", channel_axis=1, pixel_ratio=2.5),
+        stacks=StackOptions(propagate=True, link=True, link_axis=1, link_gap=2),
+        cluster=ClusterOptions(scheduler="tcp://10.0.0.1:8786", shard="1/2"),
         automatic=AutomaticSettings(points_per_side=8, quality=0.75, keep_border=False, tile=512),
     )
     batch.tab.form.set_value(request)
@@ -431,7 +433,7 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     form = batch.tab.form
     batch.choose(data, tmp_path / "out", EVERYTHING)
     assert form.how.isVisibleTo(form)
-    assert not form.options["propagate"].isVisibleTo(form)
+    assert not form.stacks["propagate"].isVisibleTo(form)
     assert form.value().automatic == AutomaticSettings()
     assert quality_of(form).value() == 0.75, "that of tiny is shown"
     form.everything.options["points_per_side"].setValue(8)
@@ -441,21 +443,23 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.8, keep_border=False)
     assert form.value().automatic == wanted
     assert _understood(form.value())["automatic"] == wanted
-    form.options["objects"].setCurrentText("3D objects")
-    assert _understood(form.value())["linking"] == LinkOptions(objects="3d")
+    form.stacks["objects"].setCurrentText("3D objects")
+    assert _understood(form.value())["stacks"] == StackOptions(objects="3d")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert not form.how.isVisibleTo(form)
-    form.options["propagate"].setChecked(True)
+    form.stacks["propagate"].setChecked(True)
     form.pixels.ratio.setValue(0.5)
     understood = _understood(form.value())
-    assert understood["propagate"] is True
+    assert understood["stacks"] == StackOptions(propagate=True)
     assert understood["channels"].pixel_ratio == 0.5
     assert "automatic" not in understood
-    assert not form.options["link_axis"].isVisibleTo(form)
-    form.options["link"].setChecked(True)
-    assert form.options["link_axis"].isVisibleTo(form)
-    form.options["link_axis"].setText("0")
-    assert _understood(form.value())["linking"] == LinkOptions(link=True, link_axis=0)
+    assert not form.stacks["link_axis"].isVisibleTo(form)
+    form.stacks["link"].setChecked(True)
+    assert form.stacks["link_axis"].isVisibleTo(form)
+    form.stacks["link_axis"].setValue(0)
+    assert _understood(form.value())["stacks"] == StackOptions(
+        propagate=True, link=True, link_axis=0
+    )
     assert all("tracks" in task.files.extras for task in form.value().planned().tasks)
     monkeypatch.setattr("napari_simmat.widgets.batch.request.find_spec", lambda _: None)
     assert form.problem() == LAPTRACK_MISSING

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from napari_simmat.batch.options import ChannelOptions
 from napari_simmat.cli import app
-from napari_simmat.cli.terminal import ChannelOptions
 from napari_simmat.progress import finish
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE

@@ -33,8 +33,6 @@ TRIAL_CRASHED = "The process stopped unexpectedly, possibly out of memory."
 SOME_FAILED = " {} could not be segmented: click its row to see why."
 OPENABLE_STATES = ("written", "kept")
 """States of files that can be opened."""
-_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing", "link")
-"""Fields that decide which files are read and written."""
 _SCAN_DELAY = 300
 """Milliseconds without a change of the form before the files are scanned."""
 
@@ -90,7 +88,7 @@ class BatchController(JobController):
         if self.preflight is None or self._has_run:
             return False
         before = self.preflight.request
-        return all(getattr(request, name) == getattr(before, name) for name in _PLANNED)
+        return _planned(request) == _planned(before)
 
     def scan(self, request: BatchRequest) -> None:
         """Scan the request's files as soon as it stops changing."""
@@ -218,3 +216,8 @@ class BatchController(JobController):
         if self._trial is not None:
             shutil.rmtree(self._trial, ignore_errors=True)
             self._trial = None
+
+
+def _planned(request: BatchRequest) -> tuple[object, ...]:
+    """What decides which files are read and written."""
+    return request.images, request.output, request.prompts, request.files, request.stacks.link

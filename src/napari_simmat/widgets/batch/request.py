@@ -6,13 +6,18 @@ import json
 import logging
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
 
+from napari_simmat.batch.options import (
+    ChannelOptions,
+    ClusterOptions,
+    FileOptions,
+    StackOptions,
+)
 from napari_simmat.batch.plan import (
     AUTO,
-    EXTRA_ENDINGS,
     TRACKS,
     Plan,
     SegmentTask,
@@ -29,8 +34,6 @@ log = logging.getLogger(__name__)
 CHOOSE_IMAGES = "Choose a folder of images, or drop it here."
 CHOOSE_RESULTS = "Choose a folder for the results."
 CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
-EXTRAS = "Additional outputs are {}."
-TIME_AXIS_NUMBER = "The time axis is a number, counted from 0 without channels."
 TIME_OR_DEPTH = "Objects are linked over time or joined in 3D: choose one of them."
 NO_SCHEDULER = (
     "{} is not the address of a scheduler: it looks like tcp://10.0.0.1:8786, or is the path of "
@@ -48,77 +51,27 @@ class BatchRequest:
     ----------
     images
         A folder, a file, a pattern or a manifest.
-    pattern
-        Which files of a folder are images, e.g. *.tif; empty for all image files.
     output
         Folder for the results.
     model
         By name or file.
-    channels
-        Names or numbers separated by commas; empty to match them to the model.
-    channel_axis
-        Axis of the channels; empty if the file says it.
-    pixel_ratio
-        Height of a pixel over its width, where a file does not say.
     prompts
         ``auto``, ``same-stem`` or a file.
-    extras
-        Kinds of optional outputs.
-    existing
-        What to do with existing results: resume keeps those that were made the same way and refuses
-        others.
-    scheduler
-        Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786; empty for this machine. It can run
-        code on its workers, and they on what they receive: use one that you trust.
-    propagate
-        Propagate prompted objects through stacks: from the planes with prompts through all others,
-        until the object ends.
-    link
-        Link objects over time: each keeps its id from frame to frame; a dividing object gets two
-        daughters. Also writes STEM_res_track.txt.
-    objects
-        With ``auto``: an object for each plane of a stack, or objects in 3D that go on from plane
-        to plane, each with one id, one row and one volume.
-    link_axis
-        Number of the time axis, counted from 0 without channels; empty if the file says which it
-        is.
+    files, channels, stacks, cluster
+        The options of the command.
     automatic
         Settings for ``auto``.
     """
 
     images: str = ""
-    pattern: Annotated[str, {"label": "Pattern"}] = ""
     output: str = ""
     model: str = "tiny"
-    channels: str = ""
-    channel_axis: str = ""
-    pixel_ratio: float = 1.0
     prompts: str = AUTO
-    extras: tuple[str, ...] = ()
-    existing: Annotated[
-        Literal["resume", "refuse", "overwrite"],
-        {
-            "label": "Existing results",
-            "choices": [
-                ("Keep them and resume", "resume"),
-                ("Stop with an error", "refuse"),
-                ("Overwrite", "overwrite"),
-            ],
-        },
-    ] = "resume"
-    scheduler: Annotated[str, {"label": "Scheduler"}] = ""
-    propagate: Annotated[bool, {"label": "Propagate objects through stacks"}] = False
-    link: Annotated[bool, {"label": "Link objects over time"}] = False
-    objects: Annotated[
-        Literal["planes", "3d"],
-        {"label": "Stacks", "choices": [("Objects of each plane", "planes"), ("3D objects", "3d")]},
-    ] = "planes"
-    link_axis: Annotated[str, {"label": "Time axis"}] = ""
+    files: FileOptions = field(default_factory=partial(FileOptions, resume=True))
+    channels: ChannelOptions = field(default_factory=ChannelOptions)
+    stacks: StackOptions = field(default_factory=StackOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
-
-    def __post_init__(self) -> None:
-        if not set(self.extras) <= set(EXTRA_ENDINGS):
-            raise ValueError(EXTRAS.format(", ".join(EXTRA_ENDINGS)))
 
     def arguments(self) -> list[str]:
         """What follows ``simmat`` on the command line."""
@@ -126,21 +79,11 @@ class BatchRequest:
         return [
             "segment",
             self.images,
-            *command_words(
-                self,
-                always=("model", "output", "prompts"),
-                omit=(
-                    "images",
-                    "extras",
-                    "existing",
-                    "automatic",
-                    *["propagate"] * is_auto,
-                    *["objects"] * (not is_auto),
-                    *["link_axis"] * (not self.link),
-                ),
-            ),
-            *[f"--{kind}" for kind in self.extras],
-            *[f"--{self.existing}"] * (self.existing != "refuse"),
+            *(f"--{name}={getattr(self, name)}" for name in ("output", "model", "prompts")),
+            *command_words(self.files),
+            *command_words(self.channels),
+            *command_words(self.stacks.that_apply(to_everything=is_auto)),
+            *command_words(self.cluster),
             *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
         ]
 
@@ -152,14 +95,13 @@ class BatchRequest:
             return CHOOSE_RESULTS
         if not self.prompts:
             return CHOOSE_PROMPTS
-        if (self.link or self.objects == "3d") and find_spec("laptrack") is None:
+        if (self.stacks.link or self.stacks.objects == "3d") and find_spec("laptrack") is None:
             return LAPTRACK_MISSING
-        if self.link and self.objects == "3d":
+        if self.stacks.link and self.stacks.objects == "3d":
             return TIME_OR_DEPTH
-        if self.link and self.link_axis and not self.link_axis.isdecimal():
-            return TIME_AXIS_NUMBER
-        if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):
-            return NO_SCHEDULER.format(self.scheduler)
+        scheduler = self.cluster.scheduler
+        if scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", scheduler):
+            return NO_SCHEDULER.format(scheduler)
         return None
 
     def planned(self) -> Plan:
@@ -170,13 +112,13 @@ class BatchRequest:
         ValueError, OSError
             As `batch.plan.find_inputs` and `batch.plan.plan`.
         """
-        inputs = find_inputs([Path(self.images)], pattern=self.pattern)
+        inputs = find_inputs([Path(self.images)], pattern=self.files.pattern)
         return plan(
             inputs,
             output=Path(self.output),
             prompts=self.prompts,
-            existing=self.existing,
-            extras=[*self.extras, *[TRACKS] * self.link],
+            existing=self.files.existing,
+            extras=[*self.files.extras, *[TRACKS] * self.stacks.link],
         )
 
 
@@ -200,16 +142,18 @@ def save_request(request: BatchRequest) -> None:
 
 def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) -> BatchRequest:
     """The request for a single task of a plan, with another output folder."""
-    channels, axis = task.selection.channels, task.selection.channel_axis
+    chosen, axis = task.selection.channels, task.selection.channel_axis
+    channels = request.channels
+    if chosen is not None:
+        channels = replace(channels, channels=",".join(map(str, chosen)))
+    if axis is not None:
+        channels = replace(channels, channel_axis=axis)
     return replace(
         request,
         images=str(task.image),
-        pattern="",
         output=str(output),
-        channels=request.channels if channels is None else ",".join(map(str, channels)),
-        channel_axis=request.channel_axis if axis is None else str(axis),
         prompts=AUTO if task.prompts is None else str(task.prompts),
-        extras=(),
-        existing="overwrite",
-        scheduler="",
+        files=FileOptions(overwrite=True),
+        channels=channels,
+        cluster=ClusterOptions(),
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 from napari import Viewer
 from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QHeaderView, QTableView, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import format_shape, pluralize
+from napari_simmat.batch.options import EXTRAS, ChannelOptions, ClusterOptions, StackOptions
 from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
 from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
@@ -42,16 +43,14 @@ EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (
     "File next to each image (same stem)",
     "One file for all images",
 )
-_EXTRAS = {
-    "overlay": "Overlay (PNG)",
-    "coco": "COCO (JSON)",
-    "rois": "ImageJ ROIs (zip)",
-    "geojson": "QuPath (GeoJSON)",
-    "map": "Map coordinates (GeoJSON)",
-    "seg": "DICOM SEG, of a DICOM series",
-    "ctc": "Cell Tracking Challenge",
-    "zarr": "OME-Zarr, with a pyramid",
+
+
+EXISTING = {
+    "Keep them and resume": "resume",
+    "Stop with an error": "refuse",
+    "Overwrite": "overwrite",
 }
+"""What becomes of results that are there already, in words."""
 
 
 class BatchTab(JobTab):
@@ -308,27 +307,38 @@ class BatchForm(QWidget):
         self.prompts.addItems(PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
         self.everything = EverythingForm()
-        self.extras = {kind: QCheckBox(title) for kind, title in _EXTRAS.items()}
-        self.options = Options(BatchRequest(), self)
-        self.options["pattern"].setPlaceholderText("all images")
-        self.options["scheduler"].setPlaceholderText("this machine")
+        self.existing = ComboBox()
+        for title, existing in EXISTING.items():
+            self.existing.addItem(title, existing)
+        self.files = Options(BatchRequest().files, self)
+        self.files["pattern"].setPlaceholderText("all images")
+        self.stacks = Options(StackOptions(), self)
+        self.cluster = Options(ClusterOptions(), self)
+        self.cluster["scheduler"].setPlaceholderText("this machine")
+        self._channel_options = ChannelOptions()
         self._lay_out()
         self._show()
         self._connect()
 
     def value(self) -> BatchRequest:
         """The request."""
-        request: BatchRequest = self.options.value()
-        kind = self.prompts.currentIndex()
-        return replace(
-            request,
+        existing = self.existing.currentData()
+        channels = self._channel_options
+        return BatchRequest(
             images=self.images.value(),
             output=self.output.value(),
             model=str(self.models.reference()),
-            channels=self._channels(),
-            pixel_ratio=self.pixels.value(),
-            prompts=(AUTO, SAME_STEM, self.prompt_file.value())[kind],
-            extras=tuple(kind for kind, box in self.extras.items() if box.isChecked()),
+            prompts=(AUTO, SAME_STEM, self.prompt_file.value())[self.prompts.currentIndex()],
+            files=replace(
+                self.files.value(),
+                resume=existing == "resume",
+                overwrite=existing == "overwrite",
+            ),
+            channels=replace(
+                channels, channels=self._channels() or None, pixel_ratio=self.pixels.value()
+            ),
+            stacks=self.stacks.value(),
+            cluster=self.cluster.value(),
             automatic=self.everything.value(),
         )
 
@@ -337,16 +347,18 @@ class BatchForm(QWidget):
         path = Path(request.model).expanduser()
         with suppress(ValueError, OSError):
             self.models.set_value(path if path.is_file() else request.model)
-        self.options.set_value(request)
+        self.files.set_value(request.files)
+        self.existing.setCurrentIndex(self.existing.findData(request.files.existing))
+        self.stacks.set_value(request.stacks)
+        self.cluster.set_value(request.cluster)
+        self._channel_options = request.channels
         self.images.set_value(request.images)
         self.output.set_value(request.output)
-        self._wanted = request.channels
-        self.pixels.set_value(request.pixel_ratio)
+        self._wanted = request.channels.channels or ""
+        self.pixels.set_value(request.channels.pixel_ratio)
         kind = {AUTO: 0, SAME_STEM: 1}.get(request.prompts, 2)
         self.prompts.setCurrentIndex(kind)
         self.prompt_file.set_value(request.prompts if kind == 2 else "")
-        for name, box in self.extras.items():
-            box.setChecked(name in request.extras)
         self.everything.set_value(request.automatic)
         self.set_first(self._first, "")
         self._show()
@@ -391,11 +403,11 @@ class BatchForm(QWidget):
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
         boxes, cluster = QWidget(), QWidget()
-        vbox(*self.extras.values(), parent=boxes, indent=INDENT)
+        vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
-        self.options.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
+        self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
         form = form_rows(("Images", self.images), parent=self, spacing=6)
-        self.options.add_rows(form, "pattern")
+        self.files.add_rows(form, "pattern")
         for each in (
             ("Results", self.output),
             ("Model", self.models),
@@ -407,15 +419,13 @@ class BatchForm(QWidget):
             ("Prompts", self.prompts),
             ("", self.prompt_file),
             (self.how,),
-            ("", self.options["propagate"]),
-            ("", self.options["link"]),
+            ("", self.stacks["propagate"]),
+            ("", self.stacks["link"]),
         ):
             form.addRow(*each)
-        self.options.add_rows(form, "objects")
-        self.options["link_axis"].setPlaceholderText("as the file says")
-        self.options.add_rows(form, "link_axis")
+        self.stacks.add_rows(form, "objects", "link_axis")
         form.addRow(self.also)
-        self.options.add_rows(form, "existing")
+        form.addRow("Existing results", self.existing)
         form.addRow(CollapsibleSection("Cluster", cluster))
         self._form = form
 
@@ -423,9 +433,9 @@ class BatchForm(QWidget):
         for field in (self.images, self.output, self.prompt_file, self.pixels):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
-        for box in self.extras.values():
-            box.toggled.connect(self._on_changed)
-        self.options.changed.connect(self._on_changed)
+        self.existing.activated.connect(self._on_changed)
+        for options in (self.files, self.stacks, self.cluster):
+            options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
         self.models.changed.connect(self._on_model)
@@ -467,12 +477,12 @@ class BatchForm(QWidget):
         kind = self.prompts.currentIndex()
         self.prompt_file.setVisible(kind == 2)
         self.how.setVisible(kind == 0)
-        self.options["propagate"].setVisible(kind != 0)
+        self.stacks["propagate"].setVisible(kind != 0)
         for field, shown in (
             (self.channels, several),
             (self.channels.details, several),
             (self.first, bool(self.first.text())),
-            (self.options["link_axis"], self.options.shown("link")),
+            (self.stacks["link_axis"], self.stacks.shown("link")),
         ):
             field.setVisible(shown)
             if (label := self._form.labelForField(field)) is not None:

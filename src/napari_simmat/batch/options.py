@@ -1,0 +1,220 @@
+"""The options of a batch run, each written once: for the command line and for the Batch tab.
+
+A field with a label has a control in the window. Its text there is that of the command's help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from napari_simmat.engine.settings import (
+    ChannelSelection,
+    LinkSettings,
+    PropagationSettings,
+    parse_channels,
+)
+
+FLAG = Parameter(negative="", show_default=False)
+"""A flag without a negative form."""
+EXTRAS = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr")
+"""The fields of `FileOptions` that are outputs besides labels, table and record."""
+
+
+@Parameter(name="*", group="Files")
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Input files, and outputs besides labels, table and record.
+
+    Parameters
+    ----------
+    pattern
+        Files of a folder to use, e.g. *.tif or plate*/*.png; all images by default.
+    allow_outside
+        Allow a manifest to name files outside its folder.
+    channel_files
+        Files whose channels are added to those of the image, e.g. other contrasts of a patient;
+        one that lies elsewhere is resampled to the image. Of many images: a manifest's column.
+    overlay
+        Also write STEM_overlay.png, a picture of the image with its objects.
+    coco
+        Also write STEM_coco.json, the objects in COCO format.
+    rois
+        Also write STEM_rois.zip, the objects as ImageJ ROIs.
+    geojson
+        Also write STEM_objects.geojson, the objects for QuPath.
+    map
+        Also write STEM_map.geojson, the objects of a GeoTIFF in its map coordinates, for QGIS.
+    seg
+        Also write STEM_seg.dcm, the objects of a DICOM series as DICOM SEG, with the patient's
+        name and number as in the series. Needs highdicom: pip install highdicom.
+    ctc
+        Also write STEM_RES, a result folder of the Cell Tracking Challenge: mask000.tif for each
+        frame and res_track.txt.
+    zarr
+        Also write STEM_labels.ome.zarr, the label image as OME-Zarr with a pyramid.
+    resume
+        Keep outputs made from the same image, model, prompts and settings; refuse others.
+    overwrite
+        Replace existing outputs.
+    dry_run
+        Show what would be done without doing it, and check that each image can be used.
+    labels_in_memory
+        GB of memory for a label image. With --prompts auto, a plane that needs more becomes
+        STEM_labels.ome.zarr, tile by tile.
+    """
+
+    pattern: Annotated[str, {"label": "Pattern"}] = ""
+    allow_outside: Annotated[bool, FLAG] = False
+    channel_files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = ()
+    overlay: Annotated[bool, FLAG, {"label": "Overlay (PNG)"}] = False
+    coco: Annotated[bool, FLAG, {"label": "COCO (JSON)"}] = False
+    rois: Annotated[bool, FLAG, {"label": "ImageJ ROIs (zip)"}] = False
+    geojson: Annotated[bool, FLAG, {"label": "QuPath (GeoJSON)"}] = False
+    map: Annotated[bool, FLAG, {"label": "Map coordinates (GeoJSON)"}] = False
+    seg: Annotated[bool, FLAG, {"label": "DICOM SEG, of a DICOM series"}] = False
+    ctc: Annotated[bool, FLAG, {"label": "Cell Tracking Challenge"}] = False
+    zarr: Annotated[bool, FLAG, {"label": "OME-Zarr, with a pyramid"}] = False
+    resume: Annotated[bool, FLAG] = False
+    overwrite: Annotated[bool, FLAG] = False
+    dry_run: Annotated[bool, FLAG] = False
+    labels_in_memory: float = 1.0
+
+    @property
+    def extras(self) -> list[str]:
+        """The kinds of optional outputs."""
+        return [kind for kind in EXTRAS if getattr(self, kind)]
+
+    @property
+    def existing(self) -> Literal["refuse", "resume", "overwrite"]:
+        """What to do with existing outputs."""
+        if self.resume and self.overwrite:
+            raise ValueError(
+                "--resume keeps what exists, --overwrite replaces it; give one of them."
+            )
+        return "resume" if self.resume else "overwrite" if self.overwrite else "refuse"
+
+
+@Parameter(name="*", group="Channels")
+@dataclass(frozen=True, kw_only=True)
+class ChannelOptions:
+    """Channels and pixel shape of images.
+
+    Parameters
+    ----------
+    channels
+        Channels of the model in its order, by name or number from 0, separated by commas, e.g.
+        0,2,DAPI; all by default. An RGB model accepts repetitions: 0,1,1.
+    channel_axis
+        Axis of the channels, counted from 0, if a file does not say.
+    pixel_ratio
+        Height of a pixel over its width, if a file does not say.
+    """
+
+    channels: str | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+
+    @property
+    def selection(self) -> ChannelSelection:
+        """The same with --channels parsed."""
+        try:
+            channels = None if self.channels is None else parse_channels(self.channels, ",")
+        except ValueError as error:
+            raise ValueError(f"--channels {error}") from None
+        return ChannelSelection(
+            channels=channels, channel_axis=self.channel_axis, pixel_ratio=self.pixel_ratio
+        )
+
+
+@Parameter(name="*", group="Stacks and time series")
+@dataclass(frozen=True, kw_only=True)
+class StackOptions:
+    """How objects go through the planes of a stack, or over time.
+
+    Parameters
+    ----------
+    propagate
+        Propagate each object of a stack from the planes with prompts to all others, until it ends.
+        A plane with negative points only marks where it is absent. Runs through depth (Z), or time
+        if there is none. Images of one plane are segmented without it.
+    link
+        Link the objects of the frames: each keeps its id over time; a dividing object gets two
+        daughters. Also writes STEM_res_track.txt. Needs laptrack: pip install laptrack.
+    objects
+        If everything is segmented: planes, an object for each plane; or 3d, objects that go on from
+        plane to plane along depth get one id, one row and one volume. Needs laptrack, too.
+    link_axis
+        The time axis, counted from 0 without channels; -1 as the file says.
+    link_distance
+        How far an object may move from frame to frame, in pixels; 0 for its usual diameter.
+    link_gap
+        Over how many frames an object may be missing.
+    link_divisions
+        Whether objects may divide.
+    """
+
+    propagate: Annotated[bool, FLAG, {"label": "Propagate objects through stacks"}] = False
+    link: Annotated[bool, FLAG, {"label": "Link objects over time"}] = False
+    objects: Annotated[
+        Literal["planes", "3d"],
+        {"label": "Stacks", "choices": [("Objects of each plane", "planes"), ("3D objects", "3d")]},
+    ] = "planes"
+    link_axis: Annotated[
+        int, {"label": "Time axis", "special": "as the file says", "min": -1, "max": 9}
+    ] = -1
+    link_distance: float = 0.0
+    link_gap: int = 0
+    link_divisions: bool = True
+
+    @property
+    def propagation(self) -> PropagationSettings | None:
+        """The settings of propagation; None without --propagate."""
+        return PropagationSettings() if self.propagate else None
+
+    @property
+    def linking(self) -> LinkSettings | None:
+        """The settings of linking; None without --link and --objects 3d."""
+        if self.link and self.objects == "3d":
+            raise ValueError(
+                "--link follows objects over time, --objects 3d along depth; give one of them."
+            )
+        if not self.link and self.objects == "planes":
+            return None
+        return LinkSettings(
+            axis=None if self.link_axis < 0 else self.link_axis,
+            distance=self.link_distance,
+            gap=self.link_gap,
+            divisions=self.link_divisions and self.link,
+            along="time" if self.link else "depth",
+        )
+
+    def that_apply(self, *, to_everything: bool) -> StackOptions:
+        """Those that count for segmenting everything, or for prompts; the others as by default."""
+        unused = StackOptions()
+        kept = self if self.link else replace(self, link_axis=unused.link_axis)
+        if to_everything:
+            return replace(kept, propagate=unused.propagate)
+        return replace(kept, objects=unused.objects)
+
+
+@Parameter(name="*", group="Cluster")
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Where images are segmented besides this process.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers segment.
+        It can run code on them, and they on what they receive: use one that you trust.
+    shard
+        K/N: segment only every N-th image, beginning with the K-th. Jobs of a cluster with one
+        output folder divide the images so; each writes a summary of its own.
+    """
+
+    scheduler: Annotated[str, {"label": "Scheduler"}] = ""
+    shard: str = ""
