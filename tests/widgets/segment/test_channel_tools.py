@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.engine.test_channels import rig
 
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.cli.demo import demo_samples
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.placement import REFERENCE, layer_matrix
 from napari_simmat.widgets.segment import channel_tools
+from tests.engine.channels.test_registration import rig
 from tests.widgets.scenes import CENTERS, discs, gray
 
 SEEN = "SimMAT seen"
