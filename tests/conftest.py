@@ -90,6 +90,22 @@ def labeled(tmp_path):
 
 
 @pytest.fixture
+def angles(tmp_path):
+    """A folder `polarization`: two images of four angles, each with two labeled discs."""
+    folder = tmp_path / "polarization"
+    folder.mkdir()
+    y, x = np.indices((64, 64))
+    about = {"axes": "CYX", "Channel": {"Name": ("0 deg", "45 deg", "90 deg", "135 deg")}}
+    for number in range(2):
+        labels = (np.hypot(y - 20, x - 20) < 9) + 2 * (np.hypot(y - 42, x - 40 - number) < 11)
+        image = np.stack([40 + (60 + 20 * angle) * (labels > 0) for angle in range(4)])
+        path = folder / f"{number}.ome.tif"
+        tifffile.imwrite(path, image.astype(np.uint8), metadata=about, photometric="minisblack")
+        tifffile.imwrite(folder / f"{number}_labels.tif", labels.astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
 def small_training(monkeypatch):
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
     from napari_simmat.research import pretrain, scene_pool
