@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import napari_simmat
-from napari_simmat.cli import app
+from napari_simmat.cli import OWN, app
 
 PACKAGE = Path(str(files(napari_simmat)))
 LAYER = re.compile(r"SimMAT (level|[a-z]+)")
@@ -34,7 +34,9 @@ def names() -> dict[str, Any]:
     words = sorted(set(_constants()))
     return {
         "python": sorted(napari_simmat.__all__),
-        "commands": dict(_commands(app, "simmat")),
+        "commands": dict(
+            pair for word in app if word in OWN for pair in _commands(app[word], f"simmat {word}")
+        ),
         "layers": [word for word in words if LAYER.fullmatch(word)],
         "files": [word for word in words if FILE.fullmatch(word)],
         "environment": [word for word in words if re.fullmatch(r"NAPARI_SIMMAT_[A-Z]+", word)],

@@ -85,6 +85,11 @@ class GeneratedConfig:
             )
 
 
+def draw_job(sensor: str, scenes: int, side: int) -> Job[Dataset]:
+    """The data set ``generated:SENSOR`` of `simmat train`: planes of `side` pixels to train on."""
+    return (yield from generate_job(GeneratedConfig(sensor=sensor, train=scenes, side=side)))
+
+
 def generate_job(config: GeneratedConfig) -> Job[Dataset]:
     """A data set of drawn scenes: each plane is drawn when it is loaded, and always the same.
 
