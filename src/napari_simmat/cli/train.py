@@ -112,7 +112,6 @@ def train(
     ```
     simmat train my-images --output my-sensor.safetensors --practical
     simmat train my-images --output my-sensor.safetensors --channels DAPI,GFP --strategy adapter
-    simmat train generated:thermal --output thermal.safetensors --practical --steps 1500
     simmat train my-image --output my-image.safetensors --few
     simmat train AIMS/NYUDepthv2 --aims rgbd --base vit_b --output rgbd.safetensors
     ```
