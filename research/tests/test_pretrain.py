@@ -25,10 +25,7 @@ from simmat_research.pretrain import (
 from simmat_research.real_scenes import read_sources
 from tests.training.squares import picture
 
-pytestmark = [
-    pytest.mark.usefixtures("small_training"),
-    pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9"),
-]
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 @pytest.fixture(autouse=True)

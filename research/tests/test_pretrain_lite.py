@@ -7,10 +7,7 @@ from napari_simmat.progress import finish
 from napari_simmat.training.trainer import Devices
 from simmat_research.pretrain import PretrainConfig, Pretraining
 
-pytestmark = [
-    pytest.mark.usefixtures("small_training"),
-    pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9"),
-]
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def test_lite_encoder_starts_from_a_teacher_and_imitates_it():

@@ -9,10 +9,7 @@ from simmat_research.pretrain import MIN_MUON_SIDE, MuonAdamW
 RATE, DECAY = 1e-2, 0.1
 ENDS = ("image_encoder.patch_embed.proj.weight", "image_encoder.dense.weight")
 
-pytestmark = [
-    pytest.mark.usefixtures("nano"),
-    pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9"),
-]
+pytestmark = pytest.mark.usefixtures("nano")
 
 
 def network():
@@ -104,9 +101,3 @@ def test_optimizer_restored_goes_on_as_before(tmp_path):
         stepping.step()
     for (name, mine), theirs in zip(other.named_parameters(), net.parameters(), strict=True):
         assert torch.equal(mine, theirs), name
-
-
-def test_optimizer_without_muon_says_which_torch_is_needed(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ImportError, match=r"has no Muon.* Update torch to 2\.9 or newer\."):
-        MuonAdamW(network(), RATE, DECAY)

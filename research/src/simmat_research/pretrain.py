@@ -66,7 +66,6 @@ MIN_MUON_SIDE = 16
 """Smallest number of rows and columns for which a matrix is given to Muon."""
 PRETRAINED_RATE = 0.3
 """Learning rate of pretrained parameters, relative to that of the others."""
-NO_MUON = "torch {} has no Muon, which pretraining needs. Update torch to 2.9 or newer."
 LOG = "log.jsonl"
 DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: {stem}, attention at stride 16, "
@@ -580,8 +579,6 @@ class MuonAdamW(torch.optim.Optimizer):
         decay: float,
         pretrained: Sequence[nn.Parameter] = (),
     ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ImportError(NO_MUON.format(torch.__version__))
         super().__init__(list(network.parameters()), {"lr": rate})
         ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
         slow = {id(parameter) for parameter in pretrained}

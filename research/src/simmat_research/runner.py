@@ -242,17 +242,9 @@ ARM_COLORS = {
 
 
 def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: bool = False) -> None:
-    """Write the plot of an experiment as PNG.
+    """Write the plot of an experiment as PNG."""
+    from matplotlib.figure import Figure
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; the message says how to install it.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("Plots need matplotlib; run `pip install matplotlib`.") from None
     figure = Figure(figsize=(8.5, 4.2), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylabel("mean IoU on the test images, %")
