@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from napari_simmat.cli import app, extensions
+from napari_simmat.cli import OWN, app, extensions
 from napari_simmat.cli.extensions import COMMANDS, DATASETS, NOT_INSTALLED
 
 HEAVY = {"torch", "numpy", "napari", "simmat_research"}
@@ -51,7 +51,7 @@ def installed(monkeypatch):
 
     yield install
     for name in added:
-        if name in app:
+        if name in app and name not in OWN:
             del app[name]
 
 
@@ -86,6 +86,14 @@ def test_installed_command_runs_and_has_its_own_help(installed, simmat):
     assert simmat("deeper", "a.tif", "--depth", "7").out == "a.tif at 7\n"
     assert "Measure a file deeply." in simmat("deeper", "--help").out
     assert simmat("deeper", "a.tif", "--width", "7").status == 2
+
+
+def test_command_of_the_product_is_not_replaced(installed, simmat, tmp_path, monkeypatch):
+    """Completion of a shell loads all commands, to know their options."""
+    installed(encode="measure")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert simmat("--install-completion", "--shell", "bash").status == 0
+    assert "Encode images ahead" in simmat("encode", "--help").out
 
 
 def test_installed_data_set_gets_sensor_scenes_and_side(installed, simmat, tmp_path):

@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_characters(given)
             wanted = given[0] if given else ""
             if wanted not in OWN:
-                add_commands(app, wanted)
+                add_commands(app, OWN, wanted)
             options = _options_of_file(given)
             _check_characters(options)
             app.config = Dict(data=options, source=_config_path(given)) if options else ()

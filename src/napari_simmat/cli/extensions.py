@@ -7,7 +7,7 @@ add another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,12 +36,12 @@ NOT_INSTALLED = (
 )
 
 
-def add_commands(app: App, wanted: str) -> None:
-    """List the commands of other distributions in an app, and import the one that is wanted.
+def add_commands(app: App, own: Collection[str], wanted: str) -> None:
+    """List the commands of other distributions beside its own, and import the one that is wanted.
 
     Raises ImportError if it belongs to the research, which is not installed.
     """
-    found = _found(COMMANDS)
+    found = {name: each for name, each in _found(COMMANDS).items() if name not in own}
     for name in sorted({*found, *RESEARCH_COMMANDS}):
         if name not in app:
             says = RESEARCH_COMMANDS.get(name) or f"From {_home(found[name])}."
