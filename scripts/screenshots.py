@@ -3,7 +3,8 @@
 Run ``python tests/with_screen.py python scripts/screenshots.py``; it writes ``docs/images/``.
 Names after it (coins, everything, ...) take only those; `screens` alone writes every screen in dark
 and in light to ``build/screens/``, to be looked at (also with QT_SCALE_FACTOR=1.5). A picture shows
-what the shipped models do, so run it again when one of them has changed.
+what the shipped models do, so run it again when one of them has changed. That of the Train tab
+shows bands that the research draws, which has to be installed too.
 """
 
 from __future__ import annotations
@@ -279,8 +280,8 @@ def polarization() -> None:
 
 def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
-    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
     from napari_simmat.widgets.train.request import DEFAULT_CONFIG, TrainRequest
+    from simmat_research.sensors import SENSORS, draw_sensor_sample
 
     image, labels, _ = draw_sensor_sample("multispectral", 34, 256)
     with window() as (viewer, widget):

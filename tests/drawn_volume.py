@@ -1,12 +1,14 @@
 """Drawn cells in three dimensions and a confocal stack of them."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.research.canvas import Floats, Ids
+Floats = NDArray[np.floating[Any]]
+Ids = NDArray[np.int32]
 
 VOXEL_SPACING = (2.0, 1.0, 1.0)
 """Distance between voxels along z, y, x: planes are twice as far apart as pixels."""

@@ -71,6 +71,12 @@ def random_models(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec
     return folder
 
 
+@pytest.fixture(scope="session")
+def other_foundation(random_models: Path) -> Path:
+    """A foundation beside the built-in one, for tests in which another model is chosen."""
+    return random_models / "tiny-1.safetensors"
+
+
 @pytest.fixture
 def assets(random_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the models in the package: `tiny-1` and `polarization`."""
@@ -109,13 +115,12 @@ def nano_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from napari_simmat.checkpoints.checkpoint import read_spec, save_checkpoint
     from napari_simmat.io.files import ASSETS
     from napari_simmat.models.tuning import build_network
-    from napari_simmat.research.experiments import RGB_BASE
 
     folder = tmp_path_factory.mktemp("nano")
     with pytest.MonkeyPatch.context() as monkeypatch:
         shrink_tiny(monkeypatch)
         torch.manual_seed(2)
-        for path in (*sorted(ASSETS.glob("tiny-*.safetensors")), RGB_BASE):
+        for path in sorted(ASSETS.glob("tiny-*.safetensors")):
             spec = read_spec(path)
             network = build_network(spec.base.architecture)
             state = {name: each.half() for name, each in network.state_dict().items()}

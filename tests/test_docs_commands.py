@@ -24,7 +24,7 @@ NOT_RUN = {
     r"vit_[bhlt]|hf:|^hf |checkpoint_best|rgb-nir": "needs a download",
     r"--scheduler|^dask|^for |^CUDA_|^done$": "needs a cluster",
     r"--device cuda": "needs a GPU",
-    r"^simmat pretrain": "takes hours",
+    r"^simmat (pretrain|benchmark)|generated:": "needs the research, whose tests try it",
     r"^podman|^git ": "is another program's",
 }
 """Of the other commands all are run; a pattern that no command meets is a fault."""

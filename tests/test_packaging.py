@@ -29,6 +29,9 @@ TEXTS = (
     "docs/**/*.md",
     "src/**/*.py",
     "scripts/*.py",
+    "research/*.*",
+    "research/src/**/*.py",
+    "research/scripts/*.py",
 )
 # conda-forge's names where they differ.
 CONDA = {

@@ -147,9 +147,10 @@ def test_medsam_reads_a_square_in_0_to_1_and_gives_one_mask(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_training")
 @pytest.mark.parametrize("name", ["vit_t_lm", "vit_b_histopathology", "medsam_vit_b"])
-def test_checkpoint_trained_on_a_foundation_is_loaded(name, tmp_path, user_folder, monkeypatch):
+def test_checkpoint_trained_on_a_foundation_is_loaded(
+    name, angles, tmp_path, user_folder, monkeypatch
+):
     monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 1)
     row = PUBLISHED_WEIGHTS[name]
     _, state = stock_and_state(row.architecture, monkeypatch)
@@ -158,8 +159,8 @@ def test_checkpoint_trained_on_a_foundation_is_loaded(name, tmp_path, user_folde
     torch.save(state, path)
     publish(name, path, monkeypatch)
     output = tmp_path / "polarized.safetensors"
-    small = ["--scenes", "4", "--scene-side", "64", "--batch", "1", "--steps", "10"]
-    words = ["train", "generated:polarization", "--base", name, *small, "--output", str(output)]
+    small = ["--batch", "1", "--steps", "10"]
+    words = ["train", str(angles), "--base", name, *small, "--output", str(output)]
     assert main([*words, "--size", "2"]) == 0
     spec = read_spec(output)
     assert (spec.base.name, spec.base.sha256) == (name, sha256_of(path))

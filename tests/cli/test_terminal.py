@@ -108,7 +108,7 @@ def test_main_with_short_options_reads_them(simmat):
     assert "nowhere" in said, "not: unknown option"
 
 
-@pytest.mark.parametrize("command", ["segment", "evaluate", "train", "pretrain", "encode"])
+@pytest.mark.parametrize("command", ["segment", "evaluate", "train", "encode"])
 def test_main_help_hides_defaults_that_say_nothing(command, simmat):
     assert not re.search(r'\[default:\s+(None|\(|""|\d\.\d{5})', simmat(command, "--help").out)
 

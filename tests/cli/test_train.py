@@ -16,14 +16,12 @@ from napari_simmat.cli.train import WORSE, say_metrics
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.training.config import PRACTICAL_SETTINGS, TrainConfig
 
-pytestmark = pytest.mark.usefixtures("small_training")
 
-
-def test_train_writes_a_checkpoint_that_segments(tmp_path, capsys, monkeypatch):
+def test_train_writes_a_checkpoint_that_segments(angles, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 2)
     path = tmp_path / "angles.safetensors"
-    small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
-    words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
+    small = ["--steps", "2", "--prompts", "click", "box"]
+    words = ["train", str(angles), *small, "--output", str(path), "--json"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     spec = read_spec(path)
@@ -43,7 +41,7 @@ def test_say_metrics_names_what_got_worse(click, said, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("practical", [False, True])
-def test_train_with_a_typed_default_keeps_it(practical, tmp_path, monkeypatch):
+def test_train_with_a_typed_default_keeps_it(practical, labeled, tmp_path, monkeypatch):
     asked: list[TrainConfig] = []
 
     def making(_base, _data, config, *_):
@@ -52,9 +50,8 @@ def test_train_with_a_typed_default_keeps_it(practical, tmp_path, monkeypatch):
         raise ValueError("Enough.")
 
     monkeypatch.setattr("napari_simmat.training.finetune.train_checkpoint_job", making)
-    words = ["train", "generated:thermal", "--scenes", "4", "--scene-side", "64", "--output"]
-    words += [str(tmp_path / "a.safetensors"), "--objects", "1", "--learning-rate", "3e-4"]
-    words += ["--strategy", "lora"]
+    words = ["train", str(labeled), "--output", str(tmp_path / "a.safetensors")]
+    words += ["--objects", "1", "--learning-rate", "3e-4", "--strategy", "lora"]
     assert main([*words, "--prompts", "box", *(["--practical"] if practical else [])]) == 1
     if practical:
         wanted = {**PRACTICAL_SETTINGS, "objects": 1, "learning_rate": 3e-4, "prompts": ("box",)}
@@ -70,11 +67,7 @@ def test_train_with_a_typed_default_keeps_it(practical, tmp_path, monkeypatch):
             ["train", "folder", "--output", "x.safetensors"],
             "There is no folder folder; check its name.",
         ),
-        (["train", "generated:moon", "--output", "x.safetensors"], "Sensor 'moon' is unknown; use"),
-        (
-            ["train", "generated:rgb", "--output", "x.pt"],
-            "Checkpoints must end in .safetensors; use x",
-        ),
+        (["train", "folder", "--output", "x.pt"], "Checkpoints must end in .safetensors; use x"),
     ],
 )
 def test_train_with_bad_input_leaves_nothing(words, sentence, tmp_path, monkeypatch, capsys):

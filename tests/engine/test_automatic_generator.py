@@ -35,8 +35,8 @@ from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
-from napari_simmat.research.samples import draw_sample
 from tests.scripted_predictor import all_match
+from tests.widgets.scenes import gray
 
 
 class Oracle:
@@ -451,8 +451,7 @@ def test_candidates_measure_stability_and_area_of_the_whole_mask(predictor, prop
 
 
 def test_maxima_of_a_channel_are_seeds(predictor):
-    image, _ = draw_sample(11, 128, ["fluorescence"])
-    predictor.set_image(image)
+    predictor.set_image(gray())
     settings = AutomaticSettings(seeds="maxima", maxima_height=0.1, agreement=0)
     instances = segment_everything(predictor, settings)
     assert len(instances) >= 1

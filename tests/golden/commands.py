@@ -1,4 +1,4 @@
-"""Run the commands whose outputs are golden: ``python -m tests.golden.commands FOLDER [slow]``.
+"""Run the commands whose outputs are golden: ``python -m tests.golden.commands FOLDER``.
 
 Everything goes through the command line, in one process, on small data that are made here with
 whole numbers alone. What differs from run to run (times, host, dates) is taken out afterwards, so
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +42,27 @@ COMMANDS = {
     "train-practical": f"train pictures {TRAINING} --practical --strategy adapter",
 }
 """Folder of the outputs -> the command, without its model and output."""
-SLOW = {"pretrain": "pretrain --families plain struck --steps 3"}
-"""The same for what takes most of a minute."""
 
 
-def run(folder: Path, commands: Mapping[str, str] = COMMANDS) -> None:
+def run(folder: Path) -> None:
     """Make the inputs in an empty folder, run all commands, and keep their outputs."""
     from napari_simmat.cli import main
 
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     make_inputs()
-    for name, words in commands.items():
+    for name, words in COMMANDS.items():
         Path(name).mkdir()
         if words.startswith("train"):
             more = f"--base tiny --output {name}/net.safetensors --device cpu"
-        elif words.startswith("pretrain"):
-            more = f"--output {name}/net.safetensors"
         else:
             more = f"--model tiny --output {name} --device cpu --precision exact"
         status = main([*words.split(), *more.split()])
         if status:
             raise RuntimeError(f"simmat {words} {more} ended with status {status}")
-    for path in [each for name in commands for each in Path(name).rglob("*") if each.is_file()]:
+    for path in [each for name in COMMANDS for each in Path(name).rglob("*") if each.is_file()]:
         settle(path)
-    for path in [each for each in Path().iterdir() if each.name not in commands]:
+    for path in [each for each in Path().iterdir() if each.name not in COMMANDS]:
         path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
@@ -158,4 +154,4 @@ DESCRIBED = {".png": of_picture, ".safetensors": of_checkpoint}
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]).absolute(), SLOW if "slow" in sys.argv[2:] else COMMANDS)
+    run(Path(sys.argv[1]).absolute())

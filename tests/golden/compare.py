@@ -1,12 +1,14 @@
 """Compare outputs: of this tree with the golden ones, or of two trees with each other.
 
 ``python -m tests.golden.compare OLD NEW`` runs commands and scenes of two working trees of this
-repository on this machine, each with its own sources, and compares all bytes (some minutes).
+repository on this machine, each with its own sources, and compares all bytes (some minutes). The
+research has to be installed too.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -25,16 +27,29 @@ ROOT = Path(__file__).resolve().parents[2]
 LABELS_IOU = 0.99
 NUMBERS = 0.02
 """Relative; near 0 absolute."""
+MODULES = {
+    "tests.golden.commands": "commands",
+    "research.tests.golden.commands": "research",
+    "research.tests.golden.scenes": "scenes.json",
+}
+"""What is run of each tree, and where it writes."""
 _HASH = re.compile(r"[0-9a-f]{32,64}")
 
 
-def run(module: str, output: Path, *words: str, tree: Path | None = None) -> None:
+def digest(array: np.ndarray) -> str:
+    """Eight hexadecimal digits of an array's type, shape and bytes."""
+    state = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:8]
+
+
+def run(module: str, output: Path, tree: Path | None = None) -> None:
     """Run a module of golden outputs in a process of its own, with one thread for sums.
 
     Parameters
     ----------
-    module, output, words
-        What follows ``python -m``: the module, where it writes, and more.
+    module, output
+        What follows ``python -m``: the module, and where it writes.
     tree
         The working tree whose sources are used, and whose tests if it has these; by default the
         package that is installed, and these tests.
@@ -42,12 +57,13 @@ def run(module: str, output: Path, *words: str, tree: Path | None = None) -> Non
     own = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
     place = ROOT
     if tree is not None:
-        path = [str(tree / "src"), os.environ.get("PYTHONPATH", "")]
+        sources = [str(tree / "src"), str(tree / "research" / "src")]
+        path = [*sources, os.environ.get("PYTHONPATH", "")]
         own["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         has_these = (tree / module.replace(".", "/")).with_suffix(".py").exists()
         place = tree if has_these else ROOT
     subprocess.run(
-        [sys.executable, "-m", module, str(output.absolute()), *words],
+        [sys.executable, "-m", module, str(output.absolute())],
         cwd=place,
         env={**os.environ, **own},
         stdout=subprocess.DEVNULL,
@@ -141,9 +157,8 @@ def main(trees: Sequence[str]) -> int:
         for name, tree in zip(("old", "new"), map(Path, trees), strict=True):
             place = Path(folder, name)
             place.mkdir()
-            run("tests.golden.commands", place / "quick", tree=tree.resolve())
-            run("tests.golden.commands", place / "slow", "slow", tree=tree.resolve())
-            run("tests.golden.scenes", place / "scenes.json", tree=tree.resolve())
+            for module, output in MODULES.items():
+                run(module, place / output, tree=tree.resolve())
         count = len(names_in(Path(folder, "old")))
         lines = list(differences(Path(folder, "old"), Path(folder, "new"), exact=True))
     sys.stdout.write("\n".join(lines or [f"{count} files, all equal."]) + "\n")

@@ -1,44 +1,27 @@
-"""Record golden files anew: ``python -m tests.golden.record [scenes] [commands]``.
+"""Record the outputs of the command line anew: ``python -m tests.golden.record``.
 
-All of them without a word. Only where results are meant to change: say in the commit which and why.
+Only where results are meant to change: say in the commit which and why.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
+
+from tests.golden.compare import run
+from tests.golden.machine import machine
 
 HERE = Path(__file__).parent
 
 
-def scenes() -> None:
-    """Hashes of drawn scenes."""
-    from tests.golden.compare import run
+def record() -> None:
+    """Write the golden files, and what machine they are of."""
+    shutil.rmtree(HERE / "outputs", ignore_errors=True)
+    run("tests.golden.commands", HERE / "outputs")
+    text = json.dumps(machine(), indent=1)
+    (HERE / "outputs_machine.json").write_text(f"{text}\n", "utf-8")
 
-    run("tests.golden.scenes", HERE / "scenes.json")
-
-
-def commands() -> None:
-    """Outputs of the command line."""
-    from tests.golden.compare import run
-    from tests.golden.machine import machine
-
-    for name, words in (("outputs", ()), ("outputs_slow", ("slow",))):
-        shutil.rmtree(HERE / name, ignore_errors=True)
-        run("tests.golden.commands", HERE / name, *words)
-    write("outputs_machine.json", machine())
-
-
-def write(name: str, values: Any) -> None:
-    """Write a golden file of JSON."""
-    (HERE / name).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-
-
-RECORDERS = {each.__name__: each for each in (scenes, commands)}
 
 if __name__ == "__main__":
-    for word in sys.argv[1:] or RECORDERS:
-        RECORDERS[word]()
+    record()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.golden.commands import discs
-from tests.golden.scenes import digest
+from tests.golden.compare import digest
 
 CENTERS = ((40, 44), (44, 120), (110, 50), (112, 130))
 RADII = (20, 24, 22, 17)

@@ -1,4 +1,4 @@
-"""`simmat segment`, `evaluate`, `train`, `pretrain` on small data: outputs are as recorded.
+"""`simmat segment`, `evaluate` and `train` on small data: outputs are as recorded.
 
 On a machine like the one that recorded them (`machine`: the same processor, vector units and
 versions of the libraries) all bytes are equal: labels, tables, records without their `run` block,
@@ -27,20 +27,11 @@ OUTPUTS = Path(__file__).with_name("outputs")
 MACHINE = Path(__file__).with_name("outputs_machine.json")
 
 
-def check(expected: Path, found: Path, *words: str) -> None:
-    run("tests.golden.commands", found, *words)
-    exact = json.loads(MACHINE.read_text("utf-8")) == machine()
-    lines = list(differences(expected, found, exact=exact))
-    assert not lines, "\n".join(lines)
-
-
 def test_outputs_are_as_they_were(tmp_path: Path) -> None:
-    check(OUTPUTS, tmp_path)
-
-
-@pytest.mark.slow
-def test_outputs_of_slow_commands_are_as_they_were(tmp_path: Path) -> None:
-    check(OUTPUTS.with_name("outputs_slow"), tmp_path, "slow")
+    run("tests.golden.commands", tmp_path)
+    exact = json.loads(MACHINE.read_text("utf-8")) == machine()
+    lines = list(differences(OUTPUTS, tmp_path, exact=exact))
+    assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(

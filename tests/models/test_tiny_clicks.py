@@ -15,7 +15,7 @@ from napari_simmat.models.multiscale import (
 )
 from napari_simmat.models.tiny_encoder import FOREGROUND
 from napari_simmat.progress import finish
-from napari_simmat.research.samples import draw_sample
+from tests.widgets.scenes import discs
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def tiny():
 
 @pytest.fixture(scope="module", params=["fast", "best"])
 def encoded(tiny, request):
-    image, _ = draw_sample(3, (300, 420), ["fluorescence"])
-    values = torch.tensor(np.broadcast_to(image, (1, 3, *image.shape)).copy())
+    image, _ = discs((300, 420))
+    values = torch.tensor(np.broadcast_to(image, (1, 3, *image.shape)), dtype=torch.float32)
     values = torch.nn.functional.pad((values - values.mean()) / values.std(), (0, 28, 0, 20))
     with torch.no_grad():
         return finish(tiny.encode_job(values, averaged=request.param == "best"))

@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +26,7 @@ from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
 from napari_simmat.cli.channels import channels_app
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
+from napari_simmat.cli.extensions import add_commands
 from napari_simmat.cli.models import info, models
 from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.terminal import Terminal
@@ -84,11 +84,9 @@ app.command(encode)
 app.command(channels_app)
 app.command(evaluate)
 app.command(train)
-# By name: the product does not import research.
-laboratory = import_module("napari_simmat.research.cli")
-app.command(laboratory.pretrain)
-app.command(laboratory.benchmark)
 app.command(info)
+OWN = frozenset(word for word in app if not word.startswith("-"))
+"""The commands that start without a look at other distributions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with logged(), _notes_on_stderr(terminal, level):
         try:
             _check_characters(given)
+            wanted = given[0] if given else ""
+            if wanted not in OWN:
+                add_commands(app, OWN, wanted)
             options = _options_of_file(given)
             _check_characters(options)
             app.config = Dict(data=options, source=_config_path(given)) if options else ()

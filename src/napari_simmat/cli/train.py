@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from napari_simmat._text import format_list
 from napari_simmat.batch.options import FLAG, ChannelOptions
+from napari_simmat.cli.extensions import DrawJob, dataset_name, load_dataset
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_OUTPUT,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GENERATED = "generated:"
-"""Prefix of the sensor's name for drawn data."""
 SUFFIX = ".safetensors"
 WORSE = (
     "With this prompt the foundation alone is better: {}. Train for more steps or on more images, "
@@ -113,7 +111,6 @@ def train(
     ```
     simmat train my-images --output my-sensor.safetensors --practical
     simmat train my-images --output my-sensor.safetensors --channels DAPI,GFP --strategy adapter
-    simmat train generated:thermal --output thermal.safetensors --practical --steps 1500
     simmat train my-image --output my-image.safetensors --few
     simmat train AIMS/NYUDepthv2 --aims rgbd --base vit_b --output rgbd.safetensors
     ```
@@ -124,7 +121,7 @@ def train(
     Parameters
     ----------
     data
-        A folder of labeled images; or generated:SENSOR for drawn scenes.
+        A folder of labeled images; or generated:SENSOR for scenes that the research draws.
     output
         The checkpoint's file; its stem is the model's name.
     base
@@ -163,6 +160,8 @@ def train(
     terminal = console.terminal()
     check_output(output, overwrite)
     _check_meanings(typed, data, labeled, few=few)
+    drawn = dataset_name(data)
+    draw_job = load_dataset(drawn) if drawn else None
     keep_freed_memory()
     foundation = load_model(base)
     # With --practical other defaults apply, so what was typed counts even if it is a default.
@@ -176,7 +175,7 @@ def train(
         return
     config = practical_config(foundation.spec, **given) if practical else training
     dataset = _finish_with_progress(
-        _read_dataset_job(data, labeled, channels, config.seed), terminal, events
+        _read_dataset_job(data, draw_job, labeled, channels, config.seed), terminal, events
     )
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)
@@ -195,15 +194,15 @@ def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, f
     ignored: tuple[str, ...]
     if few:
         kind, ignored = "with --few", ("practical", "devices", "nodes", "folder", "aims", *_FOLDER)
-    elif data.startswith(GENERATED):
+    elif dataset_name(data):
         kind, ignored = "for drawn scenes", ("complete", "aims", *_SELECTION, *_FOLDER)
     elif labeled.aims:
         kind, ignored = "with --aims", ("complete", *_SELECTION, *_FOLDER)
     else:
         kind, ignored = "without --few", ("complete",)
     drawn = [name for name in _DRAWN if f"--{name}" in typed]
-    if drawn and not data.startswith(GENERATED):
-        raise ValueError(NO_MEANING.format(f"--{drawn[0]}", f"without {GENERATED}SENSOR"))
+    if drawn and not dataset_name(data):
+        raise ValueError(NO_MEANING.format(f"--{drawn[0]}", "without generated:SENSOR"))
     if given := [name for name in ignored if f"--{name}" in typed]:
         raise ValueError(NO_MEANING.format(f"--{given[0]}", kind))
 
@@ -251,21 +250,20 @@ def _learn_few(
 
 
 def _read_dataset_job(
-    data: str, labeled: LabeledData, channels: ChannelOptions, seed: int
+    data: str,
+    draw_job: DrawJob | None,
+    labeled: LabeledData,
+    channels: ChannelOptions,
+    seed: int,
 ) -> Job[Dataset]:
     """The data set from the options of the command."""
     from napari_simmat.datasets import aims as aims_module
     from napari_simmat.datasets import dataset as dataset_module
     from napari_simmat.datasets import folder as folder_module
 
-    if data.startswith(GENERATED):
-        # By name: the product does not import research.
-        generated = import_module("napari_simmat.research.generated")
-        drawn = generated.GeneratedConfig(
-            sensor=data.removeprefix(GENERATED), side=labeled.scene_side, train=labeled.scenes
-        )
-        dataset: Dataset = yield from generated.generate_job(drawn)
-        return dataset
+    if draw_job is not None:
+        sensor = data.partition(":")[2]
+        return (yield from draw_job(sensor, labeled.scenes, labeled.scene_side))
     if labeled.aims:
         return aims_module.from_aims(data, labeled.aims)
     wanted = dataset_module.DataConfig(

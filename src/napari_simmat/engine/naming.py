@@ -1,7 +1,7 @@
 """Classes from a few objects: the others are named by their size, shape, brightness and looks.
 
 A logistic regression on standardized features names them, since it needs no choice of a seed, says
-how certain it is, and was as good as forests on few objects (``scripts/naming.py``).
+how certain it is, and was as good as forests on few objects (``research/scripts/naming.py``).
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from napari_simmat.annotation.proposals import (
     LOOSEN,
 )
 from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
-from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES
 from tests.widgets.scenes import CENTERS, discs, gray
 
@@ -149,12 +148,12 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
-def test_everything_is_dropped_for_another_model(ready, everything, when):
+def test_everything_is_dropped_for_another_model(ready, everything, when, other_foundation):
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
         assert ready.tab.automatic_panel.commit.isEnabled()
-    ready.tab.models.set_value(RGB_BASE)
+    ready.tab.models.set_value(other_foundation)
     ready.idle()
     assert everything.proposals is None
     assert not ready.preview.any()

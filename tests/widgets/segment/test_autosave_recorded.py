@@ -18,7 +18,7 @@ from napari_simmat.annotation.session_file import line_of
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from tests.golden import session
-from tests.golden.scenes import digest
+from tests.golden.compare import digest
 from tests.widgets.segment.noted import replayed, restore
 
 FOLDER = Path(session.__file__).parent

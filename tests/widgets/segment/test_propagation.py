@@ -7,7 +7,6 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
@@ -308,12 +307,12 @@ def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
 
 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
-def test_propagation_is_dropped_for_another_model_or_image(stack, what):
+def test_propagation_is_dropped_for_another_model_or_image(stack, what, other_foundation):
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)
     stack.push(stack.tab.stack_panel.start)
     if what == "model":
-        stack.tab.models.set_value(RGB_BASE)
+        stack.tab.models.set_value(other_foundation)
     elif what == "data":
         layer.data = layer.data[:, ::-1].copy()
     else:
@@ -326,11 +325,11 @@ def test_propagation_is_dropped_for_another_model_or_image(stack, what):
     assert np.array_equal(stack.objects == 1, shown), "what is shown is what is written"
 
 
-def test_propagate_stops_for_another_model(stack):
+def test_propagate_stops_for_another_model(stack, other_foundation):
     stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
-    stack.tab.models.set_value(RGB_BASE)
+    stack.tab.models.set_value(other_foundation)
     assert not stack.tab.controller.propagation.busy
     stack.idle()
     assert stack.controller.propagation.result is None

@@ -12,7 +12,6 @@ from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.annotation.session_file import BAD_DRAFT, SessionHeader, line_of, replayed
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.io.files import user_folder
-from napari_simmat.research.experiments import RGB_BASE
 from napari_simmat.widgets.segment.automatic import NOT_KEPT
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, RESTORED
 from tests.widgets.scenes import CENTERS, gray
@@ -91,9 +90,9 @@ def test_drafts_wait_for_a_tab_that_is_opened_again(ready):
     assert np.array_equal(ready.preview, found)
 
 
-def test_drafts_of_another_model_are_gone_after_a_crash_too(ready):
+def test_drafts_of_another_model_are_gone_after_a_crash_too(ready, other_foundation):
     propose(ready)
-    ready.tab.models.set_value(RGB_BASE)
+    ready.tab.models.set_value(other_foundation)
     ready.idle()
     assert not ready.preview.any()
     (path,) = user_folder("sessions").glob("*.jsonl")

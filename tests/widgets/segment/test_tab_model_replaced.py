@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from napari_simmat.checkpoints import registry
-from napari_simmat.research.experiments import RGB_BASE
 
 
 @pytest.mark.all_tabs
-def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder):
+def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder, other_foundation):
     models = ready.tab.models
-    put(RGB_BASE, user_folder)
+    put(other_foundation, user_folder)
     models.refresh()
     models.set_value("mine")
     ready.idle()
@@ -35,9 +34,9 @@ def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder):
 
 
 @pytest.mark.all_tabs
-def test_tab_with_a_deleted_model_file_uses_tiny(ready, user_folder):
+def test_tab_with_a_deleted_model_file_uses_tiny(ready, user_folder, other_foundation):
     models = ready.tab.models
-    path = put(RGB_BASE, user_folder)
+    path = put(other_foundation, user_folder)
     models.refresh()
     models.set_value("mine")
     ready.idle()

@@ -1,0 +1,1 @@
+"""Drawn scenes, the training of a foundation, and the comparisons of SimMAT's paper."""

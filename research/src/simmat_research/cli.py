@@ -1,0 +1,142 @@
+"""`simmat pretrain`: train a foundation; `simmat benchmark`: rerun the paper's comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_simmat.batch.options import FLAG
+from napari_simmat.cli.terminal import DEFAULT_OUTPUT, OUTPUT, OutputOptions
+from napari_simmat.cli.train import check_output, keep_freed_memory, say_metrics
+from simmat_research.experiments import (
+    GENERATED,
+    RGB_BASE,
+    BenchmarkConfig,
+    ExperimentName,
+    PretrainOptions,
+)
+
+DEFAULT_BENCHMARK, DEFAULT_PRETRAINING = BenchmarkConfig(), PretrainOptions()
+
+
+def benchmark(
+    experiment: ExperimentName,
+    /,
+    *,
+    output: Path,
+    data: str = GENERATED,
+    base: str = "",
+    config: Annotated[
+        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
+    ] = DEFAULT_BENCHMARK,
+    device: str = "auto",
+    console: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Rerun a comparison of SimMAT's paper.
+
+    transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
+    pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
+    layer (4c). layers: all transfer layers of SimMAT and SimCMF. lr: learning rates (5a). size:
+    number of training images (5b). panels: images, clicks and masks (2).
+
+    ```
+    simmat benchmark transfer --quick --output quick
+    simmat benchmark transfer --output results
+    simmat benchmark transfer --data AIMS --base vit_b --output aims
+    ```
+
+    Every finished run is a row of EXPERIMENT.csv; the same command resumes after an interruption.
+
+    Parameters
+    ----------
+    experiment
+        The comparison.
+    output
+        Folder for EXPERIMENT.csv, EXPERIMENT.md and EXPERIMENT.png.
+    data
+        generated (scenes drawn through sensors, of objects and surfaces that no foundation was
+        trained on), or the folder of the AIMS benchmark.
+    base
+        The foundation; by default tiny-rgb-1, which comes along, on generated data, vit_b on AIMS.
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    """
+    from napari_simmat.checkpoints.loading import load_model
+    from simmat_research.runner import run_experiment_job
+
+    terminal = console.terminal()
+    keep_freed_memory()
+    foundation = load_model(base or (RGB_BASE if data == GENERATED else "vit_b"))
+    resolved = config.on(foundation.spec, data)
+    if resolved.protocol == "paper":
+        terminal.say(f"The paper's protocol:\n\n{resolved.describe()}")
+    job = run_experiment_job(experiment, data, foundation, config, output, device)
+    report = terminal.watch(job)
+    terminal.say(report.text)
+    for path in report.files:
+        terminal.say(f"Wrote {path}")
+    terminal.result({"files": [str(path) for path in report.files], "table": report.text})
+
+
+def pretrain(
+    *,
+    output: Annotated[Path, OUTPUT],
+    folder: Path | None = None,
+    start: Path | None = None,
+    real: Path | None = None,
+    sources: Path | None = None,
+    options: Annotated[
+        PretrainOptions, Parameter(name="*", group="Training", negative="", consume_multiple=True)
+    ] = DEFAULT_PRETRAINING,
+    overwrite: Annotated[bool, FLAG] = False,
+    console: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Train an embedded foundation on drawn scenes and real images: hours on two cores.
+
+    It can be stopped at any time; the same command resumes it from its folder. Without that
+    folder, --start continues from an earlier foundation.
+
+    ```
+    simmat pretrain --output tiny-6.safetensors --steps 20000
+    simmat pretrain --output cells.safetensors --families fluorescence mri
+    simmat pretrain --output tiny-7.safetensors --start tiny-6.safetensors --steps 40000
+    simmat pretrain --output mine.safetensors --start tiny-5.safetensors --steps 37000 --real images
+    ```
+
+    Parameters
+    ----------
+    output
+        The foundation's file; its stem is the model's name.
+    folder
+        Folder for the state and the log; beside the output by default.
+    start
+        File of an earlier foundation to continue from, with its encoder.
+    real
+        Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
+    sources
+        Table (CSV) of the sources: folder, kind, share, complete, filled, license, source; by
+        default sources.csv in the folder, if it exists.
+    overwrite
+        Replace the output if it exists.
+    """
+    from napari_simmat.checkpoints.checkpoint import read_spec
+    from simmat_research.pretrain import PretrainConfig, export_base, pretrain_job
+    from simmat_research.real_scenes import read_sources
+
+    terminal = console.terminal()
+    keep_freed_memory()
+    check_output(output, overwrite)
+    if sources is not None and real is None:
+        raise ValueError("A table of sources needs their folder; give it with --real.")
+    real_sources = () if real is None else read_sources(real, sources)
+    if start is not None:
+        lite = read_spec(start).base.architecture == "tiny_lite"
+        options = replace(options, encoder="lite" if lite else "plain")
+    config = PretrainConfig(**vars(options), sources=real_sources)
+    folder = folder or output.with_name(f"{output.stem}-training")
+    pretrained = terminal.watch(pretrain_job(config, folder, start))
+    export_base(output, pretrained, config)
+    say_metrics(terminal, output, pretrained.metrics)

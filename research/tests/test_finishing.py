@@ -1,0 +1,173 @@
+"""The simulated user: actions that can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.datasets.labeled_image import LabeledImage
+from simmat_research import finishing
+from simmat_research.finishing import (
+    HEAD,
+    MAX_CLICKS,
+    STROKES,
+    TAUGHT,
+    WAYS,
+    Finished,
+    Offer,
+    Setting,
+    SimulatedUser,
+    finish_folder,
+    finish_image,
+    table,
+)
+from tests.scripted_predictor import Scripted
+
+
+def squares(count=3):
+    """Labels (40, 20 * count): a square of 10 x 10 in each part."""
+    labels = np.zeros((40, 20 * count), np.int32)
+    for number in range(count):
+        labels[15:25, 20 * number + 5 : 20 * number + 15] = number + 1
+    return labels
+
+
+def grown(mask, columns):
+    """A square with more columns on its right: of 10, IoU 10 / (10 + columns)."""
+    return mask | np.roll(mask, columns, axis=1)
+
+
+def setting(labels):
+    """Of an image that nobody looks at."""
+    return Setting(
+        None, LabeledImage("squares", np.zeros(labels.shape), labels), SimulatedUser(labels)
+    )
+
+
+def proposing(monkeypatch, labels, answers, **more):
+    """A way that proposes `labels`, after which a predictor gives `answers`."""
+    blank = [np.zeros(labels.shape, bool)]
+    offered = Offer(labels, Scripted(*(answers or blank)), **more)
+    monkeypatch.setitem(WAYS, "scripted", lambda _: offered)
+
+
+def test_clicks_are_counted_until_an_object_is_done(monkeypatch):
+    labels = squares(2)
+    first, second = labels == 1, labels == 2
+    answers = [grown(first, 8), grown(first, 3), second]  # IoU 10/18, 10/13, 1
+    proposing(monkeypatch, np.zeros_like(labels), answers)
+    done = finish_image("scripted", setting(labels))
+    assert (done.objects, done.actions, done.left, done.wrong) == (2, 3, 0, 0)
+
+
+def test_object_that_is_never_met_costs_ten_clicks_and_is_left(monkeypatch):
+    labels = squares(1)
+    bad = grown(labels == 1, 8)
+    proposing(monkeypatch, np.zeros_like(labels), [bad] * MAX_CLICKS)
+    done = finish_image("scripted", setting(labels))
+    assert (done.actions, done.left) == (MAX_CLICKS, 1)
+
+
+def test_wrong_proposals_are_deleted_and_missing_objects_clicked(monkeypatch):
+    labels = squares(3)
+    proposals = np.where(labels == 1, 7, 0)  # right
+    proposals[15:25, 25:41] = 8  # IoU 10 / 16 with the second: found at .5 only
+    proposals[2:6, 2:6] = 9  # nothing
+    proposing(monkeypatch, proposals, [labels == 2, labels == 3], actions=1)
+    done = finish_image("scripted", setting(labels))
+    assert (done.found_75, done.found_50, done.confirmed, done.remaining) == (1, 2, 1, 3)
+    assert done.wrong == 2
+    assert done.actions == 1 + 2 + 2, "a button, two deletions, two clicks"
+    assert done.left == 0
+
+
+def test_objects_that_were_made_before_are_not_made_again(monkeypatch):
+    labels = squares(7)
+    task = setting(labels)
+    rest = [label for label in range(1, 8) if label not in task.user.taught]
+    made = np.where(np.isin(labels, task.user.taught), labels, 0)
+    made[made == task.user.taught[0]] = 0  # one of them was given up
+    answers = [labels == label for label in rest]
+    proposing(monkeypatch, np.zeros_like(labels), answers, actions=TAUGHT, made=made)
+    done = finish_image("scripted", task)
+    assert len(rest) == 7 - TAUGHT
+    assert (done.remaining, done.actions, done.left) == (2, TAUGHT + 2, 1)
+
+
+def test_strokes_lie_on_the_ground_alone():
+    user = SimulatedUser(squares(3))
+    strokes = user.strokes()
+    assert strokes.any()
+    assert not (strokes & (user.labels > 0)).any()
+    np.testing.assert_array_equal(strokes, SimulatedUser(squares(3)).strokes())
+    full = SimulatedUser(np.ones((30, 30), np.int32))
+    assert not full.strokes().any()
+
+
+def test_table_shows_means_over_images():
+    one = Finished(10, 20, 4, 8, 4, 6, 1, 0, True, 2.0, 4.0)
+    other = Finished(5, 5, 0, 5, 5, 5, 0, 1, False, 4.0, 8.0)
+    lines = table([("forest", one), ("forest", other), ("clicks", other)]).splitlines()
+    assert lines[0] == HEAD
+    assert lines[2] == "| forest | 1.50 | 1.70 | 0.75 | 0.88 | 0.05 | 0.10 | 1 of 2 | 3 | 6 |"
+    assert lines[3].startswith("| clicks | 1.00 | 1.00 |")
+    assert {line.count("|") for line in lines} == {HEAD.count("|")}
+
+
+@pytest.mark.parametrize("way", ["clicks", "boxes", "everything", "forest"])
+def test_drawn_discs_are_finished_in_each_way(way):
+    y, x = np.indices((160, 200))
+    labels = np.zeros((160, 200), np.int32)
+    for number, (row, column) in enumerate(
+        ((row, column) for row in (30, 80, 130) for column in (30, 80, 130)), start=1
+    ):
+        labels[(y - row) ** 2 + (x - column) ** 2 <= 14**2] = number
+    shown = 40 + 120 * (labels > 0) + np.random.default_rng(0).normal(0, 3, labels.shape)
+    image = LabeledImage("discs", shown.astype(np.uint8), labels)
+    done = finish_image(way, Setting(load_model("tiny"), image, SimulatedUser(labels)))
+    assert (done.objects, done.left) == (9, 0)
+    if way == "everything":
+        assert done.actions < 4
+        assert done.found_75 == 9
+    elif way == "forest":
+        assert done.actions <= TAUGHT + STROKES + 1 + 1
+        assert (done.remaining, done.found_75) == (4, 4)
+    else:
+        assert done.actions == 9
+
+
+def drawn_image(seed, count=12):
+    """An image (160, 160) of bright discs on noise, with their labels."""
+    rng, labels = np.random.default_rng(seed), np.zeros((160, 160), np.int32)
+    y, x = np.indices(labels.shape)
+    for number in range(count):
+        row, column = 22 + 38 * (number // 4), 22 + 38 * (number % 4)
+        labels[(y - row) ** 2 + (x - column) ** 2 <= 9**2] = number + 1
+    image = 40 + 120 * (labels > 0) + rng.normal(0, 6, labels.shape)
+    return LabeledImage(f"discs {seed}", np.clip(image, 0, 255).astype(np.uint8), labels)
+
+
+def test_drafts_give_way_to_objects_in_their_place(monkeypatch):
+    labels = squares(3)
+    proposed = np.zeros_like(labels)
+    proposed[15:25, 5:15] = 1  # right
+    proposed[15:25, 25:30] = 2  # half of the second object, which the user makes
+    proposed[0:5, 0:5] = 3  # on nothing
+    proposing(monkeypatch, proposed, [labels == 2, labels == 3], drafts=True, boxes=True)
+    done = finish_image("scripted", setting(labels))
+    assert (done.wrong, done.found_75, done.actions) == (2, 1, 2 + 1)
+
+
+def test_one_kind_of_objects_is_finished_with_few_actions():
+    model = load_model("tiny")
+    first, second = finish_folder(model, [drawn_image(0), drawn_image(1)])
+    assert first.objects == 12
+    assert first.left == second.left == 0
+    assert second.actions <= 12
+
+
+def test_few_missing_objects_are_boxed_without_teaching(monkeypatch):
+    labels = drawn_image(0).labels
+    proposed = np.where(labels <= 9, labels, 0)
+    everything = Offer(proposed, Scripted(labels == 10), 1, drafts=True, boxes=True)
+    monkeypatch.setattr(finishing, "by_second_look", lambda _: everything)
+    assert finishing.by_kind(setting(labels)) is everything

@@ -1,1 +1,0 @@
-"""Scenes, pretraining and the benchmark of the paper; the product never imports them."""
