@@ -141,7 +141,7 @@ def test_main_with_a_file_of_options_does_the_same(folder, simmat):
         ("[segment]\nnomodel = 1", "nomodel"),
         ("[train]\nsteps = 1", "options.toml has no table [segment]"),
         ("segment", "options.toml is not a TOML file"),
-        (f"[segment]\na = {'[' * 5000}{']' * 5000}", "nests its values too deep"),
+        (f"[segment]\na = {'[' * 20_000}{']' * 20_000}", "nests its values too deep"),
         ("#" * (2 << 20), "but such a file has at most"),
         (None, "could not be used: No such file"),
     ],

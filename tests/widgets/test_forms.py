@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
-from napari_simmat.batch.options import EXTRAS, ClusterOptions, FileOptions, StackOptions
+from napari_simmat.batch.options import EXTRAS, ClusterOptions, FileOptions, SeriesOptions
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
@@ -79,7 +79,7 @@ def changed(value: Any, hint: Any) -> Any:
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
         (FileOptions(), ("pattern", *EXTRAS)),
-        (StackOptions(), ("propagate", "link", "objects", "link_axis")),
+        (SeriesOptions(), ("propagate", "link", "objects", "link_axis")),
         (ClusterOptions(), ("scheduler",)),
         (Config(), NAMES),
     ],
@@ -100,7 +100,7 @@ def test_options_value_reads_back(qtbot, value, names):
 
 
 @pytest.mark.parametrize(
-    "value", [TrainConfig(), TrainRequest(), FileOptions(), StackOptions(), AutomaticSettings()]
+    "value", [TrainConfig(), TrainRequest(), FileOptions(), SeriesOptions(), AutomaticSettings()]
 )
 def test_options_tooltip_is_the_docstrings_text(qtbot, value):
     options, texts = Options(value), field_texts(type(value))

@@ -132,7 +132,7 @@ class ChannelOptions:
 
 @Parameter(name="*", group="Stacks and time series")
 @dataclass(frozen=True, kw_only=True)
-class StackOptions:
+class SeriesOptions:
     """How objects go through the planes of a stack, or over time.
 
     Parameters
@@ -192,9 +192,9 @@ class StackOptions:
             along="time" if self.link else "depth",
         )
 
-    def that_apply(self, *, to_everything: bool) -> StackOptions:
+    def that_apply(self, *, to_everything: bool) -> SeriesOptions:
         """Those that count for segmenting everything, or for prompts; the others as by default."""
-        unused = StackOptions()
+        unused = SeriesOptions()
         kept = self if self.link else replace(self, link_axis=unused.link_axis)
         if to_everything:
             return replace(kept, propagate=unused.propagate)

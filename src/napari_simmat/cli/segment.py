@@ -15,7 +15,7 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
-    StackOptions,
+    SeriesOptions,
 )
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -46,7 +46,7 @@ MANY_IMAGES = (
     "channel_files."
 )
 DEFAULT_FILES = FileOptions()
-DEFAULT_STACKS = StackOptions()
+DEFAULT_SERIES = SeriesOptions()
 DEFAULT_CLUSTER = ClusterOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
@@ -59,7 +59,7 @@ def segment(
     model: Annotated[str, MODEL],
     output: Annotated[Path, OUTPUT],
     prompts: str,
-    stacks: StackOptions = DEFAULT_STACKS,
+    series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
@@ -147,14 +147,14 @@ def segment(
     from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
-    planned = _planned([image, *more], output, prompts, files, stacks, cluster)
+    planned = _planned([image, *more], output, prompts, files, series, cluster)
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
         compute=compute,
         automatic=automatic,
-        propagation=stacks.propagation,
-        link=stacks.linking,
+        propagation=series.propagation,
+        link=series.linking,
         labels_in_memory=files.labels_in_memory,
     )
     if events:
@@ -236,7 +236,7 @@ def _planned(
     output: Path,
     prompts: str,
     files: FileOptions,
-    stacks: StackOptions,
+    series: SeriesOptions,
     cluster: ClusterOptions,
 ) -> Plan:
     """All files that a run would read and write."""
@@ -252,7 +252,7 @@ def _planned(
         output=output,
         prompts=prompts,
         existing=files.existing,
-        extras=[*files.extras, *[TRACKS] * stacks.link],
+        extras=[*files.extras, *[TRACKS] * series.link],
         shard=Shard.parse(cluster.shard) if cluster.shard else None,
     )
 

@@ -22,7 +22,7 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
-    StackOptions,
+    SeriesOptions,
 )
 from napari_simmat.cli import app
 from napari_simmat.engine.linking import LAPTRACK_MISSING
@@ -416,7 +416,7 @@ def test_the_form_is_a_view_of_its_value(batch):
         prompts="/data/p.csv",
         files=FileOptions(pattern="*.tif", coco=True, labels_in_memory=2.0),
         channels=ChannelOptions(channels="2,1,0", channel_axis=1, pixel_ratio=2.5),
-        stacks=StackOptions(propagate=True, link=True, link_axis=1, link_gap=2),
+        series=SeriesOptions(propagate=True, link=True, link_axis=1, link_gap=2),
         cluster=ClusterOptions(scheduler="tcp://10.0.0.1:8786", shard="1/2"),
         automatic=AutomaticSettings(points_per_side=8, quality=0.75, keep_border=False, tile=512),
     )
@@ -433,7 +433,7 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     form = batch.tab.form
     batch.choose(data, tmp_path / "out", EVERYTHING)
     assert form.how.isVisibleTo(form)
-    assert not form.stacks["propagate"].isVisibleTo(form)
+    assert not form.series["propagate"].isVisibleTo(form)
     assert form.value().automatic == AutomaticSettings()
     assert quality_of(form).value() == 0.75, "that of tiny is shown"
     form.everything.options["points_per_side"].setValue(8)
@@ -443,21 +443,21 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.8, keep_border=False)
     assert form.value().automatic == wanted
     assert _understood(form.value())["automatic"] == wanted
-    form.stacks["objects"].setCurrentText("3D objects")
-    assert _understood(form.value())["stacks"] == StackOptions(objects="3d")
+    form.series["objects"].setCurrentText("3D objects")
+    assert _understood(form.value())["series"] == SeriesOptions(objects="3d")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert not form.how.isVisibleTo(form)
-    form.stacks["propagate"].setChecked(True)
+    form.series["propagate"].setChecked(True)
     form.pixels.ratio.setValue(0.5)
     understood = _understood(form.value())
-    assert understood["stacks"] == StackOptions(propagate=True)
+    assert understood["series"] == SeriesOptions(propagate=True)
     assert understood["channels"].pixel_ratio == 0.5
     assert "automatic" not in understood
-    assert not form.stacks["link_axis"].isVisibleTo(form)
-    form.stacks["link"].setChecked(True)
-    assert form.stacks["link_axis"].isVisibleTo(form)
-    form.stacks["link_axis"].setValue(0)
-    assert _understood(form.value())["stacks"] == StackOptions(
+    assert not form.series["link_axis"].isVisibleTo(form)
+    form.series["link"].setChecked(True)
+    assert form.series["link_axis"].isVisibleTo(form)
+    form.series["link_axis"].setValue(0)
+    assert _understood(form.value())["series"] == SeriesOptions(
         propagate=True, link=True, link_axis=0
     )
     assert all("tracks" in task.files.extras for task in form.value().planned().tasks)

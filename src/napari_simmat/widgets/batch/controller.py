@@ -220,4 +220,4 @@ class BatchController(JobController):
 
 def _planned(request: BatchRequest) -> tuple[object, ...]:
     """What decides which files are read and written."""
-    return request.images, request.output, request.prompts, request.files, request.stacks.link
+    return request.images, request.output, request.prompts, request.files, request.series.link

@@ -14,7 +14,7 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
-    StackOptions,
+    SeriesOptions,
 )
 from napari_simmat.batch.plan import (
     AUTO,
@@ -57,7 +57,7 @@ class BatchRequest:
         By name or file.
     prompts
         ``auto``, ``same-stem`` or a file.
-    files, channels, stacks, cluster
+    files, channels, series, cluster
         The options of the command.
     automatic
         Settings for ``auto``.
@@ -69,7 +69,7 @@ class BatchRequest:
     prompts: str = AUTO
     files: FileOptions = field(default_factory=partial(FileOptions, resume=True))
     channels: ChannelOptions = field(default_factory=ChannelOptions)
-    stacks: StackOptions = field(default_factory=StackOptions)
+    series: SeriesOptions = field(default_factory=SeriesOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
@@ -82,7 +82,7 @@ class BatchRequest:
             *(f"--{name}={getattr(self, name)}" for name in ("output", "model", "prompts")),
             *command_words(self.files),
             *command_words(self.channels),
-            *command_words(self.stacks.that_apply(to_everything=is_auto)),
+            *command_words(self.series.that_apply(to_everything=is_auto)),
             *command_words(self.cluster),
             *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
         ]
@@ -95,9 +95,9 @@ class BatchRequest:
             return CHOOSE_RESULTS
         if not self.prompts:
             return CHOOSE_PROMPTS
-        if (self.stacks.link or self.stacks.objects == "3d") and find_spec("laptrack") is None:
+        if (self.series.link or self.series.objects == "3d") and find_spec("laptrack") is None:
             return LAPTRACK_MISSING
-        if self.stacks.link and self.stacks.objects == "3d":
+        if self.series.link and self.series.objects == "3d":
             return TIME_OR_DEPTH
         scheduler = self.cluster.scheduler
         if scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", scheduler):
@@ -118,7 +118,7 @@ class BatchRequest:
             output=Path(self.output),
             prompts=self.prompts,
             existing=self.files.existing,
-            extras=[*self.files.extras, *[TRACKS] * self.stacks.link],
+            extras=[*self.files.extras, *[TRACKS] * self.series.link],
         )
 
 

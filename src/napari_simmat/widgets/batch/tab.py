@@ -12,7 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import format_shape, pluralize
-from napari_simmat.batch.options import EXTRAS, ChannelOptions, ClusterOptions, StackOptions
+from napari_simmat.batch.options import EXTRAS, ChannelOptions, ClusterOptions, SeriesOptions
 from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
 from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
@@ -312,7 +312,7 @@ class BatchForm(QWidget):
             self.existing.addItem(title, existing)
         self.files = Options(BatchRequest().files, self)
         self.files["pattern"].setPlaceholderText("all images")
-        self.stacks = Options(StackOptions(), self)
+        self.series = Options(SeriesOptions(), self)
         self.cluster = Options(ClusterOptions(), self)
         self.cluster["scheduler"].setPlaceholderText("this machine")
         self._channel_options = ChannelOptions()
@@ -337,7 +337,7 @@ class BatchForm(QWidget):
             channels=replace(
                 channels, channels=self._channels() or None, pixel_ratio=self.pixels.value()
             ),
-            stacks=self.stacks.value(),
+            series=self.series.value(),
             cluster=self.cluster.value(),
             automatic=self.everything.value(),
         )
@@ -349,7 +349,7 @@ class BatchForm(QWidget):
             self.models.set_value(path if path.is_file() else request.model)
         self.files.set_value(request.files)
         self.existing.setCurrentIndex(self.existing.findData(request.files.existing))
-        self.stacks.set_value(request.stacks)
+        self.series.set_value(request.series)
         self.cluster.set_value(request.cluster)
         self._channel_options = request.channels
         self.images.set_value(request.images)
@@ -419,11 +419,11 @@ class BatchForm(QWidget):
             ("Prompts", self.prompts),
             ("", self.prompt_file),
             (self.how,),
-            ("", self.stacks["propagate"]),
-            ("", self.stacks["link"]),
+            ("", self.series["propagate"]),
+            ("", self.series["link"]),
         ):
             form.addRow(*each)
-        self.stacks.add_rows(form, "objects", "link_axis")
+        self.series.add_rows(form, "objects", "link_axis")
         form.addRow(self.also)
         form.addRow("Existing results", self.existing)
         form.addRow(CollapsibleSection("Cluster", cluster))
@@ -434,7 +434,7 @@ class BatchForm(QWidget):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
         self.existing.activated.connect(self._on_changed)
-        for options in (self.files, self.stacks, self.cluster):
+        for options in (self.files, self.series, self.cluster):
             options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
@@ -477,12 +477,12 @@ class BatchForm(QWidget):
         kind = self.prompts.currentIndex()
         self.prompt_file.setVisible(kind == 2)
         self.how.setVisible(kind == 0)
-        self.stacks["propagate"].setVisible(kind != 0)
+        self.series["propagate"].setVisible(kind != 0)
         for field, shown in (
             (self.channels, several),
             (self.channels.details, several),
             (self.first, bool(self.first.text())),
-            (self.stacks["link_axis"], self.stacks.shown("link")),
+            (self.series["link_axis"], self.series.shown("link")),
         ):
             field.setVisible(shown)
             if (label := self._form.labelForField(field)) is not None:
