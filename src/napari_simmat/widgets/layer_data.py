@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,12 +21,9 @@ from napari_simmat.annotation.channel_choice import (
     measured_names,
 )
 from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
-from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.io.files import disk_errors_explained
 from napari_simmat.io.image_file import MissingAsNaN, has_missing
 from napari_simmat.models.spec import ModelSpec
-from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.placement import (
     ImageGeometry,
     image_shape,
@@ -42,7 +36,6 @@ CHANNEL = "channel"
 """Name of an axis of channels."""
 PROVENANCE = "SimMAT"
 """Key of a layer's metadata: program, models, image and number of prompts that made it."""
-_FORBIDDEN = set('/\\:*?"<>|')
 _PLACES = ("scale", "translate", "rotate", "shear", "affine", "axis_labels")
 _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
@@ -353,24 +346,6 @@ def ranked_array(layer: Image) -> Any:
     return as_dask(seen[-1] if seen else layer.data[0])
 
 
-def labeled_value(
-    names: Sequence[str], sources: Sequence[LayerChannel], labels: Labels, layers: Iterable[Image]
-) -> LabeledValue:
-    """An image and its labels as arrays to train on; no pixels are read."""
-    known = {layer_key(layer): layer for layer in layers}
-    first = known[sources[0].layer]
-    arrays = tuple(
-        (name, channel_array(known[each.layer], each.part))
-        for name, each in zip(names, sources, strict=True)
-    )
-    data = labels.data[0] if labels.multiscale else labels.data
-    for name, array in arrays:
-        ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # raises if unusable
-    height, width = image_geometry(sources, known.values()).spacing[-2:]
-    ratio = float(f"{height / width:.6g}")
-    return LabeledValue(first.name, arrays, data, labels.name, ratio)
-
-
 def image_value(
     sources: Sequence[LayerChannel],
     names: tuple[str, ...],
@@ -436,134 +411,3 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
     if photograph or (missing is None and reference.valid is None):
         return data
     return MissingAsNaN(data, missing, reference.valid)
-
-
-@dataclass(frozen=True, eq=False)
-class LabeledValue:
-    """An image and its objects, independent of their layers.
-
-    Parameters
-    ----------
-    name
-        Of the image.
-    channels
-        Name and array (..., Y, X) of each channel.
-    labels
-        Objects (..., Y, X).
-    labels_name
-        Of the labels.
-    pixel_ratio
-        Height of a pixel over its width.
-    """
-
-    name: str
-    channels: tuple[tuple[str, Any], ...]
-    labels: Any
-    labels_name: str
-    pixel_ratio: float = 1.0
-
-    @property
-    def planes(self) -> int:
-        """Number of planes to write."""
-        return (len(self.channels) + 1) * math.prod(self.labels.shape[:-2])
-
-
-def pixel_ratio_of(images: Sequence[LabeledValue]) -> float:
-    """Height over width of a pixel, the same in all images.
-
-    Raises
-    ------
-    ValueError
-        If they differ.
-    """
-    first = images[0]
-    for other in images[1:]:
-        if not math.isclose(other.pixel_ratio, first.pixel_ratio, rel_tol=0.05):
-            raise ValueError(
-                f"A pixel of {first.name} is {first.pixel_ratio:.3g} times as high as wide, one of "
-                f"{other.name} {other.pixel_ratio:.3g} times: give their layers one scale, or save "
-                "them as files and train on their folder."
-            )
-    return first.pixel_ratio
-
-
-def write_layers_job(images: Sequence[LabeledValue], folder: Path) -> Job[None]:
-    """Write labeled images: STEM_CHANNEL.npy for each channel, and STEM_labels.npy.
-
-    All axes but the last two are flattened to one.
-
-    Parameters
-    ----------
-    images
-        At least one; all have the same channels.
-    folder
-        Must not exist yet.
-
-    Raises
-    ------
-    ValueError
-        If the labels of an image are empty, or a part cannot be read.
-    OSError
-        If the disk is full.
-    """
-    total = sum(image.planes for image in images)
-    done = 0
-    folder.mkdir(parents=True)
-    for stem, image in zip(_stems(images), images, strict=True):
-        labeled = False
-        arrays = [*image.channels, ("labels", image.labels)]
-        for name, array in arrays:
-            path = folder / f"{stem}_{name}.npy"
-            with disk_errors_explained(path), path.open("wb") as file:
-                _head(file, array)
-                for plane in _planes(array, image.name):
-                    labeled = labeled or (name == "labels" and bool((plane > 0).any()))
-                    file.write(np.ascontiguousarray(plane).tobytes())
-                    done += 1
-                    yield Progress(done, total, f"Writing {image.name}")
-        if not labeled:
-            raise ValueError(
-                f"{image.labels_name} has no object: its labels are 0 everywhere. Paint or commit "
-                "some, each object with a number of its own."
-            )
-
-
-def _head(file: Any, array: Any) -> None:
-    shape = tuple(int(size) for size in array.shape)
-    kept = shape if len(shape) == 2 else (math.prod(shape[:-2]), *shape[-2:])
-    dtype = np.dtype(array.dtype)
-    described = {
-        "descr": np.lib.format.dtype_to_descr(dtype.newbyteorder("=")),
-        "fortran_order": False,
-        "shape": kept,
-    }
-    np.lib.format.write_array_header_1_0(file, described)
-
-
-def _planes(array: Any, where: str) -> Iterator[np.ndarray]:
-    native = np.dtype(array.dtype).newbyteorder("=")
-    for index in np.ndindex(*(int(size) for size in array.shape[:-2])):
-        try:
-            plane = np.asarray(array[index])
-        except MemoryError:
-            raise
-        except Exception as error:  # lazy files and dask graphs raise anything
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"A part of {where} could not be read ({said}); its file may be damaged or gone. "
-                "Open it again."
-            ) from error
-        yield plane.astype(native, copy=False)
-
-
-def _stems(images: Sequence[LabeledValue]) -> list[str]:
-    """A distinct file stem for each image, in order; one series keeps its common start."""
-    stems: list[str] = []
-    for image in images:
-        plain = "".join("-" if letter in _FORBIDDEN else letter for letter in image.name)
-        plain = "".join(letter for letter in plain if letter.isprintable())[:80].strip(" .")
-        tried, number = plain or "image", 2
-        while tried.casefold() in {each.casefold() for each in stems}:
-            tried, number = f"{plain} ({number})", number + 1
-        stems.append(tried)
-    return stems

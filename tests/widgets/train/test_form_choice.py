@@ -100,7 +100,7 @@ def test_empty_labels_are_found_when_they_are_written(trainer, user_folder):
     trainer.press(trainer.tab.train)
     trainer.over()
     assert trainer.status.kind == "failed"
-    assert trainer.status.text.startswith("true objects has no object: its labels are 0 everywhere")
+    assert trainer.status.text.startswith("The labels of field 1 near hold no object")
     assert not (user_folder / "trainings" / "new").exists()
     assert trainer.tab.train.isEnabled()
 
@@ -159,8 +159,8 @@ def test_a_second_image_has_the_channels_of_the_first(trainer):
     assert names[second.labels] == "more objects"
     arrays = tab.images.images()
     assert [value.name for value in arrays] == ["field 1 near", "field 2 near"]
-    assert [name for name, _ in arrays[1].channels] == ["near", "far"]
-    assert arrays[1].channels[0][1] is viewer.layers["field 2 near"].data
+    assert arrays[1].channel_names == ("near", "far")
+    assert arrays[1].arrays[0] is viewer.layers["field 2 near"].data
 
     tab.images.more[0].labels.set_value(viewer.layers["true objects"])
     tab.images.changed.emit()

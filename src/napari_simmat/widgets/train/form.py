@@ -19,6 +19,7 @@ from napari_simmat.annotation.channel_choice import (
     labels_problem,
 )
 from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets.channels_form import ChannelsForm
@@ -34,16 +35,11 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.forms import Options, PathField, PixelShape
-from napari_simmat.widgets.layer_data import (
-    LabeledValue,
-    labeled_value,
-    layer_info,
-    layer_key,
-    pixel_ratio_of,
-)
+from napari_simmat.widgets.layer_data import layer_info, layer_key
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.training_layers import labeled_layers, pixel_ratio_of
 from napari_simmat.widgets.train.window_run import name_problem
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
@@ -304,11 +300,11 @@ class ImagesForm(QWidget):
             form.labels.set_value(self._layer(each.labels))
         self.changed.emit()
 
-    def images(self) -> list[LabeledValue]:
+    def images(self) -> list[LabeledImage]:
         """The chosen layers as arrays; call it only if there is no `problem`."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         return [
-            labeled_value(each.names, each.sources, self._layer(each.labels), layers)
+            labeled_layers(each.names, each.sources, self._layer(each.labels), layers)
             for each in self.value()
         ]
 

@@ -27,13 +27,14 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.job_tab import JobTab
-from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
+from napari_simmat.widgets.layer_data import ImageWatch, layer_key
 from napari_simmat.widgets.segment.outputs import OBJECTS
 from napari_simmat.widgets.train.controller import Metrics, TrainingController
 from napari_simmat.widgets.train.curve_history import CurveHistory, Points
 from napari_simmat.widgets.train.folder_check import CHECKING, READY
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.training_layers import pixel_ratio_of
 from napari_simmat.widgets.train.window_run import WindowRun, free_name, unfinished_runs
 from napari_simmat.widgets.worker import later
 

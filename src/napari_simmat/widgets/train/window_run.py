@@ -13,14 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from napari_simmat.checkpoints import registry
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.io.files import atomic_write, copy_job, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.forms import command_words, shown_fields
-from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
 from napari_simmat.widgets.train.curve_history import CurveHistory
 from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.training_layers import write_layers_job
 
 FORM_SETTINGS = shown_fields(TrainConfig)
 """Settings with a control; the command line always states them."""
@@ -117,7 +118,7 @@ class WindowRun:
             os.replace(self.work / _LOG, self.log)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def prepare_job(self, request: TrainRequest, images: Sequence[LabeledValue]) -> Job[None]:
+    def prepare_job(self, request: TrainRequest, images: Sequence[LabeledImage]) -> Job[None]:
         """Write the layers, then the request, into an empty folder; on failure leave nothing."""
         yield Progress(0, 1, "Preparing")
         try:

@@ -4,36 +4,32 @@ import pytest
 
 from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.folder import from_folder
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.progress import finish
-from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
+from napari_simmat.widgets.train.training_layers import write_layers_job
 from tests.widgets.scenes import discs
 
 
-def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledValue:
+def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledImage:
     image, truth = discs((64, 72))
-    channels = (
-        ("45 deg", (255 * image).astype(np.uint8)),
-        ("DAPI", (60000 * image).astype(">u2")),
-        ("height", image - 0.5),
-    )
-    return LabeledValue(name, channels, truth if labels is None else labels, "truth")
+    arrays = [(255 * image).astype(np.uint8), (60000 * image).astype(">u2"), image - 0.5]
+    names = ("45 deg", "DAPI", "height")
+    return LabeledImage(name, arrays, truth if labels is None else labels, channel_names=names)
 
 
 def test_write_layers_makes_a_data_set_of_equal_values(tmp_path):
     images = [value("a/b.tif"), value("a:b.tif"), value("c")]
     finish(write_layers_job(images, tmp_path / "layers"))
-    for name, array in images[0].channels:
+    for name, array in zip(images[0].channel_names, images[0].arrays, strict=True):
         read = read_image(tmp_path / "layers" / f"a-b.tif_{name}.npy").data
         assert read.dtype == array.dtype.newbyteorder("=")
         assert np.array_equal(read, array)
     assert np.array_equal(
         read_labels(tmp_path / "layers" / "a-b.tif_labels.npy").data, images[0].labels
     )
-    config = DataConfig(
-        selection=ChannelSelection(channels=tuple(name for name, _ in images[0].channels))
-    )
+    config = DataConfig(selection=ChannelSelection(channels=images[0].channel_names))
     dataset = from_folder(tmp_path / "layers", config)
     assert dataset.channel_names == ("45 deg", "DAPI", "height")
     assert len(dataset.train) + len(dataset.validation) == 3
@@ -46,9 +42,8 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path):
     stack = np.stack([[image * (1 + t + z) for z in range(3)] for t in range(2)])
     lazy = dask.array.from_array(stack.astype(np.float32), chunks=(1, 1, 64, 72))
     truth = np.broadcast_to(labels, stack.shape)
-    job = write_layers_job(
-        [LabeledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
-    )
+    movie = LabeledImage("movie", [lazy], truth, channel_names=("height",))
+    job = write_layers_job([movie], tmp_path / "layers")
     assert [progress.done for progress in job] == list(range(1, 13))
     dataset = from_folder(
         tmp_path / "layers", DataConfig(selection=ChannelSelection(channels=("height",)))
@@ -60,7 +55,9 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path):
 
 def test_empty_labels_are_one_sentence(tmp_path):
     empty = value(labels=np.zeros((64, 72), dtype=np.int32))
-    with pytest.raises(ValueError, match="truth has no object: its labels are 0 everywhere"):
+    with pytest.raises(
+        ValueError, match="The labels of field hold no object: they are 0 everywhere"
+    ):
         finish(write_layers_job([empty], tmp_path / "layers"))
 
 
@@ -69,7 +66,7 @@ def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path):
         raise OSError("the disk is gone")
 
     lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
-    image = LabeledValue("field", (("height", lazy),), discs((64, 72))[1], "truth")
+    image = LabeledImage("field", [lazy], discs((64, 72))[1], channel_names=("height",))
     with pytest.raises(ValueError, match=r"A part of field could not be read \(the disk is gone\)"):
         finish(write_layers_job([image], tmp_path / "layers"))
 
