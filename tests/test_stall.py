@@ -6,6 +6,10 @@ import time
 import weakref
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "stall.py"
 
 

@@ -14,6 +14,8 @@ from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 
+pytestmark = pytest.mark.slow
+
 
 class Largest(TorchDispatchMode):
     """Remembers the size of the largest tensor that is made, in elements."""
