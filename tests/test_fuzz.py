@@ -197,8 +197,9 @@ def sessions() -> list[dict[str, bytes]]:
 def prompts() -> list[dict[str, bytes]]:
     import tempfile
 
+    from napari_simmat.engine.files.object_set import ObjectSection, ObjectSet
+    from napari_simmat.engine.files.objects import OBJECT_FORMATS
     from napari_simmat.engine.masks import ObjectMask
-    from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet
     from napari_simmat.engine.prompts import Prompt
     from tests.batch.folders import write_record
 
