@@ -18,8 +18,40 @@ def test_mask_of_an_outline_beyond_the_image_is_cut_off():
     assert found[0].all()
     assert (found[0].shape, found[1]) == ((6, 4), (0, 0))
     assert mask_of([huge + 5e9], (6, 4)) is None
+    assert mask_of([huge * 1e291], (6, 4))[0].all()
     with pytest.raises(ValueError, match="not finite"):
         mask_of([np.array([[0, np.nan], [1, 1], [2, 0]])], (6, 4))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_mask_of_an_outline_is_the_shape_drawn_in_the_window(shift):
+    """One rule for both: a center on an edge is inside, also where the edge is the right one."""
+    drawn = np.array([(3, 2), (3, 9), (8, 9), (12, 5), (8, 2)]) + shift  # y, x
+    found, (top, left) = mask_of([drawn[:, ::-1] + 0.5], (20, 30))
+    whole = np.zeros((20, 30), bool)
+    whole[top : top + found.shape[0], left : left + found.shape[1]] = found
+    np.testing.assert_array_equal(whole, shape_mask("polygon", drawn, (20, 30)))
+
+
+def test_mask_of_lines_that_cross_is_inside_an_odd_number():
+    one = np.array([[0, 0], [6, 0], [6, 6], [0, 6]])
+    found, corner = mask_of([one, one + 3], (20, 20))
+    assert corner == (0, 0)
+    assert found.sum() == 2 * (36 - 9)
+    assert not found[3:6, 3:6].any()
+
+
+@pytest.mark.parametrize("side", [63, 64, 65, 200])
+def test_mask_of_a_large_outline_equals_skimage(side):
+    """Squares that lie wholly inside or outside are not asked pixel by pixel."""
+    from skimage.draw import polygon2mask
+
+    random = np.random.default_rng(side)
+    star = random.uniform(-20, side + 20, (9, 2))  # y, x; it crosses itself
+    found, (top, left) = mask_of([star[:, ::-1] + 0.5], (side, side))
+    whole = np.zeros((side, side), bool)
+    whole[top : top + found.shape[0], left : left + found.shape[1]] = found
+    np.testing.assert_array_equal(whole, polygon2mask((side, side), star))
 
 
 BOX = [(2.5, 1.5), (2.5, 9.5), (8.5, 9.5), (8.5, 1.5)]

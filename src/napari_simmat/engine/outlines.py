@@ -1,15 +1,16 @@
 """Drawn shapes and outlines to masks, for the window, files and learning.
 
-Drawn shapes have the pixels' *centers* at whole numbers, as napari has them. Polygons have their
-vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath have them: the center
-of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a pixel's center is
-inside, gives exactly the mask's pixels.
+Drawn shapes have the pixels' *centers* at whole numbers, as napari has them. Outlines in files have
+their vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath have them: the
+center of the first pixel is at 0.5, 0.5. Of either kind a pixel is inside if its center lies inside
+an odd number of lines, or on one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,10 @@ TOO_COSTLY = (
     "several files, or save them as a label image."
 )
 _FREE_PIXELS, _PIXELS_PER_PIXEL = 1 << 30, 8
-_CROSSING = 32
-"""What a crossing of an outline and a row costs, in pixels."""
-_AT_ONCE = 1 << 20
-"""Crossings, or pixels of an ellipse, that are computed at a time."""
+_CROSSINGS = 8
+"""As many edges in its row make a pixel cost as much again."""
+_SQUARE = 64
+"""Side of the squares of pixels that are asked for together."""
 
 
 class OutlineBudget:
@@ -64,22 +65,15 @@ class OutlineBudget:
         shape
             Height and width of the image.
         """
-        areas = sum(_box_area(rings, shape) for rings in outlines)
-        if areas > self._left:
+        pixels = 0
+        for rings in outlines:
+            lines = _lines(rings)
+            box = _box(np.concatenate(lines), shape) if lines else None
+            if box is not None:
+                top, left, bottom, right = box
+                pixels += (bottom - top) * (right - left)
+        if pixels > self._left:
             raise RefusedFileError(TOO_COSTLY.format(self._of))
-
-
-def _box_area(rings: Sequence[Ring], shape: Sequence[int]) -> int:
-    """Pixels of the box around lines, as far as it lies in the image; 0 if that is unknown."""
-    lines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings if len(ring)]
-    if not lines:
-        return 0
-    corners = np.concatenate(lines)
-    if not np.isfinite(corners).all():
-        return 0  # it is refused when its pixels are sought
-    low = np.clip(np.floor(corners.min(0)), 0, shape[::-1])
-    high = np.clip(np.ceil(corners.max(0)), 0, shape[::-1])
-    return int(np.prod(high - low))
 
 
 def shape_mask(
@@ -110,28 +104,22 @@ def shape_mask(
     """
     from skimage.draw import polygon_perimeter
 
-    corners, mask = np.asarray(vertices, np.float64), np.zeros(shape_yx, dtype=bool)
+    corners = np.asarray(vertices, np.float64)
+    mask = np.zeros(shape_yx, dtype=bool)
     if kind not in ("rectangle", "ellipse", "polygon"):
         return mask
-    filled = _filled([corners[:, ::-1]], shape_yx, budget, with_edges=True)
+    budget = OutlineBudget() if budget is None else budget
+    if kind == "ellipse":
+        filled = _filled_ellipse(corners[:, ::-1], shape_yx, budget)
+    else:
+        filled = _filled(_lines([corners[:, ::-1]]), shape_yx, budget)
     if filled is not None:
         inside, (top, left) = filled
-        half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
-        if kind == "ellipse" and abs(np.linalg.det(half_sides)) > 1e-12:
-            # Within its rectangle it is the unit circle, in units of half the sides.
-            step = max(1, _AT_ONCE // inside.shape[1])
-            for first in range(0, len(inside), step):
-                band = inside[first : first + step]
-                rows, columns = np.nonzero(band)
-                offset = np.stack([rows + top + first, columns + left], dtype=np.float64)
-                offset -= corners.mean(axis=0)[:, None]
-                outside = (np.linalg.solve(half_sides, offset) ** 2).sum(axis=0) > 1 + 1e-9
-                band[rows[outside], columns[outside]] = False
         height, width = inside.shape
         mask[top : top + height, left : left + width] = inside
     if not mask.any():
         length = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
-        (OutlineBudget() if budget is None else budget).spend(int(100 * length))
+        budget.spend(int(100 * length))
         mask[polygon_perimeter(corners[:, 0], corners[:, 1], shape_yx)] = True
     return mask
 
@@ -159,7 +147,7 @@ def box_and_mask(
 def mask_of(
     rings: Sequence[Ring], shape: Sequence[int], budget: OutlineBudget | None = None
 ) -> tuple[Mask, tuple[int, int]] | None:
-    """The pixels whose centers lie inside an odd number of closed lines.
+    """The pixels whose centers lie inside an odd number of closed lines, or on one.
 
     Parameters
     ----------
@@ -180,8 +168,8 @@ def mask_of(
     ValueError
         If a coordinate is not finite, or the lines are implausibly long.
     """
-    lines = [np.asarray(ring, np.float64).reshape(-1, 2) - 0.5 for ring in rings if len(ring)]
-    found = _filled(lines, shape, budget) if lines else None
+    budget = OutlineBudget() if budget is None else budget
+    found = _filled([line - 0.5 for line in _lines(rings)], shape, budget)
     return found if found is not None and found[0].any() else None
 
 
@@ -196,88 +184,88 @@ def section_of(
     return None if found is None else ObjectMask.of(found[0], (*plane, *found[1]))
 
 
-def _filled(
-    lines: Sequence[Ring],
-    shape: Sequence[int],
-    budget: OutlineBudget | None,
-    with_edges: bool = False,
-) -> tuple[Mask, tuple[int, int]] | None:
-    """The pixels inside an odd number of lines, as x, y with pixel centers at whole numbers.
+def _lines(rings: Sequence[Ring]) -> list[Ring]:
+    """The lines that enclose something, each (N, 2)."""
+    lines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
+    return [line for line in lines if len(line) >= 3]
 
-    As `mask_of`, but the mask may be empty. `with_edges` adds pixels whose centers lie on the one
-    line that there is, exactly as `skimage.draw.polygon`, which visits all pixels of the box.
+
+def _box(vertices: Ring, shape: Sequence[int]) -> tuple[int, int, int, int] | None:
+    """Top, left, bottom, right of the pixels around vertices x, y; None outside the image.
+
+    ValueError if a coordinate is not finite.
     """
-    from skimage.measure import points_in_poly
-
-    budget = OutlineBudget() if budget is None else budget
-    start = np.concatenate(lines)
-    end = np.concatenate([np.roll(line, -1, axis=0) for line in lines])
-    if not np.isfinite(start).all():
+    if not np.isfinite(vertices).all():
         raise ValueError("An outline has a coordinate that is not finite.")
-    (left, top), (right, bottom) = (
-        np.clip(limit, 0, shape[::-1]).astype(int)
-        for limit in (np.floor(start.min(axis=0)), np.ceil(start.max(axis=0)) + 1)
-    )
-    if left >= right or top >= bottom:
+    size = np.array([shape[-1], shape[-2]])
+    left, top = np.clip(np.floor(vertices.min(axis=0)), 0, size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(vertices.max(axis=0)) + 1, 0, size).astype(int).tolist()
+    return (top, left, bottom, right) if top < bottom and left < right else None
+
+
+def _filled(
+    lines: Sequence[Ring], shape: Sequence[int], budget: OutlineBudget
+) -> tuple[Mask, tuple[int, int]] | None:
+    """As `mask_of`, of lines with pixel centers at whole numbers; the mask may be empty."""
+    import shapely
+
+    box = _box(np.concatenate(lines), shape) if lines else None
+    if box is None:
         return None
-    height, width = int(bottom - top), int(right - left)
-    budget.spend(height * width)
-    flips = np.zeros((height, width + 1), np.uint8)
-    for row, column in _crossings(start, end, 1, (top, bottom), budget):
-        at = np.clip(np.ceil(column), left, right).astype(np.int64) - left
-        place, count = np.unique((row - top) * (width + 1) + at, return_counts=True)
-        flips.ravel()[place[count % 2 == 1]] ^= 1
-    mask = np.bitwise_xor.accumulate(flips, axis=1, out=flips)[:, :-1].view(bool)
-    if with_edges:
-        flat = np.abs(end - start)
-        steep = flat[:, 1] > flat[:, 0]
-        for axis, chosen in ((0, ~steep), (1, steep)):
-            limits = ((left, right), (top, bottom))
-            ends = start[chosen], end[chosen], axis, limits[axis], budget
-            for along, across in _crossings(*ends, around=True):
-                lowest, highest = limits[1 - axis]
-                first = np.clip(np.floor(across), lowest - 2, highest).astype(np.int64)
-                near = np.stack([np.tile(along, 2), np.concatenate([first, first + 1])])
-                near = near[:, (near[1] >= lowest) & (near[1] < highest)]
-                x, y = near if axis == 0 else near[::-1]
-                place = np.unique((y - top) * width + x - left)
-                budget.spend(len(place) * len(start))
-                y, x = np.divmod(place, width)
-                points = np.stack([x + left, y + top], axis=1).astype(np.float64)
-                mask[y, x] = points_in_poly(points, lines[0])
-    return mask, (int(top), int(left))
+    top, left, bottom, right = box
+    # To know where a pixel is, all edges that cross its row are looked at.
+    rows = [np.clip(line[:, 1], top, bottom) for line in lines]
+    crossings = sum(int(np.abs(np.diff(row, append=row[:1])).sum()) for row in rows)
+    budget.spend((right - left) * (bottom - top + crossings // _CROSSINGS))
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    area = shapely.multipolygons([shapely.polygons(line) for line in lines])
+    with np.errstate(over="ignore", invalid="ignore"):  # of vertices some 1e300 pixels away
+        _fill(mask, area, (top, left))
+    return mask, (top, left)
 
 
-def _crossings(
-    start: Ring,
-    end: Ring,
-    axis: int,
-    limits: tuple[int, int],
-    budget: OutlineBudget,
-    around: bool = False,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Where edges cross whole numbers along an axis: these, and the other coordinate.
+def _fill(mask: Mask, area: Any, corner: tuple[int, int]) -> None:
+    """Set the pixels of a mask, which begins at `corner`, whose centers lie in an area.
 
-    An edge includes its lower end, not its upper one; `around` goes on to the whole numbers next to
-    both. Some at a time.
+    Most squares of pixels lie wholly inside or outside a large area; only in the others each pixel
+    is asked for.
     """
-    low, high = (np.floor, np.ceil) if around else (np.ceil, np.ceil)
-    one, two = start[:, axis], end[:, axis]
-    first = np.clip(low(np.minimum(one, two)), *limits).astype(np.int64)
-    last = np.clip(high(np.maximum(one, two)) + around, *limits).astype(np.int64)
-    ends = np.cumsum(last - first)
-    total = int(ends[-1]) if len(ends) else 0
-    budget.spend(_CROSSING * total)
-    for begin in range(0, total, _AT_ONCE):
-        number = np.arange(begin, min(begin + _AT_ONCE, total))
-        edge = np.searchsorted(ends, number, side="right")
-        at = last[edge] + number - ends[edge]
-        (along0, across0), (along1, across1) = (
-            (each[edge, axis], each[edge, 1 - axis]) for each in (start, end)
-        )
-        length = along1 - along0
-        if around:  # not beyond the ends, of which there may be only one
-            part = np.clip((at - along0) / np.where(length, length, 1), 0, 1)
-            yield at, across0 + part * (across1 - across0)
-        else:
-            yield at, across0 + (at - along0) * (across1 - across0) / length
+    import shapely
+
+    shapely.prepare(area)
+    top, left = corner
+    height, width = mask.shape
+    first = np.arange(0, width, _SQUARE)
+    last = np.minimum(first + _SQUARE, width)
+    for upper in range(0, height, _SQUARE):
+        lower = min(upper + _SQUARE, height)
+        edges = (first + left, upper + top, last + left, lower + top)
+        squares = shapely.box(*(np.subtract(edge, 0.5) for edge in edges))
+        whole = shapely.contains_properly(area, squares)
+        for n in np.flatnonzero(shapely.intersects(area, squares)):
+            square = mask[upper:lower, first[n] : last[n]]
+            if whole[n]:
+                square[...] = True
+            else:
+                y, x = np.ogrid[upper:lower, first[n] : last[n]]
+                square[...] = shapely.intersects_xy(area, x + left, y + top)
+
+
+def _filled_ellipse(
+    corners: Ring, shape: Sequence[int], budget: OutlineBudget
+) -> tuple[Mask, tuple[int, int]] | None:
+    """The ellipse within a rectangle (4, 2) as x, y, turned or not; as `_filled`."""
+    half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
+    box = _box(corners, shape)
+    if box is None:
+        return None
+    if abs(np.linalg.det(half_sides)) < 1e-12:  # it is a line
+        return _filled([corners], shape, budget)
+    top, left, bottom, right = box
+    budget.spend((bottom - top) * (right - left))
+    # In units of half the sides it is the unit circle.
+    (xx, xy), (yx, yy) = np.linalg.inv(half_sides)
+    center = corners.mean(axis=0)
+    x = np.arange(left, right) - center[0]
+    y = np.arange(top, bottom)[:, np.newaxis] - center[1]
+    return (xx * x + xy * y) ** 2 + (yx * x + yy * y) ** 2 <= 1 + 1e-9, (top, left)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import roifile
+import shapely.geometry
 
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.files import coco, geojson
@@ -176,13 +177,12 @@ def test_read_objects_of_a_data_set_takes_those_of_the_image(tmp_path):
 
 
 def test_shapely_reads_valid_polygons_of_the_pixels_area(tmp_path):
-    shapely = pytest.importorskip("shapely.geometry")
     write_objects(path_of(tmp_path, "geojson"), overlapping())
     values = json.loads(path_of(tmp_path, "geojson").read_text())
     assert values["type"] == "FeatureCollection"
     areas = []
     for feature in values["features"]:
-        area = shapely.shape(feature["geometry"])
+        area = shapely.geometry.shape(feature["geometry"])
         assert area.is_valid
         areas.append(area.area)
     assert areas == [one.mask.size for one in overlapping().sections]

@@ -30,16 +30,19 @@ def polygons(mask: Mask, corner: tuple[int, ...] = (0, 0)) -> list[list[Ring]]:
     Returns
     -------
     list of list of Ring
-        For each polygon its outline, then its holes. No line touches itself, so the polygons are
-        valid as the Simple Features standard (OGC 06-103r4) has them.
+        For each polygon its outline, then its holes, which run in the opposite direction. The
+        polygons are valid as the Simple Features standard (OGC 06-103r4) has them: no line crosses
+        or touches itself. They and their vertices are in a fixed order.
     """
-    rings = [simple for line in contours(mask, corner) for simple in _split(_along_edges(line))]
-    # The outline and the holes of an object run in opposite directions.
-    outer = [[ring] for ring in rings if _area(ring) > 0]
-    for hole in (ring for ring in rings if _area(ring) < 0):
-        inside = [each for each in outer if _surrounds(each[0], hole)]
-        min(inside, key=lambda each: _area(each[0])).append(hole)
-    return outer
+    import shapely
+    from shapely.geometry.polygon import orient
+
+    outer, *others = [_along_edges(line) for line in contours(mask, corner)]
+    # Whichever lines are holes, and where lines touch: what is inside an odd number is the area.
+    area = shapely.normalize(shapely.make_valid(shapely.Polygon(outer, others)))
+    parts = [orient(part) for part in shapely.get_parts(area)]
+    rings = [[part.exterior, *part.interiors] for part in parts]
+    return [[shapely.get_coordinates(ring)[:-1] for ring in part] for part in rings]
 
 
 def _along_edges(line: Ring) -> Ring:
@@ -51,38 +54,3 @@ def _along_edges(line: Ring) -> Ring:
     x = np.where(vertical, first[:, 0], second[:, 0])
     y = np.where(vertical, second[:, 1], first[:, 1])
     return np.stack([x, y], axis=1)
-
-
-def _split(ring: Ring) -> list[Ring]:
-    """Cut a line where it touches itself into lines that do not."""
-    found: list[Ring] = []
-    path: list[tuple[float, ...]] = []
-    seen: dict[tuple[float, ...], int] = {}
-    for vertex in map(tuple, ring.tolist()):
-        if vertex in seen:
-            start = seen[vertex]
-            found.append(np.array(path[start:]))
-            for each in path[start + 1 :]:
-                del seen[each]
-            del path[start + 1 :]
-        else:
-            seen[vertex] = len(path)
-            path.append(vertex)
-    return [*found, np.array(path)]
-
-
-def _area(ring: Ring) -> float:
-    """The enclosed area; positive for an outline, negative for a hole."""
-    x, y = ring.T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y)) / 2
-
-
-def _surrounds(outer: Ring, hole: Ring) -> bool:
-    """Whether a pixel beside the hole's first edge lies inside the outer line."""
-    (x0, y0), (x1, y1) = hole[0], hole[1]
-    middle = np.array([x0 + np.sign(x1 - x0) / 2, y0 + np.sign(y1 - y0) / 2])
-    x, y = (outer - middle).T
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    crosses = (y <= 0) != (next_y <= 0)
-    at = x[crosses] - y[crosses] * (next_x - x)[crosses] / (next_y - y)[crosses]
-    return bool(np.count_nonzero(at > 0) % 2)
