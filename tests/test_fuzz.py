@@ -14,6 +14,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -399,6 +400,8 @@ def test_mutated_file_opens_or_is_refused_without_harm(kind, tmp_path, user_fold
                 mutation = mutate(chance.choice(good), chance)
                 paths.append(write(mutation, tmp_path / f"given{number % AT_ONCE}"))
             for found in opener.open(*paths):
+                if kind == "NRRD, MetaImage":  # SimpleITK prints what it cannot read
+                    found = replace(found, noise="")
                 if found.fault:
                     faults.append(f"seed {seed + done}: {found.fault}")
                 else:
