@@ -30,6 +30,10 @@ DEFLATE_RATIO = 1032
 """The most that deflate (gzip, zlib) unpacks from a byte."""
 
 
+_SMALL_PIECE = 64 * 64
+"""Values of a piece that takes longer to find than to unpack, if it has fewer."""
+
+
 class RefusedFileError(ValueError):
     """A file is not read; the message is a complete sentence for the user."""
 
@@ -50,8 +54,8 @@ class Limits:
         Pages of a TIFF, frames of a DICOM file, planes that a description claims. Each has a
         directory that is read before the first pixel, and a page can be 6 bytes.
     pieces
-        Chunks, tiles or strips that are unpacked for one plane, or for an image that is read as a
-        whole. Each costs 0.1 ms whatever its size, and can be one pixel.
+        Chunks, tiles or strips of less than 64 x 64 values that are unpacked for one plane, or for
+        an image that is read as a whole. Each costs 0.1 ms whatever its size, and can be one pixel.
     picture_pixels
         Pixels of a PNG, JPEG or BMP. These cannot be read in part, and 160 KB of zeros unpack to
         13,000 x 13,000.
@@ -101,9 +105,8 @@ class Limits:
         if limit.endswith("bytes"):
             numbers = f"{format_size(claimed)} of {what}, more than the {format_size(allowed)}"
         raise RefusedFileError(
-            f"{name} claims {numbers} that are read from one file, so it is probably damaged; if "
-            f"it is as it should be, set the environment variable {VARIABLE} to {limit}="
-            f"{above}."
+            f"{name} claims {numbers} that are read from one file; unless it is damaged, set the "
+            f"environment variable {VARIABLE} to {limit}={above}."
         )
 
     def check_array(self, name: str, shape: Sequence[int], dtype: Any) -> None:
@@ -124,14 +127,14 @@ class Limits:
         self.check(name, "image_bytes", math.prod(map(int, shape)) * dtype.itemsize, "pixels")
 
     def check_pieces(
-        self, name: str, shape: Sequence[int], piece: Sequence[int], stored: int | None = None
+        self, name: str, count: int, piece: Sequence[int], stored: int | None = None
     ) -> None:
-        """Refuse an array of `shape` that is stored in too many pieces of the shape `piece`.
+        """Refuse a plane in `count` small pieces of the shape `piece`.
 
         Of very many pieces, all but a few must be `stored`: each that is missing is looked for.
         """
-        count = math.prod(math.ceil(n / max(1, m)) for n, m in zip(shape, piece, strict=True))
-        self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
+        if math.prod(piece) < _SMALL_PIECE:
+            self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
         if stored is not None and count > max(2**12, self.hole_ratio * stored):
             raise RefusedFileError(
                 f"{name} is a hole: of its {_number(count)} pieces the disk holds "
@@ -561,12 +564,17 @@ def needed_module(name: str, path: Path, formats: str) -> Any:
         ) from None
 
 
-def check_memory(nbytes: int, name: str) -> None:
-    """Refuse if `nbytes` are more than three quarters of the free memory."""
+def check_memory(
+    nbytes: int, name: str, smaller: str = "crop it, or save it as TIFF in planes that fit"
+) -> None:
+    """Refuse if `nbytes` are more than three quarters of the free memory.
+
+    `smaller` says how to get an image `name` that needs less.
+    """
     if nbytes > available_memory() * 3 / 4:
         raise RefusedFileError(
             f"{name} needs {format_size(nbytes)} of memory unpacked, {_free_memory()} are free; "
-            "crop it, close other programs, or save it as TIFF in planes that fit."
+            f"{smaller}, or close other programs."
         )
 
 

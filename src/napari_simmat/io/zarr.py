@@ -174,10 +174,9 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions, stored: in
     check_memory(max(at_once, nbytes if whole else 0), path.name)
     read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]
     for pieces in {piece, array.chunks}:  # a shard is cut into chunks
-        cut = [pieces[n] for n in read]
-        limits.check_pieces(
-            path.name, [shape[n] for n in read], cut, stored if pieces == piece else None
-        )
+        cut = [max(1, pieces[n]) for n in read]
+        count = math.prod(math.ceil(shape[n] / side) for n, side in zip(read, cut, strict=True))
+        limits.check_pieces(path.name, count, cut, stored if pieces == piece else None)
     if not whole:
         return LazyArray(array, path.name)
     return np.asarray(array[...])
