@@ -360,6 +360,7 @@ META_IMAGE = (
         (b"MET_USHORT", b"MET_SHIRT", "has a header that SimpleITK cannot read"),
         (b"ElementDataFile", b"ElementFile", "does not say where its voxels are"),
     ],
+    ids=["voxels", "cut", "size", "no size", "unpacked", "axes", "place", "type", "no file"],
 )
 def test_meta_image_damaged_is_refused(old, new, words, tmp_path):
     pytest.importorskip("SimpleITK")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.io.files import format_size, sha256_of
+from napari_simmat.io.files import MAY_NOT_BE_READ, format_size, sha256_of
 from napari_simmat.io.reference import ImageReference, Missing, World
 
 VARIABLE = "NAPARI_SIMMAT_LIMITS"
@@ -459,6 +459,8 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
             f"{name} needs more memory than is free ({_free_memory()}); crop it, or close other "
             "programs."
         )
+    if isinstance(error, PermissionError):
+        return RefusedFileError(MAY_NOT_BE_READ.format(name))
     # Libraries name the file with its folder, which may be a temporary one.
     reason = re.sub(
         r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split())
@@ -466,8 +468,8 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
     if not re.search(r"[A-Za-z]{3}", reason):  # such as the 0 of an IndexError
         reason = type(error).__name__
     return RefusedFileError(
-        f"{name} could not be read ({reason[:200]}); it may be damaged or cut short. "
-        "Open it in the program that wrote it and save it again."
+        f"{name} could not be read ({reason[:200]}); it may be damaged or cut short; "
+        "copy it again, or save it again in the program that wrote it."
     )
 
 
@@ -513,7 +515,7 @@ def unnamed_axes(path: Path, n_axes: int) -> str:
     """``QQYX``: letters for an array whose file does not name its axes; refuses 1 or over 5."""
     if not 2 <= n_axes <= 5:
         raise RefusedFileError(
-            f"{path.name} has {n_axes} axes; an image has 2 (Y, X) to 5. Save it with those."
+            f"{path.name} has {n_axes} axes; an image has 2 (Y, X) to 5; save it with those."
         )
     return "Q" * (n_axes - 2) + "YX"
 

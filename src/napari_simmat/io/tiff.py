@@ -389,7 +389,7 @@ def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]
             if place in seen:
                 raise RefusedFileError(
                     f"{path.name} lists its pages in a circle, without end: page {len(seen)} leads "
-                    "back to an earlier one. Save the image again in the program that wrote it."
+                    "back to an earlier one; save the image again in the program that wrote it."
                 )
             seen.add(place)
             limits.check(path.name, "pages", len(seen), "pages")
@@ -426,7 +426,7 @@ def _check_description(path: Path, description: str, limits: Limits) -> None:
     if "<!DOCTYPE" in description or "<!ENTITY" in description:
         raise RefusedFileError(
             f"The description of {path.name} declares XML entities, which no microscope writes; "
-            "it is not read. Save the image again in a program you trust."
+            "save the image again in a program you trust."
         )
     counts = [
         (name, int(value))
@@ -481,7 +481,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     if "Y" not in axes or "X" not in axes:
         raise RefusedFileError(
             f"{path.name} has the axes {axes} ({format_shape(shape)}); an image needs Y "
-            "and X. Save it with these."
+            "and X; save it with these."
         )
     if "C" in axes and "S" in axes:
         raise RefusedFileError(
