@@ -292,11 +292,11 @@ def write_labels_itk(
     ValueError
         If the planes of the image do not lie at equal distances.
     """
-    sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
+    sitk = needed_module("SimpleITK", path, _FORMATS)
     data, _ = labels_in_file_order(labels, axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=False)
     image.SetMetaData(_LABELS, "napari-simmat")
-    _write(sitk, path, image, axes, reference, ending)
+    _write(sitk, path, image, axes, reference or ImageReference(), ending)
 
 
 def write_channels_itk(

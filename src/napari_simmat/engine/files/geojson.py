@@ -62,7 +62,8 @@ def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
     Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
     QuPath's classification, the id its name, the score a measurement.
     """
-    names, letters = objects.class_names, _qupath_axes(objects.axes)
+    names = objects.class_names
+    letters = _qupath_axes(objects.axes)
     features = []
     world = objects.reference.world
     is_of_map = world is not None and world.space == "map"
@@ -124,7 +125,8 @@ def read_geojson(
     """
     to_pixels = _map_to_pixels(name, values, reference)
     features = values.get("features", [values]) if isinstance(values, Mapping) else values
-    letters, budget = _qupath_axes(axes), OutlineBudget(shape, name)
+    letters = _qupath_axes(axes)
+    budget = OutlineBudget(shape, name)
     outlines = [_rings_of_feature(feature, to_pixels) for feature in features]
     budget.check(outlines, shape[-2:])
     read = []

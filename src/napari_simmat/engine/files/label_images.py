@@ -79,7 +79,8 @@ def read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
     from axes of length 1.
     """
     file = read_labels(path)
-    labels, axes = np.asarray(file.data), file.axes
+    labels = np.asarray(file.data)
+    axes = file.axes
     if shape is not None and labels.shape != shape:
         if not same_except_singletons(labels.shape, shape):
             raise RefusedFileError(

@@ -42,7 +42,8 @@ def object_set_of(
         if mask is None:
             continue
         if label is None:
-            label, free = free, free + 1
+            label = free
+            free += 1
         sections.append(ObjectSection(label, mask, category, score))
     skipped = len(read) - len(sections)
     notes = (LEFT_OUT.format(pluralize(skipped, "outline")),) if skipped else ()
