@@ -58,7 +58,8 @@ UNKNOWN_UNIT = (
     "such as mm or um."
 )
 DAMAGED = "{} is damaged: it {}; copy it again."
-_SEPARATOR = re.compile(rb"[=:]")
+_TEXTS = (b"comment", b"name", b"objecttype", b"objectsubtype")
+_LONGEST_TEXT = 250
 _META_FIELD = re.compile(rb"^[ \t]*(CompressedData|CompressedDataSize)[ \t]*[=:][ \t]*(\w+)", re.M)
 _META_DATA = re.compile(rb"ElementDataFile[^\n]*\n")
 _AT_ONCE = 2**20
@@ -86,6 +87,9 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
     sitk = needed_module("SimpleITK", path, _FORMATS)
     files = _files(path)
+    is_meta = _io_of(path) == "MetaImageIO"
+    if is_meta:
+        _check_meta_header(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_io_of(path))
     reader.SetFileName(str(path))
@@ -110,7 +114,7 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     for file in files:
         options.limits.check_holes(file)
     check_memory(2 * nbytes, path.name)
-    if _io_of(path) == "MetaImageIO":
+    if is_meta:
         _check_packed(path, files[-1], nbytes)
     try:
         image = reader.Execute()
@@ -192,11 +196,9 @@ def _files(path: Path) -> list[Path]:
 
     SimpleITK opens whatever is named: a path, a list, a pattern.
     """
-    head = _head_of(path)
-    # More is a name here than there: keys in any case, with spaces, up to a null byte.
-    pairs = (_SEPARATOR.split(line, maxsplit=1) for line in re.split(rb"[\r\n]+", head))
-    names = {pair[1].strip() for pair in pairs if len(pair) == 2 and _names_data(pair[0])}
-    if len(names) > 1 or (not names and not head.startswith(_NRRD)):
+    fields = _fields_of(path)
+    names = {value.strip() for key, value in fields if key in (b"datafile", b"elementdatafile")}
+    if len(names) > 1 or (not names and _io_of(path) == "MetaImageIO"):
         raise RefusedFileError(DAMAGED.format(path.name, "does not say where its voxels are"))
     name = names.pop().decode("utf-8", "replace") if names else "LOCAL"
     if name.upper() == "LOCAL":
@@ -213,10 +215,28 @@ def _files(path: Path) -> list[Path]:
     return [path, beside]
 
 
-def _names_data(key: bytes) -> bool:
-    """Whether the key of a field means the file of voxels."""
-    plain = re.sub(rb"\s|\0.*", b"", key).lower()
-    return plain in (b"datafile", b"elementdatafile")
+def _fields_of(path: Path) -> list[tuple[bytes, bytes]]:
+    """The fields of a header: keys in lower case without spaces, up to a null byte; and values.
+
+    More is a field here than for SimpleITK, so that nothing is a field for it alone.
+    """
+    lines = re.split(rb"[\r\n]+", _head_of(path))
+    pairs = (re.split(rb"[=:]", line, maxsplit=1) for line in lines)
+    fields = (pair for pair in pairs if len(pair) == 2)
+    return [(re.sub(rb"\s|\0.*", b"", key).lower(), value) for key, value in fields]
+
+
+def _check_meta_header(path: Path) -> None:
+    """Refuse a header of MetaImage that would end the process.
+
+    SimpleITK writes more axes, or longer texts, than it has room for behind that room.
+    """
+    for key, value in _fields_of(path):
+        if key == b"ndims" and value.strip() not in (b"2", b"3", b"4"):
+            raise RefusedFileError(DAMAGED.format(path.name, "does not have 2 to 4 axes"))
+        if key in _TEXTS and len(value) > _LONGEST_TEXT:
+            problem = f"has a {key.decode()} of more than {_LONGEST_TEXT} characters"
+            raise RefusedFileError(DAMAGED.format(path.name, problem))
 
 
 def _head_of(path: Path) -> bytes:
