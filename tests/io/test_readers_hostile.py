@@ -367,7 +367,7 @@ DAMAGED_META_IMAGE = {
 
 @pytest.mark.parametrize("case", DAMAGED_META_IMAGE)
 def test_meta_image_damaged_is_refused(case, tmp_path):
-    """Alone, SimpleITK gives wrong voxels for the first and fourth, and crashes where too much is."""
+    """Alone, SimpleITK reads wrong voxels for the first and fourth, and crashes of many axes."""
     pytest.importorskip("SimpleITK")
     old, new, words = DAMAGED_META_IMAGE[case]
     path = tmp_path / "a.mha"
