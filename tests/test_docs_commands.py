@@ -13,7 +13,7 @@ import zarr
 from skimage.data import coins
 
 from napari_simmat.cli import main
-from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from tests.test_readme import PAGES
 

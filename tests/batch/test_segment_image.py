@@ -19,9 +19,8 @@ from napari_simmat.batch.segment_image import (
     read_task_prompts,
 )
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects
 from napari_simmat.engine.measurements import LabelVolume
-from napari_simmat.engine.object_files import OBJECT_FORMATS
-from napari_simmat.engine.object_readers import read_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection

@@ -10,7 +10,7 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.cli import main
-from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.readers import read_image
 from tests.cli.conftest import segment

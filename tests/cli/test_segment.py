@@ -20,8 +20,8 @@ from skimage.data import coins
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.engine.prompt_files import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
 from tests.cli.conftest import CLICKS, names_in, segment

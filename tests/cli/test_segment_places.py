@@ -12,8 +12,8 @@ import tifffile
 import zarr
 
 from napari_simmat.batch.folder_lock import locked
-from napari_simmat.engine.object_readers import read_objects
-from napari_simmat.engine.prompt_files import write_points_csv
+from napari_simmat.engine.files.objects import read_objects
+from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import Shard
 from napari_simmat.io.files import OutputError

@@ -1,4 +1,4 @@
-"""Masks to polygons and back: every pixel, valid polygons, areas that are pixel counts."""
+"""Drawn shapes and outlines to masks: which pixels they mean, and what is too much."""
 
 import numpy as np
 import pytest
@@ -6,50 +6,10 @@ import pytest
 from napari_simmat.engine.outlines import (
     TOO_COSTLY,
     OutlineBudget,
-    contours,
     mask_of,
-    polygons,
     section_of,
     shape_mask,
 )
-
-
-def masks() -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    ring = np.ones((5, 5), bool)
-    ring[1:4, 1:4] = False
-    pinched = ring.copy()
-    pinched[0, 0] = False  # the hole and the outside touch at a corner
-    island = np.ones((9, 9), bool)
-    island[1:8, 1:8] = False
-    island[3:6, 3:6] = True
-    island[4, 4] = False
-    noise = [random.random((12, 17)) < share for share in (0.3, 0.5, 0.6, 0.8)]
-    return [ring, pinched, island, np.ones((1, 1), bool), np.eye(4, dtype=bool), *noise]
-
-
-@pytest.mark.parametrize("number", range(9))
-def test_mask_of_either_outline_is_exact(number):
-    mask = masks()[number]
-    corner = (7, 3)
-    whole = np.zeros((40, 50), bool)
-    whole[7 : 7 + mask.shape[0], 3 : 3 + mask.shape[1]] = mask
-    rings = [ring for polygon in polygons(mask, corner) for ring in polygon]
-    for lines in (contours(mask, corner), rings):
-        found = mask_of(lines, whole.shape)
-        drawn, (top, left) = found
-        back = np.zeros_like(whole)
-        back[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
-        np.testing.assert_array_equal(back, whole)
-
-
-@pytest.mark.parametrize("number", range(9))
-def test_polygons_are_valid_and_have_the_area_of_the_pixels(number):
-    shapely = pytest.importorskip("shapely")
-    mask = masks()[number]
-    shape = shapely.MultiPolygon([(outer, holes) for outer, *holes in polygons(mask)])
-    assert shape.is_valid, shapely.is_valid_reason(shape)
-    assert shape.area == mask.sum()
 
 
 def test_mask_of_an_outline_beyond_the_image_is_cut_off():
@@ -58,8 +18,40 @@ def test_mask_of_an_outline_beyond_the_image_is_cut_off():
     assert found[0].all()
     assert (found[0].shape, found[1]) == ((6, 4), (0, 0))
     assert mask_of([huge + 5e9], (6, 4)) is None
+    assert mask_of([huge * 1e291], (6, 4))[0].all()
     with pytest.raises(ValueError, match="not finite"):
         mask_of([np.array([[0, np.nan], [1, 1], [2, 0]])], (6, 4))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_mask_of_an_outline_is_the_shape_drawn_in_the_window(shift):
+    """One rule for both: a center on an edge is inside, also where the edge is the right one."""
+    drawn = np.array([(3, 2), (3, 9), (8, 9), (12, 5), (8, 2)]) + shift  # y, x
+    found, (top, left) = mask_of([drawn[:, ::-1] + 0.5], (20, 30))
+    whole = np.zeros((20, 30), bool)
+    whole[top : top + found.shape[0], left : left + found.shape[1]] = found
+    np.testing.assert_array_equal(whole, shape_mask("polygon", drawn, (20, 30)))
+
+
+def test_mask_of_lines_that_cross_is_inside_an_odd_number():
+    one = np.array([[0, 0], [6, 0], [6, 6], [0, 6]])
+    found, corner = mask_of([one, one + 3], (20, 20))
+    assert corner == (0, 0)
+    assert found.sum() == 2 * (36 - 9)
+    assert not found[3:6, 3:6].any()
+
+
+@pytest.mark.parametrize("side", [63, 64, 65, 200])
+def test_mask_of_a_large_outline_equals_skimage(side):
+    """Squares that lie wholly inside or outside are not asked pixel by pixel."""
+    from skimage.draw import polygon2mask
+
+    random = np.random.default_rng(side)
+    star = random.uniform(-20, side + 20, (9, 2))  # y, x; it crosses itself
+    found, (top, left) = mask_of([star[:, ::-1] + 0.5], (side, side))
+    whole = np.zeros((side, side), bool)
+    whole[top : top + found.shape[0], left : left + found.shape[1]] = found
+    np.testing.assert_array_equal(whole, polygon2mask((side, side), star))
 
 
 BOX = [(2.5, 1.5), (2.5, 9.5), (8.5, 9.5), (8.5, 1.5)]

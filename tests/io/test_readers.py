@@ -376,7 +376,7 @@ def test_read_labels_mask_is_label_1(tmp_path, monkeypatch, lazy_above):
         (STACK[0, 0].astype(np.float32), {}, "labels.tif holds float32 values; labels are integer"),
         (
             np.zeros((20, 30, 3), dtype=np.uint8), {"photometric": "rgb"},
-            "labels.tif has 3 channels; a label image has none. Save the labels as integers in",
+            "labels.tif has 3 channels; a label image has none; save the labels as integers in",
         ),
     ],
 )  # fmt: skip
@@ -410,7 +410,7 @@ def test_read_image_missing_file_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("empty.tif", b"", r"Cannot read empty\.tif: the file is empty\. Supported: TIFF, PNG"),
+        ("empty.tif", b"", r"Cannot read empty\.tif: the file is empty; give one of TIFF, PNG"),
         ("text.tif", b"this is no image at all", r"text\.tif: unsupported file type"),
         ("short.tif", b"II*\0\x08\0\0\0", r"short\.tif could not be read \(.*\); it may be damag"),
         ("text.tif", b"II*\0garbage", r"text\.tif could not be read \(IndexError\); it may be"),

@@ -347,34 +347,77 @@ META_IMAGE = (
 )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        (zlib.compress(PLANE.tobytes())[-4:], b"????", r"it holds 0 bytes of 1\.2 kB of voxels"),
-        (b"DataSize = ", b"DataSize = 9", "it holds 0 bytes"),
-        (b"CompressedData = True", b"CompressedData = False", "it holds"),
-        (b"DimSize", b"DimSides", "its header does not describe an image"),
-        (b"NDims = 2", b"NDims = 3", "its header does not describe an image"),
-        (b"BinaryData = True", b"BinaryData = Tree", "it holds"),
-        (b"CompressedDataSize", b"CompressedSize", "it holds 0 bytes"),
-        (b"30 20\n", b"30 20\nE\n", "its header does not describe an image"),
-        (b"30 20\n", b"30 20\nOffset = 0 1e400\n", "its header does not describe an image"),
-        (b"30 20\n", b"30 20\nOffset = 0\n", "its header does not describe an image"),
-        (b"MET_USHORT", b"MET_SHIRT", "its header does not describe an image"),
-        (b"ElementDataFile", b"ElementFile", "its header does not name its voxels"),
-    ],
-)
-def test_meta_image_damaged_is_refused_in_silence(old, new, words, tmp_path, capfd):
+NO_HEADER = "has a header that SimpleITK cannot read"
+PACKED = zlib.compress(PLANE.tobytes())
+DAMAGED_META_IMAGE = {
+    "its voxels": (PACKED[-300:-290], bytes(10), r"holds .* of 1\.2 kB of voxels"),
+    "cut short": (PACKED[-50:], b"", r"holds .* of 1\.2 kB of voxels"),
+    "a smaller size": (b"DataSize = 9", b"DataSize = 8", r"holds .* of 1\.2 kB of voxels"),
+    "no size": (b"CompressedDataSize", b"CompressedSize", "holds 0 bytes of"),
+    "not packed": (b"edData = True", b"edData = False", r"does not hold 1\.2 kB of voxels"),
+    "no axes": (b"DimSize", b"DimSides", NO_HEADER),
+    "many axes": (b"NDims = 2", b"NDims = 99999999999", "does not have 2 to 4 axes"),
+    "hidden axes": (b"NDims = 2", b"NDims\0 : 99", "does not have 2 to 4 axes"),
+    "a long name": (b"NDims", b"Name = %s\nNDims" % (b"x" * 300), "has a name of more than 250"),
+    "half a place": (b"30 20\n", b"30 20\nOffset = 0\n", NO_HEADER),
+    "no type": (b"MET_USHORT", b"MET_SHIRT", NO_HEADER),
+    "no file": (b"ElementDataFile", b"ElementFile", "does not say where its voxels are"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED_META_IMAGE)
+def test_meta_image_damaged_is_refused(case, tmp_path):
+    """Alone, SimpleITK reads wrong voxels for the first and fourth, and crashes of many axes."""
     pytest.importorskip("SimpleITK")
-    path, packed = tmp_path / "a.mha", zlib.compress(PLANE.tobytes())
-    content = META_IMAGE % len(packed) + packed
+    old, new, words = DAMAGED_META_IMAGE[case]
+    path = tmp_path / "a.mha"
+    content = META_IMAGE % len(PACKED) + PACKED
     path.write_bytes(content)
     assert np.array_equal(read_image(path).data, PLANE)
     assert content.count(old) == 1
     path.write_bytes(content.replace(old, new))
-    with pytest.raises(ValueError, match=rf"^a\.mha is damaged: {words}.*; copy it again\.$"):
+    with pytest.raises(ValueError, match=rf"^a\.mha is damaged: it {words}.*; copy it again\.$"):
         read_image(path)
-    assert capfd.readouterr() == ("", "")
+
+
+RAW_META_IMAGE = b"NDims = 2\nDimSize = 30 20\nElementType = MET_USHORT\n"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        b"ElementDataFile = ../secret.raw",
+        b"ElementDataFile : ../secret.raw",
+        b"ElementDataFile = LIST\n../secret.raw",
+        b"ElementDataFile = ../secret%d.raw 1 1 1",
+        b"ElementDataFile = http://localhost/secret.raw",
+        b"ElementDataFile\0x = ../secret.raw",
+        b"elementdatafile = LOCAL\nElementDataFile = ../secret.raw",
+        b"ElementDataFile = link.raw",
+        b"ElementDataFile = gone.raw",
+    ],
+)
+def test_meta_image_reads_no_file_elsewhere(named, tmp_path):
+    """SimpleITK alone reads the first three, the one with a null byte, and the second name."""
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "secret.raw").write_bytes(PLANE.tobytes())
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
+    path = folder / "a.mhd"
+    path.write_bytes(RAW_META_IMAGE + named + b"\n")
+    with pytest.raises(ValueError, match=r"^[^.]+\.(mhd|raw) .*\.$") as refused:
+        read_image(path)
+    assert re.search("beside it|leads out|does not say where", str(refused.value))
+
+
+def test_meta_image_is_checked_before_its_voxels_get_memory(tmp_path):
+    pytest.importorskip("SimpleITK")
+    path = tmp_path / "a.mha"
+    huge = RAW_META_IMAGE.replace(b"30 20", b"2000000 2000000")
+    path.write_bytes(huge + b"ElementDataFile = LOCAL\n" + PLANE.tobytes())
+    with pytest.raises(ValueError, match=r"a\.mha claims 8 TB of pixels but holds at most"):
+        read_image(path)
 
 
 def test_tiff_missing_planes_are_noted(tmp_path):

@@ -15,7 +15,8 @@ from napari_simmat import __version__
 from napari_simmat.annotation.session_file import OTHER_SHAPE
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
+from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.objects import OBJECT_FORMATS, write_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST

@@ -27,20 +27,15 @@ from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.matching import GAP, RGB
 from napari_simmat.engine.drawing import fullest_plane, overview
+from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer
+from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format_problem
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
     measure_in_parts,
     measure_objects,
     table_columns,
-)
-from napari_simmat.engine.object_files import (
-    LABEL_WRITERS,
-    OBJECT_FORMATS,
-    ObjectSet,
-    format_of,
-    format_problem,
-    label_writer,
 )
 from napari_simmat.io.files import (
     atomic_outputs,
@@ -357,7 +352,7 @@ def save_objects_job(
         The objects.
     path
         A file in place of ``STEM_labels.tif``, in the format of its ending, which holds classes
-        itself; see `engine.object_files`.
+        itself; see `engine.files.objects`.
 
     Returns
     -------

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from napari_simmat._text import format_list
 from napari_simmat.batch.record import outputs_recorded_in, read_record
+from napari_simmat.engine.files.label_images import LABEL_WRITERS
+from napari_simmat.engine.files.objects import EXTRA_FORMATS
 from napari_simmat.engine.linking import require_laptrack
-from napari_simmat.engine.object_files import EXTRA_FORMATS, LABEL_WRITERS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,

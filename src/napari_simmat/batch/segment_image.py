@@ -22,12 +22,12 @@ from napari_simmat.batch.record import (
     is_record,
     read_record,
 )
+from napari_simmat.engine.files.objects import format_problem
+from napari_simmat.engine.files.prompts import read_prompts
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
-from napari_simmat.engine.object_files import format_problem
-from napari_simmat.engine.prompt_files import LazyPrompts, read_prompts
-from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of

@@ -153,7 +153,7 @@ def _write_sample(sample: DemoSample, folder: Path) -> Path:
     """Write the image, prompts and true labels of a sample; returns the image's path."""
     import tifffile
 
-    from napari_simmat.engine.prompt_files import write_points_csv, write_shapes_csv
+    from napari_simmat.engine.files.prompt_csv import write_points_csv, write_shapes_csv
     from napari_simmat.io.files import atomic_write
     from napari_simmat.io.tiff import write_labels_tiff
 

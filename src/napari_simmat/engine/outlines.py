@@ -1,15 +1,16 @@
-"""Drawn shapes to masks; outlines of masks as polygons, and masks from polygons.
+"""Drawn shapes and outlines to masks, for the window, files and learning.
 
-Drawn shapes have the pixels' *centers* at whole numbers, as napari has them. Polygons have their
-vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath have them: the center
-of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a pixel's center is
-inside, gives exactly the mask's pixels.
+Drawn shapes have the pixels' *centers* at whole numbers, as napari has them. Outlines in files have
+their vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath have them: the
+center of the first pixel is at 0.5, 0.5. Of either kind a pixel is inside if its center lies inside
+an odd number of lines, or on one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,10 @@ TOO_COSTLY = (
     "several files, or save them as a label image."
 )
 _FREE_PIXELS, _PIXELS_PER_PIXEL = 1 << 30, 8
-_CROSSING = 32
-"""What a crossing of an outline and a row costs, in pixels."""
-_AT_ONCE = 1 << 20
-"""Crossings, or pixels of an ellipse, that are computed at a time."""
+_CROSSINGS = 8
+"""As many edges in its row make a pixel cost as much again."""
+_SQUARE = 64
+"""Side of the squares of pixels that are asked for together."""
 
 
 class OutlineBudget:
@@ -54,7 +55,7 @@ class OutlineBudget:
         if self._left < 0:
             raise RefusedFileError(TOO_COSTLY.format(self._of))
 
-    def check(self, outlines: Iterable[Sequence[Ring]], shape: tuple[int, int]) -> None:
+    def check(self, outlines: Iterable[Sequence[Ring]], shape: Sequence[int]) -> None:
         """Refuse at once what would be refused after a while: the boxes of the outlines alone.
 
         Parameters
@@ -64,22 +65,15 @@ class OutlineBudget:
         shape
             Height and width of the image.
         """
-        areas = sum(_box_area(rings, shape) for rings in outlines)
-        if areas > self._left:
+        pixels = 0
+        for rings in outlines:
+            lines = _lines(rings)
+            box = _box(np.concatenate(lines), shape) if lines else None
+            if box is not None:
+                top, left, bottom, right = box
+                pixels += (bottom - top) * (right - left)
+        if pixels > self._left:
             raise RefusedFileError(TOO_COSTLY.format(self._of))
-
-
-def _box_area(rings: Sequence[Ring], shape: tuple[int, int]) -> int:
-    """Pixels of the box around lines, as far as it lies in the image; 0 if that is unknown."""
-    lines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings if len(ring)]
-    if not lines:
-        return 0
-    corners = np.concatenate(lines)
-    if not np.isfinite(corners).all():
-        return 0  # it is refused when its pixels are sought
-    low = np.clip(np.floor(corners.min(0)), 0, shape[::-1])
-    high = np.clip(np.ceil(corners.max(0)), 0, shape[::-1])
-    return int(np.prod(high - low))
 
 
 def shape_mask(
@@ -110,28 +104,22 @@ def shape_mask(
     """
     from skimage.draw import polygon_perimeter
 
-    corners, mask = np.asarray(vertices, np.float64), np.zeros(shape_yx, dtype=bool)
+    corners = np.asarray(vertices, np.float64)
+    mask = np.zeros(shape_yx, dtype=bool)
     if kind not in ("rectangle", "ellipse", "polygon"):
         return mask
-    filled = _filled([corners[:, ::-1]], shape_yx, budget, with_edges=True)
+    budget = OutlineBudget() if budget is None else budget
+    if kind == "ellipse":
+        filled = _filled_ellipse(corners[:, ::-1], shape_yx, budget)
+    else:
+        filled = _filled(_lines([corners[:, ::-1]]), shape_yx, budget)
     if filled is not None:
         inside, (top, left) = filled
-        half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
-        if kind == "ellipse" and abs(np.linalg.det(half_sides)) > 1e-12:
-            # Within its rectangle it is the unit circle, in units of half the sides.
-            step = max(1, _AT_ONCE // inside.shape[1])
-            for first in range(0, len(inside), step):
-                band = inside[first : first + step]
-                rows, columns = np.nonzero(band)
-                offset = np.stack([rows + top + first, columns + left], dtype=np.float64)
-                offset -= corners.mean(axis=0)[:, None]
-                outside = (np.linalg.solve(half_sides, offset) ** 2).sum(axis=0) > 1 + 1e-9
-                band[rows[outside], columns[outside]] = False
         height, width = inside.shape
         mask[top : top + height, left : left + width] = inside
     if not mask.any():
         length = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
-        (OutlineBudget() if budget is None else budget).spend(int(100 * length))
+        budget.spend(int(100 * length))
         mask[polygon_perimeter(corners[:, 0], corners[:, 1], shape_yx)] = True
     return mask
 
@@ -156,40 +144,10 @@ def box_and_mask(
     return box, shape_mask(kind, vertices, shape_yx, budget)
 
 
-def contours(mask: Mask, corner: tuple[int, ...] = (0, 0)) -> list[Ring]:
-    """Outlines midway between the centers of inner and outer pixels; holes are lines of their own.
-
-    `corner` is the row and column where the mask (h, w) begins.
-    """
-    from skimage.measure import find_contours
-
-    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    offset = np.array(corner) - 0.5  # contours count from the centers of padded pixels
-    return [(line[:-1] + offset)[:, ::-1] for line in lines]
-
-
-def polygons(mask: Mask, corner: tuple[int, ...] = (0, 0)) -> list[list[Ring]]:
-    """The mask's pixels as polygons along their edges, so that areas are pixel counts.
-
-    Returns
-    -------
-    list of list of Ring
-        For each polygon its outline, then its holes. No line touches itself, so the polygons are
-        valid as the Simple Features standard (OGC 06-103r4) has them.
-    """
-    rings = [simple for line in contours(mask, corner) for simple in _split(_along_edges(line))]
-    # The outline and the holes of an object run in opposite directions.
-    outer = [[ring] for ring in rings if _area(ring) > 0]
-    for hole in (ring for ring in rings if _area(ring) < 0):
-        inside = [each for each in outer if _surrounds(each[0], hole)]
-        min(inside, key=lambda each: _area(each[0])).append(hole)
-    return outer
-
-
 def mask_of(
-    rings: Sequence[Ring], shape: tuple[int, int], budget: OutlineBudget | None = None
+    rings: Sequence[Ring], shape: Sequence[int], budget: OutlineBudget | None = None
 ) -> tuple[Mask, tuple[int, int]] | None:
-    """The pixels whose centers lie inside an odd number of closed lines.
+    """The pixels whose centers lie inside an odd number of closed lines, or on one.
 
     Parameters
     ----------
@@ -210,15 +168,15 @@ def mask_of(
     ValueError
         If a coordinate is not finite, or the lines are implausibly long.
     """
-    lines = [np.asarray(ring, np.float64).reshape(-1, 2) - 0.5 for ring in rings if len(ring)]
-    found = _filled(lines, shape, budget) if lines else None
+    budget = OutlineBudget() if budget is None else budget
+    found = _filled([line - 0.5 for line in _lines(rings)], shape, budget)
     return found if found is not None and found[0].any() else None
 
 
 def section_of(
     rings: Sequence[Ring],
     plane: tuple[int, ...],
-    shape: tuple[int, int],
+    shape: Sequence[int],
     budget: OutlineBudget | None = None,
 ) -> ObjectMask | None:
     """`mask_of` on a plane of a stack; None without a pixel."""
@@ -226,134 +184,88 @@ def section_of(
     return None if found is None else ObjectMask.of(found[0], (*plane, *found[1]))
 
 
-def _filled(
-    lines: Sequence[Ring],
-    shape: tuple[int, int],
-    budget: OutlineBudget | None,
-    with_edges: bool = False,
-) -> tuple[Mask, tuple[int, int]] | None:
-    """The pixels inside an odd number of lines, as x, y with pixel centers at whole numbers.
+def _lines(rings: Sequence[Ring]) -> list[Ring]:
+    """The lines that enclose something, each (N, 2)."""
+    lines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
+    return [line for line in lines if len(line) >= 3]
 
-    As `mask_of`, but the mask may be empty. `with_edges` adds pixels whose centers lie on the one
-    line that there is, exactly as `skimage.draw.polygon`, which visits all pixels of the box.
+
+def _box(vertices: Ring, shape: Sequence[int]) -> tuple[int, int, int, int] | None:
+    """Top, left, bottom, right of the pixels around vertices x, y; None outside the image.
+
+    ValueError if a coordinate is not finite.
     """
-    from skimage.measure import points_in_poly
-
-    budget = OutlineBudget() if budget is None else budget
-    start = np.concatenate(lines)
-    end = np.concatenate([np.roll(line, -1, axis=0) for line in lines])
-    if not np.isfinite(start).all():
+    if not np.isfinite(vertices).all():
         raise ValueError("An outline has a coordinate that is not finite.")
-    (left, top), (right, bottom) = (
-        np.clip(limit, 0, shape[::-1]).astype(int)
-        for limit in (np.floor(start.min(axis=0)), np.ceil(start.max(axis=0)) + 1)
-    )
-    if left >= right or top >= bottom:
+    size = np.array([shape[-1], shape[-2]])
+    left, top = np.clip(np.floor(vertices.min(axis=0)), 0, size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(vertices.max(axis=0)) + 1, 0, size).astype(int).tolist()
+    return (top, left, bottom, right) if top < bottom and left < right else None
+
+
+def _filled(
+    lines: Sequence[Ring], shape: Sequence[int], budget: OutlineBudget
+) -> tuple[Mask, tuple[int, int]] | None:
+    """As `mask_of`, of lines with pixel centers at whole numbers; the mask may be empty."""
+    import shapely
+
+    box = _box(np.concatenate(lines), shape) if lines else None
+    if box is None:
         return None
-    height, width = int(bottom - top), int(right - left)
-    budget.spend(height * width)
-    flips = np.zeros((height, width + 1), np.uint8)
-    for row, column in _crossings(start, end, 1, (top, bottom), budget):
-        at = np.clip(np.ceil(column), left, right).astype(np.int64) - left
-        place, count = np.unique((row - top) * (width + 1) + at, return_counts=True)
-        flips.ravel()[place[count % 2 == 1]] ^= 1
-    mask = np.bitwise_xor.accumulate(flips, axis=1, out=flips)[:, :-1].view(bool)
-    if with_edges:
-        flat = np.abs(end - start)
-        steep = flat[:, 1] > flat[:, 0]
-        for axis, chosen in ((0, ~steep), (1, steep)):
-            limits = ((left, right), (top, bottom))
-            ends = start[chosen], end[chosen], axis, limits[axis], budget
-            for along, across in _crossings(*ends, around=True):
-                lowest, highest = limits[1 - axis]
-                first = np.clip(np.floor(across), lowest - 2, highest).astype(np.int64)
-                near = np.stack([np.tile(along, 2), np.concatenate([first, first + 1])])
-                near = near[:, (near[1] >= lowest) & (near[1] < highest)]
-                x, y = near if axis == 0 else near[::-1]
-                place = np.unique((y - top) * width + x - left)
-                budget.spend(len(place) * len(start))
-                y, x = np.divmod(place, width)
-                points = np.stack([x + left, y + top], axis=1).astype(np.float64)
-                mask[y, x] = points_in_poly(points, lines[0])
-    return mask, (int(top), int(left))
+    top, left, bottom, right = box
+    # To know where a pixel is, all edges that cross its row are looked at.
+    rows = [np.clip(line[:, 1], top, bottom) for line in lines]
+    crossings = sum(int(np.abs(np.diff(row, append=row[:1])).sum()) for row in rows)
+    budget.spend((right - left) * (bottom - top + crossings // _CROSSINGS))
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    area = shapely.multipolygons([shapely.polygons(line) for line in lines])
+    with np.errstate(over="ignore", invalid="ignore"):  # of vertices some 1e300 pixels away
+        _fill(mask, area, (top, left))
+    return mask, (top, left)
 
 
-def _crossings(
-    start: Ring,
-    end: Ring,
-    axis: int,
-    limits: tuple[int, int],
-    budget: OutlineBudget,
-    around: bool = False,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Where edges cross whole numbers along an axis: these, and the other coordinate.
+def _fill(mask: Mask, area: Any, corner: tuple[int, int]) -> None:
+    """Set the pixels of a mask, which begins at `corner`, whose centers lie in an area.
 
-    An edge includes its lower end, not its upper one; `around` goes on to the whole numbers next to
-    both. Some at a time.
+    Most squares of pixels lie wholly inside or outside a large area; only in the others each pixel
+    is asked for.
     """
-    low, high = (np.floor, np.ceil) if around else (np.ceil, np.ceil)
-    one, two = start[:, axis], end[:, axis]
-    first = np.clip(low(np.minimum(one, two)), *limits).astype(np.int64)
-    last = np.clip(high(np.maximum(one, two)) + around, *limits).astype(np.int64)
-    ends = np.cumsum(last - first)
-    total = int(ends[-1]) if len(ends) else 0
-    budget.spend(_CROSSING * total)
-    for begin in range(0, total, _AT_ONCE):
-        number = np.arange(begin, min(begin + _AT_ONCE, total))
-        edge = np.searchsorted(ends, number, side="right")
-        at = last[edge] + number - ends[edge]
-        (along0, across0), (along1, across1) = (
-            (each[edge, axis], each[edge, 1 - axis]) for each in (start, end)
-        )
-        length = along1 - along0
-        if around:  # not beyond the ends, of which there may be only one
-            part = np.clip((at - along0) / np.where(length, length, 1), 0, 1)
-            yield at, across0 + part * (across1 - across0)
-        else:
-            yield at, across0 + (at - along0) * (across1 - across0) / length
+    import shapely
+
+    shapely.prepare(area)
+    top, left = corner
+    height, width = mask.shape
+    first = np.arange(0, width, _SQUARE)
+    last = np.minimum(first + _SQUARE, width)
+    for upper in range(0, height, _SQUARE):
+        lower = min(upper + _SQUARE, height)
+        edges = (first + left, upper + top, last + left, lower + top)
+        squares = shapely.box(*(np.subtract(edge, 0.5) for edge in edges))
+        whole = shapely.contains_properly(area, squares)
+        for n in np.flatnonzero(shapely.intersects(area, squares)):
+            square = mask[upper:lower, first[n] : last[n]]
+            if whole[n]:
+                square[...] = True
+            else:
+                y, x = np.ogrid[upper:lower, first[n] : last[n]]
+                square[...] = shapely.intersects_xy(area, x + left, y + top)
 
 
-def _along_edges(line: Ring) -> Ring:
-    """The corners of the pixel edges whose middles are the vertices of a contour."""
-    after = np.roll(line, -1, axis=0)
-    on_vertical = line[:, 0] % 1 == 0  # x is whole: the edge between two columns
-    turns = on_vertical != (after[:, 0] % 1 == 0)
-    first, second, vertical = line[turns], after[turns], on_vertical[turns]
-    x = np.where(vertical, first[:, 0], second[:, 0])
-    y = np.where(vertical, second[:, 1], first[:, 1])
-    return np.stack([x, y], axis=1)
-
-
-def _split(ring: Ring) -> list[Ring]:
-    """Cut a line where it touches itself into lines that do not."""
-    found: list[Ring] = []
-    path: list[tuple[float, ...]] = []
-    seen: dict[tuple[float, ...], int] = {}
-    for vertex in map(tuple, ring.tolist()):
-        if vertex in seen:
-            start = seen[vertex]
-            found.append(np.array(path[start:]))
-            for each in path[start + 1 :]:
-                del seen[each]
-            del path[start + 1 :]
-        else:
-            seen[vertex] = len(path)
-            path.append(vertex)
-    return [*found, np.array(path)]
-
-
-def _area(ring: Ring) -> float:
-    """The enclosed area; positive for an outline, negative for a hole."""
-    x, y = ring.T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y)) / 2
-
-
-def _surrounds(outer: Ring, hole: Ring) -> bool:
-    """Whether a pixel beside the hole's first edge lies inside the outer line."""
-    (x0, y0), (x1, y1) = hole[0], hole[1]
-    middle = np.array([x0 + np.sign(x1 - x0) / 2, y0 + np.sign(y1 - y0) / 2])
-    x, y = (outer - middle).T
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    crosses = (y <= 0) != (next_y <= 0)
-    at = x[crosses] - y[crosses] * (next_x - x)[crosses] / (next_y - y)[crosses]
-    return bool(np.count_nonzero(at > 0) % 2)
+def _filled_ellipse(
+    corners: Ring, shape: Sequence[int], budget: OutlineBudget
+) -> tuple[Mask, tuple[int, int]] | None:
+    """The ellipse within a rectangle (4, 2) as x, y, turned or not; as `_filled`."""
+    half_sides = np.stack([corners[1] - corners[0], corners[-1] - corners[0]], axis=1) / 2
+    box = _box(corners, shape)
+    if box is None:
+        return None
+    if abs(np.linalg.det(half_sides)) < 1e-12:  # it is a line
+        return _filled([corners], shape, budget)
+    top, left, bottom, right = box
+    budget.spend((bottom - top) * (right - left))
+    # In units of half the sides it is the unit circle.
+    (xx, xy), (yx, yy) = np.linalg.inv(half_sides)
+    center = corners.mean(axis=0)
+    x = np.arange(left, right) - center[0]
+    y = np.arange(top, bottom)[:, np.newaxis] - center[1]
+    return (xx * x + xy * y) ** 2 + (yx * x + yy * y) ** 2 <= 1 + 1e-9, (top, left)

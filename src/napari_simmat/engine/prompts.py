@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import index
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,44 @@ class Prompt:
 
     def __hash__(self) -> int:
         return hash(self._content())
+
+
+class LazyPrompts(Sequence[Prompt]):
+    """Prompts that are made when asked for.
+
+    A mask is as large as the image: all of a thousand cells at once would not fit into memory.
+
+    Parameters
+    ----------
+    count
+        How many there are.
+    make
+        Returns a prompt by its number.
+    categories
+        The class of an object by its id, where the file names one.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int], Prompt],
+        categories: Mapping[int, str] | None = None,
+    ) -> None:
+        self._numbers, self._make = range(count), make
+        self.categories = categories or {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, item: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
+        numbers = self._numbers[item]
+        return self._make(numbers) if isinstance(numbers, int) else [*map(self._make, numbers)]
 
 
 def _points(points: Sequence[Sequence[SupportsFloat]]) -> tuple[tuple[float, float], ...]:

@@ -251,24 +251,31 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
             writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
+MAY_NOT_BE_READ = "{} may not be read; change its permissions, or copy it to a folder of yours."
+
+
 def read_csv(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file in UTF-8 that are not blank, with their numbers."""
     check_size(path, 1 << 26)
+    if path.is_dir():
+        raise ValueError(f"{path.name} is a folder, not a file; give a CSV file.")
     lines = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True, skipinitialspace=True)
-        try:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     lines.append((reader.line_num, cells))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
-            ) from None
-        except csv.Error as error:
-            raise ValueError(
-                f"{path.name}, line {reader.line_num}: this is no CSV ({error}); save it anew."
-            ) from None
+    except PermissionError:
+        raise ValueError(MAY_NOT_BE_READ.format(path.name)) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
+        ) from None
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, line {reader.line_num}: this is no CSV ({error}); save it anew."
+        ) from None
     return lines
 
 

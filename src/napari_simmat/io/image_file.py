@@ -21,13 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.io.files import format_size, sha256_of
+from napari_simmat.io.files import MAY_NOT_BE_READ, format_size, sha256_of
 from napari_simmat.io.reference import ImageReference, Missing, World
 
 VARIABLE = "NAPARI_SIMMAT_LIMITS"
 """Environment variable that changes limits: ``picture_pixels=4e8,pages=1e6``."""
 DEFLATE_RATIO = 1032
 """The most that deflate (gzip, zlib) unpacks from a byte."""
+
+
+_SMALL_PIECE = 64 * 64
+"""Values of a piece that takes longer to find than to unpack, if it has fewer."""
 
 
 class RefusedFileError(ValueError):
@@ -50,8 +54,8 @@ class Limits:
         Pages of a TIFF, frames of a DICOM file, planes that a description claims. Each has a
         directory that is read before the first pixel, and a page can be 6 bytes.
     pieces
-        Chunks, tiles or strips that are unpacked for one plane, or for an image that is read as a
-        whole. Each costs 0.1 ms whatever its size, and can be one pixel.
+        Chunks, tiles or strips of less than 64 x 64 values that are unpacked for one plane, or for
+        an image that is read as a whole. Each costs 0.1 ms whatever its size, and can be one pixel.
     picture_pixels
         Pixels of a PNG, JPEG or BMP. These cannot be read in part, and 160 KB of zeros unpack to
         13,000 x 13,000.
@@ -101,9 +105,8 @@ class Limits:
         if limit.endswith("bytes"):
             numbers = f"{format_size(claimed)} of {what}, more than the {format_size(allowed)}"
         raise RefusedFileError(
-            f"{name} claims {numbers} that are read from one file, so it is probably damaged; if "
-            f"it is as it should be, set the environment variable {VARIABLE} to {limit}="
-            f"{above}."
+            f"{name} claims {numbers} that are read from one file; unless it is damaged, set the "
+            f"environment variable {VARIABLE} to {limit}={above}."
         )
 
     def check_array(self, name: str, shape: Sequence[int], dtype: Any) -> None:
@@ -124,14 +127,14 @@ class Limits:
         self.check(name, "image_bytes", math.prod(map(int, shape)) * dtype.itemsize, "pixels")
 
     def check_pieces(
-        self, name: str, shape: Sequence[int], piece: Sequence[int], stored: int | None = None
+        self, name: str, count: int, piece: Sequence[int], stored: int | None = None
     ) -> None:
-        """Refuse an array of `shape` that is stored in too many pieces of the shape `piece`.
+        """Refuse a plane in `count` small pieces of the shape `piece`.
 
         Of very many pieces, all but a few must be `stored`: each that is missing is looked for.
         """
-        count = math.prod(math.ceil(n / max(1, m)) for n, m in zip(shape, piece, strict=True))
-        self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
+        if math.prod(piece) < _SMALL_PIECE:
+            self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
         if stored is not None and count > max(2**12, self.hole_ratio * stored):
             raise RefusedFileError(
                 f"{name} is a hole: of its {_number(count)} pieces the disk holds "
@@ -456,6 +459,8 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
             f"{name} needs more memory than is free ({_free_memory()}); crop it, or close other "
             "programs."
         )
+    if isinstance(error, PermissionError):
+        return RefusedFileError(MAY_NOT_BE_READ.format(name))
     # Libraries name the file with its folder, which may be a temporary one.
     reason = re.sub(
         r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split())
@@ -463,8 +468,8 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
     if not re.search(r"[A-Za-z]{3}", reason):  # such as the 0 of an IndexError
         reason = type(error).__name__
     return RefusedFileError(
-        f"{name} could not be read ({reason[:200]}); it may be damaged or cut short. "
-        "Open it in the program that wrote it and save it again."
+        f"{name} could not be read ({reason[:200]}); it may be damaged or cut short; "
+        "copy it again, or save it again in the program that wrote it."
     )
 
 
@@ -510,7 +515,7 @@ def unnamed_axes(path: Path, n_axes: int) -> str:
     """``QQYX``: letters for an array whose file does not name its axes; refuses 1 or over 5."""
     if not 2 <= n_axes <= 5:
         raise RefusedFileError(
-            f"{path.name} has {n_axes} axes; an image has 2 (Y, X) to 5. Save it with those."
+            f"{path.name} has {n_axes} axes; an image has 2 (Y, X) to 5; save it with those."
         )
     return "Q" * (n_axes - 2) + "YX"
 
@@ -561,12 +566,17 @@ def needed_module(name: str, path: Path, formats: str) -> Any:
         ) from None
 
 
-def check_memory(nbytes: int, name: str) -> None:
-    """Refuse if `nbytes` are more than three quarters of the free memory."""
+def check_memory(
+    nbytes: int, name: str, smaller: str = "crop it, or save it as TIFF in planes that fit"
+) -> None:
+    """Refuse if `nbytes` are more than three quarters of the free memory.
+
+    `smaller` says how to get an image `name` that needs less.
+    """
     if nbytes > available_memory() * 3 / 4:
         raise RefusedFileError(
             f"{name} needs {format_size(nbytes)} of memory unpacked, {_free_memory()} are free; "
-            "crop it, close other programs, or save it as TIFF in planes that fit."
+            f"{smaller}, or close other programs."
         )
 
 

@@ -38,7 +38,6 @@ _CHANNELS = "channels"
 """Key in the header of images that this program wrote: the names of their channels, as JSON."""
 _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
-_DATA_FILE = re.compile(rb"^\s*(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.I | re.M)
 _NRRD_UNIT_FIELD = re.compile(rb"^(space units|units): *(.+?)\r?$", re.M)
 _QUOTED = re.compile(rb'"([^"]*)"')
 _UNITS = {
@@ -58,14 +57,13 @@ UNKNOWN_UNIT = (
     "Its unit of length, {}, is not known here, so its sizes have none; save it with space units "
     "such as mm or um."
 )
-_META_FIELD = re.compile(rb"^ *([^=\x00-\x1f]*?) *=[ \t]*([^\x00\n]*?)[ \t\r]*$", re.M)
-_META_PLACE = (b"TransformMatrix", b"Offset", b"CenterOfRotation", b"ElementSpacing")
-_META_TYPES = {
-    f"MET_{unsigned}{name}".encode(): size
-    for name, size in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("LONG", 4), ("LONG_LONG", 8))
-    for unsigned in ("", "U")
-} | {b"MET_FLOAT": 4, b"MET_DOUBLE": 8}
-"""Bytes of a voxel."""
+DAMAGED = "{} is damaged: it {}; copy it again."
+_TEXTS = (b"comment", b"name", b"objecttype", b"objectsubtype")
+_LONGEST_TEXT = 250
+_META_FIELD = re.compile(rb"^[ \t]*(CompressedData|CompressedDataSize)[ \t]*[=:][ \t]*(\w+)", re.M)
+_META_DATA = re.compile(rb"ElementDataFile[^\n]*\n")
+_AT_ONCE = 2**20
+"""Bytes that are unpacked at a time."""
 _TYPES = {
     f"{bits}-bit {name}": np.dtype(f"{kind}{bits // 8}")
     for kind, name, sizes in (
@@ -89,12 +87,17 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
     sitk = needed_module("SimpleITK", path, _FORMATS)
     files = _files(path)
-    if _io_of(path) == "MetaImageIO":
-        _check_meta_image(path, files[-1])
+    is_meta = _io_of(path) == "MetaImageIO"
+    if is_meta:
+        _check_meta_header(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_io_of(path))
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        problem = "has a header that SimpleITK cannot read"
+        raise RefusedFileError(DAMAGED.format(path.name, problem)) from error
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     dtype = _TYPES.get(kind.removeprefix("vector of "))
     if dtype is None or not 2 <= reader.GetDimension() <= 4:
@@ -111,7 +114,13 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     for file in files:
         options.limits.check_holes(file)
     check_memory(2 * nbytes, path.name)
-    image = reader.Execute()
+    if is_meta:
+        _check_packed(path, files[-1], nbytes)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        problem = f"does not hold {format_size(nbytes)} of voxels that SimpleITK can read"
+        raise RefusedFileError(DAMAGED.format(path.name, problem)) from error
     axes = "TZYX"[-len(size) :] + ("C" if channels > 1 else "")
     spacing = image.GetSpacing()
     scale = dict(zip("XYZT", map(float, spacing), strict=False))
@@ -167,11 +176,10 @@ def _unit_of(path: Path, image: Any) -> tuple[str, str]:
 
 def _nrrd_units(path: Path) -> list[str]:
     """Names of the units of the axes of space in the header of NRRD, which ITK leaves out."""
-    with path.open("rb") as stream:
-        head = stream.read(_HEADER)
+    head = _head_of(path)
     if not head.startswith(_NRRD):
         return []
-    fields = dict(_NRRD_UNIT_FIELD.findall(re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]))
+    fields = dict(_NRRD_UNIT_FIELD.findall(head))
     stated = fields.get(b"space units") or fields.get(b"units") or b""
     return [each.decode("utf-8", "replace").strip() for each in _QUOTED.findall(stated)[:3]]
 
@@ -184,13 +192,15 @@ def _state_unit(path: Path, unit: str, count: int) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """The header and the file of voxels that it names; refuses one that lies elsewhere."""
-    with path.open("rb") as stream:
-        head = stream.read(_HEADER)
-    if head.startswith(_NRRD):
-        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-    named = _DATA_FILE.search(head)
-    name = named[1].decode("utf-8", "replace") if named else "LOCAL"
+    """The header and the file of voxels that it names; refuses one that lies elsewhere.
+
+    SimpleITK opens whatever is named: a path, a list, a pattern.
+    """
+    fields = _fields_of(path)
+    names = {value.strip() for key, value in fields if key in (b"datafile", b"elementdatafile")}
+    if len(names) > 1 or (not names and _io_of(path) == "MetaImageIO"):
+        raise RefusedFileError(DAMAGED.format(path.name, "does not say where its voxels are"))
+    name = names.pop().decode("utf-8", "replace") if names else "LOCAL"
     if name.upper() == "LOCAL":
         return [path]
     beside = path.with_name(Path(name).name)
@@ -205,68 +215,68 @@ def _files(path: Path) -> list[Path]:
     return [path, beside]
 
 
-def _check_meta_image(path: Path, file: Path) -> None:
-    """Refuse a MetaImage whose header or voxels, in `file`, are not whole.
+def _fields_of(path: Path) -> list[tuple[bytes, bytes]]:
+    """The fields of a header: keys in lower case without spaces, up to a null byte; and values.
 
-    The library prints what it finds wrong, and gives whatever is in memory for voxels that cannot
-    be unpacked.
+    More is a field here than for SimpleITK, so that nothing is a field for it alone.
     """
+    lines = re.split(rb"[\r\n]+", _head_of(path))
+    pairs = (re.split(rb"[=:]", line, maxsplit=1) for line in lines)
+    fields = (pair for pair in pairs if len(pair) == 2)
+    return [(re.sub(rb"\s|\0.*", b"", key).lower(), value) for key, value in fields]
 
-    def refuse(problem: str) -> RefusedFileError:
-        return RefusedFileError(f"{path.name} is damaged: {problem}; copy it again.")
 
-    def yes(key: bytes, usual: bytes) -> bool:
-        return found.get(key, usual).lower() in (b"true", b"t", b"1")
+def _check_meta_header(path: Path) -> None:
+    """Refuse a header of MetaImage that would end the process.
 
+    SimpleITK writes more axes, or longer texts, than it has room for behind that room.
+    """
+    for key, value in _fields_of(path):
+        if key == b"ndims" and value.strip() not in (b"2", b"3", b"4"):
+            raise RefusedFileError(DAMAGED.format(path.name, "does not have 2 to 4 axes"))
+        if key in _TEXTS and len(value) > _LONGEST_TEXT:
+            problem = f"has a {key.decode()} of more than {_LONGEST_TEXT} characters"
+            raise RefusedFileError(DAMAGED.format(path.name, problem))
+
+
+def _head_of(path: Path) -> bytes:
+    """The header's text; of MetaImage, which does not mark its end, also what follows."""
     with path.open("rb") as stream:
         head = stream.read(_HEADER)
-    last = _DATA_FILE.search(head)
-    if last is None:
-        raise refuse("its header does not name its voxels (ElementDataFile)")
-    found = dict(_META_FIELD.findall(head[: last.end()]))
-    try:
-        sizes = [int(size) for size in found[b"DimSize"].split()]
-        channels = int(found.get(b"ElementNumberOfChannels", 1))
-        header, packed = int(found.get(b"HeaderSize", 0)), int(found.get(b"CompressedDataSize", 0))
-        lines = head[: last.end(1)].splitlines()
-        places = [[float(n) for n in found[key].split()] for key in _META_PLACE if key in found]
-        item = _META_TYPES[found[b"ElementType"].upper()]
-        well = int(found[b"NDims"]) == len(sizes) and min([*sizes, channels, packed + 1]) > 0
-        well = well and all(_META_FIELD.fullmatch(each) for each in lines if each.strip())
-        well = well and all(len(each) in (len(sizes), len(sizes) ** 2) for each in places)
-        well = well and all(math.isfinite(number) for each in places for number in each)
-    except (KeyError, ValueError):
-        well = False
-    if not well:
-        raise refuse("its header does not describe an image")
-    needed = math.prod(sizes) * channels * item
-    start = head.find(b"\n", last.end(1)) + 1 if file == path else 0
-    start = max(0, file.stat().st_size - needed) if header < 0 else start + header
-    if not yes(b"BinaryData", b"True"):
-        stored = len(file.read_bytes()[start:].split()) * item
-    elif yes(b"CompressedData", b"False"):
-        stored = _unpacked_bytes(file, start, packed, needed)
-    else:
-        stored = file.stat().st_size - start
-    if stored < needed:
-        raise refuse(f"it holds {format_size(stored)} of {format_size(needed)} of voxels")
+    if not head.startswith(_NRRD):
+        return head
+    fields, *voxels = re.split(rb"\r?\n\r?\n", head, maxsplit=1)
+    if len(head) == _HEADER and not voxels:
+        raise RefusedFileError(DAMAGED.format(path.name, "has no end"))
+    return fields
 
 
-def _unpacked_bytes(file: Path, start: int, size: int, enough: int) -> int:
-    """How many bytes, up to `enough`, `size` bytes of a file unpack to; 0 if they are damaged."""
-    stream, count, left = zlib.decompressobj(), 0, size
-    if start + size > file.stat().st_size:
-        return 0
-    with file.open("rb") as packed, suppress(zlib.error):
-        packed.seek(start)
-        while not stream.eof and count < enough:
-            data = stream.unconsumed_tail or packed.read(min(left, 2**20))
-            if not data:
-                return 0
-            left -= 0 if stream.unconsumed_tail else len(data)
-            count += len(stream.decompress(data, 2**20))
-        return count
-    return 0
+def _check_packed(path: Path, file: Path, nbytes: int) -> None:
+    """Refuse a MetaImage whose packed voxels, in `file`, do not unpack to `nbytes`.
+
+    SimpleITK prints a line, and gives whatever is in memory for those that it cannot unpack.
+    """
+    head = _head_of(path)
+    fields = dict(_META_FIELD.findall(head))
+    if not fields.get(b"CompressedData", b"").upper().startswith((b"T", b"1")):
+        return
+    start = _META_DATA.search(head)
+    left = int(fields.get(b"CompressedDataSize", 0))
+    unpacker = zlib.decompressobj()
+    count = 0
+    with file.open("rb") as stream, suppress(zlib.error):
+        stream.seek(start.end() if file == path and start is not None else 0)
+        while count < nbytes:
+            packed = unpacker.unconsumed_tail
+            if not packed:
+                packed = stream.read(min(left, _AT_ONCE))
+                left -= len(packed)
+            if not packed:
+                break
+            count += len(unpacker.decompress(packed, _AT_ONCE))
+    if count < nbytes:
+        problem = f"holds {format_size(count)} of {format_size(nbytes)} of voxels"
+        raise RefusedFileError(DAMAGED.format(path.name, problem))
 
 
 def _io_of(path: Path) -> str:
@@ -302,11 +312,11 @@ def write_labels_itk(
     ValueError
         If the planes of the image do not lie at equal distances.
     """
-    sitk, reference = needed_module("SimpleITK", path, _FORMATS), reference or ImageReference()
+    sitk = needed_module("SimpleITK", path, _FORMATS)
     data, _ = labels_in_file_order(labels, axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=False)
     image.SetMetaData(_LABELS, "napari-simmat")
-    _write(sitk, path, image, axes, reference, ending)
+    _write(sitk, path, image, axes, reference or ImageReference(), ending)
 
 
 def write_channels_itk(

@@ -94,7 +94,7 @@ def open_image(
 
 
 OTHER_SHAPE = (
-    "{} has {} pixels, but {} has {}: the channels of one image have one size. Resample it, or "
+    "{} has {} pixels, but {} has {}: the channels of one image have one size; resample it, or "
     "give files that say where their pixels are."
 )
 NO_PLACE = (
@@ -172,7 +172,7 @@ def read_labels(path: Path | str) -> ImageFile:
     if file.channel_axis is not None:
         raise ValueError(
             f"{path.name} has {file.data.shape[file.channel_axis]} channels; a label image has "
-            "none. Save the labels as integers in a single channel."
+            "none; save the labels as integers in a single channel."
         )
     if dtype.kind == "b":
         return replace(file, data=as_array(file.data).astype(np.uint8))
@@ -182,8 +182,8 @@ def read_labels(path: Path | str) -> ImageFile:
             return replace(file, data=values.astype(np.int32))
     if dtype.kind not in "iu":
         raise ValueError(
-            f"{path.name} holds {dtype.name} values; labels are integers, 0 for the background. "
-            "Save them as such, e.g. uint16."
+            f"{path.name} holds {dtype.name} values; labels are integers, 0 for the background; "
+            "save them as such, e.g. uint16."
         )
     return file
 
@@ -237,7 +237,7 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
             file = read_with_bioio(path, options)
         else:
             problem = "unsupported file type" if start else "the file is empty"
-            raise RefusedFileError(f"Cannot read {path.name}: {problem}. Supported: {_READABLE}.")
+            raise RefusedFileError(f"Cannot read {path.name}: {problem}; give one of {_READABLE}.")
     except Exception as error:  # a broken file makes a reader raise anything
         raise unreadable(path.name, error) from error
     options.limits.check_array(path.name, file.data.shape, file.data.dtype)
@@ -254,11 +254,8 @@ def _start_of(path: Path) -> bytes:
     """The bytes that tell the format of a file; none for a folder."""
     if path.is_dir():
         return b""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except OSError as error:
-        raise RefusedFileError(f"{path.name} could not be opened ({error.strerror}).") from error
+    with path.open("rb") as file:
+        return file.read(132)
 
 
 _GRAY16 = ("I", "I;16", "I;16B")
@@ -410,8 +407,8 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
         image = bioio.BioImage(path)
     except unsupported:
         raise RefusedFileError(
-            f"Cannot read {path.name}: unsupported file type, also by bioio's installed readers. "
-            "Install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
+            f"Cannot read {path.name}: unsupported file type, also by bioio's installed readers; "
+            "install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
         ) from None
     order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
     sizes = dict(zip(order, shape, strict=True))

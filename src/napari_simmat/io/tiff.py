@@ -62,8 +62,8 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         if key.is_contiguous:
             end = key.dataoffsets[0] + key.nbytes
             limits.check_stored(path.name, end, key.parent.filehandle.size)
-        pieces, words = math.prod(key.chunked), f"pieces (of {format_shape(key.chunks)}) to a plane"
-        limits.check(path.name, "pieces", pieces, words)
+        pieces = math.prod(key.chunked)
+        limits.check_pieces(path.name, pieces, key.chunks)
         limits.check_stored(path.name, pieces, len(key.dataoffsets))
         missing = sum(each is None for each in series._pages)
         if missing:
@@ -74,7 +74,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
             notes.append(f"It continues in {format_list(file.name for file in others)}.")
         nbytes = math.prod(shape) * dtype.itemsize
         sizes = dict(zip(axes, shape, strict=True))
-        plane = sizes["Y"] * sizes["X"] * dtype.itemsize
+        plane = sizes["Y"] * sizes["X"] * sizes.get("S", 1) * dtype.itemsize
         scale, units = _pixel_size(tiff)
         names = _channel_names(tiff, sizes.get("C", sizes.get("S", 1)))
         reference = _georeference(tiff, path)
@@ -85,7 +85,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         is_rgb = "S" in axes and _is_rgb(page)
         if sizes.get("S") == 4 and not is_rgb and names is None:
             names = tuple(BAND.format(n) for n in range(1, 5))  # or it would be taken as RGBA
-        check_memory(plane if nbytes > lazy_above else nbytes, path.name)
+        check_memory(plane if nbytes > lazy_above else nbytes, path.name, _smaller(series))
         data: Any = None if nbytes > lazy_above else series.asarray()
     if data is None:
         # A chunk is a page, unless pages are huge.
@@ -110,6 +110,17 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         rgb=is_rgb,
         files=(path, *others) if others else (),
         notes=tuple(notes),
+    )
+
+
+def _smaller(series: Any) -> str:
+    """How to get an image that needs less memory: from a slide, one of its levels."""
+    levels = [format_shape(level.keyframe.shape[:2]) for level in series.levels[1:]]
+    if not levels:
+        return "crop it, or save it as TIFF in planes that fit"
+    return (
+        f"save a region of its {format_shape(series.keyframe.shape[:2])} pixels, or a lower level "
+        f"({format_list(levels)}), as a file of its own"
     )
 
 
@@ -378,7 +389,7 @@ def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]
             if place in seen:
                 raise RefusedFileError(
                     f"{path.name} lists its pages in a circle, without end: page {len(seen)} leads "
-                    "back to an earlier one. Save the image again in the program that wrote it."
+                    "back to an earlier one; save the image again in the program that wrote it."
                 )
             seen.add(place)
             limits.check(path.name, "pages", len(seen), "pages")
@@ -415,7 +426,7 @@ def _check_description(path: Path, description: str, limits: Limits) -> None:
     if "<!DOCTYPE" in description or "<!ENTITY" in description:
         raise RefusedFileError(
             f"The description of {path.name} declares XML entities, which no microscope writes; "
-            "it is not read. Save the image again in a program you trust."
+            "save the image again in a program you trust."
         )
     counts = [
         (name, int(value))
@@ -470,7 +481,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     if "Y" not in axes or "X" not in axes:
         raise RefusedFileError(
             f"{path.name} has the axes {axes} ({format_shape(shape)}); an image needs Y "
-            "and X. Save it with these."
+            "and X; save it with these."
         )
     if "C" in axes and "S" in axes:
         raise RefusedFileError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,6 +67,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         letters = getattr(opened.metadata, "dimension_names", None)  # version 2 has none
         names = [str(name or "q").lower() for name in letters or ()]
         axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
+        _check_blosc(path, opened, files)
         data, axes = planes_last(_checked(opened, path, axes, options, _pieces(files)), axes)
         return ImageFile(path, data, axes, files=tuple(files))
     metadata = _metadata(path, opened)
@@ -80,6 +82,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     axes = _letters(path, described.names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
     within = [file for file in files if file.is_relative_to(path / inside)]
+    _check_blosc(path, array, within)
     # Label images leave out empty chunks, which may be nearly all.
     stored = None if "image-label" in metadata else _pieces(within)
     data, axes = planes_last(_checked(array, path, axes, options, stored), axes)
@@ -174,13 +177,37 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions, stored: in
     check_memory(max(at_once, nbytes if whole else 0), path.name)
     read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]
     for pieces in {piece, array.chunks}:  # a shard is cut into chunks
-        cut = [pieces[n] for n in read]
-        limits.check_pieces(
-            path.name, [shape[n] for n in read], cut, stored if pieces == piece else None
-        )
+        cut = [max(1, pieces[n]) for n in read]
+        count = math.prod(math.ceil(shape[n] / side) for n, side in zip(read, cut, strict=True))
+        limits.check_pieces(path.name, count, cut, stored if pieces == piece else None)
     if not whole:
         return LazyArray(array, path.name)
     return np.asarray(array[...])
+
+
+_MOST_OPENED = 2**12
+"""Chunks that are opened before any is asked for, which takes 0.1 s."""
+
+
+def _check_blosc(path: Path, array: Any, files: Sequence[Path]) -> None:
+    """Refuse a chunk of Blosc that is shorter than it says.
+
+    Blosc would unpack what happens to be in memory behind it.
+    """
+    packers = getattr(array, "compressors", None) or ()
+    is_blosc = any("blosc" in type(packer).__name__.lower() for packer in packers)
+    if not is_blosc or getattr(array, "shards", None) or len(files) > _MOST_OPENED:
+        return
+    for file in files:
+        if not re.fullmatch(r"[\d.]+", file.name):
+            continue
+        with file.open("rb") as stream:
+            said = int.from_bytes(stream.read(16)[12:], "little")
+        if file.stat().st_size < said or not said:
+            raise RefusedFileError(
+                f"{path.name} has a chunk that is cut short, {file.relative_to(path).as_posix()}; "
+                "copy it again."
+            )
 
 
 def _letters(path: Path, names: Sequence[str]) -> str:
@@ -190,7 +217,7 @@ def _letters(path: Path, names: Sequence[str]) -> str:
     if "Y" not in letters or "X" not in letters or letters.count("C") > 1:
         raise RefusedFileError(
             f"{path.name} has the axes {', '.join(names)}; an image needs y and x, and at most one "
-            "c. Save it with these."
+            "c; save it with these."
         )
     return letters
 

@@ -17,8 +17,8 @@ from napari.layers import Image
 from napari_simmat.batch.record import is_record, read_record
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.coordinates import corners_of_box
+from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.normalization import PercentileAccumulator, sample_blocks
-from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError

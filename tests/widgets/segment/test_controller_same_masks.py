@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.cli import main
-from napari_simmat.engine.prompt_files import read_prompts
+from napari_simmat.engine.files.prompts import read_prompts
 from napari_simmat.engine.refinement import Refiner
 from tests.widgets.scenes import CENTERS, RADII, gray
 

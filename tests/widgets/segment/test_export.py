@@ -12,8 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_simmat.engine.object_files import OBJECT_FORMATS
-from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import axis_letters, unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, LOADED

@@ -12,7 +12,8 @@ from npe2 import PluginManifest
 from qtpy.QtWidgets import QDoubleSpinBox
 
 from napari_simmat.annotation.channel_choice import LayerChannel, all_layer_channels
-from napari_simmat.engine.object_files import ObjectSet, write_objects
+from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.objects import write_objects
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.controls import ComboBox

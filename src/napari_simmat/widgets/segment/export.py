@@ -19,8 +19,13 @@ from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.annotation.saved_objects import labeled_objects
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet, format_of
-from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
+from napari_simmat.engine.files.object_set import ObjectSection, ObjectSet
+from napari_simmat.engine.files.objects import (
+    OBJECT_ENDINGS,
+    OBJECT_FORMATS,
+    format_of,
+    read_objects,
+)
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.readers import label_ending
 from napari_simmat.io.reference import ImageReference

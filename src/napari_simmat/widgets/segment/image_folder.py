@@ -23,8 +23,8 @@ from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
+from napari_simmat.engine.files.label_images import table_beside
 from napari_simmat.engine.linking import read_parents
-from napari_simmat.engine.object_readers import table_beside
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox

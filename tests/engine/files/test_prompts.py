@@ -2,12 +2,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.engine.prompt_files import (
-    label_prompts,
-    read_prompts,
-    write_points_csv,
-    write_shapes_csv,
-)
+from napari_simmat.engine.files.prompt_csv import write_points_csv, write_shapes_csv
+from napari_simmat.engine.files.prompts import label_prompts, read_prompts
 from napari_simmat.engine.prompts import Prompt
 
 SHAPE = (40, 50)

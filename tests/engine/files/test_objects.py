@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import roifile
+import shapely.geometry
 
-from napari_simmat.engine import object_readers
 from napari_simmat.engine.drawing import label_color
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_files import (
+from napari_simmat.engine.files import coco, geojson
+from napari_simmat.engine.files.object_set import ObjectSection, ObjectSet
+from napari_simmat.engine.files.objects import (
     EXTRA_FORMATS,
     OBJECT_FORMATS,
-    ObjectSection,
-    ObjectSet,
+    read_objects,
     write_objects,
 )
-from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.outlines import TOO_COSTLY
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.reference import ImageReference
@@ -177,13 +177,12 @@ def test_read_objects_of_a_data_set_takes_those_of_the_image(tmp_path):
 
 
 def test_shapely_reads_valid_polygons_of_the_pixels_area(tmp_path):
-    shapely = pytest.importorskip("shapely.geometry")
     write_objects(path_of(tmp_path, "geojson"), overlapping())
     values = json.loads(path_of(tmp_path, "geojson").read_text())
     assert values["type"] == "FeatureCollection"
     areas = []
     for feature in values["features"]:
-        area = shapely.shape(feature["geometry"])
+        area = shapely.geometry.shape(feature["geometry"])
         assert area.is_valid
         areas.append(area.area)
     assert areas == [one.mask.size for one in overlapping().sections]
@@ -310,11 +309,14 @@ def full_coco(path, count, side):
     path.write_text(json.dumps({"images": images, "annotations": marked, "categories": []}))
 
 
-@pytest.mark.parametrize(("name", "write"), [("a.geojson", full_geojson), ("a.json", full_coco)])
-def test_read_objects_refuses_full_polygons_at_once(tmp_path, monkeypatch, name, write):
+@pytest.mark.parametrize(
+    ("name", "write", "reader"),
+    [("a.geojson", full_geojson, geojson), ("a.json", full_coco, coco)],
+)
+def test_read_objects_refuses_full_polygons_at_once(tmp_path, monkeypatch, name, write, reader):
     """What their boxes cover is too much, so no pixel need be sought to know it."""
     side = 4000
     write(tmp_path / name, 400, side)
-    monkeypatch.setattr(object_readers, "section_of", lambda *_: pytest.fail("pixels were sought"))
+    monkeypatch.setattr(reader, "section_of", lambda *_: pytest.fail("pixels were sought"))
     with pytest.raises(ValueError, match=TOO_COSTLY.format(f" of {name}")):
         read_objects(tmp_path / name, (side, side))

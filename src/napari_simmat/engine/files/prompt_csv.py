@@ -1,14 +1,14 @@
-"""Prompts in files: napari's CSV of points, its CSV of shapes, and label images."""
+"""Prompts as napari's CSV of points and its CSV of shapes."""
 
 from __future__ import annotations
 
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,164 +16,21 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_readers import (
-    OUTLINE_ENDINGS,
-    class_of,
-    label_properties,
-    read_objects,
-)
 from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
-from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.io.files import atomic_write, read_csv
-from napari_simmat.io.reference import ImageReference
 
 
-def read_prompts(
-    path: Path | str, shape: tuple[int, ...], reference: ImageReference | None = None
-) -> Sequence[Prompt]:
-    """Read the prompts for an image: one `Prompt` for each object and plane.
+def read_prompts_csv(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
+    """The prompts of a CSV, as `read_prompts` describes it, for an image of `shape` (..., Y, X).
 
-    ==================  =======================================================================
-    file                meaning
-    ==================  =======================================================================
-    CSV of points       ``axis-0, axis-1, ...``; optional ``label`` (1 or 0; 1 if absent) and
-                        ``object`` (an id; without the column all points are of one object).
-    CSV of shapes       ``index, shape-type, vertex-index, axis-0, ...``; each shape is an object
-                        with its index as id, or that of a column ``object``. A rectangle becomes
-                        a box, a turned one, an ellipse or a polygon a box and a mask.
-    label image         each label of each plane becomes a mask; its value is the id. Classes
-                        are those of OME-Zarr, or of the table beside it.
-    COCO, ImageJ ROIs,  each outline becomes a mask; see `engine.object_readers.read_objects`.
-    GeoJSON
-    ==================  =======================================================================
-
-    Coordinates are data coordinates over the image's axes without channels; the plane of a stack
-    is the one nearest to the leading ones.
-
-    Parameters
-    ----------
-    path
-        A file ending in ``.csv``, an image, or a file of objects.
-    shape
-        The image's, without channels: (..., Y, X).
-    reference
-        Where the image is, for outlines in the coordinates of a map.
-
-    Returns
-    -------
-    sequence of Prompt
-        In the order of the file; for a label image they are made as they are asked for. Those of
-        outlines and label images know the classes of their objects.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is no list of prompts or does not fit the image; one sentence says why, with
-        the line's number in a CSV.
+    Raises FileNotFoundError, or ValueError with the number of the line that is wrong.
     """
-    path = Path(path)
-    if path.suffix.lower() in OUTLINE_ENDINGS:
-        sections = read_objects(path, shape, reference=reference).sections
-        height, width = shape[-2:]
-        return LazyPrompts(
-            len(sections),
-            lambda n: Prompt(
-                mask=sections[n].mask.on_plane(sections[n].mask.corner[:-2], (height, width)),
-                object=sections[n].label,
-                plane=sections[n].mask.corner[:-2],
-            ),
-            {section.label: section.category for section in sections if section.category},
-        )
-    if path.suffix.lower() != ".csv":
-        from napari_simmat.io.image_file import same_except_singletons
-        from napari_simmat.io.readers import read_labels
-
-        known = label_properties(path)
-        categories = {label: name for label, row in known.items() if (name := class_of(row))}
-        labels = read_labels(path).data
-        if tuple(labels.shape) != tuple(shape) and same_except_singletons(labels.shape, shape):
-            labels = np.asarray(labels).reshape(shape)
-        return label_prompts(labels, shape, path.name, categories)
     columns, rows = _read_csv(path, shape)
     prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)
     if not prompts:
         raise ValueError(f"{path.name} holds no prompt; add at least a point or a shape.")
     return prompts
-
-
-class LazyPrompts(Sequence[Prompt]):
-    """Prompts that are made when asked for.
-
-    A mask is as large as the image: all of a thousand cells at once would not fit into memory.
-
-    Parameters
-    ----------
-    count
-        How many there are.
-    make
-        Returns a prompt by its number.
-    categories
-        The class of an object by its id, where the file names one.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        make: Callable[[int], Prompt],
-        categories: Mapping[int, str] | None = None,
-    ) -> None:
-        self._numbers, self._make = range(count), make
-        self.categories = categories or {}
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, item: int) -> Prompt: ...
-
-    @overload
-    def __getitem__(self, item: slice) -> list[Prompt]: ...
-
-    def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
-        numbers = self._numbers[item]
-        return self._make(numbers) if isinstance(numbers, int) else [*map(self._make, numbers)]
-
-
-def label_prompts(
-    labels: Any,
-    shape: tuple[int, ...],
-    name: str = "The label image",
-    categories: Mapping[int, str] | None = None,
-) -> LazyPrompts:
-    """A prompt with a mask for each label of each plane of an image of `shape`.
-
-    `labels` (..., Y, X) are whole numbers, 0 for the background; `name` is for messages, which a
-    ValueError has unless they fit the image and one is above 0; `categories` are classes by label.
-    """
-    if tuple(labels.shape) != tuple(shape):
-        raise ValueError(
-            f"{name} has shape {format_shape(labels.shape)}, but the image has "
-            f"{format_shape(shape)}; labels need the image's shape without channels."
-        )
-    sections: list[tuple[tuple[int, ...], int]] = []
-    for index in np.ndindex(*shape[:-2]):
-        values = [int(value) for value in np.unique(np.asarray(labels[index])) if value != 0]
-        if values and values[0] < 0:
-            raise ValueError(
-                f"{name} holds the label {values[0]}; labels are whole numbers from 1, 0 is the "
-                "background."
-            )
-        sections += [(index, value) for value in values]
-    if not sections:
-        raise ValueError(f"{name} holds no label, only background; paint at least one object.")
-
-    def make(number: int) -> Prompt:
-        plane, label = sections[number]
-        return Prompt(mask=np.asarray(labels[plane]) == label, object=label, plane=plane)
-
-    return LazyPrompts(len(sections), make, categories)
 
 
 def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:

@@ -1,0 +1,209 @@
+"""GeoJSON for QuPath, or in the coordinates of a map: objects as polygons along pixel edges."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.drawing import label_color
+from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.outline_reading import (
+    ReadObject,
+    as_label,
+    object_set_of,
+    plane_at,
+)
+from napari_simmat.engine.files.polygons import polygons
+from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
+from napari_simmat.io.files import write_text
+from napari_simmat.io.image_file import RefusedFileError
+from napari_simmat.io.reference import ImageReference
+
+CRS_NAME = "urn:ogc:def:crs:EPSG::{}"
+"""How GeoJSON names a coordinate reference system."""
+NOT_ON_A_MAP = (
+    "{} has no coordinate reference system with an EPSG code, so its objects are not written in "
+    "the coordinates of a map; give a GeoTIFF that has one."
+)
+_OTHER_AXES = (
+    "GeoJSON has planes along depth and time alone, but the image has the axes {}; choose COCO or "
+    "a label image."
+)
+
+
+def geojson_problem(axes: str) -> str:
+    """Why objects cannot be written as GeoJSON, in one sentence; empty if they can."""
+    return _OTHER_AXES.format(axes) if len(axes) > 4 else ""
+
+
+def map_problem(axes: str, reference: ImageReference | None) -> str:
+    """Why objects cannot be written in map coordinates, in one sentence; empty if they can."""
+    world = None if reference is None else reference.world
+    if world is None or world.epsg is None:
+        file = None if reference is None else reference.file
+        return NOT_ON_A_MAP.format("The image" if file is None else file.name)
+    return geojson_problem(axes)
+
+
+def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
+    """Write objects as GeoJSON that QuPath imports, a detection for each plane of an object.
+
+    On a map, coordinates are those of the image's coordinate reference system, which the file
+    names as QGIS and GDAL read it; else they are pixels, and for an image of a map the file's
+    layer is called so.
+
+    Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
+    QuPath's classification, the id its name, the score a measurement.
+    """
+    names = objects.class_names
+    letters = _qupath_axes(objects.axes)
+    features = []
+    world = objects.reference.world
+    is_of_map = world is not None and world.space == "map"
+
+    def placed(ring: Ring) -> list[list[float]]:
+        closed = [*ring.tolist(), ring[0].tolist()]
+        if not on_map or world is None:
+            return closed
+        centers = np.array(closed) - 0.5  # edges of pixels count from a corner
+        moved: list[list[float]] = (centers @ world.affine[:2, :2].T + world.affine[:2, 3]).tolist()
+        return moved
+
+    for plane, sections in objects.by_plane():
+        at = dict(zip(letters, plane, strict=True))
+        for section, mask in sections:
+            parts = polygons(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
+            lines = [[placed(ring) for ring in part] for part in parts]
+            several = len(lines) > 1
+            geometry: dict[str, Any] = {
+                "type": "MultiPolygon" if several else "Polygon",
+                "coordinates": lines if several else lines[0],
+            }
+            if any(at.values()):  # QuPath's default is the first plane
+                geometry["plane"] = {"c": -1, "z": at.get("z", 0), "t": at.get("t", 0)}
+            properties: dict[str, Any] = {"objectType": "detection", "name": str(section.label)}
+            if section.category:
+                color = list(label_color(1 + names.index(section.category)))
+                properties["classification"] = {"name": section.category, "color": color}
+            if not math.isnan(section.score):
+                properties["measurements"] = {"score": round(section.score, 6)}
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    about: dict[str, Any] = {"type": "FeatureCollection"}
+    if on_map and world is not None:
+        about["crs"] = {"type": "name", "properties": {"name": CRS_NAME.format(world.epsg)}}
+    elif is_of_map:
+        about["name"] = f"pixels of {objects.image}"
+    values = {**about, "features": features}
+    write_text(path, json.dumps(values, allow_nan=False) + "\n")
+
+
+def read_geojson(
+    name: str, values: Any, shape: tuple[int, ...], axes: str, reference: ImageReference
+) -> ObjectSet:
+    """The areas among the features of a GeoJSON file.
+
+    Parameters
+    ----------
+    name, values
+        The file's name, and what its JSON holds: a collection, a list of features, or one.
+    shape, axes
+        (..., Y, X) of the image, and a letter for each axis.
+    reference
+        Where the image is, for a file in the coordinates of a map.
+
+    Raises
+    ------
+    RefusedFileError
+        If it is in another coordinate reference system than the image.
+    """
+    to_pixels = _map_to_pixels(name, values, reference)
+    features = values.get("features", [values]) if isinstance(values, Mapping) else values
+    letters = _qupath_axes(axes)
+    budget = OutlineBudget(shape, name)
+    outlines = [_rings_of_feature(feature, to_pixels) for feature in features]
+    budget.check(outlines, shape[-2:])
+    read = []
+    for feature, rings in zip(features, outlines, strict=True):
+        if not isinstance(feature, Mapping) or not feature.get("geometry"):
+            read.append(ReadObject())
+            continue
+        plane = plane_at(feature["geometry"].get("plane") or {}, shape, letters)
+        mask = None if plane is None else section_of(rings, plane, shape[-2:], budget)
+        known = feature.get("properties") or {}
+        category = _classification(known.get("classification"))
+        measured = known.get("measurements")
+        score = measured.get("score") if isinstance(measured, Mapping) else None
+        score = float(score) if isinstance(score, (int, float)) else math.nan
+        read.append(ReadObject(as_label(known.get("name")), mask, category, score))
+    return object_set_of(read, shape, axes)
+
+
+def _qupath_axes(axes: str) -> str:
+    """Which of QuPath's axes, z and t, each axis before Y and X is."""
+    leading = axes[:-2]
+    if set(leading) <= {"Z", "T"}:
+        return leading.lower()
+    if problem := geojson_problem(axes):
+        raise ValueError(problem)
+    return "tz"[-len(leading) :]
+
+
+def _map_to_pixels(name: str, values: Any, reference: ImageReference) -> NDArray[Any] | None:
+    """(3, 3), from the map of a GeoJSON file to the edges of pixels; None if it holds pixels."""
+    crs = values.get("crs") if isinstance(values, Mapping) else None
+    if not isinstance(crs, Mapping):
+        return None
+    named = str((crs.get("properties") or {}).get("name", ""))
+    code = re.search(r"EPSG\W+(?:[\d.]*:)?(\d+)$", named)
+    epsg = 4326 if "CRS84" in named else int(code[1]) if code else None
+    world = reference.world
+    if world is None or world.epsg is None or world.epsg != epsg:
+        own = f"is in EPSG:{world.epsg}" if world and world.epsg else "has no such place"
+        raise RefusedFileError(
+            f"{name} is in the map coordinates of {named[:80] or 'an unknown system'}, but the "
+            f"image {own}; export the outlines in the image's coordinate reference system."
+        )
+    flat = np.eye(3)
+    flat[:2, :2], flat[:2, 2] = world.affine[:2, :2], world.affine[:2, 3]
+    inverse: NDArray[Any] = np.linalg.inv(flat)
+    inverse[:2, 2] += 0.5
+    return inverse
+
+
+def _classification(value: Any) -> str:
+    """QuPath's class; a derived one, a list of names, as QuPath shows it: ``Tumor: Positive``."""
+    if not isinstance(value, Mapping):
+        return value if isinstance(value, str) else ""
+    names = value.get("names")
+    if isinstance(names, list) and names:
+        return ": ".join(map(str, names))
+    return str(value.get("name") or "")
+
+
+def _rings_of_feature(feature: Any, to_pixels: NDArray[Any] | None) -> list[Ring]:
+    """Outlines and holes of a feature in pixels; none of one without a geometry."""
+    if not isinstance(feature, Mapping) or not feature.get("geometry"):
+        return []
+    rings = _rings_of(feature["geometry"])
+    if to_pixels is None:
+        return rings
+    return [ring @ to_pixels[:2, :2].T + to_pixels[:2, 2] for ring in rings]
+
+
+def _rings_of(geometry: Mapping[str, Any]) -> list[Ring]:
+    """Outlines and holes of the areas of a geometry."""
+    kind = geometry.get("type")
+    if kind == "GeometryCollection":
+        return [ring for part in geometry["geometries"] for ring in _rings_of(part)]
+    places: Any = geometry.get("coordinates") or []
+    parts = {"Polygon": [places], "MultiPolygon": places}.get(str(kind), [])
+    return [
+        np.array([vertex[:2] for vertex in ring], np.float64) for part in parts for ring in part
+    ]
