@@ -170,11 +170,10 @@ class InferenceService:
 
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
         model was taught. If only the ground of a lesson has changed, the masks are those of before,
-        weighed anew.
+        weighed anew. A second look is left to `look_again_job`.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.automatic_generator import look_again_job
         from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
@@ -192,13 +191,27 @@ class InferenceService:
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
             if kind is None and seeds is None and settings.second_look:
-                plane = request.plane
-                job = look_again_job(candidates, predictor, settings, plane, keep_all=True)
-                candidates = yield from job
+                return Proposed(candidates, None, looks_again=True)
             self._proposed = None if seeds is not None else (key, candidates)
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
         return Proposed(candidates, kind)
+
+    def look_again_job(
+        self, request: PredictionRequest, settings: AutomaticSettings, first: MaskCandidates
+    ) -> Job[Proposed]:
+        """Propose masks once more, by the size of the objects that the `first` look has found.
+
+        `propose_job` with the same request and settings then gives these at once.
+        """
+        predictor = yield from self._job_predictor(request, same_image=False)
+        from napari_simmat.engine.automatic_generator import look_again_job
+
+        settings = settings.for_model(predictor.model.spec)
+        job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
+        candidates = yield from job
+        self._proposed = (request.encoding, settings.proposing, None), candidates
+        return Proposed(candidates, None)
 
     def propose_ahead_job(
         self, request: PredictionRequest, settings: AutomaticSettings, kind: ObjectKind

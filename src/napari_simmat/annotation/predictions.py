@@ -208,7 +208,18 @@ class StackRequest:
 
 
 class Proposed(NamedTuple):
-    """Masks proposed all over a plane, and the kind of objects that was looked for, if any."""
+    """Masks proposed all over a plane.
+
+    Attributes
+    ----------
+    candidates
+        The masks.
+    kind
+        The kind of objects that was looked for, if any.
+    looks_again
+        Whether a second look is still to come.
+    """
 
     candidates: MaskCandidates
     kind: ObjectKind | None
+    looks_again: bool = False

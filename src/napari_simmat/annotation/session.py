@@ -353,6 +353,9 @@ class Session:
         settings = settings or AutomaticSettings(second_look=True)
         request, lesson = self._request(self._plane(plane)), self._lesson(plane)
         proposed = self._run(self._service.propose_job(request, settings, None, lesson))
+        if proposed.looks_again:
+            job = self._service.look_again_job(request, settings, proposed.candidates)
+            proposed = self._run(job)
         if lesson is not None and proposed.kind is not None:
             self._state.taught = KindTaught(request.model, proposed.kind, expected(lesson))
         proposals = Proposals(

@@ -49,6 +49,7 @@ from napari_simmat.widgets.segment.workspace import Workspace, needs_image, need
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
+    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.settings import AutomaticSettings
 
@@ -63,6 +64,9 @@ FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
+LOOKING = "Looking once more, by their size"
+STOP_LOOKING = "Stop looking"
+STOPPED = "The second look was stopped; what the first one found stays."
 EXPECTED_BY_MODEL = "Expected: objects like those that the model was taught."
 MARKING = "marking of ground"
 NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
@@ -111,14 +115,17 @@ class AutomaticSegmentation(QObject):
         )
         self._next_image: tuple[PredictionRequest, _Place] | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
+        self._looking = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._ahead = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
         self._draft_later = later(self, self._draft_shown, RESTS)
         self._proposing.progressed.connect(self._on_progress)
         self._proposing.returned.connect(self._on_proposed)
+        self._looking.progressed.connect(self._on_look)
+        self._looking.returned.connect(self._on_looked)
         self._filtering.returned.connect(self._on_filtered)
-        for job in (self._proposing, self._filtering):
+        for job in (self._proposing, self._looking, self._filtering):
             job.failed.connect(self._on_failed)
         workspace.subject_changed.connect(self._on_subject)
         workspace.session_closed.connect(self._on_closed)
@@ -127,13 +134,13 @@ class AutomaticSegmentation(QObject):
     @property
     def busy(self) -> bool:
         """Whether masks are being proposed or filtered, or are about to be."""
-        at_work = self._proposing.busy or self._filtering.busy
+        at_work = self.proposing or self._filtering.busy
         return at_work or self._filter_later.isActive() or self._draft_later.isActive()
 
     @property
     def proposing(self) -> bool:
-        """Whether masks are being proposed."""
-        return self._proposing.busy
+        """Whether masks are being proposed, at first or by a second look."""
+        return self._proposing.busy or self._looking.busy
 
     @property
     def proposing_ahead(self) -> bool:
@@ -223,14 +230,16 @@ class AutomaticSegmentation(QObject):
         self._propose_ahead()
 
     def cancel(self) -> None:
-        """Stop proposing."""
-        if self._proposing.cancel():
-            self._workspace.status.emit(Status("canceled", CANCELED))
+        """Stop proposing; what a first look has found stays."""
+        looked, proposed = self._looking.cancel(), self._proposing.cancel()
+        if looked or proposed:
+            self._workspace.status.emit(Status("canceled", STOPPED if looked else CANCELED))
             self.changed.emit()
 
     @needs_image
     def drop(self, session: LayerSession) -> None:
         """Discard the open drafts, and what they were chosen from."""
+        self._looking.cancel()
         self.proposals = None
         if session.drafts.found.drafts:
             self._workspace.propose(session, None)
@@ -351,6 +360,28 @@ class AutomaticSegmentation(QObject):
             said = requested.expected or by_model
             self.proposals = replace(requested, candidates=proposed.candidates, expected=said)
             self._filter()
+            if proposed.looks_again:
+                self._look_again(requested.request, proposed.candidates)
+        self.changed.emit()
+
+    def _look_again(self, request: PredictionRequest, first: MaskCandidates) -> None:
+        """Propose once more behind the drafts of the first look, which can be judged meanwhile."""
+        service, settings = self._inference.service, self._settings
+        assert settings is not None, "something was proposed with it"
+        job = partial(service.look_again_job, request, settings, first)
+        self._looking.start(LOOKING, job)
+
+    def _on_look(self, progress: Progress) -> None:
+        """Say that it goes on, as long as the user does nothing else."""
+        if not self._inference.busy and not self._workspace.prompted:
+            status = Status("working", LOOKING, progress.fraction, way_out=STOP_LOOKING)
+            self._workspace.status.emit(status)
+
+    def _on_looked(self, proposed: Proposed) -> None:
+        """Choose the drafts from the second look; what was settled meanwhile stays so."""
+        if self.proposals is not None and self._is_current(self.proposals):
+            self.proposals = replace(self.proposals, candidates=proposed.candidates)
+            self._filter()
         self.changed.emit()
 
     def _remember(self, requested: Proposals, kind: ObjectKind | None) -> None:
@@ -375,6 +406,7 @@ class AutomaticSegmentation(QObject):
 
     def _on_failed(self, reason: str) -> None:
         self._proposing.cancel()
+        self._looking.cancel()
         self._filtering.cancel()
         self._workspace.fail(reason)
         self.changed.emit()

@@ -416,7 +416,7 @@ class StackPanel(Panel):
         self.start.setText("Cancel" if busy else f"Propagate  {_KEYS['propagate']}")
         self.start.setEnabled(busy or (working and bool(self._axes)))
         for button in (self.commit, self.drop):
-            button.setEnabled(found and not busy)
+            button.setEnabled(found)
 
     def show_encoded(self, text: str, fraction: float, *, whole: bool) -> None:
         """Show the progress of encoding, and whether it is of the whole stack; 1 means idle."""
@@ -514,7 +514,7 @@ class AutomaticPanel(Panel):
         self.start.setEnabled(working)
         self.stop.setVisible(busy)
         for button in (self.commit, self.drop, self.next, self.accept, self.reject):
-            button.setEnabled(found and not busy)
+            button.setEnabled(found)
         self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
 
 
