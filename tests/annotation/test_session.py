@@ -20,12 +20,14 @@ from napari_simmat.annotation.session import (
     NOT_ON_PLANE,
     NOTHING_TO_COMMIT,
     OPEN_PROMPTS,
+    TWO_TO_MERGE,
     Session,
 )
 from napari_simmat.annotation.session_file import OTHER_SHAPE
 from napari_simmat.annotation.session_image import SessionImage
-from napari_simmat.annotation.session_log import IN_USE
+from napari_simmat.annotation.session_log import CLOSED, IN_USE
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.files import OutputError
 from napari_simmat.training.adapting import FewShotConfig
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
 
@@ -318,6 +320,9 @@ def test_session_reads_a_file_with_its_channels_and_pixel_size(tmp_path):
         (lambda session: session.click(52, 60, positive=False), "only negative marks"),
         (lambda session: session.click(900, 60), "outside"),
         (lambda session: (session.click(52, 60), session.edit(1)), NO_OBJECT),
+        (lambda session: session.draw("polygon", [(1, 1), (5, 5)]), "this is no polygon"),
+        (lambda session: session.draw("circle", [(1, 1), (5, 5)]), "this is no circle"),
+        (lambda session: session.draw("path", []), "this is no path"),
     ],
 )
 def test_session_refuses_in_a_sentence_and_logs_nothing(session, wrong, sentence):
@@ -343,3 +348,42 @@ def test_session_overlap_keeps_or_overwrites(session):
     session.overlap = "overwrite"
     assert session.commit() == [2]
     assert session.objects == [2]
+
+
+def test_session_merges_two_objects_or_more(session):
+    commit_discs(session, 2)
+    with pytest.raises(ValueError, match=TWO_TO_MERGE):
+        session.merge(1, 1)
+    with pytest.raises(ValueError, match="Object 1 is one piece"):
+        session.split(1)
+    assert session.objects == [1, 2]
+
+
+@pytest.mark.parametrize("place", ["", "file/log.jsonl"])
+def test_session_says_where_it_cannot_log(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        Session(SessionImage.of(gray()), log=tmp_path / place)
+
+
+def test_session_that_is_closed_says_so(tmp_path):
+    log = tmp_path / "log.jsonl"
+    with Session(SessionImage.of(gray()), log=log) as session:
+        session.click(*CENTERS[0])
+    with pytest.raises(ValueError, match=CLOSED):
+        session.commit()
+    session.close()
+
+
+def test_prediction_is_shown_without_its_pixels(session):
+    assert re.fullmatch(r"Prediction\(1 object, score 0\.\d\d\)", repr(session.click(52, 60)))
+
+
+def test_session_classes_are_words_also_in_the_log(tmp_path):
+    log = tmp_path / "log.jsonl"
+    image = SessionImage.of(gray())
+    with Session(image, log=log) as session:
+        commit_discs(session, 1)
+        session.classify(3, 1)
+    with Session(image, log=log) as session:
+        assert session.save(tmp_path)[2].name == "image_classes.tif"

@@ -29,7 +29,7 @@ from napari_simmat.engine.masks import (
 
 Overlap = Literal["keep", "overwrite"]
 """Which object gets pixels that a new object shares with others: they, or the new one."""
-ONE_PIECE = "Object {label} is one piece: click once on each part that it should have, then split"
+ONE_PIECE = "Object {label} is one piece: mark a point on each part that it should have, then split"
 
 
 class LabelLayer(Protocol):

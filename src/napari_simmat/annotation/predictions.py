@@ -101,7 +101,7 @@ class Candidate(NamedTuple):
     area: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """One mask (Y, X) and its score for each of `objects`, and a note for the user.
 
@@ -119,6 +119,10 @@ class Prediction:
     left_out: tuple[int, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     part: bool = False
+
+    def __repr__(self) -> str:
+        """How many objects and how good, without their pixels."""
+        return f"Prediction({_scored(self)[:-1]})"
 
 
 def described(prediction: Prediction, edited: int | None) -> str:

@@ -57,12 +57,18 @@ from napari_simmat.progress import Job, Progress, finish
 
 T = TypeVar("T")
 ON_OBJECT, ON_GROUND = 1, 0
+FEWEST_VERTICES = {"path": 1, "polygon": 3, "rectangle": 4, "ellipse": 4}
 
 NOTHING_TO_COMMIT = "Nothing is predicted that could be committed: give a prompt first."
 NO_OTHER_MASK = "There is no other mask for these prompts."
 OPEN_PROMPTS = "Prompts are open on the plane: commit or discard them first."
 NO_OBJECT = "There is no object {}."
 NOT_ON_PLANE = "Object {} is not on plane {}."
+TWO_TO_MERGE = "Give at least two objects to merge."
+NO_SHAPE = (
+    "A shape is a path of one point or more, a polygon of three or more, or the four corners of a "
+    "rectangle or of the box around an ellipse; this is no {}."
+)
 NO_DRAFTS = "There are no drafts: propose some first."
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
@@ -231,6 +237,8 @@ class Session:
         plane
             Which plane.
         """
+        if len(vertices) < FEWEST_VERTICES.get(kind, 0) or kind not in FEWEST_VERTICES:
+            raise ValueError(NO_SHAPE.format(kind))
         before = self._state.prompts
         at = tuple((*map(float, self._plane(plane)), float(y), float(x)) for y, x in vertices)
         group = max(before.on(plane).groups, default=0)
@@ -257,7 +265,7 @@ class Session:
         self._state.set_prompts(prompts)
         try:
             return self._predict(plane)
-        except ValueError:
+        except Exception:
             self._state.history.drop_last()  # what cannot be predicted from was never drawn
             self._state.prompt_state = before
             raise
@@ -279,7 +287,7 @@ class Session:
         prediction = self.prediction(plane)
         objects = []
         if prediction is not None:
-            objects = predicted_objects(self._state, plane, prediction, category)
+            objects = predicted_objects(self._state, plane, prediction, str(category))
         if not objects:
             raise ValueError(NOTHING_TO_COMMIT)
         return self._write("commit", objects, closing=(plane,))
@@ -302,6 +310,8 @@ class Session:
     def merge(self, *labels: int) -> int:
         """Merge objects into the one with the smallest number, which is returned."""
         self._check_objects(labels)
+        if len(set(labels)) < 2:
+            raise ValueError(TWO_TO_MERGE)
         edit, into = self._editor.merge(labels)
         self._change("merging", labels, edit)
         return into
@@ -316,7 +326,7 @@ class Session:
     def classify(self, category: str, *labels: int) -> None:
         """Set the class of objects; an empty name removes it."""
         self._check_objects(labels)
-        edit = self._editor.classify(labels, category)
+        edit = self._editor.classify(labels, str(category))
         self._change(f"class {category or 'none'}", labels, edit)
 
     def _write(
@@ -372,7 +382,7 @@ class Session:
         wanted = drafts or self.drafts
         if not wanted or not all(map(self._state.drafts.is_open, wanted)):
             raise ValueError(NO_DRAFTS)
-        objects = objects_of_drafts(wanted, category)
+        objects = objects_of_drafts(wanted, str(category))
         return self._write("acceptance", objects, min_visible=MIN_VISIBLE)
 
     def reject(self, *drafts: Draft) -> None:

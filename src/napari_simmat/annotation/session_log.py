@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import weakref
@@ -20,10 +21,12 @@ from napari_simmat.annotation.session_file import (
     replayed,
 )
 from napari_simmat.annotation.session_image import SessionImage
-from napari_simmat.io.files import atomic_write
+from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.progress import finish
 
 IN_USE = "{} is in use by another session."
+CLOSED = "The session is closed; a new one with its log goes on from there."
+NO_PLACE = "{} cannot be written ({}); give another place for the log."
 NOT_LOGGED = "{} cannot be written any more, so steps would be lost: save the objects."
 
 
@@ -39,6 +42,8 @@ class SessionLog:
     ------
     ValueError
         If another session holds the file.
+    OutputError
+        If it cannot be written.
     """
 
     def __init__(self, path: Path | str | None) -> None:
@@ -48,12 +53,16 @@ class SessionLog:
         self.path = Path(own) / "session.jsonl" if path is None else Path(path)
         if not own:
             self._remove.detach()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = AutosaveFile(self.path, lock_of(self.path))
         try:
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file.lock.acquire(blocking=False)
         except Timeout:
             raise ValueError(IN_USE.format(self.path.name)) from None
+        except OSError as error:
+            raise OutputError(NO_PLACE.format(self.path, error.strerror)) from None
 
     def close(self) -> None:
         """Release the file; one of its own is removed."""
@@ -86,9 +95,13 @@ class SessionLog:
 
         Raises
         ------
+        ValueError
+            If the log is closed.
         OSError
             If the file cannot be written; it is not written any more, as a line would be missing.
         """
+        if not self._file.lock.is_locked:
+            raise ValueError(CLOSED)
         if self._file.broken:
             raise OSError(NOT_LOGGED.format(self.path))
         for start in self._file.jobs_of(what, value, editor):

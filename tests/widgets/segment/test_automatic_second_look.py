@@ -1,4 +1,4 @@
-"""The second look of *Everything*: the drafts of the first are there, and stay usable, meanwhile."""
+"""The second look of *Everything*: the drafts of the first are there, and usable, meanwhile."""
 
 import threading
 
