@@ -33,14 +33,8 @@ from napari_simmat.annotation.object_changes import (
     write_objects,
 )
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
-from napari_simmat.annotation.prompt_state import (
-    Outline,
-    Plane,
-    Prompts,
-    PromptState,
-    ShapeKind,
-    objects_on,
-)
+from napari_simmat.annotation.prompt_grouping import objects_on
+from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
 from napari_simmat.annotation.proposals import (
     KnownObjects,
     Proposals,

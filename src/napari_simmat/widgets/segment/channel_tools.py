@@ -28,7 +28,8 @@ from napari_simmat.annotation.channel_choice import (
     channel_names,
     matching_channels,
 )
-from napari_simmat.annotation.prompt_state import Plane, objects_on
+from napari_simmat.annotation.prompt_grouping import objects_on
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.channel_influence import ChannelInfluence
 from napari_simmat.engine.channels.derivation import DERIVATIONS, derive_channels
 from napari_simmat.engine.channels.registration import (

@@ -14,13 +14,8 @@ from napari_simmat._text import pluralize
 from napari_simmat.annotation.history import NewObject, Provenance
 from napari_simmat.annotation.image_session import ViewState
 from napari_simmat.annotation.predictions import StackRequest, Subject
-from napari_simmat.annotation.prompt_state import (
-    ObjectPrompt,
-    Plane,
-    PropagatedMask,
-    plane_names,
-    volume_prompts,
-)
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt, volume_prompts
+from napari_simmat.annotation.prompt_state import Plane, PropagatedMask, plane_names
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.engine.masks import ObjectMask
