@@ -6,12 +6,20 @@ Preview, commit and propagation all ask here, so that they agree on what one obj
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState
+from napari_simmat.annotation.prompt_state import (
+    EditedObject,
+    Outline,
+    Plane,
+    Position,
+    Prompts,
+    PromptState,
+    PropagatedMask,
+)
 from napari_simmat.engine.coordinates import BoxCorners
 from napari_simmat.engine.masks import ObjectMask, interior_point
 from napari_simmat.engine.outlines import box_and_mask
@@ -55,11 +63,12 @@ def objects_on(
     ValueError
         If something lies outside the image or an object has negative points only.
     """
-    objects = [each for each in _grouped(state, plane, shape_yx) if not _is_absent(each)]
-    return tuple(
-        ObjectPrompt(_prompt(each, plane, shape_yx, state.expected_area), each.source, each.number)
-        for each in objects
-    )
+    objects = []
+    for each in _grouped(state, plane, shape_yx):
+        if not _is_absent(each):
+            prompt = _prompt(each, plane, shape_yx, state.expected_area)
+            objects.append(ObjectPrompt(prompt, each.source, each.number))
+    return tuple(objects)
 
 
 def volume_prompts(state: PromptState, shape: tuple[int, ...]) -> tuple[ObjectPrompt, ...]:
@@ -67,17 +76,17 @@ def volume_prompts(state: PromptState, shape: tuple[int, ...]) -> tuple[ObjectPr
 
     The n-th object of a plane is the n-th of every other; so are groups of points. A plane with
     only negative points marks the object as absent there. Clicks on a plane that was propagated to
-    correct the masks found there; those without a click are left out.
+    correct the masks that are there; those without a click are left out.
 
     Raises
     ------
     ValueError
         If something lies outside the image.
     """
-    found: list[ObjectPrompt] = []
+    objects: list[ObjectPrompt] = []
     for plane in state.planes():
-        found += _volume_prompts_on(state.on(plane), plane, (shape[-2], shape[-1]))
-    return tuple(found)
+        objects += _volume_prompts_on(state.on(plane), plane, (shape[-2], shape[-1]))
+    return tuple(objects)
 
 
 def points_along(vertices: np.ndarray) -> np.ndarray:
@@ -88,6 +97,18 @@ def points_along(vertices: np.ndarray) -> np.ndarray:
         return vertices[:1]
     at = np.linspace(0, lengths[-1], count)
     return np.stack([np.interp(at, lengths, column) for column in vertices.T], axis=1)
+
+
+class _Mark(NamedTuple):
+    """A point or a scribble, which says of an object what belongs to it."""
+
+    dots: list[tuple[float, float]]
+    """Its positions (y, x); one of a point."""
+    label: int
+    group: int
+    """As in `Prompts`."""
+    source: Prompts
+    """The mark alone, as group 0."""
 
 
 @dataclass
@@ -102,79 +123,89 @@ class _Object:
     source: Prompts = field(default_factory=Prompts)
     number: int | None = None
 
-    def add(self, dots: list[tuple[float, float]], label: int, source: Prompts) -> None:
-        self.points += dots
-        self.labels += [label] * len(dots)
-        self.source += source
+    def add(self, mark: _Mark) -> None:
+        self.points += mark.dots
+        self.labels += [mark.label] * len(mark.dots)
+        self.source += mark.source
 
 
 def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
-    here = state.prompts.on(plane)
-    edited = state.edited_on(plane)
-    objects = [_enclosed(each, shape_yx) for each in here.outlines if each.kind != "path"]
-    objects += [_given(mask, plane, shape_yx) for mask in here.masks]
-    kept = None
-    if edited is not None and edited.kept is not None:
-        kept = _Object(mask=edited.kept.on_plane(plane, shape_yx))
-        if objects:  # a box drawn around the edited object
-            first = objects.pop(0)
-            kept.box, kept.source = first.box, first.source
-        objects.insert(0, kept)
-    if not objects:
-        objects = [
-            _Object(_extent(each.mask), mask=each.mask.on_plane((), shape_yx), number=each.number)
-            for each in state.on(plane).propagated
-        ]
-    last = max((each.number or 0 for each in objects), default=0)
+    prompts = state.prompts.on(plane)
+    claimants = _drawn(prompts, plane, shape_yx)
+    edited = _edited(state.edited_on(plane), shape_yx, claimants[:1])
+    if edited is not None:
+        claimants[:1] = [edited]
+    if not claimants:
+        claimants = [_propagated(each, shape_yx) for each in state.on(plane).propagated]
+    last = max((each.number or 0 for each in claimants), default=0)
     groups: dict[int, _Object] = {}
-    for dots, label, group, source in _dots(here):
-        if group == 0 and objects:
-            owner = kept or _owner(dots[len(dots) // 2], objects)
+    for mark in _marks(prompts):
+        if mark.group != 0 or not claimants:
+            number = last + mark.group if last else None
+            owner = groups.setdefault(mark.group, _Object(number=number))
+        elif edited is not None:
+            owner = edited
         else:
-            owner = groups.setdefault(group, _Object(number=last + group if last else None))
-        owner.add(dots, label, source)
-    return objects + [groups[group] for group in sorted(groups)]
+            owner = _owner(mark.dots[len(mark.dots) // 2], claimants)
+        owner.add(mark)
+    return claimants + [groups[group] for group in sorted(groups)]
 
 
 def _volume_prompts_on(
     state: PromptState, plane: Plane, shape_yx: tuple[int, int]
 ) -> list[ObjectPrompt]:
-    here = state.prompts.on(plane)
-    enclosed = any(outline.kind != "path" for outline in here.outlines) or here.masks
-    if enclosed or state.propagated or state.edited_on(plane) is not None:
-        objects = [*objects_on(state, plane, shape_yx), *_absent_on(state, plane, shape_yx)]
-        return [
-            ObjectPrompt(replace(each.prompt, object=each.number or number), each.source)
-            for number, each in enumerate(objects, start=1)
-            if each.source or each.number is None
-        ]
-    marks = [*zip(here.labels, here.groups, strict=True)]
-    marks += [(each.label, each.group) for each in here.outlines if each.kind == "path"]
-    found = []
-    for group in sorted({group for _, group in marks}):
-        source = _group_prompts(here, group)
-        if any(label for label, other in marks if other == group):
-            alone = PromptState(source, expected_area=state.expected_area)
-            [one] = objects_on(alone, plane, shape_yx)
-            prompt = replace(one.prompt, object=group + 1)
-        else:
-            points = [(point[-2], point[-1]) for point in source.points]
-            points += [(v[-2], v[-1]) for path in source.outlines for v in path.vertices]
-            prompt = Prompt(tuple(points), (0,) * len(points), object=group + 1, plane=plane)
-            prompt.check_inside(shape_yx)
-        found.append(ObjectPrompt(prompt, source))
-    return found
+    prompts = state.prompts.on(plane)
+    has_shapes = any(outline.kind != "path" for outline in prompts.outlines)
+    is_given = has_shapes or prompts.masks or state.propagated
+    if is_given or state.edited_on(plane) is not None:
+        return _numbered_by_place(state, plane, shape_yx)
+    objects = []
+    groups = {*prompts.groups, *(path.group for path in prompts.outlines)}
+    for group in sorted(groups):
+        source = _group_prompts(prompts, group)
+        asked = _asked_by_marks(replace(state, prompts=source), plane, shape_yx)
+        objects.append(ObjectPrompt(replace(asked, object=group + 1), source))
+    return objects
+
+
+def _numbered_by_place(
+    state: PromptState, plane: Plane, shape_yx: tuple[int, int]
+) -> list[ObjectPrompt]:
+    """The n-th object is number n; one that was propagated keeps its number."""
+    objects = [*objects_on(state, plane, shape_yx), *_absent_on(state, plane, shape_yx)]
+    numbered = []
+    for place, each in enumerate(objects, start=1):
+        is_clicked = bool(each.source)
+        if is_clicked or each.number is None:
+            prompt = replace(each.prompt, object=each.number or place)
+            numbered.append(ObjectPrompt(prompt, each.source))
+    return numbered
+
+
+def _asked_by_marks(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> Prompt:
+    """What one group of points and scribbles asks; negative ones alone say that it is absent."""
+    source = state.prompts
+    if any(source.labels) or any(path.label for path in source.outlines):
+        [asked] = objects_on(state, plane, shape_yx)
+        return asked.prompt
+    positions: list[Position] = list(source.points)
+    for path in source.outlines:
+        positions += path.vertices
+    points = tuple((position[-2], position[-1]) for position in positions)
+    absent = Prompt(points, (0,) * len(points), plane=plane)
+    absent.check_inside(shape_yx)
+    return absent
 
 
 def _absent_on(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[ObjectPrompt]:
     """Propagated objects that the user's points mark as absent from `plane`."""
-    found = []
+    absent = []
     for each in _grouped(state, plane, shape_yx):
         if _is_absent(each):
             prompt = Prompt(tuple(each.points), tuple(each.labels), plane=plane)
             prompt.check_inside(shape_yx)
-            found.append(ObjectPrompt(prompt, each.source, each.number))
-    return found
+            absent.append(ObjectPrompt(prompt, each.source, each.number))
+    return absent
 
 
 def _is_absent(each: _Object) -> bool:
@@ -183,12 +214,21 @@ def _is_absent(each: _Object) -> bool:
     All are negative, and each lies in the middle of the mask or outside it: a negative point near
     the outline corrects the outline instead.
     """
-    if each.number is None or each.mask is None or not each.points or any(each.labels):
+    if each.number is None or each.mask is None:
+        return False
+    if not each.points or any(each.labels):
         return False
     depth = distance_transform_edt(np.pad(each.mask, 1))[1:-1, 1:-1]
-    at = [tuple(int(np.floor(value + 0.5)) for value in point) for point in each.points]
-    inside = [depth[y, x] for y, x in at if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]]
-    return not any(0 < here < MIN_CLICK_CENTRALITY * depth.max() for here in inside)
+    middle = MIN_CLICK_CENTRALITY * depth.max()
+    return not any(0 < _value_at(depth, point) < middle for point in each.points)
+
+
+def _value_at(values: np.ndarray, point: tuple[float, float]) -> float:
+    """The value (Y, X) of the pixel that a point lies in; 0 outside."""
+    y, x = (int(np.floor(value + 0.5)) for value in point)
+    height, width = values.shape
+    is_inside = 0 <= y < height and 0 <= x < width
+    return float(values[y, x]) if is_inside else 0.0
 
 
 def _group_prompts(prompts: Prompts, group: int) -> Prompts:
@@ -199,6 +239,31 @@ def _group_prompts(prompts: Prompts, group: int) -> Prompts:
         labels=tuple(prompts.labels[number] for number in kept),
         outlines=tuple(replace(each, group=0) for each in prompts.outlines if each.group == group),
     )
+
+
+def _drawn(prompts: Prompts, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
+    """An object for each shape that encloses one, then for each mask."""
+    shapes = [outline for outline in prompts.outlines if outline.kind != "path"]
+    objects = [_enclosed(shape, shape_yx) for shape in shapes]
+    return objects + [_given(mask, plane, shape_yx) for mask in prompts.masks]
+
+
+def _edited(
+    edited: EditedObject | None, shape_yx: tuple[int, int], around: list[_Object]
+) -> _Object | None:
+    """The edited object if its pixels are refined, with what was drawn `around` it, if anything."""
+    if edited is None or edited.kept is None:
+        return None
+    refined = _Object(mask=edited.kept.on_plane(edited.plane, shape_yx))
+    for drawn in around:
+        refined.box = drawn.box
+        refined.source = drawn.source
+    return refined
+
+
+def _propagated(found: PropagatedMask, shape_yx: tuple[int, int]) -> _Object:
+    mask = found.mask.on_plane((), shape_yx)
+    return _Object(_extent(found.mask), mask=mask, number=found.number)
 
 
 def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
@@ -216,7 +281,7 @@ def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object
     y0, x0 = mask.corner[-2:]
     whole = mask.on_plane(plane, shape_yx)
     given = _Object(_extent(mask), mask=whole, source=Prompts(masks=(mask,)))
-    given.add([(y0 + y, x0 + x)], 1, Prompts())
+    given.add(_Mark([(y0 + y, x0 + x)], 1, 0, Prompts()))
     return given
 
 
@@ -225,19 +290,19 @@ def _extent(mask: ObjectMask) -> BoxCorners:
     return float(y0), float(x0), float(y0 + height), float(x0 + width)
 
 
-def _dots(prompts: Prompts) -> list[tuple[list[tuple[float, float]], int, int, Prompts]]:
-    """Positions, label, group and source of the scribbles, then of the points."""
-    found = []
+def _marks(prompts: Prompts) -> list[_Mark]:
+    """The scribbles, then the points."""
+    marks = []
     for outline in prompts.outlines:
         if outline.kind == "path":
             line = np.array([vertex[-2:] for vertex in outline.vertices], dtype=float)
             dots = [(float(y), float(x)) for y, x in points_along(line)]
             source = Prompts(outlines=(replace(outline, group=0),))
-            found.append((dots, outline.label, outline.group, source))
+            marks.append(_Mark(dots, outline.label, outline.group, source))
     for point, label, group in zip(prompts.points, prompts.labels, prompts.groups, strict=True):
         source = Prompts(points=(point,), labels=(label,))
-        found.append(([(point[-2], point[-1])], label, group, source))
-    return found
+        marks.append(_Mark([(point[-2], point[-1])], label, group, source))
+    return marks
 
 
 def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
@@ -256,7 +321,8 @@ def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
 def _prompt(
     each: _Object, plane: Plane, shape_yx: tuple[int, int], expected_area: float | None
 ) -> Prompt:
-    if each.box is None and each.mask is None and not any(each.labels):
+    is_bare = each.box is None and each.mask is None
+    if is_bare and not any(each.labels):
         raise ValueError(ONLY_NEGATIVE)
     prompt = Prompt(
         points=tuple(each.points),
@@ -264,7 +330,7 @@ def _prompt(
         box=each.box,
         mask=each.mask,
         plane=plane,
-        expected_area=expected_area if each.box is None and each.mask is None else None,
+        expected_area=expected_area if is_bare else None,
     )
     prompt.check_inside(shape_yx)
     return prompt
