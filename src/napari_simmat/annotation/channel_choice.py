@@ -7,7 +7,7 @@ train on, whose channels the user counts and names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -256,13 +256,15 @@ def measured_names(
     A table of one image has the same columns as that of the next: what all layers are called is
     left out, and a channel without a name has its number.
     """
-    infos, distinct = list(layers), list(dict.fromkeys(sources))
+    infos = list(layers)
     known = {layer.key: layer for layer in infos}
+    distinct = list(dict.fromkeys(sources))
     count = len({source.layer for source in distinct})
     if count > 1:
-        is_each_one = count == len(distinct)
-        of_layers = names_of_bands([known[source.layer].name for source in distinct])
-        names = _unique(of_layers) if is_each_one else channel_names(distinct, infos)
+        if count == len(distinct):  # a layer for each channel
+            names = _unique(names_of_bands([known[source.layer].name for source in distinct]))
+        else:
+            names = list(channel_names(distinct, infos))
         return dict(zip(distinct, names, strict=True))
     named = {}
     for source in distinct:
@@ -282,39 +284,15 @@ def channels_problem(
     inputs: InputChannels | None = None,
 ) -> str | None:
     """What is wrong with a choice for a model or a training, one sentence; None if nothing is."""
-    known = {layer.key: layer for layer in layers}
-    if not known:
+    opened = {layer.key: layer for layer in layers}
+    if not opened:
         return NO_IMAGE_TO_TRAIN_ON if inputs is None else NO_IMAGE_OPEN
-    chosen = [source for source in sources if source is not None and source.layer in known]
-    is_repeated = len(set(chosen)) < len(chosen)
+    chosen = [source for source in sources if source is not None and source.layer in opened]
     if inputs is None:
-        plain = [name.strip().casefold() for name in names]
-        for name, source in zip(names, sources, strict=True):
-            if source not in chosen:
-                return NO_LAYER.format(name)
-            if not name.strip() or _unique([name]) != [name]:
-                return NAME_REFUSED.format(name[:60])
-        if not chosen:
-            return NO_CHANNEL
-        if twice := [name for name in plain if plain.count(name) > 1]:
-            return NAMED_TWICE.format(twice[0])
-        if is_repeated:
-            return CHOSEN_TWICE
+        problem = _naming_problem(names, sources, chosen)
     else:
-        read = {"reader": inputs.reader, "names": format_list(names)}
-        pairs = zip(names, sources, strict=True)
-        gaps = [name for name, source in pairs if source not in chosen]
-        if gaps and not (inputs.may_lack and chosen):
-            return GAPS.format(**read, gaps=format_list(gaps))
-        if is_repeated and not inputs.is_rgb:
-            return READ_TWICE.format(**read, count=len(chosen))
-    first = known[chosen[0].layer]
-    for source in chosen[1:]:
-        shapes = [_shape(each, known[each.layer]) for each in (source, chosen[0])]
-        if shapes[0] != shapes[1]:
-            here, there = map(format_shape, shapes)
-            return OTHER_SHAPE.format(known[source.layer].name, here, first.name, there)
-    return None
+        problem = _reading_problem(names, sources, chosen, inputs)
+    return problem or _size_problem(chosen, opened)
 
 
 def labels_problem(
@@ -324,9 +302,11 @@ def labels_problem(
     first = next(layer for layer in layers if layer.key == sources[0].layer)
     if labels is None:
         return NO_LABELS.format(first.name)
-    if labels.shape != (shape := _shape(sources[0], first)):
-        here, there = format_shape(labels.shape), format_shape(shape)
-        return LABELS_SHAPE.format(labels.name, here, first.name, there)
+    shape = _shape(sources[0], first)
+    if labels.shape != shape:
+        return LABELS_SHAPE.format(
+            labels.name, format_shape(labels.shape), first.name, format_shape(shape)
+        )
     if not are_aligned(labels, first):
         return LABELS_ELSEWHERE.format(labels.name, first.name)
     return None
@@ -360,6 +340,62 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
         return [layer.placement[start + side - 1 - axes : start + side] for start in starts]
 
     return last_rows(one, sides[0]) == last_rows(other, sides[1])
+
+
+def _naming_problem(
+    names: Sequence[str],
+    sources: Sequence[LayerChannel | None],
+    chosen: Sequence[LayerChannel],
+) -> str | None:
+    """What is wrong with the channels to train on, which the user counts and names."""
+    for name, source in zip(names, sources, strict=True):
+        if source not in chosen:
+            return NO_LAYER.format(name)
+        if not name.strip() or _unique([name]) != [name]:
+            return NAME_REFUSED.format(name[:60])
+    if not chosen:
+        return NO_CHANNEL
+    plain = [name.strip().casefold() for name in names]
+    for name in plain:
+        if plain.count(name) > 1:
+            return NAMED_TWICE.format(name)
+    return CHOSEN_TWICE if _has_twice(chosen) else None
+
+
+def _reading_problem(
+    names: Sequence[str],
+    sources: Sequence[LayerChannel | None],
+    chosen: Sequence[LayerChannel],
+    inputs: InputChannels,
+) -> str | None:
+    """What is wrong with the channels that a model reads."""
+    read = {"reader": inputs.reader, "names": format_list(names)}
+    pairs = zip(names, sources, strict=True)
+    gaps = [name for name, source in pairs if source not in chosen]
+    may_lack = inputs.may_lack and chosen
+    if gaps and not may_lack:
+        return GAPS.format(**read, gaps=format_list(gaps))
+    if _has_twice(chosen) and not inputs.is_rgb:  # gray is three times the same
+        return READ_TWICE.format(**read, count=len(chosen))
+    return None
+
+
+def _size_problem(chosen: Sequence[LayerChannel], opened: Mapping[str, LayerInfo]) -> str | None:
+    """Which channel has other pixels than the first."""
+    first = opened[chosen[0].layer]
+    shape = _shape(chosen[0], first)
+    for source in chosen[1:]:
+        other = opened[source.layer]
+        other_shape = _shape(source, other)
+        if other_shape != shape:
+            return OTHER_SHAPE.format(
+                other.name, format_shape(other_shape), first.name, format_shape(shape)
+            )
+    return None
+
+
+def _has_twice(chosen: Sequence[LayerChannel]) -> bool:
+    return len(set(chosen)) < len(chosen)
 
 
 def _is_single(channel: LayerChannel, layer: LayerInfo) -> bool:
@@ -420,14 +456,16 @@ def _whole_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], preferred: str | None
 ) -> list[ChannelMapping]:
     plain = [layer for layer in layers if not layer.rgb and not layer.channels_first]
-    found = [
-        ChannelMapping(
-            " + ".join(each.name for each in group), tuple(LayerChannel(each.key) for each in group)
-        )
-        for group in _aligned_groups(plain)
-        if 1 < len(group) <= MAX_CHANNELS
-    ]
-    for layer in sorted(topmost, key=lambda each: (each.key != preferred, not each.channels_first)):
+    found = []
+    for group in _aligned_groups(plain):
+        if 1 < len(group) <= MAX_CHANNELS:
+            title = " + ".join(layer.name for layer in group)
+            found.append(ChannelMapping(title, tuple(LayerChannel(layer.key) for layer in group)))
+
+    def order(layer: LayerInfo) -> tuple[bool, bool]:
+        return layer.key != preferred, not layer.channels_first
+
+    for layer in sorted(topmost, key=order):
         if layer.rgb:
             found.append(_colors(layer))
         elif layer.channels_first:
@@ -457,15 +495,15 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
 
     They may be more than the model reads only if they are channels.
     """
-    count, found = len(inputs.names), []
+    count = len(inputs.names)
+    found = []
     for layer in layers:
         if layer.rgb or len(layer.shape) < 3:
             continue
         named = _matching_bands(layer, inputs)
         if len(named) == count:
-            found.append(
-                _along_first_axis(layer)._replace(sources=tuple(named[n] for n in inputs.names))
-            )
+            sources = tuple(named[name] for name in inputs.names)
+            found.append(_along_first_axis(layer)._replace(sources=sources))
         elif named and not inputs.is_rgb:
             continue  # where some names match, an order is not guessed
         elif layer.channels_first and layer.shape[0] > count:
@@ -482,9 +520,10 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
 def _by_name(groups: Iterable[Sequence[LayerInfo]], inputs: InputChannels) -> list[ChannelMapping]:
     found = []
     for group in groups:
-        known, match = {layer.key: layer for layer in group}, _matches(group, inputs)
+        by_key = {layer.key: layer for layer in group}
+        match = _matches(group, inputs)
         if len(match) == len(inputs.names):
-            found.append(_of_layers([known[match[name].layer] for name in inputs.names]))
+            found.append(_of_layers([by_key[match[name].layer] for name in inputs.names]))
     return found
 
 
@@ -518,16 +557,24 @@ def _of_layers(group: Sequence[LayerInfo], remark: str = "") -> ChannelMapping:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Make distinct names that file names may contain and that are not numbers alone."""
-    made: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        plain = "".join("-" if letter in _FORBIDDEN else letter for letter in name).strip(" .")
-        plain = "".join(letter for letter in plain if letter.isprintable())[:60] or "channel"
-        if plain.endswith(_LABELS):  # its file would be read as labels
-            plain = f"{plain.removesuffix(_LABELS)} labels".strip()
-        if plain.isdecimal() or plain.casefold() == "labels":
-            plain = f"channel {plain}"
-        tried, number = plain, 2
-        while tried.casefold() in {each.casefold() for each in made}:
-            tried, number = f"{plain} {number}", number + 1
-        made.append(tried)
-    return made
+        plain = _plain_name(name)
+        tried = plain
+        number = 2
+        while tried.casefold() in {other.casefold() for other in distinct}:
+            tried = f"{plain} {number}"
+            number += 1
+        distinct.append(tried)
+    return distinct
+
+
+def _plain_name(name: str) -> str:
+    """A name that a file's name may contain, and that is not a number alone."""
+    plain = "".join("-" if letter in _FORBIDDEN else letter for letter in name).strip(" .")
+    plain = "".join(letter for letter in plain if letter.isprintable())[:60] or "channel"
+    if plain.endswith(_LABELS):  # its file would be read as labels
+        plain = f"{plain.removesuffix(_LABELS)} labels".strip()
+    if plain.isdecimal() or plain.casefold() == "labels":
+        plain = f"channel {plain}"
+    return plain
