@@ -98,17 +98,19 @@ def propose_masks_job(
     kind = kind or known_kind(predictor, settings)
     settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
     candidates = MaskCandidates((height, width), settings.thresholds)
-    crops = [CropRegion(PixelBox(0, 0, height, width))]
-    if prompts is None and settings.seeds == "grid":
-        crops = crop_regions((height, width), settings)
-    seeds_of_crops = [
-        seed_prompts(predictor, settings, plane, crop.box, kind) if prompts is None else prompts
-        for crop in crops
-    ]
     is_grid = prompts is None and settings.seeds == "grid"
+    whole = CropRegion(PixelBox(0, 0, height, width))
+    crops = crop_regions((height, width), settings) if is_grid else [whole]
+    seeds_of_crops: list[Sequence[Prompt]] = []
+    for crop in crops:
+        seeds = prompts
+        if seeds is None:
+            seeds = seed_prompts(predictor, settings, plane, crop.box, kind)
+        seeds_of_crops.append(seeds)
     work = ENCODING_WORK[predictor.model.spec.base.embedded]
     total = sum(work + len(seeds) for seeds in seeds_of_crops)
-    done, first = 0, 0
+    done = 0
+    first = 0
     size = None if kind is None else kind.size
     with predictor.keeping_plane():
         for crop, seeds in zip(crops, seeds_of_crops, strict=True):
@@ -122,7 +124,8 @@ def propose_masks_job(
             for step in prompter.run_job(is_grid):
                 share = step.done / max(step.total, 1)
                 yield Progress(done + round(len(seeds) * share), total, step.message)
-            done, first = done + len(seeds), first + len(seeds)
+            done += len(seeds)
+            first += len(seeds)
     return candidates
 
 
