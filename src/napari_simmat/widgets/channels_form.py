@@ -315,13 +315,13 @@ class ChannelsForm(QWidget):
 
     def _on_image(self, index: int) -> None:
         if index < len(self._mappings):
-            self._by_hand, sources = True, self._mappings[index].sources
-            was_other = {each.layer for each in self._value if each}.isdisjoint(
-                each.layer for each in sources
-            )
+            self._by_hand = True
+            sources = self._mappings[index].sources
+            before = {source.layer for source in self._value if source}
+            was_other = before.isdisjoint(source.layer for source in sources)
             recalled = self._recalled(sources[0].layer) if was_other else ()
             # What is recalled may be another entry of the list, but this one was asked for.
-            is_entry = any(recalled == each.sources for each in self._mappings)
+            is_entry = any(recalled == mapping.sources for mapping in self._mappings)
             self._choose(recalled if recalled and not is_entry else sources)
             self._remember()
             self._show()
@@ -338,10 +338,11 @@ class ChannelsForm(QWidget):
 
     def _on_add(self) -> None:
         unused = [source for _, source in self._channels if source not in self._value]
+        source = None
+        name = f"channel {len(self._value)}"
         if unused:
-            source, (name,) = unused[0], channel_names(unused[:1], self._layers)
-        else:
-            source, name = None, f"channel {len(self._value)}"
+            source = unused[0]
+            [name] = channel_names([source], self._layers)
         self.set_value((*self._value, source), (*self.names, name))
 
     def _on_remove(self, number: int) -> None:
@@ -404,50 +405,86 @@ class ChannelsForm(QWidget):
                 self._grid.addWidget(column[row], row, number)
 
     def _show(self) -> None:
-        self._make_rows()
-        units = () if self._inputs is None else self._inputs.units
-        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
-            text = f"{name} [{units[row]}]" if row < len(units) and units[row] else name
-            if self.name_fields[row].text() != text:
-                self.name_fields[row].setText(text)
-            self.slots[row].setAccessibleName(text)
-            sources = [each for _, each in self._channels]
-            self.slots[row].clear()
-            self.slots[row].addItems(["-", *[title for title, _ in self._channels]])
-            self.slots[row].setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
-        offered = [each.sources for each in self._mappings]
-        number = offered.index(self._value) if self._value in offered else None
-        self.image.clear()
-        self.image.addItems([each.title for each in self._mappings])
-        if number is None:
-            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
-        self.image.setCurrentIndex(len(offered) if number is None else number)
-        if self._named:
-            shown = ", ".join(self.names)
-            count = pluralize(len(self.names), "channel")
-            self.section.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
         stack = self._stack()
-        self.first_axis.setVisible(stack is not None)
-        self.first_axis.setChecked(stack is not None and stack.channels_first)
+        self._make_rows()
+        self._show_slots()
+        self._show_images()
+        self._show_first_axis(stack)
+        if self._named:
+            self.section.set_title(self._summary())
         self.section.setVisible(self._has_choice() or stack is not None)
-        ranked, is_rgb = self._ranked, self._inputs is not None and self._inputs.is_rgb
-        proposed = tuple(LayerChannel(ranked[0], part) for part in ranked[1])
-        is_ranked = is_rgb and stack is not None and stack.channels_first and stack.key == ranked[0]
-        self.ranking.setVisible(is_ranked and len(proposed) == 3 and proposed != self._value)
-        unsaid = stack is not None and not stack.channels_first and not stack.named
-        if unsaid and stack is not None:
-            self.hint.setText(FIRST_AXIS_HINT.format(name=stack.name, count=stack.shape[0]))
-        self.hint.setVisible(unsaid)
+        self.ranking.setVisible(self._offers_ranked(stack))
         self.displayed.hide()
         self.shown.hide()
-        remark = "" if number is None else self._mappings[number].remark
-        lacking = [n for n, each in zip(self.names, self._value, strict=False) if each is None]
-        if self.problem() is None and lacking and self._inputs is not None:
-            remark = LACKING % (format_list(lacking), self._inputs.reader)
-        elif number is None and not self._by_hand and self.problem() is None:
-            parts = format_list(str(each.part) for each in self._value if each)
-            remark = AS_BEFORE.format(parts=parts)
-        if not remark and not self.problem():
-            remark = mapping_remark([each for each in self._value if each], self._layers)
+        remark = self._remark()
         self.remark.setText(remark)
         self.remark.setVisible(bool(remark) and not self._named)
+
+    def _show_slots(self) -> None:
+        units = () if self._inputs is None else self._inputs.units
+        sources = [source for _, source in self._channels]
+        titles = [title for title, _ in self._channels]
+        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
+            unit = units[row] if row < len(units) else ""
+            text = f"{name} [{unit}]" if unit else name
+            if self.name_fields[row].text() != text:
+                self.name_fields[row].setText(text)
+            slot = self.slots[row]
+            slot.setAccessibleName(text)
+            slot.clear()
+            slot.addItems(["-", *titles])
+            slot.setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
+
+    def _show_images(self) -> None:
+        self.image.clear()
+        self.image.addItems([mapping.title for mapping in self._mappings])
+        number = self._mapping_number()
+        if number is None:
+            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
+            number = len(self._mappings)
+        self.image.setCurrentIndex(number)
+
+    def _show_first_axis(self, stack: LayerInfo | None) -> None:
+        """Ask whether the first axis of a layer is its channels, as long as nobody has said it."""
+        self.first_axis.setVisible(stack is not None)
+        self.first_axis.setChecked(stack is not None and stack.channels_first)
+        is_unsaid = stack is not None and not stack.channels_first and not stack.named
+        if is_unsaid:
+            self.hint.setText(FIRST_AXIS_HINT.format(name=stack.name, count=stack.shape[0]))
+        self.hint.setVisible(is_unsaid)
+
+    def _summary(self) -> str:
+        """The named channels in a line: how many and, if these words are short, which."""
+        count = pluralize(len(self.names), "channel")
+        listed = ", ".join(self.names)
+        return f"{count}: {listed}" if len(listed) <= 28 else count
+
+    def _mapping_number(self) -> int | None:
+        """Which entry of the list of images is chosen; None if the choice is another one."""
+        offered = [mapping.sources for mapping in self._mappings]
+        return offered.index(self._value) if self._value in offered else None
+
+    def _offers_ranked(self, stack: LayerInfo | None) -> bool:
+        """Whether the channels that are best seen are of this layer, and not chosen yet."""
+        key, parts = self._ranked
+        is_rgb = self._inputs is not None and self._inputs.is_rgb
+        if not is_rgb or len(parts) != 3:
+            return False
+        if stack is None or not stack.channels_first or stack.key != key:
+            return False
+        return tuple(LayerChannel(key, part) for part in parts) != self._value
+
+    def _remark(self) -> str:
+        """What the user should check in the choice, or empty."""
+        number = self._mapping_number()
+        remark = "" if number is None else self._mappings[number].remark
+        if self.problem() is not None:
+            return remark
+        chosen = [source for source in self._value if source is not None]
+        pairs = zip(self.names, self._value, strict=False)
+        lacking = [name for name, source in pairs if source is None]
+        if lacking and self._inputs is not None:
+            return LACKING % (format_list(lacking), self._inputs.reader)
+        if number is None and not self._by_hand:
+            return AS_BEFORE.format(parts=format_list(str(source.part) for source in chosen))
+        return remark or mapping_remark(chosen, self._layers)
