@@ -101,7 +101,7 @@ class PropagationResult:
     @property
     def planes(self) -> list[Plane]:
         """The planes with any object, in order."""
-        return sorted({plane for track in self.tracks for plane in track.sections})
+        return sorted(set().union(*(track.sections for track in self.tracks)))
 
     def described(self) -> str:
         """The result in words."""
@@ -120,19 +120,17 @@ class PropagationResult:
     @property
     def doubtful(self) -> list[Plane]:
         """The planes on which any object is doubtful, in order."""
-        return sorted({plane for track in self.tracks for plane in track.doubtful})
+        return sorted(set().union(*(track.doubtful for track in self.tracks)))
 
     def bars(self) -> list[PlaneBar]:
         """The least certainty on each plane."""
         doubtful = set(self.doubtful)
-        return [
-            PlaneBar(
-                plane,
-                min(t.sections[plane].certainty for t in self.tracks if plane in t.sections),
-                plane in doubtful,
-            )
-            for plane in self.planes
-        ]
+        bars = []
+        for plane in self.planes:
+            tracks = [track for track in self.tracks if plane in track.sections]
+            least = min(track.sections[plane].certainty for track in tracks)
+            bars.append(PlaneBar(plane, least, plane in doubtful))
+        return bars
 
     def masks(self) -> dict[Plane, list[np.ndarray]]:
         """The masks (Y, X) on each plane, one per object."""
@@ -150,41 +148,53 @@ class PropagationResult:
 
     def new_objects(self, category: str) -> list[NewObject]:
         """The objects to be written."""
-        order = self.request.order
         return [
             NewObject(
                 track.object_mask(),
                 track.score,
                 category=category,
-                provenance=tuple(
-                    Provenance(
-                        each.prompt.plane,
-                        each.source,
-                        "",
-                        tuple(c for c in self.request.choices if c[0].plane == each.prompt.plane),
-                        _kept(each.prompt),
-                        order,
-                        expected_area=each.prompt.expected_area,
-                    )
-                    for each in self.request.objects
-                    if each.prompt.object == track.object and each.prompt.plane in track.sections
-                ),
-                order=order,
+                provenance=self._provenance(track),
+                order=self.request.order,
                 doubtful=tuple(track.doubtful),
             )
             for track in self.tracks
             if track.sections
         ]
 
+    def _provenance(self, track: Track) -> tuple[Provenance, ...]:
+        """The prompts of a track on the planes where it has a section."""
+        provenance = []
+        for prompted in self.request.objects:
+            prompt = prompted.prompt
+            if prompt.object != track.object or prompt.plane not in track.sections:
+                continue
+            choices = [choice for choice in self.request.choices if choice[0].plane == prompt.plane]
+            provenance.append(
+                Provenance(
+                    prompt.plane,
+                    prompted.source,
+                    "",
+                    tuple(choices),
+                    _kept(prompt),
+                    self.request.order,
+                    expected_area=prompt.expected_area,
+                )
+            )
+        return tuple(provenance)
+
 
 def chosen_candidates(
     objects: Sequence[ObjectPrompt], choices: Sequence[tuple[Prompt, int]]
 ) -> dict[Prompt, int]:
     """The choices of the user by the prompts of objects, which count along the stack."""
-    known = dict(choices)
-    steps = [step for each in objects for step in prompt_steps(each.prompt)]
-    bare = {step: replace(step, object=None) for step in steps}
-    return {step: known[bare[step]] for step in steps if bare[step] in known}
+    of_prompt = dict(choices)
+    chosen = {}
+    for prompted in objects:
+        for step in prompt_steps(prompted.prompt):
+            bare = replace(step, object=None)
+            if bare in of_prompt:
+                chosen[step] = of_prompt[bare]
+    return chosen
 
 
 class Propagation(QObject):
@@ -232,7 +242,8 @@ class Propagation(QObject):
         result = self.result
         if result is None:
             return False
-        request, state = result.request, result.request.view.prompt_state
+        request = result.request
+        state = request.view.prompt_state
         try:
             now = volume_prompts(state, request.geometry.shape)
         except ValueError:
@@ -252,7 +263,8 @@ class Propagation(QObject):
             The first and the last index along the first of them.
         """
         workspace = self._workspace
-        session, request = workspace.session, workspace.request()
+        session = workspace.session
+        request = workspace.request()
         if session is None or request is None:
             return False
         self.cancel()
@@ -268,9 +280,14 @@ class Propagation(QObject):
         prompts = tuple(each.prompt for each in objects)
         chosen = chosen_candidates(objects, state.choices)
         stack = StackRequest(prompts, chosen, along, planes, session.geometry.spacing)
-        order, subject = session.geometry.order, workspace.subject
         self._request = VolumeRequest(
-            session, order, subject, objects, state.choices, along, planes
+            session=session,
+            order=session.geometry.order,
+            subject=workspace.subject,
+            objects=objects,
+            choices=state.choices,
+            along=along,
+            planes=planes,
         )
         service = self._inference.service
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
@@ -323,9 +340,10 @@ class Propagation(QObject):
         self.changed.emit()
 
     def _show(self, result: PropagationResult) -> None:
-        masks = result.masks()
+        masks: dict[Plane, list[np.ndarray]] = {}
         if self.result is not None:  # also clears planes on which nothing is found any more
-            masks = {**{plane: [] for plane in self.result.planes}, **masks}
+            masks |= {plane: [] for plane in self.result.planes}
+        masks |= result.masks()
         self._workspace.preview.show_all(result.request.geometry, masks)
         if not result.is_shown:
             self._workspace.show_predictions()  # planes of the two views cross
