@@ -344,7 +344,9 @@ class ChannelStack:
 
     def _by_channel(self, planes: list[NDArray[Any]]) -> dict[int, NDArray[Any]]:
         """The distinct channels by number; zeros in place of one that lacks."""
-        return {**dict(zip(self._distinct, planes, strict=True)), GAP: np.zeros_like(planes[0])}
+        by_number = dict(zip(self._distinct, planes, strict=True))
+        by_number[GAP] = np.zeros_like(planes[0])
+        return by_number
 
     def normalized(self, index: Index = ()) -> NDArray[Any]:
         """One plane (C, Y, X) in 0..scale as float32, not yet standardized.

@@ -139,25 +139,24 @@ class Propagator:
         first, last = (0, size - 1) if planes is None else (int(plane) for plane in planes)
         if not 0 <= first <= last < size:
             raise ValueError(OUT_OF_RANGE.format(size - 1, first, last))
-        limits = first, last
         objects = group_annotations(prompts, shape)
-        annotated = {plane for each in objects for plane in each.present}
-        reach = limits[1] - limits[0] + 1
-        total = max(reach, len(annotated))
+        annotated: set[PlaneIndex] = set()
+        for one in objects:
+            annotated |= one.present.keys()
+        total = max(last - first + 1, len(annotated))
         found = yield from self._annotated_sections_job(objects, total, choices or {})
         for axis in axes:
-            reached = limits if axis == axes[0] else (0, shape[axis] - 1)
-            intervals = [
-                (number, replace(interval, clearest=self._clearest_end(found[number], interval)))
-                for number, each in enumerate(objects)
-                for interval in slice_intervals(found[number], each.absent, axis, reached)
-            ]
-            yield from self._propagate_intervals_job(
-                [interval for _, interval in intervals], len(annotated)
-            )
-            for number, interval in intervals:
+            limits = (first, last) if axis == axes[0] else (0, shape[axis] - 1)
+            intervals = []
+            for one, sections in zip(objects, found, strict=True):
+                for interval in slice_intervals(sections, one.absent, axis, limits):
+                    clearest = self._clearest_end(sections, interval)
+                    intervals.append((sections, replace(interval, clearest=clearest)))
+            distinct = [interval for _, interval in intervals]
+            yield from self._propagate_intervals_job(distinct, len(annotated))
+            for sections, interval in intervals:
                 for index, section in self._known[interval]:
-                    found[number][interval.plane(index)] = section
+                    sections[interval.plane(index)] = section
         while len(self._known) > MAX_REMEMBERED:  # only now: objects need their own until here
             self._known.popitem(last=False)
         return [

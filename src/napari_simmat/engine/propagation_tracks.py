@@ -331,23 +331,28 @@ def slice_intervals(
 def _intervals_on_line(
     line: PlaneIndex, axis: int, seeds: list[IntervalEnd], ends: set[int], limits: tuple[int, int]
 ) -> list[SliceInterval]:
+    """The intervals of one line from its annotated planes; the object is not on those in `ends`."""
     intervals = []
     first, last = limits
     for number, seed in enumerate(seeds):
-        after = seeds[number + 1] if number + 1 < len(seeds) else None
         before = seeds[number - 1] if number else None
-        above = [end for end in ends if end > seed.index and (not after or end < after.index)]
-        below = [end for end in ends if end < seed.index and (not before or end > before.index)]
-        up = tuple(range(max(first, seed.index + 1), min([*above, last + 1])))
-        down = tuple(range(min(last, seed.index - 1), max([*below, first - 1]), -1))
-        if after is None or above:
-            intervals.append(SliceInterval(axis, line, up, seed))
-        else:
+        after = seeds[number + 1] if number + 1 < len(seeds) else None
+        above = [end for end in ends if end > seed.index]
+        if after is not None:
+            above = [end for end in above if end < after.index]
+        below = [end for end in ends if end < seed.index]
+        if before is not None:
+            below = [end for end in below if end > before.index]
+        if after is not None and not above:
             # Downwards: `_visit_order` goes up first, so that each plane is visited once.
             inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
             intervals.append(SliceInterval(axis, line, tuple(inner), after, seed))
+        else:
+            up = range(max(first, seed.index + 1), min([*above, last + 1]))
+            intervals.append(SliceInterval(axis, line, tuple(up), seed))
         if before is None or below:
-            intervals.append(SliceInterval(axis, line, down, seed))
+            down = range(min(last, seed.index - 1), max([*below, first - 1]), -1)
+            intervals.append(SliceInterval(axis, line, tuple(down), seed))
     return [interval for interval in intervals if interval.indices]
 
 
