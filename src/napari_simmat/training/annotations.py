@@ -334,7 +334,8 @@ def parts_of(number: int, plane: AnnotatedPlane, whole: bool) -> list[Part]:
 def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> tuple[dict[int, Window], int]:
     """Bounding boxes of the objects, and the longest side of them."""
     boxes = {int(n): box for n, box in label_windows(plane.labels) if n in objects}
-    return boxes, max(int(side.stop - side.start) for box in boxes.values() for side in box)
+    sides = [side for box in boxes.values() for side in box]
+    return boxes, max(int(side.stop - side.start) for side in sides)
 
 
 def _around(box: Window, shape: tuple[int, ...]) -> Window:
