@@ -240,47 +240,63 @@ class ChannelsForm(QWidget):
     def _fill(self, preferred: str | None, wanted: Sources = ()) -> None:
         """List the images; a choice that does not fit any more becomes `wanted` or the best."""
         before = (self._value, self.names)
-        best: Sources = ()
         self._mappings = []
         if self._inputs is not None or self._named:
             self._mappings = channel_mappings(self._layers, self._inputs, preferred)
-        if self._mappings:
-            best = self._mappings[0].sources
-        elif self._inputs is not None:
-            best = match_slots(self._layers, self._inputs)
         self._channels = all_layer_channels(self._layers)
-        keys = {layer.key for layer in self._layers}
-        is_open = all(each is None or each.layer in keys for each in self._value)
-        if not self._value or not is_open or (self.problem() and not self._by_hand):
-            self._by_hand = False
-            offered = [each.sources for each in self._mappings]
-            first = next((each.layer for each in best if each is not None), "")
-            if wanted in offered:
-                self._choose(wanted)
-            elif recalled := self._recalled(first):
-                self._by_hand = True
-                self._choose(recalled)
-            else:
-                self._choose(self._like_before(self._mappings[0]) if self._mappings else best)
+        if not self._fits():
+            self._choose_anew(wanted)
         self._show()
         if (self._value, self.names) != before or self.problem():
             self.changed.emit()
 
+    def _fits(self) -> bool:
+        """Whether the choice can stay: of open layers, and valid or made by hand."""
+        keys = {layer.key for layer in self._layers}
+        is_open = all(source is None or source.layer in keys for source in self._value)
+        if not self._value or not is_open:
+            return False
+        return self._by_hand or not self.problem()
+
+    def _choose_anew(self, wanted: Sources) -> None:
+        """Choose `wanted` if it is offered, what the user last chose for the image, or the best."""
+        self._by_hand = False
+        best: Sources = ()
+        if self._mappings:
+            best = self._mappings[0].sources
+        elif self._inputs is not None:
+            best = match_slots(self._layers, self._inputs)
+        if any(wanted == mapping.sources for mapping in self._mappings):
+            self._choose(wanted)
+            return
+        first = next((source.layer for source in best if source is not None), "")
+        recalled = self._recalled(first)
+        if recalled:
+            self._by_hand = True
+            self._choose(recalled)
+            return
+        self._choose(self._like_before(self._mappings[0]) if self._mappings else best)
+
     def _recalled(self, layer: str) -> Sources:
         """The channels that the user last chose for the image of a layer; empty for none."""
-        known = {each.key: each for each in self._layers}
+        infos = {info.key: info for info in self._layers}
         offered = {source for _, source in self._channels}
         # Of copies of one image it is the layer itself.
-        keys = {each.content or each.key: each.key for each in self._layers}
-        keys |= {known[layer].content or layer: layer} if layer in known else {}
+        keys = {info.content or info.key: info.key for info in self._layers}
+        if layer in infos:
+            keys[infos[layer].content or layer] = layer
         for names, contents, parts in self.remembered:
             if names != self.names or not keys.keys() >= {*contents}:
                 continue
             layers = [keys[content] for content in contents]
             used = tuple(map(LayerChannel, layers, parts))
-            whole = any(each.part is None and known[each.layer].channels_first for each in used)
-            fits = layer in layers and offered.issuperset(used) and not whole
-            if fits and channels_problem(names, used, self._layers, self._inputs) is None:
+            takes_stack = any(
+                source.part is None and infos[source.layer].channels_first for source in used
+            )
+            is_offered = layer in layers and offered.issuperset(used)
+            if takes_stack or not is_offered:
+                continue
+            if channels_problem(names, used, self._layers, self._inputs) is None:
                 return used
         return ()
 
