@@ -332,8 +332,10 @@ def displayed_sources(
     if not 1 <= len(seen) <= 3:
         return ()
     best = max(permutations(seen), key=_colorfulness)
-    keys = [layer_key(each) for each in best]
-    return tuple(map(LayerChannel, (keys * 3)[:3] if len(keys) != 2 else (*keys, keys[1])))
+    channels = [LayerChannel(layer_key(layer)) for layer in best]
+    if len(channels) == 2:
+        return (*channels, channels[1])
+    return tuple((channels * 3)[:3])
 
 
 def _colorfulness(layers: Sequence[Image]) -> float:
