@@ -345,7 +345,8 @@ class Session:
         (`mark_ground`) also its looks. Returns the open drafts.
         """
         settings = settings or AutomaticSettings(second_look=True)
-        request, lesson = self._request(self._plane(plane)), self._lesson(plane)
+        request = self._request(self._plane(plane))
+        lesson = self._lesson(plane)
         proposed = self._run(self._service.propose_job(request, settings, None, lesson))
         if lesson is not None and proposed.kind is not None:
             self._state.taught = KindTaught(request.model, proposed.kind, expected(lesson))
@@ -498,7 +499,8 @@ class Session:
         ValueError
             If a file cannot be written.
         """
-        folder, stem = Path(folder), stem or self.image.name
+        folder = Path(folder)
+        stem = stem or self.image.name
         classes = dict.fromkeys(
             entry.category for entry in self._editor.register.entries.values() if entry.category
         )

@@ -462,7 +462,8 @@ def _segment_prompts_job(
     for number in sorted(range(len(prompts)), key=lambda number: prompts[number].plane):
         prompt = prompts[number]
         if prompt.plane != encoded:
-            job, end = predictor.set_plane_job(prompt.plane), done + encoding
+            job = predictor.set_plane_job(prompt.plane)
+            end = done + encoding
             yield from as_part(job, done / total, end / total, after=_on_plane(prompt.plane))
             encoded, done = prompt.plane, end
         yield Progress(done, total, "predicting")
@@ -479,7 +480,8 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
     """Which objects do not agree with their own points, as a sentence; empty for none."""
     if isinstance(prompts, LazyPrompts):  # masks, or the replay of what was told before
         return ""
-    numbers, wrong = label_numbers([prompt.object for prompt in prompts]), []
+    numbers = label_numbers([prompt.object for prompt in prompts])
+    wrong = []
     for number, prompt in zip(numbers, prompts, strict=True):
         plane = volume.labels[prompt.plane]
         for point, label in zip(prompt.points, prompt.labels, strict=True):
@@ -513,7 +515,8 @@ def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) 
     """Segment everything in a plane of any size into OME-Zarr in `folder`."""
     from napari_simmat.engine.automatic_tiles import segment_tiles_job
 
-    image, target = loaded.image, loaded.task.files.labels
+    image = loaded.image
+    target = loaded.task.files.labels
     height, width = loaded.shape
     labels = None
     try:
@@ -580,7 +583,8 @@ def read_task_prompts(
     if not _is_replayed(path):
         found = read_prompts(path, shape, reference)
         return found, found.categories if isinstance(found, LazyPrompts) else {}
-    record, pixels = read_record(path), shape[-2] * shape[-1]
+    record = read_record(path)
+    pixels = shape[-2] * shape[-1]
     recorded = record.request.prompts
     prompts = LazyPrompts(len(recorded), lambda n: Prompt.from_plain(recorded[n], pixels))
     for prompt in prompts:

@@ -222,7 +222,8 @@ def _suppressed(
     scores = np.array([_score(candidates, one) for one in chosen], np.float32)
     boxes = torch.from_numpy(candidates.boxes(chosen))
     best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
-    numbers, found = np.array(chosen), dict[int, list[int]]()
+    numbers = np.array(chosen)
+    found: dict[int, list[int]] = {}
     for some in best.split(COMPARED_AT_ONCE):
         alike = (box_iou(boxes[some], boxes) >= settings.box_overlap).numpy()
         alike[np.arange(len(some)), some] = True  # itself, even if rounding puts its IoU below 1
@@ -243,9 +244,11 @@ def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> ND
     closer to the truth than the best of them. Only masks of high IoU vote: others of a like box
     may be of another object.
     """
-    box, mask = candidates.known[one].box, candidates.mask(one)
+    box = candidates.known[one].box
+    mask = candidates.mask(one)
     area = np.count_nonzero(mask)
-    votes, total = np.zeros(mask.shape, np.float32), 0.0
+    votes = np.zeros(mask.shape, np.float32)
+    total = 0.0
     for other in alike:
         into, out_of = _box_intersection(box, candidates.known[other].box)
         covered = np.zeros_like(mask)
@@ -286,7 +289,8 @@ def _without_composites(
     areas = {one: int(np.count_nonzero(masks[one])) for one in chosen}
     whole: list[int] = []
     for one in sorted(chosen, key=lambda one: areas[one]):
-        covered, parts = np.zeros_like(masks[one]), 0
+        covered = np.zeros_like(masks[one])
+        parts = 0
         for other in whole:
             into, out_of = _box_intersection(boxes[one], boxes[other])
             apart = any(side.start >= side.stop for side in into)

@@ -361,7 +361,8 @@ class ChannelStack:
         A few rows at a time, first along X, which gives the numbers of resizing the whole: a large
         plane is never in memory as float.
         """
-        planes, (height, width) = self._read(index), transform.image
+        planes = self._read(index)
+        height, width = transform.image
         if math.prod(transform.resized) >= height * width:
             return self._normalized(planes)
         rows = max(1, STRIP // (width * self.n_channels))

@@ -146,9 +146,13 @@ class CropPrompter:
         expected: ExpectedSize | None,
         first: int = 0,
     ) -> None:
-        self._predictor, self._seeds, self._crop = predictor, seeds, crop
-        self._settings, self._candidates = settings, candidates
-        self._keep_all, self._first = keep_all, first
+        self._predictor = predictor
+        self._seeds = seeds
+        self._crop = crop
+        self._settings = settings
+        self._candidates = candidates
+        self._keep_all = keep_all
+        self._first = first
         self._positions = prompt_positions(seeds)
         self._minimum = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
         # SAM's own generator takes the three candidates and leaves out the single-mask token.
@@ -199,8 +203,10 @@ class CropPrompter:
 
     def _add(self, number: int, result: Result, qualities: list[float]) -> None:
         """Keep the masks of a seed that are good enough; its best object gets a vote."""
-        offset, shape = self._settings.offset, self._candidates.shape
-        best, voted = 0.0, np.empty(0, np.intp)
+        offset = self._settings.offset
+        shape = self._candidates.shape
+        best = 0.0
+        voted = np.empty(0, np.intp)
         for which, quality in enumerate(qualities):
             patch = result.patch(which, above=-offset) if quality > self._minimum else None
             if patch is None:

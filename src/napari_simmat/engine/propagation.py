@@ -169,9 +169,10 @@ class Propagator:
     ) -> Job[list[dict[PlaneIndex, Section]]]:
         """The objects on the planes of their prompts, of `total` planes that may be visited."""
         found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
-        annotated = sorted(
-            (plane, number) for number, each in enumerate(objects) for plane in each.present
-        )
+        annotated = []
+        for number, one in enumerate(objects):
+            annotated += [(plane, number) for plane in one.present]
+        annotated.sort()
         planes = sorted({plane for plane, _ in annotated})
         for plane, number in annotated:
             prompts = objects[number].present[plane]
@@ -263,7 +264,9 @@ class Propagator:
 
     def _interval_propagator(self, interval: SliceInterval) -> IntervalPropagator:
         pixel = self.spacing[-2], self.spacing[-1]
-        step, start, end = self.spacing[interval.axis], interval.start, interval.end
+        step = self.spacing[interval.axis]
+        start = interval.start
+        end = interval.end
         known = interval.clearest or start
         plane = interval.plane(known.index)
         outline = self._measured(plane, known.section, OutlineEvidence.of, "outline")

@@ -413,11 +413,15 @@ class IntervalPropagator:
     ) -> None:
         self.interval = interval
         self.ended = False
-        self._settings, self._pixel, self._step = settings, pixel, step
+        self._settings = settings
+        self._pixel = pixel
+        self._step = step
         self._start = interval.start.section.mask(shape_yx)
         self._end = None if interval.end is None else interval.end.section.mask(shape_yx)
         self._last = self._start
-        self._gate, self._outline, self._biases = gate, outline, biases
+        self._gate = gate
+        self._outline = outline
+        self._biases = biases
 
     def prompt(self, index: int) -> Prompt:
         """The prompt on the next plane."""
@@ -478,7 +482,8 @@ class IntervalPropagator:
         return interpolated_mask(self._start, self._end, self.interval.part(index), self._pixel)
 
     def _continues(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
-        settings, start = self._settings, self.interval.start.section
+        settings = self._settings
+        start = self.interval.start.section
         area, before = np.count_nonzero(kept), np.count_nonzero(last)
         # The model did not believe in a mask that the user chose from the beginning.
         least = min(settings.min_score, start.score / 2) if start.chosen else settings.min_score

@@ -179,7 +179,8 @@ class TinyNetwork(Network):
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
         """The maps ``fine`` and ``two`` replaced by the decoder's ``skip4`` and ``skip2``."""
-        maps, decoder = features.maps, self.mask_decoder
+        maps = features.maps
+        decoder = self.mask_decoder
         skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
         return replace(features, maps={**skips, "dense": maps["dense"]})
 
@@ -664,7 +665,8 @@ def _on_level(
     different = windows[:1] if len(set(windows)) == 1 else windows
     attended = []
     for seen in zip(*(encoded_views(each.crop(level)) for each in different), strict=True):
-        view, crops = seen[0][0], [crop for _, crop in seen]
+        view = seen[0][0]
+        crops = [crop for _, crop in seen]
         batch = Encoded(
             torch.cat([each.embedding for each in crops]),
             crops[0].input_size,
