@@ -152,8 +152,8 @@ class Propagator:
                 for interval in slice_intervals(sections, one.absent, axis, limits):
                     clearest = self._clearest_end(sections, interval)
                     intervals.append((sections, replace(interval, clearest=clearest)))
-            distinct = [interval for _, interval in intervals]
-            yield from self._propagate_intervals_job(distinct, len(annotated))
+            reached = [interval for _, interval in intervals]
+            yield from self._propagate_intervals_job(reached, len(annotated))
             for sections, interval in intervals:
                 for index, section in self._known[interval]:
                     sections[interval.plane(index)] = section
