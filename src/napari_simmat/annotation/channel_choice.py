@@ -149,35 +149,37 @@ def channel_mappings(
     if inputs is not None and not inputs.is_rgb:
         return _multichannel_images(layers, topmost, inputs)
     if inputs is None:
-        found = _whole_images(layers, topmost, preferred)
+        mappings = _whole_images(layers, topmost, preferred)
     else:
-        found = _rgb_images(layers, topmost, inputs)
+        mappings = _rgb_images(layers, topmost, inputs)
     if preferred is None:
-        return found
-    return sorted(found, key=lambda each: all(part.layer != preferred for part in each.sources))
+        return mappings
+    return sorted(
+        mappings, key=lambda mapping: all(part.layer != preferred for part in mapping.sources)
+    )
 
 
 def match_slots(layers: Sequence[LayerInfo], inputs: InputChannels) -> Sources:
     """The most complete match by names, with None for channels that none is named after."""
-    found = [_matches(group, inputs) for group in _aligned_groups(layers)]
-    found += [_matching_bands(layer, inputs) for layer in layers]
-    best = max(found, key=len, default={})
+    matches = [_matches(group, inputs) for group in _aligned_groups(layers)]
+    matches += [_matching_bands(layer, inputs) for layer in layers]
+    best = max(matches, key=len, default={})
     return tuple(best.get(name) for name in inputs.names)
 
 
 def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChannel]]:
     """Every single channel of the layers, with its title."""
-    found: list[tuple[str, LayerChannel]] = []
+    channels: list[tuple[str, LayerChannel]] = []
     for layer in layers:
         parts: list[tuple[int, object]] = []
         if layer.rgb:
             parts = list(enumerate(RGB))
         else:
-            found.append((layer.name, LayerChannel(layer.key)))
+            channels.append((layer.name, LayerChannel(layer.key)))
             if len(layer.shape) > 2 and (layer.channels_first or layer.shape[0] <= MAX_CHANNELS):
                 parts = list(enumerate(layer.bands or range(layer.shape[0])))
-        found += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
-    return found
+        channels += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
+    return channels
 
 
 def matching_channels(
@@ -193,20 +195,20 @@ def matching_channels(
     list of int or None
         None where nobody can say which channel is meant.
     """
-    known = {layer.key: layer for layer in layers}
+    by_key = {layer.key: layer for layer in layers}
     names = []
     for channel in offered:
-        layer = known[channel.layer]
+        layer = by_key[channel.layer]
         parts = RGB if layer.rgb else layer.bands
         if channel.part is None:
             names.append(layer.name)
         else:
             names.append(parts[channel.part] if parts else "")  # its number is not a name
-    found = match_names(wanted, names)
-    planes = [n for n, channel in enumerate(offered) if _is_single(channel, known[channel.layer])]
-    if not found and len(planes) == len(wanted):
+    matches = match_names(wanted, names)
+    planes = [n for n, channel in enumerate(offered) if _is_single(channel, by_key[channel.layer])]
+    if not matches and len(planes) == len(wanted):
         return [*planes]
-    return [found.get(name) for name in wanted]
+    return [matches.get(name) for name in wanted]
 
 
 def all_image_channels(
@@ -217,10 +219,10 @@ def all_image_channels(
     They are the entries of its layer's first axis, or the layers of its shape that lie on it; none
     if it is not open.
     """
-    known = {layer.key: layer for layer in layers}
-    if not sources or any(source.layer not in known for source in sources):
+    opened = {layer.key: layer for layer in layers}
+    if not sources or any(source.layer not in opened for source in sources):
         return ()
-    first = known[sources[0].layer]
+    first = opened[sources[0].layer]
     if first.rgb:
         return tuple(sources)
     if sources[0].part is not None:
@@ -235,10 +237,10 @@ def channel_names(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) 
 
     The names are distinct; files can have them, and none is a number alone.
     """
-    known = {layer.key: layer for layer in layers}
+    by_key = {layer.key: layer for layer in layers}
     names = []
     for source in sources:
-        layer = known[source.layer]
+        layer = by_key[source.layer]
         if source.part is None:
             names.append(layer.name)
         else:
@@ -257,18 +259,18 @@ def measured_names(
     left out, and a channel without a name has its number.
     """
     infos = list(layers)
-    known = {layer.key: layer for layer in infos}
+    by_key = {layer.key: layer for layer in infos}
     distinct = list(dict.fromkeys(sources))
     count = len({source.layer for source in distinct})
     if count > 1:
         if count == len(distinct):  # a layer for each channel
-            names = _unique(names_of_bands([known[source.layer].name for source in distinct]))
+            names = _unique(names_of_bands([by_key[source.layer].name for source in distinct]))
         else:
             names = list(channel_names(distinct, infos))
         return dict(zip(distinct, names, strict=True))
     named = {}
     for source in distinct:
-        layer = known[source.layer]
+        layer = by_key[source.layer]
         parts = RGB if layer.rgb else layer.bands
         if source.part is not None and parts:
             named[source] = parts[source.part]
@@ -314,10 +316,10 @@ def labels_problem(
 
 def mapping_remark(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) -> str:
     """What the user should check in a valid choice, or empty."""
-    known = {layer.key: layer for layer in layers}
-    first = known[sources[0].layer]
+    by_key = {layer.key: layer for layer in layers}
+    first = by_key[sources[0].layer]
     for source in sources[1:]:
-        other = known[source.layer]
+        other = by_key[source.layer]
         if not are_aligned(other, first):
             return ELSEWHERE.format(other.name, first.name)
     return ""
@@ -330,7 +332,7 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     viewer shows no rotation that a file has, so the world of the files counts as well.
     """
     pairs = zip(one.world, other.world, strict=False)
-    if any(abs(here - there) > 1e-3 for here, there in pairs):
+    if any(abs(one_value - other_value) > 1e-3 for one_value, other_value in pairs):
         return False
     sides = [max(math.isqrt(len(layer.placement)), 1) for layer in (one, other)]
     axes = min(sides) - 1
@@ -419,17 +421,17 @@ def _rgb_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], inputs: InputChannels
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
-    found = _by_name(groups, inputs)
-    if not found:
-        found = [_in_order(group, inputs) for group in groups if len(group) == 3]
+    mappings = _by_name(groups, inputs)
+    if not mappings:
+        mappings = [_in_order(group, inputs) for group in groups if len(group) == 3]
     # Three planes of a stack are colors only if the first axis is named so; else last of all.
     named = [layer for layer in topmost if layer.channels_first]
     rest = [layer for layer in topmost if not layer.channels_first]
-    found += _along_axes(named, inputs)
+    mappings += _along_axes(named, inputs)
     for layer in topmost:
         gray = ChannelMapping(layer.name, (LayerChannel(layer.key),) * 3)
-        found.append(_colors(layer) if layer.rgb else gray)
-    return found + _along_axes(rest, inputs)
+        mappings.append(_colors(layer) if layer.rgb else gray)
+    return mappings + _along_axes(rest, inputs)
 
 
 def _multichannel_images(
@@ -437,44 +439,46 @@ def _multichannel_images(
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
     count = len(inputs.names)
-    found = _by_name(groups, inputs)
+    mappings = _by_name(groups, inputs)
     if count == 1:
         named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
-        found += _along_axes(named, inputs)
-        found += [_of_layers([layer]) for layer in topmost if not layer.rgb]
+        mappings += _along_axes(named, inputs)
+        mappings += [_of_layers([layer]) for layer in topmost if not layer.rgb]
     else:
         # Where some names match, an order is not guessed.
         if not any(_matches(group, inputs) for group in groups):
-            found += [_in_order(group, inputs) for group in groups if len(group) == count]
-        found += _along_axes(topmost, inputs)
+            mappings += [_in_order(group, inputs) for group in groups if len(group) == count]
+        mappings += _along_axes(topmost, inputs)
         if count == 3:
-            found += [_colors(layer) for layer in topmost if layer.rgb]
-    return list({mapping.sources: mapping for mapping in reversed(found)}.values())[::-1]
+            mappings += [_colors(layer) for layer in topmost if layer.rgb]
+    return list({mapping.sources: mapping for mapping in reversed(mappings)}.values())[::-1]
 
 
 def _whole_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], preferred: str | None
 ) -> list[ChannelMapping]:
     plain = [layer for layer in layers if not layer.rgb and not layer.channels_first]
-    found = []
+    mappings = []
     for group in _aligned_groups(plain):
         if 1 < len(group) <= MAX_CHANNELS:
             title = " + ".join(layer.name for layer in group)
-            found.append(ChannelMapping(title, tuple(LayerChannel(layer.key) for layer in group)))
+            mappings.append(
+                ChannelMapping(title, tuple(LayerChannel(layer.key) for layer in group))
+            )
 
     def order(layer: LayerInfo) -> tuple[bool, bool]:
         return layer.key != preferred, not layer.channels_first
 
     for layer in sorted(topmost, key=order):
         if layer.rgb:
-            found.append(_colors(layer))
+            mappings.append(_colors(layer))
         elif layer.channels_first:
-            found.append(_along_first_axis(layer))
+            mappings.append(_along_first_axis(layer))
         else:
-            found.append(_of_layers([layer]))
+            mappings.append(_of_layers([layer]))
             if len(layer.shape) > 2 and 1 < layer.shape[0] <= MAX_CHANNELS:
-                found.append(_along_first_axis(layer))
-    return found
+                mappings.append(_along_first_axis(layer))
+    return mappings
 
 
 def _colors(layer: LayerInfo) -> ChannelMapping:
@@ -496,49 +500,49 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
     They may be more than the model reads only if they are channels.
     """
     count = len(inputs.names)
-    found = []
+    mappings = []
     for layer in layers:
         if layer.rgb or len(layer.shape) < 3:
             continue
         named = _matching_bands(layer, inputs)
         if len(named) == count:
             sources = tuple(named[name] for name in inputs.names)
-            found.append(_along_first_axis(layer)._replace(sources=sources))
+            mappings.append(_along_first_axis(layer)._replace(sources=sources))
         elif named and not inputs.is_rgb:
             continue  # where some names match, an order is not guessed
         elif layer.channels_first and layer.shape[0] > count:
             called = layer.bands or range(count)
             pairs = [f"{called[number]} as {name}" for number, name in enumerate(inputs.names)]
             remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
-            found.append(_along_first_axis(layer, remark, count))
+            mappings.append(_along_first_axis(layer, remark, count))
         elif layer.shape[0] == count:
             remark = ALONG_AXIS.format(count - 1, format_list(inputs.names))
-            found.append(_along_first_axis(layer, remark))
-    return found
+            mappings.append(_along_first_axis(layer, remark))
+    return mappings
 
 
 def _by_name(groups: Iterable[Sequence[LayerInfo]], inputs: InputChannels) -> list[ChannelMapping]:
-    found = []
+    mappings = []
     for group in groups:
         by_key = {layer.key: layer for layer in group}
         match = _matches(group, inputs)
         if len(match) == len(inputs.names):
-            found.append(_of_layers([by_key[match[name].layer] for name in inputs.names]))
-    return found
+            mappings.append(_of_layers([by_key[match[name].layer] for name in inputs.names]))
+    return mappings
 
 
 def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerChannel]:
     """The layer named after each channel, if there is exactly one."""
-    found = match_names(inputs.names, [layer.name for layer in group])
-    return {name: LayerChannel(group[index].key) for name, index in found.items()}
+    matches = match_names(inputs.names, [layer.name for layer in group])
+    return {name: LayerChannel(group[index].key) for name, index in matches.items()}
 
 
 def _matching_bands(layer: LayerInfo, inputs: InputChannels) -> dict[str, LayerChannel]:
     """The entry of a layer's first axis that its file names after each channel."""
     if not layer.channels_first or len(layer.bands) != layer.shape[0]:
         return {}
-    found = match_names(inputs.names, layer.bands)
-    return {name: LayerChannel(layer.key, index) for name, index in found.items()}
+    matches = match_names(inputs.names, layer.bands)
+    return {name: LayerChannel(layer.key, index) for name, index in matches.items()}
 
 
 def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMapping:
