@@ -226,17 +226,13 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
         from PIL import Image
 
         Image.fromarray(_picture(segmented)).save(path, format="PNG")
-    elif kind in ("tracks", "ctc"):
-        labels = volume.labels
-        link = loaded.config.link
-        axis = loaded.axes[:-2].find("T") if link is None or link.axis is None else link.axis
-        frames = np.moveaxis(labels, axis, 0) if axis >= 0 else labels[np.newaxis]
-        lineage = segmented.lineage or Lineage.of_labels(frames if kind == "ctc" else labels[None])
-        table = track_table(lineage.tracks())
-        if kind == "ctc":
-            _write_ctc(path, frames, table)
-        else:
-            path.write_text(table, encoding="ascii", newline="\n")
+    elif kind == "tracks":
+        lineage = segmented.lineage or Lineage.of_labels(volume.labels[None])
+        path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
+    elif kind == "ctc":
+        frames = _frames(segmented)
+        lineage = segmented.lineage or Lineage.of_labels(frames)
+        _write_ctc(path, frames, track_table(lineage.tracks()))
     else:
         objects = ObjectSet.of_labels(
             volume.labels,
@@ -247,6 +243,15 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
             image=loaded.task.image.name,
         )
         OBJECT_FORMATS[kind].write(path, objects)
+
+
+def _frames(segmented: SegmentedImage) -> NDArray[Any]:
+    """The labels with time as the first axis; without time they are one frame."""
+    labels = segmented.volume.labels
+    axes = segmented.loaded.axes
+    link = segmented.loaded.config.link
+    axis = axes[:-2].find("T") if link is None or link.axis is None else link.axis
+    return np.moveaxis(labels, axis, 0) if axis >= 0 else labels[np.newaxis]
 
 
 def _write_ctc(folder: Path, frames: NDArray[Any], table: str) -> None:

@@ -172,7 +172,7 @@ class OutputFiles:
                 check_is_no_image(path)
             elif path.is_dir():
                 check_is_no_folder(path)
-                names = sorted(each.name for each in path.iterdir())
+                names = sorted(file.name for file in path.iterdir())
                 foreign = [name for name in names if not CTC_FILE.fullmatch(name)]
                 if foreign:
                     raise OutputError(FOREIGN_FILES.format(path, format_list(foreign[:3])))
@@ -192,7 +192,7 @@ class OutputFiles:
         possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
         written = {output["file"]: output.get("sha256") for output in earlier}
         paths = [self.record.with_name(name) for name in sorted(possible & set(written))]
-        return [each for each in paths if each.exists() and sha256_of(each) == written[each.name]]
+        return [path for path in paths if path.exists() and sha256_of(path) == written[path.name]]
 
 
 @dataclass(frozen=True)
