@@ -97,7 +97,8 @@ class ChannelsForm(QWidget):
 
     def __init__(self, *, asks_axis: bool = False, named: bool = False) -> None:
         super().__init__()
-        self._asks_axis, self._named = asks_axis, named
+        self._asks_axis = asks_axis
+        self._named = named
         self._inputs: InputChannels | None = None
         self._layers: list[LayerInfo] = []
         self._mappings: list[ChannelMapping] = []
@@ -123,7 +124,8 @@ class ChannelsForm(QWidget):
         self.first_axis = QCheckBox(FIRST_AXIS)
         self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
         self.first_axis.clicked.connect(self._on_first_axis)
-        self.ranking, self.pictures = QWidget(), [QLabel() for _ in range(3)]
+        self.ranking = QWidget()
+        self.pictures = [QLabel() for _ in range(3)]
         self.use_ranked = Button(
             "",
             "",
@@ -138,7 +140,8 @@ class ChannelsForm(QWidget):
         self.displayed = Button(USE_DISPLAYED)
         self.displayed.clicked.connect(self.displayed_wanted)
         self.shown = text_label("muted")
-        inside, self.details = QWidget(), QWidget()
+        inside = QWidget()
+        self.details = QWidget()
         below = (self.ranking, self.first_axis)
         rows = vbox(self._grid, self.add, *below, parent=inside, spacing=2)
         rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
@@ -168,7 +171,9 @@ class ChannelsForm(QWidget):
         names = self.names if names is None else tuple(names)
         if len(value) != len(names) or not (self._named or self._inputs):
             raise ValueError("A choice has one entry for each of the model's channels.")
-        self._value, self.names, self._by_hand = tuple(value), names, True
+        self._value = tuple(value)
+        self.names = names
+        self._by_hand = True
         self._remember()
         self._show()
         self.changed.emit()
@@ -180,8 +185,11 @@ class ChannelsForm(QWidget):
 
     def set_inputs(self, inputs: InputChannels | None) -> None:
         """Choose for another model; if there are several images, the one in use stays."""
-        before, used = self._value, next((each.layer for each in self._value if each), None)
-        self._inputs, self._by_hand, self._value = inputs, False, ()
+        before = self._value
+        used = next((each.layer for each in self._value if each), None)
+        self._inputs = inputs
+        self._by_hand = False
+        self._value = ()
         self.names = () if inputs is None else inputs.names
         self._fill(used, before)
         self.section.set_open(len(self.names) > 1 and inputs is not None and not inputs.is_rgb)
@@ -192,16 +200,18 @@ class ChannelsForm(QWidget):
         Layers named as the model's channels are one image; otherwise the layer is one by itself.
         With `recalls` it gets the channels that the user last chose for it.
         """
-        found = [each for each in self._mappings if layer in {one.layer for one in each.sources}]
+
+        def layers_of(mapping: ChannelMapping) -> set[str]:
+            return {source.layer for source in mapping.sources}
+
+        made_from = [mapping for mapping in self._mappings if layer in layers_of(mapping)]
         # A remark on several layers says that their order was guessed.
-        found.sort(
-            key=lambda each: bool(each.remark) and any(layer != one.layer for one in each.sources)
-        )
-        if not found:
+        made_from.sort(key=lambda mapping: bool(mapping.remark) and layers_of(mapping) != {layer})
+        if not made_from:
             return False
         recalled = self._recalled(layer) if recalls else ()
         self._by_hand = bool(recalled)
-        self._choose(recalled or self._like_before(found[0]))
+        self._choose(recalled or self._like_before(made_from[0]))
         self._show()
         return True
 
@@ -310,8 +320,8 @@ class ChannelsForm(QWidget):
         if counts.get(key, 0) > len(self.names):
             for names, contents, parts in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
-                one = len({*contents}) == 1 and min(numbers) >= 0
-                if one and names == self.names and max(numbers) < counts[key]:
+                is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
+                if is_of_one_layer and names == self.names and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
 
@@ -406,7 +416,8 @@ class ChannelsForm(QWidget):
             self.slots.append(ComboBox())
             self.slots[row].activated.connect(self._on_slot)
             if self._named:
-                field, remove = QLineEdit(), remove_button("Remove this channel")
+                field = QLineEdit()
+                remove = remove_button("Remove this channel")
                 field.setToolTip("What the model will call this channel")
                 field.setAccessibleName("Name of the channel")
                 field.setMaximumWidth(110)

@@ -150,8 +150,10 @@ def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_info(layer: Image | Labels) -> LayerInfo:
     """Facts about an image or labels layer that decide how it can be used."""
-    reference, shape = reference_of(layer), image_shape(layer)
-    world, bands = reference.world, tuple(reference.channels)
+    reference = reference_of(layer)
+    shape = image_shape(layer)
+    world = reference.world
+    bands = tuple(reference.channels)
     fits = len(bands) == shape[0] == len(set(bands)) and all(bands)
     return LayerInfo(
         key=layer_key(layer),
@@ -564,8 +566,10 @@ def _stems(images: Sequence[LabeledValue]) -> list[str]:
     for image in images:
         plain = "".join("-" if letter in _FORBIDDEN else letter for letter in image.name)
         plain = "".join(letter for letter in plain if letter.isprintable())[:80].strip(" .")
-        tried, number = plain or "image", 2
+        tried = plain or "image"
+        number = 2
         while tried.casefold() in {each.casefold() for each in stems}:
-            tried, number = f"{plain} ({number})", number + 1
+            tried = f"{plain} ({number})"
+            number += 1
         stems.append(tried)
     return stems

@@ -112,7 +112,8 @@ class SpectrumPlot(QWidget):
         means = np.array([each.mean for each in self._channels])
         spread = np.array([each.std for each in self._channels])
         low, high = (means - spread).min(), (means + spread).max()
-        height, bars = self.height() - 4, self.height() // 4
+        height = self.height() - 4
+        bars = self.height() // 4
 
         def points(values: np.ndarray) -> list[QPointF]:
             shares = (values - low) / max(high - low, 1e-12)
@@ -170,7 +171,8 @@ class ChannelPanel(Panel):
         for kind, each in DERIVATIONS.items():
             menu.addAction(each.title, lambda kind=kind: self.derived.emit(kind))
         self.derive.setMenu(menu)
-        self.text, self.plot = text_label("muted"), SpectrumPlot()
+        self.text = text_label("muted")
+        self.plot = SpectrumPlot()
         buttons = hbox((self.see, 2), (self.derive, 1), (self.register, 1))
         buttons.setSpacing(4)
         vbox(buttons, self.text, self.plot, parent=self)
@@ -223,7 +225,9 @@ class ChannelTools(QObject):
         self, workspace: Workspace, inference: InferenceQueue, choice: ImageChoice, parent: QWidget
     ) -> None:
         super().__init__(parent)
-        self._workspace, self._inference, self._choice = workspace, inference, choice
+        self._workspace = workspace
+        self._inference = inference
+        self._choice = choice
         self._window = parent
         self._then: Callable[[Any], object] = bool
         self._job = BackgroundJob(inference.worker, _RANK, self)
@@ -440,7 +444,8 @@ class ChannelTools(QObject):
         self.dialog = dialog = QDialog(self._window)
         dialog.setWindowTitle(title)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        grid, ok = QGridLayout(), QDialogButtonBox.StandardButton.Ok
+        grid = QGridLayout()
+        ok = QDialogButtonBox.StandardButton.Ok
         buttons = QDialogButtonBox(ok | QDialogButtonBox.StandardButton.Cancel)
         for number, (name, *fields) in enumerate(rows):
             for column, widget in enumerate((QLabel(name), *fields)):

@@ -328,10 +328,12 @@ class ObjectActions:
 
         Indices are those of the layer. Empty in 3D.
         """
-        session, plane = self._workspace.session, self._workspace.plane_or_none()
+        session = self._workspace.session
+        plane = self._workspace.plane_or_none()
         if self._workspace.editor is None or plane is None:
             return {}
-        here, found = session.prompts.on(plane), {}
+        here = session.prompts.on(plane)
+        found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
             at = reordered(at, inverse_order(session.geometry.order))
@@ -360,7 +362,8 @@ class PromptActions:
     @needs_plane
     def choose_mask(self, session: LayerSession, plane: Plane, choice: int | None = None) -> None:
         """Choose one of the candidates for the last object; by default the next."""
-        workspace, state = self._workspace, session.prompt_state
+        workspace = self._workspace
+        state = session.prompt_state
         if plane not in session.predictions:
             return
         prediction = session.prediction(plane)
@@ -388,7 +391,8 @@ class PromptActions:
 
         The layer must have the image's shape and place.
         """
-        workspace, geometry = self._workspace, session.geometry
+        workspace = self._workspace
+        geometry = session.geometry
         if layer is session.objects:
             workspace.fail(OBJECTS_LAYER)
             return
@@ -408,7 +412,8 @@ class PromptActions:
     @needs_image
     def take_back_click(self, session: LayerSession, position: Sequence[float]) -> None:
         """Remove the point just made at a world position: it began a double click."""
-        workspace, last = self._workspace, session.history.last
+        workspace = self._workspace
+        last = session.history.last
         if last is None or last.edit is not None:
             return
         points = last.after.prompts.points

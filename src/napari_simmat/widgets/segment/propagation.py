@@ -214,7 +214,9 @@ class Propagation(QObject):
         self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
     ) -> None:
         super().__init__(workspace)
-        self._workspace, self._inference, self._objects = workspace, inference, objects
+        self._workspace = workspace
+        self._inference = inference
+        self._objects = objects
         self._job = BackgroundJob(inference.worker, _RANK, self)
         self._request: VolumeRequest | None = None
         self._progress = Status("working", PROPAGATING)
@@ -379,7 +381,8 @@ class Propagation(QObject):
 
     def _on_subject(self) -> None:
         """Stop, and forget what was found, if the model or the image has changed."""
-        request, subject = self._request, self._workspace.subject
+        request = self._request
+        subject = self._workspace.subject
         if request is not None and request.subject != subject and self._job.cancel():
             self._stop()
         if self.result is not None and self.result.request.subject != subject:
@@ -442,13 +445,15 @@ class EmbeddingPrefetcher(QObject):
 
     def encode_whole(self) -> None:
         """Encode all planes, the nearest first; those already encoded are skipped."""
-        self.encoding_whole, self._subject = True, self._workspace.subject
+        self.encoding_whole = True
+        self._subject = self._workspace.subject
         self.progressed.emit(GETTING_READY, 0.0)
         self._begin()
 
     def cancel(self) -> None:
         """Stop; what is encoded stays, and a half-encoded plane is continued another time."""
-        self.encoding_whole, self._center = False, ()
+        self.encoding_whole = False
+        self._center = ()
         self._job.cancel()
         self.progressed.emit(self.described(), 1.0)
 
@@ -487,7 +492,9 @@ class EmbeddingPrefetcher(QObject):
 
     def _begin(self) -> None:
         workspace = self._workspace
-        session, request, plane = workspace.session, workspace.request(), workspace.plane_or_none()
+        session = workspace.session
+        request = workspace.request()
+        plane = workspace.plane_or_none()
         if session is None or request is None or not plane:
             self.progressed.emit(self.described(), 1.0)
             return
@@ -500,7 +507,8 @@ class EmbeddingPrefetcher(QObject):
         center = (*request.encoding, self.encoding_whole)
         if center == self._center and self._job.busy:
             return
-        self._center, self._subject = center, workspace.subject
+        self._center = center
+        self._subject = workspace.subject
         service = self._service
         self._job.start("Encoding ahead", lambda: service.encode_job(request, planes))
 
