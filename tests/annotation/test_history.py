@@ -5,7 +5,7 @@ from napari_simmat.annotation.history import (
     ObjectRegister,
     UndoStack,
 )
-from napari_simmat.annotation.prompt_state import Outline, Prompts, PromptState, plane_of
+from napari_simmat.annotation.prompt_state import Prompts, PromptState
 
 
 def asking(number: int) -> PromptState:
@@ -63,27 +63,6 @@ def test_forget_layer_drops_its_edits_and_keeps_prompts():
     assert commit.before == asking(1), "undoing it brings its prompts back"
     assert operations.undo() is prompts
     assert operations.undo() is None
-
-
-def test_prompts_on_and_off_a_plane_are_separated():
-    prompts = Prompts(
-        points=((0.0, 1.0, 1.0), (2.4, 3.0, 3.0), (1.6, 4.0, 4.0)),
-        labels=(1, 0, 1),
-        groups=(0, 1, 2),
-        outlines=(
-            Outline("rectangle", ((2.0, 0.0, 0.0), (2.0, 5.0, 5.0))),
-            Outline("path", ((0.0, 0.0, 0.0), (0.0, 5.0, 5.0))),
-        ),
-    )
-    here = prompts.on((2,))
-    assert here.points == ((2.4, 3.0, 3.0), (1.6, 4.0, 4.0))
-    assert here.labels == (0, 1)
-    assert here.groups == (1, 2)
-    assert here.outlines == prompts.outlines[:1]
-    rest = prompts.off((2,))
-    assert rest.points == ((0.0, 1.0, 1.0),)
-    assert rest.outlines == prompts.outlines[1:]
-    assert plane_of((1.5, -0.5, 7, 7)) == (2, 0)
 
 
 def test_register_apply_and_back_follow_an_edit():

@@ -7,7 +7,7 @@ train on, whose channels the user counts and names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,35 +149,37 @@ def channel_mappings(
     if inputs is not None and not inputs.is_rgb:
         return _multichannel_images(layers, topmost, inputs)
     if inputs is None:
-        found = _whole_images(layers, topmost, preferred)
+        mappings = _whole_images(layers, topmost, preferred)
     else:
-        found = _rgb_images(layers, topmost, inputs)
+        mappings = _rgb_images(layers, topmost, inputs)
     if preferred is None:
-        return found
-    return sorted(found, key=lambda each: all(part.layer != preferred for part in each.sources))
+        return mappings
+    return sorted(
+        mappings, key=lambda mapping: all(part.layer != preferred for part in mapping.sources)
+    )
 
 
 def match_slots(layers: Sequence[LayerInfo], inputs: InputChannels) -> Sources:
     """The most complete match by names, with None for channels that none is named after."""
-    found = [_matches(group, inputs) for group in _aligned_groups(layers)]
-    found += [_matching_bands(layer, inputs) for layer in layers]
-    best = max(found, key=len, default={})
+    matches = [_matches(group, inputs) for group in _aligned_groups(layers)]
+    matches += [_matching_bands(layer, inputs) for layer in layers]
+    best = max(matches, key=len, default={})
     return tuple(best.get(name) for name in inputs.names)
 
 
 def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChannel]]:
     """Every single channel of the layers, with its title."""
-    found: list[tuple[str, LayerChannel]] = []
+    channels: list[tuple[str, LayerChannel]] = []
     for layer in layers:
         parts: list[tuple[int, object]] = []
         if layer.rgb:
             parts = list(enumerate(RGB))
         else:
-            found.append((layer.name, LayerChannel(layer.key)))
+            channels.append((layer.name, LayerChannel(layer.key)))
             if len(layer.shape) > 2 and (layer.channels_first or layer.shape[0] <= MAX_CHANNELS):
                 parts = list(enumerate(layer.bands or range(layer.shape[0])))
-        found += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
-    return found
+        channels += [(f"{layer.name} · {name}", LayerChannel(layer.key, n)) for n, name in parts]
+    return channels
 
 
 def matching_channels(
@@ -193,20 +195,20 @@ def matching_channels(
     list of int or None
         None where nobody can say which channel is meant.
     """
-    known = {layer.key: layer for layer in layers}
+    by_key = {layer.key: layer for layer in layers}
     names = []
     for channel in offered:
-        layer = known[channel.layer]
+        layer = by_key[channel.layer]
         parts = RGB if layer.rgb else layer.bands
         if channel.part is None:
             names.append(layer.name)
         else:
             names.append(parts[channel.part] if parts else "")  # its number is not a name
-    found = match_names(wanted, names)
-    planes = [n for n, channel in enumerate(offered) if _is_single(channel, known[channel.layer])]
-    if not found and len(planes) == len(wanted):
+    matches = match_names(wanted, names)
+    planes = [n for n, channel in enumerate(offered) if _is_single(channel, by_key[channel.layer])]
+    if not matches and len(planes) == len(wanted):
         return [*planes]
-    return [found.get(name) for name in wanted]
+    return [matches.get(name) for name in wanted]
 
 
 def all_image_channels(
@@ -217,10 +219,10 @@ def all_image_channels(
     They are the entries of its layer's first axis, or the layers of its shape that lie on it; none
     if it is not open.
     """
-    known = {layer.key: layer for layer in layers}
-    if not sources or any(source.layer not in known for source in sources):
+    opened = {layer.key: layer for layer in layers}
+    if not sources or any(source.layer not in opened for source in sources):
         return ()
-    first = known[sources[0].layer]
+    first = opened[sources[0].layer]
     if first.rgb:
         return tuple(sources)
     if sources[0].part is not None:
@@ -235,10 +237,10 @@ def channel_names(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) 
 
     The names are distinct; files can have them, and none is a number alone.
     """
-    known = {layer.key: layer for layer in layers}
+    by_key = {layer.key: layer for layer in layers}
     names = []
     for source in sources:
-        layer = known[source.layer]
+        layer = by_key[source.layer]
         if source.part is None:
             names.append(layer.name)
         else:
@@ -256,17 +258,19 @@ def measured_names(
     A table of one image has the same columns as that of the next: what all layers are called is
     left out, and a channel without a name has its number.
     """
-    infos, distinct = list(layers), list(dict.fromkeys(sources))
-    known = {layer.key: layer for layer in infos}
+    infos = list(layers)
+    by_key = {layer.key: layer for layer in infos}
+    distinct = list(dict.fromkeys(sources))
     count = len({source.layer for source in distinct})
     if count > 1:
-        is_each_one = count == len(distinct)
-        of_layers = names_of_bands([known[source.layer].name for source in distinct])
-        names = _unique(of_layers) if is_each_one else channel_names(distinct, infos)
+        if count == len(distinct):  # a layer for each channel
+            names = _unique(names_of_bands([by_key[source.layer].name for source in distinct]))
+        else:
+            names = list(channel_names(distinct, infos))
         return dict(zip(distinct, names, strict=True))
     named = {}
     for source in distinct:
-        layer = known[source.layer]
+        layer = by_key[source.layer]
         parts = RGB if layer.rgb else layer.bands
         if source.part is not None and parts:
             named[source] = parts[source.part]
@@ -282,39 +286,15 @@ def channels_problem(
     inputs: InputChannels | None = None,
 ) -> str | None:
     """What is wrong with a choice for a model or a training, one sentence; None if nothing is."""
-    known = {layer.key: layer for layer in layers}
-    if not known:
+    opened = {layer.key: layer for layer in layers}
+    if not opened:
         return NO_IMAGE_TO_TRAIN_ON if inputs is None else NO_IMAGE_OPEN
-    chosen = [source for source in sources if source is not None and source.layer in known]
-    is_repeated = len(set(chosen)) < len(chosen)
+    chosen = [source for source in sources if source is not None and source.layer in opened]
     if inputs is None:
-        plain = [name.strip().casefold() for name in names]
-        for name, source in zip(names, sources, strict=True):
-            if source not in chosen:
-                return NO_LAYER.format(name)
-            if not name.strip() or _unique([name]) != [name]:
-                return NAME_REFUSED.format(name[:60])
-        if not chosen:
-            return NO_CHANNEL
-        if twice := [name for name in plain if plain.count(name) > 1]:
-            return NAMED_TWICE.format(twice[0])
-        if is_repeated:
-            return CHOSEN_TWICE
+        problem = _naming_problem(names, sources, chosen)
     else:
-        read = {"reader": inputs.reader, "names": format_list(names)}
-        pairs = zip(names, sources, strict=True)
-        gaps = [name for name, source in pairs if source not in chosen]
-        if gaps and not (inputs.may_lack and chosen):
-            return GAPS.format(**read, gaps=format_list(gaps))
-        if is_repeated and not inputs.is_rgb:
-            return READ_TWICE.format(**read, count=len(chosen))
-    first = known[chosen[0].layer]
-    for source in chosen[1:]:
-        shapes = [_shape(each, known[each.layer]) for each in (source, chosen[0])]
-        if shapes[0] != shapes[1]:
-            here, there = map(format_shape, shapes)
-            return OTHER_SHAPE.format(known[source.layer].name, here, first.name, there)
-    return None
+        problem = _reading_problem(names, sources, chosen, inputs)
+    return problem or _size_problem(chosen, opened)
 
 
 def labels_problem(
@@ -324,9 +304,11 @@ def labels_problem(
     first = next(layer for layer in layers if layer.key == sources[0].layer)
     if labels is None:
         return NO_LABELS.format(first.name)
-    if labels.shape != (shape := _shape(sources[0], first)):
-        here, there = format_shape(labels.shape), format_shape(shape)
-        return LABELS_SHAPE.format(labels.name, here, first.name, there)
+    shape = _shape(sources[0], first)
+    if labels.shape != shape:
+        return LABELS_SHAPE.format(
+            labels.name, format_shape(labels.shape), first.name, format_shape(shape)
+        )
     if not are_aligned(labels, first):
         return LABELS_ELSEWHERE.format(labels.name, first.name)
     return None
@@ -334,10 +316,10 @@ def labels_problem(
 
 def mapping_remark(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) -> str:
     """What the user should check in a valid choice, or empty."""
-    known = {layer.key: layer for layer in layers}
-    first = known[sources[0].layer]
+    by_key = {layer.key: layer for layer in layers}
+    first = by_key[sources[0].layer]
     for source in sources[1:]:
-        other = known[source.layer]
+        other = by_key[source.layer]
         if not are_aligned(other, first):
             return ELSEWHERE.format(other.name, first.name)
     return ""
@@ -350,7 +332,7 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     viewer shows no rotation that a file has, so the world of the files counts as well.
     """
     pairs = zip(one.world, other.world, strict=False)
-    if any(abs(here - there) > 1e-3 for here, there in pairs):
+    if any(abs(one_value - other_value) > 1e-3 for one_value, other_value in pairs):
         return False
     sides = [max(math.isqrt(len(layer.placement)), 1) for layer in (one, other)]
     axes = min(sides) - 1
@@ -360,6 +342,62 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
         return [layer.placement[start + side - 1 - axes : start + side] for start in starts]
 
     return last_rows(one, sides[0]) == last_rows(other, sides[1])
+
+
+def _naming_problem(
+    names: Sequence[str],
+    sources: Sequence[LayerChannel | None],
+    chosen: Sequence[LayerChannel],
+) -> str | None:
+    """What is wrong with the channels to train on, which the user counts and names."""
+    for name, source in zip(names, sources, strict=True):
+        if source not in chosen:
+            return NO_LAYER.format(name)
+        if not name.strip() or _unique([name]) != [name]:
+            return NAME_REFUSED.format(name[:60])
+    if not chosen:
+        return NO_CHANNEL
+    plain = [name.strip().casefold() for name in names]
+    for name in plain:
+        if plain.count(name) > 1:
+            return NAMED_TWICE.format(name)
+    return CHOSEN_TWICE if _has_twice(chosen) else None
+
+
+def _reading_problem(
+    names: Sequence[str],
+    sources: Sequence[LayerChannel | None],
+    chosen: Sequence[LayerChannel],
+    inputs: InputChannels,
+) -> str | None:
+    """What is wrong with the channels that a model reads."""
+    read = {"reader": inputs.reader, "names": format_list(names)}
+    pairs = zip(names, sources, strict=True)
+    gaps = [name for name, source in pairs if source not in chosen]
+    may_lack = inputs.may_lack and chosen
+    if gaps and not may_lack:
+        return GAPS.format(**read, gaps=format_list(gaps))
+    if _has_twice(chosen) and not inputs.is_rgb:  # gray is three times the same
+        return READ_TWICE.format(**read, count=len(chosen))
+    return None
+
+
+def _size_problem(chosen: Sequence[LayerChannel], opened: Mapping[str, LayerInfo]) -> str | None:
+    """Which channel has other pixels than the first."""
+    first = opened[chosen[0].layer]
+    shape = _shape(chosen[0], first)
+    for source in chosen[1:]:
+        other = opened[source.layer]
+        other_shape = _shape(source, other)
+        if other_shape != shape:
+            return OTHER_SHAPE.format(
+                other.name, format_shape(other_shape), first.name, format_shape(shape)
+            )
+    return None
+
+
+def _has_twice(chosen: Sequence[LayerChannel]) -> bool:
+    return len(set(chosen)) < len(chosen)
 
 
 def _is_single(channel: LayerChannel, layer: LayerInfo) -> bool:
@@ -383,17 +421,17 @@ def _rgb_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], inputs: InputChannels
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
-    found = _by_name(groups, inputs)
-    if not found:
-        found = [_in_order(group, inputs) for group in groups if len(group) == 3]
+    mappings = _by_name(groups, inputs)
+    if not mappings:
+        mappings = [_in_order(group, inputs) for group in groups if len(group) == 3]
     # Three planes of a stack are colors only if the first axis is named so; else last of all.
     named = [layer for layer in topmost if layer.channels_first]
     rest = [layer for layer in topmost if not layer.channels_first]
-    found += _along_axes(named, inputs)
+    mappings += _along_axes(named, inputs)
     for layer in topmost:
         gray = ChannelMapping(layer.name, (LayerChannel(layer.key),) * 3)
-        found.append(_colors(layer) if layer.rgb else gray)
-    return found + _along_axes(rest, inputs)
+        mappings.append(_colors(layer) if layer.rgb else gray)
+    return mappings + _along_axes(rest, inputs)
 
 
 def _multichannel_images(
@@ -401,42 +439,46 @@ def _multichannel_images(
 ) -> list[ChannelMapping]:
     groups = _aligned_groups([layer for layer in layers if not layer.rgb])
     count = len(inputs.names)
-    found = _by_name(groups, inputs)
+    mappings = _by_name(groups, inputs)
     if count == 1:
         named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
-        found += _along_axes(named, inputs)
-        found += [_of_layers([layer]) for layer in topmost if not layer.rgb]
+        mappings += _along_axes(named, inputs)
+        mappings += [_of_layers([layer]) for layer in topmost if not layer.rgb]
     else:
         # Where some names match, an order is not guessed.
         if not any(_matches(group, inputs) for group in groups):
-            found += [_in_order(group, inputs) for group in groups if len(group) == count]
-        found += _along_axes(topmost, inputs)
+            mappings += [_in_order(group, inputs) for group in groups if len(group) == count]
+        mappings += _along_axes(topmost, inputs)
         if count == 3:
-            found += [_colors(layer) for layer in topmost if layer.rgb]
-    return list({mapping.sources: mapping for mapping in reversed(found)}.values())[::-1]
+            mappings += [_colors(layer) for layer in topmost if layer.rgb]
+    return list({mapping.sources: mapping for mapping in reversed(mappings)}.values())[::-1]
 
 
 def _whole_images(
     layers: Sequence[LayerInfo], topmost: Sequence[LayerInfo], preferred: str | None
 ) -> list[ChannelMapping]:
     plain = [layer for layer in layers if not layer.rgb and not layer.channels_first]
-    found = [
-        ChannelMapping(
-            " + ".join(each.name for each in group), tuple(LayerChannel(each.key) for each in group)
-        )
-        for group in _aligned_groups(plain)
-        if 1 < len(group) <= MAX_CHANNELS
-    ]
-    for layer in sorted(topmost, key=lambda each: (each.key != preferred, not each.channels_first)):
+    mappings = []
+    for group in _aligned_groups(plain):
+        if 1 < len(group) <= MAX_CHANNELS:
+            title = " + ".join(layer.name for layer in group)
+            mappings.append(
+                ChannelMapping(title, tuple(LayerChannel(layer.key) for layer in group))
+            )
+
+    def order(layer: LayerInfo) -> tuple[bool, bool]:
+        return layer.key != preferred, not layer.channels_first
+
+    for layer in sorted(topmost, key=order):
         if layer.rgb:
-            found.append(_colors(layer))
+            mappings.append(_colors(layer))
         elif layer.channels_first:
-            found.append(_along_first_axis(layer))
+            mappings.append(_along_first_axis(layer))
         else:
-            found.append(_of_layers([layer]))
+            mappings.append(_of_layers([layer]))
             if len(layer.shape) > 2 and 1 < layer.shape[0] <= MAX_CHANNELS:
-                found.append(_along_first_axis(layer))
-    return found
+                mappings.append(_along_first_axis(layer))
+    return mappings
 
 
 def _colors(layer: LayerInfo) -> ChannelMapping:
@@ -457,49 +499,50 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
 
     They may be more than the model reads only if they are channels.
     """
-    count, found = len(inputs.names), []
+    count = len(inputs.names)
+    mappings = []
     for layer in layers:
         if layer.rgb or len(layer.shape) < 3:
             continue
         named = _matching_bands(layer, inputs)
         if len(named) == count:
-            found.append(
-                _along_first_axis(layer)._replace(sources=tuple(named[n] for n in inputs.names))
-            )
+            sources = tuple(named[name] for name in inputs.names)
+            mappings.append(_along_first_axis(layer)._replace(sources=sources))
         elif named and not inputs.is_rgb:
             continue  # where some names match, an order is not guessed
         elif layer.channels_first and layer.shape[0] > count:
             called = layer.bands or range(count)
             pairs = [f"{called[number]} as {name}" for number, name in enumerate(inputs.names)]
             remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
-            found.append(_along_first_axis(layer, remark, count))
+            mappings.append(_along_first_axis(layer, remark, count))
         elif layer.shape[0] == count:
             remark = ALONG_AXIS.format(count - 1, format_list(inputs.names))
-            found.append(_along_first_axis(layer, remark))
-    return found
+            mappings.append(_along_first_axis(layer, remark))
+    return mappings
 
 
 def _by_name(groups: Iterable[Sequence[LayerInfo]], inputs: InputChannels) -> list[ChannelMapping]:
-    found = []
+    mappings = []
     for group in groups:
-        known, match = {layer.key: layer for layer in group}, _matches(group, inputs)
+        by_key = {layer.key: layer for layer in group}
+        match = _matches(group, inputs)
         if len(match) == len(inputs.names):
-            found.append(_of_layers([known[match[name].layer] for name in inputs.names]))
-    return found
+            mappings.append(_of_layers([by_key[match[name].layer] for name in inputs.names]))
+    return mappings
 
 
 def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerChannel]:
     """The layer named after each channel, if there is exactly one."""
-    found = match_names(inputs.names, [layer.name for layer in group])
-    return {name: LayerChannel(group[index].key) for name, index in found.items()}
+    matches = match_names(inputs.names, [layer.name for layer in group])
+    return {name: LayerChannel(group[index].key) for name, index in matches.items()}
 
 
 def _matching_bands(layer: LayerInfo, inputs: InputChannels) -> dict[str, LayerChannel]:
     """The entry of a layer's first axis that its file names after each channel."""
     if not layer.channels_first or len(layer.bands) != layer.shape[0]:
         return {}
-    found = match_names(inputs.names, layer.bands)
-    return {name: LayerChannel(layer.key, index) for name, index in found.items()}
+    matches = match_names(inputs.names, layer.bands)
+    return {name: LayerChannel(layer.key, index) for name, index in matches.items()}
 
 
 def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMapping:
@@ -518,16 +561,24 @@ def _of_layers(group: Sequence[LayerInfo], remark: str = "") -> ChannelMapping:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Make distinct names that file names may contain and that are not numbers alone."""
-    made: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        plain = "".join("-" if letter in _FORBIDDEN else letter for letter in name).strip(" .")
-        plain = "".join(letter for letter in plain if letter.isprintable())[:60] or "channel"
-        if plain.endswith(_LABELS):  # its file would be read as labels
-            plain = f"{plain.removesuffix(_LABELS)} labels".strip()
-        if plain.isdecimal() or plain.casefold() == "labels":
-            plain = f"channel {plain}"
-        tried, number = plain, 2
-        while tried.casefold() in {each.casefold() for each in made}:
-            tried, number = f"{plain} {number}", number + 1
-        made.append(tried)
-    return made
+        plain = _plain_name(name)
+        tried = plain
+        number = 2
+        while tried.casefold() in {other.casefold() for other in distinct}:
+            tried = f"{plain} {number}"
+            number += 1
+        distinct.append(tried)
+    return distinct
+
+
+def _plain_name(name: str) -> str:
+    """A name that a file's name may contain, and that is not a number alone."""
+    plain = "".join("-" if letter in _FORBIDDEN else letter for letter in name).strip(" .")
+    plain = "".join(letter for letter in plain if letter.isprintable())[:60] or "channel"
+    if plain.endswith(_LABELS):  # its file would be read as labels
+        plain = f"{plain.removesuffix(_LABELS)} labels".strip()
+    if plain.isdecimal() or plain.casefold() == "labels":
+        plain = f"channel {plain}"
+    return plain

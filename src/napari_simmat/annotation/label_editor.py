@@ -127,12 +127,13 @@ class LabelEditor:
 
         Returns whether any object has changed.
         """
-        before, entries = self.register.index, self.register.entries
+        before = self.register
         self.version += 1
         self.register = ObjectRegister(LabelIndex.of(self.layer.data))
-        known = {label: entry for label, entry in entries.items() if label in self.register.index}
-        self.register.entries = known
-        return before != self.register.index
+        self.register.entries = {
+            label: entry for label, entry in before.entries.items() if label in self
+        }
+        return before.index != self.register.index
 
     def mask(self, label: int) -> ObjectMask | None:
         """An object's voxels; None if there is no such object."""
@@ -140,13 +141,13 @@ class LabelEditor:
 
     def masks_on_planes(self) -> dict[Plane, int]:
         """Number of objects on each plane of the usual view, at most: by their boxes."""
-        found: dict[Plane, int] = {}
+        counts: dict[Plane, int] = {}
         for label in self.register.index:
             low, high = self.register.index.box(label)
-            for plane in np.ndindex(*np.subtract(high, low)[:-2]):
-                at = tuple(start + index for start, index in zip(low, plane, strict=False))
-                found[at] = found.get(at, 0) + 1
-        return found
+            for offset in np.ndindex(*np.subtract(high, low)[:-2]):
+                plane = tuple(start + index for start, index in zip(low, offset, strict=False))
+                counts[plane] = counts.get(plane, 0) + 1
+        return counts
 
     def on_plane(self, label: int, plane: Plane, order: AxisOrder = ()) -> ObjectMask | None:
         """An object's pixels on one plane of a view, in the view's coordinates.
@@ -214,24 +215,20 @@ class LabelEditor:
         patches: list[LabelEdit] = []
         written: list[int] = []
         hidden: list[NewObject] = []
-        for each in objects:
-            label = free[0] if each.label is None else each.label
-            known = self.register.entry(label) if label in self.register.index else None
-            planes = each.viewed.planes() if each.label is not None else []
-            replaced = [self.on_plane(label, plane, each.order) for plane in planes]
-            order = inverse_order(each.order)
-            stale = [pixels.transposed(order) for pixels in replaced if pixels is not None]
+        for new in objects:
+            label = free[0] if new.label is None else new.label
+            replaced = self.register.entry(label) if label in self else None
             block = composite(
-                self.layer.data, each.mask, label, stale, overlap, written, min_visible
+                self.layer.data, new.mask, label, self._stale(new), overlap, written, min_visible
             )
             if block is None:
-                hidden.append(each)
+                hidden.append(new)
                 continue
-            corner, old, new = block
-            patches += self._noted([LabelEdit.replace(self.layer.data, corner, old, new)])
-            self.register.entries[label] = self._entry(each, label, known)
+            corner, old, values = block
+            patches += self._noted([LabelEdit.replace(self.layer.data, corner, old, values)])
+            self.register.entries[label] = self._entry(new, label, replaced)
             written.append(label)
-            if each.label is None:
+            if new.label is None:
                 free.popleft()  # a number that is not used goes to the next object
         return self._finish(patches, before), written, hidden
 
@@ -242,8 +239,8 @@ class LabelEditor:
     def merge(self, labels: Sequence[int]) -> tuple[LayerEdit, int]:
         """Merge objects into the one with the smallest number."""
         into = min(labels)
-        known = [self.register.entry(label) for label in sorted(labels)]
-        named = next((entry for entry in known if entry.category), ObjectEntry())
+        entries = [self.register.entry(label) for label in sorted(labels)]
+        named = next((entry for entry in entries if entry.category), ObjectEntry())
         rest = {label: into for label in labels if label != into}
         return self._relabel(rest, {into: _class_alone(named)}), into
 
@@ -307,29 +304,18 @@ class LabelEditor:
             The labels with all edits, and their index, if they were made beforehand: edits of a
             long series take too long for the window.
         """
-        before, ids = dict(self.register.entries), lineage.ids()
-        parents = {each.label: each.parent for each in lineage.tracks()}
-        entries: dict[int, ObjectEntry] = {}
-        for node, label in sorted(ids.items()):
-            known = before.get(node.label, ObjectEntry())
-            made = tuple(
-                each
-                for each in known.provenance
-                if not each.order and each.plane[axis] == node.frame
-            )
-            first = entries.get(label)
-            if first is None:
-                first = replace(known, provenance=(), parent=parents[label])
-            entries[label] = replace(first, provenance=(*first.provenance, *made))
+        before = dict(self.register.entries)
+        entries = _entries_along(lineage, before, axis)
         if after is None:
             patches = self._noted(edit.apply(self.layer.data) for edit in edits)
         else:
             patches = list(edits)
             self.layer.data[...], self.register.index = after
-        kept = {label: before[label] for label in before if before[label] == entries.get(label)}
+        # The edit lists an entry that is another value, so one that is equal stays the same value.
+        same = {label: entry for label, entry in before.items() if entry == entries.get(label)}
         empty = ObjectEntry()
         wanted = {label: entry for label, entry in entries.items() if entry != empty}
-        self.register.entries = {**wanted, **kept}
+        self.register.entries = {**wanted, **same}
         return self._finish(patches, before)
 
     def set_parents(self, parents: Mapping[int, int]) -> LayerEdit:
@@ -387,18 +373,28 @@ class LabelEditor:
             )
         return numbers
 
-    def _entry(self, new: NewObject, label: int, known: ObjectEntry | None) -> ObjectEntry:
-        """The entry of an object that was just written; `known` is that of the one it replaces."""
-        known = known or ObjectEntry(category=new.category)
+    def _stale(self, new: NewObject) -> list[ObjectMask]:
+        """What the object that `new` replaces, if any, has on the planes that `new` was seen on."""
+        if new.label is None:
+            return []
+        back = inverse_order(new.order)
+        sections = [self.on_plane(new.label, plane, new.order) for plane in new.viewed.planes()]
+        return [section.transposed(back) for section in sections if section is not None]
+
+    def _entry(self, new: NewObject, label: int, replaced: ObjectEntry | None) -> ObjectEntry:
+        """The entry of an object that was just written, and may have replaced another."""
+        entry = replaced or ObjectEntry(category=new.category)
         planes = set(new.viewed.planes())
-        provenance = tuple(
-            each for each in known.provenance if each.order != new.order or each.plane not in planes
-        )
-        for each in new.provenance:
-            pixels = self.on_plane(label, each.plane, each.order)
+        provenance = [
+            prompted
+            for prompted in entry.provenance
+            if prompted.order != new.order or prompted.plane not in planes
+        ]
+        for prompted in new.provenance:
+            pixels = self.on_plane(label, prompted.plane, prompted.order)
             if pixels is not None:
-                provenance = (*provenance, replace(each, digest=pixels.digest))
-        return replace(known, score=new.score, provenance=provenance)
+                provenance.append(replace(prompted, digest=pixels.digest))
+        return replace(entry, score=new.score, provenance=tuple(provenance))
 
     def _relabel(self, values: Mapping[int, int], entries: Mapping[int, ObjectEntry]) -> LayerEdit:
         """Give all voxels of some objects another number."""
@@ -498,6 +494,26 @@ def _within(mask: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
         slice(int(first - start), int(first - start + size))
         for first, start, size in zip(mask.corner, corner, mask.shape, strict=True)
     )
+
+
+def _entries_along(
+    lineage: Lineage, before: Mapping[int, ObjectEntry], axis: int
+) -> dict[int, ObjectEntry]:
+    """The entry of each track: that of its first object, and how it was prompted in each frame."""
+    parents = {track.label: track.parent for track in lineage.tracks()}
+    entries: dict[int, ObjectEntry] = {}
+    for node, label in sorted(lineage.ids().items()):
+        entry = before.get(node.label, ObjectEntry())
+        in_frame = [
+            prompted
+            for prompted in entry.provenance
+            if not prompted.order and prompted.plane[axis] == node.frame
+        ]
+        if label not in entries:
+            entries[label] = replace(entry, provenance=(), parent=parents[label])
+        so_far = entries[label]
+        entries[label] = replace(so_far, provenance=(*so_far.provenance, *in_frame))
+    return entries
 
 
 def _class_alone(entry: ObjectEntry) -> ObjectEntry:

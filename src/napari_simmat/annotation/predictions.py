@@ -11,13 +11,8 @@ import numpy as np
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.annotation.image_value import ImageValue
-from napari_simmat.annotation.prompt_state import (
-    ObjectPrompt,
-    Plane,
-    Position,
-    Prompts,
-    PromptState,
-)
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt
+from napari_simmat.annotation.prompt_state import Plane, Position, Prompts, PromptState
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.engine.settings import Compute, PropagationSettings

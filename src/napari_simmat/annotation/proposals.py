@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -113,20 +113,22 @@ def choose_drafts_job(
     like = ""
     if sift is not None and len(instances):
         sifted = yield from sift(instances)
-        instances, like = sifted.instances, sifted.sentence
+        instances = sifted.instances
+        like = sifted.sentence
     drafts = drafts_of(instances, proposals.plane, proposals.order)
     count = len(still_open(drafts, known.settled))
-    sentence = like or FOUND.format(pluralize(count, "object"))
     left_out += len(drafts) - count
-    were = "was" if left_out == 1 else "were"
-    gone = KNOWN.format(count=left_out, were=were) if left_out else ""
+
+    sentences = [like or FOUND.format(pluralize(count, "object"))]
     if proposals.expected:
-        sentence = " ".join(filter(None, [sentence, proposals.expected, by_itself]))
-    next_step = COMMIT_FOUND if count else LOOSEN
+        sentences += [proposals.expected, by_itself]
+    if left_out:
+        sentences.append(KNOWN.format(count=left_out, were="was" if left_out == 1 else "were"))
+    sentences += [COMMIT_FOUND if count else LOOSEN, note]
     quality = candidates.thresholds[0]
-    found = DraftSet(drafts, quality + DOUBTFUL_SHARE * (1 - quality))
-    text = " ".join(filter(None, [sentence, gone, next_step, note]))
-    return ChosenDrafts(proposals, found, text)
+    doubtful_below = quality + DOUBTFUL_SHARE * (1 - quality)
+    text = " ".join(filter(None, sentences))
+    return ChosenDrafts(proposals, DraftSet(drafts, doubtful_below), text)
 
 
 def expected(lesson: Lesson, image: str = "") -> str:
@@ -140,10 +142,14 @@ def expected(lesson: Lesson, image: str = "") -> str:
 
 
 def found_by_itself(instances: Instances, committed: np.ndarray) -> str:
-    """How many of the committed objects (Y, X) are found by themselves, in words; empty of none."""
-    count, met = len(np.unique(committed[committed > 0])), met_objects(instances.labels, committed)
+    """How many of the committed objects (Y, X) are found by themselves, in words.
+
+    Empty if there are no committed objects.
+    """
+    count = len(np.unique(committed[committed > 0]))
     if not count:
         return ""
+    met = met_objects(instances.labels, committed)
     text = BY_ITSELF.format(met=met, count=count)
     return text if met >= WORTHWHILE * count else f"{text} {HARDLY}"
 
@@ -170,25 +176,36 @@ def _without_committed(
     """
     if known.committed is None or not known.committed.any():
         return instances, 0
-    labels = instances.labels
-    shared = (labels > 0) & (known.committed > 0)
-    pairs, counts = np.unique(
-        np.stack([labels[shared].astype(np.int64), known.committed[shared].astype(np.int64)]),
-        axis=1,
-        return_counts=True,
-    )
-    sizes = np.bincount(labels.ravel(), minlength=len(instances) + 1)
-    objects, areas = np.unique(known.committed, return_counts=True)
-    theirs = areas[np.searchsorted(objects, pairs[1])]
-    covered = counts > COVERED * np.minimum(sizes[pairs[0]], theirs)
-    # Several objects may cover a draft together.
-    inside = np.bincount(labels[shared], minlength=len(instances) + 1)
-    numbers = set(pairs[0][covered].tolist())
-    numbers |= set(np.flatnonzero(inside[1:] > COVERED * sizes[1:]) + 1)
+    covered = _covered(instances, known.committed)
     drafts = drafts_of(instances, proposals.plane, proposals.order)
-    fresh = set(still_open([drafts[n - 1] for n in sorted(numbers)], known.settled))
-    gone = [number for number in numbers if drafts[number - 1] in fresh]
+    fresh = set(still_open([drafts[number - 1] for number in covered], known.settled))
+    gone = [number for number in covered if drafts[number - 1] in fresh]
+    return _without(instances, gone), len(gone)
+
+
+def _covered(instances: Instances, committed: np.ndarray) -> list[int]:
+    """The numbers of the objects that committed ones (Y, X) cover, alone or together; ascending."""
+    labels = instances.labels
+    sizes = np.bincount(labels.ravel(), minlength=len(instances) + 1)
+    shared = (labels > 0) & (committed > 0)
+
+    # One committed object is the same one if they share most of the smaller of the two.
+    meetings = np.stack([labels[shared].astype(np.int64), committed[shared].astype(np.int64)])
+    (numbers, ids), pixels = np.unique(meetings, axis=1, return_counts=True)
+    committed_ids, committed_sizes = np.unique(committed, return_counts=True)
+    theirs = committed_sizes[np.searchsorted(committed_ids, ids)]
+    same = numbers[pixels > COVERED * np.minimum(sizes[numbers], theirs)]
+
+    # Several committed objects may cover one together.
+    inside = np.bincount(labels[shared], minlength=len(instances) + 1)
+    together = np.flatnonzero(inside[1:] > COVERED * sizes[1:]) + 1
+    covered: list[int] = np.union1d(same, together).tolist()
+    return covered
+
+
+def _without(instances: Instances, gone: Sequence[int]) -> Instances:
+    """The other objects, numbered anew in their order."""
     kept = np.setdiff1d(np.arange(1, len(instances) + 1), gone)
-    table = np.zeros(len(instances) + 1, labels.dtype)
-    table[kept] = np.arange(1, len(kept) + 1)
-    return Instances(table[labels], instances.scores[kept - 1]), len(gone)
+    new_number = np.zeros(len(instances) + 1, instances.labels.dtype)
+    new_number[kept] = np.arange(1, len(kept) + 1)
+    return Instances(new_number[instances.labels], instances.scores[kept - 1])

@@ -33,14 +33,8 @@ from napari_simmat.annotation.object_changes import (
     write_objects,
 )
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
-from napari_simmat.annotation.prompt_state import (
-    Outline,
-    Plane,
-    Prompts,
-    PromptState,
-    ShapeKind,
-    objects_on,
-)
+from napari_simmat.annotation.prompt_grouping import objects_on
+from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
 from napari_simmat.annotation.proposals import (
     KnownObjects,
     Proposals,
@@ -361,7 +355,8 @@ class Session:
         (`mark_ground`) also its looks. Returns the open drafts.
         """
         settings = settings or AutomaticSettings(second_look=True)
-        request, lesson = self._request(self._plane(plane)), self._lesson(plane)
+        request = self._request(self._plane(plane))
+        lesson = self._lesson(plane)
         proposed = self._run(self._service.propose_job(request, settings, None, lesson))
         if proposed.looks_again:
             job = self._service.look_again_job(request, settings, proposed.candidates)
@@ -517,7 +512,8 @@ class Session:
         ValueError
             If a file cannot be written.
         """
-        folder, stem = Path(folder), stem or self.image.name
+        folder = Path(folder)
+        stem = stem or self.image.name
         classes = dict.fromkeys(
             entry.category for entry in self._editor.register.entries.values() if entry.category
         )

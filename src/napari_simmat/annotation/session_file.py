@@ -110,26 +110,9 @@ class SessionHeader(NamedTuple):
 
 # ----------------------------------------------------------------------- lines
 
-_LINES: dict[str, Any] = {
-    "begin": tuple[str, LabelEdit],
-    "anew": tuple[str, tuple[int, ...]],
-    "do": Command,
-    "drafts": DraftSet | None,
-    "undo": NoneType,
-    "redo": NoneType,
-    "drop": NoneType,
-    "adapted": AdaptedModelFile | None,
-    "forget": str,
-    "saved": NoneType,
-}
-"""What a line says, and the type of its value: ``begin`` what a plane of a layer held,
-``anew`` that a layer's array was replaced and which of its objects are still known, ``do`` a
-command, ``drafts`` which objects were proposed, ``adapted`` which model was adapted to the image,
-``forget`` a layer."""
-
 
 def line_of(what: str, value: Any = None) -> str:
-    """One line; `_LINES` lists them."""
+    """One line; `_LINES` says what there is, and of which type its value is."""
     return json.dumps({"what": what, "value": to_plain(value, _ENCODE)}) + "\n"
 
 
@@ -301,16 +284,13 @@ def replay_job(path: Path, shape: tuple[int, ...]) -> Job[Replayed]:
             raise ValueError(UNREADABLE.format(path.name, f"{reason}.")) from None
         if state.header.shape != shape:
             raise ValueError(OTHER_SHAPE)
-        decoder = _Decoder(shape)
+        replay = _Replay(state)
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
                 break  # cut off
             yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
             try:
-                each = json.loads(line)
-                what = each["what"]
-                value = from_plain(_LINES[what], each["value"], what, decoder.special)
-                _replay_line(state, decoder, what, value)
+                replay.line(json.loads(line))
             except _FOREIGN as error:
                 reason = str(error).removesuffix(".") or type(error).__name__
                 raise ValueError(UNREADABLE_LINE.format(path.name, number, reason)) from None
@@ -326,94 +306,169 @@ def _header(line: bytes) -> SessionHeader:
     return from_plain(SessionHeader, values)
 
 
-def _replay_line(state: Replayed, decoder: _Decoder, what: str, value: Any) -> None:
-    state.saved = what == "saved"
-    if what == "begin":
+class _Replay:
+    """Does again what the lines of a file say; ValueError if that is no work on its image."""
+
+    def __init__(self, state: Replayed) -> None:
+        self._state = state
+        self._decoder = _Decoder(state.header.shape)
+        self._n_axes = len(state.header.shape)
+
+    def line(self, plain: Any) -> None:
+        """Replay one line, as JSON has it."""
+        what = plain["what"]
+        kind = _LINES[what]
+        value = from_plain(kind.type, plain["value"], what, self._decoder.special)
+        self._state.saved = False  # whatever is done after saving is not in the user's files
+        kind.replay(self, value)
+
+    def begin(self, value: tuple[str, LabelEdit]) -> None:
         key, patch = value
-        labels = _labels(state, decoder, key, (patch,))
+        labels = self._labels(key, (patch,))
         labels[patch.mask.region][patch.mask.mask] = patch.after
-    elif what == "anew":
-        key, known = value
-        _labels(state, decoder, key)[...] = 0  # lines with its new content follow
-        decoder.spend(decoder.voxels)
-        entries = state.entries.get(key, {})
-        state.entries[key] = {label: entries[label] for label in known if label in entries}
-    elif what == "do":
-        n_axes = len(state.header.shape)
-        for each in (value.before, value.after):
-            drawn = (vertex for outline in each.prompts.outlines for vertex in outline.vertices)
-            if sorted(each.order) not in ([], [*range(n_axes)]) or any(
-                len(position) != n_axes for position in (*each.prompts.points, *drawn)
-            ):
-                raise ValueError(OTHER_VIEW)
-        if (settled := value.drafts) is not None:
-            _check_drafts(
-                state, (*settled.accepted, *settled.replaced, *settled.rejected, *settled.ground)
-            )
-        state.history.add(value)
-        _apply(state, decoder, value, back=False)
-    elif what == "drafts":
-        _check_drafts(state, () if value is None else value.drafts)
-        state.drafts.propose(value)
-    elif what == "undo" and (command := state.history.undo()) is not None:
-        _apply(state, decoder, command, back=True)
-    elif what == "redo" and (command := state.history.redo()) is not None:
-        _apply(state, decoder, command, back=False)
-    elif what == "drop" and (command := state.history.drop_last()) is not None:
-        state.views[command.before.order] = command.before
-    elif what == "adapted":
-        state.adapted = value
-    elif what == "forget":
-        state.history.forget_layer(value)
-        state.labels.pop(value, None)
-        state.entries.pop(value, None)
+
+    def anew(self, value: tuple[str, tuple[int, ...]]) -> None:
+        key, kept = value
+        self._labels(key)[...] = 0  # lines with its new content follow
+        self._decoder.spend(self._decoder.voxels)
+        entries = self._state.entries.get(key, {})
+        self._state.entries[key] = {label: entries[label] for label in kept if label in entries}
+
+    def do(self, command: Command) -> None:
+        for prompts in (command.before, command.after):
+            self._check_view(prompts)
+        settled = command.drafts
+        if settled is not None:
+            self._check_drafts(settled.accepted)
+            self._check_drafts(settled.replaced)
+            self._check_drafts(settled.rejected)
+            self._check_drafts(settled.ground)
+        self._state.history.add(command)
+        self._apply(command, back=False)
+
+    def drafts(self, proposed: DraftSet | None) -> None:
+        if proposed is not None:
+            self._check_drafts(proposed.drafts)
+        self._state.drafts.propose(proposed)
+
+    def undo(self, _: None) -> None:
+        command = self._state.history.undo()
+        if command is not None:
+            self._apply(command, back=True)
+
+    def redo(self, _: None) -> None:
+        command = self._state.history.redo()
+        if command is not None:
+            self._apply(command, back=False)
+
+    def drop(self, _: None) -> None:
+        command = self._state.history.drop_last()
+        if command is not None:
+            self._state.views[command.before.order] = command.before
+
+    def adapted(self, model: AdaptedModelFile | None) -> None:
+        self._state.adapted = model
+
+    def forget(self, key: str) -> None:
+        self._state.history.forget_layer(key)
+        self._state.labels.pop(key, None)
+        self._state.entries.pop(key, None)
+
+    def saved(self, _: None) -> None:
+        self._state.saved = True
+
+    # ----------------------------------------------------------------- helpers
+
+    def _is_view(self, order: AxisOrder) -> bool:
+        """Whether the image has a view of this order; the usual one is empty."""
+        return not order or sorted(order) == [*range(self._n_axes)]
+
+    def _check_view(self, state: PromptState) -> None:
+        """Check that prompts have the axes of a view of the image; ValueError if not."""
+        positions = list(state.prompts.points)
+        for outline in state.prompts.outlines:
+            positions += outline.vertices
+        is_whole = all(len(position) == self._n_axes for position in positions)
+        if not self._is_view(state.order) or not is_whole:
+            raise ValueError(OTHER_VIEW)
+
+    def _check_drafts(self, drafts: Sequence[Draft]) -> None:
+        """Check that each draft lies on one plane of a view of the image; ValueError if not."""
+        shape = self._state.header.shape
+        for draft in drafts:
+            mask = draft.mask
+            if not self._is_view(draft.order) or len(mask.corner) != self._n_axes:
+                raise ValueError(BAD_DRAFT)
+            sizes = [shape[axis] for axis in draft.order or range(self._n_axes)]
+            is_inside = all(end <= size for end, size in zip(mask.box[1], sizes, strict=True))
+            is_flat = all(planes == 1 for planes in mask.shape[:-2])
+            if not is_inside or not is_flat:
+                raise ValueError(BAD_DRAFT)
+
+    def _apply(self, command: Command, *, back: bool) -> None:
+        state = self._state
+        prompts = command.before if back else command.after
+        state.views[prompts.order] = prompts
+        if command.drafts is not None:
+            state.drafts.apply(command.drafts, back=back)
+        edit = command.edit
+        if edit is None:
+            return
+        labels = self._labels(edit.layer, edit.patches)
+        self._decoder.spend(sum(math.prod(patch.mask.shape) for patch in edit.patches))
+        for patch in reversed(edit.patches) if back else edit.patches:
+            patch.replay(labels, back=back)
+        register = ObjectRegister()
+        register.entries = state.entries.setdefault(edit.layer, {})
+        register.apply(edit, back=back)
+
+    def _labels(self, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
+        """The labels of a layer, of a type that can hold what `patches` write."""
+        layers = self._state.labels
+        labels = layers.pop(key, None)  # put back as the last one below
+        if labels is None:
+            if len(layers) >= _MAX_LAYERS:
+                raise ValueError(TOO_MANY_LAYERS)
+            labels = np.zeros(self._state.header.shape, np.int32)
+        values: list[np.ndarray] = []
+        for patch in patches:
+            values += [np.asarray(patch.before), np.asarray(patch.after)]
+        if any(array.max() > np.iinfo(labels.dtype).max for array in values):
+            is_unsigned = any(array.dtype == np.uint64 for array in values)
+            self._decoder.spend(self._decoder.voxels)
+            labels = labels.astype(np.uint64 if is_unsigned else np.int64)
+        layers[key] = labels
+        return labels
 
 
-def _check_drafts(state: Replayed, drafts: Sequence[Draft]) -> None:
-    """Check that each draft lies on one plane of a view of the image; ValueError if not."""
-    n_axes = len(state.header.shape)
-    for each in drafts:
-        if sorted(each.order) not in ([], [*range(n_axes)]) or len(each.mask.corner) != n_axes:
-            raise ValueError(BAD_DRAFT)
-        sizes = [state.header.shape[axis] for axis in each.order or range(n_axes)]
-        ends = zip(each.mask.box[1], sizes, strict=True)
-        if any(end > size for end, size in ends) or any(n != 1 for n in each.mask.shape[:-2]):
-            raise ValueError(BAD_DRAFT)
+class _Line(NamedTuple):
+    """One kind of line."""
+
+    type: Any
+    """Of its value."""
+    replay: Callable[[_Replay, Any], None]
 
 
-def _apply(state: Replayed, decoder: _Decoder, command: Command, *, back: bool) -> None:
-    prompts = command.before if back else command.after
-    state.views[prompts.order] = prompts
-    if command.drafts is not None:
-        state.drafts.apply(command.drafts, back=back)
-    edit = command.edit
-    if edit is None:
-        return
-    labels = _labels(state, decoder, edit.layer, edit.patches)
-    decoder.spend(sum(math.prod(patch.mask.shape) for patch in edit.patches))
-    for patch in reversed(edit.patches) if back else edit.patches:
-        patch.replay(labels, back=back)
-    register = ObjectRegister()
-    register.entries = state.entries.setdefault(edit.layer, {})
-    register.apply(edit, back=back)
-
-
-def _labels(
-    state: Replayed, decoder: _Decoder, key: str, patches: Sequence[LabelEdit] = ()
-) -> np.ndarray:
-    """The labels of a layer, of a type that can hold what `patches` write."""
-    labels = state.labels.pop(key, None)
-    if labels is None:
-        if len(state.labels) >= _MAX_LAYERS:
-            raise ValueError(TOO_MANY_LAYERS)
-        labels = np.zeros(state.header.shape, np.int32)
-    values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
-    if any(each.max() > np.iinfo(labels.dtype).max for each in values):
-        unsigned = any(each.dtype == np.uint64 for each in values)
-        decoder.spend(decoder.voxels)
-        labels = labels.astype(np.uint64 if unsigned else np.int64)
-    state.labels[key] = labels
-    return labels
+_LINES: dict[str, _Line] = {
+    # What a plane of a layer held before its first edit.
+    "begin": _Line(tuple[str, LabelEdit], _Replay.begin),
+    # A layer's array was replaced; its objects that are still known.
+    "anew": _Line(tuple[str, tuple[int, ...]], _Replay.anew),
+    # A command of the history.
+    "do": _Line(Command, _Replay.do),
+    # Objects that were proposed; None discards those that are open.
+    "drafts": _Line(DraftSet | None, _Replay.drafts),
+    "undo": _Line(NoneType, _Replay.undo),
+    "redo": _Line(NoneType, _Replay.redo),
+    # The last command was taken back as if it had never been done.
+    "drop": _Line(NoneType, _Replay.drop),
+    # The model that was adapted to the image.
+    "adapted": _Line(AdaptedModelFile | None, _Replay.adapted),
+    # A layer was closed.
+    "forget": _Line(str, _Replay.forget),
+    # Everything is in the user's files.
+    "saved": _Line(NoneType, _Replay.saved),
+}
 
 
 # ----------------------------------------------------------------------- the file

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -33,6 +33,7 @@ from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
+    LabelVolume,
     measure_in_parts,
     measure_objects,
     table_columns,
@@ -89,12 +90,46 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
 
 
 def _write_files(segmented: SegmentedImage, begun: float) -> None:
+    loaded = segmented.loaded
+    files = loaded.task.files
+    table = _object_table(segmented)
+    # The record comes first: `recover_partial` relies on it after a kill.
+    targets = (files.record, *files.recorded.values())
+    outdated = files.outdated()
+    with atomic_outputs(*targets) as (record, *parts):
+        temporary = dict(zip(files.recorded, parts, strict=True))
+        write_table(temporary["objects"], table.columns, table.rows)
+        for kind in files.extras:
+            write_extra(kind, temporary[kind], segmented)
+        if segmented.tiles is not None:
+            segmented.tiles.rename(temporary["labels"])
+        else:
+            write = label_writer(files.labels.name)
+            labels = segmented.volume.labels
+            write(temporary["labels"], labels, axes=loaded.axes, reference=loaded.image.reference)
+        write_text(record, _record_of(segmented, table, temporary, begun).to_json())
+    for path in outdated:
+        remove(path)
+
+
+_MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
+"""Number of pixels of a mask by its plane and label."""
+
+
+class _ObjectTable(NamedTuple):
+    """What is measured of the objects of an image."""
+
+    columns: list[str]
+    rows: list[dict[str, object]]
+    pixels: _MaskPixels
+
+
+def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
-    files, image, axes = loaded.task.files, loaded.image, loaded.axes
-    size = image.reference
+    size = loaded.image.reference
     positions, names = _distinct_channels(stack, rgb=loaded.is_rgb)
-    pixels: dict[tuple[tuple[int, ...], object], object]
-    if files.are_in_zarr:
+    pixels: _MaskPixels
+    if loaded.task.files.are_in_zarr:
         rows = measure_in_parts(
             volume.labels,
             channels=names,
@@ -106,64 +141,65 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
     else:
         rows = measure_objects(
             volume.labels,
-            axes=axes,
+            axes=loaded.axes,
             channels=names,
             plane=lambda index: stack.plane(index)[positions],
             size=size,
             masks=volume.masks,
         )
-        pixels = {}
-        for plane in {one.plane for one in volume.masks}:
-            values, counts = np.unique(volume.labels[plane], return_counts=True)
-            pixels |= {
-                (plane, label): count
-                for label, count in zip(values.tolist(), counts.tolist(), strict=True)
-            }
+        pixels = _pixels_on_planes(volume)
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")
+    return _ObjectTable(table_columns(loaded.axes, names, size), rows, pixels)
+
+
+def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
+    """How many pixels each label has on the planes with masks."""
+    pixels: dict[tuple[tuple[int, ...], object], object] = {}
+    for plane in {one.plane for one in volume.masks}:
+        labels, counts = np.unique(volume.labels[plane], return_counts=True)
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+            pixels[plane, label] = count
+    return pixels
+
+
+def _record_of(
+    segmented: SegmentedImage, table: _ObjectTable, written: Mapping[str, Path], begun: float
+) -> Record:
+    """The record of outputs that are in temporary files yet; `written` has them by kind."""
+    files = segmented.loaded.task.files
+    objects = []
+    for one in segmented.volume.masks:
+        entry: dict[str, Any] = {
+            "label": one.label,
+            "plane": list(one.plane),
+            "score": one.score,
+            "pixels": table.pixels.get((one.plane, one.label), 0),
+        }
+        category = segmented.loaded.categories.get(one.label)
+        if category:
+            entry["class"] = category
+        objects.append(entry)
     tracks = segmented.lineage.tracks() if segmented.lineage else []
-    # The record comes first: `recover_partial` relies on it after a kill.
-    targets = (files.record, *files.recorded.values())
-    outdated = files.outdated()
-    with atomic_outputs(*targets) as (record, *parts):
-        temporary = dict(zip(files.recorded, parts, strict=True))
-        write_table(temporary["objects"], table_columns(axes, names, size), rows)
-        for kind in files.extras:
-            write_extra(kind, temporary[kind], segmented)
-        if segmented.tiles is not None:
-            segmented.tiles.rename(temporary["labels"])
-        else:
-            write = label_writer(files.labels.name)
-            write(temporary["labels"], volume.labels, axes=axes, reference=size)
-        made = Record(
-            request=segmented.request,
-            normalization=to_plain(stack.statistics),
-            objects=tuple(
-                {
-                    "label": one.label,
-                    "plane": list(one.plane),
-                    "score": one.score,
-                    "pixels": pixels.get((one.plane, one.label), 0),
-                    **({"class": named} if (named := loaded.categories.get(one.label)) else {}),
-                }
-                for one in volume.masks
-            ),
-            outputs={
-                kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
-                for kind, target in files.recorded.items()
-            },
-            tracks=tuple(each._asdict() for each in tracks),
-            run={
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "host": platform.node(),
-                "duration_s": round(time.monotonic() - begun, 3),
-                "version": __version__,
-                **({"note": segmented.note} if segmented.note else {}),
-            },
-        )
-        write_text(record, made.to_json())
-    for path in outdated:
-        remove(path)
+    run: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "duration_s": round(time.monotonic() - begun, 3),
+        "version": __version__,
+    }
+    if segmented.note:
+        run["note"] = segmented.note
+    return Record(
+        request=segmented.request,
+        normalization=to_plain(segmented.stack.statistics),
+        objects=tuple(objects),
+        outputs={
+            kind: {"file": target.name, "sha256": sha256_of(written[kind])}
+            for kind, target in files.recorded.items()
+        },
+        tracks=tuple(track._asdict() for track in tracks),
+        run=run,
+    )
 
 
 def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
@@ -185,17 +221,13 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
         from PIL import Image
 
         Image.fromarray(_picture(segmented)).save(path, format="PNG")
-    elif kind in ("tracks", "ctc"):
-        labels = volume.labels
-        link = loaded.config.link
-        axis = loaded.axes[:-2].find("T") if link is None or link.axis is None else link.axis
-        frames = np.moveaxis(labels, axis, 0) if axis >= 0 else labels[np.newaxis]
-        lineage = segmented.lineage or Lineage.of_labels(frames if kind == "ctc" else labels[None])
-        table = track_table(lineage.tracks())
-        if kind == "ctc":
-            _write_ctc(path, frames, table)
-        else:
-            path.write_text(table, encoding="ascii", newline="\n")
+    elif kind == "tracks":
+        lineage = segmented.lineage or Lineage.of_labels(volume.labels[None])
+        path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
+    elif kind == "ctc":
+        frames = _frames(segmented)
+        lineage = segmented.lineage or Lineage.of_labels(frames)
+        _write_ctc(path, frames, track_table(lineage.tracks()))
     else:
         objects = ObjectSet.of_labels(
             volume.labels,
@@ -206,6 +238,15 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
             image=loaded.task.image.name,
         )
         OBJECT_FORMATS[kind].write(path, objects)
+
+
+def _frames(segmented: SegmentedImage) -> NDArray[Any]:
+    """The labels with time as the first axis; without time they are one frame."""
+    labels = segmented.volume.labels
+    axes = segmented.loaded.axes
+    link = segmented.loaded.config.link
+    axis = axes[:-2].find("T") if link is None or link.axis is None else link.axis
+    return np.moveaxis(labels, axis, 0) if axis >= 0 else labels[np.newaxis]
 
 
 def _write_ctc(folder: Path, frames: NDArray[Any], table: str) -> None:
@@ -270,19 +311,27 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     finish
         Rename complete files to their targets; else only remove what is left.
     """
-    for each in (files, files.in_zarr()):
-        left = {target: partial_paths(target) for target in each}
-        if any(left.values()) and finish and files.record.is_file():
+    for outputs in (files, files.in_zarr()):
+        left = {target: partial_paths(target) for target in outputs}
+        if finish and any(left.values()) and files.record.is_file():
             with suppress(ValueError, OSError):
-                record = read_record(files.record)
-                for kind, target in each.recorded.items():
-                    digest = record.outputs.get(kind, {}).get("sha256")
-                    if not target.exists() or sha256_of(target) != digest:
-                        whole = [path for path in left[target] if sha256_of(path) == digest]
-                        for path in whole[:1]:
-                            move_into_place(path, target)
-        for path in (path for paths in left.values() for path in paths):
-            remove(path)
+                _finish_renaming(outputs, read_record(files.record), left)
+        for paths in left.values():
+            for path in paths:
+                remove(path)
+
+
+def _finish_renaming(
+    files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]
+) -> None:
+    """Rename the temporary files that are `left` of each target, if they are what was recorded."""
+    for kind, target in files.recorded.items():
+        digest = record.outputs.get(kind, {}).get("sha256")
+        if target.exists() and sha256_of(target) == digest:
+            continue
+        whole = [path for path in left[target] if sha256_of(path) == digest]
+        if whole:
+            move_into_place(whole[0], target)
 
 
 def _distinct_channels(stack: ChannelStack, *, rgb: bool) -> tuple[list[int], list[str]]:
@@ -332,7 +381,7 @@ class LabeledObjects:
         if self.time_axis is None:
             return []
         tracks = Lineage.of_labels(self.labels, self.time_axis, self.parents).tracks()
-        return tracks if any(each.last > each.first for each in tracks) else []
+        return tracks if any(track.last > track.first for track in tracks) else []
 
 
 def save_objects_job(
@@ -368,20 +417,44 @@ def save_objects_job(
     """
     path = path or folder / f"{stem}_labels.tif"
     kind = format_of(path)
-    if problem := format_problem(kind, objects.labels.shape, objects.axes, objects.reference):
+    problem = format_problem(kind, objects.labels.shape, objects.axes, objects.reference)
+    if problem:
         raise ValueError(problem)
     check_is_no_image(path)
-    is_label_image = path.name.lower().endswith(tuple(LABEL_WRITERS))
-    with_classes = bool(objects.categories) and is_label_image
-    steps = 3 if with_classes else 2
-    targets = [path, folder / f"{stem}_objects.csv"]
-    if with_classes:
-        ending = next(each for each in LABEL_WRITERS if path.name.lower().endswith(each))
-        targets.append(folder / f"{stem}{CLASSES.replace('.tif', ending)}")
+    endings = [ending for ending in LABEL_WRITERS if path.name.lower().endswith(ending)]
+    targets = {"labels": path, "table": folder / f"{stem}_objects.csv"}
+    if endings and objects.categories:
+        targets["classes"] = folder / f"{stem}{CLASSES.replace('.tif', endings[0])}"
+    steps = len(targets)
     yield Progress(0, steps, "measuring the objects")
     tracks = objects.tracks()
     if tracks:
-        targets.append(folder / f"{stem}_res_track.txt")
+        targets["tracks"] = folder / f"{stem}_res_track.txt"
+    columns, rows = _saved_table(objects)
+    axes, reference = objects.axes, objects.reference
+    with atomic_outputs(*targets.values()) as parts:
+        temporary = dict(zip(targets, parts, strict=True))
+        yield Progress(1, steps, "writing the labels")
+        if endings:
+            write = label_writer(path.name)
+            write(temporary["labels"], objects.labels, axes=axes, reference=reference)
+        else:
+            OBJECT_FORMATS[kind].write(temporary["labels"], _object_set(objects))
+        write_table(temporary["table"], columns, rows)
+        if "classes" in targets:
+            yield Progress(2, steps, "writing the classes")
+            write = label_writer(path.name)
+            write(temporary["classes"], classes_of(objects), axes=axes, reference=reference)
+        if "tracks" in targets:
+            write_text(temporary["tracks"], track_table(tracks))
+    return list(targets.values())
+
+
+def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
+    """Columns and rows of the table beside saved objects."""
+    columns = table_columns(objects.axes, objects.channels, objects.reference)
+    if objects.certainties:
+        columns.insert(columns.index("class") + 1, CERTAINTY)
     rows = measure_objects(
         objects.labels,
         axes=objects.axes,
@@ -395,34 +468,20 @@ def save_objects_job(
         row["score"] = objects.scores.get(label, float("nan"))
         if objects.certainties:
             row[CERTAINTY] = objects.certainties.get(label, "")
-    axes, reference = objects.axes, objects.reference
-    with atomic_outputs(*targets) as (labels, table, *others):
-        tracked = others.pop() if tracks else None
-        yield Progress(1, steps, "writing the labels")
-        if is_label_image:
-            label_writer(path.name)(labels, objects.labels, axes=axes, reference=reference)
-        else:
-            written = ObjectSet.of_labels(
-                objects.labels,
-                axes,
-                scores=objects.scores,
-                categories=objects.categories,
-                reference=objects.reference,
-                classes=objects.classes,
-                image=objects.image,
-            )
-            OBJECT_FORMATS[kind].write(labels, written)
-        columns = table_columns(axes, objects.channels, reference)
-        if objects.certainties:
-            columns.insert(columns.index("class") + 1, CERTAINTY)
-        write_table(table, columns, rows)
-        for numbered in others:
-            yield Progress(2, steps, "writing the classes")
-            write = label_writer(path.name)
-            write(numbered, classes_of(objects), axes=axes, reference=reference)
-        if tracked is not None:
-            write_text(tracked, track_table(tracks))
-    return targets
+    return columns, rows
+
+
+def _object_set(objects: LabeledObjects) -> ObjectSet:
+    """The objects as formats other than label images take them."""
+    return ObjectSet.of_labels(
+        objects.labels,
+        objects.axes,
+        scores=objects.scores,
+        categories=objects.categories,
+        reference=objects.reference,
+        classes=objects.classes,
+        image=objects.image,
+    )
 
 
 def classes_of(objects: LabeledObjects) -> NDArray[np.uint16]:

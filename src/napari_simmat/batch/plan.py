@@ -173,7 +173,7 @@ class OutputFiles:
                 check_is_no_image(path)
             elif path.is_dir():
                 check_is_no_folder(path)
-                names = sorted(each.name for each in path.iterdir())
+                names = sorted(file.name for file in path.iterdir())
                 foreign = [name for name in names if not CTC_FILE.fullmatch(name)]
                 if foreign:
                     raise OutputError(FOREIGN_FILES.format(path, format_list(foreign[:3])))
@@ -193,7 +193,7 @@ class OutputFiles:
         possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
         written = {output["file"]: output.get("sha256") for output in earlier}
         paths = [self.record.with_name(name) for name in sorted(possible & set(written))]
-        return [each for each in paths if each.exists() and sha256_of(each) == written[each.name]]
+        return [path for path in paths if path.exists() and sha256_of(path) == written[path.name]]
 
 
 @dataclass(frozen=True)
@@ -269,12 +269,13 @@ class Plan:
         """Refuse existing outputs, unless they may be kept or replaced."""
         if self.existing != "refuse":
             return
-        for path in (path for task in self.tasks for path in task.files.possible()):
-            if path.exists():
-                raise ValueError(
-                    f"{path} exists already. Use --overwrite to replace it, --resume to keep "
-                    "what was made the same way, or another output folder."
-                )
+        for task in self.tasks:
+            for path in task.files.possible():
+                if path.exists():
+                    raise ValueError(
+                        f"{path} exists already. Use --overwrite to replace it, --resume to keep "
+                        "what was made the same way, or another output folder."
+                    )
 
 
 @dataclass(frozen=True)
@@ -339,53 +340,24 @@ def plan(
     if not isinstance(inputs, InputImages):
         inputs = InputImages([InputImage(image, named=True) for image in inputs])
     output = Path(os.path.expanduser(output))  # shells do not expand --output=~/results
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
-    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
-    if not os.access(nearest, os.W_OK):
-        raise OutputError(UNWRITABLE.format(nearest))
+    _check_output(output)
     if prompts not in (AUTO, SAME_STEM) and not is_prompt_file(Path(prompts)):
         raise FileNotFoundError(
             f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
             f"{SAME_STEM} or {AUTO}."
         )
-    planned: list[SegmentTask | SkippedImage] = []
-    recorded: dict[Path, frozenset[str]] = {}
-    # Input files that are prompts of another image (its name is the value) or of all.
-    prompts_of = {
-        path.absolute(): one.image.name
-        for one in inputs.images
-        if (one.prompts or prompts) == SAME_STEM
-        for path in _same_stem_prompts(one.image)
-    }
-    if prompts not in (AUTO, SAME_STEM):
-        prompts_of[Path(os.path.abspath(prompts))] = "the other images"
-    for one in inputs.images:
-        folder = one.image.parent
-        if folder not in recorded:
-            recorded[folder] = outputs_recorded_in(folder)
-        if one.image.name in recorded[folder]:
-            planned.append(SkippedImage(one.image, "It is the output of an earlier run."))
-        elif not one.named and (owner := prompts_of.get(one.image.absolute())) is not None:
-            planned.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
-        else:
-            planned.append(_plan_image(one, output, prompts, extras))
-    tasks = tuple(each for each in planned if isinstance(each, SegmentTask))
-    skipped = tuple(each for each in planned if isinstance(each, SkippedImage))
+    planned = _plan_images(inputs.images, output, prompts, extras)
+    tasks = tuple(image for image in planned if isinstance(image, SegmentTask))
+    skipped = tuple(image for image in planned if isinstance(image, SkippedImage))
     if not tasks:
-        failed = next((one for one in skipped if one.failed), None)
-        if failed is not None:
-            raise OutputError(failed.why)
-        if not skipped:
-            raise ValueError("There is no image to segment. Give at least one.")
-        raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
+        raise _nothing_to_do(skipped)
     _check_outputs_differ(tasks)
     if shard is not None:
         tasks = tasks[shard.number - 1 :: shard.count]
         skipped = skipped if shard.number == 1 else ()
-    made = Plan(tasks, skipped, output, existing, len(inputs.others), shard)
-    made.check_existing()
-    return made
+    whole = Plan(tasks, skipped, output, existing, len(inputs.others), shard)
+    whole.check_existing()
+    return whole
 
 
 def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]:
@@ -408,6 +380,58 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
         return path.name in recorded[path.parent] or bool(owners & stems)
 
     return [one for one in inputs if one.named or not is_made(one.image)]
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse an output folder that cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder. Choose another output folder.")
+    nearest = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(UNWRITABLE.format(nearest))
+
+
+def _plan_images(
+    images: Sequence[InputImage], output: Path, prompts: str, extras: Sequence[str]
+) -> list[SegmentTask | SkippedImage]:
+    """A task for each image that is neither an output nor the prompts of another one."""
+    planned: list[SegmentTask | SkippedImage] = []
+    recorded: dict[Path, frozenset[str]] = {}
+    owners = _owners_of_prompts(images, prompts)
+    for one in images:
+        folder = one.image.parent
+        if folder not in recorded:
+            recorded[folder] = outputs_recorded_in(folder)
+        owner = None if one.named else owners.get(one.image.absolute())
+        if one.image.name in recorded[folder]:
+            planned.append(SkippedImage(one.image, "It is the output of an earlier run."))
+        elif owner is not None:
+            planned.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
+        else:
+            planned.append(_plan_image(one, output, prompts, extras))
+    return planned
+
+
+def _owners_of_prompts(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
+    """Whose prompts a file holds: those of one image, by its name, or of all."""
+    owners: dict[Path, str] = {}
+    for one in images:
+        if (one.prompts or prompts) == SAME_STEM:
+            for path in _same_stem_prompts(one.image):
+                owners[path.absolute()] = one.image.name
+    if prompts not in (AUTO, SAME_STEM):
+        owners[Path(os.path.abspath(prompts))] = "the other images"
+    return owners
+
+
+def _nothing_to_do(skipped: Sequence[SkippedImage]) -> Exception:
+    """What a plan without a task says."""
+    for one in skipped:
+        if one.failed:
+            return OutputError(one.why)
+    if not skipped:
+        return ValueError("There is no image to segment. Give at least one.")
+    return ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
 
 
 def _plan_image(

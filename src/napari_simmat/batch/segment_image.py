@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_simmat._text import format_list, format_shape, pluralize
-from napari_simmat.batch.plan import SegmentConfig, SegmentTask
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import (
     RecordedInput,
     RecordedSettings,
@@ -99,11 +99,13 @@ class OpenedImage:
     @classmethod
     def of(cls, image: ImageFile, selection: ChannelSelection) -> OpenedImage:
         """As the selection says, where it does; ValueError if the image has no such axis."""
-        image, channels = replace(image, pixel_ratio=selection.pixel_ratio), selection.channels
-        count, chosen = len(image.axes), selection.channel_axis
-        axis = image.channel_axis if chosen is None else chosen
+        image = replace(image, pixel_ratio=selection.pixel_ratio)
+        axis = selection.channel_axis
         if axis is None:
-            return cls(image, None, image.axes, image.shape, channels)
+            axis = image.channel_axis
+        if axis is None:
+            return cls(image, None, image.axes, image.shape, selection.channels)
+        count = len(image.axes)
         if not -count <= axis < count:
             raise ValueError(
                 f"{image.path.name} has {count} axes ({image.axes}), so channel axis {axis} does "
@@ -117,7 +119,7 @@ class OpenedImage:
                 "not end in YX. Give the axis that holds channels, or none."
             )
         sizes = tuple(int(size) for size in image.data.shape)
-        return cls(image, axis, axes, sizes[:axis] + sizes[axis + 1 :], channels)
+        return cls(image, axis, axes, sizes[:axis] + sizes[axis + 1 :], selection.channels)
 
     @property
     def channel_names(self) -> tuple[str, ...] | None:
@@ -245,63 +247,93 @@ def _open_task(
     """A task's image and prompts, all settings merged, not hashed yet."""
     task.files.check_replaceable()
     config = replace(config, selection=task.selection.over(config.selection))
-    made = None
+    segments_everything = task.prompts is None
     if task.prompts is not None and _is_replayed(task.prompts):
         request = read_record(task.prompts).request
-        made = request.settings
+        segments_everything = request.settings.automatic is not None
         if not task.channel_files:
             task = replace(task, channel_files=_recorded_channels(task, request.input))
-        config = replace(
-            config,
-            selection=config.selection.over(made.selection),
-            automatic=made.automatic or config.automatic,
-            propagation=made.propagation,
-            link=made.link or config.link,
-        )
-    image = open_image(task.image, lazy_above=lazy_above)
-    if task.channel_files:
-        others = [open_image(each, lazy_above=lazy_above) for each in task.channel_files]
-        image = add_channels(image, others)
-    opened = OpenedImage.of(image, config.selection)
-    image, axes, shape = opened.image, opened.axes, opened.shape
+        config = _with_recorded(config, request.settings)
+    opened = OpenedImage.of(_open_with_channels(task, lazy_above), config.selection)
     prompts: Sequence[Prompt] | None = None
     categories: Mapping[int, str] = {}
-    if task.prompts is not None and (made is None or made.automatic is None):
-        prompts, categories = read_task_prompts(task.prompts, shape, image.reference)
+    if task.prompts is not None and not segments_everything:
+        reference = opened.image.reference
+        prompts, categories = read_task_prompts(task.prompts, opened.shape, reference)
     if prompts is None and config.propagation is not None:
         raise ValueError(NOTHING_TO_PROPAGATE.format(task.name))
-    if prompts is not None and config.link is not None and config.link.along == "depth":
+    is_along_depth = config.link is not None and config.link.along == "depth"
+    if prompts is not None and is_along_depth:
         raise ValueError(IDS_ARE_GIVEN.format(task.name))
-    if len(shape) < 3:
+    if len(opened.shape) < 3:
         config = replace(config, propagation=None)
     if config.link is not None:
-        config = replace(config, link=_on_time_axis(config, image, axes, shape, task.name))
-        if config.link is not None and config.link.along == "depth" and len(axes) == 3:
-            axes = "ZYX"  # planes whose axis the file does not name
-
-    # Outputs that do not suit the image are replaced or left out.
-    notes, files = list(image.notes), task.files
-    too_large = 4 * math.prod(shape) > config.labels_in_memory * 1e9  # labels are uint32
-    if too_large and prompts is None and len(shape) == 2 and image.affine is None:
-        files = files.in_zarr()
-        if len(files.extras) < len(task.files.extras):
-            notes.append("Objects in other formats are not written for labels in OME-Zarr.")
-    if files.labels.name.endswith(".nii.gz") and image.reference.one_step_problem("NIfTI"):
-        files = files.in_tiff()
-        notes.append(LABELS_IN_TIFF)
-    problems = {kind: format_problem(kind, shape, axes, image.reference) for kind in files.extras}
-    notes += filter(None, problems.values())
-    extras = {kind: path for kind, path in files.extras.items() if not problems[kind]}
+        config = replace(config, link=_on_time_axis(config, opened, task.name))
+        if config.link is not None and is_along_depth and len(opened.axes) == 3:
+            opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
+    files, notes = _suitable(task.files, opened, prompts, config.labels_in_memory)
     return LoadedImage(
-        **vars(replace(opened, axes=axes)),
-        task=replace(task, files=replace(files, extras=extras)),
+        **vars(opened),
+        task=replace(task, files=files),
         config=config,
         prompts=prompts,
         sha256="",
         seconds=0.0,
-        note=" ".join(notes),
+        note=" ".join([*opened.image.notes, *notes]),
         categories=categories,
     )
+
+
+def _with_recorded(config: SegmentConfig, recorded: RecordedSettings) -> SegmentConfig:
+    """Settings of a run that replays a record: what is unset is as the record says."""
+    return replace(
+        config,
+        selection=config.selection.over(recorded.selection),
+        automatic=recorded.automatic or config.automatic,
+        propagation=recorded.propagation,
+        link=recorded.link or config.link,
+    )
+
+
+def _open_with_channels(task: SegmentTask, lazy_above: int) -> ImageFile:
+    """A task's image with the channels of its other files."""
+    image = open_image(task.image, lazy_above=lazy_above)
+    if not task.channel_files:
+        return image
+    others = [open_image(path, lazy_above=lazy_above) for path in task.channel_files]
+    return add_channels(image, others)
+
+
+def _suitable(
+    files: OutputFiles,
+    opened: OpenedImage,
+    prompts: Sequence[Prompt] | None,
+    labels_in_memory: float,
+) -> tuple[OutputFiles, list[str]]:
+    """The outputs that suit an image, and what is to be said of those replaced or left out.
+
+    `labels_in_memory` is in GB.
+    """
+    image = opened.image
+    notes: list[str] = []
+    is_too_large = 4 * math.prod(opened.shape) > labels_in_memory * 1e9  # labels are uint32
+    fits_tiles = prompts is None and len(opened.shape) == 2 and image.affine is None
+    if is_too_large and fits_tiles:
+        in_zarr = files.in_zarr()
+        if len(in_zarr.extras) < len(files.extras):
+            notes.append("Objects in other formats are not written for labels in OME-Zarr.")
+        files = in_zarr
+    if files.labels.name.endswith(".nii.gz") and image.reference.one_step_problem("NIfTI"):
+        files = files.in_tiff()
+        notes.append(LABELS_IN_TIFF)
+    extras = {}
+    for kind, path in files.extras.items():
+        problem = format_problem(kind, opened.shape, opened.axes, image.reference)
+        if problem:
+            notes.append(problem)
+        else:
+            extras[kind] = path
+    return replace(files, extras=extras), notes
 
 
 def _recorded_channels(task: SegmentTask, recorded: RecordedInput) -> tuple[Path, ...]:
@@ -317,9 +349,7 @@ def _recorded_channels(task: SegmentTask, recorded: RecordedInput) -> tuple[Path
     return tuple(found)
 
 
-def _on_time_axis(
-    config: SegmentConfig, image: ImageFile, axes: str, shape: tuple[int, ...], name: str
-) -> LinkSettings | None:
+def _on_time_axis(config: SegmentConfig, opened: OpenedImage, name: str) -> LinkSettings | None:
     """How objects are linked, with the time axis; None for an image of one frame.
 
     Raises ValueError if the image does not say which axis is time, or objects are propagated
@@ -328,15 +358,18 @@ def _on_time_axis(
     from napari_simmat.engine.propagation import propagation_axis
 
     link = config.link
+    axes = opened.axes
+    shape = opened.shape
     if link is None or all(size == 1 for size in shape[:-2]):
         return None
     if link.along == "depth":
-        if config.propagation or "T" in axes or (link.axis is None and len(shape) > 3):
-            raise ValueError(NO_DEPTH_AXIS.format(image.path.name, axes))
+        is_ambiguous = link.axis is None and len(shape) > 3
+        if config.propagation or "T" in axes or is_ambiguous:
+            raise ValueError(NO_DEPTH_AXIS.format(opened.image.path.name, axes))
         link = replace(link, axis=link.axis or 0)
     axis = axes.find("T") if link.axis is None else link.axis
     if not 0 <= axis < len(shape) - 2:
-        raise ValueError(NO_TIME_AXIS.format(image.path.name, axes))
+        raise ValueError(NO_TIME_AXIS.format(opened.image.path.name, axes))
     if shape[axis] == 1:
         return None
     if config.propagation and propagation_axis(axes, shape) == axis:
@@ -429,7 +462,8 @@ def _segment_prompts_job(
     for number in sorted(range(len(prompts)), key=lambda number: prompts[number].plane):
         prompt = prompts[number]
         if prompt.plane != encoded:
-            job, end = predictor.set_plane_job(prompt.plane), done + encoding
+            job = predictor.set_plane_job(prompt.plane)
+            end = done + encoding
             yield from as_part(job, done / total, end / total, after=_on_plane(prompt.plane))
             encoded, done = prompt.plane, end
         yield Progress(done, total, "predicting")
@@ -446,7 +480,8 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
     """Which objects do not agree with their own points, as a sentence; empty for none."""
     if isinstance(prompts, LazyPrompts):  # masks, or the replay of what was told before
         return ""
-    numbers, wrong = label_numbers([prompt.object for prompt in prompts]), []
+    numbers = label_numbers([prompt.object for prompt in prompts])
+    wrong = []
     for number, prompt in zip(numbers, prompts, strict=True):
         plane = volume.labels[prompt.plane]
         for point, label in zip(prompt.points, prompt.labels, strict=True):
@@ -480,7 +515,8 @@ def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) 
     """Segment everything in a plane of any size into OME-Zarr in `folder`."""
     from napari_simmat.engine.automatic_tiles import segment_tiles_job
 
-    image, target = loaded.image, loaded.task.files.labels
+    image = loaded.image
+    target = loaded.task.files.labels
     height, width = loaded.shape
     labels = None
     try:
@@ -547,7 +583,8 @@ def read_task_prompts(
     if not _is_replayed(path):
         found = read_prompts(path, shape, reference)
         return found, found.categories if isinstance(found, LazyPrompts) else {}
-    record, pixels = read_record(path), shape[-2] * shape[-1]
+    record = read_record(path)
+    pixels = shape[-2] * shape[-1]
     recorded = record.request.prompts
     prompts = LazyPrompts(len(recorded), lambda n: Prompt.from_plain(recorded[n], pixels))
     for prompt in prompts:

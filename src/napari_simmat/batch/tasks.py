@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from napari_simmat.batch.outputs import recover_partial, with_kept_thumbnail, write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
@@ -21,9 +21,7 @@ from napari_simmat.batch.segment_image import (
     load_task,
     segment_loaded_job,
 )
-from napari_simmat.io.files import (
-    DiskFullError,
-)
+from napari_simmat.io.files import DiskFullError
 from napari_simmat.progress import Job, Progress, Steps, map_progress, time_left
 
 if TYPE_CHECKING:
@@ -99,6 +97,14 @@ def run_tasks_job(
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 
+class _Writing(NamedTuple):
+    """A result that is being written, or waits for it."""
+
+    number: int
+    """Index of its task."""
+    outcome: Future[TaskOutcome]
+
+
 class _TaskRunner:
     def __init__(
         self,
@@ -107,8 +113,11 @@ class _TaskRunner:
         config: SegmentConfig,
         resume: bool,
     ) -> None:
-        self.tasks, self.predictor, self.config, self.resume = tasks, predictor, config, resume
-        self.writing: deque[tuple[int, Future[TaskOutcome]]] = deque()
+        self.tasks = tasks
+        self.predictor = predictor
+        self.config = config
+        self.resume = resume
+        self.writing: deque[_Writing] = deque()
         self.run = RunStatus(tasks)
         self.disk_full = False
 
@@ -116,17 +125,19 @@ class _TaskRunner:
         reader = ThreadPoolExecutor(1, "simmat-reader")
         writer = ThreadPoolExecutor(1, "simmat-writer")
         try:
-            ahead: deque[Future[LoadedImage]] = deque()
+            unread = deque(self.tasks)
+            loading: deque[Future[LoadedImage]] = deque()
             for number in range(len(self.tasks)):
                 if self.disk_full:
-                    ahead.clear()
+                    loading.clear()
                     yield self._failed(number, DiskFullError(NOT_STARTED), 0.0)
                     continue
-                for each in self.tasks[number + len(ahead) : number + 1 + READ_AHEAD]:
-                    ahead.append(reader.submit(recover_and_load, each, self.config, self.resume))
-                yield from self._run_task_job(number, ahead.popleft(), writer)
+                while unread and len(loading) <= READ_AHEAD:
+                    task = unread.popleft()
+                    loading.append(reader.submit(recover_and_load, task, self.config, self.resume))
+                yield from self._run_task_job(number, loading.popleft(), writer)
             while self.writing:
-                yield from self._write_job(self.writing[0][0])
+                yield from self._write_job(self.writing[0].number)
         finally:
             reader.shutdown(cancel_futures=True)
             writer.shutdown()
@@ -149,11 +160,16 @@ class _TaskRunner:
         finally:
             self.predictor.cache.clear()  # the next image needs none of its embeddings
         # Submitted before the next yield, where the run may be canceled: results are written.
-        spec = self.predictor.model.spec
-        self.writing.append((number, writer.submit(finish_task, result, loaded, spec)))
+        outcome = writer.submit(finish_task, result, loaded, self.predictor.model.spec)
+        self.writing.append(_Writing(number, outcome))
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
-        while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
+        while self._has_written or len(self.writing) > WRITE_BEHIND + 1:
             yield from self._write_job(number)
+
+    @property
+    def _has_written(self) -> bool:
+        """Whether the oldest result is written."""
+        return bool(self.writing) and self.writing[0].outcome.done()
 
     def _with_written_job(self, job: Job[T]) -> Job[T]:
         """A job of one task; what is written meanwhile of tasks before it ends at once."""
@@ -161,8 +177,8 @@ class _TaskRunner:
         with closing(job):
             for step in steps:
                 yield step
-                while self.writing and self.writing[0][1].done():
-                    yield from self._write_job(self.writing[0][0])
+                while self._has_written:
+                    yield from self._write_job(self.writing[0].number)
         return steps.result
 
     def _write_job(self, waiting: int) -> Job[None]:
@@ -215,13 +231,18 @@ class RunStatus:
         if state == "segmenting":
             share = (1 - WRITING_SHARE) * (step.fraction or 0.0)
             self._shares[number] = max(self._shares[number], share)
-        name, total = self.tasks[number].name, len(self.tasks)
+        total = len(self.tasks)
+        ended = len(self._outcomes)
+        done = sum(self._shares)
+        name = self.tasks[number].name
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        ended, done, left = len(self._outcomes), sum(self._shares), ""
         if total > 1:
             failed = sum(one.status == "failed" for one in self._outcomes.values())
-            counted = f"{ended - failed}/{total}" + (f" ({failed} failed)" if failed else "")
+            counted = f"{ended - failed}/{total}"
+            if failed:
+                counted += f" ({failed} failed)"
             message = f"{counted} {message}"
+        left = ""
         if self._computed() >= _SHARE_TO_ESTIMATE and ended < total:
             seconds = time.monotonic() - self._begun
             left = time_left(seconds, self._computed(), total - done)
@@ -257,7 +278,8 @@ def finish_task(
 def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskOutcome:
     """The outcome of a task that raised `error`, with a message that names the file."""
     logger.debug("%s failed", task.image, exc_info=error)
-    name, text = task.name, " ".join(str(error).split())
+    name = task.name
+    text = " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
         words = text or type(error).__name__
         for start in ("", "Cannot read "):  # with the folder, in a run over many

@@ -25,7 +25,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES, sam_spec
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
@@ -238,31 +238,22 @@ def convert_authors_file_job(
     """
     sensor = find_modality(modality)
     yield Progress(0, 100, f"Reading {path.name}")
-    content = read_torch_file(path, _STAND_INS)
-    if not isinstance(content, Mapping) or not {"model", "state_dict"} <= set(content):
-        raise _MisfitError(path, "it has no entries 'model' and 'state_dict'")
-    network = str(content["model"])
-    if network not in STRATEGY_OF_NETWORK:
-        raise _MisfitError(path, f"its network {network[:100]!r} is unknown")
-    tensors = named_tensors(path, content["state_dict"])
-    check_numbers(path, tensors)
+    content = _read_content(path)
     below = yield from as_part(assemble_job(base or PAPER_BASE), 0.05, 0.8)
-    if below.spec.base.architecture not in SAM_ARCHITECTURES or below.spec.transfer != "zeroshot":
+    is_sam = below.spec.base.architecture in SAM_ARCHITECTURES
+    if not is_sam or below.spec.transfer != "zeroshot":
         raise _MisfitError(
             path, f"{below.spec.name} is not weights of SAM, which the authors tuned"
         )
     yield Progress(90, 100, f"Checking {path.name}")
-    transfer, channels = _transfer_of(path, tensors)
+    transfer, channels = _transfer_of(path, content.tensors)
     if channels != len(sensor.channels):
         names = ", ".join(channel.name for channel in sensor.channels)
         raise _MisfitError(
             path, f"it reads {channels} channels, and modality {modality} has {names}"
         )
-    strategy = STRATEGY_OF_NETWORK[network]
-    ending, axis = _SIZES.get(strategy, ("", 0))
-    sized = next((t for name, t in tensors.items() if ending and name.endswith(ending)), None)
-    known = {name: _number(content.get(name)) for name in ("epoch", "best_iou")}
-    known = {name: value for name, value in known.items() if value is not None}
+    strategy = STRATEGY_OF_NETWORK[content.network]
+    figures = content.figures
     spec = ModelSpec(
         name=path.stem,
         modality=sensor.words,
@@ -272,16 +263,54 @@ def convert_authors_file_job(
         base=below.spec.base,
         transfer=transfer,
         strategy=strategy,
-        strategy_size=sized.shape[axis] if sized is not None and sized.ndim > axis else 0,
+        strategy_size=_size_of(strategy, content.tensors),
         mask_choice="single",
         description=(
-            f"Imported from a checkpoint of SimMAT's authors' code ({network}, modality "
+            f"Imported from a checkpoint of SimMAT's authors' code ({content.network}, modality "
             f"{modality})."
         ),
-        training={"network": network, "modality": modality, **known},
-        metrics={name: known[name] for name in ("best_iou",) if name in known},
+        training={"network": content.network, "modality": modality, **figures},
+        metrics={name: figures[name] for name in ("best_iou",) if name in figures},
     )
-    return spec, _our_tensors(path, tensors, spec, below)
+    return spec, _our_tensors(path, content.tensors, spec, below)
+
+
+class _FileContent(NamedTuple):
+    """What a file of the authors' code holds."""
+
+    network: str
+    """One of `STRATEGY_OF_NETWORK`."""
+    tensors: dict[str, Tensor]
+    figures: dict[str, float]
+    """Of the training: ``epoch`` and ``best_iou``, if they are there."""
+
+
+def _read_content(path: Path) -> _FileContent:
+    content = read_torch_file(path, _STAND_INS)
+    if not isinstance(content, Mapping) or not {"model", "state_dict"} <= set(content):
+        raise _MisfitError(path, "it has no entries 'model' and 'state_dict'")
+    network = str(content["model"])
+    if network not in STRATEGY_OF_NETWORK:
+        raise _MisfitError(path, f"its network {network[:100]!r} is unknown")
+    tensors = named_tensors(path, content["state_dict"])
+    check_numbers(path, tensors)
+    figures = {}
+    for name in ("epoch", "best_iou"):
+        figure = _number(content.get(name))
+        if figure is not None:
+            figures[name] = figure
+    return _FileContent(network, tensors, figures)
+
+
+def _size_of(strategy: str, tensors: Mapping[str, Tensor]) -> int:
+    """The size of a strategy, from its first tensor; 0 if it has none."""
+    if strategy not in _SIZES:
+        return 0
+    ending, axis = _SIZES[strategy]
+    sized = next((tensor for name, tensor in tensors.items() if name.endswith(ending)), None)
+    if sized is None or sized.ndim <= axis:
+        return 0
+    return int(sized.shape[axis])
 
 
 def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
@@ -289,11 +318,12 @@ def _transfer_of(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
     own = {n.removeprefix(_PROJECTOR): t for n, t in tensors.items() if n.startswith(_PROJECTOR)}
     if not own:
         return "zeroshot", 3
-    name = next((each for each in _LAYERS if each in own), "")
+    name = next((tensor for tensor in _LAYERS if tensor in own), "")
     if not name or own[name].ndim != 4:
         raise _MisfitError(path, f"its transfer layer ({name or next(iter(own))}) is unknown here")
-    transfer, (width, channels, side, _) = _LAYERS[name], own[name].shape
-    numbers = {int(each.split(".")[1]) for each in own if each.startswith("zip_proj.")}
+    transfer = _LAYERS[name]
+    width, channels, side, _ = own[name].shape
+    numbers = {int(tensor.split(".")[1]) for tensor in own if tensor.startswith("zip_proj.")}
     if transfer == "simcmf_d" and "patch_embedding.weight" in own:
         transfer = "baseline_b"  # SimCMF's baseline C
     elif transfer == "simmat" and own.get(f"zip_proj.{max(numbers)}.weight", own[name]).ndim == 2:
@@ -337,7 +367,8 @@ def _our_tensors(
             shapes = f"{tuple(tensor.shape)} instead of {tuple(trained[renamed].shape)}"
             raise _MisfitError(path, f"on {below.spec.base.name}, {name} has the shape {shapes}")
         ours[renamed] = tensor
-    if missing := sorted(trained.keys() - ours.keys()):
+    missing = sorted(trained.keys() - ours.keys())
+    if missing:
         raise _MisfitError(path, f"it lacks {some_names(missing)}")
     return ours
 

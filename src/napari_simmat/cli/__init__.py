@@ -112,22 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if "--verbose" in given else logging.WARNING
     with logged(), _notes_on_stderr(terminal, level):
         try:
-            _check_characters(given)
-            wanted = given[0] if given else ""
-            if wanted not in OWN:
-                add_commands(app, OWN, wanted)
-            options = _options_of_file(given)
-            _check_characters(options)
-            app.config = Dict(data=options, source=_config_path(given)) if options else ()
-            command, bound, unparsed = app.parse_args(given, exit_on_error=False, print_error=False)
-            logger.info("simmat %s (%s)", " ".join(given), __version__)
-            written = (
-                [f"--{name.replace('_', '-')}" for name in options.get(given[0], ())]
-                if options
-                else []
-            )
-            typed = frozenset([*written, *(word.partition("=")[0] for word in given)])
-            status = command(*bound.args, **bound.kwargs, **dict.fromkeys(unparsed, typed))
+            return _run(given)
         except KeyboardInterrupt:
             terminal.fail(CANCELED_MESSAGE)
             return CANCELED
@@ -145,7 +130,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             terminal.fail(_sentence(error))
             return 1
+
+
+def _run(given: Sequence[str]) -> int:
+    """Find the command that the words name, and run it; its exit status."""
+    _check_characters(given)
+    wanted = given[0] if given else ""
+    if wanted not in OWN:
+        add_commands(app, OWN, wanted)
+    options = _options_of_file(given)
+    _check_characters(options)
+    app.config = Dict(data=options, source=_config_path(given)) if options else ()
+    command, bound, unparsed = app.parse_args(given, exit_on_error=False, print_error=False)
+    logger.info("simmat %s (%s)", " ".join(given), __version__)
+    typed = frozenset(_typed(given, options.get(wanted, {})))
+    status = command(*bound.args, **bound.kwargs, **dict.fromkeys(unparsed, typed))
     return status if isinstance(status, int) else 0
+
+
+def _typed(given: Sequence[str], written: Mapping[str, object]) -> list[str]:
+    """The options that the user gave, as ``--name``: as words, or written in a file."""
+    words = [word.partition("=")[0] for word in given]
+    return [*(f"--{name.replace('_', '-')}" for name in written), *words]
 
 
 NULL_CHARACTER = "{} has a null character, which no name of a file has; remove it."
@@ -158,8 +164,8 @@ def _check_characters(value: object) -> None:
     if isinstance(value, Mapping):
         value = list(value.items())
     if isinstance(value, (list, tuple)):
-        for each in value:
-            _check_characters(each)
+        for item in value:
+            _check_characters(item)
 
 
 def _config_path(given: Sequence[str]) -> str:
@@ -178,7 +184,8 @@ def _options_of_file(given: Sequence[str]) -> dict[str, dict[str, object]]:
 
     Raises ValueError if it cannot be read, or has no table for this command.
     """
-    if not (path := _config_path(given)):
+    path = _config_path(given)
+    if not path:
         return {}
     try:
         check_size(Path(path), _CONFIG_BYTES)

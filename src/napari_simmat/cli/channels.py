@@ -23,7 +23,7 @@ from napari_simmat.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -228,10 +228,11 @@ def _read_channels(
     lost = check_channel_format(output, opened.axes, reference)
     for note in (*opened.image.notes, *filter(None, [lost])):
         terminal.note(f"{image.name}: {note}")
-    data, names = np.asarray(opened.image.data), opened.channel_names
+    data = np.asarray(opened.image.data)
+    names = opened.channel_names
     planes = [data] if opened.axis is None else list(np.moveaxis(data, opened.axis, 0))
     wanted = range(len(planes)) if opened.channels is None else opened.channels
-    chosen = [channel_index(each, len(planes), names) for each in wanted]
+    chosen = [channel_index(channel, len(planes), names) for channel in wanted]
     named = [names[n] if names else str(n) for n in chosen]
     return _ReadChannels([planes[n] for n in chosen], named, opened.axes, reference)
 
@@ -289,41 +290,48 @@ def show(
     from napari_simmat.io.readers import open_image
 
     terminal = console.terminal()
-    paths = [output / f"{image.name.split('.')[0]}_{end}" for end in ("seen.png", "channels.csv")]
-    paths = paths if prompts else paths[:1]
+    stem = image.name.split(".")[0]
+    paths = [output / f"{stem}_seen.png"]
+    if prompts is not None:
+        paths.append(output / f"{stem}_channels.csv")
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
     opened = OpenedImage.of(open_image(image), channels.selection)
-    given: Sequence[Prompt] = ()
+    asked: Sequence[Prompt] = ()
     if prompts is not None:
         given, _ = read_task_prompts(prompts, opened.shape, opened.image.reference)
-        given = [prompt for prompt in given if prompt.plane == given[0].plane]
+        asked = [prompt for prompt in given if prompt.plane == given[0].plane]
     predictor = Predictor(load_model(model), **asdict(compute))
 
     def job() -> Job[list[list[ChannelInfluence]]]:
-        plane = given[0].plane if given else None
+        plane = asked[0].plane if asked else None
         yield from predictor.set_image_job(**opened.as_read, plane=plane)
-        if not given:
+        if not asked:
             return []
-        return (yield from channel_influence_job(predictor, given))
+        return (yield from channel_influence_job(predictor, asked))
 
-    influences, numbers = terminal.watch(job()), label_numbers([each.object for each in given])
-    rows = [
-        {"object": number, **influence._asdict()}
-        for number, of_object in zip(numbers, influences, strict=True)
-        for influence in of_object
-    ]
+    influences = terminal.watch(job())
+    numbers = label_numbers([prompt.object for prompt in asked])
+    rows = []
+    for number, of_object in zip(numbers, influences, strict=True):
+        rows += [{"object": number, **influence._asdict()} for influence in of_object]
     output.mkdir(parents=True, exist_ok=True)
     with atomic_outputs(*paths) as (picture, *table):
         Image.fromarray(to_rgb(foundation_colors(predictor))).save(picture, format="png")
         for path in table:
             write_table(path, ["object", *ChannelInfluence._fields], rows)
     if rows:
-        shown = Table(*rows[0], box=None, header_style="bold")
-        for row in rows:
-            shown.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-        terminal.say(shown)
+        terminal.say(_shown_rows(rows))
     for path in paths:
         terminal.say(f"Wrote {path}")
     terminal.result({"files": [str(path) for path in paths], "channels": rows})
+
+
+def _shown_rows(rows: Sequence[Mapping[str, object]]) -> Table:
+    """Rows as a table with three digits."""
+    table = Table(*rows[0], box=None, header_style="bold")
+    for row in rows:
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+        table.add_row(*cells)
+    return table

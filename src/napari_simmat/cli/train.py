@@ -31,6 +31,7 @@ from napari_simmat.training.config import TrainConfig, practical_config
 if TYPE_CHECKING:
     from napari_simmat.datasets.dataset import Dataset
     from napari_simmat.models.spec import Model
+    from napari_simmat.training.few_shot import FewShotResult
 
 
 T = TypeVar("T")
@@ -44,6 +45,13 @@ NO_MEANING = "{} has no meaning {}; leave it out."
 _SELECTION = ("channels", "channel-axis", "pixel-ratio")
 _FOLDER = ("modality", "validation-fraction", "min-size")
 _DRAWN = ("scenes", "scene-side")
+_IGNORED = {
+    "with --few": ("practical", "devices", "nodes", "folder", "aims", *_FOLDER),
+    "for drawn scenes": ("complete", "aims", *_SELECTION, *_FOLDER),
+    "with --aims": ("complete", *_SELECTION, *_FOLDER),
+    "without --few": ("complete",),
+}
+"""The options that each kind of training would ignore."""
 FEW_TAKES = "--few takes --steps, --learning-rate and --seed; leave {} out."
 
 
@@ -76,7 +84,90 @@ class LabeledData:
     scene_side: int = 256
 
 
-DEFAULT_DATA, DEFAULT_CONFIG = LabeledData(), TrainConfig()
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """What is learned: the paper's click, all prompts, or a few objects.
+
+    Parameters
+    ----------
+    practical
+        Train for clicks, boxes and corrections, with augmented images: changes the defaults of
+        start, prompts, corrections, objects, augment, auxiliary, precision and, on an embedded
+        foundation, strategy and learning-rate. Options that are given still count.
+    few
+        Adapt the base to the images from a few labeled objects, three at least, in about a
+        minute; nothing is written if it is no better on objects left out. Of the training options
+        it takes steps, learning-rate and seed.
+    complete
+        With --few: all objects of the images are labeled, so what is not labeled is background.
+    """
+
+    practical: Annotated[bool, FLAG] = False
+    few: Annotated[bool, FLAG] = False
+    complete: Annotated[bool, FLAG] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions:
+    """Where the training runs.
+
+    Parameters
+    ----------
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    devices
+        Processes per node, each with a GPU if there are any.
+    nodes
+        Nodes of a cluster; Lightning Fabric reads the rest from its environment.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StateOptions:
+    """The files of a training beside the checkpoint.
+
+    Parameters
+    ----------
+    folder
+        Folder for the state, the best checkpoint so far and the log (CSV); beside the output by
+        default.
+    overwrite
+        Replace the output if it exists.
+    """
+
+    folder: Path | None = None
+    overwrite: Annotated[bool, FLAG] = False
+
+
+DEFAULT_DATA = LabeledData()
+DEFAULT_LEARNING = LearningOptions()
+DEFAULT_CONFIG = TrainConfig()
+DEFAULT_PLACE = PlaceOptions()
+DEFAULT_STATE = StateOptions()
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Tells a person what happens, or with ``--events`` a program."""
+
+    terminal: Terminal
+    events: bool
+
+    def finish(self, job: Job[T]) -> T:
+        """Run a job with a progress bar or events, shown only by the first of several processes."""
+        from napari_simmat.training.trainer import is_first_process
+
+        if not is_first_process():
+            return finish(job)
+        shown = map_progress(job, _with_events) if self.events else job
+        return self.terminal.watch(shown, logs=not self.events)
 
 
 def train(
@@ -85,19 +176,14 @@ def train(
     *,
     output: Annotated[Path, OUTPUT],
     base: str = "tiny",
-    practical: Annotated[bool, FLAG] = False,
-    few: Annotated[bool, FLAG] = False,
-    complete: Annotated[bool, FLAG] = False,
+    learning: LearningOptions = DEFAULT_LEARNING,
     labeled: LabeledData = DEFAULT_DATA,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     training: Annotated[
         TrainConfig, Parameter(name="*", group="Training", negative="", consume_multiple=True)
     ] = DEFAULT_CONFIG,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    folder: Path | None = None,
-    overwrite: Annotated[bool, FLAG] = False,
+    place: PlaceOptions = DEFAULT_PLACE,
+    state: StateOptions = DEFAULT_STATE,
     events: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
     typed: Annotated[frozenset[str], Parameter(parse=False)],
@@ -126,27 +212,6 @@ def train(
         The checkpoint's file; its stem is the model's name.
     base
         The foundation, by name or file.
-    practical
-        Train for clicks, boxes and corrections, with augmented images: changes the defaults of
-        start, prompts, corrections, objects, augment, auxiliary, precision and, on an embedded
-        foundation, strategy and learning-rate. Options that are given still count.
-    few
-        Adapt the base to the images from a few labeled objects, three at least, in about a
-        minute; nothing is written if it is no better on objects left out. Of the training options
-        it takes steps, learning-rate and seed.
-    complete
-        With --few: all objects of the images are labeled, so what is not labeled is background.
-    device
-        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
-    devices
-        Processes per node, each with a GPU if there are any.
-    nodes
-        Nodes of a cluster; Lightning Fabric reads the rest from its environment.
-    folder
-        Folder for the state, the best checkpoint so far and the log (CSV); beside the output by
-        default.
-    overwrite
-        Replace the output if it exists.
     events
         For programs: print a line of JSON for each step (done, total, message, figures), and one
         at the end (output, metrics).
@@ -157,11 +222,11 @@ def train(
 
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
-    terminal = console.terminal()
-    check_output(output, overwrite)
-    _check_meanings(typed, data, labeled, few=few)
-    drawn = dataset_name(data)
-    draw_job = load_dataset(drawn) if drawn else None
+    report = _Report(console.terminal(), events)
+    check_output(output, state.overwrite)
+    _check_meanings(typed, data, labeled, few=learning.few)
+    sensor = dataset_name(data)
+    draw_job = load_dataset(sensor) if sensor else None
     keep_freed_memory()
     foundation = load_model(base)
     # With --practical other defaults apply, so what was typed counts even if it is a default.
@@ -170,83 +235,86 @@ def train(
         for name, value in asdict(training).items()
         if f"--{name.replace('_', '-')}" in typed
     }
-    if few:
-        _learn_few(foundation, data, given, channels, complete, terminal, events, output, device)
+    if learning.few:
+        job = _learn_few_job(foundation, data, given, channels, learning.complete, place, output)
+        _say_learned(report, report.finish(job), output)
         return
-    config = practical_config(foundation.spec, **given) if practical else training
-    dataset = _finish_with_progress(
-        _read_dataset_job(data, draw_job, labeled, channels, config.seed), terminal, events
-    )
-    folder = folder or output.with_name(f"{output.stem}-training")
-    places = Devices(device=device, count=devices, nodes=nodes)
-    job = train_checkpoint_job(foundation, dataset, config, output, folder, places)
-    spec = _finish_with_progress(job, terminal, events)
+    config = practical_config(foundation.spec, **given) if learning.practical else training
+    dataset = report.finish(_read_dataset_job(data, draw_job, labeled, channels, config.seed))
+    folder = state.folder or output.with_name(f"{output.stem}-training")
+    places = Devices(device=place.device, count=place.devices, nodes=place.nodes)
+    spec = report.finish(train_checkpoint_job(foundation, dataset, config, output, folder, places))
     if not is_first_process():
         return
     if events:
         print_event(output=str(output), metrics=dict(spec.metrics))
     else:
-        say_metrics(terminal, output, spec.metrics)
+        say_metrics(report.terminal, output, spec.metrics)
 
 
 def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, few: bool) -> None:
     """Refuse options that this kind of training would ignore: who types one, relies on it."""
-    ignored: tuple[str, ...]
+    is_drawn = bool(dataset_name(data))
+    for name in _DRAWN:
+        if f"--{name}" in typed and not is_drawn:
+            raise ValueError(NO_MEANING.format(f"--{name}", "without generated:SENSOR"))
     if few:
-        kind, ignored = "with --few", ("practical", "devices", "nodes", "folder", "aims", *_FOLDER)
-    elif dataset_name(data):
-        kind, ignored = "for drawn scenes", ("complete", "aims", *_SELECTION, *_FOLDER)
+        kind = "with --few"
+    elif is_drawn:
+        kind = "for drawn scenes"
     elif labeled.aims:
-        kind, ignored = "with --aims", ("complete", *_SELECTION, *_FOLDER)
+        kind = "with --aims"
     else:
-        kind, ignored = "without --few", ("complete",)
-    drawn = [name for name in _DRAWN if f"--{name}" in typed]
-    if drawn and not dataset_name(data):
-        raise ValueError(NO_MEANING.format(f"--{drawn[0]}", "without generated:SENSOR"))
-    if given := [name for name in ignored if f"--{name}" in typed]:
-        raise ValueError(NO_MEANING.format(f"--{given[0]}", kind))
+        kind = "without --few"
+    for name in _IGNORED[kind]:
+        if f"--{name}" in typed:
+            raise ValueError(NO_MEANING.format(f"--{name}", kind))
 
 
-def _learn_few(
+def _learn_few_job(
     foundation: Model,
     data: str,
     given: Mapping[str, Any],
     channels: ChannelOptions,
     complete: bool,
-    terminal: Terminal,
-    events: bool,
+    place: PlaceOptions,
     output: Path,
-    device: str,
-) -> None:
-    """Learn from the objects of all images of a folder; write the model if it is better."""
+) -> Job[FewShotResult]:
+    """Learn from the objects of all images of a folder; the images are read at once."""
     from napari_simmat.datasets.dataset import DataConfig
     from napari_simmat.datasets.folder import ChannelFiles, find_images
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import annotate
     from napari_simmat.training.few_shot import learn_objects_job
 
-    known = ("steps", "learning_rate", "seed")
-    if other := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
-        raise ValueError(FEW_TAKES.format(format_list(other)))
+    other = [name for name in given if name not in ("steps", "learning_rate", "seed")]
+    if other:
+        options = [f"--{name.replace('_', '-')}" for name in other]
+        raise ValueError(FEW_TAKES.format(format_list(options)))
     config = FewShotConfig(**{name: value for name, value in given.items() if value is not None})
     wanted = DataConfig(selection=channels.selection)
     planes = []
     for image in find_images(Path(data), wanted):
         selection = None if isinstance(image, ChannelFiles) else wanted.selection.channels
         planes += annotate(image.read(), foundation.spec, channels=selection, complete=complete)
-    job = learn_objects_job(foundation, planes, config, device=device, name=output.stem)
-    result = _finish_with_progress(job, terminal, events)
+    return learn_objects_job(foundation, planes, config, device=place.device, name=output.stem)
+
+
+def _say_learned(report: _Report, result: FewShotResult, output: Path) -> None:
+    """Write the model if it is better, and say so."""
+    written = None
     if result.checkpoint is not None:
         result.checkpoint.save(output)
+        written = str(output)
     metrics = {"before": result.before._asdict(), "after": result.after._asdict()}
-    written = None if result.checkpoint is None else str(output)
-    if events:
-        print_event(output=written, metrics=metrics, sentence=result.sentence)
+    values = {"output": written, "metrics": metrics, "sentence": result.sentence}
+    if report.events:
+        print_event(**values)
         return
-    terminal.say(result.sentence)
+    report.terminal.say(result.sentence)
     if written:
-        terminal.say(f"Wrote {output}")
-    terminal.result({"output": written, "metrics": metrics, "sentence": result.sentence})
+        report.terminal.say(f"Wrote {output}")
+    report.terminal.result(values)
 
 
 def _read_dataset_job(
@@ -276,15 +344,6 @@ def _read_dataset_job(
     return (yield from folder_module.read_folder_job(data, wanted))
 
 
-def _finish_with_progress(job: Job[T], terminal: Terminal, events: bool) -> T:
-    """Run a job with a progress bar or events, shown only by the first of several processes."""
-    from napari_simmat.training.trainer import is_first_process
-
-    if not is_first_process():
-        return finish(job)
-    return terminal.watch(map_progress(job, _with_events) if events else job, logs=not events)
-
-
 def _with_events(progress: Progress) -> Progress:
     from napari_simmat.training.few_shot import LearnProgress
     from napari_simmat.training.trainer import TrainProgress
@@ -294,7 +353,7 @@ def _with_events(progress: Progress) -> Progress:
         event["figures"] = dict(progress.figures)
     elif isinstance(progress, LearnProgress):
         scores = {"before": progress.before, "after": progress.after}
-        event["figures"] = {name: each._asdict() for name, each in scores.items() if each}
+        event["figures"] = {when: score._asdict() for when, score in scores.items() if score}
     print_event(**event)
     return progress
 
@@ -317,7 +376,8 @@ def say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -
         elif isinstance(value, float):
             table.add_row(name, f"{value:.1f}")
     terminal.say(table)
-    before, after = metrics.get("before"), metrics.get("after")
+    before = metrics.get("before")
+    after = metrics.get("after")
     if isinstance(before, dict) and isinstance(after, dict):
         worse = [kind for kind in after if after[kind] < before.get(kind, 0)]
         if worse:
@@ -335,12 +395,12 @@ def keep_freed_memory() -> None:
 
     Source: mallopt(3), ``M_MMAP_MAX`` and ``M_TRIM_THRESHOLD``.
     """
-    trim_threshold, mmap_max = -1, -4  # numbers of the parameters in glibc's malloc.h
     if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl
         return
+    trim_threshold, mmap_max = -1, -4  # numbers of the parameters in glibc's malloc.h
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)

@@ -222,7 +222,8 @@ def _suppressed(
     scores = np.array([_score(candidates, one) for one in chosen], np.float32)
     boxes = torch.from_numpy(candidates.boxes(chosen))
     best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
-    numbers, found = np.array(chosen), dict[int, list[int]]()
+    numbers = np.array(chosen)
+    found: dict[int, list[int]] = {}
     for some in best.split(COMPARED_AT_ONCE):
         alike = (box_iou(boxes[some], boxes) >= settings.box_overlap).numpy()
         alike[np.arange(len(some)), some] = True  # itself, even if rounding puts its IoU below 1
@@ -243,9 +244,11 @@ def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> ND
     closer to the truth than the best of them. Only masks of high IoU vote: others of a like box
     may be of another object.
     """
-    box, mask = candidates.known[one].box, candidates.mask(one)
+    box = candidates.known[one].box
+    mask = candidates.mask(one)
     area = np.count_nonzero(mask)
-    votes, total = np.zeros(mask.shape, np.float32), 0.0
+    votes = np.zeros(mask.shape, np.float32)
+    total = 0.0
     for other in alike:
         into, out_of = _box_intersection(box, candidates.known[other].box)
         covered = np.zeros_like(mask)
@@ -286,7 +289,8 @@ def _without_composites(
     areas = {one: int(np.count_nonzero(masks[one])) for one in chosen}
     whole: list[int] = []
     for one in sorted(chosen, key=lambda one: areas[one]):
-        covered, parts = np.zeros_like(masks[one]), 0
+        covered = np.zeros_like(masks[one])
+        parts = 0
         for other in whole:
             into, out_of = _box_intersection(boxes[one], boxes[other])
             apart = any(side.start >= side.stop for side in into)
@@ -584,16 +588,17 @@ def measure_properties(
     index
         The plane's index along the axes before Y and X.
     """
-    values, embedding = predictor.stack.normalized(index), predictor.embedding
-    ids, size, intensity, appearance = [], [], [], []
-    for each in object_intensities(values, labels):
-        ids.append(each.label)
-        size.append([np.log(each.area)])
-        intensity.append([*each.mean, *each.difference])
-        appearance.append(mean_embedding(embedding, labels, each.label, each.around))
-    vectors = {"size": size, "intensity": intensity, "appearance": appearance}
+    embedding = predictor.embedding
+    ids: list[int] = []
+    vectors: dict[str, list[Any]] = {"size": [], "intensity": [], "appearance": []}
+    for seen in object_intensities(predictor.stack.normalized(index), labels):
+        mean = mean_embedding(embedding, labels, seen.label, seen.around)
+        ids.append(seen.label)
+        vectors["size"].append([np.log(seen.area)])
+        vectors["intensity"].append([*seen.mean, *seen.difference])
+        vectors["appearance"].append(mean)
     return ObjectProperties(
-        tuple(ids), {name: np.array(each, float) for name, each in vectors.items()}
+        tuple(ids), {name: np.array(rows, float) for name, rows in vectors.items()}
     )
 
 
@@ -617,13 +622,10 @@ def sift(found: Instances, properties: ObjectProperties, committed: ObjectProper
     count = len(committed.ids)
     if count < MIN_EXAMPLES:
         raise ValueError(TOO_FEW.format(count, "is" if count == 1 else "are"))
-    fits: dict[str, NDArray[np.bool_]] = {}
-    for name, examples in committed.vectors.items():
-        others = [np.delete(examples, n, axis=0) for n in range(count)]
-        apart = [_distance(name, examples[n : n + 1], rest)[0] for n, rest in enumerate(others)]
-        allowed = max(MIN_DISTANCES[name], ROOM * max(apart))
-        ours = properties.vectors[name]
-        fits[name] = _distance(name, ours, examples) <= allowed if len(ours) else np.zeros(0, bool)
+    fits = {
+        name: _fits(name, properties.vectors[name], examples)
+        for name, examples in committed.vectors.items()
+    }
     keep = np.logical_and.reduce(list(fits.values()))
     kept = tuple(label for label, fit in zip(properties.ids, keep, strict=True) if fit)
     left_out = {name: int(np.count_nonzero(~fit)) for name, fit in fits.items()}
@@ -631,19 +633,34 @@ def sift(found: Instances, properties: ObjectProperties, committed: ObjectProper
     numbers[list(kept)] = np.arange(1, len(kept) + 1)
     instances = Instances(numbers[found.labels], found.scores[[label - 1 for label in kept]])
     objects = pluralize(len(keep), "object")
-    reasons = [f"{name} {number}" for name, number in left_out.items() if number]
-    sentence = ALL_ALIKE.format(objects)
-    if len(kept) < len(keep):
+    if len(kept) == len(keep):
+        sentence = ALL_ALIKE.format(objects)
+    else:
+        reasons = [f"{name} {number}" for name, number in left_out.items() if number]
         sentence = KEPT.format(len(kept), objects, format_list(reasons))
     return Sifted(instances, kept, left_out, sentence)
 
 
+def _fits(
+    name: str, vectors: NDArray[np.float64], examples: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which of N vectors are about as near to an example as the examples are to each other."""
+    if not len(vectors):
+        return np.zeros(0, bool)
+    apart = []
+    for number in range(len(examples)):
+        others = np.delete(examples, number, axis=0)
+        apart.append(_distance(name, examples[number : number + 1], others)[0])
+    allowed = max(MIN_DISTANCES[name], ROOM * max(apart))
+    return np.asarray(_distance(name, vectors, examples) <= allowed)
+
+
 def _distance(
-    name: str, ours: NDArray[np.float64], examples: NDArray[np.float64]
+    name: str, vectors: NDArray[np.float64], examples: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How far each of N vectors is from the nearest of the examples, (N,)."""
     if name == "appearance":
-        apart = 1 - ours @ examples.T
+        apart = 1 - vectors @ examples.T
     else:
-        apart = np.abs(ours[:, None] - examples[None]).mean(2)
+        apart = np.abs(vectors[:, None] - examples[None]).mean(2)
     return np.asarray(apart.min(1))

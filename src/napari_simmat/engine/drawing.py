@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
 
 
 FILL_OPACITY = 0.28
@@ -110,17 +111,20 @@ def mask_thumbnail(
 
     height, width = mask.shape
     box = bounding_box(mask) or (slice(0, height), slice(0, width))
-    longest = max(each.stop - each.start for each in box)
+    longest = max(extent.stop - extent.start for extent in box)
     field = max(round(THUMBNAIL_CONTEXT * longest), THUMBNAIL_MIN_FIELD)
     step = -(-field // (2 * side))
-    rows, columns = (
-        _field(each, field, whole, step) for each, whole in zip(box, mask.shape, strict=True)
-    )
-    picture, inside = to_rgb(part(rows, columns)), mask[rows, columns]
+    rows = _field(box[0], field, height, step)
+    columns = _field(box[1], field, width, step)
+    inside = mask[rows, columns]
     shown = [max(1, round(side * step * shape / field)) for shape in inside.shape]
-    size, smooth = (min(shown[1], side), min(shown[0], side)), Image.Resampling.BILINEAR
-    picture = np.asarray(Image.fromarray(picture).resize(size, smooth))
-    inside = np.asarray(Image.fromarray(inside.astype(np.uint8) * 255).resize(size, smooth)) > 127
+    size = (min(shown[1], side), min(shown[0], side))
+
+    def resized(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+
+    picture = resized(to_rgb(part(rows, columns)))
+    inside = resized(inside.astype(np.uint8) * 255) > 127
     outline = inside & ~ndi.binary_erosion(inside, border_value=1)
     share = np.where(outline, 1.0, np.where(inside, FILL_OPACITY, 0.0))[..., None]
     canvas = np.zeros((side, side, 3), np.uint8)
@@ -174,7 +178,7 @@ def draw_overlay(
     caption
         A line below the picture.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     factor = scale * SUPERSAMPLING
     height, width = labels.shape
@@ -182,37 +186,51 @@ def draw_overlay(
     canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     if truth is not None:
-        lines = [
-            line
-            for label, window in label_windows(truth)
-            for line in _outlines(truth, label, window, factor)
-        ]
-        # The dark rims make white visible on bright images.
-        for fill, thickness in ((BLACK, 2 * SUPERSAMPLING), (WHITE, SUPERSAMPLING)):
-            for line in lines:
-                draw.line(line, fill=fill, width=thickness, joint="curve")
+        _draw_truth(draw, truth, factor)
     for label, window in label_windows(labels):
+        color = label_color(label)
         for line in _outlines(labels, label, window, factor):
-            draw.line(line, fill=label_color(label), width=2 * SUPERSAMPLING, joint="curve")
-    radius = 3 * SUPERSAMPLING
+            draw.line(line, fill=color, width=2 * SUPERSAMPLING, joint="curve")
     for prompt in prompts:
-        if prompt.box is not None:
-            y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
-            draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
-        for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
-            cy, cx = factor * (y + 0.5), factor * (x + 0.5)  # half a pixel from its corner
-            dot = (cx - radius, cy - radius, cx + radius, cy + radius)
-            draw.ellipse(dot, fill=GREEN if label else RED, outline=WHITE, width=SUPERSAMPLING)
+        _draw_prompt(draw, prompt, factor)
     result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
-    if not caption:
-        return result
+    return _captioned(result, caption) if caption else result
+
+
+def _draw_truth(draw: ImageDraw, truth: NDArray[Any], factor: int) -> None:
+    """White outlines, whose dark rims make them visible on bright images."""
+    lines = []
+    for label, window in label_windows(truth):
+        lines += _outlines(truth, label, window, factor)
+    for fill, thickness in ((BLACK, 2 * SUPERSAMPLING), (WHITE, SUPERSAMPLING)):
+        for line in lines:
+            draw.line(line, fill=fill, width=thickness, joint="curve")
+
+
+def _draw_prompt(draw: ImageDraw, prompt: Prompt, factor: int) -> None:
+    radius = 3 * SUPERSAMPLING
+    if prompt.box is not None:
+        y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
+        draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
+    for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
+        cy, cx = factor * (y + 0.5), factor * (x + 0.5)  # half a pixel from its corner
+        dot = (cx - radius, cy - radius, cx + radius, cy + radius)
+        draw.ellipse(dot, fill=GREEN if label else RED, outline=WHITE, width=SUPERSAMPLING)
+
+
+def _captioned(picture: Image, caption: str) -> Image:
+    """A picture with a line below it, in smaller letters if it is too long."""
+    from PIL import Image, ImageDraw, ImageFont
+
     size = 16
-    framed = Image.new("RGB", (result.width, result.height + 2 * size), "white")
-    framed.paste(result, (0, 0))
+    framed = Image.new("RGB", (picture.width, picture.height + 2 * size), "white")
+    framed.paste(picture, (0, 0))
     font = ImageFont.load_default(size)
-    if (length := font.getlength(caption)) > result.width - size:
-        font = ImageFont.load_default(size * (result.width - size) / length)
-    ImageDraw.Draw(framed).text((size // 2, result.height + size // 3), caption, "black", font)
+    length = font.getlength(caption)
+    if length > picture.width - size:
+        font = ImageFont.load_default(size * (picture.width - size) / length)
+    place = (size // 2, picture.height + size // 3)
+    ImageDraw.Draw(framed).text(place, caption, "black", font)
     return framed
 
 

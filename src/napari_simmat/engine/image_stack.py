@@ -344,7 +344,9 @@ class ChannelStack:
 
     def _by_channel(self, planes: list[NDArray[Any]]) -> dict[int, NDArray[Any]]:
         """The distinct channels by number; zeros in place of one that lacks."""
-        return {**dict(zip(self._distinct, planes, strict=True)), GAP: np.zeros_like(planes[0])}
+        by_number = dict(zip(self._distinct, planes, strict=True))
+        by_number[GAP] = np.zeros_like(planes[0])
+        return by_number
 
     def normalized(self, index: Index = ()) -> NDArray[Any]:
         """One plane (C, Y, X) in 0..scale as float32, not yet standardized.
@@ -359,7 +361,8 @@ class ChannelStack:
         A few rows at a time, first along X, which gives the numbers of resizing the whole: a large
         plane is never in memory as float.
         """
-        planes, (height, width) = self._read(index), transform.image
+        planes = self._read(index)
+        height, width = transform.image
         if math.prod(transform.resized) >= height * width:
             return self._normalized(planes)
         rows = max(1, STRIP // (width * self.n_channels))

@@ -38,6 +38,10 @@ _LAST_AREAS = 3
 """Frames of a mother over which the median of its area is taken."""
 
 
+Measurement = tuple[tuple[float, ...], int]
+"""Centroid (Y, X) or (Z, Y, X) in pixels, and number of pixels."""
+
+
 class Node(NamedTuple):
     """An object on one frame."""
 
@@ -70,7 +74,7 @@ class Lineage:
         For each object that has one, the object that it was before.
     """
 
-    nodes: Mapping[Node, tuple[tuple[float, ...], int]]
+    nodes: Mapping[Node, Measurement]
     links: Mapping[Node, Node] = field(default_factory=dict)
 
     @classmethod
@@ -88,7 +92,7 @@ class Lineage:
         parents
             For an id the one that divided into it.
         """
-        nodes: dict[Node, tuple[tuple[float, ...], int]] = {}
+        nodes: dict[Node, Measurement] = {}
         for frame in range(labels.shape[axis]):
             nodes |= _measured(_frame(labels, axis, frame), frame)
         last: dict[int, Node] = {}
@@ -105,10 +109,10 @@ class Lineage:
 
     def daughters(self) -> dict[Node, list[Node]]:
         """For each object the ones that it is linked to on later frames."""
-        found: dict[Node, list[Node]] = {}
+        daughters: dict[Node, list[Node]] = {}
         for node, before in sorted(self.links.items()):
-            found.setdefault(before, []).append(node)
-        return found
+            daughters.setdefault(before, []).append(node)
+        return daughters
 
     def ids(self) -> dict[Node, int]:
         """The id of each object: that of its first frame, or the next free one if that is in use.
@@ -234,7 +238,7 @@ def link_objects_job(
     require_laptrack()
     settings = settings or LinkSettings()
     frames = int(labels.shape[axis])
-    nodes: dict[Node, tuple[tuple[float, ...], int]] = {}
+    nodes: dict[Node, Measurement] = {}
     for frame in range(frames):
         yield Progress(frame, 2 * frames, "measuring objects")
         nodes |= _measured(_frame(labels, axis, frame), frame)
@@ -246,26 +250,41 @@ def link_objects_job(
     ndim = len(labels.shape) - 1
     step = np.ones(ndim) if spacing is None else np.asarray(spacing, float)
     step = step / step[-1]
-    areas = np.array([area for _, area in nodes.values()], float)
-    size = float(np.median(areas))
-    # The diameter of a disc, or of a ball, of this many voxels.
-    diameter = 2 * math.sqrt(size / math.pi) if ndim == 2 else (6 * size / math.pi) ** (1 / 3)
-    there: list[list[Node]] = [[] for _ in range(frames)]
+    diameter = _usual_diameter(nodes, ndim)
+    in_frames: list[list[Node]] = [[] for _ in range(frames)]
     for node in sorted(nodes):
-        there[node.frame].append(node)
+        in_frames[node.frame].append(node)
 
-    def features(on: Iterable[Node]) -> NDArray[np.float64]:
-        rows = [
-            (
-                *(np.array(nodes[node][0]) * step / diameter),
-                _AREA_WEIGHT * math.log2(nodes[node][1]),
-            )
-            for node in on
-        ]
+    def features(of: Sequence[Node]) -> NDArray[np.float64]:
+        rows = []
+        for node in of:
+            center, area = nodes[node]
+            place = np.array(center) * step / diameter
+            rows.append([*place, _AREA_WEIGHT * math.log2(area)])
         return np.array(rows, float).reshape(-1, ndim + 1)
 
-    cutoff = (settings.distance / diameter if settings.distance else 1.0) ** 2
-    options: dict[str, Any] = {
+    farthest = settings.distance / diameter if settings.distance else 1.0
+    tracker = LapTrack(**_options(settings, farthest**2))
+    tree = tracker.predict([features(of_frame) for of_frame in in_frames])
+    links = {}
+    for edge in tree.edges():
+        (frame, number), (later_frame, later_number) = sorted(edge)
+        later = in_frames[int(later_frame)][int(later_number)]
+        links[later] = in_frames[int(frame)][int(number)]
+    return Lineage(nodes, dict(_plausible(Lineage(nodes, links))))
+
+
+def _usual_diameter(nodes: Mapping[Node, Measurement], ndim: int) -> float:
+    """Of a disc, or of a ball, as large as the median object."""
+    size = float(np.median(np.array([area for _, area in nodes.values()], float)))
+    if ndim == 2:
+        return 2 * math.sqrt(size / math.pi)
+    return float((6 * size / math.pi) ** (1 / 3))
+
+
+def _options(settings: LinkSettings, cutoff: float) -> dict[str, Any]:
+    """What laptrack is told; `cutoff` is the largest cost of a link."""
+    return {
         "metric": "sqeuclidean",
         "cutoff": cutoff,
         "gap_closing_metric": "sqeuclidean",
@@ -275,13 +294,6 @@ def link_objects_job(
         "splitting_cutoff": cutoff if settings.divisions else False,
         "merging_cutoff": False,
     }
-    tracker = LapTrack(**options)
-    tree = tracker.predict([features(each) for each in there])
-    links = {
-        there[int(later[0])][int(later[1])]: there[int(first[0])][int(first[1])]
-        for first, later in (sorted(edge) for edge in tree.edges())
-    }
-    return Lineage(nodes, dict(_plausible(Lineage(nodes, links))))
 
 
 def _plausible(lineage: Lineage) -> Iterator[tuple[Node, Node]]:
@@ -289,33 +301,43 @@ def _plausible(lineage: Lineage) -> Iterator[tuple[Node, Node]]:
 
     An object that was not found before, or comes into view, begins beside another.
     """
-    nodes, daughters = lineage.nodes, lineage.daughters()
-    for mother, after in daughters.items():
-        if len(after) > 1:
-            # The median area of the mother on its last frames.
-            node, areas = mother, [nodes[mother][1]]
-            while len(areas) < _LAST_AREAS and (before := lineage.links.get(node)) is not None:
-                areas.append(nodes[before][1])
-                node = before
-            area = float(np.median(areas))
-            each = [nodes[node][1] / area for node in after]
-            fits = max(each) <= _DAUGHTER and _DAUGHTERS[0] <= sum(each) <= _DAUGHTERS[1]
-            if not fits:  # the likeliest goes on
-                place = np.array(nodes[mother][0])
-                after = [min(after, key=lambda node: math.dist(nodes[node][0], place))]
-        for node in after:
-            yield node, mother
+    for mother, daughters in lineage.daughters().items():
+        if len(daughters) > 1 and not _is_division(lineage, mother, daughters):
+            yield _likeliest(lineage, mother, daughters), mother
+            continue
+        for daughter in daughters:
+            yield daughter, mother
+
+
+def _is_division(lineage: Lineage, mother: Node, daughters: Sequence[Node]) -> bool:
+    """Whether the areas fit that of the mother, the median on its last frames."""
+    areas = [lineage.nodes[mother][1]]
+    before = lineage.links.get(mother)
+    while len(areas) < _LAST_AREAS and before is not None:
+        areas.append(lineage.nodes[before][1])
+        before = lineage.links.get(before)
+    area = float(np.median(areas))
+    shares = [lineage.nodes[daughter][1] / area for daughter in daughters]
+    return max(shares) <= _DAUGHTER and _DAUGHTERS[0] <= sum(shares) <= _DAUGHTERS[1]
+
+
+def _likeliest(lineage: Lineage, mother: Node, others: Sequence[Node]) -> Node:
+    """The nearest to the mother."""
+    place = np.array(lineage.nodes[mother][0])
+    return min(others, key=lambda node: math.dist(lineage.nodes[node][0], place))
 
 
 def relabel_job(labels: NDArray[Any], lineage: Lineage, axis: int = 0) -> Job[NDArray[Any]]:
     """A copy of a label image whose ids follow the lineage."""
-    ids, frames = lineage.ids(), labels.shape[axis]
+    ids = lineage.ids()
+    frames = labels.shape[axis]
     after = np.zeros_like(labels)
     for frame in range(frames):
         yield Progress(frame, frames, "numbering")
-        before, changed = _frame(labels, axis, frame), _frame(after, axis, frame)
-        found, inverse = np.unique(before, return_inverse=True)
-        values = [ids.get(Node(frame, int(label)), 0) for label in found]
+        before = _frame(labels, axis, frame)
+        present, inverse = np.unique(before, return_inverse=True)
+        values = [ids.get(Node(frame, int(label)), 0) for label in present]
+        changed = _frame(after, axis, frame)
         changed[...] = np.array(values, labels.dtype)[inverse].reshape(before.shape)
     return after
 
@@ -330,7 +352,8 @@ def renumber_job(labels: Any, lineage: Lineage, axis: int = 0) -> Job[list[Label
     ValueError
         If the type of the labels cannot hold the ids.
     """
-    frames, edits = labels.shape[axis], []
+    frames = labels.shape[axis]
+    edits = []
     changed: dict[int, dict[int, int]] = {}
     ids = lineage.ids()
     largest = np.iinfo(labels.dtype).max
@@ -383,12 +406,12 @@ def _frame(labels: Any, axis: int, frame: int) -> NDArray[Any]:
     return np.asarray(labels[(*(slice(None),) * axis, frame)])
 
 
-def _measured(labels: NDArray[Any], frame: int) -> dict[Node, tuple[tuple[float, ...], int]]:
+def _measured(labels: NDArray[Any], frame: int) -> dict[Node, Measurement]:
     where = np.nonzero(labels)
-    found, inverse = np.unique(labels[where], return_inverse=True)
-    counts = np.bincount(inverse, minlength=len(found))
-    centers = [np.bincount(inverse, weights=at, minlength=len(found)) / counts for at in where]
+    present, inverse = np.unique(labels[where], return_inverse=True)
+    counts = np.bincount(inverse, minlength=len(present))
+    centers = [np.bincount(inverse, weights=at, minlength=len(present)) / counts for at in where]
     return {
-        Node(frame, int(label)): (tuple(float(each[n]) for each in centers), int(counts[n]))
-        for n, label in enumerate(found)
+        Node(frame, int(label)): (tuple(float(axis[n]) for axis in centers), int(counts[n]))
+        for n, label in enumerate(present)
     }

@@ -98,17 +98,19 @@ def propose_masks_job(
     kind = kind or known_kind(predictor, settings)
     settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
     candidates = MaskCandidates((height, width), settings.thresholds)
-    crops = [CropRegion(PixelBox(0, 0, height, width))]
-    if prompts is None and settings.seeds == "grid":
-        crops = crop_regions((height, width), settings)
-    seeds_of_crops = [
-        seed_prompts(predictor, settings, plane, crop.box, kind) if prompts is None else prompts
-        for crop in crops
-    ]
     is_grid = prompts is None and settings.seeds == "grid"
+    whole = CropRegion(PixelBox(0, 0, height, width))
+    crops = crop_regions((height, width), settings) if is_grid else [whole]
+    seeds_of_crops: list[Sequence[Prompt]] = []
+    for crop in crops:
+        seeds = prompts
+        if seeds is None:
+            seeds = seed_prompts(predictor, settings, plane, crop.box, kind)
+        seeds_of_crops.append(seeds)
     work = ENCODING_WORK[predictor.model.spec.base.embedded]
     total = sum(work + len(seeds) for seeds in seeds_of_crops)
-    done, first = 0, 0
+    done = 0
+    first = 0
     size = None if kind is None else kind.size
     with predictor.keeping_plane():
         for crop, seeds in zip(crops, seeds_of_crops, strict=True):
@@ -122,7 +124,8 @@ def propose_masks_job(
             for step in prompter.run_job(is_grid):
                 share = step.done / max(step.total, 1)
                 yield Progress(done + round(len(seeds) * share), total, step.message)
-            done, first = done + len(seeds), first + len(seeds)
+            done += len(seeds)
+            first += len(seeds)
     return candidates
 
 
@@ -143,9 +146,13 @@ class CropPrompter:
         expected: ExpectedSize | None,
         first: int = 0,
     ) -> None:
-        self._predictor, self._seeds, self._crop = predictor, seeds, crop
-        self._settings, self._candidates = settings, candidates
-        self._keep_all, self._first = keep_all, first
+        self._predictor = predictor
+        self._seeds = seeds
+        self._crop = crop
+        self._settings = settings
+        self._candidates = candidates
+        self._keep_all = keep_all
+        self._first = first
         self._positions = prompt_positions(seeds)
         self._minimum = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
         # SAM's own generator takes the three candidates and leaves out the single-mask token.
@@ -196,8 +203,10 @@ class CropPrompter:
 
     def _add(self, number: int, result: Result, qualities: list[float]) -> None:
         """Keep the masks of a seed that are good enough; its best object gets a vote."""
-        offset, shape = self._settings.offset, self._candidates.shape
-        best, voted = 0.0, np.empty(0, np.intp)
+        offset = self._settings.offset
+        shape = self._candidates.shape
+        best = 0.0
+        voted = np.empty(0, np.intp)
         for which, quality in enumerate(qualities):
             patch = result.patch(which, above=-offset) if quality > self._minimum else None
             if patch is None:

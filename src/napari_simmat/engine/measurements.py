@@ -81,23 +81,19 @@ class LabelVolume:
 def table_columns(axes: str, channels: Sequence[str], size: ImageReference) -> list[str]:
     """The columns of the table of `measure_objects`, in order; each names its unit."""
     frames, spatial = _split(axes)
-    return [
-        "label",
-        "class",
-        *(letter.lower() for letter in frames),
-        _pixel_count(spatial),
-        *filter(None, ((name := _physical_name(spatial, size)), surface_name(name))),
-        *(f"centroid_{letter.lower()}_px" for letter in spatial),
-        *(
-            f"centroid_{letter.lower()}_{known[1]}"
-            for letter in spatial
-            if (known := size.of(letter)) is not None
-        ),
-        *(f"bbox_{letter.lower()}0_px" for letter in spatial),
-        *(f"bbox_{letter.lower()}1_px" for letter in spatial),
-        *(f"mean_{channel}" for channel in channels),
-        "score",
-    ]
+    letters = [letter.lower() for letter in spatial]
+    physical = _physical_name(spatial, size)
+    columns = ["label", "class", *(letter.lower() for letter in frames), _pixel_count(spatial)]
+    columns += [name for name in (physical, surface_name(physical)) if name]
+    columns += [f"centroid_{letter}_px" for letter in letters]
+    for letter in spatial:
+        step = size.of(letter)
+        if step is not None:
+            columns.append(f"centroid_{letter.lower()}_{step[1]}")
+    columns += [f"bbox_{letter}0_px" for letter in letters]
+    columns += [f"bbox_{letter}1_px" for letter in letters]
+    columns += [f"mean_{channel}" for channel in channels]
+    return [*columns, "score"]
 
 
 def measure_objects(
@@ -133,6 +129,7 @@ def measure_objects(
 
     size = size or ImageReference()
     frames, spatial = _split(axes)
+    edges = size.edges(spatial) if len(spatial) == 3 else None
     rows: list[dict[str, object]] = []
     for frame in product(*(range(labels.shape[axes.index(letter)]) for letter in frames)):
         at = dict(zip(frames, frame, strict=True))
@@ -148,19 +145,24 @@ def measure_objects(
             properties=("label", "area", "centroid", "bbox"),
             extra_properties=() if values is None else (_mean_of_finite,),
         )
-        of_label: dict[int, list[float]] = {}
-        for one in masks:
-            where = dict(zip(axes[:-2], one.plane, strict=True))
-            if all(where[letter] == index for letter, index in at.items()):
-                of_label.setdefault(one.label, []).append(one.score)
-        scores = {label: float(np.mean(each)) for label, each in of_label.items()}
+        scores = _mean_scores(masks, axes, at)
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
-            if len(spatial) == 3 and (edges := size.edges(spatial)) is not None:
+            if edges is not None:
                 region["surface"] = _surface(block, region, tuple(map(tuple, edges.tolist())))
             region["label"] = numbers[region["label"]]
             rows.append(object_row(region, at, spatial, first, channels, size, scores))
     return rows
+
+
+def _mean_scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
+    """The mean score of each label's masks on the planes with these indices."""
+    of_label: dict[int, list[float]] = {}
+    for one in masks:
+        where = dict(zip(axes[:-2], one.plane, strict=True))
+        if all(where[letter] == index for letter, index in at.items()):
+            of_label.setdefault(one.label, []).append(one.score)
+    return {label: float(np.mean(scores)) for label, scores in of_label.items()}
 
 
 def object_row(
@@ -177,7 +179,8 @@ def object_row(
     row: dict[str, object] = {"label": label, "class": ""}
     row |= {letter.lower(): index for letter, index in at.items()}
     row[_pixel_count(spatial)] = int(region["area"])
-    if (voxel := size.voxel(spatial)) is not None:
+    voxel = size.voxel(spatial)
+    if voxel is not None:
         row[_physical_name(spatial, size)] = float(region["area"]) * voxel[0]
     if "surface" in region:
         row[surface_name(_physical_name(spatial, size))] = region["surface"]
@@ -186,8 +189,9 @@ def object_row(
         axis = letter.lower()
         centroid = float(region[f"centroid-{position}"]) + offset
         row[f"centroid_{axis}_px"] = centroid
-        if (known := size.of(letter)) is not None:
-            row[f"centroid_{axis}_{known[1]}"] = centroid * known[0]
+        step = size.of(letter)
+        if step is not None:
+            row[f"centroid_{axis}_{step[1]}"] = centroid * step[0]
         row[f"bbox_{axis}0_px"] = int(region[f"bbox-{position}"]) + offset
         row[f"bbox_{axis}1_px"] = int(region[f"bbox-{position + len(spatial)}"]) + offset
     for number, channel in enumerate(channels):

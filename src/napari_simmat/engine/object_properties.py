@@ -162,39 +162,44 @@ def measure_features_job(
     encode_job
         Gives the embedding (D, h, w) of a plane, whose cells cover it evenly.
     """
-    names = (*SHAPE, *(f"{each} {n}" for n in range(channels) for each in OF_CHANNEL), *OF_STACK)
-    found: dict[int, _Averages] = {}
+    averages: dict[int, _Averages] = {}
     planes = [at for at in product(*map(range, labels.shape[:-2])) if labels[at].any()]
     for done, at in enumerate(planes):
         step = Progress(done, len(planes), "measuring objects")
         yield step
         embedding = None if encode_job is None else (yield from encode_job(at))
-        here = np.asarray(labels[at])
-        values = np.empty((0, *here.shape))
+        on_plane = np.asarray(labels[at])
+        values = np.empty((0, *on_plane.shape))
         if plane is not None and channels:
             values = _unit_spread(np.asarray(plane(at), np.float64))
-        for number, seen in enumerate(object_intensities(values, here), start=1):
+        for number, seen in enumerate(object_intensities(values, on_plane), start=1):
             if number % _STEP == 0:
                 yield step
             vector = [*_shape(seen.mask), *_looks(seen)]
             if embedding is not None:
-                vector += mean_embedding(embedding, here, seen.label, seen.around).tolist()
-            found.setdefault(seen.label, _Averages(len(vector))).add(vector, seen.area)
-    ids = tuple(sorted(found))
-    on_planes = len(names) - len(OF_STACK)
-    rows = np.array([found[label].means for label in ids] or np.empty((0, on_planes)))
-    stacked = np.array(
-        [
-            [np.log(sum(sizes)), np.log(len(sizes))]
-            for sizes in (found[label].sizes for label in ids)
-        ]
-    ).reshape(len(ids), len(OF_STACK))
+                vector += mean_embedding(embedding, on_plane, seen.label, seen.around).tolist()
+            averages.setdefault(seen.label, _Averages(len(vector))).add(vector, seen.area)
+
+    measured = _names_on_planes(channels)
+    ids = tuple(sorted(averages))
+    rows = np.array([averages[label].means for label in ids] or np.empty((0, len(measured))))
+    sizes = [averages[label].sizes for label in ids]
+    extents = [[np.log(sum(pixels)), np.log(len(pixels))] for pixels in sizes]
+    stacked = np.array(extents).reshape(len(ids), len(OF_STACK))
     return ObjectFeatures(
         ids,
-        names,
-        np.hstack([rows[:, :on_planes], stacked]),
-        None if encode_job is None or not ids else rows[:, on_planes:],
+        (*measured, *OF_STACK),
+        np.hstack([rows[:, : len(measured)], stacked]),
+        None if encode_job is None or not ids else rows[:, len(measured) :],
     )
+
+
+def _names_on_planes(channels: int) -> list[str]:
+    """What is measured on a plane, in the order of `_shape` and `_looks`."""
+    names = list(SHAPE)
+    for number in range(channels):
+        names += [f"{name} {number}" for name in OF_CHANNEL]
+    return names
 
 
 def _unit_spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -209,7 +214,8 @@ class _Averages:
 
     def __init__(self, count: int) -> None:
         self.sizes: list[int] = []
-        self._sums, self._known = np.zeros(count), np.zeros(count)
+        self._sums = np.zeros(count)
+        self._known = np.zeros(count)  # pixels on planes where a feature is known
 
     def add(self, vector: list[float], area: int) -> None:
         """Count in what was measured on a plane; NaN is not known there."""
@@ -242,11 +248,10 @@ def mean_embedding(
 def _looks(seen: ObjectIntensity) -> list[float]:
     """`OF_CHANNEL` of each channel; an even surface has a deviation of a thousandth."""
     deviation = np.log(seen.deviation + 1e-3)
-    return [
-        float(each)
-        for row in zip(seen.mean, deviation, seen.difference, strict=True)
-        for each in row
-    ]
+    looks: list[float] = []
+    for channel in zip(seen.mean, deviation, seen.difference, strict=True):
+        looks += map(float, channel)
+    return looks
 
 
 def _shape(mask: NDArray[np.bool_]) -> list[float]:

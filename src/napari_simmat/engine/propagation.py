@@ -139,25 +139,24 @@ class Propagator:
         first, last = (0, size - 1) if planes is None else (int(plane) for plane in planes)
         if not 0 <= first <= last < size:
             raise ValueError(OUT_OF_RANGE.format(size - 1, first, last))
-        limits = first, last
         objects = group_annotations(prompts, shape)
-        annotated = {plane for each in objects for plane in each.present}
-        reach = limits[1] - limits[0] + 1
-        total = max(reach, len(annotated))
+        annotated: set[PlaneIndex] = set()
+        for one in objects:
+            annotated |= one.present.keys()
+        total = max(last - first + 1, len(annotated))
         found = yield from self._annotated_sections_job(objects, total, choices or {})
         for axis in axes:
-            reached = limits if axis == axes[0] else (0, shape[axis] - 1)
-            intervals = [
-                (number, replace(interval, clearest=self._clearest_end(found[number], interval)))
-                for number, each in enumerate(objects)
-                for interval in slice_intervals(found[number], each.absent, axis, reached)
-            ]
-            yield from self._propagate_intervals_job(
-                [interval for _, interval in intervals], len(annotated)
-            )
-            for number, interval in intervals:
+            limits = (first, last) if axis == axes[0] else (0, shape[axis] - 1)
+            intervals = []
+            for one, sections in zip(objects, found, strict=True):
+                for interval in slice_intervals(sections, one.absent, axis, limits):
+                    clearest = self._clearest_end(sections, interval)
+                    intervals.append((sections, replace(interval, clearest=clearest)))
+            reached = [interval for _, interval in intervals]
+            yield from self._propagate_intervals_job(reached, len(annotated))
+            for sections, interval in intervals:
                 for index, section in self._known[interval]:
-                    found[number][interval.plane(index)] = section
+                    sections[interval.plane(index)] = section
         while len(self._known) > MAX_REMEMBERED:  # only now: objects need their own until here
             self._known.popitem(last=False)
         return [
@@ -170,9 +169,10 @@ class Propagator:
     ) -> Job[list[dict[PlaneIndex, Section]]]:
         """The objects on the planes of their prompts, of `total` planes that may be visited."""
         found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
-        annotated = sorted(
-            (plane, number) for number, each in enumerate(objects) for plane in each.present
-        )
+        annotated = []
+        for number, one in enumerate(objects):
+            annotated += [(plane, number) for plane in one.present]
+        annotated.sort()
         planes = sorted({plane for plane, _ in annotated})
         for plane, number in annotated:
             prompts = objects[number].present[plane]
@@ -264,7 +264,9 @@ class Propagator:
 
     def _interval_propagator(self, interval: SliceInterval) -> IntervalPropagator:
         pixel = self.spacing[-2], self.spacing[-1]
-        step, start, end = self.spacing[interval.axis], interval.start, interval.end
+        step = self.spacing[interval.axis]
+        start = interval.start
+        end = interval.end
         known = interval.clearest or start
         plane = interval.plane(known.index)
         outline = self._measured(plane, known.section, OutlineEvidence.of, "outline")

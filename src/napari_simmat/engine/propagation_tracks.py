@@ -331,23 +331,28 @@ def slice_intervals(
 def _intervals_on_line(
     line: PlaneIndex, axis: int, seeds: list[IntervalEnd], ends: set[int], limits: tuple[int, int]
 ) -> list[SliceInterval]:
+    """The intervals of one line from its annotated planes; the object is not on those in `ends`."""
     intervals = []
     first, last = limits
     for number, seed in enumerate(seeds):
-        after = seeds[number + 1] if number + 1 < len(seeds) else None
         before = seeds[number - 1] if number else None
-        above = [end for end in ends if end > seed.index and (not after or end < after.index)]
-        below = [end for end in ends if end < seed.index and (not before or end > before.index)]
-        up = tuple(range(max(first, seed.index + 1), min([*above, last + 1])))
-        down = tuple(range(min(last, seed.index - 1), max([*below, first - 1]), -1))
-        if after is None or above:
-            intervals.append(SliceInterval(axis, line, up, seed))
-        else:
+        after = seeds[number + 1] if number + 1 < len(seeds) else None
+        above = [end for end in ends if end > seed.index]
+        if after is not None:
+            above = [end for end in above if end < after.index]
+        below = [end for end in ends if end < seed.index]
+        if before is not None:
+            below = [end for end in below if end > before.index]
+        if after is not None and not above:
             # Downwards: `_visit_order` goes up first, so that each plane is visited once.
             inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
             intervals.append(SliceInterval(axis, line, tuple(inner), after, seed))
+        else:
+            up = range(max(first, seed.index + 1), min([*above, last + 1]))
+            intervals.append(SliceInterval(axis, line, tuple(up), seed))
         if before is None or below:
-            intervals.append(SliceInterval(axis, line, down, seed))
+            down = range(min(last, seed.index - 1), max([*below, first - 1]), -1)
+            intervals.append(SliceInterval(axis, line, tuple(down), seed))
     return [interval for interval in intervals if interval.indices]
 
 
@@ -408,11 +413,15 @@ class IntervalPropagator:
     ) -> None:
         self.interval = interval
         self.ended = False
-        self._settings, self._pixel, self._step = settings, pixel, step
+        self._settings = settings
+        self._pixel = pixel
+        self._step = step
         self._start = interval.start.section.mask(shape_yx)
         self._end = None if interval.end is None else interval.end.section.mask(shape_yx)
         self._last = self._start
-        self._gate, self._outline, self._biases = gate, outline, biases
+        self._gate = gate
+        self._outline = outline
+        self._biases = biases
 
     def prompt(self, index: int) -> Prompt:
         """The prompt on the next plane."""
@@ -473,7 +482,8 @@ class IntervalPropagator:
         return interpolated_mask(self._start, self._end, self.interval.part(index), self._pixel)
 
     def _continues(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
-        settings, start = self._settings, self.interval.start.section
+        settings = self._settings
+        start = self.interval.start.section
         area, before = np.count_nonzero(kept), np.count_nonzero(last)
         # The model did not believe in a mask that the user chose from the beginning.
         least = min(settings.min_score, start.score / 2) if start.chosen else settings.min_score

@@ -122,59 +122,83 @@ class Refiner:
         subject: Hashable,
         choices: CandidateChoices,
     ) -> Job[Result]:
-        corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
+        # Long, since it is the order of what may happen to a mask after a click.
         before = _PreviousMask()
-        if prompt.mask is not None and corrects:
+        corrects = False
+        if _is_mask_to_correct(prompt):
+            assert prompt.mask is not None
             if not prompt.points:
                 from napari_simmat.engine.result import Result  # loads torch, unlike the window
 
                 return Result.of_mask(prompt.mask)
             before = _PreviousMask.of(prompt.mask, prompt.mask)
+            corrects = True
         chosen: tuple[int, ...] = ()
         drops_crumbs = prompt.box is not None
         for number, step in enumerate(prompt_steps(prompt)):
             choice = choices.get(step, 0)
             chosen = (*chosen, choice)
             drops_crumbs = drops_crumbs and choice != ALL_PIECES
-            last = step == prompt
-            known = None if last else self._known.get((subject, step, chosen))
-            if known is not None:
-                self._known.move_to_end((subject, step, chosen))
-                before = known
+            key = (subject, step, chosen)
+            remembered = None if step == prompt else self._recall(key)
+            if remembered is not None:
+                before = remembered
                 continue
-            refined = step if before.given is None else replace(step, mask=before.given)
-            [result] = yield from predictor.predict_many_job([refined])
+            asked = step if before.given is None else replace(step, mask=before.given)
+            [result] = yield from predictor.predict_many_job([asked])
             if choice > 0:
                 result = result.alternative(choice % result.count)
-            mask: Mask = result.mask
             given: NDArray[Any] = result.logits
             score = result.score
             refines = corrects or (number >= FIRST_REFINING_CORRECTION and not choice)
             if refines and before.object_mask is not None:
-                old = before.object_mask.on_plane((), mask.shape)
-                local = corrects or iou(mask, old, empty=0.0) < SAME_OBJECT_IOU
-                if local and contradicts(old, *_click(step)):
-                    # A further click on the old mask keeps the model from leaving the object.
-                    points, labels = (interior_point(old), *refined.points), (1, *refined.labels)
-                    inner = replace(refined, points=points, labels=labels, mask=old)
-                    [other] = yield from predictor.predict_many_job([inner])
-                    mask = correct_mask(old, [mask, other.mask], *_click(refined))
+                old = before.object_mask.on_plane((), result.mask.shape)
+                leaves = corrects or iou(result.mask, old, empty=0.0) < SAME_OBJECT_IOU
+                if leaves and contradicts(old, *_click(step)):
+                    mask = yield from _corrected_job(predictor, asked, old, result.mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
             if not choice and _is_confirmed(step, before, result):
                 assert before.object_mask is not None
                 assert before.given is not None
-                mask, given = before.object_mask.on_plane((), mask.shape), before.given
-                result, score = result.with_mask(mask), before.score
+                result = result.with_mask(before.object_mask.on_plane((), result.mask.shape))
+                given = before.given
+                score = before.score
             if drops_crumbs:
-                mask, left_out = main_pieces(mask, _clicked_pixels(step, mask))
-                result = result.with_mask(mask, left_out)
-            before = _PreviousMask.of(given, mask, score)
-            self._known[subject, step, chosen] = before
-            self._known.move_to_end((subject, step, chosen))
-            while len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
+                pieces, left_out = main_pieces(result.mask, _clicked_pixels(step, result.mask))
+                result = result.with_mask(pieces, left_out)
+            before = _PreviousMask.of(given, result.mask, score)
+            self._remember(key, before)
         return result
+
+    def _recall(self, key: Hashable) -> _PreviousMask | None:
+        """The mask of a step that was predicted before; None if it is not known any more."""
+        mask = self._known.get(key)
+        if mask is not None:
+            self._known.move_to_end(key)
+        return mask
+
+    def _remember(self, key: Hashable, mask: _PreviousMask) -> None:
+        self._known[key] = mask
+        self._known.move_to_end(key)
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _is_mask_to_correct(prompt: Prompt) -> bool:
+    """Whether a prompt's clicks correct a mask of its own, rather than logits or a box's mask."""
+    return prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
+
+
+def _corrected_job(
+    predictor: Predictor | PartPredictor, asked: Prompt, old: Mask, predicted: Mask
+) -> Job[Mask]:
+    """The `old` mask after the last click of what was asked, which contradicts it."""
+    # A further click on the old mask keeps the model from leaving the object.
+    points = (interior_point(old), *asked.points)
+    inner = replace(asked, points=points, labels=(1, *asked.labels), mask=old)
+    [other] = yield from predictor.predict_many_job([inner])
+    return correct_mask(old, [predicted, other.mask], *_click(asked))
 
 
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
@@ -208,7 +232,8 @@ class _PreviousMask(NamedTuple):
 
 def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
     """Whether the last click of a box lies on the mask before it, and no surer one was found."""
-    if step.box is None or not step.points or not step.labels[-1] or before.object_mask is None:
+    is_clicked_box = step.box is not None and bool(step.points)
+    if not is_clicked_box or not step.labels[-1] or before.object_mask is None:
         return False
     old = before.object_mask.on_plane((), result.mask.shape)
     return not contradicts(old, *_click(step)) and result.score < before.score + MIN_SURER

@@ -286,7 +286,8 @@ def plane_matches(
     Labeled objects in `ignored` pixels do not count, nor do objects found there to more than half.
     """
     if ignored.any():
-        found, truth = without_covered(found, ignored), np.where(ignored, 0, truth)
+        found = without_covered(found, ignored)
+        truth = np.where(ignored, 0, truth)
     return PlaneMatches(match_at_thresholds(found, truth))
 
 
@@ -317,7 +318,9 @@ def column_title(column: str) -> str:
 
 def mean_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean of each column; rows have the same columns."""
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    if not rows:
+        return {}
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _headline(figures: Mapping[str, float]) -> dict[str, float]:

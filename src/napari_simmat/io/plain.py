@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -69,18 +69,18 @@ class FieldRule(NamedTuple):
 def field_rules(kind: Any) -> tuple[FieldRule, ...]:
     """The fields of a dataclass or named tuple in order."""
     if is_dataclass(kind):
-        defaults = {
-            each.name: each.default if each.default_factory is MISSING else each.default_factory()
-            for each in fields(kind)
-            if each.init
-        }
+        defaults = {field.name: _default(field) for field in fields(kind) if field.init}
     else:
-        known = kind._field_defaults
-        defaults = {name: known.get(name, MISSING) for name in kind._fields}
+        named = kind._field_defaults
+        defaults = {name: named.get(name, MISSING) for name in kind._fields}
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
         FieldRule(name, *_split(hints[name]), default) for name, default in defaults.items()
     )
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def to_plain(value: Any, special: Special | None = None) -> Any:
@@ -100,12 +100,12 @@ def to_plain(value: Any, special: Special | None = None) -> Any:
         return {name: to_plain(item, special) for name, item in value.items()}
     if _has_fields(type(value)):
         table: dict[str, Any] = {}
-        for each in field_rules(type(value)):  # type: ignore[arg-type]
-            item = getattr(value, each.name)
-            if "flat" in each.notes:
+        for rule in field_rules(type(value)):  # type: ignore[arg-type]
+            item = getattr(value, rule.name)
+            if "flat" in rule.notes:
                 table |= to_plain(item, special)
-            elif "omit_default" not in each.notes or item != each.default:
-                table[each.name] = to_plain(item, special)
+            elif "omit_default" not in rule.notes or item != rule.default:
+                table[rule.name] = to_plain(item, special)
         return table
     if isinstance(value, (tuple, list)):
         return [to_plain(item, special) for item in value]
@@ -155,7 +155,8 @@ class _Reader:
         """`value` as a type; `outer` are the notes of the tuple or union that it is part of."""
         kind, own = _split(hint)
         notes = {**outer, **own}
-        origin, parts = get_origin(kind) or kind, get_args(kind)
+        origin = get_origin(kind) or kind
+        parts = get_args(kind)
         if origin in (Union, UnionType):
             return self._union(parts, notes, value, where)
         if origin in self.special:
@@ -170,24 +171,28 @@ class _Reader:
         expect(_is(value, origin), _NAMES[origin], where)
         if origin in (dict, Mapping):
             key_kind, item_kind = parts or (str, Any)
-            return {
-                int(key) if key_kind is int else key: self.read(
-                    item_kind, {}, item, f"{where}: {key}"
-                )
-                for key, item in value.items()
-            }
+            return self._mapping(key_kind, item_kind, value, where)
         if origin in (tuple, list, Sequence):
-            kinds = parts or (Any,)
-            if origin is not tuple or len(kinds) == 1 or kinds[-1] is Ellipsis:
-                kinds = (kinds[0],) * len(value)
-            expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
-            items = [
-                self.read(each, notes, item, f"{where}[{n}]")
-                for n, (each, item) in enumerate(zip(kinds, value, strict=True))
-            ]
+            items = self._items(_kinds_of_items(origin, parts, value), notes, value, where)
             return items if origin is list else tuple(items)
         expect(_in_range(value, notes), _range_in_words(notes), where)
         return Path(value) if origin is Path else value
+
+    def _mapping(self, key_kind: Any, item_kind: Any, value: Any, where: str) -> dict[Any, Any]:
+        mapping = {}
+        for key, item in value.items():
+            name = int(key) if key_kind is int else key
+            mapping[name] = self.read(item_kind, {}, item, f"{where}: {key}")
+        return mapping
+
+    def _items(
+        self, kinds: Sequence[Any], notes: Mapping[str, Any], value: Any, where: str
+    ) -> list[Any]:
+        expect(len(value) == len(kinds), f"a list of {len(kinds)}", where)
+        pairs = zip(kinds, value, strict=True)
+        return [
+            self.read(kind, notes, item, f"{where}[{n}]") for n, (kind, item) in enumerate(pairs)
+        ]
 
     def _union(
         self, parts: tuple[Any, ...], notes: Mapping[str, Any], value: Any, where: str
@@ -210,21 +215,29 @@ class _Reader:
             for rule in rules
             if "flat" in rule.notes
         }
-        known = {rule.name for rule in rules if rule.name not in embedded}
-        if unknown := sorted(set(value) - known.union(*embedded.values())):
+        names = {rule.name for rule in rules if rule.name not in embedded}
+        unknown = sorted(set(value) - names.union(*embedded.values()))
+        if unknown:
             raise ValueError(f"{where} has an unknown entry {unknown[0][:80]!r}.")
-        made = {}
+        entries = {}
         for rule in rules:
             if rule.name in embedded:
                 inner = {name: value[name] for name in embedded[rule.name] if name in value}
-                made[rule.name] = self._table(rule.kind, inner, where)
+                entries[rule.name] = self._table(rule.kind, inner, where)
             elif rule.name in value:
-                made[rule.name] = self.read(
-                    rule.kind, rule.notes, value[rule.name], f"{where}: {rule.name}"
-                )
+                item = value[rule.name]
+                inside = f"{where}: {rule.name}"
+                entries[rule.name] = self.read(rule.kind, rule.notes, item, inside)
             elif rule.default is MISSING:
                 raise ValueError(f"{where} lacks {rule.name!r}.")
-        return kind(**made)
+        return kind(**entries)
+
+
+def _kinds_of_items(origin: Any, parts: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """The type of each item: one for all, or those of a tuple of fixed length."""
+    kinds = parts or (Any,)
+    is_fixed = origin is tuple and len(kinds) > 1 and kinds[-1] is not Ellipsis
+    return kinds if is_fixed else (kinds[0],) * len(value)
 
 
 def check_fields(value: Any, out_of_range: str = OUT_OF_RANGE) -> None:
@@ -246,20 +259,19 @@ def check_fields(value: Any, out_of_range: str = OUT_OF_RANGE) -> None:
     ValueError
         For the first field that breaks a rule.
     """
-    for each in field_rules(type(value)):  # type: ignore[arg-type]
-        choices = _choices(each.kind)
-        current = getattr(value, each.name)
+    for rule in field_rules(type(value)):  # type: ignore[arg-type]
+        choices = _choices(rule.kind)
+        current = getattr(value, rule.name)
+        words = rule.name.replace("_", " ")
         for item in current if isinstance(current, tuple) else (current,):
-            words = each.name.replace("_", " ")
             if choices and item not in choices:
-                noun = each.notes.get("noun", words.capitalize())
+                noun = rule.notes.get("noun", words.capitalize())
                 listed = format_list(choice for choice in choices if choice is not None)
                 raise ValueError(UNKNOWN_CHOICE.format(noun=noun, value=item, choices=listed))
-            if item is not None and not _in_range(item, each.notes):
+            if item is not None and not _in_range(item, rule.notes):
+                bounds = _range_in_words(rule.notes)
                 raise ValueError(
-                    out_of_range.format(
-                        name=each.name, words=words, range=_range_in_words(each.notes), value=item
-                    )
+                    out_of_range.format(name=rule.name, words=words, range=bounds, value=item)
                 )
 
 

@@ -47,4 +47,5 @@ class ExpectedSize(NamedTuple):
 
     def misfit(self, area: float) -> float:
         """By how much more than the spread the logarithm of a side differs from the mean."""
-        return max(abs(math.log(max(area, 1.0)) / 2 - self.log_side) - self.spread, 0.0)
+        log_side = math.log(max(area, 1.0)) / 2
+        return max(abs(log_side - self.log_side) - self.spread, 0.0)

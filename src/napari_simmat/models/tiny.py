@@ -147,22 +147,23 @@ class TinyNetwork(Network):
         """
         views = AVERAGED_VIEWS if averaged else ALL_VIEWS[:1]
         scaled = list(scaled_images(image))
-        total = sum(len(level_tiles(*each.shape[-2:])) for _, each in scaled)
-        total *= (len(self.image_encoder.blocks) + 2) * len(views)
-        done, levels = 0, []
+        tiles = sum(len(level_tiles(*pixels.shape[-2:])) for _, pixels in scaled)
+        total = tiles * len(views) * (len(self.image_encoder.blocks) + 2)
+        done = 0
+        levels = []
 
         def count(_: Progress) -> Progress:
             nonlocal done
             done += 1
             return Progress(done, total, "encoding")
 
-        for scale, each in scaled:
-            height, width = each.shape[-2:]
+        for scale, pixels in scaled:
+            height, width = pixels.shape[-2:]
             level = None
             for tile in level_tiles(height, width):
                 seen = {}
                 for view in views:
-                    job = self._features_job(view.apply(tile.cut(each)))
+                    job = self._features_job(view.apply(tile.cut(pixels)))
                     seen[view] = self.with_decoder_maps((yield from map_progress(job, count)))
                 level = place_tile(level, tile, joined_views(seen), (height, width))
             assert level is not None
@@ -178,7 +179,8 @@ class TinyNetwork(Network):
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
         """The maps ``fine`` and ``two`` replaced by the decoder's ``skip4`` and ``skip2``."""
-        maps, decoder = features.maps, self.mask_decoder
+        maps = features.maps
+        decoder = self.mask_decoder
         skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
         return replace(features, maps={**skips, "dense": maps["dense"]})
 
@@ -211,49 +213,35 @@ class TinyNetwork(Network):
         device = encoded.embedding.device
         none = {"points": torch.zeros(0, 2, device=device), "labels": torch.zeros(0, device=device)}
         prompt = {**none, **prompt}
-        clicks, kinds = prompt["points"], prompt["labels"]
-        positive = clicks[kinds == 1]
-        located = positive if len(positive) else clicks
+        positive = prompt["points"][prompt["labels"] == 1]
+        clicks = positive if len(positive) else prompt["points"]
         extent = prompt_extent(positive, prompt.get("box"), prompt.get("mask"))
-        if extent is None:
-            x, y = located.mean(0).tolist() if len(located) else (0.0, 0.0)
-        else:
-            x, y = extent.middle
-        whole = _input_size(encoded)
-        height, width = (side // MASK_STRIDE for side in whole)
         is_extent_known = extent is not None and extent.whole
         # Several clicks say themselves how far the object reaches.
-        lone = not is_extent_known and len(positive) < 2
-        learned = self.expected_size if lone else None
-        expected = learned
-        if lone and learned is None and "area" in prompt:
-            expected = ExpectedSize.of([float(prompt["area"])])
+        is_lone = not is_extent_known and len(positive) < 2
+        size = _MeantSize.of(prompt, self.expected_size) if is_lone else _MeantSize()
+        middle = (0.0, 0.0)
+        if extent is not None:
+            middle = extent.middle
+        elif len(clicks):
+            x, y = clicks.mean(0).tolist()
+            middle = (x, y)
+        whole = _input_size(encoded)
+        height, width = (side // MASK_STRIDE for side in whole)
         predictions: list[LevelPrediction] = []
-        for level in candidate_levels(encoded.levels, extent, located):
-            window = LevelWindow.around(level, (x, y))
+        for level in candidate_levels(encoded.levels, extent, clicks):
+            window = LevelWindow.around(level, middle)
             if is_extent_known:
-                logits, quality, confidence = self._within_extent(level, window, prompt)
+                judged = self._within_extent(level, window, prompt)
             else:
-                logits, quality = self._in_window(level, window, prompt)
-                # The single-mask token counts, unless a learned size says which one is meant.
-                judged = logits if learned else logits[:1]
-                trusted = []
-                for each, predicted in zip(judged, quality.tolist(), strict=False):
-                    left = window.is_left(each, level)
-                    filled = lone and window.is_filled(each, level.scale, whole)
-                    trusted.append(trust(predicted, each, left, filled, expected, level.scale))
-                confidence = quality.new_tensor(trusted)
-            best = int(confidence.argmax())
-            order = [best, *(i for i in range(len(logits)) if i != best)]
-            masks = logits[order], quality[order]
-            predictions.append(
-                LevelPrediction(float(confidence[best]), window, level.scale, *masks)
-            )
-            all_levels = is_extent_known or learned is not None
-            if not all_levels and predictions[-1].confidence >= SUFFICIENT_TRUST:
+                judged = self._at_clicks(level, window, prompt, size, whole if is_lone else None)
+            predictions.append(_best_first(window, level.scale, *judged))
+            if is_extent_known or size.learned is not None:
+                continue  # all levels are compared
+            if predictions[-1].confidence >= SUFFICIENT_TRUST:
                 break
         if is_extent_known:
-            return max(predictions, key=lambda each: each.confidence).whole((height, width))
+            return max(predictions, key=lambda on_level: on_level.confidence).whole((height, width))
         return with_alternatives(predictions, (height, width))
 
     def decode_clicks(
@@ -297,6 +285,28 @@ class TinyNetwork(Network):
         first = (sizes / BEST_OBJECT_SIDE).log().abs().argmin(0, keepdim=True)
         size = (sizes / scales[:, None]).gather(0, first)[0]
         return ClickEstimates(values[..., FOREGROUND].amax(0), size)
+
+    def _at_clicks(
+        self,
+        level: Encoded,
+        window: LevelWindow,
+        prompt: PromptTensors,
+        size: _MeantSize,
+        fillable: tuple[int, int] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_in_window` where clicks alone tell the object, and the trust in its masks.
+
+        The single-mask token counts, unless a learned size says which one is meant. A mask that
+        fills the window is trusted less where the input is `fillable` (its size): for a lone click.
+        """
+        logits, quality = self._in_window(level, window, prompt)
+        judged = logits if size.learned is not None else logits[:1]
+        trusted = []
+        for mask, predicted in zip(judged, quality.tolist(), strict=False):
+            left = window.is_left(mask, level)
+            filled = fillable is not None and window.is_filled(mask, level.scale, fillable)
+            trusted.append(trust(predicted, mask, left, filled, size.expected, level.scale))
+        return logits, quality, quality.new_tensor(trusted)
 
     def _within_extent(
         self, level: Encoded, window: LevelWindow, prompt: PromptTensors
@@ -394,6 +404,30 @@ class TinyNetwork(Network):
         dense = self.prompt_encoder.mask_downscaling(prior / (MAX_PRIOR_LOGIT / 2))
         height, width = encoded.embedding.shape[-2:]
         return self.prompt_encoder.grid(height, width, origin), sparse, dense, prior
+
+
+class _MeantSize(NamedTuple):
+    """How large the object of a lone click probably is."""
+
+    learned: ExpectedSize | None = None
+    """As the network expects it."""
+    expected: ExpectedSize | None = None
+    """The same, or else as the prompt's ``area`` says, which is weaker."""
+
+    @classmethod
+    def of(cls, prompt: PromptTensors, learned: ExpectedSize | None) -> _MeantSize:
+        if learned is None and "area" in prompt:
+            return cls(None, ExpectedSize.of([float(prompt["area"])]))
+        return cls(learned, learned)
+
+
+def _best_first(
+    window: LevelWindow, scale: float, logits: Tensor, quality: Tensor, confidence: Tensor
+) -> LevelPrediction:
+    """The masks of a level with the one of the highest confidence first."""
+    best = int(confidence.argmax())
+    order = [best, *(number for number in range(len(logits)) if number != best)]
+    return LevelPrediction(float(confidence[best]), window, scale, logits[order], quality[order])
 
 
 class TinyPromptEncoder(PromptEncoder):
@@ -631,7 +665,8 @@ def _on_level(
     different = windows[:1] if len(set(windows)) == 1 else windows
     attended = []
     for seen in zip(*(encoded_views(each.crop(level)) for each in different), strict=True):
-        view, crops = seen[0][0], [crop for _, crop in seen]
+        view = seen[0][0]
+        crops = [crop for _, crop in seen]
         batch = Encoded(
             torch.cat([each.embedding for each in crops]),
             crops[0].input_size,

@@ -88,7 +88,8 @@ class AnnotatedPlane:
         """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X), below 2^31."""
         if labels.max(initial=0) > np.iinfo(np.int32).max:
             raise ValueError(IDS_TOO_LARGE.format(name or "The image"))
-        values, size = stack.normalized(index), stack.pixel_size
+        values = stack.normalized(index)
+        size = stack.pixel_size
         return cls(values, labels, complete, stack.names, name, dead, size)
 
     @cached_property
@@ -314,7 +315,8 @@ def parts_of(number: int, plane: AnnotatedPlane, whole: bool) -> list[Part]:
         boxes, longest = _boxes(plane, objects)
     if max(plane.labels.shape) <= PART_SIDE:
         return [Part(number, plane, tuple(boxes))]
-    parts, left = [], list(boxes)
+    parts = []
+    left = list(boxes)
     while left:
         window = _around(boxes[left[0]], plane.labels.shape)
         shown = tuple(
@@ -334,7 +336,8 @@ def parts_of(number: int, plane: AnnotatedPlane, whole: bool) -> list[Part]:
 def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> tuple[dict[int, Window], int]:
     """Bounding boxes of the objects, and the longest side of them."""
     boxes = {int(n): box for n, box in label_windows(plane.labels) if n in objects}
-    return boxes, max(int(side.stop - side.start) for box in boxes.values() for side in box)
+    sides = [side for box in boxes.values() for side in box]
+    return boxes, max(int(side.stop - side.start) for side in sides)
 
 
 def _around(box: Window, shape: tuple[int, ...]) -> Window:

@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,20 +143,27 @@ class Verdict(NamedTuple):
     def refusal(self, objects: int, new: int) -> str:
         """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
         count = pluralize(objects, "object")
-        leaps = self.gain >= LEAP and self.gain > LEAP_NOISE * self.noise
-        if new < FEW and self.gain < LEAP:
+        has_few = new < FEW
+        if has_few and self.gain < LEAP:
             return FEW_TOLD.format(count, self.gain, pluralize(FEW, "object"), LEAP)
-        least = LEAP_NOISE * self.noise if new < FEW else MIN_GAIN
+        least = LEAP_NOISE * self.noise if has_few else MIN_GAIN
         if self.gain < least:
             return NOT_BETTER.format(count, self.gain, least)
-        click, box = self.after.click - self.before.click, self.after.box - self.before.box
-        if box < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.box:
+        click = self.after.click - self.before.click
+        box = self.after.box - self.before.box
+        if _surely_loses(box, self.noise_of_kinds.box):
             return ONE_LOSES.format(count, "a click", click, "a box", box)
-        if click < -MAX_LOSS - NOISE_FACTOR * self.noise_of_kinds.click:
+        if _surely_loses(click, self.noise_of_kinds.click):
             return ONE_LOSES.format(count, "a box", box, "a click", click)
-        if not leaps and self.chance > CHANCE:
+        is_leap = self.gain >= LEAP and self.gain > LEAP_NOISE * self.noise
+        if self.chance > CHANCE and not is_leap:
             return BY_CHANCE.format(count, self.gain, 100 * self.chance)
         return ""
+
+
+def _surely_loses(gain: float, noise: float) -> bool:
+    """Whether a mean gain is a loss that its standard error does not explain, both in points."""
+    return gain < -MAX_LOSS - NOISE_FACTOR * noise
 
 
 def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
@@ -200,25 +208,44 @@ class Evidence:
     def verdict(self) -> Verdict:
         """What the folds that were scored so far say, at least two."""
         done = self.folds[: len(self.after)]
-        before = np.array([self.before[n] for fold in done for n in fold])
+        before = np.array([self.before[number] for number in chain.from_iterable(done)])  # (N, 2)
         after = np.concatenate([np.array(fold) for fold in self.after], axis=1)  # (C, N, 2)
-        fold_of = np.repeat(np.arange(len(done)), [len(fold) for fold in done])
+        fold_of = np.repeat(np.arange(len(done)), [len(fold) for fold in done])  # (N,)
         gains = 100 * (after - before)
-        told = np.empty_like(before)
-        for number in range(len(done)):
-            mine = fold_of == number
-            told[mine] = after[_best(gains[:, ~mine]), mine]
-        root, each = math.sqrt(len(before)), 100 * (told - before)
         best = _best(gains)
+
+        told = _cross_fitted(after, gains, fold_of)
+        told_gains = 100 * (told - before)
+        root = math.sqrt(len(before))
         return Verdict(
             choice=self.choices[best],
             before=LeftOutScores.of(before),
             after=LeftOutScores.of(told),
-            gain=float(each.mean()),
-            noise=float(each.mean(1).std(ddof=1)) / root,
-            noise_of_kinds=LeftOutScores(*(each.std(0, ddof=1) / root).tolist()),
+            gain=float(told_gains.mean()),
+            noise=float(told_gains.mean(1).std(ddof=1)) / root,
+            noise_of_kinds=LeftOutScores(*(told_gains.std(0, ddof=1) / root).tolist()),
             chance=_chance(gains.mean(-1), best),
         )
+
+
+def _cross_fitted(
+    after: NDArray[np.float64], gains: NDArray[np.float64], fold_of: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The scores (N, 2) of objects, each with the choice that the other folds would have made.
+
+    Parameters
+    ----------
+    after, gains
+        (C, N, 2), by choice.
+    fold_of
+        (N,), the fold of each object.
+    """
+    told = np.empty(after.shape[1:])
+    for fold in np.unique(fold_of):
+        is_left_out = fold_of == fold
+        choice = _best(gains[:, ~is_left_out])
+        told[is_left_out] = after[choice, is_left_out]
+    return told
 
 
 def _best(gains: NDArray[np.float64]) -> int:

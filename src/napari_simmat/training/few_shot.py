@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -230,8 +230,8 @@ def learn_objects(
     >>> print(result.sentence)
     >>> predictor = Predictor(result.model or load_model("tiny"))
     """
-    known = None if names is None else tuple(names)
-    content = LabeledImage("image", image, np.asarray(labels), channel_axis, known, pixel_size)
+    channels = None if names is None else tuple(names)
+    content = LabeledImage("image", image, np.asarray(labels), channel_axis, channels, pixel_size)
     planes = annotate(content, model.spec, complete=complete)
     return finish(learn_objects_job(model, planes, config, start=start, device=device))
 
@@ -264,24 +264,27 @@ class FewShotRun:
     ) -> None:
         if not planes:
             raise ValueError(TOO_FEW.format(f"{MIN_OBJECTS} objects", 0, "are"))
-        self.base, self.planes, self.config, self.start = base, planes, config, start
+        self.base = base
+        self.planes = planes
+        self.config = config
+        self.start = start
         self.device = choose_device(local_device(device))
         self.spec = adapted_spec(base.spec, planes, name)
         whole = not base.spec.base.embedded
         self.frozen = whole and self.spec.transfer == "zeroshot"  # the encoder is not trained
-        self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
+        self.parts: list[Part] = []
+        for number, plane in enumerate(planes):
+            self.parts += parts_of(number, plane, whole)
         self.objects = list(_objects(planes, self.parts, self.spec))
         seen = start.seen if start is not None else frozenset()
-        self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
-        if (count := len(self.new)) < MIN_OBJECTS:
+        self.new = [n for n, taught in enumerate(self.objects) if taught.digest not in seen]
+        count = len(self.new)
+        if count < MIN_OBJECTS:
             message = TOO_FEW if start is None else TOO_FEW_NEW
             raise ValueError(message.format(f"{MIN_OBJECTS} objects", count, is_or_are(count)))
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
-        changed = self.spec.transfer != base.spec.transfer
-        pairs = product(STRENGTHS, (False,) if whole else (False, True))
-        choices = [AdaptationChoice(*each) for each in pairs if any(each) or changed]
         folds = _folds_by_place(self.objects, self.new, config.folds)
-        self.evidence = Evidence(choices, folds, {}, [])
+        self.evidence = Evidence(_choices(base.spec, self.spec), folds, {}, [])
         self._unfinished: dict[str, Any] = {}
         self._features: dict[PlaneKey, Encoded] = {}
         self._cache = EmbeddingCache()
@@ -302,23 +305,26 @@ class FewShotRun:
     def resume(self, state: dict[str, Any] | None) -> None:
         """Continue from a state that was saved."""
         if state is not None:
-            self.evidence.before, self.evidence.after = state["before"], state["after"]
+            self.evidence.before = state["before"]
+            self.evidence.after = state["after"]
             self._unfinished = state
 
     def run_job(self, folder: RunFolder | None) -> Job[FewShotResult]:
         """Score, learn in folds, decide, and learn from all objects."""
         yield from self.measure_before_job(folder)
         before = LeftOutScores.of(list(self.evidence.before.values()))
-        if refusal := nothing_to_gain(self.base.spec.name, before, len(self.new)):
-            nothing = Verdict.none(before)
-            return self._result(None, nothing, refusal)
+        refusal = nothing_to_gain(self.base.spec.name, before, len(self.new))
+        if refusal:
+            return self._result(Verdict.none(before), refusal)
         yield from self.measure_after_job(folder)
         verdict = self.evidence.verdict()
-        if refusal := verdict.refusal(len(self.objects), len(self.new)):
-            return self._result(None, verdict, refusal)
+        refusal = verdict.refusal(len(self.objects), len(self.new))
+        if refusal:
+            return self._result(verdict, refusal)
         student, initial = yield from self.teach_job(folder, train=verdict.choice.strength > 0)
         with self.taking(student, initial, verdict.choice):
-            return self._result(student, verdict, self._success(verdict))
+            sentence = self._success(verdict)
+            return self._result(verdict, sentence, self._checkpoint(student, verdict, sentence))
 
     def measure_before_job(self, folder: RunFolder | None) -> Job[None]:
         """Score the new objects without learning, unless a state knows it."""
@@ -363,45 +369,52 @@ class FewShotRun:
 
     def size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
         """The expected size of the objects, without the hidden ones."""
-        return ExpectedSize.of([o.area for n, o in enumerate(self.objects) if n not in hidden])
+        shown = [taught for n, taught in enumerate(self.objects) if n not in hidden]
+        return ExpectedSize.of([taught.area for taught in shown])
 
     def _fold_job(self, number: int, folder: RunFolder | None) -> Job[None]:
         """Learn from the other folds, and score the objects left out."""
-        evidence, hidden = self.evidence, self.evidence.folds[number]
+        evidence = self.evidence
+        hidden = evidence.folds[number]
         student, crops = self._learner(hidden)
         initial = student.tensors()
         words = f"learning, part {number + 1} of {len(evidence.folds)} of the objects left out"
         yield from self._train_job(student, crops, number, folder, words)
         done = (number + 1) * self.config.steps
         model = Model(self.spec, student.network, "learning")
-        expected = (student.network.expected_size, self.size(hidden))
-        found: list[list[list[float]]] = []
+        own = student.network.expected_size
+        taught = self.size(hidden)
+        scores: list[list[list[float]]] = []
         for strength in STRENGTHS:
-            sizes = [expected[c.sized] for c in evidence.choices if c.strength == strength]
+            choices = [choice for choice in evidence.choices if choice.strength == strength]
+            sizes = [taught if choice.sized else own for choice in choices]
             with at_strength(student, initial, strength):
-                found += yield from self._score_job(model, hidden, done, sizes)
-        evidence.after.append(found)
+                scores += yield from self._score_job(model, hidden, done, sizes)
+        evidence.after.append(scores)
         self._save(folder)
         yield self._progress(done, words)
 
     def _learner(self, hidden: Sequence[int]) -> tuple[TrainableNetwork, CropBatches]:
         """A network that has learned nothing yet, and the crops of all objects but the hidden."""
-        spec, config = self.spec, self.config
-        known, planes = [], []
+        spec = self.spec
+        config = self.config
+        shown: list[NDArray[np.signedinteger[Any]]] = []
+        planes: list[list[LabeledPlane]] = []
         for part, scaled in zip(self.parts, self.scales, strict=True):
-            out = [self.objects[n].label for n in hidden if self.objects[n].plane == part.number]
-            known.append(part.plane.known(out))
+            left_out = [self.objects[n] for n in hidden if self.objects[n].plane == part.number]
+            labels = part.plane.known([taught.label for taught in left_out])
             frame = part.plane.frame(spec)
-            planes.append(
-                [
-                    LabeledPlane("", image, labels_at(known[-1], frame, scale, image), ())
-                    for scale, image in scaled
-                ]
-            )
+            levels = []
+            for scale, image in scaled:
+                scaled_labels = labels_at(labels, frame, scale, image)
+                levels.append(LabeledPlane("", image, scaled_labels, ()))
+            shown.append(labels)
+            planes.append(levels)
+        taught = [one for n, one in enumerate(self.objects) if n not in hidden]
         embedded = spec.base.embedded
         crops = CropBatches(
             planes,
-            [(each.part, each.label) for n, each in enumerate(self.objects) if n not in hidden],
+            [(one.part, one.label) for one in taught],
             count=config.crops,
             side=config.side if embedded else spec.input_size.size,
             prompted=config.prompted,
@@ -410,8 +423,8 @@ class FewShotRun:
             seed=config.seed,
             vary=embedded,
         )
-        shown = separating_channels([part.plane.values for part in self.parts], known)
-        student = make_student(self.base, spec, self.start, shown, config, self.device)
+        channels = separating_channels([part.plane.values for part in self.parts], shown)
+        student = make_student(self.base, spec, self.start, channels, config, self.device)
         return student, crops
 
     def _train_job(
@@ -424,13 +437,8 @@ class FewShotRun:
     ) -> Job[None]:
         """The training of that number: of a fold, or of all objects."""
         done = number * self.config.steps
-        for part in range(len(self.parts)) if self.frozen else ():
-            key = (part, crops.side, crops.side)
-            if key not in self._features:
-                predictor = self._predictor(self.base)
-                here = self._progress(done, "encoding")
-                yield from with_progress(self._encode_job(predictor, part), here)
-                self._features[key] = predictor.encoded.to(self.device)  # memory may have run out
+        if self.frozen:
+            yield from self._encode_parts_job(crops.side, self._progress(done, "encoding"))
         trainer = make_trainer(
             student,
             crops,
@@ -447,6 +455,15 @@ class FewShotRun:
         job = trainer.run_job()
         yield from map_progress(job, lambda step: self._progress(done + step.done, words))
 
+    def _encode_parts_job(self, side: int, step: LearnProgress) -> Job[None]:
+        """The features of all parts, once for all trainings; `step` is shown meanwhile."""
+        for part in range(len(self.parts)):
+            key = (part, side, side)
+            if key not in self._features:
+                predictor = self._predictor(self.base)
+                yield from with_progress(self._encode_job(predictor, part), step)
+                self._features[key] = predictor.encoded.to(self.device)  # memory may have run out
+
     def _score_job(
         self,
         model: Model,
@@ -456,33 +473,45 @@ class FewShotRun:
     ) -> Job[list[list[list[float]]]]:
         """IoU (N, 2), 0 to 1, of clicks and of the box of some objects, for each expected size."""
         network = copy.copy(model.network)  # the size that it expects changes
-        predictor, was = self._predictor(replace(model, network=network)), network.training
-        reached: list[dict[int, list[float]]] = [{} for _ in sizes]
+        was_training = network.training
+        predictor = self._predictor(replace(model, network=network))
+        step = self._progress(done, "measuring the objects left out")
+        scores: dict[int, list[list[float]]] = {}
         network.eval()
-        here = self._progress(done, "measuring the objects left out")
         try:
-            for number, part in enumerate(self.parts):
-                numbers = {
-                    self.objects[n].label: n for n in objects if self.objects[n].part == number
-                }
-                if not numbers:
-                    continue
-                yield from with_progress(self._encode_job(predictor, number), here)
-                pixel = math.prod(part.plane.frame(self.spec).scale)
-                for label, window in label_windows(part.plane.labels):
-                    if label not in numbers:
-                        continue
-                    # A part may show a large object at half its size.
-                    area = pixel * np.count_nonzero(part.plane.labels[window] == label)
-                    shrunk = math.log(area / self.objects[numbers[label]].area) / 2
-                    here_sizes = [s and s._replace(log_side=s.log_side + shrunk) for s in sizes]
-                    job = _object_ious_job(predictor, part.plane.labels, label, window, here_sizes)
-                    found = yield from with_progress(job, here)
-                    for scores, each in zip(reached, found, strict=True):
-                        scores[numbers[label]] = each
+            for part in range(len(self.parts)):
+                wanted = {n for n in objects if self.objects[n].part == part}
+                if wanted:
+                    job = self._score_part_job(predictor, part, wanted, sizes, step)
+                    scores |= yield from job
         finally:
-            network.train(was)
-        return [[scores[n] for n in objects] for scores in reached]
+            network.train(was_training)
+        return [[scores[n][which] for n in objects] for which in range(len(sizes))]
+
+    def _score_part_job(
+        self,
+        predictor: Predictor,
+        part: int,
+        wanted: Collection[int],
+        sizes: Sequence[ExpectedSize | None],
+        step: LearnProgress,
+    ) -> Job[dict[int, list[list[float]]]]:
+        """IoU of click and box for each expected size, of the wanted objects of one part."""
+        plane = self.parts[part].plane
+        numbers = {self.objects[n].label: n for n in wanted}
+        yield from with_progress(self._encode_job(predictor, part), step)
+        pixel = math.prod(plane.frame(self.spec).scale)
+        scores = {}
+        for label, window in label_windows(plane.labels):
+            if label not in numbers:
+                continue
+            # A part may show a large object at half its size.
+            area = pixel * np.count_nonzero(plane.labels[window] == label)
+            shrunk = math.log(area / self.objects[numbers[label]].area) / 2
+            shown = [size and size._replace(log_side=size.log_side + shrunk) for size in sizes]
+            job = _object_ious_job(predictor, plane.labels, label, window, shown)
+            scores[numbers[label]] = yield from with_progress(job, step)
+        return scores
 
     def _predictor(self, model: Model) -> Predictor:
         """For parts; of an encoder that is not trained, all models have the same embeddings."""
@@ -511,8 +540,8 @@ class FewShotRun:
         if self.evidence.is_conclusive:
             verdict = self.evidence.verdict()
             return LearnProgress(done, total, words, verdict.before, verdict.after)
-        known = self.evidence.before
-        before = LeftOutScores.of(list(known.values())) if known else None
+        scores = list(self.evidence.before.values())
+        before = LeftOutScores.of(scores) if scores else None
         return LearnProgress(done, total, words, before)
 
     def _success(self, verdict: Verdict) -> str:
@@ -521,37 +550,44 @@ class FewShotRun:
         before, after = verdict.before, verdict.after
         sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
         if verdict.choice.sized:
-            size = self.size()
-            pixel = math.sqrt(math.prod(self.planes[0].frame(self.spec).scale))
-            ends = (math.exp(size.log_side + sign * size.spread) / pixel for sign in (-1, 1))
-            sentence += SIZED.format(*ends)
-        if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
-            sentence += LEFT_OUT.format(format_list(dead))
+            sentence += SIZED.format(*self._usual_sides())
+        dead: dict[str, None] = {}
+        for plane in self.planes:
+            dead |= dict.fromkeys(plane.dead)
+        if dead:
+            sentence += LEFT_OUT.format(format_list(list(dead)))
         return sentence
 
+    def _usual_sides(self) -> tuple[float, float]:
+        """From which to which side the objects usually reach, in pixels of the first plane."""
+        size = self.size()
+        pixel = math.sqrt(math.prod(self.planes[0].frame(self.spec).scale))
+        least = math.exp(size.log_side - size.spread)
+        most = math.exp(size.log_side + size.spread)
+        return least / pixel, most / pixel
+
+    def _checkpoint(
+        self, student: TrainableNetwork, verdict: Verdict, sentence: str
+    ) -> AdaptedCheckpoint:
+        """What the student learned, with how that was measured."""
+        images = list(dict.fromkeys(plane.name for plane in self.planes))
+        return AdaptedCheckpoint.of(
+            student,
+            bundled=not self.base.spec.is_foundation,
+            config=self.config,
+            seen=[taught.digest for taught in self.objects],
+            training={"images": images, "objects": len(self.objects)},
+            metrics={"before": _rounded(verdict.before), "after": _rounded(verdict.after)},
+            description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
+            pixels=None if self.spec.kind is None else self.base.pixels,
+        )
+
     def _result(
-        self, student: TrainableNetwork | None, verdict: Verdict, sentence: str
+        self, verdict: Verdict, sentence: str, checkpoint: AdaptedCheckpoint | None = None
     ) -> FewShotResult:
-        checkpoint = model = None
-        if student is not None:
-            images = list(dict.fromkeys(plane.name for plane in self.planes))
-            checkpoint = AdaptedCheckpoint.of(
-                student,
-                bundled=not self.base.spec.is_foundation,
-                config=self.config,
-                seen=[each.digest for each in self.objects],
-                training={"images": images, "objects": len(self.objects)},
-                metrics={
-                    name: {kind: round(value, 2) for kind, value in scores._asdict().items()}
-                    for name, scores in (("before", verdict.before), ("after", verdict.after))
-                },
-                description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
-                pixels=None if self.spec.kind is None else self.base.pixels,
-            )
-            model = checkpoint.model(self.base)
         return FewShotResult(
             checkpoint=checkpoint,
-            model=model,
+            model=None if checkpoint is None else checkpoint.model(self.base),
             before=verdict.before,
             after=verdict.after,
             gain=verdict.gain,
@@ -562,17 +598,34 @@ class FewShotRun:
         )
 
 
+def _rounded(scores: LeftOutScores) -> dict[str, float]:
+    return {kind: round(value, 2) for kind, value in scores._asdict().items()}
+
+
+def _choices(base: ModelSpec, adapted: ModelSpec) -> list[AdaptationChoice]:
+    """What may be taken of what is learned; nothing at all only of a new transfer layer."""
+    is_sized = (False, True) if base.base.embedded else (False,)
+    choices = [AdaptationChoice(*pair) for pair in product(STRENGTHS, is_sized)]
+    if adapted.transfer != base.transfer:
+        return choices
+    return [choice for choice in choices if any(choice)]
+
+
 def _objects(
     planes: Sequence[AnnotatedPlane], parts: Sequence[Part], spec: ModelSpec
 ) -> Iterator[_TaughtObject]:
     for number, part in enumerate(parts):
-        digests = planes[part.number].objects
-        pixel = math.prod(planes[part.number].frame(spec).scale)
+        plane = planes[part.number]
+        pixel = math.prod(plane.frame(spec).scale)
         for label in part.shown:
-            rows, columns = np.nonzero(planes[part.number].labels == label)
-            place = (float(rows.mean()), float(columns.mean()))
+            rows, columns = np.nonzero(plane.labels == label)
             yield _TaughtObject(
-                number, part.number, label, digests[label], len(rows) * pixel, place
+                part=number,
+                plane=part.number,
+                label=label,
+                digest=plane.objects[label],
+                area=len(rows) * pixel,
+                place=(float(rows.mean()), float(columns.mean())),
             )
 
 
@@ -588,7 +641,8 @@ def _object_ious_job(
     Both for each expected size. The object is the same from one model to the next, and so are the
     clicks.
     """
-    truth, (rows, columns) = labels == label, window
+    truth = labels == label
+    rows, columns = window
     inside = np.argwhere(truth[window])
     drawn = np.random.default_rng(len(inside)).choice(len(inside), MORE_CLICKS)
     places = [interior_point(truth[window], ties="median"), *inside[drawn].tolist()]
@@ -598,13 +652,13 @@ def _object_ious_job(
     ]
     box = Prompt(box=(rows.start, columns.start, rows.stop, columns.stop), object=label)
     [boxed] = yield from Refiner().refine_job(predictor, [box], ())
-    found = []
+    scores = []
     for size in sizes:
         predictor.model.network.expected_size = size
         results = yield from Refiner().refine_job(predictor, clicks, ())
         clicked = float(np.mean([iou(result.mask, truth) for result in results]))
-        found.append([clicked, iou(boxed.mask, truth)])
-    return found
+        scores.append([clicked, iou(boxed.mask, truth)])
+    return scores
 
 
 def _folds_by_place(

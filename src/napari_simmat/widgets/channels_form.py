@@ -97,7 +97,8 @@ class ChannelsForm(QWidget):
 
     def __init__(self, *, asks_axis: bool = False, named: bool = False) -> None:
         super().__init__()
-        self._asks_axis, self._named = asks_axis, named
+        self._asks_axis = asks_axis
+        self._named = named
         self._inputs: InputChannels | None = None
         self._layers: list[LayerInfo] = []
         self._mappings: list[ChannelMapping] = []
@@ -123,7 +124,8 @@ class ChannelsForm(QWidget):
         self.first_axis = QCheckBox(FIRST_AXIS)
         self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
         self.first_axis.clicked.connect(self._on_first_axis)
-        self.ranking, self.pictures = QWidget(), [QLabel() for _ in range(3)]
+        self.ranking = QWidget()
+        self.pictures = [QLabel() for _ in range(3)]
         self.use_ranked = Button(
             "",
             "",
@@ -138,7 +140,8 @@ class ChannelsForm(QWidget):
         self.displayed = Button(USE_DISPLAYED)
         self.displayed.clicked.connect(self.displayed_wanted)
         self.shown = text_label("muted")
-        inside, self.details = QWidget(), QWidget()
+        inside = QWidget()
+        self.details = QWidget()
         below = (self.ranking, self.first_axis)
         rows = vbox(self._grid, self.add, *below, parent=inside, spacing=2)
         rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
@@ -168,7 +171,9 @@ class ChannelsForm(QWidget):
         names = self.names if names is None else tuple(names)
         if len(value) != len(names) or not (self._named or self._inputs):
             raise ValueError("A choice has one entry for each of the model's channels.")
-        self._value, self.names, self._by_hand = tuple(value), names, True
+        self._value = tuple(value)
+        self.names = names
+        self._by_hand = True
         self._remember()
         self._show()
         self.changed.emit()
@@ -180,8 +185,11 @@ class ChannelsForm(QWidget):
 
     def set_inputs(self, inputs: InputChannels | None) -> None:
         """Choose for another model; if there are several images, the one in use stays."""
-        before, used = self._value, next((each.layer for each in self._value if each), None)
-        self._inputs, self._by_hand, self._value = inputs, False, ()
+        before = self._value
+        used = next((each.layer for each in self._value if each), None)
+        self._inputs = inputs
+        self._by_hand = False
+        self._value = ()
         self.names = () if inputs is None else inputs.names
         self._fill(used, before)
         self.section.set_open(len(self.names) > 1 and inputs is not None and not inputs.is_rgb)
@@ -192,16 +200,18 @@ class ChannelsForm(QWidget):
         Layers named as the model's channels are one image; otherwise the layer is one by itself.
         With `recalls` it gets the channels that the user last chose for it.
         """
-        found = [each for each in self._mappings if layer in {one.layer for one in each.sources}]
+
+        def layers_of(mapping: ChannelMapping) -> set[str]:
+            return {source.layer for source in mapping.sources}
+
+        made_from = [mapping for mapping in self._mappings if layer in layers_of(mapping)]
         # A remark on several layers says that their order was guessed.
-        found.sort(
-            key=lambda each: bool(each.remark) and any(layer != one.layer for one in each.sources)
-        )
-        if not found:
+        made_from.sort(key=lambda mapping: bool(mapping.remark) and layers_of(mapping) != {layer})
+        if not made_from:
             return False
         recalled = self._recalled(layer) if recalls else ()
         self._by_hand = bool(recalled)
-        self._choose(recalled or self._like_before(found[0]))
+        self._choose(recalled or self._like_before(made_from[0]))
         self._show()
         return True
 
@@ -240,47 +250,63 @@ class ChannelsForm(QWidget):
     def _fill(self, preferred: str | None, wanted: Sources = ()) -> None:
         """List the images; a choice that does not fit any more becomes `wanted` or the best."""
         before = (self._value, self.names)
-        best: Sources = ()
         self._mappings = []
         if self._inputs is not None or self._named:
             self._mappings = channel_mappings(self._layers, self._inputs, preferred)
-        if self._mappings:
-            best = self._mappings[0].sources
-        elif self._inputs is not None:
-            best = match_slots(self._layers, self._inputs)
         self._channels = all_layer_channels(self._layers)
-        keys = {layer.key for layer in self._layers}
-        is_open = all(each is None or each.layer in keys for each in self._value)
-        if not self._value or not is_open or (self.problem() and not self._by_hand):
-            self._by_hand = False
-            offered = [each.sources for each in self._mappings]
-            first = next((each.layer for each in best if each is not None), "")
-            if wanted in offered:
-                self._choose(wanted)
-            elif recalled := self._recalled(first):
-                self._by_hand = True
-                self._choose(recalled)
-            else:
-                self._choose(self._like_before(self._mappings[0]) if self._mappings else best)
+        if not self._fits():
+            self._choose_anew(wanted)
         self._show()
         if (self._value, self.names) != before or self.problem():
             self.changed.emit()
 
+    def _fits(self) -> bool:
+        """Whether the choice can stay: of open layers, and valid or made by hand."""
+        keys = {layer.key for layer in self._layers}
+        is_open = all(source is None or source.layer in keys for source in self._value)
+        if not self._value or not is_open:
+            return False
+        return self._by_hand or not self.problem()
+
+    def _choose_anew(self, wanted: Sources) -> None:
+        """Choose `wanted` if it is offered, what the user last chose for the image, or the best."""
+        self._by_hand = False
+        best: Sources = ()
+        if self._mappings:
+            best = self._mappings[0].sources
+        elif self._inputs is not None:
+            best = match_slots(self._layers, self._inputs)
+        if any(wanted == mapping.sources for mapping in self._mappings):
+            self._choose(wanted)
+            return
+        first = next((source.layer for source in best if source is not None), "")
+        recalled = self._recalled(first)
+        if recalled:
+            self._by_hand = True
+            self._choose(recalled)
+            return
+        self._choose(self._like_before(self._mappings[0]) if self._mappings else best)
+
     def _recalled(self, layer: str) -> Sources:
         """The channels that the user last chose for the image of a layer; empty for none."""
-        known = {each.key: each for each in self._layers}
+        infos = {info.key: info for info in self._layers}
         offered = {source for _, source in self._channels}
         # Of copies of one image it is the layer itself.
-        keys = {each.content or each.key: each.key for each in self._layers}
-        keys |= {known[layer].content or layer: layer} if layer in known else {}
+        keys = {info.content or info.key: info.key for info in self._layers}
+        if layer in infos:
+            keys[infos[layer].content or layer] = layer
         for names, contents, parts in self.remembered:
             if names != self.names or not keys.keys() >= {*contents}:
                 continue
             layers = [keys[content] for content in contents]
             used = tuple(map(LayerChannel, layers, parts))
-            whole = any(each.part is None and known[each.layer].channels_first for each in used)
-            fits = layer in layers and offered.issuperset(used) and not whole
-            if fits and channels_problem(names, used, self._layers, self._inputs) is None:
+            takes_stack = any(
+                source.part is None and infos[source.layer].channels_first for source in used
+            )
+            is_offered = layer in layers and offered.issuperset(used)
+            if takes_stack or not is_offered:
+                continue
+            if channels_problem(names, used, self._layers, self._inputs) is None:
                 return used
         return ()
 
@@ -294,8 +320,8 @@ class ChannelsForm(QWidget):
         if counts.get(key, 0) > len(self.names):
             for names, contents, parts in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
-                one = len({*contents}) == 1 and min(numbers) >= 0
-                if one and names == self.names and max(numbers) < counts[key]:
+                is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
+                if is_of_one_layer and names == self.names and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
 
@@ -315,13 +341,13 @@ class ChannelsForm(QWidget):
 
     def _on_image(self, index: int) -> None:
         if index < len(self._mappings):
-            self._by_hand, sources = True, self._mappings[index].sources
-            was_other = {each.layer for each in self._value if each}.isdisjoint(
-                each.layer for each in sources
-            )
+            self._by_hand = True
+            sources = self._mappings[index].sources
+            before = {source.layer for source in self._value if source}
+            was_other = before.isdisjoint(source.layer for source in sources)
             recalled = self._recalled(sources[0].layer) if was_other else ()
             # What is recalled may be another entry of the list, but this one was asked for.
-            is_entry = any(recalled == each.sources for each in self._mappings)
+            is_entry = any(recalled == mapping.sources for mapping in self._mappings)
             self._choose(recalled if recalled and not is_entry else sources)
             self._remember()
             self._show()
@@ -338,10 +364,11 @@ class ChannelsForm(QWidget):
 
     def _on_add(self) -> None:
         unused = [source for _, source in self._channels if source not in self._value]
+        source = None
+        name = f"channel {len(self._value)}"
         if unused:
-            source, (name,) = unused[0], channel_names(unused[:1], self._layers)
-        else:
-            source, name = None, f"channel {len(self._value)}"
+            source = unused[0]
+            [name] = channel_names([source], self._layers)
         self.set_value((*self._value, source), (*self.names, name))
 
     def _on_remove(self, number: int) -> None:
@@ -389,7 +416,8 @@ class ChannelsForm(QWidget):
             self.slots.append(ComboBox())
             self.slots[row].activated.connect(self._on_slot)
             if self._named:
-                field, remove = QLineEdit(), remove_button("Remove this channel")
+                field = QLineEdit()
+                remove = remove_button("Remove this channel")
                 field.setToolTip("What the model will call this channel")
                 field.setAccessibleName("Name of the channel")
                 field.setMaximumWidth(110)
@@ -404,50 +432,86 @@ class ChannelsForm(QWidget):
                 self._grid.addWidget(column[row], row, number)
 
     def _show(self) -> None:
-        self._make_rows()
-        units = () if self._inputs is None else self._inputs.units
-        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
-            text = f"{name} [{units[row]}]" if row < len(units) and units[row] else name
-            if self.name_fields[row].text() != text:
-                self.name_fields[row].setText(text)
-            self.slots[row].setAccessibleName(text)
-            sources = [each for _, each in self._channels]
-            self.slots[row].clear()
-            self.slots[row].addItems(["-", *[title for title, _ in self._channels]])
-            self.slots[row].setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
-        offered = [each.sources for each in self._mappings]
-        number = offered.index(self._value) if self._value in offered else None
-        self.image.clear()
-        self.image.addItems([each.title for each in self._mappings])
-        if number is None:
-            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
-        self.image.setCurrentIndex(len(offered) if number is None else number)
-        if self._named:
-            shown = ", ".join(self.names)
-            count = pluralize(len(self.names), "channel")
-            self.section.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
         stack = self._stack()
-        self.first_axis.setVisible(stack is not None)
-        self.first_axis.setChecked(stack is not None and stack.channels_first)
+        self._make_rows()
+        self._show_slots()
+        self._show_images()
+        self._show_first_axis(stack)
+        if self._named:
+            self.section.set_title(self._summary())
         self.section.setVisible(self._has_choice() or stack is not None)
-        ranked, is_rgb = self._ranked, self._inputs is not None and self._inputs.is_rgb
-        proposed = tuple(LayerChannel(ranked[0], part) for part in ranked[1])
-        is_ranked = is_rgb and stack is not None and stack.channels_first and stack.key == ranked[0]
-        self.ranking.setVisible(is_ranked and len(proposed) == 3 and proposed != self._value)
-        unsaid = stack is not None and not stack.channels_first and not stack.named
-        if unsaid and stack is not None:
-            self.hint.setText(FIRST_AXIS_HINT.format(name=stack.name, count=stack.shape[0]))
-        self.hint.setVisible(unsaid)
+        self.ranking.setVisible(self._offers_ranked(stack))
         self.displayed.hide()
         self.shown.hide()
-        remark = "" if number is None else self._mappings[number].remark
-        lacking = [n for n, each in zip(self.names, self._value, strict=False) if each is None]
-        if self.problem() is None and lacking and self._inputs is not None:
-            remark = LACKING % (format_list(lacking), self._inputs.reader)
-        elif number is None and not self._by_hand and self.problem() is None:
-            parts = format_list(str(each.part) for each in self._value if each)
-            remark = AS_BEFORE.format(parts=parts)
-        if not remark and not self.problem():
-            remark = mapping_remark([each for each in self._value if each], self._layers)
+        remark = self._remark()
         self.remark.setText(remark)
         self.remark.setVisible(bool(remark) and not self._named)
+
+    def _show_slots(self) -> None:
+        units = () if self._inputs is None else self._inputs.units
+        sources = [source for _, source in self._channels]
+        titles = [title for title, _ in self._channels]
+        for row, (name, source) in enumerate(zip(self.names, self._value, strict=False)):
+            unit = units[row] if row < len(units) else ""
+            text = f"{name} [{unit}]" if unit else name
+            if self.name_fields[row].text() != text:
+                self.name_fields[row].setText(text)
+            slot = self.slots[row]
+            slot.setAccessibleName(text)
+            slot.clear()
+            slot.addItems(["-", *titles])
+            slot.setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
+
+    def _show_images(self) -> None:
+        self.image.clear()
+        self.image.addItems([mapping.title for mapping in self._mappings])
+        number = self._mapping_number()
+        if number is None:
+            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
+            number = len(self._mappings)
+        self.image.setCurrentIndex(number)
+
+    def _show_first_axis(self, stack: LayerInfo | None) -> None:
+        """Ask whether the first axis of a layer is its channels, as long as nobody has said it."""
+        self.first_axis.setVisible(stack is not None)
+        self.first_axis.setChecked(stack is not None and stack.channels_first)
+        is_unsaid = stack is not None and not stack.channels_first and not stack.named
+        if is_unsaid:
+            self.hint.setText(FIRST_AXIS_HINT.format(name=stack.name, count=stack.shape[0]))
+        self.hint.setVisible(is_unsaid)
+
+    def _summary(self) -> str:
+        """The named channels in a line: how many and, if these words are short, which."""
+        count = pluralize(len(self.names), "channel")
+        listed = ", ".join(self.names)
+        return f"{count}: {listed}" if len(listed) <= 28 else count
+
+    def _mapping_number(self) -> int | None:
+        """Which entry of the list of images is chosen; None if the choice is another one."""
+        offered = [mapping.sources for mapping in self._mappings]
+        return offered.index(self._value) if self._value in offered else None
+
+    def _offers_ranked(self, stack: LayerInfo | None) -> bool:
+        """Whether the channels that are best seen are of this layer, and not chosen yet."""
+        key, parts = self._ranked
+        is_rgb = self._inputs is not None and self._inputs.is_rgb
+        if not is_rgb or len(parts) != 3:
+            return False
+        if stack is None or not stack.channels_first or stack.key != key:
+            return False
+        return tuple(LayerChannel(key, part) for part in parts) != self._value
+
+    def _remark(self) -> str:
+        """What the user should check in the choice, or empty."""
+        number = self._mapping_number()
+        remark = "" if number is None else self._mappings[number].remark
+        if self.problem() is not None:
+            return remark
+        chosen = [source for source in self._value if source is not None]
+        pairs = zip(self.names, self._value, strict=False)
+        lacking = [name for name, source in pairs if source is None]
+        if lacking and self._inputs is not None:
+            return LACKING % (format_list(lacking), self._inputs.reader)
+        if number is None and not self._by_hand:
+            return AS_BEFORE.format(parts=format_list(str(source.part) for source in chosen))
+        return remark or mapping_remark(chosen, self._layers)

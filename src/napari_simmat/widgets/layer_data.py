@@ -143,8 +143,10 @@ def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_info(layer: Image | Labels) -> LayerInfo:
     """Facts about an image or labels layer that decide how it can be used."""
-    reference, shape = reference_of(layer), image_shape(layer)
-    world, bands = reference.world, tuple(reference.channels)
+    reference = reference_of(layer)
+    shape = image_shape(layer)
+    world = reference.world
+    bands = tuple(reference.channels)
     fits = len(bands) == shape[0] == len(set(bands)) and all(bands)
     return LayerInfo(
         key=layer_key(layer),
@@ -325,8 +327,10 @@ def displayed_sources(
     if not 1 <= len(seen) <= 3:
         return ()
     best = max(permutations(seen), key=_colorfulness)
-    keys = [layer_key(each) for each in best]
-    return tuple(map(LayerChannel, (keys * 3)[:3] if len(keys) != 2 else (*keys, keys[1])))
+    channels = [LayerChannel(layer_key(layer)) for layer in best]
+    if len(channels) == 2:
+        return (*channels, channels[1])
+    return tuple((channels * 3)[:3])
 
 
 def _colorfulness(layers: Sequence[Image]) -> float:

@@ -6,7 +6,7 @@ is open; a checkpoint becomes the chosen model; a session file is restored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,53 +236,66 @@ def object_layers(path: Path) -> list[LayerData]:
         if image is None and path.suffix.lower() != ".json":
             raise ValueError(OPEN_IMAGE_FIRST) from None
         raise
-    made = {"image": found.image or (geometry.name if geometry else ""), "file": path.name}
+    image_name = found.image or (geometry.name if geometry else "")
+    made_by = {"image": image_name, "file": path.name}
     options = {} if geometry is None else geometry.layer_options()
-    return [(found.labels(), {**options, **_named(path.stem, made)}, "labels")]
+    return [(found.labels(), {**options, **_named(path.stem, made_by)}, "labels")]
 
 
 def record_layers(path: Path) -> list[LayerData]:
     """The labels that a record ``STEM.json`` describes, and its points and boxes."""
     record = read_record(path)
     prompts = [
-        Prompt.from_plain({**each, "mask": None})  # as large as the image, and not shown
-        for each in record.request.prompts
-        if "points" in each or "box" in each
+        Prompt.from_plain({**values, "mask": None})  # as large as the image, and not shown
+        for values in record.request.prompts
+        if "points" in values or "box" in values
     ]
-    made = record.provenance()
+    made_by = record.provenance()
     layers: list[LayerData] = []
-    scale: list[float] | None = None
+    options: dict[str, Any] = {}
     name = record.outputs.get("labels", {}).get("file", "")
-    if name and Path(name).name == name and path.with_name(name).exists():
+    is_beside = bool(name) and Path(name).name == name
+    if is_beside and path.with_name(name).exists():
         file = read_labels(path.with_name(name))
-        scale = [file.scale.get(letter, 1.0) for letter in file.axes]
-        layers.append((file.data, {"scale": scale, **_named(path.stem, made)}, "labels"))
-    placed = {"scale": scale} if scale else {}
-    points = [
-        ((*each.plane, *at), label, each.object or 0)
-        for each in prompts
-        for at, label in zip(each.points, each.labels, strict=True)
-    ]
-    if points:
-        positions, labels, objects = zip(*points, strict=True)
-        features = {"label": labels, "object": objects}
-        options = {"features": features, **placed, **_named(f"{path.stem} points", made)}
-        layers.append((np.array(positions), options, "points"))
-    boxes = [(each, each.box) for each in prompts if each.box is not None]
-    if boxes:
-        corners = [
-            [(*each.plane, *corner) for corner in corners_of_box(box)] for each, box in boxes
-        ]
-        features = {"object": [each.object or 0 for each, _ in boxes]}
-        options = {"features": features, **placed, **_named(f"{path.stem} boxes", made)}
-        layers.append((np.array(corners), {"shape_type": "rectangle", **options}, "shapes"))
+        options = {"scale": [file.scale.get(letter, 1.0) for letter in file.axes]}
+        layers.append((file.data, {**options, **_named(path.stem, made_by)}, "labels"))
+    if any(prompt.points for prompt in prompts):
+        placed = {**options, **_named(f"{path.stem} points", made_by)}
+        layers.append(_points_layer(prompts, placed))
+    boxed = [prompt for prompt in prompts if prompt.box is not None]
+    if boxed:
+        placed = {**options, **_named(f"{path.stem} boxes", made_by)}
+        layers.append(_boxes_layer(boxed, placed))
     if not layers:
         raise ValueError(NOTHING_BESIDE.format(path.name, name))
     return layers
 
 
-def _named(name: str, made: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "metadata": {PROVENANCE: made}}
+def _points_layer(prompts: Sequence[Prompt], options: dict[str, Any]) -> LayerData:
+    """All clicks, with their labels and their objects as features."""
+    positions: list[tuple[float, ...]] = []
+    labels: list[int] = []
+    objects: list[int] = []
+    for prompt in prompts:
+        positions += [(*prompt.plane, *point) for point in prompt.points]
+        labels += prompt.labels
+        objects += [prompt.object or 0] * len(prompt.points)
+    features = {"label": tuple(labels), "object": tuple(objects)}
+    return np.array(positions), {"features": features, **options}, "points"
+
+
+def _boxes_layer(boxed: Sequence[Prompt], options: dict[str, Any]) -> LayerData:
+    """The boxes of prompts that have one, with their objects as features."""
+    corners = [
+        [(*prompt.plane, *corner) for corner in corners_of_box(prompt.box)] for prompt in boxed
+    ]
+    features = {"object": [prompt.object or 0 for prompt in boxed]}
+    shown = {"shape_type": "rectangle", "features": features, **options}
+    return np.array(corners), shown, "shapes"
+
+
+def _named(name: str, made_by: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "metadata": {PROVENANCE: made_by}}
 
 
 def _widget() -> Any:

@@ -40,7 +40,7 @@ def test_each_line_is_written_as_it_was_read():
     decoder = session_file._Decoder(tuple(json.loads(first)["shape"]))
     for line in lines:
         values = json.loads(line)
-        kind = session_file._LINES[values["what"]]
+        kind = session_file._LINES[values["what"]].type
         read = from_plain(kind, values["value"], special=decoder.special)
         assert unpacked(json.loads(line_of(values["what"], read))) == unpacked(values)
 

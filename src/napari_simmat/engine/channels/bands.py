@@ -77,9 +77,9 @@ def match_bands(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
         if band is None:
             continue
         ranks = {
-            number: _rank(name, there, band)
-            for number, there in enumerate(offered)
-            if number not in matches.values() and band_of(there, offered) is band
+            number: _rank(name, channel, band)
+            for number, channel in enumerate(offered)
+            if number not in matches.values() and band_of(channel, offered) is band
         }
         best = [number for number, rank in ranks.items() if rank == min(ranks.values())]
         if len(best) == 1:
@@ -123,15 +123,23 @@ def _named(name: str, *, are_sentinel: bool) -> tuple[str, Band | None]:
     """The most words of a name that mean a band, as one, and the band; none if two bands fit."""
     runs = _runs(name)
     for length in sorted({count for count, _ in runs}, reverse=True):
-        found = {
-            run: band
-            for count, run in runs
-            for band in BANDS
-            if count == length and run in (band.names + band.sentinel * are_sentinel)
-        }
-        if found:
-            return next(iter(found.items())) if len(found) == 1 else ("", None)
+        bands = {}
+        for words in (words for count, words in runs if count == length):
+            band = _band_called(words, are_sentinel=are_sentinel)
+            if band is not None:
+                bands[words] = band
+        if len(bands) == 1:
+            return next(iter(bands.items()))
+        if bands:
+            return "", None
     return "", None
+
+
+def _band_called(words: str, *, are_sentinel: bool) -> Band | None:
+    bands = [band for band in BANDS if words in band.names]
+    if are_sentinel:
+        bands += [band for band in BANDS if words in band.sentinel]
+    return bands[-1] if bands else None
 
 
 def _are_sentinel(names: Sequence[str]) -> bool:
@@ -139,8 +147,13 @@ def _are_sentinel(names: Sequence[str]) -> bool:
 
     Landsat's B8 is panchromatic, and its near infrared is B4 or B5.
     """
-    words = {run.replace("b0", "b") for name in names for _, run in _runs(name)}
-    return "b8a" in words or ({"b2", "b3", "b4", "b8"} <= words and not {"b5", "b6", "b7"} & words)
+    words: set[str] = set()
+    for name in names:
+        words |= {run.replace("b0", "b") for _, run in _runs(name)}
+    if "b8a" in words:
+        return True
+    are_landsat = bool(words & {"b5", "b6", "b7"})
+    return words >= {"b2", "b3", "b4", "b8"} and not are_landsat
 
 
 def _runs(name: str) -> list[tuple[int, str]]:

@@ -102,12 +102,15 @@ class AutomaticSegmentation(QObject):
 
     def __init__(self, workspace: Workspace, inference: InferenceQueue) -> None:
         super().__init__(workspace)
-        self._workspace, self._inference = workspace, inference
+        self._workspace = workspace
+        self._inference = inference
         self.proposals: Proposals | None = None
         self._requested: Proposals | None = None
         self._subjects: WeakKeyDictionary[LayerSession, Subject] = WeakKeyDictionary()
         self._settings: AutomaticSettings | None = None
-        self.like_mine, self.expects_mine, self.drafts_next = False, True, False
+        self.like_mine = False
+        self.expects_mine = True
+        self.drafts_next = False
         self.labeled_within: Callable[[], Shapes | bool] = lambda: False
         self._taught: _Taught | None = None
         self._drafted: WeakKeyDictionary[LayerSession, set[tuple[AxisOrder, Plane]]] = (
@@ -176,12 +179,14 @@ class AutomaticSegmentation(QObject):
         again
             Whether the kind that was taught last is expected, rather than taught anew.
         """
-        workspace, request = self._workspace, self._workspace.request()
+        workspace = self._workspace
+        request = workspace.request()
         order = session.geometry.order
-        teaches = self.expects_mine and not again
+        lesson: Lesson | None = None
         try:  # what is refused takes no drafts away
             prompts = self._seeds(session, plane, layer)
-            lesson = self._lesson(session, plane, order) if teaches else None
+            if self.expects_mine and not again:
+                lesson = self._lesson(session, plane, order)
         except ValueError as error:
             workspace.fail(str(error))
             return
@@ -189,12 +194,14 @@ class AutomaticSegmentation(QObject):
         self._ahead.cancel()
         self.drop()
         self._settings = settings
-        before = self._taught if lesson is None and self._goes_on() else None
-        kind = None if before is None else before.kind.kind
-        said = "" if before is None else before.text
+        text = ""
+        kind: ObjectKind | None = None
         if lesson is not None:
-            said = expected(lesson)
-        self._requested = Proposals(session, request, workspace.subject, order, plane, said, lesson)
+            text = expected(lesson)
+        elif self._goes_on():
+            text = self._taught.text
+            kind = self._taught.kind.kind
+        self._requested = Proposals(session, request, workspace.subject, order, plane, text, lesson)
         service = self._inference.service
         self._proposing.start(
             SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, kind)
@@ -250,23 +257,26 @@ class AutomaticSegmentation(QObject):
 
         Raises ValueError if all objects are labeled in a region that has no shape there.
         """
-        lesson, where = self._marked_lesson(session, plane, order), self.labeled_within()
-        if lesson is None or where is False or order:
+        lesson = self._marked_lesson(session, plane, order)
+        if lesson is None or order:
             return lesson
-        if where is True:
-            return labeled_ground(lesson, np.ones(lesson.labels.shape, bool))
-        point = self._workspace.viewer.dims.point
-        [complete] = within_shapes(where, session.geometry, [lesson.plane], point)
-        return labeled_ground(lesson, complete)
+        where = self.labeled_within()
+        if isinstance(where, Shapes):
+            point = self._workspace.viewer.dims.point
+            [complete] = within_shapes(where, session.geometry, [lesson.plane], point)
+            return labeled_ground(lesson, complete)
+        return labeled_ground(lesson, np.ones(lesson.labels.shape, bool)) if where else lesson
 
     def _marked_lesson(
         self, session: LayerSession, plane: Plane, order: AxisOrder
     ) -> Lesson | None:
-        editor, drafts = _editor(session), session.drafts
+        editor = _editor(session)
+        drafts = session.drafts
         lesson = lesson_of(editor, drafts.ground, order, plane)
         if lesson is None:
             return None
-        state, shape = session.prompt_state, session.geometry.shape[-2:]
+        state = session.prompt_state
+        shape = session.geometry.shape[-2:]
         ground = ground_marked(state.prompts.on(plane), plane, order, shape, lesson.side)
         if ground is None or state.edited_on(plane) is not None:
             return lesson
@@ -280,18 +290,21 @@ class AutomaticSegmentation(QObject):
 
         And whether the user says so: another magnification shows objects of another size.
         """
-        taught, request = self._taught, self._workspace.request()
-        wanted = self.expects_mine and self.drafts_next
-        if not wanted or taught is None or request is None or taught.kind.model != request.model:
+        taught = self._taught
+        request = self._workspace.request()
+        if not self.expects_mine or not self.drafts_next:
+            return False
+        if taught is None or request is None or taught.kind.model != request.model:
             return False
         session = self._workspace.session
-        own = session is not None and session.taught is taught.kind
-        return own or (taught.place is not None and taught.place == self._place())
+        if session is not None and session.taught is taught.kind:
+            return True
+        return taught.place is not None and taught.place == self._place()
 
     def _place(self) -> _Place | None:
         """The folder of the image's file, and how many channels are read; None without a file."""
-        layers = [each for each in self._workspace.images if self._workspace.is_used(each)]
-        paths = [each.source.path or each.metadata.get(PATH) for each in layers]
+        layers = [layer for layer in self._workspace.images if self._workspace.is_used(layer)]
+        paths = [layer.source.path or layer.metadata.get(PATH) for layer in layers]
         folders = {Path(path).absolute().parent for path in paths if path}
         return (folders.pop(), len(layers)) if len(folders) == 1 else None
 
@@ -312,7 +325,9 @@ class AutomaticSegmentation(QObject):
     # ------------------------------------------------------------------ the worker
 
     def _filter(self) -> None:
-        proposals, settings, workspace = self.proposals, self._settings, self._workspace
+        proposals = self.proposals
+        settings = self._settings
+        workspace = self._workspace
         session = workspace.session
         if proposals is None or settings is None or not self._is_current(proposals):
             if session is not None and session.drafts.open:
@@ -340,11 +355,13 @@ class AutomaticSegmentation(QObject):
         """
         request = proposals.request
         editor = _editor(proposals.session)
-        found = None if editor is None else examples(editor, proposals.order, proposals.plane)
-        if found is None:
+        if editor is None:
             return None
-        return lambda each: self._inference.service.sift_job(
-            request, each, found.plane, found.labels
+        similar = examples(editor, proposals.order, proposals.plane)
+        if similar is None:
+            return None
+        return lambda instances: self._inference.service.sift_job(
+            request, instances, similar.plane, similar.labels
         )
 
     def _on_progress(self, progress: Progress) -> None:
@@ -386,7 +403,8 @@ class AutomaticSegmentation(QObject):
 
     def _remember(self, requested: Proposals, kind: ObjectKind | None) -> None:
         """Keep what a lesson taught, for the next image and for *Keep as model*."""
-        session, lesson = requested.session, requested.lesson
+        session = requested.session
+        lesson = requested.lesson
         if lesson is None or kind is None:
             return
         session.taught = KindTaught(requested.request.model, kind, expected(lesson))
@@ -420,7 +438,8 @@ class AutomaticSegmentation(QObject):
         """
         if self._requested is not None and not self._is_current(self._requested):
             self.cancel()
-        session, subject = self._workspace.session, self._workspace.subject
+        session = self._workspace.session
+        subject = self._workspace.subject
         if session is None or subject is None:
             return
         if not session.drafts.found.drafts:
@@ -438,32 +457,44 @@ class AutomaticSegmentation(QObject):
     @needs_plane
     def _draft_shown(self, session: LayerSession, plane: Plane) -> None:
         """Begin with a plane on which nothing was done yet, if what was taught goes on there."""
-        settings, here = self._settings, (session.geometry.order, plane)
+        settings = self._settings
         is_free = self.drafts_next and not self.proposing and not session.geometry.order
         if not is_free or settings is None or not self._goes_on():
             return
-        known = session.editor is not None and session.editor.masks_on_planes().get(plane, 0)
-        begun = session.drafts.open or session.prompt_state.prompts.on(plane) or known
-        if not begun and here not in self._drafted.get(session, ()):
-            self._drafted.setdefault(session, set()).add(here)  # only once, also if discarded
+        if session.drafts.open or session.prompt_state.prompts.on(plane):
+            return
+        if session.editor is not None and session.editor.masks_on_planes().get(plane, 0):
+            return
+        shown = (session.geometry.order, plane)
+        drafted = self._drafted.setdefault(session, set())
+        if shown not in drafted:
+            drafted.add(shown)  # only once, also if discarded
             self.start(settings, again=True)
 
     def _propose_ahead(self) -> None:
         """Propose masks where the user will probably go next: the next plane, or image."""
-        taught, settings, session = self._taught, self._settings, self._workspace.session
-        if not self._goes_on() or taught is None or settings is None or session is None:
+        settings = self._settings
+        if not self._goes_on() or settings is None or self._workspace.session is None:
             return
-        request = self._workspace.request()
-        if request is not None and (plane := self._plane_after(session, request.plane)):
-            request = replace(request, plane=plane)
-        elif self._next_image is not None and self._next_image[1] == taught.place:
-            request = self._next_image[0]
-        else:
-            return
-        if request is not None and request.model == taught.kind.model and not self._ahead.busy:
-            service, kind = self._inference.service, taught.kind.kind
-            job = partial(service.propose_ahead_job, request, settings, kind)
+        kind = self._taught.kind
+        request = self._request_ahead()
+        if request is not None and request.model == kind.model and not self._ahead.busy:
+            service = self._inference.service
+            job = partial(service.propose_ahead_job, request, settings, kind.kind)
             self._ahead.start("Segmenting ahead", job)
+
+    def _request_ahead(self) -> PredictionRequest | None:
+        """The next plane, or else the next image if it is of the same folder and channels."""
+        request = self._workspace.request()
+        after = None
+        if request is not None:
+            after = self._plane_after(self._workspace.session, request.plane)
+        if after:
+            return replace(request, plane=after)
+        if self._next_image is None:
+            return None
+        next_request, place = self._next_image
+        return next_request if place == self._taught.place else None
 
     def _plane_after(self, session: LayerSession, plane: Plane) -> Plane | None:
         """The next plane along the last axis of a stack, if it was not drafted; else None."""

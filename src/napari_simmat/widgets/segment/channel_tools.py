@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Image
@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QLabel,
     QMenu,
+    QPushButton,
     QWidget,
 )
 
@@ -24,11 +25,13 @@ from napari_simmat._text import format_list
 from napari_simmat.annotation.channel_choice import (
     NO_IMAGE_OPEN,
     LayerChannel,
+    LayerInfo,
     all_layer_channels,
     channel_names,
     matching_channels,
 )
-from napari_simmat.annotation.prompt_state import Plane, objects_on
+from napari_simmat.annotation.prompt_grouping import objects_on
+from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.channel_influence import ChannelInfluence
 from napari_simmat.engine.channels.derivation import DERIVATIONS, derive_channels
 from napari_simmat.engine.channels.registration import (
@@ -109,7 +112,8 @@ class SpectrumPlot(QWidget):
         means = np.array([each.mean for each in self._channels])
         spread = np.array([each.std for each in self._channels])
         low, high = (means - spread).min(), (means + spread).max()
-        height, bars = self.height() - 4, self.height() // 4
+        height = self.height() - 4
+        bars = self.height() // 4
 
         def points(values: np.ndarray) -> list[QPointF]:
             shares = (values - low) / max(high - low, 1e-12)
@@ -167,7 +171,8 @@ class ChannelPanel(Panel):
         for kind, each in DERIVATIONS.items():
             menu.addAction(each.title, lambda kind=kind: self.derived.emit(kind))
         self.derive.setMenu(menu)
-        self.text, self.plot = text_label("muted"), SpectrumPlot()
+        self.text = text_label("muted")
+        self.plot = SpectrumPlot()
         buttons = hbox((self.see, 2), (self.derive, 1), (self.register, 1))
         buttons.setSpacing(4)
         vbox(buttons, self.text, self.plot, parent=self)
@@ -180,6 +185,17 @@ class ChannelPanel(Panel):
         self.text.setText(INFLUENCES.format(", ".join(words)) if ranked else "")
         self.text.setVisible(bool(ranked))
         self.plot.set_value(channels)
+
+
+class _Movable(NamedTuple):
+    """A channel that registration may move."""
+
+    source: LayerChannel
+    array: Any
+    """Its values (..., Y, X), numpy or lazy."""
+    name: str
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Pixels down and to the right."""
 
 
 class ChannelTools(QObject):
@@ -209,7 +225,9 @@ class ChannelTools(QObject):
         self, workspace: Workspace, inference: InferenceQueue, choice: ImageChoice, parent: QWidget
     ) -> None:
         super().__init__(parent)
-        self._workspace, self._inference, self._choice = workspace, inference, choice
+        self._workspace = workspace
+        self._inference = inference
+        self._choice = choice
         self._window = parent
         self._then: Callable[[Any], object] = bool
         self._job = BackgroundJob(inference.worker, _RANK, self)
@@ -231,7 +249,8 @@ class ChannelTools(QObject):
     @needs_plane
     def see(self, session: LayerSession, plane: Plane) -> None:
         """Show what the foundation gets of the current plane, and what each channel does."""
-        request, geometry = self._workspace.request(), session.geometry
+        request = self._workspace.request()
+        geometry = session.geometry
         objects = objects_on(session.prompt_state.on(plane), plane, geometry.shape[-2:])
         request = replace(request, objects=objects)
         choice = self._choice.current()
@@ -242,18 +261,20 @@ class ChannelTools(QObject):
 
         def show(seen: tuple[np.ndarray, list[list[ChannelInfluence]]]) -> None:
             picture, influences = seen
-            layers, active = self._workspace.viewer.layers, self._workspace.viewer.layers.selection
-            before = active.active
+            layers = self._workspace.viewer.layers
+            before = layers.selection.active
             for layer in [layer for layer in layers if layer.name == SEEN]:
                 layers.remove(layer)
             data, options = geometry.on_plane(plane, picture)
             layers.append(Image(data, rgb=True, name=SEEN, **options))
             lower_onto_image(self._workspace.viewer, [layers[-1]], session.layers)
             if before in layers:
-                active.active = before
-            found = influences[-1] if influences else []
-            called = zip(found, names, strict=False)
-            self.influences.emit([e._replace(channel=n) for e, n in called] if names else found)
+                layers.selection.active = before
+            of_object = influences[-1] if influences else []
+            if names:
+                pairs = zip(of_object, names, strict=False)
+                of_object = [one._replace(channel=name) for one, name in pairs]
+            self.influences.emit(of_object)
             hint = "" if influences else WITHOUT_OBJECT
             self._workspace.say(f"{SEEN_TEXT} {hint}".strip())
 
@@ -261,55 +282,51 @@ class ChannelTools(QObject):
 
     def derive(self, kind: str) -> None:
         """Ask which channels are meant, then add the derived ones."""
-        wanted, infos = DERIVATIONS[kind], [layer_info(each) for each in self._images]
-        if not (offered := all_layer_channels(infos)):
+        wanted = DERIVATIONS[kind]
+        infos = [layer_info(layer) for layer in self._images]
+        offered = all_layer_channels(infos)
+        if not offered:
             self._workspace.fail(NO_IMAGE_OPEN)
             return
-        titles = [title for title, _ in offered]
         channels = [channel for _, channel in offered]
-        found = matching_channels(wanted.inputs, channels, infos)
-        shown = next(iter(self._choice.current().sources), None)
-        if found == [None] and shown in channels:
-            found = [channels.index(shown)]  # the only one that is wanted is the one in use
-        fields = [ComboBox() for _ in wanted.inputs]
-        for field, number in zip(fields, found, strict=True):
-            field.addItems(titles)
+        fields = []
+        for number in self._meant(wanted.inputs, channels, infos):
+            field = ComboBox()
+            field.addItems([title for title, _ in offered])
             field.setPlaceholderText(CHOOSE_CHANNEL)
             field.setCurrentIndex(-1 if number is None else number)
+            fields.append(field)
         rows: list[tuple[str, *tuple[QWidget, ...]]] = list(zip(wanted.inputs, fields, strict=True))
-        focal, widths = QDoubleSpinBox(), {info.key: info.shape[-1] for info in infos}
-
-        def guess_focal(number: int) -> None:
-            if number >= 0:
-                focal.setValue(KINECT_FOCAL * widths[offered[number][1].layer])
-
+        focal: QDoubleSpinBox | None = None
         if wanted.needs_focal:
-            focal.setDecimals(1)
-            focal.setRange(0.1, 1e6)
-            guess_focal(fields[0].currentIndex())
-            fields[0].currentIndexChanged.connect(guess_focal)
+            widths = {info.key: info.shape[-1] for info in infos}
+            focal = _focal_field(fields[0], [widths[channel.layer] for channel in channels])
             rows.append((FOCAL, focal))
 
         def accepted() -> None:
-            sources = [offered[field.currentIndex()][1] for field in fields]
-            arrays, length = self._arrays(sources), focal.value()
+            sources = [channels[field.currentIndex()] for field in fields]
+            arrays = self._arrays(sources)
+            length = 0.0 if focal is None else focal.value()
             geometry = image_geometry(sources, self._images)
             self._start(
                 DERIVING,
                 lambda: _derive_job(kind, arrays, length),
-                lambda made: self._add_derived(made, geometry),
+                lambda derived: self._add_derived(derived, geometry),
             )
 
         self._ask(wanted.title, "", rows, accepted)
-        ok = self.dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Ok)
+        buttons = self.dialog.findChild(QDialogButtonBox)
+        _enable_for_distinct(buttons.button(QDialogButtonBox.StandardButton.Ok), fields)
 
-        def show_ok() -> None:
-            chosen = [field.currentIndex() for field in fields]
-            ok.setEnabled(-1 not in chosen and len(set(chosen)) == len(chosen))
-
-        show_ok()
-        for field in fields:
-            field.currentIndexChanged.connect(show_ok)
+    def _meant(
+        self, wanted: Sequence[str], channels: Sequence[LayerChannel], infos: Sequence[LayerInfo]
+    ) -> list[int | None]:
+        """Which channel is probably meant by each wanted name; None if nobody can say."""
+        numbers = matching_channels(wanted, channels, infos)
+        in_use = next(iter(self._choice.current().sources), None)
+        if numbers == [None] and in_use in channels:
+            return [channels.index(in_use)]  # the only one that is wanted is the one in use
+        return numbers
 
     @needs_image
     def register(self, session: LayerSession) -> None:
@@ -318,47 +335,48 @@ class ChannelTools(QObject):
         if len(sources) < 2:
             self._workspace.fail(ONE_CHANNEL.format(session.geometry.name))
             return
-        arrays, geometry = self._arrays(sources), session.geometry
+        geometry = session.geometry
+        arrays = self._arrays(sources)
         plane = self._workspace.plane_or_none()
         if plane is None or geometry.order:
             plane = tuple(size // 2 for size in geometry.usual.shape[:-2])
-        names = channel_names(sources, [layer_info(each) for each in self._images])
-
-        def ask(shifts: list[ChannelShift]) -> None:
-            fields = [(QDoubleSpinBox(), QDoubleSpinBox()) for _ in shifts]
-            for pair, each in zip(fields, shifts, strict=True):
-                for field, value in zip(pair, each[:2], strict=True):
-                    field.setDecimals(1)
-                    field.setRange(-9999, 9999)
-                    field.setSingleStep(0.1)
-                    field.setValue(value)
-            rows = [
-                (name, *pair, QLabel(AGREES.format(each.before, each.after)))
-                for name, pair, each in zip(names, fields, shifts, strict=True)
-            ]
-
-            def accepted() -> None:
-                moved = {
-                    source: (array, name, (down.value(), right.value()))
-                    for source, array, name, (down, right) in zip(
-                        sources, arrays, names, fields, strict=True
-                    )
-                    if down.value() or right.value()
-                }
-                self._start(
-                    REGISTERING,
-                    lambda: _shift_job([(array, shift) for array, _, shift in moved.values()]),
-                    lambda made: self._add_moved(moved, made, geometry.usual),
-                )
-
-            moves = any(each[:2] != (0, 0) for each in shifts)
-            self._ask(SHIFTS, SHIFTS_NOTE if moves else ALL_FIT, rows, accepted)
-
+        names = channel_names(sources, [layer_info(layer) for layer in self._images])
+        channels = [_Movable(*parts) for parts in zip(sources, arrays, names, strict=True)]
         self._start(
             REGISTERING,
             lambda: register_channels_job([np.asarray(array[plane]) for array in arrays]),
-            ask,
+            lambda shifts: self._ask_shifts(channels, shifts, geometry.usual),
         )
+
+    def _ask_shifts(
+        self,
+        channels: Sequence[_Movable],
+        shifts: Sequence[ChannelShift],
+        geometry: ImageGeometry,
+    ) -> None:
+        """Show how far each channel should move, to be corrected and accepted."""
+        rows = []
+        fields = []
+        for channel, shift in zip(channels, shifts, strict=True):
+            pair = (_shift_field(shift.down), _shift_field(shift.right))
+            agrees = QLabel(AGREES.format(shift.before, shift.after))
+            fields.append(pair)
+            rows.append((channel.name, *pair, agrees))
+
+        def accepted() -> None:
+            moved = []
+            for channel, (down, right) in zip(channels, fields, strict=True):
+                shift = (down.value(), right.value())
+                if shift != (0, 0):
+                    moved.append(channel._replace(shift=shift))
+            self._start(
+                REGISTERING,
+                lambda: _shift_job([(channel.array, channel.shift) for channel in moved]),
+                lambda arrays: self._add_moved(moved, arrays, geometry),
+            )
+
+        moves = any((shift.down, shift.right) != (0, 0) for shift in shifts)
+        self._ask(SHIFTS, SHIFTS_NOTE if moves else ALL_FIT, rows, accepted)
 
     @property
     def _images(self) -> list[Image]:
@@ -379,28 +397,28 @@ class ChannelTools(QObject):
         self._workspace.viewer.layers.append(layer)
         return LayerChannel(layer_key(layer))
 
-    def _add_derived(self, made: dict[str, Any], geometry: ImageGeometry) -> None:
-        inputs, chosen = self._choice.form.inputs, self._choice.form.value()
-        sources = [self._add(name, data, geometry) for name, data in made.items()]
+    def _add_derived(self, derived: dict[str, Any], geometry: ImageGeometry) -> None:
+        inputs = self._choice.form.inputs
+        chosen = self._choice.form.value()
+        sources = [self._add(name, data, geometry) for name, data in derived.items()]
         if inputs is not None and inputs.is_rgb and not self._choice.is_held():
             self._choice.choose((sources * 3)[:3])
         elif any(chosen):  # not what has come in sight
             self._choice.choose(chosen)
-        self._workspace.say(DERIVED.format(format_list(list(made))))
+        self._workspace.say(DERIVED.format(format_list(list(derived))))
 
     def _add_moved(
-        self,
-        moved: dict[LayerChannel, tuple[Any, str, tuple[float, float]]],
-        made: list[Any],
-        geometry: ImageGeometry,
+        self, moved: Sequence[_Movable], arrays: Sequence[Any], geometry: ImageGeometry
     ) -> None:
         replaced = {}
-        for (source, (_, name, shift)), data in zip(moved.items(), made, strict=True):
-            called = SHIFTED.format(name=name, down=shift[0], right=shift[1])
-            replaced[source] = self._add(called, data, geometry)
+        for channel, data in zip(moved, arrays, strict=True):
+            down, right = channel.shift
+            name = SHIFTED.format(name=channel.name, down=down, right=right)
+            replaced[channel.source] = self._add(name, data, geometry)
         if replaced:
-            self._choice.choose([replaced.get(e, e) for e in self._choice.form.value()])
-            names = format_list([name for _, name, _ in moved.values()])
+            chosen = self._choice.form.value()
+            self._choice.choose([replaced.get(source, source) for source in chosen])
+            names = format_list([channel.name for channel in moved])
             self._workspace.say(REGISTERED.format(names))
 
     def _start(
@@ -426,7 +444,8 @@ class ChannelTools(QObject):
         self.dialog = dialog = QDialog(self._window)
         dialog.setWindowTitle(title)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        grid, ok = QGridLayout(), QDialogButtonBox.StandardButton.Ok
+        grid = QGridLayout()
+        ok = QDialogButtonBox.StandardButton.Ok
         buttons = QDialogButtonBox(ok | QDialogButtonBox.StandardButton.Cancel)
         for number, (name, *fields) in enumerate(rows):
             for column, widget in enumerate((QLabel(name), *fields)):
@@ -449,18 +468,54 @@ def _derive_job(kind: str, arrays: list[Any], focal: float) -> Job[dict[str, Any
         return derive_channels(kind, arrays)
     shape = arrays[0].shape
     planes = list(np.ndindex(shape[:-2]))
-    made = {name: np.zeros(shape, np.float32) for name in DERIVATIONS[kind].outputs}
+    derived = {name: np.zeros(shape, np.float32) for name in DERIVATIONS[kind].outputs}
     for done, plane in enumerate(planes):
         yield Progress(done, len(planes), DERIVING.lower())
-        here = derive_channels(kind, [np.asarray(array[plane]) for array in arrays], focal)
-        for name, values in here.items():
-            made[name][plane] = values
-    return made
+        on_plane = derive_channels(kind, [np.asarray(array[plane]) for array in arrays], focal)
+        for name, values in on_plane.items():
+            derived[name][plane] = values
+    return derived
 
 
 def _shift_job(moved: list[tuple[Any, tuple[float, float]]]) -> Job[list[Any]]:
-    made = []
+    shifted = []
     for done, (array, shift) in enumerate(moved):
         yield Progress(done, len(moved), REGISTERING.lower())
-        made.append(shift_channel(array, shift))
-    return made
+        shifted.append(shift_channel(array, shift))
+    return shifted
+
+
+def _focal_field(depth: ComboBox, widths: Sequence[int]) -> QDoubleSpinBox:
+    """The focal length in pixels, at first a Kinect's in an image as wide as the chosen depth."""
+    focal = QDoubleSpinBox()
+    focal.setDecimals(1)
+    focal.setRange(0.1, 1e6)
+
+    def guess(number: int) -> None:
+        if number >= 0:
+            focal.setValue(KINECT_FOCAL * widths[number])
+
+    guess(depth.currentIndex())
+    depth.currentIndexChanged.connect(guess)
+    return focal
+
+
+def _shift_field(pixels: float) -> QDoubleSpinBox:
+    field = QDoubleSpinBox()
+    field.setDecimals(1)
+    field.setRange(-9999, 9999)
+    field.setSingleStep(0.1)
+    field.setValue(pixels)
+    return field
+
+
+def _enable_for_distinct(button: QPushButton, fields: Sequence[ComboBox]) -> None:
+    """Enable a button whenever each field has a choice that no other has."""
+
+    def show() -> None:
+        chosen = [field.currentIndex() for field in fields]
+        button.setEnabled(-1 not in chosen and len(set(chosen)) == len(chosen))
+
+    show()
+    for field in fields:
+        field.currentIndexChanged.connect(show)

@@ -21,7 +21,8 @@ from napari_simmat.annotation.predictions import (
     PredictionRequest,
     described,
 )
-from napari_simmat.annotation.prompt_state import Plane, objects_on, plane_names
+from napari_simmat.annotation.prompt_grouping import objects_on
+from napari_simmat.annotation.prompt_state import Plane, plane_names
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement

@@ -149,8 +149,8 @@ class ObjectActions:
             return
         if not written.labels:
             text = OVERLAPS_ALMOST if wish.min_visible else HIDDEN_BY
-            again = partial(self._write, replace(wish, overlap="overwrite"))
-            workspace.fail(text.format(others=listed(others)), "Overwrite", again)
+            reason = text.format(others=listed(others))
+            workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
             return
         _note_doubtful(editor.layer, written.objects, written.labels)
         name = f"{wish.name} of {listed(written.labels)}"
@@ -164,26 +164,21 @@ class ObjectActions:
         self._workspace.use_objects(None)
         self._write(wish)
 
+    def _overwrite(self, wish: _Wish) -> None:
+        self._write(replace(wish, overlap="overwrite"))
+
     def _say_written(self, editor: LayerEditor, wish: _Wish, written: Written) -> None:
         """Say which objects were written, and offer to overwrite others for those left out."""
-        workspace, text = self._workspace, wish.said or _text_of(editor, written)
+        workspace = self._workspace
+        text = wish.said or _text_of(editor, written)
         if written.hidden:
-            left_out = LEFT_OUT.format(
-                objects=pluralize(len(written.hidden), "object"),
-                how="mostly" if wish.min_visible else "wholly",
-                others=listed(editor.overlapped(written.hidden)),
-                are=is_or_are(len(written.hidden)),
-            )
-            rest = _Wish(wish.name, tuple(written.hidden), "overwrite")
-            status = Status("done", f"{text} {left_out}", offer="Overwrite")
-            workspace.offer(status, partial(self._write, rest))
+            rest = _Wish(wish.name, tuple(written.hidden), wish.overlap)
+            status = Status("done", f"{text} {_left_out(editor, wish, written)}", offer="Overwrite")
+            workspace.offer(status, partial(self._overwrite, rest))
         elif wish.said:
             workspace.say(text)
-        elif wish.closing and written.after:
-            planes, key = plane_names(written.after.planes()), shortcut_text("propagate")
-            workspace.say(f"{text} {LEFT_OPEN.format(planes=planes, key=key)}")
         else:
-            workspace.say(f"{text} Next object.")
+            workspace.say(f"{text} {_next_step(wish, written)}")
 
     # ------------------------------------------------------------------ editing
 
@@ -203,7 +198,8 @@ class ObjectActions:
 
     @needs_plane
     def _edit(self, session: LayerSession, plane: Plane, label: int) -> None:
-        workspace, state = self._workspace, session.prompt_state
+        workspace = self._workspace
+        state = session.prompt_state
         if state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
@@ -244,7 +240,8 @@ class ObjectActions:
         if len(labels) != 1:
             self._workspace.say(HOW_TO_SPLIT)
             return
-        points, spacing = [list(point) for point in pointed], session.geometry.usual.spacing
+        points = [list(point) for point in pointed]
+        spacing = session.geometry.usual.spacing
         self._change(
             "splitting",
             labels,
@@ -257,13 +254,11 @@ class ObjectActions:
         self.category = category
         # The list of classes reports a typed name more than once. The class that the program gave
         # is confirmed.
-        chosen, editor = self._chosen(), self._workspace.editor
-        labels = [
-            label
-            for label in chosen
-            if (entry := editor.register.entry(label)).category != category
-            or entry.certainty is not None
-        ]
+        labels = []
+        for label in self._chosen():
+            entry = self._workspace.editor.register.entry(label)
+            if entry.category != category or entry.certainty is not None:
+                labels.append(label)
         if labels:
             name = f"class {category or 'none'}"
             self._change(name, labels, lambda editor, them: editor.classify(them, category))
@@ -321,8 +316,10 @@ class ObjectActions:
         # A prediction would replace the message, so only changed prompts are predicted again.
         plane = workspace.plane_or_none()
         if plane is not None and after.on(plane) != state.on(plane):
-            wanted = after.on(plane)
-            (workspace.prediction_wanted if wanted else workspace.prediction_unwanted).emit()
+            if after.on(plane):
+                workspace.prediction_wanted.emit()
+            else:
+                workspace.prediction_unwanted.emit()
         text = changed_text(name, labels)
         workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
 
@@ -331,10 +328,12 @@ class ObjectActions:
 
         Indices are those of the layer. Empty in 3D.
         """
-        session, plane = self._workspace.session, self._workspace.plane_or_none()
+        session = self._workspace.session
+        plane = self._workspace.plane_or_none()
         if self._workspace.editor is None or plane is None:
             return {}
-        here, found = session.prompts.on(plane), {}
+        here = session.prompts.on(plane)
+        found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
             at = reordered(at, inverse_order(session.geometry.order))
@@ -363,7 +362,8 @@ class PromptActions:
     @needs_plane
     def choose_mask(self, session: LayerSession, plane: Plane, choice: int | None = None) -> None:
         """Choose one of the candidates for the last object; by default the next."""
-        workspace, state = self._workspace, session.prompt_state
+        workspace = self._workspace
+        state = session.prompt_state
         if plane not in session.predictions:
             return
         prediction = session.prediction(plane)
@@ -391,7 +391,8 @@ class PromptActions:
 
         The layer must have the image's shape and place.
         """
-        workspace, geometry = self._workspace, session.geometry
+        workspace = self._workspace
+        geometry = session.geometry
         if layer is session.objects:
             workspace.fail(OBJECTS_LAYER)
             return
@@ -411,7 +412,8 @@ class PromptActions:
     @needs_image
     def take_back_click(self, session: LayerSession, position: Sequence[float]) -> None:
         """Remove the point just made at a world position: it began a double click."""
-        workspace, last = self._workspace, session.history.last
+        workspace = self._workspace
+        last = session.history.last
         if last is None or last.edit is not None:
             return
         points = last.after.prompts.points
@@ -454,8 +456,26 @@ def _text_of(editor: LayerEditor, written: Written) -> str:
     text = committed(editor.layer.name, written.labels, written.objects[0].category)
     size = editor.register.index.size
     pairs = zip(written.objects, written.labels, strict=True)
-    parts = [label for each, label in pairs if 2 * size(label) < each.viewed.size]
+    parts = [label for new, label in pairs if 2 * size(label) < new.viewed.size]
     return f"{text} {MOSTLY_OTHERS.format(objects=numbered(parts))}" if parts else text
+
+
+def _left_out(editor: LayerEditor, wish: _Wish, written: Written) -> str:
+    """Which objects others hide, in words."""
+    return LEFT_OUT.format(
+        objects=pluralize(len(written.hidden), "object"),
+        how="mostly" if wish.min_visible else "wholly",
+        others=listed(editor.overlapped(written.hidden)),
+        are=is_or_are(len(written.hidden)),
+    )
+
+
+def _next_step(wish: _Wish, written: Written) -> str:
+    """Which planes are open still, in words, or that the next object may begin."""
+    if not wish.closing or not written.after:
+        return "Next object."
+    planes = plane_names(written.after.planes())
+    return LEFT_OPEN.format(planes=planes, key=shortcut_text("propagate"))
 
 
 def committed(layer: str, labels: Sequence[int], category: str) -> str:
@@ -473,7 +493,8 @@ def numbered(labels: Sequence[int]) -> str:
 
 def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
-    return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")
+    names = ", ".join(map(str, labels[:most]))
+    return f"{names} ..." if len(labels) > most else names
 
 
 def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:

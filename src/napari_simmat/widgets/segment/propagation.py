@@ -14,13 +14,8 @@ from napari_simmat._text import pluralize
 from napari_simmat.annotation.history import NewObject, Provenance
 from napari_simmat.annotation.image_session import ViewState
 from napari_simmat.annotation.predictions import StackRequest, Subject
-from napari_simmat.annotation.prompt_state import (
-    ObjectPrompt,
-    Plane,
-    PropagatedMask,
-    plane_names,
-    volume_prompts,
-)
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt, volume_prompts
+from napari_simmat.annotation.prompt_state import Plane, PropagatedMask, plane_names
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.engine.masks import ObjectMask
@@ -106,7 +101,7 @@ class PropagationResult:
     @property
     def planes(self) -> list[Plane]:
         """The planes with any object, in order."""
-        return sorted({plane for track in self.tracks for plane in track.sections})
+        return sorted(set().union(*(track.sections for track in self.tracks)))
 
     def described(self) -> str:
         """The result in words."""
@@ -125,19 +120,17 @@ class PropagationResult:
     @property
     def doubtful(self) -> list[Plane]:
         """The planes on which any object is doubtful, in order."""
-        return sorted({plane for track in self.tracks for plane in track.doubtful})
+        return sorted(set().union(*(track.doubtful for track in self.tracks)))
 
     def bars(self) -> list[PlaneBar]:
         """The least certainty on each plane."""
         doubtful = set(self.doubtful)
-        return [
-            PlaneBar(
-                plane,
-                min(t.sections[plane].certainty for t in self.tracks if plane in t.sections),
-                plane in doubtful,
-            )
-            for plane in self.planes
-        ]
+        bars = []
+        for plane in self.planes:
+            tracks = [track for track in self.tracks if plane in track.sections]
+            least = min(track.sections[plane].certainty for track in tracks)
+            bars.append(PlaneBar(plane, least, plane in doubtful))
+        return bars
 
     def masks(self) -> dict[Plane, list[np.ndarray]]:
         """The masks (Y, X) on each plane, one per object."""
@@ -155,41 +148,53 @@ class PropagationResult:
 
     def new_objects(self, category: str) -> list[NewObject]:
         """The objects to be written."""
-        order = self.request.order
         return [
             NewObject(
                 track.object_mask(),
                 track.score,
                 category=category,
-                provenance=tuple(
-                    Provenance(
-                        each.prompt.plane,
-                        each.source,
-                        "",
-                        tuple(c for c in self.request.choices if c[0].plane == each.prompt.plane),
-                        _kept(each.prompt),
-                        order,
-                        expected_area=each.prompt.expected_area,
-                    )
-                    for each in self.request.objects
-                    if each.prompt.object == track.object and each.prompt.plane in track.sections
-                ),
-                order=order,
+                provenance=self._provenance(track),
+                order=self.request.order,
                 doubtful=tuple(track.doubtful),
             )
             for track in self.tracks
             if track.sections
         ]
 
+    def _provenance(self, track: Track) -> tuple[Provenance, ...]:
+        """The prompts of a track on the planes where it has a section."""
+        provenance = []
+        for prompted in self.request.objects:
+            prompt = prompted.prompt
+            if prompt.object != track.object or prompt.plane not in track.sections:
+                continue
+            choices = [choice for choice in self.request.choices if choice[0].plane == prompt.plane]
+            provenance.append(
+                Provenance(
+                    prompt.plane,
+                    prompted.source,
+                    "",
+                    tuple(choices),
+                    _kept(prompt),
+                    self.request.order,
+                    expected_area=prompt.expected_area,
+                )
+            )
+        return tuple(provenance)
+
 
 def chosen_candidates(
     objects: Sequence[ObjectPrompt], choices: Sequence[tuple[Prompt, int]]
 ) -> dict[Prompt, int]:
     """The choices of the user by the prompts of objects, which count along the stack."""
-    known = dict(choices)
-    steps = [step for each in objects for step in prompt_steps(each.prompt)]
-    bare = {step: replace(step, object=None) for step in steps}
-    return {step: known[bare[step]] for step in steps if bare[step] in known}
+    of_prompt = dict(choices)
+    chosen = {}
+    for prompted in objects:
+        for step in prompt_steps(prompted.prompt):
+            bare = replace(step, object=None)
+            if bare in of_prompt:
+                chosen[step] = of_prompt[bare]
+    return chosen
 
 
 class Propagation(QObject):
@@ -209,7 +214,9 @@ class Propagation(QObject):
         self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
     ) -> None:
         super().__init__(workspace)
-        self._workspace, self._inference, self._objects = workspace, inference, objects
+        self._workspace = workspace
+        self._inference = inference
+        self._objects = objects
         self._job = BackgroundJob(inference.worker, _RANK, self)
         self._request: VolumeRequest | None = None
         self._progress = Status("working", PROPAGATING)
@@ -237,7 +244,8 @@ class Propagation(QObject):
         result = self.result
         if result is None:
             return False
-        request, state = result.request, result.request.view.prompt_state
+        request = result.request
+        state = request.view.prompt_state
         try:
             now = volume_prompts(state, request.geometry.shape)
         except ValueError:
@@ -257,7 +265,8 @@ class Propagation(QObject):
             The first and the last index along the first of them.
         """
         workspace = self._workspace
-        session, request = workspace.session, workspace.request()
+        session = workspace.session
+        request = workspace.request()
         if session is None or request is None:
             return False
         self.cancel()
@@ -273,9 +282,14 @@ class Propagation(QObject):
         prompts = tuple(each.prompt for each in objects)
         chosen = chosen_candidates(objects, state.choices)
         stack = StackRequest(prompts, chosen, along, planes, session.geometry.spacing)
-        order, subject = session.geometry.order, workspace.subject
         self._request = VolumeRequest(
-            session, order, subject, objects, state.choices, along, planes
+            session=session,
+            order=session.geometry.order,
+            subject=workspace.subject,
+            objects=objects,
+            choices=state.choices,
+            along=along,
+            planes=planes,
         )
         service = self._inference.service
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
@@ -328,9 +342,10 @@ class Propagation(QObject):
         self.changed.emit()
 
     def _show(self, result: PropagationResult) -> None:
-        masks = result.masks()
+        masks: dict[Plane, list[np.ndarray]] = {}
         if self.result is not None:  # also clears planes on which nothing is found any more
-            masks = {**{plane: [] for plane in self.result.planes}, **masks}
+            masks |= {plane: [] for plane in self.result.planes}
+        masks |= result.masks()
         self._workspace.preview.show_all(result.request.geometry, masks)
         if not result.is_shown:
             self._workspace.show_predictions()  # planes of the two views cross
@@ -366,7 +381,8 @@ class Propagation(QObject):
 
     def _on_subject(self) -> None:
         """Stop, and forget what was found, if the model or the image has changed."""
-        request, subject = self._request, self._workspace.subject
+        request = self._request
+        subject = self._workspace.subject
         if request is not None and request.subject != subject and self._job.cancel():
             self._stop()
         if self.result is not None and self.result.request.subject != subject:
@@ -429,13 +445,15 @@ class EmbeddingPrefetcher(QObject):
 
     def encode_whole(self) -> None:
         """Encode all planes, the nearest first; those already encoded are skipped."""
-        self.encoding_whole, self._subject = True, self._workspace.subject
+        self.encoding_whole = True
+        self._subject = self._workspace.subject
         self.progressed.emit(GETTING_READY, 0.0)
         self._begin()
 
     def cancel(self) -> None:
         """Stop; what is encoded stays, and a half-encoded plane is continued another time."""
-        self.encoding_whole, self._center = False, ()
+        self.encoding_whole = False
+        self._center = ()
         self._job.cancel()
         self.progressed.emit(self.described(), 1.0)
 
@@ -474,7 +492,9 @@ class EmbeddingPrefetcher(QObject):
 
     def _begin(self) -> None:
         workspace = self._workspace
-        session, request, plane = workspace.session, workspace.request(), workspace.plane_or_none()
+        session = workspace.session
+        request = workspace.request()
+        plane = workspace.plane_or_none()
         if session is None or request is None or not plane:
             self.progressed.emit(self.described(), 1.0)
             return
@@ -487,7 +507,8 @@ class EmbeddingPrefetcher(QObject):
         center = (*request.encoding, self.encoding_whole)
         if center == self._center and self._job.busy:
             return
-        self._center, self._subject = center, workspace.subject
+        self._center = center
+        self._subject = workspace.subject
         service = self._service
         self._job.start("Encoding ahead", lambda: service.encode_job(request, planes))
 

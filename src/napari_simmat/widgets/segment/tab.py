@@ -139,8 +139,10 @@ class SegmentTab(SegmentForm):
         self.controller.perform(self.actions[name])
 
     def _make_actions(self) -> dict[str, Callable[[], object]]:
-        everything, tracks = self.controller.automatic, self.tracks
-        panel, axis = self.automatic_panel, self.tracks_panel.value
+        everything = self.controller.automatic
+        tracks = self.tracks
+        panel = self.automatic_panel
+        axis = self.tracks_panel.value
         return {
             **self.controller.actions,
             "save": self._save_objects,
@@ -160,7 +162,9 @@ class SegmentTab(SegmentForm):
         }
 
     def _connect_parts(self) -> None:
-        controller, workspace, status = self.controller, self.workspace, self.status
+        controller = self.controller
+        workspace = self.workspace
+        status = self.status
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self.viewer.dims.events.current_step.connect(self._show_plane)
         for part in (workspace, self.exporter, self.image_folder):
@@ -212,10 +216,16 @@ class SegmentTab(SegmentForm):
                 signal.connect(slot)
 
     def _connect_form(self) -> None:
-        controller, workspace, folder = self.controller, self.workspace, self.image_folder
+        controller = self.controller
+        workspace = self.workspace
+        folder = self.image_folder
         perform = controller.perform
-        objects, everything, ahead = controller.objects, controller.automatic, controller.prefetcher
-        learn, stack, automatic = self.learn_panel, self.stack_panel, self.automatic_panel
+        objects = controller.objects
+        everything = controller.automatic
+        ahead = controller.prefetcher
+        learn = self.learn_panel
+        stack = self.stack_panel
+        automatic = self.automatic_panel
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         for part in (self.buttons, self.channel_panel, panel, stack, automatic):
@@ -270,24 +280,28 @@ class SegmentTab(SegmentForm):
 
     def offer_batch(self, plan: Callable[[], Plan | None]) -> None:
         """Let the user take the images of the Batch tab; `plan` says what they are."""
-        button, folder = self.folder_panel.batch, self.image_folder
+        button = self.folder_panel.batch
+        folder = self.image_folder
         button.show()
         button.clicked.connect(lambda: self.controller.perform(lambda: folder.choose_plan(plan())))
 
     # ----------------------------------------------------------------- settings
 
     def _restore_settings(self) -> TabSettings:
-        settings, prefetcher = load_settings(), self.controller.prefetcher
+        settings = load_settings()
+        prefetcher = self.controller.prefetcher
         self._remembered = bool(settings.model)  # that it does not suit an image is no error
         self.set_settings(settings)
-        self.controller.objects.overlap, self.drawing.look = settings.overlap, settings.look
+        self.controller.objects.overlap = settings.overlap
+        self.drawing.look = settings.look
         self.workspace.classes.add(settings.classes)
         prefetcher.enabled = settings.encode_ahead
         prefetcher.keep_on_disk(settings.keep_on_disk)
         return self.settings(self.workspace.classes.names)
 
     def _save_settings(self, *_: Any) -> None:
-        if (now := self.settings(self.workspace.classes.names)) != self._saved:
+        now = self.settings(self.workspace.classes.names)
+        if now != self._saved:
             self._saved = now
             save_settings(now)
 
@@ -307,7 +321,8 @@ class SegmentTab(SegmentForm):
 
     def _on_choice(self) -> None:
         """Start on what is chosen, or say what is wrong with it."""
-        choice, problem = self._choice(), self.models.problem() or self.channels.problem()
+        choice = self._choice()
+        problem = self.models.problem() or self.channels.problem()
         if problem is None and choice.spec is None:
             problem = CHOOSE_MODEL
         if problem is None:
@@ -316,15 +331,19 @@ class SegmentTab(SegmentForm):
                 choice = self.learning.applied(choice)
             except (ValueError, TypeError) as error:
                 problem = str(error)
-        used, images = choice.layers, choice.images
-        self.level.show_layers(layer for layer in images if layer_key(layer) in used)
-        if problem is None:
-            if self.workspace.session is None and self.workspace.make_layer(choice.geometry):
-                self.image_choice.read_later(pause=_DRAWN)
-                return
+        used = choice.layers
+        self.level.show_layers(layer for layer in choice.images if layer_key(layer) in used)
+        if problem is not None:
+            self._refuse(choice, problem)
+        elif self.workspace.session is None and self.workspace.make_layer(choice.geometry):
+            self.image_choice.read_later(pause=_DRAWN)
+        else:
             self.controller.choose(choice)
             self._show_tool()
-            return
+
+    def _refuse(self, choice: FormChoice, problem: str) -> None:
+        """Have nothing chosen, and say why, with a way out."""
+        images = choice.images
         self.controller.set_subject(choice.model, None, None, frozenset())
         if self.image_folder.busy and not images:
             return  # it says which image it opens
@@ -332,21 +351,24 @@ class SegmentTab(SegmentForm):
             self.workspace.fail(self.image_folder.problem)
             return
         entry = self.models.value()
-        absent = entry is None or entry.kind == "downloadable" or not images
-        kind: StatusKind = "nothing" if absent or self._remembered else "failed"
-        offer, act = USE_TINY if images and not self.models.is_embedded else "", None
-        if (proposed := self.controller.arrangement.proposed(images)) is not None:
-            offer, act = proposed.offer, proposed.act
-            problem = f"{problem} {proposed.text}"
-        status = Status(kind, problem, offer=offer)
-        self.workspace.offer(status, act or self.models.choose_embedded)
+        is_absent = entry is None or entry.kind == "downloadable" or not images
+        kind: StatusKind = "nothing" if is_absent or self._remembered else "failed"
+        proposed = self.controller.arrangement.proposed(images)
+        if proposed is not None:
+            status = Status(kind, f"{problem} {proposed.text}", offer=proposed.offer)
+            self.workspace.offer(status, proposed.act)
+            return
+        offers_tiny = images and not self.models.is_embedded
+        status = Status(kind, problem, offer=USE_TINY if offers_tiny else "")
+        self.workspace.offer(status, self.models.choose_embedded)
 
     # ------------------------------------------------------------------ actions
 
     @needs_image
     def _propagate(self, session: LayerSession) -> None:
         stack = self.stack_panel
-        if along := stack.along_value():
+        along = stack.along_value()
+        if along:
             planes = stack.planes_value(session.prompt_state.planes())
             self.controller.propagation.start(along, planes)
 
@@ -355,15 +377,23 @@ class SegmentTab(SegmentForm):
         if session.editor is None or not self.workspace.has_pixels():
             return
         path = self.exporter.ask_path(session.geometry)
-        if path is not None and session.editor is not None:
-            names, snapshot = self.workspace.classes.names, self.autosave.snapshot(session)
-            geometry, editor, axis = session.geometry, session.editor, session.time_axis
-            image = self.workspace.viewed_image()
-            task = self.exporter.save(path, geometry, editor, names, snapshot.text, axis, image)
-            self._snapshots[task] = snapshot
+        if path is None or session.editor is None:
+            return
+        snapshot = self.autosave.snapshot(session)
+        task = self.exporter.save(
+            path,
+            session.geometry,
+            session.editor,
+            self.workspace.classes.names,
+            snapshot.text,
+            session.time_axis,
+            self.workspace.viewed_image(),
+        )
+        self._snapshots[task] = snapshot
 
     def _on_saved(self, task: WorkerTask) -> None:
-        if (snapshot := self._snapshots.pop(task, None)) is not None:
+        snapshot = self._snapshots.pop(task, None)
+        if snapshot is not None:
             self.autosave.mark_saved(snapshot)
 
     def _on_learn(self) -> None:
@@ -405,7 +435,8 @@ class SegmentTab(SegmentForm):
         self._show_buttons()
 
     def _on_objects(self) -> None:
-        session, classes = self.workspace.session, self.workspace.classes
+        session = self.workspace.session
+        classes = self.workspace.classes
         self._show_layers()
         self.show_objects(session, classes.names)
         self._show_tracks()
@@ -428,14 +459,16 @@ class SegmentTab(SegmentForm):
         self.objects.set_value(self.workspace.objects)
 
     def _show_drawing(self, *_: Any) -> None:
-        workspace, editor = self.workspace, self.workspace.editor
+        workspace = self.workspace
+        editor = self.workspace.editor
         review = self.controller.review
         if editor is not None:
             self.drawing.draw(editor, workspace.classes.names)
         if editor is None and not review.has_drafts:
             self.drawing.remove()
         else:
-            geometry, chosen = workspace.session.geometry, self.object_panel.table.value()
+            geometry = workspace.session.geometry
+            chosen = self.object_panel.table.value()
             self.drawing.outline(geometry, editor, chosen, review.outlined)
 
     def _show_tracks(self) -> None:
@@ -478,7 +511,8 @@ class SegmentTab(SegmentForm):
         self.folder_panel.set_state(can_go=can_go, place=folder.described())
 
     def _show_learning(self) -> None:
-        editor, state = self.workspace.editor, self.learning.state(self._choice())
+        editor = self.workspace.editor
+        state = self.learning.state(self._choice())
         self.learn_panel.set_state(state)
         has_objects = editor is not None and editor.labels
         is_seen = state.working and (bool(has_objects) or state.adapted is not None)
@@ -487,7 +521,8 @@ class SegmentTab(SegmentForm):
             self.open_section("learn")
 
     def _bind_keys(self) -> None:
-        workspace, layers = self.workspace, self.workspace.prompt_layers
+        workspace = self.workspace
+        layers = self.workspace.prompt_layers
         own = (layers.points, layers.boxes, workspace.preview.layer, workspace.objects)
         self.keys.bind(
             [layer for layer in own if layer is not None and layer in self.viewer.layers],

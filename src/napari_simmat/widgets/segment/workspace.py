@@ -267,7 +267,8 @@ class Workspace(QObject):
 
     def request(self) -> PredictionRequest | None:
         """A request for the current plane without prompts; None if no image is chosen."""
-        session, image = self.session, self.viewed_image()
+        session = self.session
+        image = self.viewed_image()
         if session is None or image is None:
             return None
         first = (0,) * (len(session.geometry.shape) - 2)
@@ -368,7 +369,8 @@ class Workspace(QObject):
 
     def raise_layers(self) -> None:
         """Bring the layers in use above all images."""
-        layers, editor = self.prompt_layers, self.editor
+        layers = self.prompt_layers
+        editor = self.editor
         classes = None if editor is None else self.classes.layer(editor)
         used = [classes, self.objects, self.preview.layer, layers.boxes, layers.points]
         outputs.raise_above_images(self.viewer, used)
@@ -524,45 +526,58 @@ class Workspace(QObject):
     @needs_image
     def undo(self, session: LayerSession) -> None:
         """Undo the last command on this image."""
-        if (command := session.history.undo()) is not None:
+        command = session.history.undo()
+        if command is not None:
             self._replay(session, command, back=True)
 
     @needs_image
     def redo(self, session: LayerSession) -> None:
         """Redo the command that was undone last."""
-        if (command := session.history.redo()) is not None:
+        command = session.history.redo()
+        if command is not None:
             self._replay(session, command, back=False)
 
     def _replay(self, session: LayerSession, command: Command, *, back: bool) -> None:
-        if (removed := session.removed.get(command)) is not None:
-            if back:
-                session.removed[command] = replace(removed, successor=session.editor)
-                self._put_back(session, removed)
-            else:
-                self._take_out(session, removed)
-        if (edit := command.edit) is not None:
-            editor = self.sessions.editor_of(edit.layer)
-            misfit = LAYER_GONE if editor is None else session.geometry.misfit(editor.layer)
-            if editor is None or misfit:
-                step_again = session.history.redo if back else session.history.undo
-                step_again()
-                self.fail(f"{misfit}; nothing was changed.")
-                return
-            editor.replay(edit, back=back)
-            self.classes.update(session.geometry, editor, edit)
-            self._note_provenance(session, editor, command.name)
+        removed = session.removed.get(command)
+        if removed is not None and back:
+            session.removed[command] = replace(removed, successor=session.editor)
+            self._put_back(session, removed)
+        elif removed is not None:
+            self._take_out(session, removed)
+        problem = self._replay_edit(session, command, back=back)
+        if problem:
+            step_again = session.history.redo if back else session.history.undo
+            step_again()
+            self.fail(f"{problem}; nothing was changed.")
+            return
         if command.drafts is not None:
             session.drafts.apply(command.drafts, back=back)
         self.show_prompts(command.before if back else command.after)
         where = "" if command.after.order == session.geometry.order else " in another view"
-        text, key = (UNDONE, "redo") if back else (REDONE, "undo")
-        self.say(text.format(name=f"{command.name}{where}", key=shortcut_text(key)))
+        text = UNDONE if back else REDONE
+        key = shortcut_text("redo" if back else "undo")
+        self.say(text.format(name=f"{command.name}{where}", key=key))
         self.prompts_changed.emit()
         self.objects_changed.emit()
         if command.drafts is not None:
             self.drafts_changed.emit()
         if command.before != command.after:
             self.replayed.emit()
+
+    def _replay_edit(self, session: LayerSession, command: Command, *, back: bool) -> str:
+        """Replay what a command changed in a layer; why that is not possible, if so."""
+        if command.edit is None:
+            return ""
+        editor = self.sessions.editor_of(command.edit.layer)
+        if editor is None:
+            return LAYER_GONE
+        misfit = session.geometry.misfit(editor.layer)
+        if misfit:
+            return misfit
+        editor.replay(command.edit, back=back)
+        self.classes.update(session.geometry, editor, command.edit)
+        self._note_provenance(session, editor, command.name)
+        return ""
 
     # --------------------------------------------------------------------- status
 
@@ -613,7 +628,8 @@ class Workspace(QObject):
 
     def _put_back(self, session: LayerSession, removed: RemovedObjects) -> None:
         """Show an objects layer again that was removed; the active layer stays active."""
-        editor, layers = removed.editor, self.viewer.layers
+        editor = removed.editor
+        layers = self.viewer.layers
         active = layers.selection.active or editor.layer
         self.classes.update(session.geometry, editor, LayerEdit(editor.key))
         if editor.layer not in layers:
@@ -625,7 +641,8 @@ class Workspace(QObject):
 
     def _take_out(self, session: LayerSession, removed: RemovedObjects) -> None:
         """Remove an objects layer again; commits go where they went before it came back."""
-        layer, successor = removed.editor.layer, removed.successor
+        layer = removed.editor.layer
+        successor = removed.successor
         if layer in self.viewer.layers:
             self._replaying = True
             try:

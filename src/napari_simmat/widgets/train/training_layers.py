@@ -139,8 +139,10 @@ def _stems(images: Sequence[LabeledImage]) -> list[str]:
     for image in images:
         plain = "".join("-" if letter in _FORBIDDEN else letter for letter in image.name)
         plain = "".join(letter for letter in plain if letter.isprintable())[:80].strip(" .")
-        tried, number = plain or "image", 2
+        tried = plain or "image"
+        number = 2
         while tried.casefold() in {each.casefold() for each in stems}:
-            tried, number = f"{plain} ({number})", number + 1
+            tried = f"{plain} ({number})"
+            number += 1
         stems.append(tried)
     return stems
