@@ -100,7 +100,8 @@ def examples(editor: LabelEditor, order: AxisOrder, plane: Plane) -> Lesson | No
     """
     if len(editor.register.index) < MIN_EXAMPLES:
         return None
-    labels, planes = transposed_view(editor.layer.data, order), [plane]
+    labels = transposed_view(editor.layer.data, order)
+    planes = [plane]
     if plane and not order:
         counts = editor.masks_on_planes()
         planes.append(max(counts, key=lambda each: counts[each]))

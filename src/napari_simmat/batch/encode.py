@@ -92,13 +92,15 @@ def encode_images_job(
     yield from within_step(predictor.connect_job(), Progress(0, 0, "connecting"))
     total = sum(math.prod(each) for each in shapes if not isinstance(each, str))
     space = _Space(store, total)
-    results, done = [], 0
+    results = []
+    done = 0
     for one, shape in zip(images, shapes, strict=True):
         opened = shape if isinstance(shape, str) else _open(one, config)
         if isinstance(opened, str):
             results.append(EncodedImage(one.image, problem=opened))
             continue
-        planes, before = math.prod(opened.shape[:-2]), predictor.encodes
+        planes = math.prod(opened.shape[:-2])
+        before = predictor.encodes
         problem = ""
         try:
             yield from _encode_job(predictor, opened, space, done)

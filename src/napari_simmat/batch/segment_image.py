@@ -465,7 +465,8 @@ def _segment_prompts_job(
             job = predictor.set_plane_job(prompt.plane)
             end = done + encoding
             yield from as_part(job, done / total, end / total, after=_on_plane(prompt.plane))
-            encoded, done = prompt.plane, end
+            encoded = prompt.plane
+            done = end
         yield Progress(done, total, "predicting")
         done += 1
         if prompt.points or prompt.box is not None:
@@ -501,7 +502,8 @@ def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[La
     planes = list(np.ndindex(*loaded.shape[:-2]))
     for number, plane in enumerate(planes):
         job = segment_everything_job(predictor, loaded.config.automatic, plane)
-        start, end = number / len(planes), (number + 1) / len(planes)
+        start = number / len(planes)
+        end = (number + 1) / len(planes)
         instances = yield from as_part(job, start, end, after=_on_plane(plane))
         volume.place(instances.labels, instances.scores, plane)
     return volume

@@ -406,7 +406,8 @@ def _stand_in_for_scalars(module: str) -> Callable[[_NumberType, bytes], float]:
     def scalar(kind: _NumberType, data: bytes) -> float:
         return float(struct.unpack(kind.code, data)[0])
 
-    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    scalar.__module__ = module
+    scalar.__qualname__ = "scalar"
     return scalar
 
 

@@ -365,7 +365,8 @@ def model_card(spec: ModelSpec, repository: str, file: str) -> str:
         base_model=_BASES.get(spec.base.name),
         tags=[tag for tag in tags if tag],
     )
-    rule, stretched = spec.normalization, "values as they are"
+    rule = spec.normalization
+    stretched = "values as they are"
     if rule.method != "none":
         ends = f"percentiles {rule.low:g} and {rule.high:g} of the image"
         stretched = f"{ends} become 0 and {rule.scale:g}"

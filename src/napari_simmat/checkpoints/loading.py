@@ -146,7 +146,8 @@ def split_pixels(
 
 def pixels_fault(pixels: TaughtPixels, spec: ModelSpec) -> str:
     """Why pixels cannot tell a model how objects look: they are of other channels; empty if not."""
-    count, wanted = pixels.features.shape[1], FEATURES_PER_CHANNEL * len(spec.channels)
+    count = pixels.features.shape[1]
+    wanted = FEATURES_PER_CHANNEL * len(spec.channels)
     return "" if count == wanted else f"its pixels have {count} features instead of {wanted}"
 
 
@@ -237,7 +238,8 @@ def _check_fit(
     path: Path, tensors: Mapping[str, Tensor], network: Network, trained: bool = False
 ) -> None:
     """Refuse tensors that are not exactly those of the network, or those that were trained."""
-    state, wanted = network.state_dict(), list(network.state_dict())
+    state = network.state_dict()
+    wanted = list(network.state_dict())
     if trained:
         wanted = sorted(n for n, each in network.named_parameters() if each.requires_grad)
         tensors = dict(sorted(tensors.items()))

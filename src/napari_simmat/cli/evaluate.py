@@ -170,7 +170,8 @@ def evaluate(
     _check_folder(output, files, overwrite)
     start = time.monotonic()
     predictor, scores = terminal.watch(_evaluate_job(model, files, config, compute, output))
-    seconds, contents = time.monotonic() - start, fingerprint(files)
+    seconds = time.monotonic() - start
+    contents = fingerprint(files)
     values = summary_values(predictor, scores, config, contents, seconds)
 
     _show(terminal, scores, config)
@@ -205,7 +206,8 @@ def _evaluate_labels(
     from napari_simmat.evaluation.scores import ScoreConfig
 
     assert others.labels is not None
-    config, start = ScoreConfig(min_size=min_size), time.monotonic()
+    config = ScoreConfig(min_size=min_size)
+    start = time.monotonic()
     files = find_labeled_files(data)
     labels = match_label_files(others.labels, files)
     check_complete(others.labels, labels, files)

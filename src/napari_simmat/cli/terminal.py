@@ -186,12 +186,14 @@ class Terminal:
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        bar, logged = Bar(*columns, console=self.err, transient=True), time.monotonic()
+        bar = Bar(*columns, console=self.err, transient=True)
+        logged = time.monotonic()
         shown = bar.add_task("", total=None)
 
         def show(progress: Progress) -> None:
             nonlocal logged
-            part, now = progress.fraction, time.monotonic()
+            part = progress.fraction
+            now = time.monotonic()
             bar.update(
                 shown,
                 completed=part or 0.0,

@@ -434,7 +434,9 @@ def polarization(
     arctangent of two arguments.
     """
     a, b, c, d = (np.asarray(image, dtype=np.float64) for image in (i0, i45, i90, i135))
-    s0, s1, s2 = (a + b + c + d) / 2, a - c, b - d
+    s0 = (a + b + c + d) / 2
+    s1 = a - c
+    s2 = b - d
     degree = np.minimum(1, np.hypot(s1, s2) / (s0 + EPSILON))
     angle = np.arctan(s2 / np.where(s1 == 0, EPSILON, s1)) / 2
     return s0.astype(np.float32), angle.astype(np.float32), degree.astype(np.float32)

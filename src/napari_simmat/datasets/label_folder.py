@@ -68,7 +68,8 @@ def match_label_files(folder: Path, files: Sequence[LabeledFile]) -> dict[str, P
             f"No file in {folder} is named after an image of the set; name the label images {RULE}."
         )
     if strangers:
-        count, shown = pluralize(len(strangers), "file"), _shown(strangers)
+        count = pluralize(len(strangers), "file")
+        shown = _shown(strangers)
         logger.warning("%s in %s named after no image left out: %s.", count, folder, shown)
     return found
 

@@ -235,7 +235,8 @@ class DividingCut:
     def labels(self, labels: NDArray[Any], half: int) -> NDArray[Any]:
         """The labels (Y, X) in a half, without small pieces of cut objects."""
         windows = self.windows(labels.shape)
-        ours, whole = labels[windows[half]], label_areas(labels)
+        ours = labels[windows[half]]
+        whole = label_areas(labels)
         small = [
             label
             for label, area in label_areas(ours).items()
@@ -290,7 +291,8 @@ def _find_cut(stacks: Sequence[LabeledStack], what: str) -> DividingCut:
         cuts.append(
             DividingCut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2)
         )
-    best, balance_so_far = None, 0.0
+    best = None
+    balance_so_far = 0.0
     for cut in cuts:
         regions = [
             sum(len(label_areas(cut.labels(labels, half))) for labels in planes) for half in (0, 1)

@@ -158,7 +158,8 @@ class InputTransform:
             image = image.astype(np.float32, copy=False)
         from PIL import Image
 
-        size, bilinear = (self.resized[1], self.resized[0]), Image.Resampling.BILINEAR
+        size = (self.resized[1], self.resized[0])
+        bilinear = Image.Resampling.BILINEAR
         channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in image)
         return np.stack([np.asarray(channel.resize(size, bilinear)) for channel in channels])
 
@@ -179,7 +180,8 @@ def square_pixel_shape(shape_yx: Sequence[int], pixel_size: Sequence[float] | No
     ratio = min(max(pixel_size[0] / pixel_size[1], 1 / MAX_PIXEL_RATIO), MAX_PIXEL_RATIO)
     if 1 / MAX_SQUARE_RATIO <= ratio <= MAX_SQUARE_RATIO:
         return rows, columns
-    height, width = rows * max(ratio, 1.0), columns * max(1 / ratio, 1.0)
+    height = rows * max(ratio, 1.0)
+    width = columns * max(1 / ratio, 1.0)
     shrunk = min(1.0, math.sqrt(max(MAX_UPSAMPLED_PIXELS, rows * columns) / (height * width)))
     return max(1, round(height * shrunk)), max(1, round(width * shrunk))
 
@@ -201,7 +203,8 @@ def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) 
     vertices = np.asarray(corners, dtype=np.float64).reshape(-1, 2)
     box = []
     for low, high in zip(vertices.min(axis=0), vertices.max(axis=0), strict=True):
-        first, end = math.ceil(low), math.floor(high) + 1
+        first = math.ceil(low)
+        end = math.floor(high) + 1
         if end <= first:
             first = math.floor((low + high) / 2 + 0.5)
             end = first + 1

@@ -85,7 +85,8 @@ class DetailWindows:
             corners = [(y0, x0), (y1, x1)]
             center = (y0 + y1) / 2, (x0 + x1) / 2
         elif prompt.points:
-            corners, center = [], prompt.points[0]
+            corners = []
+            center = prompt.points[0]
         else:
             return None
         if prompt.mask is not None and prompt.mask.dtype == bool:
@@ -102,7 +103,8 @@ class DetailWindows:
         return window
 
     def _span(self, center: float, axis: int) -> slice:
-        step, size = max(1, self.side // self.steps), self.plane.image[axis]
+        step = max(1, self.side // self.steps)
+        size = self.plane.image[axis]
         start = min(max(round((center - self.side / 2) / step) * step, 0), size - self.side)
         return slice(start, start + self.side)
 

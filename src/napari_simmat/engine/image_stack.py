@@ -138,7 +138,8 @@ class ArraySource:
         axis = self.channel_axis
         if axis is None:
             return [self._at(where)] * len(channels)
-        first, end = min(channels), max(channels) + 1
+        first = min(channels)
+        end = max(channels) + 1
         if self.in_memory or end - first > 2 * len(set(channels)):
             return [self._at((*where[:axis], channel, *where[axis:])) for channel in channels]
         # The channels of a file usually share chunks, so one read serves all.

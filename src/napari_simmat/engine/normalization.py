@@ -196,7 +196,8 @@ def _fill_job(
         yield Progress(done, len(blocks), "measuring intensities")
     if math.prod(shape) <= budget:
         return True
-    total, looked_at = math.prod(shape), 0
+    total = math.prod(shape)
+    looked_at = 0
     for block in _shuffled_blocks(shape):
         enough = looked_at > TIMES_LONGER * budget
         short = [
@@ -338,7 +339,9 @@ class PercentileAccumulator:
         value = dict(zip(ranks, self._sorted_at(ranks), strict=True))
         percentiles = []
         for at in positions:
-            low, high, share = value[math.floor(at)], value[math.ceil(at)], at % 1
+            low = value[math.floor(at)]
+            high = value[math.ceil(at)]
+            share = at % 1
             # Exact for equal neighbors; without a difference, which could overflow.
             percentiles.append(low if low == high else low * (1 - share) + high * share)
         return tuple(percentiles)

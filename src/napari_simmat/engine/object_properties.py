@@ -77,7 +77,8 @@ def object_intensities(values: NDArray[Any], labels: NDArray[Any]) -> Iterator[O
         (Y, X), 0 is background.
     """
     flat = values.reshape(len(values), labels.size)
-    center, spread = _mean(flat), _deviation(flat) + 1e-6
+    center = _mean(flat)
+    spread = _deviation(flat) + 1e-6
     for label, window in label_windows(labels):
         reach = 1 + int(max(MIN_RING, RING * max(side.stop - side.start for side in window)))
         around = tuple(

@@ -84,14 +84,16 @@ class PixelForest:
         seed
             Of the pixels that are drawn if there are too many, and of the trees.
         """
-        classes, rng = training_classes(objects, ground), np.random.default_rng(seed)
+        classes = training_classes(objects, ground)
+        rng = np.random.default_rng(seed)
         chosen = np.concatenate(
             [
                 rng.permutation(np.flatnonzero(classes == kind))[:PIXELS_PER_CLASS]
                 for kind in (OBJECT, BORDER, GROUND)
             ]
         )
-        features, known = None, np.zeros(len(chosen), bool)
+        features = None
+        known = np.zeros(len(chosen), bool)
         for block in _blocks(objects.shape):
             rows, columns = np.unravel_index(chosen, objects.shape)
             here = block.holds(rows, columns)
@@ -114,7 +116,8 @@ class PixelForest:
     def likelihood_job(self, image: NDArray[np.float32]) -> Job[NDArray[np.float32]]:
         """The likelihood of an object, (Y, X) 0..1, block by block."""
         shape = image.shape[-2:]
-        blocks, found = list(_blocks(shape)), np.zeros(shape, np.float32)
+        blocks = list(_blocks(shape))
+        found = np.zeros(shape, np.float32)
         for done, block in enumerate(blocks, start=1):
             features = block.features(image)
             for rows in np.array_split(np.arange(len(features)), max(1, len(features) // 64)):

@@ -234,7 +234,10 @@ class Predictor:
     ) -> Job[None]:
         """Set the image without encoding any of it, before `encode_tile_job`."""
         stack = yield from self._stack_job(array, channel_axis, channels, more)
-        self._stack, self._embedding, self._plane, self._key = stack, None, None, None
+        self._stack = stack
+        self._embedding = None
+        self._plane = None
+        self._key = None
 
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
@@ -505,7 +508,10 @@ class Predictor:
         """Encode a plane, or find it in the cache, and only then make it the current one."""
         index = _index(plane, stack)
         embedding = yield from self._encoder.embed_job(stack, index)
-        self._stack, self._embedding, self._plane, self._key = stack, embedding, index, None
+        self._stack = stack
+        self._embedding = embedding
+        self._plane = index
+        self._key = None
 
     def _decode(self, decode: Callable[[Embedding], T]) -> T:
         """Decode on the current plane; if a GPU's memory runs out, again on the CPU."""

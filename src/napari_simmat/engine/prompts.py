@@ -284,7 +284,10 @@ def _mask_to_plain(mask: NDArray[Any]) -> dict[str, Any]:
     if mask.dtype != bool:
         return {"shape": list(mask.shape), "logits": mask.astype(np.float32).ravel().tolist()}
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    y0 = int(rows[0])
+    y1 = int(rows[-1]) + 1
+    x0 = int(columns[0])
+    x1 = int(columns[-1]) + 1
     flat = np.concatenate(([False], mask[y0:y1, x0:x1].ravel(), [False]))
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     ends = np.concatenate(([0], changes, [(y1 - y0) * (x1 - x0)]))

@@ -669,7 +669,8 @@ def _edge_slopes(mask: Mask, values: PlaneValues) -> tuple[float, float]:
         slopes = np.stack(np.gradient(ndi.gaussian_filter(channel.astype(np.float64), width)))
         square += (slopes * across).sum(axis=0) ** 2
     slope, depth = np.sqrt(square), np.abs(distance)
-    along, beside = depth <= width + 0.5, np.abs(depth - away) <= width + 0.5
+    along = depth <= width + 0.5
+    beside = np.abs(depth - away) <= width + 0.5
     if not along.any() or not beside.any():
         return 0.0, 0.0
     return width * float(slope[along].mean()), width * float(slope[beside].mean())

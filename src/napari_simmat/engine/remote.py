@@ -193,7 +193,8 @@ class RemoteEncoder:
         failed, problem = self._failure
         if time.monotonic() - failed < RETRY_AFTER:
             raise RemoteError(problem)
-        abandoned, future = threading.Event(), Future[T]()
+        abandoned = threading.Event()
+        future = Future[T]()
 
         def run() -> None:
             try:

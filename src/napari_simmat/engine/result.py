@@ -295,8 +295,10 @@ def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.boo
     if not rows:
         return mask
     height, width = cells.shape
-    top, bottom = max(rows[0] - 1, 0), min(rows[-1] + 2, height)
-    left, right = max(columns[0] - 1, 0), min(columns[-1] + 2, width)
+    top = max(rows[0] - 1, 0)
+    bottom = min(rows[-1] + 2, height)
+    left = max(columns[0] - 1, 0)
+    right = min(columns[-1] + 2, width)
     for start in range(top, bottom, STRIP):
         end = min(start + STRIP, bottom)
         first, last = max(start - 1, 0), min(end + 1, height)  # neighbors take part
@@ -414,8 +416,10 @@ def _cut(cells: Tensor, rows: slice, columns: slice, origin: tuple[int, int]) ->
     cut = cells.new_full((rows.stop - rows.start, columns.stop - columns.start), -MAX_PRIOR_LOGIT)
     top, left = origin
     height, width = cells.shape
-    r0, r1 = max(rows.start, top), min(rows.stop, top + height)
-    c0, c1 = max(columns.start, left), min(columns.stop, left + width)
+    r0 = max(rows.start, top)
+    r1 = min(rows.stop, top + height)
+    c0 = max(columns.start, left)
+    c1 = min(columns.stop, left + width)
     cut[r0 - rows.start : r1 - rows.start, c0 - columns.start : c1 - columns.start] = cells[
         r0 - top : r1 - top, c0 - left : c1 - left
     ]

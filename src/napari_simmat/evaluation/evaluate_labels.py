@@ -61,7 +61,8 @@ def evaluate_labels_job(
     ValueError, TypeError, OSError
         If a file cannot be used; the message names it.
     """
-    config, known = ScoreConfig(min_size=min_size), taught or {}
+    config = ScoreConfig(min_size=min_size)
+    known = taught or {}
     chosen = [replace(file, selection=selection or ChannelSelection()) for file in files]
     for done, file in enumerate(chosen):
         # All files are read before the first picture is written.
@@ -72,7 +73,8 @@ def evaluate_labels_job(
                 read_labels_of(path, image.shape, image.name)
 
     def score_job(file: LabeledFile) -> Job[tuple[ImageScores, Image | None]]:
-        one, given = labels[file.name], known.get(file.name)
+        one = labels[file.name]
+        given = known.get(file.name)
         return _score_image_job(file, one, given, min_size, output is not None)
 
     job = score_images_job(chosen, score_job, config.needed, output)
@@ -90,7 +92,8 @@ def _score_image_job(
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Score the planes of one image; draw the one with the most objects."""
     image = file.read()
-    truth, found = image.labels, read_labels_of(labels, image.shape, image.name)
+    truth = image.labels
+    found = read_labels_of(labels, image.shape, image.name)
     known = np.zeros(truth.shape, bool)
     if taught is not None:
         known = read_labels_of(taught, image.shape, image.name) > 0
@@ -105,7 +108,8 @@ def _score_image_job(
     picture = None
     for done, (plane, chosen) in enumerate(planes.items()):
         yield Progress(done, len(planes), "comparing")
-        true, others = truth[plane], ~np.isin(truth[plane], chosen)
+        true = truth[plane]
+        others = ~np.isin(truth[plane], chosen)
         ignored = others & ((true != 0) | known[plane])
         scores.append((plane, score_labels(found[plane], true, ignored)))
         if drawn and plane == shown:

@@ -110,7 +110,8 @@ def score_labels(
     """
     labels, truth = without_covered(labels, ignored), np.where(ignored, 0, truth)
     overlaps = pairwise_iou(labels, truth)  # (labels, true objects), in the order of their ids
-    best, met = overlaps.max(axis=0, initial=0), overlaps.max(axis=1, initial=0) >= DONE
+    best = overlaps.max(axis=0, initial=0)
+    met = overlaps.max(axis=1, initial=0) >= DONE
     ids, objects = (np.unique(each[each > 0]) for each in (labels, truth))
     wrong = np.where(np.isin(labels, ids[~met]), labels, 0)
     left = without_covered(wrong, np.isin(truth, objects[best < DONE]))

@@ -225,7 +225,8 @@ class PaperProtocol(PromptProtocol):
         def score_job(label: int, point: tuple[float, float]) -> Job[ObjectScore]:
             yield from ()
             mask = predictor.predict(points=[point], labels=[1]).mask
-            ours, theirs = resample_to_grid(mask, PAPER_GRID), truth == label
+            ours = resample_to_grid(mask, PAPER_GRID)
+            theirs = truth == label
             reached = iou(ours, theirs)
             if show is not None:
                 show("paper", Prompt(points=(point,), labels=(1,), object=label), mask, reached)

@@ -340,7 +340,8 @@ def log_file() -> Path | None:
 @contextmanager
 def logged() -> Iterator[None]:
     """Append what the package logs meanwhile to `log_file`; without one if it cannot be written."""
-    logger, path = logging.getLogger("napari_simmat"), log_file()
+    logger = logging.getLogger("napari_simmat")
+    path = log_file()
     level = logger.level
     try:
         if path is None:

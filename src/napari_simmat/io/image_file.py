@@ -377,7 +377,8 @@ class MissingAsNaN:
         channels_last: bool = False,
     ) -> None:
         stored = np.dtype(array.dtype)
-        self._array, self._range = array, None
+        self._array = array
+        self._range = None
         if missing is not None:
             low, high = missing if isinstance(missing, tuple) else (missing, missing)
             # A file of float32 gives its value in decimals.

@@ -155,7 +155,8 @@ class _Placed(NamedTuple):
         whole = np.eye(len(matrices[0]))
         for matrix in matrices:
             whole = matrix @ whole
-        linear, start = whole[:-1, :-1], whole[:-1, -1]
+        linear = whole[:-1, :-1]
+        start = whole[:-1, -1]
         sizes = np.linalg.norm(linear, axis=0)
         apart = 1e-6 * sizes.max()
         is_turned = not np.allclose(linear, np.diag(sizes), rtol=0, atol=apart)
@@ -187,7 +188,8 @@ def _axes(
 
 def _matrix(step: Any, ndim: int) -> NDArray[np.float64] | None:
     """A transformation as a matrix (n + 1, n + 1); None if it is of another kind."""
-    matrix, kind = np.eye(ndim + 1), step.get("type") if isinstance(step, Mapping) else None
+    matrix = np.eye(ndim + 1)
+    kind = step.get("type") if isinstance(step, Mapping) else None
     try:
         if kind == "sequence":
             for each in step["transformations"]:

@@ -285,7 +285,8 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         channels = len(picture.getbands())
         shape = (*picture.size[::-1], channels)
         options.limits.check_array(path.name, shape, np.uint16 if bits == 16 else np.uint8)
-        pixels, turned = math.prod(picture.size), _orientation(picture)
+        pixels = math.prod(picture.size)
+        turned = _orientation(picture)
         options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
         check_memory(pixels * max(4, channels * bits // 8), path.name)
         if deep:  # Pillow would cut these colors to 8 bits

@@ -301,7 +301,8 @@ def _georeference(tiff: Any, path: Path) -> ImageReference:
     if keys.get(_MODEL_TYPE) != _PROJECTED or keys.get(_LINEAR_UNITS) != _METERS:
         return ImageReference(world=world, missing=missing)
     width, height = np.linalg.norm(affine[:2, :2], axis=0)
-    scale, units = {"Y": float(height), "X": float(width)}, {"Y": "m", "X": "m"}
+    scale = {"Y": float(height), "X": float(width)}
+    units = {"Y": "m", "X": "m"}
     return ImageReference(scale=scale, units=units, world=world, missing=missing)
 
 
@@ -384,7 +385,8 @@ def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]
         count, entry = (f"{order}Q", 20) if big else (f"{order}H", 12)
         link, at = (f"{order}Q", 8) if wide else (f"{order}I", 4)
         (place,) = struct.unpack_from(link, start, at)
-        size, seen = path.stat().st_size, set[int]()
+        size = path.stat().st_size
+        seen = set[int]()
         while place and len(seen) < most:
             if place in seen:
                 raise RefusedFileError(
@@ -456,7 +458,8 @@ def _other_files(path: Path, tiff: Any, limits: Limits) -> list[Path]:
         limits.check(path.name, "metadata_bytes", index.stat().st_size, "index")
         names |= {entry[1] for entry in tifffile.tifffile.read_ndtiff_index(index)}
     elif (micromanager := tiff.micromanager_metadata) and "IndexMap" in micromanager:
-        summary, index_map = micromanager.get("Summary") or {}, micromanager["IndexMap"]
+        summary = micromanager.get("Summary") or {}
+        index_map = micromanager["IndexMap"]
         sizes = [int(summary.get(name, 1)) for name in _MICROMANAGER_AXES]
         claimed = math.prod(map(max, sizes, index_map[:, :4].max(axis=0, initial=0).tolist()))
         limits.check(path.name, "pages", claimed, "planes")
@@ -464,7 +467,8 @@ def _other_files(path: Path, tiff: Any, limits: Limits) -> list[Path]:
             prefix = f"{summary.get('Prefix', path.name.split('_MMStack')[0])}_MMStack"
             beside = (file.name for file in path.parent.iterdir())
             names |= {name for name in beside if name.startswith(prefix) and name.endswith(".tif")}
-    folder, found = path.parent.resolve(), []
+    folder = path.parent.resolve()
+    found = []
     for name in sorted(names - {"", path.name}):
         file = path.parent / name
         if "\\" in name or Path(name).name != name or file.resolve().parent != folder:
@@ -779,7 +783,8 @@ def place_tags(world: World | None) -> tuple[TiffTag, ...]:
         return ()
     if any(tag[0] in _PLACED_BY for tag in world.tags):
         return world.tags
-    matrix, keys = world.affine.copy(), {tag[0]: tag[3] for tag in world.tags}
+    matrix = world.affine.copy()
+    keys = {tag[0]: tag[3] for tag in world.tags}
     if _keys_of(keys.get(_KEYS, ())).get(_RASTER_TYPE) != _IS_POINT:
         matrix[:2, 3] -= matrix[:2, :2] @ (0.5, 0.5)  # the place is that of a pixel's corner
     placed = (_TRANSFORMATION, _DOUBLE, 16, tuple(matrix.ravel().tolist()))

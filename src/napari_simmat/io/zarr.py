@@ -288,7 +288,8 @@ def label_zarr(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
-    scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", UNITS.get(unit, unit))
+    scale = dict(zip("YX", pixel, strict=True))
+    units = dict.fromkeys("YX", UNITS.get(unit, unit))
     with atomic_write(path) as part:
         reference = ImageReference(scale=scale, units=units)
         yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", reference)
@@ -354,7 +355,8 @@ def create_labels(
     # Sizes without a unit are kept, too: the image has them, and its labels lie on it.
     sizes = [float(scale.get(letter, 1.0)) for letter in axes]
     origin = [float(reference.origin.get(letter, 0.0)) for letter in axes]
-    image, known = reference.file, {}
+    image = reference.file
+    known = {}
     if image is not None and image.is_dir() and is_zarr(image):
         known["source"] = {"image": os.path.relpath(image, folder).replace(os.sep, "/")}
     multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes, origin)]}

@@ -65,7 +65,8 @@ class Stage(nn.Module):
 
     def __init__(self, index: int) -> None:
         super().__init__()
-        width, last = WIDTHS[index], len(WIDTHS) - 1
+        width = WIDTHS[index]
+        last = len(WIDTHS) - 1
         self.blocks = nn.ModuleList(
             WindowBlock(width, HEADS[index], WINDOWS[index]) if index else InvertedBottleneck(width)
             for _ in range(DEPTHS[index])

@@ -465,7 +465,8 @@ def _span(profile: Tensor) -> tuple[float, float]:
     above = torch.nonzero(profile > 0)[:, 0]
     if not len(above):
         return 0.0, 0.0
-    first, last = int(above[0]), int(above[-1])
+    first = int(above[0])
+    last = int(above[-1])
     low, high = first - 0.5, last + 0.5  # at the window's border there is no neighbor
     if first > 0:
         low = first - float(profile[first] / (profile[first] - profile[first - 1]))
@@ -631,7 +632,8 @@ def joined_views(encoded: Mapping[Symmetry, Encoded]) -> Encoded:
     image, *others = encoded
     maps = dict(encoded[image].maps)
     for view in others:
-        prefix, seen = f"view{ALL_VIEWS.index(view)}.", encoded[view]
+        prefix = f"view{ALL_VIEWS.index(view)}."
+        seen = encoded[view]
         for name, each in {"embedding": seen.embedding, **seen.maps}.items():
             # In the layout of `each`, as it is stored: the decoder rounds differently in others.
             last = each.is_contiguous(memory_format=torch.channels_last)

@@ -143,7 +143,8 @@ class SamNetwork(Network):
         sparse = embed_points(prompts, points, labels, prompts.input_image_size)
         with _full_precision(points.device):
             dense = None if mask is None else prompts.mask_downscaling(mask)
-        images, count = len(encoded.embedding), len(sparse)
+        images = len(encoded.embedding)
+        count = len(sparse)
         if images == 1:
             return self._decoded(encoded, sparse, dense)
         decoded = []
@@ -410,7 +411,8 @@ class _ImageUpdate:
         self._reassociated = _can_reassociate(attention, keys.shape[1])
         if not self._reassociated:
             return
-        count, heads = keys.shape[1], attention.num_heads
+        count = keys.shape[1]
+        heads = attention.num_heads
         self._split = heads, count
         key = _heads(attention.k_proj(keys), heads)
         key = key / math.sqrt(key.shape[-1])  # (N, heads, n, c)

@@ -181,7 +181,9 @@ class GridAttention(NamedTuple):
     def _in_pieces(self) -> Tensor:
         """Piece by piece: the position terms are written, then the product is added in place."""
         count, queries, _ = self.query.shape
-        keys, high, wide = self.key.shape[1], self.rows.shape[-1], self.columns.shape[-1]
+        keys = self.key.shape[1]
+        high = self.rows.shape[-1]
+        wide = self.columns.shape[-1]
         keys_t = self.key.transpose(1, 2)
         mixed = torch.empty_like(self.query)
         pairs, length = _piece(count, queries, keys)

@@ -357,7 +357,8 @@ def prompt_prior(
         if bool((labels < 0).all()):
             return mask
     height, width = pixels.shape
-    images, count = len(pixels.dense), len(points)
+    images = len(pixels.dense)
+    count = len(points)
     positive, negative = labels == 1, labels == 0
     box = points[:, labels[0] >= 2]
     prior = torch.zeros(count, 1, height, width, device=points.device)
@@ -468,7 +469,8 @@ class DensePixels:
         Of `best_in_box` and a grid of pixels within the box it is the one whose first guess best
         reaches all four sides of the box without crossing them.
         """
-        low, high = boxes[..., None, :2], boxes[..., None, 2:]
+        low = boxes[..., None, :2]
+        high = boxes[..., None, 2:]
         ticks = (torch.arange(BOX_SAMPLES, device=boxes.device) + 0.5) / BOX_SAMPLES
         candidates = low + torch.cartesian_prod(ticks, ticks) * (high - low)
         candidates = torch.cat([self.best_in_box(boxes)[:, :, None], candidates], dim=2)
@@ -492,7 +494,8 @@ class DensePixels:
     def best_in_box(self, boxes: Tensor) -> Tensor:
         """The pixel whose center and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
         height, width = self.shape
-        low, high = boxes[..., :2], boxes[..., 2:]
+        low = boxes[..., :2]
+        high = boxes[..., 2:]
         middle = ((low + high) / 2 + 0.5) / SIZE_UNIT
         sides = (high - low).clamp(min=2) / SIZE_UNIT
         center = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
@@ -512,7 +515,8 @@ class DensePixels:
 
 def _distances(ours: Tensor, all_pixels: Tensor) -> Tensor:
     """Squared distances of (B, P, C) to (B, C, hw) -> (B, P, hw)."""
-    ours2, theirs2 = ours.square().sum(-1, keepdim=True), all_pixels.square().sum(1)[:, None]
+    ours2 = ours.square().sum(-1, keepdim=True)
+    theirs2 = all_pixels.square().sum(1)[:, None]
     return (ours2 - 2 * ours @ all_pixels + theirs2).clamp(min=0)
 
 

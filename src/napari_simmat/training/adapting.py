@@ -215,7 +215,8 @@ def _built(spec: ModelSpec, base: Model, state: AdaptedCheckpoint | None, seed: 
         network = build_network(
             spec.base.architecture, channels=len(spec.channels), transfer=spec.transfer
         )
-        mine, below = network.state_dict(), base.network.state_dict()
+        mine = network.state_dict()
+        below = base.network.state_dict()
         if not below.keys() <= mine.keys():  # adapters or learned tokens, which cannot be merged
             strategy, foundation = base.spec.strategy, spec.base.name
             raise ValueError(CANNOT_GO_ON.format(base.spec.name, strategy, foundation))

@@ -153,7 +153,8 @@ class Batches:
         config = self._config
         rng = np.random.default_rng([config.seed, 1, step, index])
         number = self._number(step * config.batch + index)
-        plane, whole = self._planes[number], True
+        plane = self._planes[number]
+        whole = True
         label = int(rng.choice(plane.objects))
         if self._native:
             plane, whole = crop_around_object(plane, label, self.side, rng, config.augment)
@@ -393,7 +394,8 @@ def crop_around_object(
 
 def visible_objects(plane: LabeledPlane, labels: Ids) -> tuple[int, ...]:
     """The plane's objects that are sufficiently visible in a part of it with these labels."""
-    there, whole = label_areas(labels), plane.areas
+    there = label_areas(labels)
+    whole = plane.areas
     return tuple(
         each
         for each in plane.objects
@@ -529,7 +531,8 @@ class LabeledPlanes:
         ValueError
             If none is left; `what` completes the message.
         """
-        before, empty = self.samples, []
+        before = self.samples
+        empty = []
         kept: list[Sample] = []
         digest = xxhash.xxh3_128()
         for done, sample in enumerate(before, start=1):
@@ -560,7 +563,8 @@ class LabeledPlanes:
     @property
     def _needed(self) -> str:
         """Required size of an object, in words."""
-        needed, size = f"{MIN_OBJECT_PIXELS} pixels of the network's input", self._dataset.min_size
+        needed = f"{MIN_OBJECT_PIXELS} pixels of the network's input"
+        size = self._dataset.min_size
         more = f" and more than {size} pixels, if its plane had 1024 x 1024"
         return needed + (more if size else "")
 

@@ -196,7 +196,8 @@ class FineTuning:
         self, student: TrainableNetwork, config: TrainConfig, total: int, validation: LabeledPlanes
     ) -> None:
         self.student, self.config, self.total, self.validation = student, config, total, validation
-        self.best_iou, self.stale = -1.0, 0
+        self.best_iou = -1.0
+        self.stale = 0
 
     def trainer(
         self,
@@ -234,14 +235,16 @@ class FineTuning:
         """Validate; write the checkpoint if it is the best so far."""
         value, folder = 0.0, trainer.folder
         if folder is not None:
-            planes, count = self.validation, self.config.validation_objects
+            planes = self.validation
+            count = self.config.validation_objects
             measured = yield from validate_network_job(
                 self.student.network, planes, planes.side, count
             )
             value = measured.iou
         value = trainer.fabric.broadcast(value)
         if value > self.best_iou:
-            self.best_iou, self.stale = value, 0
+            self.best_iou = value
+            self.stale = 0
             if folder is not None:
                 reached = {"validation": {"click": round(100 * value, 2)}, "step": trainer.step}
                 self.student.save(folder.path / BEST_FILE, reached)

@@ -201,7 +201,8 @@ def mask_loss(
         weight = weight + 0.5 * (1 - truth) / (1 - share).clamp(min=1e-3)
         loss = loss + balance * (entropy * weight).mean((-2, -1))
     with torch.no_grad():
-        ours, theirs = logits > 0, truth > 0.5
+        ours = logits > 0
+        theirs = truth > 0.5
         union = (ours | theirs).sum((-2, -1)).clamp(min=1)
         iou = (ours & theirs).sum((-2, -1)) / union
     return MaskLoss(loss, iou)

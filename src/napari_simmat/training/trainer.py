@@ -171,7 +171,9 @@ class Trainer:
         self.module, self.optimizer = self.fabric.setup(self.module, self.optimizer)
         self.module.train()
         self.step = 0
-        self._stopped, self._fits, self._lost = False, False, 0
+        self._stopped = False
+        self._fits = False
+        self._lost = 0
         self._figures: dict[str, list[float]] = {}
         self._saved = time.monotonic()
 
@@ -518,7 +520,8 @@ class Devices:
         devices: Any = self.count
         available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
         if found.index is not None:
-            devices, available = [found.index], 1
+            devices = [found.index]
+            available = 1
         if self.count > available:
             raise ValueError(
                 f"{self.count} devices are requested, but {self.device} is {available}; request "

@@ -73,7 +73,8 @@ def validate_network_job(
     each plane at least; 0 for all. The network is used in evaluation mode, then put back into its
     mode.
     """
-    reached, was = ValidationScores(), network.training
+    reached = ValidationScores()
+    was = network.training
     network.eval()
     native = planes.native
     total = sum(len(planes[index].objects) for index in range(len(planes)))

@@ -91,8 +91,11 @@ class ChildProcess(QObject):
             File that all lines but the events are appended to.
         """
         assert self._process is None
-        self._stdout, self._stderr, self.last_message = b"", b"", ""
-        self._is_complete, self._messages = False, messages
+        self._stdout = b""
+        self._stderr = b""
+        self.last_message = ""
+        self._is_complete = False
+        self._messages = messages
         process = QProcess()
         process.setProgram(sys.executable)
         # -P: modules in the current folder are not imported.

@@ -380,7 +380,9 @@ class TextLabel(QLabel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.least_lines, self.drawn, self._text = 0, "", ""
+        self.least_lines = 0
+        self.drawn = ""
+        self._text = ""
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)
 

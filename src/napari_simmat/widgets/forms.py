@@ -374,7 +374,8 @@ class DropTarget(QWidget):
         paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
         if len(paths) != 1 or not paths[0]:
             return ""
-        path, kind = Path(paths[0]), self._drops
+        path = Path(paths[0])
+        kind = self._drops
         fits = kind == "either" or (path.is_dir() if kind == "folder" else path.is_file())
         return paths[0] if fits else ""
 

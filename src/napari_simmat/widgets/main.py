@@ -238,7 +238,9 @@ class SimMATWidget(QWidget):
         """Show a tab in the place that was kept for it."""
         tabs = self.tabs
         with signals_blocked(tabs):
-            chosen, kept, title = tabs.currentIndex(), tabs.widget(index), tabs.tabText(index)
+            chosen = tabs.currentIndex()
+            kept = tabs.widget(index)
+            title = tabs.tabText(index)
             tabs.removeTab(index)
             tabs.insertTab(index, tab, title)
             tabs.setCurrentIndex(chosen)

@@ -229,7 +229,8 @@ class ImageGeometry:
 
         If it is not moved, where the file says: a reader of another plugin may leave it out.
         """
-        linear, moved = self.matrix[:-1, :-1], self.matrix[:-1, -1]
+        linear = self.matrix[:-1, :-1]
+        moved = self.matrix[:-1, -1]
         if not np.allclose(linear, np.diag(np.diag(linear))):  # turned: no place along an axis
             return {}
         if moved.any():
@@ -353,7 +354,8 @@ class ImageGeometry:
         if labels.multiscale:
             return f"{labels.name} is multiscale"
         if tuple(labels.data.shape) != self._shape:
-            here, there = format_shape(self._shape), format_shape(labels.data.shape)
+            here = format_shape(self._shape)
+            there = format_shape(labels.data.shape)
             return f"{labels.name} has {there} pixels, the image {here}"
         return None
 

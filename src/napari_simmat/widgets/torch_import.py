@@ -163,7 +163,8 @@ def _load_libraries() -> None:
         dlopen = ctypes.CDLL(None).dlopen
     except (OSError, AttributeError):
         return
-    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+    dlopen.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    dlopen.restype = ctypes.c_void_p
     for name in _LIBRARIES:
         path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
         if path.exists():

@@ -50,7 +50,9 @@ def _polarization(*images: Any) -> tuple[Any, Any, Any]:
     By the Stokes parameters: S0 is half the sum of the four images.
     """
     i0, i45, i90, i135 = (image.astype(np.float64) for image in images)
-    s0, s1, s2 = (i0 + i45 + i90 + i135) / 2, i0 - i90, i45 - i135
+    s0 = (i0 + i45 + i90 + i135) / 2
+    s1 = i0 - i90
+    s2 = i45 - i135
     angle = np.rad2deg(np.arctan2(s2, s1)) / 2 % 180
     return s0, angle, np.minimum(_ratio(np.hypot(s1, s2), s0), 1)
 
@@ -132,7 +134,8 @@ def _gravity(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     down = np.array([0.0, 1.0, 0.0])
     for tolerance in np.deg2rad([45] * 5 + [15] * 5):
         cosine = np.abs(down @ normals)
-        floor, wall = normals[:, cosine > np.cos(tolerance)], normals[:, cosine < np.sin(tolerance)]
+        floor = normals[:, cosine > np.cos(tolerance)]
+        wall = normals[:, cosine < np.sin(tolerance)]
         _, directions = np.linalg.eigh(wall @ wall.T - floor @ floor.T)
         down = np.copysign(1, down @ directions[:, 0]) * directions[:, 0]
     return down

@@ -133,7 +133,8 @@ def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
     for name in others:
         if name in matches:
             continue
-        own, band = _words(name), band_of(name, wanted)
+        own = _words(name)
+        band = band_of(name, wanted)
         found = [
             n
             for n, there in enumerate(words)

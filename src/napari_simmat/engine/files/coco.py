@@ -112,7 +112,8 @@ def read_coco(
     limits.check_array(name, claimed, np.uint32)
     budget = OutlineBudget(shape or (), name)
     if shape is None:
-        shape, axes = claimed, usual_axes(len(claimed))
+        shape = claimed
+        axes = usual_axes(len(claimed))
         limits.check(name, "picture_pixels", math.prod(shape), "pixels (open its image first)")
         check_memory(4 * math.prod(shape), name)
     elif claimed != shape:
@@ -196,7 +197,8 @@ def _mask_of_runs(
     if not filled.any():
         return None
     starts, ends = starts[filled], ends[filled]
-    left, right = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    left = int(starts[0]) // height
+    right = (int(ends[-1]) - 1) // height + 1
     budget.spend((right - left) * height)
     flips = np.zeros((right - left) * height + 1, np.int8)
     flips[starts - left * height] += 1

@@ -92,7 +92,8 @@ class BatchController(JobController):
 
     def scan(self, request: BatchRequest) -> None:
         """Scan the request's files as soon as it stops changing."""
-        self._request, self.preflight = request, None
+        self._request = request
+        self.preflight = None
         self._later.start()
 
     def _start_scan(self) -> None:
@@ -109,7 +110,8 @@ class BatchController(JobController):
         if isinstance(result, OpenedResult):
             self.opened.emit(result)
         elif result.request == self._request and not self.busy:
-            self.preflight, self._has_run = result, False
+            self.preflight = result
+            self._has_run = False
             self.files.set_rows([] if result.plan is None else rows_of(result.plan.to_plain()))
             self.scanned.emit(result)
 
@@ -184,7 +186,8 @@ class BatchController(JobController):
             self._fail(CRASHED)
 
     def _end_trial(self, ending: Ending) -> None:
-        outcome, reason = self._trial_outcome, self._trial_outcome.get("error", "")
+        outcome = self._trial_outcome
+        reason = self._trial_outcome.get("error", "")
         if ending.kind == "done" and outcome and not reason:
             image = Path(outcome["image"])
             self._rest(Status("done", TRIAL_DONE.format(image.name)))

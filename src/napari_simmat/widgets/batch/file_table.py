@@ -47,7 +47,8 @@ class FileRow(NamedTuple):
 
 def rows_of(plan: Mapping[str, Any]) -> list[FileRow]:
     """The files of a run, as `Plan.to_plain` has them; those that are skipped come last."""
-    output, rows = Path(plan["output"]), []
+    output = Path(plan["output"])
+    rows = []
     for file in plan["files"]:
         image, labels = Path(file["image"]), Path(file["labels_file"])
         folder = labels.parent

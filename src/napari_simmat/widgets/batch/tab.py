@@ -391,7 +391,8 @@ class BatchForm(QWidget):
             return problem
         if problem := self.value().problem():
             return problem
-        first, spec = self._first, self._spec()
+        first = self._first
+        spec = self._spec()
         gap = any(source is None for source in self.channels.value())
         if first is not None and spec is not None and first.count > 1 and gap:
             return (
@@ -449,7 +450,8 @@ class BatchForm(QWidget):
         return None if entry is None else entry.spec
 
     def _channels(self) -> str:
-        first, spec = self._first, self._spec()
+        first = self._first
+        spec = self._spec()
         if first is None or spec is None:
             return self._wanted
         return first.chosen(self.channels.value(), spec)

@@ -452,7 +452,8 @@ class Recovery(QObject):
         self, session: LayerSession, file: AutosaveFile, recovered: RecoveredSession
     ) -> dict[str, str]:
         """Make the labels layers; returns for each key in the file that of the layer."""
-        workspace, keys = self._workspace, {}
+        workspace = self._workspace
+        keys = {}
         for key, labels in recovered.state.labels.items():
             layer = outputs.same_objects(workspace.viewer, session.geometry, labels)
             if layer is None:

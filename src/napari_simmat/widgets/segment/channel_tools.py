@@ -111,7 +111,8 @@ class SpectrumPlot(QWidget):
         """Draw a line with a band, and the bars below it."""
         means = np.array([each.mean for each in self._channels])
         spread = np.array([each.std for each in self._channels])
-        low, high = (means - spread).min(), (means + spread).max()
+        low = (means - spread).min()
+        high = (means + spread).max()
         height = self.height() - 4
         bars = self.height() // 4
 

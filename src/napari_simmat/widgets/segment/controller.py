@@ -253,7 +253,8 @@ class SegmentController(QObject):
             elif drawn:
                 self.request()
             return
-        before, missed = workspace.session, self.waiting.plane is not None
+        before = workspace.session
+        missed = self.waiting.plane is not None
         self.drop()
         self._large.cancel()
         workspace.choose(model, image, geometry, layers)
@@ -267,7 +268,8 @@ class SegmentController(QObject):
         """Segment what is chosen; on another image the last-used tool is activated."""
         workspace = self.workspace
         before = workspace.session, workspace.model
-        front, hidden_by = image_before(workspace.viewer, choice.layers), workspace.in_front
+        front = image_before(workspace.viewer, choice.layers)
+        hidden_by = workspace.in_front
         workspace.in_front = "" if front is None else front.name
         self.set_subject(choice.model, choice.image, choice.geometry, choice.layers)
         is_new = (workspace.session, workspace.model) != before

@@ -179,7 +179,9 @@ def _save_job(
     main: Path, objects: LabeledObjects | None, session: Callable[[], str]
 ) -> Job[list[Path]]:
     """Write the objects, and ``STEM_session.jsonl`` with the commands that made them."""
-    folder, stem, written = main.parent, _stem_of(main), []
+    folder = main.parent
+    stem = _stem_of(main)
+    written = []
     if objects is not None:
         written = yield from save_objects_job(folder, stem, objects, main)
     text = session()

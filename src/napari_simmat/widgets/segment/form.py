@@ -106,7 +106,8 @@ class SegmentForm(QWidget):
             "learn": ("Learn", self.learn_panel),
         }
         self.sections = {name: CollapsibleSection(*each) for name, each in contents.items()}
-        above, below = list(self.sections.values())[:2], list(self.sections.values())[2:]
+        above = list(self.sections.values())[:2]
+        below = list(self.sections.values())[2:]
         for section in above:
             choices.addRow(section)
         rule.setFrameShape(QFrame.Shape.HLine)

@@ -185,7 +185,8 @@ class ImageChoice(QObject):
         layer = next((each for each in images if layer_key(each) == key), None)
         if layer is None or inputs is None or not inputs.is_rgb:
             return
-        info, version = layer_info(layer), (key, self.watch.versions.get(key, 0))
+        info = layer_info(layer)
+        version = (key, self.watch.versions.get(key, 0))
         if info.channels_first and info.shape[0] > 3 and self._ranked != version:
             self._ranked = version
             array = ranked_array(layer)

@@ -278,7 +278,8 @@ class ImageFolder(QObject):
         encodes_ahead: Callable[[], bool],
     ) -> None:
         super().__init__(workspace)
-        self._workspace, self._service = workspace, inference.service
+        self._workspace = workspace
+        self._service = inference.service
         self._exporter, self._autosave, self._recovery = exporter, autosave, recovery
         self._is_held, self._encodes_ahead = is_held, encodes_ahead
         self.images: Sequence[FolderImage] = ()
@@ -421,7 +422,8 @@ class ImageFolder(QObject):
 
     def _save(self, then: Callable[[], object]) -> None:
         """Save what was done to the current image, and call `then`; neither if that fails."""
-        image, session = self.current, self._session()
+        image = self.current
+        session = self._session()
         if session is self._workspace.session and self._is_held():
             self._fail(COMMIT_FIRST)
         elif image is None or session is None or not self._is_worked_on(session, image):
@@ -498,7 +500,8 @@ class ImageFolder(QObject):
         self.number, self._unrestored = number, ""
         self._unsaved = self._new = self._is_empty = False
         self.problem = ""
-        image, ready = self.images[number], self._ready
+        image = self.images[number]
+        ready = self._ready
         self._reading.cancel()
         if ready is not None and ready.image == image:
             self._show(ready)
@@ -508,7 +511,9 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _show(self, opened: ReadImage) -> None:
-        self._opened, self._ready, self._new = opened, None, True
+        self._opened = opened
+        self._ready = None
+        self._new = True
         viewer = self._workspace.viewer
         for other in self._workspace.images:  # it may cover little of them, or lie elsewhere
             other.visible = False
@@ -537,7 +542,8 @@ class ImageFolder(QObject):
         opened = self._opened
         assert opened is not None
         image, identity = opened.image, self._autosave.image(session)
-        log, saved = left_over(identity), image.session
+        log = left_over(identity)
+        saved = image.session
         if saved.exists() and (log is None or log.stat().st_mtime < saved.stat().st_mtime):
             log = _copied(saved, identity)
         elif log is not None:

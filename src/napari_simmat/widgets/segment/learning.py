@@ -284,7 +284,8 @@ class Learning(QObject):
         session = self._workspace.session
         if session is None or choice.spec is None:
             return AdaptPanelState()
-        adapted, channels = self.model_of(session, choice.model), len(choice.all_channels)
+        adapted = self.model_of(session, choice.model)
+        channels = len(choice.all_channels)
         fewer = choice.spec.is_foundation and len(choice.spec.channels) < channels
         return AdaptPanelState(
             working=True,

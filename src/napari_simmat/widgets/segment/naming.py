@@ -109,7 +109,8 @@ class ObjectNaming(QObject):
             yield Progress(0, 1, "measuring objects")
             labels = np.array(data)  # the user may go on
             named = yield from service.name_job(request, labels, known, channels)
-            index, digests = LabelIndex.of(labels), {}
+            index = LabelIndex.of(labels)
+            digests = {}
             for label in named.names:
                 yield Progress(1, 1, "naming")
                 mask = index.mask(labels, label)

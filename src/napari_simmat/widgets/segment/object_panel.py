@@ -135,7 +135,8 @@ class ObjectTableModel(QAbstractTableModel):
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[ObjectRow] = []
-        self._column, self._is_descending = 0, False
+        self._column = 0
+        self._is_descending = False
         self._titles = ["id", "class", "px", "score"]
 
     def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
@@ -164,7 +165,8 @@ class ObjectTableModel(QAbstractTableModel):
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column; chosen objects stay chosen."""
-        self._column, self._is_descending = column, order == Qt.SortOrder.DescendingOrder
+        self._column = column
+        self._is_descending = order == Qt.SortOrder.DescendingOrder
         self.layoutAboutToBeChanged.emit()
         before = self.persistentIndexList()
         labels = [self.rows[index.row()].label for index in before]
@@ -275,7 +277,8 @@ class ObjectTable(QTableView):
 
     def choose(self, labels: Sequence[int]) -> None:
         """Choose exactly these objects."""
-        model, flags = self.selectionModel(), QItemSelectionModel.SelectionFlag
+        model = self.selectionModel()
+        flags = QItemSelectionModel.SelectionFlag
         model.clearSelection()
         wanted = set(labels)
         for number, row in enumerate(self._model.rows):

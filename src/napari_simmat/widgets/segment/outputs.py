@@ -134,7 +134,8 @@ class Preview:
             return
         if len(order) not in (0, layer.ndim):
             return
-        seen, changed = transposed_view(layer.data, order), False
+        seen = transposed_view(layer.data, order)
+        changed = False
         for plane in planes:
             self._shown.discard((order, plane))
             if len(plane) != layer.ndim - 2:
@@ -525,7 +526,8 @@ def lower_onto_image(
             for number, other in enumerate(viewer.layers)
             if str(other.unique_id) in image and other.visible
         ]
-        at, onto = viewer.layers.index(layer), max(seen, default=-1) + 1
+        at = viewer.layers.index(layer)
+        onto = max(seen, default=-1) + 1
         if at > onto:
             viewer.layers.move(at, onto)
 

@@ -125,7 +125,8 @@ class PromptButtons(Panel):
         self.keys.setText(KEYS_TEXT.format(**_KEYS))
         self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
         tools = hbox(*self.tools.values(), self.sign)
-        first, second = hbox(self.cycle, self.next), hbox(self.undo, self.redo, self.clear)
+        first = hbox(self.cycle, self.next)
+        second = hbox(self.undo, self.redo, self.clear)
         for row in (tools, first, second):
             row.setSpacing(4)
         actions, self._room = QWidget(), QWidget()
@@ -395,7 +396,8 @@ class StackPanel(Panel):
 
     def along_value(self) -> tuple[int, ...]:
         """The axes to propagate along, one after the other; none if there is no stack."""
-        routes, index = self._routes, self.along.currentIndex()
+        routes = self._routes
+        index = self.along.currentIndex()
         return tuple(axis.index for axis in routes[index]) if routes else ()
 
     def planes_value(self, annotated: Sequence[tuple[int, ...]]) -> tuple[int, int]:
@@ -591,7 +593,8 @@ class ComputeChoice(QWidget):
 
     def show_in_use(self, used: ComputeInUse) -> None:
         """List the devices that are here, and name what *Auto* means."""
-        chosen, now = self.value(), used.compute
+        chosen = self.value()
+        now = used.compute
         titles = {"auto": AUTOMATIC, **{each.name: each.title for each in used.devices}}
         if chosen.device == "auto":
             titles["auto"] = IN_USE.format(used=used.title)

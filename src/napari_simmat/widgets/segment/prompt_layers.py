@@ -262,14 +262,17 @@ class ShapesAdapter(LayerAdapter):
             **_features(),
             **geometry.layer_options(),
         )
-        layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
+        layer.current_edge_color = OUTLINE
+        layer.current_face_color = "transparent"
         guard_shift(layer)
         return layer
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
         super().use(layer)
-        self._before_drawing, self._drawn, self._width = None, False, 0.0
+        self._before_drawing = None
+        self._drawn = False
+        self._width = 0.0
 
     def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """The shapes in image coordinates, without the one that is being drawn."""

@@ -49,7 +49,8 @@ def _folder_key(request: TrainRequest | None) -> object:
     """What a check of a request's folder depends on, also which files are in it."""
     if request is None:
         return None
-    top, changed = Path(request.folder).expanduser(), []
+    top = Path(request.folder).expanduser()
+    changed = []
     for part in ("", "train", "validation", "val", "test"):
         for folder in (top / part, top / part / "images", top / part / "labels"):
             with suppress(OSError):
@@ -143,7 +144,8 @@ class TrainingController(JobController):
             self._say(CHECKING)
             self._later.start()
             return None
-        found, seconds = self._found[1], self._seconds_per_step
+        found = self._found[1]
+        seconds = self._seconds_per_step
         if seconds is None or not found.description:
             return found
         duration = format_duration(seconds * (request.config.steps or 0))
@@ -251,7 +253,10 @@ class TrainingController(JobController):
     def _begin(self, request: TrainRequest, history: CurveHistory) -> None:
         self._request, self.base = request, request.base
         self.history, self.metrics, self._measured = history, None, {}
-        self.total, self._step, self._first_step, self._note = 0, history.step, None, ""
+        self.total = 0
+        self._step = history.step
+        self._first_step = None
+        self._note = ""
         self._begun = time.monotonic()
         self.plotted.emit()
 

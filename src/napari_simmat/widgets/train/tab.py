@@ -179,7 +179,8 @@ class TrainTab(JobTab):
         """Show whether training can start, and the command line that does the same."""
         if self.training.busy:
             return
-        problem, ready = self._problem(), READY
+        problem = self._problem()
+        ready = READY
         if problem is None:
             request = self._request()
             self.command.set_value(WindowRun(request.name).arguments(request))

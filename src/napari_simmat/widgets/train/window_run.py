@@ -215,7 +215,8 @@ def name_problem(name: str) -> str | None:
 
 def free_name(name: str) -> str:
     """`name`, or the first of ``name-2``, ``name-3``, ... that is free."""
-    candidate, number = name, 2
+    candidate = name
+    number = 2
     while name_problem(candidate) is not None and number < 1000:
         candidate, number = f"{name}-{number}", number + 1
     return candidate
