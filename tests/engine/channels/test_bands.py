@@ -66,3 +66,10 @@ def test_wavelengths_of_a_model_take_named_bands_in_any_order():
 @pytest.mark.parametrize("name", ["DAPI", "CD45", "0 deg", "temperature", "channel 3", "Infrared"])
 def test_other_channels_are_no_bands(name):
     assert band_of(name, [name]) is None
+
+
+@pytest.mark.parametrize("offered", ["nir b5", "nir b4", "red b8"])
+def test_match_bands_takes_a_name_beside_the_number_of_another_sensor(offered):
+    """Landsat's B5 is near infrared, Sentinel-2's a red edge: the word decides, not the number."""
+    name = offered.split()[0]
+    assert match_bands([name], [offered]) == {name: 0}

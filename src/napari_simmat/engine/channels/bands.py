@@ -77,7 +77,7 @@ def match_bands(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]
         if band is None:
             continue
         ranks = {
-            number: _rank(name, channel, band)
+            number: _rank(name, channel, band, are_sentinel=_are_sentinel(offered))
             for number, channel in enumerate(offered)
             if number not in matches.values() and band_of(channel, offered) is band
         }
@@ -104,12 +104,12 @@ def band_of(name: str, beside: Sequence[str]) -> Band | None:
     return band
 
 
-def _rank(wanted: str, offered: str, band: Band) -> tuple[int, float]:
+def _rank(wanted: str, offered: str, band: Band, *, are_sentinel: bool) -> tuple[int, float]:
     """How far a channel of the band is from what is wanted; names go before wavelengths."""
     wavelength = _wavelength(offered)
     if wavelength is not None:
         return 1, abs(wavelength - (_wavelength(wanted) or band.center))
-    words, _ = _named(offered, are_sentinel=True)
+    words, _ = _named(offered, are_sentinel=are_sentinel)
     return 0, (*band.names, *band.sentinel).index(words)
 
 
