@@ -55,9 +55,9 @@ def test_arguments_are_parsed_to_what_the_request_says(request_):
     named = bound.arguments
     assert command.__name__ == "train"
     assert named["data"] == (request_.folder or str(run.data))
-    assert (named["output"], named["folder"]) == (run.output, run.work)
+    assert (named["output"], named["state"].folder) == (run.output, run.work)
     assert named["base"] == request_.base
-    assert "practical" not in named, "all of it is said, so that later defaults change nothing"
+    assert "learning" not in named, "all of it is said, so that later defaults change nothing"
     assert named["labeled"].modality == (request_.modality or request_.name)
     options = named.get("channels", ChannelOptions())
     assert options.channels == (request_.channels or None)

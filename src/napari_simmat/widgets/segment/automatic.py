@@ -119,6 +119,9 @@ class AutomaticSegmentation(QObject):
         self._next_image: tuple[PredictionRequest, _Place] | None = None
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._looking = BackgroundJob(inference.worker, _RANK, self)
+        self._said = Status("nothing", "")  # what the status line shows, whoever said it
+        self._says_found = True  # whether the next drafts are told in it
+        workspace.status.connect(partial(setattr, self, "_said"))
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._ahead = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -390,13 +393,18 @@ class AutomaticSegmentation(QObject):
 
     def _on_look(self, progress: Progress) -> None:
         """Say that it goes on, as long as the user does nothing else."""
-        if not self._inference.busy and not self._workspace.prompted:
+        at_rest = not self._inference.busy and not self._workspace.prompted
+        if at_rest and self._said.kind != "failed":
             status = Status("working", LOOKING, progress.fraction, way_out=STOP_LOOKING)
             self._workspace.status.emit(status)
 
     def _on_looked(self, proposed: Proposed) -> None:
-        """Choose the drafts from the second look; what was settled meanwhile stays so."""
+        """Choose the drafts from the second look; what was settled meanwhile stays so.
+
+        A refusal that the user has not read yet stays in the status line.
+        """
         if self.proposals is not None and self._is_current(self.proposals):
+            self._says_found = self._said.kind != "failed"
             self.proposals = replace(self.proposals, candidates=proposed.candidates)
             self._filter()
         self.changed.emit()
@@ -418,7 +426,9 @@ class AutomaticSegmentation(QObject):
             self._subjects[session] = proposals.subject
             self._drafted.setdefault(session, set()).add((proposals.order, proposals.plane))
             self._workspace.propose(session, chosen.drafts)
-            self._workspace.say(chosen.text)
+            if self._says_found:
+                self._workspace.say(chosen.text)
+            self._says_found = True
             self._propose_ahead()
         self.changed.emit()
 
