@@ -167,8 +167,9 @@ class SegmentTab(SegmentForm):
         status = self.status
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self.viewer.dims.events.current_step.connect(self._show_plane)
-        for part in (workspace, self.exporter, self.image_folder):
-            part.status.connect(status.set_value)
+        workspace.status.connect(status.set_value)
+        for part in (self.exporter, self.image_folder):
+            part.status.connect(workspace.status)  # whoever asks what is shown asks the workspace
         for signal, *slots in (
             (self.image_choice.changed, self._on_choice),
             (workspace.subject_changed, self._on_prompts, self._on_objects, self._show_automatic),
