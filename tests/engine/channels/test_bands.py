@@ -69,7 +69,7 @@ def test_other_channels_are_no_bands(name):
 
 
 @pytest.mark.parametrize("offered", ["nir b5", "nir b4", "red b8"])
-def test_match_bands_takes_a_name_beside_the_number_of_another_sensor(offered):
+def test_match_bands_takes_the_name_beside_a_number(offered):
     """Landsat's B5 is near infrared, Sentinel-2's a red edge: the word decides, not the number."""
     name = offered.split()[0]
     assert match_bands([name], [offered]) == {name: 0}
