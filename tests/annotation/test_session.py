@@ -387,3 +387,23 @@ def test_session_classes_are_words_also_in_the_log(tmp_path):
         session.classify(3, 1)
     with Session(image, log=log) as session:
         assert session.save(tmp_path)[2].name == "image_classes.tif"
+
+
+def test_session_that_learns_leaves_the_files_beside_its_log(tmp_path):
+    """A log may lie beside its image, and be called as it is."""
+    users = [tmp_path / name for name in ("a.tif", "a.12345678.csv", ".a.notes", "a.safetensors")]
+    for path in users:
+        path.write_bytes(b"a user's")
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "zarr.json").touch()
+    older = tmp_path / "a.0123abcd.safetensors"
+    older.touch()
+    (tmp_path / "a.learning-0123abcd").mkdir()
+    with Session(SessionImage.of(gray()), log=tmp_path / "a.jsonl") as session:
+        commit_discs(session)
+        session.learn(FewShotConfig(steps=2, side=64))
+        session._log.remove_models("")  # as when something was learned
+    assert all(path.read_bytes() == b"a user's" for path in users)
+    assert (tmp_path / "a.zarr" / "zarr.json").exists()
+    assert not older.exists()
+    assert not (tmp_path / "a.learning-0123abcd").exists()

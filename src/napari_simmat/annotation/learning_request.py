@@ -17,7 +17,12 @@ from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.annotation.session_file import AdaptedModelFile, beside
+from napari_simmat.annotation.session_file import (
+    AdaptedModelFile,
+    beside,
+    checkpoint_beside,
+    learning_beside,
+)
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job
@@ -163,7 +168,7 @@ def adapt_job(
     ]
     # An interrupted learning of the same goes on; the folders of others are removed.
     digest = request.digest(planes, config)
-    folder = session_file.with_suffix(f".learning-{digest}")
+    folder = learning_beside(session_file, digest)
     for other in beside(session_file):
         if other != folder and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
@@ -174,7 +179,7 @@ def adapt_job(
         shutil.rmtree(folder, ignore_errors=True)
         return AdaptOutcome(result, None)
     # The folder stays until the session's file names the checkpoint.
-    path = session_file.with_suffix(f".{digest}.safetensors")
+    path = checkpoint_beside(session_file, digest)
     result.checkpoint.save(path)
     name, objects = base_name(request.model), dict(request.objects)
     adapted = AdaptedModelFile(

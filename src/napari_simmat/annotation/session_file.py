@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from glob import escape
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -55,6 +57,9 @@ _FREE_STEPS, _STEPS_PER_VOXEL = 1 << 27, 512
 does not; a file of a kilobyte can ask for more.
 """
 _LOCK = ".lock"
+_CHECKPOINT = r"[0-9a-f]{8}\.safetensors"
+_LEARNING = r"learning-[0-9a-f]{8}"
+"""What follows the stem of a session file in the names of what was learned from it."""
 _FOREIGN = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
     ArithmeticError, MemoryError,
@@ -642,9 +647,22 @@ def left_over(image: str) -> Path | None:
 
 
 def beside(path: Path) -> list[Path]:
-    """The checkpoints and folders that belong to a session file."""
-    others = path.parent.glob(f"{path.stem}.*")
-    return [each for each in others if each.suffix not in (path.suffix, _LOCK)]
+    """The checkpoints, and the folders of interrupted learning, that belong to a session file.
+
+    They are known by their names alone: the file may lie beside a user's own, such as its image.
+    """
+    own = re.compile(rf"{re.escape(path.stem)}\.({_CHECKPOINT}|{_LEARNING})")
+    return [other for other in path.parent.iterdir() if own.fullmatch(other.name)]
+
+
+def checkpoint_beside(path: Path, digest: str) -> Path:
+    """Where what was learned goes; `digest` has eight hexadecimal digits."""
+    return path.with_name(f"{path.stem}.{digest}.safetensors")
+
+
+def learning_beside(path: Path, digest: str) -> Path:
+    """The folder with the state of learning; `digest` has eight hexadecimal digits."""
+    return path.with_name(f"{path.stem}.learning-{digest}")
 
 
 def remove_beside(path: Path, keep: str = "") -> None:
@@ -652,9 +670,11 @@ def remove_beside(path: Path, keep: str = "") -> None:
 
     So are parts of checkpoints, left by a process that was killed while it wrote.
     """
-    for each in (*beside(path), *path.parent.glob(f".{path.stem}.*")):
-        if each.name != keep:
-            remove(each)
+    for other in beside(path):
+        if other.name != keep:
+            remove(other)
+    for part in path.parent.glob(f".{escape(path.stem)}.????????.safetensors.????????.part"):
+        remove(part)
 
 
 def is_saved(path: Path) -> bool:
