@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ from napari_simmat.annotation.session import (
     TWO_TO_MERGE,
     Session,
 )
-from napari_simmat.annotation.session_file import OTHER_SHAPE
+from napari_simmat.annotation.session_file import LOST, OTHER_SHAPE, AdaptedModelFile
 from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import CLOSED, IN_USE
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.files import OutputError
 from napari_simmat.training.adapting import FewShotConfig
+from tests.golden import session as golden
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
 
 QUICK = AutomaticSettings(points_per_side=8)
@@ -407,3 +409,34 @@ def test_session_that_learns_leaves_the_files_beside_its_log(tmp_path):
     assert (tmp_path / "a.zarr" / "zarr.json").exists()
     assert not older.exists()
     assert not (tmp_path / "a.learning-0123abcd").exists()
+
+
+def test_session_goes_on_with_the_recorded_log_of_a_window(tmp_path):
+    """Also with steps in side views, which only the window shows."""
+    log = tmp_path / "recorded.jsonl"
+    log.write_bytes((Path(golden.__file__).parent / "session.jsonl").read_bytes())
+    shape = lines(log)[0]["shape"]
+    stack = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    with Session(SessionImage.of(stack), log=log) as session:
+        labels = session.labels.copy()
+        steps = []
+        while step := session.undo():
+            steps.append(step)
+        assert not session.labels.any()
+        assert [session.redo() for _ in steps] == steps[::-1]
+        assert np.array_equal(session.labels, labels)
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed"])
+def test_session_says_that_what_was_learned_is_gone(tmp_path, caplog, damage):
+    log = tmp_path / "log.jsonl"
+    image = SessionImage.of(gray())
+    file = tmp_path / "log.0123abcd.safetensors"
+    with Session(image, log=log) as session:
+        session._on_change("adapted", AdaptedModelFile(file.name, "0" * 64, "tiny", "", {}, False))
+    if damage == "changed":
+        file.write_bytes(b"other weights")
+    with Session(image, log=log) as session:
+        assert session.learned is None
+        assert LOST in caplog.text
+        session.click(*CENTERS[0])

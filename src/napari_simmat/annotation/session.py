@@ -5,6 +5,7 @@ The same prompts, drafts, undo history and log as in the Segment tab.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +43,14 @@ from napari_simmat.annotation.proposals import (
     expected,
 )
 from napari_simmat.annotation.saved_objects import labeled_objects
-from napari_simmat.annotation.session_file import Replayed
+from napari_simmat.annotation.session_file import LOST, Replayed
 from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import SessionLog
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.progress import Job, Progress, finish
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ON_OBJECT, ON_GROUND = 1, 0
 FEWEST_VERTICES = {"path": 1, "polygon": 3, "rectangle": 4, "ellipse": 4}
@@ -488,8 +490,13 @@ class Session:
         self._state.record(name, before, after, edit, drafts)
 
     def _show(self, state: PromptState) -> None:
-        """Take over prompts, and predict again where there are some and the prediction is gone."""
+        """Take over prompts, and predict again where there are some and the prediction is gone.
+
+        Those of a side view, which the window has and this does not, are kept for the window.
+        """
         self._state.prompt_state = state
+        if state.order:
+            return
         for plane in state.planes():
             if state.on(plane).has_prompts and self._state.prediction(plane) is None:
                 self._predict(plane)
@@ -551,7 +558,8 @@ class Session:
         self._state.history.restore(state.history, keys)
         self._state.drafts = state.drafts
         self._state.adapted = state.adapted
-        if self.learned is not None and not self.learned.is_file():
+        if self.learned is not None and not self._log.holds(state.adapted):
+            logger.warning("%s: %s", self._log.path.name, LOST)
             self._state.adapted = None
         self._show(state.views.get((), PromptState()))
 

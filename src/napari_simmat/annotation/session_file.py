@@ -43,7 +43,7 @@ from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox, box_union
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.files import remove, user_folder
+from napari_simmat.io.files import hash_job, remove, user_folder
 from napari_simmat.io.plain import Special, from_plain, to_plain
 from napari_simmat.progress import Job, Progress, finish
 
@@ -73,6 +73,7 @@ TOO_MANY_LAYERS = "it has more than 100 labels layers; its file is damaged"
 BAD_DRAFT = "a draft does not lie on one plane of the image"
 BEYOND_IMAGE = "a mask is larger than the image, or not whole"
 OTHER_VIEW = "its prompts are in a view that the image does not have"
+LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 NO_SESSION = "It is not a session of napari-simmat."
 UNREADABLE = "{} cannot be read as a session. {}"
 UNREADABLE_LINE = "{}, line {}, cannot be read: {}."
@@ -653,6 +654,14 @@ def beside(path: Path) -> list[Path]:
     """
     own = re.compile(rf"{re.escape(path.stem)}\.({_CHECKPOINT}|{_LEARNING})")
     return [other for other in path.parent.iterdir() if own.fullmatch(other.name)]
+
+
+def holds_learned_job(path: Path, adapted: AdaptedModelFile) -> Job[bool]:
+    """Whether the checkpoint that was learned is beside a session file, and is unchanged."""
+    checkpoint = path.with_name(Path(adapted.file).name)
+    if not checkpoint.is_file():
+        return False
+    return (yield from hash_job(checkpoint)) == adapted.sha256
 
 
 def checkpoint_beside(path: Path, digest: str) -> Path:

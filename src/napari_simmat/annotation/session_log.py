@@ -13,9 +13,11 @@ from filelock import Timeout
 
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.session_file import (
+    AdaptedModelFile,
     AutosaveFile,
     Replayed,
     SessionHeader,
+    holds_learned_job,
     identity_of,
     lock_of,
     replayed,
@@ -110,6 +112,10 @@ class SessionLog:
     def beside(self, file: str) -> Path:
         """A checkpoint beside the log, by its name."""
         return self.path.with_name(Path(file).name)
+
+    def holds(self, adapted: AdaptedModelFile | None) -> bool:
+        """Whether the checkpoint is there that was learned, and is unchanged."""
+        return adapted is not None and finish(holds_learned_job(self.path, adapted))
 
     def remove_models(self, keep: str) -> None:
         """Remove the checkpoints beside the log that were learned before the one called `keep`."""

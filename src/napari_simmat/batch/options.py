@@ -17,6 +17,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
     parse_channels,
 )
+from napari_simmat.io.plain import check_fields
 
 FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
@@ -169,6 +170,9 @@ class SeriesOptions:
     link_distance: float = 0.0
     link_gap: int = 0
     link_divisions: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def propagation(self) -> PropagationSettings | None:

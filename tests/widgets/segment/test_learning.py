@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QInputDialog
 from scipy.ndimage import gaussian_filter
 
 from napari_simmat.annotation.learning_request import AdaptRequest, adapt_job
+from napari_simmat.annotation.session_file import LOST
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
@@ -25,7 +26,7 @@ from napari_simmat.training import evidence, few_shot
 from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.training.evidence import LEAP
-from napari_simmat.widgets.segment.autosave import LOST, NEXT_OBJECT, RESTORED
+from napari_simmat.widgets.segment.autosave import NEXT_OBJECT, RESTORED
 from napari_simmat.widgets.segment.learning import (
     CANCELED,
     KEPT,

@@ -117,11 +117,11 @@ class AutomaticSegmentation(QObject):
             WeakKeyDictionary()
         )
         self._next_image: tuple[PredictionRequest, _Place] | None = None
-        self._proposing = BackgroundJob(inference.worker, _RANK, self)
-        self._looking = BackgroundJob(inference.worker, _RANK, self)
         self._said = Status("nothing", "")  # what the status line shows, whoever said it
         self._says_found = True  # whether the next drafts are told in it
         workspace.status.connect(partial(setattr, self, "_said"))
+        self._proposing = BackgroundJob(inference.worker, _RANK, self)
+        self._looking = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._ahead = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._filter_later = later(self, self._filter, FILTER_DELAY)
@@ -241,7 +241,8 @@ class AutomaticSegmentation(QObject):
 
     def cancel(self) -> None:
         """Stop proposing; what a first look has found stays."""
-        looked, proposed = self._looking.cancel(), self._proposing.cancel()
+        looked = self._looking.cancel()
+        proposed = self._proposing.cancel()
         if looked or proposed:
             self._workspace.status.emit(Status("canceled", STOPPED if looked else CANCELED))
             self.changed.emit()

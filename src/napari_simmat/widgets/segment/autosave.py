@@ -22,10 +22,12 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import (
+    LOST,
     AdaptedModelFile,
     AutosaveFile,
     Replayed,
     SessionHeader,
+    holds_learned_job,
     identity_of,
     is_saved,
     left_over,
@@ -34,7 +36,7 @@ from napari_simmat.annotation.session_file import (
     replay_job,
 )
 from napari_simmat.engine.masks import LabelIndex
-from napari_simmat.io.files import copy_job, hash_job, remove, user_folder
+from napari_simmat.io.files import copy_job, remove, user_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
@@ -69,7 +71,6 @@ BEGUN = (
     "Not restored, because there is work on the image already; remove the image, open it again and "
     "drop the session then."
 )
-LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 
 
 class Snapshot(NamedTuple):
@@ -510,8 +511,7 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
     state = yield from replay_job(path, shape)
     lost = False
     if (adapted := state.adapted) is not None:
-        checkpoint = path.with_name(Path(adapted.file).name)
-        lost = not checkpoint.is_file() or (yield from hash_job(checkpoint)) != adapted.sha256
+        lost = not (yield from holds_learned_job(path, adapted))
         state.adapted = None if lost else adapted
     entries = [entry for known in state.entries.values() for entry in known.values()]
     names = extended_names(names, [entry.category for entry in entries])

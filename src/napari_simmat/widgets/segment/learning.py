@@ -30,14 +30,14 @@ from napari_simmat.annotation.learning_request import (
 )
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.annotation.session_file import AdaptedModelFile, beside
+from napari_simmat.annotation.session_file import LOST, AdaptedModelFile, beside
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.io.files import user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.evidence import FEW
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.autosave import LOST, Autosave
+from napari_simmat.widgets.segment.autosave import Autosave
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.labeled_region import within_shapes
