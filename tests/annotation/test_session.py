@@ -283,6 +283,10 @@ def test_session_of_a_stack_keeps_planes_apart():
         assert session.commit(plane=(1,)) == [1]
         assert not session.labels[[0, 2]].any()
         assert session.prediction((0,)) is not None
+        drafts = session.propose(QUICK, plane=[2])
+        assert {draft.plane for draft in drafts} == {(2,)}, "a list names a plane, too"
+        session.click(*CENTERS[3], plane=[2])
+        assert session.commit(plane=[2]) == [2]
         with pytest.raises(ValueError, match=matches(NOT_ON_PLANE)):
             session.edit(1, plane=(2,))
         for plane in ((), (3,), (-1,), (0, 0)):

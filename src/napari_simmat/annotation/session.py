@@ -195,8 +195,9 @@ class Session:
 
         With `next_object` the click begins another object beside those that are open.
         """
+        plane = self._plane(plane)
         before = self._state.prompts
-        here = before.on(self._plane(plane))
+        here = before.on(plane)
         last = max(here.groups, default=0)
         point = Prompts(
             points=((*map(float, plane), float(y), float(x)),),
@@ -235,14 +236,16 @@ class Session:
         """
         if len(vertices) < FEWEST_VERTICES.get(kind, 0) or kind not in FEWEST_VERTICES:
             raise ValueError(NO_SHAPE.format(kind))
+        plane = self._plane(plane)
         before = self._state.prompts
-        at = tuple((*map(float, self._plane(plane)), float(y), float(x)) for y, x in vertices)
+        at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
         group = max(before.on(plane).groups, default=0)
         outline = Outline(kind, at, ON_OBJECT if positive else ON_GROUND, group)
         return self._prompt(replace(before, outlines=(*before.outlines, outline)), plane)
 
     def other_mask(self, *, plane: Plane = ()) -> Prediction:
         """Choose the next of the model's candidates for the last object."""
+        plane = self._plane(plane)
         prediction = self.prediction(plane)
         choice = None if prediction is None else next_choice(prediction)
         if prediction is None or choice is None:
@@ -280,6 +283,7 @@ class Session:
 
     def commit(self, category: str = "", *, plane: Plane = ()) -> list[int]:
         """Write what is predicted on a plane as objects; returns their numbers."""
+        plane = self._plane(plane)
         prediction = self.prediction(plane)
         objects = []
         if prediction is not None:
@@ -290,6 +294,7 @@ class Session:
 
     def edit(self, label: int, *, plane: Plane = ()) -> Prediction:
         """Open a committed object with its prompts, so that clicks correct it."""
+        plane = self._plane(plane)
         self._check_objects([label])
         self._check_free(plane)
         after = opened_object(self._state, plane, label)
@@ -357,7 +362,8 @@ class Session:
         (`mark_ground`) also its looks. Returns the open drafts.
         """
         settings = settings or AutomaticSettings(second_look=True)
-        request = self._request(self._plane(plane))
+        plane = self._plane(plane)
+        request = self._request(plane)
         lesson = self._lesson(plane)
         proposed = self._run(self._service.propose_job(request, settings, None, lesson))
         if proposed.looks_again:
@@ -405,7 +411,8 @@ class Session:
         ValueError
             If fewer than three objects are committed: their size decides how wide the line is.
         """
-        lesson = self._lesson(self._plane(plane))
+        plane = self._plane(plane)
+        lesson = self._lesson(plane)
         if lesson is None:
             raise ValueError(NO_GROUND)
         at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
@@ -594,7 +601,7 @@ class Session:
         return height, width
 
     def _plane(self, plane: Plane) -> Plane:
-        """The plane, if the image has it."""
+        """The plane, if the image has it, as the tuple that prompts are filed under."""
         stacked = self.image.shape[:-2]
         inside = len(plane) == len(stacked) and all(
             0 <= index < size for index, size in zip(plane, stacked, strict=True)
@@ -604,7 +611,7 @@ class Session:
         return tuple(plane)
 
     def _check_free(self, plane: Plane) -> None:
-        if self._state.prompt_state.on(self._plane(plane)):
+        if self._state.prompt_state.on(plane):
             raise ValueError(OPEN_PROMPTS)
 
     def _check_objects(self, labels: Sequence[int]) -> None:
