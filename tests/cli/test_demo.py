@@ -142,6 +142,7 @@ def test_demo_segments_the_coins(shown):
     assert np.mean(found["coins", "boxes"]) >= 0.8
 
 
+@pytest.mark.slow
 def test_demo_again_writes_the_same_and_prints_json(shown, capsys, monkeypatch):
     monkeypatch.setattr(terminal, "LOG_INTERVAL", 1e9)
     paths = [path for path in shown.rglob("*") if path.suffix in (".png", ".tif", ".csv")]

@@ -96,8 +96,9 @@ def test_learning_depends_on_objects_and_seed_alone(base):
     assert all(torch.equal(each, after[name]) for name, each in weights.items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
-@pytest.mark.parametrize("gpu", ["cuda:0", pytest.param("mps:0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
 def test_learning_on_a_gpu_gives_the_model_of_a_cpu(gpu, base, monkeypatch):
     expected = learned(base, squares(), device="cpu")
     with pretended_gpu(monkeypatch):
