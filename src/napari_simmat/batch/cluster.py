@@ -83,7 +83,7 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
     start = time.monotonic()
     with _WORKER_LOCK:  # one task at a time, even if the worker has several threads
         try:
-            if not task.image.exists():
+            if not all(path.exists() for path in task.read):
                 raise FileNotFoundError(
                     f"There is no file {task.image} where this worker runs; the folders need to be "
                     "shared with the cluster under the same paths."

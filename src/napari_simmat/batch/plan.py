@@ -28,6 +28,14 @@ from napari_simmat.engine.settings import (
     Shard,
     parse_channels,
 )
+from napari_simmat.io.captures import (
+    band_files,
+    find_captures,
+    home_of,
+    is_capture,
+    names_captures,
+    propose_pattern,
+)
 from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, read_csv, sha256_of
 from napari_simmat.io.plain import to_plain
@@ -201,7 +209,7 @@ class SegmentTask:
     """One image, its prompts, its outputs."""
 
     image: Path
-    """A file, or a folder that is one image."""
+    """A file, a folder that is one image, or a capture whose bands are files."""
     prompts: Path | None
     """The prompt file; None to segment everything."""
     files: OutputFiles
@@ -215,7 +223,13 @@ class SegmentTask:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", self.image.name)
+            object.__setattr__(self, "name", shown_name(self.image))
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """All files that are read, prompts apart."""
+        bands = band_files(self.image).values() if is_capture(self.image) else (self.image,)
+        return (*bands, *self.channel_files)
 
 
 @dataclass(frozen=True)
@@ -244,6 +258,8 @@ class Plan:
     """Number of files in the input folders that are no images by their name."""
     shard: Shard | None = None
     """The part of the images that this run has; None for all."""
+    proposal: str = ""
+    """As of `InputImages`."""
 
     @property
     def several(self) -> bool:
@@ -283,7 +299,7 @@ class InputImage:
     """An image of a run."""
 
     image: Path
-    """A file, or a folder that is one image (OME-Zarr, DICOM)."""
+    """A file, a folder that is one image (OME-Zarr, DICOM), or a capture whose bands are files."""
     folder: Path = Path()
     """Its folder relative to the input folder; mirrored below the output folder."""
     named: bool = False
@@ -302,6 +318,8 @@ class InputImages:
 
     images: list[InputImage] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
+    proposal: str = ""
+    """The pattern of captures that the names in a folder look like, one file for each band."""
 
 
 def plan(
@@ -355,7 +373,8 @@ def plan(
     if shard is not None:
         tasks = tasks[shard.number - 1 :: shard.count]
         skipped = skipped if shard.number == 1 else ()
-    whole = Plan(tasks, skipped, output, existing, len(inputs.others), shard)
+    others = len(inputs.others)
+    whole = Plan(tasks, skipped, output, existing, others, shard, inputs.proposal)
     whole.check_existing()
     return whole
 
@@ -370,14 +389,14 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
         like another image with one of `MADE_ENDINGS`, is left out.
     """
     inputs = find_inputs(paths, pattern=pattern).images
-    stems = {(one.image.parent, stem_of(one.image)) for one in inputs}
+    stems = {(home_of(one.image), stem_of(one.image)) for one in inputs}
     recorded = {folder: outputs_recorded_in(folder) for folder, _ in stems}
 
     def is_made(path: Path) -> bool:
         stem = stem_of(path)
         endings = filter(stem.endswith, MADE_ENDINGS)
-        owners = {(path.parent, stem.removesuffix(ending)) for ending in endings}
-        return path.name in recorded[path.parent] or bool(owners & stems)
+        owners = {(home_of(path), stem.removesuffix(ending)) for ending in endings}
+        return path.name in recorded[home_of(path)] or bool(owners & stems)
 
     return [one for one in inputs if one.named or not is_made(one.image)]
 
@@ -399,7 +418,7 @@ def _plan_images(
     recorded: dict[Path, frozenset[str]] = {}
     owners = _owners_of_prompts(images, prompts)
     for one in images:
-        folder = one.image.parent
+        folder = home_of(one.image)
         if folder not in recorded:
             recorded[folder] = outputs_recorded_in(folder)
         owner = None if one.named else owners.get(one.image.absolute())
@@ -438,7 +457,9 @@ def _plan_image(
     one: InputImage, output: Path, prompts: str, extras: Sequence[str]
 ) -> SegmentTask | SkippedImage:
     try:
-        if not os.path.exists(one.image):
+        if is_capture(one.image):
+            band_files(one.image)
+        elif not os.path.exists(one.image):
             if one.image.is_symlink():
                 raise OutputError(BROKEN_LINK.format(one.image))
             raise FileNotFoundError(f"There is no file {one.image}; check its name and folder.")
@@ -455,7 +476,7 @@ def _plan_image(
         if one.named:
             raise
         return SkippedImage(one.image, str(error), not isinstance(error, FileNotFoundError))
-    name = (one.folder / one.image.name).as_posix()
+    name = (one.folder / shown_name(one.image)).as_posix()
     return SegmentTask(one.image, prompt_file, files, one.selection, name, one.channel_files)
 
 
@@ -495,7 +516,7 @@ def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
                     "give them different output folders."
                 )
     for task in tasks:
-        for read in (task.image, task.prompts, *task.channel_files):
+        for read in (*task.read, task.prompts):
             if read is not None and _same_name(read) in written:
                 raise ValueError(
                     f"{read} would be overwritten by an output. Choose another output folder."
@@ -512,8 +533,9 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
     Parameters
     ----------
     paths
-        Image files; folders, searched recursively; patterns such as ``data/**/*.tif``; manifests
-        (`read_manifest`). The first of several slices of a DICOM series stands for all.
+        Image files; folders, searched recursively; patterns such as ``data/**/*.tif``, or of
+        captures whose bands are files, ``data/{capture}_{band}.tif``; manifests (`read_manifest`).
+        The first of several slices of a DICOM series stands for all.
     pattern
         Which files of a folder count, e.g. ``*.tif`` or ``plate*/*.png``, compared with the path
         below the folder; by default all with an image's ending.
@@ -534,6 +556,10 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
             _search(path, pattern, inputs)
         elif os.path.exists(path):
             inputs.images.append(InputImage(_with_name(path), named=True))
+        elif is_capture(path):
+            inputs.images.append(InputImage(path, named=True))
+        elif names_captures(path):
+            _add_captures(path, inputs)
         elif glob.has_magic(str(path)):
             inputs.images += _matching(path)
         else:
@@ -552,10 +578,19 @@ def _search(folder: Path, pattern: str, inputs: InputImages) -> None:
             inputs.images.append(InputImage(_with_name(path), path.relative_to(folder).parent))
         else:
             inputs.others.append(path)
+    if not pattern:
+        inputs.proposal = _proposed(folder, [one.image for one in inputs.images[before:]])
     if len(inputs.images) == before:
         endings = format_list(IMAGE_ENDINGS)
         kind = f"that matches {pattern}" if pattern else f"with an image's ending ({endings})"
         raise ValueError(f"There is no file {kind} in {folder}. Choose another folder or pattern.")
+
+
+def _proposed(folder: Path, images: Sequence[Path]) -> str:
+    """The pattern of captures that images below a folder look like; empty if they do not."""
+    here = [image for image in images if image.parent == folder]
+    pattern = propose_pattern([image.name for image in here or images])
+    return str((folder if here else folder / "**") / pattern) if pattern else ""
 
 
 def _is_input(path: Path, folder: Path, pattern: str) -> bool:
@@ -615,6 +650,19 @@ def _matching(pattern: Path) -> Iterable[InputImage]:
     return [InputImage(path, path.parent.relative_to(root)) for path in paths]
 
 
+def _add_captures(pattern: Path, inputs: InputImages) -> None:
+    """Add the captures that a pattern names; outputs mirror the folders that it leaves open."""
+    root, images, others = find_captures(pattern)
+    folders = [home_of(image).relative_to(root) for image in images]
+    inputs.images += [InputImage(*each) for each in zip(images, folders, strict=True)]
+    inputs.others += others
+
+
+def shown_name(image: Path) -> str:
+    """The name of an image for the user: that of its file, or of its capture."""
+    return stem_of(image) if is_capture(image) else image.name
+
+
 def _images_of(path: Path) -> Iterable[Path]:
     """The image at `path`, or the images of a plate or of DICOM series."""
     if path.is_file() or is_image_folder(path):
@@ -636,7 +684,8 @@ def is_prompt_file(path: Path) -> bool:
 
 def _same_stem_prompts(image: Path) -> list[Path]:
     """Prompt files beside an image that are named by its stem."""
-    candidates = [image.with_name(stem_of(image) + ending) for ending in PROMPT_ENDINGS]
+    stem = home_of(image) / stem_of(image)
+    candidates = [Path(f"{stem}{ending}") for ending in PROMPT_ENDINGS]
     return [path for path in candidates if os.path.isfile(path) and path != image]
 
 
@@ -703,7 +752,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
     if not cells["image"]:
         raise ValueError(f"{where}: the image is missing; give its file.")
     image = _resolve_in_folder(where, base, cells["image"], outside)
-    if not os.path.exists(image):
+    if not (is_capture(image) or os.path.exists(image)):
         raise FileNotFoundError(
             f"{where}: there is no file {image}; paths are relative to the manifest's folder."
         )
@@ -726,7 +775,8 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
         raise ValueError(f"{where}: {error}") from None
     names = filter(None, map(str.strip, cells.get("channel_files", "").split(";")))
     more = tuple(_resolve_in_folder(where, base, name, outside) for name in names)
-    folder = image.parent.relative_to(base) if image.parent.is_relative_to(base) else Path()
+    home = home_of(image)
+    folder = home.relative_to(base) if home.is_relative_to(base) else Path()
     selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
     return InputImage(image, folder, True, prompts, selection, more)
 

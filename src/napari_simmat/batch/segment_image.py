@@ -30,6 +30,7 @@ from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
+from napari_simmat.io.captures import home_of
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.readers import add_channels, open_image
@@ -340,7 +341,7 @@ def _recorded_channels(task: SegmentTask, recorded: RecordedInput) -> tuple[Path
     """The channel files of a record that is replayed: beside the image, or beside the record."""
     found = []
     for name in recorded.channel_files:
-        near = [path.with_name(name) for path in (task.image, task.prompts) if path is not None]
+        near = [home_of(path) / name for path in (task.image, task.prompts) if path is not None]
         existing = [path for path in near if path.exists() and Path(name).name == name]
         if not existing:
             assert task.prompts is not None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.batch.plan import Plan, SegmentConfig
+from napari_simmat.batch.plan import Plan, SegmentConfig, shown_name
 from napari_simmat.batch.segment_image import (
     TaskOutcome,
 )
@@ -96,7 +96,8 @@ def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow
         labels = outcome.task.files.labels
         inside = labels.is_relative_to(plan.output)
         labels = labels.relative_to(plan.output) if inside else Path(labels.name)
-        image, seconds = (labels.parent / outcome.task.image.name).as_posix(), outcome.seconds
+        image = (labels.parent / shown_name(outcome.task.image)).as_posix()
+        seconds = outcome.seconds
         if outcome.status == "failed":
             message = _without_folder(outcome.note, plan.output)
             rows.append(SummaryRow(image, "failed", message=message, seconds=seconds))

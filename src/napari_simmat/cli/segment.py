@@ -45,6 +45,10 @@ MANY_IMAGES = (
     "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
     "channel_files."
 )
+LOOK_LIKE_CAPTURES = (
+    "The names look like captures with a file for each band. To read each capture as one image, give "
+    '"{}" in place of the folder.'
+)
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_CLUSTER = ClusterOptions()
@@ -126,7 +130,8 @@ def segment(
     ----------
     image
         An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
-        as "data/**/*.tif", or a manifest: a CSV with the column image and optionally prompts,
+        as "data/**/*.tif", or of captures with a file for each band,
+        "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally prompts,
         channels and channel_axis.
     more
         More of them.
@@ -298,6 +303,8 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
         terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
         for path in summary_files(planned):
             terminal.say(f"  {path}")
+    if planned.proposal and any(outcome.status == "failed" for outcome in outcomes):
+        terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
     values = [_outcome_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
 
@@ -313,6 +320,8 @@ def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     if only:
         for task in planned.tasks:
             terminal.say(f"  {task.image} -> {task.files.labels}")
+    if only and planned.proposal:
+        terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
     for one in planned.skipped:
         if one.failed:
             terminal.complain(f"{one.image}: {one.why}")

@@ -21,6 +21,7 @@ from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.captures import capture_stem, find_captures, home_of, names_captures
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
@@ -55,15 +56,15 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     """Make a data set of a folder of labeled images; every plane with objects is a sample.
 
     Images and labels belong together as for `find_labeled_files`: STEM.tif and STEM_labels.tif, or
-    images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
-    if `config.selection` names them. Subfolders train, validation (or val) and test, if they
+    images/ and labels/. The channels of an image may also lie in one file each: then the folder is
+    a pattern, ``{capture}_{band}.tif``, or `config.selection` names them, STEM_CHANNEL.tif. Subfolders train, validation (or val) and test, if they
     exist, define the split; otherwise groups of images are kept for validation. The planes of a
     stack, and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
 
     Parameters
     ----------
     folder
-        The folder.
+        The folder, or a pattern of captures in it (`io.captures`).
     config
         Channels, normalization, split.
 
@@ -72,9 +73,11 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     ValueError, TypeError, OSError
         If it cannot be used; the message says what was found, what is expected and what to do.
     """
-    folder, config = Path(folder), config or DataConfig()
+    folder = Path(folder)
+    config = config or DataConfig()
+    home = home_of(folder) if names_captures(folder) else folder
     train, validation, test = (
-        next((folder / name for name in names if (folder / name).is_dir()), None)
+        next((_within(folder, name) for name in names if (home / name).is_dir()), None)
         for names in SPLIT_FOLDERS
     )
     if train is None and validation is None:
@@ -82,8 +85,8 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     elif train is None:
         assert validation is not None
         raise ValueError(
-            f"{folder} has a folder {validation.name} but none for training; put the images to "
-            f"train on into {folder / 'train'}."
+            f"{home} has a folder for validation but none for training; put the images to train on "
+            f"into {home / 'train'}."
         )
     else:
         images = SplitImages(
@@ -93,7 +96,12 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
         )
         if validation is None:
             logger.info("%s has no folder validation; a part of train is kept for it.", folder)
-    return (yield from assemble_dataset_job(images, config, folder.resolve().name))
+    return (yield from assemble_dataset_job(images, config, home.resolve().name))
+
+
+def _within(folder: Path, name: str) -> Path:
+    """A subfolder, or the pattern of captures there."""
+    return home_of(folder) / name / folder.name if names_captures(folder) else folder / name
 
 
 def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabeledSource]:
@@ -104,7 +112,7 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
     """
     chosen = config.selection.channels or ()
     names = [channel.strip() for channel in chosen if isinstance(channel, str)]
-    if names and len(names) == len(chosen):
+    if names and len(names) == len(chosen) and not names_captures(folder):
         images, labels = files_by_stem(folder)
         by_ending = {stem.casefold(): path for stem, path in images.items()}
         there = [[f"{stem}_{name}".casefold() in by_ending for name in names] for stem in labels]
@@ -268,6 +276,8 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     ValueError, OSError
         If there is no image, or two have one stem.
     """
+    if names_captures(folder):
+        return _captures_by_stem(folder)
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")
     if not folder.is_dir():
@@ -290,6 +300,18 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     if not images:
         raise ValueError(f"There is no image in {folder}; {HOW_TO_PAIR}.")
     return images, labels
+
+
+def _captures_by_stem(pattern: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """`files_by_stem` of captures, whose labels lie beside their bands, or in labels/."""
+    captures = find_captures(pattern).images
+    labels: list[Path] = []
+    for home in sorted({home_of(path) for path in captures}):
+        aside = home.parent / "labels"
+        apart = home.name == "images" and aside.is_dir()
+        there = _entries(aside if apart else home)
+        labels += [path for path in there if apart or stem_of(path).endswith(LABELS_SUFFIX)]
+    return _by_stem(captures), _by_stem(filter(_is_image, labels), without=LABELS_SUFFIX)
 
 
 def fingerprint(files: Sequence[LabeledFile]) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
+from napari_simmat.io.captures import home_of
 from napari_simmat.io.files import MAY_NOT_BE_READ, format_size, sha256_of
 from napari_simmat.io.reference import ImageReference, Missing, World
 
@@ -186,7 +187,7 @@ class ImageFile:
     """An image as its file holds it, with the metadata of the file."""
 
     path: Path
-    """The file or folder."""
+    """The file or folder; of a capture the path that names its bands (`io.captures`)."""
     data: Any
     """numpy or memory-mapped array, or a `LazyArray` (dask where axes had to be moved); apart
     from the channel axis the last two axes are Y and X."""
@@ -233,7 +234,7 @@ class ImageFile:
             return sha256_of(self.path)
         digest = hashlib.sha256()
         for file in self.files:
-            name = file.relative_to(self.path if self.path.is_dir() else self.path.parent)
+            name = file.relative_to(self.path if self.path.is_dir() else home_of(self.path))
             digest.update(f"{name.as_posix()}\0{sha256_of(file)}\n".encode())
         return digest.hexdigest()
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, names_of_bands
+from napari_simmat.io.captures import band_files, capture_stem, is_capture
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
@@ -64,7 +65,8 @@ def read_image(
     Parameters
     ----------
     path
-        The file, or a folder that is one image.
+        The file, a folder that is one image, or the path of a capture, ``IMG_7_{band}.tif``, whose
+        bands are files (`io.captures`).
     lazy_above
         Bytes of unpacked data above which planes are read on access. They are read from the open
         file, which closes once the data are garbage-collected.
@@ -103,13 +105,15 @@ NO_PLACE = (
 RESAMPLED = "{} lies elsewhere than {}, and was resampled to its pixels."
 
 
-def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
+def add_channels(
+    first: ImageFile, others: Sequence[ImageFile], bands: Sequence[str] = ()
+) -> ImageFile:
     """One image with the channels of several files, e.g. the contrasts of a patient.
 
     A file that lies elsewhere in the patient or on the map than the first is resampled to its
-    pixels, trilinear, NaN where it does not reach. Channels without a name are named by the part in
-    which the files' names differ, so that those of all captures of a series have the same names:
-    ``nir``, or ``band5`` of ``IMG_0001_5.tif``.
+    pixels, trilinear, NaN where it does not reach. Channels without a name have that of `bands`, or
+    the part in which the files' names differ, so that those of all captures of a series have the
+    same names: ``nir``, or ``band5`` of ``IMG_0001_5.tif``.
 
     Raises ValueError if the images have different axes, different shapes and no place, or places
     that cannot be compared, such as two coordinate systems of maps.
@@ -117,7 +121,7 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
     channels: list[NDArray[Any]] = []
     names: list[str] = []
     notes = list(first.notes)
-    bands = names_of_bands([stem_of(one.path) for one in (first, *others)])
+    bands = bands or names_of_bands([stem_of(one.path) for one in (first, *others)])
     for one, band in zip((first, *others), bands, strict=True):
         axis, data = one.channel_axis, as_array(one.data)
         own = [data] if axis is None else list(np.moveaxis(data, axis, 0))
@@ -141,6 +145,8 @@ def add_channels(first: ImageFile, others: Sequence[ImageFile]) -> ImageFile:
             notes.append(NO_PLACE.format(named[0].path.name, named[1].path.name))
         channels += own
         names += one.channel_names or numbered
+        if one is not first:
+            notes += [f"{one.path.name}: {note}" for note in one.notes]
     return replace(
         first,
         data=np.stack(channels),
@@ -211,6 +217,8 @@ def is_image_folder(path: Path) -> bool:
 
 def stem_of(path: Path) -> str:
     """The file's name without its suffix, also for ``.nii.gz`` and ``.ome.tif``."""
+    if is_capture(path):
+        return capture_stem(path)
     for ending in IMAGE_ENDINGS:
         if ending.count(".") > 1 and path.name.lower().endswith(ending):
             return path.name[: -len(ending)]
@@ -220,6 +228,8 @@ def stem_of(path: Path) -> str:
 
 
 def _read(path: Path, options: ReadOptions) -> ImageFile:
+    if is_capture(path):
+        return _read_capture(path, options)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     if not (path.is_file() or path.is_dir()):
@@ -248,6 +258,14 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
     }
     units = {letter: unit for letter, unit in file.units.items() if letter in known}
     return replace(file, axes=distinct_axes(file.axes), scale=known, units=units)
+
+
+def _read_capture(path: Path, options: ReadOptions) -> ImageFile:
+    """The bands of a capture as one image."""
+    files = band_files(path)
+    images = [without_missing(_read(each, options), options.lazy_above) for each in files.values()]
+    whole = add_channels(images[0], images[1:], list(files)) if len(files) > 1 else images[0]
+    return replace(whole, path=path, files=tuple(files.values()), others=(), missing=None, valid=None)
 
 
 def _start_of(path: Path) -> bytes:

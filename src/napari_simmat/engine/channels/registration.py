@@ -1,93 +1,212 @@
-"""Shifts of channels against each other, measured and undone."""
+"""Channels that lie apart: how each moves onto a reference, measured and undone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from itertools import product
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.progress import Job, Progress
 
-if TYPE_CHECKING:
-    pass
+Motion = Literal["shift", "rigid", "affine"]
+"""What may lie between two channels: a shift; also a turn; also scales and shear."""
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""(2, 3), from a pixel (y, x, 1) of the reference to the place (y, x) of its content in a channel.
+"""
+IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+NEEDS_SIMPLEITK = (
+    "Turns and scales of channels are measured by SimpleITK; install it (pip install SimpleITK), "
+    "or allow only shifts."
+)
+_WINDOWS, _LEAST_WINDOW = 5, 48
+"""Windows along each side in which a residual is measured, and the least pixels of one."""
+_SAME_CONTENT = 0.5
+"""Correlation of the edges in a window from which its residual counts."""
+_NEAR_MISSING = 4
+"""Pixels around missing ones whose edges do not count."""
 
 
-class ChannelShift(NamedTuple):
+class ChannelMotion(NamedTuple):
     """What brings a channel onto the reference.
 
     Attributes
     ----------
-    down, right
-        Pixels by which its content is to be moved.
+    matrix
+        From a pixel of the reference to the place in the channel.
     before, after
-        Correlation of its edges with those of the reference, -1..1, without and with the shift.
+        Correlation of its edges with those of the reference, -1..1, without and with the motion.
+    residual_before, residual
+        Pixels by which the two lie apart, without and with it: the median over the windows of the
+        image in which both show the same; None if there is none.
     """
 
-    down: float
-    right: float
+    matrix: Matrix
     before: float
     after: float
+    residual_before: float | None = None
+    residual: float | None = None
+
+    @property
+    def shift(self) -> tuple[float, float]:
+        """Pixels down and right by which content moves at the image's first pixel."""
+        (_, _, y), (_, _, x) = self.matrix
+        return 0.0 - y, 0.0 - x
+
+
+def matrix_of_shift(down: float, right: float) -> Matrix:
+    """The matrix that moves the content of a channel down and right."""
+    return (1.0, 0.0, 0.0 - down), (0.0, 1.0, 0.0 - right)
 
 
 def register_channels_job(
-    channels: Sequence[NDArray[Any]], reference: int = 0
-) -> Job[list[ChannelShift]]:
-    """Propose a shift for each channel (Y, X), to a tenth of a pixel, onto the `reference`.
+    channels: Sequence[NDArray[Any]], reference: int = 0, motion: Motion = "shift"
+) -> Job[list[ChannelMotion]]:
+    """Propose a motion for each channel (Y, X) onto the `reference`.
 
-    Sensors see the same edges, not the same values, so magnitudes of gradients are compared, by
-    their cross-correlation (`skimage.registration.phase_cross_correlation`, without the
-    normalization, which amplifies noise). A shift after which they agree no better is not proposed.
+    Sensors see the same edges, not the same values, so magnitudes of gradients are compared: for a
+    shift by their cross-correlation (`skimage.registration.phase_cross_correlation`, without the
+    normalization, which amplifies noise), from which SimpleITK goes on to a turn and to scales. A
+    motion after which they agree no better is not proposed.
+
+    Raises ValueError if SimpleITK is needed and not installed.
     """
-    from skimage.registration import phase_cross_correlation
-
     fixed = _edges(channels[reference])
-    shifts = []
+    motions = []
     for done, channel in enumerate(channels):
         yield Progress(done, len(channels), "registering channels")
-        edges = _edges(channel)
-        before = _correlation(fixed, edges)
-        best = ChannelShift(0.0, 0.0, before, before)
-        if done != reference and fixed.any() and edges.any():
-            (down, right), *_ = phase_cross_correlation(
-                fixed, edges, upsample_factor=10, normalization=None
-            )
-            after = _correlation(fixed, _edges(shift_channel(channel, (down, right))))
-            if after > before:
-                best = ChannelShift(float(down), float(right), before, after)
-        shifts.append(best)
-    return shifts
+        moving = _edges(channel)
+        before = _correlation(fixed, moving)
+        matrix = IDENTITY
+        if done != reference and fixed.any() and moving.any():
+            matrix = _matrix(fixed, moving, motion)
+        moved = _edges(move_channel(channel, matrix))
+        after = _correlation(fixed, moved)
+        if after <= before:
+            matrix, after, moved = IDENTITY, before, moving
+        yield Progress(done, len(channels), "measuring what is left")
+        apart = None if done == reference else _residual(fixed, moving)
+        left = None if done == reference else _residual(fixed, moved)
+        motions.append(ChannelMotion(matrix, before, after, apart, left))
+    return motions
+
+
+def move_channel(channel: Any, matrix: Matrix) -> Any:
+    """The content of a channel (..., Y, X) on the pixels of the reference.
+
+    Values are interpolated linearly, and are NaN where the channel has none: as float32 where that
+    holds them exactly, else float64. A channel that stays is returned as it is. Dask stays lazy.
+    """
+    from scipy.ndimage import affine_transform
+
+    if matrix == IDENTITY:
+        return channel
+    exact = np.dtype(np.float32 if channel.dtype.itemsize <= 2 else np.float64)
+    dtype = channel.dtype if channel.dtype.kind == "f" else exact
+    if not isinstance(channel, np.ndarray):
+        whole = channel.rechunk({-2: -1, -1: -1})
+        return whole.map_blocks(move_channel, matrix, dtype=dtype)
+    turn = [row[:2] for row in matrix]
+    offset = [row[2] for row in matrix]
+    moved = np.empty(channel.shape, dtype)
+    for at in np.ndindex(channel.shape[:-2]):
+        plane = channel[at].astype(np.float64)
+        moved[at] = affine_transform(
+            plane, turn, offset, order=1, mode="constant", cval=float("nan")
+        )
+    return moved
+
+
+def _matrix(fixed: NDArray[np.float64], moving: NDArray[np.float64], motion: Motion) -> Matrix:
+    """The motion between the edges of two channels."""
+    from skimage.registration import phase_cross_correlation
+
+    (down, right), *_ = phase_cross_correlation(
+        _faded(fixed), _faded(moving), upsample_factor=10, normalization=None
+    )
+    if motion == "shift":
+        return matrix_of_shift(float(down), float(right))
+    try:
+        sitk = import_module("SimpleITK")
+    except ImportError:
+        raise ValueError(NEEDS_SIMPLEITK) from None
+    transform = sitk.Euler2DTransform() if motion == "rigid" else sitk.AffineTransform(2)
+    transform.SetCenter([(size - 1) / 2 for size in fixed.shape[::-1]])
+    transform.SetTranslation([-float(right), -float(down)])
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # sums of several threads differ from run to run
+    method.SetMetricAsCorrelation()
+    method.SetInterpolator(sitk.sitkLinear)
+    coarser = [factor for factor in (4, 2, 1) if min(fixed.shape) >= _LEAST_WINDOW * factor or factor == 1]
+    method.SetShrinkFactorsPerLevel(coarser)
+    method.SetSmoothingSigmasPerLevel([factor / 2 if factor > 1 else 0 for factor in coarser])
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-4, 300, relaxationFactor=0.7)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    images = [sitk.GetImageFromArray(edges.astype(np.float32)) for edges in (fixed, moving)]
+    method.Execute(*images)
+    # Where three pixels go, (x, y) there and (y, x) here.
+    origin, down_one, right_one = (
+        np.array(transform.TransformPoint(point)[::-1]) for point in ((0, 0), (0, 1), (1, 0))
+    )
+    columns = np.stack([down_one - origin, right_one - origin, origin], axis=1)
+    first, second = columns.tolist()
+    return (first[0], first[1], first[2]), (second[0], second[1], second[2])
 
 
 def _edges(channel: NDArray[Any]) -> NDArray[np.float64]:
-    """Magnitude of the gradient, zero on average, that fades out towards the border."""
-    from scipy.ndimage import gaussian_gradient_magnitude
-    from skimage.filters import window
+    """Magnitude of the gradient, zero on average, and zero near missing pixels."""
+    from scipy.ndimage import binary_dilation, gaussian_gradient_magnitude
 
     values = channel.astype(np.float64)
-    finite = np.isfinite(values)
-    values[~finite] = values[finite].min(initial=0)
+    missing = ~np.isfinite(values)
+    values[missing] = np.median(values[~missing]) if not missing.all() else 0.0
     edges = gaussian_gradient_magnitude(values, 1)
-    return np.asarray((edges - edges.mean()) * window("hann", edges.shape))
+    known = ~binary_dilation(missing, iterations=_NEAR_MISSING) if missing.any() else ~missing
+    mean = edges[known].mean() if known.any() else 0.0
+    return np.asarray(np.where(known, edges - mean, 0.0))
+
+
+def _faded(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same, fading out towards the border: a Fourier transform takes it as periodic."""
+    from skimage.filters import window
+
+    return np.asarray(edges * window("hann", edges.shape))
 
 
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Of edges, towards the center of the image more than towards its border."""
+    one, other = _faded(one), _faded(other)
     whole = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / whole if whole else 0.0
 
 
-def shift_channel(channel: Any, shift: tuple[float, float]) -> Any:
-    """Move the content of a channel (..., Y, X) down and right by so many pixels.
+def _residual(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> float | None:
+    """Pixels between the edges of two channels, in the median over windows of the same content."""
+    from scipy.ndimage import shift as shifted
+    from skimage.registration import phase_cross_correlation
 
-    Values are interpolated linearly and keep their type; border pixels are repeated. Dask stays
-    lazy.
-    """
-    from scipy import ndimage as ndi
+    distances = []
+    for window in _windows(fixed.shape):
+        one, other = _faded(fixed[window]), _faded(moving[window])
+        if not (one.any() and other.any()):
+            continue
+        found, *_ = phase_cross_correlation(one, other, upsample_factor=20, normalization=None)
+        there = shifted(moving[window], found, order=1, mode="nearest")
+        if _correlation(fixed[window], there) >= _SAME_CONTENT:
+            distances.append(float(np.hypot(*found)))
+    return float(np.median(distances)) if distances else None
 
-    if not isinstance(channel, np.ndarray):
-        whole = channel.rechunk({-2: -1, -1: -1})
-        return whole.map_blocks(shift_channel, shift, dtype=channel.dtype)
-    steps = (*(0.0,) * (channel.ndim - 2), *shift)
-    moved = ndi.shift(channel.astype(np.float64), steps, order=1, mode="nearest")
-    return (np.rint(moved) if channel.dtype.kind in "iu" else moved).astype(channel.dtype)
+
+def _windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Parts of an image, side by side."""
+    sides = []
+    for size in shape:
+        count = int(np.clip(size // _LEAST_WINDOW, 1, _WINDOWS))
+        ends = np.linspace(0, size, count + 1).astype(int)
+        sides.append([slice(a, b) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)])
+    for rows, columns in product(*sides):
+        yield rows, columns

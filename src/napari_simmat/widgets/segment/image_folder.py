@@ -25,6 +25,7 @@ from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.files.label_images import table_beside
 from napari_simmat.engine.linking import read_parents
+from napari_simmat.io.captures import home_of
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
@@ -110,7 +111,7 @@ def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
     """
     yield Progress(0, 1, f"Listing {folder.name}")
     images = [
-        FolderImage(each.image, each.image.parent, number)
+        FolderImage(each.image, home_of(each.image), number)
         for number, each in enumerate(find_images([folder]))
     ]
     return (yield from look_for_results_job(images, by_score))
