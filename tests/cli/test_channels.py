@@ -128,7 +128,7 @@ def test_channels_register_moves_and_repeats(angles, capsys):
         (["--shifts", "1,2 x"], "is not one pair of numbers for each of 4 channels"),
         (["--shifts", "1,2"], "write them as 0,0 2.4,-3.1"),
         (["--shifts", "0,0 0,0 0,0 nan,0"], "write them as 0,0 2.4,-3.1"),
-        (["--reference", "4"], "There is no channel 4; give --reference from 0 to 3."),
+        (["--reference", "4"], "There is no channel 4; give --reference by name, or from 0 to 3."),
     ],
 )
 def test_channels_register_of_wrong_options_is_refused(angles, capsys, words, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App
 from rich.table import Table
@@ -23,12 +23,11 @@ from napari_simmat.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from napari_simmat.batch.channel_images import ChannelImage, MadeChannels
+    from napari_simmat.engine.channels.rig import Rig
     from napari_simmat.engine.prompts import Prompt
-    from napari_simmat.io.reference import ImageReference
     from napari_simmat.progress import Job
 
 channels_app = App(
@@ -39,7 +38,15 @@ UNNAMED = (
     "{} has the channels {}, of which none or several could be {}; say which with --channels, in "
     "the order of simmat channels derive --help."
 )
-NO_REFERENCE = "There is no channel {}; give --reference from 0 to {}."
+ONE_OF = "{} say the same in different ways; give one of them."
+NOT_MEASURED_ON = "There is no image {} to measure on; give one of {}."
+FAR_APART = (
+    "{} still {} {:.1f} pixels apart in the median. Allow more than a {} (--motion {}), or measure "
+    "on an image with more edges (--measure-on)."
+)
+_FAR = 0.7
+"""Pixels of residual from which a wider motion is proposed."""
+_WIDER = {"shift": "affine", "rigid": "affine"}
 WRONG_SHIFTS = (
     "--shifts {!r} is not one pair of numbers for each of {} channels; write them as 0,0 2.4,-3.1."
 )
@@ -60,8 +67,8 @@ def derive(
     channels: ChannelOptions = DEFAULT_CHANNELS,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
-) -> None:
-    """Compute channels from those of an image, and write them as float32 where the image is.
+) -> int:
+    """Compute channels from those of images, and write them as float32 where the image is.
 
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
@@ -73,37 +80,40 @@ def derive(
     simmat channels derive field.tif ndvi --channels red,nir --output ndvi.tif
     simmat channels derive scan.nii.gz ct-windows --output windows.nii.gz
     simmat channels derive depth.png hha --focal 519 --output hha.tif
+    simmat channels derive "flight/{capture}_{band}.tif" ndvi --output ndvi
     ```
 
     Parameters
     ----------
     image
-        The image, in any format that simmat reads.
+        The image, in any format that simmat reads; or a folder, a pattern such as
+        "flight/{capture}_{band}.tif", or a manifest, of several.
     kind
         What to compute. --channels gives the channels in the order above; without it, they are
         found by their names (nir, 842 nm, Sentinel-2's B8), or taken in their order if none fits.
     output
-        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient).
+        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient); for
+        several images a folder, in which each is called STEM.tif.
     focal
         Focal length of the depth camera in pixels, for hha.
     overwrite
         Replace the output if it exists.
     """
+    from napari_simmat.batch.channel_images import MadeChannels
     from napari_simmat.engine.channels.derivation import derive_channels
-    from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
-    read = _read_channels(image, channels, output, overwrite, terminal)
-    planes = read.planes
-    if channels.channels is None:
-        planes = [planes[n] for n in _derived_from(kind, read.names, image, terminal)]
-    made = derive_channels(kind, planes, focal)
-    write_channels(output, made, read.axes, read.reference)
-    terminal.say(f"Wrote {output}: {', '.join(made)}")
-    terminal.result({"file": str(output), "channels": list(made)})
+
+    def make(one: ChannelImage, _: Path) -> MadeChannels:
+        planes = list(one.planes)
+        if channels.channels is None:
+            planes = [planes[n] for n in _derived_from(kind, one.names, one.name, terminal)]
+        return MadeChannels(derive_channels(kind, planes, focal))
+
+    return _make_images(terminal, image, output, channels, make, overwrite=overwrite)
 
 
-def _derived_from(kind: str, names: Sequence[str], image: Path, terminal: Terminal) -> list[int]:
+def _derived_from(kind: str, names: Sequence[str], image: str, terminal: Terminal) -> list[int]:
     """Which channels are meant where nobody says so: those that have the names, else in order.
 
     Raises ValueError if some have the names and others have not.
@@ -117,12 +127,12 @@ def _derived_from(kind: str, names: Sequence[str], image: Path, terminal: Termin
     found = match_names(wanted, names) if are_named else {}
     if found and len(found) < len(wanted):
         missing = [name for name in wanted if name not in found]
-        raise ValueError(UNNAMED.format(image.name, format_list(names), format_list(missing)))
+        raise ValueError(UNNAMED.format(image, format_list(names), format_list(missing)))
     if not found:
         return list(range(len(names)))
     pairs = [f"{names[found[name]]} as {name}" for name in wanted if names[found[name]] != name]
     if pairs:
-        terminal.note(f"{image.name}: taken by their names: {format_list(pairs)}.")
+        terminal.note(f"{image}: taken by their names: {format_list(pairs)}.")
     return [found[name] for name in wanted]
 
 
@@ -132,58 +142,122 @@ def register(
     /,
     *,
     output: Annotated[Path, OUTPUT],
+    motion: Literal["shift", "rigid", "affine"] = "shift",
+    rig: Path | None = None,
+    measure_on: str = "",
     shifts: str | None = None,
-    reference: int = 0,
+    reference: str = "0",
     channels: ChannelOptions = DEFAULT_CHANNELS,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
-) -> None:
-    """Move the channels of an image onto one of them, and write them where the image is.
+) -> int:
+    """Move the channels of images onto one of them, and write them where the image is.
 
-    The shifts are found by the edges that the channels share, on the middle plane of a stack, and
-    printed; --shifts takes others, or the same again. The file holds them as its description.
+    The motions are found by the edges that the channels share, on the middle plane of a stack, and
+    printed with what is left of the distance; --shifts takes others, or the same again. The file
+    holds them as its description. Pixels that a channel does not cover have no data.
+
+    The cameras of a rig do not move against each other: of several captures the motions are
+    measured on one, and applied to all. They are saved beside the results as rig.json, which --rig
+    takes for later captures, and shown in rig.png, before and after.
 
     ```
     simmat channels register rig.tif --output registered.tif
     simmat channels register rig.tif --output registered.tif --shifts "0,0 0,0 0,0 2.4,-3.1"
+    simmat channels register "flight/{capture}_{band}.tif" --output registered --motion affine
+    simmat channels register "later/{capture}_{band}.tif" --output more --rig registered/rig.json
     ```
 
     Parameters
     ----------
     image
-        The image, in any format that simmat reads.
+        The image, in any format that simmat reads; or a folder, a pattern such as
+        "flight/{capture}_{band}.tif", or a manifest, of several.
     output
-        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient).
+        A file that ends in .tif (also of a map), .nii.gz, .nrrd or .mha (also of a patient); for
+        several images a folder, in which each is called STEM.tif.
+    motion
+        What may lie between two channels: a shift; rigid, also a turn; affine, also scales. The
+        last two need SimpleITK: pip install SimpleITK.
+    rig
+        A rig.json of earlier captures, in place of measuring.
+    measure_on
+        The capture, of several, to measure on; by default the one in the middle.
     shifts
         For each channel the pixels down and right by which its content is moved.
     reference
-        The number of the channel that stays, of those in --channels.
+        The channel that stays, by name or number, of those in --channels.
     overwrite
         Replace the output if it exists.
     """
-    import numpy as np
-
-    from napari_simmat.engine.channels.registration import register_channels_job, shift_channel
-    from napari_simmat.io.channel_files import write_channels
+    from napari_simmat.batch.channel_images import (
+        ChannelImage,
+        measure_rig_job,
+        plan_targets,
+        register_image,
+    )
+    from napari_simmat.engine.channels.rig import Rig
 
     terminal = console.terminal()
-    planes, names, axes, place = _read_channels(image, channels, output, overwrite, terminal)
-    if not 0 <= reference < len(planes):
-        raise ValueError(NO_REFERENCE.format(reference, len(planes) - 1))
-    if shifts is None:
-        middle = tuple(size // 2 for size in planes[0].shape[:-2])
-        job = register_channels_job([plane[middle] for plane in planes], reference)
-        chosen = [(each.down, each.right) for each in terminal.watch(job)]
+    given = {"--rig": rig, "--shifts": shifts, "--measure-on": measure_on or None}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise ValueError(ONE_OF.format(" and ".join(chosen)))
+    targets = plan_targets(image, output, overwrite=overwrite)
+    first = _measured_image(list(targets), measure_on)
+    known = None
+    if rig is not None:
+        known = Rig.load(rig)
     else:
-        chosen = _parse_shifts(shifts, len(planes), planes[0].shape)
-    common = np.result_type(*planes)
-    moved = [shift_channel(p.astype(common), s) for p, s in zip(planes, chosen, strict=True)]
-    words = " ".join(f"{down:g},{right:g}" for down, right in chosen)
-    write_channels(output, dict(zip(names, moved, strict=True)), axes, place, f"shifts: {words}")
-    for name, (down, right) in zip(names, chosen, strict=True):
-        terminal.say(f"{name}: {down:g} down, {right:g} right")
-    terminal.say(f"Wrote {output}; the same again: --shifts {words!r}")
-    terminal.result({"file": str(output), "channels": names, "shifts": words})
+        read = ChannelImage.read(first, channels.selection, targets[first])
+        if shifts is None:
+            known = terminal.watch(measure_rig_job(read, reference, motion))
+        else:
+            known = _rig_of_shifts(shifts, read, reference)
+        if targets[first] != output:
+            _save_rig(terminal, known, read, output, overwrite=overwrite)
+    _say_rig(terminal, known)
+    values = {"shifts": known.shifts, "motions": _motion_values(known)}
+    return _make_images(
+        terminal,
+        image,
+        output,
+        channels,
+        lambda one, target: register_image(one, known, target),
+        overwrite=overwrite,
+        more=values,
+    )
+
+
+def _measured_image(images: Sequence[Path], name: str) -> Path:
+    """The image of a name to measure on, without one that in the middle."""
+    from napari_simmat._text import format_list
+    from napari_simmat.batch.plan import shown_name
+
+    if not name:
+        return images[len(images) // 2]
+    found = [image for image in images if name in (shown_name(image), str(image))]
+    if not found:
+        names = format_list(shown_name(image) for image in images[:5])
+        raise ValueError(NOT_MEASURED_ON.format(name, names))
+    return found[0]
+
+
+def _rig_of_shifts(text: str, image: ChannelImage, reference: str) -> Rig:
+    """The rig of ``--shifts``."""
+    from napari_simmat.batch.channel_images import reference_number
+    from napari_simmat.engine.channels.registration import ChannelMotion, matrix_of_shift
+    from napari_simmat.engine.channels.rig import Rig
+
+    rows, columns = image.planes[0].shape[-2:]
+    shifts = _parse_shifts(text, len(image.planes), (rows, columns))
+    motions = [ChannelMotion(matrix_of_shift(*shift)) for shift in shifts]
+    return Rig(
+        reference=image.names[reference_number(image, reference)],
+        motion="shift",
+        shape=(rows, columns),
+        channels=dict(zip(image.names, motions, strict=True)),
+    )
 
 
 def _parse_shifts(text: str, count: int, shape: tuple[int, ...]) -> list[tuple[float, float]]:
@@ -201,40 +275,89 @@ def _parse_shifts(text: str, count: int, shape: tuple[int, ...]) -> list[tuple[f
     return [(down, right) for down, right in pairs]
 
 
-class _ReadChannels(NamedTuple):
-    """The chosen channels of an image (..., Y, X), their names and axes, and its place."""
+def _save_rig(
+    terminal: Terminal, rig: Rig, image: ChannelImage, folder: Path, *, overwrite: bool
+) -> None:
+    """Save what was measured beside the results, and a picture of it."""
+    from PIL import Image
 
-    planes: list[NDArray[Any]]
-    names: list[str]
-    axes: str
-    reference: ImageReference
+    from napari_simmat.batch.channel_images import draw_rig
+    from napari_simmat.io.files import atomic_write
+
+    paths = (folder / "rig.json", folder / "rig.png")
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ValueError(EXISTS.format(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    rig.save(paths[0])
+    with atomic_write(paths[1]) as temporary:
+        Image.fromarray(draw_rig(image, rig)).save(temporary, format="png")
+    for path in paths:
+        terminal.say(f"Wrote {path}")
 
 
-def _read_channels(
-    image: Path, channels: ChannelOptions, output: Path, overwrite: bool, terminal: Terminal
-) -> _ReadChannels:
-    """Read what a command needs, once it is known that its output can hold it."""
-    import numpy as np
+def _say_rig(terminal: Terminal, rig: Rig) -> None:
+    """Print the motion of each channel, and what is left."""
+    rows = []
+    for name, values in _motion_values(rig).items():
+        text = {key: "" if value is None else f"{value:.2f}" for key, value in values.items()}
+        rows.append({"channel": name, **text})
+    terminal.say(_shown_rows(rows))
+    left = {n: m.residual for n, m in rig.channels.items() if (m.residual or 0) > _FAR}
+    if left and rig.motion in _WIDER:
+        names = ", ".join(left)
+        lie = "lies" if len(left) == 1 else "lie"
+        most = max(value or 0 for value in left.values())
+        terminal.note(FAR_APART.format(names, lie, most, rig.motion, _WIDER[rig.motion]))
 
-    from napari_simmat.batch.segment_image import OpenedImage
-    from napari_simmat.engine.channels.matching import channel_index
-    from napari_simmat.io.channel_files import check_channel_format
-    from napari_simmat.io.readers import open_image
 
-    if output.exists() and not overwrite:
-        raise ValueError(EXISTS.format(output))
-    opened = OpenedImage.of(open_image(image), channels.selection)
-    reference = opened.image.reference
-    lost = check_channel_format(output, opened.axes, reference)
-    for note in (*opened.image.notes, *filter(None, [lost])):
-        terminal.note(f"{image.name}: {note}")
-    data = np.asarray(opened.image.data)
-    names = opened.channel_names
-    planes = [data] if opened.axis is None else list(np.moveaxis(data, opened.axis, 0))
-    wanted = range(len(planes)) if opened.channels is None else opened.channels
-    chosen = [channel_index(channel, len(planes), names) for channel in wanted]
-    named = [names[n] if names else str(n) for n in chosen]
-    return _ReadChannels([planes[n] for n in chosen], named, opened.axes, reference)
+def _motion_values(rig: Rig) -> dict[str, dict[str, float | None]]:
+    """Of each channel the motion in the middle of the image, and the residuals in pixels."""
+    values = {}
+    for name, motion in rig.channels.items():
+        down, right = motion.shift(rig.shape)
+        values[name] = {
+            "down": round(down, 3),
+            "right": round(right, 3),
+            "turn": round(motion.turn, 4),
+            "scale": round(motion.scale, 5),
+            "residual before": motion.residual_before,
+            "residual": motion.residual,
+        }
+    return values
+
+
+def _make_images(
+    terminal: Terminal,
+    image: Path,
+    output: Path,
+    channels: ChannelOptions,
+    make: Callable[[ChannelImage, Path], MadeChannels],
+    *,
+    overwrite: bool,
+    more: Mapping[str, object] | None = None,
+) -> int:
+    """Make a file of each image, and say what became of it; the exit status."""
+    from napari_simmat.batch.channel_images import make_images_job, plan_targets
+    from napari_simmat.batch.plan import shown_name
+
+    targets = plan_targets(image, output, overwrite=overwrite)
+    made = terminal.watch(make_images_job(targets, channels.selection, make))
+    for each in made:
+        name = shown_name(each.image)
+        if each.problem:
+            terminal.complain(f"{name}: {each.problem}")
+            continue
+        for note in each.notes:
+            terminal.note(f"{name}: {note}")
+        terminal.say(f"Wrote {each.file}: {', '.join(each.channels)}")
+    files = [{"file": str(each.file), "channels": list(each.channels)} for each in made]
+    if len(targets) == 1:
+        terminal.result({**files[0], **(more or {})})
+    else:
+        problems = {str(each.image): each.problem for each in made if each.problem}
+        terminal.result({"files": files, "problems": problems, **(more or {})})
+    return int(any(each.problem for each in made))
 
 
 @channels_app.command

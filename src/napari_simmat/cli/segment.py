@@ -46,8 +46,8 @@ MANY_IMAGES = (
     "channel_files."
 )
 LOOK_LIKE_CAPTURES = (
-    "The names look like captures with a file for each band. To read each capture as one image, give "
-    '"{}" in place of the folder.'
+    "The names look like captures with a file for each band. To read each capture as one image, "
+    'give "{}" in place of the folder.'
 )
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
@@ -131,8 +131,8 @@ def segment(
     image
         An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
         as "data/**/*.tif", or of captures with a file for each band,
-        "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally prompts,
-        channels and channel_axis.
+        "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally
+        prompts, channels and channel_axis.
     more
         More of them.
     model

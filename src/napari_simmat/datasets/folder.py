@@ -21,7 +21,7 @@ from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
-from napari_simmat.io.captures import capture_stem, find_captures, home_of, names_captures
+from napari_simmat.io.captures import find_captures, home_of, names_captures
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
@@ -57,9 +57,11 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
 
     Images and labels belong together as for `find_labeled_files`: STEM.tif and STEM_labels.tif, or
     images/ and labels/. The channels of an image may also lie in one file each: then the folder is
-    a pattern, ``{capture}_{band}.tif``, or `config.selection` names them, STEM_CHANNEL.tif. Subfolders train, validation (or val) and test, if they
-    exist, define the split; otherwise groups of images are kept for validation. The planes of a
-    stack, and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
+    a pattern, ``{capture}_{band}.tif``, or `config.selection` names them, STEM_CHANNEL.tif.
+
+    Subfolders train, validation (or val) and test, if they exist, define the split; otherwise
+    groups of images are kept for validation. The planes of a stack, and of a series of files
+    numbered STEM_t01, STEM_z02 and alike, are one group.
 
     Parameters
     ----------

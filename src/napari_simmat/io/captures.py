@@ -22,8 +22,6 @@ NOT_BANDS = ("labels", "classes", "prompts", "points", "boxes", "shapes", "overl
 """What follows an image's stem in the names of files that belong to it."""
 MAX_BANDS = 64
 """More files than this are not proposed as the bands of one capture."""
-_MOST_CAPTURES = 0.8
-"""Share of the captures that must have the same bands to be proposed."""
 _FIELD = re.compile(r"\{(?P<field>capture|band)(?::(?P<table>[^{}]*))?\}")
 _OPEN = re.compile(rf"{_FIELD.pattern}|\*\*/|\*|\?")
 _GAP = r"[ _\-.]+"
@@ -88,7 +86,7 @@ def find_captures(pattern: Path) -> Captures:
     root, captures = _search(pattern, table)
     counts = Counter(band for bands in captures.values() for band in bands)
     usual = [band for band, count in counts.items() if 2 * count >= len(captures)]
-    known = table or {band: "" for band in sorted(usual, key=_natural)}
+    known = table or dict.fromkeys(sorted(usual, key=_natural), "")
     images: list[Path] = []
     others: list[Path] = []
     for name in sorted(captures, key=_natural):
@@ -138,9 +136,9 @@ def home_of(path: Path) -> Path:
 def propose_pattern(names: Sequence[str]) -> str:
     """A pattern that fits the names of a folder's images, ``{capture}_{band}.tif``; else empty.
 
-    The band is the part of the names that has the same values, two at least, in nearly all
-    captures. Of several such parts words go before numbers, and the last one before others. Parts
-    that count time points or planes (``t01``, ``z3``) are none.
+    The band is the part of the names that has the same values, two at least, in most captures. Of
+    several such parts words go before numbers, and the last one before others. Parts that count
+    time points or planes (``t01``, ``z3``) are none.
     """
     endings = Counter(Path(name).suffix for name in names)
     if not endings:
@@ -175,7 +173,7 @@ def _proposal(split: Sequence[list[str]], place: int) -> tuple[int, str] | None:
     are_words = all(band.isalpha() for band in bands)
     if (
         not 2 <= len(bands) <= MAX_BANDS
-        or count < _MOST_CAPTURES * len(captures)
+        or 2 * count <= len(captures)
         or all(_SERIES.fullmatch(band) for band in bands)
         or (len(captures) == 1 and not are_words)  # five images, counted
     ):
@@ -211,7 +209,9 @@ def _table(pattern: Path) -> dict[str, str]:
 
 def _listed(table: Mapping[str, str]) -> str:
     """The field ``{band:...}`` that lists bands."""
-    return f"{{band:{','.join(f'{band}={name}' if name else band for band, name in table.items())}}}"
+    return (
+        f"{{band:{','.join(f'{band}={name}' if name else band for band, name in table.items())}}}"
+    )
 
 
 def _search(pattern: Path, table: Mapping[str, str]) -> tuple[Path, dict[str, dict[str, Path]]]:
@@ -235,7 +235,9 @@ def _search(pattern: Path, table: Mapping[str, str]) -> tuple[Path, dict[str, di
     return root, found
 
 
-def _between(text: str, open_part: Callable[[re.Match[str]], str], literal: Callable[[str], str]) -> str:
+def _between(
+    text: str, open_part: Callable[[re.Match[str]], str], literal: Callable[[str], str]
+) -> str:
     """The text with its open parts and the literal ones between them replaced."""
     result, end = "", 0
     for match in _OPEN.finditer(text):
@@ -260,7 +262,9 @@ def _with_band(path: Path, band: str) -> str:
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Numbers in names by their size: ``2`` before ``10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def _as_name(band: str) -> str:

@@ -82,6 +82,7 @@ def write_channels(
     axes: str,
     reference: ImageReference,
     description: str = "",
+    missing: int | None = None,
 ) -> None:
     """Write channels in the format of the file's ending, replacing an earlier file.
 
@@ -95,6 +96,8 @@ def write_channels(
         A letter for each axis; what the channels keep of the image that they were made from.
     description
         What was done to it.
+    missing
+        The value of pixels without data, in a format that `keeps_missing`.
 
     Raises
     ------
@@ -102,10 +105,16 @@ def write_channels(
         As `check_channel_format`.
     """
     check_channel_format(path, axes, reference)
+    about: dict[str, Any] = {"reference": reference, "description": description}
+    if missing is not None:
+        about["missing"] = missing
     with atomic_outputs(path) as (temporary,):
-        _format_of(path).write(
-            temporary, channels, axes=axes, reference=reference, description=description
-        )
+        _format_of(path).write(temporary, channels, axes=axes, **about)
+
+
+def keeps_missing(path: Path) -> bool:
+    """Whether a format names the value of pixels without data; the others have NaN for them."""
+    return _format_of(path) is _TIFF
 
 
 def _format_of(path: Path) -> ChannelFormat:

@@ -265,7 +265,9 @@ def _read_capture(path: Path, options: ReadOptions) -> ImageFile:
     files = band_files(path)
     images = [without_missing(_read(each, options), options.lazy_above) for each in files.values()]
     whole = add_channels(images[0], images[1:], list(files)) if len(files) > 1 else images[0]
-    return replace(whole, path=path, files=tuple(files.values()), others=(), missing=None, valid=None)
+    return replace(
+        whole, path=path, files=tuple(files.values()), others=(), missing=None, valid=None
+    )
 
 
 def _start_of(path: Path) -> bytes:

@@ -697,6 +697,7 @@ def write_channels_tiff(
     axes: str,
     reference: ImageReference,
     description: str = "",
+    missing: int | None = None,
 ) -> None:
     """Write an image of several channels with their names, pixel size and place on a map.
 
@@ -713,17 +714,22 @@ def write_channels_tiff(
         A letter for each axis; what the image keeps of that which it was made from.
     description
         What was done to it.
+    missing
+        The value of pixels without data, if there are any.
     """
     import tifffile
 
     tags = [(*tag, True) for tag in place_tags(reference.world)]
+    is_map = bool(tags) and axes == "YX"
+    if missing is not None:
+        tags.append((_GDAL_NODATA, _ASCII, 0, str(missing), True))
     values = np.stack(list(channels.values()), axis=-3)
     common: dict[str, Any] = {
         "photometric": "minisblack",
         "bigtiff": values.nbytes > 2**32 - 2**25,
         "software": SOFTWARE,
     }
-    if tags and axes == "YX":
+    if is_map:
         tags.append((_GDAL_METADATA, _ASCII, 0, _band_descriptions(list(channels)), True))
         if len(channels) > 1:
             common["planarconfig"] = "separate"
@@ -735,8 +741,11 @@ def write_channels_tiff(
     resolution = _pixels_per_centimeter(scale, units)
     known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
     letters = distinct_axes("".join(known))
+    digest = hashlib.sha256(repr((values.shape, values.dtype.name, list(channels))).encode())
+    digest.update(np.ascontiguousarray(values).data)
     metadata: dict[str, Any] = {
         "axes": f"{letters[:-2]}CYX",
+        "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())}",
         "Channel": {"Name": list(channels)},
         **_ome_size_attributes(scale, units),
         **({"Name": reference.name} if reference.name else {}),

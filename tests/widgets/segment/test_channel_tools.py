@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QLabel
 
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.cli.demo import demo_samples
+from napari_simmat.engine.channels.registration import matrix_of_shift, move_channel
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.widgets.placement import REFERENCE, layer_matrix
 from napari_simmat.widgets.segment import channel_tools
-from tests.engine.channels.test_registration import rig
+from tests.engine.channels.test_registration import rig, seen_by, turned
 from tests.widgets.scenes import CENTERS, discs, gray
 
 SEEN = "SimMAT seen"
@@ -191,10 +193,11 @@ def test_register_moves_the_displaced_channel(window):
     first, second = (LayerChannel(str(window.viewer.layers[0].unique_id), n) for n in (0, 1))
     window.tab.channels.set_value([first] * 3)
     window.idle()
-    window.push(window.tab.channel_panel.register)
+    window.tab.channel_panel.registered.emit("shift")
     assert "registration needs two or more" in window.status.text
     window.tab.channels.set_value([first, second, first])
-    window.push(window.tab.channel_panel.register)
+    window.tab.channel_panel.registered.emit("shift")
+    window.idle()
     dialog = window.tab.channel_tools.dialog
     down, right = dialog.findChildren(channel_tools.QDoubleSpinBox)[2:]
     assert (down.value(), right.value()) == pytest.approx((3, -4), abs=0.3)
@@ -203,9 +206,34 @@ def test_register_moves_the_displaced_channel(window):
     dialog.accept()
     window.idle()
     moved = window.viewer.layers["channel 1 moved +2.5, -4"]
-    expected = channel_tools.shift_channel(rig((3, -4))[1], (2.5, -4))
-    assert np.array_equal(np.asarray(moved.data), expected)
+    expected = move_channel(rig((3, -4))[1], matrix_of_shift(2.5, -4))
+    np.testing.assert_array_equal(np.asarray(moved.data), expected)
+    assert np.isnan(expected[:2]).all(), "what the sensor does not see has no value"
     value = window.tab.channels.value()
     assert [each.layer for each in value] == [first.layer, str(moved.unique_id), first.layer]
     assert np.array_equal(window.viewer.layers["rig"].data, rig((3, -4)))
     assert window.status.kind == "ready"
+
+
+def test_register_turns_and_scales_a_camera(window, shared_image):
+    pytest.importorskip("SimpleITK")
+    bands = shared_image("multispectral4_sentinel2.tif")[:2, :200, :200].astype(np.float32)
+    bands[1] = seen_by(bands[1], turned((200, 200)))
+    window.open(bands, name="rig", axis_labels=("channel", "y", "x"))
+    first, second = (LayerChannel(str(window.viewer.layers[0].unique_id), n) for n in (0, 1))
+    window.tab.channels.set_value([first, second, first])
+    window.idle()
+    menu = window.tab.channel_panel.register.menu()
+    next(each for each in menu.actions() if each.text() == "Shift, turn and scale").trigger()
+    window.idle()
+    dialog = window.tab.channel_tools.dialog
+    words = [label.text() for label in dialog.findChildren(QLabel)]
+    assert any(", 1.00°, 99." in each for each in words), words
+    assert any(" → 0." in each and each.endswith("px") for each in words), words
+    dialog.accept()
+    window.idle()
+    moved = window.viewer.layers["channel 1 moved"]
+    inner = np.s_[30:-30, 30:-30]
+    values = np.asarray(moved.data)[inner].ravel()
+    assert np.corrcoef(values, bands[0][inner].ravel())[0, 1] > 0.9
+    assert window.tab.channels.value()[1].layer == str(moved.unique_id)

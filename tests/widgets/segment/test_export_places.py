@@ -215,7 +215,8 @@ def test_channels_made_of_a_map_stay_on_it(window, tmp_path, monkeypatch, made):
     else:
         channels = [LayerChannel(str(layer.unique_id), n) for n in (0, 1, 0)]
         window.tab.channels.set_value(channels)
-        window.push(window.tab.channel_panel.register)
+        window.tab.channel_panel.registered.emit("shift")
+        window.idle()
         fields = window.tab.channel_tools.dialog.findChildren(QDoubleSpinBox)
         fields[2].setValue(2)
     window.tab.channel_tools.dialog.accept()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,23 +39,37 @@ class ChannelMotion(NamedTuple):
     matrix
         From a pixel of the reference to the place in the channel.
     before, after
-        Correlation of its edges with those of the reference, -1..1, without and with the motion.
+        Correlation of its edges with those of the reference, -1..1, without and with the motion;
+        None if it was not measured.
     residual_before, residual
         Pixels by which the two lie apart, without and with it: the median over the windows of the
         image in which both show the same; None if there is none.
     """
 
     matrix: Matrix
-    before: float
-    after: float
+    before: float | None = None
+    after: float | None = None
     residual_before: float | None = None
     residual: float | None = None
 
+    def shift(self, shape: Sequence[int]) -> tuple[float, float]:
+        """Pixels down and right by which content moves in the middle of an image (Y, X)."""
+        middle = np.array([(size - 1) / 2 for size in shape])
+        matrix = np.array(self.matrix)
+        down, right = (middle - matrix[:, :2] @ middle - matrix[:, 2]).tolist()
+        return down, right
+
     @property
-    def shift(self) -> tuple[float, float]:
-        """Pixels down and right by which content moves at the image's first pixel."""
-        (_, _, y), (_, _, x) = self.matrix
-        return 0.0 - y, 0.0 - x
+    def turn(self) -> float:
+        """Degrees by which content turns, counterclockwise as the image is shown."""
+        (a, b, _), (c, d, _) = self.matrix
+        return math.degrees(math.atan2(b - c, a + d))
+
+    @property
+    def scale(self) -> float:
+        """How many times larger content becomes, over both axes."""
+        (a, b, _), (c, d, _) = self.matrix
+        return 1 / math.sqrt(abs(a * d - b * c))
 
 
 def matrix_of_shift(down: float, right: float) -> Matrix:
@@ -140,7 +155,9 @@ def _matrix(fixed: NDArray[np.float64], moving: NDArray[np.float64], motion: Mot
     method.SetNumberOfThreads(1)  # sums of several threads differ from run to run
     method.SetMetricAsCorrelation()
     method.SetInterpolator(sitk.sitkLinear)
-    coarser = [factor for factor in (4, 2, 1) if min(fixed.shape) >= _LEAST_WINDOW * factor or factor == 1]
+    coarser = [
+        factor for factor in (4, 2, 1) if min(fixed.shape) >= _LEAST_WINDOW * factor or factor == 1
+    ]
     method.SetShrinkFactorsPerLevel(coarser)
     method.SetSmoothingSigmasPerLevel([factor / 2 if factor > 1 else 0 for factor in coarser])
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-4, 300, relaxationFactor=0.7)
@@ -201,12 +218,11 @@ def _residual(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> float 
     return float(np.median(distances)) if distances else None
 
 
-def _windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+def _windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Parts of an image, side by side."""
     sides = []
     for size in shape:
         count = int(np.clip(size // _LEAST_WINDOW, 1, _WINDOWS))
-        ends = np.linspace(0, size, count + 1).astype(int)
-        sides.append([slice(a, b) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)])
-    for rows, columns in product(*sides):
-        yield rows, columns
+        ends = np.linspace(0, size, count + 1).astype(int).tolist()
+        sides.append([slice(*pair) for pair in pairwise(ends)])
+    yield from product(*sides)

@@ -35,9 +35,13 @@ from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.channel_influence import ChannelInfluence
 from napari_simmat.engine.channels.derivation import DERIVATIONS, derive_channels
 from napari_simmat.engine.channels.registration import (
-    ChannelShift,
+    IDENTITY,
+    ChannelMotion,
+    Matrix,
+    Motion,
+    matrix_of_shift,
+    move_channel,
     register_channels_job,
-    shift_channel,
 )
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import (
@@ -78,11 +82,23 @@ ONE_CHANNEL = "{} is one channel: registration needs two or more of one image, e
 ALL_FIT = "All channels lie on each other already: no shift makes their edges agree better."
 REGISTERED = "{} moved and chosen; the layers they were made from are unchanged."
 SHIFTED = "{name} moved {down:+g}, {right:+g}"
+MOVED = "{name} moved"
 SHIFTS = "Shifts of the channels"
 SHIFTS_NOTE = (
     "Pixels down and right by which each channel moves, and how well its edges agree then."
 )
+MOTIONS = "Motions of the channels"
+MOTIONS_NOTE = (
+    "What each channel does in the middle of the image, and how far it lies apart, before and then."
+)
 AGREES = "{:.2f} → {:.2f}"
+APART = "{:.1f} → {:.1f} px"
+MOTION_KINDS: dict[str, Motion] = {
+    "Shift": "shift",
+    "Shift and turn": "rigid",
+    "Shift, turn and scale": "affine",
+}
+"""What may lie between two channels, for the user."""
 FOCAL = "focal length in pixels"
 KINECT_FOCAL = 0.81
 """Focal length of the color camera, onto which depth is registered, per pixel of width."""
@@ -158,6 +174,8 @@ class ChannelPanel(Panel):
 
     derived = Signal(str)
     """A name in `DERIVATIONS`."""
+    registered = Signal(str)
+    """A `Motion`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,13 +183,15 @@ class ChannelPanel(Panel):
             "see", "What the model sees", "Its three channels as a layer; what each of yours does"
         )
         self.derive = Button("Derive", tip="Make channels from others: AoLP, NDVI, CT windows, HHA")
-        self.register = self.button(
-            "register", "Register", "Move the chosen channels onto the first of them"
-        )
+        self.register = Button("Register", tip="Move the chosen channels onto the first of them")
         menu = QMenu(self.derive)
         for kind, each in DERIVATIONS.items():
             menu.addAction(each.title, lambda kind=kind: self.derived.emit(kind))
         self.derive.setMenu(menu)
+        motions = QMenu(self.register)
+        for title, motion in MOTION_KINDS.items():
+            motions.addAction(title, lambda motion=motion: self.registered.emit(motion))
+        self.register.setMenu(motions)
         self.text = text_label("muted")
         self.plot = SpectrumPlot()
         buttons = hbox((self.see, 2), (self.derive, 1), (self.register, 1))
@@ -195,8 +215,10 @@ class _Movable(NamedTuple):
     array: Any
     """Its values (..., Y, X), numpy or lazy."""
     name: str
-    shift: tuple[float, float] = (0.0, 0.0)
-    """Pixels down and to the right."""
+    matrix: Matrix = IDENTITY
+    """As of `ChannelMotion`."""
+    moved: str = ""
+    """Name of the layer that shows it moved."""
 
 
 class ChannelTools(QObject):
@@ -330,8 +352,8 @@ class ChannelTools(QObject):
         return numbers
 
     @needs_image
-    def register(self, session: LayerSession) -> None:
-        """Propose shifts of the chosen channels, then add and choose what was moved."""
+    def register(self, session: LayerSession, motion: Motion = "shift") -> None:
+        """Propose motions of the chosen channels, then add and choose what was moved."""
         sources = list(dict.fromkeys(self._choice.current().sources))
         if len(sources) < 2:
             self._workspace.fail(ONE_CHANNEL.format(session.geometry.name))
@@ -343,24 +365,28 @@ class ChannelTools(QObject):
             plane = tuple(size // 2 for size in geometry.usual.shape[:-2])
         names = channel_names(sources, [layer_info(layer) for layer in self._images])
         channels = [_Movable(*parts) for parts in zip(sources, arrays, names, strict=True)]
+        ask = self._ask_shifts if motion == "shift" else self._ask_motions
         self._start(
             REGISTERING,
-            lambda: register_channels_job([np.asarray(array[plane]) for array in arrays]),
-            lambda shifts: self._ask_shifts(channels, shifts, geometry.usual),
+            lambda: register_channels_job(
+                [np.asarray(array[plane]) for array in arrays], motion=motion
+            ),
+            lambda motions: ask(channels, motions, geometry.usual),
         )
 
     def _ask_shifts(
         self,
         channels: Sequence[_Movable],
-        shifts: Sequence[ChannelShift],
+        motions: Sequence[ChannelMotion],
         geometry: ImageGeometry,
     ) -> None:
         """Show how far each channel should move, to be corrected and accepted."""
         rows = []
         fields = []
-        for channel, shift in zip(channels, shifts, strict=True):
-            pair = (_shift_field(shift.down), _shift_field(shift.right))
-            agrees = QLabel(AGREES.format(shift.before, shift.after))
+        for channel, motion in zip(channels, motions, strict=True):
+            down, right = motion.shift(geometry.shape[-2:])
+            pair = (_shift_field(down), _shift_field(right))
+            agrees = QLabel(AGREES.format(motion.before, motion.after))
             fields.append(pair)
             rows.append((channel.name, *pair, agrees))
 
@@ -369,15 +395,40 @@ class ChannelTools(QObject):
             for channel, (down, right) in zip(channels, fields, strict=True):
                 shift = (down.value(), right.value())
                 if shift != (0, 0):
-                    moved.append(channel._replace(shift=shift))
-            self._start(
-                REGISTERING,
-                lambda: _shift_job([(channel.array, channel.shift) for channel in moved]),
-                lambda arrays: self._add_moved(moved, arrays, geometry),
-            )
+                    name = SHIFTED.format(name=channel.name, down=shift[0], right=shift[1])
+                    moved.append(channel._replace(matrix=matrix_of_shift(*shift), moved=name))
+            self._move(moved, geometry)
 
-        moves = any((shift.down, shift.right) != (0, 0) for shift in shifts)
+        moves = any(motion.matrix != IDENTITY for motion in motions)
         self._ask(SHIFTS, SHIFTS_NOTE if moves else ALL_FIT, rows, accepted)
+
+    def _ask_motions(
+        self,
+        channels: Sequence[_Movable],
+        motions: Sequence[ChannelMotion],
+        geometry: ImageGeometry,
+    ) -> None:
+        """Show what each channel should do, to be accepted."""
+        rows = []
+        moved = []
+        for channel, motion in zip(channels, motions, strict=True):
+            apart = ""
+            if motion.residual is not None and motion.residual_before is not None:
+                apart = APART.format(motion.residual_before, motion.residual)
+            rows.append((channel.name, QLabel(_motion_text(motion, geometry)), QLabel(apart)))
+            if motion.matrix != IDENTITY:
+                name = MOVED.format(name=channel.name)
+                moved.append(channel._replace(matrix=motion.matrix, moved=name))
+        note = MOTIONS_NOTE if moved else ALL_FIT
+        self._ask(MOTIONS, note, rows, lambda: self._move(moved, geometry))
+
+    def _move(self, moved: Sequence[_Movable], geometry: ImageGeometry) -> None:
+        """Add what was moved, and choose it."""
+        self._start(
+            REGISTERING,
+            lambda: _move_job(moved),
+            lambda arrays: self._add_moved(moved, arrays, geometry),
+        )
 
     @property
     def _images(self) -> list[Image]:
@@ -413,9 +464,7 @@ class ChannelTools(QObject):
     ) -> None:
         replaced = {}
         for channel, data in zip(moved, arrays, strict=True):
-            down, right = channel.shift
-            name = SHIFTED.format(name=channel.name, down=down, right=right)
-            replaced[channel.source] = self._add(name, data, geometry)
+            replaced[channel.source] = self._add(channel.moved, data, geometry)
         if replaced:
             chosen = self._choice.form.value()
             self._choice.choose([replaced.get(source, source) for source in chosen])
@@ -478,12 +527,18 @@ def _derive_job(kind: str, arrays: list[Any], focal: float) -> Job[dict[str, Any
     return derived
 
 
-def _shift_job(moved: list[tuple[Any, tuple[float, float]]]) -> Job[list[Any]]:
-    shifted = []
-    for done, (array, shift) in enumerate(moved):
+def _move_job(moved: Sequence[_Movable]) -> Job[list[Any]]:
+    arrays = []
+    for done, channel in enumerate(moved):
         yield Progress(done, len(moved), REGISTERING.lower())
-        shifted.append(shift_channel(array, shift))
-    return shifted
+        arrays.append(move_channel(channel.array, channel.matrix))
+    return arrays
+
+
+def _motion_text(motion: ChannelMotion, geometry: ImageGeometry) -> str:
+    """A motion for the user: ``2.1 down, -3 right, 1.02°, 101 %``."""
+    down, right = motion.shift(geometry.shape[-2:])
+    return f"{down:.1f} down, {right:.1f} right, {motion.turn:.2f}°, {motion.scale:.1%}"
 
 
 def _focal_field(depth: ComboBox, widths: Sequence[int]) -> QDoubleSpinBox:

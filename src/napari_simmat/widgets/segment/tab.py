@@ -158,7 +158,6 @@ class SegmentTab(SegmentForm):
             "previous image": lambda: self.image_folder.go(-1),
             "no objects": self.image_folder.mark_empty,
             "see": lambda: self.channel_tools.see(),
-            "register": lambda: self.channel_tools.register(),
         }
 
     def _connect_parts(self) -> None:
@@ -211,6 +210,7 @@ class SegmentTab(SegmentForm):
             (status.canceled, self.channel_tools.cancel),
             (self.channel_tools.influences, self.channel_panel.show_influences),
             (self.channel_panel.derived, self.channel_tools.derive),
+            (self.channel_panel.registered, self.channel_tools.register),
             (status.accepted, workspace.accept),
         ):
             for slot in slots:
