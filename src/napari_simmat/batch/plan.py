@@ -29,6 +29,7 @@ from napari_simmat.engine.settings import (
     parse_channels,
 )
 from napari_simmat.io.captures import (
+    LOOK_LIKE_CAPTURES,
     band_files,
     find_captures,
     home_of,
@@ -368,7 +369,7 @@ def plan(
     tasks = tuple(image for image in planned if isinstance(image, SegmentTask))
     skipped = tuple(image for image in planned if isinstance(image, SkippedImage))
     if not tasks:
-        raise _nothing_to_do(skipped)
+        raise _nothing_to_do(skipped, inputs.proposal)
     _check_outputs_differ(tasks)
     if shard is not None:
         tasks = tasks[shard.number - 1 :: shard.count]
@@ -443,14 +444,15 @@ def _owners_of_prompts(images: Sequence[InputImage], prompts: str) -> dict[Path,
     return owners
 
 
-def _nothing_to_do(skipped: Sequence[SkippedImage]) -> Exception:
+def _nothing_to_do(skipped: Sequence[SkippedImage], proposal: str) -> Exception:
     """What a plan without a task says."""
     for one in skipped:
         if one.failed:
             return OutputError(one.why)
     if not skipped:
         return ValueError("There is no image to segment. Give at least one.")
-    return ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
+    why = f"No image is left to segment. {skipped[0].image}: {skipped[0].why}"
+    return ValueError(f"{why} {LOOK_LIKE_CAPTURES.format(proposal)}" if proposal else why)
 
 
 def _plan_image(

@@ -45,10 +45,6 @@ MANY_IMAGES = (
     "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
     "channel_files."
 )
-LOOK_LIKE_CAPTURES = (
-    "The names look like captures with a file for each band. To read each capture as one image, "
-    'give "{}" in place of the folder.'
-)
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_CLUSTER = ClusterOptions()
@@ -296,6 +292,7 @@ def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]
 def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]) -> None:
     """Print how many images were segmented, and where the summary is."""
     from napari_simmat.batch.summary import summary_files
+    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES
 
     if planned.several:
         done = sum(outcome.status != "failed" for outcome in outcomes)
@@ -320,6 +317,8 @@ def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     if only:
         for task in planned.tasks:
             terminal.say(f"  {task.image} -> {task.files.labels}")
+    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES
+
     if only and planned.proposal:
         terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
     for one in planned.skipped:

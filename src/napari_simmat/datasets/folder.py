@@ -21,7 +21,13 @@ from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
-from napari_simmat.io.captures import find_captures, home_of, names_captures
+from napari_simmat.io.captures import (
+    LOOK_LIKE_CAPTURES,
+    find_captures,
+    home_of,
+    names_captures,
+    propose_in,
+)
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
@@ -262,7 +268,9 @@ def find_labeled_files(folder: Path) -> list[LabeledFile]:
         LabeledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
     ]
     if not pairs:
-        raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.")
+        proposal = propose_in(folder)
+        hint = f" {LOOK_LIKE_CAPTURES.format(proposal)}" if proposal else ""
+        raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.{hint}")
     for these, others, lack in ((images, labels, "labels"), (labels, images, "an image")):
         if alone := [path.name for stem, path in these.items() if stem not in others]:
             listed = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")

@@ -39,6 +39,11 @@ WRONG_TABLE = (
 NO_FILE = "No file matches {}; check the pattern and its folder."
 LACKS = "The capture {} lacks {}; add the missing file, or list the bands that all captures have."
 
+LOOK_LIKE_CAPTURES = (
+    "The names look like captures with a file for each band. To read each capture as one image, "
+    'give "{}" in place of the folder.'
+)
+
 
 class Captures(NamedTuple):
     """What a pattern finds.
@@ -152,6 +157,16 @@ def propose_pattern(names: Sequence[str]) -> str:
     return "" if best is None else f"{best[1]}{ending}"
 
 
+def propose_in(folder: Path) -> str:
+    """`propose_pattern` of the files in a folder, with the folder; empty if there is none."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except OSError:
+        return ""
+    pattern = propose_pattern(sorted(name for name in names if not name.startswith(".")))
+    return str(folder / pattern) if pattern else ""
+
+
 def _proposal(split: Sequence[list[str]], place: int) -> tuple[int, str] | None:
     """How likely the part at `place` of the names is the band, and the pattern for it.
 
@@ -226,7 +241,7 @@ def _search(pattern: Path, table: Mapping[str, str]) -> tuple[Path, dict[str, di
     wildcards = _between(rest, lambda match: "*" if match["field"] else match[0], glob.escape)
     for name in sorted(glob.glob(wildcards, root_dir=root, recursive=True)):
         match = regex.fullmatch(Path(name).as_posix())
-        if match is not None and match["band"].casefold() not in NOT_BANDS:
+        if match is not None and (table or match["band"].casefold() not in NOT_BANDS):
             start, end = match.span("band")
             of_capture = f"{name[:start]}{{band}}{name[end:]}"
             found.setdefault(of_capture, {})[match["band"]] = root / name

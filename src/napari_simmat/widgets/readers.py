@@ -1,6 +1,7 @@
 """What opens when a file is dropped on napari: `napari.yaml` names this reader.
 
-NIfTI and DICOM become image layers; objects, records and prompts become layers on the image that
+NIfTI and DICOM become image layers; the captures of a folder, whose bands are files, are gone
+through one by one; objects, records and prompts become layers on the image that
 is open; a checkpoint becomes the chosen model; a session file is restored.
 """
 
@@ -20,6 +21,7 @@ from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.normalization import PercentileAccumulator, sample_blocks
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.captures import propose_in
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
 from napari_simmat.io.readers import read_image, read_labels, stem_of
@@ -60,6 +62,8 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
     for ending, read in _OTHERS.items():
         if all(given.name.lower().endswith(ending) and given.is_file() for given in paths):
             return lambda path: [layer for each in _paths(path) for layer in read(each)]
+    if len(paths) == 1 and paths[0].is_dir() and propose_in(paths[0]):
+        return lambda path: open_captures(_paths(path)[0])
     for given in paths:
         own = given.is_dir() and given.name.lower().endswith(f"{_LABELS}.ome.zarr")
         if not (given.is_file() or own or (given.is_dir() and holds_dicom(given))):
@@ -203,6 +207,14 @@ def use_checkpoint(path: Path) -> list[Any]:
     if entry.problem:
         raise ValueError(entry.problem)
     _widget().use_model(path)
+    return _NO_LAYER
+
+
+def open_captures(folder: Path) -> list[Any]:
+    """Go through the captures of a folder, whose bands are files, one by one."""
+    widget = _widget()
+    widget.tabs.setCurrentWidget(widget.segment)
+    widget.segment.folder_panel.folder.set_value(propose_in(folder))
     return _NO_LAYER
 
 

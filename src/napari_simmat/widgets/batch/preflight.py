@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from napari_simmat.annotation.channel_choice import LayerChannel, LayerInfo
-from napari_simmat.batch.plan import (
-    Plan,
-)
+from napari_simmat.batch.plan import Plan, shown_name
 from napari_simmat.engine.channels.matching import match_channels
 from napari_simmat.engine.settings import parse_channels
+from napari_simmat.io.captures import propose_in
 from napari_simmat.io.readers import read_image
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -80,7 +80,8 @@ class FirstFile:
 class RunPreflight(NamedTuple):
     """What scanning a request's files found: a plan or a `problem`.
 
-    The `remark` says why the first file cannot be read.
+    The `remark` says why the first file cannot be read. The `proposal` is a pattern of captures
+    that the names in the folder look like.
     """
 
     request: BatchRequest
@@ -88,6 +89,7 @@ class RunPreflight(NamedTuple):
     problem: str = ""
     first: FirstFile | None = None
     remark: str = ""
+    proposal: str = ""
 
 
 def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
@@ -96,12 +98,13 @@ def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
     try:
         plan = request.planned()
     except (ValueError, OSError) as error:
-        return RunPreflight(request, problem=str(error))
+        return RunPreflight(request, problem=str(error), proposal=propose_in(Path(request.images)))
     yield Progress(0, 0, "Reading the first file")
     try:
         file = read_image(plan.tasks[0].image, lazy_above=0)
     except (ValueError, OSError, MemoryError) as error:
-        return RunPreflight(request, plan, remark=str(error))
+        return RunPreflight(request, plan, remark=str(error), proposal=plan.proposal)
     count = 1 if file.channel_axis is None else int(file.data.shape[file.channel_axis])
-    first = FirstFile(file.path.name, count, file.channel_names, file.shape, file.rgb)
-    return RunPreflight(request, plan, first=first)
+    name = shown_name(file.path)
+    first = FirstFile(name, count, file.channel_names, file.shape, file.rgb)
+    return RunPreflight(request, plan, first=first, proposal=plan.proposal)

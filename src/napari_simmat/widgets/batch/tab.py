@@ -19,6 +19,7 @@ from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
 from napari_simmat.widgets.batch.opened_result import OpenedResult
 from napari_simmat.widgets.batch.preflight import FirstFile, RunPreflight
 from napari_simmat.widgets.batch.request import BatchRequest, load_request
+from napari_simmat.widgets.capture_offer import CaptureOffer
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -148,6 +149,7 @@ class BatchTab(JobTab):
 
     def _on_scanned(self, preflight: RunPreflight) -> None:
         self.form.set_first(preflight.first, preflight.remark)
+        self.form.captures.offer(preflight.proposal)
         self._show_preflight(preflight)
 
     def _show_preflight(self, preflight: RunPreflight) -> None:
@@ -295,9 +297,11 @@ class BatchForm(QWidget):
         self.images = PathField(
             "either",
             "Images to segment",
-            "A folder with its subfolders, an image, a pattern such as data/**/*.tif, or a "
-            "manifest (CSV with the column image)",
+            "A folder with its subfolders, an image, a pattern such as data/**/*.tif, or of "
+            "captures with a file for each band, {capture}_{band}.tif, or a manifest (CSV with the "
+            "column image)",
         )
+        self.captures = CaptureOffer(self.images)
         self.output = PathField("folder", "Folder for the results", "Subfolders are mirrored in it")
         self.models = ModelPicker()
         self.channels = ChannelsForm()
@@ -407,7 +411,7 @@ class BatchForm(QWidget):
         vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
-        form = form_rows(("Images", self.images), parent=self, spacing=6)
+        form = form_rows(("Images", self.images), ("", self.captures), parent=self, spacing=6)
         self.files.add_rows(form, "pattern")
         for each in (
             ("Results", self.output),

@@ -22,12 +22,20 @@ from napari_simmat._text import format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
-from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
+from napari_simmat.batch.plan import (
+    EXTRA_ENDINGS,
+    LABEL_SUFFIXES,
+    TRACKS,
+    Plan,
+    find_images,
+    shown_name,
+)
 from napari_simmat.engine.files.label_images import table_beside
 from napari_simmat.engine.linking import read_parents
-from napari_simmat.io.captures import home_of
+from napari_simmat.io.captures import home_of, propose_in
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.capture_offer import CaptureOffer
 from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
@@ -71,6 +79,11 @@ class FolderImage:
     number: int
 
     @property
+    def name(self) -> str:
+        """Its name for the user."""
+        return shown_name(self.path)
+
+    @property
     def session(self) -> Path:
         """The file of the saved session."""
         return self.results / f"{stem_of(self.path)}_session.jsonl"
@@ -98,10 +111,14 @@ class FolderImage:
 
 
 class ImageList(NamedTuple):
-    """The images to go through, and the numbers of those that were done when they were listed."""
+    """The images to go through, and the numbers of those that were done when they were listed.
+
+    The `proposal` is a pattern of captures that the names in the folder look like.
+    """
 
     images: Sequence[FolderImage]
     done: set[int]
+    proposal: str = ""
 
 
 def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
@@ -114,7 +131,8 @@ def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
         FolderImage(each.image, home_of(each.image), number)
         for number, each in enumerate(find_images([folder]))
     ]
-    return (yield from look_for_results_job(images, by_score))
+    listed = yield from look_for_results_job(images, by_score)
+    return listed._replace(proposal=propose_in(folder) if folder.is_dir() else "")
 
 
 def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[ImageList]:
@@ -151,7 +169,7 @@ class ReadImage(NamedTuple):
 
 def open_image_job(image: FolderImage) -> Job[ReadImage]:
     """Read an image, and the labels of an earlier result."""
-    yield Progress(0, 2, image.path.name)
+    yield Progress(0, 2, image.name)
     data, options, _ = image_layer_data(read_image(image.path))
     layer = Image(data, **options)
     if image.session.exists() or not image.labels.exists():
@@ -177,7 +195,12 @@ class FolderPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = PathField("folder", "Folder of images", "Its images are opened one by one")
+        self.folder = PathField(
+            "folder",
+            "Folder of images",
+            "Its images are opened one by one; or a pattern of captures, {capture}_{band}.tif",
+        )
+        self.captures = CaptureOffer(self.folder)
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()
         self.previous = Button(
@@ -194,6 +217,7 @@ class FolderPanel(QWidget):
         )
         vbox(
             hbox((self.folder, 1), self.batch),
+            self.captures,
             self.by_score,
             hbox(self.previous, self.next),
             self.empty,
@@ -264,6 +288,8 @@ class ImageFolder(QObject):
     """A `Status`."""
     changed = Signal()
     """The list, the current image, or `busy`."""
+    proposed = Signal(str)
+    """A pattern of captures that the names in the folder look like; empty if they do not."""
     encoded_ahead = Signal(object, object)
     """The request and the folder of the next image, when it was encoded."""
 
@@ -334,7 +360,7 @@ class ImageFolder(QObject):
         if self.current is None:
             return ""
         where = f"{self.number + 1} of {len(self.images)}, {len(self._done)} done"
-        return f"{where} · {self.current.path.name}"
+        return f"{where} · {self.current.name}"
 
     def release(self) -> None:
         """Stop reading and encoding."""
@@ -372,6 +398,7 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
+        self.proposed.emit(listed.proposal)
         self._save(partial(self._begin, listed, self.current))
 
     def _begin(self, listed: ImageList, saved: FolderImage | None) -> None:
@@ -395,7 +422,7 @@ class ImageFolder(QObject):
             self._save(partial(self._move_to, target))
         else:
             which = "last" if step > 0 else "first"
-            self._save(partial(self._say, AT_THE_END.format(self.current.path.name, which)))
+            self._save(partial(self._say, AT_THE_END.format(self.current.name, which)))
 
     def mark_empty(self) -> None:
         """Save the current image as one that holds no objects, and open the next."""
@@ -430,7 +457,7 @@ class ImageFolder(QObject):
         elif image is None or session is None or not self._is_worked_on(session, image):
             then()
         elif self._unrestored:
-            self._fail(NOT_REPLACED.format(self._unrestored, image.path.name))
+            self._fail(NOT_REPLACED.format(self._unrestored, image.name))
         elif not self._autosave.has_file(session) and any(
             view.prompt_state for view in session.views.values()
         ):
@@ -507,7 +534,7 @@ class ImageFolder(QObject):
         if ready is not None and ready.image == image:
             self._show(ready)
             return
-        self.status.emit(Status("working", f"Opening {image.path.name}", way_out=""))
+        self.status.emit(Status("working", f"Opening {image.name}", way_out=""))
         self._opening.start("Opening", lambda: open_image_job(image))
         self.changed.emit()
 
@@ -526,7 +553,7 @@ class ImageFolder(QObject):
     def _on_unreadable(self, reason: str) -> None:
         image = self.current
         if image is not None:
-            name = image.path.name
+            name = image.name
             text = reason if name in reason else UNREADABLE.format(name, reason)
             self.problem = f"{text} {SKIPS_IT}"
             self._fail(self.problem)
@@ -562,7 +589,7 @@ class ImageFolder(QObject):
         if labels is not None and labels.shape != shape:
             image = opened.image
             shapes = format_shape(labels.shape), format_shape(shape)
-            problem = OTHER_SHAPE.format(image.labels.name, shapes[0], image.path.name, shapes[1])
+            problem = OTHER_SHAPE.format(image.labels.name, shapes[0], image.name, shapes[1])
         if problem or labels is None:
             self._unrestored = opened.image.labels.name
             self._fail(problem)

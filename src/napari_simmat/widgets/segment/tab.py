@@ -270,6 +270,7 @@ class SegmentTab(SegmentForm):
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),
             ),
+            (folder.proposed, self.folder_panel.captures.offer),
             (self.folder_panel.order_chosen, lambda on: perform(lambda: folder.order(on))),
             (learn.started, self._on_learn),
             (learn.stopped, self.learning.cancel),

@@ -149,7 +149,7 @@ class TrainingController(JobController):
         if seconds is None or not found.description:
             return found
         duration = format_duration(seconds * (request.config.steps or 0))
-        return FolderCheck(f"{found.description} It takes about {duration}.")
+        return found._replace(description=f"{found.description} It takes about {duration}.")
 
     def _start_check(self) -> None:
         request = self._to_check

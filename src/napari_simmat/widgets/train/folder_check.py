@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.captures import propose_in
 from napari_simmat.progress import Job, Progress, with_progress
 from napari_simmat.widgets.train.request import TrainRequest
 
@@ -24,6 +25,8 @@ class FolderCheck(NamedTuple):
 
     description: str = ""
     problem: str = ""
+    proposal: str = ""
+    """A pattern of captures that the names in the folder look like."""
 
 
 def check_folder_job(request: TrainRequest) -> Job[FolderCheck]:
@@ -33,11 +36,11 @@ def check_folder_job(request: TrainRequest) -> Job[FolderCheck]:
     from napari_simmat.engine.settings import parse_channels
 
     yield Progress(0, 0, CHECKING)
+    folder = Path(request.folder).expanduser()
     try:
         channels = parse_channels(request.channels, ",") if request.channels else None
         selection = ChannelSelection(channels=channels, pixel_ratio=request.pixel_ratio)
         config = DataConfig(selection=selection, seed=request.config.seed)
-        folder = Path(request.folder).expanduser()
         dataset = yield from with_progress(
             read_folder_job(folder, config), Progress(0, 0, CHECKING)
         )
@@ -48,7 +51,7 @@ def check_folder_job(request: TrainRequest) -> Job[FolderCheck]:
             yield Progress(done, len(examples), "Counting objects")
             objects += len(dataset.regions(sample.load()[1]))
     except (ValueError, TypeError, OSError, MemoryError) as error:
-        return FolderCheck(problem=str(error))
+        return FolderCheck(problem=str(error), proposal=propose_in(folder))
     about = "" if len(examples) == len(samples) else "about "
     counted = pluralize(round(objects * len(samples) / len(examples)), "object")
     names = dataset.channel_names

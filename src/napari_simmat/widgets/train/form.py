@@ -20,8 +20,10 @@ from napari_simmat.annotation.channel_choice import (
 )
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.datasets.labeled_image import LabeledImage
+from napari_simmat.io.captures import names_captures
 from napari_simmat.models.spec import STRATEGY_TITLES, InputChannels
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
+from napari_simmat.widgets.capture_offer import CaptureOffer
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -76,8 +78,10 @@ class TrainForm(QWidget):
         self.folder = PathField(
             "folder",
             "Images with labels",
-            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/",
+            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/; or a pattern "
+            "of captures with a file for each band, {capture}_{band}.tif",
         )
+        self.captures = CaptureOffer(self.folder)
         self.pixels = PixelShape()
         self.texts = Options(self._request, self)
         self.options = Options(self._request.config, self)
@@ -132,7 +136,8 @@ class TrainForm(QWidget):
             folder = self.folder.value()
             if not folder:
                 return CHOOSE_FOLDER
-            if not Path(folder).expanduser().is_dir():
+            path = Path(folder).expanduser()
+            if not path.is_dir() and not names_captures(path):
                 return NO_FOLDER.format(folder)
         try:
             return name_problem(self.value().name)
@@ -152,7 +157,7 @@ class TrainForm(QWidget):
 
     def _lay_out(self) -> None:
         self._folder_rows = QWidget()
-        rows = form_rows(("Folder", self.folder), parent=self._folder_rows)
+        rows = form_rows(("Folder", self.folder), ("", self.captures), parent=self._folder_rows)
         self.texts.add_rows(rows, "channels")
         rows.addRow(self.pixels)
         form = form_rows(

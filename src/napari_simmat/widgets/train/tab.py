@@ -191,6 +191,7 @@ class TrainTab(JobTab):
                     self._shown_problem = CHECKING
                     return
                 problem, ready = found.problem or None, found.description
+                self.form.captures.offer(found.proposal)
         else:
             self.command.set_value(())
         self.train.setEnabled(problem is None)
