@@ -28,7 +28,11 @@ from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.engine.automatic_generator import segment_everything_job
 from napari_simmat.engine.channel_influence import foundation_colors
 from napari_simmat.engine.channels.derivation import derive_channels
-from napari_simmat.engine.channels.registration import register_channels_job, shift_channel
+from napari_simmat.engine.channels.registration import (
+    matrix_of_shift,
+    move_channel,
+    register_channels_job,
+)
 from napari_simmat.engine.drawing import tint_objects, to_rgb
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.protocols import UserProtocol
@@ -144,11 +148,11 @@ def draw_channels(picture: Path) -> None:
             # Up to five pixels along each axis.
             away = [(0, 0), *np.random.default_rng(number).uniform(-5, 5, (len(values) - 1, 2))]
             moved = np.stack(
-                [shift_channel(v, tuple(a)) for v, a in zip(values, away, strict=True)]
+                [move_channel(v, matrix_of_shift(*a)) for v, a in zip(values, away, strict=True)]
             )
             found = finish(register_channels_job(list(moved)))
             registered = np.stack(
-                [shift_channel(v, each[:2]) for v, each in zip(moved, found, strict=True)]
+                [move_channel(v, each.matrix) for v, each in zip(moved, found, strict=True)]
             )
             for name, channels in (
                 ("aligned", values),

@@ -370,6 +370,17 @@ LANDSAT = {
 """Bands 2 to 7 of Landsat 8's imager: name by center -> range in nanometers."""
 
 
+REDEDGE = {
+    "blue": (459.0, 491.0),
+    "green": (546.5, 573.5),
+    "red": (660.0, 676.0),
+    "red edge": (711.0, 723.0),
+    "nir": (813.5, 870.5),
+}
+"""Bands of a drone's camera, MicaSense's RedEdge-P by its data sheet: name -> range in nanometers.
+"""
+
+
 def hyperspectral(scene: Scene, rng: Generator, bands: int = BANDS) -> Floats:
     """Counts (bands, H, W) of a pushbroom imaging spectrometer, 400 to 2500 nm.
 
@@ -388,6 +399,11 @@ def hyperspectral(scene: Scene, rng: Generator, bands: int = BANDS) -> Floats:
 def multispectral(scene: Scene, rng: Generator) -> Floats:
     """Counts (6, H, W) in the bands 2 to 7 of Landsat 8; otherwise as `hyperspectral`."""
     return _radiance(scene, rng, list(LANDSAT.values()), photons=20_000)
+
+
+def rededge(scene: Scene, rng: Generator) -> Floats:
+    """Counts (5, H, W) of a drone's five cameras; otherwise as `hyperspectral`, registered."""
+    return _radiance(scene, rng, list(REDEDGE.values()), photons=8000)
 
 
 def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
@@ -474,6 +490,7 @@ SENSORS: dict[str, Sensor] = {
     "near_infrared": Sensor(("near infra-red",), near_infrared),
     "multispectral": Sensor(tuple(LANDSAT), multispectral, spectral_contrasts),
     "hyperspectral": hyperspectral_sensor(BANDS),
+    "rededge": Sensor(tuple(REDEDGE), rededge, spectral_contrasts),
 }
 """Name -> `Sensor`. A new sensor is a new row; a test walks all rows."""
 

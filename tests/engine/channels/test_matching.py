@@ -171,3 +171,16 @@ def test_match_channels_leaves_gaps_and_says_so(available, options, expected, la
 def test_match_channels_refuses_what_gaps_do_not_explain(available, options, message):
     with pytest.raises(ValueError, match=message):
         match_channels(available, LACKING, **options)
+
+
+CAMERA = ("blue", "green", "red", "nir", "red edge")
+LANDSAT = replace(POLAR, names=("480 nm", "560 nm", "655 nm", "865 nm", "1610 nm", "2200 nm"))
+
+
+@pytest.mark.parametrize("names", [CAMERA, ("475 nm", "560 nm", "668 nm", "842 nm", "717 nm")])
+def test_bands_of_another_camera_are_known_in_part(names, caplog):
+    message = "but 1610 nm, 2200 nm are missing among .*; that is another camera: let a model learn"
+    with pytest.raises(ValueError, match=message):
+        match_channels(5, LANDSAT, names=names)
+    assert match_channels(5, replace(LANDSAT, may_lack=True), names=names) == (0, 1, 2, 3, GAP, GAP)
+    assert "The image lacks 1610 nm, 2200 nm" in caplog.text

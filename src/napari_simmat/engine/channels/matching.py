@@ -48,7 +48,7 @@ def match_channels(
        name contradicts.
 
     A model that `may_lack` channels gets a `GAP` for one that is selected as ``"-"``, or that is
-    not among the names while others are.
+    not among the names, nor the bands they mean, while others are.
 
     Parameters
     ----------
@@ -269,21 +269,14 @@ def _match_in_order(
     available: int, inputs: InputChannels, names: Sequence[str] | None
 ) -> tuple[int, ...]:
     if names is not None:
-        plain = {plain_name(name) for name in names}
-        missing = [name for name in inputs.names if plain_name(name) not in plain]
-        if missing and len(missing) < len(inputs.names):
+        plain = [plain_name(name) for name in names]
+        known = match_bands(inputs.names, names)
+        known |= {n: plain.index(plain_name(n)) for n in inputs.names if plain_name(n) in plain}
+        if 0 < len(known) < len(inputs.names):
             if inputs.may_lack:
-                there = [plain_name(name) for name in names]
-                wanted = [plain_name(name) for name in inputs.names]
-                return _with_gaps(
-                    tuple(there.index(e) if e in there else GAP for e in wanted), inputs
-                )
-            raise ValueError(
-                f"{inputs.reader} reads the channels {format_list(inputs.names)}, but "
-                f"{format_list(missing)} {is_or_are(len(missing))} missing among "
-                f"{format_list(names)}; add or rename it, or select the channels in the model's "
-                "order."
-            )
+                return _with_gaps(tuple(known.get(n, GAP) for n in inputs.names), inputs)
+            missing = [name for name in inputs.names if name not in known]
+            raise ValueError(_lacking(missing, names, inputs))
     if available != len(inputs.names):
         raise _wrong_count(available, "given", inputs)
     if names is not None and available > 1:
@@ -294,6 +287,22 @@ def _match_in_order(
             ", ".join(f"{name} as {wanted}" for name, wanted in pairs),
         )
     return tuple(range(available))
+
+
+def _lacking(missing: Sequence[str], names: Sequence[str], inputs: InputChannels) -> str:
+    """What is said of channels that lack some of the model's, and what to do."""
+    are_bands = all(band_of(name, names) for name in (*names, *inputs.names))
+    way_out = (
+        "that is another camera: let a model learn its bands from five objects (Learn in the "
+        "Segment tab, or simmat train --few)"
+        if are_bands
+        else "add or rename it, or select the channels in the model's order"
+    )
+    return (
+        f"{inputs.reader} reads the channels {format_list(inputs.names)}, but "
+        f"{format_list(missing)} {is_or_are(len(missing))} missing among {format_list(names)}; "
+        f"{way_out}."
+    )
 
 
 def _wrong_count(count: int, how: str, inputs: InputChannels) -> ValueError:

@@ -78,8 +78,8 @@ class TrainForm(QWidget):
         self.folder = PathField(
             "folder",
             "Images with labels",
-            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/; or a pattern "
-            "of captures with a file for each band, {capture}_{band}.tif",
+            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/; or a "
+            "pattern of captures with a file for each band, {capture}_{band}.tif",
         )
         self.captures = CaptureOffer(self.folder)
         self.pixels = PixelShape()
