@@ -4,6 +4,7 @@ The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--eva
 the folder of `simmat evaluate development --output results`, also some of its overlays. All with
 fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
 instead, ``--channels PICTURE.png`` how registration of displaced sensors changes masks,
+``--rig PICTURE.png`` a camera of the tutorial's flight before and after registration,
 ``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
 agrees with the true one; first and last need matplotlib (dependency group ``figures``).
 """
@@ -71,7 +72,10 @@ def main() -> int:
     parser.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PICTURE"))
     parser.add_argument("--reliability", nargs="+", metavar=("PICTURE", "MODEL"))
     parser.add_argument("--channels", type=Path, metavar="PICTURE")
+    parser.add_argument("--rig", type=Path, metavar="PICTURE")
     options = parser.parse_args()
+    if options.rig:
+        return draw_rig(options.rig)
     if options.channels:
         draw_channels(options.channels)
         return 0
@@ -92,6 +96,17 @@ def main() -> int:
             keep(options.evaluation / f"{name}_overlay.png", REPORTED / f"development-{name}.png")
     save(scenes(), REPORTED / "scenes.png")
     return 0
+
+
+def draw_rig(picture: Path) -> int:
+    """The near infra-red camera on the blue one, before and after; returns the command's status."""
+    with tempfile.TemporaryDirectory() as folder:
+        flight = DOCS / "tutorials/flight/{capture}_{band:1=blue,4=nir}.tif"
+        words = ["channels", "register", str(flight), "--output", folder, "--motion", "affine"]
+        status = simmat([*words, "--overwrite"])
+        with Image.open(Path(folder, "rig.png")) as both:
+            save(both.convert("RGB").resize((2 * both.width, 2 * both.height)), picture)
+    return status
 
 
 def draw_curves(log: Path, picture: Path) -> None:

@@ -300,7 +300,10 @@ def _say_rig(terminal: Terminal, rig: Rig) -> None:
     """Print the motion of each channel, and what is left."""
     rows = []
     for name, values in _motion_values(rig).items():
-        text = {key: "" if value is None else f"{value:.2f}" for key, value in values.items()}
+        text = {
+            key: "" if value is None else f"{value:.{4 if key == 'scale' else 2}f}"
+            for key, value in values.items()
+        }
         rows.append({"channel": name, **text})
     terminal.say(_shown_rows(rows))
     left = {n: m.residual for n, m in rig.channels.items() if (m.residual or 0) > _FAR}
