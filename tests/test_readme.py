@@ -73,8 +73,7 @@ def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg", force=True)
     monkeypatch.chdir(tmp_path)
-    for path in (ROOT / "docs/tutorials").iterdir():
-        shutil.copy(path, tmp_path)
+    shutil.copytree(ROOT / "docs/tutorials", tmp_path, dirs_exist_ok=True)
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in code), "store it with its outputs"

@@ -69,7 +69,7 @@ def seen(
     turn = np.linalg.inv(scale * np.array([[cos, sin], [-sin, cos]]))
     middle = (np.array(SHAPE) - 1) / 2
     offset = middle + BORDER - turn @ (middle + np.array([down, right]))
-    return affine_transform(gaussian_filter(band, 0.6), turn, offset, SHAPE, order=3)
+    return np.asarray(affine_transform(gaussian_filter(band, 0.6), turn, offset, SHAPE, order=3))
 
 
 def main(folder: Path) -> None:

@@ -17,7 +17,7 @@ from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import Shard
 from napari_simmat.io.files import OutputError
-from napari_simmat.io.readers import read_image
+from napari_simmat.io.readers import read_image, read_labels
 from tests.cli.conftest import names_in, segment
 from tests.io.places import (
     CENTER,
@@ -337,3 +337,28 @@ def test_segment_objects_3d_has_a_row_for_each_object(tmp_path, simmat):
     [whole] = rows["3d"]
     assert (whole["bbox_z0_px"], whole["bbox_z1_px"]) == ("0", "3")
     assert float(whole["volume_um3"]) == int(whole["volume_voxels"]) * 0.5
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_segment_writes_labels_into_the_image_and_lists_them(tmp_path, simmat, version):
+    reader = pytest.importorskip("napari_ome_zarr._reader")
+    image = make_ome_zarr(tmp_path / "cells.ome.zarr", version)
+    words = ("segment", image, "--model", "tiny", "--prompts", "auto", "--inside", "--output")
+    before = read_image(image).sha256()
+    assert simmat(*words, tmp_path / "out").status == 0
+    assert read_image(image).sha256() == before
+    inner = read_labels(image / "labels/simmat").data
+    np.testing.assert_array_equal(inner, tifffile.imread(tmp_path / "out/cells_labels.tif"))
+    kinds = [kind for *_, kind in reader.napari_get_reader(str(image))(str(image))]
+    assert kinds == ["image", "labels"]
+
+    kept = simmat(*words, tmp_path / "out", "--resume", "--json")
+    assert [each["status"] for each in kept.json["files"]] == ["kept"]
+    assert simmat(*words, tmp_path / "out").status == 1, "nothing is replaced unasked"
+    assert simmat(*words, tmp_path / "out", "--overwrite").status == 0
+
+
+def test_segment_labels_into_another_file_are_left_out(folder, simmat):
+    done = simmat(*segment("--inside"))
+    assert done.status == 0
+    assert "Labels are written within OME-Zarr images only; a.tif is none." in done.err

@@ -21,7 +21,7 @@ from napari_simmat.io.plain import check_fields
 
 FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
-EXTRAS = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr")
+EXTRAS = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr", "inside")
 """The fields of `FileOptions` that are outputs besides labels, table and record."""
 
 
@@ -57,6 +57,9 @@ class FileOptions:
         frame and res_track.txt.
     zarr
         Also write STEM_labels.ome.zarr, the label image as OME-Zarr with a pyramid.
+    inside
+        Also write the label image into an OME-Zarr image itself, as labels/simmat, in its version
+        (0.4 to 0.6) and linked: viewers of the image list it. Its pixels stay as they are.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
@@ -79,6 +82,7 @@ class FileOptions:
     seg: Annotated[bool, FLAG, {"label": "DICOM SEG, of a DICOM series"}] = False
     ctc: Annotated[bool, FLAG, {"label": "Cell Tracking Challenge"}] = False
     zarr: Annotated[bool, FLAG, {"label": "OME-Zarr, with a pyramid"}] = False
+    inside: Annotated[bool, FLAG, {"label": "Labels of an OME-Zarr image, in it"}] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     dry_run: Annotated[bool, FLAG] = False

@@ -22,12 +22,16 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
-from napari_simmat.batch.plan import OutputFiles
+from napari_simmat.batch.plan import INSIDE, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.matching import GAP, RGB
 from napari_simmat.engine.drawing import fullest_plane, overview
-from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer
+from napari_simmat.engine.files.label_images import (
+    LABEL_WRITERS,
+    label_writer,
+    zarr_properties,
+)
 from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format_problem
 from napari_simmat.engine.image_stack import ChannelStack
@@ -52,6 +56,7 @@ from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import check_is_no_image
+from napari_simmat.io.zarr_inside import list_labels, write_labels_inside
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
@@ -108,6 +113,8 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
             labels = segmented.volume.labels
             write(temporary["labels"], labels, axes=loaded.axes, reference=loaded.image.reference)
         write_text(record, _record_of(segmented, table, temporary, begun).to_json())
+    if INSIDE in files.extras:
+        list_labels(loaded.task.image)
     for path in outdated:
         remove(path)
 
@@ -237,7 +244,17 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
             reference=loaded.image.reference,
             image=loaded.task.image.name,
         )
-        OBJECT_FORMATS[kind].write(path, objects)
+        if kind == INSIDE:
+            write_labels_inside(
+                path,
+                loaded.task.image,
+                objects.labels(),
+                loaded.axes,
+                loaded.image.reference,
+                zarr_properties(objects),
+            )
+        else:
+            OBJECT_FORMATS[kind].write(path, objects)
 
 
 def _frames(segmented: SegmentedImage) -> NDArray[Any]:

@@ -48,6 +48,7 @@ from napari_simmat.io.readers import (
     stem_of,
 )
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, check_is_no_image, is_zarr
+from napari_simmat.io.zarr_inside import place_inside
 
 AUTO = "auto"
 SAME_STEM = "same-stem"
@@ -68,6 +69,8 @@ EXTRA_ENDINGS = {
     "ctc": "_RES",
 }
 """Optional outputs by kind, with the ending of their names after the image's stem."""
+INSIDE = "inside"
+"""Kind of the labels within an OME-Zarr image."""
 COLUMNS = ("image", "prompts", "channels", "channel_axis", "channel_files")
 """Columns of a manifest."""
 MAX_NAME_BYTES = 240
@@ -138,7 +141,12 @@ class OutputFiles:
             labels=folder / f"{stem}_labels{label_ending(image)}",
             objects=folder / f"{stem}_objects.csv",
             record=folder / f"{stem}.json",
-            extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
+            extras={
+                kind: place_inside(image)
+                if kind == INSIDE
+                else folder / f"{stem}{EXTRA_ENDINGS[kind]}"
+                for kind in extras
+            },
         )
 
     def in_zarr(self) -> OutputFiles:
@@ -178,7 +186,7 @@ class OutputFiles:
         Raises OutputError that names what is there.
         """
         for path in self:
-            if path.suffix == ".zarr":
+            if path.suffix == ".zarr" or path == self.extras.get(INSIDE):
                 check_is_no_image(path)
             elif path.is_dir():
                 check_is_no_folder(path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_simmat._text import format_list, format_shape, pluralize
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
+from napari_simmat.batch.plan import INSIDE, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import (
     RecordedInput,
     RecordedSettings,
@@ -36,6 +36,7 @@ from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels
+from napari_simmat.io.zarr_inside import inside_problem
 from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
@@ -329,7 +330,11 @@ def _suitable(
         notes.append(LABELS_IN_TIFF)
     extras = {}
     for kind, path in files.extras.items():
-        problem = format_problem(kind, opened.shape, opened.axes, image.reference)
+        problem = (
+            inside_problem(opened.axes, image.reference)
+            if kind == INSIDE
+            else format_problem(kind, opened.shape, opened.axes, image.reference)
+        )
         if problem:
             notes.append(problem)
         else:

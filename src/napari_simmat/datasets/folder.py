@@ -93,8 +93,8 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     elif train is None:
         assert validation is not None
         raise ValueError(
-            f"{home} has a folder for validation but none for training; put the images to train on "
-            f"into {home / 'train'}."
+            f"{home} has a folder {_split_name(validation)} but none for training; put the "
+            f"images to train on into {home / 'train'}."
         )
     else:
         images = SplitImages(
@@ -105,6 +105,11 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
         if validation is None:
             logger.info("%s has no folder validation; a part of train is kept for it.", folder)
     return (yield from assemble_dataset_job(images, config, home.resolve().name))
+
+
+def _split_name(folder: Path) -> str:
+    """The name of a subfolder, also where captures in it are meant."""
+    return (home_of(folder) if names_captures(folder) else folder).name
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -119,9 +119,14 @@ def output_error(error: OSError, path: Path) -> OutputError:
     )
 
 
+FOLDERS = (".zarr", "_RES", "/labels/simmat")
+"""Ends of the paths of outputs that are folders: of OME-Zarr, the Cell Tracking Challenge, and
+labels within an image."""
+
+
 def check_is_no_folder(target: Path) -> None:
-    """Refuse a folder in the place of an output file; Zarr and CTC outputs are folders."""
-    if target.is_dir() and target.suffix != ".zarr" and not target.name.endswith("_RES"):
+    """Refuse a folder in the place of an output file, unless outputs of its name are folders."""
+    if target.is_dir() and not target.as_posix().endswith(FOLDERS):
         raise OutputError(
             f"{target} is a folder, but a file of that name is to be written. "
             "Rename the folder or choose another output folder."

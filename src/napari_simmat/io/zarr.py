@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def is_zarr(path: Path) -> bool:
 
 def holds_images(path: Path) -> bool:
     """Whether a Zarr folder is a group of images, such as a plate of OME-Zarr, not an image."""
-    described = set(_attributes(path))
+    described = set(attributes_of(path))
     if (path / ".zarray").is_file() or described & {"multiscales", BIOFORMATS_LAYOUT}:
         return False
     if described & {"plate", "well"}:
@@ -57,7 +57,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     """Read the finest level of an OME-Zarr image, or a Zarr array; large ones chunk by chunk."""
     import zarr
 
-    if BIOFORMATS_LAYOUT in _attributes(path) and (path / "0").is_dir():
+    if BIOFORMATS_LAYOUT in attributes_of(path) and (path / "0").is_dir():
         first = read_zarr(path / "0", options)
         note = ("It holds several images; the first is read.",) if (path / "1").is_dir() else ()
         return replace(first, path=path, notes=first.notes + note)
@@ -108,9 +108,9 @@ def read_zarr_reference(path: Path) -> ImageReference:
 
     Of a folder that does not say them, or is damaged, it is the file alone.
     """
-    attributes = _attributes(path)
+    attributes = attributes_of(path)
     if BIOFORMATS_LAYOUT in attributes:
-        attributes = _attributes(path / "0")
+        attributes = attributes_of(path / "0")
     try:
         image = attributes["multiscales"][0]
         [axes, *_] = [
@@ -137,8 +137,8 @@ def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
     )
 
 
-def _attributes(path: Path) -> Mapping[str, Any]:
-    """The attributes of a Zarr folder, from any version; empty if unreadable."""
+def attributes_of(path: Path) -> Mapping[str, Any]:
+    """The attributes of a Zarr folder, or its OME metadata, of any version; empty if unreadable."""
     try:
         old = (path / ".zattrs").is_file()
         file = path / (".zattrs" if old else "zarr.json")
@@ -253,6 +253,10 @@ ZARR = Reader(
 )
 
 
+ZarrVersion = Literal["0.4", "0.5", "0.6"]
+"""Versions of OME-Zarr in which labels are written."""
+SYSTEM = "physical"
+"""The coordinate system of labels in 0.6."""
 LABEL_CHUNK = 1024
 _AXIS_ORDER = {"T": 0, "Z": 2, "Y": 3, "X": 4}
 """An axis of another letter comes between time and depth."""
@@ -331,8 +335,12 @@ def create_labels(
     axes: str = "YX",
     reference: ImageReference | None = None,
     dtype: Any = "uint32",
+    version: ZarrVersion = "0.5",
+    source: str = "",
 ) -> Any:
     """Create an empty OME-Zarr label image in a new folder; `complete_labels` when it is filled.
+
+    `source` is the path to its image, by default from where that is.
 
     Raises ValueError if OME-Zarr does not have these axes in this order.
     """
@@ -342,7 +350,7 @@ def create_labels(
         raise ValueError(problem)
     reference = reference or ImageReference()
     scale, units = reference.scale, reference.units
-    root = zarr.open_group(folder, mode="w-", zarr_format=3)
+    root = zarr.open_group(folder, mode="w-", zarr_format=2 if version == "0.4" else 3)
     array = _create_level(root, "0", shape, dtype, tuple(axes.lower()))
     described: list[dict[str, str]] = []
     for letter in axes:
@@ -356,12 +364,29 @@ def create_labels(
     sizes = [float(scale.get(letter, 1.0)) for letter in axes]
     origin = [float(reference.origin.get(letter, 0.0)) for letter in axes]
     image = reference.file
-    known = {}
-    if image is not None and image.is_dir() and is_zarr(image):
-        known["source"] = {"image": os.path.relpath(image, folder).replace(os.sep, "/")}
-    multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes, origin)]}
-    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": known}
+    known: dict[str, Any] = {}
+    if not source and image is not None and image.is_dir() and is_zarr(image):
+        source = os.path.relpath(image, folder).replace(os.sep, "/")
+    if source:
+        known["source"] = {"image": source}
+    multiscale: Any = {"name": name, "datasets": [_level("0", sizes, origin, version)]}
+    if version == "0.6":
+        multiscale["coordinateSystems"] = [{"name": SYSTEM, "axes": described}]
+    else:
+        multiscale["axes"] = described
+    metadata: dict[str, Any] = {"version": version, "multiscales": [multiscale]}
+    if version == "0.4":
+        multiscale["version"] = known["version"] = metadata.pop("version")
+    _describe(root, {**metadata, "image-label": known})
     return array
+
+
+def _describe(root: Any, metadata: Mapping[str, Any]) -> None:
+    """Write the OME metadata of a group where its version has them."""
+    if root.metadata.zarr_format == 2:
+        root.attrs.update(metadata)
+    else:
+        root.attrs["ome"] = metadata
 
 
 def axes_problem(axes: str) -> str:
@@ -385,17 +410,22 @@ def complete_labels(
     import zarr
 
     root = zarr.open_group(folder, mode="r+")
-    described: Any = root.attrs["ome"]
+    described: Any = dict(root.attrs)
+    described = described.get("ome", described)
     [multiscale] = described["multiscales"]
+    version: ZarrVersion = described.get("version") or multiscale["version"]
     fine: Any = root["0"]
     finest = multiscale["datasets"][0]["coordinateTransformations"]
+    if version == "0.6":
+        finest = finest[0]["transformations"]
     sizes = list(finest[0]["scale"])
     # The first pixel of each level is that of the finest, not a mean, so it stays where it is.
     origin = finest[1]["translation"] if len(finest) > 1 else [0.0] * len(sizes)
+    names = [axis["name"] for axis in _label_axes(multiscale)]
     while max(fine.shape[-2:]) > _LEAST_LEVEL:
         path = str(len(multiscale["datasets"]))
         shape = (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:]))
-        coarse = _create_level(root, path, shape, fine.dtype, fine.metadata.dimension_names)
+        coarse = _create_level(root, path, shape, fine.dtype, names)
         for at in np.ndindex(*shape[:-2]):
             for top in range(0, shape[-2], LABEL_CHUNK):
                 for left in range(0, shape[-1], LABEL_CHUNK):
@@ -406,34 +436,45 @@ def complete_labels(
                         there = slice(top, top + block.shape[0]), slice(left, left + block.shape[1])
                         coarse[(*at, *there)] = block
         sizes = [*sizes[:-2], 2 * sizes[-2], 2 * sizes[-1]]
-        multiscale["datasets"].append(_level(path, sizes, origin))
+        multiscale["datasets"].append(_level(path, sizes, origin, version))
         fine = coarse
     if properties:
         known = [{"label-value": int(label), **values} for label, values in properties.items()]
         described["image-label"]["properties"] = known
-    root.attrs["ome"] = described
+    _describe(root, described)
+
+
+def _label_axes(multiscale: Mapping[str, Any]) -> Any:
+    systems = multiscale.get("coordinateSystems")
+    return systems[0]["axes"] if systems else multiscale["axes"]
 
 
 def _create_level(
     root: Any, path: str, shape: tuple[int, ...], dtype: Any, axes: Sequence[str]
 ) -> Any:
     chunks = (*(1 for _ in shape[:-2]), *(min(LABEL_CHUNK, size) for size in shape[-2:]))
-    return root.create_array(
-        path, shape=shape, chunks=chunks, dtype=dtype, fill_value=0, dimension_names=axes
-    )
+    more: dict[str, Any] = {"dimension_names": axes}
+    if root.metadata.zarr_format == 2:  # it names no axes; OME-Zarr wants nested folders
+        more = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    return root.create_array(path, shape=shape, chunks=chunks, dtype=dtype, fill_value=0, **more)
 
 
-def _level(path: str, sizes: Sequence[float], origin: Sequence[float]) -> dict[str, Any]:
+def _level(
+    path: str, sizes: Sequence[float], origin: Sequence[float], version: ZarrVersion
+) -> dict[str, Any]:
     """What a level says: the size of its pixels, and where the first one is unless that is 0."""
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(sizes)}]
     if any(origin):
         steps.append({"type": "translation", "translation": list(origin)})
+    if version == "0.6":
+        placed = {"input": {"path": path}, "output": {"name": SYSTEM}}
+        steps = [{"type": "sequence", **placed, "transformations": steps}]
     return {"path": path, "coordinateTransformations": steps}
 
 
 def check_is_no_image(path: Path) -> None:
     """Refuse to replace a folder that is an OME-Zarr image, or anything else but labels."""
-    if path.is_dir() and "image-label" not in _attributes(path):
+    if path.is_dir() and "image-label" not in attributes_of(path):
         raise OutputError(
             f"{path} is a folder with something else than labels, so it is not replaced; choose "
             "another name."
@@ -442,7 +483,7 @@ def check_is_no_image(path: Path) -> None:
 
 def read_label_properties(path: Path) -> dict[int, Mapping[str, Any]]:
     """What an OME-Zarr label image says about its objects, by label."""
-    described = _attributes(path).get("image-label")
+    described = attributes_of(path).get("image-label")
     rows = described.get("properties") if isinstance(described, Mapping) else None
     return {
         int(row["label-value"]): row

@@ -52,8 +52,8 @@ def write_label_image(path: Path, objects: ObjectSet, ending: str) -> None:
     LABEL_WRITERS[ending](path, objects.labels(), axes=objects.axes, reference=objects.reference)
 
 
-def write_zarr_labels(path: Path, objects: ObjectSet) -> None:
-    """Write objects as OME-Zarr labels, classes and scores among their properties."""
+def zarr_properties(objects: ObjectSet) -> dict[int, dict[str, Any]]:
+    """Classes and scores of objects by label, where known, as OME-Zarr labels hold them."""
     properties: dict[int, dict[str, Any]] = {}
     for section in objects.merged():
         known: dict[str, Any] = {"class": section.category} if section.category else {}
@@ -61,8 +61,14 @@ def write_zarr_labels(path: Path, objects: ObjectSet) -> None:
             known["score"] = round(section.score, 6)
         if known:
             properties[section.label] = known
+    return properties
+
+
+def write_zarr_labels(path: Path, objects: ObjectSet) -> None:
+    """Write objects as OME-Zarr labels, classes and scores among their properties."""
     name = Path(objects.image).stem or "labels"
     labels = objects.labels()
+    properties = zarr_properties(objects)
     write_labels_zarr(path, labels, objects.axes, objects.reference, properties, name)
 
 

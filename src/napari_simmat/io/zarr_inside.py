@@ -1,0 +1,127 @@
+"""Labels within the OME-Zarr image that they are of, in its version: ``labels/simmat``.
+
+As the specification has it, the group ``labels`` lists its images, and each names its source.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_simmat.io.files import atomic_write
+from napari_simmat.io.image_file import Limits
+from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.zarr import (
+    BIOFORMATS_LAYOUT,
+    ZarrVersion,
+    attributes_of,
+    axes_problem,
+    complete_labels,
+    create_labels,
+    is_zarr,
+)
+
+NAME = "simmat"
+"""Of the label image."""
+VERSIONS: tuple[ZarrVersion, ...] = ("0.4", "0.5", "0.6")
+NO_ZARR = "Labels are written within OME-Zarr images only; {} is none."
+OLD = (
+    "Labels are written within OME-Zarr of the versions {}; {} is of {}. Convert it, or write them "
+    "beside it (--zarr)."
+)
+
+
+def place_inside(image: Path) -> Path:
+    """Where the labels of an image are, if they are within it."""
+    inner = image / "0"
+    is_first = BIOFORMATS_LAYOUT in attributes_of(image) and inner.is_dir()
+    return (inner if is_first else image) / "labels" / NAME
+
+
+def inside_problem(axes: str, reference: ImageReference) -> str:
+    """Why labels cannot be written within their image, in one sentence; empty if they can."""
+    image = reference.file
+    if image is None or not (image.is_dir() and is_zarr(image)):
+        return NO_ZARR.format("the image" if image is None else image.name)
+    path = place_inside(image)
+    version = version_of(path.parents[1])
+    if version not in VERSIONS:
+        return OLD.format(", ".join(VERSIONS), image.name, version or "none")
+    return axes_problem(axes)
+
+
+def version_of(image: Path) -> str:
+    """The version of an OME-Zarr image, its first two numbers; empty if it has none.
+
+    Files of 0.4 may leave it out; described axes with sizes in Zarr 2 are of that version.
+    """
+    attributes = attributes_of(image)
+    images = attributes.get("multiscales")
+    first = images[0] if isinstance(images, list) and images else {}
+    if not isinstance(first, Mapping):
+        return ""
+    stated = str(attributes.get("version") or first.get("version") or "")
+    axes = first.get("axes")
+    if not stated and isinstance(axes, list) and all(isinstance(axis, Mapping) for axis in axes):
+        stated = "0.4" if (image / ".zattrs").is_file() else ""
+    found = re.match(r"\d+\.\d+", stated)
+    return found[0] if found else ""
+
+
+def write_labels_inside(
+    folder: Path,
+    image: Path,
+    labels: Any,
+    axes: str,
+    reference: ImageReference,
+    properties: Mapping[int, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write the labels of an image for a place within it, where `list_labels` then links them.
+
+    Parameters
+    ----------
+    folder
+        A new folder, which becomes `place_inside` of the image.
+    image
+        OME-Zarr of one of `VERSIONS`.
+    labels, axes, reference, properties
+        As of `write_labels_zarr`.
+    """
+    version = next(v for v in VERSIONS if v == version_of(place_inside(image).parents[1]))
+    array = create_labels(
+        folder, NAME, labels.shape, axes, reference, labels.dtype, version, source="../../"
+    )
+    array[...] = labels
+    complete_labels(folder, properties)
+
+
+def list_labels(image: Path) -> None:
+    """Name the labels within an image in the list of its label images."""
+    path = place_inside(image)
+    group = path.parent
+    version = version_of(group.parent)
+    is_old = version == "0.4"
+    file = group / (".zattrs" if is_old else "zarr.json")
+    values: dict[str, Any] = {}
+    if file.is_file():
+        Limits().check(file.name, "metadata_bytes", file.stat().st_size, "description")
+        values = json.loads(file.read_text("utf-8"))
+    if is_old:
+        described = values
+        if not (group / ".zgroup").is_file():
+            _write_json(group / ".zgroup", {"zarr_format": 2})
+    else:
+        values = {"zarr_format": 3, "node_type": "group", "attributes": {}, **values}
+        described = values["attributes"].setdefault("ome", {"version": version})
+    names = list(described.get("labels") or ())
+    if path.name not in names:
+        described["labels"] = [*names, path.name]
+        _write_json(file, values)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
