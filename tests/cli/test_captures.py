@@ -94,6 +94,19 @@ def test_dry_run_of_a_folder_proposes_the_pattern(flight, simmat):
     assert not (flight.parent / "out").exists()
 
 
+def test_dry_run_names_the_models_that_fit(flight, simmat):
+    words = segment(f"flight/{{capture}}_{TABLE}.tif", "out", "--dry-run")
+    words = words[: words.index("--channels")]
+    words[words.index("tiny")] = "multispectral"
+    said = " ".join(simmat(*words, "--dry-run").err.split())
+    assert "1610 nm, 2200 nm are missing among blue, green, red, nir, rededge" in said
+    assert "Of the channels blue, green, red, nir, rededge these models read theirs" in said
+    assert "tiny" in said.split("these models read theirs by name:")[1]
+    bands = ("band:1=a,2=b", "No model here knows the channels a, b. Choose three of them")
+    words[1] = f"flight/{{capture}}_{{{bands[0]}}}.tif"
+    assert bands[1] in " ".join(simmat(*words, "--dry-run").err.split())
+
+
 def test_capture_that_lacks_a_band_is_reported(flight, simmat):
     (flight / "IMG_1_4.tif").unlink()
     done = simmat(*segment(f"flight/{{capture}}_{TABLE}.tif", "out", "--json"))

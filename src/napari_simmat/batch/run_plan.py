@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from napari_simmat._text import format_list
 from napari_simmat.batch.cluster import run_on_cluster_job
 from napari_simmat.batch.folder_lock import locked
 from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.segment_image import (
+    OpenedImage,
     TaskOutcome,
     check_task,
 )
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
-from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.checkpoints.registry import find_model, list_models
+from napari_simmat.engine.channels.matching import known_channels
+from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.readers import open_image
 from napari_simmat.progress import Job, Progress
 
-if TYPE_CHECKING:
-    pass
-
+FIT = "Of the channels {} these models read theirs by name: {}."
+NONE_FITS = (
+    "No model here knows the channels {}. Choose three of them for a foundation, e.g. tiny "
+    "(--channels), or let a model learn all from five objects (simmat train --few)."
+)
 REMOVED = "{} was written, but removed before the run ended. Run it again with --resume."
 
 
@@ -85,3 +92,20 @@ def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
         except Exception as error:  # as in a run, readers raise anything
             problems[str(task.image)] = failed_outcome(task, error, 0.0).note
     return problems
+
+
+def models_that_fit(image: Path, selection: ChannelSelection) -> str:
+    """Which models read the channels of an image, in a sentence; empty if they have no names."""
+    opened = OpenedImage.of(open_image(image, lazy_above=0), selection)
+    names = opened.channel_names
+    if names is None:
+        return ""
+    fitting = [
+        entry.name
+        for entry in list_models()
+        if entry.spec is not None
+        and not entry.problem
+        and len(known_channels(entry.spec.inputs.names, names)) == len(entry.spec.inputs.names)
+    ]
+    channels = format_list(names)
+    return FIT.format(channels, format_list(fitting)) if fitting else NONE_FITS.format(channels)

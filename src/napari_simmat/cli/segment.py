@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -260,11 +261,15 @@ def _planned(
 
 def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
     """A dry run: say what a run would refuse; the exit status."""
-    from napari_simmat.batch.run_plan import check_plan_job
+    from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
 
     problems = terminal.watch(check_plan_job(planned, config))
     for problem in problems.values():
         terminal.complain(problem)
+    for image in list(problems)[:1]:
+        with suppress(ValueError, OSError):  # as its problem says
+            if sentence := models_that_fit(Path(image), config.selection):
+                terminal.note(sentence)
     terminal.result({**planned.to_plain(), "problems": problems})
     return int(bool(problems) or any(one.failed for one in planned.skipped))
 
@@ -308,6 +313,9 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     """Print the number of images, and the skipped ones with the reason."""
+    from napari_simmat.batch.plan import shown_name
+    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES, home_of
+
     if planned.several or only:
         images = pluralize(len(planned.tasks), "image")
         terminal.say(f"{images} -> {planned.output}", "bold")
@@ -316,9 +324,8 @@ def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
             terminal.say(f"{others} in the folders without an image's ending")
     if only:
         for task in planned.tasks:
-            terminal.say(f"  {task.image} -> {task.files.labels}")
-    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES
-
+            image = home_of(task.image) / shown_name(task.image)
+            terminal.say(f"  {image} -> {task.files.labels}")
     if only and planned.proposal:
         terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
     for one in planned.skipped:

@@ -106,6 +106,13 @@ def match_channels(
     )
 
 
+def known_channels(wanted: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Index into `names` of each wanted channel that is among them, by its name or its band."""
+    plain = [plain_name(name) for name in names]
+    named = {name: plain.index(plain_name(name)) for name in wanted if plain_name(name) in plain}
+    return match_bands(wanted, names) | named
+
+
 def match_names(wanted: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
     """Match wanted channels to longer names, e.g. ``"45 deg"`` to ``"scene_45"``.
 
@@ -269,9 +276,7 @@ def _match_in_order(
     available: int, inputs: InputChannels, names: Sequence[str] | None
 ) -> tuple[int, ...]:
     if names is not None:
-        plain = [plain_name(name) for name in names]
-        known = match_bands(inputs.names, names)
-        known |= {n: plain.index(plain_name(n)) for n in inputs.names if plain_name(n) in plain}
+        known = known_channels(inputs.names, names)
         if 0 < len(known) < len(inputs.names):
             if inputs.may_lack:
                 return _with_gaps(tuple(known.get(n, GAP) for n in inputs.names), inputs)

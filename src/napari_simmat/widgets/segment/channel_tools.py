@@ -89,7 +89,8 @@ SHIFTS_NOTE = (
 )
 MOTIONS = "Motions of the channels"
 MOTIONS_NOTE = (
-    "What each channel does in the middle of the image, and how far it lies apart, before and then."
+    "What each channel does in the middle of the image, and how far it lies from the first, before "
+    "and after."
 )
 AGREES = "{:.2f} → {:.2f}"
 APART = "{:.1f} → {:.1f} px"
