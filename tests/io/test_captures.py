@@ -80,6 +80,25 @@ def test_pattern_may_be_of_any_form(tmp_path, pattern, names, stems, homes):
     assert found == [tmp_path / name for name in names]
 
 
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description {}>{}</rdf:Description>"""
+ELEMENT = "<Camera:BandName>{}</Camera:BandName>"
+LISTED = "<Camera:BandName><rdf:Seq><rdf:li>{}</rdf:li></rdf:Seq></Camera:BandName>"
+
+
+@pytest.mark.parametrize("form", ["attribute", ELEMENT, LISTED])
+def test_bands_are_called_as_the_camera_calls_them(tmp_path, form):
+    for number, band in enumerate(("Blue", "Red edge"), 1):
+        given = (
+            (f'Camera:BandName="{band}"', "") if form == "attribute" else ("", form.format(band))
+        )
+        xmp = XMP.format(*given).encode()
+        path = tmp_path / f"IMG_1_{number}.tif"
+        tifffile.imwrite(path, np.ones((4, 5), "u2"), extratags=[(700, "B", len(xmp), xmp, True)])
+    assert read_image(tmp_path / "IMG_1_{band}.tif").channel_names == ("Blue", "Red edge")
+    named = read_image(tmp_path / "IMG_1_{band:1=b,2=re}.tif")
+    assert named.channel_names == ("b", "re"), "what the user says counts more"
+
+
 def test_pattern_is_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(write(tmp_path, *RIG))
     found = find_captures(Path("{capture}_{band}.tif"))

@@ -2,8 +2,9 @@
 
 ``{capture}_{band}.tif`` names all captures of a folder; ``IMG_0007_{band}.tif`` names one, which is
 read as an image of all its bands. ``{band:1=blue,2=green}`` lists the bands in their order, and
-names them; otherwise they have the order and the names of their files: ``nir``, or ``band5`` where
-a file only has a number. ``*``, ``?`` and ``**`` stand for any names, as in other patterns.
+names them; otherwise they have the order of their files, and the names that these hold, or are
+called by: ``nir``, or ``band5`` where there is only a number. ``*``, ``?`` and ``**`` stand for any
+names, as in other patterns.
 """
 
 from __future__ import annotations
@@ -120,6 +121,11 @@ def band_files(path: Path) -> dict[str, Path]:
         raise ValueError(LACKS.format(capture_stem(path), format_list(missing)))
     order = list(table) or sorted(bands, key=_natural)
     return {table.get(band) or _as_name(band): bands[band] for band in order}
+
+
+def names_bands(path: Path) -> bool:
+    """Whether the path of a capture says how its bands are called: ``{band:1=blue}``."""
+    return any(_table(path).values())
 
 
 def capture_stem(path: Path) -> str:

@@ -216,6 +216,8 @@ class ImageFile:
     """(Y, X), which pixels have data, if the file holds a mask of them; the others become NaN."""
     name: str = ""
     """The name that the file gives the image."""
+    band: str = ""
+    """The band of the spectrum that the file of a single one names."""
     files: tuple[Path, ...] = ()
     """The files it was read from, in a fixed order, unless that is `path` alone."""
     others: tuple[ImageFile, ...] = ()

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, names_of_bands
-from napari_simmat.io.captures import band_files, capture_stem, is_capture
+from napari_simmat.io.captures import band_files, capture_stem, is_capture, names_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
@@ -264,7 +264,11 @@ def _read_capture(path: Path, options: ReadOptions) -> ImageFile:
     """The bands of a capture as one image."""
     files = band_files(path)
     images = [without_missing(_read(each, options), options.lazy_above) for each in files.values()]
-    whole = add_channels(images[0], images[1:], list(files)) if len(files) > 1 else images[0]
+    names = list(files)
+    own = {image.band for image in images if image.band}
+    if len(own) == len(images) and not names_bands(path):
+        names = [image.band for image in images]
+    whole = add_channels(images[0], images[1:], names) if len(files) > 1 else images[0]
     return replace(
         whole, path=path, files=tuple(files.values()), others=(), missing=None, valid=None
     )

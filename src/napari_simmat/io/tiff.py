@@ -83,6 +83,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         if reference.scale:
             scale, units = dict(reference.scale), dict(reference.units)
         is_rgb = "S" in axes and _is_rgb(page)
+        band = _band_name(tiff) if names is None and not is_rgb else ""
         if sizes.get("S") == 4 and not is_rgb and names is None:
             names = tuple(BAND.format(n) for n in range(1, 5))  # or it would be taken as RGBA
         check_memory(plane if nbytes > lazy_above else nbytes, path.name, _smaller(series))
@@ -106,6 +107,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         missing=reference.missing,
         valid=valid,
         name=_image_name(tiff),
+        band=band,
         are_labels=f'Creator="{SOFTWARE}' in (tiff.ome_metadata or ""),
         rgb=is_rgb,
         files=(path, *others) if others else (),
@@ -363,6 +365,25 @@ def _band_names(tags: Any, count: int) -> tuple[str, ...] | None:
     }
     names = tuple(named.get(str(n), "") for n in range(count))
     return names if count > 1 and all(names) and len(set(names)) == count else None
+
+
+_XMP = 700
+_BAND_NAME = re.compile(r'Camera:BandName(?:="([^"<]+)"|>(?:\s*<rdf:\w+>)*\s*([^<\s][^<]*))')
+_XMP_READ = 2**16
+"""Characters of XMP in which a band is looked for."""
+
+
+def _band_name(tiff: Any) -> str:
+    """The band that a drone's camera names in XMP, e.g. ``Red edge``; empty without.
+
+    MicaSense and DJI write it as Pix4D's specification of camera metadata has it.
+    """
+    tag = tiff.pages.first.tags.get(_XMP)
+    value = "" if tag is None else tag.value
+    text = value[:_XMP_READ].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    found = _BAND_NAME.search(text[:_XMP_READ])
+    name = (found[1] or found[2]).strip() if found else ""
+    return name if name.isprintable() else ""
 
 
 def _image_name(tiff: Any) -> str:
