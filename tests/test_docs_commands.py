@@ -15,7 +15,7 @@ from skimage.data import coins
 from napari_simmat.cli import main
 from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
-from tests.test_readme import PAGES
+from tests.test_readme import PAGES, ROOT
 
 NOT_RUN = {
     r"\bpip install\b|venv\b|^\.venv|^source ": "installs",
@@ -32,8 +32,10 @@ SHORTER = {
     r"--steps \d+": "--steps 2",
     r"(simmat train (?!.*--steps).*)": r"\1 --steps 2",
     r"(simmat train (?!.*--few).*)": r"\1 --side 64",
+    r"(simmat channels register \S+ --output registered .*)": r"\1 --overwrite",
 }
-"""Trainings are cut short; nothing else of a command is changed."""
+"""Trainings are cut short, and a folder of later commands is there already; nothing else of a
+command is changed."""
 
 
 def blocks(page):
@@ -100,6 +102,14 @@ def fill_folder():
                 tifffile.imwrite(
                     f"{folder}/{number}_labels.tif", np.roll(labels, 8 * number, axis=1)
                 )
+    shutil.copytree(ROOT / "docs/tutorials/flight", "flight")
+    Path("registered").mkdir()
+    for number in range(1, 5):
+        paths = [Path(f"flight/IMG_{number:04}_{band}.tif") for band in range(1, 6)]
+        about = {"axes": "CYX", "Channel": {"Name": ["blue", "green", "red", "nir", "rededge"]}}
+        values = np.stack([tifffile.imread(path) for path in paths])
+        tifffile.imwrite(f"registered/IMG_{number:04}.tif", values, ome=True, metadata=about)
+    shutil.copy("flight/IMG_0001_labels.tif", "registered")
     for folder in ("others", "five"):
         Path(folder).mkdir()
         for number in range(3):

@@ -398,16 +398,21 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
         like another image with one of `MADE_ENDINGS`, is left out.
     """
     inputs = find_inputs(paths, pattern=pattern).images
-    stems = {(home_of(one.image), stem_of(one.image)) for one in inputs}
-    recorded = {folder: outputs_recorded_in(folder) for folder, _ in stems}
+    folders = {home_of(one.image) for one in inputs}
+    made = {folder / name for folder in folders for name in outputs_recorded_in(folder)}
+    made |= _owners_by_name(inputs).keys()
+    return [one for one in inputs if one.named or one.image not in made]
 
-    def is_made(path: Path) -> bool:
-        stem = stem_of(path)
-        endings = filter(stem.endswith, MADE_ENDINGS)
-        owners = {(home_of(path), stem.removesuffix(ending)) for ending in endings}
-        return path.name in recorded[home_of(path)] or bool(owners & stems)
 
-    return [one for one in inputs if one.named or not is_made(one.image)]
+def _owners_by_name(images: Sequence[InputImage]) -> dict[Path, Path]:
+    """Which images are called like another one with one of `MADE_ENDINGS`, and like which."""
+    stems = {(home_of(one.image), stem_of(one.image)): one.image for one in images}
+    owners = {}
+    for (folder, stem), image in stems.items():
+        for ending in filter(stem.endswith, MADE_ENDINGS):
+            if owner := stems.get((folder, stem.removesuffix(ending))):
+                owners[image] = owner
+    return owners
 
 
 def _check_output(folder: Path) -> None:
@@ -426,6 +431,7 @@ def _plan_images(
     planned: list[SegmentTask | SkippedImage] = []
     recorded: dict[Path, frozenset[str]] = {}
     owners = _owners_of_prompts(images, prompts)
+    of_others = _owners_by_name(images)
     for one in images:
         folder = home_of(one.image)
         if folder not in recorded:
@@ -435,6 +441,9 @@ def _plan_images(
             planned.append(SkippedImage(one.image, "It is the output of an earlier run."))
         elif owner is not None:
             planned.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
+        elif one.image in of_others and not one.named:
+            whose = shown_name(of_others[one.image])
+            planned.append(SkippedImage(one.image, f"It belongs to {whose}, by its name."))
         else:
             planned.append(_plan_image(one, output, prompts, extras))
     return planned
