@@ -3,9 +3,11 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_simmat.engine import measurements
+from napari_simmat.engine.channels.indices import PlacedIndex, parse_index
 from napari_simmat.engine.measurements import (
     LabelVolume,
     MaskScore,
+    ValueColumns,
     measure_in_parts,
     measure_objects,
     table_columns,
@@ -80,7 +82,7 @@ def test_measure_objects_of_a_square_as_counted_by_hand():
         size=MICRONS,
         masks=[MaskScore(7, 0.75)],
     )
-    assert row == {
+    wanted = {
         "label": 7,
         "class": "",
         "area_px": 8,
@@ -95,10 +97,27 @@ def test_measure_objects_of_a_square_as_counted_by_hand():
         "bbox_x1_px": 7,
         "mean_a": 29.5,
         "mean_b": 3.0,
+        "median_a": 29.5,
+        "median_b": 3.0,
+        "std_b": 0.0,
+        "sum_a": 236.0,
+        "sum_b": 24.0,
+        "p5_b": 3.0,
+        "solidity": 1.0,
+        "orientation_deg": 90.0,
         "score": 0.75,
     }
+    assert {name: row[name] for name in wanted} == wanted
+    assert row["std_a"] == pytest.approx((5**2 + 1.25) ** 0.5)  # two rows of 4, 10 apart
+    assert (row["p5_a"], row["p95_a"]) == pytest.approx((23.35, 35.65))
+    assert row["feret_max_px"] == pytest.approx(20**0.5)
+    assert row["feret_max_um"] == pytest.approx(2**0.5)  # 4 pixels of 0.25, 2 of 0.5
+    assert row["major_axis_px"] == pytest.approx(4 * 1.25**0.5)
+    assert row["eccentricity"] == pytest.approx((1 - 0.0625 / 0.078125) ** 0.5)
     columns = table_columns("YX", ("a", "b"), MICRONS)
     assert sorted(columns) == sorted(row)
+    assert columns[12:18] == ["mean_a", "mean_b", "median_a", "median_b", "std_a", "std_b"]
+    assert columns[-4:] == ["eccentricity", "solidity", "orientation_deg", "score"]
     centroids = [f"centroid_{axis}_{unit}" for unit in ("px", "um") for axis in "yx"]
     assert columns[:8] == ["label", "class", "area_px", "area_um2", *centroids]
 
@@ -186,31 +205,101 @@ def test_measure_objects_of_nothing_has_no_rows():
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
 
 
-@pytest.mark.parametrize("step", [7, 64])
+@pytest.mark.parametrize("step", [7, 30, 64])
 def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
     monkeypatch.setattr(measurements, "PART_SIDE", step)
     rng = np.random.default_rng(1)
     labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
     labels[labels == 4] = 0  # an object of which no pixel is left
-    values = rng.normal(5, 2, (2, *labels.shape)).astype(np.float32)
+    values = rng.normal(5, 2, (3, *labels.shape)).astype(np.float32)  # the third is a band alone
     values[0, 3:5, :20] = np.nan
     values[1][labels == 2] = np.nan  # no value at all
     size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
     found = [MaskScore(label, label / 10) for label in range(1, 6)]
+    index = PlacedIndex(parse_index("ratio=a/(b+c)"), {"a": 0, "b": 1, "c": 2})
+    measured = ValueColumns(channels=("a", "b"), indices=[index], statistics=("p5", "sum", "max"))
     rows = measure_in_parts(
         labels,
-        channels=("a", "b"),
+        channels=measured,
         part=lambda rows, columns: values[:, rows, columns],
         size=size,
         masks=found,
     )
     expected = measure_objects(
-        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, masks=found
+        labels, axes="YX", channels=measured, plane=lambda _: values, size=size, masks=found
     )
     assert len(rows) == len(expected) == 4
+    columns = table_columns("YX", measured, size)
+    assert "p5_ratio" in columns
+    assert "sum_ratio" not in columns
     for row, wanted in zip(rows, expected, strict=True):
-        for name in table_columns("YX", ("a", "b"), size):
-            assert row[name] == pytest.approx(wanted[name], nan_ok=True) or row[name] == ""
+        assert sorted(row) == sorted(columns)
+        assert row.pop("class") == wanted.pop("class")
+        assert row == pytest.approx(wanted, nan_ok=True, rel=1e-14)
+
+
+def test_measure_in_parts_reads_no_more_than_a_few_parts_at_once(monkeypatch):
+    monkeypatch.setattr(measurements, "PART_SIDE", 32)
+    labels = np.kron(np.arange(1, 257).reshape(16, 16), np.ones((10, 10), int))
+    labels[40:140, :] = 300  # larger than a part
+    read = []
+
+    def part(rows, columns):
+        read.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return labels[np.newaxis, rows, columns].astype(np.float32)
+
+    rows = measure_in_parts(labels, channels=("c",), part=part, size=ImageReference(), masks=())
+    assert max(read) <= 48 * 48
+    assert sum(read) < 2 * labels.size
+    assert [row["label"] for row in rows] == sorted(set(labels.ravel().tolist()))
+    assert all(row["mean_c"] == row["label"] and row["std_c"] == 0 for row in rows)
+
+
+def test_measure_objects_measures_an_index_beside_the_channels():
+    labels = np.array([[1, 1, 2, 2]])
+    values = np.array([[[1, 3, 0, 4]], [[1, 1, 0, 4]]], np.uint8)  # the channel, and another band
+    index = PlacedIndex(parse_index("ndvi"), {"nir": 0, "red": 1})
+    measured = ValueColumns(channels=("nir",), indices=[index], statistics=("mean", "sum"))
+    rows = measure_objects(labels, axes="YX", channels=measured, plane=lambda _: values)
+    assert [row["mean_nir"] for row in rows] == [2, 2]
+    assert [row["mean_ndvi"] for row in rows] == [0.25, 0]  # of the second, one pixel is 0 / 0
+    columns = table_columns("YX", measured, ImageReference())
+    assert [name for name in columns if name.startswith("mean_")] == ["mean_nir", "mean_ndvi"]
+    assert "sum_nir" in columns
+    assert "sum_ndvi" not in columns
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_measure_objects_has_the_same_columns_for_any_count(count):
+    names = tuple(f"marker{number}" for number in range(count))
+    values = np.arange(count)[:, np.newaxis, np.newaxis] * np.ones((1, 2))
+    [row] = measure_objects(
+        np.ones((1, 2), np.uint8), axes="YX", channels=names, plane=lambda _: values
+    )
+    assert [row[f"mean_{name}"] for name in names] == list(range(count))
+    assert [row[f"sum_{name}"] for name in names] == list(range(0, 2 * count, 2))
+
+
+def test_measure_objects_names_the_parent_that_covers_most():
+    labels = np.array([[1, 1, 1, 1, 0, 2, 2, 0, 3]])
+    cells = np.array([[7, 7, 7, 0, 0, 9, 4, 4, 0]])
+    rows = measure_objects(labels, axes="YX", parents=cells)
+    assert [(row["parent"], row["parent_overlap"]) for row in rows] == [(7, 0.75), (4, 0.5), (0, 0)]
+    columns = table_columns("YX", (), ImageReference(), parents=True)
+    assert columns[-3:] == ["parent", "parent_overlap", "score"]
+
+
+def test_measure_objects_of_a_series_has_parents_of_its_frame():
+    labels = np.zeros((2, 3, 4, 4), np.uint32)
+    labels[0, 1, :2], labels[1, 2] = 2**32 - 1, 5
+    cells = np.zeros_like(labels)
+    cells[0, 1], cells[1, 1:] = 2**31, 8
+    rows = measure_objects(labels, axes="TZYX", parents=cells)
+    assert [(row["t"], row["label"], row["parent"]) for row in rows] == [
+        (0, 2**32 - 1, 2**31),
+        (1, 5, 8),
+    ]
+    assert [row["parent_overlap"] for row in rows] == [1, 1]
 
 
 def test_measure_volume_has_its_surface_in_real_units():
@@ -227,4 +316,5 @@ def test_measure_volume_has_its_surface_in_real_units():
     for row in measure_objects(cut.astype(np.uint16), axes="ZYX", size=size):
         assert row["surface_um2"] == pytest.approx(3 * np.pi * 10**2, rel=0.1)
     [bare] = measure_objects(ball.astype(np.uint16), axes="ZYX")
-    assert not any(name.startswith("surface") for name in bare)
+    assert [name for name in bare if name.startswith("surface")] == ["surface_px2"]
+    assert row["sphericity"] < 0.9

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.masks import compact_labels
+from napari_simmat.engine.channels.indices import PlacedIndex
+from napari_simmat.engine.masks import label_windows
+from napari_simmat.engine.object_shape import LENGTHS, RATIOS, ObjectShape
+from napari_simmat.engine.object_statistics import summarize
+from napari_simmat.engine.table_settings import DEFAULT_STATISTICS
 from napari_simmat.io.reference import ImageReference
 
 SPATIAL = "ZYX"
@@ -78,8 +81,71 @@ class LabelVolume:
         return sorted({one.label for one in self.masks} - kept)
 
 
-def table_columns(axes: str, channels: Sequence[str], size: ImageReference) -> list[str]:
-    """The columns of the table of `measure_objects`, in order; each names its unit."""
+@dataclass(frozen=True, kw_only=True)
+class ValueColumns:
+    """What is measured of the pixels' values of an object.
+
+    Parameters
+    ----------
+    channels
+        Names of the channels, which are the first rows of the values.
+    indices
+        Spectral indices, from these rows and those after them.
+    statistics
+        As `engine.table_settings` names them. An index has no sum: it would have no meaning.
+    """
+
+    channels: Sequence[str] = ()
+    indices: Sequence[PlacedIndex] = ()
+    statistics: Sequence[str] = DEFAULT_STATISTICS
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns: one statistic of all channels after the other, then of the indices."""
+        names = [f"{each}_{channel}" for each in self.statistics for channel in self.channels]
+        of_indices = [each for each in self.statistics if each != "sum"]
+        names += [f"{each}_{one.index.name}" for each in of_indices for one in self.indices]
+        return names
+
+    def measure(self, values: NDArray[Any]) -> dict[str, float]:
+        """The columns, from the values (R, N) of an object's pixels."""
+        count = len(self.channels)
+        of_channels = summarize(values[:count], self.statistics) if count else {}
+        row = dict(self._named(of_channels, self.channels))
+        if self.indices:
+            of_indices = [each for each in self.statistics if each != "sum"]
+            summaries = summarize(np.stack([one.of(values) for one in self.indices]), of_indices)
+            row |= self._named(summaries, [one.index.name for one in self.indices])
+        return row
+
+    @staticmethod
+    def _named(
+        summaries: Mapping[str, NDArray[np.float64]], names: Sequence[str]
+    ) -> Iterator[tuple[str, float]]:
+        for statistic, values in summaries.items():
+            for name, value in zip(names, values.tolist(), strict=True):
+                yield f"{statistic}_{name}", value
+
+
+def table_columns(
+    axes: str,
+    values: ValueColumns | Sequence[str],
+    size: ImageReference,
+    *,
+    parents: bool = False,
+) -> list[str]:
+    """The columns of the table of `measure_objects`, in order; each that has a unit names it.
+
+    Parameters
+    ----------
+    axes, size
+        As of `measure_objects`.
+    values
+        What is measured of the pixels' values; of names of channels, the usual statistics.
+    parents
+        Whether each object may be in one of another label image.
+    """
+    values = values if isinstance(values, ValueColumns) else ValueColumns(channels=tuple(values))
     frames, spatial = _split(axes)
     letters = [letter.lower() for letter in spatial]
     physical = _physical_name(spatial, size)
@@ -92,24 +158,42 @@ def table_columns(axes: str, channels: Sequence[str], size: ImageReference) -> l
             columns.append(f"centroid_{letter.lower()}_{step[1]}")
     columns += [f"bbox_{letter}0_px" for letter in letters]
     columns += [f"bbox_{letter}1_px" for letter in letters]
-    columns += [f"mean_{channel}" for channel in channels]
+    columns += values.names
+    columns += [name for name in _shape_columns(spatial, size) if name not in columns]
+    columns += [*PARENTS] * parents
     return [*columns, "score"]
+
+
+PARENTS = ("parent", "parent_overlap")
+"""Columns for the object of another label image that holds the most of an object."""
+
+
+def _shape_columns(spatial: str, size: ImageReference) -> list[str]:
+    """Lengths in pixels, then in the unit, then what has none."""
+    units = ["px", *([size.units[spatial[0]]] if size.edges(spatial) is not None else [])]
+    lengths = [_length_name(length, unit) for unit in units for length in LENGTHS[len(spatial)]]
+    return [*lengths, *RATIOS[len(spatial)]]
+
+
+def _length_name(length: str, unit: str) -> str:
+    return f"{length}_{unit}2" if length == "surface" else f"{length}_{unit}"
 
 
 def measure_objects(
     labels: NDArray[np.integer[Any]],
     *,
     axes: str,
-    channels: Sequence[str] = (),
+    channels: ValueColumns | Sequence[str] = (),
     plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None,
     size: ImageReference | None = None,
     masks: Sequence[MaskScore] = (),
+    parents: NDArray[np.integer[Any]] | None = None,
 ) -> list[dict[str, object]]:
     """Measure every object: one row each, with the columns of `table_columns`.
 
     An object is one region over (Z, Y, X); any other axis, such as time, makes one row per index.
     Centroids and half-open bounding boxes are in pixels; the physical centroid is that times the
-    pixel size. NaN and infinity do not count towards a mean.
+    pixel size. NaN and infinity do not count towards statistics.
 
     Parameters
     ----------
@@ -118,41 +202,130 @@ def measure_objects(
     axes
         One letter per dimension of `labels`.
     channels, plane
-        Names of the channels, and a function that gives the raw values (C, Y, X) of one plane,
-        from the indices before (Y, X). Only planes between the first and last object are read.
+        What is measured of the values, and a function that gives the raw values (R, Y, X) of one
+        plane, from the indices before (Y, X). Only planes between the first and last object are
+        read. Names of channels mean their usual statistics.
     size
         The pixel size.
     masks
         The painted masks; the mean of an object's scores becomes its `score`.
+    parents
+        Labels of other objects, of the same shape: each row then names the one that covers most of
+        the object, 0 for none and the lowest of several, and its share.
     """
-    from skimage.measure import regionprops_table
-
-    size = size or ImageReference()
-    frames, spatial = _split(axes)
-    edges = size.edges(spatial) if len(spatial) == 3 else None
+    known = _Known.of(axes, channels, size)
     rows: list[dict[str, object]] = []
-    for frame in product(*(range(labels.shape[axes.index(letter)]) for letter in frames)):
-        at = dict(zip(frames, frame, strict=True))
-        block = labels[tuple(at.get(letter, slice(None)) for letter in axes)]
-        first, block = _occupied(block)
+    for frame in product(*(range(labels.shape[axes.index(letter)]) for letter in known.frames)):
+        at = dict(zip(known.frames, frame, strict=True))
+        where = tuple(at.get(letter, slice(None)) for letter in axes)
+        first, block = _occupied(labels[where])
         if block.size == 0:
             continue
-        values = _values(plane, axes, at, first, block.shape) if plane and channels else None
-        block, numbers = compact_labels(block)
-        table = regionprops_table(
-            block,
-            values,
-            properties=("label", "area", "centroid", "bbox"),
-            extra_properties=() if values is None else (_mean_of_finite,),
-        )
+        start = (first, 0, 0) if block.ndim == 3 else (0, 0)
+        values = None
+        if plane is not None and known.values.names:
+            values = _values(plane, axes, at, first, block.shape)
+        above = None if parents is None else _planes_of(parents[where], first, len(block))
         scores = _mean_scores(masks, axes, at)
-        for index in range(len(table["label"])):
-            region = {name: column[index] for name, column in table.items()}
-            if edges is not None:
-                region["surface"] = _surface(block, region, tuple(map(tuple, edges.tolist())))
-            region["label"] = numbers[region["label"]]
-            rows.append(object_row(region, at, spatial, first, channels, size, scores))
+        for label, window in label_windows(block):
+            mask = block[window] == label
+            region = _Region(label, mask, tuple(map(_start, window, start)))
+            inside = None if values is None else values[:, *window][:, mask]
+            row = known.row(region, at, inside, scores)
+            if above is not None:
+                row |= _parent(above[window][mask])
+            rows.append(row)
     return rows
+
+
+def _start(window: slice, first: int) -> int:
+    return int(window.start) + first
+
+
+def _planes_of(block: NDArray[Any], first: int, count: int) -> NDArray[Any]:
+    """The occupied planes, as `_occupied` chose them."""
+    return block[first : first + count] if block.ndim == 3 else block
+
+
+def _parent(labels: NDArray[Any]) -> dict[str, object]:
+    """Which object covers most of the pixels whose `labels` (N,) are given, and its share."""
+    found, counts = np.unique(labels[labels > 0], return_counts=True)
+    if not found.size:
+        return dict(zip(PARENTS, (0, 0.0), strict=True))
+    most = int(counts.argmax())
+    return dict(zip(PARENTS, (int(found[most]), int(counts[most]) / labels.size), strict=True))
+
+
+class _Region(NamedTuple):
+    """An object in its box, whose first pixel is at `start` of the image."""
+
+    label: int
+    mask: NDArray[np.bool_]
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What all rows of a table have in common."""
+
+    frames: str
+    spatial: str
+    size: ImageReference
+    values: ValueColumns
+
+    @classmethod
+    def of(
+        cls, axes: str, channels: ValueColumns | Sequence[str], size: ImageReference | None
+    ) -> _Known:
+        if not isinstance(channels, ValueColumns):
+            channels = ValueColumns(channels=tuple(channels))
+        return cls(*_split(axes), size or ImageReference(), channels)
+
+    def row(
+        self,
+        region: _Region,
+        at: Mapping[str, int],
+        values: NDArray[Any] | None,
+        scores: Mapping[int, float],
+    ) -> dict[str, object]:
+        """The row of an object, `values` (R, N) those of its pixels."""
+        spatial, size = self.spatial, self.size
+        shape = ObjectShape(region.mask)
+        row: dict[str, object] = {"label": region.label, "class": ""}
+        row |= {letter.lower(): index for letter, index in at.items()}
+        row[_pixel_count(spatial)] = shape.area
+        voxel = size.voxel(spatial)
+        if voxel is not None:
+            row[_physical_name(spatial, size)] = shape.area * voxel[0]
+        for axis, letter in enumerate(spatial):
+            name, start = letter.lower(), region.start[axis]
+            centroid = (shape.sums[axis] + shape.area * start) / shape.area
+            row[f"centroid_{name}_px"] = centroid
+            step = size.of(letter)
+            if step is not None:
+                row[f"centroid_{name}_{step[1]}"] = centroid * step[0]
+            row[f"bbox_{name}0_px"] = start
+            row[f"bbox_{name}1_px"] = start + region.mask.shape[axis]
+        if values is None:
+            row |= dict.fromkeys(self.values.names, float("nan"))
+        else:
+            row |= self.values.measure(values)
+        row |= self._shape(shape)
+        row["score"] = scores.get(region.label, float("nan"))
+        return row
+
+    def _shape(self, shape: ObjectShape) -> dict[str, float]:
+        """Lengths in pixels and in the unit; what has none in real proportions where known."""
+        found: dict[str, float] = {}
+        measured = {"px": np.eye(len(self.spatial))}
+        edges = self.size.edges(self.spatial)
+        if edges is not None:
+            measured[self.size.units[self.spatial[0]]] = edges
+        for unit, each in measured.items():
+            for name, value in shape.measure(each).items():
+                is_length = name in LENGTHS[len(self.spatial)]
+                found[_length_name(name, unit) if is_length else name] = value
+        return found
 
 
 def _mean_scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
@@ -165,79 +338,10 @@ def _mean_scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -
     return {label: float(np.mean(scores)) for label, scores in of_label.items()}
 
 
-def object_row(
-    region: Mapping[str, Any],
-    at: Mapping[str, int],
-    spatial: str,
-    first: int,
-    channels: Sequence[str],
-    size: ImageReference,
-    scores: Mapping[int, float],
-) -> dict[str, object]:
-    """One row from scikit-image's measurements of an object on the occupied planes."""
-    label = int(region["label"])
-    row: dict[str, object] = {"label": label, "class": ""}
-    row |= {letter.lower(): index for letter, index in at.items()}
-    row[_pixel_count(spatial)] = int(region["area"])
-    voxel = size.voxel(spatial)
-    if voxel is not None:
-        row[_physical_name(spatial, size)] = float(region["area"]) * voxel[0]
-    if "surface" in region:
-        row[surface_name(_physical_name(spatial, size))] = region["surface"]
-    for position, letter in enumerate(spatial):
-        offset = first if letter == "Z" else 0
-        axis = letter.lower()
-        centroid = float(region[f"centroid-{position}"]) + offset
-        row[f"centroid_{axis}_px"] = centroid
-        step = size.of(letter)
-        if step is not None:
-            row[f"centroid_{axis}_{step[1]}"] = centroid * step[0]
-        row[f"bbox_{axis}0_px"] = int(region[f"bbox-{position}"]) + offset
-        row[f"bbox_{axis}1_px"] = int(region[f"bbox-{position + len(spatial)}"]) + offset
-    for number, channel in enumerate(channels):
-        mean = region.get(f"_mean_of_finite-{number}", region.get("_mean_of_finite"))
-        row[f"mean_{channel}"] = float("nan") if mean is None else float(mean)
-    row["score"] = scores.get(label, float("nan"))
-    return row
-
-
 def surface_name(volume: str) -> str:
     """The column of the surface from that of the physical volume; empty for an area."""
     is_volume = volume.startswith("volume_")
     return f"surface_{volume.removeprefix('volume_')[:-1]}2" if is_volume else ""
-
-
-Edges = tuple[tuple[float, ...], ...]
-"""(3, 3), the edges of a voxel along Z, Y, X as columns."""
-
-
-def _surface(block: NDArray[Any], region: Mapping[str, Any], edges: Edges) -> float:
-    """Area of an object's surface from its crossings by lines in 13 directions (Crofton).
-
-    As MorphoLibJ: Legland et al., Bioinformatics 32, 3532 (2016). A mesh of voxels would be a
-    tenth too large.
-    """
-    box = tuple(slice(region[f"bbox-{n}"], region[f"bbox-{n + 3}"]) for n in range(3))
-    mask = np.pad(block[box] == region["label"], 1)
-    surface = 0.0
-    for step, weight in _directions(edges):
-        crossings = np.count_nonzero(np.roll(mask, step, (0, 1, 2)) != mask)
-        surface += 2 * weight * crossings
-    return surface
-
-
-@lru_cache
-def _directions(edges: Edges) -> list[tuple[tuple[int, ...], float]]:
-    """Steps to neighbors, with their part of all directions times the area for each line."""
-    from scipy.spatial import SphericalVoronoi
-
-    steps = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
-    ends = steps @ np.array(edges).T
-    lengths = np.linalg.norm(ends, axis=1)
-    ends = ends / lengths[:, np.newaxis]
-    parts = SphericalVoronoi(np.concatenate([ends, -ends])).calculate_areas()[: len(steps)]
-    weights = parts / (2 * np.pi) * abs(np.linalg.det(np.array(edges))) / lengths
-    return list(zip(steps, weights.tolist(), strict=True))
 
 
 def _split(axes: str) -> tuple[str, str]:
@@ -277,93 +381,125 @@ def _values(
     first: int,
     shape: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Raw values of the occupied planes of one frame, channels last for scikit-image."""
+    """Raw values (R, Y, X) or (R, Z, Y, X) of the occupied planes of one frame."""
     leading = axes[:-2]
     if len(shape) == 2:
-        return _channels_last(plane(tuple(at[letter] for letter in leading)))
+        return np.asarray(plane(tuple(at[letter] for letter in leading)))
     planes: Iterator[NDArray[Any]] = (
         plane(tuple(at.get(letter, z) for letter in leading))
         for z in range(first, first + shape[0])
     )
-    return np.stack([_channels_last(values) for values in planes])
-
-
-def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
-    """(C, Y, X) -> (Y, X, C), infinity as NaN: scikit-image multiplies it by a mask's 0."""
-    last = np.moveaxis(values, 0, -1)
-    return np.where(np.isinf(last), np.nan, last) if last.dtype.kind == "f" else last
-
-
-def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:
-    inside = values[region].astype(np.float64)
-    finite = inside[np.isfinite(inside)]
-    return float(finite.mean()) if finite.size else float("nan")
+    return np.stack(list(planes), axis=1)
 
 
 def measure_in_parts(
     labels: Any,
     *,
-    channels: Sequence[str],
+    channels: ValueColumns | Sequence[str],
     part: Callable[[slice, slice], NDArray[Any]],
     size: ImageReference,
     masks: Sequence[MaskScore],
 ) -> list[dict[str, object]]:
     """The rows of `measure_objects` for a plane that does not fit into memory.
 
-    `labels` (Y, X) are 1..N and 0, zarr or anything that takes slices; `part` gives the raw values
-    (C, h, w) of rows and columns.
+    The boxes of all objects are found first. Then the objects that begin in a part are measured
+    together, and those that are large one by one, from strips of rows. What is in memory at once is
+    a few parts, and the pixels of one object.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), zarr or anything that takes slices; 0 is background.
+    channels, size, masks
+        As of `measure_objects`.
+    part
+        Gives the raw values (R, h, w) of rows and columns.
     """
-    sums = _RunningSums(1 + max((one.label for one in masks), default=0), len(channels))
-    height, width = labels.shape
-    for y, x in product(range(0, height, PART_SIDE), range(0, width, PART_SIDE)):
-        rows = slice(y, min(y + PART_SIDE, height))
-        columns = slice(x, min(x + PART_SIDE, width))
-        block = np.asarray(labels[rows, columns])
-        if block.any():
-            sums.add(block, part(rows, columns), rows.start, columns.start)
+    known = _Known.of("YX", channels, size)
+    boxes = _boxes_in_parts(labels)
     scores = {one.label: one.score for one in masks}
-    return [
-        object_row(region, {}, "YX", 0, channels, size, scores)
-        for region in (sums.region(one.label) for one in masks if sums.area[one.label])
-    ]
+    needs_values = bool(known.values.names)
+    rows: dict[int, dict[str, object]] = {}
+    for window, found in _grouped(boxes):
+        block = np.asarray(labels[window])
+        values = np.asarray(part(*window)) if needs_values else None
+        for label in found:
+            box = _within(boxes[label], window)
+            mask = block[box] == label
+            inside = None if values is None else values[:, *box][:, mask]
+            start = (boxes[label][0].start, boxes[label][1].start)
+            rows[label] = known.row(_Region(label, mask, start), {}, inside, scores)
+    for label, box in boxes.items():
+        if label not in rows:
+            mask, inside = _in_strips(labels, label, box, part if needs_values else None)
+            start = (box[0].start, box[1].start)
+            rows[label] = known.row(_Region(label, mask, start), {}, inside, scores)
+    order = [one.label for one in masks if one.label in rows] or sorted(rows)
+    return [rows[label] for label in dict.fromkeys(order)]
 
 
-class _RunningSums:
-    """Sums over the parts for each of `labels` labels, the background included."""
+Box = tuple[slice, slice]
 
-    def __init__(self, labels: int, channels: int) -> None:
-        self.area = np.zeros(labels, np.int64)
-        self.positions = np.zeros((2, labels))
-        self.first = np.full((2, labels), np.iinfo(np.int64).max)
-        self.last = np.full((2, labels), -1)
-        self.values = np.zeros((channels, labels))
-        self.finite = np.zeros((channels, labels), np.int64)
 
-    def add(self, block: NDArray[Any], values: NDArray[Any], top: int, left: int) -> None:
-        """Add a part (h, w) that begins at `top`, `left`, with its values (C, h, w)."""
-        count = len(self.area)
-        inside = np.nonzero(block)
-        ids = block[inside]
-        self.area += np.bincount(ids, minlength=count)
-        for axis, (at, start) in enumerate(zip(inside, (top, left), strict=True)):
-            self.positions[axis] += np.bincount(ids, at + start, count)
-            np.minimum.at(self.first[axis], ids, at + start)
-            np.maximum.at(self.last[axis], ids, at + start)
-        for channel, plane in enumerate(values):
-            of_objects = plane[inside].astype(np.float64)
-            known = np.isfinite(of_objects)
-            self.values[channel] += np.bincount(ids[known], of_objects[known], count)
-            self.finite[channel] += np.bincount(ids[known], minlength=count)
+def _parts(height: int, width: int) -> Iterator[Box]:
+    for y, x in product(range(0, height, PART_SIDE), range(0, width, PART_SIDE)):
+        yield slice(y, min(y + PART_SIDE, height)), slice(x, min(x + PART_SIDE, width))
 
-    def region(self, label: int) -> dict[str, Any]:
-        """A label's measurements under scikit-image's names."""
-        area = int(self.area[label])
-        region: dict[str, Any] = {"label": label, "area": area}
-        for axis in (0, 1):
-            region[f"centroid-{axis}"] = self.positions[axis, label] / area
-            region[f"bbox-{axis}"] = self.first[axis, label]
-            region[f"bbox-{axis + 2}"] = self.last[axis, label] + 1
-        for channel, finite in enumerate(self.finite[:, label]):
-            if finite:
-                region[f"_mean_of_finite-{channel}"] = self.values[channel, label] / finite
-        return region
+
+def _boxes_in_parts(labels: Any) -> dict[int, Box]:
+    """The box of each object of a plane that is read part by part."""
+    boxes: dict[int, Box] = {}
+    for part in _parts(*labels.shape):
+        for label, window in label_windows(np.asarray(labels[part])):
+            rows, columns = (
+                slice(side.start + whole.start, side.stop + whole.start)
+                for side, whole in zip(window, part, strict=True)
+            )
+            known = boxes.get(label)
+            if known is not None:
+                rows, columns = _both(known[0], rows), _both(known[1], columns)
+            boxes[label] = (rows, columns)
+    return boxes
+
+
+def _both(one: slice, other: slice) -> slice:
+    return slice(min(one.start, other.start), max(one.stop, other.stop))
+
+
+def _grouped(boxes: Mapping[int, Box]) -> Iterator[tuple[Box, list[int]]]:
+    """The small objects that begin in one part, with a window around them, part by part."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for label, (rows, columns) in boxes.items():
+        if max(rows.stop - rows.start, columns.stop - columns.start) <= PART_SIDE // 2:
+            at = (rows.start // PART_SIDE, columns.start // PART_SIDE)
+            groups.setdefault(at, []).append(label)
+    for found in groups.values():
+        rows, columns = boxes[found[0]]
+        for label in found:
+            rows, columns = _both(rows, boxes[label][0]), _both(columns, boxes[label][1])
+        yield (rows, columns), found
+
+
+def _within(box: Box, window: Box) -> Box:
+    rows, columns = (
+        slice(side.start - whole.start, side.stop - whole.start)
+        for side, whole in zip(box, window, strict=True)
+    )
+    return rows, columns
+
+
+def _in_strips(
+    labels: Any, label: int, box: Box, part: Callable[[slice, slice], NDArray[Any]] | None
+) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
+    """The mask of a large object in its box, and its values (R, N) in the order of its pixels."""
+    rows, columns = box
+    step = max(1, PART_SIDE**2 // (columns.stop - columns.start))
+    mask = np.empty((rows.stop - rows.start, columns.stop - columns.start), bool)
+    values = []
+    for top in range(rows.start, rows.stop, step):
+        strip = slice(top, min(top + step, rows.stop))
+        inside = np.asarray(labels[strip, columns]) == label
+        mask[strip.start - rows.start : strip.stop - rows.start] = inside
+        if part is not None and inside.any():
+            values.append(np.asarray(part(strip, columns))[:, inside])
+    return mask, np.concatenate(values, axis=1) if values else None

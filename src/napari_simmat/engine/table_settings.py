@@ -1,0 +1,69 @@
+"""What the table of objects holds besides size, place and shape, as the user chooses it.
+
+This file needs no numpy, since the command line shows the settings.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+DEFAULT_STATISTICS = ("mean", "median", "std", "sum", "p5", "p95")
+"""Of the values of an object in each channel."""
+NAMED_STATISTICS = ("mean", "median", "std", "sum", "min", "max")
+"""Those that are no percentile."""
+NOT_A_STATISTIC = (
+    "There is no statistic {!r}; give some of mean, median, std, sum, min, max, and percentiles "
+    "from p0 to p100, separated by commas."
+)
+NO_STATISTICS = (
+    "No statistic is chosen; give some of mean, median, std, sum, min, max, p5, separated by "
+    "commas."
+)
+TWICE = "{} is chosen twice; give each statistic and each index once."
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,3})?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """What is measured of the values of each object.
+
+    Parameters
+    ----------
+    statistics
+        Of each channel and index: some of `NAMED_STATISTICS`, and percentiles such as ``p5``.
+    indices
+        Spectral indices: names of `engine.channels.indices.INDICES`, or ``name=formula``.
+    """
+
+    statistics: tuple[str, ...] = DEFAULT_STATISTICS
+    indices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_statistics(self.statistics)
+
+
+def parse_statistics(text: str) -> tuple[str, ...]:
+    """The statistics of a list separated by commas; ValueError for one that does not exist."""
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    check_statistics(names)
+    return names
+
+
+def check_statistics(names: tuple[str, ...]) -> None:
+    """Raise ValueError unless `names` are different statistics, at least one."""
+    if not names:
+        raise ValueError(NO_STATISTICS)
+    for number, name in enumerate(names):
+        if name not in NAMED_STATISTICS and percentile_of(name) is None:
+            raise ValueError(NOT_A_STATISTIC.format(name))
+        if name in names[:number]:
+            raise ValueError(TWICE.format(name))
+
+
+def percentile_of(name: str) -> float | None:
+    """The percentile that a statistic is, 0 to 100, of the median 50; None for the others."""
+    if name == "median":
+        return 50.0
+    found = _PERCENTILE.fullmatch(name)
+    return float(found[1]) if found and float(found[1]) <= 100 else None
