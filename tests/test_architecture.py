@@ -34,6 +34,9 @@ OPTIONAL = {
     "lightning-fabric",
     "matplotlib",
     "huggingface-hub",
+    "anndata",
+    "pandas",
+    "pyarrow",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

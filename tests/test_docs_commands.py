@@ -13,6 +13,8 @@ import zarr
 from skimage.data import coins
 
 from napari_simmat.cli import main
+from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.objects import write_objects
 from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
 from tests.test_readme import PAGES, ROOT
@@ -26,6 +28,7 @@ NOT_RUN = {
     r"--device cuda": "needs a GPU",
     r"^simmat (pretrain|benchmark)|generated:": "needs the research, whose tests try it",
     r"^podman|^git ": "is another program's",
+    r"--anndata|--parquet": "needs a package for tables, whose tests try it",
 }
 """Of the other commands all are run; a pattern that no command meets is a fault."""
 SHORTER = {
@@ -76,11 +79,17 @@ def fill_folder():
     tifffile.imwrite("angles.tif", photo + brighter, photometric="minisblack")
     bands = np.concatenate([photo + brighter, photo + brighter[:2]])
     tifffile.imwrite("bands.tif", bands, photometric="minisblack")
+    names = ("blue", "green", "red", "nir", "swir1", "swir2")
+    described = "".join(
+        f'<Item name="DESCRIPTION" sample="{number}" role="description">{name}</Item>'
+        for number, name in enumerate(names)
+    )
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)  # UTM, zone 32
     place = [
         (33550, "d", 3, (10.0, 10.0, 0.0), True),
         (33922, "d", 6, (0.0, 0.0, 0.0, 5e5, 5e6, 0.0), True),
         (34735, "H", len(keys), keys, True),
+        (42112, "s", 0, f"<GDALMetadata>{described}</GDALMetadata>", True),
     ]
     field = {"photometric": "minisblack", "planarconfig": "contig", "extratags": place}
     tifffile.imwrite("field.tif", np.moveaxis(bands, 0, -1), **field)
@@ -110,10 +119,13 @@ def fill_folder():
         values = np.stack([tifffile.imread(path) for path in paths])
         tifffile.imwrite(f"registered/IMG_{number:04}.tif", values, ome=True, metadata=about)
     shutil.copy("flight/IMG_0001_labels.tif", "registered")
-    for folder in ("others", "five"):
+    for stem in ("cells", "nuclei"):
+        tifffile.imwrite(f"{stem}_labels.tif", labels)
+    write_objects(Path("plots.geojson"), ObjectSet.of_labels(labels, "YX"))
+    for folder in ("others", "five", "labels"):
         Path(folder).mkdir()
         for number in range(3):
-            shifted = np.roll(labels if folder == "others" else labels // 2, 8 * number, axis=1)
+            shifted = np.roll(labels // 2 if folder == "five" else labels, 8 * number, axis=1)
             tifffile.imwrite(f"{folder}/{number}.tif", shifted)
     for folder, names in {"my-stained-images": ["DAPI", "GFP"], "angles": list("0123")}.items():
         Path(folder).mkdir()

@@ -230,3 +230,5 @@ def test_measured_names_are_those_of_the_command_line():
     both = measured_names([LayerChannel(each.key) for each in twice], twice)
     assert len(set(both.values())) == 2
     assert [*measured_names(whole("scan"), [layer("scan")]).values()] == ["channel0"]
+    colors = [LayerChannel(PHOTO.key, part) for part in range(3)]
+    assert [*measured_names(colors, [PHOTO]).values()] == ["red", "green", "blue"]

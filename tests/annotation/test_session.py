@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_simmat import AutomaticSettings, Predictor, load_model
 from napari_simmat.annotation.session import (
@@ -292,6 +293,18 @@ def test_session_of_a_stack_keeps_planes_apart():
         for plane in ((), (3,), (-1,), (0, 0)):
             with pytest.raises(ValueError, match=matches(NO_PLANE)):
                 session.click(5, 5, plane=plane)
+
+
+def test_session_table_of_a_picture_names_its_colors(tmp_path):
+    Image.fromarray(np.stack([gray(), gray() // 2, gray() // 4], axis=-1)).save(tmp_path / "p.png")
+    with Session.open(tmp_path / "p.png") as session:
+        session.click(*CENTERS[0])
+        session.commit()
+        header, row = session.save(tmp_path)[1].read_text(encoding="utf-8").splitlines()
+    cells = dict(zip(header.split(","), row.split(","), strict=True))
+    means = [name for name in cells if name.startswith("mean_")]
+    assert means == ["mean_red", "mean_green", "mean_blue"]
+    assert 2 * float(cells["mean_green"]) == pytest.approx(float(cells["mean_red"]), rel=0.02)
 
 
 def test_session_reads_a_file_with_its_channels_and_pixel_size(tmp_path):

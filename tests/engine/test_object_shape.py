@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import SimpleITK
 from scipy import ndimage as ndi
 from scipy.special import ellipe
 from skimage.measure import label, regionprops
@@ -19,9 +18,10 @@ def blobs(shape, spread, threshold=0.02):
 
 def measured_by_itk(labels, spacing):
     """`LabelShapeStatisticsImageFilter`, with the size of a pixel along (Z,) Y, X."""
-    image = SimpleITK.GetImageFromArray(labels.astype(np.uint16))
+    itk = pytest.importorskip("SimpleITK")
+    image = itk.GetImageFromArray(labels.astype(np.uint16))
     image.SetSpacing(spacing[::-1])
-    found = SimpleITK.LabelShapeStatisticsImageFilter()
+    found = itk.LabelShapeStatisticsImageFilter()
     found.ComputePerimeterOn()
     found.Execute(image)
     return found

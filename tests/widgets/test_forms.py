@@ -9,7 +9,13 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
-from napari_simmat.batch.options import EXTRAS, ClusterOptions, FileOptions, SeriesOptions
+from napari_simmat.batch.options import (
+    EXTRAS,
+    ClusterOptions,
+    FileOptions,
+    SegmentTableOptions,
+    SeriesOptions,
+)
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
@@ -64,6 +70,8 @@ def changed(value: Any, hint: Any) -> Any:
     notes = hint.__metadata__[0] if get_origin(hint) is Annotated else {}
     if isinstance(value, bool):
         return not value
+    if isinstance(value, tuple):
+        return (*value, "ndvi", "r = minimum(nir, red)")
     if isinstance(value, str) and "choices" in notes:
         return next(other for _, other in notes["choices"] if other != value)
     if isinstance(value, str):
@@ -80,6 +88,7 @@ def changed(value: Any, hint: Any) -> Any:
         (TrainRequest(), ("name", "modality", "channels")),
         (FileOptions(), ("pattern", *EXTRAS)),
         (SeriesOptions(), ("propagate", "link", "objects", "link_axis")),
+        (SegmentTableOptions(), ("statistics", "index", "all_channels")),
         (ClusterOptions(), ("scheduler",)),
         (Config(), NAMES),
     ],
@@ -100,7 +109,15 @@ def test_options_value_reads_back(qtbot, value, names):
 
 
 @pytest.mark.parametrize(
-    "value", [TrainConfig(), TrainRequest(), FileOptions(), SeriesOptions(), AutomaticSettings()]
+    "value",
+    [
+        TrainConfig(),
+        TrainRequest(),
+        FileOptions(),
+        SeriesOptions(),
+        SegmentTableOptions(),
+        AutomaticSettings(),
+    ],
 )
 def test_options_tooltip_is_the_docstrings_text(qtbot, value):
     options, texts = Options(value), field_texts(type(value))

@@ -13,6 +13,7 @@ import numpy as np
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.batch.segment_image import OpenedImage
 from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.measured_image import column_names
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.image_file import ImageFile, unnamed_axes
 from napari_simmat.io.readers import open_image, stem_of
@@ -95,12 +96,13 @@ class SessionImage:
         chosen = range(len(channels)) if opened.channels is None else opened.channels
         numbers = [_number(each, names, len(channels)) for each in chosen]
         arrays = [channels[number] for number in numbers]
+        measured = column_names(names, len(channels), rgb=opened.is_rgb)
         value = ImageValue(
             arrays=arrays[0] if opened.axis is None else arrays,
             names=None if names is None else tuple(names[number] for number in numbers),
             token=(uuid4().hex,),
             pixel_size=file.pixel_size,
-            measured=tuple(_column(number, names) for number in numbers),
+            measured=tuple(measured[number] for number in numbers),
         )
         return cls(name, value, opened.axes, opened.shape, file.reference)
 
@@ -121,8 +123,3 @@ def _number(channel: int | str, names: Sequence[str] | None, count: int) -> int:
         return list(names).index(str(channel))
     there = ", ".join(names) if names else f"0 to {count - 1}"
     raise ValueError(f"The image has no channel {channel}; it has {there}.")
-
-
-def _column(number: int, names: Sequence[str] | None) -> str:
-    """What tables call a channel."""
-    return f"channel{number}" if names is None else names[number]

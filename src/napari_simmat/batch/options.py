@@ -17,11 +17,19 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
     parse_channels,
 )
+from napari_simmat.engine.table_settings import (
+    DEFAULT_STATISTICS,
+    TableSettings,
+    parse_statistics,
+)
 from napari_simmat.io.plain import check_fields
 
 FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
-EXTRAS = ("overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr", "inside")
+EXTRAS = (
+    "overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr", "inside", "parquet",
+    "anndata",
+)  # fmt: skip
 """The fields of `FileOptions` that are outputs besides labels, table and record."""
 
 
@@ -60,6 +68,12 @@ class FileOptions:
     inside
         Also write the label image into an OME-Zarr image itself, as labels/simmat, in its version
         (0.4 to 0.6) and linked: viewers of the image list it. Its pixels stay as they are.
+    parquet
+        Also write STEM_objects.parquet, the table with types and units. Needs pyarrow: pip install
+        pyarrow.
+    anndata
+        Also write STEM_objects.h5ad, the table as AnnData for scanpy and squidpy. Needs anndata:
+        pip install anndata.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
@@ -83,6 +97,8 @@ class FileOptions:
     ctc: Annotated[bool, FLAG, {"label": "Cell Tracking Challenge"}] = False
     zarr: Annotated[bool, FLAG, {"label": "OME-Zarr, with a pyramid"}] = False
     inside: Annotated[bool, FLAG, {"label": "Labels of an OME-Zarr image, in it"}] = False
+    parquet: Annotated[bool, FLAG, {"label": "Table (Parquet)"}] = False
+    anndata: Annotated[bool, FLAG, {"label": "Table (AnnData)"}] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     dry_run: Annotated[bool, FLAG] = False
@@ -133,6 +149,88 @@ class ChannelOptions:
         return ChannelSelection(
             channels=channels, channel_axis=self.channel_axis, pixel_ratio=self.pixel_ratio
         )
+
+
+@Parameter(name="*", group="Table of objects")
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What the table of objects holds.
+
+    Parameters
+    ----------
+    statistics
+        Statistics of each object in each channel, separated by commas: mean, median, std, sum, min,
+        max, and percentiles from p0 to p100.
+    index
+        A spectral index of the image's bands, whose statistics are columns as well: ndvi, gndvi,
+        ndre, cire, savi, osavi, msavi, evi, evi2, ndwi, mndwi, ndmi, nbr, ngrdi, vari or exg; or
+        name=formula, e.g. "ratio=(nir-red)/(nir+red)". Repeat it for several; in the window,
+        separate them by semicolons.
+    """
+
+    statistics: Annotated[str, {"label": "Statistics"}] = ",".join(DEFAULT_STATISTICS)
+    index: Annotated[tuple[str, ...], Parameter(negative=""), {"label": "Indices"}] = ()
+
+    @property
+    def settings(self) -> TableSettings:
+        """The same parsed; ValueError if a statistic or an index does not exist."""
+        from napari_simmat.engine.channels.indices import parse_indices
+
+        table = TableSettings(
+            statistics=parse_statistics(self.statistics),
+            indices=self.index,
+        )
+        parse_indices(table.indices)
+        return table
+
+
+@Parameter(name="*", group="Table of objects")
+@dataclass(frozen=True, kw_only=True)
+class SegmentTableOptions(TableOptions):
+    """What the table of a segmented image holds.
+
+    Parameters
+    ----------
+    all_channels
+        Measure all channels of the image, not only those that the model reads.
+    """
+
+    all_channels: Annotated[bool, FLAG, {"label": "Measure all channels"}] = False
+
+    @property
+    def settings(self) -> TableSettings:
+        """The same parsed; ValueError if a statistic or an index does not exist."""
+        return replace(super().settings, all_channels=self.all_channels)
+
+
+@Parameter(name="*", group="Measuring")
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """What of an image is measured.
+
+    Parameters
+    ----------
+    channels
+        Channels to measure, by name or number from 0, separated by commas, e.g. 0,2,DAPI; all by
+        default.
+    channel_axis
+        Axis of the channels, counted from 0, if the file does not say.
+    parents
+        Labels of other objects, e.g. of the cells that hold the nuclei: the columns parent and
+        parent_overlap say which of them covers most of an object, and how much of it.
+    overwrite
+        Replace an existing table.
+    """
+
+    channels: str | None = None
+    channel_axis: int | None = None
+    parents: Path | None = None
+    overwrite: Annotated[bool, FLAG] = False
+
+    @property
+    def selection(self) -> ChannelSelection:
+        """The same with --channels parsed."""
+        return ChannelOptions(channels=self.channels, channel_axis=self.channel_axis).selection
 
 
 @Parameter(name="*", group="Stacks and time series")

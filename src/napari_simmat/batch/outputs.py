@@ -25,7 +25,8 @@ from napari_simmat import __version__
 from napari_simmat.batch.plan import INSIDE, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
-from napari_simmat.engine.channels.matching import GAP, RGB
+from napari_simmat.engine.channels.indices import parse_index
+from napari_simmat.engine.channels.matching import GAP
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.files.label_images import (
     LABEL_WRITERS,
@@ -34,6 +35,7 @@ from napari_simmat.engine.files.label_images import (
 )
 from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format_problem
+from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
@@ -105,7 +107,12 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
         temporary = dict(zip(files.recorded, parts, strict=True))
         write_table(temporary["objects"], table.columns, table.rows)
         for kind in files.extras:
-            write_extra(kind, temporary[kind], segmented)
+            if kind in TABLE_FORMATS:
+                indices = loaded.config.table.indices
+                about = about_table(loaded.task.image.name, loaded.image.reference, indices)
+                TABLE_FORMATS[kind].write(temporary[kind], table.columns, table.rows, about)
+            else:
+                write_extra(kind, temporary[kind], segmented)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
         else:
@@ -123,6 +130,25 @@ _MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
 """Number of pixels of a mask by its plane and label."""
 
 
+def about_table(
+    image: str = "", size: ImageReference | None = None, indices: Sequence[str] = ()
+) -> TableAbout:
+    """What Parquet and AnnData say of a table.
+
+    Parameters
+    ----------
+    image, size
+        The image that all objects are of, and the size of its pixels.
+    indices
+        As of `TableSettings`.
+    """
+    names = dict.fromkeys(parse_index(text).name for text in indices)
+    program = f"napari-simmat {__version__}"
+    return TableAbout(
+        program=program, image=image, size=size or ImageReference(), indices=tuple(names)
+    )
+
+
 class _ObjectTable(NamedTuple):
     """What is measured of the objects of an image."""
 
@@ -134,13 +160,14 @@ class _ObjectTable(NamedTuple):
 def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     size = loaded.image.reference
-    positions, names = _distinct_channels(stack, rgb=loaded.is_rgb)
+    chosen = loaded.all_channels if loaded.config.table.all_channels else stack.selection
+    image = loaded.measured([n for n in chosen if n != GAP], loaded.config.table)
     pixels: _MaskPixels
     if loaded.task.files.are_in_zarr:
         rows = measure_in_parts(
             volume.labels,
-            channels=names,
-            part=lambda rows, columns: stack.part((), rows, columns).plane()[positions],
+            channels=image.columns,
+            part=lambda rows, columns: image.part((), rows, columns),
             size=size,
             masks=volume.masks,
         )
@@ -149,15 +176,15 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
         rows = measure_objects(
             volume.labels,
             axes=loaded.axes,
-            channels=names,
-            plane=lambda index: stack.plane(index)[positions],
+            channels=image.columns,
+            plane=image.plane,
             size=size,
             masks=volume.masks,
         )
         pixels = _pixels_on_planes(volume)
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")
-    return _ObjectTable(table_columns(loaded.axes, names, size), rows, pixels)
+    return _ObjectTable(table_columns(loaded.axes, image.columns, size), rows, pixels)
 
 
 def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
@@ -215,9 +242,9 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
     Parameters
     ----------
     kind
-        One of `batch.plan.EXTRA_ENDINGS`. The overlay is a PNG of the image with its objects, of a
-        stack the plane most covered by them; tracks are the Cell Tracking Challenge's
-        ``res_track.txt``, where in an image of one frame each object is a track.
+        One of `batch.plan.EXTRA_ENDINGS` that is no table. The overlay is a PNG of the image with
+        its objects, of a stack the plane most covered by them; tracks are the Cell Tracking
+        Challenge's ``res_track.txt``, where in an image of one frame each object is a track.
     path
         The file to write; any name.
     segmented
@@ -349,20 +376,6 @@ def _finish_renaming(
         whole = [path for path in left[target] if sha256_of(path) == digest]
         if whole:
             move_into_place(whole[0], target)
-
-
-def _distinct_channels(stack: ChannelStack, *, rgb: bool) -> tuple[list[int], list[str]]:
-    """Positions and column names of the selected channels, without repetitions."""
-    first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
-    first.pop(GAP, None)
-    positions = sorted(first.values())
-    names = [stack.names[n] for n in positions]
-    if rgb:
-        names = [(*RGB, "alpha")[stack.selection[n]] for n in positions]
-    names = [f"channel{name}" if name.isdecimal() else name for name in names]
-    if len(set(names)) < len(names):
-        names = [f"{name}_{stack.selection[n]}" for n, name in zip(positions, names, strict=True)]
-    return positions, names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

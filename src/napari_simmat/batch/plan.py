@@ -18,6 +18,7 @@ from napari_simmat._text import format_list
 from napari_simmat.batch.record import outputs_recorded_in, read_record
 from napari_simmat.engine.files.label_images import LABEL_WRITERS
 from napari_simmat.engine.files.objects import EXTRA_FORMATS
+from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.linking import require_laptrack
 from napari_simmat.engine.settings import (
     AutomaticSettings,
@@ -28,6 +29,7 @@ from napari_simmat.engine.settings import (
     Shard,
     parse_channels,
 )
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import (
     LOOK_LIKE_CAPTURES,
     band_files,
@@ -65,12 +67,15 @@ TRACKS = "tracks"
 EXTRA_ENDINGS = {
     "overlay": "_overlay.png",
     **{kind: each.ending for kind, each in EXTRA_FORMATS.items()},
+    **{kind: f"_objects{each.ending}" for kind, each in TABLE_FORMATS.items()},
     TRACKS: "_res_track.txt",
     "ctc": "_RES",
 }
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 INSIDE = "inside"
 """Kind of the labels within an OME-Zarr image."""
+IN_ZARR = ("overlay", *TABLE_FORMATS)
+"""Optional outputs that a plane of any size has."""
 COLUMNS = ("image", "prompts", "channels", "channel_axis", "channel_files")
 """Columns of a manifest."""
 MAX_NAME_BYTES = 240
@@ -107,6 +112,8 @@ class SegmentConfig:
     """How objects are propagated through stacks; None to segment each plane by itself."""
     link: LinkSettings | None = None
     """How objects are linked over time; None if they are not."""
+    table: TableSettings = field(default_factory=TableSettings)
+    """What is measured of the objects."""
     labels_in_memory: float = 1.0
     """With automatic segmentation, a plane whose labels need more GB than this is written to
     OME-Zarr, tile by tile."""
@@ -152,10 +159,10 @@ class OutputFiles:
     def in_zarr(self) -> OutputFiles:
         """The same with labels as OME-Zarr, for an image whose labels do not fit into memory.
 
-        The only optional output is then the overlay.
+        Optional outputs are then the overlay and the tables.
         """
         name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
-        extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
+        extras = {kind: path for kind, path in self.extras.items() if kind in IN_ZARR}
         return replace(self, labels=self.labels.with_name(name), extras=extras)
 
     def in_tiff(self) -> OutputFiles:
@@ -361,11 +368,13 @@ def plan(
     Raises
     ------
     ValueError, OSError
-        If two images would have the same output, an output exists and must not be replaced, or no
-        image is left.
+        If two images would have the same output, an output exists and must not be replaced, no
+        image is left, or the package that writes an optional table is not installed.
     """
     if not isinstance(inputs, InputImages):
         inputs = InputImages([InputImage(image, named=True) for image in inputs])
+    for kind in set(extras) & set(TABLE_FORMATS):
+        TABLE_FORMATS[kind].check()
     output = Path(os.path.expanduser(output))  # shells do not expand --output=~/results
     _check_output(output)
     if prompts not in (AUTO, SAME_STEM) and not is_prompt_file(Path(prompts)):

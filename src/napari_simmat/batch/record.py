@@ -20,6 +20,7 @@ from napari_simmat.engine.settings import (
     LinkSettings,
     PropagationSettings,
 )
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import check_size
 from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
@@ -69,6 +70,8 @@ class RecordedSettings:
     """Settings of the propagation through the stack; None if there was none."""
     link: Annotated[LinkSettings | None, OMIT_DEFAULT] = None
     """How objects were linked over time; None, and left out of the file, if they were not."""
+    table: Annotated[TableSettings, OMIT_DEFAULT] = field(default_factory=TableSettings)
+    """What was measured of the objects; left out of the file if that is what usually is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,12 +24,14 @@ from napari_simmat.batch.record import (
 )
 from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.prompts import read_prompts
-from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
+from napari_simmat.engine.measured_image import MeasuredImage, column_names
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import home_of
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
@@ -132,6 +134,21 @@ class OpenedImage:
     def is_rgb(self) -> bool:
         """Whether the channels are the colors of a picture."""
         return self.image.rgb and self.axis == self.image.channel_axis
+
+    @property
+    def all_channels(self) -> list[int]:
+        """All channels, of a picture its colors alone."""
+        count = 1 if self.axis is None else int(self.image.data.shape[self.axis])
+        return list(range(min(count, 3) if self.is_rgb else count))
+
+    def measured(self, chosen: Sequence[int], table: TableSettings) -> MeasuredImage:
+        """What is measured of its values: the `chosen` channels, and the indices of the table.
+
+        Raises ValueError if an index needs a band that the image lacks.
+        """
+        source = ArraySource.of(self.image.data, self.axis, self.image.path.name)
+        names = column_names(self.channel_names, source.n_channels, rgb=self.is_rgb)
+        return MeasuredImage.of(source, names, chosen, table, self.image.path.name)
 
     @property
     def as_read(self) -> dict[str, Any]:
@@ -274,6 +291,7 @@ def _open_task(
         if config.link is not None and is_along_depth and len(opened.axes) == 3:
             opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
     files, notes = _suitable(task.files, opened, prompts, config.labels_in_memory)
+    notes += opened.measured((), config.table).notes
     return LoadedImage(
         **vars(opened),
         task=replace(task, files=files),
@@ -294,6 +312,7 @@ def _with_recorded(config: SegmentConfig, recorded: RecordedSettings) -> Segment
         automatic=recorded.automatic or config.automatic,
         propagation=recorded.propagation,
         link=recorded.link or config.link,
+        table=recorded.table if config.table == TableSettings() else config.table,
     )
 
 
@@ -394,7 +413,7 @@ def segment_loaded_job(
         The image and the model.
     resume
         Keep outputs whose record has the same input, model, prompts and settings, and return
-        their `TaskOutcome`.
+        their `TaskOutcome`. Outputs of which the table alone is to be another are made anew.
 
     Raises
     ------
@@ -406,7 +425,9 @@ def segment_loaded_job(
     task, config, prompts = loaded.task, loaded.config, loaded.prompts
     request = _request(loaded, predictor)
     if resume and any(path.exists() for path in task.files):
-        return _kept_outcome(task, request, loaded.seconds + time.monotonic() - start)
+        kept = _kept_outcome(task, request, loaded.seconds + time.monotonic() - start)
+        if kept is not None:
+            return kept
 
     predictor.note = ""
     # Measured but not encoded: a large plane is encoded tile by tile.
@@ -651,6 +672,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             automatic=config.automatic.for_model(model.spec) if loaded.prompts is None else None,
             propagation=config.propagation,
             link=config.link,
+            table=config.table,
         ),
     )
 
@@ -661,21 +683,29 @@ def _check_inside(loaded: LoadedImage) -> None:
         prompt.check_inside((height, width))
 
 
-def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome:
-    """Keep existing outputs if they are complete and were made the same way, else refuse."""
+def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome | None:
+    """Keep existing outputs if they are complete and were made the same way, else refuse.
+
+    None if all but the table was made the same way, so that they can be made anew: nobody has
+    changed them.
+    """
     files = task.files
     advice = "Use --overwrite to replace it, or another output folder."
     if not files.record.is_file():
         existing = next(path for path in files if path.exists())
         raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
     record = read_record(files.record)
-    if differences := record.request.differences(request):
+    asked = replace(record.request.settings, table=request.settings.table)
+    has_other_table = asked != record.request.settings
+    if differences := replace(record.request, settings=asked).differences(request):
         what = format_list(differences)
         raise ValueError(f"{files.labels} was made differently; what differs: {what}. {advice}")
     for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")
         if not path.exists() or sha256_of(path) != expected:
             raise ValueError(CHANGED_SINCE.format(path))
+    if has_other_table:
+        return None
     labels = {int(one["label"]) for one in record.objects}
     visible = {int(one["label"]) for one in record.objects if one["pixels"]}
     hidden = tuple(sorted(labels - visible))

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.outputs import about_table
 from napari_simmat.batch.plan import Plan, SegmentConfig, shown_name
+from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
     TaskOutcome,
 )
+from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.io.files import (
     atomic_outputs,
     write_table,
@@ -68,8 +71,12 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     cells = (
         {"image": image, **row} for image, path in tables.items() for row in _read_table(path)[1]
     )
-    with atomic_outputs(*summary_files(plan)) as (table, page, objects):
+    with atomic_outputs(*summary_files(plan)) as (table, page, objects, *others):
         write_table(objects, ["image", *columns], cells)
+        for path, kind in zip(others, _table_kinds(plan), strict=True):
+            about = about_table(indices=_indices(outcome for _, outcome in done))
+            _, lines = _read_table(objects)
+            TABLE_FORMATS[kind].write(path, ["image", *columns], lines, about)
         write_table(
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
         )
@@ -77,10 +84,27 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
 
 
 def summary_files(plan: Plan) -> list[Path]:
-    """Table and page of a run, and the objects of all images; each shard has its own."""
-    names = map(Path, (SUMMARY_TABLE, SUMMARY_PAGE, ALL_OBJECTS))
+    """Table and page of a run, and the objects of all images; each shard has its own.
+
+    The objects of all are in the formats that those of one are in.
+    """
+    endings = (TABLE_FORMATS[kind].ending for kind in _table_kinds(plan))
+    others = (Path(ALL_OBJECTS).with_suffix(ending) for ending in endings)
+    names = (Path(SUMMARY_TABLE), Path(SUMMARY_PAGE), Path(ALL_OBJECTS), *others)
     part = "" if plan.shard is None else f"-{plan.shard}"
     return [plan.output / f"{name.stem}{part}{name.suffix}" for name in names]
+
+
+def _table_kinds(plan: Plan) -> list[str]:
+    """The formats besides CSV that tables are written in."""
+    asked = {kind for task in plan.tasks for kind in task.files.extras}
+    return [kind for kind in TABLE_FORMATS if kind in asked]
+
+
+def _indices(outcomes: Iterable[TaskOutcome]) -> list[str]:
+    """The indices of all tables; those of a replayed record are its own."""
+    records = (read_record(outcome.task.files.record) for outcome in outcomes)
+    return [index for record in records for index in record.request.settings.table.indices]
 
 
 def _read_table(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:

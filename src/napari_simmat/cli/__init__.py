@@ -27,6 +27,7 @@ from napari_simmat.cli.channels import channels_app
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.extensions import add_commands
+from napari_simmat.cli.measure import measure
 from napari_simmat.cli.models import info, models
 from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.terminal import Terminal
@@ -82,6 +83,7 @@ app.command(models)
 app.command(segment)
 app.command(encode)
 app.command(channels_app)
+app.command(measure)
 app.command(evaluate)
 app.command(train)
 app.command(info)

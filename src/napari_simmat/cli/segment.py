@@ -16,6 +16,7 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
+    SegmentTableOptions,
     SeriesOptions,
 )
 from napari_simmat.cli.terminal import (
@@ -48,6 +49,7 @@ MANY_IMAGES = (
 )
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
+DEFAULT_TABLE = SegmentTableOptions()
 DEFAULT_CLUSTER = ClusterOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
@@ -63,6 +65,7 @@ def segment(
     series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     files: FileOptions = DEFAULT_FILES,
+    table: SegmentTableOptions = DEFAULT_TABLE,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
     events: Annotated[bool, FLAG] = False,
@@ -116,6 +119,13 @@ def segment(
     simmat segment series.tif --model tiny --prompts auto --output out --link
     ```
 
+    Markers of each cell, as spatial omics reads them; vegetation indices of a field:
+
+    ```
+    simmat segment a.tif --model tiny --prompts auto --output out --statistics mean,p95 --anndata
+    simmat segment a.tif --model tiny --prompts a.csv --output out --index ndvi --index "r=nir/red"
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask),
     objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask), or an earlier record
@@ -149,6 +159,7 @@ def segment(
     from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
+    settings = table.settings  # refused before any file is looked for
     planned = _planned([image, *more], output, prompts, files, series, cluster)
     config = SegmentConfig(
         model=model,
@@ -157,6 +168,7 @@ def segment(
         automatic=automatic,
         propagation=series.propagation,
         link=series.linking,
+        table=settings,
         labels_in_memory=files.labels_in_memory,
     )
     if events:

@@ -34,10 +34,13 @@ class TableSettings:
         Of each channel and index: some of `NAMED_STATISTICS`, and percentiles such as ``p5``.
     indices
         Spectral indices: names of `engine.channels.indices.INDICES`, or ``name=formula``.
+    all_channels
+        Whether all channels of the image are measured, or those alone that the model reads.
     """
 
     statistics: tuple[str, ...] = DEFAULT_STATISTICS
     indices: tuple[str, ...] = ()
+    all_channels: bool = False
 
     def __post_init__(self) -> None:
         check_statistics(self.statistics)

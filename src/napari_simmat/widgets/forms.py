@@ -12,7 +12,7 @@ A float with the ``widget_type`` LineEdit is typed as text, e.g. 0.001 or 3e-5.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -44,6 +44,8 @@ from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows, hbox
 
+SEPARATOR = ";"
+"""Between the words of a field that holds several."""
 TYPE_A_NUMBER = (
     "{label} is {value!r}, not a number between {low:g} and {high:g}: type one, such as 0.001 or "
     "3e-5."
@@ -131,6 +133,8 @@ class _Control:
 
     def __init__(self, name: str, hint: Any, text: str) -> None:
         kind, options = _split(hint)
+        self._is_list = get_origin(kind) is tuple  # of words, which the user separates
+        kind = str if self._is_list else kind
         special = options.pop("special", "")
         self._kind = kind
         if special:  # magicgui's box for integers cannot show one
@@ -170,11 +174,15 @@ class _Control:
                     TYPE_A_NUMBER.format(label=self.widget.label, value=value, low=low, high=high)
                 )
             return float(value)
+        if self._is_list:
+            return tuple(word.strip() for word in value.split(SEPARATOR) if word.strip())
         if self._kind is str:
             return value.strip()
         return self._kind(value) if self._kind in (int, float) else value
 
     def set_value(self, value: Any) -> None:
+        if self._is_list:
+            value = f"{SEPARATOR} ".join(value)
         with self.widget.changed.blocked():
             self.widget.value = f"{value:.7g}" if self._limits else value
 
@@ -193,9 +201,12 @@ class _IgnoredWheel(QObject):
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """The text of each field in the docstring of a dataclass."""
-    described = parse_docstring(kind.__doc__ or "", DocstringStyle.NUMPYDOC).params
-    texts = {each.arg_name: each.description or "" for each in described}
+    """The text of each field in the docstring of a dataclass, or of one that it extends."""
+    documented = [each for each in kind.__mro__ if is_dataclass(each)]
+    texts: dict[str, str] = {}
+    for each in reversed(documented):
+        described = parse_docstring(each.__doc__ or "", DocstringStyle.NUMPYDOC).params
+        texts |= {one.arg_name: one.description or "" for one in described}
     return {name: " ".join(text.replace("`", "").split()) for name, text in texts.items()}
 
 

@@ -73,7 +73,7 @@ BAD_FORMULA = (
 )
 MISSING_BAND = (
     "The index {} needs {}, which {} not among the channels of {} ({}). Rename the channels, leave "
-    "the index out, or write it as a formula of these names: {}=(`nir 1` - red) / (`nir 1` + red)."
+    "the index out, or write it as a formula of these names in backticks, e.g. {}=`{}`/`{}`."
 )
 SAME_AS_CHANNEL = (
     "The index {} has the name of a channel of {}; give it another name: name=FORMULA."
@@ -290,8 +290,9 @@ def bands_of(index: SpectralIndex, names: Sequence[str], image: str) -> dict[str
         listed = format_list(names) or "none"
         lacking = is_or_are(len(missing))
         wanted = format_list(missing)
+        ends = names[0] if names else "a", names[-1] if names else "b"
         raise ValueError(
-            MISSING_BAND.format(index.name, wanted, lacking, image, listed, index.name)
+            MISSING_BAND.format(index.name, wanted, lacking, image, listed, index.name, *ends)
         )
     return found
 

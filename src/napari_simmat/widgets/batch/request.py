@@ -14,6 +14,7 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
+    SegmentTableOptions,
     SeriesOptions,
 )
 from napari_simmat.batch.plan import (
@@ -57,7 +58,7 @@ class BatchRequest:
         By name or file.
     prompts
         ``auto``, ``same-stem`` or a file.
-    files, channels, series, cluster
+    files, channels, series, table, cluster
         The options of the command.
     automatic
         Settings for ``auto``.
@@ -70,6 +71,7 @@ class BatchRequest:
     files: FileOptions = field(default_factory=partial(FileOptions, resume=True))
     channels: ChannelOptions = field(default_factory=ChannelOptions)
     series: SeriesOptions = field(default_factory=SeriesOptions)
+    table: SegmentTableOptions = field(default_factory=SegmentTableOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
@@ -83,6 +85,7 @@ class BatchRequest:
             *command_words(self.files),
             *command_words(self.channels),
             *command_words(self.series.that_apply(to_everything=is_auto)),
+            *command_words(self.table),
             *command_words(self.cluster),
             *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
         ]
@@ -99,6 +102,10 @@ class BatchRequest:
             return LAPTRACK_MISSING
         if self.series.link and self.series.objects == "3d":
             return TIME_OR_DEPTH
+        try:
+            _ = self.table.settings
+        except ValueError as error:
+            return str(error)
         scheduler = self.cluster.scheduler
         if scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", scheduler):
             return NO_SCHEDULER.format(scheduler)

@@ -12,7 +12,13 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import format_shape, pluralize
-from napari_simmat.batch.options import EXTRAS, ChannelOptions, ClusterOptions, SeriesOptions
+from napari_simmat.batch.options import (
+    EXTRAS,
+    ChannelOptions,
+    ClusterOptions,
+    SegmentTableOptions,
+    SeriesOptions,
+)
 from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
 from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
@@ -317,6 +323,8 @@ class BatchForm(QWidget):
         self.files = Options(BatchRequest().files, self)
         self.files["pattern"].setPlaceholderText("all images")
         self.series = Options(SeriesOptions(), self)
+        self.table = Options(SegmentTableOptions(), self)
+        self.table["index"].setPlaceholderText("ndvi; ratio=nir/red")
         self.cluster = Options(ClusterOptions(), self)
         self.cluster["scheduler"].setPlaceholderText("this machine")
         self._channel_options = ChannelOptions()
@@ -342,6 +350,7 @@ class BatchForm(QWidget):
                 channels, channels=self._channels() or None, pixel_ratio=self.pixels.value()
             ),
             series=self.series.value(),
+            table=self.table.value(),
             cluster=self.cluster.value(),
             automatic=self.everything.value(),
         )
@@ -354,6 +363,7 @@ class BatchForm(QWidget):
         self.files.set_value(request.files)
         self.existing.setCurrentIndex(self.existing.findData(request.files.existing))
         self.series.set_value(request.series)
+        self.table.set_value(request.table)
         self.cluster.set_value(request.cluster)
         self._channel_options = request.channels
         self.images.set_value(request.images)
@@ -407,9 +417,10 @@ class BatchForm(QWidget):
 
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
-        boxes, cluster = QWidget(), QWidget()
+        boxes, table, cluster = QWidget(), QWidget(), QWidget()
         vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
+        self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
         form = form_rows(("Images", self.images), ("", self.captures), parent=self, spacing=6)
         self.files.add_rows(form, "pattern")
@@ -429,6 +440,7 @@ class BatchForm(QWidget):
         ):
             form.addRow(*each)
         self.series.add_rows(form, "objects", "link_axis")
+        form.addRow(CollapsibleSection("Table of objects", table))
         form.addRow(self.also)
         form.addRow("Existing results", self.existing)
         form.addRow(CollapsibleSection("Cluster", cluster))
@@ -439,7 +451,7 @@ class BatchForm(QWidget):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
         self.existing.activated.connect(self._on_changed)
-        for options in (self.files, self.series, self.cluster):
+        for options in (self.files, self.series, self.table, self.cluster):
             options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)

@@ -1,0 +1,320 @@
+"""Measure the objects of label images that any program wrote: the table of `simmat measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.outputs import about_table
+from napari_simmat.batch.plan import find_images
+from napari_simmat.batch.segment_image import OpenedImage
+from napari_simmat.datasets.folder import LabeledFile
+from napari_simmat.datasets.label_folder import (
+    check_complete,
+    match_label_files,
+    read_labels_of,
+)
+from napari_simmat.engine.channels.matching import channel_index
+from napari_simmat.engine.files.label_images import class_of, label_properties
+from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
+from napari_simmat.engine.files.tables import TABLE_FORMATS
+from napari_simmat.engine.measured_image import column_names
+from napari_simmat.engine.measurements import measure_objects, table_columns
+from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.files import atomic_write, write_table
+from napari_simmat.io.readers import is_image_folder, open_image, read_labels, stem_of
+from napari_simmat.io.reference import ImageReference
+from napari_simmat.progress import Job, Progress
+
+TABLE_ENDINGS = {".csv": "csv", **{each.ending: kind for kind, each in TABLE_FORMATS.items()}}
+"""Formats of the table by the ending of its file's name."""
+NO_TABLE = "{} names no format of tables; end its name in one of {}."
+EXISTS = "{} exists already. Use --overwrite to replace it, or give another name."
+IS_INPUT = "{} is what is to be measured; give the table another name."
+ONE_FOLDER = (
+    "{} is a folder of images, so give one folder of labels (and of --parents), which hold a label "
+    "image for each."
+)
+IS_FOLDER = "{} is a folder; give one label image for the one image, or a folder of images as well."
+OVERLAP = (
+    "Of {}, objects share pixels; each of these pixels counts for one of them alone, that with the "
+    "higher score or the earlier."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureTask:
+    """An image and the label images of its objects.
+
+    Parameters
+    ----------
+    image, labels
+        Files, or folders that are one image. Labels may be any that `engine.files.objects` reads.
+    parents
+        Labels of objects that hold the others.
+    of_folder
+        Whether the image is one of a folder, whose table has a column for it.
+    """
+
+    image: Path
+    labels: tuple[Path, ...]
+    parents: Path | None = None
+    of_folder: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTask:
+    """What was measured of an image.
+
+    Attributes
+    ----------
+    columns, rows
+        Of all its objects; with a column ``labels`` if it has several label images.
+    counts
+        How many objects each label image has.
+    reference
+        The size of a pixel, of the image or else of its labels.
+    notes
+        For the user, as sentences.
+    """
+
+    task: MeasureTask
+    columns: tuple[str, ...]
+    rows: Sequence[dict[str, object]]
+    counts: Mapping[Path, int]
+    reference: ImageReference
+    notes: tuple[str, ...] = ()
+
+
+def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> list[MeasureTask]:
+    """What is to be measured: one image with its labels, or each of a folder.
+
+    Parameters
+    ----------
+    image
+        An image; or a folder of images, of which `labels`, and `parents` if given, is a folder
+        with files named alike, see `datasets.label_folder`.
+    labels, parents
+        As of `MeasureTask`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a file or folder is missing, or an image of a folder has no labels.
+    """
+    for path in (image, *labels, *([] if parents is None else [parents])):
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    if not _holds_images(image):
+        for path in (*labels, *([] if parents is None else [parents])):
+            if _holds_images(path):
+                raise ValueError(IS_FOLDER.format(path))
+        return [MeasureTask(image=image, labels=tuple(labels), parents=parents)]
+    folders = [*labels, *([] if parents is None else [parents])]
+    if len(labels) != 1 or not all(map(_holds_images, folders)):
+        raise ValueError(ONE_FOLDER.format(image))
+    found = [one.image for one in find_images([image]) if one.image.parent == image]
+    files = [LabeledFile(stem_of(path), path, path) for path in found]
+    matched = match_label_files(labels[0], files)
+    check_complete(labels[0], matched, files)
+    above: dict[str, Path] = {}
+    if parents is not None:
+        above = match_label_files(parents, files)
+        check_complete(parents, above, files)
+    return [
+        MeasureTask(
+            image=file.image,
+            labels=(matched[file.name],),
+            parents=above.get(file.name),
+            of_folder=True,
+        )
+        for file in files
+    ]
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether a path is a folder of images, and not one image."""
+    return path.is_dir() and not is_image_folder(path)
+
+
+def check_output(output: Path, tasks: Sequence[MeasureTask], *, overwrite: bool) -> str:
+    """The format of a table, ``"csv"`` or a key of `TABLE_FORMATS`.
+
+    Raises ValueError if its name says none, a package lacks, or it must not be written.
+    """
+    kind = TABLE_ENDINGS.get(output.suffix.lower())
+    if kind is None:
+        raise ValueError(NO_TABLE.format(output.name, format_list(TABLE_ENDINGS)))
+    if kind in TABLE_FORMATS:
+        TABLE_FORMATS[kind].check()
+    if output.exists() and not overwrite:
+        raise ValueError(EXISTS.format(output))
+    read = {path for task in tasks for path in (task.image, *task.labels, task.parents) if path}
+    if output.resolve() in {path.resolve() for path in read}:
+        raise ValueError(IS_INPUT.format(output))
+    return kind
+
+
+def measure_tasks_job(
+    tasks: Sequence[MeasureTask],
+    output: Path,
+    *,
+    table: TableSettings | None = None,
+    selection: ChannelSelection | None = None,
+    overwrite: bool = False,
+) -> Job[list[MeasuredTask]]:
+    """Measure the objects of all tasks, and write one table, or none if a file cannot be used.
+
+    Parameters
+    ----------
+    tasks
+        From `find_tasks`.
+    output
+        Ends in ``.csv``, ``.parquet`` or ``.h5ad``.
+    table
+        Statistics and indices; the usual ones by default.
+    selection
+        Which channels are measured, all by default, and which axis holds them.
+    overwrite
+        Whether the table may replace another.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If a file cannot be used; the message names it.
+    """
+    table = table or TableSettings()
+    kind = check_output(output, tasks, overwrite=overwrite)
+    done: list[MeasuredTask] = []
+    for number, task in enumerate(tasks):
+        yield Progress(number, len(tasks), f"{task.image.name}: measuring")
+        done.append(measure_task(task, table, selection or ChannelSelection()))
+    yield Progress(len(tasks), len(tasks), "writing the table")
+    columns = list(dict.fromkeys(name for each in done for name in each.columns))
+    if any(task.of_folder for task in tasks):
+        columns = ["image", *columns]
+    rows = ({"image": each.task.image.name, **row} for each in done for row in each.rows)
+    with atomic_write(output) as path:
+        if kind == "csv":
+            write_table(
+                path, columns, ({name: row.get(name, "") for name in columns} for row in rows)
+            )
+        else:
+            one = done[0] if len(done) == 1 else None
+            about = about_table(
+                "" if one is None else one.task.image.name,
+                None if one is None else one.reference,
+                table.indices,
+            )
+            TABLE_FORMATS[kind].write(path, columns, rows, about)
+    return done
+
+
+def measure_task(
+    task: MeasureTask, table: TableSettings, selection: ChannelSelection
+) -> MeasuredTask:
+    """Measure the objects of one image.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If a file cannot be used; the message names it.
+    """
+    opened = OpenedImage.of(open_image(task.image), selection)
+    measured = opened.measured(_chosen(opened), table)
+    parents = None if task.parents is None else _read(task.parents, opened).labels
+    columns: dict[str, None] = {}
+    rows: list[dict[str, object]] = []
+    counts: dict[Path, int] = {}
+    notes = [*opened.image.notes, *measured.notes]
+    reference = opened.image.reference
+    for path in task.labels:
+        objects = _read(path, opened)
+        notes += objects.notes
+        reference = objects.reference
+        columns |= dict.fromkeys(
+            table_columns(opened.axes, measured.columns, reference, parents=parents is not None)
+        )
+        found = measure_objects(
+            objects.labels,
+            axes=opened.axes,
+            channels=measured.columns,
+            plane=measured.plane,
+            size=reference,
+            parents=parents,
+        )
+        for row in found:
+            label = int(str(row["label"]))
+            row["class"] = objects.classes.get(label, "")
+            row["score"] = objects.scores.get(label, float("nan"))
+            if len(task.labels) > 1:
+                row["labels"] = path.name
+        rows += found
+        counts[path] = len(found)
+    names = ["labels", *columns] if len(task.labels) > 1 else [*columns]
+    return MeasuredTask(
+        task=task, columns=tuple(names), rows=rows, counts=counts, reference=reference,
+        notes=tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
+
+
+def _chosen(opened: OpenedImage) -> list[int]:
+    """The channels that are measured: those that were selected, or all but transparency."""
+    if opened.channels is None:
+        return opened.all_channels
+    count = 1 if opened.axis is None else int(opened.image.data.shape[opened.axis])
+    names = column_names(opened.channel_names, count, rgb=opened.is_rgb)
+    return [channel_index(channel, count, names) for channel in opened.channels]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Objects:
+    """The objects of a file, painted into labels of the image's shape."""
+
+    labels: NDArray[Any]
+    classes: Mapping[int, str] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)
+    reference: ImageReference
+    notes: tuple[str, ...] = ()
+
+
+def _read(path: Path, opened: OpenedImage) -> _Objects:
+    """The objects of a label image, or of outlines in a file."""
+    image = opened.image
+    if path.suffix.lower() in OUTLINE_ENDINGS and path.is_file():
+        found = read_objects(
+            path, opened.shape, opened.axes, image=image.path.name, reference=image.reference
+        )
+        labels = found.labels()
+        drawn = sum(int(np.count_nonzero(each.mask.mask)) for each in found.sections)
+        overlap = [OVERLAP.format(path.name)] if drawn > np.count_nonzero(labels) else []
+        return _Objects(
+            labels=labels,
+            classes={each.label: each.category for each in found.sections},
+            scores={each.label: each.score for each in found.sections},
+            reference=image.reference,
+            notes=(*found.notes, *overlap),
+        )
+    labels = read_labels_of(path, opened.shape, image.path.name)
+    known = label_properties(path)
+    return _Objects(
+        labels=labels,
+        classes={label: class_of(row) for label, row in known.items()},
+        scores={label: float(row.get("score") or "nan") for label, row in known.items()},
+        reference=image.reference if image.scale else read_labels(path).reference,
+    )
+
+
+def summary_line(measured: MeasuredTask) -> str:
+    """What was measured of an image, for the user."""
+    parts = [
+        f"{path.name}: {pluralize(count, 'object')}" for path, count in measured.counts.items()
+    ]
+    return f"{measured.task.image.name}: {format_list(parts)}"

@@ -1,0 +1,119 @@
+"""The values of an image that its table is made of: which channels, what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.channels.indices import (
+    NOT_REFLECTANCE,
+    PlacedIndex,
+    SpectralIndex,
+    bands_note,
+    bands_of,
+    parse_indices,
+)
+from napari_simmat.engine.channels.matching import RGB
+from napari_simmat.engine.image_stack import FULL_SLICE, ArraySource
+from napari_simmat.engine.measurements import ValueColumns
+from napari_simmat.engine.table_settings import TableSettings
+
+
+def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) -> list[str]:
+    """What tables call the channels of an image.
+
+    Parameters
+    ----------
+    names
+        Those of the file; a name that is a number alone, as one without a name, gets a word.
+    count
+        How many channels there are.
+    rgb
+        Whether they are the colors of a picture, and perhaps its transparency.
+    """
+    if rgb:
+        names = [*RGB, "alpha"][:count]
+    known = list(names) if names is not None else [str(number) for number in range(count)]
+    return [f"channel{name}" if name.isdecimal() else name for name in known]
+
+
+@dataclass(frozen=True)
+class MeasuredImage:
+    """An image, and what of it is measured.
+
+    Attributes
+    ----------
+    source
+        The image.
+    numbers
+        Which of its channels the rows of values are.
+    columns
+        What is measured of these.
+    notes
+        What was taken as what, and may be another number than expected, as sentences.
+    """
+
+    source: ArraySource
+    numbers: tuple[int, ...]
+    columns: ValueColumns
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        source: ArraySource,
+        names: Sequence[str],
+        chosen: Sequence[int],
+        table: TableSettings,
+        image: str,
+    ) -> MeasuredImage:
+        """Find the bands of the indices among all channels.
+
+        Parameters
+        ----------
+        source, image
+            The image, and its name for messages.
+        names
+            From `column_names`, one for each channel.
+        chosen
+            The channels that are measured themselves; one that is there twice is measured once.
+        table
+            The user's choice.
+
+        Raises
+        ------
+        ValueError
+            If an index does not exist, or the image lacks one of its bands.
+        """
+        numbers = list(dict.fromkeys(chosen))
+        titles = [names[number] for number in numbers]
+        if len(set(titles)) < len(titles):
+            titles = [f"{name}_{number}" for name, number in zip(titles, numbers, strict=True)]
+        placed, notes = [], []
+        for index in parse_indices(table.indices):
+            found = bands_of(index, names, image)
+            numbers += [number for number in found.values() if number not in numbers]
+            rows = {band: numbers.index(number) for band, number in found.items()}
+            placed.append(PlacedIndex(index, rows))
+            notes += [bands_note(index, found, names), _reflectance_note(index, source, image)]
+        columns = ValueColumns(
+            channels=tuple(titles), indices=tuple(placed), statistics=table.statistics
+        )
+        return cls(source, tuple(numbers), columns, tuple(filter(None, notes)))
+
+    def plane(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Raw values (R, Y, X) of a plane, one row for each of `numbers`, in their common type."""
+        return self.part(index, FULL_SLICE, FULL_SLICE)
+
+    def part(self, index: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
+        """The same of some rows and columns."""
+        return np.stack(self.source.read(self.numbers, index, rows, columns))
+
+
+def _reflectance_note(index: SpectralIndex, source: ArraySource, image: str) -> str:
+    is_whole = source.dtype.kind in "ui"
+    return NOT_REFLECTANCE.format(index.name, image) if index.needs_reflectance and is_whole else ""
