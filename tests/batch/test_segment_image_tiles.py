@@ -157,7 +157,7 @@ def test_tiles_failed_write_leaves_nothing(predictor, image, tmp_path, monkeypat
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outputs, "measure_in_parts", full)
+    monkeypatch.setattr("napari_simmat.engine.measured_image.measure_in_parts", full)
     with pytest.raises(OSError, match="No space"):
         outputs.write_result(result)
     assert not any((tmp_path / "out").iterdir())

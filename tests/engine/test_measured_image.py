@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
+from napari_simmat.engine import measured_image, measurements
 from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.engine.measured_image import MeasuredImage, column_names
+from napari_simmat.engine.measurements import MaskScore, measure_objects
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.reference import ImageReference
 
 VALUES = np.arange(4 * 2 * 3).reshape(4, 2, 3).astype(np.uint16)
 NAMES = ("DAPI", "red", "nir", "red")
@@ -36,6 +39,33 @@ def test_measured_image_reads_bands_after_the_channels():
 def test_measured_image_tells_channels_of_one_name_apart():
     assert list(measured([1, 3]).columns.channels) == ["red_1", "red_3"]
     assert list(measured([3]).columns.channels) == ["red"]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 28])
+def test_measured_image_of_any_size_has_the_same_table(large, monkeypatch):
+    monkeypatch.setattr(measured_image, "LARGE", large)
+    monkeypatch.setattr(measurements, "PART_SIDE", 16)
+    labels = np.kron(np.arange(12).reshape(3, 4) % 7, np.ones((9, 9), int)).astype(np.uint32)
+    labels[:, 20:] += (labels[:, 20:] > 0) * np.uint32(2**31)
+    values = np.random.default_rng(0).normal(size=(2, *labels.shape))
+    image = MeasuredImage.of(
+        ArraySource.of(values, 0), ("a", "b"), [1], TableSettings(indices=("r=a/b",)), "a.tif"
+    )
+    masks = [MaskScore(3, 0.5), MaskScore(1, 0.25), MaskScore(1, 0.75)]
+    rows = image.measure(labels, "YX", ImageReference(), masks, parents=labels // 2)
+    expected = measure_objects(
+        labels,
+        axes="YX",
+        channels=image.columns,
+        plane=image.plane,
+        masks=masks,
+        parents=labels // 2,
+    )
+    assert [row["score"] for row in rows][:3:2] == [0.5, 0.5]
+    assert len(rows) == len(expected)
+    for row, wanted in zip(rows, expected, strict=True):
+        assert list(row) == list(wanted)
+        assert [str(each) for each in row.values()] == [str(each) for each in wanted.values()]
 
 
 def test_measured_image_says_what_it_took_and_what_is_scaled():

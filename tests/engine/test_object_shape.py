@@ -102,6 +102,16 @@ def test_shape_of_a_row_counted_by_hand():
     assert ObjectShape(row.T).measure(OBLONG)["orientation_deg"] == 0
 
 
+def test_shape_of_a_slanted_line_has_no_minor_axis():
+    found = ObjectShape(np.eye(7, dtype=bool)).measure(SQUARE)
+    assert found["minor_axis"] == 0
+    assert found["major_axis"] == pytest.approx(4 * np.sqrt(2 * 4))
+    assert found["eccentricity"] == 1
+    assert found["orientation_deg"] == pytest.approx(45)
+    block = ObjectShape(np.ones((5, 5), bool)).measure(SHEARED @ np.linalg.inv(SHEARED))
+    assert block["eccentricity"] == 0
+
+
 def test_shape_solidity_and_feret_of_an_l():
     corner = np.zeros((4, 4), bool)
     corner[:, 0] = corner[3] = True

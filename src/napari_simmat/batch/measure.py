@@ -25,7 +25,7 @@ from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measured_image import column_names
-from napari_simmat.engine.measurements import measure_objects, table_columns
+from napari_simmat.engine.measurements import table_columns
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import atomic_write, write_table
@@ -242,14 +242,7 @@ def measure_task(
         columns |= dict.fromkeys(
             table_columns(opened.axes, measured.columns, reference, parents=parents is not None)
         )
-        found = measure_objects(
-            objects.labels,
-            axes=opened.axes,
-            channels=measured.columns,
-            plane=measured.plane,
-            size=reference,
-            parents=parents,
-        )
+        found = measured.measure(objects.labels, opened.axes, reference, parents=parents)
         for row in found:
             label = int(str(row["label"]))
             row["class"] = objects.classes.get(label, "")

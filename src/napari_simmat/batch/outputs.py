@@ -40,7 +40,6 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
     LabelVolume,
-    measure_in_parts,
     measure_objects,
     table_columns,
 )
@@ -162,25 +161,11 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     size = loaded.image.reference
     chosen = loaded.all_channels if loaded.config.table.all_channels else stack.selection
     image = loaded.measured([n for n in chosen if n != GAP], loaded.config.table)
+    rows = image.measure(volume.labels, loaded.axes, size, volume.masks)
     pixels: _MaskPixels
     if loaded.task.files.are_in_zarr:
-        rows = measure_in_parts(
-            volume.labels,
-            channels=image.columns,
-            part=lambda rows, columns: image.part((), rows, columns),
-            size=size,
-            masks=volume.masks,
-        )
         pixels = {((), row["label"]): row["area_px"] for row in rows}
     else:
-        rows = measure_objects(
-            volume.labels,
-            axes=loaded.axes,
-            channels=image.columns,
-            plane=image.plane,
-            size=size,
-            masks=volume.masks,
-        )
         pixels = _pixels_on_planes(volume)
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,17 @@ from napari_simmat.engine.channels.indices import (
 )
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import FULL_SLICE, ArraySource
-from napari_simmat.engine.measurements import ValueColumns
+from napari_simmat.engine.measurements import (
+    MaskScore,
+    ValueColumns,
+    measure_in_parts,
+    measure_objects,
+)
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.reference import ImageReference
+
+LARGE = 1 << 28
+"""Bytes of a plane of all channels from which on it is read part by part."""
 
 
 def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) -> list[str]:
@@ -108,6 +118,47 @@ class MeasuredImage:
     def plane(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Raw values (R, Y, X) of a plane, one row for each of `numbers`, in their common type."""
         return self.part(index, FULL_SLICE, FULL_SLICE)
+
+    def measure(
+        self,
+        labels: Any,
+        axes: str,
+        size: ImageReference,
+        masks: Sequence[MaskScore] = (),
+        parents: Any = None,
+    ) -> list[dict[str, object]]:
+        """The rows of `measure_objects`; of a plane that is large, read part by part.
+
+        Parameters
+        ----------
+        labels, parents
+            (..., Y, X), numpy; or if there is one plane alone, zarr or anything that takes slices.
+        axes, size, masks
+            As of `measure_objects`.
+        """
+        if len(axes) > 2 or (isinstance(labels, np.ndarray) and self._nbytes <= LARGE):
+            return measure_objects(
+                labels,
+                axes=axes,
+                channels=self.columns,
+                plane=self.plane,
+                size=size,
+                masks=masks,
+                parents=parents,
+            )
+        return measure_in_parts(
+            labels,
+            channels=self.columns,
+            part=lambda rows, columns: self.part((), rows, columns),
+            size=size,
+            masks=masks,
+            parents=parents,
+        )
+
+    @property
+    def _nbytes(self) -> int:
+        """Of a plane of all that is measured."""
+        return len(self.numbers) * math.prod(self.source.shape[-2:]) * self.source.dtype.itemsize
 
     def part(self, index: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
         """The same of some rows and columns."""

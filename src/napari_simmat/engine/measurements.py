@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -99,32 +100,27 @@ class ValueColumns:
     indices: Sequence[PlacedIndex] = ()
     statistics: Sequence[str] = DEFAULT_STATISTICS
 
-    @property
-    def names(self) -> list[str]:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
         """Of the columns: one statistic of all channels after the other, then of the indices."""
         names = [f"{each}_{channel}" for each in self.statistics for channel in self.channels]
-        of_indices = [each for each in self.statistics if each != "sum"]
-        names += [f"{each}_{one.index.name}" for each in of_indices for one in self.indices]
-        return names
+        names += [f"{each}_{one.index.name}" for each in self._of_indices for one in self.indices]
+        return tuple(names)
+
+    @cached_property
+    def _of_indices(self) -> list[str]:
+        return [each for each in self.statistics if each != "sum"]
 
     def measure(self, values: NDArray[Any]) -> dict[str, float]:
         """The columns, from the values (R, N) of an object's pixels."""
         count = len(self.channels)
-        of_channels = summarize(values[:count], self.statistics) if count else {}
-        row = dict(self._named(of_channels, self.channels))
+        found = [*summarize(values[:count], self.statistics).values()] if count else []
         if self.indices:
-            of_indices = [each for each in self.statistics if each != "sum"]
-            summaries = summarize(np.stack([one.of(values) for one in self.indices]), of_indices)
-            row |= self._named(summaries, [one.index.name for one in self.indices])
-        return row
-
-    @staticmethod
-    def _named(
-        summaries: Mapping[str, NDArray[np.float64]], names: Sequence[str]
-    ) -> Iterator[tuple[str, float]]:
-        for statistic, values in summaries.items():
-            for name, value in zip(names, values.tolist(), strict=True):
-                yield f"{statistic}_{name}", value
+            of_pixels = np.stack([one.of(values) for one in self.indices])
+            found += summarize(of_pixels, self._of_indices).values()
+        numbers = np.concatenate(found).tolist() if found else []
+        # The names are those of all rows: their own would take more memory than the numbers.
+        return dict(zip(self.names, numbers, strict=True))
 
 
 def table_columns(
@@ -145,7 +141,8 @@ def table_columns(
     parents
         Whether each object may be in one of another label image.
     """
-    values = values if isinstance(values, ValueColumns) else ValueColumns(channels=tuple(values))
+    if not isinstance(values, ValueColumns):
+        values = ValueColumns(channels=tuple(values))
     frames, spatial = _split(axes)
     letters = [letter.lower() for letter in spatial]
     physical = _physical_name(spatial, size)
@@ -175,6 +172,7 @@ def _shape_columns(spatial: str, size: ImageReference) -> list[str]:
     return [*lengths, *RATIOS[len(spatial)]]
 
 
+@lru_cache
 def _length_name(length: str, unit: str) -> str:
     return f"{length}_{unit}2" if length == "surface" else f"{length}_{unit}"
 
@@ -263,6 +261,11 @@ class _Region(NamedTuple):
     mask: NDArray[np.bool_]
     start: tuple[int, ...]
 
+    @classmethod
+    def of(cls, label: int, mask: NDArray[np.bool_], box: tuple[slice, ...]) -> _Region:
+        """An object whose box is a part of the image."""
+        return cls(label, mask, tuple(int(side.start) for side in box))
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -281,6 +284,19 @@ class _Known:
             channels = ValueColumns(channels=tuple(channels))
         return cls(*_split(axes), size or ImageReference(), channels)
 
+    @cached_property
+    def _voxel(self) -> float | None:
+        """Area or volume of a pixel, where known."""
+        known = self.size.voxel(self.spatial)
+        return None if known is None else known[0]
+
+    @cached_property
+    def _edges(self) -> dict[str, NDArray[np.float64]]:
+        """The edges of a pixel in each unit, pixels first."""
+        edges = {"px": np.eye(len(self.spatial))}
+        known = self.size.edges(self.spatial)
+        return edges if known is None else edges | {self.size.units[self.spatial[0]]: known}
+
     def row(
         self,
         region: _Region,
@@ -294,9 +310,8 @@ class _Known:
         row: dict[str, object] = {"label": region.label, "class": ""}
         row |= {letter.lower(): index for letter, index in at.items()}
         row[_pixel_count(spatial)] = shape.area
-        voxel = size.voxel(spatial)
-        if voxel is not None:
-            row[_physical_name(spatial, size)] = shape.area * voxel[0]
+        if self._voxel is not None:
+            row[_physical_name(spatial, size)] = shape.area * self._voxel
         for axis, letter in enumerate(spatial):
             name, start = letter.lower(), region.start[axis]
             centroid = (shape.sums[axis] + shape.area * start) / shape.area
@@ -317,12 +332,8 @@ class _Known:
     def _shape(self, shape: ObjectShape) -> dict[str, float]:
         """Lengths in pixels and in the unit; what has none in real proportions where known."""
         found: dict[str, float] = {}
-        measured = {"px": np.eye(len(self.spatial))}
-        edges = self.size.edges(self.spatial)
-        if edges is not None:
-            measured[self.size.units[self.spatial[0]]] = edges
-        for unit, each in measured.items():
-            for name, value in shape.measure(each).items():
+        for unit, edges in self._edges.items():
+            for name, value in shape.measure(edges).items():
                 is_length = name in LENGTHS[len(self.spatial)]
                 found[_length_name(name, unit) if is_length else name] = value
         return found
@@ -398,7 +409,8 @@ def measure_in_parts(
     channels: ValueColumns | Sequence[str],
     part: Callable[[slice, slice], NDArray[Any]],
     size: ImageReference,
-    masks: Sequence[MaskScore],
+    masks: Sequence[MaskScore] = (),
+    parents: Any = None,
 ) -> list[dict[str, object]]:
     """The rows of `measure_objects` for a plane that does not fit into memory.
 
@@ -412,12 +424,14 @@ def measure_in_parts(
         (Y, X), zarr or anything that takes slices; 0 is background.
     channels, size, masks
         As of `measure_objects`.
+    parents
+        As of `measure_objects`, or as `labels`.
     part
         Gives the raw values (R, h, w) of rows and columns.
     """
     known = _Known.of("YX", channels, size)
     boxes = _boxes_in_parts(labels)
-    scores = {one.label: one.score for one in masks}
+    scores = _mean_scores(masks, "YX", {})
     needs_values = bool(known.values.names)
     rows: dict[int, dict[str, object]] = {}
     for window, found in _grouped(boxes):
@@ -427,15 +441,15 @@ def measure_in_parts(
             box = _within(boxes[label], window)
             mask = block[box] == label
             inside = None if values is None else values[:, *box][:, mask]
-            start = (boxes[label][0].start, boxes[label][1].start)
-            rows[label] = known.row(_Region(label, mask, start), {}, inside, scores)
+            region = _Region.of(label, mask, boxes[label])
+            rows[label] = known.row(region, {}, inside, scores)
     for label, box in boxes.items():
         if label not in rows:
             mask, inside = _in_strips(labels, label, box, part if needs_values else None)
-            start = (box[0].start, box[1].start)
-            rows[label] = known.row(_Region(label, mask, start), {}, inside, scores)
-    order = [one.label for one in masks if one.label in rows] or sorted(rows)
-    return [rows[label] for label in dict.fromkeys(order)]
+            rows[label] = known.row(_Region.of(label, mask, box), {}, inside, scores)
+        if parents is not None:
+            rows[label] |= _parent_in_parts(labels, parents, label, box)
+    return [rows[label] for label in sorted(rows)]
 
 
 Box = tuple[slice, slice]
@@ -488,18 +502,30 @@ def _within(box: Box, window: Box) -> Box:
     return rows, columns
 
 
+def _parent_in_parts(labels: Any, parents: Any, label: int, box: Box) -> dict[str, object]:
+    """`_parent` of an object, from strips of its box."""
+    found = [
+        np.asarray(parents[strip])[np.asarray(labels[strip]) == label] for strip in _strips(box)
+    ]
+    return _parent(np.concatenate(found))
+
+
+def _strips(box: Box) -> Iterator[Box]:
+    """A box in strips of rows, each with the pixels of a part at most."""
+    rows, columns = box
+    step = max(1, PART_SIDE**2 // (columns.stop - columns.start))
+    for top in range(rows.start, rows.stop, step):
+        yield slice(top, min(top + step, rows.stop)), columns
+
+
 def _in_strips(
     labels: Any, label: int, box: Box, part: Callable[[slice, slice], NDArray[Any]] | None
 ) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
     """The mask of a large object in its box, and its values (R, N) in the order of its pixels."""
-    rows, columns = box
-    step = max(1, PART_SIDE**2 // (columns.stop - columns.start))
-    mask = np.empty((rows.stop - rows.start, columns.stop - columns.start), bool)
-    values = []
-    for top in range(rows.start, rows.stop, step):
-        strip = slice(top, min(top + step, rows.stop))
-        inside = np.asarray(labels[strip, columns]) == label
-        mask[strip.start - rows.start : strip.stop - rows.start] = inside
-        if part is not None and inside.any():
-            values.append(np.asarray(part(strip, columns))[:, inside])
+    masks, values = [], []
+    for strip in _strips(box):
+        masks.append(np.asarray(labels[strip]) == label)
+        if part is not None and masks[-1].any():
+            values.append(np.asarray(part(*strip))[:, masks[-1]])
+    mask = np.concatenate(masks)
     return mask, np.concatenate(values, axis=1) if values else None

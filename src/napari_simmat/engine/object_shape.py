@@ -52,7 +52,8 @@ class ObjectShape:
         pixels, corners included.
         """
         variances, directions = np.linalg.eigh(edges @ self._covariance @ edges.T)
-        variances = np.maximum(variances, 0.0)[::-1]
+        # What is left by rounding is none, so that the numbers are the same on all machines.
+        variances = np.where(variances > _ROUND**2 * variances[-1], variances, 0.0)[::-1]
         around = self._outline(tuple(map(tuple, edges.tolist())))
         if self._mask.ndim == 3:
             volume = self.area * abs(float(np.linalg.det(edges)))
@@ -62,12 +63,13 @@ class ObjectShape:
                 zip((*LENGTHS[3], *RATIOS[3]), (around, *axes.tolist(), ratio), strict=True)
             )
         axes = 4 * np.sqrt(variances)
-        flat = float(np.sqrt(1 - variances[1] / variances[0])) if variances[0] else 0.0
+        is_round = variances[0] - variances[1] <= _ROUND * variances[0]
+        flat = 0.0 if is_round else float(np.sqrt(1 - variances[1] / variances[0]))
         vertices, hull_area = self._outer()
         placed = vertices @ edges.T
         feret = np.linalg.norm(placed[:, np.newaxis] - placed, axis=2).max()
         found = (around, *axes.tolist(), float(feret), flat, self.area / hull_area)
-        angle = _orientation(variances, directions[:, -1])
+        angle = float("nan") if is_round else _orientation(directions[:, -1])
         return dict(zip((*LENGTHS[2], *RATIOS[2]), (*found, angle), strict=True))
 
     def _of_indices(self) -> NDArray[np.float64]:
@@ -115,13 +117,11 @@ def _projection(mask: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.fl
     return mask.sum(others, dtype=np.float64) if others else mask.astype(np.float64)
 
 
-def _orientation(variances: NDArray[np.float64], major: NDArray[np.float64]) -> float:
+def _orientation(major: NDArray[np.float64]) -> float:
     """Degrees from the axis of the rows' numbers to the major axis, as in scikit-image.
 
-    From -90, not included, to 90: 0 is upright, 90 lies along a row. NaN if no axis is longer.
+    From -90, not included, to 90: 0 is upright, 90 lies along a row.
     """
-    if variances[0] - variances[1] <= _ROUND * variances[0]:
-        return float("nan")
     degrees = float(np.degrees(np.arctan2(major[1], major[0])))
     degrees = (degrees + 90) % 180 - 90
     return 90.0 if degrees <= -90 + _ROUND else degrees
