@@ -125,6 +125,34 @@ def test_measure_says_that_outlines_overlap(slide, simmat):
     assert "objects share pixels" in result.err
 
 
+def test_measure_of_a_volume_says_if_labels_lie_elsewhere(slide, simmat):
+    nibabel = pytest.importorskip("nibabel")
+    ball = np.zeros((8, 10, 12), np.float32)
+    ball[3:5, 4:6, 5:8] = 1
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    for name, flip in (("scan", 1), ("seg", 1), ("other", -1)):
+        image = nibabel.Nifti1Image(ball.T, affine @ np.diag([flip, 1, 1, 1]))
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, f"{name}.nii.gz")
+    result = simmat("measure", "scan.nii.gz", "seg.nii.gz", "--output", "s.csv")
+    assert (result.status, result.err) == (0, "")
+    [row] = rows_of("s.csv")
+    assert (row["volume_voxels"], row["volume_mm3"]) == ("12", "36")
+    assert float(row["major_axis_mm"]) == pytest.approx(2 * (5 * 2.25) ** 0.5)  # planes 3 mm apart
+    result = simmat("measure", "scan.nii.gz", "other.nii.gz", "--output", "o.csv")
+    assert "other.nii.gz lies elsewhere than scan.nii.gz" in result.err
+
+
+def test_measure_of_planes_that_are_channels_says_what_to_give(slide, simmat):
+    tifffile.imwrite("plain.tif", np.stack([CELLS * 2] * 5), photometric="minisblack")
+    words = ("measure", "plain.tif", "cells.tif", "--output", "p.csv", "--statistics", "max")
+    result = simmat(*words)
+    assert result.status == 1
+    assert "or say with --channel-axis which axis holds channels" in result.err
+    assert simmat(*words, "--channel-axis", "0").status == 0
+    assert [row["max_channel4"] for row in rows_of("p.csv")] == ["2", "4"]
+
+
 def test_measure_keeps_classes_of_a_table_beside_labels(slide, simmat):
     tifffile.imwrite("a_labels.tif", CELLS)
     Path("a_objects.csv").write_text("label,class,score\n2,B cell,0.5\n")

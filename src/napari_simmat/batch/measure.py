@@ -17,8 +17,8 @@ from napari_simmat.batch.segment_image import OpenedImage
 from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.datasets.label_folder import (
     check_complete,
+    labels_of_shape,
     match_label_files,
-    read_labels_of,
 )
 from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.files.label_images import class_of, label_properties
@@ -43,6 +43,10 @@ ONE_FOLDER = (
     "image for each."
 )
 IS_FOLDER = "{} is a folder; give one label image for the one image, or a folder of images as well."
+OTHER_PLACE = (
+    "{} lies elsewhere than {} according to their headers; pixels are taken as they are stored, so "
+    "check that the objects are where they should be."
+)
 OVERLAP = (
     "Of {}, objects share pixels; each of these pixels counts for one of them alone, that with the "
     "higher score or the earlier."
@@ -295,13 +299,17 @@ def _read(path: Path, opened: OpenedImage) -> _Objects:
             reference=image.reference,
             notes=(*found.notes, *overlap),
         )
-    labels = read_labels_of(path, opened.shape, image.path.name)
+    file = read_labels(path)
+    labels = labels_of_shape(file, opened.shape, image.path.name)
+    here, there = image.world, file.world
+    lies_elsewhere = here is not None and there is not None and not here.agrees(there, opened.shape)
     known = label_properties(path)
     return _Objects(
         labels=labels,
         classes={label: class_of(row) for label, row in known.items()},
         scores={label: float(row.get("score") or "nan") for label, row in known.items()},
-        reference=image.reference if image.scale else read_labels(path).reference,
+        reference=image.reference if image.scale else file.reference,
+        notes=(OTHER_PLACE.format(path.name, image.path.name),) if lies_elsewhere else (),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.datasets.folder import LabeledFile, image_entries
-from napari_simmat.io.image_file import same_except_singletons
+from napari_simmat.io.image_file import ImageFile, same_except_singletons
 from napari_simmat.io.readers import read_labels, stem_of
 
 logger = logging.getLogger(__name__)
@@ -102,11 +102,17 @@ def read_labels_of(path: Path, shape: Sequence[int], image: str) -> NDArray[Any]
     ValueError, OSError
         If it cannot be read, has another size than the `image` of that name, or a negative id.
     """
-    found = read_labels(path)
+    return labels_of_shape(read_labels(path), shape, image)
+
+
+def labels_of_shape(found: ImageFile, shape: Sequence[int], image: str) -> NDArray[Any]:
+    """The same of a label image that was read."""
+    path = found.path
     if not same_except_singletons(found.shape, shape):
         raise ValueError(
             f"{path} has the shape {format_shape(found.shape)}, the image {image} without "
-            f"channels {format_shape(shape)}; give labels of the image's size."
+            f"channels {format_shape(shape)}; give labels of the image's size, or say with "
+            "--channel-axis which axis holds channels."
         )
     values = np.asarray(found.data).reshape(shape)
     if values.min(initial=0) < 0:
