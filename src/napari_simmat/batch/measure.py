@@ -233,33 +233,34 @@ def measure_task(
     """
     opened = OpenedImage.of(open_image(task.image), selection)
     measured = opened.measured(_chosen(opened), table)
-    parents = None if task.parents is None else _read(task.parents, opened).labels
-    columns: dict[str, None] = {}
+    parents = None if task.parents is None else _read(task.parents, opened)
+    several = len(task.labels) > 1
+    columns: dict[str, None] = dict.fromkeys(["labels"] * several)
     rows: list[dict[str, object]] = []
     counts: dict[Path, int] = {}
-    notes = [*opened.image.notes, *measured.notes]
+    notes = [*opened.image.notes, *measured.notes, *([] if parents is None else parents.notes)]
     reference = opened.image.reference
     for path in task.labels:
         objects = _read(path, opened)
-        notes += objects.notes
         reference = objects.reference
-        columns |= dict.fromkeys(
-            table_columns(opened.axes, measured.columns, reference, parents=parents is not None)
-        )
-        found = measured.measure(objects.labels, opened.axes, reference, parents=parents)
+        names = table_columns(opened.axes, measured.columns, reference, parents=parents is not None)
+        columns |= dict.fromkeys(names)
+        above = None if parents is None else parents.labels
+        found = measured.measure(objects.labels, opened.axes, reference, parents=above)
         for row in found:
-            label = int(str(row["label"]))
-            row["class"] = objects.classes.get(label, "")
-            row["score"] = objects.scores.get(label, float("nan"))
-            if len(task.labels) > 1:
-                row["labels"] = path.name
+            row |= objects.known(int(str(row["label"])))
+            row |= {"labels": path.name} if several else {}
         rows += found
         counts[path] = len(found)
-    names = ["labels", *columns] if len(task.labels) > 1 else [*columns]
+        notes += objects.notes
     return MeasuredTask(
-        task=task, columns=tuple(names), rows=rows, counts=counts, reference=reference,
+        task=task,
+        columns=tuple(columns),
+        rows=rows,
+        counts=counts,
+        reference=reference,
         notes=tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+    )
 
 
 def _chosen(opened: OpenedImage) -> list[int]:
@@ -280,6 +281,13 @@ class _Objects:
     scores: Mapping[int, float] = field(default_factory=dict)
     reference: ImageReference
     notes: tuple[str, ...] = ()
+
+    def known(self, label: int) -> dict[str, object]:
+        """What a row takes from the file."""
+        return {
+            "class": self.classes.get(label, ""),
+            "score": self.scores.get(label, float("nan")),
+        }
 
 
 def _read(path: Path, opened: OpenedImage) -> _Objects:
