@@ -86,6 +86,21 @@ def test_segment_resume_makes_another_table_anew(field, simmat):
     assert "kept" in run("--statistics", "min").out
 
 
+def test_segment_resume_adds_a_table_in_another_format(field, simmat):
+    anndata = pytest.importorskip("anndata")
+    words = ("segment", "a.ome.tif", *OPTIONS, "--output", "out", "--resume")
+    assert simmat(*words).status == 0
+    before = {name: Path("out", name).read_bytes() for name in ("a_labels.tif", "a_objects.csv")}
+    result = simmat(*words, "--anndata")
+    assert result.status == 0, result.err
+    assert anndata.read_h5ad("out/a_objects.h5ad").shape == (2, 1)
+    assert all(Path("out", name).read_bytes() == each for name, each in before.items())
+    assert "kept" in simmat(*words, "--anndata").out
+    Path("out/a_objects.h5ad").write_bytes(b"mine")
+    result = simmat(*words, "--anndata")
+    assert "a_objects.h5ad is missing or was changed since" in result.err
+
+
 def test_segment_resume_of_another_table_spares_corrections(field, simmat):
     words = ("segment", "a.ome.tif", *OPTIONS, "--output", "out", "--resume")
     assert simmat(*words).status == 0

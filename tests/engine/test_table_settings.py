@@ -32,6 +32,8 @@ def test_parse_statistics_refuses_in_a_sentence(text, words):
 def test_table_settings_check_their_statistics():
     with pytest.raises(ValueError, match="no statistic 'mea'"):
         TableSettings(statistics=("mea",))
+    with pytest.raises(ValueError, match="An index has no sum"):
+        TableSettings(statistics=("sum",), indices=("ndvi",))
 
 
 def test_percentile_of_the_median_is_50():

@@ -24,6 +24,7 @@ from napari_simmat.batch.record import (
 )
 from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.prompts import read_prompts
+from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measured_image import MeasuredImage, column_names
@@ -686,8 +687,8 @@ def _check_inside(loaded: LoadedImage) -> None:
 def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome | None:
     """Keep existing outputs if they are complete and were made the same way, else refuse.
 
-    None if all but the table was made the same way, so that they can be made anew: nobody has
-    changed them.
+    None if all but the table was made the same way, or the table is to be in another format as
+    well, so that they can be made anew: nobody has changed them.
     """
     files = task.files
     advice = "Use --overwrite to replace it, or another output folder."
@@ -700,11 +701,18 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
     if differences := replace(record.request, settings=asked).differences(request):
         what = format_list(differences)
         raise ValueError(f"{files.labels} was made differently; what differs: {what}. {advice}")
+    added = {
+        kind
+        for kind, path in files.extras.items()
+        if kind in TABLE_FORMATS and kind not in record.outputs and not path.exists()
+    }
     for kind, path in files.recorded.items():
+        if kind in added:
+            continue
         expected = record.outputs.get(kind, {}).get("sha256")
         if not path.exists() or sha256_of(path) != expected:
             raise ValueError(CHANGED_SINCE.format(path))
-    if has_other_table:
+    if has_other_table or added:
         return None
     labels = {int(one["label"]) for one in record.objects}
     visible = {int(one["label"]) for one in record.objects if one["pixels"]}

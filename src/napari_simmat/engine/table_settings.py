@@ -20,6 +20,7 @@ NO_STATISTICS = (
     "No statistic is chosen; give some of mean, median, std, sum, min, max, p5, separated by "
     "commas."
 )
+NO_SUM = "An index has no sum, which would mean nothing; choose another statistic as well."
 TWICE = "{} is chosen twice; give each statistic and each index once."
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,3})?)")
 
@@ -44,6 +45,8 @@ class TableSettings:
 
     def __post_init__(self) -> None:
         check_statistics(self.statistics)
+        if self.indices and self.statistics == ("sum",):
+            raise ValueError(NO_SUM)
 
 
 def parse_statistics(text: str) -> tuple[str, ...]:

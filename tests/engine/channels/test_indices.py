@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_simmat.engine.channels.bands import BANDS
 from napari_simmat.engine.channels.indices import (
@@ -74,6 +76,18 @@ def test_formula_knows_operators_functions_and_quoted_bands():
 def test_formula_refuses_anything_else_in_a_sentence(formula):
     with pytest.raises(ValueError, match="The formula of x cannot be used: "):
         parse_index(f"x={formula}")
+
+
+@given(st.text("nirabe019.+-*/() `,=[]'_\n#:", max_size=60))
+@settings(max_examples=150, derandomize=True, deadline=None)
+def test_formula_of_any_text_is_parsed_or_refused(text):
+    try:
+        index = parse_index(f"x={text}")
+    except ValueError:
+        return
+    values = index.of({band: np.array([1.0, 0.0]) for band in index.bands})
+    assert (values.shape, values.dtype) == ((2,), np.float64)
+    assert not np.isinf(values).any()
 
 
 def test_index_needs_a_known_name_and_one_that_can_be_a_column():
