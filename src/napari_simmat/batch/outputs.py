@@ -28,8 +28,13 @@ from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskO
 from napari_simmat.engine.channels.matching import GAP, RGB
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer
-from napari_simmat.engine.files.object_set import ObjectSet
-from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format_problem
+from napari_simmat.engine.files.object_set import ObjectSet, ObjectsInTiles
+from napari_simmat.engine.files.objects import (
+    EXTRA_FORMATS,
+    OBJECT_FORMATS,
+    format_of,
+    format_problem,
+)
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
@@ -74,6 +79,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         # The picture comes first, since writing moves labels that are in a file.
         thumbnail = _small_png(_picture(segmented))
         _write_files(segmented, begun)
+        remove(segmented.loaded.task.files.journal)
     finally:
         if tiles is not None:
             remove(tiles)  # moved if the outputs were written
@@ -100,7 +106,10 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
         temporary = dict(zip(files.recorded, parts, strict=True))
         write_table(temporary["objects"], table.columns, table.rows)
         for kind in files.extras:
-            write_extra(kind, temporary[kind], segmented)
+            if segmented.tiles is not None and kind in EXTRA_FORMATS:
+                EXTRA_FORMATS[kind].write(temporary[kind], _objects_in_tiles(segmented, table))
+            else:
+                write_extra(kind, temporary[kind], segmented)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
         else:
@@ -110,6 +119,27 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
         write_text(record, _record_of(segmented, table, temporary, begun).to_json())
     for path in outdated:
         remove(path)
+
+
+def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> ObjectsInTiles:
+    """The objects of labels that are in a file, for formats that are written one by one."""
+    loaded = segmented.loaded
+    sides = [f"bbox_{letter}{end}_px" for end in (0, 1) for letter in "yx"]
+    return ObjectsInTiles(
+        sections=(),
+        shape=loaded.shape,
+        axes=loaded.axes,
+        reference=loaded.image.reference,
+        image=loaded.task.image.name,
+        classes=sorted(set(loaded.categories.values())),
+        labels_file=segmented.volume.labels,
+        boxes={
+            int(str(row["label"])): tuple(int(str(row[side])) for side in sides)
+            for row in table.rows
+        },
+        scores={one.label: one.score for one in segmented.volume.masks},
+        categories=loaded.categories,
+    )
 
 
 _MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
@@ -311,6 +341,8 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     finish
         Rename complete files to their targets; else only remove what is left.
     """
+    if not finish:
+        remove(files.journal)
     for outputs in (files, files.in_zarr()):
         left = {target: partial_paths(target) for target in outputs}
         if finish and any(left.values()) and files.record.is_file():

@@ -21,6 +21,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
 )
 from napari_simmat.io.files import check_size
+from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
 FORMAT = "napari-simmat record"
@@ -69,6 +70,13 @@ class RecordedSettings:
     """Settings of the propagation through the stack; None if there was none."""
     link: Annotated[LinkSettings | None, OMIT_DEFAULT] = None
     """How objects were linked over time; None, and left out of the file, if they were not."""
+    part: Annotated[ImagePart, OMIT_DEFAULT] = WHOLE
+    """What was read of the image; left out of the file if that was the whole of level 0."""
+    tissue: Annotated[str, OMIT_DEFAULT] = ""
+    """Where alone objects were looked for: ``"auto"``, or the name of a file; left out of the
+    file, as the next, if that was everywhere."""
+    tissue_sha256: Annotated[str, OMIT_DEFAULT] = ""
+    """Hash of the mask of tissue."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from cyclopts import App
 from rich.table import Table
 
-from napari_simmat.batch.options import FLAG, ChannelOptions
+from napari_simmat.batch.options import FLAG, ChannelOptions, PartOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 channels_app = App(
     name="channels", help="Derive and register channels, and show what a model makes of them."
 )
+DEFAULT_PART = PartOptions()
 EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
 UNNAMED = (
     "{} has the channels {}, of which none or several could be {}; say which with --channels, in "
@@ -52,12 +53,13 @@ OUTSIDE = (
 @channels_app.command
 def derive(
     image: Path,
-    kind: Literal["polarization", "ndvi", "ct-windows", "hha"],
+    kind: Literal["polarization", "ndvi", "ct-windows", "stains", "hha"],
     /,
     *,
     output: Annotated[Path, OUTPUT],
     focal: float | None = None,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -65,13 +67,15 @@ def derive(
 
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
-    lung and bone as three channels from 0 to 1, from Hounsfield units. hha: disparity, height above
+    lung and bone as three channels from 0 to 1, from Hounsfield units. stains: hematoxylin, eosin
+    and DAB of stained tissue, from red, green and blue; of a slide give a --region. hha: disparity, height above
     ground and angle with gravity from 0 to 255, from depth in meters, or in whole millimeters.
 
     ```
     simmat channels derive camera.tif polarization --output polarized.tif
     simmat channels derive field.tif ndvi --channels red,nir --output ndvi.tif
     simmat channels derive scan.nii.gz ct-windows --output windows.nii.gz
+    simmat channels derive slide.svs stains --region 0,0,2048,2048 --output stains.tif
     simmat channels derive depth.png hha --focal 519 --output hha.tif
     ```
 
@@ -93,7 +97,7 @@ def derive(
     from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
-    read = _read_channels(image, channels, output, overwrite, terminal)
+    read = _read_channels(image, channels, slides, output, overwrite, terminal)
     planes = read.planes
     if channels.channels is None:
         planes = [planes[n] for n in _derived_from(kind, read.names, image, terminal)]
@@ -135,6 +139,7 @@ def register(
     shifts: str | None = None,
     reference: int = 0,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -167,7 +172,9 @@ def register(
     from napari_simmat.io.channel_files import write_channels
 
     terminal = console.terminal()
-    planes, names, axes, place = _read_channels(image, channels, output, overwrite, terminal)
+    planes, names, axes, place = _read_channels(
+        image, channels, slides, output, overwrite, terminal
+    )
     if not 0 <= reference < len(planes):
         raise ValueError(NO_REFERENCE.format(reference, len(planes) - 1))
     if shifts is None:
@@ -211,7 +218,12 @@ class _ReadChannels(NamedTuple):
 
 
 def _read_channels(
-    image: Path, channels: ChannelOptions, output: Path, overwrite: bool, terminal: Terminal
+    image: Path,
+    channels: ChannelOptions,
+    slides: PartOptions,
+    output: Path,
+    overwrite: bool,
+    terminal: Terminal,
 ) -> _ReadChannels:
     """Read what a command needs, once it is known that its output can hold it."""
     import numpy as np
@@ -223,7 +235,7 @@ def _read_channels(
 
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
-    opened = OpenedImage.of(open_image(image), channels.selection)
+    opened = OpenedImage.of(open_image(image, part=slides.part), channels.selection)
     reference = opened.image.reference
     lost = check_channel_format(output, opened.axes, reference)
     for note in (*opened.image.notes, *filter(None, [lost])):
@@ -246,6 +258,7 @@ def show(
     output: Annotated[Path, OUTPUT],
     prompts: Path | None = None,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
@@ -297,7 +310,7 @@ def show(
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
-    opened = OpenedImage.of(open_image(image), channels.selection)
+    opened = OpenedImage.of(open_image(image, part=slides.part), channels.selection)
     asked: Sequence[Prompt] = ()
     if prompts is not None:
         given, _ = read_task_prompts(prompts, opened.shape, opened.image.reference)

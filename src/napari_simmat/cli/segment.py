@@ -15,7 +15,9 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
+    PartOptions,
     SeriesOptions,
+    SlideOptions,
 )
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -48,6 +50,8 @@ MANY_IMAGES = (
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_CLUSTER = ClusterOptions()
+DEFAULT_SLIDES = SlideOptions()
+DEFAULT_PART = PartOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
 
@@ -61,6 +65,7 @@ def segment(
     prompts: str,
     series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: SlideOptions = DEFAULT_SLIDES,
     files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
@@ -115,6 +120,14 @@ def segment(
     simmat segment series.tif --model tiny --prompts auto --output out --link
     ```
 
+    A part of a whole slide (SVS, NDPI, SCN or another pyramid) at half a micrometer to a pixel, and
+    all nuclei of it where there is tissue:
+
+    ```
+    simmat segment slide.svs --model tiny --prompts auto --output out --tissue auto --mpp 0.5
+    simmat segment slide.svs --model tiny --prompts a.csv --output out --region 0,0,4096,4096
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask),
     objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask), or an earlier record
@@ -127,7 +140,7 @@ def segment(
     image
         An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
         as "data/**/*.tif", or a manifest: a CSV with the column image and optionally prompts,
-        channels and channel_axis.
+        channels, channel_axis, level, mpp and region.
     more
         More of them.
     model
@@ -151,6 +164,8 @@ def segment(
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
+        part=slides.part,
+        tissue=slides.tissue,
         compute=compute,
         automatic=automatic,
         propagation=series.propagation,
@@ -181,6 +196,7 @@ def encode(
     model: Annotated[str, MODEL] = "tiny",
     pattern: str = "",
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
@@ -213,7 +229,9 @@ def encode(
     from napari_simmat.io.files import format_size
 
     terminal = console.terminal()
-    config = SegmentConfig(model=model, selection=channels.selection, compute=compute)
+    config = SegmentConfig(
+        model=model, selection=channels.selection, part=slides.part, compute=compute
+    )
     store = EmbeddingStore()
     images = find_images([image, *more], pattern=pattern)
     results = terminal.watch(encode_images_job(images, config, store))

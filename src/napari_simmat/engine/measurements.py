@@ -109,7 +109,8 @@ def measure_objects(
 
     An object is one region over (Z, Y, X); any other axis, such as time, makes one row per index.
     Centroids and half-open bounding boxes are in pixels; the physical centroid is that times the
-    pixel size. NaN and infinity do not count towards a mean.
+    pixel size, of a part of a slide in the whole slide. NaN and infinity do not count towards a
+    mean.
 
     Parameters
     ----------
@@ -191,7 +192,8 @@ def object_row(
         row[f"centroid_{axis}_px"] = centroid
         step = size.of(letter)
         if step is not None:
-            row[f"centroid_{axis}_{step[1]}"] = centroid * step[0]
+            begin = size.start(letter)
+            row[f"centroid_{axis}_{step[1]}"] = centroid * step[0] + begin
         row[f"bbox_{axis}0_px"] = int(region[f"bbox-{position}"]) + offset
         row[f"bbox_{axis}1_px"] = int(region[f"bbox-{position + len(spatial)}"]) + offset
     for number, channel in enumerate(channels):

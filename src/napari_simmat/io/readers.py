@@ -39,10 +39,11 @@ from napari_simmat.io.image_file import (
     drop_singleton_channel,
     unnamed_axes,
     unreadable,
-    without_missing,
 )
 from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
+from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.pyramid import read_part
 from napari_simmat.io.reference import resample_job, resampling_problem
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
@@ -52,13 +53,17 @@ logger = logging.getLogger(__name__)
 
 
 def read_image(
-    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+    path: Path | str,
+    *,
+    lazy_above: int = LAZY_ABOVE,
+    limits: Limits | None = None,
+    part: ImagePart = WHOLE,
 ) -> ImageFile:
     """Read an image file; a large TIFF, Zarr, DICOM or .npy lazily.
 
     NIfTI is stored as (x, y, z, t); here it becomes (t, z, y, x), voxels neither flipped nor
     resampled. Pixels that a file declares as without data are NaN. Of a TIFF with several images
-    the first is read, of a pyramid the finest level.
+    the first is read, of a pyramid the finest level, unless `part` asks for another.
     What is left out or missing (`ImageFile.notes`) is logged.
 
     Parameters
@@ -70,6 +75,9 @@ def read_image(
         file, which closes once the data are garbage-collected.
     limits
         What the file may ask for; by default `Limits.from_environment`.
+    part
+        A level, a size of pixels, a region, of which nothing else is read. `ImageFile.within` then
+        says where it lies in level 0.
 
     Raises
     ------
@@ -79,18 +87,28 @@ def read_image(
         If it cannot be read; the message says why in one sentence. Planes that are read on access
         raise it as well.
     """
-    file = open_image(path, lazy_above=lazy_above, limits=limits)
+    file = open_image(path, lazy_above=lazy_above, limits=limits, part=part)
     for note in file.notes:
         logger.warning("%s: %s", file.path.name, note)
     return file
 
 
 def open_image(
-    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+    path: Path | str,
+    *,
+    lazy_above: int = LAZY_ABOVE,
+    limits: Limits | None = None,
+    part: ImagePart = WHOLE,
+    in_parts: bool = False,
 ) -> ImageFile:
-    """`read_image` for a caller that passes on the notes itself."""
-    file = _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
-    return without_missing(file, lazy_above)
+    """`read_image` for a caller that passes on the notes itself.
+
+    With `in_parts` it promises to read no more than parts of a large plane at once, so that a plane
+    need not fit into memory.
+    """
+    limits = limits or Limits.from_environment()
+    options = ReadOptions(lazy_above, limits=limits, part=part, in_parts=in_parts)
+    return read_part(_read(Path(path), options), part, lazy_above)
 
 
 OTHER_SHAPE = (
