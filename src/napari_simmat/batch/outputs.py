@@ -26,7 +26,12 @@ from napari_simmat.batch.plan import OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.matching import GAP, RGB
-from napari_simmat.engine.drawing import fullest_plane, overview
+from napari_simmat.engine.drawing import (
+    OVERVIEW_SIDE,
+    fullest_plane,
+    overview,
+    overview_of_level,
+)
 from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer
 from napari_simmat.engine.files.object_set import ObjectSet, ObjectsInTiles
 from napari_simmat.engine.files.objects import (
@@ -54,6 +59,7 @@ from napari_simmat.io.files import (
 )
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.plain import to_plain
+from napari_simmat.io.pyramid import level_shapes
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import check_is_no_image
@@ -302,20 +308,37 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
     labels = read_labels(files.labels).data
     if not files.are_in_zarr:
         labels = np.asarray(labels).reshape(stack.shape)
-    picture = _draw_overlay(labels, stack, reduced=files.are_in_zarr)
+    picture = _draw_overlay(labels, stack, loaded, reduced=files.are_in_zarr)
     return replace(outcome, thumbnail=_small_png(picture))
 
 
 def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
-    reduced = segmented.tiles is not None
-    return _draw_overlay(segmented.volume.labels, segmented.stack, reduced=reduced)
+    loaded, labels = segmented.loaded, segmented.volume.labels
+    reduced = segmented.tiles is not None or loaded.is_large
+    return _draw_overlay(labels, segmented.stack, loaded, reduced=reduced)
 
 
-def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray[np.uint8]:
-    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
+def _draw_overlay(
+    labels: Any, stack: ChannelStack, loaded: LoadedImage, *, reduced: bool
+) -> NDArray[np.uint8]:
+    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory.
+
+    Of a pyramid a coarser level is drawn, so that not all of the finest is read.
+    """
     if not reduced:
         return fullest_plane(labels, stack.plane)[1]
-    return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+    shapes = level_shapes(loaded.image)
+    fine = [n for n in range(1, len(shapes)) if max(shapes[n]) >= OVERVIEW_SIDE // 2]
+    if not fine:
+        return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+    coarse = ChannelStack.build(
+        loaded.image.levels[fine[-1] - 1],
+        inputs=stack.inputs,
+        channel_axis=loaded.axis,
+        channels=loaded.config.selection.channels,
+        names=loaded.channel_names,
+    )
+    return overview_of_level(labels, coarse.plane())
 
 
 def _small_png(picture: NDArray[Any]) -> bytes:

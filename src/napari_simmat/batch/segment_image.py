@@ -582,10 +582,11 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
         return ""
     numbers = label_numbers([prompt.object for prompt in prompts])
     wrong = []
+    shape = volume.labels.shape[-2:]
     for number, prompt in zip(numbers, prompts, strict=True):
-        plane = volume.labels[prompt.plane]
         for point, label in zip(prompt.points, prompt.labels, strict=True):
-            if (plane[pixel_of(point, plane)] == number) != bool(label):
+            there = volume.labels[(*prompt.plane, *pixel_of(point, shape))]
+            if (int(there) == number) != bool(label):
                 wrong.append(number)
     if not wrong:
         return ""

@@ -68,8 +68,9 @@ def derive(
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
     lung and bone as three channels from 0 to 1, from Hounsfield units. stains: hematoxylin, eosin
-    and DAB of stained tissue, from red, green and blue; of a slide give a --region. hha: disparity, height above
-    ground and angle with gravity from 0 to 255, from depth in meters, or in whole millimeters.
+    and DAB of stained tissue, from red, green and blue; of a slide give a --region. hha: disparity,
+    height above ground and angle with gravity from 0 to 255, from depth in meters, or in whole
+    millimeters.
 
     ```
     simmat channels derive camera.tif polarization --output polarized.tif

@@ -199,7 +199,7 @@ def seed_prompts(
     box: PixelBox,
     kind: ObjectKind | None = None,
 ) -> list[Prompt]:
-    """Clicks on a part of a plane, in its own pixels: a grid, or where a channel or stain is extreme.
+    """Clicks on a part of a plane, in its own pixels: a grid, or extremes of a channel or a stain.
 
     The grid is close enough for small objects of a known kind.
 
