@@ -279,7 +279,10 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
     """A dry run: say what a run would refuse; the exit status."""
     from napari_simmat.batch.run_plan import check_plan_job
 
-    problems = terminal.watch(check_plan_job(planned, config))
+    remarks: dict[str, str] = {}
+    problems = terminal.watch(check_plan_job(planned, config, remarks))
+    for name, remark in remarks.items():
+        terminal.note(f"{name}: {remark}")
     for problem in problems.values():
         terminal.complain(problem)
     terminal.result({**planned.to_plain(), "problems": problems})

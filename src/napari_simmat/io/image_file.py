@@ -563,6 +563,10 @@ def labels_in_file_order(labels: NDArray[Any], axes: str) -> tuple[NDArray[Any],
     return data.transpose([axes.index(letter) for letter in order]), order
 
 
+PACKAGES = {"openslide": "openslide-python openslide-bin"}
+"""What is installed to import a package, where the names differ."""
+
+
 def needed_module(name: str, path: Path, formats: str) -> Any:
     """An optional package (without useful types) that reads and writes the file's format.
 
@@ -575,7 +579,7 @@ def needed_module(name: str, path: Path, formats: str) -> Any:
     except ImportError:
         raise RefusedFileError(
             f"{path.name} is {formats}, which needs the package {package}; install it "
-            f"(pip install {package})."
+            f"(pip install {PACKAGES.get(package, package)})."
         ) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -254,10 +254,10 @@ class CutArray:
     """
 
     def __init__(self, array: Any, axes: str, rows: slice, columns: slice) -> None:
-        self._array, self._at = array, (axes.index("Y"), axes.index("X"))
+        self._array, self.at = array, (axes.index("Y"), axes.index("X"))
         self._starts = rows.start, columns.start
         shape = list(map(int, array.shape))
-        for axis, span in zip(self._at, (rows, columns), strict=True):
+        for axis, span in zip(self.at, (rows, columns), strict=True):
             shape[axis] = span.stop - span.start
         self.shape = tuple(shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
@@ -268,11 +268,11 @@ class CutArray:
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
         """Read a part."""
-        return _read_spans(self, self._span, where)
+        return read_spans(self, self._span, where)
 
     def _span(self, index: Sequence[Any], rows: slice, columns: slice) -> NDArray[Any]:
         moved = list(index)
-        for axis, span, start in zip(self._at, (rows, columns), self._starts, strict=True):
+        for axis, span, start in zip(self.at, (rows, columns), self._starts, strict=True):
             moved[axis] = slice(span.start + start, span.stop + start)
         return np.asarray(self._array[tuple(moved)])
 
@@ -299,27 +299,27 @@ class ReducedArray:
 
     def __init__(self, array: Any, axes: str, factor: tuple[float, float]) -> None:
         self._array, self._factor = array, factor
-        self._at = axes.index("Y"), axes.index("X")
+        self.at = axes.index("Y"), axes.index("X")
         shape = list(map(int, array.shape))
-        for axis, step in zip(self._at, factor, strict=True):
+        for axis, step in zip(self.at, factor, strict=True):
             shape[axis] = max(1, math.floor(shape[axis] / step + 1e-6))
         self.shape = tuple(shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.ndim = len(self.shape)
         chunks = list(getattr(array, "chunks", None) or array.shape)
-        for axis in self._at:
+        for axis in self.at:
             chunks[axis] = min(1024, self.shape[axis])
         self.chunks = tuple(chunks)
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
         """Read a part."""
-        return _read_spans(self, self._span, where)
+        return read_spans(self, self._span, where)
 
     def _span(self, index: Sequence[Any], rows: slice, columns: slice) -> NDArray[Any]:
         from PIL import Image
 
         moved, box = list(index), []
-        for axis, span, step in zip(self._at, (rows, columns), self._factor, strict=True):
+        for axis, span, step in zip(self.at, (rows, columns), self._factor, strict=True):
             size = int(self._array.shape[axis])
             margin = math.ceil(step) + 1
             first = max(0, math.floor(span.start * step) - margin)
@@ -327,8 +327,8 @@ class ReducedArray:
             moved[axis] = slice(first, last)
             box.append((span.start * step - first, min(span.stop * step, size) - first))
         values = np.asarray(self._array[tuple(moved)])
-        dropped = [sum(isinstance(i, int) for i in moved[:axis]) for axis in self._at]
-        places = [axis - gone for axis, gone in zip(self._at, dropped, strict=True)]
+        dropped = [sum(isinstance(i, int) for i in moved[:axis]) for axis in self.at]
+        places = [axis - gone for axis, gone in zip(self.at, dropped, strict=True)]
         planes = np.moveaxis(values, places, (-2, -1))
         shape = rows.stop - rows.start, columns.stop - columns.start
         exact = np.uint8 if self.dtype == np.uint8 else np.float32
@@ -346,8 +346,20 @@ class ReducedArray:
         return np.asarray(self[...], dtype)
 
 
-def _read_spans(array: Any, read: Any, where: Any) -> NDArray[Any]:
-    """Index with integers and slices: the spans of Y and X are read, then steps are taken."""
+def read_spans(
+    array: Any, read: Callable[[Sequence[Any], slice, slice], NDArray[Any]], where: Any
+) -> NDArray[Any]:
+    """Index with integers and slices: the spans of Y and X are read, then steps are taken.
+
+    Parameters
+    ----------
+    array
+        Has ``shape``, ``ndim`` and ``at``, which says which axes are Y and X.
+    read
+        Gives what an index (a number or slice for each axis), rows and columns without steps hold.
+    where
+        As numpy takes it.
+    """
     given = where if isinstance(where, tuple) else (where,)
     if Ellipsis in given:
         at = given.index(Ellipsis)
@@ -363,7 +375,7 @@ def _read_spans(array: Any, read: Any, where: Any) -> NDArray[Any]:
             one = int(one) + (size if one < 0 else 0)
             if not 0 <= one < size:
                 raise IndexError(f"There is no index {one} along an axis of {size}.")
-        if axis not in array._at:
+        if axis not in array.at:
             index.append(one)
             continue
         steps = range(one, one + 1) if is_number else range(*one.indices(size))
@@ -374,7 +386,7 @@ def _read_spans(array: Any, read: Any, where: Any) -> NDArray[Any]:
             spans[axis] = slice(low, high)
             after[axis] = 0 if is_number else slice(None, None, steps.step)
         index.append(spans[axis])
-    rows, columns = (spans[axis] for axis in array._at)
+    rows, columns = (spans[axis] for axis in array.at)
     values = read(index, rows, columns)
     kept: list[Any] = []
     for axis, one in enumerate(index):

@@ -42,6 +42,7 @@ from napari_simmat.io.image_file import (
 )
 from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
+from napari_simmat.io.openslide import OPENSLIDE
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.pyramid import read_part
 from napari_simmat.io.reference import resample_job, resampling_problem
@@ -459,7 +460,7 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
+READERS = (OPENSLIDE, TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
 """All formats; the first that matches reads."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""

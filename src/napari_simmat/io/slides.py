@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
-SLIDE_ENDINGS = (".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".mrxs")
-"""Endings of the files of whole slides."""
+SLIDE_ENDINGS = (".svs", ".ndpi", ".scn", ".qptiff")
+"""Endings of the files of whole slides that are TIFF."""
 _INCHES, _CENTIMETERS = 2, 3
 _MICROMETERS = {_INCHES: 25400.0, _CENTIMETERS: 1e4}
 """By TIFF's unit of resolution."""

@@ -36,10 +36,6 @@ from napari_simmat.io.pyramid import smaller_part
 from napari_simmat.io.reference import CRS_TAGS, ImageReference, TiffTag, World
 from napari_simmat.io.slides import SLIDE_ENDINGS, main_series, slide_note, slide_pixel_size
 
-BIF = (
-    "{} is a slide of Ventana (BIF), whose tiles overlap; install OpenSlide (pip install "
-    "'napari-simmat[slides]'), or save it as OME-TIFF, e.g. with QuPath."
-)
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -55,8 +51,6 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         limits.check_array(path.name, page.shape, page.dtype or np.uint8)
         _check_description(path, page.description, limits)
         others = _other_files(path, tiff, limits)
-        if tiff.is_bif:
-            raise RefusedFileError(BIF.format(path.name))
         series = main_series(tiff)
         notes += filter(None, [slide_note(tiff)])
         images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
