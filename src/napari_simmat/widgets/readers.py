@@ -1,7 +1,7 @@
 """What opens when a file is dropped on napari: `napari.yaml` names this reader.
 
-Slides, NIfTI and DICOM become image layers; objects, records and prompts become layers on the image that
-is open; a checkpoint becomes the chosen model; a session file is restored.
+Slides, NIfTI and DICOM become image layers; objects, records and prompts become layers on the image
+that is open; a checkpoint becomes the chosen model; a session file is restored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from napari_simmat.engine.normalization import PercentileAccumulator, sample_blo
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
+from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
 from napari_simmat.io.readers import open_image, read_labels, stem_of
+from napari_simmat.io.slides import SLIDE_ENDINGS
 from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.controls import OPEN_WIDGETS
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
@@ -96,7 +98,8 @@ def read_layers(path: str | list[str]) -> list[Any]:
     new = [image for image in one_per_series(images) if not _go_to(image)]
     layers = []
     for image in new:
-        file = open_image(image, in_parts=True)
+        is_slide = image.name.lower().endswith((*SLIDE_ENDINGS, *OPENSLIDE_ENDINGS))
+        file = open_image(image, in_parts=is_slide)
         for note in file.notes:
             logger.warning("%s: %s", image.name, note)
         is_own = file.are_labels and stem_of(image).endswith(_LABELS)
