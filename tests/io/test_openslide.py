@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_simmat.io.image_file import ReadOptions
 from napari_simmat.io.openslide import read_openslide
@@ -49,6 +50,14 @@ def test_slide_without_openslide_says_what_to_install(tmp_path, monkeypatch):
         ValueError, match=r"a\.mrxs is a slide .* \(pip install openslide-python openslide-bin\)"
     ):
         open_image(tmp_path / "a.mrxs")
+
+
+def test_colors_that_tifffile_takes_for_others_are_left_to_it(tmp_path, monkeypatch):
+    options = {"photometric": "rgb", "tile": (256, 256), "compression": 33003, "metadata": None}
+    tifffile.imwrite(tmp_path / "a.svs", COLORS[:256, :256], **options)
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    with pytest.raises(ValueError, match=r"a\.svs is a slide that OpenSlide reads"):
+        open_image(tmp_path / "a.svs")
 
 
 def test_damaged_slide_is_refused_in_a_sentence(openslide, tmp_path):

@@ -84,12 +84,17 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     try:
         # The picture comes first, since writing moves labels that are in a file.
         thumbnail = _small_png(_picture(segmented))
-        _write_files(segmented, begun)
+        table = _write_files(segmented, begun)
         remove(segmented.loaded.task.files.journal)
     finally:
         if tiles is not None:
             remove(tiles)  # moved if the outputs were written
-    hidden = [] if tiles else volume.hidden()  # tiled objects do not overlap
+    if tiles is None:
+        hidden = volume.hidden()
+    else:  # what has pixels has a row
+        hidden = sorted(
+            {m.label for m in volume.masks} - {int(str(r["label"])) for r in table.rows}
+        )
     return TaskOutcome(
         segmented.loaded.task,
         "written",
@@ -101,7 +106,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _write_files(segmented: SegmentedImage, begun: float) -> None:
+def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
     loaded = segmented.loaded
     files = loaded.task.files
     table = _object_table(segmented)
@@ -125,6 +130,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
         write_text(record, _record_of(segmented, table, temporary, begun).to_json())
     for path in outdated:
         remove(path)
+    return table
 
 
 def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> ObjectsInTiles:

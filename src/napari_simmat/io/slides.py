@@ -40,10 +40,12 @@ def is_pyramid(tiff: Any) -> bool:
 
 def slide_pixel_size(tiff: Any) -> tuple[float, float] | None:
     """Height and width of a pixel in micrometers, as the scanner's maker writes them."""
-    for read in (_aperio, _leica, _philips, _ventana):
-        if (size := read(tiff)) is not None:
-            return size
-    return _by_resolution(tiff)
+    for read in (_aperio, _leica, _philips, _ventana, _by_resolution):
+        with suppress(ArithmeticError, TypeError, ValueError):  # tags of other types and counts
+            size = read(tiff)
+            if size is not None and all(0 < each < math.inf for each in size):
+                return size
+    return None
 
 
 def slide_note(tiff: Any) -> str:
@@ -54,7 +56,7 @@ def slide_note(tiff: Any) -> str:
         maker, power = "Aperio", _after(r"\|\s*AppMag\s*=\s*([\d.]+)", description)
     elif tiff.is_ndpi:
         lens = tiff.pages.first.tags.get(_NDPI_LENS)
-        maker, power = "Hamamatsu", None if lens is None else float(lens.value)
+        maker, power = "Hamamatsu", _after(r"([\d.]+)", "" if lens is None else str(lens.value))
     elif tiff.is_scn:
         maker, power = "Leica", _after(r"<objective>\s*([\d.]+)", description)
     elif tiff.is_philips:

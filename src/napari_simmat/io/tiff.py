@@ -32,6 +32,7 @@ from napari_simmat.io.image_file import (
     label_dtype,
     planes_last,
 )
+from napari_simmat.io.openslide import read_openslide
 from napari_simmat.io.pyramid import smaller_part
 from napari_simmat.io.reference import CRS_TAGS, ImageReference, TiffTag, World
 from napari_simmat.io.slides import SLIDE_ENDINGS, main_series, slide_note, slide_pixel_size
@@ -51,6 +52,8 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         limits.check_array(path.name, page.shape, page.dtype or np.uint8)
         _check_description(path, page.description, limits)
         others = _other_files(path, tiff, limits)
+        if tiff.is_bif or int(page.compression) == _APERIO_YCBCR:
+            return read_openslide(path, options)  # tiles that overlap, colors not told as such
         series = main_series(tiff)
         notes += filter(None, [slide_note(tiff)])
         images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
@@ -202,6 +205,8 @@ def read_tiff_reference(path: Path) -> ImageReference:
 BAND = "band {}"
 """Name of a band that the file does not name, counted from 1 as GDAL does."""
 _RGB, _YCBCR, _JPEGS = 2, 6, (6, 7, 34892)
+_APERIO_YCBCR = 33003
+"""JPEG 2000 of Aperio that holds luminance and chroma and does not say so."""
 _ALPHA = (1, 2)
 """Photometric interpretation of colors, and ExtraSamples of an alpha channel; another sample is a
 channel like the others."""
