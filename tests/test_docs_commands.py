@@ -1,6 +1,7 @@
 """Every command of the documentation: the offline ones run, the others have a reason not to."""
 
 import csv
+import json
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.objects import write_objects
 from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
+from tests.slides import drawn_slide, write_svs
 from tests.test_readme import PAGES, ROOT
 
 NOT_RUN = {
@@ -140,6 +142,11 @@ def fill_folder():
         '[segment]\nmodel = "tiny"\nprompts = "auto"\noutput = "results"\n'
     )
     zarr.create_array("slide.ome.zarr", data=photo)
+    write_svs(Path("slide.svs"), drawn_slide())
+    write_points_csv(Path("slide-clicks.csv"), [Prompt(points=[(300, 300)], object=1)])
+    ring = [[150, 150], [700, 150], [700, 600], [150, 600], [150, 150]]
+    area = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    Path("annotations.geojson").write_text(json.dumps(area))
     for name in ("sensor.safetensors", "from-a-colleague.safetensors"):
         assert main(["models", "export", "thermal", "--output", name]) == 0, name
     assert main(["models", "import", "sensor.safetensors", "--name", "my-model"]) == 0

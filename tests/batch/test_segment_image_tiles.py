@@ -132,7 +132,7 @@ def test_outdated_files_of_another_format_are_removed(predictor, image, tmp_path
     assert (folder / "discs_labels.tif").exists()
 
 
-def test_tiles_canceled_or_killed_leave_nothing(predictor, image, tmp_path):
+def test_tiles_canceled_before_the_first_leave_nothing(predictor, image, tmp_path):
     one = task(image, tmp_path / "out")
     (tmp_path / "out").mkdir()
     job = segment_loaded_job(load_task(one, IN_TILES), predictor)
@@ -147,7 +147,7 @@ def test_tiles_canceled_or_killed_leave_nothing(predictor, image, tmp_path):
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_tiles_failed_write_leaves_nothing(predictor, image, tmp_path, monkeypatch):
+def test_tiles_failed_write_leaves_only_what_is_done(predictor, image, tmp_path, monkeypatch):
     from napari_simmat.batch import outputs
 
     one = task(image, tmp_path / "out")
@@ -160,6 +160,9 @@ def test_tiles_failed_write_leaves_nothing(predictor, image, tmp_path, monkeypat
     monkeypatch.setattr("napari_simmat.engine.measured_image.measure_in_parts", full)
     with pytest.raises(OSError, match="No space"):
         outputs.write_result(result)
+    # What is done is kept, so that a run goes on when there is space; one without it begins anew.
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".discs_tiles.part"]
+    recover_partial(one.files, finish=False)
     assert not any((tmp_path / "out").iterdir())
 
 

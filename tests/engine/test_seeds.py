@@ -2,18 +2,25 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from segment_anything.utils.amg import build_point_grid
 
+from napari_simmat import AutomaticSettings, Predictor, load_model
+from napari_simmat.engine.automatic_postprocessing import PixelBox
 from napari_simmat.engine.seeds import (
     MIN_FOREGROUND,
     SUFFICIENT_VOTES,
     SeedRounds,
+    hematoxylin,
     local_maxima,
     point_grid,
     prompt_positions,
     prompts_at,
     prompts_from_labels,
+    seed_prompts,
 )
+from napari_simmat.progress import finish
+from tests.slides import NUCLEI, RADIUS, drawn_slide
 
 
 def test_point_grid_on_a_square_is_that_of_sam():
@@ -79,3 +86,20 @@ def test_seed_rounds_of_a_single_row_are_two():
     rounds = SeedRounds(positions, np.zeros(10, np.float32), np.full(10, 60.0, np.float32))
     assert rounds.first() == [0, 2, 4, 6, 8]
     assert rounds.second([4], np.zeros(10, int)) == ([3, 5], [])
+
+
+@pytest.mark.parametrize("seeds", ["minima", "hematoxylin"])
+def test_dark_nuclei_get_a_seed_each(seeds):
+    predictor = Predictor(load_model("tiny"), "cpu")
+    finish(predictor.open_image_job(drawn_slide()[:512, :512], channel_axis=-1))
+    settings = AutomaticSettings(seeds=seeds, maxima_height=0.9 if seeds == "minima" else 0.2)
+    found = prompt_positions(seed_prompts(predictor, settings, (), PixelBox(0, 0, 512, 512)))
+    assert len(found) == 3
+    assert (cdist(found, NUCLEI[:3]).min(axis=0) < RADIUS).all()
+
+
+def test_hematoxylin_of_gray_is_refused():
+    with pytest.raises(ValueError, match=r"red, green and blue of 8 bits.* 1 channel of uint8"):
+        hematoxylin(np.zeros((1, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match="3 channels of uint16"):
+        hematoxylin(np.zeros((3, 4, 4), np.uint16))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_simmat.io import image_file
+from napari_simmat.io.part import ImagePart
 from napari_simmat.io.readers import read_image
 
 HEIGHT, WIDTH = 80_000, 100_000
@@ -54,8 +55,21 @@ def test_slide_that_does_not_fit_says_its_size_and_what_to_do(tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"^slide\.svs needs 24 GB of memory") as refused:
         read_image(path)
     sentence = str(refused.value)
-    assert "save a region of its 80000 x 100000 pixels, or a lower level (5000 x 6250)" in sentence
+    assert (
+        "read a region of its 80000 x 100000 pixels (--region 38976,48976,41024,51024)" in sentence
+    )
+    assert "a coarser level (--level 1, 5000 x 6250)" in sentence
     assert "damaged" not in sentence
+
+
+def test_what_the_refusal_of_a_slide_names_is_read(tmp_path, monkeypatch):
+    path = write_slide(tmp_path / "slide.svs", 256)
+    monkeypatch.setattr(image_file, "available_memory", lambda: 16 * 10**9)
+    region = read_image(path, part=ImagePart(region="38976,48976,41024,51024"))
+    assert region.data.shape == (2048, 2048, 3)
+    coarse = read_image(path, part=ImagePart(level=1), lazy_above=10**6)
+    assert coarse.data.shape == (5000, 6250, 3)
+    assert coarse.scale == {"Y": 4.0, "X": 4.0}
 
 
 def test_slide_that_fits_is_read_tile_by_tile(tmp_path, monkeypatch):

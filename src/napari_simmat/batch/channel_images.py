@@ -28,6 +28,7 @@ from napari_simmat.io.channel_files import (
     keeps_missing,
     write_channels,
 )
+from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.readers import open_image, stem_of
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import Job, Progress
@@ -38,6 +39,13 @@ OVER_INPUT = "{} would be overwritten by an output. Choose another output folder
 TWICE = "{} and {} would both be written to {}. Rename one, or register them separately."
 ALL_TAKEN = "Its pixels have all values of their type, so it is written as float, NaN without data."
 NO_REFERENCE = "There is no channel {}; give --reference by name, or from 0 to {}."
+
+
+class ChannelSource(NamedTuple):
+    """Which channels of an image are read, and of which part of it."""
+
+    selection: ChannelSelection
+    part: ImagePart = WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +76,9 @@ class ChannelImage:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path, selection: ChannelSelection, output: Path) -> ChannelImage:
+    def read(cls, path: Path, source: ChannelSource, output: Path) -> ChannelImage:
         """Read what a command needs, once it is known that its output can hold it."""
-        opened = OpenedImage.of(open_image(path), selection)
+        opened = OpenedImage.of(open_image(path, part=source.part), source.selection)
         reference = opened.image.reference
         lost = check_channel_format(output, opened.axes, reference)
         data = np.asarray(opened.image.data)
@@ -152,7 +160,7 @@ def _target(one: InputImage, output: Path) -> Path:
 
 def make_images_job(
     targets: Mapping[Path, Path],
-    selection: ChannelSelection,
+    read: ChannelSource,
     make: Callable[[ChannelImage, Path], MadeChannels],
 ) -> Job[list[MadeImage]]:
     """Make a file of each image; one that cannot be made is reported, and the others go on."""
@@ -160,7 +168,7 @@ def make_images_job(
     for number, (source, target) in enumerate(targets.items()):
         yield Progress(number, len(targets), shown_name(source))
         try:
-            image = ChannelImage.read(source, selection, target)
+            image = ChannelImage.read(source, read, target)
             result = make(image, target)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_channels(

@@ -19,6 +19,7 @@ from napari_simmat.batch.segment_image import (
 from napari_simmat.batch.tasks import RunStatus, failed_outcome, finish_task, recover_and_load
 from napari_simmat.engine import remote
 from napari_simmat.engine.settings import Compute
+from napari_simmat.engine.tissue import AUTO
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def run_on_cluster_job(
     model = Path(config.model).expanduser()
     if model.is_file():
         config = replace(config, model=str(model.absolute()))
+    if config.tissue not in ("", AUTO):
+        config = replace(config, tissue=str(Path(config.tissue).expanduser().absolute()))
     with remote.client(address) as client:
         run = RunStatus(tasks)
         waiting = {

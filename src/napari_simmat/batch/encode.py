@@ -118,7 +118,8 @@ def _open(
 ) -> OpenedImage | str:
     """Open an image; a sentence if that fails."""
     try:
-        image = open_image(one.image, lazy_above=lazy_above)
+        part = one.part.over(config.part)
+        image = open_image(one.image, lazy_above=lazy_above, part=part)
         return OpenedImage.of(image, one.selection.over(config.selection))
     except (ValueError, TypeError, OSError) as error:
         return str(error)

@@ -22,6 +22,7 @@ from napari_simmat.engine.table_settings import (
     TableSettings,
     parse_statistics,
 )
+from napari_simmat.io.part import ImagePart
 from napari_simmat.io.plain import check_fields
 
 FLAG = Parameter(negative="", show_default=False)
@@ -231,6 +232,48 @@ class MeasureOptions:
     def selection(self) -> ChannelSelection:
         """The same with --channels parsed."""
         return ChannelOptions(channels=self.channels, channel_axis=self.channel_axis).selection
+
+
+@Parameter(name="*", group="Slides and other pyramids")
+@dataclass(frozen=True, kw_only=True)
+class PartOptions:
+    """Which part of a slide, or of any image, is read.
+
+    Parameters
+    ----------
+    level
+        Level of a pyramid, 0 for the finest, which is the default.
+    mpp
+        Micrometers to a pixel: the nearest finer level is read, reduced to that size if it differs
+        by more than 2 percent.
+    region
+        Y0,X0,Y1,X1 in pixels of level 0; with a unit behind as lengths, e.g. 0,0,500,500um. Only
+        that is read. Prompts and GeoJSON stay in pixels of level 0.
+    """
+
+    level: int | None = None
+    mpp: float | None = None
+    region: str = ""
+
+    @property
+    def part(self) -> ImagePart:
+        """The part that is read."""
+        return ImagePart(level=self.level, mpp=self.mpp, region=self.region)
+
+
+@Parameter(name="*", group="Slides and other pyramids")
+@dataclass(frozen=True, kw_only=True)
+class SlideOptions(PartOptions):
+    """Which part of a slide is read, and where everything is segmented.
+
+    Parameters
+    ----------
+    tissue
+        With --prompts auto, look at tissue alone, and measure intensities there: auto finds it by
+        its color; or a label image of the whole slide at any size, or QuPath's GeoJSON.
+    """
+
+    tissue: str = ""
 
 
 @Parameter(name="*", group="Stacks and time series")

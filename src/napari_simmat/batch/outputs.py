@@ -27,14 +27,24 @@ from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
 from napari_simmat.engine.channels.matching import GAP
-from napari_simmat.engine.drawing import fullest_plane, overview
+from napari_simmat.engine.drawing import (
+    OVERVIEW_SIDE,
+    fullest_plane,
+    overview,
+    overview_of_level,
+)
 from napari_simmat.engine.files.label_images import (
     LABEL_WRITERS,
     label_writer,
     zarr_properties,
 )
-from napari_simmat.engine.files.object_set import ObjectSet
-from napari_simmat.engine.files.objects import OBJECT_FORMATS, format_of, format_problem
+from napari_simmat.engine.files.object_set import ObjectSet, ObjectsInTiles
+from napari_simmat.engine.files.objects import (
+    EXTRA_FORMATS,
+    OBJECT_FORMATS,
+    format_of,
+    format_problem,
+)
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
@@ -54,6 +64,7 @@ from napari_simmat.io.files import (
 )
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.plain import to_plain
+from napari_simmat.io.pyramid import level_shapes
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import check_is_no_image
@@ -79,11 +90,17 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     try:
         # The picture comes first, since writing moves labels that are in a file.
         thumbnail = _small_png(_picture(segmented))
-        _write_files(segmented, begun)
+        table = _write_files(segmented, begun)
+        remove(segmented.loaded.task.files.journal)
     finally:
         if tiles is not None:
             remove(tiles)  # moved if the outputs were written
-    hidden = [] if tiles else volume.hidden()  # tiled objects do not overlap
+    if tiles is None:
+        hidden = volume.hidden()
+    else:  # what has pixels has a row
+        hidden = sorted(
+            {m.label for m in volume.masks} - {int(str(r["label"])) for r in table.rows}
+        )
     return TaskOutcome(
         segmented.loaded.task,
         "written",
@@ -95,7 +112,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _write_files(segmented: SegmentedImage, begun: float) -> None:
+def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
     loaded = segmented.loaded
     files = loaded.task.files
     table = _object_table(segmented)
@@ -110,6 +127,8 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
                 indices = loaded.config.table.indices
                 about = about_table(loaded.task.image.name, loaded.image.reference, indices)
                 TABLE_FORMATS[kind].write(temporary[kind], table.columns, table.rows, about)
+            elif segmented.tiles is not None and kind in EXTRA_FORMATS:
+                EXTRA_FORMATS[kind].write(temporary[kind], _objects_in_tiles(segmented, table))
             else:
                 write_extra(kind, temporary[kind], segmented)
         if segmented.tiles is not None:
@@ -123,6 +142,28 @@ def _write_files(segmented: SegmentedImage, begun: float) -> None:
         list_labels(loaded.task.image)
     for path in outdated:
         remove(path)
+    return table
+
+
+def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> ObjectsInTiles:
+    """The objects of labels that are in a file, for formats that are written one by one."""
+    loaded = segmented.loaded
+    sides = [f"bbox_{letter}{end}_px" for end in (0, 1) for letter in "yx"]
+    return ObjectsInTiles(
+        sections=(),
+        shape=loaded.shape,
+        axes=loaded.axes,
+        reference=loaded.image.reference,
+        image=loaded.task.image.name,
+        classes=sorted(set(loaded.categories.values())),
+        labels_file=segmented.volume.labels,
+        boxes={
+            int(str(row["label"])): tuple(int(str(row[side])) for side in sides)
+            for row in table.rows
+        },
+        scores={one.label: one.score for one in segmented.volume.masks},
+        categories=loaded.categories,
+    )
 
 
 _MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
@@ -301,20 +342,37 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
     labels = read_labels(files.labels).data
     if not files.are_in_zarr:
         labels = np.asarray(labels).reshape(stack.shape)
-    picture = _draw_overlay(labels, stack, reduced=files.are_in_zarr)
+    picture = _draw_overlay(labels, stack, loaded, reduced=files.are_in_zarr)
     return replace(outcome, thumbnail=_small_png(picture))
 
 
 def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
-    reduced = segmented.tiles is not None
-    return _draw_overlay(segmented.volume.labels, segmented.stack, reduced=reduced)
+    loaded, labels = segmented.loaded, segmented.volume.labels
+    reduced = segmented.tiles is not None or loaded.is_large
+    return _draw_overlay(labels, segmented.stack, loaded, reduced=reduced)
 
 
-def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray[np.uint8]:
-    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
+def _draw_overlay(
+    labels: Any, stack: ChannelStack, loaded: LoadedImage, *, reduced: bool
+) -> NDArray[np.uint8]:
+    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory.
+
+    Of a pyramid a coarser level is drawn, so that not all of the finest is read.
+    """
     if not reduced:
         return fullest_plane(labels, stack.plane)[1]
-    return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+    shapes = level_shapes(loaded.image)
+    fine = [n for n in range(1, len(shapes)) if max(shapes[n]) >= OVERVIEW_SIDE // 2]
+    if not fine:
+        return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+    coarse = ChannelStack.build(
+        loaded.image.levels[fine[-1] - 1],
+        inputs=stack.inputs,
+        channel_axis=loaded.axis,
+        channels=loaded.config.selection.channels,
+        names=loaded.channel_names,
+    )
+    return overview_of_level(labels, coarse.plane())
 
 
 def _small_png(picture: NDArray[Any]) -> bytes:
@@ -340,6 +398,8 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     finish
         Rename complete files to their targets; else only remove what is left.
     """
+    if not finish:
+        remove(files.journal)
     for outputs in (files, files.in_zarr()):
         left = {target: partial_paths(target) for target in outputs}
         if finish and any(left.values()) and files.record.is_file():

@@ -41,6 +41,7 @@ from napari_simmat.io.captures import (
 )
 from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, read_csv, sha256_of
+from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import (
     IMAGE_ENDINGS,
@@ -74,9 +75,11 @@ EXTRA_ENDINGS = {
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 INSIDE = "inside"
 """Kind of the labels within an OME-Zarr image."""
-IN_ZARR = ("overlay", *TABLE_FORMATS)
-"""Optional outputs that a plane of any size has."""
-COLUMNS = ("image", "prompts", "channels", "channel_axis", "channel_files")
+LARGE_EXTRAS = ("overlay", "geojson", "map", *TABLE_FORMATS)
+"""Optional outputs that are written of labels that do not fit into memory, too."""
+COLUMNS = (
+    "image", "prompts", "channels", "channel_axis", "channel_files", "level", "mpp", "region",
+)  # fmt: skip
 """Columns of a manifest."""
 MAX_NAME_BYTES = 240
 """Of an output: file systems admit 255, and `partial_path` adds 15."""
@@ -104,6 +107,11 @@ class SegmentConfig:
     """A model's name or file."""
     selection: ChannelSelection = field(default_factory=ChannelSelection)
     """Channels and shape of the pixels; a task may have its own."""
+    part: ImagePart = WHOLE
+    """What is read of an image; a task may have its own."""
+    tissue: str = ""
+    """Where alone everything is segmented: ``"auto"``, a label image or outlines; empty for
+    everywhere."""
     compute: Compute = field(default_factory=Compute)
     """Device, precision and quality."""
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
@@ -159,16 +167,21 @@ class OutputFiles:
     def in_zarr(self) -> OutputFiles:
         """The same with labels as OME-Zarr, for an image whose labels do not fit into memory.
 
-        Optional outputs are then the overlay and the tables.
+        Optional outputs are then the overlay, GeoJSON and the tables.
         """
         name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
-        extras = {kind: path for kind, path in self.extras.items() if kind in IN_ZARR}
+        extras = {kind: path for kind, path in self.extras.items() if kind in LARGE_EXTRAS}
         return replace(self, labels=self.labels.with_name(name), extras=extras)
 
     def in_tiff(self) -> OutputFiles:
         """The same with labels as OME-TIFF, for an image whose place the usual format lacks."""
         name = f"{self.record.name.removesuffix('.json')}_labels.tif"
         return replace(self, labels=self.labels.with_name(name))
+
+    @property
+    def journal(self) -> Path:
+        """The folder that keeps what is done of a segmentation tile by tile."""
+        return self.record.with_name(f".{self.record.name.removesuffix('.json')}_tiles.part")
 
     @property
     def are_in_zarr(self) -> bool:
@@ -236,6 +249,8 @@ class SegmentTask:
     last part; the file's name by default."""
     channel_files: tuple[Path, ...] = ()
     """Files whose channels are added to those of `image`."""
+    part: ImagePart = WHOLE
+    """What is read of this image; what it leaves open is as in the run's settings."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -326,6 +341,8 @@ class InputImage:
     """From a manifest; what it leaves open is as in the run's settings."""
     channel_files: tuple[Path, ...] = ()
     """Files whose channels are added to those of `image`."""
+    part: ImagePart = WHOLE
+    """From a manifest; what it leaves open is as in the run's settings."""
 
 
 @dataclass
@@ -505,7 +522,8 @@ def _plan_image(
             raise
         return SkippedImage(one.image, str(error), not isinstance(error, FileNotFoundError))
     name = (one.folder / shown_name(one.image)).as_posix()
-    return SegmentTask(one.image, prompt_file, files, one.selection, name, one.channel_files)
+    more = one.channel_files, one.part
+    return SegmentTask(one.image, prompt_file, files, one.selection, name, *more)
 
 
 def _prompt_file(image: Path, prompts: str) -> Path | None:
@@ -722,7 +740,8 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
 
     Its first line names the columns: ``image`` and optionally ``prompts`` (a file, ``auto`` or
     ``same-stem``), ``channels`` (names or numbers from 0, separated by commas or semicolons),
-    ``channel_axis``, and ``channel_files`` (separated by semicolons), whose channels are added.
+    ``channel_axis``, ``channel_files`` (separated by semicolons), whose channels are added, and
+    ``level``, ``mpp`` and ``region`` (`ImagePart`, its numbers with semicolons, or in quotes).
     Paths are relative to the manifest's folder. Empty cells take the run's settings.
 
     Parameters
@@ -806,7 +825,22 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
     home = home_of(image)
     folder = home.relative_to(base) if home.is_relative_to(base) else Path()
     selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
-    return InputImage(image, folder, True, prompts, selection, more)
+    return InputImage(image, folder, True, prompts, selection, more, _part_of_row(where, cells))
+
+
+def _part_of_row(where: str, cells: Mapping[str, str]) -> ImagePart:
+    """What a row of a manifest says of the part that is read."""
+    level, mpp = cells.get("level", ""), cells.get("mpp", "")
+    try:
+        return ImagePart(
+            level=int(level) if level else None,
+            mpp=float(mpp) if mpp else None,
+            region=cells.get("region", "").replace(";", ","),
+        )
+    except ValueError as error:
+        is_sentence = str(error).endswith(".")
+        words = str(error) if is_sentence else f"level {level!r} or mpp {mpp!r} is no number."
+        raise ValueError(f"{where}: {words}") from None
 
 
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:

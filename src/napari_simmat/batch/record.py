@@ -22,6 +22,7 @@ from napari_simmat.engine.settings import (
 )
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import check_size
+from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
 
 FORMAT = "napari-simmat record"
@@ -72,6 +73,13 @@ class RecordedSettings:
     """How objects were linked over time; None, and left out of the file, if they were not."""
     table: Annotated[TableSettings, OMIT_DEFAULT] = field(default_factory=TableSettings)
     """What was measured of the objects; left out of the file if that is what usually is."""
+    part: Annotated[ImagePart, OMIT_DEFAULT] = WHOLE
+    """What was read of the image; left out of the file if that was the whole of level 0."""
+    tissue: Annotated[str, OMIT_DEFAULT] = ""
+    """Where alone objects were looked for: ``"auto"``, or the name of a file; left out of the
+    file, as the next, if that was everywhere."""
+    tissue_sha256: Annotated[str, OMIT_DEFAULT] = ""
+    """Hash of the mask of tissue."""
 
 
 @dataclass(frozen=True, kw_only=True)

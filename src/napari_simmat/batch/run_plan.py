@@ -76,8 +76,10 @@ def _still_there(outcome: TaskOutcome) -> TaskOutcome:
     return failed_outcome(outcome.task, OSError(REMOVED.format(gone[0])), outcome.seconds)
 
 
-def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
-    """What a run of the plan would refuse, by image.
+def check_plan_job(
+    plan: Plan, config: SegmentConfig, remarks: dict[str, str] | None = None
+) -> Job[dict[str, str]]:
+    """What a run of the plan would refuse, by image; `remarks` get what it would remark.
 
     Pixels are read of small images, and of those whose channels are in several files.
 
@@ -88,7 +90,9 @@ def check_plan_job(plan: Plan, config: SegmentConfig) -> Job[dict[str, str]]:
     for number, task in enumerate(plan.tasks):
         yield Progress(number, len(plan.tasks), f"checking {task.name}")
         try:
-            check_task(task, config, None if spec is None else spec.inputs)
+            remark = check_task(task, config, None if spec is None else spec.inputs)
+            if remarks is not None and remark:
+                remarks[task.name] = remark
         except Exception as error:  # as in a run, readers raise anything
             problems[str(task.image)] = failed_outcome(task, error, 0.0).note
     return problems

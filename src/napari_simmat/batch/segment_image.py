@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,9 +35,21 @@ from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.engine.tile_journal import TileJournal
+from napari_simmat.engine.tissue import AUTO, TissueMask, find_tissue
 from napari_simmat.io.captures import home_of
-from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
-from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
+from napari_simmat.io.files import (
+    DiskFullError,
+    disk_errors_explained,
+    output_error,
+    partial_path,
+    remove,
+    sha256_of,
+)
+from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile, check_memory
+from napari_simmat.io.part import ImagePart
+from napari_simmat.io.plain import to_plain
+from napari_simmat.io.pyramid import level_shapes, smaller_part
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import complete_labels, create_labels
@@ -54,6 +68,18 @@ CHANGED_SINCE = (
     "it, or use --overwrite to replace it, corrections included, or another output folder."
 )
 MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
+OTHER_PART = "The prompts of {} are of a part of the image ({}), and {} is another; leave it out."
+TISSUE_MISSED = (
+    "{} was made within the tissue of {}, which is not beside the record; copy it there, or name "
+    "it with --tissue."
+)
+TISSUE_OF_PROMPTS = (
+    "{} has prompts, which say where its objects are; leave out --tissue, or segment everything "
+    "with --prompts auto."
+)
+TISSUE_OF_STACK = (
+    "{} has the axes {}, and --tissue is for slides, of one plane; leave it out, or give one plane."
+)
 CHANNELS_MISSED = (
     "{} was made with the channels of {}, which is beside neither {} nor the record; copy it "
     "there, or name the file with --channel-files."
@@ -181,6 +207,36 @@ class LoadedImage(OpenedImage):
     """A remark for the user."""
     categories: Mapping[int, str] = field(default_factory=dict)
     """The class of an object by its label, from the prompt file."""
+    tissue: TissueMask | None = None
+    """Where alone objects are looked for and intensities measured; None everywhere."""
+
+    @property
+    def as_read(self) -> dict[str, Any]:
+        """As of `OpenedImage`, and where intensities are measured."""
+        blocks = None if self.tissue is None else self.tissue.blocks()
+        return {**super().as_read, "measured_on": blocks}
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether everything is segmented tile by tile."""
+        is_plane = self.prompts is None and len(self.shape) == 2
+        is_large = max(self.shape) > 2 * self.config.automatic.tile_side
+        return is_plane and (is_large or self.task.files.are_in_zarr or self.tissue is not None)
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether prompts are predicted in windows of a plane that is not read as a whole."""
+        is_plane = self.prompts is not None and len(self.shape) == 2
+        return is_plane and (self.task.files.are_in_zarr or self.is_large)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a plane is too large to be read as a whole without need."""
+        data = self.image.data
+        if isinstance(data, np.ndarray):
+            return False
+        channels = 1 if self.axis is None else int(data.shape[self.axis])
+        return bool(math.prod(self.shape[-2:]) * channels * data.dtype.itemsize > LAZY_ABOVE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,15 +322,20 @@ def _open_task(
 ) -> LoadedImage:
     """A task's image and prompts, all settings merged, not hashed yet."""
     task.files.check_replaceable()
-    config = replace(config, selection=task.selection.over(config.selection))
+    config = replace(
+        config,
+        selection=task.selection.over(config.selection),
+        part=task.part.over(config.part),
+    )
     segments_everything = task.prompts is None
-    if task.prompts is not None and _is_replayed(task.prompts):
-        request = read_record(task.prompts).request
+    recorded = task.prompts
+    if recorded is not None and _is_replayed(recorded):
+        request = read_record(recorded).request
         segments_everything = request.settings.automatic is not None
         if not task.channel_files:
             task = replace(task, channel_files=_recorded_channels(task, request.input))
-        config = _with_recorded(config, request.settings)
-    opened = OpenedImage.of(_open_with_channels(task, lazy_above), config.selection)
+        config = _with_recorded(config, request.settings, recorded)
+    opened = OpenedImage.of(_open_with_channels(task, config.part, lazy_above), config.selection)
     prompts: Sequence[Prompt] | None = None
     categories: Mapping[int, str] = {}
     if task.prompts is not None and not segments_everything:
@@ -291,24 +352,62 @@ def _open_task(
         config = replace(config, link=_on_time_axis(config, opened, task.name))
         if config.link is not None and is_along_depth and len(opened.axes) == 3:
             opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
-    files, notes = _suitable(task.files, opened, prompts, config.labels_in_memory)
+    tissue = _tissue_of(task, config, opened, prompts)
+    files, notes = _suitable(task.files, opened, prompts, config)
     notes += opened.measured((), config.table).notes
-    return LoadedImage(
+    loaded = LoadedImage(
         **vars(opened),
         task=replace(task, files=files),
         config=config,
         prompts=prompts,
         sha256="",
         seconds=0.0,
-        note=" ".join([*opened.image.notes, *notes]),
+        note=" ".join([*opened.image.notes, *notes, *([tissue.sentence()] if tissue else [])]),
         categories=categories,
+        tissue=tissue,
     )
+    if loaded.is_large and not (loaded.in_tiles or loaded.in_windows):
+        nbytes = opened.image.data.dtype.itemsize * math.prod(opened.image.data.shape)
+        planes = math.prod(opened.shape[:-2])
+        words = smaller_part(level_shapes(opened.image))
+        check_memory(nbytes // planes, opened.image.path.name, words)
+    return loaded
 
 
-def _with_recorded(config: SegmentConfig, recorded: RecordedSettings) -> SegmentConfig:
-    """Settings of a run that replays a record: what is unset is as the record says."""
+def _tissue_of(
+    task: SegmentTask,
+    config: SegmentConfig,
+    opened: OpenedImage,
+    prompts: Sequence[Prompt] | None,
+) -> TissueMask | None:
+    """Where the image holds tissue, if the run is told to look there alone."""
+    if not config.tissue:
+        return None
+    if prompts is not None:
+        raise ValueError(TISSUE_OF_PROMPTS.format(task.name))
+    if len(opened.shape) > 2:
+        raise ValueError(TISSUE_OF_STACK.format(task.name, opened.axes))
+    return find_tissue(config.tissue, task.image, opened.image)
+
+
+def _with_recorded(config: SegmentConfig, recorded: RecordedSettings, path: Path) -> SegmentConfig:
+    """Settings of a run that replays a record: what is unset is as the record says.
+
+    Raises ValueError if another part of the image is asked for than the record's prompts are of.
+    """
+    if recorded.automatic is None and config.part and config.part != recorded.part:
+        part = str(recorded.part) or "the whole of level 0"
+        raise ValueError(OTHER_PART.format(path.name, part, config.part))
+    tissue = config.tissue or recorded.tissue
+    if tissue not in ("", AUTO) and not config.tissue:
+        beside = path.with_name(tissue)
+        if Path(tissue).name != tissue or not beside.exists():
+            raise FileNotFoundError(TISSUE_MISSED.format(path.name, tissue))
+        tissue = str(beside)
     return replace(
         config,
+        part=config.part.over(recorded.part),
+        tissue=tissue,
         selection=config.selection.over(recorded.selection),
         automatic=recorded.automatic or config.automatic,
         propagation=recorded.propagation,
@@ -317,12 +416,12 @@ def _with_recorded(config: SegmentConfig, recorded: RecordedSettings) -> Segment
     )
 
 
-def _open_with_channels(task: SegmentTask, lazy_above: int) -> ImageFile:
-    """A task's image with the channels of its other files."""
-    image = open_image(task.image, lazy_above=lazy_above)
+def _open_with_channels(task: SegmentTask, part: ImagePart, lazy_above: int) -> ImageFile:
+    """The part of a task's image that is read, with the channels of its other files."""
     if not task.channel_files:
-        return image
-    others = [open_image(path, lazy_above=lazy_above) for path in task.channel_files]
+        return open_image(task.image, lazy_above=lazy_above, part=part, in_parts=True)
+    image = open_image(task.image, lazy_above=lazy_above, part=part)
+    others = [open_image(path, lazy_above=lazy_above, part=part) for path in task.channel_files]
     return add_channels(image, others)
 
 
@@ -330,16 +429,15 @@ def _suitable(
     files: OutputFiles,
     opened: OpenedImage,
     prompts: Sequence[Prompt] | None,
-    labels_in_memory: float,
+    config: SegmentConfig,
 ) -> tuple[OutputFiles, list[str]]:
-    """The outputs that suit an image, and what is to be said of those replaced or left out.
-
-    `labels_in_memory` is in GB.
-    """
+    """The outputs that suit an image, and what is to be said of those replaced or left out."""
     image = opened.image
     notes: list[str] = []
-    is_too_large = 4 * math.prod(opened.shape) > labels_in_memory * 1e9  # labels are uint32
-    fits_tiles = prompts is None and len(opened.shape) == 2 and image.affine is None
+    # Labels are uint32.
+    is_too_large = 4 * math.prod(opened.shape) > config.labels_in_memory * 1e9
+    fits_tiles = len(opened.shape) == 2 and image.affine is None
+    fits_tiles = fits_tiles and not isinstance(prompts, LazyPrompts)  # masks of the whole plane
     if is_too_large and fits_tiles:
         in_zarr = files.in_zarr()
         if len(in_zarr.extras) < len(files.extras):
@@ -435,11 +533,12 @@ def segment_loaded_job(
     opening = predictor.open_image_job(**loaded.as_read)
     name = f"{task.name}: "
     yield from as_part(opening, 0.0, OPENING_SHARE, before=name, default="opening")
-    tiles = None
+    tiles = partial_path(task.files.labels) if task.files.are_in_zarr else None
     segmenting: Job[LabelVolume]
-    if task.files.are_in_zarr:
-        tiles = partial_path(task.files.labels)
-        segmenting = _segment_tiles_job(loaded, predictor, tiles)
+    if loaded.in_tiles:
+        segmenting = _segment_tiles_job(loaded, predictor, tiles, request)
+    elif prompts is not None and loaded.in_windows:
+        segmenting = _segment_windows_job(loaded, prompts, predictor, tiles)
     elif prompts is None:
         segmenting = _segment_everything_job(loaded, predictor)
     elif config.propagation is not None:
@@ -511,10 +610,11 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
         return ""
     numbers = label_numbers([prompt.object for prompt in prompts])
     wrong = []
+    shape = volume.labels.shape[-2:]
     for number, prompt in zip(numbers, prompts, strict=True):
-        plane = volume.labels[prompt.plane]
         for point, label in zip(prompt.points, prompt.labels, strict=True):
-            if (plane[pixel_of(point, plane)] == number) != bool(label):
+            there = volume.labels[(*prompt.plane, *pixel_of(point, shape))]
+            if (int(there) == number) != bool(label):
                 wrong.append(number)
     if not wrong:
         return ""
@@ -541,31 +641,98 @@ def _on_plane(plane: tuple[int, ...]) -> str:
     return f" plane {format_list(plane)}" if plane else ""
 
 
-def _segment_tiles_job(loaded: LoadedImage, predictor: Predictor, folder: Path) -> Job[LabelVolume]:
-    """Segment everything in a plane of any size into OME-Zarr in `folder`."""
+def _segment_tiles_job(
+    loaded: LoadedImage, predictor: Predictor, folder: Path | None, request: Request
+) -> Job[LabelVolume]:
+    """Segment everything in a plane of any size: into OME-Zarr in `folder`, or into memory.
+
+    What is done is kept beside the output, and a run with --resume goes on there.
+    """
     from napari_simmat.engine.automatic_tiles import segment_tiles_job
 
-    image = loaded.image
-    target = loaded.task.files.labels
-    height, width = loaded.shape
-    labels = None
-    try:
-        name = target.name.removesuffix(".ome.zarr")
-        labels = create_labels(folder, name, (height, width), "YX", image.reference)
-        scores = yield from segment_tiles_job(predictor, labels, loaded.config.automatic)
-        complete_labels(folder)
-    except BaseException as error:
-        with suppress(OSError):
-            remove(folder)
-        if isinstance(error, OSError):
-            explained = output_error(error, target)
-            # Later errors that are not about space may come from reading the image.
-            if labels is None or isinstance(explained, DiskFullError):
-                raise explained from error
-        raise
-    volume = LabelVolume((height, width), labels)
+    files, shape = loaded.task.files, (loaded.shape[0], loaded.shape[1])
+    text = json.dumps(to_plain(request), sort_keys=True)
+    journal = None
+    with _labels_in(folder, loaded) as labels:
+        try:
+            with disk_errors_explained(files.labels):
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                journal = TileJournal(files.journal, shape, digest)
+            scores = yield from segment_tiles_job(
+                predictor,
+                labels,
+                loaded.config.automatic,
+                tissue=loaded.tissue,
+                journal=journal,
+            )
+        except BaseException as error:
+            if journal is None or not journal.done:
+                with suppress(OSError):
+                    remove(files.journal)
+            _explain(error, files.labels)
+            raise
+    volume = LabelVolume(shape, labels)
     volume.masks = [MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)]
     return volume
+
+
+def _segment_windows_job(
+    loaded: LoadedImage, prompts: Sequence[Prompt], predictor: Predictor, folder: Path | None
+) -> Job[LabelVolume]:
+    """Predict prompts in windows of a plane of any size, of which nothing else is read."""
+    from napari_simmat.engine.window_prompts import predict_in_windows_job
+
+    numbers = label_numbers([prompt.object for prompt in prompts])
+    with _labels_in(folder, loaded) as labels:
+        try:
+            found = yield from predict_in_windows_job(predictor, prompts)
+            volume = LabelVolume((loaded.shape[0], loaded.shape[1]), labels)
+            # The better mask keeps a pixel; of equal ones the earlier.
+            order = sorted(range(len(found)), key=lambda n: (found[n].score, -n))
+            for number in order:
+                mask = found[number].mask
+                if mask is not None:
+                    window = np.array(labels[mask.region])
+                    window[mask.mask] = numbers[number]
+                    labels[mask.region] = window
+            volume.masks = [
+                MaskScore(label, one.score) for label, one in zip(numbers, found, strict=True)
+            ]
+        except BaseException as error:
+            _explain(error, loaded.task.files.labels)
+            raise
+    return volume
+
+
+@contextmanager
+def _labels_in(folder: Path | None, loaded: LoadedImage) -> Iterator[Any]:
+    """Empty labels (Y, X): OME-Zarr in a folder, which is complete after the block; or in memory.
+
+    If the block fails nothing is left of the folder.
+    """
+    shape, target = (loaded.shape[0], loaded.shape[1]), loaded.task.files.labels
+    if folder is None:
+        yield np.zeros(shape, np.uint32)
+        return
+    try:
+        with disk_errors_explained(target):
+            name = target.name.removesuffix(".ome.zarr")
+            labels = create_labels(folder, name, shape, "YX", loaded.image.reference)
+        yield labels
+        with disk_errors_explained(target):
+            complete_labels(folder)
+    except BaseException:
+        with suppress(OSError):
+            remove(folder)
+        raise
+
+
+def _explain(error: BaseException, target: Path) -> None:
+    """Raise a full disk as such; other errors may come from reading the image."""
+    if isinstance(error, OSError):
+        explained = output_error(error, target)
+        if isinstance(explained, DiskFullError):
+            raise explained from error
 
 
 def _link_job(
@@ -674,6 +841,9 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             propagation=config.propagation,
             link=config.link,
             table=config.table,
+            part=config.part,
+            tissue=config.tissue if config.tissue in ("", AUTO) else Path(config.tissue).name,
+            tissue_sha256="" if loaded.tissue is None else loaded.tissue.sha256(),
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App
 from rich.table import Table
 
-from napari_simmat.batch.options import FLAG, ChannelOptions
+from napari_simmat.batch.options import FLAG, ChannelOptions, PartOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 channels_app = App(
     name="channels", help="Derive and register channels, and show what a model makes of them."
 )
+DEFAULT_PART = PartOptions()
 EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
 UNNAMED = (
     "{} has the channels {}, of which none or several could be {}; say which with --channels, in "
@@ -59,12 +60,13 @@ OUTSIDE = (
 @channels_app.command
 def derive(
     image: Path,
-    kind: Literal["polarization", "ndvi", "ct-windows", "hha"],
+    kind: Literal["polarization", "ndvi", "ct-windows", "stains", "hha"],
     /,
     *,
     output: Annotated[Path, OUTPUT],
     focal: float | None = None,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
@@ -72,13 +74,16 @@ def derive(
 
     polarization: intensity, angle (AoLP, degrees) and degree (DoLP) of linear polarization, from
     images at 0, 45, 90 and 135 degrees. ndvi: from red and near infra-red. ct-windows: soft tissue,
-    lung and bone as three channels from 0 to 1, from Hounsfield units. hha: disparity, height above
-    ground and angle with gravity from 0 to 255, from depth in meters, or in whole millimeters.
+    lung and bone as three channels from 0 to 1, from Hounsfield units. stains: hematoxylin, eosin
+    and DAB of stained tissue, from red, green and blue; of a slide give a --region. hha: disparity,
+    height above ground and angle with gravity from 0 to 255, from depth in meters, or in whole
+    millimeters.
 
     ```
     simmat channels derive camera.tif polarization --output polarized.tif
     simmat channels derive field.tif ndvi --channels red,nir --output ndvi.tif
     simmat channels derive scan.nii.gz ct-windows --output windows.nii.gz
+    simmat channels derive slide.svs stains --region 0,0,2048,2048 --output stains.tif
     simmat channels derive depth.png hha --focal 519 --output hha.tif
     simmat channels derive "flight/{capture}_{band}.tif" ndvi --output ndvi
     ```
@@ -110,7 +115,7 @@ def derive(
             planes = [planes[n] for n in _derived_from(kind, one.names, one.name, terminal)]
         return MadeChannels(derive_channels(kind, planes, focal))
 
-    return _make_images(terminal, image, output, channels, make, overwrite=overwrite)
+    return _make_images(terminal, image, output, channels, slides, make, overwrite=overwrite)
 
 
 def _derived_from(kind: str, names: Sequence[str], image: str, terminal: Terminal) -> list[int]:
@@ -148,6 +153,7 @@ def register(
     shifts: str | None = None,
     reference: str = "0",
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
@@ -192,6 +198,7 @@ def register(
     """
     from napari_simmat.batch.channel_images import (
         ChannelImage,
+        ChannelSource,
         measure_rig_job,
         plan_targets,
         register_image,
@@ -209,7 +216,8 @@ def register(
     if rig is not None:
         known = Rig.load(rig)
     else:
-        read = ChannelImage.read(first, channels.selection, targets[first])
+        source = ChannelSource(channels.selection, slides.part)
+        read = ChannelImage.read(first, source, targets[first])
         if shifts is None:
             known = terminal.watch(measure_rig_job(read, reference, motion))
         else:
@@ -223,6 +231,7 @@ def register(
         image,
         output,
         channels,
+        slides,
         lambda one, target: register_image(one, known, target),
         overwrite=overwrite,
         more=values,
@@ -335,17 +344,19 @@ def _make_images(
     image: Path,
     output: Path,
     channels: ChannelOptions,
+    slides: PartOptions,
     make: Callable[[ChannelImage, Path], MadeChannels],
     *,
     overwrite: bool,
     more: Mapping[str, object] | None = None,
 ) -> int:
     """Make a file of each image, and say what became of it; the exit status."""
-    from napari_simmat.batch.channel_images import make_images_job, plan_targets
+    from napari_simmat.batch.channel_images import ChannelSource, make_images_job, plan_targets
     from napari_simmat.batch.plan import shown_name
 
     targets = plan_targets(image, output, overwrite=overwrite)
-    made = terminal.watch(make_images_job(targets, channels.selection, make))
+    source = ChannelSource(channels.selection, slides.part)
+    made = terminal.watch(make_images_job(targets, source, make))
     for each in made:
         name = shown_name(each.image)
         if each.problem:
@@ -372,6 +383,7 @@ def show(
     output: Annotated[Path, OUTPUT],
     prompts: Path | None = None,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     overwrite: Annotated[bool, FLAG] = False,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
@@ -423,7 +435,7 @@ def show(
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
-    opened = OpenedImage.of(open_image(image), channels.selection)
+    opened = OpenedImage.of(open_image(image, part=slides.part), channels.selection)
     asked: Sequence[Prompt] = ()
     if prompts is not None:
         given, _ = read_task_prompts(prompts, opened.shape, opened.image.reference)

@@ -16,8 +16,10 @@ from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
     FileOptions,
+    PartOptions,
     SegmentTableOptions,
     SeriesOptions,
+    SlideOptions,
 )
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -51,6 +53,8 @@ DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_TABLE = SegmentTableOptions()
 DEFAULT_CLUSTER = ClusterOptions()
+DEFAULT_SLIDES = SlideOptions()
+DEFAULT_PART = PartOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
 
@@ -64,6 +68,7 @@ def segment(
     prompts: str,
     series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: SlideOptions = DEFAULT_SLIDES,
     files: FileOptions = DEFAULT_FILES,
     table: SegmentTableOptions = DEFAULT_TABLE,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
@@ -126,6 +131,14 @@ def segment(
     simmat segment a.tif --model tiny --prompts a.csv --output out --index ndvi --index "r=nir/red"
     ```
 
+    A part of a whole slide (SVS, NDPI, SCN or another pyramid) at half a micrometer to a pixel, and
+    all nuclei of it where there is tissue:
+
+    ```
+    simmat segment slide.svs --model tiny --prompts auto --output out --tissue auto --mpp 0.5
+    simmat segment slide.svs --model tiny --prompts a.csv --output out --region 0,0,4096,4096
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask),
     objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask), or an earlier record
@@ -139,7 +152,7 @@ def segment(
         An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
         as "data/**/*.tif", or of captures with a file for each band,
         "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally
-        prompts, channels and channel_axis.
+        prompts, channels, channel_axis, level, mpp and region.
     more
         More of them.
     model
@@ -164,6 +177,8 @@ def segment(
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
+        part=slides.part,
+        tissue=slides.tissue,
         compute=compute,
         automatic=automatic,
         propagation=series.propagation,
@@ -195,6 +210,7 @@ def encode(
     model: Annotated[str, MODEL] = "tiny",
     pattern: str = "",
     channels: ChannelOptions = DEFAULT_CHANNELS,
+    slides: PartOptions = DEFAULT_PART,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
@@ -227,7 +243,9 @@ def encode(
     from napari_simmat.io.files import format_size
 
     terminal = console.terminal()
-    config = SegmentConfig(model=model, selection=channels.selection, compute=compute)
+    config = SegmentConfig(
+        model=model, selection=channels.selection, part=slides.part, compute=compute
+    )
     store = EmbeddingStore()
     images = find_images([image, *more], pattern=pattern)
     results = terminal.watch(encode_images_job(images, config, store))
@@ -275,7 +293,10 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
     """A dry run: say what a run would refuse; the exit status."""
     from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
 
-    problems = terminal.watch(check_plan_job(planned, config))
+    remarks: dict[str, str] = {}
+    problems = terminal.watch(check_plan_job(planned, config, remarks))
+    for name, remark in remarks.items():
+        terminal.note(f"{name}: {remark}")
     for problem in problems.values():
         terminal.complain(problem)
     for image in list(problems)[:1]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -379,8 +379,32 @@ class Stitcher:
         self._whole = [True]
         self._painted: list[PixelBox] = []
 
-    def add(self, instances: Instances, tile: PixelBox) -> None:
-        """Add a tile's objects."""
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that it knows besides the labels, so that another one can go on (`restore`)."""
+        return {
+            "parent": np.array(self._parent, np.int64),
+            "score": np.array(self._score, np.float64),
+            "whole": np.array(self._whole, np.bool_),
+            "painted": np.array(self._painted, np.int64).reshape(-1, 4),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where the one stood that `state` is of; the labels are as it left them."""
+        self._parent = state["parent"].tolist()
+        self._score = state["score"].tolist()
+        self._whole = state["whole"].tolist()
+        self._painted = [PixelBox(*box) for box in state["painted"].tolist()]
+
+    def add(
+        self,
+        instances: Instances,
+        tile: PixelBox,
+        before_write: Callable[[NDArray[np.uint32]], None] | None = None,
+    ) -> None:
+        """Add a tile's objects.
+
+        `before_write` is called with what the tile's labels will be, once all else is known.
+        """
         if not len(instances):
             return
         window = np.array(self._labels[tile.slices])
@@ -397,11 +421,17 @@ class Stitcher:
             )
             score = float(instances.scores[number - 1])
             self._place(window, _TileObject(where, mask, score, not is_cut))
-        self._labels[tile.slices] = window
         self._painted.append(tile)
+        if before_write is not None:
+            before_write(window)
+        self._labels[tile.slices] = window
 
     def finish(
-        self, keep_border: bool = True, max_pixels: float = math.inf, step: int = 1024
+        self,
+        keep_border: bool = True,
+        max_pixels: float = math.inf,
+        step: int = 1024,
+        into: Any = None,
     ) -> NDArray[np.float32]:
         """Number the objects 1..N in the order in which they were found.
 
@@ -413,6 +443,9 @@ class Stitcher:
             Objects of more pixels are dropped.
         step
             Side in pixels of the parts that are read and written at once.
+        into
+            Empty labels of the same shape that get the numbers, so that its own stay as they are;
+            by default its own.
 
         Returns
         -------
@@ -443,8 +476,9 @@ class Stitcher:
         number = np.zeros(len(roots), np.uint32)
         number[kept] = np.arange(1, len(kept) + 1)
         table = number[roots]
+        numbered = self._labels if into is None else into
         for part in parts:
-            self._labels[part] = table[np.asarray(self._labels[part])]
+            numbered[part] = table[np.asarray(self._labels[part])]
         scores = np.array(self._score)
         used = np.flatnonzero(seen & (table > 0))
         sums = np.bincount(table[used], scores[used], len(kept) + 1)

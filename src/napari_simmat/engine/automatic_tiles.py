@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from napari_simmat.progress import Job, Progress, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.tile_journal import TileJournal
+    from napari_simmat.engine.tissue import TissueMask
 
 
 def segment_tiles_job(
@@ -33,6 +36,8 @@ def segment_tiles_job(
     settings: AutomaticSettings | None = None,
     plane: tuple[int, ...] = (),
     kind: ObjectKind | None = None,
+    tissue: TissueMask | None = None,
+    journal: TileJournal | None = None,
 ) -> Job[NDArray[np.float32]]:
     """Find all objects of a plane in overlapping tiles, stitched across their seams.
 
@@ -52,6 +57,10 @@ def segment_tiles_job(
     kind
         What the objects have in common; by default the size in the settings, or what the model
         has learned.
+    tissue
+        Where alone objects are looked for: tiles without it are not encoded.
+    journal
+        Keeps what is done beside the output, so that a run that was killed goes on at its tile.
 
     Returns
     -------
@@ -61,14 +70,21 @@ def segment_tiles_job(
     kind = kind or known_kind(predictor, settings)
     settings = settings.for_model(predictor.model.spec, kind)
     height, width = predictor.shape[-2:]
-    stitcher = Stitcher(labels, settings.overlap)
+    stitcher = Stitcher(labels if journal is None else journal.labels, settings.overlap)
+    known = 0 if journal is None else journal.restore(stitcher)
     max_pixels = settings.max_area * height * width
     tiles = tile_boxes((height, width), settings.tile_side, settings.tile_shared)
     with predictor.keeping_plane():
         for done, tile in enumerate(tiles):
             here = Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            if done < known:
+                continue
             yield here
+            if tissue is not None and not tissue.part(tile).any():
+                continue
             positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
+            if tissue is not None:
+                positions = positions[tissue.holds(positions + np.array([tile.y0, tile.x0]))]
             if not len(positions):
                 continue
             part = box_around(positions, tile, settings.tile_shared)
@@ -91,9 +107,15 @@ def segment_tiles_job(
             if kind is not None:
                 weighing = weigh_masks_job(candidates, kind, predictor, plane, part=part)
                 candidates = yield from with_progress(weighing, here)
-            stitcher.add(masks_to_instances(candidates, within), part)
+            found = masks_to_instances(candidates, within)
+            if journal is None:
+                stitcher.add(found, part)
+            else:
+                stitcher.add(found, part, partial(journal.keep, stitcher, part, done + 1))
+                journal.end(done + 1)
     yield Progress(len(tiles), len(tiles), "numbering")
-    return stitcher.finish(settings.keep_border, max_pixels)
+    into = None if journal is None else labels
+    return stitcher.finish(settings.keep_border, max_pixels, into=into)
 
 
 def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:

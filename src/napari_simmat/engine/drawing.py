@@ -90,6 +90,17 @@ def overview(labels: Any, part: Callable[[slice, slice], NDArray[Any]]) -> NDArr
     return tint_objects(picture, np.asarray(labels[::step, ::step]))
 
 
+def overview_of_level(labels: Any, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """As `overview`, of a coarser level (C, h, w) of the image that the labels (Y, X) are of."""
+    height, width = values.shape[-2:]
+    step = max(1, -(-max(height, width) // OVERVIEW_SIDE))
+    small = values[:, ::step, ::step]
+    every = max(1, round(labels.shape[0] / height)) * step
+    picture, drawn = to_rgb(small), np.asarray(labels[::every, ::every])
+    rows, columns = (min(pair) for pair in zip(picture.shape[:2], drawn.shape, strict=True))
+    return tint_objects(picture[:rows, :columns], drawn[:rows, :columns])
+
+
 THUMBNAIL_SIDE = 56
 """Side of a thumbnail in its own pixels."""
 THUMBNAIL_CONTEXT = 1.6

@@ -21,6 +21,7 @@ from napari_simmat.engine.channels.matching import GAP, match_channels
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,
+    SampleBlock,
     ScalingMethod,
     Statistics,
     measure_range_job,
@@ -209,6 +210,7 @@ class StackOptions(TypedDict, total=False):
     names: Sequence[str] | None
     statistics: Statistics | None
     pixel_size: tuple[float, float] | None
+    measured_on: Sequence[SampleBlock] | None
 
 
 class ChannelStack:
@@ -235,8 +237,10 @@ class ChannelStack:
         inputs: InputChannels,
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
+        measured_on: Sequence[SampleBlock] | None = None,
     ) -> None:
         self.inputs = inputs
+        self._measured_on = measured_on
         self.pixel_size = pixel_size
         self.selection = selection
         self.names = names
@@ -262,6 +266,7 @@ class ChannelStack:
         names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
+        measured_on: Sequence[SampleBlock] | None = None,
     ) -> ChannelStack:
         """Select the model's channels from one or several arrays.
 
@@ -280,6 +285,8 @@ class ChannelStack:
             Used instead of measuring, e.g. those of the whole stack for a part of it.
         pixel_size
             Height and width of a pixel, in any unit: the network sees square pixels.
+        measured_on
+            Blocks whose values alone are measured, e.g. those of a slide with tissue.
 
         Raises
         ------
@@ -304,7 +311,7 @@ class ChannelStack:
             for n, i in enumerate(selection)
         )
         square_pixel_shape(sources[0].shape[-2:], pixel_size)  # checks the pixel size
-        return cls(sources, selection, chosen, inputs, statistics, pixel_size)
+        return cls(sources, selection, chosen, inputs, statistics, pixel_size, measured_on)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -331,7 +338,8 @@ class ChannelStack:
                 )
             ]
             rule = self.inputs.normalization
-            ends = yield from measure_range_job(self._part, self.shape, channels, rule)
+            blocks = self._measured_on
+            ends = yield from measure_range_job(self._part, self.shape, channels, rule, blocks)
             of_channel = dict(zip(self._distinct, ends, strict=True)) | {GAP: (0.0, 0.0)}
             chosen = [of_channel[channel] for channel in self.selection]
             low, high = (tuple(each) for each in zip(*chosen, strict=True))

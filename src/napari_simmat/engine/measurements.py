@@ -191,7 +191,8 @@ def measure_objects(
 
     An object is one region over (Z, Y, X); any other axis, such as time, makes one row per index.
     Centroids and half-open bounding boxes are in pixels; the physical centroid is that times the
-    pixel size. NaN and infinity do not count towards statistics.
+    pixel size, of a part of a slide in the whole slide. NaN and infinity do not count towards
+    statistics.
 
     Parameters
     ----------
@@ -318,7 +319,7 @@ class _Known:
             row[f"centroid_{name}_px"] = centroid
             step = size.of(letter)
             if step is not None:
-                row[f"centroid_{name}_{step[1]}"] = centroid * step[0]
+                row[f"centroid_{name}_{step[1]}"] = centroid * step[0] + size.start(letter)
             row[f"bbox_{name}0_px"] = start
             row[f"bbox_{name}1_px"] = start + region.mask.shape[axis]
         if values is None:

@@ -137,6 +137,7 @@ def measure_range_job(
     shape: tuple[int, ...],
     channels: Sequence[MeasuredChannel],
     rule: Normalization,
+    blocks: Sequence[SampleBlock] | None = None,
 ) -> Job[list[tuple[float, float]]]:
     """Measure which value of each channel becomes 0 and which one the rule's scale.
 
@@ -150,6 +151,8 @@ def measure_range_job(
         Those that `read` gives.
     rule
         The model's; a joint one takes the values of all channels together.
+    blocks
+        What alone is measured, e.g. the tissue of a slide; by default a sample of all.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def measure_range_job(
         PercentileAccumulator(np.result_type(*(channels[n].dtype for n in group)))
         for group in groups
     ]
-    is_whole = yield from _fill_job(pools, groups, read, shape)
+    is_whole = yield from _fill_job(pools, groups, read, shape, blocks)
     for pool, group in zip(pools, groups, strict=True):
         name = ", ".join(channels[n].name for n in group)
         found = _value_range(pool, name, rule, is_whole=is_whole)
@@ -179,21 +182,26 @@ def _fill_job(
     groups: list[list[int]],
     read: ReadBlocks,
     shape: tuple[int, ...],
+    given: Sequence[SampleBlock] | None,
 ) -> Job[bool]:
     """Add the values of the sampled blocks to the pool of each group; whether these were all.
+
+    Of blocks that are `given` nothing else is looked at.
 
     A pool that is still empty, as for an image that is NaN nearly everywhere, or that holds one
     value, as of a slide where only glass was met, gets block after block of the rest until it has
     two values: an empty one of the whole image, one of a single value of `TIMES_LONGER` samples.
     """
     budget = MAX_VOXELS_MEASURED // max(len(group) for group in groups)
-    blocks = sample_blocks(shape, budget)
+    blocks = sample_blocks(shape, budget) if given is None else given
     for done, block in enumerate(blocks, start=1):
         values = read(*block)
         for pool, group in zip(pools, groups, strict=True):
             for n in group:
                 pool.add(values[n])
         yield Progress(done, len(blocks), "measuring intensities")
+    if given is not None:
+        return False
     if math.prod(shape) <= budget:
         return True
     total = math.prod(shape)

@@ -214,7 +214,7 @@ def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
 
 def _clicked_pixels(prompt: Prompt, mask: Mask) -> list[tuple[int, int]]:
     points = zip(prompt.points, prompt.labels, strict=True)
-    return [pixel_of(point, mask) for point, label in points if label]
+    return [pixel_of(point, mask.shape) for point, label in points if label]
 
 
 class _PreviousMask(NamedTuple):
@@ -262,7 +262,7 @@ def prompt_steps(prompt: Prompt) -> list[Prompt]:
 
 def contradicts(mask: Mask, point: Point, label: int) -> bool:
     """Whether a positive (1) or negative (0) click disagrees with a mask (Y, X)."""
-    return bool(mask[pixel_of(point, mask)]) != bool(label)
+    return bool(mask[pixel_of(point, mask.shape)]) != bool(label)
 
 
 def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int) -> Mask:
@@ -277,7 +277,7 @@ def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int
     point, label
         y, x of the click, and 1 if it is positive, 0 if negative.
     """
-    at = pixel_of(point, mask)
+    at = pixel_of(point, mask.shape)
     depths = _depths(mask if not label else ~mask)
     changes = [_change(mask, each, depths, at) for each in predicted]
     centrality = [_click_centrality(change, float(depths[at]), at) for change in changes]
@@ -291,11 +291,11 @@ def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int
     return changed if vanishes and centrality[best] > 0 else moved
 
 
-def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel of a mask (Y, X) at a point, or the nearest one."""
+def pixel_of(point: Point, shape: Sequence[int]) -> tuple[int, int]:
+    """The pixel of a plane of a shape (Y, X) at a point, or the nearest one."""
     y, x = (
         int(np.clip(np.floor(value + 0.5), 0, size - 1))
-        for value, size in zip(point, mask.shape, strict=True)
+        for value, size in zip(point, shape, strict=True)
     )
     return y, x
 

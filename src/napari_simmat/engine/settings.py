@@ -114,18 +114,20 @@ class AutomaticSettings:
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.
     seeds
-        Where the model is prompted: on a regular grid, or at the maxima (bright spots) of a
-        channel.
+        Where the model is prompted: on a regular grid; at the maxima (bright spots) or minima (dark
+        spots) of a channel; or where an RGB picture of stained tissue has most hematoxylin, in
+        nuclei.
     object_side
         Side of a typical object in pixels, the square root of its area; 0 if unknown. The grid is
         then as close as such objects need, masks of other sizes count less, and thresholds that
         are not set are lower.
     maxima_channel
-        Model channel (0-based) in which to detect maxima.
+        Model channel (0-based) in which to detect maxima or minima.
     maxima_distance
-        Minimum distance between two maxima in pixels.
+        Minimum distance between two maxima, minima or stained nuclei in pixels.
     maxima_height
-        Minimum value of a maximum, as a fraction of the channel's normalized range, 0-1.
+        Minimum value of a maximum, as a fraction of the channel's normalized range, 0-1; of a
+        minimum it is the depth below the upper end.
     quality
         Minimum IoU that the model predicts for a mask, 0.3-1 (default: set by the model).
     stability
@@ -164,11 +166,16 @@ class AutomaticSettings:
     """
 
     seeds: Annotated[
-        Literal["grid", "maxima"],
+        Literal["grid", "maxima", "minima", "hematoxylin"],
         {
             "label": "Where to look",
             "noun": "Seeding",
-            "choices": [("on a grid", "grid"), ("at bright spots", "maxima")],
+            "choices": [
+                ("on a grid", "grid"),
+                ("at bright spots", "maxima"),
+                ("at dark spots", "minima"),
+                ("at stained nuclei", "hematoxylin"),
+            ],
         },
     ] = "grid"
     points_per_side: Annotated[

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.io.captures import home_of
 from napari_simmat.io.files import MAY_NOT_BE_READ, format_size, sha256_of
-from napari_simmat.io.reference import ImageReference, Missing, World
+from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.reference import ImageReference, Missing, Within, World
 
 VARIABLE = "NAPARI_SIMMAT_LIMITS"
 """Environment variable that changes limits: ``picture_pixels=4e8,pages=1e6``."""
@@ -226,6 +227,10 @@ class ImageFile:
     """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
     notes: tuple[str, ...] = ()
     """What was left out, or is missing in the file, as sentences."""
+    levels: tuple[Any, ...] = ()
+    """The coarser levels of a pyramid, each with the axes of `data`, which is the finest; lazy."""
+    within: Within | None = None
+    """Where it lies in the finest level, if it is a part of that."""
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
@@ -260,6 +265,7 @@ class ImageFile:
             name=self.name,
             channels=self.channel_names or (),
             file=self.path,
+            within=self.within,
         )
 
     @property
@@ -298,6 +304,12 @@ class ReadOptions(NamedTuple):
     """Return the indices of a palette picture instead of its colors."""
     limits: Limits = Limits()
     """What the file may ask for."""
+    part: ImagePart = WHOLE
+    """What of it will be read: a reader opens an image of which that is less than the whole
+    lazily, whatever its size, and `io.pyramid.read_part` reads."""
+    in_parts: bool = False
+    """Whether no more than parts of a plane will be read at once, so that a plane need not fit
+    into memory."""
 
 
 @dataclass(frozen=True)
@@ -554,6 +566,10 @@ def labels_in_file_order(labels: NDArray[Any], axes: str) -> tuple[NDArray[Any],
     return data.transpose([axes.index(letter) for letter in order]), order
 
 
+PACKAGES = {"openslide": "openslide-python openslide-bin"}
+"""What is installed to import a package, where the names differ."""
+
+
 def needed_module(name: str, path: Path, formats: str) -> Any:
     """An optional package (without useful types) that reads and writes the file's format.
 
@@ -566,7 +582,7 @@ def needed_module(name: str, path: Path, formats: str) -> Any:
     except ImportError:
         raise RefusedFileError(
             f"{path.name} is {formats}, which needs the package {package}; install it "
-            f"(pip install {package})."
+            f"(pip install {PACKAGES.get(package, package)})."
         ) from None
 
 

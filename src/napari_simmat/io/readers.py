@@ -44,6 +44,9 @@ from napari_simmat.io.image_file import (
 )
 from napari_simmat.io.itk import ITK
 from napari_simmat.io.nifti import NIFTI, is_nifti
+from napari_simmat.io.openslide import OPENSLIDE
+from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.pyramid import read_part
 from napari_simmat.io.reference import resample_job, resampling_problem
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
@@ -53,13 +56,17 @@ logger = logging.getLogger(__name__)
 
 
 def read_image(
-    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+    path: Path | str,
+    *,
+    lazy_above: int = LAZY_ABOVE,
+    limits: Limits | None = None,
+    part: ImagePart = WHOLE,
 ) -> ImageFile:
     """Read an image file; a large TIFF, Zarr, DICOM or .npy lazily.
 
     NIfTI is stored as (x, y, z, t); here it becomes (t, z, y, x), voxels neither flipped nor
     resampled. Pixels that a file declares as without data are NaN. Of a TIFF with several images
-    the first is read, of a pyramid the finest level.
+    the first is read, of a pyramid the finest level, unless `part` asks for another.
     What is left out or missing (`ImageFile.notes`) is logged.
 
     Parameters
@@ -72,6 +79,9 @@ def read_image(
         file, which closes once the data are garbage-collected.
     limits
         What the file may ask for; by default `Limits.from_environment`.
+    part
+        A level, a size of pixels, a region, of which nothing else is read. `ImageFile.within` then
+        says where it lies in level 0.
 
     Raises
     ------
@@ -81,18 +91,28 @@ def read_image(
         If it cannot be read; the message says why in one sentence. Planes that are read on access
         raise it as well.
     """
-    file = open_image(path, lazy_above=lazy_above, limits=limits)
+    file = open_image(path, lazy_above=lazy_above, limits=limits, part=part)
     for note in file.notes:
         logger.warning("%s: %s", file.path.name, note)
     return file
 
 
 def open_image(
-    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+    path: Path | str,
+    *,
+    lazy_above: int = LAZY_ABOVE,
+    limits: Limits | None = None,
+    part: ImagePart = WHOLE,
+    in_parts: bool = False,
 ) -> ImageFile:
-    """`read_image` for a caller that passes on the notes itself."""
-    file = _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
-    return without_missing(file, lazy_above)
+    """`read_image` for a caller that passes on the notes itself.
+
+    With `in_parts` it promises to read no more than parts of a large plane at once, so that a plane
+    need not fit into memory.
+    """
+    limits = limits or Limits.from_environment()
+    options = ReadOptions(lazy_above, limits=limits, part=part, in_parts=in_parts)
+    return read_part(_read(Path(path), options), part, lazy_above)
 
 
 OTHER_SHAPE = (
@@ -263,7 +283,9 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
 def _read_capture(path: Path, options: ReadOptions) -> ImageFile:
     """The bands of a capture as one image."""
     files = band_files(path)
-    images = [without_missing(_read(each, options), options.lazy_above) for each in files.values()]
+    whole_files = options._replace(part=WHOLE, in_parts=False)  # its part is taken at the end
+    read = [_read(each, whole_files) for each in files.values()]
+    images = [without_missing(each, options.lazy_above) for each in read]
     names = list(files)
     own = {image.band for image in images if image.band}
     if len(own) == len(images) and not names_bands(path):
@@ -465,7 +487,7 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
+READERS = (OPENSLIDE, TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
 """All formats; the first that matches reads."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""

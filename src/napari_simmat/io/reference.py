@@ -289,6 +289,43 @@ def resample_job(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Within:
+    """Where an image lies in the finest level of its file, of which it is a part.
+
+    Parameters
+    ----------
+    offset
+        Of its upper left corner, y and x in pixels of level 0, counted from the corner of the
+        first one.
+    factor
+        How many pixels of level 0 one of its own has, along Y and X.
+    shape
+        Height and width of level 0.
+    level
+        The level that it was read from.
+    """
+
+    offset: tuple[float, float]
+    factor: tuple[float, float]
+    shape: tuple[int, int]
+    level: int = 0
+
+    @property
+    def first_center(self) -> tuple[float, float]:
+        """The center of its first pixel in level 0, y and x; 0, 0 for the whole of level 0."""
+        y, x = self.to_whole(np.array([[0.5, 0.5]]))[0] - 0.5
+        return float(y), float(x)
+
+    def to_whole(self, edges: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Places (N, 2) as y, x, counted from the corner of the first pixel, in level 0."""
+        return np.asarray(edges, np.float64) * self.factor + self.offset
+
+    def from_whole(self, edges: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Places (N, 2) of level 0 in its own pixels, both counted from corners."""
+        return (np.asarray(edges, np.float64) - self.offset) / self.factor
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageReference:
     """What labels keep of their image.
 
@@ -312,6 +349,8 @@ class ImageReference:
         Names of the channels.
     file
         The image's file or folder.
+    within
+        Where it lies in the finest level of its file, if it is a part of that.
     """
 
     scale: Mapping[str, float] = field(default_factory=dict)
@@ -324,6 +363,15 @@ class ImageReference:
     name: str = ""
     channels: tuple[str, ...] = ()
     file: Path | None = None
+    within: Within | None = None
+
+    def start(self, axis: str) -> float:
+        """Where the first pixel's center is in the whole that it is a part of, in its unit."""
+        if self.within is None or axis not in "YX" or axis not in self.scale:
+            return 0.0
+        number = "YX".index(axis)
+        step = self.scale[axis] / self.within.factor[number]
+        return self.within.first_center[number] * step
 
     def of(self, axis: str) -> tuple[float, str] | None:
         """Size and unit along `axis`; None unless both are known."""

@@ -32,7 +32,10 @@ from napari_simmat.io.image_file import (
     label_dtype,
     planes_last,
 )
+from napari_simmat.io.openslide import read_openslide
+from napari_simmat.io.pyramid import smaller_part
 from napari_simmat.io.reference import CRS_TAGS, ImageReference, TiffTag, World
+from napari_simmat.io.slides import SLIDE_ENDINGS, main_series, slide_note, slide_pixel_size
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -49,10 +52,14 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         limits.check_array(path.name, page.shape, page.dtype or np.uint8)
         _check_description(path, page.description, limits)
         others = _other_files(path, tiff, limits)
-        series = tiff.series[0]
+        if tiff.is_bif or int(page.compression) == _APERIO_YCBCR:
+            return read_openslide(path, options)  # tiles that overlap, colors not told as such
+        series = main_series(tiff)
+        notes += filter(None, [slide_note(tiff)])
         images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
         if images > 1:
-            notes.append(f"It holds {images} images; the first is read.")
+            which = "first" if series is tiff.series[0] else "largest"
+            notes.append(f"It holds {images} images; the {which} is read.")
         axes, shape = _axes(path, series.axes, series.shape), series.shape
         if series.dtype is None:
             raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
@@ -86,19 +93,33 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         band = _band_name(tiff) if names is None and not is_rgb else ""
         if sizes.get("S") == 4 and not is_rgb and names is None:
             names = tuple(BAND.format(n) for n in range(1, 5))  # or it would be taken as RGBA
-        check_memory(plane if nbytes > lazy_above else nbytes, path.name, _smaller(series))
-        data: Any = None if nbytes > lazy_above else series.asarray()
-    if data is None:
-        # A chunk is a page, unless pages are huge.
-        chunk = "page" if plane <= lazy_above else None
-        store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=chunk)
-        data = LazyArray(zarr.open(store, mode="r"), path.name)
-        weakref.finalize(data, store.close)
+        is_lazy = nbytes > lazy_above or bool(options.part)
+        at_once = plane if is_lazy else nbytes
+        if options.part or (options.in_parts and is_lazy):
+            at_once = math.prod(key.chunks) * dtype.itemsize
+        check_memory(at_once, path.name, _smaller(series))
+        number = tiff.series.index(series)
+        coarser = _levels(path, series, limits)
+        data: Any = None if is_lazy else series.asarray()
+    levels: list[Any] = []
+    if data is None or coarser:
+        # A chunk is a page, unless pages are huge, or parts of them are read.
+        chunk = "page" if plane <= lazy_above and not options.part and not coarser else None
+        store: Any = tifffile.imread(path, aszarr=True, series=number, chunkmode=chunk)
+        opened: Any = zarr.open(store, mode="r")
+        arrays = [opened[str(level)] for level in (0, *coarser)] if coarser else [opened]
+        lazy = [LazyArray(each, path.name) for each in arrays]
+        store_in_use = _Closing(store)
+        for each in lazy:
+            weakref.finalize(each, store_in_use.keep)
+        levels = [planes_last(each, axes)[0] for each in lazy[1:]]
+        data = lazy[0] if data is None else data
     data, axes = planes_last(data, axes)
     return ImageFile(
         path,
         data,
         axes,
+        levels=tuple(levels),
         channel_names=names,
         scale=scale,
         units=units,
@@ -115,15 +136,35 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
     )
 
 
+def _levels(path: Path, series: Any, limits: Limits) -> list[int]:
+    """Numbers of the coarser levels that are read as the finest is."""
+    found = []
+    for number, level in enumerate(series.levels[1:], start=1):
+        key = level.keyframe
+        if level.axes != series.axes or level.dtype != series.dtype or len(level.shape) < 2:
+            continue
+        limits.check_array(path.name, level.shape, np.dtype(level.dtype))
+        limits.check_pieces(path.name, math.prod(key.chunked), key.chunks)
+        found.append(number)
+    # Levels are found by their number, so that none may be left out between two.
+    return found if found == list(range(1, len(found) + 1)) else []
+
+
+class _Closing:
+    """Closes a store when the last of the arrays that read from it is gone."""
+
+    def __init__(self, store: Any) -> None:
+        weakref.finalize(self, store.close)
+
+    def keep(self) -> None:
+        """Be referred to by an array."""
+
+
 def _smaller(series: Any) -> str:
-    """How to get an image that needs less memory: from a slide, one of its levels."""
-    levels = [format_shape(level.keyframe.shape[:2]) for level in series.levels[1:]]
-    if not levels:
+    """How to get an image that needs less memory: a region of it, or one of its levels."""
+    if math.prod(series.keyframe.chunked) == 1:  # one piece, which is unpacked for any of its parts
         return "crop it, or save it as TIFF in planes that fit"
-    return (
-        f"save a region of its {format_shape(series.keyframe.shape[:2])} pixels, or a lower level "
-        f"({format_list(levels)}), as a file of its own"
-    )
+    return smaller_part([level.keyframe.shape[:2] for level in series.levels])
 
 
 def read_tiff_reference(path: Path) -> ImageReference:
@@ -165,7 +206,10 @@ def read_tiff_reference(path: Path) -> ImageReference:
 
 BAND = "band {}"
 """Name of a band that the file does not name, counted from 1 as GDAL does."""
-_RGB, _ALPHA = 2, (1, 2)
+_RGB, _YCBCR, _JPEGS = 2, 6, (6, 7, 34892)
+_APERIO_YCBCR = 33003
+"""JPEG 2000 of Aperio that holds luminance and chroma and does not say so."""
+_ALPHA = (1, 2)
 """Photometric interpretation of colors, and ExtraSamples of an alpha channel; another sample is a
 channel like the others."""
 _SCALE, _TIE_POINTS, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
@@ -181,7 +225,10 @@ _CRS_KEYS = {_PROJECTED: 3072, _GEOGRAPHIC: 2048}
 def _is_rgb(page: Any) -> bool:
     """Whether a page holds red, green, blue, and nothing else but alpha."""
     alpha = len(page.extrasamples) == 1 and page.extrasamples[0] in _ALPHA
-    return int(page.photometric) == _RGB and page.samplesperpixel == 3 + alpha
+    # JPEG in tiles stores luminance and chroma, which its decoder makes colors of.
+    packed = int(page.photometric) == _YCBCR and int(page.compression) in _JPEGS
+    is_colored = int(page.photometric) == _RGB or packed
+    return is_colored and page.samplesperpixel == 3 + alpha
 
 
 _MASK, _REDUCED = 4, 1
@@ -404,8 +451,8 @@ def _walk_pages(path: Path, limits: Limits, most: float = math.inf) -> list[str]
         big = start[2:4] in (b"+\0", b"\0+")
         wide = big or path.suffix.lower() == ".ndpi"  # its offsets have 64 bits in a small TIFF
         count, entry = (f"{order}Q", 20) if big else (f"{order}H", 12)
-        link, at = (f"{order}Q", 8) if wide else (f"{order}I", 4)
-        (place,) = struct.unpack_from(link, start, at)
+        link = f"{order}Q" if wide else f"{order}I"
+        (place,) = struct.unpack_from(link, start, 8 if big else 4)
         size = path.stat().st_size
         seen = set[int]()
         while place and len(seen) < most:
@@ -536,8 +583,8 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         sizes = _read_ome_sizes(tiff)
     elif tiff.is_imagej:
         sizes = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
-    elif (size := _aperio_size(tiff)) is not None:
-        sizes = {"X": (size, "um"), "Y": (size, "um")}
+    elif (pixel := slide_pixel_size(tiff)) is not None:
+        sizes = {"X": (pixel[1], "um"), "Y": (pixel[0], "um")}
     else:
         tags = tiff.pages.first.tags
         unit = tags.get("ResolutionUnit")
@@ -550,14 +597,6 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         if factor is not None:
             scale[letter], units[letter] = size * factor, name
     return scale, units
-
-
-def _aperio_size(tiff: Any) -> float | None:
-    """Micrometers of a pixel from the description of a slide scanner of Aperio (``MPP = 0.25``)."""
-    description = tiff.pages.first.description
-    found = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", description)
-    size = _number(found[1]) if description.startswith("Aperio") and found else None
-    return size if size else None
 
 
 def _read_ome_sizes(tiff: Any) -> dict[str, tuple[float, str]]:
@@ -632,7 +671,7 @@ def _number(value: Any) -> float | None:
 
 TIFF = Reader(
     ("TIFF",),
-    (".tif", ".tiff", ".ome.tif", ".ome.tiff"),
+    (".tif", ".tiff", ".ome.tif", ".ome.tiff", *SLIDE_ENDINGS),
     lambda _, start: start[:4] in _STARTS,
     read_tiff,
 )

@@ -85,11 +85,16 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     _check_blosc(path, array, within)
     # Label images leave out empty chunks, which may be nearly all.
     stored = None if "image-label" in metadata else _pieces(within)
+    levels = [
+        planes_last(each, axes)[0]
+        for each in _coarser(path, opened, metadata, array, axes, options.limits)
+    ]
     data, axes = planes_last(_checked(array, path, axes, options, stored), axes)
     return ImageFile(
         path,
         data,
         axes,
+        levels=tuple(levels),
         channel_names=_channel_names(metadata, channels),
         are_labels="image-label" in metadata,
         scale=described.scale,
@@ -101,6 +106,33 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
             *within,
         ),
     )
+
+
+def _coarser(
+    path: Path, group: Any, metadata: Mapping[str, Any], finest: Any, axes: str, limits: Limits
+) -> list[Any]:
+    """The arrays of the coarser levels, up to the first that is not like the finest."""
+    found = []
+    for described in metadata["multiscales"][0]["datasets"][1:]:
+        inside = PurePosixPath(str(described.get("path", "")))
+        apart = inside.is_absolute() or ".." in inside.parts or "\\" in str(inside)
+        if apart or not (path / inside).is_dir():
+            break
+        array = group[str(inside)]
+        is_alike = (
+            hasattr(array, "chunks")
+            and len(array.shape) == len(finest.shape)
+            and array.dtype == finest.dtype
+            and all(
+                one == other if letter not in "YX" else one <= other
+                for letter, one, other in zip(axes, array.shape, finest.shape, strict=True)
+            )
+        )
+        if not is_alike:
+            break
+        lazily = ReadOptions(0, limits=limits)
+        found.append(_checked(array, path, axes, lazily, None))
+    return found
 
 
 def read_zarr_reference(path: Path) -> ImageReference:
@@ -172,7 +204,7 @@ def _checked(array: Any, path: Path, axes: str, options: ReadOptions, stored: in
     piece = getattr(array, "shards", None) or array.chunks
     at_once = math.prod(piece) * dtype.itemsize
     nbytes = math.prod(shape) * dtype.itemsize
-    whole = nbytes <= options.lazy_above
+    whole = nbytes <= options.lazy_above and not options.part
     limits.check(path.name, "image_bytes", at_once, "one chunk")
     check_memory(max(at_once, nbytes if whole else 0), path.name)
     read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]

@@ -1,16 +1,18 @@
 """What opens when a file is dropped on napari: `napari.yaml` names this reader.
 
-NIfTI and DICOM become image layers; the captures of a folder, whose bands are files, are gone
-through one by one; objects, records and prompts become layers on the image that
-is open; a checkpoint becomes the chosen model; a session file is restored.
+Slides, NIfTI and DICOM become image layers; the captures of a folder, whose bands are files, are
+gone through one by one; objects, records and prompts become layers on the image that is open; a
+checkpoint becomes the chosen model; a session file is restored.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import napari
 import numpy as np
 from napari.layers import Image
@@ -24,12 +26,15 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.captures import propose_in
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
-from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
+from napari_simmat.io.readers import open_image, read_labels, stem_of
+from napari_simmat.io.slides import SLIDE_ENDINGS
 from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.controls import OPEN_WIDGETS
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 
+logger = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
 FILES = "SimMAT files"
 """Key of a layer's metadata: the files of the series that it shows, as strings."""
@@ -38,6 +43,8 @@ PATH = "simmat path"
 _NO_LAYER: list[Any] = [(None,)]
 """What tells napari that there is nothing more to do."""
 _NO_UNIT = "pixel"
+SQUARE = 1024
+"""Side in pixels of what is read at once of a slide."""
 _LABELS, SESSION = "_labels", "_session.jsonl"
 SESSION_BESIDE = "To go on with these objects, open their image and drop {} on it."
 OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
@@ -95,7 +102,10 @@ def read_layers(path: str | list[str]) -> list[Any]:
     new = [image for image in one_per_series(images) if not _go_to(image)]
     layers = []
     for image in new:
-        file = read_image(image)
+        is_slide = image.name.lower().endswith((*SLIDE_ENDINGS, *OPENSLIDE_ENDINGS))
+        file = open_image(image, in_parts=is_slide)
+        for note in file.notes:
+            logger.warning("%s: %s", image.name, note)
         is_own = file.are_labels and stem_of(image).endswith(_LABELS)
         layers.append(labels_layer_data(image, file) if is_own else image_layer_data(file))
     return layers or _NO_LAYER
@@ -142,6 +152,8 @@ def image_layer_data(file: ImageFile) -> LayerData:
     if data.dtype.kind == "c":
         raise RefusedFileError(COMPLEX_VALUES.format(file.path.name))
     channels = file.channel_axis
+    if file.levels and file.rgb:
+        return _pyramid_layer_data(file)
     if channels is not None and not file.rgb:
         data = np.moveaxis(data, channels, 0)
         axes = "C" + file.plane_axes
@@ -157,6 +169,28 @@ def image_layer_data(file: ImageFile) -> LayerData:
         options["metadata"][FILES] = frozenset(str(each.absolute()) for each in file.files)
     limits = None if file.rgb else _contrast_limits(data)
     return data, options | ({"contrast_limits": limits} if limits else {}), "image"
+
+
+def _pyramid_layer_data(file: ImageFile) -> LayerData:
+    """A slide as a layer whose levels are shown by zoom; the status line says what it is."""
+    levels = [_in_squares(each) for each in (file.data, *file.levels)]
+    viewer = napari.current_viewer()
+    if viewer is not None and file.notes:
+        viewer.status = f"{file.path.name}: {file.notes[0]}"
+    options = {
+        "name": stem_of(file.path),
+        "rgb": True,
+        "multiscale": True,
+        **_placed_options(file, file.plane_axes),
+        "metadata": {REFERENCE: file.reference, PATH: str(file.path.absolute())},
+    }
+    return levels, options, "image"
+
+
+def _in_squares(array: Any) -> Any:
+    """A level (Y, X, S) in squares of `SQUARE` pixels, as each is a task of dask's."""
+    chunks = (*(min(SQUARE, size) for size in array.shape[:2]), array.shape[2])
+    return da.from_array(array, chunks=chunks, name=False)
 
 
 def _is_own_tiff(path: Path) -> bool:

@@ -107,3 +107,24 @@ def test_hha_of_other_types_and_stacks_is_the_same():
         assert not values[1, :9].any()
     nothing = derive_channels("hha", [np.zeros((4, 5), np.uint16)], FOCAL)
     assert not any(each.any() for each in nothing.values())
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, da.from_array])
+def test_stains_are_those_that_a_color_was_mixed_of(wrap):
+    from skimage.color import rgb_from_hed
+
+    amounts = np.array([0.12, 0.05, 0.0])  # hematoxylin, eosin, no DAB
+    absorbed = np.exp(amounts @ rgb_from_hed * np.log(1e-6))
+    colors = np.rint(255 * absorbed).astype(np.uint8)
+    planes = [wrap(np.full((4, 5), value, np.uint8)) for value in colors]
+    made = derive_channels("stains", planes)
+    assert tuple(made) == ("hematoxylin", "eosin", "DAB")
+    found = [float(np.asarray(each)[1, 2]) for each in made.values()]
+    assert found == pytest.approx(amounts, abs=0.003)
+    glass = derive_channels("stains", [wrap(np.full((2, 2), 255, np.uint8))] * 3)
+    assert [float(np.asarray(each).max()) for each in glass.values()] == [0, 0, 0]
+
+
+def test_stains_of_other_numbers_are_refused():
+    with pytest.raises(ValueError, match="8 or 16 bits, not by values of type float64"):
+        derive_channels("stains", [np.zeros((4, 4))] * 3)

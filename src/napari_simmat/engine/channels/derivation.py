@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CT_WINDOWS = {"soft tissue": (50, 400), "lung": (-600, 1500), "bone": (400, 1800)}
 """Center and width in Hounsfield units, as radiologists usually set them for these tissues."""
 WRONG_CHANNELS = "{} needs {}: {}; {} given. Choose them in this order."
+NOT_BYTES = "Stains are told by the colors of a picture of 8 or 16 bits, not by values of type {}."
 NO_FOCAL = (
     "{} needs the focal length of the depth camera in pixels, above 0; a Kinect's is 0.8 to 0.9 of "
     "the width."
@@ -141,6 +142,22 @@ def _gravity(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     return down
 
 
+def _stains(red: Any, green: Any, blue: Any) -> Any:
+    """Hematoxylin, eosin and DAB (3, ..., Y, X) by color deconvolution, 0 where there is none.
+
+    Ruifrok and Johnston (2001) with scikit-image's absorptions of the stains.
+    """
+    if not isinstance(red, np.ndarray):
+        layout = {"new_axis": 0, "chunks": ((3,), *red.chunks)}
+        return red.map_blocks(_stains, green, blue, **layout, dtype=np.float64)
+    from skimage.color import rgb2hed
+
+    colors = np.stack([red, green, blue], axis=-1)
+    if colors.dtype not in (np.uint8, np.uint16):
+        raise ValueError(NOT_BYTES.format(colors.dtype.name))
+    return np.moveaxis(rgb2hed(colors), -1, 0)
+
+
 def _ratio(part: Any, whole: Any) -> Any:
     """The quotient, 0 where there is nothing to divide by."""
     return np.where(whole == 0, 0, part / np.where(whole == 0, 1, whole))
@@ -161,6 +178,12 @@ DERIVATIONS = {
         ("CT in Hounsfield units",),
         tuple(CT_WINDOWS),
         _ct_windows,
+    ),
+    "stains": Derivation(
+        "Stains: hematoxylin, eosin, DAB",
+        ("red", "green", "blue"),
+        ("hematoxylin", "eosin", "DAB"),
+        _stains,
     ),
     "hha": Derivation(
         "HHA of depth in meters, or in whole millimeters",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from napari_simmat.engine.files.outline_reading import (
 )
 from napari_simmat.engine.files.polygons import polygons
 from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
-from napari_simmat.io.files import write_text
 from napari_simmat.io.image_file import RefusedFileError
 from napari_simmat.io.reference import ImageReference
 
@@ -57,30 +56,37 @@ def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
 
     On a map, coordinates are those of the image's coordinate reference system, which the file
     names as QGIS and GDAL read it; else they are pixels, and for an image of a map the file's
-    layer is called so.
+    layer is called so. Of a part of a slide they are pixels of the slide's level 0, as QuPath
+    counts them. Objects are written one after the other.
 
     Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
     QuPath's classification, the id its name, the score a measurement.
     """
+    about: dict[str, Any] = {"type": "FeatureCollection"}
+    world = objects.reference.world
+    if on_map and world is not None:
+        about["crs"] = {"type": "name", "properties": {"name": CRS_NAME.format(world.epsg)}}
+    elif world is not None and world.space == "map":
+        about["name"] = f"pixels of {objects.image}"
+    start = json.dumps({**about, "features": []}, allow_nan=False).removesuffix("]}")
+    # Feature by feature, as a million of them do not fit into memory as one text.
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(start)
+        for number, feature in enumerate(_features(objects, on_map)):
+            file.write(", " if number else "")
+            file.write(json.dumps(feature, allow_nan=False))
+        file.write("]}\n")
+
+
+def _features(objects: ObjectSet, on_map: bool) -> Iterator[dict[str, Any]]:
+    """A feature for each plane of an object."""
     names = objects.class_names
     letters = _qupath_axes(objects.axes)
-    features = []
-    world = objects.reference.world
-    is_of_map = world is not None and world.space == "map"
-
-    def placed(ring: Ring) -> list[list[float]]:
-        closed = [*ring.tolist(), ring[0].tolist()]
-        if not on_map or world is None:
-            return closed
-        centers = np.array(closed) - 0.5  # edges of pixels count from a corner
-        moved: list[list[float]] = (centers @ world.affine[:2, :2].T + world.affine[:2, 3]).tolist()
-        return moved
-
     for plane, sections in objects.by_plane():
         at = dict(zip(letters, plane, strict=True))
         for section, mask in sections:
             parts = polygons(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
-            lines = [[placed(ring) for ring in part] for part in parts]
+            lines = [[_placed(ring, objects.reference, on_map) for ring in part] for part in parts]
             several = len(lines) > 1
             geometry: dict[str, Any] = {
                 "type": "MultiPolygon" if several else "Polygon",
@@ -94,14 +100,20 @@ def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
                 properties["classification"] = {"name": section.category, "color": color}
             if not math.isnan(section.score):
                 properties["measurements"] = {"score": round(section.score, 6)}
-            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    about: dict[str, Any] = {"type": "FeatureCollection"}
+            yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _placed(ring: Ring, reference: ImageReference, on_map: bool) -> list[list[float]]:
+    """A closed ring (N, 2) as x, y in the coordinates of the file."""
+    world, within = reference.world, reference.within
+    closed = np.array([*ring, ring[0]], np.float64)
     if on_map and world is not None:
-        about["crs"] = {"type": "name", "properties": {"name": CRS_NAME.format(world.epsg)}}
-    elif is_of_map:
-        about["name"] = f"pixels of {objects.image}"
-    values = {**about, "features": features}
-    write_text(path, json.dumps(values, allow_nan=False) + "\n")
+        centers = closed - 0.5  # edges of pixels count from a corner
+        closed = centers @ world.affine[:2, :2].T + world.affine[:2, 3]
+    elif within is not None:
+        closed = within.to_whole(closed[:, ::-1])[:, ::-1]
+    moved: list[list[float]] = closed.tolist()
+    return moved
 
 
 def read_geojson(
@@ -116,7 +128,8 @@ def read_geojson(
     shape, axes
         (..., Y, X) of the image, and a letter for each axis.
     reference
-        Where the image is, for a file in the coordinates of a map.
+        Where the image is, for a file in the coordinates of a map, or of a slide that the image
+        is a part of: coordinates are then pixels of its level 0.
 
     Raises
     ------
@@ -156,10 +169,16 @@ def _qupath_axes(axes: str) -> str:
 
 
 def _map_to_pixels(name: str, values: Any, reference: ImageReference) -> NDArray[Any] | None:
-    """(3, 3), from the map of a GeoJSON file to the edges of pixels; None if it holds pixels."""
+    """(3, 3), from the map of a GeoJSON file, or from the level 0 of a slide, to edges of pixels.
+
+    None if it holds the pixels of the image.
+    """
     crs = values.get("crs") if isinstance(values, Mapping) else None
     if not isinstance(crs, Mapping):
-        return None
+        if reference.within is None:
+            return None
+        (oy, ox), (down, across) = reference.within.offset, reference.within.factor
+        return np.array([[1 / across, 0, -ox / across], [0, 1 / down, -oy / down], [0, 0, 1]])
     named = str((crs.get("properties") or {}).get("name", ""))
     code = re.search(r"EPSG\W+(?:[\d.]*:)?(\d+)$", named)
     epsg = 4326 if "CRS84" in named else int(code[1]) if code else None

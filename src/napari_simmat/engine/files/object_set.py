@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,7 +134,9 @@ class ObjectSet:
             painted[section.mask.region][section.mask.mask] = section.label
         return painted
 
-    def by_plane(self) -> Iterator[tuple[tuple[int, ...], list[tuple[ObjectSection, ObjectMask]]]]:
+    def by_plane(
+        self,
+    ) -> Iterator[tuple[tuple[int, ...], Iterable[tuple[ObjectSection, ObjectMask]]]]:
         """Each plane, with the sections on it and their masks there."""
         on: dict[tuple[int, ...], list[tuple[ObjectSection, ObjectMask]]] = {}
         for section in self.sections:
@@ -145,3 +147,54 @@ class ObjectSet:
                 on.setdefault(plane, []).append((section, here))
         for plane in np.ndindex(*self.shape[:-2]):
             yield plane, on.get(plane, [])
+
+
+SQUARE = 1024
+"""Side in pixels of the squares whose objects are read at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectsInTiles(ObjectSet):
+    """Objects of a plane whose labels do not fit into memory; read square by square.
+
+    Parameters
+    ----------
+    labels_file
+        (Y, X), zarr or anything that takes slices.
+    boxes
+        By label: first row and column, and the last ones + 1.
+    scores, categories
+        By label.
+    """
+
+    labels_file: Any = None
+    boxes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in their order."""
+        return [name for name in dict.fromkeys(self.classes) if name]
+
+    def by_plane(
+        self,
+    ) -> Iterator[tuple[tuple[int, ...], Iterable[tuple[ObjectSection, ObjectMask]]]]:
+        """The one plane, with its objects square by square, each where its box begins."""
+        yield (), self._sections()
+
+    def _sections(self) -> Iterator[tuple[ObjectSection, ObjectMask]]:
+        squares: dict[tuple[int, int], list[int]] = {}
+        for label, box in self.boxes.items():
+            squares.setdefault((box[0] // SQUARE, box[1] // SQUARE), []).append(label)
+        for (row, column), labels in sorted(squares.items()):
+            top, left = row * SQUARE, column * SQUARE
+            bottom = max(self.boxes[label][2] for label in labels)
+            right = max(self.boxes[label][3] for label in labels)
+            values = np.asarray(self.labels_file[top:bottom, left:right])
+            for label in sorted(labels):
+                y0, x0, y1, x1 = self.boxes[label]
+                here = values[y0 - top : y1 - top, x0 - left : x1 - left] == label
+                mask = ObjectMask.of(here, (y0, x0))
+                score = self.scores.get(label, math.nan)
+                yield ObjectSection(label, mask, self.categories.get(label, ""), score), mask

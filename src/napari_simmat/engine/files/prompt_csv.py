@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -19,14 +20,29 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.outlines import OutlineBudget, box_and_mask
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.io.files import atomic_write, read_csv
+from napari_simmat.io.reference import Within
+
+logger = logging.getLogger(__name__)
+ALL_BESIDE = (
+    "No prompt of {} lies on the part that is read, y {:g}, x {:g} to y {:g}, x {:g} of level 0; "
+    "give prompts in pixels of level 0, or another --region."
+)
+SOME_BESIDE = "%s: %d of %d %s lie beside the part that is read, and are left out."
 
 
-def read_prompts_csv(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
+def read_prompts_csv(
+    path: Path, shape: tuple[int, ...], within: Within | None = None
+) -> Sequence[Prompt]:
     """The prompts of a CSV, as `read_prompts` describes it, for an image of `shape` (..., Y, X).
+
+    Of a part of a slide (`within`) its coordinates are pixels of level 0; what lies beside the part
+    is left out, and the log says so.
 
     Raises FileNotFoundError, or ValueError with the number of the line that is wrong.
     """
     columns, rows = _read_csv(path, shape)
+    if within is not None:
+        rows = _within_part(path.name, rows, shape, within, by_shape="shape-type" in columns)
     prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)
     if not prompts:
         raise ValueError(f"{path.name} holds no prompt; add at least a point or a shape.")
@@ -83,6 +99,38 @@ class _PromptRow:
                 f"{self.where}: the {column} is {self.values[column]!r}; it must be a whole number."
             )
         return int(number)
+
+
+def _within_part(
+    name: str,
+    rows: Sequence[_PromptRow],
+    shape: tuple[int, ...],
+    within: Within,
+    *,
+    by_shape: bool,
+) -> list[_PromptRow]:
+    """Rows in the pixels of a part, without points and whole shapes that lie beside it."""
+    centers = np.array([row.position for row in rows], np.float64).reshape(-1, 2)
+    moved = within.from_whole(centers + 0.5) - 0.5
+    size = np.array(shape[-2:])
+    groups: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(row.whole("index") if by_shape else number, []).append(number)
+    kept: list[int] = []
+    for numbers in groups.values():
+        low, high = moved[numbers].min(axis=0), moved[numbers].max(axis=0)
+        if (high >= -0.5).all() and (low <= size - 0.5).all():
+            kept += numbers
+    if rows and not kept:
+        y, x = within.offset
+        end_y, end_x = within.to_whole(size[np.newaxis])[0]
+        raise ValueError(ALL_BESIDE.format(name, y, x, end_y, end_x))
+    if len(kept) < len(rows):
+        what = "corners" if by_shape else "points"
+        logger.warning(SOME_BESIDE, name, len(rows) - len(kept), len(rows), what)
+    return [
+        replace(rows[n], position=(float(moved[n, 0]), float(moved[n, 1]))) for n in sorted(kept)
+    ]
 
 
 def _points(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:

@@ -39,7 +39,8 @@ def read_prompts(
     ==================  =======================================================================
 
     Coordinates are data coordinates over the image's axes without channels; the plane of a stack
-    is the one nearest to the leading ones.
+    is the one nearest to the leading ones. Of a part of a slide, those of CSV and GeoJSON are
+    pixels of the slide's level 0, and a label image has the pixels of the part.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def read_prompts(
     shape
         The image's, without channels: (..., Y, X).
     reference
-        Where the image is, for outlines in the coordinates of a map.
+        Where the image is, for outlines in the coordinates of a map, and for a part of a slide.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def read_prompts(
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".csv":
-        return read_prompts_csv(path, shape)
+        return read_prompts_csv(path, shape, None if reference is None else reference.within)
     if ending in OUTLINE_ENDINGS:
         return _outline_prompts(read_objects(path, shape, reference=reference))
     known = label_properties(path)

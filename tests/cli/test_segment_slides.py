@@ -1,0 +1,179 @@
+"""Slides on the command line: parts, tissue, kills, and what QuPath and other readers find."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import geopandas
+import numpy as np
+import pytest
+import zarr
+
+from napari_simmat.io.readers import read_image
+from tests.batch.folders import contents
+from tests.slides import MPP, NUCLEI, RADIUS, drawn_slide, write_svs
+
+AREA = np.pi * RADIUS**2
+CLICKS = "index,axis-0,axis-1,label,object\n0,300,300,1,1\n1,700,900,1,2\n"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    return write_svs(tmp_path_factory.mktemp("slide") / "slide.svs", drawn_slide())
+
+
+@pytest.fixture
+def slide(stored, tmp_path, monkeypatch):
+    """A slide in the current folder, with clicks on two of its nuclei in pixels of level 0."""
+    monkeypatch.chdir(tmp_path)
+    os.link(stored, "slide.svs")
+    (tmp_path / "clicks.csv").write_text(CLICKS)
+    return tmp_path
+
+
+def segment(*more):
+    return ("segment", "slide.svs", "--model", "tiny", "--device", "cpu", *more)
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("part", [(), ("--mpp", "0.5")])
+def test_click_in_level_0_is_answered_there(slide, simmat, part):
+    region = ("--region", "200,200,512,512", *part)
+    result = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *region, "--geojson"))
+    assert result.status == 0, result.err
+    assert "1 of 2 points lie beside the part that is read" in result.err
+    [row] = rows_of(slide / "out" / "slide_objects.csv")
+    assert float(row["area_um2"]) == pytest.approx(AREA * MPP**2, rel=0.15)
+    centroid = [float(row[f"centroid_{axis}_um"]) for axis in "yx"]
+    assert centroid == pytest.approx([300 * MPP, 300 * MPP], abs=0.5)
+    # As GDAL and QuPath read it: x first, in pixels of level 0.
+    [outline] = geopandas.read_file(slide / "out" / "slide_objects.geojson").geometry
+    assert outline.centroid.coords[0] == pytest.approx((300.5, 300.5), abs=1.5)
+    assert outline.area == pytest.approx(AREA, rel=0.15)
+    labels = read_image(slide / "out" / "slide_labels.tif")
+    size = 0.5 if part else MPP
+    assert labels.scale == pytest.approx({"Y": size, "X": size})
+    assert labels.shape == ((156, 156) if part else (312, 312))
+
+
+def test_outlines_in_level_0_are_prompts_of_a_part(slide, simmat):
+    first = (
+        "--prompts",
+        "clicks.csv",
+        "--output",
+        "one",
+        "--geojson",
+        "--region",
+        "600,800,900,1000",
+    )
+    assert simmat(*segment(*first)).status == 0
+    objects = "one/slide_objects.geojson"
+    shifted = ("--region", "650,850,750,950", "--geojson")
+    again = simmat(*segment("--prompts", objects, "--output", "two", *shifted))
+    assert again.status == 0, again.err
+    one, two = (
+        geopandas.read_file(slide / each / "slide_objects.geojson") for each in ("one", "two")
+    )
+    [before], [after] = one.geometry, two.geometry
+    assert before.intersection(after).area > 0.8 * before.union(after).area
+
+
+def test_part_is_part_of_the_record(slide, simmat):
+    words = segment("--prompts", "clicks.csv", "--output", "out")
+    region = ("--region", "200,200,512,512")
+    assert simmat(*words, *region).status == 0
+    record = json.loads((slide / "out" / "slide.json").read_text())
+    assert record["settings"]["part"] == {"level": None, "mpp": None, "region": "200,200,512,512"}
+    assert "kept, made the same way" in simmat(*words, *region, "--resume").out
+    other = simmat(*words, "--region", "200,200,512,500", "--resume")
+    assert "what differs: the prompts, the settings" in other.err or "the settings" in other.err
+    replay = segment("--prompts", "out/slide.json", "--output", "again")
+    assert simmat(*replay).status == 0
+    assert contents(slide / "again") == contents(slide / "out")
+    refused = simmat(*replay, "--region", "0,0,512,512", "--overwrite")
+    assert "are of a part of the image (--region 200,200,512,512), and --region 0,0" in refused.err
+
+
+def test_parts_of_a_manifest_are_those_of_its_rows(slide, simmat):
+    (slide / "list.csv").write_text('image,region\nslide.svs,"200,200,512,512"\n')
+    words = ("segment", "list.csv", "--model", "tiny", "--prompts", "clicks.csv", "--output", "out")
+    assert simmat(*words).status == 0
+    assert read_image(slide / "out" / "slide_labels.tif").shape == (312, 312)
+    (slide / "list.csv").write_text("image,level\nslide.svs,fine\n")
+    assert "list.csv, line 2: level 'fine' or mpp '' is no number." in simmat(*words).err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--region", "600,0,700,100"), "No prompt of clicks.csv lies on the part that is read"),
+        (("--level", "9"), "slide.svs has no level 9; its levels are 0 (1024 x 1536), 1"),
+        (("--region", "1,2,3"), "write Y0,X0,Y1,X1"),
+        (("--tissue", "auto"), "slide.svs has prompts, which say where its objects are"),
+    ],
+)
+def test_part_that_cannot_be_is_refused_in_a_dry_run(slide, simmat, more, words):
+    result = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *more, "--dry-run"))
+    assert result.status
+    assert words in result.err
+    assert not (slide / "out").exists()
+
+
+EVERYTHING = ("--prompts", "auto", "--tissue", "auto", "--auto.seeds", "hematoxylin")
+IN_TILES = ("--auto.tile", "256", "--labels-in-memory", "0.0001", "--geojson")
+
+
+def test_everything_on_tissue_finds_the_nuclei_in_level_0(slide, simmat):
+    result = simmat(*segment(*EVERYTHING, *IN_TILES, "--output", "out", "--auto.max-area", "0.002"))
+    assert result.status == 0, result.err
+    assert "Tissue is 22% of the slide" in result.err
+    found = geopandas.read_file(slide / "out" / "slide_objects.geojson")
+    centers = sorted((round(p.y), round(p.x)) for p in (each.centroid for each in found.geometry))
+    np.testing.assert_allclose(centers, sorted(NUCLEI), atol=2)
+    assert found.geometry.area.tolist() == pytest.approx([AREA] * 5, rel=0.15)
+    assert set(found["objectType"]) == {"detection"}
+    # The same objects as in the labels, which keep their size.
+    labels = zarr.open_group(slide / "out" / "slide_labels.ome.zarr", mode="r")
+    assert int(np.asarray(labels["0"]).max()) == 5
+    [multiscale] = labels.attrs["ome"]["multiscales"]
+    steps = multiscale["datasets"][0]["coordinateTransformations"]
+    assert steps == [{"type": "scale", "scale": [MPP, MPP]}]
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_at_its_tile_to_the_same_bytes(slide, simmat):
+    words = segment(*EVERYTHING, *IN_TILES, "--mpp", "0.5", "--region", "100,100,1000,1200")
+    assert simmat(*words, "--output", "whole").status == 0
+    done = slide / "killed" / ".slide_tiles.part" / "done.json"
+    command = [sys.executable, "-m", "napari_simmat", *words, "--output", "killed"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not done.exists() and time.monotonic() < until and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert json.loads(done.read_text())["tiles"] >= 1
+    assert not (slide / "killed" / "slide.json").exists()
+    result = simmat(*words, "--output", "killed", "--resume")
+    assert result.status == 0, result.err
+    assert contents(slide / "killed") == contents(slide / "whole")
+    assert not done.exists()
+
+
+def test_stains_of_a_region_lie_where_it_lies(slide, simmat):
+    words = ("channels", "derive", "slide.svs", "stains", "--region", "200,200,400,500")
+    assert simmat(*words, "--output", "stains.tif").status == 0
+    file = read_image(slide / "stains.tif")
+    assert file.channel_names == ("hematoxylin", "eosin", "DAB")
+    assert file.scale == {"Y": MPP, "X": MPP}
+    assert file.stage["Y"] == (50.0, "um")
+    nucleus, around = file.data[0, 100, 100], file.data[0, 20, 20]
+    assert nucleus > 2 * around

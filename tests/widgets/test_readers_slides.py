@@ -1,0 +1,74 @@
+"""Whole slides opened in napari: levels by zoom, clicks at a level, masks where they belong."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_simmat.widgets import placement, readers
+from napari_simmat.widgets.placement import REFERENCE
+from napari_simmat.widgets.readers import read_layers
+from tests.slides import MPP, NUCLEI, drawn_slide, write_ndpi, write_scn, write_svs
+
+COLORS = drawn_slide()
+pytestmark = pytest.mark.usefixtures("plugin")
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "shapes"),
+    [
+        (write_svs, "a.svs", [(1024, 1536), (256, 384), (64, 96)]),
+        (write_ndpi, "a.ndpi", [(1024, 1536), (256, 384), (64, 96)]),
+        (write_scn, "a.scn", [(1024, 1536), (256, 384)]),
+    ],
+)
+def test_slide_is_a_layer_of_its_levels(tmp_path, write, name, shapes):
+    viewer = ViewerModel()
+    [layer] = viewer.open(write(tmp_path / name, COLORS), plugin="napari-simmat")
+    assert layer.multiscale
+    assert layer.rgb
+    assert [level.shape[:2] for level in layer.data] == shapes
+    assert layer.scale.tolist() == pytest.approx([MPP, MPP])
+    assert [f"{unit:~}" for unit in layer.units] == ["µm", "µm"]
+    part = np.asarray(layer.data[0][280:320, 280:320])
+    assert np.abs(part.astype(int) - COLORS[280:320, 280:320]).mean() < 4
+    assert layer.metadata[REFERENCE].scale["X"] == pytest.approx(MPP)
+
+
+def test_status_says_how_large_a_pixel_is(tmp_path, monkeypatch):
+    viewer: Any = ViewerModel()
+    monkeypatch.setattr(readers.napari, "current_viewer", lambda: viewer)
+    read_layers(str(write_svs(tmp_path / "a.svs", COLORS)))
+    assert viewer.status == "a.svs: A slide of Aperio, objective 40x, 0.25 um to a pixel."
+
+
+def test_click_on_a_coarse_level_of_a_slide(window, tmp_path, monkeypatch):
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 400)
+    [(data, options, _)] = read_layers(str(write_svs(tmp_path / "a.svs", COLORS, steps=(2, 4))))
+    window.open(data, **options)
+    assert "Level 2 of 0 to 2" in window.status.text
+    window.choose(window.tab.level, "1: 512 x 768 pixels")
+    y, x = NUCLEI[2]
+    window.click(y * MPP, x * MPP)
+    window.commit()
+    objects = window.viewer.layers["SimMAT objects"]
+    assert objects.data.shape == (512, 768)
+    assert objects.get_value((y * MPP, x * MPP), world=True) == 1
+    # The click means the piece of tissue, in whose middle it is not.
+    found = np.argwhere(objects.data == 1).mean(0) * 2 + 0.5
+    np.testing.assert_allclose(found, (375, 425), atol=3)
+
+
+@pytest.mark.real_window
+def test_levels_of_a_slide_follow_the_zoom(window, tmp_path):
+    [(data, options, _)] = read_layers(str(write_svs(tmp_path / "a.svs", COLORS)))
+    viewer = window.viewer
+    layer = viewer.add_image(data, **options)
+    viewer.reset_view()
+    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+    camera.zoom = 0.5
+    window.qtbot.waitUntil(lambda: layer.data_level > 0, timeout=10_000)
+    camera.center = (0, NUCLEI[0][0] * MPP, NUCLEI[0][1] * MPP)
+    camera.zoom = 12
+    window.qtbot.waitUntil(lambda: layer.data_level == 0, timeout=10_000)
