@@ -319,7 +319,16 @@ def test_session_reads_a_file_with_its_channels_and_pixel_size(tmp_path):
         session.click(*CENTERS[0])
         session.commit()
         table = session.save(tmp_path)[1].read_text(encoding="utf-8").splitlines()
-    assert {"mean_DAPI", "mean_GFP", "mean_BF"} <= set(table[0].split(","))
+        assert {"mean_DAPI", "mean_GFP", "mean_BF"} <= set(table[0].split(","))
+        chosen = {"statistics": ("max",), "indices": ("twice=GFP*2",)}
+        again = session.save(tmp_path, **chosen)[1].read_text(encoding="utf-8").splitlines()
+        with pytest.raises(ValueError, match="needs nir, red, which are not among the channels"):
+            session.save(tmp_path, indices=("ndvi",))
+    cells = dict(
+        zip(again[0].split(","), map(float, again[1].replace(",,", ",0,").split(",")), strict=True)
+    )
+    assert cells["max_twice"] == 2 * cells["max_GFP"]
+    assert "mean_DAPI" not in cells
     selection = ChannelSelection(channels=("BF", 0, "BF"))
     with Session.open(path, selection=selection) as session:
         assert session.image.value.names == ("BF", "DAPI", "BF")

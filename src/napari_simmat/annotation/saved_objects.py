@@ -9,6 +9,7 @@ import numpy as np
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.batch.outputs import LabeledObjects
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
 
@@ -21,6 +22,7 @@ def labeled_objects(
     classes: Sequence[str] = (),
     time_axis: int | None = None,
     image: ImageValue | None = None,
+    table: TableSettings | None = None,
 ) -> LabeledObjects:
     """A copy of the objects, independent of their layer.
 
@@ -36,6 +38,8 @@ def labeled_objects(
         Along which the objects have one id over time; None for none.
     image
         Whose channels are measured; None for none.
+    table
+        Which statistics and indices of these; the usual ones by default.
     """
     # A channel that the model reads several times is measured once.
     pairs = () if image is None else zip(image.usual.measured, image.usual.all_arrays, strict=True)
@@ -57,5 +61,6 @@ def labeled_objects(
         parents=editor.parents,
         image=name,
         channels=tuple(arrays),
+        table=table or TableSettings(),
         plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
     )

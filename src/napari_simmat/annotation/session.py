@@ -48,6 +48,7 @@ from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import SessionLog
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
+from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
 from napari_simmat.progress import Job, Progress, finish
 
 logger = logging.getLogger(__name__)
@@ -510,7 +511,14 @@ class Session:
 
     # --------------------------------------------------------------------- files
 
-    def save(self, folder: Path | str, stem: str = "") -> list[Path]:
+    def save(
+        self,
+        folder: Path | str,
+        stem: str = "",
+        *,
+        statistics: Sequence[str] = DEFAULT_STATISTICS,
+        indices: Sequence[str] = (),
+    ) -> list[Path]:
         """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and ``STEM_session.jsonl``.
 
         As the window's *Save* does, with classes and tracks where there are some. Returns the
@@ -520,11 +528,16 @@ class Session:
         ----------
         folder, stem
             Where, and how all names begin; by default with the image's name.
+        statistics
+            Of each object in each channel: some of mean, median, std, sum, min, max, and
+            percentiles such as ``"p95"``.
+        indices
+            Spectral indices, as `engine.channels.indices.parse_index` reads them.
 
         Raises
         ------
         ValueError
-            If a file cannot be written.
+            If a file cannot be written, or there is no such statistic, index or band.
         """
         folder = Path(folder)
         stem = stem or self.image.name
@@ -538,6 +551,7 @@ class Session:
             name=self.image.name,
             classes=tuple(classes),
             image=self.image.value,
+            table=TableSettings(statistics=tuple(statistics), indices=tuple(indices)),
         )
         written = self._run(save_objects_job(folder, stem, objects))
         session = folder / f"{stem}_session.jsonl"

@@ -48,11 +48,13 @@ from napari_simmat.engine.files.objects import (
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
+from napari_simmat.engine.measured_image import value_columns
 from napari_simmat.engine.measurements import (
     LabelVolume,
     measure_objects,
     table_columns,
 )
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import (
     atomic_outputs,
     move_into_place,
@@ -445,7 +447,9 @@ class LabeledObjects:
     """The image's name."""
     channels: Sequence[str] = ()
     plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None
-    """Whose means are measured: their names, and raw values as of `measure_objects`."""
+    """What is measured: names of channels, and raw values as of `measure_objects`."""
+    table: TableSettings = field(default_factory=TableSettings)
+    """Which statistics and indices of these channels."""
     time_axis: int | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
     """The axis along which the objects have one id over time, None for none; and for those that
@@ -527,13 +531,14 @@ def save_objects_job(
 
 def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
     """Columns and rows of the table beside saved objects."""
-    columns = table_columns(objects.axes, objects.channels, objects.reference)
+    values = value_columns(objects.channels, objects.table, objects.image)
+    columns = table_columns(objects.axes, values, objects.reference)
     if objects.certainties:
         columns.insert(columns.index("class") + 1, CERTAINTY)
     rows = measure_objects(
         objects.labels,
         axes=objects.axes,
-        channels=objects.channels,
+        channels=values,
         plane=objects.plane,
         size=objects.reference,
     )

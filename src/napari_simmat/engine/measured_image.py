@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,23 @@ def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) 
         names = [*RGB, "alpha"][:count]
     known = list(names) if names is not None else [str(number) for number in range(count)]
     return [f"channel{name}" if name.isdecimal() else name for name in known]
+
+
+def value_columns(names: Sequence[str], table: TableSettings, image: str) -> ValueColumns:
+    """What is measured where the rows of values are the channels called `names`.
+
+    Raises ValueError if an index of the table does not exist, or the `image` lacks a band of it.
+    """
+    placed = [
+        _placed(index, bands_of(index, names, image), range(len(names)))
+        for index in parse_indices(table.indices)
+    ]
+    return ValueColumns(channels=tuple(names), indices=placed, statistics=table.statistics)
+
+
+def _placed(index: SpectralIndex, found: Mapping[str, int], numbers: Sequence[int]) -> PlacedIndex:
+    """An index whose bands are the channels `found`, in rows of the channels `numbers`."""
+    return PlacedIndex(index, {band: numbers.index(number) for band, number in found.items()})
 
 
 @dataclass(frozen=True)
@@ -107,8 +124,7 @@ class MeasuredImage:
         for index in parse_indices(table.indices):
             found = bands_of(index, names, image)
             numbers += [number for number in found.values() if number not in numbers]
-            rows = {band: numbers.index(number) for band, number in found.items()}
-            placed.append(PlacedIndex(index, rows))
+            placed.append(_placed(index, found, numbers))
             notes += [bands_note(index, found, names), _reflectance_note(index, source, image)]
         columns = ValueColumns(
             channels=tuple(titles), indices=tuple(placed), statistics=table.statistics
