@@ -89,7 +89,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     finally:
         if tiles is not None:
             remove(tiles)  # moved if the outputs were written
-    if tiles is None:
+    if not _is_in_parts(segmented):
         hidden = volume.hidden()
     else:  # what has pixels has a row
         hidden = sorted(
@@ -154,6 +154,12 @@ def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> Objects
     )
 
 
+def _is_in_parts(segmented: SegmentedImage) -> bool:
+    """Whether image or labels are a plane that is not to be in memory as a whole."""
+    loaded = segmented.loaded
+    return segmented.tiles is not None or (loaded.is_large and len(loaded.shape) == 2)
+
+
 _MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
 """Number of pixels of a mask by its plane and label."""
 
@@ -171,7 +177,7 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     size = loaded.image.reference
     positions, names = _distinct_channels(stack, rgb=loaded.is_rgb)
     pixels: _MaskPixels
-    if loaded.task.files.are_in_zarr:
+    if _is_in_parts(segmented):
         rows = measure_in_parts(
             volume.labels,
             channels=names,
@@ -320,8 +326,7 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
 
 def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
     loaded, labels = segmented.loaded, segmented.volume.labels
-    reduced = segmented.tiles is not None or loaded.is_large
-    return _draw_overlay(labels, segmented.stack, loaded, reduced=reduced)
+    return _draw_overlay(labels, segmented.stack, loaded, reduced=_is_in_parts(segmented))
 
 
 def _draw_overlay(
