@@ -373,9 +373,10 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     files
         Of one image; no other process may be writing them.
     finish
-        Rename complete files to their targets; else only remove what is left.
+        Rename complete files to their targets, and leave what is done of tiles; else only remove
+        what is left.
     """
-    if not finish:
+    if not finish or files.record.is_file():  # nothing goes on there
         remove(files.journal)
     for outputs in (files, files.in_zarr()):
         left = {target: partial_paths(target) for target in outputs}
