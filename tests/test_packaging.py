@@ -35,6 +35,7 @@ TEXTS = (
 )
 # conda-forge's names where they differ.
 CONDA = {
+    "openslide-bin": "openslide",
     "dask[array]": "dask-core",
     "docstring-parser": "docstring_parser",
     "torch": "pytorch",

@@ -30,6 +30,7 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
         stack=SimpleNamespace(plane=lambda index: image[(slice(None), *index)]),
         loaded=SimpleNamespace(
             axes=axes,
+            is_large=False,
             image=SimpleNamespace(reference=ImageReference()),
             categories={},
             task=SimpleNamespace(image=Path("a.tif")),

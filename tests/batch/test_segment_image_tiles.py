@@ -186,3 +186,40 @@ def test_tiles_disk_error_is_explained(
         finish(segment_loaded_job(load_task(one, IN_TILES), predictor))
     assert isinstance(caught.value, DiskFullError) == (code == errno.ENOSPC)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_canceled_run_goes_on_at_its_tile_with_resume(predictor, image, tmp_path):
+    whole = segment(predictor, task(image, tmp_path / "whole"), IN_TILES)
+    one = task(image, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    job = segment_loaded_job(load_task(one, IN_TILES), predictor)
+    done = one.files.journal / "done.json"
+    while not done.exists():
+        next(job)
+    job.close()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [one.files.journal.name]
+    recover_partial(one.files, finish=True)  # as a run with --resume begins
+    encodes = predictor.encodes
+    resumed = segment(predictor, one, IN_TILES, resume=True)
+    assert predictor.encodes > encodes
+    assert resumed.objects == whole.objects
+    kept = ("discs_labels.ome.zarr", "discs_objects.csv")
+    before, after = contents(tmp_path / "whole"), contents(tmp_path / "out")
+    assert {n: c for n, c in after.items() if n.startswith(kept)} == {
+        n: c for n, c in before.items() if n.startswith(kept)
+    }
+    assert not one.files.journal.exists()
+
+
+def test_canceled_run_of_other_settings_is_begun_anew(predictor, image, tmp_path):
+    one = task(image, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    job = segment_loaded_job(load_task(one, IN_TILES), predictor)
+    while not (one.files.journal / "done.json").exists():
+        next(job)
+    job.close()
+    other = replace(IN_TILES, automatic=replace(EVERYTHING, min_area=30))
+    resumed = segment(predictor, one, other, resume=True)
+    fresh = segment(predictor, task(image, tmp_path / "fresh"), other)
+    assert resumed.objects == fresh.objects
+    assert resumed.task.files.objects.read_bytes() == fresh.task.files.objects.read_bytes()

@@ -127,6 +127,27 @@ def test_part_that_cannot_be_is_refused_in_a_dry_run(slide, simmat, more, words)
     assert not (slide / "out").exists()
 
 
+def test_clicks_on_a_slide_as_a_whole_are_in_windows(slide, simmat):
+    large = ("--labels-in-memory", "0.0001", "--geojson", "--overlay", "--rois")
+    result = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *large))
+    assert result.status == 0, result.err
+    assert "Objects in other formats are not written" in result.err
+    assert sorted(path.name for path in (slide / "out").iterdir()) == [
+        "slide.json",
+        "slide_labels.ome.zarr",
+        "slide_objects.csv",
+        "slide_objects.geojson",
+        "slide_overlay.png",
+    ]
+    # Each click means the piece of tissue that its nucleus is on.
+    found = geopandas.read_file(slide / "out" / "slide_objects.geojson")
+    assert [each.area for each in found.geometry] == pytest.approx([450 * 550, 300 * 320], rel=0.05)
+    labels = np.asarray(zarr.open_group(slide / "out" / "slide_labels.ome.zarr", mode="r")["0"])
+    assert (labels[300, 300], labels[700, 900], labels[50, 50]) == (1, 2, 0)
+    kept = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *large, "--resume"))
+    assert "2 objects, kept, made the same way" in kept.out
+
+
 EVERYTHING = ("--prompts", "auto", "--tissue", "auto", "--auto.seeds", "hematoxylin")
 IN_TILES = ("--auto.tile", "256", "--labels-in-memory", "0.0001", "--geojson")
 
@@ -138,7 +159,7 @@ def test_everything_on_tissue_finds_the_nuclei_in_level_0(slide, simmat):
     found = geopandas.read_file(slide / "out" / "slide_objects.geojson")
     centers = sorted((round(p.y), round(p.x)) for p in (each.centroid for each in found.geometry))
     np.testing.assert_allclose(centers, sorted(NUCLEI), atol=2)
-    assert found.geometry.area.tolist() == pytest.approx([AREA] * 5, rel=0.15)
+    assert [each.area for each in found.geometry] == pytest.approx([AREA] * 5, rel=0.15)
     assert set(found["objectType"]) == {"detection"}
     # The same objects as in the labels, which keep their size.
     labels = zarr.open_group(slide / "out" / "slide_labels.ome.zarr", mode="r")

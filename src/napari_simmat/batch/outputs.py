@@ -97,7 +97,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     finally:
         if tiles is not None:
             remove(tiles)  # moved if the outputs were written
-    if tiles is None:
+    if not _is_in_parts(segmented):
         hidden = volume.hidden()
     else:  # what has pixels has a row
         hidden = sorted(
@@ -168,6 +168,12 @@ def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> Objects
     )
 
 
+def _is_in_parts(segmented: SegmentedImage) -> bool:
+    """Whether image or labels are a plane that is not to be in memory as a whole."""
+    loaded = segmented.loaded
+    return segmented.tiles is not None or (loaded.is_large and len(loaded.shape) == 2)
+
+
 _MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
 """Number of pixels of a mask by its plane and label."""
 
@@ -206,7 +212,7 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     image = loaded.measured([n for n in chosen if n != GAP], loaded.config.table)
     rows = image.measure(volume.labels, loaded.axes, size, volume.masks)
     pixels: _MaskPixels
-    if loaded.task.files.are_in_zarr:
+    if _is_in_parts(segmented):
         pixels = {((), row["label"]): row["area_px"] for row in rows}
     else:
         pixels = _pixels_on_planes(volume)
@@ -350,8 +356,7 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
 
 def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
     loaded, labels = segmented.loaded, segmented.volume.labels
-    reduced = segmented.tiles is not None or loaded.is_large
-    return _draw_overlay(labels, segmented.stack, loaded, reduced=reduced)
+    return _draw_overlay(labels, segmented.stack, loaded, reduced=_is_in_parts(segmented))
 
 
 def _draw_overlay(
@@ -398,9 +403,10 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     files
         Of one image; no other process may be writing them.
     finish
-        Rename complete files to their targets; else only remove what is left.
+        Rename complete files to their targets, and leave what is done of tiles; else only remove
+        what is left.
     """
-    if not finish:
+    if not finish or files.record.is_file():  # nothing goes on there
         remove(files.journal)
     for outputs in (files, files.in_zarr()):
         left = {target: partial_paths(target) for target in outputs}

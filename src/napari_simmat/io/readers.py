@@ -256,7 +256,8 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         raise RefusedFileError(f"{path.name} is a pipe or device, not a file; save it as one.")
     try:
         start = _start_of(path)
-        reader = next((each for each in READERS if each.matches(path, start)), None)
+        readers = (OPENSLIDE, *READERS)
+        reader = next((each for each in readers if each.matches(path, start)), None)
         if reader is not None:
             file = reader.read(path, options)
         elif path.is_dir():
@@ -487,8 +488,9 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (OPENSLIDE, TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM)
-"""All formats; the first that matches reads."""
+READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM, OPENSLIDE)
+"""All formats; the first that matches reads, but OpenSlide before all, as its files look like those
+of others."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""
 _READABLE = format_list(name for reader in READERS for name in reader.formats)
