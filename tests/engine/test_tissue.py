@@ -92,6 +92,12 @@ def test_gray_image_has_no_color_to_tell_tissue_by(tmp_path):
         find_tissue("auto", tmp_path / "g.tif", open_image(tmp_path / "g.tif"))
 
 
+def test_little_tissue_is_said_with_two_digits():
+    mask = np.zeros((100, 100), bool)
+    mask[0, :12] = True
+    assert "Tissue is 0.12% of the slide;" in TissueMask(mask, (1000, 1000)).sentence()
+
+
 def test_blocks_to_measure_lie_on_tissue():
     mask = np.zeros((8, 12), bool)
     mask[2:4, 3:9] = True  # of cells of 256 pixels

@@ -42,8 +42,8 @@ NO_TISSUE = (
 OTHER_SIDES = (
     "{} has {} pixels, which are not the sides of {} ({}) at any size; make it of the whole slide."
 )
-SHARE = "Tissue is {:.0%} of the slide{}; nothing else was looked at."
-OF_PART = ", and {:.0%} of the part that was read"
+SHARE = "Tissue is {} of the slide{}; nothing else was looked at."
+OF_PART = ", and {} of the part that was read"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,8 @@ class TissueMask:
         """How much of the slide is tissue, for the user."""
         part = ""
         if self.within is not None:
-            part = OF_PART.format(self.part(PixelBox(0, 0, *self.shape)).mean())
-        return SHARE.format(self.share, part)
+            part = OF_PART.format(_percent(float(self.part(PixelBox(0, 0, *self.shape)).mean())))
+        return SHARE.format(_percent(self.share), part)
 
     def blocks(self, budget: int = MAX_VOXELS_MEASURED // 3) -> list[SampleBlock]:
         """Blocks of the image that are mostly tissue, at even distances, to measure intensities.
@@ -123,6 +123,11 @@ class TissueMask:
         seeded = random.Random(0)
         chosen = [int((n + seeded.random()) * len(found) / count) for n in range(count)]
         return [((), *tiles[found[number]].slices) for number in chosen]
+
+
+def _percent(share: float) -> str:
+    """With two digits where there is little."""
+    return f"{share:.2%}" if share < 0.01 else f"{share:.0%}"
 
 
 def find_tissue(tissue: str, path: Path, image: ImageFile) -> TissueMask:

@@ -36,6 +36,8 @@ BEYOND = (
 PART_READ = "Read {}: {} pixels{}, from y {:g}, x {:g} to y {:g}, x {:g} of level 0."
 SAME_SIZE = 0.02
 """Part by which a level's pixels may differ from those of --mpp and be taken as they are."""
+_ROUNDING = 1e-6
+"""Part of a pixel by which a region may miss the edge of one, as factors are rounded."""
 _WHOLE_STEPS = 1.0
 """Pixels of a level by which its size may be cut off, as scanners do."""
 
@@ -103,40 +105,49 @@ def read_part(file: ImageFile, part: ImagePart, lazy_above: int = LAZY_ABOVE) ->
     if not part:
         return without_missing(file, lazy_above)
     level, factor, shrink = _chosen_level(file, part)
-    y0, x0, y1, x1 = _region_in_pixels(file, part)
-    arrays = (file.data, *file.levels)
-    shape = level_shapes(file)[level]
-    spans = []
-    for start, stop, step, size in zip((y0, x0), (y1, x1), factor, shape, strict=True):
-        first = min(math.floor(start / step + 1e-6), size - 1)
-        spans.append((first, max(first + 1, min(math.ceil(stop / step - 1e-6), size))))
-    data: Any = CutArray(arrays[level], file.axes, slice(*spans[0]), slice(*spans[1]))
-    whole = level_shapes(file)[0]
+    rows, columns = _spans(file, part, level, factor)
     within = Within(
-        offset=(spans[0][0] * factor[0], spans[1][0] * factor[1]),
-        factor=factor,
-        shape=whole,
+        offset=(rows.start * factor[0], columns.start * factor[1]),
+        factor=(factor[0] * shrink[0], factor[1] * shrink[1]),
+        shape=level_shapes(file)[0],
         level=level,
     )
-    valid = None
-    if file.valid is not None:
-        nearest = [
-            np.minimum(((np.arange(*span) + 0.5) * step).astype(int), size - 1)
-            for span, step, size in zip(spans, factor, whole, strict=True)
-        ]
-        valid = file.valid[np.ix_(*nearest)]
-    cut = without_missing(replace(file, data=data, valid=valid, levels=()), 0)
-    data = cut.data
-    if shrink != (1.0, 1.0):
-        data = ReducedArray(data, file.axes, shrink)
-        within = replace(within, factor=(factor[0] * shrink[0], factor[1] * shrink[1]))
+    cut = _cut(file, level, rows, columns, factor)
+    data: Any = cut.data if shrink == (1.0, 1.0) else ReducedArray(cut.data, file.axes, shrink)
     nbytes = math.prod(data.shape) * data.dtype.itemsize
-    height, width = (data.shape[file.axes.index(letter)] for letter in "YX")
     if nbytes <= lazy_above:
         check_memory(nbytes, file.path.name)
         data = np.asarray(data[...])
     placed = _placed(replace(cut, data=data, valid=None, missing=None), within)
-    return replace(placed, notes=(*file.notes, _said(placed, within, (height, width))))
+    return replace(placed, notes=(*file.notes, _said(placed, within)))
+
+
+def _spans(
+    file: ImageFile, part: ImagePart, level: int, factor: tuple[float, float]
+) -> tuple[slice, slice]:
+    """Rows and columns of a level that hold a region, at least one of each."""
+    y0, x0, y1, x1 = _region_in_pixels(file, part)
+    spans = []
+    shape = level_shapes(file)[level]
+    for start, stop, step, size in zip((y0, x0), (y1, x1), factor, shape, strict=True):
+        first = min(math.floor(start / step + _ROUNDING), size - 1)
+        spans.append(slice(first, max(first + 1, min(math.ceil(stop / step - _ROUNDING), size))))
+    return spans[0], spans[1]
+
+
+def _cut(
+    file: ImageFile, level: int, rows: slice, columns: slice, factor: tuple[float, float]
+) -> ImageFile:
+    """Rows and columns of a level, lazy, with missing pixels as NaN."""
+    data = CutArray((file.data, *file.levels)[level], file.axes, rows, columns)
+    valid = None
+    if file.valid is not None:
+        nearest = [
+            np.minimum(((np.arange(span.start, span.stop) + 0.5) * step).astype(int), size - 1)
+            for span, step, size in zip((rows, columns), factor, file.valid.shape, strict=True)
+        ]
+        valid = file.valid[np.ix_(*nearest)]
+    return without_missing(replace(file, data=data, valid=valid, levels=()), 0)
 
 
 def _chosen_level(
@@ -231,13 +242,15 @@ def _placed(file: ImageFile, within: Within) -> ImageFile:
     return replace(file, scale=scale, origin=origin, stage=stage, world=world, within=within)
 
 
-def _said(file: ImageFile, within: Within, shape: tuple[int, int]) -> str:
+def _said(file: ImageFile, within: Within) -> str:
     """A sentence about what was read."""
     size = micrometers(file)
     known = "" if size is None else f" of {size[1]:.4g} um"
+    shape = file.shape[-2:]
     end = within.to_whole(np.array([shape], float))[0]
-    where = f"level {within.level}"
-    return PART_READ.format(where, format_shape(shape), known, *within.offset, *end)
+    return PART_READ.format(
+        f"level {within.level}", format_shape(shape), known, *within.offset, *end
+    )
 
 
 class CutArray:
