@@ -245,20 +245,22 @@ class PartOptions:
         Level of a pyramid, 0 for the finest, which is the default.
     mpp
         Micrometers to a pixel: the nearest finer level is read, reduced to that size if it differs
-        by more than 2 percent.
+        by more than 2 percent. 0 for pixels as they are.
     region
         Y0,X0,Y1,X1 in pixels of level 0; with a unit behind as lengths, e.g. 0,0,500,500um. Only
         that is read. Prompts and GeoJSON stay in pixels of level 0.
     """
 
     level: int | None = None
-    mpp: float | None = None
-    region: str = ""
+    mpp: Annotated[
+        float, {"label": "Pixel (µm)", "special": "as it is", "min": 0, "max": 1000, "step": 0.05}
+    ] = 0.0
+    region: Annotated[str, {"label": "Region"}] = ""
 
     @property
     def part(self) -> ImagePart:
         """The part that is read."""
-        return ImagePart(level=self.level, mpp=self.mpp, region=self.region)
+        return ImagePart(level=self.level, mpp=self.mpp or None, region=self.region)
 
 
 @Parameter(name="*", group="Slides and other pyramids")
@@ -273,7 +275,7 @@ class SlideOptions(PartOptions):
         its color; or a label image of the whole slide at any size, or QuPath's GeoJSON.
     """
 
-    tissue: str = ""
+    tissue: Annotated[str, {"label": "Tissue"}] = ""
 
 
 @Parameter(name="*", group="Stacks and time series")

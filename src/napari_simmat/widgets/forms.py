@@ -150,7 +150,7 @@ class _Control:
             validator.setLocale(QLocale.c())
             native.setValidator(validator)
         if special:
-            native.setDecimals(0)
+            native.setDecimals(0 if kind is int else 3)
             native.setSpecialValueText(special)
         if isinstance(native, QAbstractSpinBox):
             native.setKeyboardTracking(False)

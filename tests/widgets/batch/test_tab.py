@@ -25,11 +25,13 @@ from napari_simmat.batch.options import (
     FileOptions,
     SegmentTableOptions,
     SeriesOptions,
+    SlideOptions,
 )
 from napari_simmat.cli import app
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.io.part import WRONG_REGION
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.controller import CRASHED, STOPPED
 from napari_simmat.widgets.batch.opened_result import open_result_job
@@ -412,6 +414,7 @@ def test_the_form_is_a_view_of_its_value(batch):
         files=FileOptions(pattern="*.tif", coco=True, labels_in_memory=2.0),
         channels=ChannelOptions(channels="2,1,0", channel_axis=1, pixel_ratio=2.5),
         series=SeriesOptions(propagate=True, link=True, link_axis=1, link_gap=2),
+        slides=SlideOptions(mpp=0.5, region="0,0,50,60um", tissue="auto"),
         table=SegmentTableOptions(statistics="mean,p99", index=("ndvi", "r=minimum(nir, red)")),
         cluster=ClusterOptions(scheduler="tcp://10.0.0.1:8786", shard="1/2"),
         automatic=AutomaticSettings(points_per_side=8, quality=0.75, keep_border=False, tile=512),
@@ -443,6 +446,14 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     assert _understood(form.value())["series"] == SeriesOptions(objects="3d")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert not form.how.isVisibleTo(form)
+    form.slides["mpp"].setValue(0.25)
+    form.slides["region"].setText("0,0,40,50")
+    part = _understood(form.value())["slides"]
+    assert part == SlideOptions(mpp=0.25, region="0,0,40,50")
+    form.slides["region"].setText("0,0")
+    assert form.problem() == WRONG_REGION.format("0,0")
+    form.slides["region"].setText("")
+    form.slides["mpp"].setValue(0)
     form.series["propagate"].setChecked(True)
     form.pixels.ratio.setValue(0.5)
     form.table["index"].setText(" ndvi; r=minimum(nir, red) ;")

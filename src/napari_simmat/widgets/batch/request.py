@@ -16,6 +16,7 @@ from napari_simmat.batch.options import (
     FileOptions,
     SegmentTableOptions,
     SeriesOptions,
+    SlideOptions,
 )
 from napari_simmat.batch.plan import (
     AUTO,
@@ -58,7 +59,7 @@ class BatchRequest:
         By name or file.
     prompts
         ``auto``, ``same-stem`` or a file.
-    files, channels, series, table, cluster
+    files, channels, series, slides, table, cluster
         The options of the command.
     automatic
         Settings for ``auto``.
@@ -71,6 +72,7 @@ class BatchRequest:
     files: FileOptions = field(default_factory=partial(FileOptions, resume=True))
     channels: ChannelOptions = field(default_factory=ChannelOptions)
     series: SeriesOptions = field(default_factory=SeriesOptions)
+    slides: SlideOptions = field(default_factory=SlideOptions)
     table: SegmentTableOptions = field(default_factory=SegmentTableOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
@@ -85,6 +87,7 @@ class BatchRequest:
             *command_words(self.files),
             *command_words(self.channels),
             *command_words(self.series.that_apply(to_everything=is_auto)),
+            *command_words(self.slides if is_auto else replace(self.slides, tissue="")),
             *command_words(self.table),
             *command_words(self.cluster),
             *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
@@ -103,7 +106,7 @@ class BatchRequest:
         if self.series.link and self.series.objects == "3d":
             return TIME_OR_DEPTH
         try:
-            _ = self.table.settings
+            _ = self.table.settings, self.slides.part
         except ValueError as error:
             return str(error)
         scheduler = self.cluster.scheduler

@@ -18,6 +18,7 @@ from napari_simmat.batch.options import (
     ClusterOptions,
     SegmentTableOptions,
     SeriesOptions,
+    SlideOptions,
 )
 from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
@@ -323,6 +324,9 @@ class BatchForm(QWidget):
         self.files = Options(BatchRequest().files, self)
         self.files["pattern"].setPlaceholderText("all images")
         self.series = Options(SeriesOptions(), self)
+        self.slides = Options(SlideOptions(), self)
+        self.slides["region"].setPlaceholderText("Y0,X0,Y1,X1 of level 0, or 0,0,2,2mm")
+        self.slides["tissue"].setPlaceholderText("everywhere; auto, or a file")
         self.table = Options(SegmentTableOptions(), self)
         self.table["index"].setPlaceholderText("ndvi; ratio=nir/red")
         self.cluster = Options(ClusterOptions(), self)
@@ -350,6 +354,7 @@ class BatchForm(QWidget):
                 channels, channels=self._channels() or None, pixel_ratio=self.pixels.value()
             ),
             series=self.series.value(),
+            slides=self.slides.value(),
             table=self.table.value(),
             cluster=self.cluster.value(),
             automatic=self.everything.value(),
@@ -363,6 +368,7 @@ class BatchForm(QWidget):
         self.files.set_value(request.files)
         self.existing.setCurrentIndex(self.existing.findData(request.files.existing))
         self.series.set_value(request.series)
+        self.slides.set_value(request.slides)
         self.table.set_value(request.table)
         self.cluster.set_value(request.cluster)
         self._channel_options = request.channels
@@ -417,9 +423,10 @@ class BatchForm(QWidget):
 
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
-        boxes, table, cluster = QWidget(), QWidget(), QWidget()
+        boxes, slides, table, cluster = QWidget(), QWidget(), QWidget(), QWidget()
         vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
+        self.slides.add_rows(form_rows(parent=slides, indent=INDENT))
         self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
         form = form_rows(("Images", self.images), ("", self.captures), parent=self, spacing=6)
@@ -440,6 +447,7 @@ class BatchForm(QWidget):
         ):
             form.addRow(*each)
         self.series.add_rows(form, "objects", "link_axis")
+        form.addRow(CollapsibleSection("Slides", slides))
         form.addRow(CollapsibleSection("Table of objects", table))
         form.addRow(self.also)
         form.addRow("Existing results", self.existing)
@@ -451,7 +459,7 @@ class BatchForm(QWidget):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
         self.existing.activated.connect(self._on_changed)
-        for options in (self.files, self.series, self.table, self.cluster):
+        for options in (self.files, self.series, self.slides, self.table, self.cluster):
             options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
