@@ -104,7 +104,7 @@ def draw_rig(picture: Path) -> int:
         flight = DOCS / "tutorials/flight/{capture}_{band:1=blue,4=nir}.tif"
         words = ["channels", "register", str(flight), "--output", folder, "--motion", "affine"]
         status = simmat([*words, "--overwrite"])
-        with Image.open(Path(folder, "rig.png")) as both:
+        with Image.open(Path(folder, "rig.webp")) as both:
             save(both.convert("RGB").resize((2 * both.width, 2 * both.height)), picture)
     return status
 

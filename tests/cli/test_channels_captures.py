@@ -40,12 +40,12 @@ def test_register_measures_once_and_moves_all(flight, tmp_path, simmat):
     assert [each["channels"] for each in told["files"]] == [list(NAMES)] * 4
     for name in NAMES[1:]:
         motion = told["motions"][name]
-        assert motion["residual"] < 0.3 < 2 < motion["residual before"]
+        assert motion["residual"] < 0.3 < 2 < motion["distance"]
         assert abs(motion["turn"]) == pytest.approx(1, abs=0.1)
     rig = json.loads((out / "rig.json").read_text("utf-8"))
     assert (rig["measured_on"], rig["reference"]) == ("IMG_2", "green")
-    with Image.open(out / "rig.png") as picture:
-        assert picture.size == (2 * (220 + 4), 2 * (200 + 4)), "two rows, before and after"
+    with Image.open(out / "rig.webp") as picture:
+        assert picture.size == (2 * (220 + 4), 2 * (200 + 4 + 14)), "two rows, before and after"
 
     for number in range(4):
         made = read_image(out / f"IMG_{number}.tif")
@@ -75,7 +75,7 @@ def test_register_of_another_rig_and_of_a_gap_is_said(flight, tmp_path, simmat):
     assert done.status == 1
     assert "IMG_1: The capture IMG_1 lacks IMG_1_red.tif" in done.err
     assert (tmp_path / "out/IMG_3.tif").exists(), "the others are registered"
-    assert "pixels apart in the median. Allow more than a shift" in done.err
+    assert "pixels apart in the median. Allow turns and scales, too" in done.err
     other = flight / "{capture}_{band:nir,green}.tif"
     words = ("channels", "register", other, "--output", tmp_path / "o", "--rig")
     done = simmat(*words, tmp_path / "out/rig.json")
@@ -94,3 +94,64 @@ def test_derive_makes_an_index_of_each_capture(flight, tmp_path, simmat):
     made = read_image(tmp_path / "ndvi/IMG_3.tif").data
     red, nir = (tifffile.imread(flight / f"IMG_3_{n}.tif").astype(float) for n in ("red", "nir"))
     np.testing.assert_allclose(np.squeeze(made), (nir - red) / (nir + red), rtol=1e-5)
+
+
+def test_band_that_shows_something_else_is_refused(flight, tmp_path, simmat):
+    rng = np.random.default_rng(0)
+    for path in flight.glob("*_nir.tif"):
+        tifffile.imwrite(path, rng.poisson(3000, (200, 220)).astype(np.uint16))
+    pattern = flight / "{capture}_{band:green,red,nir}.tif"
+    done = simmat("channels", "register", pattern, "--output", tmp_path / "o", "--motion", "affine")
+    assert done.status == 1
+    assert "nir cannot be registered onto green: they show the same edges in too few" in done.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_camera_that_was_knocked_is_named(flight, tmp_path, simmat):
+    pattern = flight / "{capture}_{band:green,red,nir}.tif"
+    words = ("channels", "register", pattern, "--output")
+    assert simmat(*words, tmp_path / "day1", "--motion", "affine").status == 0
+    path = flight / "IMG_1_red.tif"
+    tifffile.imwrite(path, np.roll(tifffile.imread(path), 9, axis=1))
+    done = simmat(*words, tmp_path / "day2", "--rig", tmp_path / "day1/rig.json")
+    assert done.status == 0
+    assert "IMG_1: red agrees with green less than on IMG_2, where the rig was measured" in done.err
+    assert "IMG_3" not in done.err
+
+
+def test_capture_to_measure_on_is_named_with_its_folder(flight, tmp_path, simmat):
+    (tmp_path / "days/one").mkdir(parents=True)
+    (tmp_path / "days/two").mkdir()
+    for name in NAMES:
+        for day in ("one", "two"):
+            data = (flight / f"IMG_1_{name}.tif").read_bytes()
+            (tmp_path / f"days/{day}/IMG_1_{name}.tif").write_bytes(data)
+    pattern = tmp_path / "days/**/{capture}_{band:green,red,nir}.tif"
+    words = ("channels", "register", pattern, "--output", tmp_path / "o", "--measure-on")
+    done = simmat(*words, "IMG_1")
+    assert done.status == 1
+    assert "Several images are called IMG_1; say which with its folder" in done.err
+    assert simmat(*words, "two/IMG_1", "--motion", "affine").status == 0
+    assert (tmp_path / "o/one/IMG_1.tif").exists()
+
+
+def test_results_of_a_rig_are_measured_as_a_folder(flight, tmp_path, simmat):
+    """Its picture is no image, and the labels may lie beside the captures."""
+    pattern = flight / "{capture}_{band:green,red,nir}.tif"
+    words = ("channels", "register", pattern, "--output", tmp_path / "o", "--motion", "affine")
+    assert simmat(*words).status == 0
+    labels = np.zeros((200, 220), np.uint8)
+    labels[20:60, 30:80] = 1
+    for number in range(4):
+        tifffile.imwrite(flight / f"IMG_{number}_labels.tif", labels)
+    done = simmat("measure", tmp_path / "o", flight, "--output", tmp_path / "t.csv")
+    assert done.status == 0, done.err
+    with_pattern = simmat("measure", pattern, flight, "--output", tmp_path / "p.csv")
+    assert with_pattern.status == 0, with_pattern.err
+    rows = (tmp_path / "p.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["image", *(f"IMG_{n}" for n in range(4))]
+    one = simmat(
+        "measure", flight / "IMG_2_{band:green,red,nir}.tif", flight / "IMG_2_labels.tif",
+        "--output", tmp_path / "one.csv",
+    )  # fmt: skip
+    assert one.status == 0, one.err

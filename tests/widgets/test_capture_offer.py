@@ -107,7 +107,7 @@ def test_train_offers_captures_and_reads_them(window, flight):
     train.open_tab()
     train.tab.take(str(flight))
     train.settle()
-    assert "The names look like captures" in train.status.text
+    assert "The names look like 2 captures of the bands blue, green, red" in train.status.text
     train.press(train.tab.form.captures)
     train.settle()
     assert train.status.kind == "ready", train.status

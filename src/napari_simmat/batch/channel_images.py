@@ -17,6 +17,7 @@ from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.channels.registration import (
     ChannelMotion,
     Motion,
+    agreement,
     register_channels_job,
 )
 from napari_simmat.engine.channels.rig import Rig, in_type
@@ -37,6 +38,12 @@ ONE_FILE = "{} is {} images, and {} is one file; give a folder for their results
 EXISTS = "{} exists already. Use --overwrite to replace it, or another output."
 OVER_INPUT = "{} would be overwritten by an output. Choose another output folder."
 TWICE = "{} and {} would both be written to {}. Rename one, or register them separately."
+MOVED_SINCE = (
+    "{} agrees with {} less than on {}, where the rig was measured: {:.2f}, not {:.2f}. Look at "
+    "the result; if the cameras have moved against each other, measure anew."
+)
+_LESS = 0.5
+"""Of the agreement on the image that was measured, from which on that is said."""
 ALL_TAKEN = "Its pixels have all values of their type, so it is written as float, NaN without data."
 NO_REFERENCE = "There is no channel {}; give --reference by name, or from 0 to {}."
 
@@ -225,11 +232,11 @@ def register_image(image: ChannelImage, rig: Rig, target: Path) -> MadeChannels:
     moved = rig.register(image.planes)
     dtype = np.result_type(*image.planes)
     missing = None
-    notes: tuple[str, ...] = ()
+    notes = _moved_since(image, moved, rig)
     if keeps_missing(target):
         moved, missing = in_type(moved, dtype)
         if moved[0].dtype != dtype:
-            notes = (ALL_TAKEN,)
+            notes += (ALL_TAKEN,)
     common = np.result_type(*moved)
     channels = {
         name: plane.astype(common, copy=False)
@@ -238,12 +245,29 @@ def register_image(image: ChannelImage, rig: Rig, target: Path) -> MadeChannels:
     return MadeChannels(channels, rig.words, missing, notes)
 
 
+def _moved_since(image: ChannelImage, moved: Sequence[NDArray[Any]], rig: Rig) -> tuple[str, ...]:
+    """What is to be said of channels that do not lie on the reference as they did when measured."""
+    middle = tuple(size // 2 for size in image.planes[0].shape[:-2])
+    fixed = moved[image.names.index(rig.reference)][middle]
+    notes = []
+    for name, plane in zip(image.names, moved, strict=True):
+        known = rig.channels[name].after
+        if name == rig.reference or known is None:
+            continue
+        found = agreement(fixed, plane[middle])
+        if found < _LESS * known:
+            notes.append(MOVED_SINCE.format(name, rig.reference, rig.measured_on, found, known))
+    return tuple(notes)
+
+
+_CAPTION = 14
+"""Height in pixels of the words above each pair of pictures."""
 _SHOWN = 384
 """Pixels of the middle of an image that `draw_rig` shows: a shift is seen in full size only."""
 
 
 def draw_rig(image: ChannelImage, rig: Rig) -> NDArray[np.uint8]:
-    """A picture of each channel (cyan) on the reference (red), on the left before, then after.
+    """A picture of each channel (cyan) on the reference (red): on the left before, then after.
 
     Where both show the same edges, these are gray. Of a stack it shows the middle plane.
     """
@@ -259,8 +283,17 @@ def draw_rig(image: ChannelImage, rig: Rig) -> NDArray[np.uint8]:
         if name != rig.reference:
             pair = [_on_reference(fixed[window], each[window]) for each in (before, after)]
             row = np.concatenate([np.pad(each, ((0, gap), (0, gap), (0, 0))) for each in pair], 1)
-            rows.append(row)
+            words = f"{name} on {rig.reference}: before, after"
+            rows += [_caption(words, row.shape[1]), row]
     return np.concatenate(rows) if rows else _on_reference(fixed[window], fixed[window])
+
+
+def _caption(words: str, width: int) -> NDArray[np.uint8]:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (width, _CAPTION))
+    ImageDraw.Draw(picture).text((2, 1), words, "white")
+    return np.asarray(picture)
 
 
 def _on_reference(fixed: NDArray[Any], channel: NDArray[Any]) -> NDArray[np.uint8]:

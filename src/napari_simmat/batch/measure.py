@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.batch.outputs import about_table
-from napari_simmat.batch.plan import find_images
+from napari_simmat.batch.plan import find_images, shown_name
 from napari_simmat.batch.segment_image import OpenedImage
 from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.datasets.label_folder import (
@@ -28,6 +29,7 @@ from napari_simmat.engine.measured_image import column_names
 from napari_simmat.engine.measurements import table_columns
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.captures import is_capture, names_captures
 from napari_simmat.io.files import atomic_write, write_table
 from napari_simmat.io.readers import is_image_folder, open_image, read_labels, stem_of
 from napari_simmat.io.reference import ImageReference
@@ -65,12 +67,20 @@ class MeasureTask:
         Labels of objects that hold the others.
     of_folder
         Whether the image is one of a folder, whose table has a column for it.
+    name
+        Its name there: with its subfolder.
     """
 
     image: Path
     labels: tuple[Path, ...]
     parents: Path | None = None
     of_folder: bool = False
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The image's name for the user, and in tables."""
+        return self.name or shown_name(self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +113,9 @@ def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> lis
     Parameters
     ----------
     image
-        An image; or a folder of images, of which `labels`, and `parents` if given, is a folder
-        with files named alike, see `datasets.label_folder`.
+        An image; or a folder or a pattern of images, as for `batch.plan.find_inputs`, of which
+        `labels`, and `parents` if given, is a folder with files named alike, see
+        `datasets.label_folder`; in subfolders of the same names, or in none.
     labels, parents
         As of `MeasureTask`.
 
@@ -113,10 +124,13 @@ def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> lis
     ValueError, OSError
         If a file or folder is missing, or an image of a folder has no labels.
     """
-    for path in (image, *labels, *([] if parents is None else [parents])):
+    for path in (*labels, *([] if parents is None else [parents])):
         if not path.exists():
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    if not _holds_images(image):
+    is_one = is_capture(image) or (image.exists() and not _holds_images(image))
+    if not (is_one or image.exists() or names_captures(image) or glob.has_magic(str(image))):
+        raise FileNotFoundError(f"There is no file {image}; check its name and folder.")
+    if is_one:
         for path in (*labels, *([] if parents is None else [parents])):
             if _holds_images(path):
                 raise ValueError(IS_FOLDER.format(path))
@@ -124,23 +138,35 @@ def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> lis
     folders = [*labels, *([] if parents is None else [parents])]
     if len(labels) != 1 or not all(map(_holds_images, folders)):
         raise ValueError(ONE_FOLDER.format(image))
-    found = [one.image for one in find_images([image]) if one.image.parent == image]
-    files = [LabeledFile(stem_of(path), path, path) for path in found]
-    matched = match_label_files(labels[0], files)
-    check_complete(labels[0], matched, files)
-    above: dict[str, Path] = {}
-    if parents is not None:
-        above = match_label_files(parents, files)
-        check_complete(parents, above, files)
-    return [
-        MeasureTask(
-            image=file.image,
-            labels=(matched[file.name],),
-            parents=above.get(file.name),
-            of_folder=True,
-        )
-        for file in files
-    ]
+    tasks: list[MeasureTask] = []
+    found = find_images([image])
+    for folder in dict.fromkeys(one.folder for one in found):
+        files = [
+            LabeledFile(stem_of(one.image), one.image, one.image)
+            for one in found
+            if one.folder == folder
+        ]
+        matched = _matched(labels[0], folder, files)
+        above = {} if parents is None else _matched(parents, folder, files)
+        tasks += [
+            MeasureTask(
+                image=file.image,
+                labels=(matched[file.name],),
+                parents=above.get(file.name),
+                of_folder=True,
+                name=(folder / shown_name(file.image)).as_posix(),
+            )
+            for file in files
+        ]
+    return tasks
+
+
+def _matched(root: Path, folder: Path, files: Sequence[LabeledFile]) -> dict[str, Path]:
+    """The label image of each image of a subfolder: in that of the labels, if there is one."""
+    there = root / folder if (root / folder).is_dir() else root
+    matched = match_label_files(there, files)
+    check_complete(there, matched, files)
+    return matched
 
 
 def _holds_images(path: Path) -> bool:
@@ -198,13 +224,13 @@ def measure_tasks_job(
     kind = check_output(output, tasks, overwrite=overwrite)
     done: list[MeasuredTask] = []
     for number, task in enumerate(tasks):
-        yield Progress(number, len(tasks), f"{task.image.name}: measuring")
+        yield Progress(number, len(tasks), f"{task.title}: measuring")
         done.append(measure_task(task, table, selection or ChannelSelection()))
     yield Progress(len(tasks), len(tasks), "writing the table")
     columns = list(dict.fromkeys(name for each in done for name in each.columns))
     if any(task.of_folder for task in tasks):
         columns = ["image", *columns]
-    rows = ({"image": each.task.image.name, **row} for each in done for row in each.rows)
+    rows = ({"image": each.task.title, **row} for each in done for row in each.rows)
     with atomic_write(output) as path:
         if kind == "csv":
             write_table(
@@ -213,7 +239,7 @@ def measure_tasks_job(
         else:
             one = done[0] if len(done) == 1 else None
             about = about_table(
-                "" if one is None else one.task.image.name,
+                "" if one is None else one.task.title,
                 None if one is None else one.reference,
                 table.indices,
             )
@@ -326,4 +352,4 @@ def summary_line(measured: MeasuredTask) -> str:
     parts = [
         f"{path.name}: {pluralize(count, 'object')}" for path, count in measured.counts.items()
     ]
-    return f"{measured.task.image.name}: {format_list(parts)}"
+    return f"{measured.task.title}: {format_list(parts)}"

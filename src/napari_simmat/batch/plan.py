@@ -31,12 +31,13 @@ from napari_simmat.engine.settings import (
 )
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import (
-    LOOK_LIKE_CAPTURES,
     band_files,
     find_captures,
     home_of,
     is_capture,
     names_captures,
+    proposal_text,
+    propose_in,
     propose_pattern,
 )
 from napari_simmat.io.dicom import images_in, one_per_series
@@ -433,6 +434,10 @@ def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]
 def _owners_by_name(images: Sequence[InputImage]) -> dict[Path, Path]:
     """Which images are called like another one with one of `MADE_ENDINGS`, and like which."""
     stems = {(home_of(one.image), stem_of(one.image)): one.image for one in images}
+    for folder in {folder for folder, _ in stems}:
+        if pattern := propose_in(folder):  # of captures that were not given as such
+            found = find_captures(Path(pattern)).images
+            stems |= {(folder, stem_of(image)): image for image in found}
     owners = {}
     for (folder, stem), image in stems.items():
         for ending in filter(stem.endswith, MADE_ENDINGS):
@@ -495,7 +500,7 @@ def _nothing_to_do(skipped: Sequence[SkippedImage], proposal: str) -> Exception:
     if not skipped:
         return ValueError("There is no image to segment. Give at least one.")
     why = f"No image is left to segment. {skipped[0].image}: {skipped[0].why}"
-    return ValueError(f"{why} {LOOK_LIKE_CAPTURES.format(proposal)}" if proposal else why)
+    return ValueError(f"{why} {proposal_text(proposal)}" if proposal else why)
 
 
 def _plan_image(

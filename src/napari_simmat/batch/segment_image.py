@@ -24,6 +24,7 @@ from napari_simmat.batch.record import (
     is_record,
     read_record,
 )
+from napari_simmat.engine.channels.registration import farthest_shift
 from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.prompts import read_prompts
 from napari_simmat.engine.files.tables import TABLE_FORMATS
@@ -37,7 +38,7 @@ from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.engine.tile_journal import TileJournal
 from napari_simmat.engine.tissue import AUTO, TissueMask, find_tissue
-from napari_simmat.io.captures import home_of
+from napari_simmat.io.captures import home_of, is_capture
 from napari_simmat.io.files import (
     DiskFullError,
     disk_errors_explained,
@@ -60,6 +61,12 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.models.spec import InputChannels
 
+_APART = 1.0
+"""Pixels between bands from which on that is said."""
+BANDS_APART = (
+    "Its bands do not lie on each other: {} is some {:.0f} pixels from {}. Register them first "
+    "(simmat channels register), or masks and indices are wrong at borders."
+)
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
 
@@ -354,6 +361,7 @@ def _open_task(
             opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
     tissue = _tissue_of(task, config, opened, prompts)
     files, notes = _suitable(task.files, opened, prompts, config)
+    notes += _apart_note(task, opened)
     notes += opened.measured((), config.table).notes
     loaded = LoadedImage(
         **vars(opened),
@@ -388,6 +396,19 @@ def _tissue_of(
     if len(opened.shape) > 2:
         raise ValueError(TISSUE_OF_STACK.format(task.name, opened.axes))
     return find_tissue(config.tissue, task.image, opened.image)
+
+
+def _apart_note(task: SegmentTask, opened: OpenedImage) -> list[str]:
+    """What is to be said of a capture whose bands, each in a file, do not lie on each other."""
+    if opened.axis is None or not is_capture(task.image) or opened.image.world is not None:
+        return []
+    bands = np.moveaxis(np.asarray(opened.image.data), opened.axis, 0)
+    middle = tuple(size // 2 for size in opened.shape[:-2])
+    number, distance = farthest_shift([band[middle] for band in bands])
+    names = opened.channel_names or tuple(map(str, range(len(bands))))
+    if distance < _APART:
+        return []
+    return [BANDS_APART.format(names[number], distance, names[0])]
 
 
 def _with_recorded(config: SegmentConfig, recorded: RecordedSettings, path: Path) -> SegmentConfig:

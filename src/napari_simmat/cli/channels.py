@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,14 +41,18 @@ UNNAMED = (
     "the order of simmat channels derive --help."
 )
 ONE_OF = "{} say the same in different ways; give one of them."
+SEVERAL = "Several images are called {}; say which with its folder, e.g. one of {}."
 NOT_MEASURED_ON = "There is no image {} to measure on; give one of {}."
-FAR_APART = (
-    "{} still {} {:.1f} pixels apart in the median. Allow more than a {} (--motion {}), or measure "
-    "on an image with more edges (--measure-on)."
+FAR_APART = "{} still {} up to {:.1f} pixels apart in the median. {}."
+WIDER = "Allow turns and scales, too (--motion affine)"
+ELSEWHERE = "Measure on another image (--measure-on), or give another --reference"
+NOT_FOUND = (
+    "{} cannot be registered onto {}: they show the same edges in too few places of {}. Measure on "
+    "another image (--measure-on), give another --reference, leave the channel out (--channels), "
+    "or give --shifts."
 )
 _FAR = 0.7
-"""Pixels of residual from which a wider motion is proposed."""
-_WIDER = {"shift": "affine", "rigid": "affine"}
+"""Pixels of residual from which that is said."""
 WRONG_SHIFTS = (
     "--shifts {!r} is not one pair of numbers for each of {} channels; write them as 0,0 2.4,-3.1."
 )
@@ -165,7 +170,8 @@ def register(
 
     The cameras of a rig do not move against each other: of several captures the motions are
     measured on one, and applied to all. They are saved beside the results as rig.json, which --rig
-    takes for later captures, and shown in rig.png, before and after.
+    takes for later captures, and shown in rig.webp, before and after. A capture on which channels
+    agree much less than on that one is named.
 
     ```
     simmat channels register rig.tif --output registered.tif
@@ -220,6 +226,9 @@ def register(
         read = ChannelImage.read(first, source, targets[first])
         if shifts is None:
             known = terminal.watch(measure_rig_job(read, reference, motion))
+            if known.unsure:
+                names = ", ".join(known.unsure)
+                raise ValueError(NOT_FOUND.format(names, known.reference, read.name))
         else:
             known = _rig_of_shifts(shifts, read, reference)
         if targets[first] != output:
@@ -242,13 +251,23 @@ def _measured_image(images: Sequence[Path], name: str) -> Path:
     """The image of a name to measure on, without one that in the middle."""
     from napari_simmat._text import format_list
     from napari_simmat.batch.plan import shown_name
+    from napari_simmat.io.captures import home_of
 
     if not name:
         return images[len(images) // 2]
-    found = [image for image in images if name in (shown_name(image), str(image))]
-    if not found:
-        names = format_list(shown_name(image) for image in images[:5])
-        raise ValueError(NOT_MEASURED_ON.format(name, names))
+    root = os.path.commonpath([home_of(image).absolute() for image in images])
+    titles = [
+        (home_of(image).absolute().relative_to(root) / shown_name(image)).as_posix()
+        for image in images
+    ]
+    found = [
+        image
+        for image, title in zip(images, titles, strict=True)
+        if f"/{title}".endswith(f"/{name}") or name == str(image)
+    ]
+    if len(found) != 1:
+        why = SEVERAL if found else NOT_MEASURED_ON
+        raise ValueError(why.format(name, format_list(titles[:5])))
     return found[0]
 
 
@@ -293,14 +312,14 @@ def _save_rig(
     from napari_simmat.batch.channel_images import draw_rig
     from napari_simmat.io.files import atomic_write
 
-    paths = (folder / "rig.json", folder / "rig.png")
+    paths = (folder / "rig.json", folder / "rig.webp")
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
     folder.mkdir(parents=True, exist_ok=True)
     rig.save(paths[0])
     with atomic_write(paths[1]) as temporary:
-        Image.fromarray(draw_rig(image, rig)).save(temporary, format="png")
+        Image.fromarray(draw_rig(image, rig)).save(temporary, format="webp", lossless=True)
     for path in paths:
         terminal.say(f"Wrote {path}")
 
@@ -314,13 +333,15 @@ def _say_rig(terminal: Terminal, rig: Rig) -> None:
             for key, value in values.items()
         }
         rows.append({"channel": name, **text})
+    if rig.measured_on:
+        terminal.say(f"Motions onto {rig.reference}, measured on {rig.measured_on}:")
     terminal.say(_shown_rows(rows))
     left = {n: m.residual for n, m in rig.channels.items() if (m.residual or 0) > _FAR}
-    if left and rig.motion in _WIDER:
-        names = ", ".join(left)
+    if left:
         lie = "lies" if len(left) == 1 else "lie"
         most = max(value or 0 for value in left.values())
-        terminal.note(FAR_APART.format(names, lie, most, rig.motion, _WIDER[rig.motion]))
+        advice = ELSEWHERE if rig.motion == "affine" else WIDER
+        terminal.note(FAR_APART.format(", ".join(left), lie, most, advice))
 
 
 def _motion_values(rig: Rig) -> dict[str, dict[str, float | None]]:
@@ -333,7 +354,7 @@ def _motion_values(rig: Rig) -> dict[str, dict[str, float | None]]:
             "right": round(right, 3),
             "turn": round(motion.turn, 4),
             "scale": round(motion.scale, 5),
-            "residual before": motion.residual_before,
+            "distance": motion.distance,
             "residual": motion.residual,
         }
     return values
@@ -370,6 +391,8 @@ def _make_images(
         terminal.result({**files[0], **(more or {})})
     else:
         problems = {str(each.image): each.problem for each in made if each.problem}
+        if problems:
+            terminal.say(f"{len(made) - len(problems)} of {len(made)} images written.", "bold")
         terminal.result({"files": files, "problems": problems, **(more or {})})
     return int(any(each.problem for each in made))
 
@@ -425,10 +448,10 @@ def show(
     from napari_simmat.engine.drawing import to_rgb
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.io.files import atomic_outputs, write_table
-    from napari_simmat.io.readers import open_image
+    from napari_simmat.io.readers import open_image, stem_of
 
     terminal = console.terminal()
-    stem = image.name.split(".")[0]
+    stem = stem_of(image)
     paths = [output / f"{stem}_seen.png"]
     if prompts is not None:
         paths.append(output / f"{stem}_channels.csv")

@@ -330,7 +330,7 @@ def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]
 def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]) -> None:
     """Print how many images were segmented, and where the summary is."""
     from napari_simmat.batch.summary import summary_files
-    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES
+    from napari_simmat.io.captures import proposal_text
 
     if planned.several:
         done = sum(outcome.status != "failed" for outcome in outcomes)
@@ -339,7 +339,7 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
         for path in summary_files(planned):
             terminal.say(f"  {path}")
     if planned.proposal and any(outcome.status == "failed" for outcome in outcomes):
-        terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
+        terminal.note(proposal_text(planned.proposal))
     values = [_outcome_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
 
@@ -347,7 +347,7 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     """Print the number of images, and the skipped ones with the reason."""
     from napari_simmat.batch.plan import shown_name
-    from napari_simmat.io.captures import LOOK_LIKE_CAPTURES, home_of
+    from napari_simmat.io.captures import home_of, proposal_text
 
     if planned.several or only:
         images = pluralize(len(planned.tasks), "image")
@@ -360,7 +360,7 @@ def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
             image = home_of(task.image) / shown_name(task.image)
             terminal.say(f"  {image} -> {task.files.labels}")
     if only and planned.proposal:
-        terminal.note(LOOK_LIKE_CAPTURES.format(planned.proposal))
+        terminal.note(proposal_text(planned.proposal))
     for one in planned.skipped:
         if one.failed:
             terminal.complain(f"{one.image}: {one.why}")

@@ -312,8 +312,7 @@ def _say_learned(report: _Report, result: FewShotResult, output: Path) -> None:
         print_event(**values)
         return
     report.terminal.say(result.sentence)
-    if written:
-        report.terminal.say(f"Wrote {output}")
+    report.terminal.say(f"Wrote {output}" if written else f"{output} was not written.")
     report.terminal.result(values)
 
 

@@ -22,10 +22,10 @@ from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.captures import (
-    LOOK_LIKE_CAPTURES,
     find_captures,
     home_of,
     names_captures,
+    proposal_text,
     propose_in,
 )
 from napari_simmat.io.dicom import holds_dicom
@@ -274,7 +274,7 @@ def find_labeled_files(folder: Path) -> list[LabeledFile]:
     ]
     if not pairs:
         proposal = propose_in(folder)
-        hint = f" {LOOK_LIKE_CAPTURES.format(proposal)}" if proposal else ""
+        hint = f" {proposal_text(proposal)}" if proposal else ""
         raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.{hint}")
     for these, others, lack in ((images, labels, "labels"), (labels, images, "an image")):
         if alone := [path.name for stem, path in these.items() if stem not in others]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from napari_simmat._text import format_list
+from napari_simmat._text import format_list, pluralize
 
 NOT_BANDS = ("labels", "classes", "prompts", "points", "boxes", "shapes", "overlay", "masks")
 """What follows an image's stem in the names of files that belong to it."""
@@ -41,8 +41,8 @@ NO_FILE = "No file matches {}; check the pattern and its folder."
 LACKS = "The capture {} lacks {}; add the missing file, or list the bands that all captures have."
 
 LOOK_LIKE_CAPTURES = (
-    "The names look like captures with a file for each band. To read each capture as one image, "
-    'give "{}" in place of the folder.'
+    'The names look like {}. To read each as one image, give "{}" in place of the folder; name '
+    "the bands there for indices such as NDVI, as in {{band:3=red,4=nir}}."
 )
 
 
@@ -161,6 +161,16 @@ def propose_pattern(names: Sequence[str]) -> str:
     proposals = (_proposal(split, place) for place in (-1, -3, -5, 0))
     best = max(filter(None, proposals), default=None)
     return "" if best is None else f"{best[1]}{ending}"
+
+
+def proposal_text(pattern: str) -> str:
+    """What is said of a pattern that was proposed: how many captures it finds, of which bands."""
+    found = find_captures(Path(pattern)).images
+    bands = [_table(image) for image in found[:1]]
+    names = format_list(bands[0]) if bands else ""
+    return LOOK_LIKE_CAPTURES.format(
+        f"{pluralize(len(found), 'capture')} of the bands {names}", pattern
+    )
 
 
 def propose_in(folder: Path) -> str:

@@ -11,6 +11,7 @@ from scipy.ndimage import shift as shifted
 from napari_simmat.engine.channels.registration import (
     IDENTITY,
     ChannelMotion,
+    farthest_shift,
     matrix_of_shift,
     move_channel,
     register_channels_job,
@@ -45,7 +46,16 @@ def test_register_channels_finds_the_shift(shift):
 def test_register_channels_leaves_what_has_no_edges():
     image = rig((3, 3), np.float32)
     image[1] = np.nan
-    assert finish(register_channels_job(image))[1] == ChannelMotion(IDENTITY, 0, 0)
+    found = finish(register_channels_job(image))[1]
+    assert found == ChannelMotion(IDENTITY, 0, 0, 0, None, 0)
+    assert not found.is_sure
+
+
+def test_shift_between_bands_is_noticed():
+    assert farthest_shift(list(rig((3, -4)))) == (1, pytest.approx(5, abs=0.4))
+    assert farthest_shift(list(rig((0, 0)))) == (0, 0.0)
+    other = np.random.default_rng(1).normal(size=(90, 100))
+    assert farthest_shift([rig((0, 0))[0], other]) == (0, 0.0), "other content is no shift"
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, lambda a: da.from_array(a, chunks=(1, 2, 3))])
@@ -103,7 +113,8 @@ def test_turns_and_scales_of_real_bands_are_found(shared_image, kind, scale):
     assert found[0].turn == pytest.approx(1, abs=0.05), "back, counterclockwise"
     for motion, matrix in zip(found, matrices, strict=True):
         assert errors(motion, matrix, bands[0].shape).max() < 0.3
-        assert motion.residual < 0.3 < 3 < motion.residual_before
+        assert motion.residual < 0.3 < 3 < motion.distance
+        assert motion.is_sure
         assert abs(motion.turn) == pytest.approx(1, abs=0.05)
         assert motion.scale == pytest.approx(1 / scale, abs=0.001)
     again = finish(register_channels_job([bands[0], *others], motion=kind))

@@ -12,7 +12,7 @@ RIG = Rig(
     shape=(4, 5),
     channels={
         "red": ChannelMotion(IDENTITY, 1.0, 1.0),
-        "nir": ChannelMotion(matrix_of_shift(1, -1), 0.2, 0.9, 1.4, 0.1),
+        "nir": ChannelMotion(matrix_of_shift(1, -1), 0.2, 0.9, 1.4, 0.1, 0.8),
     },
     measured_on="IMG_7",
 )

@@ -72,8 +72,9 @@ BAD_FORMULA = (
     "parentheses, and sqrt, abs, log, minimum and maximum."
 )
 MISSING_BAND = (
-    "The index {} needs {}, which {} not among the channels of {} ({}). Rename the channels, leave "
-    "the index out, or write it as a formula of these names in backticks, e.g. {}=`{}`/`{}`."
+    "The index {} needs {}, which {} not among the channels of {} ({}). Leave the index out, name "
+    "the bands of a capture in its pattern ({{band:3=red,4=nir}}), or write the formula {} with "
+    "these names in backticks for its bands."
 )
 SAME_AS_CHANNEL = (
     "The index {} has the name of a channel of {}; give it another name: name=FORMULA."
@@ -290,10 +291,8 @@ def bands_of(index: SpectralIndex, names: Sequence[str], image: str) -> dict[str
         listed = format_list(names) or "none"
         lacking = is_or_are(len(missing))
         wanted = format_list(missing)
-        ends = names[0] if names else "a", names[-1] if names else "b"
-        raise ValueError(
-            MISSING_BAND.format(index.name, wanted, lacking, image, listed, index.name, *ends)
-        )
+        formula = f"{index.name}={ast.unparse(index.tree)}"
+        raise ValueError(MISSING_BAND.format(index.name, wanted, lacking, image, listed, formula))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, finish
 
 Motion = Literal["shift", "rigid", "affine"]
 """What may lie between two channels: a shift; also a turn; also scales and shear."""
@@ -25,8 +25,12 @@ NEEDS_SIMPLEITK = (
 )
 _WINDOWS, _LEAST_WINDOW = 5, 48
 """Windows along each side in which a residual is measured, and the least pixels of one."""
+LEAST_SHARE, LEAST_AGREEMENT = 0.25, 0.2
+"""Windows that must show the same, and correlation of edges, for a motion to mean something."""
 _SAME_CONTENT = 0.5
 """Correlation of the edges in a window from which its residual counts."""
+_LOOKED_AT = 512
+"""Pixels along each side that `farthest_shift` compares."""
 _NEAR_MISSING = 4
 """Pixels around missing ones whose edges do not count."""
 
@@ -41,16 +45,31 @@ class ChannelMotion(NamedTuple):
     before, after
         Correlation of its edges with those of the reference, -1..1, without and with the motion;
         None if it was not measured.
-    residual_before, residual
-        Pixels by which the two lie apart, without and with it: the median over the windows of the
-        image in which both show the same; None if there is none.
+    distance
+        Pixels by which the motion moves content, in the median over windows of the image.
+    residual
+        Pixels by which the two lie apart then, in the median over the windows in which both show
+        the same; None if there is none.
+    share
+        The share of these windows; None if it was not measured.
     """
 
     matrix: Matrix
     before: float | None = None
     after: float | None = None
-    residual_before: float | None = None
+    distance: float | None = None
     residual: float | None = None
+    share: float | None = None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the channel shows what the reference shows, so that the motion means something.
+
+        One that was given instead of measured is.
+        """
+        return self.share is None or (
+            self.share >= LEAST_SHARE and (self.after or 0.0) >= LEAST_AGREEMENT
+        )
 
     def shift(self, shape: Sequence[int]) -> tuple[float, float]:
         """Pixels down and right by which content moves in the middle of an image (Y, X)."""
@@ -93,19 +112,58 @@ def register_channels_job(
     motions = []
     for done, channel in enumerate(channels):
         yield Progress(done, len(channels), "registering channels")
-        moving = _edges(channel)
-        before = _correlation(fixed, moving)
-        matrix = IDENTITY
-        if done != reference and fixed.any() and moving.any():
-            matrix = _matrix(fixed, moving, motion)
-        moved = _edges(move_channel(channel, matrix))
-        after = _correlation(fixed, moved)
-        if after <= before:
-            matrix, after, moved = IDENTITY, before, moving
+        if done == reference:
+            whole = _correlation(fixed, fixed)
+            motions.append(ChannelMotion(IDENTITY, whole, whole))
+            continue
+        found, moved = _motion(fixed, channel, motion)
         yield Progress(done, len(channels), "measuring what is left")
-        apart = None if done == reference else _residual(fixed, moving)
-        left = None if done == reference else _residual(fixed, moved)
-        motions.append(ChannelMotion(matrix, before, after, apart, left))
+        left, share = _residual(fixed, moved)
+        distance = _distance(found.matrix, fixed.shape)
+        motions.append(found._replace(distance=distance, residual=left, share=share))
+    return motions
+
+
+def _motion(
+    fixed: NDArray[np.float64], channel: NDArray[Any], motion: Motion
+) -> tuple[ChannelMotion, NDArray[np.float64]]:
+    """What brings a channel onto the edges of the reference, and its own edges then."""
+    moving = _edges(channel)
+    before = _correlation(fixed, moving)
+    if not (fixed.any() and moving.any()):
+        return ChannelMotion(IDENTITY, before, before), moving
+    matrix = _matrix(fixed, moving, motion)
+    moved = _edges(move_channel(channel, matrix))
+    after = _correlation(fixed, moved)
+    if after <= before:
+        return ChannelMotion(IDENTITY, before, before), moving
+    return ChannelMotion(matrix, before, after), moved
+
+
+def farthest_shift(channels: Sequence[NDArray[Any]]) -> tuple[int, float]:
+    """Which channel (Y, X) lies farthest from the first by a shift, and by how many pixels.
+
+    A quick look at the middle of large images; (0, 0.0) where none would agree better if moved.
+    """
+    window = tuple(
+        slice(max(0, (size - _LOOKED_AT) // 2), (size + _LOOKED_AT) // 2)
+        for size in channels[0].shape
+    )
+    motions = finish(register_shifts_job([channel[window] for channel in channels]))
+    shape = [side.stop - side.start for side in window]
+    distances = [float(np.hypot(*motion.shift(shape))) for motion in motions]
+    number = int(np.argmax(distances))
+    gains = (motions[number].after or 0.0) - (motions[number].before or 0.0)
+    return (number, distances[number]) if gains >= LEAST_AGREEMENT else (0, 0.0)
+
+
+def register_shifts_job(channels: Sequence[NDArray[Any]]) -> Job[list[ChannelMotion]]:
+    """The shift of each channel onto the first, without what is left of it."""
+    fixed = _edges(channels[0])
+    motions = []
+    for done, channel in enumerate(channels):
+        yield Progress(done, len(channels), "registering channels")
+        motions.append(_motion(fixed, channel, "shift")[0] if done else ChannelMotion(IDENTITY))
     return motions
 
 
@@ -201,21 +259,41 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float((one * other).sum()) / whole if whole else 0.0
 
 
-def _residual(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> float | None:
-    """Pixels between the edges of two channels, in the median over windows of the same content."""
+def agreement(fixed: NDArray[Any], moved: NDArray[Any]) -> float:
+    """Correlation of the edges of two channels (Y, X), -1..1."""
+    return _correlation(_edges(fixed), _edges(moved))
+
+
+def _distance(matrix: Matrix, shape: tuple[int, ...]) -> float:
+    """Pixels by which a motion moves content, in the median over windows."""
+    moves = np.array(matrix) - np.array(IDENTITY)
+    middles = [[(side.start + side.stop - 1) / 2 for side in window] for window in _windows(shape)]
+    return float(np.median(np.hypot(*(moves[:, :2] @ np.array(middles).T + moves[:, 2:]))))
+
+
+def _residual(
+    fixed: NDArray[np.float64], moving: NDArray[np.float64]
+) -> tuple[float | None, float]:
+    """Pixels between the edges of two channels, in the median over windows of the same content.
+
+    And the share of these among the windows with edges.
+    """
     from scipy.ndimage import shift as shifted
     from skimage.registration import phase_cross_correlation
 
     distances = []
+    seen = 0
     for window in _windows(fixed.shape):
         one, other = _faded(fixed[window]), _faded(moving[window])
         if not (one.any() and other.any()):
             continue
+        seen += 1
         found, *_ = phase_cross_correlation(one, other, upsample_factor=20, normalization=None)
         there = shifted(moving[window], found, order=1, mode="nearest")
         if _correlation(fixed[window], there) >= _SAME_CONTENT:
             distances.append(float(np.hypot(*found)))
-    return float(np.median(distances)) if distances else None
+    share = len(distances) / max(seen, 1)
+    return (float(np.median(distances)) if distances else None), share
 
 
 def _windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

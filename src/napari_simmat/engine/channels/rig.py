@@ -24,7 +24,7 @@ NO_RIG = "{} is not the file of a rig, which simmat channels register writes; gi
 NEWER = "{} has format {}, this version reads up to {}; update napari-simmat."
 OTHER_CHANNELS = (
     "The rig has the channels {}, but {} has {}; give captures of the sensor that it was measured "
-    "on, with the same names of bands."
+    "on, with the same names of bands in the same order."
 )
 OTHER_SIZE = (
     "The rig was measured on images of {} pixels, but {} has {}; give captures of its sensor."
@@ -105,6 +105,11 @@ class Rig:
             raise ValueError(
                 OTHER_SIZE.format(format_shape(self.shape), image, format_shape(shape))
             )
+
+    @property
+    def unsure(self) -> list[str]:
+        """Channels that show too little of what the reference shows to be moved onto it."""
+        return [name for name, motion in self.channels.items() if not motion.is_sure]
 
     def register(self, channels: Sequence[Any]) -> list[Any]:
         """The channels (..., Y, X) on the pixels of the reference, NaN where one has none."""

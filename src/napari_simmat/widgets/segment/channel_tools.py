@@ -94,6 +94,7 @@ MOTIONS_NOTE = (
 )
 AGREES = "{:.2f} → {:.2f}"
 APART = "{:.1f} → {:.1f} px"
+NOT_FOUND = "stays: it shows too little of what the first shows"
 MOTION_KINDS: dict[str, Motion] = {
     "Shift": "shift",
     "Shift and turn": "rigid",
@@ -414,10 +415,11 @@ class ChannelTools(QObject):
         moved = []
         for channel, motion in zip(channels, motions, strict=True):
             apart = ""
-            if motion.residual is not None and motion.residual_before is not None:
-                apart = APART.format(motion.residual_before, motion.residual)
-            rows.append((channel.name, QLabel(_motion_text(motion, geometry)), QLabel(apart)))
-            if motion.matrix != IDENTITY:
+            if motion.residual is not None and motion.distance is not None:
+                apart = APART.format(motion.distance, motion.residual)
+            words = _motion_text(motion, geometry) if motion.is_sure else NOT_FOUND
+            rows.append((channel.name, QLabel(words), QLabel(apart if motion.is_sure else "")))
+            if motion.matrix != IDENTITY and motion.is_sure:
                 name = MOVED.format(name=channel.name)
                 moved.append(channel._replace(matrix=motion.matrix, moved=name))
         note = MOTIONS_NOTE if moved else ALL_FIT

@@ -11,7 +11,7 @@ from skimage.data import coins
 
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.engine.files.prompt_csv import write_points_csv
-from napari_simmat.io.captures import LOOK_LIKE_CAPTURES
+from napari_simmat.io.captures import proposal_text
 from tests.batch.folders import contents
 from tests.cli.conftest import CLICKS, names_in
 
@@ -85,7 +85,8 @@ def test_dry_run_of_a_folder_proposes_the_pattern(flight, simmat):
     words = segment("flight", "out", "--dry-run", channels="0,0,0")
     said = " ".join(simmat(*words).err.split())
     pattern = str(flight.relative_to(flight.parent) / "{capture}_{band}.tif")
-    assert LOOK_LIKE_CAPTURES.format(pattern) in said
+    assert proposal_text(pattern) in said
+    assert "The names look like 3 captures of the bands 1, 2, 3, 4, 5." in said
     dry = simmat(*segment(pattern, "out", "--dry-run"), "--json")
     assert "There is no channel called red; there are band1, band2" in str(dry.json["problems"])
     dry = simmat(*segment(f"flight/{{capture}}_{TABLE}.tif", "out", "--dry-run"), "--json")
@@ -152,3 +153,18 @@ def test_train_takes_captures_with_labels(flight, simmat):
     done = simmat(*used[: used.index("--channels")])
     assert done.status == 0, "bands are matched by their names"
     assert json.loads((flight.parent / "five/IMG_2.json").read_text())["input"]["shape"][0] == 5
+
+
+def test_captures_that_are_not_registered_say_so(flight, simmat):
+    pattern = f"flight/{{capture}}_{TABLE}.tif"
+    assert "do not lie on each other" not in simmat(*segment(pattern, "out")).err
+    for path in flight.glob("*_4.tif"):
+        tifffile.imwrite(path, np.roll(tifffile.imread(path), (5, -3), (0, 1)))
+    said = " ".join(simmat(*segment(pattern, "out", "--overwrite")).err.split())
+    assert "Its bands do not lie on each other: nir is some 6 pixels from blue. Register" in said
+
+
+def test_labels_beside_single_bands_are_no_images(flight, simmat):
+    done = simmat(*segment("flight", "out", "--dry-run", prompts="auto", channels="0,0,0"))
+    assert "15 images" in done.out
+    assert "IMG_0_labels.tif is left out. It belongs to IMG_0, by its name." in done.err
