@@ -110,8 +110,8 @@ class OutputOptions:
     debug
         Print the traceback of an error.
     config
-        TOML file with options, in a table for each command: [segment], [train], [evaluate]. What
-        is given here as well takes precedence.
+        TOML file with options, in a table for each command: [segment], [measure], [train],
+        [evaluate]. What is given here as well takes precedence.
     """
 
     json: Annotated[bool, FLAG] = False
