@@ -260,7 +260,7 @@ def _use_session(path: Path) -> str:
 
 def _use_prompts(path: Path) -> str:
     """Read prompts, or a record's, as for a run, and check that they lie on the image."""
-    from napari_simmat.batch.segment_image import read_task_prompts
+    from napari_simmat.batch.loaded_image import read_task_prompts
 
     try:
         prompts, _ = read_task_prompts(path, IMAGE_SHAPE)

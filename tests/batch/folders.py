@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 from napari_simmat.batch.folder_lock import LOCK
+from napari_simmat.batch.loaded_image import load_task
 from napari_simmat.batch.outputs import write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
 from napari_simmat.batch.record import Record, RecordedInput, RecordedSettings, Request, UsedModel
-from napari_simmat.batch.segment_image import TaskOutcome, load_task, segment_loaded_job
+from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
 from napari_simmat.batch.summary import SUMMARY_PAGE
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt

@@ -9,15 +9,14 @@ import tifffile
 from scipy import ndimage
 from skimage.data import coins
 
+from napari_simmat.batch.loaded_image import load_task, read_task_prompts
 from napari_simmat.batch.plan import EXTRA_ENDINGS, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
     MARKS_MISSED,
     TaskOutcome,
     label_numbers,
-    load_task,
     marks_missed,
-    read_task_prompts,
 )
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.segment_image import (
+from napari_simmat.batch.loaded_image import (
     IDS_ARE_GIVEN,
     NO_TIME_AXIS,
     NOTHING_TO_PROPAGATE,

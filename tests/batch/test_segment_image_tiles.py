@@ -10,10 +10,11 @@ import tifffile
 from PIL import Image
 
 from napari_simmat import Predictor, load_model
+from napari_simmat.batch.loaded_image import load_task
 from napari_simmat.batch.outputs import recover_partial
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import TaskOutcome, load_task, segment_loaded_job
+from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
 from napari_simmat.engine.settings import AutomaticSettings, Compute
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels

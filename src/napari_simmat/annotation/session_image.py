@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from napari_simmat.annotation.image_value import ImageValue
-from napari_simmat.batch.segment_image import OpenedImage
+from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measured_image import column_names
 from napari_simmat.engine.settings import ChannelSelection

@@ -22,9 +22,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
+from napari_simmat.batch.loaded_image import LoadedImage
 from napari_simmat.batch.plan import INSIDE, OutputFiles
 from napari_simmat.batch.record import Record, read_record
-from napari_simmat.batch.segment_image import LoadedImage, SegmentedImage, TaskOutcome
+from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
 from napari_simmat.engine.channels.matching import GAP
 from napari_simmat.engine.drawing import (

@@ -7,12 +7,9 @@ from pathlib import Path
 from napari_simmat._text import format_list
 from napari_simmat.batch.cluster import run_on_cluster_job
 from napari_simmat.batch.folder_lock import locked
+from napari_simmat.batch.loaded_image import OpenedImage, check_task
 from napari_simmat.batch.plan import Plan, SegmentConfig
-from napari_simmat.batch.segment_image import (
-    OpenedImage,
-    TaskOutcome,
-    check_task,
-)
+from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
 from napari_simmat.checkpoints.registry import find_model, list_models

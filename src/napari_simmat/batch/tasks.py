@@ -12,15 +12,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from napari_simmat.batch.loaded_image import LoadedImage, load_task
 from napari_simmat.batch.outputs import recover_partial, with_kept_thumbnail, write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
-from napari_simmat.batch.segment_image import (
-    LoadedImage,
-    SegmentedImage,
-    TaskOutcome,
-    load_task,
-    segment_loaded_job,
-)
+from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segment_loaded_job
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.progress import Job, Progress, Steps, map_progress, time_left
 

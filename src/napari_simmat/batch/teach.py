@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_simmat.batch.segment_image import OpenedImage
+from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.datasets.label_folder import read_labels_of
 from napari_simmat.engine.settings import ChannelSelection, Compute
 from napari_simmat.io.readers import add_channels, open_image

@@ -438,7 +438,8 @@ def show(
     """
     from PIL import Image
 
-    from napari_simmat.batch.segment_image import OpenedImage, label_numbers, read_task_prompts
+    from napari_simmat.batch.loaded_image import OpenedImage, read_task_prompts
+    from napari_simmat.batch.segment_image import label_numbers
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.channel_influence import (
         ChannelInfluence,
