@@ -92,6 +92,26 @@ def test_outlines_in_level_0_are_prompts_of_a_part(slide, simmat):
     assert before.intersection(after).area > 0.8 * before.union(after).area
 
 
+def test_outlines_are_prompts_of_windows(slide, simmat):
+    """As drawn in QuPath on a slide that is not read as a whole."""
+    words = ("--prompts", "clicks.csv", "--region", "200,200,512,512", "--output", "one")
+    assert simmat(*segment(*words, "--geojson")).status == 0
+    objects = "one/slide_objects.geojson"
+    large = ("--output", "two", "--geojson", "--labels-in-memory", "0.0001")
+    again = simmat(*segment("--prompts", objects, *large))
+    assert again.status == 0, again.err
+    [before], [after] = outlines(slide / "one"), outlines(slide / "two")
+    assert before.intersection(after).area > 0.8 * before.union(after).area
+
+
+def test_tissue_file_that_marks_nothing_there_is_named(slide, simmat):
+    assert simmat(*segment("--prompts", "clicks.csv", "--output", "one", "--geojson")).status == 0
+    words = ("--tissue", "one/slide_objects.geojson", "--region", "0,0,100,100")
+    done = simmat(*segment("--prompts", "auto", "--output", "two", *words))
+    assert done.status == 1
+    assert "slide_objects.geojson marks nothing on what is read of slide.svs" in done.err
+
+
 def test_part_is_part_of_the_record(slide, simmat):
     words = segment("--prompts", "clicks.csv", "--output", "out")
     region = ("--region", "200,200,512,512")

@@ -103,7 +103,10 @@ def test_blocks_to_measure_lie_on_tissue():
     mask[2:4, 3:9] = True  # of cells of 256 pixels
     found = TissueMask(mask, (2048, 3072)).blocks()
     places = {(rows.start, columns.start) for _, rows, columns in found}
-    assert places == {(y, x) for y in (512, 768) for x in range(768, 2304, 256)}
-    few = TissueMask(mask, (2048, 3072)).blocks(budget=3 * 256**2)
+    assert places == {(y, x) for y in range(512, 1024, 64) for x in range(768, 2304, 64)}
+    few = TissueMask(mask, (2048, 3072)).blocks(budget=3 * 64**2)
     assert len(few) == 3
+    small = np.zeros((64, 96), bool)
+    small[20:24, 30:34] = True  # of cells of 32 pixels: an area of half a block of the usual side
+    assert len(TissueMask(small, (2048, 3072)).blocks()) == 4
     assert TissueMask(mask, (2048, 3072)).part(PixelBox(0, 0, 512, 3072)).any() == np.False_

@@ -57,6 +57,12 @@ TISSUE_OF_PROMPTS = (
 TISSUE_OF_STACK = (
     "{} has the axes {}, and --tissue is for slides, of one plane; leave it out, or give one plane."
 )
+_MOST_MASKED = 2**28
+"""Pixels of a plane that a mask prompt, which is as large, can have."""
+MASKS_TOO_LARGE = (
+    "Outlines and labels are masks as large as {}, of {} pixels, which do not fit. Read a part of "
+    "it (--region), or larger pixels (--mpp), or give boxes as a CSV of shapes."
+)
 CHANNELS_MISSED = (
     "{} was made with the channels of {}, which is beside neither {} nor the record; copy it "
     "there, or name the file with --channel-files."
@@ -301,6 +307,12 @@ def _open_task(
         categories=categories,
         tissue=tissue,
     )
+    if (
+        loaded.in_windows
+        and isinstance(prompts, LazyPrompts)
+        and math.prod(opened.shape) > _MOST_MASKED
+    ):
+        raise ValueError(MASKS_TOO_LARGE.format(task.name, format_shape(opened.shape)))
     if loaded.is_large and not (loaded.in_tiles or loaded.in_windows):
         nbytes = opened.image.data.dtype.itemsize * math.prod(opened.image.data.shape)
         planes = math.prod(opened.shape[:-2])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.engine.automatic_postprocessing import PixelBox
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
-from napari_simmat.engine.normalization import MAX_VOXELS_MEASURED, SAMPLE_SIDE, SampleBlock
+from napari_simmat.engine.normalization import MAX_VOXELS_MEASURED, SampleBlock
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.pyramid import ReducedArray, level_shapes
 from napari_simmat.io.readers import open_image, read_labels
@@ -34,6 +34,14 @@ _SAME_SIDES = 0.02
 NOT_COLORED = (
     "{} is no RGB image, of which tissue is told by its color; give --tissue FILE, a label image "
     "or GeoJSON."
+)
+BLOCK_SIDE = 64
+"""Side in pixels of the blocks in which intensities of tissue are measured."""
+_AREA, _MOST_AREAS = 512, 1000
+"""Side of the areas in which such blocks are looked for, and how many of them at most."""
+NOT_MARKED = (
+    "{} marks nothing on what is read of {}; give one that does, another region, or leave --tissue "
+    "out."
 )
 NO_TISSUE = (
     "No tissue was found on {}: no part of it is colored; give --tissue FILE, a label image or "
@@ -104,25 +112,33 @@ class TissueMask:
             part = OF_PART.format(_percent(float(self.part(PixelBox(0, 0, *self.shape)).mean())))
         return SHARE.format(_percent(self.share), part)
 
-    def blocks(self, budget: int = MAX_VOXELS_MEASURED // 3) -> list[SampleBlock]:
+    def blocks(self, budget: int = MAX_VOXELS_MEASURED // 8) -> list[SampleBlock]:
         """Blocks of the image that are mostly tissue, at even distances, to measure intensities.
 
-        If none is, those with any. The same mask gives the same blocks; `budget` is in pixels.
+        If none is, those with any. They are small, so that there are many, also of a small area
+        that was drawn. The same mask gives the same blocks; `budget` is in pixels.
         """
-        height, width = self.shape
-        tiles = [
-            PixelBox(y, x, min(y + SAMPLE_SIDE, height), min(x + SAMPLE_SIDE, width))
-            for y in range(0, height, SAMPLE_SIDE)
-            for x in range(0, width, SAMPLE_SIDE)
-        ]
+        whole = PixelBox(0, 0, *self.shape)
+        areas = [area for area in _grid(whole, _AREA) if self.part(area).any()]
+        every = max(1, len(areas) // _MOST_AREAS)
+        tiles = [tile for area in areas[::every] for tile in _grid(area, BLOCK_SIDE)]
         shares = np.array([self.part(tile).mean() for tile in tiles])
         found = np.flatnonzero(shares >= 0.5)
         if not len(found):
             found = np.flatnonzero(shares > 0)
-        count = min(len(found), max(1, budget // SAMPLE_SIDE**2))
+        count = min(len(found), max(1, budget // BLOCK_SIDE**2))
         seeded = random.Random(0)
         chosen = [int((n + seeded.random()) * len(found) / count) for n in range(count)]
         return [((), *tiles[found[number]].slices) for number in chosen]
+
+
+def _grid(box: PixelBox, side: int) -> list[PixelBox]:
+    """Parts of a box of at most `side` pixels a side."""
+    return [
+        PixelBox(y, x, min(y + side, box.y1), min(x + side, box.x1))
+        for y in range(box.y0, box.y1, side)
+        for x in range(box.x0, box.x1, side)
+    ]
 
 
 def _percent(share: float) -> str:
@@ -151,6 +167,8 @@ def find_tissue(tissue: str, path: Path, image: ImageFile) -> TissueMask:
     mask = _by_color(path) if tissue == AUTO else _from_file(Path(tissue), whole, path.name)
     found = TissueMask(mask, shape, image.within)
     if not found.part(PixelBox(0, 0, *shape)).any():
+        if tissue != AUTO:
+            raise ValueError(NOT_MARKED.format(Path(tissue).name, path.name))
         raise ValueError(NO_TISSUE.format(path.name))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ class FoundObject(NamedTuple):
 def predict_in_windows_job(
     predictor: Predictor, prompts: Sequence[Prompt]
 ) -> Job[list[FoundObject]]:
-    """Predict prompts of points and boxes on an image of one plane, of which only windows are read.
+    """Predict prompts on an image of one plane, of which only windows are read.
 
     The clicks of a prompt refine each other in their order. Prompts in the same window are
     predicted together.
@@ -42,7 +43,8 @@ def predict_in_windows_job(
     predictor
         Holds the image, from `Predictor.open_image_job`.
     prompts
-        Points and boxes, in the image's pixels.
+        Points, boxes and masks, in the image's pixels. Logits, which have pixels of their own, do
+        not count.
 
     Returns
     -------
@@ -63,7 +65,8 @@ def predict_in_windows_job(
     places: list[Window] = []
     for prompt in prompts:
         prompt.check_inside((height, width))
-        places.append(windows.around(prompt) or _window_of(prompt, (height, width)))
+        spot = _without_mask(prompt)
+        places.append(windows.around(spot) or _window_of(spot, (height, width)))
     order = sorted(range(len(prompts)), key=lambda n: (places[n][0].start, places[n][1].start, n))
     found: dict[int, FoundObject] = {}
     encoded: Window | None = None
@@ -76,7 +79,7 @@ def predict_in_windows_job(
                 encoding = predictor.encode_tile_job((), *encoded, keep=False)
                 yield from with_progress(encoding, here)
             corner = encoded[0].start, encoded[1].start
-            job = Refiner().refine_job(predictor, [_moved(prompts[number], corner)], ())
+            job = Refiner().refine_job(predictor, [_moved(prompts[number], encoded)], ())
             [result] = yield from with_progress(job, here)
             mask = ObjectMask.of(result.mask, corner) if result.mask.any() else None
             found[number] = FoundObject(mask, float(result.score))
@@ -99,14 +102,29 @@ def _window_of(prompt: Prompt, shape: tuple[int, int]) -> Window:
     return spans[0], spans[1]
 
 
-def _moved(prompt: Prompt, corner: tuple[int, int]) -> Prompt:
-    """A prompt in the pixels of a window that begins at `corner`."""
-    top, left = corner
+def _without_mask(prompt: Prompt) -> Prompt:
+    """A prompt of the same place with a box in place of its mask."""
+    mask = prompt.mask
+    if mask is None or mask.dtype != bool:
+        return replace(prompt, mask=None) if mask is not None else prompt
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    own = (float(rows[0]), float(columns[0]), float(rows[-1]) + 1, float(columns[-1]) + 1)
+    return replace(prompt, mask=None, box=prompt.box or own)
+
+
+def _moved(prompt: Prompt, window: Window) -> Prompt:
+    """A prompt in the pixels of a window."""
+    top, left = window[0].start, window[1].start
     box = prompt.box
+    mask = prompt.mask
+    if mask is not None:
+        mask = mask[window] if mask.dtype == bool else None
     return Prompt(
         points=tuple((y - top, x - left) for y, x in prompt.points),
         labels=prompt.labels,
         box=None if box is None else (box[0] - top, box[1] - left, box[2] - top, box[3] - left),
+        mask=mask,
         object=prompt.object,
         expected_area=prompt.expected_area,
     )
