@@ -104,6 +104,16 @@ def test_outlines_are_prompts_of_windows(slide, simmat):
     assert before.intersection(after).area > 0.8 * before.union(after).area
 
 
+def test_dry_run_says_how_many_tiles_a_slide_makes(slide, simmat):
+    words = ("--prompts", "auto", "--auto.tile", "64", "--output", "out", "--dry-run")
+    said = " ".join(simmat(*segment(*words)).err.split())
+    assert "pixels make some" in said
+    assert "Of a slide, --tissue auto leaves out glass" in said
+    with_tissue = " ".join(simmat(*segment(*words, "--tissue", "auto")).err.split())
+    assert "pixels make some" in with_tissue
+    assert "leaves out glass" not in with_tissue
+
+
 def test_tissue_file_that_marks_nothing_there_is_named(slide, simmat):
     assert simmat(*segment("--prompts", "clicks.csv", "--output", "one", "--geojson")).status == 0
     words = ("--tissue", "one/slide_objects.geojson", "--region", "0,0,100,100")

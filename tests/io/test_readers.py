@@ -541,3 +541,13 @@ def test_read_labels_three_planes_are_no_colors(tmp_path):
     tifffile.imwrite(tmp_path / "colors.tif", np.moveaxis(labels, 0, -1), photometric="rgb")
     with pytest.raises(ValueError, match="has 3 channels; a label image has none"):
         read_labels(tmp_path / "colors.tif")
+
+
+def test_picture_that_is_called_otherwise_says_so(tmp_path):
+    path = tmp_path / "scan.svs"
+    Image.new("RGB", (8, 6)).save(path, format="JPEG")
+    note = "It is a picture in the format JPEG, though its name ends in .svs."
+    assert read_image(path).notes == (note,)
+    path = tmp_path / "scan.jpg"
+    Image.new("RGB", (8, 6)).save(path)
+    assert read_image(path).notes == ()

@@ -57,6 +57,10 @@ TISSUE_OF_PROMPTS = (
 TISSUE_OF_STACK = (
     "{} has the axes {}, and --tissue is for slides, of one plane; leave it out, or give one plane."
 )
+_MANY_TILES = 100
+"""Tiles from which on a remark says how many there are."""
+MANY_TILES = "Its {} pixels make some {} tiles, which takes a while."
+FEWER_TILES = " Of a slide, --tissue auto leaves out glass, and --mpp 0.5 reads larger pixels."
 _MOST_MASKED = 2**28
 """Pixels of a plane that a mask prompt, which is as large, can have."""
 MASKS_TOO_LARGE = (
@@ -313,12 +317,25 @@ def _open_task(
         and math.prod(opened.shape) > _MOST_MASKED
     ):
         raise ValueError(MASKS_TOO_LARGE.format(task.name, format_shape(opened.shape)))
+    if loaded.in_tiles and (words := _tiles_note(loaded)):
+        loaded = replace(loaded, note=f"{loaded.note} {words}".strip())
     if loaded.is_large and not (loaded.in_tiles or loaded.in_windows):
         nbytes = opened.image.data.dtype.itemsize * math.prod(opened.image.data.shape)
         planes = math.prod(opened.shape[:-2])
         words = smaller_part(level_shapes(opened.image))
         check_memory(nbytes // planes, opened.image.path.name, words)
     return loaded
+
+
+def _tiles_note(loaded: LoadedImage) -> str:
+    """How many tiles a large plane makes, before somebody waits for hours; empty for few."""
+    settings = loaded.config.automatic
+    step = settings.tile_side - settings.tile_shared
+    count = math.prod(math.ceil(size / step) for size in loaded.shape)
+    if count < _MANY_TILES:
+        return ""
+    advice = "" if loaded.tissue is not None or not loaded.image.levels else FEWER_TILES
+    return f"{MANY_TILES.format(format_shape(loaded.shape), count)}{advice}"
 
 
 def _tissue_of(

@@ -311,6 +311,7 @@ TURNED = (
     "It is read as stored: its EXIF orientation ({}), by which other programs turn or mirror it, "
     "is not applied."
 )
+CALLED = "It is a picture in the format {}, though its name ends in {}."
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
@@ -347,6 +348,8 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         else:
             data = _pixels(picture.convert("L" if picture.mode == "1" else "RGB"))
     notes: tuple[str, ...] = () if turned == 1 else (TURNED.format(turned),)
+    if path.suffix.lower() not in PICTURES.endings:
+        notes = (*notes, CALLED.format(kind.format, path.suffix or "nothing"))
     if data.ndim == 3 and data.shape[2] == 2:
         notes = (*notes, "Its alpha channel is left out.")
         data = data[..., 0]
