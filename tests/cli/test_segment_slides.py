@@ -105,7 +105,7 @@ def test_outlines_are_prompts_of_windows(slide, simmat):
 
 
 def test_dry_run_says_how_many_tiles_a_slide_makes(slide, simmat):
-    words = ("--prompts", "auto", "--auto.tile", "64", "--output", "out", "--dry-run")
+    words = ("--prompts", "auto", "--auto.tile", "128", "--output", "out", "--dry-run")
     said = " ".join(simmat(*segment(*words)).err.split())
     assert "pixels make some" in said
     assert "Of a slide, --tissue auto leaves out glass" in said
