@@ -176,7 +176,8 @@ def proposal_text(pattern: str) -> str:
 def propose_in(folder: Path) -> str:
     """`propose_pattern` of the files in a folder, with the folder; empty if there is none."""
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
     except OSError:
         return ""
     pattern = propose_pattern(sorted(name for name in names if not name.startswith(".")))
