@@ -371,13 +371,14 @@ LANDSAT = {
 
 
 REDEDGE = {
-    "blue": (459.0, 491.0),
-    "green": (546.5, 573.5),
-    "red": (660.0, 676.0),
-    "red edge": (711.0, 723.0),
-    "nir": (813.5, 870.5),
+    "475 nm": (459.0, 491.0),
+    "560 nm": (546.5, 573.5),
+    "668 nm": (660.0, 676.0),
+    "717 nm": (711.0, 723.0),
+    "842 nm": (813.5, 870.5),
 }
-"""Bands of a drone's camera, MicaSense's RedEdge-P by its data sheet: name -> range in nanometers.
+"""Bands of a drone's camera, MicaSense's RedEdge-P by its data sheet: name by center -> range in
+nanometers.
 """
 
 
