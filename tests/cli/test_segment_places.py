@@ -352,8 +352,11 @@ def test_segment_writes_labels_into_the_image_and_lists_them(tmp_path, simmat, v
     kinds = [kind for *_, kind in reader.napari_get_reader(str(image))(str(image))]
     assert kinds == ["image", "labels"]
 
+    listed = image / "labels" / (".zattrs" if version == "0.4" else "zarr.json")
+    listed.unlink()  # as a kill between two names leaves it
     kept = simmat(*words, tmp_path / "out", "--resume", "--json")
     assert [each["status"] for each in kept.json["files"]] == ["kept"]
+    assert "simmat" in listed.read_text()
     assert simmat(*words, tmp_path / "out").status == 1, "nothing is replaced unasked"
     assert simmat(*words, tmp_path / "out", "--overwrite").status == 0
 

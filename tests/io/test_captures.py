@@ -142,6 +142,12 @@ def test_wrong_pattern_is_refused_in_a_sentence(tmp_path, pattern, message):
     assert message in str(caught.value)
 
 
+def test_path_that_means_several_captures_is_refused(tmp_path):
+    write(tmp_path, "x/a_1.tif", "x/a_2.tif", "y/a_1.tif", "y/a_2.tif")
+    with pytest.raises(ValueError, match="means 2 captures, and one is read here"):
+        read_image(tmp_path / "*" / "a_{band}.tif")
+
+
 def test_file_of_that_name_is_a_file(tmp_path):
     write(tmp_path, "IMG_{band}.tif")
     assert not is_capture(tmp_path / "IMG_{band}.tif")

@@ -348,6 +348,8 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
         names=loaded.channel_names,
     )
     files = loaded.task.files
+    if INSIDE in files.extras:
+        list_labels(loaded.task.image)  # a run may have been killed just before
     labels = read_labels(files.labels).data
     if not files.are_in_zarr:
         labels = np.asarray(labels).reshape(stack.shape)

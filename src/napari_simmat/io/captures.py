@@ -38,6 +38,7 @@ WRONG_TABLE = (
     "they shall have as {{band:1=blue,2=green}}, each once."
 )
 NO_FILE = "No file matches {}; check the pattern and its folder."
+SEVERAL = "{} means {} captures, and one is read here; write its folder and name in full."
 LACKS = "The capture {} lacks {}; add the missing file, or list the bands that all captures have."
 
 LOOK_LIKE_CAPTURES = (
@@ -109,13 +110,16 @@ def band_files(path: Path) -> dict[str, Path]:
     Raises
     ------
     ValueError
-        If the path has not one ``{band}``, or the file of a listed band is missing.
+        If the path has not one ``{band}``, means several captures, or the file of a listed band is
+        missing.
     FileNotFoundError
         If no file matches.
     """
     table = _table(path)
     _, captures = _search(path, table)
-    bands = next(iter(captures.values()))
+    if len(captures) > 1:
+        raise ValueError(SEVERAL.format(path, len(captures)))
+    [bands] = captures.values()
     missing = [_with_band(path, band) for band in table if band not in bands]
     if missing:
         raise ValueError(LACKS.format(capture_stem(path), format_list(missing)))
@@ -241,9 +245,8 @@ def _table(pattern: Path) -> dict[str, str]:
 
 def _listed(table: Mapping[str, str]) -> str:
     """The field ``{band:...}`` that lists bands."""
-    return (
-        f"{{band:{','.join(f'{band}={name}' if name else band for band, name in table.items())}}}"
-    )
+    parts = [f"{band}={name}" if name else band for band, name in table.items()]
+    return f"{{band:{','.join(parts)}}}"
 
 
 def _search(pattern: Path, table: Mapping[str, str]) -> tuple[Path, dict[str, dict[str, Path]]]:

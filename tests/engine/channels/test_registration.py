@@ -55,6 +55,7 @@ def test_shift_between_bands_is_noticed():
     assert farthest_shift(list(rig((3, -4)))) == (1, pytest.approx(5, abs=0.4))
     assert farthest_shift(list(rig((0, 0)))) == (0, 0.0)
     other = np.random.default_rng(1).normal(size=(90, 100))
+    assert farthest_shift([*rig((3, -4)), other]) == (1, pytest.approx(5, abs=0.4))
     assert farthest_shift([rig((0, 0))[0], other]) == (0, 0.0), "other content is no shift"
 
 

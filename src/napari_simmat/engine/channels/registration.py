@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress
 
 Motion = Literal["shift", "rigid", "affine"]
 """What may lie between two channels: a shift; also a turn; also scales and shear."""
@@ -149,22 +149,15 @@ def farthest_shift(channels: Sequence[NDArray[Any]]) -> tuple[int, float]:
         slice(max(0, (size - _LOOKED_AT) // 2), (size + _LOOKED_AT) // 2)
         for size in channels[0].shape
     )
-    motions = finish(register_shifts_job([channel[window] for channel in channels]))
-    shape = [side.stop - side.start for side in window]
-    distances = [float(np.hypot(*motion.shift(shape))) for motion in motions]
-    number = int(np.argmax(distances))
-    gains = (motions[number].after or 0.0) - (motions[number].before or 0.0)
-    return (number, distances[number]) if gains >= LEAST_AGREEMENT else (0, 0.0)
-
-
-def register_shifts_job(channels: Sequence[NDArray[Any]]) -> Job[list[ChannelMotion]]:
-    """The shift of each channel onto the first, without what is left of it."""
-    fixed = _edges(channels[0])
-    motions = []
-    for done, channel in enumerate(channels):
-        yield Progress(done, len(channels), "registering channels")
-        motions.append(_motion(fixed, channel, "shift")[0] if done else ChannelMotion(IDENTITY))
-    return motions
+    fixed = _edges(channels[0][window])
+    farthest = (0, 0.0)
+    for number, channel in enumerate(channels[1:], start=1):
+        motion, _ = _motion(fixed, channel[window], "shift")
+        gain = (motion.after or 0.0) - (motion.before or 0.0)
+        distance = float(np.hypot(*motion.shift(fixed.shape)))
+        if gain >= LEAST_AGREEMENT and distance > farthest[1]:
+            farthest = (number, distance)
+    return farthest
 
 
 def move_channel(channel: Any, matrix: Matrix) -> Any:

@@ -386,9 +386,10 @@ class ChannelTools(QObject):
         rows = []
         fields = []
         for channel, motion in zip(channels, motions, strict=True):
-            down, right = motion.shift(geometry.shape[-2:])
+            down, right = motion.shift(geometry.shape[-2:]) if motion.is_sure else (0.0, 0.0)
             pair = (_shift_field(down), _shift_field(right))
-            agrees = QLabel(AGREES.format(motion.before, motion.after))
+            agreement = AGREES.format(motion.before, motion.after)
+            agrees = QLabel(agreement if motion.is_sure else NOT_FOUND)
             fields.append(pair)
             rows.append((channel.name, *pair, agrees))
 
