@@ -215,9 +215,11 @@ def _proposal(split: Sequence[list[str]], place: int) -> tuple[int, str] | None:
     ):
         return None
     ((before, behind),) = around
-    are_numbers = any(band.isdecimal() for band in bands)
-    text = f"{{band}}{behind}{{capture}}" if place == 0 else f"{{capture}}{before}{{band}}{behind}"
-    return 2 if are_words else 0 if are_numbers else 1, text
+    has_numbers = any(band.isdecimal() for band in bands)
+    likely = 2 if are_words else int(not has_numbers)
+    if place == 0:
+        return likely, f"{{band}}{behind}{{capture}}"
+    return likely, f"{{capture}}{before}{{band}}{behind}"
 
 
 def _fields(path: Path | str) -> list[str]:
