@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import zarr
 from shapely.geometry import shape
 
+from napari_simmat.batch import loaded_image
+from napari_simmat.io import pyramid, readers
 from napari_simmat.io.readers import read_image
 from tests.batch.folders import contents
 from tests.slides import MPP, NUCLEI, RADIUS, drawn_slide, write_svs
@@ -114,6 +117,42 @@ def test_dry_run_says_how_many_tiles_a_slide_makes(slide, simmat):
     assert "leaves out glass" not in with_tissue
 
 
+LEVELS = "levels are 0 (1024 x 1536, 0.25 um), 1 (256 x 384, 1 um), 2 (64 x 96, 4 um)"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ((), "level 0 is read, unless --level or --mpp says another."),
+        (("--region", "0,0,400,400"), "level 0 is read, unless --level or --mpp says another."),
+        (("--level", "1"), "level 1 is read."),
+        (("--mpp", "0.5"), "level 0 is read, reduced to 0.5 um."),
+        (("--mpp", "1"), "level 1 is read."),
+    ],
+)
+def test_dry_run_lists_the_levels_and_names_what_is_read(slide, simmat, part, words):
+    result = simmat(*segment("--prompts", "auto", "--output", "out", *part, "--dry-run"))
+    assert result.status == 0, result.err
+    assert f"Its {LEVELS}; {words}" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(
+    "command", [("encode",), ("channels", "show", "--output", "seen")], ids=["encode", "show"]
+)
+def test_large_slide_is_encoded_as_a_part_alone(slide, simmat, monkeypatch, command):
+    monkeypatch.setattr(loaded_image, "LAZY_ABOVE", 400_000)
+    monkeypatch.setattr(pyramid, "USUAL_SIDE", 500)
+    monkeypatch.setattr(readers, "open_image", partial(readers.open_image, lazy_above=0))
+    words = (*command, "slide.svs", "--model", "tiny", "--device", "cpu")
+    whole = simmat(*words)
+    assert whole.status
+    assert f"slide.svs is large: its {LEVELS}. Give the level that" in whole.err
+    assert "(--level 1)" in whole.err
+    one = simmat(*words, "--level", "1")
+    assert one.status == 0, one.err
+    assert "Read level 1: 256 x 384 pixels of 1 um" in " ".join(one.err.split())
+
+
 def test_tissue_file_that_marks_nothing_there_is_named(slide, simmat):
     assert simmat(*segment("--prompts", "clicks.csv", "--output", "one", "--geojson")).status == 0
     words = ("--tissue", "one/slide_objects.geojson", "--region", "0,0,100,100")
@@ -151,7 +190,7 @@ def test_parts_of_a_manifest_are_those_of_its_rows(slide, simmat):
     ("more", "words"),
     [
         (("--region", "600,0,700,100"), "No prompt of clicks.csv lies on the part that is read"),
-        (("--level", "9"), "slide.svs has no level 9; its levels are 0 (1024 x 1536), 1"),
+        (("--level", "9"), "slide.svs has no level 9; its levels are 0 (1024 x 1536, 0.25 um), 1"),
         (("--region", "1,2,3"), "write Y0,X0,Y1,X1"),
         (("--tissue", "auto"), "slide.svs has prompts, which say where its objects are"),
     ],

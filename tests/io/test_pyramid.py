@@ -141,7 +141,10 @@ def test_only_the_tiles_of_a_region_are_read(slides, tmp_path):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        (ImagePart(level=3), r"has no level 3; its levels are 0 \(1024 x 1536\), 1 .*, 2 \(64 x"),
+        (
+            ImagePart(level=3),
+            r"has no level 3; its levels are 0 \(1024 x 1536, 0.25 um\), 1 .*, 2 \(64 x 96, 4 um",
+        ),
         (ImagePart(mpp=0.2), r"0\.25 um at the finest level, larger than the 0\.2 um of --mpp"),
         (ImagePart(region="0,0,2000,10"), r"reaches beyond .* 1024 x 1536 pixels"),
         (ImagePart(region="0,0,1,1mm"), r"1024 x 1536 pixels \(0\.256 x 0\.384 mm\)"),
@@ -211,3 +214,11 @@ def test_slide_is_opened_with_its_levels_unread(slides):
     file = open_image(slides["a.svs"], in_parts=True, lazy_above=10**6)
     assert isinstance(file.data, LazyArray)
     assert [level.shape for level in file.levels] == [(256, 384, 3), (64, 96, 3)]
+
+
+def test_repr_tells_size_and_levels_and_no_pixels(slides):
+    said = repr(read_image(slides["a.scn"]))
+    assert said == (
+        "<ImageFile a.scn: YXS 1024 x 1536 x 3, uint8, pixels of 0.25 um x 0.25 um, "
+        "coarser levels 256 x 384>"
+    )

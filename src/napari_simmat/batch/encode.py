@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_simmat._text import pluralize
-from napari_simmat.batch.loaded_image import OpenedImage
+from napari_simmat.batch.loaded_image import OpenedImage, check_at_once
 from napari_simmat.batch.plan import InputImage, SegmentConfig
 from napari_simmat.io.files import OutputError, format_size
 from napari_simmat.io.image_file import LAZY_ABOVE
@@ -44,6 +44,8 @@ class EncodedImage:
     """How many of them were encoded now; the others were there."""
     problem: str = ""
     """Why it could not be encoded, or empty."""
+    note: str = ""
+    """What is remarked of the file, such as the part that was read."""
 
 
 def encode_images_job(
@@ -109,7 +111,8 @@ def encode_images_job(
         except (ValueError, TypeError, OSError) as error:
             problem = str(error)
         done += planes
-        results.append(EncodedImage(one.image, planes, predictor.encodes - before, problem))
+        note = " ".join(opened.image.notes)
+        results.append(EncodedImage(one.image, planes, predictor.encodes - before, problem, note))
     return results
 
 
@@ -119,8 +122,10 @@ def _open(
     """Open an image; a sentence if that fails."""
     try:
         part = one.part.over(config.part)
-        image = open_image(one.image, lazy_above=lazy_above, part=part)
-        return OpenedImage.of(image, one.selection.over(config.selection))
+        image = open_image(one.image, lazy_above=lazy_above, part=part, in_parts=True)
+        opened = OpenedImage.of(image, one.selection.over(config.selection))
+        check_at_once(opened, part)
+        return opened
     except (ValueError, TypeError, OSError) as error:
         return str(error)
 

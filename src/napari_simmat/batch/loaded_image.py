@@ -30,8 +30,14 @@ from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.engine.tissue import AUTO, TissueMask, find_tissue
 from napari_simmat.io.captures import home_of, is_capture
 from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile, check_memory
-from napari_simmat.io.part import ImagePart
-from napari_simmat.io.pyramid import level_shapes, smaller_part
+from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.pyramid import (
+    describe_levels,
+    level_shapes,
+    levels_note,
+    smaller_part,
+    usual_level,
+)
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr_inside import inside_problem
@@ -61,6 +67,10 @@ _MANY_TILES = 100
 """Tiles from which on a remark says how many there are."""
 MANY_TILES = "Its {} pixels make some {} tiles, which takes a while."
 FEWER_TILES = " Of a slide, --tissue auto leaves out glass, and --mpp 0.5 reads larger pixels."
+WHOLE_SLIDE = (
+    "{} is large: {}. Give the level that the Segment tab chooses for it (--level {}), or another "
+    "one, a size of pixels (--mpp) or a --region."
+)
 _MOST_MASKED = 2**28
 """Pixels of a plane that a mask prompt, which is as large, can have."""
 MASKS_TOO_LARGE = (
@@ -147,6 +157,15 @@ class OpenedImage:
         return self.image.rgb and self.axis == self.image.channel_axis
 
     @property
+    def is_large(self) -> bool:
+        """Whether a plane is too large to be read as a whole without need."""
+        data = self.image.data
+        if isinstance(data, np.ndarray):
+            return False
+        channels = 1 if self.axis is None else int(data.shape[self.axis])
+        return bool(math.prod(self.shape[-2:]) * channels * data.dtype.itemsize > LAZY_ABOVE)
+
+    @property
     def all_channels(self) -> list[int]:
         """All channels, of a picture its colors alone."""
         count = 1 if self.axis is None else int(self.image.data.shape[self.axis])
@@ -213,14 +232,40 @@ class LoadedImage(OpenedImage):
         is_plane = self.prompts is not None and len(self.shape) == 2
         return is_plane and (self.task.files.are_in_zarr or self.is_large)
 
-    @property
-    def is_large(self) -> bool:
-        """Whether a plane is too large to be read as a whole without need."""
-        data = self.image.data
-        if isinstance(data, np.ndarray):
-            return False
-        channels = 1 if self.axis is None else int(data.shape[self.axis])
-        return bool(math.prod(self.shape[-2:]) * channels * data.dtype.itemsize > LAZY_ABOVE)
+
+def check_at_once(opened: OpenedImage, part: ImagePart) -> None:
+    """Refuse a plane that cannot be encoded at once, and a large slide of which no part is chosen.
+
+    Segmenting goes through such planes in tiles or windows; encoding ahead does not.
+
+    Parameters
+    ----------
+    opened
+        An image that was opened to be read in parts.
+    part
+        What the user asked for of it.
+
+    Raises
+    ------
+    ValueError
+        With the levels and regions that would do.
+    """
+    image = opened.image
+    if not opened.is_large:
+        return
+    shapes = level_shapes(image)
+    if image.levels and part == WHOLE:
+        words = image.path.name, describe_levels(image), usual_level(shapes)
+        raise ValueError(WHOLE_SLIDE.format(*words))
+    _check_plane_fits(opened)
+
+
+def _check_plane_fits(opened: OpenedImage) -> None:
+    """Refuse an image of which a plane does not fit into memory, with what would."""
+    image = opened.image
+    nbytes = image.data.dtype.itemsize * math.prod(image.data.shape)
+    planes = math.prod(opened.shape[:-2])
+    check_memory(nbytes // planes, image.path.name, smaller_part(level_shapes(image)))
 
 
 def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
@@ -246,7 +291,7 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
     Returns
     -------
     str
-        What a run would remark.
+        The levels of a pyramid, and what a run would remark.
 
     Raises
     ------
@@ -258,7 +303,10 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
         read = loaded.as_read
         ChannelStack.build(read.pop("array"), inputs=inputs, **read)
     check_inside(loaded)
-    return loaded.note
+    whole, part = loaded.image, loaded.config.part
+    if part:  # of which no other level is kept
+        whole = open_image(task.image, lazy_above=0, in_parts=True)
+    return " ".join(filter(None, (levels_note(whole, part), loaded.note)))
 
 
 def _open_task(
@@ -320,10 +368,7 @@ def _open_task(
     if loaded.in_tiles and (words := _tiles_note(loaded)):
         loaded = replace(loaded, note=f"{loaded.note} {words}".strip())
     if loaded.is_large and not (loaded.in_tiles or loaded.in_windows):
-        nbytes = opened.image.data.dtype.itemsize * math.prod(opened.image.data.shape)
-        planes = math.prod(opened.shape[:-2])
-        words = smaller_part(level_shapes(opened.image))
-        check_memory(nbytes // planes, opened.image.path.name, words)
+        _check_plane_fits(opened)
     return loaded
 
 

@@ -438,7 +438,7 @@ def show(
     """
     from PIL import Image
 
-    from napari_simmat.batch.loaded_image import OpenedImage, read_task_prompts
+    from napari_simmat.batch.loaded_image import OpenedImage, check_at_once, read_task_prompts
     from napari_simmat.batch.segment_image import label_numbers
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.channel_influence import (
@@ -459,7 +459,11 @@ def show(
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))
-    opened = OpenedImage.of(open_image(image, part=slides.part), channels.selection)
+    file = open_image(image, part=slides.part, in_parts=True)
+    opened = OpenedImage.of(file, channels.selection)
+    check_at_once(opened, slides.part)
+    for note in file.notes:
+        terminal.note(f"{file.path.name}: {note}")
     asked: Sequence[Prompt] = ()
     if prompts is not None:
         given, _ = read_task_prompts(prompts, opened.shape, opened.image.reference)

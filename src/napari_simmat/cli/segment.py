@@ -219,11 +219,13 @@ def encode(
     Every plane is encoded as the window would do it, and stored in the user's folder of
     embeddings, which the window reads. Planes that are there are skipped: a run that was stopped
     is resumed by starting it again. The embeddings reveal much about the images; *Clear* in the
-    Segment tab's *Stack* section removes them.
+    Segment tab's *Stack* section removes them. Of a large slide, give the level that is chosen
+    there.
 
     ```
     simmat encode data --model vit_b
     simmat encode data --pattern "*.tif" --model thermal --device cuda
+    simmat encode slide.svs --level 1
     ```
 
     Parameters
@@ -251,10 +253,14 @@ def encode(
     results = terminal.watch(encode_images_job(images, config, store))
     for each in results:
         if each.problem:
-            terminal.complain(f"{each.image.name}: {each.problem}")
+            name = each.image.name
+            named = each.problem if each.problem.startswith(name) else f"{name}: {each.problem}"
+            terminal.complain(named)
         else:
             known = f", {each.planes - each.new} of them before" if each.planes > each.new else ""
             terminal.say(f"{each.image.name}: {pluralize(each.planes, 'plane')} encoded{known}")
+        if each.note:
+            terminal.note(f"{each.image.name}: {each.note}")
     planes = sum(each.planes for each in results if not each.problem)
     size = format_size(store.nbytes)
     terminal.say(f"{pluralize(planes, 'plane')} ready; {size} in {store.folder}", "bold")

@@ -232,6 +232,20 @@ class ImageFile:
     within: Within | None = None
     """Where it lies in the finest level, if it is a part of that."""
 
+    def __repr__(self) -> str:
+        """Its size and pixels, not their values: ``<ImageFile a.tif: YX 4 x 6, uint8>``."""
+        said = [f"{self.axes} {format_shape(self.data.shape)}, {self.data.dtype}"]
+        rows, columns = self.axes.index("Y"), self.axes.index("X")
+        sides = [format_shape((each.shape[rows], each.shape[columns])) for each in self.levels]
+        size = [
+            f"{self.scale[a]:.4g} {self.units.get(a, '')}".strip()
+            for a in "YX"
+            if self.scale.get(a)
+        ]
+        said += [f"pixels of {format_shape(size)}"] if size else []
+        said += [f"coarser levels {', '.join(sides)}"] if sides else []
+        return f"<ImageFile {self.path.name}: {', '.join(said)}>"
+
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
         if self.others:

@@ -18,7 +18,7 @@ from napari_simmat.io.image_file import (
     check_memory,
     without_missing,
 )
-from napari_simmat.io.part import LENGTHS, ImagePart
+from napari_simmat.io.part import LENGTHS, WHOLE, ImagePart
 from napari_simmat.io.reference import Within
 
 NO_LEVEL = "{} has no level {}; {}."
@@ -34,6 +34,9 @@ BEYOND = (
     "The region {} reaches beyond {}, whose level 0 has {} pixels{}; give one within 0,0,{},{}."
 )
 PART_READ = "Read {}: {} pixels{}, from y {:g}, x {:g} to y {:g}, x {:g} of level 0."
+LEVEL_BY_DEFAULT = ", unless --level or --mpp says another"
+USUAL_SIDE = 4096
+"""Longest side of a level that is segmented as one plane, where nobody chooses another."""
 SAME_SIZE = 0.02
 """Part by which a level's pixels may differ from those of --mpp and be taken as they are."""
 _ROUNDING = 1e-6
@@ -59,12 +62,53 @@ def level_shapes(file: ImageFile) -> list[tuple[int, int]]:
     return [(int(each.shape[rows]), int(each.shape[columns])) for each in arrays]
 
 
+def usual_level(shapes: Sequence[Sequence[int]]) -> int:
+    """The finest of levels (Y, X) without a side above `USUAL_SIDE`, else the coarsest."""
+    fitting = (number for number, shape in enumerate(shapes) if max(shape) <= USUAL_SIDE)
+    return next(fitting, len(shapes) - 1)
+
+
 def describe_levels(file: ImageFile) -> str:
-    """The levels for the user, e.g. ``"its levels are 0 (800 x 600) and 1 (200 x 150)"``."""
-    shapes = [f"{number} ({format_shape(s)})" for number, s in enumerate(level_shapes(file))]
-    if len(shapes) == 1:
-        return f"it has level {shapes[0]} alone, no pyramid"
-    return f"its levels are {format_list(shapes)}"
+    """The levels for the user: ``"its levels are 0 (800 x 600, 0.5 um), 1 (200 x 150, 2 um)"``.
+
+    Rows before columns; the width of a pixel is given where the file says it.
+    """
+    shapes = level_shapes(file)
+    finest = micrometers(file)
+    told = []
+    for number, (height, width) in enumerate(shapes):
+        size = finest and f", {finest[1] * level_factor(shapes[0][1], width):.4g} um"
+        told.append(f"{number} ({format_shape((height, width))}{size or ''})")
+    if len(told) == 1:
+        return f"it has level {told[0]} alone, no pyramid"
+    return f"its levels are {format_list(told)}"
+
+
+def levels_note(file: ImageFile, part: ImagePart = WHOLE) -> str:
+    """Which levels a pyramid has, and which of them is read; empty for an image of one level.
+
+    Parameters
+    ----------
+    file
+        The whole of the image, as `open_image` gives it without a part.
+    part
+        What is read of it.
+
+    Raises
+    ------
+    RefusedFileError
+        If it has no such level.
+    """
+    if not file.levels:
+        return ""
+    level, _, shrink = _chosen_level(file, part)
+    chosen = LEVEL_BY_DEFAULT
+    if part.mpp is not None:
+        chosen = "" if shrink == (1.0, 1.0) else f", reduced to {part.mpp:g} um"
+    elif part.level is not None:
+        chosen = ""
+    told = describe_levels(file)
+    return f"{told[0].upper()}{told[1:]}; level {level} is read{chosen}."
 
 
 _PART_SIDE = 2048

@@ -16,6 +16,7 @@ from napari.utils.transforms import Affine
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_order, reordered
+from napari_simmat.io.pyramid import USUAL_SIDE
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff import read_tiff_reference
 from napari_simmat.io.zarr import is_zarr, read_zarr_reference
@@ -31,7 +32,7 @@ TIME_NAMES = ("t", "time", "frame", "frames")
 """Names of a time axis."""
 DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
 """Names of an axis of depth."""
-MAX_LEVEL_SIDE = 4096
+MAX_LEVEL_SIDE = USUAL_SIDE
 """By default the finest level is segmented whose planes have no longer side."""
 
 

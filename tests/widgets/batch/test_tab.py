@@ -50,6 +50,7 @@ from napari_simmat.widgets.batch.tab import (
     STOP_AT_ONCE,
 )
 from tests.batch.folders import contents
+from tests.slides import drawn_slide, write_svs
 from tests.widgets.conftest import Window
 from tests.widgets.dropping import drop
 from tests.widgets.hands import TabHands
@@ -367,6 +368,15 @@ def test_closing_the_window_ends_the_process(batch, data, tmp_path):
     pid = batch.batching.process.pid
     batch.window.release()
     assert not psutil.pid_exists(pid)
+
+
+def test_the_levels_of_the_first_file_are_named(batch, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "slide.csv").write_text("axis-0,axis-1\n300,300\n")
+    slide = write_svs(tmp_path / "slide.svs", drawn_slide((512, 512)), steps=(4,))
+    batch.choose(slide, tmp_path / "out", NEXT_TO_IMAGE)
+    said = batch.tab.form.first.text()
+    assert said.endswith("its levels are 0 (512 x 512, 0.25 um), 1 (128 x 128, 1 um)")
 
 
 def test_the_channels_of_the_first_file_can_be_chosen(batch, data, tmp_path):

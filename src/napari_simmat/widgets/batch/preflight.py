@@ -12,7 +12,8 @@ from napari_simmat.batch.plan import Plan, shown_name
 from napari_simmat.engine.channels.matching import match_channels
 from napari_simmat.engine.settings import parse_channels
 from napari_simmat.io.captures import propose_in
-from napari_simmat.io.readers import read_image
+from napari_simmat.io.pyramid import describe_levels
+from napari_simmat.io.readers import open_image
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.batch.request import BatchRequest
@@ -35,6 +36,8 @@ class FirstFile:
     """Without the channel axis."""
     rgb: bool = False
     """Whether the channels are red, green and blue."""
+    levels: str = ""
+    """Which levels a pyramid has, for the user; empty without one."""
 
     def layers(self) -> list[LayerInfo]:
         """One entry per channel for the channels form."""
@@ -101,10 +104,11 @@ def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
         return RunPreflight(request, problem=str(error), proposal=propose_in(Path(request.images)))
     yield Progress(0, 0, "Reading the first file")
     try:
-        file = read_image(plan.tasks[0].image, lazy_above=0)
+        file = open_image(plan.tasks[0].image, lazy_above=0, in_parts=True)
     except (ValueError, OSError, MemoryError) as error:
         return RunPreflight(request, plan, remark=str(error), proposal=plan.proposal)
     count = 1 if file.channel_axis is None else int(file.data.shape[file.channel_axis])
     name = shown_name(file.path)
-    first = FirstFile(name, count, file.channel_names, file.shape, file.rgb)
+    levels = describe_levels(file) if file.levels else ""
+    first = FirstFile(name, count, file.channel_names, file.shape, file.rgb, levels)
     return RunPreflight(request, plan, first=first, proposal=plan.proposal)

@@ -400,7 +400,8 @@ class BatchForm(QWidget):
             shape = format_shape(first.shape)
             count = pluralize(first.count, "channel")
             named = f" ({', '.join(first.names[:12])})" if first.names else ""
-            self.first.setText(f"{first.name}: {shape}, {count}{named}")
+            levels = f"; {first.levels}" if first.levels else ""
+            self.first.setText(f"{first.name}: {shape}, {count}{named}{levels}")
         else:
             self.first.setText(remark)
         self._show()
