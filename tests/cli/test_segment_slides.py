@@ -95,6 +95,24 @@ def test_outlines_in_level_0_are_prompts_of_a_part(slide, simmat):
     assert before.intersection(after).area > 0.8 * before.union(after).area
 
 
+@pytest.mark.parametrize("more", [("--region", "600,700,856,1000"), ("--labels-in-memory", "1e-4")])
+def test_rectangles_of_qupath_are_boxes_in_level_0(slide, simmat, more):
+    left, top, right, bottom = 880, 680, 920, 720  # around the nucleus at y 700, x 900
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
+    }
+    (slide / "drawn.geojson").write_text(json.dumps(drawn))
+    result = simmat(*segment("--prompts", "drawn.geojson", "--output", "out", *more, "--geojson"))
+    assert result.status == 0, result.err
+    [outline], [feature] = outlines(slide / "out"), features(slide / "out")
+    assert outline.area == pytest.approx(AREA, rel=0.3)  # and not the 1600 pixels of the square
+    assert outline.centroid.coords[0] == pytest.approx((900.5, 700.5), abs=1.5)
+    assert feature["properties"]["classification"]["name"] == "Tumor"
+
+
 def test_outlines_are_prompts_of_windows(slide, simmat):
     """As drawn in QuPath on a slide that is not read as a whole."""
     words = ("--prompts", "clicks.csv", "--region", "200,200,512,512", "--output", "one")

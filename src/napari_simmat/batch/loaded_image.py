@@ -75,7 +75,7 @@ _MOST_MASKED = 2**28
 """Pixels of a plane that a mask prompt, which is as large, can have."""
 MASKS_TOO_LARGE = (
     "Outlines and labels are masks as large as {}, of {} pixels, which do not fit. Read a part of "
-    "it (--region), or larger pixels (--mpp), or give boxes as a CSV of shapes."
+    "it (--region), or larger pixels (--mpp), or give rectangles, which are boxes."
 )
 CHANNELS_MISSED = (
     "{} was made with the channels of {}, which is beside neither {} nor the record; copy it "
@@ -359,17 +359,17 @@ def _open_task(
         categories=categories,
         tissue=tissue,
     )
-    if (
-        loaded.in_windows
-        and isinstance(prompts, LazyPrompts)
-        and math.prod(opened.shape) > _MOST_MASKED
-    ):
+    if loaded.in_windows and _have_masks(prompts) and math.prod(opened.shape) > _MOST_MASKED:
         raise ValueError(MASKS_TOO_LARGE.format(task.name, format_shape(opened.shape)))
     if loaded.in_tiles and (words := _tiles_note(loaded)):
         loaded = replace(loaded, note=f"{loaded.note} {words}".strip())
     if loaded.is_large and not (loaded.in_tiles or loaded.in_windows):
         _check_plane_fits(opened)
     return loaded
+
+
+def _have_masks(prompts: Sequence[Prompt] | None) -> bool:
+    return isinstance(prompts, LazyPrompts) and prompts.has_masks
 
 
 def _tiles_note(loaded: LoadedImage) -> str:
@@ -459,7 +459,7 @@ def _suitable(
     # Labels are uint32.
     is_too_large = 4 * math.prod(opened.shape) > config.labels_in_memory * 1e9
     fits_tiles = len(opened.shape) == 2 and image.affine is None
-    fits_tiles = fits_tiles and not isinstance(prompts, LazyPrompts)  # masks of the whole plane
+    fits_tiles = fits_tiles and not _have_masks(prompts)  # which are as large as the plane
     if is_too_large and fits_tiles:
         in_zarr = files.in_zarr()
         if len(in_zarr.extras) < len(files.extras):

@@ -141,8 +141,8 @@ def segment(
 
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask),
-    objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask), or an earlier record
-    STEM.json, which is replayed, with its channels unless others are given.
+    objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask, a rectangle a box), or an
+    earlier record STEM.json, which is replayed, with its channels unless others are given.
     Where masks overlap, the one with the higher score keeps the pixel; of equal scores, that of the
     earlier prompt.
 

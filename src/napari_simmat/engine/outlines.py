@@ -144,6 +144,20 @@ def box_and_mask(
     return box, shape_mask(kind, vertices, shape_yx, budget)
 
 
+def is_upright_rectangle(rings: Sequence[Ring]) -> bool:
+    """Whether the outlines (N, 2) of an area are one rectangle along the axes, closed or not."""
+    if len(rings) != 1:
+        return False
+    [line] = _lines(rings) or [np.empty((0, 2))]
+    if len(line) == 5 and np.array_equal(line[0], line[-1]):
+        line = line[:-1]
+    if len(line) != 4:
+        return False
+    sides = np.abs(np.roll(line, -1, axis=0) - line)
+    is_flat = np.isclose(sides, 0, atol=1e-3)
+    return bool((is_flat.sum(axis=1) == 1).all() and (is_flat[0] != is_flat[1]).all())
+
+
 def mask_of(
     rings: Sequence[Ring], shape: Sequence[int], budget: OutlineBudget | None = None
 ) -> tuple[Mask, tuple[int, int]] | None:

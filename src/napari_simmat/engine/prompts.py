@@ -177,6 +177,8 @@ class LazyPrompts(Sequence[Prompt]):
         Returns a prompt by its number.
     categories
         The class of an object by its id, where the file names one.
+    has_masks
+        Whether any of them has a mask.
     """
 
     def __init__(
@@ -184,9 +186,12 @@ class LazyPrompts(Sequence[Prompt]):
         count: int,
         make: Callable[[int], Prompt],
         categories: Mapping[int, str] | None = None,
+        *,
+        has_masks: bool = True,
     ) -> None:
         self._numbers, self._make = range(count), make
         self.categories = categories or {}
+        self.has_masks = has_masks
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -106,6 +108,62 @@ def test_read_prompts_of_labels_is_a_mask_for_each(tmp_path):
     assert np.array_equal(with_all_axes[0].mask, labels[0] == 3)
     assert np.array_equal(prompts[-1].mask, labels[1] == 7)
     assert prompts[1:] == list(prompts)[1:]
+
+
+def qupath(outline, **properties):
+    """A feature as QuPath exports it; vertices x, y in pixels, whose corners are whole numbers."""
+    geometry = {"type": "Polygon", "coordinates": [[*outline, outline[0]]]}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+SQUARE = [[5, 3], [15, 3], [15, 11], [5, 11]]
+
+
+def test_rectangles_drawn_in_qupath_are_boxes(written):
+    drawn = {"name": "Tumor"}
+    features = [
+        qupath(SQUARE, objectType="annotation", classification=drawn),
+        qupath([[15.3, 3.4], [15.3, 11], [5, 11], [5, 3.4]]),  # the other way round, not on pixels
+        qupath([[45, 30], [60, 30], [60, 70], [45, 70]], objectType="annotation"),  # cut off
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    prompts = read_prompts(written(text, "drawn.geojson"), SHAPE)
+    assert [prompt.box for prompt in prompts] == [(3, 5, 11, 15), (3, 5, 11, 15), (30, 45, 40, 50)]
+    assert all(prompt.mask is None for prompt in prompts)
+    assert prompts.categories == {1: "Tumor"}
+    assert not prompts.has_masks
+
+
+@pytest.mark.parametrize(
+    ("outline", "kind"),
+    [
+        (SQUARE, "detection"),
+        (SQUARE, "cell"),
+        ([[5, 3], [15, 4], [15, 11], [5, 11]], "annotation"),
+        ([[10, 3], [15, 8], [10, 13], [5, 8]], "annotation"),
+        ([*SQUARE, [5, 7]], "annotation"),
+    ],
+    ids=["detection", "cell", "slanted", "turned", "five"],
+)
+def test_other_outlines_of_qupath_are_masks(written, outline, kind):
+    collection = {"features": [qupath(SQUARE), qupath(outline, objectType=kind)]}
+    prompts = read_prompts(written(json.dumps(collection), "drawn.geojson"), SHAPE)
+    assert [prompt.box is None for prompt in prompts] == [False, True]
+    assert [prompt.mask is None for prompt in prompts] == [True, False]
+    assert prompts.has_masks
+
+
+def test_rectangle_of_imagej_is_a_box(tmp_path):
+    roifile = pytest.importorskip("roifile")
+    kinds = roifile.ROI_TYPE
+    box = roifile.ImagejRoi(roitype=kinds.RECT, left=5, top=3, right=15, bottom=11, name="7")
+    oval = roifile.ImagejRoi(roitype=kinds.OVAL, left=5, top=3, right=15, bottom=11, name="8")
+    roifile.roiwrite(tmp_path / "drawn.zip", [box, oval])
+    prompts = read_prompts(tmp_path / "drawn.zip", SHAPE)
+    assert prompts[0].box == (3, 5, 11, 15)
+    assert (prompts[0].object, prompts[0].mask) == (7, None)
+    assert prompts[1].box is None
+    assert 50 < prompts[1].mask.sum() < 80
 
 
 def test_write_csv_is_read_as_written(tmp_path):

@@ -21,7 +21,7 @@ from napari_simmat.engine.files.outline_reading import (
     plane_at,
 )
 from napari_simmat.engine.files.polygons import polygons
-from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
+from napari_simmat.engine.outlines import OutlineBudget, Ring, is_upright_rectangle, section_of
 from napari_simmat.io.image_file import RefusedFileError
 from napari_simmat.io.reference import ImageReference
 
@@ -154,8 +154,14 @@ def read_geojson(
         measured = known.get("measurements")
         score = measured.get("score") if isinstance(measured, Mapping) else None
         score = float(score) if isinstance(score, (int, float)) else math.nan
-        read.append(ReadObject(as_label(known.get("name")), mask, category, score))
+        is_found = known.get("objectType") in _FOUND
+        is_box = not is_found and is_upright_rectangle(rings)
+        read.append(ReadObject(as_label(known.get("name")), mask, category, score, is_box))
     return object_set_of(read, shape, axes)
+
+
+_FOUND = ("detection", "cell")
+"""QuPath's types of objects that a program found, whose outlines are meant as such."""
 
 
 def _qupath_axes(axes: str) -> str:

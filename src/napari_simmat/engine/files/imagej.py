@@ -117,7 +117,9 @@ def read_rois(path: Path, shape: tuple[int, ...], axes: str) -> ObjectSet:
         number = re.match(r"\d+", roi.name or "")
         named = re.search(r"^class: (.*)$", roi.props or "", re.MULTILINE)
         category = named[1].strip() if named else ""
-        read.append(ReadObject(as_label(number.group()) if number else None, mask, category))
+        label = as_label(number.group()) if number else None
+        is_box = roi.roitype == roifile.ROI_TYPE.RECT and roi.multi_coordinates is None
+        read.append(ReadObject(label, mask, category, is_box=is_box))
     return object_set_of(read, shape, axes)
 
 

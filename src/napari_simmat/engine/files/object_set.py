@@ -29,12 +29,16 @@ class ObjectSection:
         Its class, or empty.
     score
         The model's estimate of the IoU; NaN if unknown.
+    is_box
+        Whether somebody drew it as an upright rectangle, which says where an object is, and not
+        its outline.
     """
 
     label: int
     mask: ObjectMask
     category: str = ""
     score: float = math.nan
+    is_box: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

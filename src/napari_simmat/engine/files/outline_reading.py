@@ -27,6 +27,8 @@ class ReadObject(NamedTuple):
     """Its pixels; None where it has none on the image."""
     category: str = ""
     score: float = float("nan")
+    is_box: bool = False
+    """Whether it was drawn as an upright rectangle."""
 
 
 def object_set_of(
@@ -38,13 +40,13 @@ def object_set_of(
     """
     free = 1 + max((one.label for one in read if one.label is not None), default=0)
     sections = []
-    for label, mask, category, score in read:
+    for label, mask, category, score, is_box in read:
         if mask is None:
             continue
         if label is None:
             label = free
             free += 1
-        sections.append(ObjectSection(label, mask, category, score))
+        sections.append(ObjectSection(label, mask, category, score, is_box))
     skipped = len(read) - len(sections)
     notes = (LEFT_OUT.format(pluralize(skipped, "outline")),) if skipped else ()
     return ObjectSet(sections=sections, shape=shape, axes=axes, notes=notes, **more)

@@ -34,8 +34,8 @@ def read_prompts(
                         a box, a turned one, an ellipse or a polygon a box and a mask.
     label image         each label of each plane becomes a mask; its value is the id. Classes
                         are those of OME-Zarr, or of the table beside it.
-    COCO, ImageJ ROIs,  each outline becomes a mask; see `read_objects`.
-    GeoJSON
+    COCO, ImageJ ROIs,  each outline becomes a mask; see `read_objects`. An upright rectangle of
+    GeoJSON             ImageJ or QuPath becomes a box, unless it is a detection.
     ==================  =======================================================================
 
     Coordinates are data coordinates over the image's axes without channels; the plane of a stack
@@ -80,18 +80,22 @@ def read_prompts(
 
 
 def _outline_prompts(objects: ObjectSet) -> LazyPrompts:
-    """A prompt with a mask for each section."""
+    """A prompt for each section: a box for one that was drawn as such, else a mask."""
     sections = objects.sections
     height, width = objects.shape[-2:]
 
     def make(number: int) -> Prompt:
         section = sections[number]
         plane = section.mask.corner[:-2]
+        if section.is_box:
+            (y0, x0), (y1, x1) = (side[-2:] for side in section.mask.box)
+            return Prompt(box=(y0, x0, y1, x1), object=section.label, plane=plane)
         mask = section.mask.on_plane(plane, (height, width))
         return Prompt(mask=mask, object=section.label, plane=plane)
 
     categories = {section.label: section.category for section in sections if section.category}
-    return LazyPrompts(len(sections), make, categories)
+    has_masks = not all(section.is_box for section in sections)
+    return LazyPrompts(len(sections), make, categories, has_masks=has_masks)
 
 
 def label_prompts(
