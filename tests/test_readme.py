@@ -4,6 +4,7 @@ import json
 import pkgutil
 import re
 import shutil
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -18,8 +19,9 @@ REPORTS = sorted((ROOT / "docs/reports").glob("*.md"))
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The fenced code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
+    """The fenced code blocks of a page in one language, those within lists, too."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", path.read_text("utf-8"), re.M | re.S)
+    return [textwrap.dedent(block) for block in found]
 
 
 def command_lines() -> list[str]:
@@ -40,8 +42,9 @@ def simmat_commands() -> list[str]:
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
 )
 def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
-    """From top to bottom, in one interpreter and an empty folder."""
+    """From top to bottom, in one interpreter and a folder with the practice slide alone."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "docs/tutorials/stained.svs", "slide.svs")
     names: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks(page, "python"), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
