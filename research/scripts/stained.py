@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 TILES = (("79fe4194", "0e4c2e27"), ("c0f17283", "0c2550a2"))
-"""How the names of the tiles in the folder begin, as they lie on the slide; each has 256 x 320 pixels."""
+"""How the names of the tiles begin, as they lie on the slide; each has 256 x 320 pixels."""
 MARGIN = 128
 """Pixels of glass around them."""
 GLASS = 243

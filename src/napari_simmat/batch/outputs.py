@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +22,12 @@ from numpy.typing import NDArray
 
 from napari_simmat import __version__
 from napari_simmat.batch.loaded_image import LoadedImage
+from napari_simmat.batch.overlays import overlay, small_overlay, thumbnail
 from napari_simmat.batch.plan import INSIDE, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
 from napari_simmat.engine.channels.matching import GAP
-from napari_simmat.engine.drawing import (
-    OVERVIEW_SIDE,
-    fullest_plane,
-    overview,
-    overview_of_level,
-)
 from napari_simmat.engine.files.label_images import (
     LABEL_WRITERS,
     label_writer,
@@ -67,7 +61,6 @@ from napari_simmat.io.files import (
 )
 from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.plain import to_plain
-from napari_simmat.io.pyramid import level_shapes
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import check_is_no_image
@@ -79,8 +72,6 @@ CLASSES = "_classes.tif"
 """End of the name of the image of classes, which is in the format of the labels."""
 CERTAINTY = "class_certainty"
 """Column of tables with classes that the program gave; empty for those by hand."""
-THUMBNAIL_SIDE = 128
-"""Pixels along the longer side of a thumbnail."""
 
 
 def write_result(segmented: SegmentedImage) -> TaskOutcome:
@@ -92,7 +83,9 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     volume, tiles = segmented.volume, segmented.tiles
     try:
         # The picture comes first, since writing moves labels that are in a file.
-        thumbnail = _small_png(_picture(segmented))
+        in_parts = _is_in_parts(segmented)
+        labels = segmented.volume.labels
+        small = small_overlay(segmented.loaded, segmented.stack, labels, in_parts=in_parts)
         table = _write_files(segmented, begun)
         remove(segmented.loaded.task.files.journal)
     finally:
@@ -111,7 +104,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         hidden=tuple(hidden),
         seconds=time.monotonic() - begun,
         note=segmented.note,
-        thumbnail=thumbnail,
+        thumbnail=thumbnail(small),
     )
 
 
@@ -133,7 +126,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
             elif segmented.tiles is not None and kind in EXTRA_FORMATS:
                 EXTRA_FORMATS[kind].write(temporary[kind], _objects_in_tiles(segmented, table))
             else:
-                write_extra(kind, temporary[kind], segmented)
+                write_extra(kind, temporary[kind], segmented, table.rows)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
         else:
@@ -271,7 +264,9 @@ def _record_of(
     )
 
 
-def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
+def write_extra(
+    kind: str, path: Path, segmented: SegmentedImage, rows: Sequence[Mapping[str, object]] = ()
+) -> None:
     """Write one optional output.
 
     Parameters
@@ -284,12 +279,16 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
         The file to write; any name.
     segmented
         The image and its objects.
+    rows
+        The table of its objects, where samples of a slide are chosen by.
     """
     volume, loaded = segmented.volume, segmented.loaded
     if kind == "overlay":
         from PIL import Image
 
-        Image.fromarray(_picture(segmented)).save(path, format="PNG")
+        in_parts = _is_in_parts(segmented)
+        picture = overlay(loaded, segmented.stack, volume.labels, rows, in_parts=in_parts)
+        Image.fromarray(picture).save(path, format="PNG")
     elif kind == "tracks":
         lineage = segmented.lineage or Lineage.of_labels(volume.labels[None])
         path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
@@ -353,46 +352,8 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
     labels = read_labels(files.labels).data
     if not files.are_in_zarr:
         labels = np.asarray(labels).reshape(stack.shape)
-    picture = _draw_overlay(labels, stack, loaded, reduced=files.are_in_zarr)
-    return replace(outcome, thumbnail=_small_png(picture))
-
-
-def _picture(segmented: SegmentedImage) -> NDArray[np.uint8]:
-    loaded, labels = segmented.loaded, segmented.volume.labels
-    return _draw_overlay(labels, segmented.stack, loaded, reduced=_is_in_parts(segmented))
-
-
-def _draw_overlay(
-    labels: Any, stack: ChannelStack, loaded: LoadedImage, *, reduced: bool
-) -> NDArray[np.uint8]:
-    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory.
-
-    Of a pyramid a coarser level is drawn, so that not all of the finest is read.
-    """
-    if not reduced:
-        return fullest_plane(labels, stack.plane)[1]
-    shapes = level_shapes(loaded.image)
-    fine = [n for n in range(1, len(shapes)) if max(shapes[n]) >= OVERVIEW_SIDE // 2]
-    if not fine:
-        return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
-    coarse = ChannelStack.build(
-        loaded.image.levels[fine[-1] - 1],
-        inputs=stack.inputs,
-        channel_axis=loaded.axis,
-        channels=loaded.config.selection.channels,
-        names=loaded.channel_names,
-    )
-    return overview_of_level(labels, coarse.plane())
-
-
-def _small_png(picture: NDArray[Any]) -> bytes:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    picture = small_overlay(loaded, stack, labels, in_parts=files.are_in_zarr)
+    return replace(outcome, thumbnail=thumbnail(picture))
 
 
 def recover_partial(files: OutputFiles, *, finish: bool) -> None:

@@ -72,33 +72,143 @@ def fullest_plane(
 
 
 OVERVIEW_SIDE = 1024
+SAMPLES = 4
+"""Samples at full size beside a plane that is reduced."""
 
 
-def overview(labels: Any, part: Callable[[slice, slice], NDArray[Any]]) -> NDArray[np.uint8]:
-    """A plane of any size with its objects, reduced to at most `OVERVIEW_SIDE` pixels.
+def overview(
+    labels: Any,
+    part: Callable[[slice, slice], NDArray[Any]],
+    shown: Window | None = None,
+    *,
+    coarser: int = 1,
+    side: int = OVERVIEW_SIDE,
+) -> NDArray[np.uint8]:
+    """A plane of any size with its objects, reduced to at most `side` pixels.
 
-    Every n-th pixel is taken, so that labels stay labels. `labels` (Y, X) are numpy or zarr;
-    `part` gives the raw values (C, h, w) of rows and columns.
+    Every n-th pixel is taken, so that labels stay labels.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), numpy or zarr.
+    part
+        Gives the raw values (C, h, w) of rows and columns.
+    shown
+        The rows and columns of the labels that are drawn; all by default.
+    coarser
+        How many pixels of the labels one of the values has, if these are a coarser level.
+    side
+        Longest side of the picture.
     """
-    height, width = labels.shape
-    step = -(-max(height, width) // OVERVIEW_SIDE)
+    spans = shown or (slice(0, labels.shape[0]), slice(0, labels.shape[1]))
+    read = [slice(span.start // coarser, -(-span.stop // coarser)) for span in spans]
+    step = max(1, -(-max(span.stop - span.start for span in read) // side))
     bands = [
-        part(slice(y, min(y + 64 * step, height)), slice(0, width))[:, ::step, ::step]
-        for y in range(0, height, 64 * step)
+        part(slice(y, min(y + 64 * step, read[0].stop)), read[1])[:, ::step, ::step]
+        for y in range(read[0].start, read[0].stop, 64 * step)
     ]
     picture = to_rgb(np.concatenate(bands, axis=1))
-    return tint_objects(picture, np.asarray(labels[::step, ::step]))
-
-
-def overview_of_level(labels: Any, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """As `overview`, of a coarser level (C, h, w) of the image that the labels (Y, X) are of."""
-    height, width = values.shape[-2:]
-    step = max(1, -(-max(height, width) // OVERVIEW_SIDE))
-    small = values[:, ::step, ::step]
-    every = max(1, round(labels.shape[0] / height)) * step
-    picture, drawn = to_rgb(small), np.asarray(labels[::every, ::every])
+    every = [slice(span.start * coarser, span.stop * coarser, step * coarser) for span in read]
+    drawn = np.asarray(labels[every[0], every[1]])
     rows, columns = (min(pair) for pair in zip(picture.shape[:2], drawn.shape, strict=True))
     return tint_objects(picture[:rows, :columns], drawn[:rows, :columns])
+
+
+def sample_windows(
+    shown: Window, size: Sequence[int], centers: NDArray[np.floating[Any]]
+) -> list[Window]:
+    """Where to look at a reduced plane at full size: the square with most objects of each quarter.
+
+    Parameters
+    ----------
+    shown
+        Rows and columns of the plane that a picture shows.
+    size
+        Height and width of the picture; the quarters divide its longer side.
+    centers
+        (N, 2), of the objects, y and x in pixels of the plane.
+
+    Returns
+    -------
+    list of windows
+        In their order along the longer side; none if the picture is not reduced.
+    """
+    starts = np.array([span.start for span in shown])
+    stops = np.array([span.stop for span in shown])
+    if max(stops - starts) <= max(size):
+        return []
+    long = int(np.argmax(stops - starts))
+    side = max(size) // SAMPLES
+    found = []
+    for edge in np.linspace(starts[long], stops[long], SAMPLES + 1).astype(int)[:-1]:
+        low, high = starts.copy(), stops.copy()
+        low[long], high[long] = edge, min(edge + (stops - starts)[long] // SAMPLES, stops[long])
+        inside = centers[((centers >= low) & (centers < high)).all(axis=1)]
+        corner = (low + high - side) // 2
+        if len(inside):
+            cells, counts = np.unique((inside - low) // side, axis=0, return_counts=True)
+            corner = low + cells[counts.argmax()].astype(int) * side
+        corner = np.maximum(np.minimum(corner, stops - side), starts)
+        rows, columns = (
+            slice(int(c), int(min(c + side, s))) for c, s in zip(corner, stops, strict=True)
+        )
+        found.append((rows, columns))
+    return found
+
+
+def with_samples(
+    picture: NDArray[np.uint8],
+    shown: Window,
+    labels: Any,
+    part: Callable[[slice, slice], NDArray[Any]],
+    samples: Sequence[Window],
+) -> NDArray[np.uint8]:
+    """A picture of a plane with frames where `samples` are, and these at full size beside it.
+
+    They stand below a wide picture, from left to right, and right of a tall one, from top to
+    bottom. `shown` is what the picture (h, w, 3) shows of the plane, `labels` (Y, X) its objects,
+    and `part` gives its raw values (C, h, w) of rows and columns.
+    """
+    if not samples:
+        return picture
+    framed = picture.copy()
+    span = shown[0].stop - shown[0].start, shown[1].stop - shown[1].start
+    wide = span[1] >= span[0]
+    side = max(picture.shape[:2]) // SAMPLES
+    tiles = []
+    for window in samples:
+        tile = np.full((side, side, 3), 255, np.uint8)
+        drawn = tint_objects(to_rgb(part(*window)), np.asarray(labels[window]))
+        tile[: drawn.shape[0], : drawn.shape[1]] = drawn
+        tiles.append(_framed(tile, (slice(0, side), slice(0, side))))
+        place = [
+            slice(*(round((at - all_.start) * pixels / size) for at in (one.start, one.stop)))
+            for one, all_, pixels, size in zip(window, shown, picture.shape, span, strict=False)
+        ]
+        _framed(framed, (place[0], place[1]))
+    strip = np.concatenate(tiles, axis=1 if wide else 0)
+    return _beside(framed, strip, axis=0 if wide else 1)
+
+
+def _framed(picture: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+    """The same picture (Y, X, 3) with a frame within a window drawn into it."""
+    inside = picture[window]
+    for edge in (inside[:_FRAME], inside[-_FRAME:], inside[:, :_FRAME], inside[:, -_FRAME:]):
+        edge[...] = YELLOW
+    return picture
+
+
+def _beside(first: NDArray[np.uint8], second: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Two pictures (Y, X, 3) along an axis, the one that is shorter along the other filled up."""
+    other = 1 - axis
+    length = max(first.shape[other], second.shape[other])
+    filled = []
+    for each in (first, second):
+        missing = [(0, 0)] * 3
+        missing[other] = (0, length - each.shape[other])
+        filled.append(np.pad(each, missing, constant_values=255))
+    return np.concatenate(filled, axis=axis)
 
 
 THUMBNAIL_SIDE = 56
@@ -108,6 +218,8 @@ THUMBNAIL_CONTEXT = 1.6
 THUMBNAIL_MIN_FIELD = 24
 """Least side of that field in pixels of the image."""
 YELLOW = (255, 214, 10)
+_FRAME = 3
+"""Pixels of the lines around samples."""
 
 
 def mask_thumbnail(

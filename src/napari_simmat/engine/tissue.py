@@ -94,6 +94,18 @@ class TissueMask:
         low = np.minimum(low, np.array(self.mask.shape) - 1)
         return self.mask[low[0] : max(high[0], low[0] + 1), low[1] : max(high[1], low[1] + 1)]
 
+    def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last row and column (y, x; half-open) of the image with tissue; all if none."""
+        whole, shape = self._place, np.array(self.shape)
+        cells = [np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0)]
+        if not all(len(each) for each in cells):
+            return np.zeros(2, np.int64), shape
+        edges = np.array([[each[0] for each in cells], [each[-1] + 1 for each in cells]], float)
+        low, high = whole.from_whole(edges * whole.shape / np.array(self.mask.shape))
+        first, last = np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)
+        first, last = np.clip(first, 0, shape), np.clip(last, 0, shape)
+        return (first, last) if (first < last).all() else (np.zeros(2, np.int64), shape)
+
     @property
     def share(self) -> float:
         """The part of the slide that is tissue, 0..1."""
