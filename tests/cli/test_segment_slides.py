@@ -95,16 +95,44 @@ def test_outlines_in_level_0_are_prompts_of_a_part(slide, simmat):
     assert before.intersection(after).area > 0.8 * before.union(after).area
 
 
+def drawn_around(y, x, name=""):
+    """A square of 40 pixels around a nucleus, as QuPath exports what was drawn."""
+    ring = [[x - 20, y - 20], [x + 20, y - 20], [x + 20, y + 20], [x - 20, y + 20]]
+    known = {"classification": {"name": name}} if name else {}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        "properties": {"objectType": "annotation", **known},
+    }
+
+
+def test_class_is_that_of_objects_whose_prompts_have_none(slide, simmat):
+    drawn = [drawn_around(700, 900, "Tumor"), drawn_around(760, 900)]
+    (slide / "drawn.geojson").write_text(json.dumps({"features": drawn}))
+    words = ("--prompts", "drawn.geojson", "--region", "600,700,856,1000", "--output", "out")
+    words += ("--geojson", "--resume")
+    assert simmat(*segment(*words, "--object-class", " Stroma ")).status == 0
+    assert [row["class"] for row in rows_of(slide / "out/slide_objects.csv")] == ["Tumor", "Stroma"]
+    named = [each["properties"]["classification"]["name"] for each in features(slide / "out")]
+    assert named == ["Tumor", "Stroma"]
+    recorded = json.loads((slide / "out/slide.json").read_text())
+    assert recorded["settings"]["table"]["object_class"] == "Stroma"
+    assert "kept" in simmat(*segment(*words, "--object-class", "Stroma")).out
+    assert "kept" not in simmat(*segment(*words)).out
+    assert [row["class"] for row in rows_of(slide / "out/slide_objects.csv")] == ["Tumor", ""]
+
+
+def test_class_that_is_too_long_is_refused(slide, simmat):
+    result = simmat(
+        *segment("--prompts", "clicks.csv", "--output", "out", "--object-class", "x" * 101)
+    )
+    assert result.status
+    assert "is no name of a class; give one line of at most 100 characters" in result.err
+
+
 @pytest.mark.parametrize("more", [("--region", "600,700,856,1000"), ("--labels-in-memory", "1e-4")])
 def test_rectangles_of_qupath_are_boxes_in_level_0(slide, simmat, more):
-    left, top, right, bottom = 880, 680, 920, 720  # around the nucleus at y 700, x 900
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    drawn = {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
-    }
-    (slide / "drawn.geojson").write_text(json.dumps(drawn))
+    (slide / "drawn.geojson").write_text(json.dumps(drawn_around(700, 900, "Tumor")))
     result = simmat(*segment("--prompts", "drawn.geojson", "--output", "out", *more, "--geojson"))
     assert result.status == 0, result.err
     [outline], [feature] = outlines(slide / "out"), features(slide / "out")

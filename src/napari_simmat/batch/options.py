@@ -194,14 +194,22 @@ class SegmentTableOptions(TableOptions):
     ----------
     all_channels
         Measure all channels of the image, not only those that the model reads.
+    object_class
+        The class of the objects, e.g. Tumor: in the table, and for QuPath, COCO and ImageJ. Those
+        whose prompts have a class, as outlines of QuPath do, keep it.
     """
 
     all_channels: Annotated[bool, FLAG, {"label": "Measure all channels"}] = False
+    object_class: Annotated[str, {"label": "Class"}] = ""
 
     @property
     def settings(self) -> TableSettings:
         """The same parsed; ValueError if a statistic or an index does not exist."""
-        return replace(super().settings, all_channels=self.all_channels)
+        return replace(
+            super().settings,
+            all_channels=self.all_channels,
+            object_class=" ".join(self.object_class.split()),
+        )
 
 
 @Parameter(name="*", group="Measuring")

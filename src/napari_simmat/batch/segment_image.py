@@ -159,7 +159,7 @@ def segment_loaded_job(
         if prompts is not None:
             remark = " ".join(filter(None, (remark, _renumbered(unlinked, volume))))
     return SegmentedImage(
-        loaded,
+        _classed(loaded, volume),
         request,
         volume,
         stack=predictor.stack,
@@ -168,6 +168,14 @@ def segment_loaded_job(
         tiles=tiles,
         lineage=lineage,
     )
+
+
+def _classed(loaded: LoadedImage, volume: LabelVolume) -> LoadedImage:
+    """The same with the class of the settings for objects that have none by their prompts."""
+    if not (name := loaded.config.table.object_class):
+        return loaded
+    usual = dict.fromkeys((one.label for one in volume.masks), name)
+    return replace(loaded, categories=usual | dict(loaded.categories))
 
 
 def _segment_prompts_job(

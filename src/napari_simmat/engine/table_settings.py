@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from napari_simmat.io.plain import OMIT_DEFAULT
 
 DEFAULT_STATISTICS = ("mean", "median", "std", "sum", "p5", "p95")
 """Of the values of an object in each channel."""
@@ -21,7 +24,9 @@ NO_STATISTICS = (
     "commas."
 )
 NO_SUM = "An index has no sum, which would mean nothing; choose another statistic as well."
+NO_CLASS = "{!r} is no name of a class; give one line of at most {} characters."
 TWICE = "{} is chosen twice; give each statistic and each index once."
+_LONGEST_CLASS = 100
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,3})?)")
 
 
@@ -37,13 +42,18 @@ class TableSettings:
         Spectral indices: names of `engine.channels.indices.INDICES`, or ``name=formula``.
     all_channels
         Whether all channels of the image are measured, or those alone that the model reads.
+    object_class
+        The class of objects that are segmented, unless their prompts give them one; empty for none.
     """
 
     statistics: tuple[str, ...] = DEFAULT_STATISTICS
     indices: tuple[str, ...] = ()
     all_channels: bool = False
+    object_class: Annotated[str, OMIT_DEFAULT] = ""
 
     def __post_init__(self) -> None:
+        if not (self.object_class.isprintable() and len(self.object_class) <= _LONGEST_CLASS):
+            raise ValueError(NO_CLASS.format(self.object_class[:20], _LONGEST_CLASS))
         check_statistics(self.statistics)
         if self.indices and self.statistics == ("sum",):
             raise ValueError(NO_SUM)
