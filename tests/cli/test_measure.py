@@ -57,6 +57,24 @@ def test_measure_writes_a_row_for_each_object(slide, simmat):
     assert "image" not in rows[0]
 
 
+def test_measure_says_how_much_of_an_object_has_data(slide, simmat):
+    values = np.stack([CELLS, CELLS]).astype(np.float32)
+    about = {"axes": "CYX", "Channel": {"Name": ["red", "nir"]}}
+    tifffile.imwrite("images/a.ome.tif", values, photometric="minisblack", metadata=about)
+    values[1, 2:8, 2:14] = np.nan  # the upper half of cell 1, in one channel
+    tifffile.imwrite("images/b.ome.tif", values, photometric="minisblack", metadata=about)
+    result = simmat("measure", "images", "labels", "--output", "all.csv", "--index", "r=nir*2")
+    assert result.status == 0, result.err
+    rows = rows_of("all.csv")
+    assert [(row["image"], row["label"]) for row in rows] == [
+        ("a.ome.tif", "1"), ("a.ome.tif", "2"), ("b.ome.tif", "1"), ("b.ome.tif", "2"),
+    ]  # fmt: skip
+    assert [row["valid_fraction_nir"] for row in rows] == ["1", "1", "0.5", "1"]
+    assert [row["valid_fraction_r"] for row in rows] == ["1", "1", "0.5", "1"]
+    assert "valid_fraction_red" not in rows[0]
+    assert rows[2]["mean_nir"] == "1"
+
+
 def test_measure_names_the_cell_of_each_nucleus(slide, simmat):
     words = ("images/a.ome.tif", "nuclei.tif", "--parents", "cells.tif", "--output", "n.csv")
     assert simmat("measure", *words).status == 0

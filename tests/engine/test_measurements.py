@@ -189,6 +189,34 @@ def test_measure_objects_leaves_out_missing_values():
     assert row["mean_c"] == 3.0
 
 
+def test_measure_objects_says_where_a_channel_lacks_data():
+    """Of objects of four pixels; a channel that has data everywhere has no column."""
+    labels = np.array([[1, 1, 1, 1], [2, 2, 2, 2]])
+    values = np.full((3, 2, 4), 5.0)
+    values[1, 0, 1:] = np.nan  # a quarter of object 1 is left
+    values[2, 1] = np.inf  # nothing of object 2
+    columns = ValueColumns(
+        channels=("a", "b", "c"),
+        indices=(PlacedIndex(parse_index("r=a/b"), {"a": 0, "b": 1}),),
+        statistics=("mean",),
+    )
+    rows = measure_objects(labels, axes="YX", channels=columns, plane=lambda _: values)
+    shares = [{k: v for k, v in row.items() if k.startswith("valid_")} for row in rows]
+    assert shares == [
+        {"valid_fraction_b": 0.25, "valid_fraction_c": 1, "valid_fraction_r": 0.25},
+        {"valid_fraction_b": 1, "valid_fraction_c": 0, "valid_fraction_r": 1},
+    ]
+    names = table_columns("YX", columns, ImageReference(), rows=rows)
+    first = names.index("mean_r") + 1
+    assert names[first : first + 3] == ["valid_fraction_b", "valid_fraction_c", "valid_fraction_r"]
+    assert set(names) == set(rows[0])
+    assert not any("valid" in name for name in table_columns("YX", columns, ImageReference()))
+    parts = measure_in_parts(
+        labels, channels=columns, part=lambda r, c: values[:, r, c], size=ImageReference()
+    )
+    assert [{k: row[k] for k in shares[0]} for row in parts] == shares
+
+
 def test_measure_objects_has_areas_of_one_unit_alone():
     columns = table_columns("YX", (), ImageReference(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
@@ -229,8 +257,9 @@ def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
         labels, axes="YX", channels=measured, plane=lambda _: values, size=size, masks=found
     )
     assert len(rows) == len(expected) == 4
-    columns = table_columns("YX", measured, size)
+    columns = table_columns("YX", measured, size, rows=rows)
     assert "p5_ratio" in columns
+    assert "valid_fraction_ratio" in columns
     assert "sum_ratio" not in columns
     for row, wanted in zip(rows, expected, strict=True):
         assert sorted(row) == sorted(columns)

@@ -26,7 +26,7 @@ from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measured_image import column_names
-from napari_simmat.engine.measurements import table_columns
+from napari_simmat.engine.measurements import table_columns, with_shares
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import is_capture, names_captures
@@ -230,7 +230,11 @@ def measure_tasks_job(
     columns = list(dict.fromkeys(name for each in done for name in each.columns))
     if any(task.of_folder for task in tasks):
         columns = ["image", *columns]
-    rows = ({"image": each.task.title, **row} for each in done for row in each.rows)
+    rows = (
+        {"image": each.task.title, **with_shares(row, columns)}
+        for each in done
+        for row in each.rows
+    )
     with atomic_write(output) as path:
         if kind == "csv":
             write_table(
@@ -269,10 +273,12 @@ def measure_task(
     for path in task.labels:
         objects = _read(path, opened)
         reference = objects.reference
-        names = table_columns(opened.axes, measured.columns, reference, parents=parents is not None)
-        columns |= dict.fromkeys(names)
         above = None if parents is None else parents.labels
         found = measured.measure(objects.labels, opened.axes, reference, parents=above)
+        names = table_columns(
+            opened.axes, measured.columns, reference, parents=parents is not None, rows=found
+        )
+        columns |= dict.fromkeys(names)
         for row in found:
             row |= objects.known(int(str(row["label"])))
             row |= {"labels": path.name} if several else {}

@@ -212,7 +212,8 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
         pixels = _pixels_on_planes(volume)
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")
-    return _ObjectTable(table_columns(loaded.axes, image.columns, size), rows, pixels)
+    columns = table_columns(loaded.axes, image.columns, size, rows=rows)
+    return _ObjectTable(columns, rows, pixels)
 
 
 def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
@@ -502,9 +503,6 @@ def save_objects_job(
 def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
     """Columns and rows of the table beside saved objects."""
     values = value_columns(objects.channels, objects.table, objects.image)
-    columns = table_columns(objects.axes, values, objects.reference)
-    if objects.certainties:
-        columns.insert(columns.index("class") + 1, CERTAINTY)
     rows = measure_objects(
         objects.labels,
         axes=objects.axes,
@@ -512,6 +510,9 @@ def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, obj
         plane=objects.plane,
         size=objects.reference,
     )
+    columns = table_columns(objects.axes, values, objects.reference, rows=rows)
+    if objects.certainties:
+        columns.insert(columns.index("class") + 1, CERTAINTY)
     for row in rows:
         label = int(str(row["label"]))
         row["class"] = objects.categories.get(label, "")

@@ -25,6 +25,7 @@ from napari_simmat.batch.segment_image import (
     TaskOutcome,
 )
 from napari_simmat.engine.files.tables import TABLE_FORMATS
+from napari_simmat.engine.measurements import with_shares
 from napari_simmat.io.files import (
     atomic_outputs,
     write_table,
@@ -69,7 +70,9 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     # Images may have other channels, axes and units than others.
     columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
     cells = (
-        {"image": image, **row} for image, path in tables.items() for row in _read_table(path)[1]
+        {"image": image, **with_shares(row, list(columns))}
+        for image, path in tables.items()
+        for row in _read_table(path)[1]
     )
     with atomic_outputs(*summary_files(plan)) as (table, page, objects, *others):
         write_table(objects, ["image", *columns], cells)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_simmat.engine.channels.indices import PlacedIndex
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.object_shape import LENGTHS, RATIOS, ObjectShape
-from napari_simmat.engine.object_statistics import summarize
+from napari_simmat.engine.object_statistics import known_share, summarize
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS
 from napari_simmat.io.reference import ImageReference
 
@@ -107,20 +107,32 @@ class ValueColumns:
         names += [f"{each}_{one.index.name}" for each in self._of_indices for one in self.indices]
         return tuple(names)
 
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """Columns that a table has where a channel or index lacks data on pixels of an object."""
+        return tuple(f"{VALID}{n}" for n in (*self.channels, *(i.index.name for i in self.indices)))
+
     @cached_property
     def _of_indices(self) -> list[str]:
         return [each for each in self.statistics if each != "sum"]
 
     def measure(self, values: NDArray[Any]) -> dict[str, float]:
-        """The columns, from the values (R, N) of an object's pixels."""
+        """The columns, from the values (R, N) of an object's pixels.
+
+        Also the share of the pixels with data, of channels and indices where that is not all.
+        """
         count = len(self.channels)
         found = [*summarize(values[:count], self.statistics).values()] if count else []
+        shares = [known_share(values[:count])]
         if self.indices:
             of_pixels = np.stack([one.of(values) for one in self.indices])
             found += summarize(of_pixels, self._of_indices).values()
+            shares.append(known_share(of_pixels))
         numbers = np.concatenate(found).tolist() if found else []
         # The names are those of all rows: their own would take more memory than the numbers.
-        return dict(zip(self.names, numbers, strict=True))
+        row = dict(zip(self.names, numbers, strict=True))
+        each = zip(self.shares, np.concatenate(shares).tolist(), strict=True)
+        return row | {name: share for name, share in each if share < 1}
 
 
 def table_columns(
@@ -129,6 +141,7 @@ def table_columns(
     size: ImageReference,
     *,
     parents: bool = False,
+    rows: Sequence[Mapping[str, object]] = (),
 ) -> list[str]:
     """The columns of the table of `measure_objects`, in order; each that has a unit names it.
 
@@ -140,6 +153,8 @@ def table_columns(
         What is measured of the pixels' values; of names of channels, the usual statistics.
     parents
         Whether each object may be in one of another label image.
+    rows
+        The table; where an object lacks data, it has columns that say so.
     """
     if not isinstance(values, ValueColumns):
         values = ValueColumns(channels=tuple(values))
@@ -156,11 +171,14 @@ def table_columns(
     columns += [f"bbox_{letter}0_px" for letter in letters]
     columns += [f"bbox_{letter}1_px" for letter in letters]
     columns += values.names
+    columns += [name for name in values.shares if rows and name in rows[0]]
     columns += [name for name in _shape_columns(spatial, size) if name not in columns]
     columns += [*PARENTS] * parents
     return [*columns, "score"]
 
 
+VALID = "valid_fraction_"
+"""How columns begin that say which share of an object's pixels has data in a channel."""
 PARENTS = ("parent", "parent_overlap")
 """Columns for the object of another label image that holds the most of an object."""
 
@@ -234,7 +252,25 @@ def measure_objects(
             if above is not None:
                 row |= _parent(above[window][mask])
             rows.append(row)
+    return _with_all_shares(rows)
+
+
+def _with_all_shares(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The same rows; a share that one of them names is 1 in the others."""
+    named = {name for row in rows for name in row if name.startswith(VALID)}
+    for row in rows if named else ():
+        row |= {name: row.get(name, 1.0) for name in named}
     return rows
+
+
+def with_shares(row: Mapping[str, object], columns: Sequence[str]) -> dict[str, object]:
+    """A row of a table that is joined with others, whose images lack data in other channels.
+
+    `columns` are those of all. A share is 1 if the row has a statistic of that channel alone.
+    """
+    known = {name.partition("_")[2] for name in row if not name.startswith(VALID)}
+    lacking = [name for name in columns if name.startswith(VALID) and name not in row]
+    return {**row, **{name: 1.0 for name in lacking if name.removeprefix(VALID) in known}}
 
 
 def _start(window: slice, first: int) -> int:
@@ -450,7 +486,7 @@ def measure_in_parts(
             rows[label] = known.row(_Region.of(label, mask, box), {}, inside, scores)
         if parents is not None:
             rows[label] |= _parent_in_parts(labels, parents, label, box)
-    return [rows[label] for label in sorted(rows)]
+    return _with_all_shares([rows[label] for label in sorted(rows)])
 
 
 Box = tuple[slice, slice]

@@ -47,6 +47,13 @@ def summarize(values: NDArray[Any], statistics: Sequence[str]) -> dict[str, NDAr
     return found
 
 
+def known_share(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Of each channel, the share of the values (C, N) of an object that are finite, 0 to 1."""
+    if values.dtype.kind != "f":
+        return np.ones(len(values))
+    return np.asarray(np.isfinite(values).mean(axis=1), np.float64)
+
+
 def _summaries(
     values: NDArray[np.float64], statistics: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:

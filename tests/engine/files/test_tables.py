@@ -159,3 +159,17 @@ def test_equal_tables_are_equal_bytes(kind, tmp_path):
         TABLE_FORMATS[kind].write(tmp_path / name, COLUMNS, ROWS, ABOUT)
         seen.add(sha256_of(tmp_path / name))
     assert len(seen) == 1
+
+
+def test_shares_with_data_are_numbers_of_each_object(tmp_path):
+    """They describe objects, and are no statistic, of which AnnData makes a layer."""
+    anndata = pytest.importorskip("anndata")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = ("label", "mean_nir", "valid_fraction_nir")
+    rows = [{"label": "1", "mean_nir": "3", "valid_fraction_nir": "0.25"}]
+    write_anndata(tmp_path / "a.h5ad", columns, rows, ABOUT)
+    write_parquet(tmp_path / "a.parquet", columns, rows, ABOUT)
+    data = anndata.read_h5ad(tmp_path / "a.h5ad")
+    assert data.var_names.tolist() == ["nir"]
+    assert data.obs["valid_fraction_nir"].tolist() == [0.25]
+    assert parquet.read_table(tmp_path / "a.parquet")["valid_fraction_nir"].to_pylist() == [0.25]
