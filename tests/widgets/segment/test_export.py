@@ -10,12 +10,15 @@ import tifffile
 import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QMessageBox, QWidget
 
+from napari_simmat.batch.options import TableOptions
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import axis_letters, unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, LOADED
+from napari_simmat.widgets.segment.saved_table import SavedTable
+from napari_simmat.widgets.segment.settings import load_settings
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 
@@ -27,6 +30,39 @@ def open_two_nuclei(window: Any) -> None:
     for number in (0, 1):
         window.add_object(*(np.array(CENTERS[number]) / 2))
         window.type_class("nucleus")
+
+
+def test_saved_table_holds_what_its_dialog_says(window, tmp_path, monkeypatch):
+    open_two_nuclei(window)
+    choice = window.tab.object_panel.saved_table
+    save = window.tab.object_panel.buttons["save"]
+    assert save.contextMenuPolicy() == Qt.ContextMenuPolicy.ActionsContextMenu
+    [action] = save.actions()
+    action.trigger()
+    dialog = choice.dialog
+    ok = dialog.buttons.button(QDialogButtonBox.StandardButton.Ok)
+    dialog.options.show(statistics="mean,best")
+    QTest.mouseClick(ok, Qt.MouseButton.LeftButton)
+    assert "There is no statistic 'best'" in dialog.problem.text()
+    dialog.options.show(statistics="mean,p99", index=("twice=2*channel0",))
+    QTest.mouseClick(ok, Qt.MouseButton.LeftButton)
+    assert load_settings().table == TableOptions(statistics="mean,p99", index=("twice=2*channel0",))
+    save_as(monkeypatch, tmp_path / "mine_labels.tif")
+    QTest.mouseClick(save, Qt.MouseButton.LeftButton)
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    with (tmp_path / "mine_objects.csv").open() as stream:
+        [row, _] = csv.DictReader(stream)
+    assert {"mean_channel0", "p99_channel0", "mean_twice", "p99_twice"} <= set(row)
+    assert "median_channel0" not in row
+    assert float(row["mean_twice"]) == pytest.approx(2 * float(row["mean_channel0"]))
+
+
+def test_saved_table_of_nonsense_is_the_usual_one(qtbot):
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    choice = SavedTable(parent=parent)
+    choice.set_value(TableOptions(statistics="best"))
+    assert choice.value() == TableOptions()
 
 
 def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):

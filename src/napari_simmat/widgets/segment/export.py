@@ -26,6 +26,7 @@ from napari_simmat.engine.files.objects import (
     format_of,
     read_objects,
 )
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.readers import label_ending
 from napari_simmat.io.reference import ImageReference
@@ -68,7 +69,13 @@ OTHER_IMAGE = "{} was not loaded, because another image was chosen; load it agai
 
 
 class ObjectExporter(QObject):
-    """Asks for a file name, and writes the objects in a thread of its own."""
+    """Asks for a file name, and writes the objects in a thread of its own.
+
+    Attributes
+    ----------
+    table
+        Says what the table of the objects holds.
+    """
 
     status = Signal(object)
     """A `Status`."""
@@ -78,6 +85,7 @@ class ObjectExporter(QObject):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self._parent = parent
+        self.table: Callable[[], TableSettings] = TableSettings
         self.worker = Worker("simmat-saving")
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.progressed.connect(self._on_progress, queued)
@@ -120,7 +128,7 @@ class ObjectExporter(QObject):
 
         Returns the task that `saved` reports. `session` gives the session file's text; it is
         called in the thread. `time_axis` is that along which objects have one id. Of an `image`
-        the means in each object are written, too.
+        the values in each object are measured, too.
         """
         objects = None
         if editor is not None:
@@ -133,6 +141,7 @@ class ObjectExporter(QObject):
                 classes=classes,
                 time_axis=time_axis_of(usual) if time_axis is None else time_axis,
                 image=image,
+                table=self.table(),
             )
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 

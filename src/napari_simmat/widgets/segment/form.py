@@ -153,6 +153,7 @@ class SegmentForm(QWidget):
             encode_ahead=self.stack_panel.ahead.isChecked(),
             keep_on_disk=self.stack_panel.disk.isChecked(),
             channels=tuple(self.channels.remembered),
+            table=self.object_panel.saved_table.value(),
         )
 
     def set_settings(self, settings: TabSettings) -> None:
@@ -169,6 +170,7 @@ class SegmentForm(QWidget):
         self.stack_panel.ahead.setChecked(settings.encode_ahead)
         self.stack_panel.disk.setChecked(settings.keep_on_disk)
         self.channels.remembered = list(settings.channels)
+        self.object_panel.saved_table.set_value(settings.table)
         self._by_hand = dict.fromkeys(settings.closed_parts, False)
         self._by_hand |= dict.fromkeys(settings.open_parts, True)
         for name, section in self.sections.items():

@@ -51,6 +51,7 @@ from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.panels import Panel
 from napari_simmat.widgets.segment.prompt_layers import BOXES
+from napari_simmat.widgets.segment.saved_table import SavedTable
 
 _OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite")
 _LOOKS: dict[Look, str] = {
@@ -358,10 +359,12 @@ class ObjectPanel(Panel):
             (
                 "save",
                 "Save ...",
-                "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table",
+                "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table; a right click "
+                "chooses its statistics",
             ),
         )
         self.buttons = {row[0]: self.button(*row) for row in rows}
+        self.saved_table = SavedTable(self.table, self.buttons["save"], parent=self)
         self.name_others = self.button(NAME_OTHERS, "Name the others", NAME_OTHERS_TIP)
         grid = QGridLayout()
         grid.setSpacing(4)

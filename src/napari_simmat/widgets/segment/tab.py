@@ -229,6 +229,7 @@ class SegmentTab(SegmentForm):
         automatic = self.automatic_panel
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
+        self.exporter.table = lambda: panel.saved_table.value().settings
         for part in (self.buttons, self.channel_panel, panel, stack, automatic):
             part.acted.connect(self.act)
         for name, button in (
@@ -255,6 +256,7 @@ class SegmentTab(SegmentForm):
             (panel.overlap_chosen, partial(setattr, objects, "overlap"), self._save_settings),
             (panel.look_chosen, partial(setattr, self.drawing, "look"), self._on_objects),
             (panel.class_chosen, objects.classify, self._save_settings),
+            (panel.saved_table.changed, self._save_settings),
             (panel.table.chosen, partial(setattr, objects, "chosen"), self._show_drawing),
             (panel.table.visited, self._on_visited),
             (panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
