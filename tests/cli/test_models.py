@@ -154,8 +154,14 @@ def test_models_teach_finds_objects_of_the_kind(lesson, simmat):
     assert result.status == 0, result.err
     assert result.json["name"] == "coins"
     assert read_spec(result.json["path"]).kind.looks is not None
+    # Of the labels one is on the ground, one is less than half of its coin, one more than half.
+    assert result.json["labeled"] == 3
+    shown = {"found": 1, "objects": 2}
+    assert result.json["everything"] == {"before": shown, "after": shown}
     sized = simmat(*words, "sized")
     assert "sized is ready" in sized.out
+    said = " ".join(sized.out.split())
+    assert "Everything finds 1 of the 3 labeled objects, of 2 in all; without them it" in said
     assert find_model("sized").spec.kind.looks is None
     out = simmat("segment", "a.tif", "--model", "coins", "--prompts", "auto", "--output", "out")
     assert out.status == 0, out.err

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.datasets.label_folder import read_labels_of
-from napari_simmat.engine.settings import ChannelSelection, Compute
+from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
+from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.object_kind import ObjectKind
+    from napari_simmat.engine.predictor import Predictor
 
+FINDS = (
+    "Everything finds {} of the {} labeled objects, of {} in all; without them it finds {}, of {}. "
+    "It was shown these: look at others before you rely on it."
+)
+_SAME = 0.5
+"""IoU from which on an object is found."""
 NOTHING_ON = "{} holds no object; label some, each with a number of its own."
 
 
@@ -43,8 +52,37 @@ class LessonFiles:
     channel_files: tuple[Path, ...] = ()
 
 
-def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[ObjectKind]:
+class ShownObjects(NamedTuple):
+    """What *Everything* finds on the plane of a lesson."""
+
+    found: int
+    """How many of the labeled objects, at an IoU of at least 0.5."""
+    objects: int
+    """How many objects in all."""
+
+
+class LessonResult(NamedTuple):
+    """A kind of objects, and what it brings where it was learned."""
+
+    kind: ObjectKind
+    labeled: int
+    """How many objects were labeled on that plane."""
+    before: ShownObjects | None = None
+    after: ShownObjects | None = None
+    """Without and with the kind; None where that would take long, on a plane in tiles."""
+
+    @property
+    def sentence(self) -> str:
+        """The two in words; empty without them."""
+        if self.before is None or self.after is None:
+            return ""
+        return FINDS.format(self.after.found, self.labeled, self.after.objects, *self.before)
+
+
+def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[LessonResult]:
     """Learn what objects have in common, on the plane with the most of them.
+
+    What *Everything* finds there is measured without and with it.
 
     Raises
     ------
@@ -71,7 +109,25 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[O
         raise ValueError(NOTHING_ON.format(lesson.labels.name))
     loaded = yield from as_part(load_model_job(model), 0, 0.4)
     predictor = Predictor(loaded, **asdict(compute))
-    yield from as_part(predictor.open_image_job(**opened.as_read), 0.4, 0.6)
-    yield Progress(60, 100, "learning from the objects")
+    yield from as_part(predictor.open_image_job(**opened.as_read), 0.4, 0.5)
+    yield Progress(50, 100, "learning from the objects")
     here = None if ground is None else ground[plane]
-    return learn_kind(predictor, labels[plane], here, plane)
+    kind = learn_kind(predictor, labels[plane], here, plane)
+    if max(shape[-2:]) > 2 * AutomaticSettings().tile_side:
+        return LessonResult(kind, counts[plane])
+    known = labels[plane]
+    looking = _shown_job(predictor, known, plane, None)
+    before = yield from as_part(looking, 0.5, 0.75, after=" without what it was shown")
+    after = yield from as_part(_shown_job(predictor, known, plane, kind), 0.75, 1)
+    return LessonResult(kind, counts[plane], before, after)
+
+
+def _shown_job(
+    predictor: Predictor, known: NDArray[Any], plane: tuple[int, ...], kind: ObjectKind | None
+) -> Job[ShownObjects]:
+    """Segment everything on a plane, and count which of the `known` objects are found."""
+    from napari_simmat.engine.automatic_generator import segment_everything_job
+
+    labels = (yield from segment_everything_job(predictor, plane=plane, kind=kind)).labels
+    [matching] = match_at_thresholds(labels, known, (_SAME,))
+    return ShownObjects(matching.true_positives, int(labels.max()))

@@ -333,12 +333,16 @@ def teach(
         selection=channels.selection,
         channel_files=channel_files,
     )
-    kind = terminal.watch(teach_job(model, lesson, compute))
-    entry = terminal.watch(keep_taught_job(model, kind, name))
-    if ground is not None and kind.looks is None:
+    learned = terminal.watch(teach_job(model, lesson, compute))
+    entry = terminal.watch(keep_taught_job(model, learned.kind, name))
+    if ground is not None and learned.kind.looks is None:
         terminal.note(TOO_LITTLE_GROUND.format(ground.name))
     terminal.say(f"{entry.name} is ready: {entry.path}")
-    terminal.result(_entry_values(entry))
+    if learned.sentence:
+        terminal.say(learned.sentence)
+    measured = {"before": learned.before, "after": learned.after}
+    shown = {key: None if one is None else one._asdict() for key, one in measured.items()}
+    terminal.result({**_entry_values(entry), "labeled": learned.labeled, "everything": shown})
 
 
 @models.command
