@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 
+_STRIP = 256
+"""Rows that are drawn at once."""
 FILL_OPACITY = 0.28
 """Opacity of an object's color inside it."""
 
@@ -37,8 +39,10 @@ def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
         lowest = channels[finite].min() if finite.any() else 0
         channels = np.where(finite, channels, lowest)
     low, high = np.percentile(channels, (0.5, 99.8))
-    stretched = rescale(channels.astype(np.float32), low, high)
-    picture = np.asarray(np.rint(np.moveaxis(stretched, 0, -1)), np.uint8)
+    picture = np.empty((*channels.shape[1:], len(channels)), np.uint8)
+    for y in range(0, len(picture), _STRIP):  # as floats a large picture takes a gigabyte
+        stretched = rescale(channels[:, y : y + _STRIP].astype(np.float32), low, high)
+        picture[y : y + _STRIP] = np.rint(np.moveaxis(stretched, 0, -1))
     return np.broadcast_to(picture, (*picture.shape[:2], 3))
 
 
@@ -112,7 +116,13 @@ def overview(
     every = [slice(span.start * coarser, span.stop * coarser, step * coarser) for span in read]
     drawn = np.asarray(labels[every[0], every[1]])
     rows, columns = (min(pair) for pair in zip(picture.shape[:2], drawn.shape, strict=True))
-    return tint_objects(picture[:rows, :columns], drawn[:rows, :columns])
+    picture, drawn = picture[:rows, :columns], drawn[:rows, :columns]
+    tinted = np.empty((rows, columns, 3), np.uint8)
+    for y in range(0, rows, _STRIP):
+        around = slice(max(0, y - 1), y + _STRIP + 1)  # an outline depends on the rows beside it
+        strip = tint_objects(picture[around], drawn[around])
+        tinted[y : y + _STRIP] = strip[y - around.start :][:_STRIP]
+    return tinted
 
 
 def sample_windows(
