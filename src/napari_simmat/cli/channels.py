@@ -449,6 +449,7 @@ def show(
     from napari_simmat.engine.drawing import to_rgb
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.io.files import atomic_outputs, write_table
+    from napari_simmat.io.pyramid import levels_note
     from napari_simmat.io.readers import open_image, stem_of
 
     terminal = console.terminal()
@@ -462,7 +463,7 @@ def show(
     file = open_image(image, part=slides.part, in_parts=True)
     opened = OpenedImage.of(file, channels.selection)
     check_at_once(opened, slides.part)
-    for note in file.notes:
+    for note in filter(None, (levels_note(file), *file.notes)):
         terminal.note(f"{file.path.name}: {note}")
     asked: Sequence[Prompt] = ()
     if prompts is not None:
