@@ -137,6 +137,14 @@ def fill_folder():
             path = f"{folder}/{number}.ome.tif"
             tifffile.imwrite(path, values, metadata=about, photometric="minisblack")
             tifffile.imwrite(f"{folder}/{number}_labels.tif", labels)
+    taught = labels.copy()
+    taught[10:50, 70:110] = 3
+    tifffile.imwrite("five-cells.tif", taught)
+    tifffile.imwrite(
+        "strokes.tif", np.pad(np.ones((6, photo.shape[1]), np.uint8), ((0, 90), (0, 0)))
+    )
+    Path("plate").mkdir()
+    tifffile.imwrite("plate/a.tif", photo)
     Path("list.csv").write_text("image\nimage.tif\nnuclei.tif\n")
     Path("options.toml").write_text(
         '[segment]\nmodel = "tiny"\nprompts = "auto"\noutput = "results"\n'

@@ -6,6 +6,7 @@ import pytest
 from napari_simmat.engine.outlines import (
     TOO_COSTLY,
     OutlineBudget,
+    is_upright_rectangle,
     mask_of,
     section_of,
     shape_mask,
@@ -21,6 +22,25 @@ def test_mask_of_an_outline_beyond_the_image_is_cut_off():
     assert mask_of([huge * 1e291], (6, 4))[0].all()
     with pytest.raises(ValueError, match="not finite"):
         mask_of([np.array([[0, np.nan], [1, 1], [2, 0]])], (6, 4))
+
+
+@pytest.mark.parametrize(
+    ("rings", "expected"),
+    [
+        ([[[0, 0], [6, 0], [6, 3], [0, 3]]], True),
+        ([[[0, 0], [0, 3], [6, 3], [6, 0], [0, 0]]], True),  # closed, the other way round
+        ([[[0, 0], [6, 0.1], [6, 3], [0, 3]]], False),
+        ([[[0, 0], [6, 0], [6, 0], [0, 0]]], False),  # without an area
+        ([[[0, 0], [6, 0], [0, 3], [6, 3]]], False),  # crosses itself
+        ([[[0, 0], [6, 0], [6, 3]]], False),
+        ([[[0, 0], [6, 0], [6, 3], [0, 3]], [[1, 1], [2, 1], [2, 2], [1, 2]]], False),  # a hole
+        ([[[-1e308, 0], [1e308, 0], [1e308, 3], [-1e308, 3]]], True),
+        ([[[np.nan, 0], [6, 0], [6, 3], [0, 3]]], False),
+        ([], False),
+    ],
+)
+def test_upright_rectangle_is_known(rings, expected):
+    assert is_upright_rectangle([np.array(ring, float) for ring in rings]) is expected
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])

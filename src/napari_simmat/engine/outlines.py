@@ -153,7 +153,8 @@ def is_upright_rectangle(rings: Sequence[Ring]) -> bool:
         line = line[:-1]
     if len(line) != 4:
         return False
-    sides = np.abs(np.roll(line, -1, axis=0) - line)
+    with np.errstate(over="ignore", invalid="ignore"):  # of vertices some 1e308 pixels away
+        sides = np.abs(np.roll(line, -1, axis=0) - line)
     is_flat = np.isclose(sides, 0, atol=1e-3)
     return bool((is_flat.sum(axis=1) == 1).all() and (is_flat[0] != is_flat[1]).all())
 
