@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch import encode
+from napari_simmat.batch import encode, loaded_image
 from napari_simmat.batch.encode import TOO_LITTLE_SPACE, TOO_MANY, encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images
 from napari_simmat.checkpoints.loading import load_model
@@ -16,8 +16,9 @@ from napari_simmat.cli import main
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.io.files import OutputError, format_size, user_folder
-from napari_simmat.io.readers import open_image
+from napari_simmat.io.readers import open_image, read_image
 from napari_simmat.progress import finish
+from tests.slides import drawn_slide, write_generic
 
 CONFIG = SegmentConfig(model="tiny")
 
@@ -56,6 +57,25 @@ def test_encode_images_once_serves_a_predictor(data, capsys):
     predictor.set_image(255 - tifffile.imread(data / "b.tif"))
     assert predictor.encodes == 1
     assert len(cache.store) == 3, "only read"
+
+
+def test_encode_a_level_serves_who_segments_it(tmp_path, monkeypatch):
+    """As the Segment tab does with a slide; a large plane without levels is encoded as ever."""
+    monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(loaded_image, "LAZY_ABOVE", 10_000)
+    slide = write_generic(tmp_path / "slide.tif", drawn_slide((256, 384)))
+    photo = tmp_path / "photo.tif"
+    tifffile.imwrite(photo, coins()[:128, :128])
+    words = ["--model", "tiny", "--device", "cpu"]
+    assert main(["encode", str(slide), *words]) == 1
+    assert main(["encode", str(slide), "--level", "1", *words]) == 0
+    assert main(["encode", str(photo), *words]) == 0
+    predictor = Predictor(
+        load_model("tiny"), device="cpu", cache=EmbeddingCache(store=EmbeddingStore(writes=False))
+    )
+    predictor.set_image(np.asarray(read_image(slide).levels[0][...]), channel_axis=-1)
+    predictor.set_image(tifffile.imread(photo))
+    assert predictor.encodes == 0
 
 
 def test_encode_images_stopped_resumes(data):
