@@ -180,6 +180,8 @@ def test_dry_run_lists_the_levels_and_names_what_is_read(slide, simmat, part, wo
     result = simmat(*segment("--prompts", "auto", "--output", "out", *part, "--dry-run"))
     assert result.status == 0, result.err
     assert f"Its {LEVELS}; {words}" in " ".join(result.err.split())
+    values = simmat(*segment("--prompts", "auto", "--output", "out", *part, "--dry-run", "--json"))
+    assert values.json["remarks"]["slide.svs"].startswith(f"Its {LEVELS}; {words}")
 
 
 @pytest.mark.parametrize(

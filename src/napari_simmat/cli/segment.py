@@ -309,7 +309,7 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
         with suppress(ValueError, OSError):  # as its problem says
             if sentence := models_that_fit(Path(image), config.selection):
                 terminal.note(sentence)
-    terminal.result({**planned.to_plain(), "problems": problems})
+    terminal.result({**planned.to_plain(), "problems": problems, "remarks": remarks})
     return int(bool(problems) or any(one.failed for one in planned.skipped))
 
 
