@@ -185,6 +185,12 @@ class Encoded:
         """The embedding as tokens row by row, (B, h * w, C)."""
         return self.embedding.flatten(2).mT.contiguous()
 
+    def image(self, index: int) -> Encoded:
+        """One image of the batch."""
+        own = slice(index, index + 1)
+        maps = {name: each[own] for name, each in self.maps.items()}
+        return replace(self, embedding=self.embedding[own], maps=maps)
+
     @property
     def levels(self) -> list[Encoded]:
         """The level itself and all coarser ones, finest first."""
