@@ -64,7 +64,7 @@ def library_masks(
 def test_masks_equal_the_librarys(sam2_pair, encoded, name):
     expected, iou = library_masks(sam2_pair, encoded, PROMPTS[name])
     decoded = sam2_pair.ours.decode(encoded, PROMPTS[name])
-    assert (decoded.logits - expected).abs().max() < 2e-3 * expected.std()
+    assert (decoded.logits - expected).abs().max() < 1e-2 * expected.std()
     torch.testing.assert_close(decoded.predicted_iou, iou, rtol=1e-3, atol=1e-4)
 
 

@@ -112,6 +112,7 @@ class Sam2Network(SamNetwork):
     """SAM 2.1 on single images; `memory` carries an object on to other images."""
 
     slot = "image_encoder.trunk.patch_embed.projection"
+    has_memory = True
     mask_decoder: Sam2MaskDecoder
 
     def __init__(
@@ -247,33 +248,23 @@ class Sam2Network(SamNetwork):
         return logits[order], quality[order]
 
     def remember(self, encoded: Encoded, mask: Tensor) -> ObjectMemory:
-        """What is kept of an object that the user outlined, as ``add_new_mask`` of Meta's code.
-
-        `mask` (1, 1, H, W) covers the network's input, in 0..1.
-        """
+        """As ``add_new_mask`` of Meta's code."""
         image = self._without_memory(encoded)
-        with full_precision(mask.device):
-            dense = self.prompt_encoder.mask_downscaling(self.memory.mask_downsample(mask))
-            decoded = self._track(replace(encoded, embedding=image), dense, several=False)
-            presence = torch.full_like(decoded.presence, 1.0 if bool(mask.any()) else -1.0)
-            pointer = decoded.pointer if presence > 0 else self.memory.no_pointer
-            hard = full_mask(on_mask_grid(mask), mask.shape[-1]) > 0
-            features = self.memory.features(image, hard.to(image.dtype), presence)
-            return ObjectMemory(features, pointer)
+        dense = self.prompt_encoder.mask_downscaling(self.memory.mask_downsample(mask)).float()
+        decoded = self._track(replace(encoded, embedding=image), dense, several=False)
+        presence = torch.full_like(decoded.presence, 1.0 if bool(mask.any()) else -1.0)
+        pointer = decoded.pointer if presence > 0 else self.memory.no_pointer
+        hard = full_mask(on_mask_grid(mask), mask.shape[-1]) > 0
+        return ObjectMemory(self.memory.features(image, hard.float(), presence), pointer)
 
     def recall(self, encoded: Encoded, memories: Memories) -> tuple[DecodedMasks, ObjectMemory]:
-        """Find an object on an image by what is known of it, and what is kept of it there.
-
-        The masks are four times the same one; its cells are `ABSENT_LOGIT` if the object is not
-        there.
-        """
+        """As a step of ``propagate_in_video`` of Meta's code, with its logits where it is not."""
         image = self._without_memory(encoded)
-        with full_precision(image.device):
-            changed = self.memory.conditioned(image, memories)
-            decoded = self._track(replace(encoded, embedding=changed), None, several=True)
-            height, _ = encoded.input_size
-            mask = full_mask(decoded.logits[None, None], height).sigmoid()
-            features = self.memory.features(image, mask, decoded.presence)
+        changed = self.memory.conditioned(image, memories)
+        decoded = self._track(replace(encoded, embedding=changed), None, several=True)
+        height, _ = encoded.input_size
+        mask = full_mask(decoded.logits[None, None], height).sigmoid()
+        features = self.memory.features(image, mask, decoded.presence)
         masks = DecodedMasks(decoded.logits.expand(4, -1, -1), decoded.predicted_iou.expand(4))
         return masks, ObjectMemory(features, decoded.pointer)
 
@@ -292,22 +283,23 @@ class Sam2Network(SamNetwork):
         nothing = torch.zeros(1, 2, 2, device=device), torch.full((1, 2), -1, device=device)
         sparse = embed_points(prompts, *nothing, prompts.input_image_size)
         dtype = product_type(device)
-        queries, updated = self.attended(encoded, sparse, dense, dtype)
-        quality = predict_iou(decoder, queries)[0]
-        size = encoded.embedding.shape[-2:]
-        pieces = [piece[0] for piece in updated]
-        finer = self.finer_cells(encoded, dtype)
-        logits = form_masks(decoder, queries[0], pieces, (size[0], size[1]), finer).float()
-        chosen = 1 + int(quality[1:].argmax()) if several else 0
-        token = queries[:, 1 + chosen]
-        presence = decoder.pred_obj_score_head(queries[:, PRESENCE])
+        height, width = encoded.embedding.shape[-2:]
+        with full_precision(device):
+            queries, updated = self.attended(encoded, sparse, dense, dtype)
+            quality = predict_iou(decoder, queries)[0]
+            pieces = [piece[0] for piece in updated]
+            finer = self.finer_cells(encoded, dtype)
+            logits = form_masks(decoder, queries[0], pieces, (height, width), finer).float()
+            chosen = 1 + int(quality[1:].argmax()) if several else 0
+            presence = decoder.pred_obj_score_head(queries[:, PRESENCE])
+            pointer = self.memory.pointer_of(queries[:, 1 + chosen], presence)
         seen, iou = logits[chosen], quality[chosen]
         if not several:
             settled, believed = self.settled(logits, quality)
             seen, iou = settled[0], believed[0]
         if float(presence) <= 0:
             seen = torch.full_like(seen, ABSENT_LOGIT)
-        return _TrackedMask(seen, iou, self.memory.pointer_of(token, presence), presence)
+        return _TrackedMask(seen, iou, pointer, presence)
 
 
 class _TrackedMask(NamedTuple):

@@ -131,7 +131,7 @@ class Sam2Memory(nn.Module):
             num_object_pointer_tokens=len(pointers),
         )
         changed: Tensor = attended.reshape(height * width, -1).T.reshape(image.shape)
-        return changed
+        return changed.float()
 
     def _pointers(self, memories: Memories) -> tuple[Tensor, Tensor]:
         """Pointers in pieces as wide as features, (n, 1, c), and their times."""
