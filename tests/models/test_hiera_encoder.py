@@ -27,7 +27,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (SIDE, 160)])
 @torch.no_grad()
-def test_hiera_encoder_equals_the_librarys(sam2_pair, size):
+def test_hiera_encoder_equals_that_of_the_library(sam2_pair, size):
     image = torch.randn(2, 3, *size)
     expected = sam2_pair.library.vision_encoder(image).fpn_hidden_states
     encoder, ours = sam2_pair.ours.image_encoder, sam2_pair.ours

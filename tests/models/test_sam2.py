@@ -61,7 +61,7 @@ def library_masks(
 
 @pytest.mark.parametrize("name", PROMPTS)
 @torch.no_grad()
-def test_masks_equal_the_librarys(sam2_pair, encoded, name):
+def test_masks_equal_those_of_the_library(sam2_pair, encoded, name):
     expected, iou = library_masks(sam2_pair, encoded, PROMPTS[name])
     decoded = sam2_pair.ours.decode(encoded, PROMPTS[name])
     assert (decoded.logits - expected).abs().max() < 1e-2 * expected.std()

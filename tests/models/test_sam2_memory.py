@@ -41,7 +41,7 @@ def kept(session, index, kind="non_cond_frame_outputs"):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @torch.inference_mode()
-def test_film_equals_the_librarys_image_by_image(sam2_pair, film, reverse):
+def test_film_equals_that_of_the_library(sam2_pair, film, reverse):
     library, ours = sam2_pair
     session = session_with_a_click(library, film)
     clicked = kept(session, START, "cond_frame_outputs")
