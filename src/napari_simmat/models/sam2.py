@@ -253,7 +253,7 @@ class Sam2Network(SamNetwork):
         dense = self.prompt_encoder.mask_downscaling(self.memory.mask_downsample(mask)).float()
         decoded = self._track(replace(encoded, embedding=image), dense, several=False)
         presence = torch.full_like(decoded.presence, 1.0 if bool(mask.any()) else -1.0)
-        pointer = decoded.pointer if presence > 0 else self.memory.no_pointer
+        pointer = decoded.pointer if presence > 0 else self.memory.no_pointer.detach()
         hard = full_mask(on_mask_grid(mask), mask.shape[-1]) > 0
         return ObjectMemory(self.memory.features(image, hard.float(), presence), pointer)
 

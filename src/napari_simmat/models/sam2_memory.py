@@ -107,7 +107,7 @@ class Sam2Memory(nn.Module):
 
     def pointer_of(self, token: Tensor, presence: Tensor) -> Tensor:
         """The pointer (1, d) of the decoder's token (1, d) of a mask."""
-        seen: Tensor = self.pointer(token) if float(presence) > 0 else self.no_pointer
+        seen: Tensor = self.pointer(token) if float(presence) > 0 else self.no_pointer.detach()
         return seen
 
     def conditioned(self, image: Tensor, memories: Memories) -> Tensor:
@@ -167,8 +167,9 @@ def full_mask(logits: Tensor, side: int) -> Tensor:
 
 def on_mask_grid(mask: Tensor) -> Tensor:
     """Logits (1, 1, H / 4, W / 4), as of the decoder, of a mask (1, 1, H, W) in 0..1."""
-    logits = mask * MASK_SCALE + MASK_OFFSET
-    return functional.interpolate(logits, scale_factor=0.25, mode="bilinear", antialias=True)
+    logits = (mask * MASK_SCALE + MASK_OFFSET).cpu()  # MPS has no antialiased kernel
+    reduced = functional.interpolate(logits, scale_factor=0.25, mode="bilinear", antialias=True)
+    return reduced.to(mask.device)
 
 
 def _as_sequence(image: Tensor) -> Tensor:
