@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-pytest_plugins = ["tests.model_files", "tests.surroundings"]
+pytest_plugins = ["tests.model_files", "tests.sam2_models", "tests.surroundings"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

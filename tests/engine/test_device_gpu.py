@@ -8,12 +8,15 @@ from segment_anything import sam_model_registry
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import device as device_module
 from napari_simmat.engine.device import ComputeContext
+from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.predictor import Predictor, PromptDecoder
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.models import multiscale
+from napari_simmat.models import mobile_encoder, multiscale
+from napari_simmat.models.sam2_memory import Memories
 from napari_simmat.models.tuning import build_network
 from tests.plain_authors import small_sam
 from tests.pretended_gpu import pretended_gpu, waits
+from tests.sam2_models import shrink_sam2
 
 GPUS = ["cuda:0", "mps:0"]
 
@@ -70,6 +73,72 @@ def test_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
         moved = {name: each.to(gpu) for name, each in prompt.items()}
         found = network.decode(network.encode(image.to(gpu)), moved).logits.cpu()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+SMALL_MOBILE = {"WIDTHS": (8, 16, 16, 32), "DEPTHS": (1, 1, 1, 1), "HEADS": (1, 2, 2, 2)}
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt", "adapter"])
+@torch.no_grad()
+def test_mobile_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
+    for name, value in SMALL_MOBILE.items():
+        monkeypatch.setattr(mobile_encoder, name, value)
+    torch.manual_seed(0)
+    network = build_network("vit_t", channels=2, transfer="simmat", strategy=strategy)
+    image = torch.randn(1, 2, 1024, 1024)
+    prompt = {"box": torch.tensor([30.0, 20.0, 500.0, 600.0])}
+    expected = network.decode(network.encode(image), prompt).logits
+    with pretended_gpu(monkeypatch):
+        network.to(gpu)
+        moved = {name: each.to(gpu) for name, each in prompt.items()}
+        found = network.decode(network.encode(image.to(gpu)), moved).logits.cpu()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt", "adapter"])
+@torch.no_grad()
+def test_sam2_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
+    shrink_sam2(monkeypatch)
+    torch.manual_seed(0)
+    network = build_network("hiera_tiny", channels=2, transfer="simcmf", strategy=strategy)
+    image = torch.randn(1, 2, 256, 256)
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., 50:120, 60:200] = 1
+    prompt = {"points": torch.tensor([[30.0, 20.0]]), "labels": torch.tensor([1])}
+
+    def answers(place):
+        encoded = network.encode(image.to(place))
+        moved = {name: each.to(place) for name, each in prompt.items()}
+        yield network.decode(encoded, moved).logits
+        known = network.remember(encoded, mask.to(place))
+        found, memory = network.recall(encoded, Memories({2: known}, {1: known}, 5))
+        yield from (found.logits, memory.pointer, memory.features.float())
+
+    expected = list(answers("cpu"))
+    with pretended_gpu(monkeypatch):
+        network.to(gpu)
+        found = [each.cpu() for each in answers(gpu)]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_embedding_from_the_cache_is_used_on_the_gpu(tiny, image, monkeypatch, tmp_path):
+    """Also one from disk: both are kept in main memory."""
+    with pretended_gpu(monkeypatch):
+        cache = EmbeddingCache(store=EmbeddingStore(tmp_path))
+        first = Predictor(tiny, "cuda:0", "exact", cache)
+        first.set_image(image)
+        expected = first.predict(points=[(45, 60)], labels=[1]).mask
+        assert first.encoded.embedding.device.type == "cuda"
+        [key] = cache._kept
+        assert cache.get(key).encoded.embedding.device.type == "cpu"
+        for kept in (cache, EmbeddingCache(store=EmbeddingStore(tmp_path))):
+            other = Predictor(tiny, "cuda:0", "exact", kept)
+            other.set_image(image)
+            assert other.encodes == 0
+            assert np.array_equal(other.predict(points=[(45, 60)], labels=[1]).mask, expected)
 
 
 def test_prompts_of_tiny_rarely_wait_for_a_gpu(image, monkeypatch):

@@ -32,6 +32,8 @@ BRIGHT = 100.0
 class Thresholding:
     """Answers with the bright patch on which the first positive point or the mask lies."""
 
+    has_memory = False
+
     def __init__(self, image: np.ndarray, score: float = 0.9) -> None:
         self.image, self.score = image, score
         self.shape = image.shape

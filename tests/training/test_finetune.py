@@ -205,7 +205,7 @@ def test_frozen_encoder_sees_each_plane_once(train, monkeypatch):
     assert len(skips) == 4
     assert all(not torch.equal(tensors(kept)[name], before[name]) for name in skips)
 
-    monkeypatch.setattr(losses, "MAX_CACHED_FEATURES", 0)
+    monkeypatch.setattr(losses, "MAX_CACHED_BYTES", 0)
     assert equal(tensors(train("anew", steps=9, **settings)), tensors(kept))
     assert len(calls) == 6 + 18
 

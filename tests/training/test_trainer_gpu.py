@@ -7,10 +7,12 @@ import torch
 
 from napari_simmat.engine import device
 from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.progress import finish
 from napari_simmat.training import trainer
-from napari_simmat.training.batches import Batches, LabeledPlanes
+from napari_simmat.training.batches import UNKNOWN, Batches, LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.trainable import make_trainable
+from napari_simmat.training.validation import validate_network_job
 from tests.pretended_gpu import pretended_gpu
 from tests.training.squares import short
 
@@ -38,6 +40,37 @@ def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, da
             assert {each.device.type for each in trained} == {place.partition(":")[0]}
             assert {each.device.type for each in student.tensors().values()} == {"cpu"}
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
+def test_frozen_features_and_unknown_pixels_on_a_gpu(gpu, base, dataset, monkeypatch):
+    """The second step takes the features from main memory; both losses are those of a CPU."""
+    config = short(strategy="decoder", transfer="zeroshot", prompts=("click",))
+    found = {}
+    for place in ("cpu", gpu):
+        student = make_trainable(base, dataset, config, "squares")
+        planes = LabeledPlanes(dataset, dataset.train, student.spec, 64)
+        batch = Batches(planes, config).batch(0, slice(0, 2))
+        batch.keys = [(index, 64, 64) for index in range(len(batch.images))]
+        batch.labels[:, :8, :8] = UNKNOWN
+        with nullcontext() if place == "cpu" else pretended_gpu(monkeypatch):
+            module = TrainingModule(student.network.to(place).train(), False)
+            assert module.frozen
+            steps = [module(batch.to(torch.device(place)))[0] for _ in range(2)]
+            found[place] = [float(each.detach()) for each in steps]
+        assert len(module.features) == len(batch.images)
+    assert found[gpu] == pytest.approx(found["cpu"], rel=1e-5)
+
+
+@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
+def test_validation_on_a_gpu_is_that_of_a_cpu(gpu, base, dataset, monkeypatch):
+    student = make_trainable(base, dataset, short(), "squares")
+    planes = LabeledPlanes(dataset, dataset.train, student.spec, 64)
+    reached = finish(validate_network_job(student.network, planes, 64))
+    with pretended_gpu(monkeypatch):
+        there = finish(validate_network_job(student.network.to(gpu), planes, 64))
+    assert there == reached
+    assert reached.ious
 
 
 def test_step_without_memory_is_computed_in_parts(train, monkeypatch, caplog):

@@ -1,8 +1,10 @@
-"""The catalog of published foundations with SAM's tensors: SAM, MobileSAM, micro-sam's, MedSAM.
+"""The catalog of published foundations: SAM, SAM 2, MobileSAM, micro-sam's, MedSAM.
 
 Addresses and checksums are those of the publishers:
 
 - SAM: https://github.com/facebookresearch/segment-anything (``Model Checkpoints``);
+- SAM 2.1: ``checkpoints/download_ckpts.sh`` of https://github.com/facebookresearch/sam2; the
+  checksums are those that micro-sam downloads by (``micro_sam/v2/util.py``);
 - MobileSAM: ``weights/`` of https://github.com/ChaoningZhang/MobileSAM;
 - micro-sam, PathoSAM, MedicoSAM: ``models`` of ``micro_sam/v1/util.py`` in
   https://github.com/computational-cell-analytics/micro-sam;
@@ -27,7 +29,16 @@ from napari_simmat.progress import Job
 
 SAM_ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
 """SAM's own; ``"vit_t"`` is MobileSAM's."""
-SIZES = {"vit_t": 40_728_226, "vit_b": 375_042_383, "vit_l": 1_250_000_000, "vit_h": 2_564_550_879}
+SIZES = {
+    "vit_t": 40_728_226,
+    "vit_b": 375_042_383,
+    "vit_l": 1_250_000_000,
+    "vit_h": 2_564_550_879,
+    "hiera_tiny": 156_008_466,
+    "hiera_small": 184_416_285,
+    "hiera_base_plus": 323_606_802,
+    "hiera_large": 898_083_611,
+}
 """Bytes of a file with the tensors of an architecture; approximate for ``vit_l``."""
 
 
@@ -122,6 +133,34 @@ _META = (
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     ),
 )
+_SAM2 = {
+    "tiny": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    "small": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    "base_plus": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    "large": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+}
+"""SHA-256 by size."""
+
+
+def _of_sam2(size: str, sha256: str) -> PublishedWeights:
+    name = f"sam2.1_hiera_{size}"
+    return PublishedWeights(
+        name=name,
+        architecture=f"hiera_{size}",
+        url=f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{name}.pt",
+        file=f"{name}.pt",
+        checksum=f"sha256:{sha256}",
+        size=SIZES[f"hiera_{size}"],
+        purpose="Trained on photographs and films; it follows objects through stacks and time.",
+        preprocessing="sam2",
+        license="Apache-2.0",
+        author="Meta AI",
+        date="2024-09-29",
+        citation="Ravi et al., SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714",
+        homepage="https://github.com/facebookresearch/sam2",
+    )
+
+
 _ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/{}/files/{}.pt"
 _SHARE = "https://owncloud.gwdg.de/index.php/s/{}/download"
 
@@ -231,6 +270,7 @@ PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
             citation="Zhang et al., Faster Segment Anything, arXiv:2306.14289",
             homepage="https://github.com/ChaoningZhang/MobileSAM",
         ),
+        *(_of_sam2(*row) for row in _SAM2.items()),
         *(
             _of_micro_sam(name, address.format(place, name[:5]), checksum, words)
             for address, words, files in _MICRO_SAM
@@ -279,6 +319,10 @@ _RGB = tuple(
 _LONGEST = InputSize(method="longest", size=1024)
 PREPROCESSING = {
     "sam": Preprocessing(_RGB, Normalization(keep_uint8=True), _LONGEST, "stock"),
+    # The same colors, square (SAM2Transforms).
+    "sam2": Preprocessing(
+        _RGB, Normalization(keep_uint8=True), InputSize(method="stretch", size=1024), "stock"
+    ),
     # From the minimum to the maximum, also of 8-bit images (micro_sam.util._to_image).
     "micro_sam": Preprocessing(_RGB, Normalization(low=0, high=100), _LONGEST, "stock"),
     # Clipped at percentiles, then 0..1 without a mean, and square (MedSAM_Inference.py).
@@ -299,7 +343,7 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
         Base(name=row.name, architecture=row.architecture, sha256=sha256 or row.sha256),
         row.preprocessing,
         modality=row.modality,
-        description=f"Segment Anything (ViT-{row.architecture[-1].upper()}). {row.purpose}",
+        description=f"{foundation_title(row.architecture)}. {row.purpose}",
         license=row.license,
         author=row.author,
         date=row.date,
@@ -307,20 +351,29 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
 
 
 def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing.
+    """Describe a file of the user's own with SAM's or SAM 2's tensors and preprocessing.
 
     Parameters
     ----------
     name
         The stem of the file.
     architecture
-        ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
+        Of `models.spec.Base`, but no embedded one.
     sha256
         Of the file.
     """
     base = Base(name=name, architecture=architecture, sha256=sha256)
-    description = f"Your own weights of Segment Anything's shape ({architecture})."
-    return _spec(name, base, "sam", modality="RGB", description=description)
+    description = f"Your own weights of the shape of {foundation_title(architecture)}."
+    preprocessing = "sam2" if architecture.startswith("hiera") else "sam"
+    return _spec(name, base, preprocessing, modality="RGB", description=description)
+
+
+def foundation_title(architecture: str) -> str:
+    """What an architecture is called: ``Segment Anything (ViT-B)``."""
+    family, _, size = architecture.partition("_")
+    if family == "hiera":
+        return f"Segment Anything 2.1 (Hiera {size.replace('_', ' ')})"
+    return f"Segment Anything (ViT-{size.upper()})"
 
 
 def _spec(name: str, base: Base, preprocessing: str, **words: str) -> ModelSpec:

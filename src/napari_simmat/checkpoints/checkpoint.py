@@ -130,6 +130,11 @@ def read_model_card(path: str | Path) -> ModelCard:
     return ModelCard(spec, holds_all=_KEY not in metadata or not spec.base.sha256)
 
 
+def has_description(path: Path) -> bool:
+    """Whether a safetensors file says what it is; ValueError as `read_metadata`."""
+    return not read_metadata(path).keys().isdisjoint((_KEY, _BUNDLE_KEY))
+
+
 def read_spec(path: str | Path) -> ModelSpec:
     """Read a checkpoint's description: no torch, no tensor."""
     return read_model_card(path).spec
@@ -261,6 +266,15 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise damaged(path, error) from None
+
+
+def read_tensor_names(path: Path) -> list[str]:
+    """The names of a safetensors file's tensors, from its header; ValueError as `read_metadata`."""
+    read_metadata(path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return list(file.keys())
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

@@ -32,6 +32,7 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
+from napari_simmat.checkpoints.sam_weights import holds_plain_weights
 from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -111,7 +112,7 @@ def import_file_job(
     if modality is not None or base is not None:
         return (yield from _import_authors_job(path, chosen, modality, base))
     suffix = ".pth" if kind == "torch" else ".safetensors"
-    is_base = kind == "torch" or read_model_card(path).is_base
+    is_base = holds_plain_weights(path) or read_model_card(path).is_base
     try:
         whole = yield from assemble_job(path)
     except BaseMissingError as error:  # the base may be imported later
@@ -267,7 +268,7 @@ def push_job(name: str | Path, address: str, *, private: bool = False) -> Job[st
     repository, revision = repository_of(address)
     entry = find_model(name)
     path = model_file(entry)
-    if file_kind(path) != "safetensors":
+    if holds_plain_weights(path):
         raise ValueError(
             f"{entry.name} is a foundation that its authors publish, not a checkpoint of yours; "
             "share what you trained on it."

@@ -16,13 +16,16 @@ from napari_simmat.checkpoints.catalog import (
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import (
-    file_kind,
     read_model_card,
     read_tensors,
     some_names,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
-from napari_simmat.checkpoints.sam_weights import CHECKSUM_NAMES, read_sam_weights
+from napari_simmat.checkpoints.sam_weights import (
+    CHECKSUM_NAMES,
+    holds_plain_weights,
+    read_sam_weights,
+)
 from napari_simmat.engine.pixel_forest import FEATURES_PER_CHANNEL
 from napari_simmat.io.files import format_size, hash_job
 from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
@@ -103,7 +106,7 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     path = model_file(entry)
     yield Progress(0, 100, f"Reading {entry.name}")
     content = yield from as_part(hash_job(path), 0, 0.4)
-    if file_kind(path) == "torch":
+    if holds_plain_weights(path):
         return (yield from _assemble_sam_job(entry, path, content))
     card = read_model_card(path)
     spec = replace(card.spec, name=entry.name)
@@ -117,7 +120,7 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
         return AssembledModel(spec, network, tensors, content, pixels=pixels)
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
-    below = read_sam_weights(base) if file_kind(base) == "torch" else read_tensors(base)
+    below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
     network = yield from _build_network_job(path, spec)
     _check_fit(path, tensors, network, trained=True)
     wanted = network.state_dict()

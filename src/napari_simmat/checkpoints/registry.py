@@ -22,6 +22,7 @@ from napari_simmat.checkpoints.catalog import (
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
+from napari_simmat.checkpoints.sam_weights import holds_plain_weights
 from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
@@ -185,7 +186,7 @@ def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
         if path.is_file():
             found = path.stat()
             size, changed = found.st_size, found.st_mtime_ns
-        if file_kind(path) == "torch":
+        if holds_plain_weights(path):
             spec = sam_spec(path.stem, likely_architecture(size), "")
             return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
         card = _cached_card(path, size, changed)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
-from napari_simmat.checkpoints.checkpoint import check_numbers, file_kind
+from napari_simmat.checkpoints.checkpoint import (
+    check_numbers,
+    file_kind,
+    has_description,
+    read_tensor_names,
+    read_tensors,
+)
+from napari_simmat.checkpoints.sam2_names import is_of_hub, renamed_sam2
 from napari_simmat.io.files import disk_errors_explained, format_size, user_folder
 from napari_simmat.progress import Job, Progress
 
@@ -153,19 +160,33 @@ def download_job(
     return target
 
 
+def holds_plain_weights(path: Path) -> bool:
+    """Whether a model file holds a foundation's tensors without a description of them.
+
+    These are PyTorch's files, and safetensors of SAM 2 as the Hugging Face Hub has them. Raises
+    what `file_kind` and `read_tensor_names` raise.
+    """
+    if file_kind(path) == "torch":
+        return True
+    return not has_description(path) and is_of_hub(read_tensor_names(path))
+
+
 def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a PyTorch file of weights with SAM's names; nothing in it is executed.
+    """Read a file of weights with SAM's or SAM 2's names; nothing in it is executed.
 
     Weights that a training checkpoint wraps (`WRAPPERS`, `PREFIXES`) are taken out of it, and its
-    other tensors are left. Large files are memory-mapped where their format allows.
+    other tensors are left. Those of SAM 2 get the names of `models.sam2`. Large files are
+    memory-mapped where their format allows.
 
     Raises ValueError if the file is damaged, or holds anything but named floating-point tensors,
     NaN or infinity.
     """
     path = Path(path)
+    if file_kind(path) == "safetensors" and holds_plain_weights(path):
+        return renamed_sam2(read_tensors(path))
     tensors = named_tensors(path, _unwrapped(read_torch_file(path)))
     check_numbers(path, tensors)
-    return tensors
+    return renamed_sam2(tensors)
 
 
 def _unwrapped(values: Any) -> Any:

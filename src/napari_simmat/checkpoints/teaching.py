@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_simmat.checkpoints.checkpoint import (
-    file_kind,
     read_model_card,
     read_tensors,
     save_checkpoint,
@@ -20,6 +19,7 @@ from napari_simmat.checkpoints.loading import (
     split_pixels,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
+from napari_simmat.checkpoints.sam_weights import holds_plain_weights
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Job, Progress, finish
@@ -74,7 +74,7 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
     spec, bundled = whole.spec, False
     tensors: dict[str, Tensor] = {}
     before = f"{spec.name}."
-    if file_kind(source) == "torch" or (card := read_model_card(source)).is_base:
+    if holds_plain_weights(source) or (card := read_model_card(source)).is_base:
         # How a foundation was trained is told by its own card.
         spec = replace(spec, training={}, metrics={}, license="", author="", date="")
     else:

@@ -24,7 +24,7 @@ from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import GivenNumbers, GivenPoints, Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
-from napari_simmat.engine.result import Result, shrink
+from napari_simmat.engine.result import Result, input_mask, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
@@ -32,6 +32,7 @@ from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
+    from napari_simmat.models.sam2_memory import Memories, ObjectMemory
     from napari_simmat.models.spec import Model
 
 T = TypeVar("T")
@@ -473,6 +474,23 @@ class Predictor:
             for prompt in prompts
         ]
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether the network finds objects by what it remembers of them on other planes."""
+        return self._compute.network.has_memory
+
+    def remember(self, mask: NDArray[np.bool_]) -> ObjectMemory:
+        """What the network keeps of an object's mask (Y, X) on the current plane, for `recall`."""
+        return self._decode(partial(self._decoder.remember, mask=mask))
+
+    def recall(self, memories: Memories) -> tuple[Result, ObjectMemory]:
+        """Find an object on the current plane by memory: its mask, empty if it is not there.
+
+        Also what the network keeps of it on this plane. A plane larger than the model's input is
+        seen reduced.
+        """
+        return self._decode(partial(self._decoder.recall, memories=memories))
+
     def estimate_clicks(self, prompts: Sequence[Prompt]) -> ClickEstimates | None:
         """What the network knows about single clicks without decoding them; sizes in image pixels.
 
@@ -605,6 +623,27 @@ class PromptDecoder:
             return None
         size = estimates.size / math.sqrt(math.prod(transform.scale))
         return ClickEstimates(estimates.foreground.cpu(), size.cpu())
+
+    def remember(self, embedding: Embedding, mask: NDArray[np.bool_]) -> ObjectMemory:
+        """What the network keeps of an object's mask (Y, X)."""
+        whole = input_mask(mask, embedding.transform).to(self.compute.device)
+        with self.compute.inference():
+            return self.compute.network.remember(embedding.encoded, whole)
+
+    def recall(self, embedding: Embedding, memories: Memories) -> tuple[Result, ObjectMemory]:
+        """The mask of an object that is found by memory, and what the network keeps of it."""
+        device = self.compute.device
+        given, found = (
+            {back: each.to(device) for back, each in known.items()}
+            for known in (memories.given, memories.found)
+        )
+        moved = replace(memories, given=given, found=found)
+        with self.compute.inference():
+            decoded, memory = self.compute.network.recall(embedding.encoded, moved)
+        self._check_finite(decoded)
+        logits, quality = decoded.logits.cpu(), decoded.predicted_iou.cpu()
+        decoded = decoded._replace(logits=logits, predicted_iou=quality)
+        return self._result(embedding, decoded, (0,)), memory
 
     def _result(
         self,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.engine.masks import Mask, ObjectMask
 from napari_simmat.engine.measurements import LabelVolume
+from napari_simmat.engine.object_memory import WITHOUT_MEMORY, MemoryTrail
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_tracks import (
     BoundaryBias,
@@ -39,12 +40,16 @@ from napari_simmat.progress import Job, Progress, finish, with_progress, within_
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.result import Result
+    from napari_simmat.models.sam2_memory import ObjectMemory
 
 
 T = TypeVar("T")
 OUT_OF_RANGE = "The range of planes is a first and a last one within 0 to {}, not {} to {}."
 MAX_REMEMBERED = 1024
 """Intervals and annotated planes that are cached; each takes some KiB."""
+MAX_MEMORIES = 64
+"""Objects on annotated planes whose memory is cached; each takes half a MiB."""
 
 
 class Propagator:
@@ -52,8 +57,9 @@ class Propagator:
 
     An object is annotated on one or several planes. Beyond them, each plane is prompted with the
     mask of the plane before, until the object ends; between two annotated planes, with the
-    interpolated shape. Results are cached: when prompts are added or changed, only planes that
-    depend on them are predicted again.
+    interpolated shape. A network with a memory looks for what it remembers of the object instead
+    (`PropagationSettings.method`). Results are cached: when prompts are added or changed, only
+    planes that depend on them are predicted again.
 
     Parameters
     ----------
@@ -84,9 +90,14 @@ class Propagator:
         self.predictor = predictor
         self.settings = settings or PropagationSettings()
         self.spacing = voxel_spacing(spacing, len(predictor.shape))
+        method = self.settings.method
+        if method == "memory" and not predictor.has_memory:
+            raise ValueError(WITHOUT_MEMORY.format(predictor.model.spec.name))
+        self._by_memory = predictor.has_memory and method != "mask"
         self._refiner = Refiner()
         self._stack = predictor.stack
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._memories: OrderedDict[tuple[PlaneIndex, Section], ObjectMemory] = OrderedDict()
 
     def propagate(
         self,
@@ -159,6 +170,8 @@ class Propagator:
                     sections[interval.plane(index)] = section
         while len(self._known) > MAX_REMEMBERED:  # only now: objects need their own until here
             self._known.popitem(last=False)
+        while len(self._memories) > MAX_MEMORIES:
+            self._memories.popitem(last=False)
         return [
             Track(each.object, shape, sections)
             for each, sections in zip(objects, found, strict=True)
@@ -207,7 +220,11 @@ class Propagator:
         """
         stack = self.predictor.stack
         distinct = dict.fromkeys(intervals)
-        yield from self._measure_bias_job(distinct, before)
+        trails: dict[SliceInterval, MemoryTrail] = {}
+        if self._by_memory:
+            trails = yield from self._memory_trails_job(distinct, before)
+        else:
+            yield from self._measure_bias_job(distinct, before)
         propagators = [self._interval_propagator(interval) for interval in distinct]
         found: dict[SliceInterval, list[tuple[int, Section]]] = {
             each.interval: [] for each in propagators
@@ -220,9 +237,14 @@ class Propagator:
             here = _at(before + done, before + len(visits), plane)
             yield from within_step(self.predictor.set_plane_job(plane), here)
             values = stack.normalized(plane)
-            prompts = [each.prompt(index) for each in active]
             encoded = replace(here, done=here.done + 1)
-            results = yield from with_progress(self.predictor.predict_many_job(prompts), encoded)
+            if trails:
+                known = [trails[each.interval] for each in active]
+                results = yield from with_progress(self._recall_job(known, index), encoded)
+            else:
+                prompts = [each.prompt(index) for each in active]
+                predicting = self.predictor.predict_many_job(prompts)
+                results = yield from with_progress(predicting, encoded)
             for propagator, predicted in zip(active, results, strict=True):
                 result = propagator.candidate(index, predicted)
                 taken = propagator.accept(index, result.mask, result.score, values)
@@ -237,6 +259,41 @@ class Propagator:
             else:
                 self._known[interval] = tuple(sections)
 
+    def _memory_trails_job(
+        self, intervals: Iterable[SliceInterval], before: int
+    ) -> Job[dict[SliceInterval, MemoryTrail]]:
+        """Remember the objects on the annotated planes at the ends of new intervals."""
+        new = [interval for interval in intervals if interval not in self._known]
+        ends = {
+            (interval.plane(seed.index), seed.section) for interval in new for seed in interval.ends
+        }
+        unknown = [seed for seed in ends if seed not in self._memories]
+        unknown.sort(key=lambda seed: (seed[0], seed[1].pixels.corner))
+        for plane, section in unknown:
+            here = _at(before, before + len(unknown), plane)
+            yield from with_progress(self.predictor.set_plane_job(plane), here)
+            remembered = self.predictor.remember(section.mask(self._size))
+            self._memories[plane, section] = remembered
+        trails = {}
+        for interval in new:
+            given = {
+                seed.index: self._memories[interval.plane(seed.index), seed.section]
+                for seed in interval.ends
+            }
+            length = self.predictor.shape[interval.axis]
+            trails[interval] = MemoryTrail(interval, given, length)
+        return trails
+
+    def _recall_job(self, trails: Sequence[MemoryTrail], index: int) -> Job[list[Result]]:
+        """Find objects on the current plane, `index` along their intervals, by memory."""
+        results = []
+        for done, trail in enumerate(trails, start=1):
+            result, memory = self.predictor.recall(trail.seen_from(index))
+            trail.add(index, memory)
+            results.append(result)
+            yield Progress(done, len(trails), "recalling")
+        return results
+
     def _measure_bias_job(self, intervals: Iterable[SliceInterval], before: int) -> Job[None]:
         """Predict annotated planes as those between them, to measure the model's bias.
 
@@ -247,7 +304,7 @@ class Propagator:
             (interval.plane(seed.index), seed.section)
             for interval in intervals
             if interval not in self._known and interval.end is not None
-            for seed in (interval.start, interval.end)
+            for seed in interval.ends
             if seed.section.origin == "annotated"
         }
         unknown = sorted(

@@ -284,6 +284,11 @@ class SliceInterval:
         """Whether the planes are visited in the order of the image."""
         return self.indices[0] > self.start.index
 
+    @property
+    def ends(self) -> tuple[IntervalEnd, ...]:
+        """The annotated planes before and after the interval."""
+        return (self.start,) if self.end is None else (self.start, self.end)
+
     def plane(self, index: int) -> PlaneIndex:
         """The full index of a plane."""
         return (*self.line[: self.axis], index, *self.line[self.axis :])
@@ -429,8 +434,7 @@ class IntervalPropagator:
 
     def candidate(self, index: int, result: Result) -> Result:
         """The result for the next plane, or that of its candidates which `Section.chosen` asks."""
-        ends = (self.interval.start, self.interval.end)
-        if not any(end is not None and end.section.chosen for end in ends):
+        if not any(end.section.chosen for end in self.interval.ends):
             return result
         prior = self._prior(index)
         others = [result.alternative(number) for number in range(result.count)]

@@ -276,11 +276,16 @@ def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray
 
 def shrink(mask: NDArray[Any], transform: InputTransform, stride: int) -> Tensor:
     """A mask (Y, X) bool as logits (1, 1, h, w) of the mask grid."""
+    return (avg_pool2d(input_mask(mask, transform), stride) - 0.5) * MASK_LOGIT
+
+
+def input_mask(mask: NDArray[Any], transform: InputTransform) -> Tensor:
+    """A mask (Y, X) bool in the network's input, (1, 1, H, W) float in 0..1."""
     values = torch.tensor(mask, dtype=torch.float32)[None, None]
     if transform.resized != transform.image:
         values = interpolate(values, transform.resized, mode="bilinear", antialias=True)
     below, right = transform.pad
-    return (avg_pool2d(pad(values, (0, right, 0, below)), stride) - 0.5) * MASK_LOGIT
+    return pad(values, (0, right, 0, below))
 
 
 def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.bool_]:

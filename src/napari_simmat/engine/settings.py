@@ -299,6 +299,10 @@ class PropagationSettings:
     min_likeness
         Between two annotated planes, a mask with a lower IoU with the interpolated shape is
         replaced by that shape.
+    method
+        How an object is looked for on the next plane: ``"memory"``, by what the network remembers
+        of it (SAM 2 alone); ``"mask"``, by its mask on the plane before, as a prompt; ``"auto"``,
+        by memory if the network has one.
     """
 
     min_score: Annotated[float, _FRACTION] = 0.5
@@ -309,6 +313,9 @@ class PropagationSettings:
     slope: Annotated[float, {"min": 0, "below": math.inf}] = 1.0
     reach: Annotated[float, {"min": 0, "below": math.inf}] = 0.5
     min_likeness: Annotated[float, _FRACTION] = 0.6
+    method: Annotated[
+        Literal["auto", "memory", "mask"], {"noun": "Method of propagation"}, OMIT_DEFAULT
+    ] = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from segment_anything.modeling import Sam
@@ -19,6 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.progress import Job
+
+if TYPE_CHECKING:
+    from napari_simmat.models.sam2_memory import Memories, ObjectMemory
 
 PromptTensors = Mapping[str, Tensor]
 """One prompt in pixels of a network's input, x before y: a tensor for each part that it has.
@@ -47,6 +50,8 @@ class Network(Sam):
     """Size of the objects that a lone click means, where `decode` heeds it."""
     prompt_kinds = frozenset({"points", "box", "mask"})
     """Kinds of prompts that `decode` reads; others are refused."""
+    has_memory = False
+    """Whether it finds an object on an image by what it remembers of it on others."""
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
@@ -132,6 +137,21 @@ class Network(Sam):
             output = block(tokens)
         return output
 
+    def remember(self, encoded: Encoded, mask: Tensor) -> ObjectMemory:
+        """What is kept of an object that the user outlined on an image, for `recall`.
+
+        `mask` (1, 1, H, W) covers the network's input, in 0..1. Needs `has_memory`.
+        """
+        raise NotImplementedError
+
+    def recall(self, encoded: Encoded, memories: Memories) -> tuple[DecodedMasks, ObjectMemory]:
+        """Find an object on an image by what is known of it, and what is kept of it there.
+
+        The four masks are the same one; without a cell above 0 if the object is not there. Needs
+        `has_memory`.
+        """
+        raise NotImplementedError
+
     @property
     def projection(self) -> nn.Conv2d:
         """The first projection, which the transfer layer replaces."""
@@ -184,6 +204,12 @@ class Encoded:
     def tokens(self) -> Tensor:
         """The embedding as tokens row by row, (B, h * w, C)."""
         return self.embedding.flatten(2).mT.contiguous()
+
+    def image(self, index: int) -> Encoded:
+        """One image of the batch."""
+        own = slice(index, index + 1)
+        maps = {name: each[own] for name, each in self.maps.items()}
+        return replace(self, embedding=self.embedding[own], maps=maps)
 
     @property
     def levels(self) -> list[Encoded]:

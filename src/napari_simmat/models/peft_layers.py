@@ -19,6 +19,7 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.models.hiera_encoder import HieraAttention, HieraBlock
 from napari_simmat.models.mobile_encoder import WindowAttention, WindowBlock
 from napari_simmat.models.network import conv_arguments, replace_module
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
@@ -175,6 +176,19 @@ class AdaptedWindowBlock(WindowBlock):
         return added
 
 
+class AdaptedHieraBlock(HieraBlock):
+    """A block of SAM 2's image encoder with an adapter parallel to its MLP."""
+
+    def __init__(self, block: HieraBlock, size: int) -> None:
+        replace_module(self, block)
+        self.adapter = Adapter(self.dim_out, size)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> its update; the adapter reads the input of the MLP's norm."""
+        added: Tensor = super().parallel_branch(tokens) + self.adapter(tokens)
+        return added
+
+
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
     """A block of the mask decoder with an adapter parallel to its MLP.
 
@@ -269,6 +283,20 @@ class ExtendedTokenAttention(TokenAttention):
         """Keys and values (B, heads, n, c) -> (B, heads, n + l, c)."""
         more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
         more_key, more_value = more
+        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+
+
+class ExtendedHieraAttention(HieraAttention):
+    """An attention of SAM 2's image encoder with learned tokens; pooled queries see them, too."""
+
+    def __init__(self, attention: HieraAttention, extra: Extra) -> None:
+        replace_module(self, attention)
+        self.extra = extra
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, heads, n, c) -> (N, heads, n + l, c)."""
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
+        more_key, more_value = (each.to(key.dtype) for each in more)
         return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
 
 

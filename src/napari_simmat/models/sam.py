@@ -100,7 +100,7 @@ class SamNetwork(Network):
         """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
         box, mask = prompt.get("box"), prompt.get("mask")
         clicks = (prompt["points"][None], prompt["labels"][None]) if "points" in prompt else None
-        with _full_precision(encoded.embedding.device):
+        with full_precision(encoded.embedding.device):
             sparse, dense = self.prompt_encoder(
                 points=clicks, boxes=None if box is None else box[None], masks=mask
             )
@@ -119,7 +119,7 @@ class SamNetwork(Network):
         No size is heeded.
         """
         del expected
-        with _full_precision(clicks.device):
+        with full_precision(clicks.device):
             kinds = torch.ones(len(clicks), 1, device=clicks.device)
             sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
         return [DecodedMasks(*each) for each in self._decode_each(encoded, sparse, None, minimum)]
@@ -141,7 +141,7 @@ class SamNetwork(Network):
             raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
         prompts = self.prompt_encoder
         sparse = embed_points(prompts, points, labels, prompts.input_image_size)
-        with _full_precision(points.device):
+        with full_precision(points.device):
             dense = None if mask is None else prompts.mask_downscaling(mask)
         images = len(encoded.embedding)
         count = len(sparse)
@@ -150,7 +150,7 @@ class SamNetwork(Network):
         decoded = []
         for index in range(images):
             own = slice(index * count // images, (index + 1) * count // images)
-            one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
+            one = encoded.image(index)
             decoded.append(self._decoded(one, sparse[own], None if dense is None else dense[own]))
         logits, quality = zip(*decoded, strict=True)
         return torch.cat(logits), torch.cat(quality)
@@ -169,13 +169,37 @@ class SamNetwork(Network):
         if dense is None:
             no_mask = prompts.no_mask_embed.weight[:, :, None, None]
             dense = no_mask.expand(len(sparse), -1, *prompts.image_embedding_size)
+        masks, predicted = self.predict_with_gradients(encoded, sparse, dense)
+        return masks.float(), predicted.float()
+
+    def predict_with_gradients(
+        self, encoded: Encoded, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and predicted IoU of N prompts on one image by the stock decoder."""
         masks, predicted = self.mask_decoder.predict_masks(
             image_embeddings=encoded.embedding,
-            image_pe=prompts.get_dense_pe(),
+            image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
-        return masks.float(), predicted.float()
+        return masks, predicted
+
+    def output_tokens(self) -> Tensor:
+        """The decoder's own tokens, (5 or more, d): of the IoU, of the four masks, and others."""
+        decoder = self.mask_decoder
+        return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
+    def finer_cells(self, encoded: Encoded, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """What is added to the upscaled embedding of an image at its two scales; None for nothing.
+
+        Rows of (h * w * 4, d / 4) and (h * w * 16, d / 8) in the order of `form_masks`.
+        """
+        del encoded, dtype
+        return None
+
+    def settled(self, logits: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """The four masks of a prompt (4, h, w) and their IoUs, as they are answered."""
+        return logits, quality
 
     def _decode_each(
         self,
@@ -189,29 +213,37 @@ class SamNetwork(Network):
         The IoU is predicted without forming a mask, so it comes first.
         """
         device, decoder = sparse.device, self.mask_decoder
-        dtype = torch.float32
-        if torch.is_autocast_enabled(device.type):
-            dtype = torch.get_autocast_dtype(device.type)
+        dtype = product_type(device)
         size = encoded.embedding.shape[-2:]
         at_once = 1 if device.type == "cpu" else PROMPTS_AT_ONCE
-        with _full_precision(device):
+        with full_precision(device):
             for start in range(0, len(sparse), at_once):
                 some = slice(start, start + at_once)
-                if dense is None:
-                    image = self._image(encoded, dtype)
-                else:
-                    masked = (encoded.tokens + dense[some].flatten(2).mT).to(dtype)
-                    image = ImageTokens.of(masked, self._positions())
-                tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-                tokens = tokens.expand(len(sparse[some]), -1, -1)
-                tokens = torch.cat([tokens, sparse[some]], dim=1)
-                queries, updated = two_way(decoder.transformer, image, tokens)
+                masks = None if dense is None else dense[some]
+                queries, updated = self.attended(encoded, sparse[some], masks, dtype)
                 for index, quality in enumerate(predict_iou(decoder, queries)):
                     if float(quality.max()) < minimum:
                         yield quality.new_empty(0, *(4 * side for side in size)), quality
                     else:
                         own = [piece[index] for piece in updated]
-                        yield form_masks(decoder, queries[index], own, (size[0], size[1])), quality
+                        finer = self.finer_cells(encoded, dtype)
+                        logits = form_masks(decoder, queries[index], own, (size[0], size[1]), finer)
+                        yield self.settled(logits, quality)
+
+    def attended(
+        self, encoded: Encoded, sparse: Tensor, dense: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, TokenPieces]:
+        """The outputs of `two_way` for prompts on one image, all at once, without gradients.
+
+        `sparse` and `dense` are as for `_decoded`; products are computed in `dtype`.
+        """
+        if dense is None:
+            image = self._image(encoded, dtype)
+        else:
+            masked = (encoded.tokens + dense.flatten(2).mT).to(dtype)
+            image = ImageTokens.of(masked, self._positions())
+        tokens = self.output_tokens().expand(len(sparse), -1, -1)
+        return two_way(self.mask_decoder.transformer, image, torch.cat([tokens, sparse], dim=1))
 
     def _image(self, encoded: Encoded, dtype: torch.dtype) -> ImageTokens:
         """The image's tokens for prompts without a mask; computed once for an image."""
@@ -267,7 +299,7 @@ def embed_points(
     Positions are in units of `size`, height and width. The numbers are those of
     `PromptEncoder._embed_points` and `_embed_boxes`, but nothing changes in place.
     """
-    with _full_precision(points.device):
+    with full_precision(points.device):
         position = prompts.pe_layer.forward_with_coords(points + 0.5, size)
         kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
         embedded = position + kinds[labels.clamp(min=0)]
@@ -275,9 +307,16 @@ def embed_points(
         return torch.where((labels == -1)[..., None], padding, embedded)
 
 
-def _full_precision(device: torch.device) -> torch.autocast:
+def full_precision(device: torch.device) -> torch.autocast:
     """Half precision is too coarse for positions in pixels, and saves nothing on a few tokens."""
     return torch.autocast(device.type, enabled=False)
+
+
+def product_type(device: torch.device) -> torch.dtype:
+    """The type in which products are computed on a device: that of autocast, where it is on."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
 
 
 class ImageTokens(NamedTuple):
@@ -342,11 +381,16 @@ def predict_iou(decoder: MaskDecoder, queries: Tensor) -> Tensor:
 
 
 def form_masks(
-    decoder: MaskDecoder, queries: Tensor, image: Sequence[Tensor], size: tuple[int, int]
+    decoder: MaskDecoder,
+    queries: Tensor,
+    image: Sequence[Tensor],
+    size: tuple[int, int],
+    finer: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Mask logits (4, 4 h, 4 w) of one prompt, from its outputs of `two_way`.
 
-    These are queries (n, d) and pieces (p, d); `size` is height and width of the image in tokens.
+    These are queries (n, d) and pieces (p, d); `size` is height and width of the image in tokens,
+    `finer` is what `SamNetwork.finer_cells` gives.
     """
     heads = decoder.output_hypernetworks_mlps
     weights = torch.stack([head(queries[1 + i]) for i, head in enumerate(heads)])  # (4, d / 8)
@@ -354,11 +398,18 @@ def form_masks(
     to_half, norm, act, to_quarter, last_act = decoder.output_upscaling
     first, second = _Enlarging.of(to_half, weights.dtype), _Enlarging.of(to_quarter, weights.dtype)
     parts = []
+    start = 0
     for piece in image:
+        end = start + len(piece)
         fine = first.enlarged(piece)  # 4 rows for a token: 2 x 2 cells
+        if finer is not None:
+            fine += finer[0][4 * start : 4 * end]
         fine = act(_normalized(fine, norm.weight, norm.bias, norm.eps))
-        fine = last_act(second.enlarged(fine))  # 16 rows for a token
-        parts.append(weights @ fine.T)
+        fine = second.enlarged(fine)  # 16 rows for a token
+        if finer is not None:
+            fine += finer[1][16 * start : 16 * end]
+        parts.append(weights @ last_act(fine).T)
+        start = end
     height, width = size
     # Masks, y, x, and twice: row and column within the cell.
     cells = torch.cat(parts, dim=1).view(len(weights), height, width, 2, 2, 2, 2)

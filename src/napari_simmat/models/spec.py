@@ -234,7 +234,9 @@ class Base:
     name
         Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
     architecture
-        The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
+        The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"`` (SAM), ``"vit_t"``
+        (MobileSAM), or ``"hiera_tiny"``, ``"hiera_small"``, ``"hiera_base_plus"`` or
+        ``"hiera_large"`` (SAM 2.1).
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """

@@ -12,20 +12,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from statistics import mode
 from typing import Any, NamedTuple
 
 import torch
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
+from napari_simmat.models.hiera_encoder import (
+    VARIANTS,
+    HieraAttention,
+    HieraBlock,
+    HieraEncoder,
+)
 from napari_simmat.models.mobile_encoder import MobileEncoder, WindowAttention, WindowBlock
 from napari_simmat.models.network import Network
 from napari_simmat.models.peft_layers import (
     AdaptedBlock,
+    AdaptedHieraBlock,
     AdaptedTwoWayBlock,
     AdaptedWindowBlock,
     ExtendedAttention,
     ExtendedCrossAttention,
+    ExtendedHieraAttention,
     ExtendedTokenAttention,
     ExtendedWindowAttention,
     Extra,
@@ -36,12 +45,13 @@ from napari_simmat.models.peft_layers import (
     LoRALinear,
 )
 from napari_simmat.models.sam import build_sam
+from napari_simmat.models.sam2 import build_sam2
 from napari_simmat.models.spec import EMBEDDED, ModelSpec
 from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
-ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t")
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t", *VARIANTS)
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 """Width and depth of the image encoder -> SAM's variant."""
 REFERENCE_WIDTH = 768
@@ -75,10 +85,13 @@ def build_network(
     Raises
     ------
     ValueError
-        If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
+        If the architecture, the transfer layer or the strategy is unknown, the size wrong, or a
+        package missing.
     """
     if architecture in EMBEDDED:
         network: Network = build_tiny(architecture, initialize=initialize)
+    elif architecture in VARIANTS:
+        network = build_sam2(architecture, initialize=initialize)
     elif architecture in ARCHITECTURES:
         network = build_sam(architecture, initialize=initialize)
     else:
@@ -113,15 +126,10 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
         return "tiny_deep" if "image_encoder.local.mix.weight" in state else "tiny"
     if "image_encoder.patch_embed.seq.0.c.weight" in state:
         return "vit_t"
+    if "image_encoder.trunk.patch_embed.projection.weight" in state:
+        return _hiera_of(state)
     position = state.get("image_encoder.pos_embed")
-    depth = 1 + max(
-        (
-            int(name.split(".")[2])
-            for name in state
-            if name.startswith("image_encoder.blocks.") and name.split(".")[2].isdigit()
-        ),
-        default=-1,
-    )
+    depth = _count_blocks(state, "image_encoder.blocks.")
     width = position.shape[-1] if position is not None and position.ndim == 4 else 0
     try:
         return _SAM_SHAPES[width, depth]
@@ -130,6 +138,24 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
             f"The file's tensors fit none of {', '.join(ARCHITECTURES)} (encoder width {width}, "
             f"{depth} blocks). Choose a checkpoint of the original Segment Anything."
         ) from None
+
+
+def _hiera_of(state: Mapping[str, Tensor]) -> str:
+    width = len(state["image_encoder.trunk.patch_embed.projection.weight"])
+    depth = _count_blocks(state, "image_encoder.trunk.blocks.")
+    for architecture, variant in VARIANTS.items():
+        if (variant.width, sum(variant.depths)) == (width, depth):
+            return architecture
+    raise ValueError(
+        f"The file's tensors are of SAM 2, but of none of its sizes {', '.join(VARIANTS)} (width "
+        f"{width}, {depth} blocks). Choose a published checkpoint of SAM 2.1, or one tuned from it."
+    )
+
+
+def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    """The highest number among the names that begin with a prefix and a number, plus 1."""
+    numbers = (name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix))
+    return 1 + max((int(each) for each in numbers if each.isdigit()), default=-1)
 
 
 @dataclass(frozen=True)
@@ -207,8 +233,8 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
 def default_size(strategy: str, network: Network) -> int:
     """The paper's size, scaled from ViT-B's width to that of the network's tokens."""
     row = STRATEGIES[strategy]
-    _, _, block = next(iter(_blocks(network)))
-    width = block.attn.qkv.in_features
+    widths = [block.attn.qkv.in_features for _, _, block in _blocks(network)]
+    width = mode(widths) if isinstance(network.image_encoder, HieraEncoder) else widths[0]
     return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
 
 
@@ -239,7 +265,7 @@ def _lora(network: Network, size: int) -> Parameters:
             attention.qkv = layer = LoRAHeads(attention.qkv, size, attention.num_heads)
             new.extend((*layer.down.values(), *layer.up.values()))
             continue
-        width = attention.qkv.in_features
+        width = attention.qkv.out_features // 3
         replace(attention, "qkv", {"q": (0, width), "v": (2 * width, 3 * width)})
     for parent, name in _decoder_attentions(network):
         attention = getattr(parent, name)
@@ -266,7 +292,7 @@ def _lora_conv(network: Network, size: int) -> Parameters:
 def _adapter(network: Network, size: int) -> Parameters:
     new: list[nn.Parameter] = []
     for blocks, index, block in _blocks(network):
-        kind = AdaptedWindowBlock if isinstance(block, WindowBlock) else AdaptedBlock
+        kind = next(ours for theirs, ours in _ADAPTED if isinstance(block, theirs))
         blocks[index] = adapted = kind(block, size)
         new.extend(adapted.adapter.parameters())
     layers = network.mask_decoder.transformer.layers
@@ -276,11 +302,13 @@ def _adapter(network: Network, size: int) -> Parameters:
     return new
 
 
-def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
+def _extended(network: Network, size: int, kind: type[Extra]) -> Parameters:
     """Adds learned tokens of a `kind` to every attention."""
     new: list[nn.Parameter] = []
     for _, _, block in _blocks(network):
-        extra = kind(block.attn.qkv.in_features, size)
+        qkv = block.attn.qkv
+        # Some attentions of Hiera project to another width.
+        extra = kind(qkv.in_features if kind is LearnedTokens else qkv.out_features // 3, size)
         extended = next(ours for theirs, ours in _EXTENDED if isinstance(block.attn, theirs))
         block.attn = extended(block.attn, extra)
         new.extend(extra.parameters())
@@ -295,9 +323,16 @@ def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) ->
 _EXTENDED: tuple[tuple[type[nn.Module], Callable[..., nn.Module]], ...] = (
     (WindowAttention, ExtendedWindowAttention),
     (TokenAttention, ExtendedTokenAttention),
+    (HieraAttention, ExtendedHieraAttention),
     (Attention, ExtendedAttention),
 )
 """Attention of an image encoder -> the same with learned tokens."""
+_ADAPTED: tuple[tuple[type[nn.Module], Callable[..., Any]], ...] = (
+    (WindowBlock, AdaptedWindowBlock),
+    (HieraBlock, AdaptedHieraBlock),
+    (nn.Module, AdaptedBlock),
+)
+"""Block of an image encoder -> the same with an adapter."""
 
 
 def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int, Any]]:

@@ -24,8 +24,8 @@ from napari_simmat.models.tiny_encoder import (
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.training.batches import UNKNOWN, Batch, PlaneKey
 
-MAX_CACHED_FEATURES = 512
-"""Images for which a frozen encoder's features are cached in main memory, 4 MB each for SAM."""
+MAX_CACHED_BYTES = 2**31
+"""Memory for a frozen encoder's features of whole planes; SAM's take 4 MB each."""
 SIZE_LOSS_WEIGHT = 0.1
 """Weight of the size loss. Without it, predicted sizes drift when the encoder is tuned for masks
 alone, and with them the level at which a click is decoded. Three times the weight, and a loss of
@@ -51,6 +51,7 @@ class TrainingModule(nn.Module):
         self.auxiliary, self.smoothing = auxiliary, smoothing
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
         self.features: dict[PlaneKey, Encoded] = {}
+        self._cached = 0  # bytes of them
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and the mean IoU of the single mask as ``"iou"``, both scalar."""
@@ -122,8 +123,9 @@ class TrainingModule(nn.Module):
             if features is None:
                 with torch.no_grad():  # one at a time: a resumed training gets the same bits
                     features = self.network.features(image[None])
-                if len(self.features) < MAX_CACHED_FEATURES:
+                if self._cached + features.nbytes <= MAX_CACHED_BYTES:
                     self.features[key] = features.to(torch.device("cpu"))
+                    self._cached += features.nbytes
             found.append(features.to(images.device))
         joined = replace(
             found[0],
