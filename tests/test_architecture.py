@@ -37,6 +37,7 @@ OPTIONAL = {
     "anndata",
     "pandas",
     "pyarrow",
+    "transformers",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

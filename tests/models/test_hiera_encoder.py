@@ -186,5 +186,5 @@ def test_missing_package_is_named(monkeypatch):
         return found(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r'pip install "napari-simmat\[sam2\]"'):
+    with pytest.raises(ValueError, match='pip install "transformers'):
         build_network("hiera_tiny", initialize=False)

@@ -22,7 +22,7 @@ SIDE = 1024
 """Pixels along each side of the input."""
 EMBEDDING = 256
 NEEDS_TRANSFORMERS = (
-    'SAM 2 needs the package transformers; install it (pip install "napari-simmat[sam2]").'
+    'SAM 2 needs the package transformers; install it (pip install "transformers>=5.18,<6").'
 )
 
 
