@@ -24,6 +24,7 @@ from cyclopts.exceptions import CycloptsError
 from napari_simmat import __version__
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE, NO_SEGMENT_ANYTHING
 from napari_simmat.cli.channels import channels_app
+from napari_simmat.cli.check import check
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.extensions import add_commands
@@ -87,6 +88,7 @@ app.command(measure)
 app.command(evaluate)
 app.command(train)
 app.command(info)
+app.command(check)
 OWN = frozenset(word for word in app if not word.startswith("-"))
 """The commands that start without a look at other distributions."""
 
