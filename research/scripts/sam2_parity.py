@@ -1,0 +1,180 @@
+"""SAM 2 here against Meta's own code, both with the same random weights.
+
+``python research/scripts/sam2_parity.py --sam2 CHECKOUT`` prints the largest differences, beside
+the largest value: names of all four sizes, embedding and maps, masks of each kind of prompt, and a
+film whose object is outlined on one image and followed in one direction. CHECKOUT is a clone of
+https://github.com/facebookresearch/sam2, which needs ``hydra-core`` and ``iopath``; nothing of it
+is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_simmat.checkpoints.sam2_names import renamed_sam2
+from napari_simmat.models.sam2 import Sam2Network, build_sam2
+from napari_simmat.models.sam2_memory import Memories, ObjectMemory
+
+CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+SIDE, LENGTH, START = 1024, 6, 2
+POINTS, LABELS = torch.tensor([[300.0, 400.0], [500.0, 100.0]]), torch.tensor([1, 0])
+BOX = torch.tensor([100.0, 120.0, 400.0, 500.0])
+PROMPTS: dict[str, dict[str, Tensor]] = {
+    "two points": {"points": POINTS, "labels": LABELS},
+    "box": {"box": BOX},
+    "box and point": {"box": BOX, "points": POINTS[:1], "labels": LABELS[:1]},
+    "mask": {"mask": torch.linspace(-4, 4, 256 * 256).view(1, 1, 256, 256)},
+}
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sam2", type=Path, required=True, help="a clone of Meta's repository")
+    parser.add_argument("--reverse", action="store_true", help="follow the object backwards")
+    given = parser.parse_args()
+    sys.path.insert(0, str(given.sam2))
+    for size in CONFIGS:
+        compare_names(size)
+    torch.manual_seed(0)
+    theirs = with_random_numbers(meta_model("tiny"))
+    ours = build_sam2("hiera_tiny", initialize=False)
+    ours.load_state_dict(renamed_sam2(theirs.state_dict()), strict=True, assign=True)
+    ours.requires_grad_(False)
+    film = torch.randn(1, 3, SIDE, SIDE) + 0.3 * torch.randn(LENGTH, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        compare_masks(theirs, ours, film[:1])
+        compare_film(theirs, ours, film, given.reverse)
+
+
+def meta_model(size: str) -> Any:
+    """Meta's model with random weights."""
+    from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]
+
+    config = f"configs/sam2.1/sam2.1_hiera_{CONFIGS[size]}.yaml"
+    return build_sam2_video_predictor(config, ckpt_path=None, device="cpu").eval()
+
+
+def with_random_numbers(model: Any) -> Any:
+    """Also where a network starts with zeros and ones, and with an object that is present."""
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if each.ndim > 1 and "embed" not in name:
+                each.mul_(1.5)
+            elif "norm" in name or name.endswith(("bias", "gamma")):
+                each.add_(0.1 * torch.randn_like(each))
+            if not each.any() or "embed" in name or name.startswith(("no_", "maskmem")):
+                each.normal_(0, 0.3)
+        model.sam_mask_decoder.pred_obj_score_head.layers[2].bias += 1.5
+    return model
+
+
+def compare_names(size: str) -> None:
+    """Print whether all tensors of a size have their place here."""
+    theirs = renamed_sam2(meta_model(size).state_dict())
+    ours = build_sam2(f"hiera_{size}", initialize=False).state_dict()
+    equal = {n: each.shape for n, each in theirs.items()} == {n: e.shape for n, e in ours.items()}
+    print(f"{size}: {len(theirs)} tensors, {'all equal' if equal else 'NOT EQUAL'}")
+
+
+def compare_masks(theirs: Any, ours: Sam2Network, image: Tensor) -> None:
+    """Print differences of embedding and masks on one image."""
+    from sam2.sam2_image_predictor import SAM2ImagePredictor  # type: ignore[import-not-found]
+
+    predictor = SAM2ImagePredictor(theirs)
+    _, features, _, _ = theirs._prepare_backbone_features(theirs.forward_image(image))
+    features[-1] = features[-1] + theirs.no_mem_embed
+    quarter, half, coarse = (
+        each.permute(1, 2, 0).view(1, -1, *size)
+        for each, size in zip(features, predictor._bb_feat_sizes, strict=True)
+    )
+    encoded = ours.encode(image)
+    for name, found, expected in (
+        ("embedding", encoded.embedding, coarse),
+        ("map at stride 8", encoded.maps["s1"], half),
+        ("map at stride 4", encoded.maps["s0"], quarter),
+    ):
+        print(f"{name}: {difference(found, expected)}")
+    predictor._features = {"image_embed": coarse, "high_res_feats": [quarter, half]}
+    predictor._is_image_set, predictor._orig_hw = True, [(SIDE, SIDE)]
+    for name, prompt in PROMPTS.items():
+        decoded = ours.decode(encoded, prompt)
+        for several, masks in ((False, decoded.logits[:1]), (True, decoded.logits[1:])):
+            given = {key: each[None] for key, each in prompt.items() if key != "mask"}
+            _, _, expected = predictor._predict(
+                given.get("points"),
+                given.get("labels"),
+                boxes=given.get("box"),
+                mask_input=prompt.get("mask"),
+                multimask_output=several,
+                return_logits=True,
+            )
+            print(f"{name}, {'three masks' if several else 'one mask'}: ", end="")
+            print(f"{difference(masks, expected[0])}, {cells(masks, expected[0])} cells differ")
+
+
+def compare_film(theirs: Any, ours: Sam2Network, film: Tensor, reverse: bool) -> None:
+    """Print differences of an object that is outlined on image `START` and followed."""
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[300:500, 350:600] = True
+    state = film_state(film)
+    theirs.add_new_mask(state, START, 1, mask)
+    given = ours.remember(ours.encode(film[START : START + 1]), mask[None, None].float())
+    found: dict[int, ObjectMemory] = {}
+    for index, _, _ in theirs.propagate_in_video(state, start_frame_idx=START, reverse=reverse):
+        kept = state["output_dict_per_obj"][0]
+        if index == START:
+            expected = kept["cond_frame_outputs"][START]
+            print(f"outlined, pointer: {difference(given.pointer, expected['obj_ptr'])}")
+            continue
+        step = len(found) + 1
+        before = {step - other: each for other, each in found.items()}
+        encoded = ours.encode(film[index : index + 1])
+        masks, found[step] = ours.recall(encoded, Memories({step: given}, before, LENGTH))
+        expected = kept["non_cond_frame_outputs"][index]
+        logits = expected["pred_masks"][0, 0]
+        print(f"image {index}: {difference(masks.logits[0], logits)}, ", end="")
+        print(f"{cells(masks.logits[0], logits)} cells differ, ", end="")
+        print(f"pointer {difference(found[step].pointer, expected['obj_ptr'])}")
+
+
+def film_state(film: Tensor) -> dict[str, Any]:
+    """What Meta's ``init_state`` makes of a video's file."""
+    device = torch.device("cpu")
+    size = {"video_height": SIDE, "video_width": SIDE, "num_frames": len(film)}
+    offloaded = {"offload_video_to_cpu": False, "offload_state_to_cpu": False}
+    tables: dict[str, Any] = {
+        name: {}
+        for name in (
+            "point_inputs_per_obj", "mask_inputs_per_obj", "cached_features", "constants",
+            "output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj",
+        )
+    }  # fmt: skip
+    numbers: dict[str, Any] = {
+        "obj_id_to_idx": OrderedDict(),
+        "obj_idx_to_id": OrderedDict(),
+        "obj_ids": [],
+    }
+    places = {"device": device, "storage_device": device}
+    return {"images": film, **size, **offloaded, **tables, **numbers, **places}
+
+
+def difference(found: Tensor, expected: Tensor) -> str:
+    """The largest difference, beside the largest value."""
+    return f"{float((found - expected).abs().max()):.1e} of {float(expected.abs().max()):.1f}"
+
+
+def cells(found: Tensor, expected: Tensor) -> int:
+    """How many cells of masks are inside one and outside the other."""
+    return int(((found > 0) != (expected > 0)).sum())
+
+
+if __name__ == "__main__":
+    main()
