@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_simmat.annotation.session import Session
+    from napari_simmat.batch.segmentation import (
+        FolderSegmentation,
+        Segmentation,
+        segment,
+        segment_folder,
+    )
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.automatic_generator import segment_everything
     from napari_simmat.engine.object_kind import ObjectKind
@@ -29,29 +35,37 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutomaticSettings",
+    "FolderSegmentation",
     "ModelSpec",
     "ObjectKind",
     "Predictor",
     "Prompt",
     "Result",
+    "Segmentation",
     "Session",
     "__version__",
     "learn_objects",
     "load_model",
+    "segment",
     "segment_everything",
+    "segment_folder",
 ]
 
 _HOMES = {
     "AutomaticSettings": "napari_simmat.engine.settings",
+    "FolderSegmentation": "napari_simmat.batch.segmentation",
     "ModelSpec": "napari_simmat.models.spec",
     "ObjectKind": "napari_simmat.engine.object_kind",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.result",
+    "Segmentation": "napari_simmat.batch.segmentation",
     "Session": "napari_simmat.annotation.session",
     "learn_objects": "napari_simmat.training.few_shot",
     "load_model": "napari_simmat.checkpoints.loading",
+    "segment": "napari_simmat.batch.segmentation",
     "segment_everything": "napari_simmat.engine.automatic_generator",
+    "segment_folder": "napari_simmat.batch.segmentation",
 }
 
 

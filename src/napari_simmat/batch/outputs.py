@@ -108,10 +108,10 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
+def _write_files(segmented: SegmentedImage, begun: float) -> ObjectTable:
     loaded = segmented.loaded
     files = loaded.task.files
-    table = _object_table(segmented)
+    table = object_table(segmented)
     # The record comes first: `recover_partial` relies on it after a kill.
     targets = (files.record, *files.recorded.values())
     outdated = files.outdated()
@@ -133,7 +133,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
             write = label_writer(files.labels.name)
             labels = segmented.volume.labels
             write(temporary["labels"], labels, axes=loaded.axes, reference=loaded.image.reference)
-        write_text(record, _record_of(segmented, table, temporary, begun).to_json())
+        write_text(record, record_of(segmented, table, temporary, begun).to_json())
     if INSIDE in files.extras:
         list_labels(loaded.task.image)
     for path in outdated:
@@ -141,7 +141,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> _ObjectTable:
     return table
 
 
-def _objects_in_tiles(segmented: SegmentedImage, table: _ObjectTable) -> ObjectsInTiles:
+def _objects_in_tiles(segmented: SegmentedImage, table: ObjectTable) -> ObjectsInTiles:
     """The objects of labels that are in a file, for formats that are written one by one."""
     loaded = segmented.loaded
     sides = [f"bbox_{letter}{end}_px" for end in (0, 1) for letter in "yx"]
@@ -191,7 +191,7 @@ def about_table(
     )
 
 
-class _ObjectTable(NamedTuple):
+class ObjectTable(NamedTuple):
     """What is measured of the objects of an image."""
 
     columns: list[str]
@@ -199,7 +199,8 @@ class _ObjectTable(NamedTuple):
     pixels: _MaskPixels
 
 
-def _object_table(segmented: SegmentedImage) -> _ObjectTable:
+def object_table(segmented: SegmentedImage) -> ObjectTable:
+    """Measure the objects of an image as its settings say."""
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     size = loaded.image.reference
     chosen = loaded.all_channels if loaded.config.table.all_channels else stack.selection
@@ -213,7 +214,7 @@ def _object_table(segmented: SegmentedImage) -> _ObjectTable:
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")
     columns = table_columns(loaded.axes, image.columns, size, rows=rows)
-    return _ObjectTable(columns, rows, pixels)
+    return ObjectTable(columns, rows, pixels)
 
 
 def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
@@ -226,10 +227,13 @@ def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
     return pixels
 
 
-def _record_of(
-    segmented: SegmentedImage, table: _ObjectTable, written: Mapping[str, Path], begun: float
+def record_of(
+    segmented: SegmentedImage, table: ObjectTable, written: Mapping[str, Path], begun: float
 ) -> Record:
-    """The record of outputs that are in temporary files yet; `written` has them by kind."""
+    """The record of outputs that are in temporary files yet; `written` has them by kind.
+
+    Without any it is of a result that is in memory alone.
+    """
     files = segmented.loaded.task.files
     objects = []
     for one in segmented.volume.masks:
@@ -259,6 +263,7 @@ def _record_of(
         outputs={
             kind: {"file": target.name, "sha256": sha256_of(written[kind])}
             for kind, target in files.recorded.items()
+            if kind in written
         },
         tracks=tuple(track._asdict() for track in tracks),
         run=run,

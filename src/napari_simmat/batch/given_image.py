@@ -1,0 +1,192 @@
+"""Images and prompts as programmers have them, turned into what the engine reads.
+
+An image may be a path, an array (numpy, dask, zarr), an xarray DataArray, or a napari layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.engine.files.prompts import label_prompts
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.image_file import ImageFile, unnamed_axes
+
+GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]
+"""``"auto"``, a prompt file, labels, or a list of prompts."""
+GivenSize = float | Sequence[float] | Mapping[str, float] | None
+COLORS = (3, 4)
+AXES_MISFIT = (
+    "The axes {} are {} letters, but the array has {} axes ({}); give one letter for each, e.g. "
+    "CYX or ZYX."
+)
+NO_PROMPT = (
+    "A prompt is a Prompt, a table of its parts, a click of {clicks} numbers ({axes}) or a box of "
+    "{boxes}, not {given!r}."
+)
+NO_PROMPT_LIST = (
+    "Prompts are 'auto', a list of clicks, boxes or Prompts, labels of the image's shape, or a "
+    "file, not {}."
+)
+NO_PROMPTS = "The list of prompts is empty; give one, or 'auto' for all objects."
+NO_IMAGE = (
+    "An image is a path, an array, an xarray DataArray or a napari layer, not {}; convert it with "
+    "numpy.asarray."
+)
+SIZE_MISFIT = "A size of pixels is one number, one for each of {}, or a table by letter, not {!r}."
+_MEANINGS = {"channel": "C", "band": "C", "wavelength": "C", "time": "T", "depth": "Z"}
+"""Names of dimensions that do not begin with their letter, or are longer."""
+
+
+def image_of(
+    given: Any,
+    *,
+    axes: str = "",
+    channel_axis: int | None = None,
+    channel_names: Sequence[str] | None = None,
+    pixel_size: GivenSize = None,
+    unit: str = "",
+    name: str = "image",
+) -> ImageFile:
+    """An array, a DataArray or a layer as an image with named axes.
+
+    Parameters
+    ----------
+    given
+        (..., Y, X) with channels on any axis. An array (Y, X, 3 or 4) is a color picture unless
+        axes say otherwise.
+    axes
+        One letter for each axis, C for channels: ``"CYX"``, ``"TZYX"``. By default those that the
+        DataArray or the layer names, else Y and X are the last ones.
+    channel_axis
+        The axis of the channels, in place of `axes`.
+    channel_names
+        Their names.
+    pixel_size
+        One number, one for each of the axes without channels, or a table by letter.
+    unit
+        Of these sizes, e.g. ``"um"``.
+    name
+        For messages, tables and files.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the axes do not fit.
+    """
+    data, found_axes, names, sizes = _parts_of(given)
+    shape = tuple(int(size) for size in data.shape)
+    axes = (axes or ("" if channel_axis is not None else found_axes)).upper()
+    is_picture = not axes and channel_axis is None and len(shape) == 3 and shape[-1] in COLORS
+    if is_picture:
+        axes = "YXC"
+    elif not axes:
+        plain = unnamed_axes(Path(name), len(shape) - (channel_axis is not None))
+        at = None if channel_axis is None else channel_axis % len(shape)
+        axes = plain if at is None else f"{plain[:at]}C{plain[at:]}"
+    if len(axes) != len(shape) or len(set(axes)) < len(axes):
+        words = (axes, len(axes), len(shape), format_shape(shape))
+        raise ValueError(AXES_MISFIT.format(*words))
+    given_names = names if channel_names is None else tuple(channel_names)
+    scale = _scale(sizes if pixel_size is None else pixel_size, axes.replace("C", ""))
+    units = dict.fromkeys(scale, unit) if unit else {}
+    rgb = is_picture or bool(getattr(given, "rgb", False))
+    return ImageFile(Path(name), data, axes, given_names, scale=scale, units=units, rgb=rgb)
+
+
+def _parts_of(given: Any) -> tuple[Any, str, tuple[str, ...] | None, GivenSize]:
+    """The array, letters of its axes, names of its channels and sizes of its pixels, if known."""
+    if hasattr(given, "dims") and hasattr(given, "coords"):  # an xarray.DataArray
+        axes = "".join(_letter(str(each)) for each in given.dims)
+        channel = next((each for each in given.dims if _letter(str(each)) == "C"), None)
+        names = None
+        if channel is not None and channel in given.coords:
+            names = tuple(str(each) for each in given.coords[channel].values)
+        return given.data, axes, names, None
+    if hasattr(given, "data") and hasattr(given, "scale") and hasattr(given, "ndim"):  # a layer
+        data = given.data[0] if getattr(given, "multiscale", False) else given.data
+        rgb = bool(getattr(given, "rgb", False))
+        scale = [abs(float(each)) for each in given.scale]
+        labels = "".join(_letter(str(each)) for each in getattr(given, "axis_labels", ()))
+        named = labels if labels.endswith("YX") and len(set(labels)) == len(labels) else ""
+        plain = named or unnamed_axes(Path("layer"), len(scale))
+        return data, f"{plain}C" if rgb else plain, None, scale
+    if not hasattr(given, "shape") or not hasattr(given, "dtype"):
+        raise TypeError(NO_IMAGE.format(type(given).__name__))
+    return given, "", None, None
+
+
+def _letter(name: str) -> str:
+    """The letter of an axis called `name`."""
+    lowered = name.lower()
+    return _MEANINGS.get(lowered, lowered[:1].upper() or "Q")
+
+
+def _scale(given: GivenSize, axes: str) -> dict[str, float]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        sizes = {str(letter).upper(): float(size) for letter, size in given.items()}
+    elif isinstance(given, (int, float)):
+        sizes = dict.fromkeys("YX", float(given))
+    elif len(given) in (2, len(axes)):
+        sizes = dict(zip(axes[-len(given) :], (float(each) for each in given), strict=True))
+    else:
+        raise ValueError(SIZE_MISFIT.format(axes, given))
+    if not set(sizes) <= set(axes) or not all(0 < each < float("inf") for each in sizes.values()):
+        raise ValueError(SIZE_MISFIT.format(axes, given))
+    return sizes
+
+
+def prompts_of(
+    given: Any, shape: tuple[int, ...], axes: str, name: str = "The labels"
+) -> Sequence[Prompt]:
+    """Prompts from labels or a list, for an image of `shape` and `axes`, both without channels.
+
+    Raises ValueError or TypeError if they are none.
+    """
+    if hasattr(given, "dtype") and hasattr(given, "shape"):
+        labels = np.asarray(given)
+        if labels.shape == tuple(shape) and labels.dtype.kind in "uib":
+            return label_prompts(labels.astype(np.int64), shape, name)
+        given = labels.tolist()
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise TypeError(NO_PROMPT_LIST.format(type(given).__name__))
+    made = [_prompt(each, axes) for each in given]
+    if not made:
+        raise ValueError(NO_PROMPTS)
+    return made
+
+
+def _prompt(given: Any, axes: str) -> Prompt:
+    if isinstance(given, Prompt):
+        return given
+    if isinstance(given, Mapping):
+        return Prompt(**given)
+    count = len(axes)
+    try:
+        numbers = [float(each) for each in given]
+    except (TypeError, ValueError):
+        numbers = []
+    leading = count - 2
+    plane = tuple(round(each) for each in numbers[:leading])
+    if len(numbers) == count:
+        return Prompt(points=[(numbers[-2], numbers[-1])], plane=plane)
+    if len(numbers) == count + 2:
+        return Prompt(box=numbers[leading:], plane=plane)
+    words = {"clicks": count, "boxes": count + 2, "axes": ", ".join(axes.lower()), "given": given}
+    raise ValueError(NO_PROMPT.format(**words))
+
+
+def content_digest(image: ImageFile) -> str:
+    """SHA-256 of an array's values, shape and type; empty for one that is not in memory."""
+    if not isinstance(image.data, np.ndarray):
+        return ""
+    about = f"{image.data.dtype.str} {image.data.shape} {image.axes}".encode()
+    return hashlib.sha256(about + np.ascontiguousarray(image.data).tobytes()).hexdigest()

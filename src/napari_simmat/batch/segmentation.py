@@ -1,0 +1,541 @@
+"""Segment an image, or a folder of images, with one call: `segment` and `segment_folder`.
+
+They do what `simmat segment` does, with the same masks, tables and records.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape, pluralize
+from napari_simmat.batch.given_image import (
+    GivenPrompts,
+    GivenSize,
+    content_digest,
+    image_of,
+    prompts_of,
+)
+from napari_simmat.batch.loaded_image import (
+    NOTHING_TO_PROPAGATE,
+    LoadedImage,
+    OpenedImage,
+    load_task,
+    read_task_prompts,
+)
+from napari_simmat.batch.outputs import ObjectTable, object_table, record_of, write_result
+from napari_simmat.batch.overlays import overlay
+from napari_simmat.batch.plan import (
+    AUTO,
+    ExistingPolicy,
+    OutputFiles,
+    Plan,
+    SegmentConfig,
+    SegmentTask,
+    find_inputs,
+    plan,
+)
+from napari_simmat.batch.record import Record
+from napari_simmat.batch.run_plan import run_plan_job
+from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segment_loaded_job
+from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_PAGE
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    ChannelSelection,
+    Compute,
+    PropagationSettings,
+)
+from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.progress import Job, Progress, finish
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_simmat.engine.predictor import Predictor
+
+T = TypeVar("T")
+ShowProgress = bool | Callable[[Progress], object]
+"""Whether a bar is shown, or what is called with each step."""
+TOO_LARGE = (
+    "The labels of {} do not fit into memory; let segment_folder write them, tile by tile, or give "
+    "a part of the image."
+)
+EXISTS = "{} exists already; give overwrite=True to replace it, or another folder."
+NEEDS_PANDAS = "A table as a DataFrame needs pandas; install it (pip install pandas)."
+NOT_FOR_PATHS = "{} is for arrays; the file {} says it itself."
+SHOWN_ROWS, SHOWN_SIDE = 5, 512
+"""Of the table and the picture of a result in a notebook."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The objects of an image; made by `segment`.
+
+    NumPy and napari take it for its labels: ``numpy.asarray(result)``.
+
+    Attributes
+    ----------
+    labels
+        (..., Y, X) of whole numbers, 0 for the background.
+    objects
+        A dict of measurements for each object: the rows of the table.
+    columns
+        Their names, in the order of the table.
+    axes
+        Letters of the axes of `labels`.
+    note
+        What is worth saying, as sentences; mostly empty.
+    """
+
+    labels: NDArray[Any]
+    objects: list[dict[str, object]]
+    columns: list[str]
+    axes: str
+    note: str
+    _segmented: SegmentedImage = field(repr=False)
+    _table: ObjectTable = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Of the image."""
+        return self._segmented.loaded.task.name
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The measurements as a DataFrame, one row for each object; ImportError without pandas."""
+        return _frame(self.objects, self.columns)
+
+    @property
+    def record(self) -> Record:
+        """How it was made: everything that the result depends on, which replays it."""
+        segmented = self._segmented
+        return record_of(segmented, self._table, {}, time.monotonic() - segmented.seconds)
+
+    @property
+    def overlay(self) -> NDArray[np.uint8]:
+        """The image with its objects (Y, X, 3); of a stack the plane most covered by them."""
+        found = self._segmented
+        return overlay(found.loaded, found.stack, self.labels, self.objects, in_parts=False)
+
+    def save(
+        self, folder: Path | str, *, extras: Sequence[str] = (), overwrite: bool = False
+    ) -> dict[str, Path]:
+        """Write what `simmat segment` writes: labels, table and record.
+
+        Parameters
+        ----------
+        folder
+            For the files, whose names begin with the image's.
+        extras
+            More of them: ``"overlay"``, ``"coco"``, ``"geojson"``, ``"rois"``, ``"parquet"``, ...
+        overwrite
+            Replace files that exist.
+
+        Returns
+        -------
+        The files by kind.
+
+        Raises
+        ------
+        ValueError, OSError
+            If a file exists, a format cannot hold the objects, or the disk is full.
+        """
+        segmented = self._segmented
+        loaded = segmented.loaded
+        files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras)
+        for path in files:
+            if path.exists() and not overwrite:
+                raise ValueError(EXISTS.format(path))
+        files.record.parent.mkdir(parents=True, exist_ok=True)
+        task = replace(loaded.task, files=files)
+        write_result(replace(segmented, loaded=replace(loaded, task=task)))
+        return {**files.recorded, "record": files.record}
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The labels."""
+        return np.array(self.labels, dtype=dtype, copy=bool(copy))
+
+    def __repr__(self) -> str:
+        """``<Segmentation of coins: 24 objects, YX 303 x 384, tiny-5>``."""
+        model = self._segmented.request.model.name
+        count = pluralize(len(self.objects), "object")
+        size = f"{self.axes} {format_shape(self.labels.shape)}"
+        return f"<Segmentation of {self.name}: {count}, {size}, {model}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the picture and the first rows of the table."""
+        return _as_html(repr(self), self.overlay, self.objects, self.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSegmentation:
+    """What became of the images of a folder; made by `segment_folder`.
+
+    Attributes
+    ----------
+    output
+        The folder of the outputs.
+    outcomes
+        Of each image: whether it was written, kept or failed, how many objects, a remark.
+    """
+
+    output: Path
+    outcomes: tuple[TaskOutcome, ...]
+    _plan: Plan = field(repr=False)
+
+    @property
+    def failed(self) -> dict[Path, str]:
+        """Images that failed, and why."""
+        return {each.task.image: each.note for each in self.outcomes if each.status == "failed"}
+
+    @property
+    def labels(self) -> dict[Path, Path]:
+        """The label image of each image that has one."""
+        return {
+            each.task.image: each.task.files.labels
+            for each in self.outcomes
+            if each.status != "failed"
+        }
+
+    @property
+    def report(self) -> Path | None:
+        """The page with thumbnails; None for a single image."""
+        return self.output / SUMMARY_PAGE if self._plan.several else None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The objects of all images, one row each; ImportError without pandas."""
+        pandas = _pandas()
+        if self._plan.several:
+            return pandas.read_csv(self.output / ALL_OBJECTS)
+        frames = []
+        for each in self.outcomes:
+            if each.status != "failed":
+                found = pandas.read_csv(each.task.files.objects)
+                found.insert(0, "image", each.task.name)
+                frames.append(found)
+        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
+
+    def __repr__(self) -> str:
+        """``<FolderSegmentation results: 12 images, 1 failed, 340 objects>``."""
+        count = sum(each.objects for each in self.outcomes)
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        images = pluralize(len(self.outcomes), "image")
+        objects = pluralize(count, "object")
+        return f"<FolderSegmentation {self.output.name}: {images}{failed}, {objects}>"
+
+
+def segment(
+    image: Any,
+    prompts: GivenPrompts = AUTO,
+    *,
+    model: str | Path = "tiny",
+    axes: str = "",
+    channel_axis: int | None = None,
+    channel_names: Sequence[str] | None = None,
+    channels: Sequence[int | str] | None = None,
+    pixel_size: GivenSize = None,
+    unit: str = "",
+    part: ImagePart = WHOLE,
+    propagate: bool | PropagationSettings = False,
+    automatic: AutomaticSettings | None = None,
+    table: TableSettings | None = None,
+    compute: Compute | None = None,
+    progress: ShowProgress = True,
+) -> Segmentation:
+    """Segment an image: everything in it, or what prompts show.
+
+    Parameters
+    ----------
+    image
+        A path; an array (..., Y, X) of numpy, dask or zarr, or a picture (Y, X, 3); an xarray
+        DataArray; a napari layer.
+    prompts
+        ``"auto"`` for all objects; a list with one prompt for each object: a click ``(y, x)``, a
+        box ``(y0, x0, y1, x1)`` (in a stack the plane's indices before it), a `Prompt` or a dict
+        of its parts; labels of the image's shape, each a mask; a prompt file or a record.
+    model
+        A name that `simmat models list` shows, or a model's file.
+    axes, channel_axis, channel_names
+        Of an array: a letter for each axis (``"CYX"``) or the axis of its channels, and their
+        names.
+    channels
+        Those that the model reads, in its order; by name or number.
+    pixel_size, unit
+        Of an array: size of a pixel, one number or one for each axis, or by letter.
+    part
+        Of a file: a level, a region, a size of pixels.
+    propagate
+        Carry the objects of prompts through a stack, with these settings.
+    automatic, table, compute
+        How everything is segmented, what is measured, and on which device.
+    progress
+        Show a bar, or call this with each step.
+
+    Returns
+    -------
+    Segmentation
+        Labels, a row of measurements for each object, the record.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If image, prompts and model do not fit, in one sentence.
+
+    Examples
+    --------
+    >>> from napari_simmat import segment
+    >>> from skimage.data import coins
+    >>> result = segment(coins(), [(50, 45), (119, 271)])
+    >>> result.labels.max()
+    np.uint32(2)
+    """
+    config = SegmentConfig(
+        model=str(model),
+        selection=ChannelSelection(channels=None if channels is None else tuple(channels)),
+        part=part,
+        compute=compute or Compute(),
+        automatic=automatic or AutomaticSettings(),
+        table=table or TableSettings(),
+    )
+    about = {
+        "axes": axes,
+        "channel_axis": channel_axis,
+        "channel_names": channel_names,
+        "pixel_size": pixel_size,
+        "unit": unit,
+    }
+    with TemporaryDirectory(prefix="simmat-") as folder:
+        loaded = _load(image, prompts, config, Path(folder), about)
+        if (propagation := _propagation(propagate)) is not None:
+            if loaded.prompts is None:
+                raise ValueError(NOTHING_TO_PROPAGATE.format(loaded.task.name))
+            if len(loaded.shape) > 2:
+                loaded = replace(loaded, config=replace(loaded.config, propagation=propagation))
+        if loaded.task.files.are_in_zarr:
+            raise ValueError(TOO_LARGE.format(loaded.task.name))
+        with _predictor(config) as predictor:
+            found = _shown(segment_loaded_job(loaded, predictor), progress)
+    assert isinstance(found, SegmentedImage)
+    measured = object_table(found)
+    labels = found.volume.labels
+    return Segmentation(
+        labels, measured.rows, measured.columns, loaded.axes, found.note, found, measured
+    )
+
+
+def segment_folder(
+    folder: Path | str | Sequence[Path | str],
+    output: Path | str,
+    prompts: str | Path = AUTO,
+    *,
+    model: str | Path = "tiny",
+    pattern: str = "",
+    extras: Sequence[str] = (),
+    existing: ExistingPolicy = "refuse",
+    channels: Sequence[int | str] | None = None,
+    channel_axis: int | None = None,
+    part: ImagePart = WHOLE,
+    propagate: bool | PropagationSettings = False,
+    automatic: AutomaticSettings | None = None,
+    table: TableSettings | None = None,
+    compute: Compute | None = None,
+    progress: ShowProgress = True,
+) -> FolderSegmentation:
+    """Segment all images of a folder into another one, as `simmat segment` does.
+
+    Parameters
+    ----------
+    folder
+        A folder, a pattern (``"data/**/*.tif"``), a manifest, an image, or several of them.
+    output
+        Folder of the label images, tables and records.
+    prompts
+        ``"auto"`` for all objects; ``"same-stem"`` for prompt files beside the images; or one
+        prompt file for all.
+    model
+        A name that `simmat models list` shows, or a model's file.
+    pattern
+        Which files of a folder, e.g. ``"*.tif"``.
+    extras
+        More outputs: ``"overlay"``, ``"coco"``, ``"geojson"``, ``"parquet"``, ...
+    existing
+        What happens to outputs that exist: ``"refuse"``, ``"resume"`` to keep what was made the
+        same way, or ``"overwrite"``.
+    channels, channel_axis, part, propagate, automatic, table, compute, progress
+        As for `segment`.
+
+    Returns
+    -------
+    FolderSegmentation
+        What became of each image. An image that fails does not stop the others; see `failed`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no image, an output exists, or another run writes into the folder.
+    """
+    given = [folder] if isinstance(folder, (str, Path)) else list(folder)
+    inputs = find_inputs([Path(each).expanduser() for each in given], pattern=pattern)
+    planned = plan(
+        inputs, output=Path(output), prompts=str(prompts), existing=existing, extras=extras
+    )
+    chosen = None if channels is None else tuple(channels)
+    config = SegmentConfig(
+        model=str(model),
+        selection=ChannelSelection(channels=chosen, channel_axis=channel_axis),
+        part=part,
+        compute=compute or Compute(),
+        automatic=automatic or AutomaticSettings(),
+        propagation=_propagation(propagate),
+        table=table or TableSettings(),
+    )
+    outcomes = _shown(run_plan_job(planned, config), progress)
+    return FolderSegmentation(planned.output, tuple(outcomes), planned)
+
+
+def _load(
+    image: Any,
+    prompts: GivenPrompts,
+    config: SegmentConfig,
+    folder: Path,
+    about: Mapping[str, Any],
+) -> LoadedImage:
+    """The image with its prompts; `folder` is where its outputs would be."""
+    file = None
+    if isinstance(prompts, (str, Path)) and str(prompts) != AUTO:
+        file = Path(prompts).expanduser()
+    if isinstance(image, (str, Path)):
+        path = Path(image).expanduser()
+        if given := [name for name, value in about.items() if value not in (None, "")]:
+            raise ValueError(NOT_FOR_PATHS.format(given[0], path.name))
+        loaded = load_task(SegmentTask(path, file, OutputFiles.of(path, folder)), config)
+    else:
+        name = str(getattr(image, "name", None) or "image")
+        held = image_of(image, **about, name=name)
+        task = SegmentTask(
+            Path(f"{name}.tif"), None, OutputFiles.of(Path(f"{name}.tif"), folder), name=name
+        )
+        opened = OpenedImage.of(held, config.selection)
+        loaded = LoadedImage(
+            **vars(opened),
+            task=task,
+            config=config,
+            prompts=None,
+            sha256=content_digest(held),
+            seconds=0.0,
+        )
+        if file is not None:
+            found, classes = read_task_prompts(file, loaded.shape, held.reference)
+            return replace(loaded, prompts=found, categories=classes)
+    if isinstance(prompts, (str, Path)):
+        return loaded
+    return replace(loaded, prompts=prompts_of(prompts, loaded.shape, loaded.axes))
+
+
+def _propagation(given: bool | PropagationSettings) -> PropagationSettings | None:
+    return PropagationSettings() if given is True else given or None
+
+
+_turn = threading.Lock()
+_kept: dict[tuple[Any, ...], Predictor] = {}
+"""The predictor of the last call: a loop over images loads its model once."""
+
+
+@contextmanager
+def _predictor(config: SegmentConfig) -> Iterator[Predictor]:
+    """The predictor of a model's name or file as it is now, for one thread at a time."""
+    from napari_simmat.engine.predictor import Predictor
+
+    with _turn:
+        entry = find_model(config.model)
+        key = (entry.path, entry.changed, entry.size_bytes, config.compute)
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = Predictor(load_model(config.model), **asdict(config.compute))
+        predictor = _kept[key]
+        try:
+            finish(predictor.connect_job())
+            yield predictor
+        finally:
+            predictor.cache.clear()
+
+
+def _shown(job: Job[T], progress: ShowProgress) -> T:
+    """The result of a job, with a bar in a terminal or notebook, or told step by step."""
+    if callable(progress):
+        return finish(job, progress)
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not progress or not (console.is_terminal or console.is_jupyter):
+        return finish(job)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(step: Progress) -> None:
+            bar.update(task, completed=step.fraction or 0.0, description=step.message)
+
+        return finish(job, show)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(NEEDS_PANDAS) from None
+    return pandas
+
+
+def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    frame: pd.DataFrame = _pandas().DataFrame(list(rows), columns=list(columns))
+    return frame
+
+
+def _as_html(
+    title: str,
+    picture: NDArray[np.uint8],
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+) -> str:
+    """A picture and the first rows of a table as HTML."""
+    from PIL import Image
+
+    small = Image.fromarray(picture)
+    small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    buffer = BytesIO()
+    small.save(buffer, format="PNG")
+    coded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    lines = [
+        "".join(f"<td>{html.escape(_cell(row.get(name, '')))}</td>" for name in columns)
+        for row in rows[:SHOWN_ROWS]
+    ]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f"<div><p>{html.escape(title)}</p>"
+        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{coded}">'
+        f'<div style="overflow-x:auto"><table><tr>{heads}</tr>{body}</table></div></div>'
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,230 @@
+"""One call from Python does what the command line does."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat import Prompt, segment, segment_folder
+from napari_simmat.batch import segmentation
+from napari_simmat.batch.record import read_record
+from napari_simmat.cli import main
+from napari_simmat.engine.settings import PropagationSettings
+from napari_simmat.engine.table_settings import TableSettings
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture
+def discs():
+    """Two discs, of which the first is brighter."""
+    y, x = np.indices((64, 80))
+    image = np.where(np.hypot(y - 20, x - 20) < 9, 200, 40)
+    image[np.hypot(y - 42, x - 55) < 12] = 160
+    return image.astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def other_models(monkeypatch):
+    """No predictor of an earlier test."""
+    monkeypatch.setattr(segmentation, "_kept", {})
+
+
+def test_segment_gives_what_the_command_writes(discs, tmp_path):
+    path, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
+    tifffile.imwrite(path, discs)
+    prompts.write_text("index,axis-0,axis-1,object\n0,20,20,1\n1,42,55,2\n")
+    words = ["segment", str(path), "--model", "tiny", "--output", str(tmp_path / "out")]
+    assert main([*words, "--prompts", str(prompts)]) == 0
+    written = tifffile.imread(tmp_path / "out" / "a_labels.tif")
+    for image in (path, str(path), discs, da.from_array(discs)):
+        for given in (prompts, [(20, 20), (42, 55)], [Prompt(points=[(20, 20)]), (42, 55)]):
+            found = segment(image, given, progress=False)
+            assert np.array_equal(found.labels, written)
+    table = pd.read_csv(tmp_path / "out" / "a_objects.csv")
+    assert list(found.table.columns) == list(table.columns)
+    assert found.table["area_px"].tolist() == table["area_px"].tolist()
+    assert [row["area_px"] for row in found.objects] == table["area_px"].tolist()
+    recorded = read_record(tmp_path / "out" / "a.json").request
+    replayed = segment(path, tmp_path / "out" / "a.json", progress=False)
+    assert np.array_equal(replayed.labels, written)
+    assert replayed.record.request == recorded
+
+
+def test_prompts_are_clicks_boxes_dicts_and_labels(discs):
+    click = segment(discs, [(20, 20)], progress=False).labels
+    for given in ([{"points": [(20, 20)]}], np.array([[20, 20]]), [np.array([20, 20])]):
+        assert np.array_equal(segment(discs, given, progress=False).labels, click)
+    box = segment(discs, [(8, 8, 32, 32)], progress=False).labels
+    assert np.array_equal(box, segment(discs, [Prompt(box=(8, 8, 32, 32))], progress=False).labels)
+    labels = np.zeros(discs.shape, np.int32)
+    labels[12:28, 12:28], labels[32:52, 45:65] = 7, 9
+    found = segment(discs, labels, progress=False)
+    assert set(np.unique(found.labels)) - {0} <= {7, 9}
+    numbered = segment(discs, [{"box": (8, 8, 32, 32), "object": 5}], progress=False)
+    assert numbered.labels.max() == 5
+
+
+def test_axes_say_which_are_channels(discs):
+    channels = np.stack([discs, 255 - discs, discs])
+    first = segment(channels, [(20, 20)], axes="CYX", progress=False)
+    assert first.labels.shape == discs.shape
+    picture = np.moveaxis(channels, 0, -1)
+    for image, more in (
+        (picture, {}),
+        (picture, {"axes": "yxc"}),
+        (channels, {"channel_axis": 0}),
+    ):
+        found = segment(image, [(20, 20)], progress=False, **more)
+        assert np.array_equal(found.labels, first.labels)
+    names = {"channel_names": ("a", "b", "c"), "channels": ("a", "b", "a")}
+    chosen = segment(channels, [(20, 20)], axes="CYX", progress=False, **names)
+    assert "mean_b" in chosen.columns
+
+
+def test_dataarray_and_layer_name_their_axes(discs):
+    xarray = pytest.importorskip("xarray")
+    channels = np.stack([discs, 255 - discs, discs])
+    expected = segment(channels, [(20, 20)], axes="CYX", progress=False)
+    array = xarray.DataArray(
+        channels, dims=("band", "y", "x"), coords={"band": ["red", "green", "blue"]}, name="field"
+    )
+    found = segment(array, [(20, 20)], progress=False)
+    assert np.array_equal(found.labels, expected.labels)
+    assert "mean_red" in found.columns
+    assert repr(found) == "<Segmentation of field: 1 object, YX 64 x 80, tiny-5>"
+    layers = pytest.importorskip("napari.layers")
+    layer = layers.Image(discs, scale=(0.5, 0.25), name="cells")
+    measured = segment(layer, [(20, 20)], progress=False)
+    assert measured.record.request.input.file == "cells.tif"
+
+
+def test_sizes_of_pixels_reach_the_table(discs):
+    plain = segment(discs, [(20, 20)], progress=False)
+    assert "area_um2" not in plain.columns
+    for size in (0.5, (0.5, 0.5), {"y": 0.5, "x": 0.5}):
+        found = segment(discs, [(20, 20)], pixel_size=size, unit="um", progress=False)
+        [row] = found.objects
+        assert row["area_um2"] == pytest.approx(row["area_px"] * 0.25)
+
+
+def test_stack_is_propagated(discs):
+    stack = np.stack([np.full_like(discs, 40), discs, discs, np.full_like(discs, 40)])
+    [one] = segment(stack, [(1, 20, 20)], progress=False).objects
+    found = segment(stack, [(1, 20, 20)], propagate=True, progress=False)
+    assert found.labels.shape == stack.shape
+    assert found.labels[2].any()
+    assert found.objects[0]["area_px" if "area_px" in found.columns else "volume_px"]
+    by_settings = PropagationSettings(min_score=1.0)
+    alone = segment(stack, [(1, 20, 20)], propagate=by_settings, progress=False)
+    assert not alone.labels[2].any()
+    assert one
+    with pytest.raises(ValueError, match="no prompts whose objects could be propagated"):
+        segment(stack, propagate=True, progress=False)
+
+
+def test_result_is_saved_as_the_command_saves(discs, tmp_path):
+    found = segment(discs, [(20, 20), (42, 55)], progress=False)
+    files = found.save(tmp_path / "out", extras=["geojson", "overlay"])
+    assert {path.name for path in files.values()} == {
+        "image_labels.tif", "image_objects.csv", "image_objects.geojson", "image_overlay.png",
+        "image.json",
+    }  # fmt: skip
+    assert np.array_equal(tifffile.imread(files["labels"]), found.labels)
+    assert read_record(files["record"]).request == found.record.request
+    assert found.record.request.input.sha256
+    with pytest.raises(ValueError, match="exists already; give overwrite=True"):
+        found.save(tmp_path / "out")
+    assert found.save(tmp_path / "out", overwrite=True).keys() == {"labels", "objects", "record"}
+
+
+def test_result_shows_itself(discs):
+    found = segment(discs, [(20, 20), (42, 55)], progress=False)
+    assert repr(found) == "<Segmentation of image: 2 objects, YX 64 x 80, tiny-5>"
+    page = found._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "data:image/png;base64," in page
+    assert found.overlay.shape == (64, 80, 3)
+    assert np.asarray(found).dtype == found.labels.dtype
+    assert np.array(found, dtype=np.int64).sum() == found.labels.sum()
+
+
+def test_settings_reach_the_table_and_progress_is_told(discs):
+    steps = []
+    table = TableSettings(statistics=("median", "p95"))
+    found = segment(discs, [(20, 20)], table=table, progress=steps.append)
+    assert "median_channel0" in found.columns or any("median" in n for n in found.columns)
+    assert steps
+    assert steps[-1].fraction <= 1
+
+
+def test_the_model_is_loaded_once_and_anew_if_it_changed(discs, other_foundation, monkeypatch):
+    loaded = []
+    load_model = segmentation.load_model
+
+    def counted(name):
+        loaded.append(name)
+        return load_model(name)
+
+    monkeypatch.setattr(segmentation, "load_model", counted)
+    for _ in range(2):
+        segment(discs, [(20, 20)], progress=False)
+    assert loaded == ["tiny"]
+    segment(discs, [(20, 20)], model=other_foundation, progress=False)
+    assert loaded == ["tiny", str(other_foundation)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "The list of prompts is empty"),
+        ([(1, 2, 3)], r"a click of 2 numbers \(y, x\) or a box of 4, not \(1, 2, 3\)"),
+        (["one"], "A prompt is a Prompt"),
+        (7, "Prompts are 'auto', a list of clicks"),
+        ("nothing.csv", "There is no file nothing.csv"),
+        ([(900, 20)], "outside"),
+    ],
+)
+def test_prompts_that_are_none_are_refused(given, words, discs):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=words):
+        segment(discs, given, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "words"),
+    [
+        ([[1, 2], [3, 4]], {}, "An image is a path, an array, an xarray DataArray"),
+        (np.zeros((4, 5, 6)), {"axes": "YX"}, "The axes YX are 2 letters, but the array has 3"),
+        (np.zeros((4, 5)), {"axes": "YY"}, "give one letter for each"),
+        (np.zeros((4, 5)), {"pixel_size": -1.0}, "A size of pixels is one number"),
+        (np.zeros((4, 5)), {"pixel_size": {"z": 1.0}}, "A size of pixels is one number"),
+        ("a.tif", {"axes": "YX"}, "axes is for arrays; the file a.tif says it itself"),
+    ],
+)
+def test_images_that_are_none_are_refused(image, more, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        segment(image, [(1, 1)], progress=False, **more)
+
+
+def test_folder_gives_one_table_and_names_what_failed(discs, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a", "b"):
+        tifffile.imwrite(folder / f"{name}.tif", discs)
+    (folder / "c.tif").write_bytes(b"no image")
+    run = segment_folder(folder, tmp_path / "out", progress=False)
+    assert [each.status for each in run.outcomes] == ["written", "written", "failed"]
+    assert list(run.failed) == [folder / "c.tif"]
+    assert run.report is not None
+    assert run.report.is_file()
+    assert set(run.table["image"]) == {"a.tif", "b.tif"}
+    expected = segment(discs, progress=False).labels
+    for image in ("a", "b"):
+        assert np.array_equal(tifffile.imread(run.labels[folder / f"{image}.tif"]), expected)
+    assert repr(run).startswith("<FolderSegmentation out: 3 images, 1 failed, ")
+    with pytest.raises(ValueError, match="exists already"):
+        segment_folder(folder, tmp_path / "out", progress=False)
+    again = segment_folder(folder / "a.tif", tmp_path / "out", existing="resume", progress=False)
+    assert [each.status for each in again.outcomes] == ["kept"]
+    assert again.report is None
+    assert list(again.table["image"].unique()) == ["a.tif"]
