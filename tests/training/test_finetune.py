@@ -18,7 +18,7 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses, validation
 from napari_simmat.training.batches import LabeledPlanes
-from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.config import UNIFORM_STARTS, TrainConfig
 from napari_simmat.training.finetune import train_checkpoint_job, train_job
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
@@ -327,6 +327,24 @@ def test_zeroshot_start_predicts_as_the_base_alone(channels, base):
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-3, atol=1e-3)
     random = make_trainable(base, dataset, short(), "mine").network.projection.mat(ours[None])[0]
     assert (random - theirs).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("transfer", UNIFORM_STARTS)
+def test_uniform_start_is_that_of_the_authors(transfer, base):
+    """Their -uniformInit: weights of the convolutions to three channels in 0..1, no bias."""
+    dataset = pictures(channels=5)
+    config = short(start="uniform", transfer=transfer)
+    layer = make_trainable(base, dataset, config, "mine").network.projection
+    again = make_trainable(base, dataset, config, "mine").network.projection
+    named = dict(layer.squeeze.named_parameters())
+    assert len(named) == (4 if transfer == "simcmf_b" else 2)
+    for name, each in named.items():
+        if name.endswith("bias"):
+            assert not each.any()
+        else:
+            assert 0 <= each.min() < 0.3 < 0.7 < each.max() <= 1  # 15 numbers and more
+            assert torch.equal(each, again.squeeze.get_parameter(name))
+    assert torch.equal(layer.weight, base.network.projection.weight)
 
 
 def test_zeroshot_start_has_gradients_in_all_units(base):
