@@ -71,11 +71,7 @@ def make_trainable(
         If the base is not a foundation, or the channels do not suit the transfer layer.
     """
     below = base.spec
-    if below.transfer != "zeroshot" or below.strategy != "frozen":
-        raise ValueError(
-            f"{below.name} is a modality checkpoint, not a foundation; train on its base, "
-            f"{below.base.name}."
-        )
+    check_foundation(below)
     channels = 3 if config.transfer == "zeroshot" else len(dataset.channels)
     torch.manual_seed(config.seed)
     network = build_network(below.base.architecture, channels=channels, transfer=config.transfer)
@@ -118,6 +114,15 @@ def make_trainable(
         date=datetime.date.today().isoformat(),
     )
     return TrainableNetwork(spec, network, tuned.names)
+
+
+def check_foundation(spec: ModelSpec) -> None:
+    """Raise ValueError if a model is not a foundation, on which one can train."""
+    if spec.transfer != "zeroshot" or spec.strategy != "frozen":
+        raise ValueError(
+            f"{spec.name} is a modality checkpoint, not a foundation; train on its base, "
+            f"{spec.base.name}."
+        )
 
 
 @torch.no_grad()
