@@ -359,7 +359,7 @@ def test_zeroshot_start_has_gradients_in_all_units(base):
 
 
 def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, monkeypatch):
-    """Scores change, masks do not; without enough masks nothing changes."""
+    """Scores of prompts change, masks and what *Everything* filters by do not."""
     monkeypatch.setattr(validation, "MIN_CALIBRATED", 8)  # two planes of two objects, click and box
     path = tmp_path / "made.safetensors"
     spec = finish(train_checkpoint_job(base, dataset, short(), path, tmp_path / "run"))
@@ -375,10 +375,12 @@ def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, 
         results.append(
             (predictor.predict_many([prompt])[0], predictor.predict_low_res([prompt])[0])
         )
-    for plain, fitted in zip(*results, strict=True):
-        expected = spec.iou_calibration.apply(plain.predicted_iou)
-        assert fitted.predicted_iou == pytest.approx(expected, abs=1e-6)
-        assert np.array_equal(plain.mask, fitted.mask)
+    (plain, low), (fitted, fitted_low) = results
+    expected = spec.iou_calibration.apply(plain.predicted_iou)
+    assert fitted.predicted_iou == pytest.approx(expected, abs=1e-6)
+    assert fitted.predicted_iou != pytest.approx(plain.predicted_iou, abs=1e-3)
+    assert fitted_low.predicted_iou.tolist() == low.predicted_iou.tolist()
+    assert np.array_equal(plain.mask, fitted.mask)
 
 
 def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):
