@@ -217,6 +217,12 @@ def test_files_tell_apart_what_rows_do_not_compare():
     assert stem(sam, tuning="lora_conv") == "pseudo-lora_conv"
     assert stem(quick=True, tuning="full", transfer="simcmf") == "quick-pseudo-full-simcmf"
     assert stem(experiment="layers", uniform_init=True) == "layers-uniform"
+    folders = [
+        BenchmarkConfig(quick=quick, uniform_init=uniform).folder
+        for quick in (False, True)
+        for uniform in (False, True)
+    ]
+    assert folders == ["runs", "runs-uniform", "quick-runs", "quick-runs-uniform"]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/2/3", ""])

@@ -229,7 +229,8 @@ class BenchmarkConfig:
         Of the training: auto is bf16-mixed where that is faster, else 32-true. Figures are
         measured in float32.
     tf32
-        Whether a CUDA GPU multiplies in TF32, in training and test; by default the protocol's.
+        Whether a CUDA GPU multiplies in TF32, in training and test; by default the protocol's, on
+        with paper (--tf32=false switches it off).
     """
 
     quick: bool = False
@@ -275,6 +276,11 @@ class BenchmarkConfig:
     def ours(self) -> str:
         """Name of the arm that has `transfer` and `tuning`."""
         return SIMMAT if self.transfer == "simmat" else self.transfer
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of states and checkpoints."""
+        return f"{'quick-' * self.quick}runs{'-uniform' * self.uniform_init}"
 
     def stem_of(self, experiment: ExperimentName, base: ModelSpec) -> str:
         """Stem of an experiment's files, which tells apart what its rows do not compare."""

@@ -102,7 +102,7 @@ def run_experiment_job(
     images = {name: len(dataset.train) for name, dataset in datasets.items()}
     runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config, images)
     stem = config.stem_of(rows_of, base.spec)
-    table, state = output / f"{stem}.csv", output / ("quick-runs" if config.quick else "runs")
+    table, state = output / f"{stem}.csv", output / config.folder
     plan = RunPlan(runs, datasets, base, config, table, state, places or Devices(), shard)
     rows = yield from run_all_job(plan, say)
     if shard is not None:
