@@ -42,9 +42,12 @@ def test_work_counts_steps_validations_and_the_test(works):
 def test_clock_tells_the_time_before_the_first_run(works):
     said = []
     Clock(works, said.append).begin(0.5, "cuda")
+    Clock(works, said.append).begin(650.0, "cpu")
     assert said == [
         "2 runs with 1,275 steps in all: about 2 h 8 min on cuda, where one image is encoded in "
-        "0.5 s."
+        "0.5 s.",
+        "2 runs with 1,275 steps in all: about 116 days on cpu, where one image is encoded in "
+        "11 min.",
     ]  # 15,398 images
 
 

@@ -251,7 +251,7 @@ def run_all_job(plan: RunPlan, say: Callable[[str], object] = logger.info) -> Jo
             left.append(run)
     works = [RunWork(run, config, datasets[run.modality]) for run in left]
     clock = Clock(works, say)
-    if any(work.steps for work in works):
+    if left:
         device = choose_device(plan.places.device)
         side = min(TrainConfig().side_for(plan.base.spec), _largest_side(plan))
         clock.begin(seconds_to_encode(plan.base.network, side, device), str(device))

@@ -78,7 +78,7 @@ class Clock:
         self._say(
             f"{pluralize(self._runs, 'run')} with {self._steps:,} steps in all: about "
             f"{format_duration(self._left * seconds)} on {device}, where one image is encoded in "
-            f"{seconds:.2g} s."
+            f"{_short(seconds)}."
         )
 
     def watch_job(self, job: Job[T], work: RunWork) -> Job[T]:
@@ -105,9 +105,14 @@ class Clock:
         left = self._left - done * work.in_a_step
         self._told = True
         self._say(
-            f"A step takes {seconds:.2g} s, so about "
+            f"A step takes {_short(seconds)}, so about "
             f"{format_duration(left * seconds / work.in_a_step)} are left."
         )
+
+
+def _short(seconds: float) -> str:
+    """``0.25 s``, ``34 s``, ``11 min``."""
+    return f"{seconds:.2g} s" if seconds < 10 else format_duration(seconds)
 
 
 def seconds_to_encode(network: Network, side: int, device: torch.device) -> float:
