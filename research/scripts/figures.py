@@ -213,7 +213,8 @@ def draw_reliability(picture: Path, names: list[str]) -> None:
     """True over predicted IoU before and after calibration, on planes that it was not fitted to.
 
     Prints the expected calibration error (mean over ten bins, weighted by their masks) of clicks
-    and boxes on the test planes, and what *Everything* reaches there, both before and after.
+    and boxes on the test planes before and after, and what *Everything* reaches there, which does
+    not use it.
     """
     import matplotlib.pyplot as plt
 
@@ -232,6 +233,9 @@ def draw_reliability(picture: Path, names: list[str]) -> None:
         assert fit is not None
         predicted, true = agreement(model, dataset.test)
         print(f"{name}: slope {fit.slope:.3f}, offset {fit.offset:.3f}, {len(true)} masks")
+        reached = PlaneMatches.pooled(everything(model, dataset))
+        values = ", ".join(f"{kind} {100 * reached[kind]:.1f}" for kind in ("ap@50", "ap", "pq"))
+        print(f"{name}, everything: {values}", flush=True)
         axis.plot([0, 1], [0, 1], color="#bbbbbb")
         for words, calibration in (("before", None), ("after", fit)):
             scores = predicted if calibration is None else calibration.apply(predicted)
@@ -240,12 +244,7 @@ def draw_reliability(picture: Path, names: list[str]) -> None:
             weights = np.bincount(bins)[np.unique(bins)] / len(true)
             error = float(weights @ np.abs(np.subtract(*np.array(means).T)))
             axis.plot(*np.array(means).T, "o-", label=f"{words}: error {100 * error:.1f} %")
-            used = replace(model, spec=replace(spec, iou_calibration=calibration))
-            reached = PlaneMatches.pooled(everything(used, dataset))
-            values = ", ".join(
-                f"{kind} {100 * reached[kind]:.1f}" for kind in ("ap@50", "ap", "pq")
-            )
-            print(f"{name} {words}: calibration error {100 * error:.1f} %; {values}", flush=True)
+            print(f"{name} {words}: calibration error {100 * error:.1f} %", flush=True)
         axis.set(title=name, xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
         axis.legend()
     figure.savefig(picture, dpi=90)

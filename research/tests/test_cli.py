@@ -2,12 +2,16 @@
 
 import json
 import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.cli import main
-from simmat_research.experiments import read_rows
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import OWN, app, main
+from napari_simmat.cli.extensions import add_commands
+from simmat_research.experiments import RGB_BASE, BenchmarkConfig, ExperimentName, read_rows
 from tests.test_readme import simmat_commands
 
 
@@ -31,7 +35,11 @@ def test_benchmark_quick_writes_its_files(tmp_path, capsys):
     [
         (["transfer", "--modalities", "sonar"], "Sensor 'sonar' is unknown; use one of rgb"),
         (["transfer", "--base", "polarization"], "polarization is a modality checkpoint, not a"),
-        (["transfer", "--data", "nowhere", "--base", "tiny"], "nowhere"),
+        (["transfer", "--data", "nowhere", "--base", "tiny"], "There is no folder nowhere; check"),
+        (["lr", "--shard", "3/2"], "--shard is '3/2'; give I/N, such as 2/4 for the second of"),
+        (["lr", "--arms", "SimMAT"], "--arms chooses of transfer, pseudo; leave it out."),
+        (["grid", "--transfer", "simcmf"], "grid compares transfer layers itself; leave --transf"),
+        (["lr", "--workers", "-1"], "-1 threads cannot read images; choose 0 to 64."),
     ],
 )
 def test_benchmark_of_bad_settings_is_refused(words, sentence, tmp_path, capsys):
@@ -83,6 +91,28 @@ def test_train_on_an_unknown_sensor_leaves_nothing(tmp_path, capsys):
     assert main(["train", "generated:moon", "--output", str(path)]) == 1
     assert "Sensor 'moon' is unknown; use one of rgb" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_caption_of_the_paper_has_a_command_and_a_figure():
+    """The table of captions: its commands parse, and each writes a figure of its own."""
+    page = Path(__file__).resolve().parents[2] / "docs/reports/benchmark.md"
+    rows = re.findall(
+        r"^\| ([^|]+) \| `simmat (benchmark [^`]+)` \| `([^`]+)` \|", page.read_text("utf-8"), re.M
+    )
+    captions = [caption for caption, _, _ in rows]
+    figures = ["2", "4a", "4b", "4b", "4c", "5a", "5b"]
+    assert [found[1] for each in captions if (found := re.match(r"Fig\. (\w+)", each))] == figures
+    tiny = load_model(RGB_BASE).spec
+    add_commands(app, OWN, "benchmark")
+    drawn = []
+    for _, words, figure in rows:
+        command, bound, _ = app.parse_args(words.split(), exit_on_error=False, print_error=False)
+        assert command.__name__ == "benchmark"
+        config = bound.arguments.get("config", BenchmarkConfig())
+        drawn.append(f"{config.stem_of(bound.arguments['experiment'], tiny)}.png")
+        assert drawn[-1] == figure
+    assert len({*drawn}) == len(drawn)
+    assert {re.split(r"[-.]", name)[0] for name in drawn} == {*get_args(ExperimentName)}
 
 
 @pytest.mark.parametrize("command", ["pretrain", "benchmark"])

@@ -1,6 +1,7 @@
 """Runs of the benchmark: rows that are resumed, tables, plots and panels."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from simmat_research.experiments import (
     TRAINING_SHARES,
     BenchmarkConfig,
     ResultRow,
+    Shard,
     append_row,
     make_runs,
     read_rows,
 )
 from simmat_research.generated import GeneratedConfig, generate_job
-from simmat_research.runner import run_all_job, run_experiment_job, square_around
+from simmat_research.runner import RunPlan, run_all_job, run_experiment_job, sensors_there
+from tests.datasets.aims_folders import write_layout
 
 CONFIG = BenchmarkConfig(steps=1, tuning="lora")
 SMALL = BenchmarkConfig(
@@ -43,7 +46,8 @@ def thermal():
 def test_runner_does_only_what_the_table_lacks(base, thermal, tmp_path, monkeypatch):
     runs = make_runs("transfer", ("thermal",), (0,), CONFIG)
     table, folder = tmp_path / "a" / "transfer.csv", tmp_path / "runs"
-    job = run_all_job(runs, {"thermal": thermal}, base, CONFIG, table, folder)
+    plan = RunPlan(runs, {"thermal": thermal}, base, CONFIG, table, folder)
+    job = run_all_job(plan)
     while len(read_rows(table)) < 3:
         progress = next(job)
         assert 0 <= progress.done <= progress.total
@@ -59,13 +63,16 @@ def test_runner_does_only_what_the_table_lacks(base, thermal, tmp_path, monkeypa
         return original(run, *rest)
 
     monkeypatch.setattr(runner, "_run_one_job", counted)
-    rows = finish(run_all_job(runs, {"thermal": thermal}, base, CONFIG, table, folder))
-    assert begun == ["baseline B", "SimMAT"]
+    rows = finish(run_all_job(plan))
+    assert begun == ["baseline B", "SimMAT", "SimMAT, full"]
     assert [row.run for row in rows] == runs
     assert rows[:3] == done or math.isnan(done[0].validation_iou)
     assert read_rows(table)[1:] == rows[1:]
 
-    zero, scratch, baseline_a, baseline_b, simmat = rows
+    zero, scratch, baseline_a, baseline_b, simmat, full = rows
+    assert (full.run.transfer, full.run.strategy) == ("simmat", "full")
+    assert full.run.learning_rate == 3e-4
+    assert full.parameters > 5 * simmat.parameters
     assert (zero.parameters, zero.images) == (0, 0)
     assert math.isnan(zero.validation_iou)
     total = sum(p.numel() for p in base.network.parameters())
@@ -78,6 +85,7 @@ def test_runner_does_only_what_the_table_lacks(base, thermal, tmp_path, monkeypa
     assert runs[1].checkpoint(folder).exists()
     assert runs[4].checkpoint(folder).exists()
     assert not runs[2].checkpoint(folder).exists()
+    assert not runs[5].checkpoint(folder).exists()
     assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
 
 
@@ -91,27 +99,25 @@ def test_runner_reuses_trainings_of_other_tables(base, thermal, tmp_path, monkey
     )
     begun = []
 
-    def counted(run, *rest):
+    def counted(run, plan):
         begun.append(run)
         yield from ()
         return ResultRow(run, 9, 9, 9.0, 9.0, 9.0, 9.0, "tiny-rgb-1")
 
-    def rows_of(runs, name, *beside):
+    def rows_of(runs, name):
         begun.clear()
-        paths = [tmp_path / f"{other}.csv" for other in beside]
         table = tmp_path / f"{name}.csv"
-        data = {"thermal": thermal}
-        finish(run_all_job(runs, data, base, CONFIG, table, tmp_path, "auto", paths))
+        finish(run_all_job(RunPlan(runs, {"thermal": thermal}, base, CONFIG, table, tmp_path)))
         return read_rows(table)
 
     monkeypatch.setattr(runner, "_run_one_job", counted)
-    found = rows_of(lr, "lr", "transfer", "none")
+    found = rows_of(lr, "lr")
     copied = [row for row in found if row.test_iou == 44.25]
     assert [(r.run.strategy, r.run.learning_rate) for r in copied] == [("lora", 1e-3)]
     assert copied[0].run in lr
     assert len(begun) == len(lr) - 1
     # Scratch at 1e-3 and full fine-tuning at 3e-4 were among the learning rates.
-    rows_of(strategies, "strategies", "transfer", "lr")
+    rows_of(strategies, "strategies")
     assert {run.strategy for run in begun} == {
         "frozen",
         "linear",
@@ -122,20 +128,115 @@ def test_runner_reuses_trainings_of_other_tables(base, thermal, tmp_path, monkey
     }
     # The checkpoints of these are needed for the figure of panels, so both are trained.
     (tmp_path / "transfer.csv").unlink()
-    rows_of(transfer, "transfer", "lr", "strategies")
+    rows_of(transfer, "transfer")
     assert [run.arm for run in begun if run.is_kept] == ["scratch", "SimMAT"]
 
     # All images are a part of both.
-    rows_of(make_runs("size", ("thermal",), (0,), CONFIG), "size", "transfer", "lr")
+    rows_of(make_runs("size", ("thermal",), (0,), CONFIG), "size")
     assert {run.share for run in begun} == {*TRAINING_SHARES[:-1]}
 
 
 def test_run_of_a_share_takes_the_first_images(base, thermal, tmp_path):
     runs = [r for r in make_runs("size", ("thermal",), (0,), CONFIG) if r.strategy == "lora"]
-    rows = finish(
-        run_all_job(runs, {"thermal": thermal}, base, CONFIG, tmp_path / "s.csv", tmp_path / "runs")
-    )
+    table, folder = tmp_path / "s.csv", tmp_path / "runs"
+    rows = finish(run_all_job(RunPlan(runs, {"thermal": thermal}, base, CONFIG, table, folder)))
     assert [row.images for row in rows] == [1, 1, 1, 2, 3]
+
+
+def test_shards_divide_the_runs_and_their_tables_merge(base, thermal, tmp_path, monkeypatch):
+    begun = []
+
+    def counted(run, plan):
+        begun.append((run.arm, plan.shard))
+        yield from ()
+        return ResultRow(run, 9, 9, 9.0, float(len(begun)), 9.0, 9.0, "tiny-rgb-1")
+
+    monkeypatch.setattr(runner, "_run_one_job", counted)
+    runs = make_runs("transfer", ("thermal",), (0, 1), CONFIG)
+    table, said = tmp_path / "transfer.csv", []
+
+    def done(shard):
+        data = {"thermal": thermal}
+        plan = RunPlan(runs, data, base, CONFIG, table, tmp_path / "runs", shard=shard)
+        return finish(run_all_job(plan, said.append))
+
+    assert [row.run for row in done(Shard(2, 3))] == runs[1::3]
+    assert not table.exists()
+    assert [row.run for row in read_rows(tmp_path / "transfer.2of3.csv")] == runs[1::3]
+    assert len(done(Shard(1, 3))) == 8
+    assert begun == [(run.arm, Shard(2, 3)) for run in runs[1::3]] + [
+        (run.arm, Shard(1, 3)) for run in runs[::3]
+    ]
+    assert [row.run for row in done(None)] == runs  # the rest is done by one process
+    assert begun[8:] == [(run.arm, None) for run in runs[2::3]]
+    assert {row.run.key for row in read_rows(table)} == {run.key for run in runs}
+    before = table.read_text()
+    assert [row.run for row in done(None)] == runs  # nothing is left, nothing stands twice
+    assert table.read_text() == before
+    assert len(begun) == 12
+    assert [sentence.partition(" with")[0] for sentence in said] == ["4 runs", "4 runs", "4 runs"]
+
+
+def test_run_experiment_as_a_shard_writes_its_table_only(base, tmp_path, monkeypatch):
+    def counted(run, plan):
+        yield from ()
+        return ResultRow(run, 9, 9, 9.0, 9.0, 9.0, 9.0, "tiny-rgb-1")
+
+    monkeypatch.setattr(runner, "_run_one_job", counted)
+    job = run_experiment_job("size", "generated", base, SMALL, tmp_path, shard=Shard(1, 4))
+    report = finish(job)
+    assert [path.name for path in report.files] == ["size.1of4.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["size.1of4.csv"]
+    assert report.text.startswith("Part 1 of 4 is done; of all 10 runs 3 are. Once all are, the")
+    with pytest.raises(ValueError, match=r"one process; leave --shard out"):
+        finish(run_experiment_job("panels", "generated", base, SMALL, tmp_path, shard=Shard(1, 4)))
+
+
+def test_table_of_another_foundation_is_refused(base, thermal, tmp_path):
+    runs = make_runs("lr", ("thermal",), (0,), CONFIG)
+    append_row(tmp_path / "lr.csv", ResultRow(runs[0], 9, 9, 9.0, 9.0, 9.0, 9.0, "vit_b"))
+    for table in ("lr.csv", "size.csv"):
+        plan = RunPlan(runs, {"thermal": thermal}, base, CONFIG, tmp_path / table, tmp_path)
+        with pytest.raises(ValueError, match=r"lr\.csv holds runs on vit_b, not tiny-rgb-1;"):
+            finish(run_all_job(plan))
+
+
+def test_pseudo_full_keeps_the_other_table(base, tmp_path):
+    """Figure 4b for both ways of tuning, in one folder; zero-shot is not measured again."""
+    small = replace(SMALL, modalities=("rgb+thermal",))
+    finish(run_experiment_job("pseudo", "generated", base, small, tmp_path))
+    before = (tmp_path / "pseudo.csv").read_text(), (tmp_path / "pseudo.md").read_text("utf-8")
+    full = replace(small, tuning="full")
+    report = finish(run_experiment_job("pseudo", "generated", base, full, tmp_path))
+    assert [path.suffix for path in report.files] == [".csv", ".md", ".png"]
+    assert {path.stem for path in report.files} == {"pseudo-full"}
+    assert report.text.startswith("| modality | zero-shot | baseline A, full | SimMAT, full |")
+    after = (tmp_path / "pseudo.csv").read_text(), (tmp_path / "pseudo.md").read_text("utf-8")
+    assert after == before
+    first, second = read_rows(tmp_path / "pseudo.csv"), read_rows(tmp_path / "pseudo-full.csv")
+    assert first[0].seconds == second[0].seconds
+
+
+def test_aims_in_part_runs_the_sensors_that_are_there(base, tmp_path):
+    said = []
+    for name in ("IVRG_RGBNIR", "RGB-Thermal-Glass"):
+        write_layout(name, tmp_path)
+    data = str(tmp_path)
+    assert sensors_there("transfer", data, BenchmarkConfig(), said.append) == ("nir", "t")
+    assert said == [
+        f"{data} holds nir, t; left out, as their folders are not there: pgsnet_p (pgsnet), "
+        "zju-rgbp (zju-rgbp), d (NYUDepthv2), hha (NYUDepthv2)."
+    ]
+    named = BenchmarkConfig(modalities=("d",))
+    assert sensors_there("transfer", data, named, said.append) == ("d",)  # its absence is an error
+    with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
+        sensors_there("lr", data, BenchmarkConfig(), said.append)
+    assert str(caught.value) == (
+        f"{data} has no folder pgsnet, which lr reads; of the benchmark's sensors it has nir, "
+        "rgbnir, t, rgbt, t_500, rgbt_500. Download it, or name others with --modalities."
+    )
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        sensors_there("transfer", f"{data}/none", BenchmarkConfig(), said.append)
 
 
 def test_read_rows_of_foreign_table_is_refused(tmp_path):
@@ -187,13 +288,3 @@ def test_panels_use_the_kept_checkpoints(base, written, monkeypatch):
     report = finish(run_experiment_job("panels", "generated", base, SMALL, written))
     assert [path.name for path in report.files] == ["panels.png"]
     assert np.asarray(Image.open(written / "panels.png")).std() > 10
-
-
-def test_square_around_shows_the_object_in_the_plane():
-    truth = np.zeros((90, 120), bool)
-    truth[40:50, 60:64] = True  # 10 pixels long: the square has a side of 40
-    assert square_around(truth) == (25, 65, 42, 82)
-    truth = np.zeros((90, 120), bool)
-    truth[88:90, 0:3] = True  # small, and in a corner
-    assert square_around(truth) == (60, 90, 0, 30)
-    assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)

@@ -56,8 +56,10 @@ def format_shape(shape: Sequence[object]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2 h 10 min``: a rounded duration."""
+    """``40 s``, ``3 min``, ``2 h 10 min``, ``3 days``: a rounded duration."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
+    if minutes >= 48 * 60:
+        return f"{round(minutes / (24 * 60))} days"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,7 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import InterpolationMode, resize
 
+from napari_simmat.checkpoints.authors import MODALITIES
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
@@ -24,9 +28,11 @@ from napari_simmat.training.batches import (
     crop_around_object,
     equal_parts,
     halve_until_fits,
+    rgb_channels,
     visible_objects,
 )
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.losses import to_mask_grid
 
 
 class Given:
@@ -371,6 +377,51 @@ def test_planes_of_one_input_size_are_stretched():
     assert (plane.image[0, 32, 32], plane.image[0, 0, 0]) == (pytest.approx(7), 0)
 
 
+@pytest.mark.parametrize("as_published", [False, True])
+def test_planes_as_published_are_sampled_as_theirs(as_published):
+    """Bilinear at the new pixels' centers, whole numbers of 8 bits, objects of a pixel."""
+    values = np.tile(np.repeat([0.0, 10.9, 20.0, 29.9996], 32), (2, 128, 1))
+    labels = np.zeros((128, 128), int)
+    labels[:2, :2] = 5
+    rule = Normalization(low=0, high=100, keep_uint8=True)
+    dataset = replace(dataset_of(sample("a", values, labels)), normalization=rule)
+    plain = tuple(Channel(name=name, mean=0.0, std=1.0) for name in "ab")
+    spec = replace(spec_of(dataset, "stretch"), channels=plain)
+    planes = LabeledPlanes(dataset, dataset.train, spec, 64, as_published)
+    plane = planes[0]
+    assert planes.cell_pixel == (0 if as_published else None)
+    assert plane.objects == ((5,) if as_published else ())  # of one pixel
+    line = plane.image[0, 0]
+    assert line[[0, 20, 40, 63]].tolist() == (
+        [0, 10, 20, 30] if as_published else pytest.approx([0, 10.9, 20, 29.9996])
+    )
+    # The four nearest pixels count with a filter, two of them without.
+    expected = [0, 0, 10, 10] if as_published else [0, 10.9 / 8, 10.9 * 7 / 8, 10.9]
+    assert line[14:18].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(90, 150), (50, 37), (64, 64)])
+def test_planes_as_published_are_those_of_torchvision(shape):
+    """The authors' Resize of image and label, from Pillow's nearest pixels to the mask grid."""
+    rng = np.random.default_rng(7)
+    values = rng.integers(0, 256, (2, *shape)).astype(np.uint8)
+    labels = np.kron(rng.integers(0, 5, (10, 10)), np.ones((9, 15), int))[: shape[0], : shape[1]]
+    dataset = dataset_of(sample("a", values.astype(np.float32), labels))
+    plain = tuple(Channel(name=name, mean=0.0, std=1.0) for name in "ab")
+    spec = replace(spec_of(dataset, "stretch"), channels=plain)
+    planes = LabeledPlanes(dataset, dataset.train, spec, 64, as_published=True)
+    plane = planes[0]
+    theirs = resize(torch.from_numpy(values).float(), [64, 64], antialias=False)
+    torch.testing.assert_close(plane.image, theirs, rtol=0, atol=1e-4)
+    small = Image.fromarray(labels.astype(np.int32)).resize((64, 64), Image.Resampling.NEAREST)
+    kept = torch.from_numpy(np.array(small))[None].float()
+    grid = resize(kept, [16, 16], InterpolationMode.NEAREST)[0]
+    for label in plane.objects:
+        own = torch.from_numpy(plane.labels == label)[None]
+        ours = to_mask_grid(own, 4, planes.cell_pixel)[0, 0]
+        assert torch.equal(ours > 0, grid == label)
+
+
 def test_resize_nearest_takes_the_value_at_each_center():
     labels = np.array([[1, 2, 3], [4, 5, 6]])
     assert resize_nearest(labels, (2, 3)).tolist() == labels.tolist()
@@ -383,14 +434,37 @@ def test_resize_nearest_takes_the_value_at_each_center():
     ("channels", "taken"), [(1, [0, 0, 0]), (2, [0, 1, 1]), (3, [0, 1, 2]), (5, [0, 1, 2])]
 )
 def test_planes_without_transfer_layer_have_three_channels(channels, taken):
-    """They are standardized by the base's numbers, not the data set's."""
+    """They are standardized by the data set's numbers, not the base's of photographs."""
     assert as_rgb(channels) == taken
     values = np.arange(channels)[:, None, None] * np.ones((1, 8, 8))
     dataset = dataset_of(sample("a", values, np.ones((8, 8))), channels=channels)
     rgb = tuple(Channel(name=name, mean=1.0, std=2.0) for name in ("red", "green", "blue"))
     spec = replace(spec_of(dataset, transfer="zeroshot"), channels=rgb)
     image = scanned(dataset, spec)[0].image
-    assert image[:, 0, 0].tolist() == [(index - 1) / 2 for index in taken]
+    expected = [(index - 10 * index) / (index + 1) for index in taken]
+    assert image[:, 0, 0].tolist() == expected
+
+
+def test_zero_shot_of_bright_values_is_not_overexposed():
+    """Intensities of zju-rgbp reach 510; the base's own numbers would make 141.125 a 2.2."""
+    modality = MODALITIES["zju-rgbp"]
+    values = np.full((9, 8, 8), 141.125)
+    values[0] += 139.955
+    dataset = replace(
+        dataset_of(sample("a", values, np.ones((8, 8)))),
+        channels=modality.channels,
+        normalization=modality.normalization,
+    )
+    rgb = sam_spec("vit_b", "vit_b", "").channels
+    spec = replace(spec_of(dataset, transfer="zeroshot"), channels=rgb)
+    image = scanned(dataset, spec)[0].image
+    assert image[:, 0, 0].tolist() == pytest.approx([1.0, -0.25 / 140.576, 2.129 / 141.135])
+    named = rgb_channels(spec, dataset)
+    assert [(each.name, each.std) for each in named] == [
+        ("red", 139.955),
+        ("green", 140.576),
+        ("blue", 141.135),
+    ]
 
 
 def test_planes_without_objects_are_left_out_with_a_warning(caplog):

@@ -89,6 +89,10 @@ def test_validations_are_every_five_epochs_and_last():
             {"learning_rate": float("nan")},
             "learning_rate must be between 1e-07 and 0.9999, got nan.",
         ),
+        (
+            {"start": "uniform"},
+            "simmat has no convolution to three channels to start uniformly; baseline_b, simcmf,",
+        ),
         ({"batch": 4, "accumulate": 3}, "4 images cannot be divided into 3 equal parts; choose a"),
         (
             {"transfer": "zeroshot", "strategy": "frozen"},

@@ -18,7 +18,7 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses, validation
 from napari_simmat.training.batches import LabeledPlanes
-from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.config import UNIFORM_STARTS, TrainConfig
 from napari_simmat.training.finetune import train_checkpoint_job, train_job
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
@@ -329,6 +329,24 @@ def test_zeroshot_start_predicts_as_the_base_alone(channels, base):
     assert (random - theirs).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("transfer", UNIFORM_STARTS)
+def test_uniform_start_is_that_of_the_authors(transfer, base):
+    """Their -uniformInit: weights of the convolutions to three channels in 0..1, no bias."""
+    dataset = pictures(channels=5)
+    config = short(start="uniform", transfer=transfer)
+    layer = make_trainable(base, dataset, config, "mine").network.projection
+    again = make_trainable(base, dataset, config, "mine").network.projection
+    named = dict(layer.squeeze.named_parameters())
+    assert len(named) == (4 if transfer == "simcmf_b" else 2)
+    for name, each in named.items():
+        if name.endswith("bias"):
+            assert not each.any()
+        else:
+            assert 0 <= each.min() < 0.3 < 0.7 < each.max() <= 1  # 15 numbers and more
+            assert torch.equal(each, again.squeeze.get_parameter(name))
+    assert torch.equal(layer.weight, base.network.projection.weight)
+
+
 def test_zeroshot_start_has_gradients_in_all_units(base):
     dataset = pictures()
     begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
@@ -341,7 +359,7 @@ def test_zeroshot_start_has_gradients_in_all_units(base):
 
 
 def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, monkeypatch):
-    """Scores change, masks do not; without enough masks nothing changes."""
+    """Scores of prompts change, masks and what *Everything* filters by do not."""
     monkeypatch.setattr(validation, "MIN_CALIBRATED", 8)  # two planes of two objects, click and box
     path = tmp_path / "made.safetensors"
     spec = finish(train_checkpoint_job(base, dataset, short(), path, tmp_path / "run"))
@@ -357,10 +375,12 @@ def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, 
         results.append(
             (predictor.predict_many([prompt])[0], predictor.predict_low_res([prompt])[0])
         )
-    for plain, fitted in zip(*results, strict=True):
-        expected = spec.iou_calibration.apply(plain.predicted_iou)
-        assert fitted.predicted_iou == pytest.approx(expected, abs=1e-6)
-        assert np.array_equal(plain.mask, fitted.mask)
+    (plain, low), (fitted, fitted_low) = results
+    expected = spec.iou_calibration.apply(plain.predicted_iou)
+    assert fitted.predicted_iou == pytest.approx(expected, abs=1e-6)
+    assert fitted.predicted_iou != pytest.approx(plain.predicted_iou, abs=1e-3)
+    assert fitted_low.predicted_iou.tolist() == low.predicted_iou.tolist()
+    assert np.array_equal(plain.mask, fitted.mask)
 
 
 def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):

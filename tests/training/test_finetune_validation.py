@@ -46,7 +46,7 @@ class Knowing(nn.Module):
 class Given(list):
     """Planes that are there already."""
 
-    native = True
+    native, cell_pixel = True, None
 
 
 def of_labels(labels: np.ndarray) -> LabeledPlane:

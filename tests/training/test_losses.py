@@ -114,6 +114,7 @@ def test_to_mask_grid_takes_middle_pixels_and_thin_objects():
     masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
     assert to_mask_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
     assert to_mask_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
+    assert to_mask_grid(masks, 4, 0).tolist() == [[[[1, 0], [0, 0]]]]  # pixels 0 and 4, as theirs
     masks = torch.zeros(3, 7, 8, dtype=torch.bool)
     masks[0, 4, 1:6] = True  # no odd row
     masks[1, 4, 1:6] = masks[1, 5, 1] = True  # one

@@ -19,13 +19,15 @@ from tests.training.squares import by_hand, pictures, short
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_compare_with_base_gives_the_base_three_channels(channels, base):
+    """They are standardized by the data set's numbers."""
     dataset = pictures(2, channels)
+    taken = {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
+    own = [dataset.channels[index] for index in taken]
+    spec = replace(base.spec, channels=tuple(replace(c, name=f"{n}") for n, c in enumerate(own)))
     figures, _ = finish(
-        compare_with_base_job(base, base.spec, base.network, dataset, dataset.validation, "cpu")
+        compare_with_base_job(base, spec, base.network, dataset, dataset.validation, "cpu")
     )
-    assert figures["before"] == by_hand(
-        base, dataset, {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
-    )
+    assert figures["before"] == by_hand(replace(base, spec=spec), dataset, taken)
     assert figures["after"] == figures["before"]  # here the same network
 
 

@@ -17,6 +17,7 @@ from simmat_research.experiments import (
     BenchmarkConfig,
     ExperimentName,
     PretrainOptions,
+    Shard,
 )
 
 DEFAULT_BENCHMARK, DEFAULT_PRETRAINING = BenchmarkConfig(), PretrainOptions()
@@ -33,14 +34,18 @@ def benchmark(
         BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
     ] = DEFAULT_BENCHMARK,
     device: str = "auto",
+    workers: int | None = None,
+    shard: str = "",
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Rerun a comparison of SimMAT's paper.
 
-    transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
-    pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
-    layer (4c). layers: all transfer layers of SimMAT and SimCMF. lr: learning rates (5a). size:
-    number of training images (5b). panels: images, clicks and masks (2).
+    transfer: zero-shot, from scratch, baselines A and B, SimMAT with parameter-efficient and with
+    full fine-tuning on every modality (figure 4a). pseudo: RGB with a sensor's channels (4b; with
+    --tuning full for full fine-tuning). strategies: what is trained beside the transfer layer (4c).
+    layers: all transfer layers of SimMAT and SimCMF. grid: geometries of SimCMF's preconv and
+    preattn. lr: learning rates, on polarization (5a). size: number of training images, on
+    polarization (5b). panels: images, clicks and masks (2).
 
     ```
     simmat benchmark transfer --quick --output quick
@@ -49,6 +54,8 @@ def benchmark(
     ```
 
     Every finished run is a row of EXPERIMENT.csv; the same command resumes after an interruption.
+    How long it takes is said before the first run, and after its first steps. Several GPUs divide
+    the runs: one command with --shard 1/4, --shard 2/4, ... for each, then one without.
 
     Parameters
     ----------
@@ -63,17 +70,27 @@ def benchmark(
         The foundation; by default tiny-rgb-1, which comes along, on generated data, vit_b on AIMS.
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    workers
+        Threads that read the images of the next steps; by default 4 beside a GPU and none on a CPU.
+        The result is the same.
+    shard
+        I/N: do every N-th run alone, from the I-th, into a table of its own.
     """
     from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.training.trainer import Devices
     from simmat_research.runner import run_experiment_job
 
     terminal = console.terminal()
+    part = Shard.of(shard) if shard else None
+    places = Devices(device=device, workers=workers)
     keep_freed_memory()
     foundation = load_model(base or (RGB_BASE if data == GENERATED else "vit_b"))
     resolved = config.on(foundation.spec, data)
     if resolved.protocol == "paper":
         terminal.say(f"The paper's protocol:\n\n{resolved.describe()}")
-    job = run_experiment_job(experiment, data, foundation, config, output, device)
+    job = run_experiment_job(
+        experiment, data, foundation, config, output, places, part, terminal.note
+    )
     report = terminal.watch(job)
     terminal.say(report.text)
     for path in report.files:

@@ -7,20 +7,30 @@ loads no torch.
 from __future__ import annotations
 
 import csv
+import glob
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from napari_simmat._text import format_list
 from napari_simmat.io.files import read_csv
-from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
-from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
+from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName, split_transfer
+from napari_simmat.training.config import (
+    EMBEDDED_SETTINGS,
+    UNIFORM_STARTS,
+    Precision,
+    TrainConfig,
+)
 
-ExperimentName = Literal["transfer", "pseudo", "strategies", "layers", "lr", "size", "panels"]
+ExperimentName = Literal[
+    "transfer", "pseudo", "strategies", "layers", "grid", "lr", "size", "panels"
+]
 ProtocolName = Literal["paper", "drawn"]
-EXPERIMENTS = ("transfer", "pseudo", "strategies", "layers", "lr", "size")
+EXPERIMENTS = ("transfer", "pseudo", "strategies", "layers", "grid", "lr", "size")
 GENERATED = "generated"
 RGB_BASE = Path(__file__).with_name("data") / "tiny-rgb-1.safetensors"
 """The foundation for generated data: it saw photographs only."""
@@ -30,11 +40,21 @@ BENCHMARK_SENSORS = (
 """Drawn modalities; those of pseudo experiments are stacked on RGB."""
 QUICK_SENSORS = ("thermal", "multispectral")
 """Of quick experiments and those with many runs: one with a single channel, one with six."""
+WITH_ARMS = ("transfer", "pseudo")
+WITH_LAYERS = ("layers", "grid")
+"""Experiments whose arms have names of their own; those that compare transfer layers."""
+FIGURE_5 = ("lr", "size")
+"""Experiments on polarization alone, by the captions of figures 5a and 5b."""
 AIMS_KEYS = ("pgsnet_p", "zju-rgbp", "d", "hha", "nir", "t")
 """Modality keys of the paper's figure 4a."""
 AIMS_PSEUDO_KEYS = ("pgsnet_rgbp", "rgbd", "rgbhha", "rgbnir", "rgbt")
+AIMS_POLARIZATION = ("pgsnet_p",)
+"""The larger of its two sensors of polarization."""
 QUICK_STEPS = 150
 ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
+BASELINE_A, BASELINE_B = "baseline A", "baseline B"
+FULL = ", full"
+"""What the name of an arm adds that is fine-tuned as a whole beside one that is not."""
 LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """The grid of figure 5a."""
 COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
@@ -43,6 +63,12 @@ COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
 """Those of figure 4c, and LoRA in convolutions."""
 TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Shares of the training images of figure 5b."""
+GRID = (
+    *(f"preconvk{kernel}n{layers}d64" for kernel in (1, 3, 5) for layers in (1, 2, 3)),
+    *(f"preconvk3n2d{width}" for width in (16, 32, 128)),
+    *(f"preattnp{patch}n{layers}d64" for patch in (8, 16) for layers in (0, 1, 2)),
+)  # fmt: skip
+"""Geometries of SimCMF's preconv and preattn: kernel or patch, layers, width."""
 
 
 class ProtocolValue(NamedTuple):
@@ -67,6 +93,12 @@ PAPER_PROTOCOL: dict[str, ProtocolValue] = {
     "validate_every": ProtocolValue(5, "cfg.py: -val_freq"),
     "validation_objects": ProtocolValue(0, "function.py: validation_sam, all valid_region_ids"),
     "precision": ProtocolValue("32-true", "function.py: train_sam has no autocast"),
+    "tf32": ProtocolValue(
+        True, "requirements.txt: torch 1.11 multiplies so; on CUDA, no effect elsewhere"
+    ),
+    "as_published": ProtocolValue(
+        True, "dataset.py: Resize of tensors, NEAREST, astype(np.uint8), all region_ids"
+    ),
     "seed": ProtocolValue(7777, "cfg.py: -seed; torch has 0 (train.py: set_seed)"),
     "rate": ProtocolValue(3e-4, "README.md: -lr for parameter-efficient tuning"),
     "full_rate": ProtocolValue(3e-5, "README.md: -lr for full fine-tuning"),
@@ -84,6 +116,8 @@ DRAWN_PROTOCOL: dict[str, Any] = {
     "smoothing": 1.0,
     "validation_objects": 400,
     "precision": "auto",
+    "tf32": False,
+    "as_published": False,
     "seed": 0,
     "rate": 1e-3,
     "full_rate": 3e-4,
@@ -93,7 +127,7 @@ DRAWN_PROTOCOL: dict[str, Any] = {
 }
 """On drawn sensors, where trainings are short."""
 _OF_TRAINING = {each.name for each in fields(TrainConfig)}
-_OF_BENCHMARK = ("objects", "rate", "scratch_rate", "full_rate", "precision")
+_OF_BENCHMARK = ("objects", "rate", "scratch_rate", "full_rate", "precision", "tf32")
 """Settings of `BenchmarkConfig` that replace those of the protocol."""
 
 
@@ -150,10 +184,14 @@ class BenchmarkConfig:
     Parameters
     ----------
     quick
-        Two modalities, 150 steps, one seed, every second learning rate and share of the images:
-        checks that everything works, without a meaningful result.
+        150 steps, one seed, the first two of the modalities (lr and size have one), every second
+        learning rate and share of the images, one geometry of each layer in grid: checks that
+        everything works, without a meaningful result.
     modalities
-        By default those of the experiment.
+        By default those of the experiment: polarization for lr and size, as in figures 5a and 5b;
+        of AIMS those that are in its folder.
+    arms
+        Of transfer and pseudo, some of the compared networks, by their names in the table.
     seeds
         By default those of the paper, or 0, 1 and 2 for transfer and layers and 0 for the others.
     protocol
@@ -179,14 +217,25 @@ class BenchmarkConfig:
         Learning rate of full fine-tuning.
     tuning
         Strategy of the arms that keep the foundation: by default lora, as in the paper on SAM, and
-        lora_conv on an embedded foundation, whose encoder is mostly convolutional.
+        lora_conv on an embedded foundation, whose encoder is mostly convolutional. Another one has
+        files of its own: pseudo-full.csv for pseudo --tuning full.
+    transfer
+        Transfer layer of the arms that have SimMAT's, such as simcmf, preconvk5n3d32; with files of
+        its own, as for tuning.
+    uniform_init
+        Start baseline_b, simcmf, simcmf_b and simcmf_d from weights in 0..1, the authors'
+        -uniformInit; with files of its own.
     precision
         Of the training: auto is bf16-mixed where that is faster, else 32-true. Figures are
         measured in float32.
+    tf32
+        Whether a CUDA GPU multiplies in TF32, in training and test; by default the protocol's, on
+        with paper (--tf32=false switches it off).
     """
 
     quick: bool = False
     modalities: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     protocol: ProtocolName | None = None
     steps: int | None = None
@@ -199,21 +248,46 @@ class BenchmarkConfig:
     scratch_rate: float | None = None
     full_rate: float | None = None
     tuning: StrategyName | None = None
+    transfer: str = "simmat"
+    uniform_init: bool = False
     precision: Precision | None = None
+    tf32: bool | None = None
 
     def __post_init__(self) -> None:
+        split_transfer(self.transfer)
+        if self.transfer == "zeroshot":
+            raise ValueError("zeroshot is no transfer layer; choose another one, such as simcmf.")
         if 0 in (self.steps, self.objects) or min(self.steps or 1, self.objects or 1) < 1:
             raise ValueError("A benchmark needs at least one step and one object per image.")
 
     def modalities_of(self, experiment: ExperimentName, data: str) -> tuple[str, ...]:
-        """The modalities of an experiment."""
+        """The modalities of an experiment; of AIMS all, whether they are in its folder or not."""
         if self.modalities:
             return self.modalities
+        if experiment in FIGURE_5:
+            return ("polarization",) if data == GENERATED else AIMS_POLARIZATION
         if data != GENERATED:
             return AIMS_PSEUDO_KEYS if experiment == "pseudo" else AIMS_KEYS
         everything = experiment in ("transfer", "panels") and not self.quick
         names = BENCHMARK_SENSORS if everything else QUICK_SENSORS
         return tuple(f"rgb+{name}" for name in names) if experiment == "pseudo" else names
+
+    @property
+    def ours(self) -> str:
+        """Name of the arm that has `transfer` and `tuning`."""
+        return SIMMAT if self.transfer == "simmat" else self.transfer
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of states and checkpoints."""
+        return f"{'quick-' * self.quick}runs{'-uniform' * self.uniform_init}"
+
+    def stem_of(self, experiment: ExperimentName, base: ModelSpec) -> str:
+        """Stem of an experiment's files, which tells apart what its rows do not compare."""
+        own = [] if self.tuning in (None, usual_tuning(base)) else [str(self.tuning)]
+        own += [] if self.transfer == "simmat" else [self.transfer]
+        own += ["uniform"] if self.uniform_init else []
+        return "-".join([*(["quick"] if self.quick else []), experiment, *own])
 
     def seeds_of(self, experiment: ExperimentName) -> tuple[int, ...]:
         """The seeds of an experiment."""
@@ -225,10 +299,9 @@ class BenchmarkConfig:
 
     def on(self, base: ModelSpec, data: str = GENERATED) -> BenchmarkConfig:
         """The settings with `tuning` and `protocol` chosen for a foundation and data."""
-        usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
         is_papers = data != GENERATED and not base.base.embedded
         protocol: ProtocolName = self.protocol or ("paper" if is_papers else "drawn")
-        return replace(self, tuning=self.tuning or usual, protocol=protocol)
+        return replace(self, tuning=self.tuning or usual_tuning(base), protocol=protocol)
 
     def value(self, name: str) -> Any:
         """A setting: the given one, or the protocol's."""
@@ -255,19 +328,30 @@ class BenchmarkConfig:
         return "".join(f"| {' | '.join(line)} |\n" for line in (*lines, *body))
 
 
-class Arm(NamedTuple):
-    """One of the compared networks; a `strategy` of None stands for `BenchmarkConfig.tuning`."""
+def usual_tuning(base: ModelSpec) -> StrategyName:
+    """Strategy of the arms that keep the foundation, unless another one is given."""
+    usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
+    return usual
 
-    transfer: TransferName
+
+class Arm(NamedTuple):
+    """One of the compared networks.
+
+    A `transfer` of None stands for that of `BenchmarkConfig`, a `strategy` of None for its
+    `tuning`.
+    """
+
+    transfer: str | None
     strategy: StrategyName | None
 
 
 ARMS: dict[str, Arm] = {
     ZERO_SHOT: Arm("zeroshot", "frozen"),
-    SCRATCH: Arm("simmat", "scratch"),
-    "baseline A": Arm("baseline_a", None),
-    "baseline B": Arm("baseline_b", None),
-    SIMMAT: Arm("simmat", None),
+    SCRATCH: Arm(None, "scratch"),
+    BASELINE_A: Arm("baseline_a", None),
+    BASELINE_B: Arm("baseline_b", None),
+    SIMMAT: Arm(None, None),
+    f"{SIMMAT}{FULL}": Arm(None, "full"),
 }
 """Those of figure 4a, by the names in tables."""
 
@@ -284,7 +368,7 @@ class ExperimentRun:
     experiment: str
     modality: str
     arm: str
-    transfer: TransferName
+    transfer: str
     strategy: StrategyName
     learning_rate: float
     steps: int
@@ -303,8 +387,9 @@ class ExperimentRun:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its best checkpoint is kept, for the qualitative figure."""
-        return self.experiment == "transfer" and self.arm in (SCRATCH, SIMMAT)
+        """Whether its best checkpoint is kept, for the qualitative figure: scratch and SimMAT."""
+        beside = (ZERO_SHOT, BASELINE_A, BASELINE_B)
+        return self.experiment == "transfer" and self.arm not in beside and FULL not in self.arm
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -319,7 +404,33 @@ class ExperimentRun:
         """Training settings of the run by the benchmark's protocol."""
         protocol = {n: benchmark.value(n) for n in PAPER_PROTOCOL if n in _OF_TRAINING}
         own = {n: value for n, value in vars(self).items() if n in _OF_TRAINING}
+        if benchmark.uniform_init and self.transfer in UNIFORM_STARTS:
+            own["start"] = "uniform"
         return TrainConfig(**protocol | own)
+
+
+class Shard(NamedTuple):
+    """A part of the runs of an experiment, for one of several processes: `number` of 1..`parts`."""
+
+    number: int
+    parts: int
+
+    @classmethod
+    def of(cls, text: str) -> Shard:
+        """Read ``2/4``; ValueError if it is no such part."""
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.parts:
+            raise ValueError(f"--shard is {text!r}; give I/N, such as 2/4 for the second of four.")
+        return shard
+
+    def holds(self, index: int) -> bool:
+        """Whether the run of that index, from 0, belongs to it."""
+        return index % self.parts == self.number - 1
+
+    def table(self, table: Path) -> Path:
+        """Its own table beside the one of all."""
+        return table.with_name(f"{table.stem}.{self.number}of{self.parts}.csv")
 
 
 Variant = tuple[str, Arm, dict[str, float]]
@@ -340,9 +451,9 @@ def make_runs(
     if config.tuning is None:
         raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
     runs = []
-    for seed, modality, variant in product(seeds, modalities, _variants(config)[experiment]):
+    for seed, modality, variant in product(seeds, modalities, _variants(experiment, config)):
         name, arm, changes = variant
-        strategy, trained = arm.strategy or config.tuning, name != ZERO_SHOT
+        strategy, trained = arm.strategy or config.tuning, arm.transfer != "zeroshot"
         if strategy == "scratch":
             strategy = config.value("scratch")
         rate = {"full": "full_rate", config.value("scratch"): "scratch_rate"}.get(strategy, "rate")
@@ -351,7 +462,7 @@ def make_runs(
             experiment=experiment,
             modality=modality,
             arm=name,
-            transfer=arm.transfer,
+            transfer=arm.transfer or config.transfer,
             strategy=strategy,
             learning_rate=config.value(rate) if trained else 0.0,
             steps=config.steps_for(max(1, round(count))) if trained else 0,
@@ -361,21 +472,52 @@ def make_runs(
     return runs
 
 
-def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
-    """What each experiment compares; the help of `simmat benchmark` describes them."""
+def _variants(experiment: str, config: BenchmarkConfig) -> list[Variant]:
+    """What an experiment compares; the help of `simmat benchmark` describes them."""
+    if config.arms and experiment not in WITH_ARMS:
+        raise ValueError(f"--arms chooses of {format_list(WITH_ARMS)}; leave it out.")
+    if config.transfer != "simmat" and experiment in WITH_LAYERS:
+        raise ValueError(f"{experiment} compares transfer layers itself; leave --transfer out.")
     step = 2 if config.quick else 1
     assert config.tuning is not None
-    compared: tuple[StrategyName, ...] = (config.tuning, "full")
-    pair = [(name, Arm("simmat", name)) for name in compared]
-    rates, shares = LEARNING_RATES[step - 1 :: step], TRAINING_SHARES[::step]
-    return {
-        "transfer": [(name, arm, {}) for name, arm in ARMS.items()],
-        "pseudo": [(name, ARMS[name], {}) for name in (ZERO_SHOT, "baseline A", SIMMAT)],
-        "strategies": [(name, Arm("simmat", name), {}) for name in COMPARED_STRATEGIES],
-        "layers": [(name, Arm(name, None), {}) for name in get_args(TransferName)[1:]],
-        "lr": [(*own, {"learning_rate": rate}) for own in pair for rate in rates],
-        "size": [(*own, {"share": share}) for own in pair for share in shares],
-    }
+    pair = [(name, Arm(None, name)) for name in dict.fromkeys((config.tuning, "full"))]
+    if experiment in WITH_ARMS:
+        return _chosen(config, _arms(experiment, config))
+    if experiment == "strategies":
+        return [(name, Arm(None, name), {}) for name in COMPARED_STRATEGIES]
+    if experiment == "layers":
+        return [(name, Arm(name, None), {}) for name in get_args(TransferName)[1:]]
+    if experiment == "grid":
+        geometries = (GRID[1], GRID[-2]) if config.quick else GRID
+        return [(name, Arm(name, None), {}) for name in ("simmat", *geometries)]
+    if experiment == "lr":
+        rates = LEARNING_RATES[step - 1 :: step]
+        return [(*own, {"learning_rate": rate}) for own in pair for rate in rates]
+    shares = TRAINING_SHARES[::step]
+    return [(*own, {"share": share}) for own in pair for share in shares]
+
+
+def _arms(experiment: str, config: BenchmarkConfig) -> dict[str, Arm]:
+    """Those of figure 4a or 4b by name, with the chosen transfer layer.
+
+    Figure 4b has its arms for full fine-tuning, too; where everything is, 4a has SimMAT once.
+    """
+    is_full = config.tuning == "full"
+    if experiment == "transfer":
+        arms = {name: arm for name, arm in ARMS.items() if not (is_full and FULL in name)}
+    else:
+        ending = FULL if is_full else ""
+        own = {f"{name}{ending}": ARMS[name] for name in (BASELINE_A, SIMMAT)}
+        arms = {ZERO_SHOT: ARMS[ZERO_SHOT], **own}
+    return {name.replace(SIMMAT, config.ours): arm for name, arm in arms.items()}
+
+
+def _chosen(config: BenchmarkConfig, arms: Mapping[str, Arm]) -> list[Variant]:
+    """The arms that the settings name, all by default."""
+    for name in config.arms:
+        if name not in arms:
+            raise ValueError(f"There is no arm {name!r}; use some of {' | '.join(arms)}.")
+    return [(name, arm, {}) for name, arm in arms.items() if name in (config.arms or arms)]
 
 
 @dataclass(frozen=True)
@@ -431,6 +573,11 @@ def read_rows(table: Path) -> list[ResultRow]:
         run = ExperimentRun(**dict(zip(COLUMNS[:count], read[:count], strict=True)))
         rows.append(ResultRow(run, *read[count:]))
     return rows
+
+
+def tables_of(table: Path) -> list[Path]:
+    """A table, and those that processes with a part of its runs wrote beside it (`Shard`)."""
+    return [table, *sorted(table.parent.glob(f"{glob.escape(table.stem)}.*of*.csv"))]
 
 
 def append_row(table: Path, row: ResultRow) -> None:

@@ -32,7 +32,11 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.checkpoints.sam_weights import holds_plain_weights
+from napari_simmat.checkpoints.sam_weights import (
+    DECODER_LEFT_OUT,
+    holds_micro_sam_decoder,
+    holds_plain_weights,
+)
 from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -118,6 +122,8 @@ def import_file_job(
     except BaseMissingError as error:  # the base may be imported later
         logging.getLogger(__name__).warning("%s", error)
     else:
+        if kind == "torch" and holds_micro_sam_decoder(path):
+            logging.getLogger(__name__).warning(DECODER_LEFT_OUT.format(path.name))
         row = whole.published
         if row is not None and name in (None, row.name):
             yield from copy_job(path, user_folder("bases") / row.file)

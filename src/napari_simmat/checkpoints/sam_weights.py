@@ -52,6 +52,11 @@ EXPORT_FROM_MICRO_SAM = (
 )
 DAMAGED = "{} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
 NEEDS_MODALITY = "If SimMAT's authors' code wrote it, name its sensor with --modality."
+MICRO_SAM_DECODER = "decoder_state"
+DECODER_LEFT_OUT = (
+    "{} also holds micro-sam's decoder for automatic segmentation (decoder_state), which is not "
+    "used: here *Everything* prompts SAM's own decoder, which is imported."
+)
 WRAPPERS = ("model_state", "state_dict", "model")
 """Keys under which trainings save a network: micro-sam, Lightning, MedSAM."""
 PREFIXES = ("sam.", "module.", "model.")
@@ -187,6 +192,12 @@ def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
     tensors = named_tensors(path, _unwrapped(read_torch_file(path)))
     check_numbers(path, tensors)
     return renamed_sam2(tensors)
+
+
+def holds_micro_sam_decoder(path: Path) -> bool:
+    """Whether a PyTorch file has micro-sam's decoder for automatic segmentation beside SAM."""
+    values = read_torch_file(path)
+    return isinstance(values, Mapping) and MICRO_SAM_DECODER in values
 
 
 def _unwrapped(values: Any) -> Any:

@@ -10,6 +10,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -90,6 +91,20 @@ def from_aims(folder: Path | str, key: str) -> Dataset:
         test=test,
         min_size=layout.min_size,
     )
+
+
+def keys_in(folder: Path | str, keys: Iterable[str] = tuple(AIMS)) -> tuple[str, ...]:
+    """Those of the keys whose layout is in a folder, so that `from_aims` can read them.
+
+    Raises ValueError for an unknown key, FileNotFoundError if there is no such folder.
+    """
+    there = []
+    for key in keys:
+        find_modality(key)
+        with suppress(_NoLayoutError):
+            find_layout(Path(folder), LAYOUTS[AIMS[key]], key)
+            there.append(key)
+    return tuple(there)
 
 
 def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
@@ -283,12 +298,16 @@ def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
     chosen = inside if inside.is_dir() else folder
     missing = [name for name in layout.needs if not (chosen / name).exists()]
     if missing:
-        raise ValueError(
+        raise _NoLayoutError(
             f"{chosen} has no {', '.join(missing)}, so it is not laid out as the benchmark's "
             f"{layout.folder}, which {key} is read from; give the folder that holds "
             f"{', '.join(layout.needs)}."
         )
     return chosen
+
+
+class _NoLayoutError(ValueError):
+    """A folder without the layout that is looked for."""
 
 
 def check_files(items: Sequence[AimsItem], parts: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -224,7 +225,7 @@ class LabeledStack:
 
 
 class ImageCache:
-    """Cache of the images read last.
+    """Cache of the images read last; several threads may read at once.
 
     Parameters
     ----------
@@ -235,18 +236,31 @@ class ImageCache:
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._held: dict[str, LabeledImage] = {}
+        self._lock = Lock()
 
     def read(self, image: LabeledSource) -> LabeledImage:
         """The checked image, from the cache or its source."""
-        content = self._held.pop(image.name, None) or image.read()
-        self._held[image.name] = content  # the newest stands last
-        while len(self._held) > 1 and sum(c.nbytes for c in self._held.values()) > self._max_bytes:
-            del self._held[next(iter(self._held))]
+        with self._lock:
+            held = self._held.get(image.name)
+        content = held or image.read()
+        with self._lock:
+            self._held.pop(image.name, None)
+            self._held[image.name] = content  # the newest stands last
+            while len(self._held) > 1 and self._nbytes > self._max_bytes:
+                del self._held[next(iter(self._held))]
         return content
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(content.nbytes for content in self._held.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads its images itself."""
-        return {"_max_bytes": self._max_bytes, "_held": {}}
+        return {"_max_bytes": self._max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """An empty cache."""
+        self.__init__(state["_max_bytes"])  # type: ignore[misc]
 
 
 def choose_channels(image: LabeledImage, selected: ChannelNames | None) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ def foundation_colors(predictor: Predictor) -> NDArray[np.float32]:
     """What the foundation sees of the current plane: (3, h, w) of standardized values.
 
     These are the three channels that the transfer layer makes, at the resolution of the network's
-    input. ValueError if there are none: baseline A replaces the first projection.
+    input; of SimCMF's layer those of its pretrained projection alone, without what its new
+    projections add. ValueError if there are none: baseline A replaces the first projection.
     """
     import torch
 

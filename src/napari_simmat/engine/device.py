@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -260,6 +260,42 @@ def precision_context(device: torch.device, precision: str) -> AbstractContextMa
         device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     )
     return torch.autocast(device.type, torch.float16 if half else torch.bfloat16)
+
+
+@contextmanager
+def tf32_allowed(device: torch.device, allowed: bool = True) -> Iterator[None]:
+    """Context in which a CUDA GPU may multiply matrices of float32, and convolve, in TF32.
+
+    PyTorch's default for matrices until 1.11, and still that for convolutions. Nothing changes on
+    other devices, or if it is not `allowed`; what was set before returns afterwards.
+
+    Source: https://pytorch.org/docs/stable/notes/cuda.html, TensorFloat-32.
+    """
+    if not allowed or device.type != "cuda":
+        yield
+        return
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = True
+        yield
+    finally:
+        for kind, was in zip(kinds, before, strict=True):
+            kind.allow_tf32 = was
+
+
+def tf32_job(job: Job[T], device: torch.device, allowed: bool) -> Job[T]:
+    """Run a job with each of its steps, but no code between them, within `tf32_allowed`."""
+    with closing(job):
+        while True:
+            with tf32_allowed(device, allowed):
+                try:
+                    progress = next(job)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            yield progress
 
 
 def is_out_of_memory(error: BaseException) -> bool:

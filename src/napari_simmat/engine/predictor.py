@@ -461,6 +461,9 @@ class Predictor:
         whose predicted IoUs are all below `minimum` may get no masks: SAM's decoder knows the
         estimates before it forms a mask. A click means an object of the `expected` size; by default
         of the size that the model has learned.
+
+        The predicted IoU is not calibrated: *Everything*, which chooses among such masks, finds
+        fewer objects where it is, by the figures of the report on the benchmark.
         """
         points = [prompt.points[0] for prompt in prompts if prompt.is_a_click]
         decode = partial(
@@ -585,12 +588,14 @@ class PromptDecoder:
         chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
         others = range(1, len(quality))  # SAM's candidates have no order of their own
         order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
+        if (calibration := self.model.spec.iou_calibration) is not None:
+            quality = torch.tensor(calibration.apply(quality.numpy()), dtype=torch.float32)
         decoded = decoded._replace(logits=decoded.logits.cpu(), predicted_iou=quality)
         bounds = self._bounds(prompt, embedding.transform)
         return self._result(embedding, decoded, (chosen, *order), bounds)
 
     def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> Result:
-        """The masks for a prompt, the single-mask token's first; for `Result.patch`."""
+        """The masks for a prompt, the single-mask token's first; see `Predictor`."""
         return self._result(embedding, self._decoded(embedding, prompt))
 
     def predict_clicks(
@@ -603,8 +608,6 @@ class PromptDecoder:
         """The masks of single positive clicks (y, x), decoded together; see `Predictor`."""
         encoded, transform = embedding
         clicks = torch.tensor(transform.to_input(points), device=self.compute.device)
-        if (calibration := self.model.spec.iou_calibration) is not None:
-            minimum = calibration.invert(minimum)
         with self.compute.inference():
             decoded = self.compute.network.decode_clicks(encoded, clicks, minimum, expected)
         for each in decoded:
@@ -653,9 +656,6 @@ class PromptDecoder:
         bounds: Window | None = None,
     ) -> Result:
         stride = self.compute.network.mask_stride
-        if (calibration := self.model.spec.iou_calibration) is not None:
-            iou = calibration.apply(decoded.predicted_iou.cpu().numpy())
-            decoded = decoded._replace(predicted_iou=torch.tensor(iou, dtype=torch.float32))
         return Result(decoded, embedding.transform, stride, order, bounds=bounds)
 
     def _bounds(self, prompt: Prompt, transform: InputTransform) -> Window | None:

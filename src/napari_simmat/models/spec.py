@@ -6,7 +6,6 @@ Needs no torch. A checkpoint contains it as JSON in its header.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -271,13 +270,6 @@ class IoUCalibration:
         clipped = np.clip(np.asarray(iou, float), MIN_IOU, 1 - MIN_IOU)
         odds = self.slope * np.log(clipped / (1 - clipped)) + self.offset
         return np.asarray(1 / (1 + np.exp(-odds)))
-
-    def invert(self, iou: float) -> float:
-        """The predicted IoU of a calibrated one; values outside 0..1 as they are."""
-        if not 0 < iou < 1:
-            return iou
-        odds = (math.log(iou / (1 - iou)) - self.offset) / self.slope
-        return 1 / (1 + math.exp(-odds))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from skimage.segmentation import relabel_sequential
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat._text import pluralize
 from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
@@ -35,6 +37,8 @@ MIN_OBJECT_PIXELS = 16
 """Pixels of the network's input that an object must have."""
 SIDE_MULTIPLE = 32
 """Sides of a native network's input are multiples of so many pixels."""
+ROUNDING = 1e-3
+"""Values so little below a whole number are one."""
 MAX_OBJECT_SHARE = 0.75
 """A plane is halved until the object's longer side fits into this share of a crop."""
 MIN_VISIBLE_SHARE = 0.5
@@ -483,12 +487,17 @@ class LabeledPlanes:
     samples
         Its training or validation samples.
     spec
-        Of the model: zero-shot models get three channels and their base's statistics.
+        Of the model: one without transfer layer gets three channels (`as_rgb`), standardized by the
+        data set's statistics as well (`rgb_channels`).
     side
         Planes are resized to this width and height unless the model is native.
+    as_published
+        See `TrainConfig`.
 
     Attributes
     ----------
+    cell_pixel
+        Which pixel of a cell of the mask grid is its truth, see `losses.to_mask_grid`.
     samples
         After `scan_job`, those with an object.
     native
@@ -500,14 +509,24 @@ class LabeledPlanes:
     """
 
     def __init__(
-        self, dataset: Dataset, samples: Sequence[Sample], spec: ModelSpec, side: int
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        spec: ModelSpec,
+        side: int,
+        as_published: bool = False,
     ) -> None:
-        self._dataset, self._spec, self.side = dataset, spec, side
+        self._dataset, self.side, self._as_published = dataset, side, as_published
+        self.cell_pixel = 0 if as_published else None
+        self._min_pixels = 1 if as_published else MIN_OBJECT_PIXELS
+        self._is_rgb = spec.transfer == "zeroshot"
+        self._channels = rgb_channels(spec, dataset) if self._is_rgb else spec.channels
         self.samples = tuple(samples)
         self.native = spec.input_size.method == "native"
-        self.darkness = standardize(torch.zeros(len(spec.channels), 1, 1), spec.channels)
+        self.darkness = standardize(torch.zeros(len(self._channels), 1, 1), self._channels)
         self._kept: dict[int, LabeledPlane] = {}
         self._bytes = 0
+        self._keeping = Lock()
         self.digest = ""
 
     def __len__(self) -> int:
@@ -563,31 +582,43 @@ class LabeledPlanes:
     @property
     def _needed(self) -> str:
         """Required size of an object, in words."""
-        needed = f"{MIN_OBJECT_PIXELS} pixels of the network's input"
+        needed = f"{pluralize(self._min_pixels, 'pixel')} of the network's input"
         size = self._dataset.min_size
         more = f" and more than {size} pixels, if its plane had 1024 x 1024"
         return needed + (more if size else "")
 
     def _keep(self, index: int, plane: LabeledPlane) -> None:
         size = plane.image.numel() * plane.image.element_size() + plane.labels.nbytes
-        if self._bytes + size <= CACHE_BYTES:
-            self._kept[index] = plane
-            self._bytes += size
+        with self._keeping:  # threads may read planes ahead
+            if index not in self._kept and self._bytes + size <= CACHE_BYTES:
+                self._kept[index] = plane
+                self._bytes += size
 
     def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> LabeledPlane:
         objects = self._dataset.regions(labels)
+        if self._as_published and self._dataset.normalization.keep_uint8:
+            # The authors' ``astype(np.uint8)``; what rounding left below a whole number is one.
+            values = np.floor(values + ROUNDING)
         if not self.native:
-            square = InputSize(method="stretch", size=self.side)
-            values = InputTransform.of(labels.shape, square).resize(values)
+            values = self._resized(values)
             labels = resize_nearest(labels, (self.side, self.side))
         # Resizing may leave nothing of an object, or too little to measure.
         there = label_areas(labels)
-        objects = [label for label in objects if there.get(label, 0) >= MIN_OBJECT_PIXELS]
+        objects = [label for label in objects if there.get(label, 0) >= self._min_pixels]
         image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-        if self._spec.transfer == "zeroshot":
+        if self._is_rgb:
             image = image[as_rgb(len(image))]
-        image = standardize(image, self._spec.channels)
+        image = standardize(image, self._channels)
         return LabeledPlane(name, image, labels, tuple(objects))
+
+    def _resized(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values (C, Y, X) at the network's side."""
+        if self._as_published:  # ``transforms.Resize`` of torchvision 0.12 on tensors
+            size = (self.side, self.side)
+            whole = torch.from_numpy(values)[None]
+            return functional.interpolate(whole, size, mode="bilinear")[0].numpy()
+        square = InputSize(method="stretch", size=self.side)
+        return InputTransform.of(values.shape[1:], square).resize(values)
 
 
 def standardize(image: Tensor, channels: Sequence[Channel]) -> Tensor:
@@ -604,6 +635,18 @@ def as_rgb(channels: int) -> list[int]:
     three are taken, as the paper does for its zero-shot figures.
     """
     return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
+
+
+def rgb_channels(spec: ModelSpec, dataset: Dataset) -> tuple[Channel, ...]:
+    """A model's three channels with a data set's mean and standard deviation of what they get.
+
+    So a sensor whose values reach 510 is not overexposed to a model of photographs, nor a dim one
+    too dark. SimCMF's authors' zero-shot is the same: ``proj_type == "zeroshot"`` of
+    ``models/projector.py`` gets what ``dataset.py`` standardized.
+    """
+    taken = [dataset.channels[index] for index in as_rgb(len(dataset.channels))]
+    pairs = zip(spec.channels, taken, strict=True)
+    return tuple(replace(own, mean=each.mean, std=each.std) for own, each in pairs)
 
 
 def pad_image(image: Tensor, height: int, width: int) -> Tensor:

@@ -11,7 +11,9 @@ from napari_simmat.io.plain import check_fields
 from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, split_transfer
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
-TransferStart = Literal["random", "zeroshot"]
+TransferStart = Literal["random", "zeroshot", "uniform"]
+UNIFORM_STARTS = ("baseline_b", "simcmf", "simcmf_b", "simcmf_d")
+"""Transfer layers whose convolutions to three channels the authors' ``-uniformInit`` concerns."""
 TrainPromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
 """Kinds of first prompts, see `prompting.draw_prompts`."""
 Positive = Annotated[int, {"min": 1}]
@@ -28,8 +30,9 @@ class TrainConfig:
         The layer that takes the sensor's channels: zeroshot (none), simmat, baseline_a, baseline_b,
         simcmf, simcmf_b, simcmf_d, preconv or preattn (also as preconvk5n3d32, preattnp8n2d64).
     start
-        How SimMAT's transfer layer starts: from random numbers, as in the paper, or zeroshot: from
-        passing on what the foundation would get without it.
+        How the transfer layer starts: from random numbers, as in the paper; zeroshot: SimMAT's from
+        passing on what the foundation would get without it; uniform: baseline_b, simcmf, simcmf_b
+        and simcmf_d from weights in 0..1 without bias, the authors' -uniformInit.
     strategy
         What is trained in addition to the transfer layer.
     size
@@ -81,6 +84,14 @@ class TrainConfig:
         Parts into which a step's images are divided, to save memory; the gradient is the same.
     recompute
         Whether to recompute the encoder's blocks for the gradient, to save memory.
+    tf32
+        Whether a CUDA GPU of Ampere or later multiplies in TF32, 10 bits of precision, where the
+        computation is in float32: faster, and what PyTorch did until 1.11, the authors' version.
+    as_published
+        Whether images and truth are sampled as in the authors' code: resized without antialiasing,
+        values scaled to 8 bits cut to whole numbers, objects of any size, and the first pixel of
+        each cell of the mask grid instead of its middle one. For comparisons with their figures:
+        in use, images are resized with antialiasing.
     seed
         Seed of all random numbers: the same seed gives the same model.
     """
@@ -113,6 +124,8 @@ class TrainConfig:
     validation_objects: NotNegative = 400
     accumulate: Positive = 1
     recompute: bool = False
+    tf32: bool = False
+    as_published: bool = False
     seed: Annotated[int, {"label": "Seed", "min": 0, "max": 2**31 - 1}] = 0
 
     def __post_init__(self) -> None:
@@ -127,6 +140,11 @@ class TrainConfig:
             raise ValueError(
                 f"{self.batch} images cannot be divided into {self.accumulate} equal parts; choose "
                 "a batch that is a multiple of accumulate."
+            )
+        if self.start == "uniform" and self.transfer not in UNIFORM_STARTS:
+            raise ValueError(
+                f"{self.transfer} has no convolution to three channels to start uniformly; "
+                f"{format_list(UNIFORM_STARTS)} have. Choose one of these, or another start."
             )
         if self.transfer == "zeroshot" and self.strategy == "frozen":
             raise ValueError(

@@ -6,7 +6,7 @@ The network is validated while it trains, and compared with its base afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,21 @@ import torch
 from napari_simmat._text import pluralize
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.datasets.dataset import Dataset, Sample
+from napari_simmat.engine.device import choose_device, tf32_job
 from napari_simmat.models.spec import (
     Model,
     ModelSpec,
 )
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
+    Batch,
     Batches,
     LabeledPlanes,
     equal_parts,
 )
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.losses import TrainingModule
+from napari_simmat.training.prefetch import Prefetch
 from napari_simmat.training.trainable import TrainableNetwork, make_trainable
 from napari_simmat.training.trainer import (
     BEST_FILE,
@@ -131,14 +134,22 @@ def train_job(
         If the disk is full; what was saved before is kept.
     """
     devices = devices or Devices()
+    job = _train_job(base, dataset, config, name, folder, devices)
+    return (yield from tf32_job(job, choose_device(devices.device), config.tf32))
+
+
+def _train_job(
+    base: Model, dataset: Dataset, config: TrainConfig, name: str, folder: Path, devices: Devices
+) -> Job[TrainedModel]:
     config = _resolved(config, folder, devices)
     learner = make_trainable(base, dataset, config, name)
     # The heads of the predicted quality and of the other masks are not part of every loss.
     heads = learner.network.mask_decoder.iou_prediction_head.parameters()
     fabric = devices.fabric(config.precision, partly=any(p.requires_grad for p in heads))
     side = config.side_for(base.spec)
-    train = LabeledPlanes(dataset, dataset.train, learner.spec, side)
-    validation = LabeledPlanes(dataset, dataset.validation, learner.spec, side)
+    seen = (learner.spec, side, config.as_published)
+    train = LabeledPlanes(dataset, dataset.train, *seen)
+    validation = LabeledPlanes(dataset, dataset.validation, *seen)
     yield from train.scan_job("train on")
     yield from validation.scan_job("validate on")
     words = (
@@ -147,6 +158,8 @@ def train_job(
     )
     learner = learner._replace(spec=replace(learner.spec, description=words))
     run_folder = RunFolder(folder) if is_first_process() else None
+    total = config.total(len(train))
+    batches = Prefetch(Batches(train, config).batch, total, devices.readers)
     try:
         settings = {**asdict(config), "base": learner.spec.base.sha256}
         settings["data"] = {  # tells data sets apart
@@ -158,8 +171,8 @@ def train_job(
         }
         state = read_state(folder, settings, needs=BEST_FILE)
         fabric.launch()
-        tuning = FineTuning(learner, config, config.total(len(train)), validation)
-        trainer = tuning.trainer(Batches(train, config), fabric, run_folder, settings)
+        tuning = FineTuning(learner, config, total, validation)
+        trainer = tuning.trainer(batches, fabric, run_folder, settings)
         if state is not None:
             trainer.restore(state)
         if run_folder is not None:
@@ -175,6 +188,7 @@ def train_job(
         spec = replace(learner.spec, metrics=read_spec(folder / BEST_FILE).metrics)
         return TrainedModel(learner, spec, validation.samples, fabric)
     finally:
+        batches.close()
         if run_folder is not None:
             run_folder.close()
 
@@ -201,7 +215,7 @@ class FineTuning:
 
     def trainer(
         self,
-        batches: Batches,
+        batches: Callable[[int, slice], Batch],
         fabric: Fabric,
         folder: RunFolder | None,
         settings: Mapping[str, Any],
@@ -211,7 +225,9 @@ class FineTuning:
         trained = [p for p in self.student.network.parameters() if p.requires_grad]
         count = fabric.world_size * config.accumulate
         return Trainer(
-            module=TrainingModule(self.student.network, config.auxiliary, config.smoothing),
+            module=TrainingModule(
+                self.student.network, config.auxiliary, config.smoothing, self.validation.cell_pixel
+            ),
             optimizer=torch.optim.Adam(trained, lr=config.learning_rate),
             fabric=fabric,
             folder=folder,
@@ -219,7 +235,7 @@ class FineTuning:
             total=total,
             seed=config.seed,
             rate=lambda step: config.rate(step, total),
-            batch=lambda step, part: batches.batch(step, part).to(fabric.device),
+            batch=lambda step, part: batches(step, part).to(fabric.device),
             parts=equal_parts(config.batch, count)[fabric.global_rank :: fabric.world_size],
             state=self.state,
             load=self.load,

@@ -43,10 +43,19 @@ class TrainingModule(nn.Module):
         See `TrainConfig`.
     smoothing
         That of SimMAT's loss for masks (`dice_and_entropy`); None for the loss of `mask_loss`.
+    cell_pixel
+        See `to_mask_grid`.
     """
 
-    def __init__(self, network: Network, auxiliary: bool, smoothing: float | None = 1e-5) -> None:
+    def __init__(
+        self,
+        network: Network,
+        auxiliary: bool,
+        smoothing: float | None = 1e-5,
+        cell_pixel: int | None = None,
+    ) -> None:
         super().__init__()
+        self.cell_pixel = cell_pixel
         self.network = network
         self.auxiliary, self.smoothing = auxiliary, smoothing
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
@@ -68,7 +77,7 @@ class TrainingModule(nn.Module):
         device = batch.images.device
         encoded = self._encoded(batch.images, batch.keys)
         masks = torch.from_numpy(batch.masks).to(device)
-        target = to_mask_grid(masks, network.mask_stride)
+        target = to_mask_grid(masks, network.mask_stride, self.cell_pixel)
         known = self._known(batch, len(target))
         prompts = PromptBatch(batch.prompts.points.to(device), batch.prompts.labels.to(device))
         loss = encoded.embedding.new_zeros((), dtype=torch.float32)
@@ -210,14 +219,15 @@ def mask_loss(
     return MaskLoss(loss, iou)
 
 
-def to_mask_grid(masks: Tensor, stride: int) -> Tensor:
+def to_mask_grid(masks: Tensor, stride: int, cell_pixel: int | None = None) -> Tensor:
     """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1.
 
-    A cell takes the value of its middle pixel. A thin object that contains no such pixel gets the
+    A cell takes the value of one of its pixels along each axis, `cell_pixel`, by default the middle
+    one. A thin object that contains no such pixel gets the
     cells that it touches, as an empty target would be wrong for a click on it.
     """
-    middle = stride // 2
-    grid = masks[:, None, middle::stride, middle::stride].float()
+    taken = stride // 2 if cell_pixel is None else cell_pixel
+    grid = masks[:, None, taken::stride, taken::stride].float()
     missed = ~grid.flatten(1).any(1)
     if missed.any():
         touched = functional.max_pool2d(masks[missed, None].float(), stride, ceil_mode=True)

@@ -6,10 +6,10 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_simmat.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.datasets.dataset import Dataset
@@ -23,11 +23,9 @@ from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.training.batches import (
     as_rgb,
+    rgb_channels,
 )
 from napari_simmat.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 class TrainableNetwork(NamedTuple):
@@ -73,11 +71,7 @@ def make_trainable(
         If the base is not a foundation, or the channels do not suit the transfer layer.
     """
     below = base.spec
-    if below.transfer != "zeroshot" or below.strategy != "frozen":
-        raise ValueError(
-            f"{below.name} is a modality checkpoint, not a foundation; train on its base, "
-            f"{below.base.name}."
-        )
+    check_foundation(below)
     channels = 3 if config.transfer == "zeroshot" else len(dataset.channels)
     torch.manual_seed(config.seed)
     network = build_network(below.base.architecture, channels=channels, transfer=config.transfer)
@@ -90,7 +84,10 @@ def make_trainable(
         if isinstance(layer, Projected):
             layer.start_from_base()
     if config.start == "zeroshot" and isinstance(layer, MAT):
-        layer.pass_on(as_rgb(channels), *_as_base_expects(below, dataset))
+        # Standardized values, as the base alone gets them (`rgb_channels`).
+        layer.pass_on(as_rgb(channels), torch.ones(3), torch.zeros(3))
+    if config.start == "uniform":
+        start_uniformly(layer)
     tuned = tune(network, config.strategy, config.size)
     network.recompute = config.recompute
     network.to(memory_format=torch.channels_last)
@@ -99,8 +96,9 @@ def make_trainable(
         below,
         name=name,
         modality=dataset.modality,
-        # Without a transfer layer the base's channels, as its weights expect them.
-        channels=below.channels if config.transfer == "zeroshot" else dataset.channels,
+        channels=(
+            rgb_channels(below, dataset) if config.transfer == "zeroshot" else dataset.channels
+        ),
         normalization=dataset.normalization,
         # SAM's input is stretched, as in the paper; an embedded base takes images at their size.
         input_size=size if size.method == "native" else InputSize(method="stretch", size=size.size),
@@ -118,12 +116,23 @@ def make_trainable(
     return TrainableNetwork(spec, network, tuned.names)
 
 
-def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Scale and shift (3,) from values standardized for the data set to those for the base."""
-    taken = as_rgb(len(dataset.channels))
-    range_ = below.normalization.scale / dataset.normalization.scale
-    ours = [dataset.channels[index] for index in taken]
-    pairs = list(zip(ours, below.channels, strict=True))
-    scale = torch.tensor([range_ * our.std / base.std for our, base in pairs])
-    shift = torch.tensor([(range_ * our.mean - base.mean) / base.std for our, base in pairs])
-    return scale, shift
+def check_foundation(spec: ModelSpec) -> None:
+    """Raise ValueError if a model is not a foundation, on which one can train."""
+    if spec.transfer != "zeroshot" or spec.strategy != "frozen":
+        raise ValueError(
+            f"{spec.name} is a modality checkpoint, not a foundation; train on its base, "
+            f"{spec.base.name}."
+        )
+
+
+@torch.no_grad()
+def start_uniformly(layer: nn.Module) -> None:
+    """Draw the weights of a layer's convolutions to three channels from 0..1; biases become zero.
+
+    Source: ``uniform_init`` of ``models/projector.py``, https://github.com/mt-cly/SimCMF at
+    0cdc5c1.
+    """
+    for module in layer.get_submodule("squeeze").modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.uniform_(module.weight)
+            nn.init.zeros_(module.bias)

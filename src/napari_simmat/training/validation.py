@@ -32,6 +32,7 @@ from napari_simmat.training.batches import (
     as_rgb,
     halve_until_fits,
     pad_image,
+    rgb_channels,
     round_up,
 )
 from napari_simmat.training.losses import to_mask_grid
@@ -87,7 +88,7 @@ def validate_network_job(
             objects = [plane.objects[number * count // kept] for number in range(kept)]
             for level, labels in _levels_for_objects(plane, objects, side, native):
                 for part, seen in _parts(level, labels, side if native else None):
-                    _measure(network, part, seen, reached, native)
+                    _measure(network, part, seen, reached, planes)
             yield Progress(index + 1, len(planes), "validating")
     finally:
         network.train(was)
@@ -105,13 +106,14 @@ def compare_with_base_job(
     """Mean IoU in percent of a click and of a box, ``before`` with the base and ``after``.
 
     Also the calibration of the IoU that the trained network predicts (`fit_calibration`).
-    Both networks get the data set's normalized values as in the window, at all scales; the base
-    without transfer layer gets three channels (`as_rgb`). Each of the `samples` holds an object;
-    `spec` and `network` are the checkpoint's.
+    Both networks get the data set's normalized values, standardized by its statistics, at all
+    scales as in the window; the base without transfer layer gets three channels (`rgb_channels`).
+    Each of the `samples` holds an object; `spec` and `network` are the checkpoint's.
     """
     given = Normalization(method="none")
+    seen = replace(base.spec, channels=rgb_channels(base.spec, dataset), normalization=given)
     models = {
-        "before": Model(replace(base.spec, normalization=given), base.network, "before"),
+        "before": Model(seen, base.network, "before"),
         "after": Model(replace(spec, normalization=given), network, "after"),
     }
     predictors = {name: Predictor(model, device) for name, model in models.items()}
@@ -187,15 +189,16 @@ def _measure(
     plane: LabeledPlane,
     labels: list[int],
     reached: ValidationScores,
-    native: bool,
+    planes: LabeledPlanes,
 ) -> None:
-    encoded = _encoded(network, plane, native)
+    encoded = _encoded(network, plane, planes.native)
     for start in range(0, len(labels), DECODED_AT_ONCE):
         some = labels[start : start + DECODED_AT_ONCE]
         masks, _ = _masks(network, encoded, plane, some)
         for mask, label in zip(masks, some, strict=True):
             own = torch.from_numpy(plane.labels == label)
-            truth = to_mask_grid(own[None], network.mask_stride)[0, 0].numpy() > 0
+            grid = to_mask_grid(own[None], network.mask_stride, planes.cell_pixel)
+            truth = grid[0, 0].numpy() > 0
             seen = mask[: truth.shape[0], : truth.shape[1]]
             reached.ious.append(iou(seen, truth))
             reached.dices.append(dice(seen, truth))

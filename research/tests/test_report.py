@@ -1,11 +1,15 @@
 """Tables of the benchmark, with numbers by hand."""
 
+import numpy as np
 import pytest
 
 from simmat_research.experiments import BenchmarkConfig, ResultRow, make_runs
-from simmat_research.runner import markdown_table, summarize
+from simmat_research.report import markdown_table, square_around, summarize
 
-REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B": 25.0, "SimMAT": 40}
+REACHED = {
+    "zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B": 25.0, "SimMAT": 40,
+    "SimMAT, full": 42,
+}  # fmt: skip
 
 
 def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[ResultRow]:
@@ -37,9 +41,13 @@ def test_summarize_gives_mean_and_deviation_over_seeds():
 
 def test_markdown_table_of_transfer_compares_arms():
     lines = markdown_table("transfer", rows()).splitlines()
-    assert lines[0] == "| modality | zero-shot | scratch | baseline A | baseline B | SimMAT |"
+    assert lines[0] == (
+        "| modality | zero-shot | scratch | baseline A | baseline B | SimMAT | SimMAT, full |"
+    )
     assert lines[2].startswith("| a | 20.5 ± 0.7 | 10.5 ± 0.7 |")
-    assert lines[4] == "| **average** | **25.5** | **15.5** | **17.5** | **30.5** | **45.5** |"
+    assert lines[4] == (
+        "| **average** | **25.5** | **15.5** | **17.5** | **30.5** | **45.5** | **47.5** |"
+    )
     assert lines[-1] == (
         "SimMAT over scratch: 2.94. SimMAT above zero-shot: +20.0 points on average."
     )
@@ -69,3 +77,13 @@ def test_markdown_table_without_rows_says_so():
 
 def test_markdown_table_of_quick_form_says_so():
     assert markdown_table("transfer", rows(), quick=True).startswith("**Quick form")
+
+
+def test_square_around_shows_the_object_in_the_plane():
+    truth = np.zeros((90, 120), bool)
+    truth[40:50, 60:64] = True  # 10 pixels long: the square has a side of 40
+    assert square_around(truth) == (25, 65, 42, 82)
+    truth = np.zeros((90, 120), bool)
+    truth[88:90, 0:3] = True  # small, and in a corner
+    assert square_around(truth) == (60, 90, 0, 30)
+    assert square_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
