@@ -108,7 +108,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _write_files(segmented: SegmentedImage, begun: float) -> ObjectTable:
+def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredObjects:
     loaded = segmented.loaded
     files = loaded.task.files
     table = object_table(segmented)
@@ -141,7 +141,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> ObjectTable:
     return table
 
 
-def _objects_in_tiles(segmented: SegmentedImage, table: ObjectTable) -> ObjectsInTiles:
+def _objects_in_tiles(segmented: SegmentedImage, table: MeasuredObjects) -> ObjectsInTiles:
     """The objects of labels that are in a file, for formats that are written one by one."""
     loaded = segmented.loaded
     sides = [f"bbox_{letter}{end}_px" for end in (0, 1) for letter in "yx"]
@@ -191,7 +191,7 @@ def about_table(
     )
 
 
-class ObjectTable(NamedTuple):
+class MeasuredObjects(NamedTuple):
     """What is measured of the objects of an image."""
 
     columns: list[str]
@@ -199,7 +199,7 @@ class ObjectTable(NamedTuple):
     pixels: _MaskPixels
 
 
-def object_table(segmented: SegmentedImage) -> ObjectTable:
+def object_table(segmented: SegmentedImage) -> MeasuredObjects:
     """Measure the objects of an image as its settings say."""
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
     size = loaded.image.reference
@@ -214,7 +214,7 @@ def object_table(segmented: SegmentedImage) -> ObjectTable:
     for row in rows:
         row["class"] = loaded.categories.get(int(str(row["label"])), "")
     columns = table_columns(loaded.axes, image.columns, size, rows=rows)
-    return ObjectTable(columns, rows, pixels)
+    return MeasuredObjects(columns, rows, pixels)
 
 
 def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
@@ -228,7 +228,7 @@ def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
 
 
 def record_of(
-    segmented: SegmentedImage, table: ObjectTable, written: Mapping[str, Path], begun: float
+    segmented: SegmentedImage, table: MeasuredObjects, written: Mapping[str, Path], begun: float
 ) -> Record:
     """The record of outputs that are in temporary files yet; `written` has them by kind.
 

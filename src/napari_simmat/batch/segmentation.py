@@ -35,7 +35,7 @@ from napari_simmat.batch.loaded_image import (
     load_task,
     read_task_prompts,
 )
-from napari_simmat.batch.outputs import ObjectTable, object_table, record_of, write_result
+from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
 from napari_simmat.batch.overlays import overlay
 from napari_simmat.batch.plan import (
     AUTO,
@@ -108,7 +108,7 @@ class Segmentation:
     axes: str
     note: str
     _segmented: SegmentedImage = field(repr=False)
-    _table: ObjectTable = field(repr=False)
+    _table: MeasuredObjects = field(repr=False)
 
     @property
     def name(self) -> str:
