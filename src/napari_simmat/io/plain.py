@@ -75,7 +75,7 @@ def field_rules(kind: Any) -> tuple[FieldRule, ...]:
         defaults = {name: named.get(name, MISSING) for name in kind._fields}
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        FieldRule(name, *_split(hints[name]), default) for name, default in defaults.items()
+        FieldRule(name, *split_notes(hints[name]), default) for name, default in defaults.items()
     )
 
 
@@ -153,7 +153,7 @@ class _Reader:
 
     def read(self, hint: Any, outer: Mapping[str, Any], value: Any, where: str) -> Any:
         """`value` as a type; `outer` are the notes of the tuple or union that it is part of."""
-        kind, own = _split(hint)
+        kind, own = split_notes(hint)
         notes = {**outer, **own}
         origin = get_origin(kind) or kind
         parts = get_args(kind)
@@ -303,7 +303,7 @@ def parse_json(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not JSON ({error}).") from None
 
 
-def _split(hint: Any) -> tuple[Any, dict[str, Any]]:
+def split_notes(hint: Any) -> tuple[Any, dict[str, Any]]:
     """A type and its notes."""
     notes: dict[str, Any] = {}
     if get_origin(hint) is Annotated:
