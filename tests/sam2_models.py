@@ -11,6 +11,7 @@ from napari_simmat.checkpoints.sam2_names import renamed_sam2
 from napari_simmat.models import hiera_encoder
 from napari_simmat.models.hiera_encoder import HieraVariant, build_video_model
 from napari_simmat.models.sam2 import Sam2Network, build_sam2
+from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 
 SIDE = 256
 SMALL = HieraVariant(8, 1, (1, 1, 2, 1), (8, 4, 14, 7), (3,), (7, 7))
@@ -60,3 +61,17 @@ def sam2_pair() -> Sam2Pair:
         ours.load_state_dict(renamed_sam2(library.state_dict()), strict=True, assign=True)
         ours.requires_grad_(False)
         return Sam2Pair(library, ours)
+
+
+def sam2_model(pair: Sam2Pair) -> Model:
+    """A model of the shrunk network, on images as large as its input."""
+    spec = ModelSpec(
+        name="sam2",
+        modality="RGB",
+        channels=tuple(Channel(name=each, mean=120.0, std=60.0) for each in ("r", "g", "b")),
+        normalization=Normalization(keep_uint8=True),
+        input_size=InputSize(method="stretch", size=SIDE, minimum=SIDE),
+        base=Base(name="sam2", architecture="hiera_tiny", sha256="0" * 64),
+        mask_choice="stock",
+    )
+    return Model(spec, pair.ours, "fingerprint")

@@ -35,6 +35,7 @@ from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
+from tests.sam2_models import sam2_model
 from tests.scripted_predictor import all_match
 from tests.widgets.scenes import gray
 
@@ -486,3 +487,9 @@ def test_proposed_masks_are_filtered_as_their_model_wants(predictor, choice, thr
     assert kept.scores.min() > threshold
     loose = masks_to_instances(found, replace(settings, quality=0.3))
     assert len(loose) > len(kept)
+
+
+def test_sam2_has_the_thresholds_of_its_own_generator(sam2_pair):
+    spec = sam2_model(sam2_pair).spec
+    assert AutomaticSettings().for_model(spec).thresholds == (0.8, 0.95)
+    assert AutomaticSettings(quality=0.5).for_model(spec).thresholds == (0.5, 0.95)

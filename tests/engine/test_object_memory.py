@@ -13,17 +13,9 @@ from napari_simmat.engine.propagation import Propagator
 from napari_simmat.engine.propagation_tracks import IntervalEnd, Section, SliceInterval
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.sam2_memory import Memories
-from napari_simmat.models.spec import (
-    Base,
-    Channel,
-    InputSize,
-    Model,
-    ModelSpec,
-    Normalization,
-)
 from napari_simmat.progress import finish
 from tests.engine.test_propagation import BRIGHT, Thresholding, ball, click
-from tests.sam2_models import SIDE
+from tests.sam2_models import SIDE, sam2_model
 
 
 def end(index: int) -> IntervalEnd:
@@ -121,20 +113,6 @@ def test_method_decides_how_planes_are_searched():
     forgetful.model = SimpleNamespace(spec=SimpleNamespace(name="tiny"))
     with pytest.raises(ValueError, match="tiny has no memory, so it cannot propagate"):
         Propagator(forgetful, PropagationSettings(method="memory"))
-
-
-def sam2_model(pair) -> Model:
-    """A model of the shrunk network, on images as large as its input."""
-    spec = ModelSpec(
-        name="sam2",
-        modality="RGB",
-        channels=tuple(Channel(name=each, mean=120.0, std=60.0) for each in ("r", "g", "b")),
-        normalization=Normalization(keep_uint8=True),
-        input_size=InputSize(method="stretch", size=SIDE, minimum=SIDE),
-        base=Base(name="sam2", architecture="hiera_tiny", sha256="0" * 64),
-        mask_choice="stock",
-    )
-    return Model(spec, pair.ours, "fingerprint")
 
 
 @pytest.fixture(scope="module")

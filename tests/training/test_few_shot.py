@@ -46,6 +46,7 @@ from napari_simmat.training.few_shot import (
 )
 from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu
+from tests.sam2_models import sam2_model, shrink_sam2
 from tests.training.simulated_learning import OFFER_ANYTHING
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
@@ -397,6 +398,27 @@ def test_learning_on_sam_scores_each_folds_transfer_layer(sam, monkeypatch):
     assert found.model.spec.transfer == "simmat"
     encodings = 1 + 3 * len(few_shot.STRENGTHS)
     assert blocks.count(False) == encodings * DEPTH
+
+
+@pytest.mark.usefixtures("accepted")
+def test_learning_on_sam2_changes_its_decoder_alone(sam2_pair, tmp_path, monkeypatch):
+    """The finer features of each plane are kept as the frozen projections give them."""
+    shrink_sam2(monkeypatch)
+    base = sam2_model(sam2_pair)
+    found = learned(base, squares())
+    before, after = base.network.state_dict(), found.model.network.state_dict()
+    changed = {name for name, each in before.items() if not torch.equal(each, after[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"mask_decoder"}
+    found.checkpoint.save(tmp_path / "kept.safetensors")
+    again = AdaptedCheckpoint.load(tmp_path / "kept.safetensors").model(base)
+    masks = []
+    for model in (found.model, again, base):
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(squares().values, channel_axis=0)
+        masks.append(predictor.predict(points=[(15, 15)]).logits)
+    assert np.array_equal(masks[0], masks[1])
+    assert not np.array_equal(masks[0], masks[2])
 
 
 def textured() -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,8 @@ LITE_THRESHOLDS = (0.75, 0.9)
 """Those of `tiny` since tiny-5 and of checkpoints on it: with 0.6 it takes ground for objects."""
 DEFAULT_THRESHOLDS = (0.6, 0.9)
 """The same for other models."""
+SAM2_THRESHOLDS = (0.8, 0.95)
+"""Of ``SAM2AutomaticMaskGenerator``, https://github.com/facebookresearch/sam2."""
 KIND_THRESHOLDS = (0.7, 0.5)
 """The same where the size of the objects is known: masks of other sizes count less."""
 LOOKS_THRESHOLDS = (0.6, 0.5)
@@ -224,8 +226,8 @@ class AutomaticSettings:
 
         It is known from some of its objects (`kind`), from `object_side`, or by the model.
 
-        SAM's own weights get the thresholds that SAM was published with. They are too strict for
-        other networks, whose predicted IoU is lower.
+        SAM's and SAM 2's own weights get the thresholds that they were published with. These are
+        too strict for other networks, whose predicted IoU is lower.
         """
         known = spec.kind if kind is None else kind
         if known is not None and known.looks is not None:
@@ -233,7 +235,8 @@ class AutomaticSettings:
         if known is not None or self.object_side or spec.expects_kind:
             return self.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
-            return self.with_thresholds(SAM_THRESHOLDS)
+            is_sam2 = spec.base.architecture.startswith("hiera")
+            return self.with_thresholds(SAM2_THRESHOLDS if is_sam2 else SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
         return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
 
