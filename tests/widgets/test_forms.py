@@ -88,7 +88,7 @@ def changed(value: Any, hint: Any) -> Any:
         (TrainRequest(), ("name", "modality", "channels")),
         (FileOptions(), ("pattern", *EXTRAS)),
         (SeriesOptions(), ("propagate", "link", "objects", "link_axis")),
-        (SegmentTableOptions(), ("statistics", "index", "all_channels")),
+        (SegmentTableOptions(), ("statistics", "index", "all_channels", "object_class")),
         (ClusterOptions(), ("scheduler",)),
         (Config(), NAMES),
     ],
