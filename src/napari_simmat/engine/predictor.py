@@ -681,7 +681,7 @@ class PromptDecoder:
         self.compute.check_finite(self.model.spec.name, decoded.logits, decoded.predicted_iou)
 
 
-def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> PromptTensors:
+def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: float) -> PromptTensors:
     """A prompt in the network's coordinates; `stride` is that of its mask grid."""
     tensors: dict[str, Tensor] = {}
     if prompt.points:

@@ -32,6 +32,8 @@ EMBEDDED = ("tiny", "tiny_deep", "tiny_lite")
 ``"tiny"``: 4 attention blocks, without local contrast; ``"tiny_deep"``: 6, with it;
 ``"tiny_lite"``: behind the stages of EfficientNet-Lite0.
 """
+SAM_LICENSE = "SAM License"
+"""Meta's of SAM 3; its section 1.b: what is derived is distributed under it, too."""
 TransferName = Literal[
     "zeroshot",
     "simmat",
@@ -236,7 +238,7 @@ class Base:
     architecture
         The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"`` (SAM), ``"vit_t"``
         (MobileSAM), or ``"hiera_tiny"``, ``"hiera_small"``, ``"hiera_base_plus"`` or
-        ``"hiera_large"`` (SAM 2.1).
+        ``"hiera_large"`` (SAM 2.1), or ``"sam3"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """
@@ -244,6 +246,11 @@ class Base:
     name: str
     architecture: str
     sha256: str
+
+    @property
+    def binding_license(self) -> str:
+        """License of its weights that all that is derived from them must have; empty if any."""
+        return SAM_LICENSE if self.architecture == "sam3" else ""
 
     @property
     def embedded(self) -> bool:

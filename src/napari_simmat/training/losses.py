@@ -104,9 +104,7 @@ class TrainingModule(nn.Module):
 
     def _known(self, batch: Batch, objects: int) -> Tensor | None:
         """Cells of the mask grid with known truth, for each of the objects; None if all are."""
-        stride = self.network.mask_stride
-        middle = stride // 2
-        known = batch.labels[:, None, middle::stride, middle::stride] != UNKNOWN
+        known = at_middles(batch.labels[:, None], self.network.mask_stride) != UNKNOWN
         if bool(known.all()):
             return None
         repeated = known.float().repeat_interleave(objects // len(known), 0)
@@ -140,7 +138,7 @@ def trained_results(
     prompts: PromptBatch,
     target: Tensor,
     rounds: int,
-    stride: int,
+    stride: float,
     known: Tensor | None = None,
 ) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
     """Decode, add `rounds` correcting clicks, and yield the first and the last result.
@@ -210,19 +208,34 @@ def mask_loss(
     return MaskLoss(loss, iou)
 
 
-def to_mask_grid(masks: Tensor, stride: int) -> Tensor:
+def to_mask_grid(masks: Tensor, stride: float) -> Tensor:
     """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1.
 
     A cell takes the value of its middle pixel. A thin object that contains no such pixel gets the
     cells that it touches, as an empty target would be wrong for a click on it.
     """
-    middle = stride // 2
-    grid = masks[:, None, middle::stride, middle::stride].float()
+    grid = at_middles(masks[:, None], stride).float()
     missed = ~grid.flatten(1).any(1)
     if missed.any():
-        touched = functional.max_pool2d(masks[missed, None].float(), stride, ceil_mode=True)
+        alone = masks[missed, None].float()
+        if stride == int(stride):
+            touched = functional.max_pool2d(alone, int(stride), ceil_mode=True)
+        else:
+            touched = functional.adaptive_max_pool2d(alone, grid.shape[-2:])
         grid[missed] = touched[..., : grid.shape[-2], : grid.shape[-1]]
     return grid
+
+
+def at_middles(values: Tensor, stride: float) -> Tensor:
+    """Values (..., H, W) at the middle pixels of the cells of a mask grid, (..., h, w)."""
+    if stride == int(stride):
+        step, middle = int(stride), int(stride) // 2
+        return values[..., middle::step, middle::step]
+    rows, columns = (
+        ((torch.arange(round(length / stride)) + 0.5) * stride).long()
+        for length in values.shape[-2:]
+    )
+    return values[..., rows[:, None], columns]
 
 
 def dice_and_entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
