@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from napari_simmat.checkpoints.catalog import PREPROCESSING
+from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.sam3_names import renamed_sam3
 from napari_simmat.models import sam3_encoder
 from napari_simmat.models.sam3 import Sam3Network, build_sam3
 from napari_simmat.models.sam3_encoder import Sam3Shape, build_detector, build_tracker
+from napari_simmat.models.spec import Model
+from napari_simmat.models.vocabulary import END, START
 from tests.sam2_models import with_random_numbers
 
 SIDE = 112
@@ -72,3 +81,48 @@ def sam3_trio() -> Sam3Trio:
         trio.ours.load_state_dict(renamed_sam3(trio.hub_file()), strict=True, assign=True)
         trio.ours.requires_grad_(False)
         return trio
+
+
+@pytest.fixture
+def small_sam3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sam3`` is shrunk, also where files are read."""
+    shrink_sam3(monkeypatch)
+    row = PREPROCESSING["sam3"]
+    size = replace(row.input_size, size=SIDE, minimum=SIDE)
+    monkeypatch.setitem(PREPROCESSING, "sam3", row._replace(input_size=size))
+
+
+@pytest.fixture
+def sam3_hub_file(sam3_trio: Sam3Trio, tmp_path: Path, small_sam3: None) -> Path:
+    """A file as on the Hub, without a vocabulary."""
+    path = tmp_path / "model.safetensors"
+    save_file(sam3_trio.hub_file(), path, {"format": "pt"})
+    return path
+
+
+@pytest.fixture
+def sam3_model(sam3_hub_file: Path) -> Model:
+    """The shrunk network with a vocabulary, loaded from files."""
+    write_vocabulary(sam3_hub_file.with_name("tokenizer.json"))
+    return load_model(sam3_hub_file)
+
+
+def write_vocabulary(path: Path, **more: int) -> None:
+    """A ``tokenizer.json`` of letters, which end words as those of CLIP do, and a few words."""
+    letters = [f"{letter}{end}" for letter in ascii_lowercase for end in ("", "</w>")]
+    pieces = {piece: number for number, piece in enumerate([*letters, "le", "lea", "leaf</w>"])}
+    merges = ["l e", "le a", "lea f</w>"]
+    pieces |= {START: SMALL.vocabulary - 2, END: SMALL.vocabulary - 1, **more}
+    content = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {
+            "type": "BPE",
+            "end_of_word_suffix": "</w>",
+            "vocab": pieces,
+            "merges": merges,
+        },
+    }
+    path.write_text(json.dumps(content))

@@ -7,17 +7,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_simmat.checkpoints.catalog import ON_REQUEST, PREPROCESSING
+from napari_simmat.checkpoints.catalog import ON_REQUEST
 from napari_simmat.checkpoints.checkpoint import save_checkpoint
+from napari_simmat.checkpoints.library import remove
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.checkpoints.registry import find_model, own_models
 from napari_simmat.checkpoints.sam3_names import renamed_sam3
 from napari_simmat.checkpoints.sam_weights import fetch_job
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from tests.model_files import import_file
-from tests.sam3_models import SIDE, shrink_sam3
+from tests.sam3_models import SIDE, write_vocabulary
 
 pytest.importorskip("transformers")
 
@@ -142,24 +143,8 @@ def test_table_of_positions_loses_that_of_no_place():
     assert found["image_encoder.pos_embed"].flatten().tolist() == [1, 2, 3, 4]
 
 
-@pytest.fixture
-def small(monkeypatch):
-    shrink_sam3(monkeypatch)
-    row = PREPROCESSING["sam3"]
-    size = replace(row.input_size, size=SIDE, minimum=SIDE)
-    monkeypatch.setitem(PREPROCESSING, "sam3", row._replace(input_size=size))
-
-
-@pytest.fixture
-def hub_file(sam3_trio, tmp_path, small):
-    """A file as on the Hub."""
-    path = tmp_path / "model.safetensors"
-    save_file(sam3_trio.hub_file(), path, {"format": "pt"})
-    return path
-
-
-def test_file_of_the_hub_is_a_foundation_on_request(hub_file, sam3_trio, user_folder):
-    entry = import_file(hub_file, "sam3")
+def test_file_of_the_hub_is_a_foundation_on_request(sam3_hub_file, sam3_trio, user_folder):
+    entry = import_file(sam3_hub_file, "sam3")
     assert (entry.kind, entry.is_base, entry.problem) == ("own", True, None)
     assert entry.spec.base.architecture == "sam3"  # known before it is loaded
     assert entry.path == user_folder / "bases" / "sam3.safetensors"
@@ -171,7 +156,21 @@ def test_file_of_the_hub_is_a_foundation_on_request(hub_file, sam3_trio, user_fo
         assert torch.equal(model.network.state_dict()[name], each)
 
 
-def test_metas_file_is_read_without_its_complex_numbers(sam3_trio, tmp_path, small):
+def test_vocabulary_comes_and_goes_with_its_foundation(sam3_hub_file, user_folder):
+    import_file(sam3_hub_file, "mute")
+    with pytest.raises(ValueError, match=r"mute cannot read words.* as .*mute\.tokenizer\.json"):
+        _ = load_model("mute").vocabulary_file
+    write_vocabulary(sam3_hub_file.with_name("tokenizer.json"))
+    import_file(sam3_hub_file, "sam3")
+    kept = user_folder / "bases" / "sam3.tokenizer.json"
+    assert load_model("sam3").vocabulary_file == kept
+    assert load_model(sam3_hub_file).vocabulary_file.name == "tokenizer.json"
+    assert {each.name for each in own_models()} == {"mute", "sam3"}
+    remove("sam3")
+    assert not kept.exists()
+
+
+def test_metas_file_is_read_without_its_complex_numbers(sam3_trio, tmp_path, small_sam3):
     """The names of the image encoder are Meta's; others are missed, which is said."""
     encoder = sam3_trio.ours.image_encoder
     held = {
@@ -188,10 +187,10 @@ def test_metas_file_is_read_without_its_complex_numbers(sam3_trio, tmp_path, sma
         load_model(path)
 
 
-def test_its_masks_are_those_of_the_network(hub_file, sam3_trio):
+def test_its_masks_are_those_of_the_network(sam3_hub_file, sam3_trio):
     """A cell of the masks has 3.5 pixels of the input; the image is as large as the input."""
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    predictor = Predictor(load_model(hub_file), "cpu", "exact")
+    predictor = Predictor(load_model(sam3_hub_file), "cpu", "exact")
     predictor.set_image(image, channel_axis=-1)
     found = predictor.predict(points=[(44, 33)], labels=[1])
     ours = sam3_trio.ours
@@ -210,8 +209,8 @@ def test_its_masks_are_those_of_the_network(hub_file, sam3_trio):
     assert refined.mask.shape == drawn.mask.shape == (SIDE, SIDE)
 
 
-def test_checkpoint_stands_on_sam3_under_its_license(hub_file, tmp_path, user_folder):
-    import_file(hub_file, "sam3")
+def test_checkpoint_stands_on_sam3_under_its_license(sam3_hub_file, tmp_path, user_folder):
+    import_file(sam3_hub_file, "sam3")
     base = load_model("sam3").spec
     torch.manual_seed(0)
     network = build_network("sam3", channels=5, transfer="simmat", strategy="lora", size=2)
@@ -240,7 +239,7 @@ def test_part_of_sam3_alone_is_refused(part, sam3_trio, tmp_path):
         load_model(path)
 
 
-def test_file_of_sam3_that_lacks_a_tensor_is_refused(sam3_trio, tmp_path, small):
+def test_file_of_sam3_that_lacks_a_tensor_is_refused(sam3_trio, tmp_path, small_sam3):
     plain = sam3_trio.hub_file()
     del plain["detector_model.vision_encoder.backbone.layers.1.attention.k_proj.weight"]
     path = tmp_path / "half.safetensors"

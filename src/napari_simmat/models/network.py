@@ -10,6 +10,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -159,6 +160,10 @@ class Network(Sam):
 
         Needs `reads_words`.
         """
+        raise NotImplementedError
+
+    def pieces_of(self, words: str, vocabulary: Path) -> list[int]:
+        """The pieces of words for `find`, by a file with its vocabulary. Needs `reads_words`."""
         raise NotImplementedError
 
     @property

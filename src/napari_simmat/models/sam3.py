@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from segment_anything.modeling import PromptEncoder, TwoWayTransformer
@@ -21,8 +22,15 @@ from napari_simmat.models.network import Concept, Encoded, FoundMasks
 from napari_simmat.models.sam import full_precision
 from napari_simmat.models.sam2 import Sam2MaskDecoder, Sam2Network
 from napari_simmat.models.sam2_memory import Sam2Memory
-from napari_simmat.models.sam3_encoder import PATCH, Sam3Encoder, build_detector, build_tracker
+from napari_simmat.models.sam3_encoder import (
+    MOST_PIECES,
+    PATCH,
+    Sam3Encoder,
+    build_detector,
+    build_tracker,
+)
 from napari_simmat.models.sam3_words import Sam3Words
+from napari_simmat.models.vocabulary import pieces_of
 from napari_simmat.progress import Job, Progress
 
 ARCHITECTURE = "sam3"
@@ -85,6 +93,10 @@ class Sam3Network(Sam2Network):
         """As `Network.find`; the scores are those of the detector times that of any being there."""
         with full_precision(encoded.embedding.device):
             return self.words.find(encoded.maps["tokens"], concept, encoded.input_size, minimum)
+
+    def pieces_of(self, words: str, vocabulary: Path) -> list[int]:
+        """As `Network.pieces_of`."""
+        return pieces_of(words, vocabulary, MOST_PIECES, self.words.detector.vocab_size)
 
     def _features_job(self, image: Tensor) -> Job[Encoded]:
         """The embedding, and maps ``fine``, ``middle`` and ``tokens``, of (B, C, 1008, 1008)."""

@@ -10,11 +10,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields, from_plain, to_plain
 from napari_simmat.models.expected_size import EXPECTED_SIZE
 from napari_simmat.models.taught_kind import KindSpec
+from napari_simmat.models.vocabulary import NO_VOCABULARY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,6 +250,11 @@ class Base:
     sha256: str
 
     @property
+    def reads_words(self) -> bool:
+        """Whether it finds all objects that words mean."""
+        return self.architecture == "sam3"
+
+    @property
     def binding_license(self) -> str:
         """License of its weights that all that is derived from them must have; empty if any."""
         return SAM_LICENSE if self.architecture == "sam3" else ""
@@ -414,9 +421,20 @@ class Model:
         Hash of the content and its base: equal fingerprints give equal masks.
     pixels
         That tell how the objects of ``spec.kind`` look; None if it does not know.
+    vocabulary
+        Where the file with the words that it reads belongs; None if it reads none.
     """
 
     spec: ModelSpec
     network: Network
     fingerprint: str
     pixels: TaughtPixels | None = None
+    vocabulary: Path | None = None
+
+    @property
+    def vocabulary_file(self) -> Path:
+        """The file with the words that it reads; ValueError if it is missing."""
+        if self.vocabulary is None or not self.vocabulary.is_file():
+            name, path = self.spec.name, self.vocabulary or "tokenizer.json beside it"
+            raise ValueError(NO_VOCABULARY.format(name=name, path=path))
+        return self.vocabulary
