@@ -25,9 +25,15 @@ def image():
 @pytest.mark.parametrize("boxes", [NO_BOXES, BOXES], ids=["words", "words and examples"])
 @torch.no_grad()
 def test_objects_equal_those_of_the_library(sam3_trio, image, boxes):
-    """The library pads the words to 32 pieces and masks them; we do not."""
+    """The library pads the words to 32 pieces and masks them; we do not.
+
+    Meta's code always reads a token of the image, as the library does with a box, if only a padding.
+    """
     padded = torch.nn.functional.pad(PIECES, (0, 32 - len(PIECES)), value=END)[None]
-    given = {}
+    given = {
+        "input_boxes": torch.zeros(1, 1, 4),
+        "input_boxes_labels": torch.full((1, 1), -10),
+    }
     if len(boxes[0]):
         # Center x, y, width and height as shares of 112 pixels.
         shares = torch.tensor([[[0.25, 0.4375, 0.25, 0.375], [0.5, 0.25, 1.0, 0.5]]])

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from napari_simmat.models.network import Concept, FoundMasks
 from napari_simmat.models.sam3_encoder import neck_levels, used_neck
 
+PADDING = -10
+"""What the library calls a box that is none."""
+
 
 class Sam3Words(nn.Module):
     """The detector, from a `transformers.Sam3Model` without blocks of an image encoder."""
@@ -56,11 +59,17 @@ class Sam3Words(nn.Module):
             fpn_position_encoding=(*places, places[-1]),
         )
         text = self.detector.get_text_features(input_ids=concept.pieces[None], return_dict=True)
-        given: dict[str, Tensor] = {}
-        if len(concept.boxes):
-            given["input_boxes"] = relative_boxes(concept.boxes, size)[None]
-            given["input_boxes_labels"] = concept.alike[None]
-        found = self.detector(vision_embeds=seen, text_embeds=text, **given)
+        boxes, alike = relative_boxes(concept.boxes, size), concept.alike
+        if not len(boxes):
+            # Meta's code reads a token of the image also without an example, the library only with
+            # one, be it a padding.
+            boxes, alike = boxes.new_zeros(1, 4), alike.new_full((1,), PADDING)
+        found = self.detector(
+            vision_embeds=seen,
+            text_embeds=text,
+            input_boxes=boxes[None],
+            input_boxes_labels=alike[None],
+        )
         scores = found.pred_logits[0].sigmoid() * found.presence_logits[0].sigmoid()
         order = scores.argsort(descending=True)
         chosen = order[scores[order] >= minimum]
