@@ -37,6 +37,8 @@ OPTIONAL = {
     "anndata",
     "pandas",
     "pyarrow",
+    "transformers",
+    "tokenizers",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

@@ -12,7 +12,7 @@ from tests.sam3_models import SIDE, shrink_sam3
 
 pytest.importorskip("transformers")
 GRID = SIDE // 14
-OWN = ("linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "scratch")
+OWN = ("linear", "lora_conv", "adapter", "prefix")
 """Strategies that do something of their own to this encoder; the others are tried nightly."""
 
 

@@ -27,7 +27,7 @@ def image():
 def test_objects_equal_those_of_the_library(sam3_trio, image, boxes):
     """The library pads the words to 32 pieces and masks them; we do not.
 
-    Meta's code always reads a token of the image, as the library does with a box, if only a padding.
+    Meta's code always reads a token of the image, the library with a box, if only a padding.
     """
     padded = torch.nn.functional.pad(PIECES, (0, 32 - len(PIECES)), value=END)[None]
     given = {
