@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tifffile
 
-pytest_plugins = ["tests.model_files", "tests.sam2_models", "tests.surroundings"]
+pytest_plugins = [
+    "tests.model_files",
+    "tests.sam2_models",
+    "tests.sam3_models",
+    "tests.surroundings",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -38,6 +38,7 @@ OPTIONAL = {
     "pandas",
     "pyarrow",
     "transformers",
+    "tokenizers",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

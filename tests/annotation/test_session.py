@@ -5,11 +5,13 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from napari_simmat import AutomaticSettings, Predictor, load_model
@@ -31,6 +33,8 @@ from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import CLOSED, IN_USE
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.files import OutputError
+from napari_simmat.models.network import FoundMasks
+from napari_simmat.models.sam3 import Sam3Network
 from napari_simmat.training.adapting import FewShotConfig
 from tests.golden import session as golden
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
@@ -465,3 +469,31 @@ def test_session_says_that_what_was_learned_is_gone(tmp_path, caplog, damage):
         assert session.learned is None
         assert LOST in caplog.text
         session.click(*CENTERS[0])
+
+
+def test_session_proposes_what_words_and_objects_mean(sam3_model, sam3_hub_file, monkeypatch):
+    """The committed objects are examples where they are on the same plane."""
+    asked = []
+
+    def find(network, encoded, concept, minimum):
+        asked.append(concept)
+        logits = torch.full((3, 32, 32), -9.0)
+        for number, corner in enumerate((2, 12, 22)):
+            logits[number, corner : corner + 4, 2:6] = 9.0
+        return FoundMasks(logits, torch.tensor([0.8, 0.7, 0.6]))
+
+    monkeypatch.setattr(Sam3Network, "find", find)
+    with Session(SessionImage.of(gray()), sam3_hub_file) as session:
+        words = AutomaticSettings(words="leaf")
+        assert len(session.propose(words)) == 3
+        assert not len(asked[0].boxes)
+        assert len(session.propose(replace(words, quality=0.75))) == 1
+        assert len(asked) == 1, "other thresholds need no new search"
+        session.propose(words)
+        assert len(session.accept()) == 3
+        assert not session.propose(AutomaticSettings(words="visual")), "they are there already"
+        boxes = asked[1].boxes
+        # Cells of 3.5 pixels: 2..5 are pixels 7..20.
+        assert boxes.shape == (3, 4)
+        assert (boxes[:, 0] - 6.5).abs().max() < 1
+        assert (boxes[:, 2] - 20.5).abs().max() < 1

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from napari_simmat.engine import result as result_module
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.result import Result, enlarge
+from napari_simmat.engine.result import Result, enlarge, shrink
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import InputSize
 
@@ -46,6 +46,30 @@ def test_patch_is_a_part_of_the_whole(size, center):
         beside = np.ones(whole.shape[1:], bool)
         beside[patch.top : patch.top + height, patch.left : patch.left + width] = False
         assert (whole[index][beside] <= -1).all()
+
+
+@pytest.mark.parametrize("shape", [(112, 112), (90, 150)])
+def test_cells_of_no_whole_number_of_pixels(shape, monkeypatch):
+    """SAM 3's have 3.5: 8 cells are 28 pixels. All ways to enlarge them agree."""
+    transform = InputTransform.of(shape, InputSize(method="stretch", size=112, minimum=112))
+    logits = blob(transform.grid(3.5), (12, 20))
+    assert logits.shape == (4, 32, 32)
+    whole = enlarge(logits, transform, 3.5)
+    fine = interpolate(logits[None], (112, 112), mode="bilinear")
+    torch.testing.assert_close(whole[None], interpolate(fine, shape, mode="bilinear"))
+    result = Result(DecodedMasks(logits, torch.ones(4)), transform, 3.5)
+    assert np.array_equal(result.mask, whole[0].numpy() > 0)
+    patch = result.patch(2)
+    height, width = patch.logits.shape
+    part = whole[2, patch.top : patch.top + height, patch.left : patch.left + width]
+    np.testing.assert_allclose(patch.logits, part, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(result_module, "LARGE", 0)
+    in_blocks = Result(DecodedMasks(logits, torch.ones(4)), transform, 3.5).mask
+    assert np.mean(in_blocks == result.mask) > 0.999
+    drawn = shrink(result.mask, transform, 3.5)[0, 0]
+    assert drawn.shape == (32, 32)
+    clear = logits[0].abs() > 3
+    assert torch.equal(drawn[clear] > 0, logits[0][clear] > 0)
 
 
 def test_patch_of_a_part_of_the_grid_is_placed():

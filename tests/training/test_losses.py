@@ -109,6 +109,19 @@ def test_dice_and_entropy_is_that_of_monai(cells):
     torch.testing.assert_close(gradient, wanted.float(), rtol=1e-5, atol=1e-9)
 
 
+def test_to_mask_grid_of_cells_with_three_and_a_half_pixels():
+    """Two cells of 7 pixels: the middles 1.75 and 5.25 lie in pixels 1 and 5."""
+    masks = torch.zeros(3, 7, 7, dtype=torch.bool)
+    masks[0, 1, 5] = True
+    masks[1, 0, 0] = True  # no middle: the cell that it touches
+    masks[2, 3, 6] = True  # half of it in either row
+    assert to_mask_grid(masks, 3.5).tolist() == [
+        [[[0, 1], [0, 0]]],
+        [[[1, 0], [0, 0]]],
+        [[[0, 1], [0, 1]]],
+    ]
+
+
 def test_to_mask_grid_takes_middle_pixels_and_thin_objects():
     masks = torch.zeros(1, 8, 8, dtype=torch.bool)
     masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True

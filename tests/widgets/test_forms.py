@@ -16,7 +16,8 @@ from napari_simmat.batch.options import (
     SegmentTableOptions,
     SeriesOptions,
 )
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.checkpoints.catalog import sam_spec
+from napari_simmat.engine.settings import SAM_THRESHOLDS, WORDS_THRESHOLDS, AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
 from napari_simmat.widgets.forms import (
@@ -137,6 +138,7 @@ def test_everything_form_value_reads_back(qtbot):
     qtbot.addWidget(form)
     expected = AutomaticSettings(second_look=True)
     assert form.value() == expected, "thresholds stay the model's own"
+    form.show_model(sam_spec("sam3", "sam3", ""))  # it has all settings
     hints = get_type_hints(AutomaticSettings, include_extras=True)
     for each in fields(AutomaticSettings):
         if each.name == "tile":
@@ -145,6 +147,31 @@ def test_everything_form_value_reads_back(qtbot):
         other = replace(AutomaticSettings(), **{each.name: changed(value, hints[each.name])})
         form.set_value(other)
         assert form.value() == other
+
+
+def test_everything_form_has_words_for_models_that_read_them(qtbot):
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    qtbot.addWidget(form.words_row)
+    reader, other = (sam_spec("mine", each, "") for each in ("sam3", "vit_b"))
+    asked: list[str] = []
+    form.asked.connect(lambda: asked.append("asked"))
+    form.show_model(reader)
+    assert form.words_row.isVisible()
+    assert form.options.shown("quality") == SAM_THRESHOLDS[0]
+    form.words.setText("yellow leaf ")
+    form.words.textEdited.emit("yellow leaf ")
+    form.words.editingFinished.emit()
+    assert asked
+    assert form.value().words == "yellow leaf"
+    assert form.value().quality is None
+    assert form.options.shown("quality") == WORDS_THRESHOLDS[0]
+    form.show_model(other)
+    assert not form.words_row.isVisible()
+    assert not form.value().words
+    assert form.options.shown("quality") == SAM_THRESHOLDS[0]
+    form.show_model(reader)
+    assert form.value().words == "yellow leaf"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
     from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
     from napari_simmat.engine.channel_influence import ChannelInfluence
+    from napari_simmat.engine.coordinates import BoxCorners
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
@@ -169,11 +170,14 @@ class InferenceService:
         """Propose masks for all objects on the request's plane, from a grid or from `seeds`.
 
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
-        model was taught. If only the ground of a lesson has changed, the masks are those of before,
-        weighed anew. A second look is left to `look_again_job`.
+        model was taught. With words in the settings, they and the objects of a lesson on the same
+        plane say what to look for. If only the ground of a lesson has changed, the masks are those
+        of before, weighed anew. A second look is left to `look_again_job`.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
+        if settings.words:
+            return (yield from self._find_named_job(predictor, request, settings, lesson))
         from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
@@ -196,6 +200,25 @@ class InferenceService:
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
         return Proposed(candidates, kind)
+
+    def _find_named_job(
+        self,
+        predictor: Predictor,
+        request: PredictionRequest,
+        settings: AutomaticSettings,
+        lesson: Lesson | None,
+    ) -> Job[Proposed]:
+        """Masks of all that the words mean; filters move without asking the model again."""
+        from napari_simmat.engine.word_search import boxes_of_objects, find_named_job
+
+        examples: Sequence[BoxCorners] = ()
+        if lesson is not None and lesson.plane == request.plane:
+            examples = boxes_of_objects(lesson.labels)
+        key = (request.encoding, settings.proposing, tuple(examples))
+        if self._proposed is None or self._proposed[0] != key:
+            job = find_named_job(predictor, settings, request.plane, examples=examples)
+            self._proposed = key, (yield from job)
+        return Proposed(self._proposed[1], None)
 
     def look_again_job(
         self, request: PredictionRequest, settings: AutomaticSettings, first: MaskCandidates
@@ -220,6 +243,8 @@ class InferenceService:
 
         `propose_job` finds them there.
         """
+        if settings.words:
+            return
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.mask_proposals import propose_masks_job
 

@@ -29,6 +29,7 @@ from napari_simmat.engine.automatic_postprocessing import (
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
+from napari_simmat.engine.settings import BY_EXAMPLES
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ Sift = Callable[[Instances], Job[Sifted]]
 FOUND = "{} found."
 EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
 EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
+LOOKED_FOR = "Looked for: {}."
+LIKE_OBJECTS = "what is like {}"
 MORE_GROUND = "Mark more ground to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
@@ -139,6 +142,14 @@ def expected(lesson: Lesson, image: str = "") -> str:
     objects = pluralize(lesson.count, "committed object")
     named = f"{objects} of {image}" if image else objects
     return text.format(objects=named, side=lesson.side)
+
+
+def looked_for(words: str, lesson: Lesson | None, plane: Plane) -> str:
+    """What words let look for, with the objects of a lesson on the same plane, in a sentence."""
+    sought = [] if words == BY_EXAMPLES else [words]
+    if lesson is not None and lesson.plane == plane:
+        sought.append(LIKE_OBJECTS.format(pluralize(lesson.count, "committed object")))
+    return LOOKED_FOR.format(" and ".join(sought) or words)
 
 
 def found_by_itself(instances: Instances, committed: np.ndarray) -> str:

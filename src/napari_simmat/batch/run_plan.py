@@ -87,6 +87,8 @@ def check_plan_job(
     for number, task in enumerate(plan.tasks):
         yield Progress(number, len(plan.tasks), f"checking {task.name}")
         try:
+            if spec is not None and task.prompts is None:
+                config.automatic.check_words(spec)
             remark = check_task(task, config, None if spec is None else spec.inputs)
             if remarks is not None and remark:
                 remarks[task.name] = remark

@@ -6,6 +6,7 @@ Addresses and checksums are those of the publishers:
 - SAM 2.1: ``checkpoints/download_ckpts.sh`` of https://github.com/facebookresearch/sam2; the
   checksums are those that micro-sam downloads by (``micro_sam/v2/util.py``);
 - MobileSAM: ``weights/`` of https://github.com/ChaoningZhang/MobileSAM;
+- SAM 3 has no address here, its publisher asks for consent (`ON_REQUEST`);
 - micro-sam, PathoSAM, MedicoSAM: ``models`` of ``micro_sam/v1/util.py`` in
   https://github.com/computational-cell-analytics/micro-sam;
 - MedSAM: https://zenodo.org/records/10689643, which publishes an MD5.
@@ -38,8 +39,15 @@ SIZES = {
     "hiera_small": 184_416_285,
     "hiera_base_plus": 323_606_802,
     "hiera_large": 898_083_611,
+    "sam3": 3_440_000_000,
 }
-"""Bytes of a file with the tensors of an architecture; approximate for ``vit_l``."""
+"""Bytes of a file with the tensors of an architecture; approximate for ``vit_l`` and ``sam3``."""
+ON_REQUEST = {
+    "sam3": "SAM 3 is given on request, so it cannot be downloaded here: accept its terms (SAM "
+    "License) on https://huggingface.co/facebook/sam3, save model.safetensors and tokenizer.json "
+    "into one folder, and run `simmat models import FOLDER/model.safetensors --name sam3`.",
+}
+"""How to get foundations whose publishers ask who uses them, by name."""
 
 
 IMAGE_KINDS = {
@@ -323,6 +331,13 @@ PREPROCESSING = {
     "sam2": Preprocessing(
         _RGB, Normalization(keep_uint8=True), InputSize(method="stretch", size=1024), "stock"
     ),
+    # To -1..1, square (Sam3Processor).
+    "sam3": Preprocessing(
+        tuple(Channel(name=each.name, mean=127.5, std=127.5) for each in _RGB),
+        Normalization(keep_uint8=True),
+        InputSize(method="stretch", size=1008),
+        "stock",
+    ),
     # From the minimum to the maximum, also of 8-bit images (micro_sam.util._to_image).
     "micro_sam": Preprocessing(_RGB, Normalization(low=0, high=100), _LONGEST, "stock"),
     # Clipped at percentiles, then 0..1 without a mean, and square (MedSAM_Inference.py).
@@ -351,7 +366,7 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
 
 
 def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """Describe a file of the user's own with SAM's or SAM 2's tensors and preprocessing.
+    """Describe a file of the user's own with the tensors and preprocessing of SAM, SAM 2 or 3.
 
     Parameters
     ----------
@@ -365,11 +380,16 @@ def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of the shape of {foundation_title(architecture)}."
     preprocessing = "sam2" if architecture.startswith("hiera") else "sam"
-    return _spec(name, base, preprocessing, modality="RGB", description=description)
+    words = {"modality": "RGB", "description": description}
+    if architecture == "sam3":
+        preprocessing, words["license"] = "sam3", base.binding_license
+    return _spec(name, base, preprocessing, **words)
 
 
 def foundation_title(architecture: str) -> str:
     """What an architecture is called: ``Segment Anything (ViT-B)``."""
+    if architecture == "sam3":
+        return "Segment Anything 3"
     family, _, size = architecture.partition("_")
     if family == "hiera":
         return f"Segment Anything 2.1 (Hiera {size.replace('_', ' ')})"

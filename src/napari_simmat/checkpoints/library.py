@@ -24,7 +24,12 @@ from napari_simmat import __version__
 from napari_simmat._text import format_list
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
-from napari_simmat.checkpoints.loading import BaseMissingError, assemble_job, model_file
+from napari_simmat.checkpoints.loading import (
+    VOCABULARY,
+    BaseMissingError,
+    assemble_job,
+    model_file,
+)
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
     find_model,
@@ -117,6 +122,7 @@ def import_file_job(
         return (yield from _import_authors_job(path, chosen, modality, base))
     suffix = ".pth" if kind == "torch" else ".safetensors"
     is_base = holds_plain_weights(path) or read_model_card(path).is_base
+    words = None
     try:
         whole = yield from assemble_job(path)
     except BaseMissingError as error:  # the base may be imported later
@@ -124,6 +130,7 @@ def import_file_job(
     else:
         if kind == "torch" and holds_micro_sam_decoder(path):
             logging.getLogger(__name__).warning(DECODER_LEFT_OUT.format(path.name))
+        words = whole.vocabulary if is_base else None
         row = whole.published
         if row is not None and name in (None, row.name):
             yield from copy_job(path, user_folder("bases") / row.file)
@@ -131,6 +138,8 @@ def import_file_job(
     check_name_free(chosen)
     target = (user_folder("bases") if is_base else user_folder("models")) / f"{chosen}{suffix}"
     yield from copy_job(path, target)
+    if words is not None and words.is_file():
+        yield from copy_job(words, target.with_name(f"{chosen}.{VOCABULARY}"))
     return find_model(chosen)
 
 
@@ -172,6 +181,7 @@ def remove(name: str) -> None:
         raise ValueError(f"{name} is not downloaded, so there is nothing to remove.")
     try:
         entry.path.unlink(missing_ok=True)
+        entry.path.with_name(f"{entry.path.stem}.{VOCABULARY}").unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             f"{entry.path} could not be deleted ({error.strerror}). Close what uses it, or check "

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from napari_simmat.models.network import Network
 
+VOCABULARY = "tokenizer.json"
+"""Name of the file with a vocabulary on the Hugging Face Hub."""
 MISFIT = (
     "{name} does not fit its network: {fault}. Take another copy, or a file for this version of "
     "the program."
@@ -58,6 +60,8 @@ class AssembledModel:
     published: PublishedWeights | None = None
     pixels: TaughtPixels | None = None
     """That tell how the objects look that it was taught to look for."""
+    vocabulary: Path | None = None
+    """Where the words belong that it reads."""
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -97,7 +101,9 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
     merge(whole.network)
     whole.network.requires_grad_(False)
     yield Progress(100, 100, f"{whole.spec.name} is ready")
-    return Model(whole.spec, whole.network, whole.fingerprint, whole.pixels)
+    return Model(
+        whole.spec, whole.network, whole.fingerprint, whole.pixels, vocabulary=whole.vocabulary
+    )
 
 
 def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
@@ -117,7 +123,8 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     if card.holds_all:
         network = yield from _build_network_job(path, spec)
         _check_fit(path, tensors, network)
-        return AssembledModel(spec, network, tensors, content, pixels=pixels)
+        words = _vocabulary_of(spec, path)
+        return AssembledModel(spec, network, tensors, content, pixels=pixels, vocabulary=words)
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
@@ -127,7 +134,8 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     together = {name: each for name, each in {**below, **tensors}.items() if name in wanted}
     _check_fit(base, together, network)
     both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
-    return AssembledModel(spec, network, together, both, pixels=pixels)
+    words = _vocabulary_of(spec, base)
+    return AssembledModel(spec, network, together, both, pixels=pixels, vocabulary=words)
 
 
 def split_pixels(
@@ -152,6 +160,17 @@ def pixels_fault(pixels: TaughtPixels, spec: ModelSpec) -> str:
     count = pixels.features.shape[1]
     wanted = FEATURES_PER_CHANNEL * len(spec.channels)
     return "" if count == wanted else f"its pixels have {count} features instead of {wanted}"
+
+
+def vocabulary_beside(path: Path) -> Path:
+    """Where the words belong that a foundation reads: the file of its name, or tokenizer.json."""
+    own = path.with_name(f"{path.stem}.{VOCABULARY}")
+    plain = path.with_name(VOCABULARY)
+    return plain if plain.is_file() and not own.is_file() else own
+
+
+def _vocabulary_of(spec: ModelSpec, path: Path) -> Path | None:
+    return vocabulary_beside(path) if spec.base.reads_words else None
 
 
 def model_file(entry: ModelEntry) -> Path:
@@ -219,7 +238,8 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
     spec = own if published is None else published_spec(published, content)
     network = yield from _build_network_job(path, spec)
     _check_fit(path, tensors, network)
-    return AssembledModel(spec, network, tensors, content, published)
+    words = _vocabulary_of(spec, path)
+    return AssembledModel(spec, network, tensors, content, published, vocabulary=words)
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from napari_simmat.checkpoints.catalog import (
+    ON_REQUEST,
     PUBLISHED_WEIGHTS,
-    likely_architecture,
     published_spec,
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
-from napari_simmat.checkpoints.sam_weights import holds_plain_weights
+from napari_simmat.checkpoints.sam_weights import guessed_architecture, holds_plain_weights
 from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
@@ -146,6 +146,8 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     path = Path(name).expanduser()
     if "/" in name or "\\" in name or name.casefold().endswith(SUFFIXES) or path.is_file():
         return _file(path)
+    if name in ON_REQUEST:
+        raise ValueError(ON_REQUEST[name])
     known = [*_unversioned(entries), *(entry.name for entry in entries)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     raise ValueError(
@@ -187,7 +189,7 @@ def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
             found = path.stat()
             size, changed = found.st_size, found.st_mtime_ns
         if holds_plain_weights(path):
-            spec = sam_spec(path.stem, likely_architecture(size), "")
+            spec = sam_spec(path.stem, guessed_architecture(path), "")
             return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
         card = _cached_card(path, size, changed)
     except (ValueError, OSError) as error:

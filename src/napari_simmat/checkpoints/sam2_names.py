@@ -19,8 +19,8 @@ HUB_PREFIX = "vision_encoder.backbone."
 POINTS = "prompt_encoder.point_embed.weight"
 _SECOND_POSITIONS = "shared_image_embedding.positional_embedding"
 
-_Rules = tuple[tuple[str, str], ...]
-_OF_META: _Rules = (
+Rules = tuple[tuple[str, str], ...]
+_OF_META: Rules = (
     (r"^(image_encoder\.trunk\.patch_embed)\.proj\.", r"\1.projection."),
     (r"^(image_encoder\.trunk\.blocks\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
     (r"^(image_encoder\.trunk\.blocks\.\d+\.mlp)\.layers\.0\.", r"\1.proj_in."),
@@ -54,7 +54,7 @@ _OF_META: _Rules = (
 )
 _DOWNSAMPLER = re.compile(r"^(memory\.encoder\.mask_downsampler)\.encoder\.(\d+)\.")
 """Of Meta: convolution, norm and activation of four layers, one after the other."""
-_OF_HUB: _Rules = (
+_OF_HUB: Rules = (
     (r"^vision_encoder\.backbone\.", META_PREFIX),
     (r"^vision_encoder\.neck\.", "image_encoder.neck."),
     (
@@ -99,14 +99,15 @@ def is_of_hub(names: Iterable[str]) -> bool:
 def renamed_sam2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file under the names of `models.sam2`; others as they are."""
     if is_of_hub(tensors):
-        return _renamed_from_hub(tensors)
+        return of_sam2_hub(tensors)
     if any(name.startswith("sam_mask_decoder.") for name in tensors):
-        return {_of_meta(name): each for name, each in tensors.items()}
+        return {of_sam2_meta(name): each for name, each in tensors.items()}
     return dict(tensors)
 
 
-def _of_meta(name: str) -> str:
-    found = _replaced(name, _OF_META)
+def of_sam2_meta(name: str) -> str:
+    """The name in `models.sam2` of a tensor of Meta's."""
+    found = replaced(name, _OF_META)
 
     def layer(match: re.Match[str]) -> str:
         number, part = divmod(int(match[2]), 3)
@@ -115,7 +116,8 @@ def _of_meta(name: str) -> str:
     return _DOWNSAMPLER.sub(layer, found)
 
 
-def _renamed_from_hub(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def of_sam2_hub(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file of the Hub under the names of `models.sam2`."""
     renamed: dict[str, Any] = {}
     for name, each in tensors.items():
         if name == POINTS and each.ndim == 2:
@@ -124,11 +126,12 @@ def _renamed_from_hub(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name == "prompt_encoder.not_a_point_embed.weight":
             renamed[name] = each
         elif name != _SECOND_POSITIONS:
-            renamed[_replaced(name, _OF_HUB)] = each
+            renamed[replaced(name, _OF_HUB)] = each
     return renamed
 
 
-def _replaced(name: str, rules: _Rules) -> str:
+def replaced(name: str, rules: Rules) -> str:
+    """A name after all rules, one after the other."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

@@ -9,7 +9,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
+from napari_simmat.checkpoints.catalog import (
+    ON_REQUEST,
+    PUBLISHED_WEIGHTS,
+    likely_architecture,
+)
 from napari_simmat.checkpoints.checkpoint import (
     check_numbers,
     file_kind,
@@ -18,6 +22,12 @@ from napari_simmat.checkpoints.checkpoint import (
     read_tensors,
 )
 from napari_simmat.checkpoints.sam2_names import is_of_hub, renamed_sam2
+from napari_simmat.checkpoints.sam3_names import (
+    is_of_sam3,
+    is_of_sam3_hub,
+    renamed_sam3,
+    without_unused,
+)
 from napari_simmat.io.files import disk_errors_explained, format_size, user_folder
 from napari_simmat.progress import Job, Progress
 
@@ -77,6 +87,8 @@ def fetch_job(name: str) -> Job[Path]:
     OSError
         If the disk is full or the folder cannot be written.
     """
+    if name in ON_REQUEST:
+        raise ValueError(ON_REQUEST[name])
     if name not in PUBLISHED_WEIGHTS:
         raise ValueError(NOT_PUBLISHED.format(name, ", ".join(PUBLISHED_WEIGHTS)))
     row = PUBLISHED_WEIGHTS[name]
@@ -168,30 +180,51 @@ def download_job(
 def holds_plain_weights(path: Path) -> bool:
     """Whether a model file holds a foundation's tensors without a description of them.
 
-    These are PyTorch's files, and safetensors of SAM 2 as the Hugging Face Hub has them. Raises
-    what `file_kind` and `read_tensor_names` raise.
+    These are PyTorch's files, and safetensors of SAM 2 and SAM 3 as the Hugging Face Hub has them.
+    Raises what `file_kind` and `read_tensor_names` raise.
     """
     if file_kind(path) == "torch":
         return True
-    return not has_description(path) and is_of_hub(read_tensor_names(path))
+    if has_description(path):
+        return False
+    names = read_tensor_names(path)
+    return is_of_hub(names) or is_of_sam3_hub(names)
+
+
+def guessed_architecture(path: Path) -> str:
+    """The likely architecture of a file that `holds_plain_weights`, without reading its tensors."""
+    if file_kind(path) == "safetensors" and is_of_sam3_hub(read_tensor_names(path)):
+        return "sam3"
+    return likely_architecture(path.stat().st_size)
 
 
 def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a file of weights with SAM's or SAM 2's names; nothing in it is executed.
+    """Read a file of weights with the names of SAM, SAM 2 or SAM 3; nothing in it is executed.
 
     Weights that a training checkpoint wraps (`WRAPPERS`, `PREFIXES`) are taken out of it, and its
-    other tensors are left. Those of SAM 2 get the names of `models.sam2`. Large files are
-    memory-mapped where their format allows.
+    other tensors are left. Those of SAM 2 and SAM 3 get the names of `models.sam2` and
+    `models.sam3`. Large files are memory-mapped where their format allows.
 
-    Raises ValueError if the file is damaged, or holds anything but named floating-point tensors,
-    NaN or infinity.
+    Raises ValueError if the file is damaged, holds anything but named floating-point tensors, NaN
+    or infinity, or a part of SAM 3 alone.
     """
     path = Path(path)
     if file_kind(path) == "safetensors" and holds_plain_weights(path):
-        return renamed_sam2(read_tensors(path))
+        return _renamed(path, read_tensors(path))
     tensors = named_tensors(path, _unwrapped(read_torch_file(path)))
+    if is_of_sam3(tensors):
+        tensors = without_unused(tensors)  # some are complex numbers
     check_numbers(path, tensors)
-    return renamed_sam2(tensors)
+    return _renamed(path, tensors)
+
+
+def _renamed(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    if not is_of_sam3(tensors):
+        return renamed_sam2(tensors)
+    try:
+        return renamed_sam3(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be used. {error}") from None
 
 
 def holds_micro_sam_decoder(path: Path) -> bool:
@@ -205,6 +238,8 @@ def _unwrapped(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     inner = next((values[key] for key in WRAPPERS if isinstance(values.get(key), Mapping)), values)
+    if is_of_sam3(str(name) for name in inner):
+        return inner
     for prefix in ("", *PREFIXES):
         names = {name: str(name).removeprefix(prefix) for name in inner}
         if any(short.startswith(SAM_PARTS) for short in names.values()):

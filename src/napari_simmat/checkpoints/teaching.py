@@ -76,7 +76,8 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
     before = f"{spec.name}."
     if holds_plain_weights(source) or (card := read_model_card(source)).is_base:
         # How a foundation was trained is told by its own card.
-        spec = replace(spec, training={}, metrics={}, license="", author="", date="")
+        binding = spec.base.binding_license
+        spec = replace(spec, training={}, metrics={}, license=binding, author="", date="")
     else:
         tensors, _ = split_pixels(source, read_tensors(source), card.spec)
         bundled = card.holds_all

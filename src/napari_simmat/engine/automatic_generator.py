@@ -1,7 +1,7 @@
 """Segment everything: all objects of a plane without a prompt.
 
-`mask_proposals` prompts the model at `seeds`, `automatic_postprocessing` makes objects of its
-masks, `automatic_tiles` does both tile by tile.
+`mask_proposals` prompts the model at `seeds`, or `word_search` asks for what words mean;
+`automatic_postprocessing` makes objects of the masks, `automatic_tiles` does both tile by tile.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
 )
 from napari_simmat.engine.automatic_tiles import segment_tiles_job
+from napari_simmat.engine.coordinates import BoxCorners
 from napari_simmat.engine.kind_learning import enlargement, known_kind, weigh_masks_job
 from napari_simmat.engine.mask_proposals import propose_masks_job
 from napari_simmat.engine.object_kind import MIN_OBJECTS, ObjectKind
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.seeds import seed_prompts
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.word_search import find_named_job
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def segment_everything(
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
     kind: ObjectKind | None = None,
+    examples: Sequence[BoxCorners] = (),
 ) -> Instances:
     """Find all objects of a plane.
 
@@ -55,7 +58,10 @@ def segment_everything(
         ignored.
     kind
         What the objects have in common; by default the size in the settings, or what the model
-        has learned.
+        has learned. Not heeded where words say what to look for.
+    examples
+        Half-open boxes y0, x0, y1, x1 of objects that ``settings.words`` mean, too; not heeded
+        without words, nor in tiles.
 
     Returns
     -------
@@ -71,7 +77,7 @@ def segment_everything(
     >>> segment_everything(predictor).labels.shape
     (303, 384)
     """
-    return finish(segment_everything_job(predictor, settings, plane, prompts, kind))
+    return finish(segment_everything_job(predictor, settings, plane, prompts, kind, examples))
 
 
 def segment_everything_job(
@@ -80,6 +86,7 @@ def segment_everything_job(
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
     kind: ObjectKind | None = None,
+    examples: Sequence[BoxCorners] = (),
 ) -> Job[Instances]:
     """`segment_everything` as a job that yields after every few prompts."""
     settings = settings or AutomaticSettings()
@@ -90,6 +97,9 @@ def segment_everything_job(
         labels = np.zeros(size, np.uint32)
         scores = yield from segment_tiles_job(predictor, labels, settings, plane, kind)
         return Instances(labels, scores)
+    if settings.words:
+        candidates = yield from find_named_job(predictor, settings, plane, False, examples)
+        return masks_to_instances(candidates, settings)
     candidates = yield from propose_masks_job(
         predictor, settings, plane, prompts, keep_all=False, kind=kind
     )

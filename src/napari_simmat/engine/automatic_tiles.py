@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.automatic_postprocessing import (
+    Instances,
     MaskCandidates,
     PixelBox,
     Stitcher,
@@ -22,6 +23,7 @@ from napari_simmat.engine.mask_proposals import CropPrompter, CropRegion
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.seeds import prompt_positions, prompts_at, seed_prompts
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.word_search import named_candidates
 from napari_simmat.progress import Job, Progress, with_progress
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def segment_tiles_job(
     (N,) predicted IoU of the objects.
     """
     settings = settings or AutomaticSettings()
+    settings.check_words(predictor.model.spec)
     kind = kind or known_kind(predictor, settings)
     settings = settings.for_model(predictor.model.spec, kind)
     height, width = predictor.shape[-2:]
@@ -82,6 +85,13 @@ def segment_tiles_job(
             yield here
             if tissue is not None and not tissue.part(tile).any():
                 continue
+            if settings.words:
+                encoding = predictor.encode_tile_job(plane, *tile.slices, keep=False)
+                yield from with_progress(encoding, here)
+                within = _within(settings, tile, max_pixels)
+                found = masks_to_instances(named_candidates(predictor, within, tile.size), within)
+                _stitch(stitcher, found, tile, journal, done + 1)
+                continue
             positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
             if tissue is not None:
                 positions = positions[tissue.holds(positions + np.array([tile.y0, tile.x0]))]
@@ -94,11 +104,7 @@ def segment_tiles_job(
             )
             candidates = MaskCandidates(part.size, settings.thresholds)
             own = CropRegion(PixelBox(0, 0, *part.size))
-            # Border and area of a part are not the plane's; but a mask that nearly fills a part is
-            # not an object either.
-            largest = max(settings.max_area, AutomaticSettings.max_area)
-            share = min(max_pixels / math.prod(part.size), largest)
-            within = replace(settings, keep_border=True, max_area=share)
+            within = _within(settings, part, max_pixels)
             size = None if kind is None else kind.size
             prompter = CropPrompter(
                 predictor, seeds, own, within, candidates, keep_all=False, expected=size
@@ -108,14 +114,32 @@ def segment_tiles_job(
                 weighing = weigh_masks_job(candidates, kind, predictor, plane, part=part)
                 candidates = yield from with_progress(weighing, here)
             found = masks_to_instances(candidates, within)
-            if journal is None:
-                stitcher.add(found, part)
-            else:
-                stitcher.add(found, part, partial(journal.keep, stitcher, part, done + 1))
-                journal.end(done + 1)
+            _stitch(stitcher, found, part, journal, done + 1)
     yield Progress(len(tiles), len(tiles), "numbering")
     into = None if journal is None else labels
     return stitcher.finish(settings.keep_border, max_pixels, into=into)
+
+
+def _within(settings: AutomaticSettings, part: PixelBox, max_pixels: float) -> AutomaticSettings:
+    """The settings for a part of a plane, on which an object has at most `max_pixels`.
+
+    Border and area of a part are not the plane's; but a mask that nearly fills a part is not an
+    object either.
+    """
+    largest = max(settings.max_area, AutomaticSettings.max_area)
+    share = min(max_pixels / math.prod(part.size), largest)
+    return replace(settings, keep_border=True, max_area=share)
+
+
+def _stitch(
+    stitcher: Stitcher, found: Instances, part: PixelBox, journal: TileJournal | None, done: int
+) -> None:
+    """Add the objects of a part, and note that so many tiles are done."""
+    if journal is None:
+        stitcher.add(found, part)
+    else:
+        stitcher.add(found, part, partial(journal.keep, stitcher, part, done))
+        journal.end(done)
 
 
 def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:

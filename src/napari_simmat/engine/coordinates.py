@@ -112,9 +112,9 @@ class InputTransform:
         """Rows below and columns to the right that pad `resized` to `padded`."""
         return self.padded[0] - self.resized[0], self.padded[1] - self.resized[1]
 
-    def grid(self, stride: int) -> Size:
+    def grid(self, stride: float) -> Size:
         """Size of a grid over the padded input with a cell for every `stride` pixels."""
-        return -(-self.padded[0] // stride), -(-self.padded[1] // stride)
+        return math.ceil(self.padded[0] / stride), math.ceil(self.padded[1] / stride)
 
     def to_input(self, points_yx: ArrayLike) -> NDArray[np.float32]:
         """Points (N, 2) as y, x in the image -> points (N, 2) as x, y in the input."""
@@ -129,7 +129,7 @@ class InputTransform:
         (x0, y0), (x1, y1) = self.to_input(corners - 0.5 if self.half_pixel else corners).tolist()
         return x0, y0, x1, y1
 
-    def cells_within(self, rows: slice, columns: slice, stride: int) -> tuple[slice, slice]:
+    def cells_within(self, rows: slice, columns: slice, stride: float) -> tuple[slice, slice]:
         """Rows and columns of `grid` whose centers lie in these rows and columns of the image."""
         x0, y0, x1, y1 = self.box_to_input((rows.start, columns.start, rows.stop, columns.stop))
         shift = 0.5 if self.half_pixel else 0.0

@@ -53,11 +53,11 @@ class DetailWindows:
     plane: InputTransform
     side: int
     window: InputTransform
-    stride: int
+    stride: float
     steps: int = STEPS
 
     @classmethod
-    def of(cls, plane: InputTransform, size: InputSize, stride: int) -> DetailWindows | None:
+    def of(cls, plane: InputTransform, size: InputSize, stride: float) -> DetailWindows | None:
         """The windows of a plane; None if it is not reduced, or hardly."""
         down, across = plane.scale
         is_reduced = size.method == "native" and max(down, across) < MAX_SCALE
@@ -67,7 +67,7 @@ class DetailWindows:
         return cls(plane, side, InputTransform.of((side, side), size), stride)
 
     @classmethod
-    def parts(cls, plane: InputTransform, size: InputSize, stride: int) -> DetailWindows | None:
+    def parts(cls, plane: InputTransform, size: InputSize, stride: float) -> DetailWindows | None:
         """The windows for a plane that is not encoded yet; None if that takes no longer."""
         side = min(PART_SIDE, *plane.image)
         is_large = math.prod(plane.padded) >= LARGE * PART_SIDE**2

@@ -211,7 +211,7 @@ class CropPrompter:
             patch = result.patch(which, above=-offset) if quality > self._minimum else None
             if patch is None:
                 continue
-            found = _mask_candidate(patch, quality, offset, self._crop, shape)
+            found = mask_candidate(patch, quality, offset, self._crop, shape)
             if found is None:
                 continue
             candidate, mask = found
@@ -246,7 +246,7 @@ def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[Cr
     ]
 
 
-def _mask_candidate(
+def mask_candidate(
     patch: LogitPatch, quality: float, offset: float, crop: CropRegion, shape: tuple[int, int]
 ) -> tuple[MaskCandidate, NDArray[np.bool_]] | None:
     """A mask in the plane's pixels, unless it is empty or cut by the crop's edge."""

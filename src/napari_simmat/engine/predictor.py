@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.coordinates import BoxCorners, InputTransform
 from napari_simmat.engine.detail_windows import DetailWindows
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
@@ -27,7 +27,7 @@ from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, 
 from napari_simmat.engine.result import Result, input_mask, shrink
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
-from napari_simmat.models.network import ClickEstimates, DecodedMasks, PromptTensors
+from napari_simmat.models.network import ClickEstimates, Concept, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -482,6 +482,28 @@ class Predictor:
         """Whether the network finds objects by what it remembers of them on other planes."""
         return self._compute.network.has_memory
 
+    def find_named(
+        self, words: str, examples: Sequence[BoxCorners] = (), minimum: float = 0.0
+    ) -> list[Result]:
+        """Find all objects on the current plane that words mean, the likeliest first.
+
+        Parameters
+        ----------
+        words
+            In English; ``"visual"`` for objects like the examples, whatever they are called.
+        examples
+            Half-open boxes y0, x0, y1, x1 of objects that are meant.
+        minimum
+            Least score, which is `Result.score`.
+
+        Raises
+        ------
+        ValueError
+            If an example lies outside, or the model has no vocabulary for the words.
+        """
+        find = partial(self._decoder.find_named, words=words, examples=examples, minimum=minimum)
+        return self._decode(find)
+
     def remember(self, mask: NDArray[np.bool_]) -> ObjectMemory:
         """What the network keeps of an object's mask (Y, X) on the current plane, for `recall`."""
         return self._decode(partial(self._decoder.remember, mask=mask))
@@ -627,6 +649,30 @@ class PromptDecoder:
         size = estimates.size / math.sqrt(math.prod(transform.scale))
         return ClickEstimates(estimates.foreground.cpu(), size.cpu())
 
+    def find_named(
+        self,
+        embedding: Embedding,
+        words: str,
+        examples: Sequence[BoxCorners] = (),
+        minimum: float = 0.0,
+    ) -> list[Result]:
+        """All objects that words mean, or that are like examples; see `Predictor.find_named`."""
+        encoded, transform = embedding
+        device, network = self.compute.device, self.compute.network
+        for box in examples:
+            Prompt(box=box).check_inside(transform.image)
+        pieces = torch.tensor(network.pieces_of(words, self.model.vocabulary_file))
+        boxes = torch.tensor([transform.box_to_input(box) for box in examples]).reshape(-1, 4)
+        alike = torch.ones(len(boxes), dtype=torch.long)
+        concept = Concept(pieces.to(device), boxes.to(device), alike.to(device))
+        with self.compute.inference():
+            found = network.find(encoded, concept, minimum)
+        self.compute.check_finite(self.model.spec.name, found.logits, found.scores)
+        return [
+            Result(DecodedMasks(mask[None], score[None]), transform, network.mask_stride, (0,))
+            for mask, score in zip(found.logits.cpu(), found.scores.cpu(), strict=True)
+        ]
+
     def remember(self, embedding: Embedding, mask: NDArray[np.bool_]) -> ObjectMemory:
         """What the network keeps of an object's mask (Y, X)."""
         whole = input_mask(mask, embedding.transform).to(self.compute.device)
@@ -681,7 +727,7 @@ class PromptDecoder:
         self.compute.check_finite(self.model.spec.name, decoded.logits, decoded.predicted_iou)
 
 
-def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: int) -> PromptTensors:
+def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: float) -> PromptTensors:
     """A prompt in the network's coordinates; `stride` is that of its mask grid."""
     tensors: dict[str, Tensor] = {}
     if prompt.points:

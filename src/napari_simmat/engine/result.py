@@ -87,7 +87,7 @@ class Result:
         self,
         decoded: DecodedMasks,
         transform: InputTransform,
-        stride: int,
+        stride: float,
         order: Sequence[int] = (0, 1, 2, 3),
         choice: int = 0,
         bounds: Window | None = None,
@@ -247,22 +247,23 @@ class Result:
 
     def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
         transform = self._transform
-        if transform.resized == transform.image:
-            return np.stack([_inside(each, self._stride, transform.image) for each in logits])
+        if transform.resized == transform.image and self._stride == int(self._stride):
+            stride = int(self._stride)
+            return np.stack([_inside(each, stride, transform.image) for each in logits])
         if math.prod(transform.image) > LARGE:
             return np.stack([_inside_reduced(each, transform, self._stride) for each in logits])
         masks: NDArray[np.bool_] = (enlarge(logits, transform, self._stride) > 0).numpy()
         return masks
 
 
-def enlarge(logits: Tensor, transform: InputTransform, stride: int) -> Tensor:
+def enlarge(logits: Tensor, transform: InputTransform, stride: float) -> Tensor:
     """Logits (N, h, w) of the mask grid at the image's resolution (N, Y, X).
 
     In two steps, to the padded input and from its part with the image to the image, as SAM's
     ``postprocess_masks`` does: one step is not equal.
     """
     height, width = logits.shape[-2:]
-    fine = _bilinear(logits[None], (height * stride, width * stride))
+    fine = _bilinear(logits[None], (_pixels(height, stride), _pixels(width, stride)))
     part = fine[..., : transform.resized[0], : transform.resized[1]]
     return _bilinear(part, transform.image)[0]
 
@@ -274,9 +275,14 @@ def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray
     return kept
 
 
-def shrink(mask: NDArray[Any], transform: InputTransform, stride: int) -> Tensor:
+def shrink(mask: NDArray[Any], transform: InputTransform, stride: float) -> Tensor:
     """A mask (Y, X) bool as logits (1, 1, h, w) of the mask grid."""
-    return (avg_pool2d(input_mask(mask, transform), stride) - 0.5) * MASK_LOGIT
+    fine = input_mask(mask, transform)
+    if stride == int(stride):
+        cells = avg_pool2d(fine, int(stride))
+    else:
+        cells = interpolate(fine, transform.grid(stride), mode="bilinear", antialias=True)
+    return (cells - 0.5) * MASK_LOGIT
 
 
 def input_mask(mask: NDArray[Any], transform: InputTransform) -> Tensor:
@@ -316,7 +322,7 @@ def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.boo
     return mask
 
 
-def _inside_reduced(cells: Tensor, transform: InputTransform, stride: int) -> NDArray[np.bool_]:
+def _inside_reduced(cells: Tensor, transform: InputTransform, stride: float) -> NDArray[np.bool_]:
     """`enlarge` > 0 for logits (h, w) of an image that was reduced, `BLOCK` rows at a time.
 
     Equal up to rounding: a logit of 0 may fall on either side.
@@ -362,8 +368,8 @@ class _AxisEnlargement:
     The product of the two linear interpolations of `enlarge`.
     """
 
-    def __init__(self, cells: int, stride: int, resized: int, image: int) -> None:
-        fine = _linear(torch.eye(cells), cells * stride)[:, :resized]
+    def __init__(self, cells: int, stride: float, resized: int, image: int) -> None:
+        fine = _linear(torch.eye(cells), _pixels(cells, stride))[:, :resized]
         self.matrix = _linear(fine, image).T.contiguous()  # (pixels, cells)
         reaches = self.matrix != 0
         index = torch.arange(cells)
@@ -394,13 +400,18 @@ class _AxisEnlargement:
 
 @lru_cache(maxsize=8)
 def _axis_enlargements(
-    transform: InputTransform, stride: int
+    transform: InputTransform, stride: float
 ) -> tuple[_AxisEnlargement, _AxisEnlargement]:
     rows, columns = transform.grid(stride)
     return (
         _AxisEnlargement(rows, stride, transform.resized[0], transform.image[0]),
         _AxisEnlargement(columns, stride, transform.resized[1], transform.image[1]),
     )
+
+
+def _pixels(cells: int, stride: float) -> int:
+    """Pixels of the input that so many cells cover."""
+    return round(cells * stride)
 
 
 def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:

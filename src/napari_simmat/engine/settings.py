@@ -35,6 +35,20 @@ KIND_THRESHOLDS = (0.7, 0.5)
 """The same where the size of the objects is known: masks of other sizes count less."""
 LOOKS_THRESHOLDS = (0.6, 0.5)
 """The same where their looks are known, too: masks that lie on ground count less."""
+WORDS_THRESHOLDS = (0.5, 0.0)
+"""The same where words say what to look for: SAM 3's own threshold, and no demand on edges."""
+MOST_LETTERS = 200
+"""Of the words that say what to look for."""
+BY_EXAMPLES = "visual"
+"""The word by which SAM 3 was trained to look for what is like examples, whatever it is called."""
+READS_NO_WORDS = (
+    "{} reads no words, but was asked for {!r}. Leave the words out, or load a model that reads "
+    "them (SAM 3)."
+)
+NEEDS_EXAMPLES = (
+    f"{BY_EXAMPLES!r} means objects like examples, but there are none on this plane: outline some, "
+    "or name what to look for."
+)
 DEFAULT_TILE_SIDE = 1024
 FILTER_FIELDS = (
     "quality",
@@ -165,6 +179,10 @@ class AutomaticSettings:
     tile_overlap
         Pixels that neighboring tiles share, less than half a tile; 0 for a quarter of a tile.
         Objects up to this size lie wholly in a tile.
+    words
+        What to look for, in English, e.g. "yellow leaf", with a model that reads words (SAM 3):
+        the model is not prompted then, and `quality` is a mask's score. "visual" for objects like
+        those that are committed.
     """
 
     seeds: Annotated[
@@ -210,8 +228,14 @@ class AutomaticSettings:
     ] = False
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: Annotated[int, {"min": 0}] = 0
+    words: Annotated[str, OMIT_DEFAULT, {"label": "Words"}] = ""
 
     def __post_init__(self) -> None:
+        if len(self.words) > MOST_LETTERS or not self.words.isprintable():
+            raise ValueError(
+                f"Words to look for are one line of up to {MOST_LETTERS} letters, e.g. 'yellow "
+                "leaf'; name one kind of objects."
+            )
         if 0 < self.tile < 128:
             raise ValueError(f"A tile of {self.tile} pixels is too small; choose 128 or more.")
         check_fields(self, OUT_OF_RANGE)
@@ -229,6 +253,8 @@ class AutomaticSettings:
         SAM's and SAM 2's own weights get the thresholds that they were published with. These are
         too strict for other networks, whose predicted IoU is lower.
         """
+        if self.words:
+            return self.with_thresholds(WORDS_THRESHOLDS)
         known = spec.kind if kind is None else kind
         if known is not None and known.looks is not None:
             return self.with_thresholds(LOOKS_THRESHOLDS)
@@ -239,6 +265,13 @@ class AutomaticSettings:
             return self.with_thresholds(SAM2_THRESHOLDS if is_sam2 else SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
         return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+
+    def check_words(self, spec: ModelSpec, examples: int = 0) -> None:
+        """Raise ValueError if a model cannot look for the words, with so many examples."""
+        if self.words and not spec.base.reads_words:
+            raise ValueError(READS_NO_WORDS.format(spec.name, self.words))
+        if self.words == BY_EXAMPLES and not examples:
+            raise ValueError(NEEDS_EXAMPLES)
 
     @property
     def proposing(self) -> tuple[object, ...]:

@@ -87,7 +87,7 @@ def add_correction(
     batch: PromptBatch,
     logits: Tensor,
     target: Tensor,
-    stride: int,
+    stride: float,
     known: Tensor | None = None,
 ) -> PromptBatch:
     """Add a click in the largest error, and hand on the logits, as the window does.

@@ -10,6 +10,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -42,8 +43,8 @@ class Network(Sam):
 
     slot = "image_encoder.patch_embed.proj"
     """Path of the first projection, which the transfer layer replaces."""
-    mask_stride: int
-    """Pixels of the input per pixel of the mask grid."""
+    mask_stride: float
+    """Pixels of the input per pixel of the mask grid; a whole number but for SAM 3."""
     averages_views = False
     """Whether it can average the masks of several views of the image (`models.multiscale`)."""
     expected_size: ExpectedSize | None = None
@@ -52,6 +53,8 @@ class Network(Sam):
     """Kinds of prompts that `decode` reads; others are refused."""
     has_memory = False
     """Whether it finds an object on an image by what it remembers of it on others."""
+    reads_words = False
+    """Whether it finds all objects that words mean, or that are like examples."""
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
@@ -150,6 +153,17 @@ class Network(Sam):
         The four masks are the same one; without a cell above 0 if the object is not there. Needs
         `has_memory`.
         """
+        raise NotImplementedError
+
+    def find(self, encoded: Encoded, concept: Concept, minimum: float) -> FoundMasks:
+        """Find all objects on an image that a concept means, with scores of at least `minimum`.
+
+        Needs `reads_words`.
+        """
+        raise NotImplementedError
+
+    def pieces_of(self, words: str, vocabulary: Path) -> list[int]:
+        """The pieces of words for `find`, by a file with its vocabulary. Needs `reads_words`."""
         raise NotImplementedError
 
     @property
@@ -254,6 +268,39 @@ class DecodedMasks(NamedTuple):
     predicted_iou: Tensor
     top: int = 0
     left: int = 0
+
+
+class Concept(NamedTuple):
+    """A kind of objects to look for: words, examples, or both.
+
+    Attributes
+    ----------
+    pieces
+        (L,) numbers of the pieces of words in the network's vocabulary, with start and end.
+    boxes
+        (K, 4) of examples as x0, y0, x1, y1, in pixels of the input.
+    alike
+        (K,) whole numbers: 1 for an example, 0 for what is not meant.
+    """
+
+    pieces: Tensor
+    boxes: Tensor
+    alike: Tensor
+
+
+class FoundMasks(NamedTuple):
+    """The objects that a concept means, the likeliest first.
+
+    Attributes
+    ----------
+    logits
+        (N, h, w) float32 on the network's mask grid.
+    scores
+        (N,) float32 in 0..1: how likely each is one of them.
+    """
+
+    logits: Tensor
+    scores: Tensor
 
 
 class ClickEstimates(NamedTuple):

@@ -22,6 +22,7 @@ from torch.nn import functional
 from napari_simmat.models.hiera_encoder import HieraAttention, HieraBlock
 from napari_simmat.models.mobile_encoder import WindowAttention, WindowBlock
 from napari_simmat.models.network import conv_arguments, replace_module
+from napari_simmat.models.sam3_encoder import RotaryAttention, RotaryBlock
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.models.tiny_encoder import TokenAttention
 
@@ -189,6 +190,19 @@ class AdaptedHieraBlock(HieraBlock):
         return added
 
 
+class AdaptedRotaryBlock(RotaryBlock):
+    """A block of SAM 3's image encoder with an adapter parallel to its MLP."""
+
+    def __init__(self, block: RotaryBlock, size: int) -> None:
+        replace_module(self, block)
+        self.adapter = Adapter(self.attn.qkv.in_features, size)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> its update; the adapter reads the input of the MLP's norm."""
+        added: Tensor = super().parallel_branch(tokens) + self.adapter(tokens)
+        return added
+
+
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
     """A block of the mask decoder with an adapter parallel to its MLP.
 
@@ -290,6 +304,20 @@ class ExtendedHieraAttention(HieraAttention):
     """An attention of SAM 2's image encoder with learned tokens; pooled queries see them, too."""
 
     def __init__(self, attention: HieraAttention, extra: Extra) -> None:
+        replace_module(self, attention)
+        self.extra = extra
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, heads, n, c) -> (N, heads, n + l, c)."""
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
+        more_key, more_value = (each.to(key.dtype) for each in more)
+        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+
+
+class ExtendedRotaryAttention(RotaryAttention):
+    """An attention of SAM 3's image encoder with learned tokens, which have no position."""
+
+    def __init__(self, attention: RotaryAttention, extra: Extra) -> None:
         replace_module(self, attention)
         self.extra = extra
 

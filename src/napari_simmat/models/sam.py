@@ -73,7 +73,7 @@ class SamNetwork(Network):
     is the stock one.
     """
 
-    mask_stride = 4
+    mask_stride: float = 4
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The table of positions."""

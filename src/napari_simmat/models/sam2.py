@@ -117,7 +117,7 @@ class Sam2Network(SamNetwork):
 
     def __init__(
         self,
-        image_encoder: HieraEncoder,
+        image_encoder: nn.Module,
         prompt_encoder: PromptEncoder,
         mask_decoder: Sam2MaskDecoder,
         memory: Sam2Memory,
@@ -150,6 +150,7 @@ class Sam2Network(SamNetwork):
         return replace(features, maps={name: each.float() for name, each in projected.items()})
 
     def _features_job(self, image: Tensor) -> Job[Encoded]:
+        """The embedding, and maps ``fine`` and ``middle``, of (B, C, H, W)."""
         encoder = self.image_encoder
         tokens = encoder.embed(image)
         blocks, stages = encoder.blocks, []
@@ -250,6 +251,7 @@ class Sam2Network(SamNetwork):
     def remember(self, encoded: Encoded, mask: Tensor) -> ObjectMemory:
         """As ``add_new_mask`` of Meta's code."""
         image = self._without_memory(encoded)
+        mask = self.memory.resized(mask, image)
         dense = self.prompt_encoder.mask_downscaling(self.memory.mask_downsample(mask)).float()
         decoded = self._track(replace(encoded, embedding=image), dense, several=False)
         presence = torch.full_like(decoded.presence, 1.0 if bool(mask.any()) else -1.0)
@@ -264,6 +266,7 @@ class Sam2Network(SamNetwork):
         decoded = self._track(replace(encoded, embedding=changed), None, several=True)
         height, _ = encoded.input_size
         mask = full_mask(decoded.logits[None, None], height).sigmoid()
+        mask = self.memory.resized(mask, image)
         features = self.memory.features(image, mask, decoded.presence)
         masks = DecodedMasks(decoded.logits.expand(4, -1, -1), decoded.predicted_iou.expand(4))
         return masks, ObjectMemory(features, decoded.pointer)

@@ -23,6 +23,8 @@ FEATURES_BACK = 6
 """Images back of which the features are recalled."""
 POINTERS_BACK = 15
 """Images back of which the pointers are recalled."""
+STRIDE = 16
+"""Pixels of a mask that the memory reads, per cell of the embedding."""
 TIME_BASE = 10000.0
 
 
@@ -72,7 +74,7 @@ class Memories:
 
 
 class Sam2Memory(nn.Module):
-    """The modules of the memory, taken from `whole`, a `transformers.Sam2VideoModel`."""
+    """The modules of the memory, taken from `whole`, a `transformers.Sam2VideoModel` or SAM 3's."""
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
@@ -104,6 +106,13 @@ class Sam2Memory(nn.Module):
             features = features + self.absent[..., None, None]
         # As Meta's code keeps them.
         return _as_sequence(features).to(torch.bfloat16)
+
+    def resized(self, mask: Tensor, image: Tensor) -> Tensor:
+        """A mask (1, 1, H, W) with `STRIDE` pixels per cell of an embedding; SAM 3's has fewer."""
+        size = [STRIDE * side for side in image.shape[-2:]]
+        if list(mask.shape[-2:]) == size:
+            return mask
+        return functional.interpolate(mask, size=size, mode="bilinear")
 
     def pointer_of(self, token: Tensor, presence: Tensor) -> Tensor:
         """The pointer (1, d) of the decoder's token (1, d) of a mask."""

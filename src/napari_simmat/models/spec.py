@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields, from_plain, to_plain
 from napari_simmat.models.expected_size import EXPECTED_SIZE
 from napari_simmat.models.taught_kind import KindSpec
+from napari_simmat.models.vocabulary import NO_VOCABULARY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,8 @@ EMBEDDED = ("tiny", "tiny_deep", "tiny_lite")
 ``"tiny"``: 4 attention blocks, without local contrast; ``"tiny_deep"``: 6, with it;
 ``"tiny_lite"``: behind the stages of EfficientNet-Lite0.
 """
+SAM_LICENSE = "SAM License"
+"""Meta's of SAM 3; its section 1.b: what is derived is distributed under it, too."""
 TransferName = Literal[
     "zeroshot",
     "simmat",
@@ -235,7 +239,7 @@ class Base:
     architecture
         The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"`` (SAM), ``"vit_t"``
         (MobileSAM), or ``"hiera_tiny"``, ``"hiera_small"``, ``"hiera_base_plus"`` or
-        ``"hiera_large"`` (SAM 2.1).
+        ``"hiera_large"`` (SAM 2.1), or ``"sam3"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """
@@ -243,6 +247,16 @@ class Base:
     name: str
     architecture: str
     sha256: str
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether it finds all objects that words mean."""
+        return self.architecture == "sam3"
+
+    @property
+    def binding_license(self) -> str:
+        """License of its weights that all that is derived from them must have; empty if any."""
+        return SAM_LICENSE if self.architecture == "sam3" else ""
 
     @property
     def embedded(self) -> bool:
@@ -399,9 +413,20 @@ class Model:
         Hash of the content and its base: equal fingerprints give equal masks.
     pixels
         That tell how the objects of ``spec.kind`` look; None if it does not know.
+    vocabulary
+        Where the file with the words that it reads belongs; None if it reads none.
     """
 
     spec: ModelSpec
     network: Network
     fingerprint: str
     pixels: TaughtPixels | None = None
+    vocabulary: Path | None = None
+
+    @property
+    def vocabulary_file(self) -> Path:
+        """The file with the words that it reads; ValueError if it is missing."""
+        if self.vocabulary is None or not self.vocabulary.is_file():
+            name, path = self.spec.name, self.vocabulary or "tokenizer.json beside it"
+            raise ValueError(NO_VOCABULARY.format(name=name, path=path))
+        return self.vocabulary

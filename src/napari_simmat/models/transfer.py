@@ -270,7 +270,9 @@ class SimCMF(Projected):
     @torch.no_grad()
     def start_from_base(self) -> None:
         """Let each channel's own projection start from the pretrained one."""
-        start = {"weight": self.weight.sum(1, keepdim=True), "bias": self.bias}
+        start = {"weight": self.weight.sum(1, keepdim=True)}
+        if self.bias is not None:
+            start["bias"] = self.bias
         for own in self.own:
             own.load_state_dict(start)
 
@@ -287,7 +289,9 @@ class SimCMF(Projected):
         shares = self.mix.weight[0]
         own = [dict(each.named_parameters()) for each in self.own]
         weight = torch.cat([each["weight"] for each in own], dim=1) * shares[:, None, None]
-        bias = torch.stack([each["bias"] for each in own], dim=1) @ shares
+        bias = None
+        if self.bias is not None:
+            bias = torch.stack([each["bias"] for each in own], dim=1) @ shares
         new = functional.conv2d(image * (1 - gate), weight, bias, self.stride, self.padding)
         return old + new
 

@@ -19,6 +19,7 @@ import torch
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
+from napari_simmat.models import sam3_encoder
 from napari_simmat.models.hiera_encoder import (
     VARIANTS,
     HieraAttention,
@@ -30,11 +31,13 @@ from napari_simmat.models.network import Network
 from napari_simmat.models.peft_layers import (
     AdaptedBlock,
     AdaptedHieraBlock,
+    AdaptedRotaryBlock,
     AdaptedTwoWayBlock,
     AdaptedWindowBlock,
     ExtendedAttention,
     ExtendedCrossAttention,
     ExtendedHieraAttention,
+    ExtendedRotaryAttention,
     ExtendedTokenAttention,
     ExtendedWindowAttention,
     Extra,
@@ -46,12 +49,15 @@ from napari_simmat.models.peft_layers import (
 )
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.sam2 import build_sam2
-from napari_simmat.models.spec import EMBEDDED, ModelSpec
+from napari_simmat.models.sam3 import ARCHITECTURE as SAM3
+from napari_simmat.models.sam3 import build_sam3
+from napari_simmat.models.sam3_encoder import RotaryAttention, RotaryBlock
+from napari_simmat.models.spec import EMBEDDED, ModelSpec, split_transfer
 from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
-ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t", *VARIANTS)
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t", *VARIANTS, SAM3)
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 """Width and depth of the image encoder -> SAM's variant."""
 REFERENCE_WIDTH = 768
@@ -92,6 +98,8 @@ def build_network(
         network: Network = build_tiny(architecture, initialize=initialize)
     elif architecture in VARIANTS:
         network = build_sam2(architecture, initialize=initialize)
+    elif architecture == SAM3:
+        network = build_sam3(initialize=initialize)
     elif architecture in ARCHITECTURES:
         network = build_sam(architecture, initialize=initialize)
     else:
@@ -100,6 +108,12 @@ def build_network(
         )
     parent, _, name = network.slot.rpartition(".")
     layer = transfer_layer(transfer, network.projection, channels)
+    family, geometry = split_transfer(transfer)
+    if architecture == SAM3 and family == "preattn" and sam3_encoder.SIDE % geometry[0]:
+        raise ValueError(
+            f"SAM 3 reads {sam3_encoder.SIDE} pixels a side, which {transfer} cannot cut into "
+            f"patches of {geometry[0]}; use patches of 16."
+        )
     setattr(network.get_submodule(parent), name, layer)
     tune(network, strategy, size)
     network.eval()
@@ -128,6 +142,8 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
         return "vit_t"
     if "image_encoder.trunk.patch_embed.projection.weight" in state:
         return _hiera_of(state)
+    if "image_encoder.patch_embed.projection.weight" in state:
+        return SAM3
     position = state.get("image_encoder.pos_embed")
     depth = _count_blocks(state, "image_encoder.blocks.")
     width = position.shape[-1] if position is not None and position.ndim == 4 else 0
@@ -324,12 +340,14 @@ _EXTENDED: tuple[tuple[type[nn.Module], Callable[..., nn.Module]], ...] = (
     (WindowAttention, ExtendedWindowAttention),
     (TokenAttention, ExtendedTokenAttention),
     (HieraAttention, ExtendedHieraAttention),
+    (RotaryAttention, ExtendedRotaryAttention),
     (Attention, ExtendedAttention),
 )
 """Attention of an image encoder -> the same with learned tokens."""
 _ADAPTED: tuple[tuple[type[nn.Module], Callable[..., Any]], ...] = (
     (WindowBlock, AdaptedWindowBlock),
     (HieraBlock, AdaptedHieraBlock),
+    (RotaryBlock, AdaptedRotaryBlock),
     (nn.Module, AdaptedBlock),
 )
 """Block of an image encoder -> the same with an adapter."""

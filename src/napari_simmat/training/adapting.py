@@ -203,7 +203,7 @@ def adapted_spec(base: ModelSpec, planes: Sequence[AnnotatedPlane], name: str) -
         metrics={},
         training={},
         author="",
-        license="" if base.is_foundation else base.license,
+        license=base.base.binding_license if base.is_foundation else base.license,
         date=datetime.date.today().isoformat(),
     )
 

@@ -114,8 +114,7 @@ class TrainingModule(nn.Module):
     def _known(self, batch: Batch, objects: int) -> Tensor | None:
         """Cells of the mask grid with known truth, for each of the objects; None if all are."""
         stride = self.network.mask_stride
-        middle = stride // 2
-        known = batch.labels[:, None, middle::stride, middle::stride] != UNKNOWN
+        known = on_grid(batch.labels[:, None], stride, self.cell_pixel) != UNKNOWN
         if bool(known.all()):
             return None
         repeated = known.float().repeat_interleave(objects // len(known), 0)
@@ -149,7 +148,7 @@ def trained_results(
     prompts: PromptBatch,
     target: Tensor,
     rounds: int,
-    stride: int,
+    stride: float,
     known: Tensor | None = None,
 ) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
     """Decode, add `rounds` correcting clicks, and yield the first and the last result.
@@ -219,20 +218,37 @@ def mask_loss(
     return MaskLoss(loss, iou)
 
 
-def to_mask_grid(masks: Tensor, stride: int, cell_pixel: int | None = None) -> Tensor:
+def to_mask_grid(masks: Tensor, stride: float, cell_pixel: int | None = None) -> Tensor:
     """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1.
 
     A cell takes the value of one of its pixels along each axis, `cell_pixel`, by default the middle
-    one. A thin object that contains no such pixel gets the
-    cells that it touches, as an empty target would be wrong for a click on it.
+    one. A thin object that contains no such pixel gets the cells that it touches, as an empty
+    target would be wrong for a click on it.
     """
-    taken = stride // 2 if cell_pixel is None else cell_pixel
-    grid = masks[:, None, taken::stride, taken::stride].float()
+    grid = on_grid(masks[:, None], stride, cell_pixel).float()
     missed = ~grid.flatten(1).any(1)
     if missed.any():
-        touched = functional.max_pool2d(masks[missed, None].float(), stride, ceil_mode=True)
+        alone = masks[missed, None].float()
+        if stride == int(stride):
+            touched = functional.max_pool2d(alone, int(stride), ceil_mode=True)
+        else:
+            touched = functional.adaptive_max_pool2d(alone, grid.shape[-2:])
         grid[missed] = touched[..., : grid.shape[-2], : grid.shape[-1]]
     return grid
+
+
+def on_grid(values: Tensor, stride: float, cell_pixel: int | None = None) -> Tensor:
+    """Values (..., H, W) at one pixel of each cell of a mask grid, (..., h, w); `to_mask_grid`."""
+    if stride == int(stride):
+        step = int(stride)
+        taken = step // 2 if cell_pixel is None else cell_pixel
+        return values[..., taken::step, taken::step]
+    inside = stride / 2 if cell_pixel is None else cell_pixel
+    rows, columns = (
+        (torch.arange(round(length / stride)) * stride + inside).long()
+        for length in values.shape[-2:]
+    )
+    return values[..., rows[:, None], columns]
 
 
 def dice_and_entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:

@@ -109,7 +109,7 @@ def make_trainable(
         description="",  # until it is known which planes are trained on
         training={n: list(v) if isinstance(v, tuple) else v for n, v in asdict(config).items()},
         metrics={},
-        license="",
+        license=below.base.binding_license,
         author="",
         date=datetime.date.today().isoformat(),
     )

@@ -177,7 +177,8 @@ def protocol_mask(
     encoded = _encoded(network, level, native)
     masks, clicks = _masks(network, encoded, level, [label])
     stride, (height, width) = network.mask_stride, level.labels.shape
-    seen = masks[0].repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    rows, columns = ((np.arange(n) // stride).astype(int) for n in (height, width))
+    seen = masks[0][rows[:, None], columns]
     x, y = clicks[0].tolist()
     factor = plane.labels.shape[0] / height
     whole = resize_nearest(seen, (plane.labels.shape[0], plane.labels.shape[1]))

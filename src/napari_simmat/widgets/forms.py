@@ -269,6 +269,8 @@ class EverythingForm(QWidget):
         The controls.
     rows
         The layout, for further rows.
+    words_row
+        What to look for, to be placed by its user; shown for models that read words alone.
     """
 
     sifted = Signal()
@@ -278,32 +280,52 @@ class EverythingForm(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._model: ModelSpec | None = None
         self.options = Options(AutomaticSettings(), self)
         self.rows = form_rows(parent=self, indent=INDENT)
-        self.options.add_rows(self.rows)
+        self.options.add_rows(self.rows, *(each for each in FORM_SETTINGS if each != "words"))
+        self.words = self.options["words"]
+        self.words.setPlaceholderText(WORDS_HINT)
+        self.words_row = QWidget()
+        form_rows(("Words", self.words), parent=self.words_row)
+        self.words_row.hide()
         self.options.changed.connect(self._on_changed)
-        self._model: ModelSpec | None = None
         # A person waits gladly for what spares work; a pipeline is told to.
         self.set_value(AutomaticSettings(second_look=True))
 
     def show_model(self, model: ModelSpec | None) -> None:
-        """Show the thresholds of a model where none were moved."""
+        """Show the thresholds of a model where none were moved, and words if it reads some."""
         self._model = model
-        self.set_value(self.value())
+        self.words_row.setVisible(self._reads_words)
+        self.set_value(self.options.value())
 
     def value(self) -> AutomaticSettings:
-        """The settings; thresholds that were not moved stay the model's own."""
+        """The settings; thresholds that were not moved stay the model's own.
+
+        Without words if the model reads none: the field keeps them.
+        """
         settings: AutomaticSettings = self.options.value()
-        return settings
+        return settings if self._reads_words else replace(settings, words="")
 
     def set_value(self, settings: AutomaticSettings) -> None:
         """Show settings without a signal; those without a control are kept."""
-        shown = settings if self._model is None else settings.for_model(self._model)
+        used = settings if self._reads_words else replace(settings, words="")
+        shown = used if self._model is None else used.for_model(self._model)
         quality, stability = shown.thresholds
         self.options.set_value(settings, quality=quality, stability=stability)
 
+    @property
+    def _reads_words(self) -> bool:
+        return self._model is not None and self._model.base.reads_words
+
     def _on_changed(self, name: str) -> None:
+        if name == "words":
+            self.set_value(self.options.value())  # with or without words other thresholds serve
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
+
+
+FORM_SETTINGS = shown_fields(AutomaticSettings)
+WORDS_HINT = "e.g. yellow leaf"
 
 
 _PIXEL_SHAPE = "Pixel shape"

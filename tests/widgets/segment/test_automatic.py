@@ -8,13 +8,16 @@ from dask.array import from_array
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.proposals import (
     BY_ITSELF,
     COMMIT_FOUND,
     EXPECTED,
     KNOWN,
     LOOSEN,
+    looked_for,
 )
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -244,3 +247,39 @@ def test_like_mine_compares_with_the_plane_of_most_objects(window):
     assert found[3] == 0, "unlike the bright ones"
     left = len(np.unique(window.preview)) - 1
     assert f"{left} of {whole} objects are like the committed ones" in window.status.text
+
+
+def test_words_for_a_model_without_them_are_refused(ready, everything):
+    """As when a session is read back that another model worked on."""
+    everything.start(AutomaticSettings(words="leaf"))
+    ready.idle()
+    assert ready.status.kind == "failed"
+    assert "reads no words, but was asked for 'leaf'" in ready.status.text
+
+
+def test_field_for_words_starts_the_search(ready, everything, monkeypatch):
+    panel = ready.tab.automatic_panel
+    assert not panel.form.words_row.isVisibleTo(panel)
+    panel.form.show_model(sam_spec("mine", "sam3", ""))
+    assert panel.form.words_row.isVisibleTo(panel)
+    asked = []
+    monkeypatch.setattr(everything, "start", lambda *given, **more: asked.append(given))
+    panel.form.words.setText("leaf")
+    panel.form.words.textEdited.emit("leaf")
+    QTest.keyClick(panel.form.words, Qt.Key.Key_Return)
+    ready.idle()
+    ((settings, *_),) = asked
+    assert settings.words == "leaf"
+
+
+@pytest.mark.parametrize(
+    ("words", "taught", "sentence"),
+    [
+        ("leaf", False, "Looked for: leaf."),
+        ("leaf", True, "Looked for: leaf and what is like 3 committed objects."),
+        ("visual", True, "Looked for: what is like 3 committed objects."),
+    ],
+)
+def test_what_was_looked_for_is_said(words, taught, sentence):
+    lesson = Lesson((), np.array([[1, 2, 3]])) if taught else None
+    assert looked_for(words, lesson, ()) == sentence

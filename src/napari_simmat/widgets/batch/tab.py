@@ -318,6 +318,7 @@ class BatchForm(QWidget):
         self.prompts.addItems(PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
         self.everything = EverythingForm()
+        self.everything.rows.insertRow(0, self.everything.words_row)
         self.existing = ComboBox()
         for title, existing in EXISTING.items():
             self.existing.addItem(title, existing)

@@ -33,6 +33,7 @@ from napari_simmat.annotation.proposals import (
     Sift,
     choose_drafts_job,
     expected,
+    looked_for,
 )
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.prompts import Prompt
@@ -199,7 +200,9 @@ class AutomaticSegmentation(QObject):
         self._settings = settings
         text = ""
         kind: ObjectKind | None = None
-        if lesson is not None:
+        if settings.words:
+            text = looked_for(settings.words, lesson, plane)
+        elif lesson is not None:
             text = expected(lesson)
         elif self._goes_on():
             text = self._taught.text

@@ -496,7 +496,9 @@ class AutomaticPanel(Panel):
         above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
         self.setTabOrder(above.widget(), self.layer)
         self.more = CollapsibleSection(MORE_SETTINGS, self.form)
+        self.form.words.returnPressed.connect(self.start.click)
         vbox(
+            self.form.words_row,
             hbox(self.start, self.stop),
             hbox(self.commit, self.drop),
             self.next,
