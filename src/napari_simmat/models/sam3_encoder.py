@@ -28,7 +28,7 @@ LEVELS = 3
 """Of the pyramid that are used; the files hold a fourth, coarser one."""
 ROTATION_BASE = 10000.0
 NEEDS_TRANSFORMERS = (
-    'SAM 3 needs the package transformers; install it (pip install "napari-simmat[sam3]").'
+    'SAM 3 needs the package transformers; install it (pip install "transformers>=5.18,<6").'
 )
 
 

@@ -16,7 +16,7 @@ MAX_BYTES = 20_000_000
 """A larger file is none; that of SAM 3 has 4 MB."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 NEEDS_TOKENIZERS = (
-    'Words need the package tokenizers; install it (pip install "napari-simmat[sam3]").'
+    'Words need the package tokenizers; install it (pip install "transformers>=5.18,<6").'
 )
 NO_VOCABULARY = (
     "{name} cannot read words: its vocabulary is missing. Save tokenizer.json of "
