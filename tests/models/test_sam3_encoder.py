@@ -141,5 +141,5 @@ def test_missing_package_is_named_for_sam3(monkeypatch):
         return found(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r'pip install "napari-simmat\[sam3\]"'):
+    with pytest.raises(ValueError, match='pip install "transformers'):
         build_network("sam3", initialize=False)

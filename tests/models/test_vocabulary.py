@@ -67,5 +67,5 @@ def test_missing_tokenizers_are_named(vocabulary, monkeypatch):
         return found(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r'pip install "napari-simmat\[sam3\]"'):
+    with pytest.raises(ValueError, match='pip install "transformers'):
         pieces_of("leaf", vocabulary, 32, 300)
