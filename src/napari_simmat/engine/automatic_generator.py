@@ -1,7 +1,7 @@
 """Segment everything: all objects of a plane without a prompt.
 
-`mask_proposals` prompts the model at `seeds`, `automatic_postprocessing` makes objects of its
-masks, `automatic_tiles` does both tile by tile.
+`mask_proposals` prompts the model at `seeds`, or asks its decoder (`decoded_objects`);
+`automatic_postprocessing` makes objects of its masks, `automatic_tiles` does both tile by tile.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def segment_everything(
     Instances
         Label image and scores. The same image, model and settings give the same labels.
 
+    Raises
+    ------
+    ValueError
+        If a prompt lies outside the image, or the decoder is asked for that the model lacks.
+
     Examples
     --------
     >>> from napari_simmat import Predictor, load_model, segment_everything
@@ -93,9 +98,9 @@ def segment_everything_job(
     candidates = yield from propose_masks_job(
         predictor, settings, plane, prompts, keep_all=False, kind=kind
     )
-    if kind is not None:
+    if kind is not None and not candidates.disjoint:
         candidates = yield from weigh_masks_job(candidates, kind, predictor, plane)
-    elif settings.second_look and prompts is None:
+    elif settings.second_look and prompts is None and not candidates.disjoint:
         candidates = yield from look_again_job(candidates, predictor, settings, plane)
     return masks_to_instances(candidates, settings)
 

@@ -33,6 +33,15 @@ KIND_THRESHOLDS = (0.7, 0.5)
 """The same where the size of the objects is known: masks of other sizes count less."""
 LOOKS_THRESHOLDS = (0.6, 0.5)
 """The same where their looks are known, too: masks that lie on ground count less."""
+NO_DECODER = (
+    "{name} has no decoder that finds all objects at once, as micro-sam's models have; {advice}"
+)
+PROMPT_IT = "find them by clicks (--auto.by clicks), or take such a model, e.g. vit_b_lm."
+FETCH_DECODER = "it is a file of its own: run `simmat models fetch {name}` again."
+CHANGED_ENCODER = (
+    "that of {base} does not fit what was trained or taught on it. Find them by clicks "
+    "(--auto.by clicks), or take {base} itself."
+)
 DEFAULT_TILE_SIDE = 1024
 FILTER_FIELDS = (
     "quality",
@@ -110,6 +119,20 @@ class AutomaticSettings:
 
     Parameters
     ----------
+    by
+        How objects are found: by the decoder that micro-sam's models have, in one pass; by clicks
+        all over the image; or auto, by the decoder where the model has one, unless it is said how
+        to click (seeds, points_per_side, object_side, crop_layers).
+    center_distance_threshold
+        With the decoder, a seed is where the distance to an object's center is less, 0-1, and
+    boundary_distance_threshold
+        where the inverted distance to its boundary is less, 0-1, and
+    foreground_threshold
+        where the foreground is more, 0.3-1; to there objects grow.
+    foreground_smoothing
+        Sigma in pixels of a Gaussian blur of the foreground; 0 for none.
+    distance_smoothing
+        The same of both distances.
     points_per_side
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.
@@ -165,6 +188,19 @@ class AutomaticSettings:
         Objects up to this size lie wholly in a tile.
     """
 
+    by: Annotated[
+        Literal["auto", "decoder", "clicks"],
+        OMIT_DEFAULT,
+        {
+            "label": "Found by",
+            "noun": "Way of finding objects",
+            "choices": [
+                ("the model's decoder, else clicks", "auto"),
+                ("the model's decoder", "decoder"),
+                ("clicks", "clicks"),
+            ],
+        },
+    ] = "auto"
     seeds: Annotated[
         Literal["grid", "maxima", "minima", "hematoxylin"],
         {
@@ -208,6 +244,11 @@ class AutomaticSettings:
     ] = False
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: Annotated[int, {"min": 0}] = 0
+    center_distance_threshold: Annotated[float, OMIT_DEFAULT, _FRACTION] = 0.5
+    boundary_distance_threshold: Annotated[float, OMIT_DEFAULT, _FRACTION] = 0.5
+    foreground_threshold: Annotated[float, OMIT_DEFAULT, {"min": MIN_PREDICTED_IOU, "max": 1}] = 0.5
+    foreground_smoothing: Annotated[float, OMIT_DEFAULT, {"min": 0, "max": 100}] = 1.0
+    distance_smoothing: Annotated[float, OMIT_DEFAULT, {"min": 0, "max": 100}] = 1.6
 
     def __post_init__(self) -> None:
         if 0 < self.tile < 128:
@@ -225,8 +266,15 @@ class AutomaticSettings:
         It is known from some of its objects (`kind`), from `object_side`, or by the model.
 
         SAM's own weights get the thresholds that SAM was published with. They are too strict for
-        other networks, whose predicted IoU is lower.
+        other networks, whose predicted IoU is lower. Of a model with a decoder `by` says whether
+        it finds the objects; then all that it finds pass.
+
+        Raises ValueError if they are to be found by a decoder, and there is none.
         """
+        if self.uses_decoder(spec, kind):
+            return replace(self, by="decoder").with_thresholds((self.foreground_threshold, 0.0))
+        if spec.finds_instances and self.by == "auto":
+            return replace(self, by="clicks").for_model(spec, kind)
         known = spec.kind if kind is None else kind
         if known is not None and known.looks is not None:
             return self.with_thresholds(LOOKS_THRESHOLDS)
@@ -236,6 +284,17 @@ class AutomaticSettings:
             return self.with_thresholds(SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
         return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+
+    def uses_decoder(self, spec: ModelSpec, kind: ObjectKind | None = None) -> bool:
+        """Whether the model's decoder finds the objects, rather than clicks.
+
+        Raises ValueError if it is to, and there is none.
+        """
+        if self.by == "decoder" and not spec.finds_instances:
+            raise ValueError(_no_decoder(spec))
+        says_how = (self.seeds != "grid", self.points_per_side, self.object_side, self.crop_layers)
+        is_free = kind is None and not any(says_how)
+        return self.by == "decoder" or (self.by == "auto" and spec.finds_instances and is_free)
 
     @property
     def proposing(self) -> tuple[object, ...]:
@@ -270,6 +329,16 @@ class AutomaticSettings:
     def tile_shared(self) -> int:
         """Pixels that neighboring tiles share."""
         return self.tile_overlap or self.tile_side // 4
+
+
+def _no_decoder(spec: ModelSpec) -> str:
+    """Why a model's objects cannot be found by a decoder, and what to do."""
+    advice = PROMPT_IT
+    if spec.instance_decoder == "elsewhere":
+        advice = FETCH_DECODER.format(name=spec.name)
+    elif spec.instance_decoder == "here":
+        advice = CHANGED_ENCODER.format(base=spec.base.name)
+    return NO_DECODER.format(name=spec.name, advice=advice)
 
 
 @dataclass(frozen=True, kw_only=True)
