@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +89,8 @@ def segment_everything_job(
 ) -> Job[Instances]:
     """`segment_everything` as a job that yields after every few prompts."""
     settings = settings or AutomaticSettings()
+    if prompts is not None:
+        settings = replace(settings, by="clicks")
     kind = kind or known_kind(predictor, settings)
     settings = settings.for_model(predictor.model.spec, kind)
     size = (predictor.shape[-2], predictor.shape[-1])

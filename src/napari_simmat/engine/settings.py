@@ -273,17 +273,17 @@ class AutomaticSettings:
         """
         if self.uses_decoder(spec, kind):
             return replace(self, by="decoder").with_thresholds((self.foreground_threshold, 0.0))
-        if spec.finds_instances and self.by == "auto":
-            return replace(self, by="clicks").for_model(spec, kind)
+        # Where clicks are the only way, it is not said: a record is the same with and without.
+        clicking = replace(self, by="clicks" if spec.finds_instances else "auto")
         known = spec.kind if kind is None else kind
         if known is not None and known.looks is not None:
-            return self.with_thresholds(LOOKS_THRESHOLDS)
+            return clicking.with_thresholds(LOOKS_THRESHOLDS)
         if known is not None or self.object_side or spec.expects_kind:
-            return self.with_thresholds(KIND_THRESHOLDS)
+            return clicking.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
-            return self.with_thresholds(SAM_THRESHOLDS)
+            return clicking.with_thresholds(SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
-        return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+        return clicking.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
 
     def uses_decoder(self, spec: ModelSpec, kind: ObjectKind | None = None) -> bool:
         """Whether the model's decoder finds the objects, rather than clicks.

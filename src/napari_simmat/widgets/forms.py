@@ -297,12 +297,21 @@ class EverythingForm(QWidget):
         return settings
 
     def set_value(self, settings: AutomaticSettings) -> None:
-        """Show settings without a signal; those without a control are kept."""
+        """Show settings without a signal; those without a control are kept.
+
+        How objects are found can be chosen if the model has a decoder that finds them.
+        """
+        has_decoder = self._model is not None and self._model.finds_instances
+        if self._model is not None and not has_decoder:
+            settings = replace(settings, by="auto")
+        self.rows.setRowVisible(self.options["by"], has_decoder)
         shown = settings if self._model is None else settings.for_model(self._model)
         quality, stability = shown.thresholds
         self.options.set_value(settings, quality=quality, stability=stability)
 
     def _on_changed(self, name: str) -> None:
+        if name == "by":
+            self.set_value(self.value())  # its thresholds are others
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
 
 
