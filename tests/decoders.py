@@ -38,7 +38,9 @@ def narrow_states(monkeypatch: pytest.MonkeyPatch) -> tuple[State, State]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sam = build_sam("vit_t").state_dict()
-    return sam, random_decoder().state_dict()
+    decoder = random_decoder().state_dict()
+    decoder["out_conv.bias"][0] += 5  # all of an image is foreground
+    return sam, decoder
 
 
 def put_published(monkeypatch: pytest.MonkeyPatch, bases: Path, name: str = "vit_t_lm") -> None:

@@ -16,6 +16,7 @@ from napari_simmat.batch.options import (
     SegmentTableOptions,
     SeriesOptions,
 )
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
@@ -52,6 +53,7 @@ class Config:
     inner: Inner = Inner()
 
 
+SAM = sam_spec("mine", "vit_b", "")
 NAMES = ("count", "rate", "kind", "keep", "name")
 OTHER = Config(count=4, rate=1.5e-3, kind="b", keep=False, name="new")
 
@@ -67,7 +69,8 @@ def options(qtbot):
 
 def changed(value: Any, hint: Any) -> Any:
     """Another value of a field that its control can show."""
-    notes = hint.__metadata__[0] if get_origin(hint) is Annotated else {}
+    given = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    notes = {name: note for each in given if isinstance(each, dict) for name, note in each.items()}
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
@@ -130,6 +133,26 @@ def test_options_tooltip_is_the_docstrings_text(qtbot, value):
 def test_field_texts_joins_lines_and_drops_markup():
     assert field_texts(BatchRequest)["prompts"] == "auto, same-stem or a file."
     assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
+
+
+def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    by = form.options["by"]
+    assert not form.rows.isRowVisible(by)
+    form.show_model(replace(SAM, instance_decoder="here"))
+    assert form.rows.isRowVisible(by)
+    assert form.options.shown("quality") == 0.5  # all that it finds
+    asked: list[str] = []
+    form.asked.connect(lambda: asked.append(form.value().by))
+    by.setCurrentIndex(by.findText("clicks"))
+    assert asked == ["clicks"]
+    assert form.options.shown("quality") == 0.88
+    assert form.value().quality is None  # the model's own
+    by.setCurrentIndex(by.findText("the model's decoder"))
+    form.show_model(SAM)
+    assert not form.rows.isRowVisible(by)
+    assert form.value().by == "auto"
 
 
 def test_everything_form_value_reads_back(qtbot):

@@ -96,7 +96,7 @@ def is_transposed(names: Collection[str]) -> bool:
     return any(".block." in name for name in names if name.startswith("decoder.samplers"))
 
 
-class _Block(nn.Module):
+class _Wrapped(nn.Module):
     """A layer, or several, under the name ``block``."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -122,16 +122,16 @@ class _Enlarge(nn.Module):
 
 
 def _transposed(inputs: int, outputs: int) -> nn.Module:
-    return _Block(nn.ConvTranspose2d(inputs, outputs, 2, stride=2))
+    return _Wrapped(nn.ConvTranspose2d(inputs, outputs, 2, stride=2))
 
 
 def _enlarging(enlarge: nn.Module, channels: int) -> nn.Module:
-    convolution = _Block(nn.Conv2d(channels, channels, 3, padding=1))
-    return _Block(enlarge, convolution, nn.BatchNorm2d(channels), nn.ReLU())
+    convolution = _Wrapped(nn.Conv2d(channels, channels, 3, padding=1))
+    return _Wrapped(enlarge, convolution, nn.BatchNorm2d(channels), nn.ReLU())
 
 
 def _convolutions(inputs: int, outputs: int) -> nn.Module:
-    return _Block(
+    return _Wrapped(
         nn.InstanceNorm2d(inputs),
         nn.Conv2d(inputs, outputs, 3, padding=1),
         nn.ReLU(),
