@@ -143,3 +143,8 @@ def test_info_tells_of_the_decoder(user_folder, monkeypatch, capsys):
     main(["models", "info", "vit_t_lm"])
     shown = "".join(capsys.readouterr().out.split())
     assert PUBLISHED_WEIGHTS["vit_t_lm"].decoder.checksum in shown
+    assert "everythingbyitsdecoder,orclicks" in shown
+    (user_folder / "bases" / "vit_t_lm_decoder.pt").unlink()
+    main(["models", "info", "vit_t_lm"])
+    shown = "".join(capsys.readouterr().out.split())
+    assert "itsdecodercomesbysimmatmodelsfetchvit_t_lm" in shown

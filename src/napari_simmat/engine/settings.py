@@ -124,15 +124,15 @@ class AutomaticSettings:
         all over the image; or auto, by the decoder where the model has one, unless it is said how
         to click (seeds, points_per_side, object_side, crop_layers).
     center_distance_threshold
-        With the decoder, a seed is where the distance to an object's center is less, 0-1, and
+        By the decoder: an object grows from where the distance to its center is less, 0-1.
     boundary_distance_threshold
-        where the inverted distance to its boundary is less, 0-1, and
+        By the decoder: it grows from where also the inverted distance to its boundary is less, 0-1.
     foreground_threshold
-        where the foreground is more, 0.3-1; to there objects grow.
+        By the decoder: it reaches as far as the foreground is more, 0.3-1.
     foreground_smoothing
-        Sigma in pixels of a Gaussian blur of the foreground; 0 for none.
+        By the decoder: sigma in pixels of a Gaussian blur of the foreground; 0 for none.
     distance_smoothing
-        The same of both distances.
+        By the decoder: sigma in pixels of a Gaussian blur of both distances; 0 for none.
     points_per_side
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.
