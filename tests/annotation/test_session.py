@@ -36,6 +36,7 @@ from napari_simmat.io.files import OutputError
 from napari_simmat.models.network import FoundMasks
 from napari_simmat.models.sam3 import Sam3Network
 from napari_simmat.training.adapting import FewShotConfig
+from tests.decoders import put_published
 from tests.golden import session as golden
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
 
@@ -187,6 +188,27 @@ def test_session_proposes_what_is_not_committed(session):
     assert len(session.propose(QUICK)) == 1, "what was rejected is not proposed again"
     with pytest.raises(ValueError, match=NO_DRAFTS):
         session.accept(drafts[1])
+
+
+def test_session_proposes_by_the_decoder_whatever_is_committed(user_folder, monkeypatch):
+    put_published(monkeypatch, user_folder / "bases")
+    labels = np.zeros((60, 80), np.uint32)
+    one = {"center_distance_threshold": 1.0, "boundary_distance_threshold": 1.0, "max_area": 1.0}
+    with Session(SessionImage.of(gray()[:60, :80], name="a"), model="vit_t_lm") as session:
+        [draft] = session.propose(AutomaticSettings(second_look=True, **one))
+        assert draft.mask.on_plane((), labels.shape).all()  # all is foreground, and one seed
+        for corner in ((0, 0), (0, 40), (30, 0)):  # three teach a kind, of use to clicks alone
+            session.box(*corner, corner[0] + 9, corner[1] + 9)
+            session.commit()
+        lesson = session._lesson(())
+        assert lesson.count == 3
+        clicking = AutomaticSettings(by="clicks", points_per_side=2)
+        for settings, by_decoder in ((AutomaticSettings(**one), True), (clicking, False)):
+            job = session._service.propose_job(session._request(()), settings, None, lesson)
+            proposed = session._run(job)
+            assert proposed.candidates.disjoint == by_decoder
+            assert (proposed.kind is None) == by_decoder
+            assert not proposed.looks_again
 
 
 def test_session_corrects_a_draft(session):

@@ -14,7 +14,6 @@ from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
-from napari_simmat.checkpoints.sam_weights import DECODER_LEFT_OUT
 from napari_simmat.cli import main
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -75,21 +74,6 @@ def admitted_cells(
         return (slice(None),)
     bounds = Prompt(box=tuple(box)).bounds(shape)
     return predictor._current().transform.cells_within(*bounds, 4)
-
-
-@pytest.mark.parametrize("with_decoder", [False, True])
-def test_import_says_that_micro_sams_decoder_is_left_out(
-    with_decoder, tmp_path, monkeypatch, caplog
-):
-    _, state = stock_and_state("vit_t", monkeypatch)
-    beside = {"decoder_state": {"out_conv.bias": torch.ones(3)}} if with_decoder else {}
-    path = tmp_path / "cells.pt"
-    torch.save({"model_state": state, **beside}, path)
-    assert import_file(path).name == "cells"
-    model = load_model("cells")  # says nothing more
-    assert model.network.state_dict().keys() == state.keys()
-    said = [record.getMessage() for record in caplog.records]
-    assert said == ([DECODER_LEFT_OUT.format("cells.pt")] if with_decoder else [])
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"])

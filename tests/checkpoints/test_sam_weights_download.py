@@ -196,8 +196,8 @@ def test_download_is_checked_by_the_publishers_checksum(algorithm, server, targe
     ("name", "checksum", "size"),
     [
         ("vit_b", SHA256, len(CONTENT)),
-        # Some publishers add a decoder to SAM's tensors; the checksum decides.
-        ("vit_b_lm", f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}", 700_000),
+        # Where a size is not published, the checksum decides.
+        ("medsam_vit_b", f"md5:{hashlib.md5(CONTENT).hexdigest()}", 700_000),
     ],
 )
 def test_fetch_of_a_published_name_lists_it_as_downloaded(
@@ -210,6 +210,29 @@ def test_fetch_of_a_published_name_lists_it_as_downloaded(
     assert path.read_bytes() == CONTENT
     [entry] = [entry for entry in list_models() if entry.kind == "downloaded"]
     assert (entry.name, entry.path, entry.problem) == (name, path, None)
+
+
+def test_fetch_brings_the_decoder_beside_the_weights(server, user_folder, monkeypatch):
+    row = catalog.PUBLISHED_WEIGHTS["vit_b_lm"]
+    checksum = f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}"
+    beside = row.decoder._replace(url=server.url, checksum=checksum)
+    row = replace(row, size=700_000, checksum=checksum, url=server.url, decoder=beside)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b_lm", row)
+    assert finish(fetch_job("vit_b_lm")) == user_folder / "bases" / "vit_b_lm.pt"
+    assert sorted(os.listdir(user_folder / "bases")) == ["vit_b_lm.pt", "vit_b_lm_decoder.pt"]
+    [entry] = [entry for entry in list_models() if entry.kind in ("downloaded", "own")]
+    assert (entry.name, entry.spec.instance_decoder) == ("vit_b_lm", "here")
+
+    os.remove(user_folder / "bases" / "vit_b_lm_decoder.pt")  # as a version without it left it
+    [entry] = [entry for entry in list_models() if entry.kind == "downloaded"]
+    assert entry.spec.instance_decoder == "elsewhere"
+    before = server.requests
+    finish(fetch_job("vit_b_lm"))
+    assert server.requests == before + 1  # the weights are here
+    beside = beside._replace(checksum=f"xxh128:{'0' * 32}")
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b_lm", replace(row, decoder=beside))
+    with pytest.raises(ValueError, match="XXH128 mismatch"):
+        finish(fetch_job("vit_b_lm"))
 
 
 @pytest.mark.parametrize("name", ["tiny", "sam_vit_b_01ec64.pth", "../vit_b"])

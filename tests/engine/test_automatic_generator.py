@@ -52,7 +52,13 @@ class Oracle:
         self.truth, self.shape = truth, truth.shape
         base = SimpleNamespace(embedded=True, architecture="tiny_deep")
         self.model = SimpleNamespace(
-            spec=SimpleNamespace(mask_choice="single", base=base, kind=None, expects_kind=False),
+            spec=SimpleNamespace(
+                mask_choice="single",
+                base=base,
+                kind=None,
+                expects_kind=False,
+                finds_instances=False,
+            ),
             network=SimpleNamespace(expected_size=None),
         )
         self.crop = (slice(None), slice(None))
@@ -478,6 +484,7 @@ def test_proposed_masks_are_filtered_as_their_model_wants(predictor, choice, thr
         base=SimpleNamespace(architecture="tiny_lite", embedded=True),
         expects_kind=False,
         kind=None,
+        finds_instances=False,
     )
     settings = AutomaticSettings(points_per_side=6)
     predictor.set_image(coins()[:150, :200])

@@ -53,6 +53,7 @@ class Config:
     inner: Inner = Inner()
 
 
+SAM = sam_spec("mine", "vit_b", "")
 NAMES = ("count", "rate", "kind", "keep", "name")
 OTHER = Config(count=4, rate=1.5e-3, kind="b", keep=False, name="new")
 
@@ -68,7 +69,8 @@ def options(qtbot):
 
 def changed(value: Any, hint: Any) -> Any:
     """Another value of a field that its control can show."""
-    notes = hint.__metadata__[0] if get_origin(hint) is Annotated else {}
+    given = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    notes = {name: note for each in given if isinstance(each, dict) for name, note in each.items()}
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
@@ -133,12 +135,32 @@ def test_field_texts_joins_lines_and_drops_markup():
     assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
 
 
+def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    by = form.options["by"]
+    assert not form.rows.isRowVisible(by)
+    form.show_model(replace(SAM, instance_decoder="here"))
+    assert form.rows.isRowVisible(by)
+    assert form.options.shown("quality") == 0.5  # all that it finds
+    asked: list[str] = []
+    form.asked.connect(lambda: asked.append(form.value().by))
+    by.setCurrentIndex(by.findText("clicks"))
+    assert asked == ["clicks"]
+    assert form.options.shown("quality") == 0.88
+    assert form.value().quality is None  # the model's own
+    by.setCurrentIndex(by.findText("the model's decoder"))
+    form.show_model(SAM)
+    assert not form.rows.isRowVisible(by)
+    assert form.value().by == "auto"
+
+
 def test_everything_form_value_reads_back(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
     expected = AutomaticSettings(second_look=True)
     assert form.value() == expected, "thresholds stay the model's own"
-    form.show_model(sam_spec("sam3", "sam3", ""))  # it has all settings
+    form.show_model(sam_spec("mine", "sam3", "", with_decoder=True))  # it has all settings
     hints = get_type_hints(AutomaticSettings, include_extras=True)
     for each in fields(AutomaticSettings):
         if each.name == "tile":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -172,7 +172,8 @@ class InferenceService:
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
         model was taught. With words in the settings, they and the objects of a lesson on the same
         plane say what to look for. If only the ground of a lesson has changed, the masks are those
-        of before, weighed anew. A second look is left to `look_again_job`.
+        of before, weighed anew. A second look is left to `look_again_job`. The model's decoder,
+        where `settings.uses_decoder`, heeds neither.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
@@ -181,11 +182,15 @@ class InferenceService:
         from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
-        kind = kind or known_kind(predictor, settings)
-        if lesson is not None:
+        spec = predictor.model.spec
+        if seeds is not None:
+            settings = replace(settings, by="clicks")
+        by_decoder = settings.uses_decoder(spec, kind)
+        kind = None if by_decoder else kind or known_kind(predictor, settings)
+        if lesson is not None and not by_decoder:
             yield Progress(0, 1, "learning from committed objects")
             kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
-        settings = settings.for_model(predictor.model.spec, kind)
+        settings = settings.for_model(spec, kind)
         key = (request.encoding, settings.proposing, None if kind is None else kind.size)
         if seeds is None and key in self._ahead:
             self._proposed = key, self._ahead.pop(key)
@@ -194,7 +199,8 @@ class InferenceService:
         else:
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
-            if kind is None and seeds is None and settings.second_look:
+            looks_again = settings.second_look and not by_decoder
+            if kind is None and seeds is None and looks_again:
                 return Proposed(candidates, None, looks_again=True)
             self._proposed = None if seeds is not None else (key, candidates)
         if kind is not None:

@@ -426,12 +426,15 @@ def _with_recorded(config: SegmentConfig, recorded: RecordedSettings, path: Path
         if Path(tissue).name != tissue or not beside.exists():
             raise FileNotFoundError(TISSUE_MISSED.format(path.name, tissue))
         tissue = str(beside)
+    automatic = recorded.automatic or config.automatic
+    if recorded.automatic is not None and automatic.by == "auto":
+        automatic = replace(automatic, by="clicks")  # it was the only way
     return replace(
         config,
         part=config.part.over(recorded.part),
         tissue=tissue,
         selection=config.selection.over(recorded.selection),
-        automatic=recorded.automatic or config.automatic,
+        automatic=automatic,
         propagation=recorded.propagation,
         link=recorded.link or config.link,
         table=recorded.table if config.table == TableSettings() else config.table,

@@ -89,6 +89,8 @@ def run_tasks_job(
     model = yield from map_progress(load_model_job(config.model), before)
     predictor = Predictor(model, **asdict(config.compute))
     yield from map_progress(predictor.connect_job(), before)
+    if any(task.prompts is None for task in tasks):
+        config.automatic.for_model(model.spec)  # refuses a decoder that it lacks, once for all
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 

@@ -60,7 +60,23 @@ IMAGE_KINDS = {
 }
 """By `ModelSpec.modality`, in the order of the list of models."""
 OTHER_SENSORS = "Other sensors"
+DECODER_SIZE = 44_200_000
+"""Bytes of a file with micro-sam's decoder: those of the larger of its two kinds."""
 SIZE_NOT_PUBLISHED = "not published; the figure is that of SAM's file of this architecture"
+
+
+class PublishedDecoder(NamedTuple):
+    """Micro-sam's decoder for automatic segmentation, a file beside the model's own.
+
+    Attributes
+    ----------
+    url, file, checksum
+        As of `PublishedWeights`.
+    """
+
+    url: str
+    file: str
+    checksum: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +98,8 @@ class PublishedWeights:
         A name in `PREPROCESSING`.
     license, author, date, citation, homepage
         Of the weights.
+    decoder
+        Finds all objects at once, on these weights' image embedding.
     """
 
     name: str
@@ -99,6 +117,7 @@ class PublishedWeights:
     date: str = ""
     citation: str
     homepage: str
+    decoder: PublishedDecoder | None = None
 
     @property
     def sha256(self) -> str:
@@ -169,21 +188,36 @@ def _of_sam2(size: str, sha256: str) -> PublishedWeights:
     )
 
 
+class _Place(NamedTuple):
+    """Where a file is at an address, and its XXH128."""
+
+    place: str
+    xxh128: str
+
+
 _ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/{}/files/{}.pt"
 _SHARE = "https://owncloud.gwdg.de/index.php/s/{}/download"
 
 
-def _of_micro_sam(name: str, url: str, xxh128: str, words: Mapping[str, str]) -> PublishedWeights:
+def _of_micro_sam(
+    name: str, address: str, weights: _Place, decoder: _Place, words: Mapping[str, str]
+) -> PublishedWeights:
     architecture = name[:5]
+    beside = f"{architecture}_decoder"
     return PublishedWeights(
         name=name,
         architecture=architecture,
-        url=url,
+        url=address.format(weights.place, architecture),
         file=f"{name}.pt",
-        checksum=f"xxh128:{xxh128}",
+        checksum=f"xxh128:{weights.xxh128}",
         size=SIZES[architecture],
         size_is_published=False,
         preprocessing="micro_sam",
+        decoder=PublishedDecoder(
+            url=address.format(decoder.place, beside),
+            file=f"{name}_decoder.pt",
+            checksum=f"xxh128:{decoder.xxh128}",
+        ),
         **words,
     )
 
@@ -224,41 +258,85 @@ _MEDICAL = {
     "purpose": "Organs and lesions in medical images, by clicks and boxes (MedicoSAM).",
 }
 
-_MICRO_SAM: tuple[tuple[str, dict[str, str], tuple[tuple[str, str, str], ...]], ...] = (
+_MICRO_SAM: tuple[
+    tuple[str, dict[str, str], tuple[tuple[str, tuple[str, str], tuple[str, str]], ...]], ...
+] = (
     (
         _ZOO,
         _LIGHT,
         (
-            ("vit_t_lm", "faithful-chicken/1.1", "72ec5074774761a6e5c05a08942f981e"),
-            ("vit_b_lm", "diplomatic-bug/1.2", "fe9252a29f3f4ea53c15a06de471e186"),
-            ("vit_l_lm", "idealistic-rat/1.2", "017f20677997d628426dec80a8018f9d"),
+            (
+                "vit_t_lm",
+                ("faithful-chicken/1.1", "72ec5074774761a6e5c05a08942f981e"),
+                ("faithful-chicken/1.1", "3e914a5f397b0312cdd36813031f8823"),
+            ),
+            (
+                "vit_b_lm",
+                ("diplomatic-bug/1.2", "fe9252a29f3f4ea53c15a06de471e186"),
+                ("diplomatic-bug/1.2", "708b15ac620e235f90bb38612c4929ba"),
+            ),
+            (
+                "vit_l_lm",
+                ("idealistic-rat/1.2", "017f20677997d628426dec80a8018f9d"),
+                ("idealistic-rat/1.2", "2faeafa03819dfe03e7c46a44aaac64a"),
+            ),
         ),
     ),
     (
         _ZOO,
         _ELECTRON,
         (
-            ("vit_t_em_organelles", "greedy-whale/1", "253474720c497cce605e57c9b1d18fd9"),
-            ("vit_b_em_organelles", "noisy-ox/1.2", "f3bf2ed83d691456bae2c3f9a05fb438"),
-            ("vit_l_em_organelles", "humorous-crab/1.2", "810b084b6e51acdbf760a993d8619f2d"),
+            (
+                "vit_t_em_organelles",
+                ("greedy-whale/1", "253474720c497cce605e57c9b1d18fd9"),
+                ("greedy-whale/1", "8f897c7bb93174a4d1638827c4dd6f44"),
+            ),
+            (
+                "vit_b_em_organelles",
+                ("noisy-ox/1.2", "f3bf2ed83d691456bae2c3f9a05fb438"),
+                ("noisy-ox/1.2", "bb6398956a6b0132c26b631c14f95ce2"),
+            ),
+            (
+                "vit_l_em_organelles",
+                ("humorous-crab/1.2", "810b084b6e51acdbf760a993d8619f2d"),
+                ("humorous-crab/1.2", "334877640bfdaaabce533e3252a17294"),
+            ),
         ),
     ),
     (
         _SHARE,
         _PATHOLOGY,
         (
-            ("vit_b_histopathology", "sBB4H8CTmIoBZsQ", "ffd1a2cd84570458b257bd95fdd8f974"),
-            ("vit_l_histopathology", "IZgnn1cpBq2PHod", "b591833c89754271023e901281dee3f2"),
-            ("vit_h_histopathology", "L7AcvVz7DoWJ2RZ", "bd1856dafc156a43fb3aa705f1a6e92e"),
+            (
+                "vit_b_histopathology",
+                ("sBB4H8CTmIoBZsQ", "ffd1a2cd84570458b257bd95fdd8f974"),
+                ("KO9AWqynI7SFOBj", "6a66194dcb6e36199cbee2214ecf7213"),
+            ),
+            (
+                "vit_l_histopathology",
+                ("IZgnn1cpBq2PHod", "b591833c89754271023e901281dee3f2"),
+                ("oIs6VSmkOp7XrKF", "46aab7765d4400e039772d5a50b55c04"),
+            ),
+            (
+                "vit_h_histopathology",
+                ("L7AcvVz7DoWJ2RZ", "bd1856dafc156a43fb3aa705f1a6e92e"),
+                ("1qAKxy5H0jgwZvM", "3ed9f87e46ad5e16935bd8d722c8dc47"),
+            ),
         ),
     ),
     (
         _SHARE,
         _MEDICAL,
-        (("vit_b_medical_imaging", "f5Ol4FrjPQWfjUF", "40169f1e3c03a4b67bff58249c176d92"),),
+        (
+            (
+                "vit_b_medical_imaging",
+                ("f5Ol4FrjPQWfjUF", "40169f1e3c03a4b67bff58249c176d92"),
+                ("ahd3ZhZl2e0RIwz", "9e498b12f526f119b96c88be76e3b2ed"),
+            ),
+        ),
     ),
 )
-"""Address, words, and name, place at the address and XXH128 of each file."""
+"""Address and words, and of each model its name, and the `_Place` of its two files."""
 
 PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
     row.name: row
@@ -280,9 +358,9 @@ PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
         ),
         *(_of_sam2(*row) for row in _SAM2.items()),
         *(
-            _of_micro_sam(name, address.format(place, name[:5]), checksum, words)
+            _of_micro_sam(name, address, _Place(*weights), _Place(*decoder), words)
             for address, words, files in _MICRO_SAM
-            for name, place, checksum in files
+            for name, weights, decoder in files
         ),
         PublishedWeights(
             name="medsam_vit_b",
@@ -351,8 +429,14 @@ PREPROCESSING = {
 """By publisher."""
 
 
-def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
-    """Describe published weights; their SHA-256 is known from the file or from the publisher."""
+def published_spec(
+    row: PublishedWeights, sha256: str = "", *, with_decoder: bool = False
+) -> ModelSpec:
+    """Describe published weights; their SHA-256 is known from the file or from the publisher.
+
+    `with_decoder` says whether the publisher's decoder is here, too, if there is one.
+    """
+    decoder = "none" if row.decoder is None else "here" if with_decoder else "elsewhere"
     return _spec(
         row.name,
         Base(name=row.name, architecture=row.architecture, sha256=sha256 or row.sha256),
@@ -362,10 +446,11 @@ def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
         license=row.license,
         author=row.author,
         date=row.date,
+        instance_decoder=decoder,
     )
 
 
-def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
+def sam_spec(name: str, architecture: str, sha256: str, *, with_decoder: bool = False) -> ModelSpec:
     """Describe a file of the user's own with the tensors and preprocessing of SAM, SAM 2 or 3.
 
     Parameters
@@ -376,6 +461,8 @@ def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
         Of `models.spec.Base`, but no embedded one.
     sha256
         Of the file.
+    with_decoder
+        Whether it holds micro-sam's decoder, too.
     """
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of the shape of {foundation_title(architecture)}."
@@ -383,7 +470,8 @@ def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
     words = {"modality": "RGB", "description": description}
     if architecture == "sam3":
         preprocessing, words["license"] = "sam3", base.binding_license
-    return _spec(name, base, preprocessing, **words)
+    decoder = "here" if with_decoder else "none"
+    return _spec(name, base, preprocessing, instance_decoder=decoder, **words)
 
 
 def foundation_title(architecture: str) -> str:
@@ -445,5 +533,6 @@ def catalog_words(name: str) -> Mapping[str, str]:
         "homepage": row.homepage,
         "download": row.url,
         "checksum": row.checksum,
+        "decoder": "" if row.decoder is None else f"{row.decoder.url} ({row.decoder.checksum})",
         "size": "" if row.size_is_published else SIZE_NOT_PUBLISHED,
     }

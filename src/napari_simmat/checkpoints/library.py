@@ -23,12 +23,14 @@ from typing import Any
 from napari_simmat import __version__
 from napari_simmat._text import format_list
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
+from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
     VOCABULARY,
     BaseMissingError,
     assemble_job,
     model_file,
+    with_decoder_names,
 )
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
@@ -37,11 +39,7 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.checkpoints.sam_weights import (
-    DECODER_LEFT_OUT,
-    holds_micro_sam_decoder,
-    holds_plain_weights,
-)
+from napari_simmat.checkpoints.sam_weights import holds_plain_weights, published_decoder_job
 from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -95,7 +93,8 @@ def import_file_job(
 ) -> Job[ModelEntry]:
     """Copy a checkpoint, a base or SAM weights into the user's folder.
 
-    Files of SimMAT's authors' code are converted to checkpoints.
+    Files of SimMAT's authors' code are converted to checkpoints. A decoder that micro-sam publishes
+    is put beside its model.
 
     Parameters
     ----------
@@ -120,6 +119,11 @@ def import_file_job(
     chosen = path.stem if name is None else name
     if modality is not None or base is not None:
         return (yield from _import_authors_job(path, chosen, modality, base))
+    if kind == "torch":
+        row = yield from published_decoder_job(path)
+        if row is not None and row.decoder is not None:
+            yield from copy_job(path, user_folder("bases") / row.decoder.file)
+            return find_model(row.name)
     suffix = ".pth" if kind == "torch" else ".safetensors"
     is_base = holds_plain_weights(path) or read_model_card(path).is_base
     words = None
@@ -128,8 +132,6 @@ def import_file_job(
     except BaseMissingError as error:  # the base may be imported later
         logging.getLogger(__name__).warning("%s", error)
     else:
-        if kind == "torch" and holds_micro_sam_decoder(path):
-            logging.getLogger(__name__).warning(DECODER_LEFT_OUT.format(path.name))
         words = whole.vocabulary if is_base else None
         row = whole.published
         if row is not None and name in (None, row.name):
@@ -179,7 +181,10 @@ def remove(name: str) -> None:
         raise ValueError(f"{name} {why} and cannot be removed.")
     if entry.path is None:
         raise ValueError(f"{name} is not downloaded, so there is nothing to remove.")
+    row = PUBLISHED_WEIGHTS.get(name) if entry.kind == "downloaded" else None
     try:
+        if row is not None and row.decoder is not None:
+            entry.path.with_name(row.decoder.file).unlink(missing_ok=True)
         entry.path.unlink(missing_ok=True)
         entry.path.with_name(f"{entry.path.stem}.{VOCABULARY}").unlink(missing_ok=True)
     except OSError as error:
@@ -221,7 +226,8 @@ def export_job(
         raise ValueError(f"{target} exists already. Choose another name, or allow to replace it.")
     if bundle:
         whole = yield from assemble_job(name)
-        save_checkpoint(target, whole.spec, whole.tensors, bundled=True, pixels=whole.pixels)
+        tensors = {**whole.tensors, **with_decoder_names(whole.decoder or {})}
+        save_checkpoint(target, whole.spec, tensors, bundled=True, pixels=whole.pixels)
         yield Progress(100, 100, f"Wrote {target.name}")
     else:
         yield from copy_job(source, target)

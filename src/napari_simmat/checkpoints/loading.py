@@ -16,6 +16,7 @@ from napari_simmat.checkpoints.catalog import (
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import (
+    file_kind,
     read_model_card,
     read_tensors,
     some_names,
@@ -24,6 +25,7 @@ from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_mode
 from napari_simmat.checkpoints.sam_weights import (
     CHECKSUM_NAMES,
     holds_plain_weights,
+    read_decoder,
     read_sam_weights,
 )
 from napari_simmat.engine.pixel_forest import FEATURES_PER_CHANNEL
@@ -33,8 +35,9 @@ from napari_simmat.models.taught_kind import FEATURES, OWNERS, TaughtPixels
 from napari_simmat.progress import Job, Progress, as_part, finish
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from napari_simmat.models.instance_decoder import InstanceDecoder
     from napari_simmat.models.network import Network
 
 VOCABULARY = "tokenizer.json"
@@ -43,6 +46,10 @@ MISFIT = (
     "{name} does not fit its network: {fault}. Take another copy, or a file for this version of "
     "the program."
 )
+
+
+_DECODER = "instance_decoder."
+"""Before the names of micro-sam's decoder in a safetensors file."""
 
 
 class BaseMissingError(ValueError):
@@ -58,6 +65,8 @@ class AssembledModel:
     tensors: Mapping[str, Tensor]
     fingerprint: str
     published: PublishedWeights | None = None
+    decoder: Mapping[str, Tensor] | None = None
+    """Micro-sam's, which finds all objects at once, by its own names, where the spec says so."""
     pixels: TaughtPixels | None = None
     """That tell how the objects look that it was taught to look for."""
     vocabulary: Path | None = None
@@ -100,9 +109,10 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
     whole.network.load_state_dict(state, strict=True, assign=True)
     merge(whole.network)
     whole.network.requires_grad_(False)
+    decoder = None if whole.decoder is None else _loaded_decoder(whole.decoder)
     yield Progress(100, 100, f"{whole.spec.name} is ready")
     return Model(
-        whole.spec, whole.network, whole.fingerprint, whole.pixels, vocabulary=whole.vocabulary
+        whole.spec, whole.network, whole.fingerprint, whole.pixels, whole.vocabulary, decoder
     )
 
 
@@ -121,10 +131,18 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     yield Progress(40, 100, f"Reading {entry.name}")
     tensors, pixels = split_pixels(path, read_tensors(path), spec)
     if card.holds_all:
+        decoder = None
+        if spec.finds_instances:
+            tensors, decoder = split_decoder(tensors)
+            check_decoder(path, decoder)
         network = yield from _build_network_job(path, spec)
         _check_fit(path, tensors, network)
         words = _vocabulary_of(spec, path)
-        return AssembledModel(spec, network, tensors, content, pixels=pixels, vocabulary=words)
+        return AssembledModel(
+            spec, network, tensors, content, decoder=decoder, pixels=pixels, vocabulary=words
+        )
+    if spec.finds_instances:  # it holds but what was trained
+        spec = replace(spec, instance_decoder="none")
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
@@ -136,6 +154,25 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
     words = _vocabulary_of(spec, base)
     return AssembledModel(spec, network, together, both, pixels=pixels, vocabulary=words)
+
+
+def split_decoder(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a safetensors file without micro-sam's decoder, and its, by its own names."""
+    others = {name: each for name, each in tensors.items() if not name.startswith(_DECODER)}
+    own = {name.removeprefix(_DECODER): tensors[name] for name in tensors.keys() - others.keys()}
+    return others, own
+
+
+def with_decoder_names(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of micro-sam's decoder as a safetensors file names them."""
+    return {f"{_DECODER}{name}": each for name, each in decoder.items()}
+
+
+def check_decoder(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not exactly those of micro-sam's decoder; ValueError."""
+    _check_fit(path, tensors, _empty_decoder(tensors))
 
 
 def split_pixels(
@@ -209,20 +246,13 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
     published: PublishedWeights | None
     if entry.kind == "downloaded":
         published = PUBLISHED_WEIGHTS[entry.name]
-        algorithm, _, digest = published.checksum.partition(":")
-        found = content
-        if algorithm != "sha256":
-            found = yield from as_part(hash_job(path, algorithm), 0.4, 0.45)
-        if found != digest:
-            raise ValueError(
-                f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
-                f"{found[:12]}, that of {entry.name} is {digest[:12]}. Run `simmat models fetch "
-                f"{entry.name}` again, or give your own weights another name."
-            )
+        checking = _check_published_job(path, published.checksum, entry.name, content)
+        yield from as_part(checking, 0.4, 0.45)
     else:
         published = yield from as_part(identify_job(path, content), 0.4, 0.45)
     yield Progress(45, 100, f"Reading {entry.name}")
     tensors = read_sam_weights(path)
+    decoder, its_content = yield from _decoder_job(entry, path)
     from napari_simmat.models.tuning import architecture_of
 
     try:
@@ -234,12 +264,73 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
             f"{path.name} holds weights of tiny without their description. "
             "Choose the .safetensors file that was written beside them."
         )
-    own = sam_spec(entry.name, architecture, content)
-    spec = own if published is None else published_spec(published, content)
+    has_decoder = decoder is not None
+    spec = sam_spec(entry.name, architecture, content, with_decoder=has_decoder)
+    if published is not None:
+        spec = published_spec(published, content, with_decoder=has_decoder)
     network = yield from _build_network_job(path, spec)
     _check_fit(path, tensors, network)
+    if its_content:
+        content = hashlib.sha256(f"{content} with {its_content}".encode()).hexdigest()
     words = _vocabulary_of(spec, path)
-    return AssembledModel(spec, network, tensors, content, published, vocabulary=words)
+    return AssembledModel(
+        spec, network, tensors, content, published, decoder=decoder, vocabulary=words
+    )
+
+
+def _decoder_job(entry: ModelEntry, path: Path) -> Job[tuple[dict[str, Tensor] | None, str]]:
+    """Micro-sam's decoder in a file of weights, or published beside it; None if there is none.
+
+    Also the SHA-256 of a file of its own; empty if it is in that of the weights.
+    """
+    row = PUBLISHED_WEIGHTS[entry.name].decoder if entry.kind == "downloaded" else None
+    beside = path if row is None else path.with_name(row.file)
+    if not beside.exists() or file_kind(beside) != "torch":
+        return None, ""
+    content = ""
+    if row is not None:
+        content = yield from as_part(hash_job(beside), 0.45, 0.46)
+        checking = _check_published_job(beside, row.checksum, entry.name, content)
+        yield from as_part(checking, 0.46, 0.47)
+    decoder = read_decoder(beside)
+    if decoder is not None:
+        check_decoder(beside, decoder)
+    return decoder, content
+
+
+def _check_published_job(path: Path, checksum: str, name: str, sha256: str) -> Job[None]:
+    """Refuse a file that is not the one published for the model `name`; its SHA-256 is known."""
+    algorithm, _, digest = checksum.partition(":")
+    found = sha256
+    if algorithm != "sha256":
+        found = yield from hash_job(path, algorithm)
+    if found != digest:
+        raise ValueError(
+            f"{path.name} is not the published file: its {CHECKSUM_NAMES[algorithm]} is "
+            f"{found[:12]}, that of {name} is {digest[:12]}. Run `simmat models fetch "
+            f"{name}` again, or give your own weights another name."
+        )
+
+
+def _empty_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder:
+    """The decoder that these tensors are of, its own on the meta device."""
+    import torch
+
+    from napari_simmat.models.instance_decoder import InstanceDecoder, is_transposed
+
+    with torch.device("meta"):
+        return InstanceDecoder(is_transposed(tensors))
+
+
+def _loaded_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder:
+    """The decoder in evaluation mode, in float32."""
+    decoder = _empty_decoder(tensors)
+    state = {
+        name: each.float().contiguous() if each.is_floating_point() else each
+        for name, each in tensors.items()
+    }
+    decoder.load_state_dict(state, strict=True, assign=True)
+    return decoder.requires_grad_(False).eval()
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
@@ -258,7 +349,7 @@ def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
 
 
 def _check_fit(
-    path: Path, tensors: Mapping[str, Tensor], network: Network, trained: bool = False
+    path: Path, tensors: Mapping[str, Tensor], network: nn.Module, trained: bool = False
 ) -> None:
     """Refuse tensors that are not exactly those of the network, or those that were trained."""
     state = network.state_dict()

@@ -22,7 +22,11 @@ from napari_simmat.checkpoints.catalog import (
     sam_spec,
 )
 from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
-from napari_simmat.checkpoints.sam_weights import guessed_architecture, holds_plain_weights
+from napari_simmat.checkpoints.sam_weights import (
+    guessed_architecture,
+    holds_plain_weights,
+    mentions_decoder,
+)
 from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
@@ -83,7 +87,8 @@ def official_models() -> list[ModelEntry]:
     entries = []
     for row in PUBLISHED_WEIGHTS.values():
         path = user_folder("bases") / row.file
-        spec = published_spec(row)
+        decoder = None if row.decoder is None else path.with_name(row.decoder.file)
+        spec = published_spec(row, with_decoder=decoder is not None and decoder.exists())
         entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
         if path.exists():
             found = path.stat()
@@ -107,7 +112,8 @@ def official_models() -> list[ModelEntry]:
 
 def own_models() -> list[ModelEntry]:
     """The user's own files, in ``models/`` and ``bases/``."""
-    published = {row.file for row in PUBLISHED_WEIGHTS.values()}
+    rows = PUBLISHED_WEIGHTS.values()
+    published = {row.file for row in rows} | {row.decoder.file for row in rows if row.decoder}
     files = [
         *_files(user_folder("models")),
         *(path for path in _files(user_folder("bases")) if path.name not in published),
@@ -189,13 +195,20 @@ def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
             found = path.stat()
             size, changed = found.st_size, found.st_mtime_ns
         if holds_plain_weights(path):
-            spec = sam_spec(path.stem, guessed_architecture(path), "")
+            has_decoder = _cached_mention(path, size, changed)
+            architecture = guessed_architecture(path)
+            spec = sam_spec(path.stem, architecture, "", with_decoder=has_decoder)
             return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
         card = _cached_card(path, size, changed)
     except (ValueError, OSError) as error:
         return ModelEntry(path.stem, kind, path, size, problem=str(error), changed=changed)
     spec = replace(card.spec, name=path.stem)
     return ModelEntry(path.stem, kind, path, size, spec, is_base=card.is_base, changed=changed)
+
+
+@lru_cache(maxsize=512)
+def _cached_mention(path: Path, _size: int, _changed: int) -> bool:
+    return path.suffix.casefold() != ".safetensors" and mentions_decoder(path)
 
 
 @lru_cache(maxsize=512)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_simmat.checkpoints.catalog import (
+    DECODER_SIZE,
     ON_REQUEST,
     PUBLISHED_WEIGHTS,
+    PublishedWeights,
     likely_architecture,
 )
 from napari_simmat.checkpoints.checkpoint import (
@@ -28,7 +30,7 @@ from napari_simmat.checkpoints.sam3_names import (
     renamed_sam3,
     without_unused,
 )
-from napari_simmat.io.files import disk_errors_explained, format_size, user_folder
+from napari_simmat.io.files import disk_errors_explained, format_size, hash_job, user_folder
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -63,9 +65,13 @@ EXPORT_FROM_MICRO_SAM = (
 DAMAGED = "{} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
 NEEDS_MODALITY = "If SimMAT's authors' code wrote it, name its sensor with --modality."
 MICRO_SAM_DECODER = "decoder_state"
-DECODER_LEFT_OUT = (
-    "{} also holds micro-sam's decoder for automatic segmentation (decoder_state), which is not "
-    "used: here *Everything* prompts SAM's own decoder, which is imported."
+_DECODER_NAME = "out_conv.weight"
+_MOST_STRUCTURE = 1 << 24
+"""Bytes of the names and shapes in a PyTorch file; those of SAM take some ten thousand."""
+NO_SAM_BESIDE = (
+    "{name} holds micro-sam's decoder alone, which needs the model that it was trained with, and "
+    "is none of those published beside one ({known}). Import a file that holds both, as "
+    "`micro_sam.util.export_custom_sam_model(..., with_segmentation_decoder=True)` writes it."
 )
 WRAPPERS = ("model_state", "state_dict", "model")
 """Keys under which trainings save a network: micro-sam, Lightning, MedSAM."""
@@ -75,6 +81,8 @@ PREFIXES = ("sam.", "module.", "model.")
 
 def fetch_job(name: str) -> Job[Path]:
     """Download the base `name` into ``bases/`` unless it is there; return its file.
+
+    Where micro-sam publishes a decoder beside it, that is downloaded, too.
 
     Progress is in bytes. Closing the job stops the download.
 
@@ -95,7 +103,11 @@ def fetch_job(name: str) -> Job[Path]:
     target = user_folder("bases") / row.file
     largest = _LARGER_THAN_PUBLISHED if row.size_is_published else _LARGER_THAN_GUESSED
     limit = int(row.size * largest)
-    return (yield from download_job(row.url, target, row.checksum, size=row.size, limit=limit))
+    yield from download_job(row.url, target, row.checksum, size=row.size, limit=limit)
+    if (beside := row.decoder) is not None:
+        path, limit = target.with_name(beside.file), int(DECODER_SIZE * _LARGER_THAN_GUESSED)
+        yield from download_job(beside.url, path, beside.checksum, size=DECODER_SIZE, limit=limit)
+    return target
 
 
 class _Received:
@@ -227,10 +239,59 @@ def _renamed(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch
         raise ValueError(f"{path.name} cannot be used. {error}") from None
 
 
-def holds_micro_sam_decoder(path: Path) -> bool:
-    """Whether a PyTorch file has micro-sam's decoder for automatic segmentation beside SAM."""
+def read_decoder(path: Path) -> dict[str, torch.Tensor] | None:
+    """Micro-sam's decoder for automatic segmentation, alone or beside SAM; None if there is none.
+
+    Nothing in the file is executed. Tensors of an encoder, which some trainings save along, are
+    left. Raises ValueError if the file is damaged, or the decoder holds anything but named
+    floating-point tensors, NaN or infinity.
+    """
     values = read_torch_file(path)
-    return isinstance(values, Mapping) and MICRO_SAM_DECODER in values
+    if not isinstance(values, Mapping):
+        return None
+    inner = values.get(MICRO_SAM_DECODER)
+    if inner is None and _DECODER_NAME in values:
+        inner = values
+    if inner is None:
+        return None
+    tensors = named_tensors(path, inner)
+    tensors = {name: each for name, each in tensors.items() if not name.startswith("encoder.")}
+    check_numbers(path, tensors)
+    return tensors
+
+
+def mentions_decoder(path: Path) -> bool:
+    """Whether a PyTorch file seems to hold micro-sam's decoder beside SAM; needs no torch.
+
+    Looks for the word in the archive's structure alone; nothing is unpickled.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith("data.pkl") and entry.file_size < _MOST_STRUCTURE:
+                    return MICRO_SAM_DECODER.encode() in archive.read(entry)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        return False  # loading says what is wrong
+    return False
+
+
+def published_decoder_job(path: Path) -> Job[PublishedWeights | None]:
+    """The published model whose decoder a PyTorch file is, by its content; None if it has SAM.
+
+    Raises ValueError if it holds a decoder alone that was not published.
+    """
+    values = read_torch_file(path)
+    if not isinstance(values, Mapping) or _DECODER_NAME not in values:
+        return None
+    if any(str(name).startswith(SAM_PARTS) for name in values):
+        return None
+    digest = yield from hash_job(path, "xxh128")
+    rows = [row for row in PUBLISHED_WEIGHTS.values() if row.decoder is not None]
+    for row in rows:
+        if row.decoder is not None and row.decoder.checksum == f"xxh128:{digest}":
+            return row
+    known = ", ".join(row.name for row in rows)
+    raise ValueError(NO_SAM_BESIDE.format(name=path.name, known=known))
 
 
 def _unwrapped(values: Any) -> Any:

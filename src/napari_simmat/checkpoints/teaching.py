@@ -16,6 +16,7 @@ from napari_simmat.checkpoints.loading import (
     assemble_job,
     model_file,
     pixels_fault,
+    split_decoder,
     split_pixels,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
@@ -80,6 +81,7 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
         spec = replace(spec, training={}, metrics={}, license=binding, author="", date="")
     else:
         tensors, _ = split_pixels(source, read_tensors(source), card.spec)
+        tensors, _ = split_decoder(tensors)  # it looks for no kind of objects
         bundled = card.holds_all
         before = spec.description.partition(IT_LOOKS)[0].strip()
     looks = LOOKS if kind.looks else ""

@@ -137,6 +137,13 @@ def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
         "stretch": f"both sides become {size.size} pixels",
         "native": f"as it is, longest side from {size.minimum} to {size.size} pixels",
     }
+    decoders = {
+        "none": "",
+        "elsewhere": f"clicks; its decoder comes by simmat models fetch {entry.name}",
+        "here": "its decoder, or clicks"
+        if spec.finds_instances
+        else f"clicks; the decoder of {spec.base.name} does not fit what was trained on it",
+    }
     table = Table(show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -149,6 +156,7 @@ def card(name: str, /, console: OutputOptions = DEFAULT_OUTPUT) -> None:
         "normalization": _normalization(spec),
         "input": inputs[size.method],
         "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
+        "everything by": decoders[spec.instance_decoder],
         "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
         **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
         **{f"training {key}": text for key, text in _rows(spec.training)},

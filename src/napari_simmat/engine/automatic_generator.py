@@ -1,12 +1,14 @@
 """Segment everything: all objects of a plane without a prompt.
 
-`mask_proposals` prompts the model at `seeds`, or `word_search` asks for what words mean;
-`automatic_postprocessing` makes objects of the masks, `automatic_tiles` does both tile by tile.
+`mask_proposals` prompts the model at `seeds`, `word_search` asks for what words mean, or
+`decoded_objects` asks the model's decoder; `automatic_postprocessing` makes objects of the masks,
+`automatic_tiles` does both tile by tile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +70,11 @@ def segment_everything(
     Instances
         Label image and scores. The same image, model and settings give the same labels.
 
+    Raises
+    ------
+    ValueError
+        If a prompt lies outside the image, or the decoder is asked for that the model lacks.
+
     Examples
     --------
     >>> from napari_simmat import Predictor, load_model, segment_everything
@@ -90,6 +97,8 @@ def segment_everything_job(
 ) -> Job[Instances]:
     """`segment_everything` as a job that yields after every few prompts."""
     settings = settings or AutomaticSettings()
+    if prompts is not None:
+        settings = replace(settings, by="clicks")
     kind = kind or known_kind(predictor, settings)
     settings = settings.for_model(predictor.model.spec, kind)
     size = (predictor.shape[-2], predictor.shape[-1])
@@ -103,9 +112,9 @@ def segment_everything_job(
     candidates = yield from propose_masks_job(
         predictor, settings, plane, prompts, keep_all=False, kind=kind
     )
-    if kind is not None:
+    if kind is not None and not candidates.disjoint:
         candidates = yield from weigh_masks_job(candidates, kind, predictor, plane)
-    elif settings.second_look and prompts is None:
+    elif settings.second_look and prompts is None and not candidates.disjoint:
         candidates = yield from look_again_job(candidates, predictor, settings, plane)
     return masks_to_instances(candidates, settings)
 

@@ -102,12 +102,14 @@ class MaskCandidate(NamedTuple):
 class MaskCandidates:
     """All mask candidates of a plane of `shape`: measurements, and compressed masks.
 
-    `thresholds` are those of the model, for settings that set none.
+    `thresholds` are those of the model, for settings that set none. If they are `disjoint`, no two
+    share a pixel, and each is an object as it is.
     """
 
     shape: tuple[int, int]
     thresholds: tuple[float, float] = DEFAULT_THRESHOLDS
     known: list[MaskCandidate] = field(default_factory=list)
+    disjoint: bool = False
     _bits: list[bytes] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -145,6 +147,12 @@ class MaskCandidates:
         ]
         return replace(self, known=known)
 
+    def only(self, keep: Sequence[bool] | NDArray[np.bool_]) -> MaskCandidates:
+        """Those of the masks for which `keep` (N,) is true."""
+        chosen = np.flatnonzero(keep).tolist()
+        known, bits = [self.known[one] for one in chosen], [self._bits[one] for one in chosen]
+        return replace(self, known=known, _bits=bits)
+
     def boxes(self, numbers: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
         """Boxes (N, 4) as x0, y0, x1, y1, which is torchvision's order."""
         boxes = [self.known[number].box for number in numbers]
@@ -173,7 +181,10 @@ class Instances:
 def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
     """Filter and merge candidates into objects; of equal masks the earlier one stays."""
     settings = settings.with_thresholds(candidates.thresholds)
-    best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
+    accepted = accepted_candidates(candidates, settings)
+    if candidates.disjoint:
+        return _disjoint_instances(candidates, accepted)
+    best = _suppressed(candidates, accepted, settings)
     chosen = []
     for one, alike in best.items():
         # A spurious mask is found by one seed in many; an object by most of the seeds on it.
@@ -326,7 +337,19 @@ def _paint_instances(
             continue
         scores.append(candidates.known[one].quality)
         under[visible] = len(scores)
-    # Numbered in the order of their first pixels.
+    return _numbered(labels, scores)
+
+
+def _disjoint_instances(candidates: MaskCandidates, chosen: list[int]) -> Instances:
+    """Masks that share no pixel as objects, each as it is."""
+    labels = np.zeros(candidates.shape, np.uint32)
+    for number, one in enumerate(chosen, start=1):
+        labels[candidates.known[one].box.slices][candidates.mask(one)] = number
+    return _numbered(labels, [candidates.known[one].quality for one in chosen])
+
+
+def _numbered(labels: NDArray[np.uint32], scores: list[float]) -> Instances:
+    """Objects and their scores, numbered anew in the order of their first pixels."""
     ids, first = np.unique(labels, return_index=True)
     order = ids[np.argsort(first)]
     order = order[order > 0]

@@ -18,6 +18,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
     tile_boxes,
 )
+from napari_simmat.engine.decoded_objects import decode_objects_job
 from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
 from napari_simmat.engine.mask_proposals import CropPrompter, CropRegion
 from napari_simmat.engine.object_kind import ObjectKind
@@ -85,34 +86,12 @@ def segment_tiles_job(
             yield here
             if tissue is not None and not tissue.part(tile).any():
                 continue
-            if settings.words:
-                encoding = predictor.encode_tile_job(plane, *tile.slices, keep=False)
-                yield from with_progress(encoding, here)
-                within = _within(settings, tile, max_pixels)
-                found = masks_to_instances(named_candidates(predictor, within, tile.size), within)
-                _stitch(stitcher, found, tile, journal, done + 1)
-                continue
-            positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
-            if tissue is not None:
-                positions = positions[tissue.holds(positions + np.array([tile.y0, tile.x0]))]
-            if not len(positions):
-                continue
-            part = box_around(positions, tile, settings.tile_shared)
-            seeds = prompts_at(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
-            yield from with_progress(
-                predictor.encode_tile_job(plane, *part.slices, keep=False), here
+            proposed = yield from with_progress(
+                _tile_masks_job(predictor, settings, plane, tile, kind, tissue, max_pixels), here
             )
-            candidates = MaskCandidates(part.size, settings.thresholds)
-            own = CropRegion(PixelBox(0, 0, *part.size))
-            within = _within(settings, part, max_pixels)
-            size = None if kind is None else kind.size
-            prompter = CropPrompter(
-                predictor, seeds, own, within, candidates, keep_all=False, expected=size
-            )
-            yield from with_progress(prompter.run_job(settings.seeds == "grid"), here)
-            if kind is not None:
-                weighing = weigh_masks_job(candidates, kind, predictor, plane, part=part)
-                candidates = yield from with_progress(weighing, here)
+            if proposed is None:
+                continue
+            part, candidates, within = proposed
             found = masks_to_instances(candidates, within)
             _stitch(stitcher, found, part, journal, done + 1)
     yield Progress(len(tiles), len(tiles), "numbering")
@@ -120,11 +99,57 @@ def segment_tiles_job(
     return stitcher.finish(settings.keep_border, max_pixels, into=into)
 
 
-def _within(settings: AutomaticSettings, part: PixelBox, max_pixels: float) -> AutomaticSettings:
-    """The settings for a part of a plane, on which an object has at most `max_pixels`.
+def _tile_masks_job(
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    plane: tuple[int, ...],
+    tile: PixelBox,
+    kind: ObjectKind | None,
+    tissue: TissueMask | None,
+    max_pixels: float,
+) -> Job[tuple[PixelBox, MaskCandidates, AutomaticSettings] | None]:
+    """The part of a tile that was looked at, its masks, and the settings that filter them.
 
-    Border and area of a part are not the plane's; but a mask that nearly fills a part is not an
-    object either.
+    None if there is nothing to look at. An object has at most `max_pixels`.
+    """
+    if settings.uses_decoder(predictor.model.spec, kind):
+        within = _settings_within(settings, tile, max_pixels)
+        found = yield from decode_objects_job(predictor, within, plane, tile, keep=False)
+        if tissue is not None and len(found):
+            middles = [np.add(each.box[:2], each.box[2:]) / 2 - 0.5 for each in found.known]
+            found = found.only(tissue.holds(np.array(middles) + np.array([tile.y0, tile.x0])))
+        return tile, found, within
+    if settings.words:
+        yield from predictor.encode_tile_job(plane, *tile.slices, keep=False)
+        within = _settings_within(settings, tile, max_pixels)
+        return tile, named_candidates(predictor, within, tile.size), within
+    positions = prompt_positions(seed_prompts(predictor, settings, plane, tile, kind))
+    if tissue is not None:
+        positions = positions[tissue.holds(positions + np.array([tile.y0, tile.x0]))]
+    if not len(positions):
+        return None
+    part = box_around(positions, tile, settings.tile_shared)
+    seeds = prompts_at(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
+    yield from predictor.encode_tile_job(plane, *part.slices, keep=False)
+    candidates = MaskCandidates(part.size, settings.thresholds)
+    own = CropRegion(PixelBox(0, 0, *part.size))
+    within = _settings_within(settings, part, max_pixels)
+    size = None if kind is None else kind.size
+    prompter = CropPrompter(
+        predictor, seeds, own, within, candidates, keep_all=False, expected=size
+    )
+    yield from prompter.run_job(settings.seeds == "grid")
+    if kind is not None:
+        candidates = yield from weigh_masks_job(candidates, kind, predictor, plane, part=part)
+    return part, candidates, within
+
+
+def _settings_within(
+    settings: AutomaticSettings, part: PixelBox, max_pixels: float
+) -> AutomaticSettings:
+    """The settings for a part of a plane, whose border and area are not the plane's.
+
+    A mask that nearly fills a part is not an object either.
     """
     largest = max(settings.max_area, AutomaticSettings.max_area)
     share = min(max_pixels / math.prod(part.size), largest)

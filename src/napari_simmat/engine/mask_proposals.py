@@ -18,6 +18,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     PixelBox,
     is_accepted,
 )
+from napari_simmat.engine.decoded_objects import decode_objects_job
 from napari_simmat.engine.kind_learning import enlargement, known_kind
 from napari_simmat.engine.masks import bounding_box
 from napari_simmat.engine.object_kind import ObjectKind
@@ -70,7 +71,7 @@ def propose_masks_job(
     keep_all: bool = True,
     kind: ObjectKind | None = None,
 ) -> Job[MaskCandidates]:
-    """Prompt the model all over a plane and collect its masks.
+    """Prompt the model all over a plane and collect its masks, or let its decoder find them.
 
     Parameters
     ----------
@@ -90,12 +91,14 @@ def propose_masks_job(
     Raises
     ------
     ValueError
-        If a prompt lies outside the image.
+        If a prompt lies outside the image, or the decoder is asked for that the model lacks.
     """
     height, width = predictor.shape[-2:]
     for prompt in prompts or ():
         prompt.check_inside((height, width))
     kind = kind or known_kind(predictor, settings)
+    if prompts is None and settings.uses_decoder(predictor.model.spec, kind):
+        return (yield from decode_objects_job(predictor, settings, plane))
     settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
     candidates = MaskCandidates((height, width), settings.thresholds)
     is_grid = prompts is None and settings.seeds == "grid"

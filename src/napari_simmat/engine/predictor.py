@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_simmat.engine.coordinates import BoxCorners, InputTransform
 from napari_simmat.engine.detail_windows import DetailWindows
-from napari_simmat.engine.device import ComputeContext
+from napari_simmat.engine.device import ComputeContext, is_out_of_memory
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
 from napari_simmat.engine.masks import Window
@@ -40,6 +40,7 @@ OTHER_IMAGE = (
     "One image at a time: another thread has set another one. Give each thread its own Predictor."
 )
 NO_IMAGE = "There is no image yet; call set_image first."
+NO_MAPS = "{} has no decoder that finds all objects at once; take a model with one, e.g. vit_b_lm."
 OUTSIDE_PART = "The prompt does not lie in one part of the plane."
 UNKNOWN_KIND = "{} does not read this kind of prompt: {}. Use another kind, or another model."
 
@@ -528,6 +529,25 @@ class Predictor:
         unknown = torch.zeros_like(estimates.foreground)  # its head was not trained along
         return estimates._replace(foreground=unknown)
 
+    def instance_maps_job(self) -> Job[NDArray[np.float32]]:
+        """What the model's decoder predicts of the current plane, or part of it: (3, Y, X) in 0..1.
+
+        See `decoded_objects.InstanceMaps`.
+
+        If a GPU's memory runs out, it is computed again on the CPU. Raises ValueError if the model
+        has no decoder.
+        """
+        while True:
+            embedding = self._current()
+            try:
+                return (yield from self._decoder.instance_maps_job(embedding))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, where the failed run's tensors are already freed.
+            self._compute.release()
+            self._compute.to_cpu()
+
     def _set(self, job: Job[None]) -> None:
         with self._turn:
             finish(job)
@@ -672,6 +692,24 @@ class PromptDecoder:
             Result(DecodedMasks(mask[None], score[None]), transform, network.mask_stride, (0,))
             for mask, score in zip(found.logits.cpu(), found.scores.cpu(), strict=True)
         ]
+
+    def instance_maps_job(self, embedding: Embedding) -> Job[NDArray[np.float32]]:
+        """What micro-sam's decoder predicts of an image (3, Y, X); see `Predictor`."""
+        decoder, transform = self.model.decoder, embedding.transform
+        if decoder is None:
+            raise ValueError(NO_MAPS.format(self.model.spec.name))
+        decoder.to(self.compute.device)
+        job = decoder.decode_job(embedding.encoded.embedding)
+        maps = yield from self.compute.run_job(job)
+        self.compute.check_finite(self.model.spec.name, maps)
+        # As SAM's masks return to the image (`UNETRBase.postprocess_masks`).
+        bilinear = partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=False)
+        if maps.shape[-2:] != transform.padded:
+            maps = bilinear(maps, transform.padded)
+        height, width = transform.resized
+        maps = bilinear(maps[..., :height, :width], transform.image)
+        found: NDArray[np.float32] = maps[0].cpu().numpy()
+        return found
 
     def remember(self, embedding: Embedding, mask: NDArray[np.bool_]) -> ObjectMemory:
         """What the network keeps of an object's mask (Y, X)."""

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -311,5 +312,5 @@ def _saved(model: Model) -> bytes:
     import torch
 
     buffer = io.BytesIO()
-    torch.save(model, buffer)
+    torch.save(replace(model, decoder=None), buffer)  # a worker only encodes
     return buffer.getvalue()

@@ -49,6 +49,15 @@ NEEDS_EXAMPLES = (
     f"{BY_EXAMPLES!r} means objects like examples, but there are none on this plane: outline some, "
     "or name what to look for."
 )
+NO_DECODER = (
+    "{name} has no decoder that finds all objects at once, as micro-sam's models have; {advice}"
+)
+PROMPT_IT = "find them by clicks (--auto.by clicks), or take such a model, e.g. vit_b_lm."
+FETCH_DECODER = "it is a file of its own: run `simmat models fetch {name}` again."
+CHANGED_ENCODER = (
+    "that of {base} does not fit what was trained or taught on it. Find them by clicks "
+    "(--auto.by clicks), or take {base} itself."
+)
 DEFAULT_TILE_SIDE = 1024
 FILTER_FIELDS = (
     "quality",
@@ -126,6 +135,20 @@ class AutomaticSettings:
 
     Parameters
     ----------
+    by
+        How objects are found: by the decoder that micro-sam's models have, in one pass; by clicks
+        all over the image; or auto, by the decoder where the model has one, unless it is said how
+        to click (seeds, points_per_side, object_side, crop_layers).
+    center_distance_threshold
+        By the decoder: an object grows from where the distance to its center is less, 0-1.
+    boundary_distance_threshold
+        By the decoder: it grows from where also the inverted distance to its boundary is less, 0-1.
+    foreground_threshold
+        By the decoder: it reaches as far as the foreground is more, 0.3-1.
+    foreground_smoothing
+        By the decoder: sigma in pixels of a Gaussian blur of the foreground; 0 for none.
+    distance_smoothing
+        By the decoder: sigma in pixels of a Gaussian blur of both distances; 0 for none.
     points_per_side
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.
@@ -185,6 +208,19 @@ class AutomaticSettings:
         those that are committed.
     """
 
+    by: Annotated[
+        Literal["auto", "decoder", "clicks"],
+        OMIT_DEFAULT,
+        {
+            "label": "Found by",
+            "noun": "Way of finding objects",
+            "choices": [
+                ("the model's decoder, else clicks", "auto"),
+                ("the model's decoder", "decoder"),
+                ("clicks", "clicks"),
+            ],
+        },
+    ] = "auto"
     seeds: Annotated[
         Literal["grid", "maxima", "minima", "hematoxylin"],
         {
@@ -229,6 +265,11 @@ class AutomaticSettings:
     tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: Annotated[int, {"min": 0}] = 0
     words: Annotated[str, OMIT_DEFAULT, {"label": "Words"}] = ""
+    center_distance_threshold: Annotated[float, OMIT_DEFAULT, _FRACTION] = 0.5
+    boundary_distance_threshold: Annotated[float, OMIT_DEFAULT, _FRACTION] = 0.5
+    foreground_threshold: Annotated[float, OMIT_DEFAULT, {"min": MIN_PREDICTED_IOU, "max": 1}] = 0.5
+    foreground_smoothing: Annotated[float, OMIT_DEFAULT, {"min": 0, "max": 100}] = 1.0
+    distance_smoothing: Annotated[float, OMIT_DEFAULT, {"min": 0, "max": 100}] = 1.6
 
     def __post_init__(self) -> None:
         if len(self.words) > MOST_LETTERS or not self.words.isprintable():
@@ -251,20 +292,38 @@ class AutomaticSettings:
         It is known from some of its objects (`kind`), from `object_side`, or by the model.
 
         SAM's and SAM 2's own weights get the thresholds that they were published with. These are
-        too strict for other networks, whose predicted IoU is lower.
+        too strict for other networks, whose predicted IoU is lower. Of a model with a decoder `by`
+        says whether it finds the objects; then all that it finds pass.
+
+        Raises ValueError if they are to be found by a decoder, and there is none.
         """
+        if self.uses_decoder(spec, kind):
+            return replace(self, by="decoder").with_thresholds((self.foreground_threshold, 0.0))
+        # Where clicks are the only way, it is not said: a record is the same with and without.
+        clicking = replace(self, by="clicks" if spec.finds_instances else "auto")
         if self.words:
-            return self.with_thresholds(WORDS_THRESHOLDS)
+            return clicking.with_thresholds(WORDS_THRESHOLDS)
         known = spec.kind if kind is None else kind
         if known is not None and known.looks is not None:
-            return self.with_thresholds(LOOKS_THRESHOLDS)
+            return clicking.with_thresholds(LOOKS_THRESHOLDS)
         if known is not None or self.object_side or spec.expects_kind:
-            return self.with_thresholds(KIND_THRESHOLDS)
+            return clicking.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
             is_sam2 = spec.base.architecture.startswith("hiera")
-            return self.with_thresholds(SAM2_THRESHOLDS if is_sam2 else SAM_THRESHOLDS)
+            return clicking.with_thresholds(SAM2_THRESHOLDS if is_sam2 else SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
-        return self.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+        return clicking.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
+
+    def uses_decoder(self, spec: ModelSpec, kind: ObjectKind | None = None) -> bool:
+        """Whether the model's decoder finds the objects, rather than clicks.
+
+        Raises ValueError if it is to, and there is none.
+        """
+        if self.by == "decoder" and not spec.finds_instances:
+            raise ValueError(_no_decoder(spec))
+        says_how = (self.seeds != "grid", self.points_per_side, self.object_side, self.crop_layers)
+        is_free = kind is None and not any(says_how)
+        return self.by == "decoder" or (self.by == "auto" and spec.finds_instances and is_free)
 
     def check_words(self, spec: ModelSpec, examples: int = 0) -> None:
         """Raise ValueError if a model cannot look for the words, with so many examples."""
@@ -306,6 +365,16 @@ class AutomaticSettings:
     def tile_shared(self) -> int:
         """Pixels that neighboring tiles share."""
         return self.tile_overlap or self.tile_side // 4
+
+
+def _no_decoder(spec: ModelSpec) -> str:
+    """Why a model's objects cannot be found by a decoder, and what to do."""
+    advice = PROMPT_IT
+    if spec.instance_decoder == "elsewhere":
+        advice = FETCH_DECODER.format(name=spec.name)
+    elif spec.instance_decoder == "here":
+        advice = CHANGED_ENCODER.format(base=spec.base.name)
+    return NO_DECODER.format(name=spec.name, advice=advice)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_simmat.models.instance_decoder import InstanceDecoder
     from napari_simmat.models.network import Network
     from napari_simmat.models.taught_kind import TaughtPixels
 
@@ -317,6 +318,9 @@ class ModelSpec:
         Of the predicted IoU, by the validation; None if it is not calibrated.
     kind
         The kind of objects that it looks for where it segments everything; None for any.
+    instance_decoder
+        Micro-sam's decoder, which finds all objects at once: here, beside the foundation's tensors;
+        published, but elsewhere; or none.
     """
 
     name: str
@@ -337,6 +341,7 @@ class ModelSpec:
     date: str = ""
     iou_calibration: Annotated[IoUCalibration | None, OMIT_DEFAULT] = None
     kind: Annotated[KindSpec | None, OMIT_DEFAULT] = None
+    instance_decoder: Annotated[Literal["none", "elsewhere", "here"], OMIT_DEFAULT] = "none"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -361,6 +366,14 @@ class ModelSpec:
     def expects_kind(self) -> bool:
         """Whether it knows at least the size of the objects to look for."""
         return self.kind is not None or EXPECTED_SIZE in self.training
+
+    @property
+    def finds_instances(self) -> bool:
+        """Whether it has a decoder that finds all objects at once, which fits its encoder.
+
+        Not if something was trained or taught on top of the foundation.
+        """
+        return self.instance_decoder == "here" and self.is_foundation and not self.expects_kind
 
     @property
     def is_foundation(self) -> bool:
@@ -415,6 +428,8 @@ class Model:
         That tell how the objects of ``spec.kind`` look; None if it does not know.
     vocabulary
         Where the file with the words that it reads belongs; None if it reads none.
+    decoder
+        Micro-sam's, which finds all objects at once, where ``spec.finds_instances``.
     """
 
     spec: ModelSpec
@@ -422,6 +437,7 @@ class Model:
     fingerprint: str
     pixels: TaughtPixels | None = None
     vocabulary: Path | None = None
+    decoder: InstanceDecoder | None = None
 
     @property
     def vocabulary_file(self) -> Path:

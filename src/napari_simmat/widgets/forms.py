@@ -308,7 +308,14 @@ class EverythingForm(QWidget):
         return settings if self._reads_words else replace(settings, words="")
 
     def set_value(self, settings: AutomaticSettings) -> None:
-        """Show settings without a signal; those without a control are kept."""
+        """Show settings without a signal; those without a control are kept.
+
+        How objects are found can be chosen if the model has a decoder that finds them.
+        """
+        has_decoder = self._model is not None and self._model.finds_instances
+        if self._model is not None and not has_decoder:
+            settings = replace(settings, by="auto")
+        self.rows.setRowVisible(self.options["by"], has_decoder)
         used = settings if self._reads_words else replace(settings, words="")
         shown = used if self._model is None else used.for_model(self._model)
         quality, stability = shown.thresholds
@@ -319,8 +326,8 @@ class EverythingForm(QWidget):
         return self._model is not None and self._model.base.reads_words
 
     def _on_changed(self, name: str) -> None:
-        if name == "words":
-            self.set_value(self.options.value())  # with or without words other thresholds serve
+        if name in ("by", "words"):
+            self.set_value(self.options.value())  # their thresholds are others
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
 
 

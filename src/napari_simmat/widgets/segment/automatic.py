@@ -381,7 +381,8 @@ class AutomaticSegmentation(QObject):
             self._remember(requested, proposed.kind)
             sized = self._settings is not None and self._settings.object_side > 0
             by_model = "" if proposed.kind is None or sized else EXPECTED_BY_MODEL
-            said = requested.expected or by_model
+            said = requested.expected if proposed.kind is not None else ""  # a decoder heeds none
+            said = said or by_model
             self.proposals = replace(requested, candidates=proposed.candidates, expected=said)
             self._filter()
             if proposed.looks_again:

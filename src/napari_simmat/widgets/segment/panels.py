@@ -492,9 +492,10 @@ class AutomaticPanel(Panel):
             "For stacks, and images of one series in a folder: look for objects like those of the "
             "last one as soon as another plane or image is shown"
         )
-        self.form.rows.insertRow(1, "or on a layer", self.layer)
-        above = self.form.rows.itemAt(0, QFormLayout.ItemRole.FieldRole)
-        self.setTabOrder(above.widget(), self.layer)
+        above = self.options["seeds"]
+        row, _ = self.form.rows.getWidgetPosition(above)
+        self.form.rows.insertRow(row + 1, "or on a layer", self.layer)
+        self.setTabOrder(above, self.layer)
         self.more = CollapsibleSection(MORE_SETTINGS, self.form)
         self.form.words.returnPressed.connect(self.start.click)
         vbox(

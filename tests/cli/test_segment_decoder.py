@@ -1,0 +1,69 @@
+"""`simmat segment` with a model that has micro-sam's decoder: chosen, recorded, replayed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.engine.settings import FETCH_DECODER
+from tests.decoders import put_published
+
+RUN = ("segment", "a.tif", "--model", "vit_t_lm", "--overwrite", "--output")
+# All of an image is foreground; let it be one seed, too.
+ONE = {
+    "foreground-threshold": 0.3,
+    "center-distance-threshold": 1,
+    "boundary-distance-threshold": 1,
+    "max-area": 1,
+}
+AUTO = ("--prompts", "auto", *(word for name in ONE for word in (f"--auto.{name}", ONE[name])))
+
+
+@pytest.fixture
+def with_decoder(folder, user_folder, monkeypatch):
+    put_published(monkeypatch, user_folder / "bases")
+    return user_folder / "bases" / "vit_t_lm_decoder.pt"
+
+
+def settings(name: str) -> dict:
+    return json.loads(Path(name, "a.json").read_text())["settings"]["automatic"]
+
+
+def test_decoder_is_taken_recorded_and_replayed(with_decoder, simmat):
+    assert simmat(*RUN, "out", *AUTO).status == 0
+    labels = tifffile.imread("out/a_labels.tif")
+    assert labels.shape == (90, 130)
+    assert (labels == 1).all()
+    assert settings("out")["by"] == "decoder"
+    assert settings("out")["foreground_threshold"] == 0.3
+    assert simmat(*RUN, "again", "--prompts", "out/a.json").status == 0
+    first, second = (Path(name, "a_labels.tif").read_bytes() for name in ("out", "again"))
+    assert first == second
+    assert settings("again") == settings("out")
+    kept = simmat(*RUN[:4], "--output", "out", *AUTO, "--resume")
+    assert "a.tif: 1 object, kept, made the same way" in kept.out
+
+    with_decoder.unlink()
+    lost = simmat(*RUN, "lost", "--prompts", "auto", "--auto.by", "decoder")
+    assert lost.status == 1
+    assert FETCH_DECODER.format(name="vit_t_lm") in " ".join(lost.err.split())
+
+
+def test_clicks_are_taken_if_wanted_and_in_older_records(with_decoder, simmat):
+    few = ("--auto.points-per-side", "2")
+    assert simmat(*RUN, "clicks", *AUTO, "--auto.by", "clicks", *few).status == 0
+    assert settings("clicks")["by"] == "clicks"
+    record = json.loads(Path("clicks/a.json").read_text())
+    del record["settings"]["automatic"]["by"]
+    Path("clicks/a.json").write_text(json.dumps(record))
+    assert simmat(*RUN, "again", "--prompts", "clicks/a.json").status == 0
+    assert settings("again")["by"] == "clicks"
+
+
+def test_tiles_of_the_decoder_go_on_in_one_object(with_decoder, simmat):
+    tifffile.imwrite("a.tif", np.arange(260 * 90, dtype=np.uint16).reshape(260, 90))
+    tiles = ("--auto.tile", "128", "--auto.tile-overlap", "32")
+    assert simmat(*RUN, "out", *AUTO, *tiles).status == 0
+    assert (tifffile.imread("out/a_labels.tif") == 1).all()
