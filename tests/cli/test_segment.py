@@ -360,6 +360,13 @@ def test_segment_overwrite_leaves_files_of_others_alone(images, simmat):
     assert tifffile.imread("out/a_RES/mask000.tif").shape == tifffile.imread("data/a.tif").shape
 
 
+def test_segment_dry_run_refuses_a_model_that_is_not_here(images, simmat, user_folder):
+    run = ("segment", "data", "--prompts", "same-stem", "--output", "out", "--dry-run")
+    result = simmat(*run, "--model", "vit_b")
+    assert result.status == 1
+    assert "vit_b is not downloaded yet" in result.err
+
+
 def test_segment_dry_run_shows_the_plan_alone(images, simmat):
     tifffile.imwrite("data/c.tif", np.zeros((8, 8), np.uint8))
     channels = ("--channels", "0")

@@ -46,9 +46,10 @@ def test_decoder_is_taken_recorded_and_replayed(with_decoder, simmat):
     assert "a.tif: 1 object, kept, made the same way" in kept.out
 
     with_decoder.unlink()
-    lost = simmat(*RUN, "lost", "--prompts", "auto", "--auto.by", "decoder")
-    assert lost.status == 1
-    assert FETCH_DECODER.format(name="vit_t_lm") in " ".join(lost.err.split())
+    for more in ((), ("--dry-run",)):
+        lost = simmat(*RUN, "lost", "--prompts", "auto", "--auto.by", "decoder", *more)
+        assert lost.status == 1
+        assert FETCH_DECODER.format(name="vit_t_lm") in " ".join(lost.err.split())
 
 
 def test_clicks_are_taken_if_wanted_and_in_older_records(with_decoder, simmat):

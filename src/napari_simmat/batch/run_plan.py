@@ -12,6 +12,7 @@ from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
+from napari_simmat.checkpoints.loading import model_file
 from napari_simmat.checkpoints.registry import find_model, list_models
 from napari_simmat.engine.channels.matching import known_channels
 from napari_simmat.engine.settings import ChannelSelection
@@ -80,15 +81,17 @@ def check_plan_job(
 
     Pixels are read of small images, and of those whose channels are in several files.
 
-    Raises ValueError if there is no such model.
+    Raises ValueError if there is no such model, or it cannot look for objects as it is to.
     """
-    spec = find_model(config.model).spec
+    entry = find_model(config.model)
+    model_file(entry)  # refuses one that is not downloaded
+    spec = entry.spec
+    if spec is not None and any(task.prompts is None for task in plan.tasks):
+        config.automatic.check_model(spec)
     problems = {}
     for number, task in enumerate(plan.tasks):
         yield Progress(number, len(plan.tasks), f"checking {task.name}")
         try:
-            if spec is not None and task.prompts is None:
-                config.automatic.check_words(spec)
             remark = check_task(task, config, None if spec is None else spec.inputs)
             if remarks is not None and remark:
                 remarks[task.name] = remark

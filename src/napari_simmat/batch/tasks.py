@@ -90,7 +90,7 @@ def run_tasks_job(
     predictor = Predictor(model, **asdict(config.compute))
     yield from map_progress(predictor.connect_job(), before)
     if any(task.prompts is None for task in tasks):
-        config.automatic.for_model(model.spec)  # refuses a decoder that it lacks, once for all
+        config.automatic.check_model(model.spec)
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 

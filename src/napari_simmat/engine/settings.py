@@ -325,6 +325,11 @@ class AutomaticSettings:
         is_free = kind is None and not any(says_how)
         return self.by == "decoder" or (self.by == "auto" and spec.finds_instances and is_free)
 
+    def check_model(self, spec: ModelSpec) -> None:
+        """Raise ValueError if a model cannot look for objects on images of a run as these say."""
+        self.uses_decoder(spec)
+        self.check_words(spec)
+
     def check_words(self, spec: ModelSpec, examples: int = 0) -> None:
         """Raise ValueError if a model cannot look for the words, with so many examples."""
         if self.words and not spec.base.reads_words:
