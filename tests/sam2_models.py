@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 from napari_simmat.checkpoints.sam2_names import renamed_sam2
 from napari_simmat.models import hiera_encoder
 from napari_simmat.models.hiera_encoder import HieraVariant, build_video_model
+from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam2 import Sam2Network, build_sam2
 from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 
@@ -75,3 +77,29 @@ def sam2_model(pair: Sam2Pair) -> Model:
         mask_choice="stock",
     )
     return Model(spec, pair.ours, "fingerprint")
+
+
+def library_masks(
+    library: Any, encoded: Encoded, prompt: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """All four masks and IoUs: as the library answers one, and three."""
+    points, box = prompt.get("points"), prompt.get("box")
+    sparse, dense = library.prompt_encoder(
+        input_points=None if points is None else points[None, None],
+        input_labels=None if points is None else prompt["labels"][None, None],
+        input_boxes=None if box is None else box[None, None],
+        input_masks=prompt.get("mask"),
+    )
+    found = []
+    for several in (False, True):
+        masks, quality, _, _ = library.mask_decoder(
+            image_embeddings=encoded.embedding,
+            image_positional_embeddings=library.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+            high_resolution_features=[encoded.maps["s0"], encoded.maps["s1"]],
+        )
+        found.append((masks[0, 0], quality[0, 0]))
+    (one, its), (three, theirs) = found
+    return torch.cat([one, three]), torch.cat([its, theirs])

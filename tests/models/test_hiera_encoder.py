@@ -177,7 +177,8 @@ def test_hiera_in_half_precision_is_near(sam2_pair):
         assert (other - one).norm() < 0.05 * one.norm()
 
 
-def test_missing_package_is_named(monkeypatch):
+@pytest.mark.parametrize("architecture", ["hiera_tiny", "sam3"])
+def test_missing_package_is_named(monkeypatch, architecture):
     found = builtins.__import__
 
     def without(name, *more):
@@ -187,4 +188,4 @@ def test_missing_package_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match='pip install "transformers'):
-        build_network("hiera_tiny", initialize=False)
+        build_network(architecture, initialize=False)

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor
 
-from napari_simmat.models.network import Encoded
-from tests.sam2_models import SIDE, Sam2Pair
+from tests.sam2_models import SIDE, library_masks
 
 pytest.importorskip("transformers")
 
@@ -32,37 +30,10 @@ def encoded(sam2_pair, image):
         return sam2_pair.ours.encode(image[:1])
 
 
-def library_masks(
-    pair: Sam2Pair, encoded: Encoded, prompt: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """All four masks and IoUs: as the library answers one, and three."""
-    library = pair.library
-    points, box = prompt.get("points"), prompt.get("box")
-    sparse, dense = library.prompt_encoder(
-        input_points=None if points is None else points[None, None],
-        input_labels=None if points is None else prompt["labels"][None, None],
-        input_boxes=None if box is None else box[None, None],
-        input_masks=prompt.get("mask"),
-    )
-    found = []
-    for several in (False, True):
-        masks, quality, _, _ = library.mask_decoder(
-            image_embeddings=encoded.embedding,
-            image_positional_embeddings=library.get_image_wide_positional_embeddings(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-            high_resolution_features=[encoded.maps["s0"], encoded.maps["s1"]],
-        )
-        found.append((masks[0, 0], quality[0, 0]))
-    (one, its), (three, theirs) = found
-    return torch.cat([one, three]), torch.cat([its, theirs])
-
-
 @pytest.mark.parametrize("name", PROMPTS)
 @torch.no_grad()
 def test_masks_equal_those_of_the_library(sam2_pair, encoded, name):
-    expected, iou = library_masks(sam2_pair, encoded, PROMPTS[name])
+    expected, iou = library_masks(sam2_pair.library, encoded, PROMPTS[name])
     decoded = sam2_pair.ours.decode(encoded, PROMPTS[name])
     assert (decoded.logits - expected).abs().max() < 1e-2 * expected.std()
     torch.testing.assert_close(decoded.predicted_iou, iou, rtol=1e-3, atol=1e-4)

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
 
-from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam2_memory import Memories, ObjectMemory
 from napari_simmat.progress import finish
-from tests.sam3_models import CELLS, SIDE, Sam3Trio
+from tests.sam2_models import library_masks
+from tests.sam3_models import CELLS, SIDE
 
 pytest.importorskip("transformers")
 
@@ -34,33 +33,6 @@ def encoded(sam3_trio, image):
         return sam3_trio.ours.encode(image[:1])
 
 
-def library_masks(
-    trio: Sam3Trio, encoded: Encoded, prompt: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """All four masks and IoUs: as the library answers one, and three."""
-    library = trio.tracker
-    points, box = prompt.get("points"), prompt.get("box")
-    sparse, dense = library.prompt_encoder(
-        input_points=None if points is None else points[None, None],
-        input_labels=None if points is None else prompt["labels"][None, None],
-        input_boxes=None if box is None else box[None, None],
-        input_masks=prompt.get("mask"),
-    )
-    found = []
-    for several in (False, True):
-        masks, quality, _, _ = library.mask_decoder(
-            image_embeddings=encoded.embedding,
-            image_positional_embeddings=library.get_image_wide_positional_embeddings(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-            high_resolution_features=[encoded.maps["s0"], encoded.maps["s1"]],
-        )
-        found.append((masks[0, 0], quality[0, 0]))
-    (one, its), (three, theirs) = found
-    return torch.cat([one, three]), torch.cat([its, theirs])
-
-
 @torch.no_grad()
 def test_embedding_and_maps_equal_those_of_the_library(sam3_trio, image):
     encoded = sam3_trio.ours.encode(image)
@@ -73,7 +45,7 @@ def test_embedding_and_maps_equal_those_of_the_library(sam3_trio, image):
 @pytest.mark.parametrize("name", PROMPTS)
 @torch.no_grad()
 def test_masks_equal_those_of_the_library(sam3_trio, encoded, name):
-    expected, iou = library_masks(sam3_trio, encoded, PROMPTS[name])
+    expected, iou = library_masks(sam3_trio.tracker, encoded, PROMPTS[name])
     decoded = sam3_trio.ours.decode(encoded, PROMPTS[name])
     assert decoded.logits.shape == (4, CELLS, CELLS)
     assert (decoded.logits - expected).abs().max() < 1e-2 * expected.std()

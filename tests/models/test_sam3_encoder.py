@@ -1,7 +1,5 @@
 """What tuning and transfer layers do to SAM 3's image encoder."""
 
-import builtins
-
 import pytest
 import torch
 
@@ -130,16 +128,3 @@ def test_half_precision_is_near(sam3_trio):
     for one, other in ((exact.embedding, fast.embedding), (exact.maps["s1"], fast.maps["s1"])):
         assert other.dtype == torch.float32
         assert (other - one).norm() < 0.05 * one.norm()
-
-
-def test_missing_package_is_named_for_sam3(monkeypatch):
-    found = builtins.__import__
-
-    def without(name, *more):
-        if name.startswith("transformers"):
-            raise ImportError(name)
-        return found(name, *more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match='pip install "transformers'):
-        build_network("sam3", initialize=False)

@@ -295,9 +295,7 @@ class ExtendedTokenAttention(TokenAttention):
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, n, c) -> (B, heads, n + l, c)."""
-        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
-        more_key, more_value = more
-        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+        return _with_learned(key, value, self.extra.projected(self.qkv))
 
 
 class ExtendedHieraAttention(HieraAttention):
@@ -309,9 +307,7 @@ class ExtendedHieraAttention(HieraAttention):
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (N, heads, n, c) -> (N, heads, n + l, c)."""
-        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
-        more_key, more_value = (each.to(key.dtype) for each in more)
-        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+        return _with_learned(key, value, self.extra.projected(self.qkv))
 
 
 class ExtendedRotaryAttention(RotaryAttention):
@@ -323,9 +319,7 @@ class ExtendedRotaryAttention(RotaryAttention):
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (N, heads, n, c) -> (N, heads, n + l, c)."""
-        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
-        more_key, more_value = (each.to(key.dtype) for each in more)
-        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+        return _with_learned(key, value, self.extra.projected(self.qkv))
 
 
 class ExtendedWindowAttention(WindowAttention):
@@ -370,6 +364,14 @@ def _learned(width: int, length: int) -> nn.Parameter:
     """Tokens (1, length, width), initialized uniformly as a patch embedding of SAM's patches."""
     bound = math.sqrt(6 / (3 * 16 + width))
     return nn.Parameter(torch.empty(1, length, width).uniform_(-bound, bound))
+
+
+def _with_learned(
+    key: Tensor, value: Tensor, learned: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, heads, n, c), and learned ones (1, l, d) -> (B, heads, n + l, c)."""
+    more_key, more_value = (_in_heads(each, *key.shape[:2]).to(key.dtype) for each in learned)
+    return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
 
 
 def _in_heads(tokens: Tensor, batch: int, heads: int) -> Tensor:
