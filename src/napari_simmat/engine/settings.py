@@ -137,8 +137,8 @@ class AutomaticSettings:
     ----------
     by
         How objects are found: by the decoder that micro-sam's models have, in one pass; by clicks
-        all over the image; or auto, by the decoder where the model has one, unless it is said how
-        to click (seeds, points_per_side, object_side, crop_layers).
+        all over the image; or auto, by the decoder where the model has one, unless you say how to
+        click (seeds, points_per_side, object_side, crop_layers).
     center_distance_threshold
         By the decoder: an object grows from where the distance to its center is less, 0-1.
     boundary_distance_threshold
