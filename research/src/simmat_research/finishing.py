@@ -174,6 +174,12 @@ class SimulatedUser:
         truth = self.objects[label]
         return self._correct(predictor, truth, Prompt(box=truth.box, object=label))
 
+    def boxed(self, predictor: Predictor, label: int) -> Mask:
+        """The mask (Y, X) of a box, uncorrected."""
+        prompt = Prompt(box=self.objects[label].box, object=label)
+        [result] = Refiner().refine(predictor, [prompt])
+        return result.mask
+
     def box_and_scribbles(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, but what is wrong is scribbled over instead of clicked."""
         truth = self.objects[label]
