@@ -195,3 +195,30 @@ def test_prompt_with_numbers_is_read_as_it_was_saved(prompt):
 def test_prompt_from_foreign_values_is_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence.replace("its box", "its bounding box")):
         Prompt.from_plain(values)
+
+
+def test_scribbles_say_which_points_are_one_line():
+    points, labels = [(1, 1), (2, 2), (3, 3), (4, 4)], [1, 1, 1, 0]
+    prompt = Prompt(points=points, labels=labels, scribbles=[0, 1, 1, 0])
+    assert prompt.last_mark == (((4.0, 4.0),), 0)
+    assert prompt.until(3).last_mark == (((2.0, 2.0), (3.0, 3.0)), 1)
+    assert Prompt.from_plain(prompt.to_plain()) == prompt
+    clicks = Prompt(points=points, labels=labels)
+    assert prompt != clicks
+    assert Prompt(points=points, labels=labels, scribbles=[0] * 4) == clicks
+    assert "scribbles" not in clicks.to_plain()
+
+
+@pytest.mark.parametrize(
+    ("labels", "scribbles", "message"),
+    [
+        ([1, 1, 1], [1, 1], "There are 3 points but 2 numbers of scribbles"),
+        ([1, 0, 1], [1, 1, 0], "have one label"),
+        ([1, 1, 1], [1, 0, 1], "follow each other"),
+        ([1, 1, 1], [0, -1, -1], "numbered from 1, a click is 0, not -1"),
+        ([1, 1, 1], [0, 1.5, 1], "a whole number"),
+    ],
+)
+def test_scribbles_that_are_no_lines_are_refused(labels, scribbles, message):
+    with pytest.raises(ValueError, match=message):
+        Prompt(points=[(1, 1), (2, 2), (3, 3)], labels=labels, scribbles=scribbles)

@@ -214,3 +214,34 @@ def test_prompt_steps_grow_click_by_click(labels, named, sizes):
     steps = prompt_steps(Prompt(points=points, labels=labels, **named))
     assert [len(step.points) for step in steps] == sizes
     assert all(step.box == named.get("box") for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scribbles", "named", "sizes"),
+    [
+        ((1, 1, 1, 0, 0), (1, 1, 1, 2, 2), {}, [3, 5]),  # the first one asks at once
+        ((1, 0, 0, 1), (0, 1, 1, 0), {}, [1, 3, 4]),
+        ((0, 0, 1, 1), (1, 1, 2, 2), {}, [4]),
+        ((1, 1, 1), (1, 1, 0), {"box": (1, 1, 9, 9)}, [0, 2, 3]),
+        ((1, 1, 1), (1, 1, 1), {"mask": np.ones((4, 4), dtype=bool)}, [3]),
+    ],
+)
+def test_prompt_steps_take_a_scribble_at_once(labels, scribbles, named, sizes):
+    points = tuple((float(n), 2.0) for n in range(len(labels)))
+    prompt = Prompt(points=points, labels=labels, scribbles=scribbles, **named)
+    assert [len(step.points) for step in prompt_steps(prompt)] == sizes
+
+
+def test_scribble_corrects_where_the_model_does_not_follow(predictor):
+    box = Prompt(box=(8, 10, 30, 40))
+    [before] = ask(Refiner(), predictor, box)
+    free = np.argwhere(~before.mask[8:30, 10:40])
+    line = [(28.0, float(x)) for x in range(12, 39, 4)]
+    assert len(free)
+    assert not before.mask[28, 12:37].all(), "or this is no test"
+    scribbled = Prompt(box=box.box, points=line, labels=[1] * len(line), scribbles=[1] * len(line))
+    refiner = Refiner()
+    [after] = ask(refiner, predictor, scribbled)
+    wrong_before = np.count_nonzero(~before.mask[28, 12:37])
+    assert np.count_nonzero(~after.mask[28, 12:37]) < wrong_before
+    assert np.array_equal(ask(Refiner(), predictor, scribbled)[0].mask, after.mask)

@@ -23,10 +23,10 @@ def wrong(one: np.ndarray, other: np.ndarray) -> int:
 
 def test_contradicts_compares_click_and_mask():
     mask = disc(40, 40, 15)
-    assert contradicts(mask, (40, 40), 0)
-    assert contradicts(mask, (40, 70), 1)
-    assert not contradicts(mask, (40, 40), 1)
-    assert not contradicts(mask, (40.4, 500), 0), "beyond the image counts as its border"
+    assert contradicts(mask, [(40, 40)], 0)
+    assert contradicts(mask, [(40, 70)], 1)
+    assert not contradicts(mask, [(40, 40)], 1)
+    assert not contradicts(mask, [(40.4, 500)], 0), "beyond the image counts as its border"
 
 
 def test_correct_mask_takes_a_change_around_the_click():

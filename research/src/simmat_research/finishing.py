@@ -4,8 +4,9 @@ The user clicks into the deepest pixel of the largest wrong part (`evaluation.gr
 most `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click,
 a box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
 finishing proposes objects first, after some preparation, or none; the user deletes those that are
-wrong and makes the objects that are missing. A proposal that is a draft gives way to an object that
-the user makes in its place, without being deleted.
+wrong and makes the objects that are missing. With a pen the user corrects by scribbles along the
+middle of what is wrong (`strokes`) instead of clicks; each is an action. A proposal that is a draft
+gives way to an object that the user makes in its place, without being deleted.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
+from simmat_research.strokes import scribble_over
 
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
@@ -79,6 +81,8 @@ class Offer:
         Whether the objects that are missing are made by boxes instead of clicks.
     kind
         What was learned of the objects, for the next image.
+    scribbles
+        Whether boxes are corrected by scribbles instead of clicks.
     """
 
     labels: Labels
@@ -90,6 +94,7 @@ class Offer:
     drafts: bool = False
     boxes: bool = False
     kind: ObjectKind | None = None
+    scribbles: bool = False
 
 
 class Finished(NamedTuple):
@@ -169,6 +174,25 @@ class SimulatedUser:
         truth = self.objects[label]
         return self._correct(predictor, truth, Prompt(box=truth.box, object=label))
 
+    def boxed(self, predictor: Predictor, label: int) -> Mask:
+        """The mask (Y, X) of a box, uncorrected."""
+        prompt = Prompt(box=self.objects[label].box, object=label)
+        [result] = Refiner().refine(predictor, [prompt])
+        return result.mask
+
+    def box_and_scribbles(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
+        """The same, but what is wrong is scribbled over instead of clicked."""
+        truth = self.objects[label]
+        true_mask, refiner = self.labels == label, Refiner()
+        prompt, actions = Prompt(box=truth.box, object=label), 1
+        while True:
+            [result] = refiner.refine(predictor, [prompt])
+            if self.is_done(label, result.mask) or actions == MAX_CLICKS:
+                return actions, result.mask
+            line, kind = scribble_over(result.mask ^ true_mask, true_mask, actions)
+            prompt = _with_scribble(prompt, line, kind)
+            actions += 1
+
     def is_done(self, label: int, mask: Mask) -> bool:
         """Whether a mask (Y, X) need not be corrected."""
         agreed, _ = self.objects[label].agreement(mask)
@@ -247,6 +271,18 @@ class SimulatedUser:
             disc = (y - row) ** 2 + (x - column) ** 2 <= STROKE_RADIUS**2
             marked |= disc & (self.labels == 0)
         return marked
+
+
+def _with_scribble(prompt: Prompt, line: NDArray[np.float64], label: int) -> Prompt:
+    """A prompt and a scribble with points (N, 2)."""
+    before = prompt.scribbles or (0,) * len(prompt.points)
+    number = max(before, default=0) + 1
+    return replace(
+        prompt,
+        points=(*prompt.points, *((float(y), float(x)) for y, x in line)),
+        labels=(*prompt.labels, *[label] * len(line)),
+        scribbles=(*before, *[number] * len(line)),
+    )
 
 
 class Setting(NamedTuple):
@@ -348,6 +384,11 @@ def by_second_look(setting: Setting) -> Offer:
     return replace(found, drafts=True, boxes=True)
 
 
+def by_scribbles(setting: Setting) -> Offer:
+    """`by_second_look`, with a pen."""
+    return replace(by_second_look(setting), scribbles=True)
+
+
 def by_kind(setting: Setting) -> Offer:
     """`by_second_look`; if that misses more than one in five, *Everything* by the size of five.
 
@@ -408,6 +449,7 @@ WAYS: dict[str, Callable[[Setting], Offer]] = {
     "everything": by_everything,
     "everything, boxes": by_everything_and_boxes,
     "second look": by_second_look,
+    "second look, scribbles": by_scribbles,
     "learning, everything": by_learning,
     "forest": by_forest,
     "kind": by_kind,
@@ -454,6 +496,8 @@ def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
     actions, replaced = proposals.actions, set[int]()
     left = 0 if made is None else sum(not user.is_done(n, made == n) for n in taught)
     make = user.box if proposals.boxes else user.click
+    if proposals.scribbles:
+        make = user.box_and_scribbles
     for label in remaining:
         if label in met:
             continue

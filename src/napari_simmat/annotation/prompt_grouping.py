@@ -25,11 +25,8 @@ from napari_simmat.engine.masks import ObjectMask, interior_point
 from napari_simmat.engine.outlines import box_and_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
+from napari_simmat.engine.scribbles import points_along
 
-SCRIBBLE_POINTS = 8
-"""Largest number of points that a scribble is converted to."""
-_SCRIBBLE_SPACING = 4.0
-"""Pixels between two points of a short scribble."""
 ONLY_NEGATIVE = (
     "There are only negative marks: click on the object first (T flips), or press Segment "
     "everything to take them for ground."
@@ -89,16 +86,6 @@ def volume_prompts(state: PromptState, shape: tuple[int, ...]) -> tuple[ObjectPr
     return tuple(objects)
 
 
-def points_along(vertices: np.ndarray) -> np.ndarray:
-    """Points (N, 2) at equal distances along a drawn line (M, 2), ends included."""
-    lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(vertices, axis=0), axis=1))]
-    count = int(np.clip(lengths[-1] / _SCRIBBLE_SPACING + 1, 1, SCRIBBLE_POINTS))
-    if count == 1:
-        return vertices[:1]
-    at = np.linspace(0, lengths[-1], count)
-    return np.stack([np.interp(at, lengths, column) for column in vertices.T], axis=1)
-
-
 class _Mark(NamedTuple):
     """A point or a scribble, which says of an object what belongs to it."""
 
@@ -120,12 +107,15 @@ class _Object:
     mask: Any = None
     points: list[tuple[float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    scribbles: list[int] = field(default_factory=list)
     source: Prompts = field(default_factory=Prompts)
     number: int | None = None
 
     def add(self, mark: _Mark) -> None:
         self.points += mark.dots
         self.labels += [mark.label] * len(mark.dots)
+        number = max(self.scribbles, default=0) + 1 if len(mark.dots) > 1 else 0
+        self.scribbles += [number] * len(mark.dots)
         self.source += mark.source
 
 
@@ -327,6 +317,7 @@ def _prompt(
     prompt = Prompt(
         points=tuple(each.points),
         labels=tuple(each.labels),
+        scribbles=tuple(each.scribbles),
         box=each.box,
         mask=each.mask,
         plane=plane,

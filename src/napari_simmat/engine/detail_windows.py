@@ -116,7 +116,7 @@ class DetailWindows:
 
     def drawn(self, prompt: Prompt) -> Mask:
         """The logits of a window as a mask (Y, X) of the plane."""
-        first = replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1], mask=None)
+        first = replace(prompt.until(1), mask=None)
         window = self.around(first)
         mask = np.zeros(self.plane.image, bool)
         assert window is not None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import groupby
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias, overload
 
@@ -52,6 +53,10 @@ class Prompt:
     expected_area
         Area in pixels that the object probably has, as the one outlined before it; of a lone click
         masks of about this area are preferred, by networks that encode several scales.
+    scribbles
+        For each point the number, from 1, of the scribble that it belongs to, or 0 if it is a click
+        of its own; by default all are clicks. The points of a scribble follow each other and have
+        one label.
 
     Raises
     ------
@@ -66,6 +71,7 @@ class Prompt:
     object: int | None = None
     plane: tuple[int, ...] = ()
     expected_area: float | None = None
+    scribbles: tuple[int, ...] = ()
 
     if TYPE_CHECKING:  # it takes more kinds of values than it keeps
 
@@ -78,6 +84,7 @@ class Prompt:
             object: int | None = None,
             plane: GivenNumbers = (),
             expected_area: float | None = None,
+            scribbles: GivenNumbers = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -92,8 +99,42 @@ class Prompt:
                 f"There are {len(self.points)} points but {len(self.labels)} labels; give one "
                 "label, 1 (object) or 0 (not the object), for each point."
             )
+        self._check_scribbles()
         if not self.kinds:
             raise ValueError("The prompt is empty; give at least a point, a box or a mask.")
+
+    def _check_scribbles(self) -> None:
+        if not any(self.scribbles):
+            object.__setattr__(self, "scribbles", ())
+            return
+        if len(self.scribbles) != len(self.points):
+            raise ValueError(
+                f"There are {len(self.points)} points but {len(self.scribbles)} numbers of "
+                "scribbles; give one number, 0 for a click, for each point."
+            )
+        marks = {mark for mark in zip(self.scribbles, self.labels, strict=True) if mark[0]}
+        lines = [number for number, _ in groupby(self.scribbles) if number]
+        if len(lines) != len(set(lines)) or len(marks) != len(lines):
+            raise ValueError(
+                "The points of a scribble follow each other and have one label; give each scribble "
+                "a number of its own."
+            )
+
+    def until(self, count: int) -> Prompt:
+        """The prompt as it was with its first `count` points."""
+        return replace(
+            self,
+            points=self.points[:count],
+            labels=self.labels[:count],
+            scribbles=self.scribbles[:count],
+        )
+
+    @property
+    def last_mark(self) -> tuple[tuple[tuple[float, float], ...], int]:
+        """The points of the last scribble, or the last click alone, and their label."""
+        number = self.scribbles[-1] if self.scribbles else 0
+        count = self.scribbles.count(number) if number else 1
+        return self.points[-count:], self.labels[-1]
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -333,6 +374,13 @@ def _area(area: SupportsFloat) -> float:
     return value
 
 
+def _scribbles(numbers: Sequence[Any]) -> tuple[int, ...]:
+    checked = tuple(_whole("scribble", number) for number in _items("scribbles", numbers))
+    if min(checked, default=0) < 0:
+        raise ValueError(f"Scribbles are numbered from 1, a click is 0, not {min(checked)}.")
+    return checked
+
+
 def _items(what: str, values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise TypeError(
@@ -387,5 +435,6 @@ _PARTS = {
     "box": _Part(_box, _box_inside),
     "mask": _Part(_mask, _mask_inside, _mask_to_plain, _mask_from_plain),
     "expected_area": _Part(_area),
+    "scribbles": _Part(_scribbles),
 }
 """The fields in their order in files."""

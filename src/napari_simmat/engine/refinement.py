@@ -10,7 +10,8 @@ But a person who corrects a mask wants it changed near the click and unchanged e
 in the middle of what is wrong. `correct_mask` therefore takes from the model's mask only the change
 that has the click in its middle (the idea of FocalClick's progressive merge, Chen et al. 2022). If
 there is none, it moves the outline beyond the click. It is used for clicks on a mask prompt, and
-for a third or later correction where the model would switch to another object.
+for a third or later correction where the model would switch to another object. A scribble always
+corrects the mask along its line (`engine.scribbles`).
 
 A loose box also holds crumbs of what is beside the object: of the mask of a box only the main
 pieces are kept, and those that were clicked.
@@ -30,6 +31,7 @@ from scipy import ndimage as ndi
 
 from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou, main_pieces
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.scribbles import correct_by_scribble
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -150,11 +152,12 @@ class Refiner:
                 result = result.alternative(choice % result.count)
             given: NDArray[Any] = result.logits
             score = result.score
-            refines = corrects or (number >= FIRST_REFINING_CORRECTION and not choice)
+            is_drawn = corrects or _ends_with_scribble(step)
+            refines = is_drawn or (number >= FIRST_REFINING_CORRECTION and not choice)
             if refines and before.object_mask is not None:
                 old = before.object_mask.on_plane((), result.mask.shape)
-                leaves = corrects or iou(result.mask, old, empty=0.0) < SAME_OBJECT_IOU
-                if leaves and contradicts(old, *_click(step)):
+                leaves = is_drawn or iou(result.mask, old, empty=0.0) < SAME_OBJECT_IOU
+                if leaves and contradicts(old, *step.last_mark):
                     mask = yield from _corrected_job(predictor, asked, old, result.mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
@@ -196,9 +199,12 @@ def _corrected_job(
     """The `old` mask after the last click of what was asked, which contradicts it."""
     # A further click on the old mask keeps the model from leaving the object.
     points = (interior_point(old), *asked.points)
-    inner = replace(asked, points=points, labels=(1, *asked.labels), mask=old)
+    inner = replace(asked, points=points, labels=(1, *asked.labels), mask=old, scribbles=())
     [other] = yield from predictor.predict_many_job([inner])
-    return correct_mask(old, [predicted, other.mask], *_click(asked))
+    line, label = asked.last_mark
+    if _ends_with_scribble(asked):
+        return correct_by_scribble(old, [predicted, other.mask], line, label)
+    return correct_mask(old, [predicted, other.mask], line[-1], label)
 
 
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
@@ -236,17 +242,18 @@ def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
     if not is_clicked_box or not step.labels[-1] or before.object_mask is None:
         return False
     old = before.object_mask.on_plane((), result.mask.shape)
-    return not contradicts(old, *_click(step)) and result.score < before.score + MIN_SURER
+    return not contradicts(old, *step.last_mark) and result.score < before.score + MIN_SURER
 
 
-def _click(step: Prompt) -> tuple[tuple[float, float], int]:
-    return step.points[-1], step.labels[-1]
+def _ends_with_scribble(step: Prompt) -> bool:
+    """Whether the last mark is a line rather than a click."""
+    return bool(step.points) and len(step.last_mark[0]) > 1
 
 
 def prompt_steps(prompt: Prompt) -> list[Prompt]:
-    """The prompt as it grew click by click.
+    """The prompt as it grew click by click; a scribble is a step if something was there before it.
 
-    It starts with the box and the mask, otherwise with the clicks up to the first positive one.
+    It starts with the box and the mask, otherwise with the points up to the first positive one.
     """
     count = len(prompt.points)
     first = 0
@@ -254,15 +261,25 @@ def prompt_steps(prompt: Prompt) -> list[Prompt]:
         first = prompt.labels.index(1) + 1 if 1 in prompt.labels else count
     elif prompt.mask is not None and prompt.box is None:
         first = min(1, count)  # a mask alone needs no prediction
+    while _is_within_scribble(prompt, first):
+        first += 1
     return [
-        replace(prompt, points=prompt.points[:number], labels=prompt.labels[:number])
+        prompt.until(number)
         for number in range(first, count + 1)
+        if not _is_within_scribble(prompt, number)
     ]
 
 
-def contradicts(mask: Mask, point: Point, label: int) -> bool:
-    """Whether a positive (1) or negative (0) click disagrees with a mask (Y, X)."""
-    return bool(mask[pixel_of(point, mask.shape)]) != bool(label)
+def _is_within_scribble(prompt: Prompt, number: int) -> bool:
+    """Whether the scribble of the point before `number` goes on."""
+    around = prompt.scribbles[max(number - 1, 0) : number + 1]
+    return len(around) == 2 and around[0] == around[1] != 0
+
+
+def contradicts(mask: Mask, points: Sequence[Point], label: int) -> bool:
+    """Whether most of a positive (1) or negative (0) mark disagrees with a mask (Y, X)."""
+    inside = [bool(mask[pixel_of(point, mask.shape)]) for point in points]
+    return 2 * inside.count(not label) > len(inside)
 
 
 def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int) -> Mask:

@@ -127,4 +127,5 @@ def _moved(prompt: Prompt, window: Window) -> Prompt:
         mask=mask,
         object=prompt.object,
         expected_area=prompt.expected_area,
+        scribbles=prompt.scribbles,
     )

@@ -121,6 +121,26 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH * BROAD])
 
 
+def test_scribble_mends_the_mask_of_a_box_along_its_line(ready):
+    (y, x), radius = CENTERS[0], RADII[0]
+    ready.drag(y - radius, x - radius, y + radius, x + radius)
+    before = ready.preview > 0
+    right = x + radius  # the outline
+    assert before[y, right - 3], "or this is no test"
+    ready.key(Qt.Key.Key_T)
+    QTest.mouseClick(ready.tab.buttons.tools["scribble"], Qt.MouseButton.LeftButton)
+    ready.stroke([(y - 8, right - 3), (y, right - 3), (y + 8, right - 3)])
+    [prompt] = ready.controller.inference.request.prompts
+    assert set(prompt.scribbles) == {1}
+    after = ready.preview > 0
+    assert not after[y - 6 : y + 7, right - 3].any(), "what the line passes is taken away"
+    assert np.array_equal(after[:, : x + 1], before[:, : x + 1]), "the other half stays"
+    ready.undo()
+    assert np.array_equal(ready.preview > 0, before)
+    ready.redo()
+    assert np.array_equal(ready.preview > 0, after)
+
+
 def test_box_drawn_slowly_is_one_step(ready):
     y0, x0, y1, x1 = around(0)
     ready.drag(y0, x0, y1, x1, slowly=True)
