@@ -378,7 +378,7 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     """
     if not finish or files.record.is_file():  # nothing goes on there
         remove(files.journal)
-    for outputs in (files, files.in_zarr()):
+    for outputs in (files, files.in_zarr(), files.in_tiff()):
         left = {target: partial_paths(target) for target in outputs}
         if finish and any(left.values()) and files.record.is_file():
             with suppress(ValueError, OSError):

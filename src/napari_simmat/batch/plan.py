@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_simmat._text import format_list
+from napari_simmat.batch.folder_lock import is_shared
 from napari_simmat.batch.record import outputs_recorded_in, read_record
 from napari_simmat.engine.files.label_images import LABEL_WRITERS
 from napari_simmat.engine.files.objects import EXTRA_FORMATS
@@ -411,7 +412,8 @@ def plan(
         skipped = skipped if shard.number == 1 else ()
     others = len(inputs.others)
     whole = Plan(tasks, skipped, output, existing, others, shard, inputs.proposal)
-    whole.check_existing()
+    if not is_shared(output):  # else the run decides, which may take part in another one
+        whole.check_existing()
     return whole
 
 

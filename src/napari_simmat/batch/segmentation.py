@@ -388,7 +388,8 @@ def segment_folder(
     Raises
     ------
     ValueError, OSError
-        If there is no image, an output exists, or another run writes into the folder.
+        If there is no image, an output exists, or another run makes an image of this one
+        differently at the moment; several of the same settings share the images.
     """
     given = [folder] if isinstance(folder, (str, Path)) else list(folder)
     inputs = find_inputs([Path(each).expanduser() for each in given], pattern=pattern)
