@@ -35,6 +35,7 @@ OPTIONAL = {
     "matplotlib",
     "huggingface-hub",
     "anndata",
+    "ipython",
     "pandas",
     "pyarrow",
     "transformers",
