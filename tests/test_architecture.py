@@ -35,6 +35,8 @@ OPTIONAL = {
     "matplotlib",
     "huggingface-hub",
     "anndata",
+    "geopandas",
+    "spatialdata",
     "ipython",
     "pandas",
     "pyarrow",

@@ -81,7 +81,7 @@ def test_python_blocks_of_all_pages_pass_pyright(tmp_path):
     programs = programs_of_pages(tmp_path)
     settings = {
         "extraPaths": [str(ROOT / "src")],
-        "useLibraryCodeForTypes": False,  # types that are guessed from scikit-image's code are wrong
+        "useLibraryCodeForTypes": False,  # guesses from scikit-image's code are wrong
         "reportMissingImports": "none",  # packages of an example need not be here
         "reportMissingModuleSource": "none",
     }
