@@ -279,7 +279,8 @@ STEPS = (
     Step("napari hub", by_hand="it lists the package within a day of PyPI; look at its page"),
     Step(
         "Notebooks and workflows",
-        by_hand="addresses of hosted notebooks in docs/notebooks, the published container in "
+        by_hand="docs/notebooks.md has the addresses of hosted notebooks; open one, and put the "
+        "line that installs the published package before it. The published container goes into "
         "workflows/nextflow/modules/simmat/segment/main.nf",
     ),
 )

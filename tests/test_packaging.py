@@ -268,3 +268,16 @@ def test_release_recipe_has_address_and_checksum(release, tmp_path, monkeypatch)
     sdist.unlink()
     with pytest.raises(ValueError, match="there are no distributions"):
         release.recipe(made)
+
+
+def test_hosted_notebooks_are_filled_in_by_the_repository(check_package, tmp_path):
+    (tmp_path / "docs/notebooks").mkdir(parents=True)
+    (tmp_path / "docs/notebooks/one.ipynb").touch()
+    urls = "[project]\n[project.urls]\nRepository = "
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    assert check_package.hosted_line(tmp_path) == "<!-- hosted -->"
+    (tmp_path / "pyproject.toml").write_text(f'{urls}"https://github.com/who/what"\n')
+    begin = "https://colab.research.google.com/github/who/what/blob/main/docs/notebooks"
+    line = f"<!-- hosted --> Open in Colab: [one]({begin}/one.ipynb)."
+    assert check_package.hosted_line(tmp_path) == line
+    assert "<!-- hosted -->" in (ROOT / "docs/notebooks.md").read_text().splitlines()

@@ -93,12 +93,21 @@ def test_python_blocks_of_all_pages_pass_pyright(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)]
+    "name",
+    [
+        "label-train-segment",
+        "programmer",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("embryo", "ms-lesions", "remote-sensing")
+        ),
+    ],
 )
 def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     """From top to bottom, with the tutorials' images; the stored ones ran without an error."""
     notebook = ROOT / f"docs/notebooks/{name}.ipynb"
     matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib.pyplot")
     matplotlib.use("agg", force=True)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs/tutorials", tmp_path, dirs_exist_ok=True)
@@ -109,7 +118,7 @@ def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     names: dict[str, object] = {"__name__": "notebook"}
     for number, cell in enumerate(code, start=1):
         exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
-        names["plt"].close("all")  # type: ignore[attr-defined]  # as the kernel does after a cell
+        matplotlib.pyplot.close("all")  # as the kernel does after a cell
     assert "objects" in capsys.readouterr().out
 
 
