@@ -86,6 +86,7 @@ def test_train_of_pairs_is_a_model_for_segment(pairs, tmp_path):
     assert str(error.value) == NO_CHECKPOINT.format(".safetensors", "sensor.safetensors")
 
 
+@pytest.mark.slow
 def test_train_of_a_folder_writes_what_the_command_does(pairs, tmp_path):
     pytest.importorskip("lightning_fabric")
     (tmp_path / "data").mkdir()
