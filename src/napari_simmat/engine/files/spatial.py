@@ -6,6 +6,7 @@ As SpatialData has it, a pixel begins at its index: its center is half a pixel f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +83,13 @@ def write_spatialdata(
     columns, rows, about
         As of `tables.write_anndata`.
     """
+    with warnings.catch_warnings():
+        # Its family deprecates what it still uses itself; nobody here can change that.
+        warnings.simplefilter("ignore")
+        _write_store(path, labels, table_as_anndata(columns, rows, about), about)
+
+
+def _write_store(path: Path, labels: NDArray[Any], table: Any, about: TableAbout) -> None:
     import spatialdata as sd
     from spatialdata.models import Labels2DModel, Labels3DModel, TableModel
     from spatialdata.transformations import Scale
@@ -95,7 +103,6 @@ def write_spatialdata(
     }
     if labels.ndim == 2 and (outlines := _outlines(labels, sizes)) is not None:
         elements[OUTLINES] = outlines
-    table = table_as_anndata(columns, rows, about)
     if table.n_obs:
         center = [sizes[axis] / 2 for axis in "xyz" if axis in axes]
         table.obsm["spatial"] = table.obsm["spatial"] + np.array(center)
