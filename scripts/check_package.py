@@ -36,6 +36,9 @@ NEEDED = (
     "napari_simmat-*.dist-info/licenses/THIRD_PARTY.md",
 )
 
+HOSTED = "<!-- hosted -->"
+"""How the line begins that opens notebooks in a hosted service."""
+
 # File, key with its indentation, source of its value; a key without a value becomes a comment.
 REPEATED = (
     ("CITATION.cff", "version", "version"),
@@ -98,7 +101,23 @@ def filled(root: Path) -> dict[Path, str]:
         quoted = f'"{value}"' if source == "version" and path.suffix == ".yaml" else value
         line = f"{key}: {quoted}" if value else f"# {key}:"
         texts[path] = re.sub(rf"^(# )?{key}:.*$", line, text, count=1, flags=re.M)
+    page = root / "docs/notebooks.md"
+    if page.exists():
+        hosted = hosted_line(root)
+        texts[page] = re.sub(rf"^{HOSTED}.*$", hosted, page.read_text("utf-8"), flags=re.M)
     return texts
+
+
+def hosted_line(root: Path) -> str:
+    """The line of the page of notebooks that opens them in a hosted service; bare without names."""
+    repository = addresses(root).get("Repository", "")
+    name = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
+    if name is None:
+        return HOSTED
+    begin = f"https://colab.research.google.com/github/{name[1]}/blob/main/docs/notebooks"
+    paths = sorted((root / "docs/notebooks").glob("*.ipynb"))
+    links = ", ".join(f"[{path.stem}]({begin}/{path.name})" for path in paths)
+    return f"{HOSTED} Open in Colab: {links}."
 
 
 def release_faults(tag: str, root: Path) -> list[str]:

@@ -197,9 +197,87 @@ def test_workflows_run_environments_that_exist():
         assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
         for names in re.findall(r"(?:tox -e|environment:) \[?(\w[\w, ]*)", text):
             used |= set(re.split(r"\W+", names.strip()))
-    assert known - {"py"} <= used | {"lint"}
+    assert known - {"py", "release"} <= used | {"lint"}  # the owner rehearses before the tag
     assert used - {"pypi", "github"} <= known
 
 
 def test_stored_samples_together_have_at_most_400_kilobytes():
     assert sum(path.stat().st_size for path in SAMPLES.iterdir()) <= 400_000
+
+
+@pytest.fixture
+def release(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import release
+
+    yield release
+    for name in ("release", "check_package"):
+        sys.modules.pop(name, None)
+
+
+def test_release_goes_on_after_a_fault(release, tmp_path, monkeypatch, capsys):
+    def refuse(_):
+        raise ValueError("the tree has changes")
+
+    def cannot(_):
+        raise release.NotDoneError("hadolint is not installed.")
+
+    def fail(_):
+        release.run(sys.executable, "-c", "print('why'); raise SystemExit(3)")
+
+    steps = [
+        release.Step("Tree", refuse),
+        release.Step("Container", cannot),
+        release.Step("Build", fail),
+        release.Step("Series", lambda made: made.series),
+        release.Step("Push", by_hand="git push origin {release.tag}"),
+    ]
+    monkeypatch.setattr(release, "STEPS", steps)
+    monkeypatch.setattr(release, "git", lambda *_: pytest.fail("no tag after a fault"))
+    assert release.main(["v1.2.3", "--output", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:10] == [
+        " 1. Tree: FAILED", "    the tree has changes",
+        " 2. Container: not tried", "    hadolint is not installed.",
+        " 3. Build: FAILED", "    why",
+        " 4. Series: done", "    1.2",
+        " 5. Push: by hand", "    git push origin v1.2.3",
+    ]  # fmt: skip
+    made = []
+    monkeypatch.setattr(release, "STEPS", steps[3:])
+    monkeypatch.setattr(release, "git", lambda *words: made.append(words))
+    assert release.main(["v1.2.3", "--output", str(tmp_path), "--dry-run"]) == 0
+    assert made == []
+    assert release.main(["v1.2.3", "--output", str(tmp_path)]) == 0
+    assert made == [("tag", "v1.2.3")]
+    with pytest.raises(SystemExit):
+        release.main(["1.2"])
+
+
+def test_release_recipe_has_address_and_checksum(release, tmp_path, monkeypatch):
+    monkeypatch.setattr(release.shutil, "which", lambda *_, **__: None)
+    sdist = tmp_path / "napari_simmat-1.2.3.tar.gz"
+    sdist.write_bytes(b"abc")
+    made = release.Release("v1.2.3", tmp_path)
+    assert "recipe.yaml is written" in release.recipe(made)
+    source = yaml.safe_load((tmp_path / "recipe.yaml").read_text())["source"]
+    assert source["url"].endswith("/releases/download/v1.2.3/napari_simmat-1.2.3.tar.gz")
+    # echo -n abc | sha256sum
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert source["sha256"] == known
+    sdist.unlink()
+    with pytest.raises(ValueError, match="there are no distributions"):
+        release.recipe(made)
+
+
+def test_hosted_notebooks_are_filled_in_by_the_repository(check_package, tmp_path):
+    (tmp_path / "docs/notebooks").mkdir(parents=True)
+    (tmp_path / "docs/notebooks/one.ipynb").touch()
+    urls = "[project]\n[project.urls]\nRepository = "
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    assert check_package.hosted_line(tmp_path) == "<!-- hosted -->"
+    (tmp_path / "pyproject.toml").write_text(f'{urls}"https://github.com/who/what"\n')
+    begin = "https://colab.research.google.com/github/who/what/blob/main/docs/notebooks"
+    line = f"<!-- hosted --> Open in Colab: [one]({begin}/one.ipynb)."
+    assert check_package.hosted_line(tmp_path) == line
+    assert "<!-- hosted -->" in (ROOT / "docs/notebooks.md").read_text().splitlines()

@@ -4,6 +4,8 @@ import json
 import pkgutil
 import re
 import shutil
+import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -50,30 +52,62 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
 
 
+def programs_of_pages(folder: Path) -> list[str]:
+    """The Python blocks of each page as one program of a user."""
+    programs = []
+    for page in PAGES:
+        if found := blocks(page, "python"):
+            programs.append(folder / f"page_{page.stem.replace('-', '_').lower()}.py")
+            programs[-1].write_text("\n".join(found))
+    return [str(path) for path in programs]
+
+
 def test_python_blocks_of_all_pages_pass_strict_types(tmp_path):
     """As a user's own program, whose types are checked against those of the package.
 
     Calls of scikit-image do not count: half of it is typed.
     """
     api = pytest.importorskip("mypy.api")
-    programs = []
-    for page in PAGES:
-        if found := blocks(page, "python"):
-            programs.append(tmp_path / f"page_{page.stem.replace('-', '_').lower()}.py")
-            programs[-1].write_text("\n".join(found))
     words = ["--strict", "--config-file=", "--untyped-calls-exclude=skimage"]
     cache = ROOT / ".mypy_cache/pages"  # the first time takes a quarter of a minute
-    said, errors, _ = api.run([*words, f"--cache-dir={cache}", *map(str, programs)])
+    said, errors, _ = api.run([*words, f"--cache-dir={cache}", *programs_of_pages(tmp_path)])
     assert said.startswith("Success"), said + errors
 
 
+@pytest.mark.slow
+def test_python_blocks_of_all_pages_pass_pyright(tmp_path):
+    """The checker of editors, by its usual settings; it needs node, which it may download."""
+    pytest.importorskip("pyright")
+    programs = programs_of_pages(tmp_path)
+    settings = {
+        "extraPaths": [str(ROOT / "src")],
+        "useLibraryCodeForTypes": False,  # guesses from scikit-image's code are wrong
+        "reportMissingImports": "none",  # packages of an example need not be here
+        "reportMissingModuleSource": "none",
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    words = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert len(programs) > 10
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
-    "name", ["label-train-segment", "embryo", pytest.param("ms-lesions", marks=pytest.mark.slow)]
+    "name",
+    [
+        "label-train-segment",
+        "programmer",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("embryo", "ms-lesions", "remote-sensing")
+        ),
+    ],
 )
 def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     """From top to bottom, with the tutorials' images; the stored ones ran without an error."""
     notebook = ROOT / f"docs/notebooks/{name}.ipynb"
     matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib.pyplot")
     matplotlib.use("agg", force=True)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs/tutorials", tmp_path, dirs_exist_ok=True)
@@ -84,7 +118,7 @@ def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     names: dict[str, object] = {"__name__": "notebook"}
     for number, cell in enumerate(code, start=1):
         exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
-        names["plt"].close("all")  # type: ignore[attr-defined]  # as the kernel does after a cell
+        matplotlib.pyplot.close("all")  # as the kernel does after a cell
     assert "objects" in capsys.readouterr().out
 
 
@@ -93,8 +127,13 @@ def test_python_page_describes_every_public_name():
 
     page = (ROOT / "docs/python.md").read_text("utf-8")
     described = set(re.findall(r"^::: ([\w.]+)$", page, re.M))
-    for name in set(napari_simmat.__all__) - {"__version__"}:
+    names = set(napari_simmat.__all__) - {"__version__"}
+    for name in names:
         assert f"{napari_simmat._HOMES[name]}.{name}" in described, name
+    assert len(names) == 25, "the page says so"
+    stable = page.split("### Stable names")[1].split("### Inside")[0]
+    promised = {name.rsplit(".")[-1] for name in re.findall(r"^::: ([\w.]+)$", stable, re.M)}
+    assert promised == names
     assert "`napari_simmat.__version__`" in page
 
 

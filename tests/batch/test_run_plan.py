@@ -18,7 +18,7 @@ from filelock import FileLock
 from skimage.data import coins
 
 from napari_simmat.batch import tasks
-from napari_simmat.batch.folder_lock import LOCK
+from napari_simmat.batch.folder_lock import LOCK, WAITING, WORK
 from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
 from napari_simmat.batch.run_plan import REMOVED, run_plan_job
@@ -295,13 +295,23 @@ def test_run_full_disk_while_segmenting_stops(data, tmp_path, monkeypatch):
     assert all(NOT_STARTED in note for note in notes[1:])
 
 
-def test_run_in_a_locked_folder_is_refused(data, tmp_path):
+def test_run_in_a_locked_folder_waits(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    with FileLock(out / LOCK), pytest.raises(OSError, match="Another run is writing into"):
-        run(data, out)
-    (out / LOCK).touch()  # as a run that was killed leaves it
+    job = run_plan_job(planned(data, out), CONFIG)
+    with FileLock(out / LOCK):
+        assert next(job).message == WAITING
+    assert finish(job)[0].status == "written"
+
+
+def test_run_after_one_that_was_killed_removes_what_it_left(data, tmp_path):
+    out = tmp_path / "out"
+    (out / WORK / "images").mkdir(parents=True)
+    (out / LOCK).touch()
+    (out / WORK / "0.run").write_text('{"images": {"a.json": ""}}')
+    (out / ".simmat-objects.csv.0123abcd.part").touch()
     assert run(data, out)[0].status == "written"
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
 def test_run_without_results_removes_its_folder(data, tmp_path):
@@ -325,6 +335,8 @@ from napari_simmat.progress import Progress, finish
 from pathlib import Path
 replace, calls = os.replace, []
 def killed(source, target):
+    if {WORK!r} in str(target):  # what runs know of each other
+        return replace(source, target)
     if len(calls) == {moment}:
         os._exit(9)
     calls.append(target)

@@ -10,7 +10,13 @@ from scipy import ndimage
 from skimage.data import coins
 
 from napari_simmat.batch.loaded_image import load_task, read_task_prompts
-from napari_simmat.batch.plan import EXTRA_ENDINGS, OutputFiles, SegmentConfig, SegmentTask
+from napari_simmat.batch.plan import (
+    EXTRA_ENDINGS,
+    SPATIAL,
+    OutputFiles,
+    SegmentConfig,
+    SegmentTask,
+)
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
     MARKS_MISSED,
@@ -105,6 +111,7 @@ def test_segment_auto_labels_count_on_by_plane(stack, tmp_path, predictor):
 
 def test_segment_extras_hold_the_same_objects(stack, tmp_path, predictor):
     absent = {kind for kind, each in TABLE_FORMATS.items() if find_spec(each.package) is None}
+    absent |= {SPATIAL} if find_spec("spatialdata") is None else set()
     kinds = [kind for kind in EXTRA_ENDINGS if kind not in absent]
     files = OutputFiles.of(stack, tmp_path / "out", kinds)
     outcome = everything(stack, tmp_path, predictor, files=files)

@@ -11,12 +11,9 @@ import pytest
 import tifffile
 import zarr
 
-from napari_simmat.batch.folder_lock import locked
 from napari_simmat.engine.files.objects import read_objects
 from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import Shard
-from napari_simmat.io.files import OutputError
 from napari_simmat.io.readers import read_image, read_labels
 from tests.cli.conftest import names_in, segment
 from tests.io.places import (
@@ -304,21 +301,6 @@ def test_segment_shards_divide_one_output_folder(folder, simmat):
     assert {"simmat-summary-1-of-2.csv", "simmat-summary-2-of-2.csv"} <= set(made)
     wrong = simmat(*segment("--shard", "3/2", image=str(folder), prompts="same-stem"))
     assert "write K/N with K from 1 to N" in wrong.err
-
-
-@pytest.mark.parametrize(
-    ("held", "wanted", "allowed"),
-    [("1/2", "2/2", True), ("1/2", "1/2", False), ("1/2", "1/3", False), ("1/2", "", False)],
-)
-def test_locked_lets_the_other_shards_in(tmp_path, held, wanted, allowed):
-    with locked(tmp_path, Shard.parse(held)):
-        both = locked(tmp_path, Shard.parse(wanted) if wanted else None)
-        if allowed:
-            with both:
-                assert tmp_path.is_dir()
-        else:
-            with pytest.raises(OutputError, match="Another run is writing"), both:
-                pass
 
 
 def test_segment_objects_3d_has_a_row_for_each_object(tmp_path, simmat):

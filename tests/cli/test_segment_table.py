@@ -172,3 +172,19 @@ def test_segment_tables_of_one_image_and_of_all(field, simmat):
     assert resumed.out.count("kept") == 2
     for name in ("simmat-objects.parquet", "simmat-objects.h5ad", "a_objects.h5ad"):
         assert Path("out", name).read_bytes() == before[name]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what spatialdata and its family remark on each other
+def test_segment_spatialdata_is_a_store_that_is_kept(field, simmat):
+    spatialdata = pytest.importorskip("spatialdata")
+    words = ("segment", "a.ome.tif", *OPTIONS, "--output", "out", "--spatialdata")
+    result = simmat(*words)
+    assert result.status == 0, result.err
+    store = spatialdata.read_zarr("out/a_spatial.zarr")
+    assert np.array_equal(np.asarray(store.labels["labels"]), tifffile.imread("out/a_labels.tif"))
+    assert store.tables["table"].n_obs == len(store.shapes["outlines"]) == 2
+    assert "kept" in simmat(*words, "--resume").out
+    assert simmat(*words, "--overwrite").status == 0
+    every = ("segment", ".", "--model", "tiny", "--prompts", "auto", "--output", "again")
+    assert "a_spatial" not in simmat(*every, "--dry-run").out

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
+from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.files.prompts import label_prompts
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.image_file import ImageFile, unnamed_axes
+from napari_simmat.io.image_file import ImageFile, same_except_singletons, unnamed_axes
+from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]
 """``"auto"``, a prompt file, labels, or a list of prompts."""
@@ -38,6 +41,10 @@ NO_PROMPTS = "The list of prompts is empty; give one, or 'auto' for all objects.
 NO_IMAGE = (
     "An image is a path, an array, an xarray DataArray or a napari layer, not {}; convert it with "
     "numpy.asarray."
+)
+NO_LABELS = (
+    "Give the labels of the image too, (..., Y, X) with a number for each object; or a folder with "
+    "the labels beside the images."
 )
 SIZE_MISFIT = "A size of pixels is one number, one for each of {}, or a table by letter, not {!r}."
 _MEANINGS = {"channel": "C", "band": "C", "wavelength": "C", "time": "T", "depth": "Z"}
@@ -190,3 +197,55 @@ def content_digest(image: ImageFile) -> str:
         return ""
     about = f"{image.data.dtype.str} {image.data.shape} {image.axes}".encode()
     return hashlib.sha256(about + np.ascontiguousarray(image.data).tobytes()).hexdigest()
+
+
+def labeled_image_of(image: Any, labels: Any, name: str, **about: Any) -> LabeledImage:
+    """An image and its true objects, each a path, an array or a layer.
+
+    Parameters
+    ----------
+    image
+        As for `image_of`, or a path.
+    labels
+        (..., Y, X) whole numbers, 0 for the background.
+    name
+        Of the image if it has none itself.
+    **about
+        As for `image_of`; not of a path, which says it itself.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If labels are missing, or do not have the image's shape.
+    """
+    if labels is None:
+        raise ValueError(NO_LABELS)
+    if isinstance(image, (str, Path)):
+        path = Path(image).expanduser()
+        file, name = read_image(path), stem_of(path)
+    else:
+        name = str(getattr(image, "name", None) or name)
+        file = image_of(image, **about, name=name)
+    if isinstance(labels, (str, Path)):
+        values = read_labels(Path(labels).expanduser()).data
+    else:
+        is_layer = hasattr(labels, "scale") and hasattr(labels, "data")
+        values = labels.data if is_layer else labels
+    sizes = [size for at, size in enumerate(file.data.shape) if at != file.channel_axis]
+    if hasattr(values, "shape") and same_except_singletons(sizes, values.shape):
+        values = np.asarray(values).reshape(sizes)
+    names = file.channel_names
+    return LabeledImage(name, file.data, values, file.channel_axis, names, file.pixel_size).read()
+
+
+def labeled_images_of(
+    pairs: Sequence[tuple[Any, Any]], name: str = "image", **about: Any
+) -> list[LabeledImage]:
+    """Pairs of an image and its labels as `labeled_image_of` takes them, with a name each."""
+    found: list[LabeledImage] = []
+    for number, (image, labels) in enumerate(pairs, start=1):
+        one = labeled_image_of(image, labels, f"{name} {number}", **about)
+        if one.name in {each.name for each in found}:
+            one = replace(one, name=f"{one.name} {number}")
+        found.append(one)
+    return found

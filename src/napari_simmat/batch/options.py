@@ -29,7 +29,7 @@ FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
 EXTRAS = (
     "overlay", "coco", "rois", "geojson", "map", "seg", "ctc", "zarr", "inside", "parquet",
-    "anndata",
+    "anndata", "spatialdata",
 )  # fmt: skip
 """The fields of `FileOptions` that are outputs besides labels, table and record."""
 
@@ -75,6 +75,9 @@ class FileOptions:
     anndata
         Also write STEM_objects.h5ad, the table as AnnData for scanpy and squidpy. Needs anndata:
         pip install anndata.
+    spatialdata
+        Also write STEM_spatial.zarr, labels, outlines and table as SpatialData, in one system of
+        coordinates. Needs spatialdata: pip install spatialdata.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
@@ -100,6 +103,7 @@ class FileOptions:
     inside: Annotated[bool, FLAG, {"label": "Labels of an OME-Zarr image, in it"}] = False
     parquet: Annotated[bool, FLAG, {"label": "Table (Parquet)"}] = False
     anndata: Annotated[bool, FLAG, {"label": "Table (AnnData)"}] = False
+    spatialdata: Annotated[bool, FLAG, {"label": "Labels and table (SpatialData)"}] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     dry_run: Annotated[bool, FLAG] = False

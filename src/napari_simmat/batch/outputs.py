@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from napari_simmat import __version__
 from napari_simmat.batch.loaded_image import LoadedImage
 from napari_simmat.batch.overlays import overlay, small_overlay, thumbnail
-from napari_simmat.batch.plan import INSIDE, OutputFiles
+from napari_simmat.batch.plan import INSIDE, SPATIAL, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
@@ -40,6 +40,7 @@ from napari_simmat.engine.files.objects import (
     format_of,
     format_problem,
 )
+from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
@@ -123,6 +124,10 @@ def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredObjects:
                 indices = loaded.config.table.indices
                 about = about_table(loaded.task.image.name, loaded.image.reference, indices)
                 TABLE_FORMATS[kind].write(temporary[kind], table.columns, table.rows, about)
+            elif kind == SPATIAL:
+                about = about_table(loaded.task.image.name, loaded.image.reference)
+                labels = np.asarray(segmented.volume.labels)
+                write_spatialdata(temporary[kind], labels, table.columns, table.rows, about)
             elif segmented.tiles is not None and kind in EXTRA_FORMATS:
                 EXTRA_FORMATS[kind].write(temporary[kind], _objects_in_tiles(segmented, table))
             else:
@@ -378,7 +383,7 @@ def recover_partial(files: OutputFiles, *, finish: bool) -> None:
     """
     if not finish or files.record.is_file():  # nothing goes on there
         remove(files.journal)
-    for outputs in (files, files.in_zarr()):
+    for outputs in (files, files.in_zarr(), files.in_tiff()):
         left = {target: partial_paths(target) for target in outputs}
         if finish and any(left.values()) and files.record.is_file():
             with suppress(ValueError, OSError):

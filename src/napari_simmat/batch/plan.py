@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_simmat._text import format_list
+from napari_simmat.batch.folder_lock import is_shared
 from napari_simmat.batch.record import outputs_recorded_in, read_record
 from napari_simmat.engine.files.label_images import LABEL_WRITERS
 from napari_simmat.engine.files.objects import EXTRA_FORMATS
+from napari_simmat.engine.files.spatial import SPATIAL_ENDING, check_is_own_store, check_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.linking import require_laptrack
 from napari_simmat.engine.settings import (
@@ -66,10 +68,13 @@ MADE_ENDINGS = ("_labels", "_classes", "_prompts", "_overlay", "_masks")
 """Endings of the stems of images that belong to another image."""
 TRACKS = "tracks"
 """Kind of the table of tracks, which is written if objects are linked over time."""
+SPATIAL = "spatialdata"
+"""Kind of the store of labels, outlines and table."""
 EXTRA_ENDINGS = {
     "overlay": "_overlay.png",
     **{kind: each.ending for kind, each in EXTRA_FORMATS.items()},
     **{kind: f"_objects{each.ending}" for kind, each in TABLE_FORMATS.items()},
+    SPATIAL: SPATIAL_ENDING,
     TRACKS: "_res_track.txt",
     "ctc": "_RES",
 }
@@ -207,7 +212,9 @@ class OutputFiles:
         Raises OutputError that names what is there.
         """
         for path in self:
-            if path.suffix == ".zarr" or path == self.extras.get(INSIDE):
+            if path == self.extras.get(SPATIAL):
+                check_is_own_store(path)
+            elif path.suffix == ".zarr" or path == self.extras.get(INSIDE):
                 check_is_no_image(path)
             elif path.is_dir():
                 check_is_no_folder(path)
@@ -393,6 +400,8 @@ def plan(
         inputs = InputImages([InputImage(image, named=True) for image in inputs])
     for kind in set(extras) & set(TABLE_FORMATS):
         TABLE_FORMATS[kind].check()
+    if SPATIAL in extras:
+        check_spatialdata()
     output = Path(os.path.expanduser(output))  # shells do not expand --output=~/results
     _check_output(output)
     if prompts not in (AUTO, SAME_STEM) and not is_prompt_file(Path(prompts)):
@@ -411,7 +420,8 @@ def plan(
         skipped = skipped if shard.number == 1 else ()
     others = len(inputs.others)
     whole = Plan(tasks, skipped, output, existing, others, shard, inputs.proposal)
-    whole.check_existing()
+    if not is_shared(output):  # else the run decides, which may take part in another one
+        whole.check_existing()
     return whole
 
 
@@ -671,8 +681,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from series or ()
     for entry in entries:
         path = Path(entry.path)
-        if entry.name.startswith("."):
-            continue
+        if entry.name.startswith(".") or entry.name.endswith(SPATIAL_ENDING):
+            continue  # the latter holds the labels of an image that was segmented
         if not entry.is_dir(follow_symlinks=False):
             # A link that leads nowhere is reported.
             is_file = os.path.isfile(path) or (entry.is_symlink() and not os.path.exists(path))

@@ -1,4 +1,4 @@
-"""Carry out a plan with its output folder locked."""
+"""Carry out a plan, beside other runs in its output folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from napari_simmat._text import format_list
 from napari_simmat.batch.cluster import run_on_cluster_job
-from napari_simmat.batch.folder_lock import locked
+from napari_simmat.batch.folder_lock import lock_folder_job
 from napari_simmat.batch.loaded_image import OpenedImage, check_task
 from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.segment_image import TaskOutcome
+from napari_simmat.batch.sharing import Share, join_job
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
 from napari_simmat.checkpoints.loading import model_file
@@ -49,20 +50,39 @@ def run_plan_job(
     Raises
     ------
     ValueError, OSError
-        If another run writes into the folder, or the model cannot be used.
+        If another run makes an image of this one differently, or the model cannot be used.
     """
     resume = plan.existing == "resume"
-    with locked(plan.output, plan.shard):
-        plan.check_existing()  # another run may have ended since the plan was made
+    share = yield from join_job(plan, config, alone=scheduler is not None)
+    try:
         if scheduler is None:
-            outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
+            outcomes = yield from run_tasks_job(plan.tasks, config, share=share)
         else:
             outcomes = yield from run_on_cluster_job(scheduler, plan.tasks, config, resume=resume)
+            for outcome in outcomes:
+                share.note(outcome)
         outcomes = [_still_there(each) for each in outcomes]
         if plan.several:
             yield Progress(len(outcomes), len(outcomes), "writing the summary")
-            write_summary(plan, outcomes, config)
+            yield from _summarize_job(share, plan, outcomes, config)
+    finally:
+        share.leave()
     return outcomes
+
+
+def _summarize_job(
+    share: Share, plan: Plan, outcomes: list[TaskOutcome], config: SegmentConfig
+) -> Job[None]:
+    """Write the summary of all runs that went on at once, unless one of them has."""
+    lock = yield from lock_folder_job(plan.output)
+    try:
+        whole, found = share.gathered(plan, outcomes)
+        found = [_still_there(each) for each in found]
+        with share.told_once(whole, found) as is_new:
+            if is_new:
+                write_summary(whole, found, config)
+    finally:
+        lock.release()
 
 
 def _still_there(outcome: TaskOutcome) -> TaskOutcome:

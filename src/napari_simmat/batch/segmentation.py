@@ -9,13 +9,13 @@ import base64
 import html
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ from napari_simmat.batch.plan import (
 from napari_simmat.batch.record import Record
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segment_loaded_job
+from napari_simmat.batch.shown import ShowProgress, frame, pandas_module, shown, table_html
 from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_PAGE
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
@@ -61,25 +62,21 @@ from napari_simmat.engine.settings import (
 )
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.part import WHOLE, ImagePart
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import finish
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from napari_simmat.engine.predictor import Predictor
 
-T = TypeVar("T")
-ShowProgress = bool | Callable[[Progress], object]
-"""Whether a bar is shown, or what is called with each step."""
 TOO_LARGE = (
     "The labels of {} do not fit into memory; let segment_folder write them, tile by tile, or give "
     "a part of the image."
 )
 EXISTS = "{} exists already; give overwrite=True to replace it, or another folder."
-NEEDS_PANDAS = "A table as a DataFrame needs pandas; install it (pip install pandas)."
 NOT_FOR_PATHS = "{} is for arrays; the file {} says it itself."
-SHOWN_ROWS, SHOWN_SIDE = 5, 512
-"""Of the table and the picture of a result in a notebook."""
+SHOWN_SIDE = 512
+"""Of the picture of a result in a notebook."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +115,7 @@ class Segmentation:
     @property
     def table(self) -> pd.DataFrame:
         """The measurements as a DataFrame, one row for each object; ImportError without pandas."""
-        return _frame(self.objects, self.columns)
+        return frame(self.objects, self.columns)
 
     @property
     def record(self) -> Record:
@@ -220,7 +217,7 @@ class FolderSegmentation:
     @property
     def table(self) -> pd.DataFrame:
         """The objects of all images, one row each; ImportError without pandas."""
-        pandas = _pandas()
+        pandas = pandas_module()
         if self._plan.several:
             return pandas.read_csv(self.output / ALL_OBJECTS)
         frames = []
@@ -330,7 +327,7 @@ def segment(
         if loaded.task.files.are_in_zarr:
             raise ValueError(TOO_LARGE.format(loaded.task.name))
         with _predictor(config) as predictor:
-            found = _shown(segment_loaded_job(loaded, predictor), progress)
+            found = shown(segment_loaded_job(loaded, predictor), progress)
     assert isinstance(found, SegmentedImage)
     measured = object_table(found)
     labels = found.volume.labels
@@ -388,7 +385,8 @@ def segment_folder(
     Raises
     ------
     ValueError, OSError
-        If there is no image, an output exists, or another run writes into the folder.
+        If there is no image, an output exists, or another run makes an image of this one
+        differently at the moment; several of the same settings share the images.
     """
     given = [folder] if isinstance(folder, (str, Path)) else list(folder)
     inputs = find_inputs([Path(each).expanduser() for each in given], pattern=pattern)
@@ -405,7 +403,7 @@ def segment_folder(
         propagation=_propagation(propagate),
         table=table or TableSettings(),
     )
-    outcomes = _shown(run_plan_job(planned, config), progress)
+    outcomes = shown(run_plan_job(planned, config), progress)
     return FolderSegmentation(planned.output, tuple(outcomes), planned)
 
 
@@ -476,40 +474,6 @@ def _predictor(config: SegmentConfig) -> Iterator[Predictor]:
             predictor.cache.clear()
 
 
-def _shown(job: Job[T], progress: ShowProgress) -> T:
-    """The result of a job, with a bar in a terminal or notebook, or told step by step."""
-    if callable(progress):
-        return finish(job, progress)
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not progress or not (console.is_terminal or console.is_jupyter):
-        return finish(job)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-
-        def show(step: Progress) -> None:
-            bar.update(task, completed=step.fraction or 0.0, description=step.message)
-
-        return finish(job, show)
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError(NEEDS_PANDAS) from None
-    return pandas
-
-
-def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    frame: pd.DataFrame = _pandas().DataFrame(list(rows), columns=list(columns))
-    return frame
-
-
 def _as_html(
     title: str,
     picture: NDArray[np.uint8],
@@ -524,18 +488,8 @@ def _as_html(
     buffer = BytesIO()
     small.save(buffer, format="PNG")
     coded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    lines = [
-        "".join(f"<td>{html.escape(_cell(row.get(name, '')))}</td>" for name in columns)
-        for row in rows[:SHOWN_ROWS]
-    ]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
         f"<div><p>{html.escape(title)}</p>"
         f'<img alt="{html.escape(title)}" src="data:image/png;base64,{coded}">'
-        f'<div style="overflow-x:auto"><table><tr>{heads}</tr>{body}</table></div></div>'
+        f"{table_html(rows, columns)}</div>"
     )
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -28,6 +28,8 @@ from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
 from napari_simmat.io.files import (
     atomic_outputs,
+    partial_paths,
+    remove,
     write_table,
     write_text,
 )
@@ -62,8 +64,11 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     """Write the files of `summary_files` into the output folder, replacing earlier ones.
 
     The tables depend only on inputs and outputs: they hold no times, and kept outputs look like
-    new ones.
+    new ones. No other run may write them; what one left that was killed is removed.
     """
+    for path in summary_files(plan):
+        for part in partial_paths(path):
+            remove(part)
     rows = summary_rows(plan, outcomes)
     done = [each for each in zip(rows, outcomes, strict=False) if each[1].status != "failed"]
     tables = {row.image: outcome.task.files.objects for row, outcome in done}
@@ -126,7 +131,7 @@ def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow
         image = (labels.parent / shown_name(outcome.task.image)).as_posix()
         seconds = outcome.seconds
         if outcome.status == "failed":
-            message = _without_folder(outcome.note, plan.output)
+            message = without_folder(outcome.note, plan.output)
             rows.append(SummaryRow(image, "failed", message=message, seconds=seconds))
             continue
         row = SummaryRow(
@@ -141,13 +146,13 @@ def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow
         )
         rows.append(row)
     for one in plan.skipped:
-        message = _without_folder(one.why, plan.output)
+        message = without_folder(one.why, plan.output)
         row = SummaryRow(one.image.name, "failed" if one.failed else "skipped", message=message)
         rows.append(row)
     return rows
 
 
-def _without_folder(sentence: str, folder: Path) -> str:
+def without_folder(sentence: str, folder: Path) -> str:
     """Remove the output folder from paths in a sentence, so that it does not depend on it."""
     # Only at the start of a path: it may also be the end of another one.
     return re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", sentence)

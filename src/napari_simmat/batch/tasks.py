@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from napari_simmat.batch.folder_lock import POLL, WAITING
 from napari_simmat.batch.loaded_image import LoadedImage, load_task
 from napari_simmat.batch.outputs import recover_partial, with_kept_thumbnail, write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentTask
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segment_loaded_job
+from napari_simmat.batch.sharing import Claim, Share
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.progress import Job, Progress, Steps, map_progress, time_left
 
@@ -33,8 +35,6 @@ WRITING_SHARE = 0.05
 """The part of a file's work that measuring and writing count for."""
 _SHARE_TO_ESTIMATE = 0.1
 """From which part of a file's work on the time left is estimated."""
-_POLL = 0.1
-"""Seconds between two steps of a waiting job; each can be canceled."""
 NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
 TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
 
@@ -61,7 +61,11 @@ class BatchProgress(Progress):
 
 
 def run_tasks_job(
-    tasks: Sequence[SegmentTask], config: SegmentConfig, *, resume: bool = False
+    tasks: Sequence[SegmentTask],
+    config: SegmentConfig,
+    *,
+    resume: bool = False,
+    share: Share | None = None,
 ) -> Job[list[TaskOutcome]]:
     """Run tasks with one model; a task that fails does not stop the others.
 
@@ -72,12 +76,15 @@ def run_tasks_job(
     Parameters
     ----------
     tasks
-        From `plan`; no other process may be writing their outputs.
+        From `plan`.
     config
         How to segment.
     resume
         Keep outputs whose record has the same input, model, prompts and settings; fail the task
         if they were made differently.
+    share
+        By which other runs in the output folder are left what they have, and waited for; it knows
+        whether to resume. None if no other process writes these outputs.
     """
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
@@ -91,7 +98,15 @@ def run_tasks_job(
     yield from map_progress(predictor.connect_job(), before)
     if any(task.prompts is None for task in tasks):
         config.automatic.check_model(model.spec)
-    return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
+    return (yield from _TaskRunner(tasks, predictor, config, resume, share).run_job())
+
+
+class _Loading(NamedTuple):
+    """An image that is being read, or waits for it."""
+
+    number: int
+    """Index of its task."""
+    image: Future[LoadedImage]
 
 
 class _Writing(NamedTuple):
@@ -109,11 +124,16 @@ class _TaskRunner:
         predictor: Predictor,
         config: SegmentConfig,
         resume: bool,
+        share: Share | None,
     ) -> None:
         self.tasks = tasks
         self.predictor = predictor
         self.config = config
         self.resume = resume
+        self.share = share
+        self.claims: dict[int, Claim] = {}
+        self.left = deque(range(len(tasks)))
+        self.loading: deque[_Loading] = deque()
         self.writing: deque[_Writing] = deque()
         self.run = RunStatus(tasks)
         self.disk_full = False
@@ -122,33 +142,59 @@ class _TaskRunner:
         reader = ThreadPoolExecutor(1, "simmat-reader")
         writer = ThreadPoolExecutor(1, "simmat-writer")
         try:
-            unread = deque(self.tasks)
-            loading: deque[Future[LoadedImage]] = deque()
-            for number in range(len(self.tasks)):
-                if self.disk_full:
-                    loading.clear()
-                    yield self._failed(number, DiskFullError(NOT_STARTED), 0.0)
-                    continue
-                while unread and len(loading) <= READ_AHEAD:
-                    task = unread.popleft()
-                    loading.append(reader.submit(recover_and_load, task, self.config, self.resume))
-                yield from self._run_task_job(number, loading.popleft(), writer)
+            while (self.left or self.loading) and not self.disk_full:
+                yield from self._take_job(reader)
+                if self.loading:
+                    yield from self._run_task_job(*self.loading.popleft(), writer)
+                elif self.left:  # other runs have them
+                    yield from self._wait_for_others_job()
+            for number in sorted([*self.left, *(one.number for one in self.loading)]):
+                failed = failed_outcome(self.tasks[number], DiskFullError(NOT_STARTED), 0.0)
+                yield self.run.ended(number, failed)
             while self.writing:
                 yield from self._write_job(self.writing[0].number)
         finally:
             reader.shutdown(cancel_futures=True)
             writer.shutdown()
+            for claim in self.claims.values():
+                claim.give_back()
         return self.run.outcomes()
+
+    def _take_job(self, reader: ThreadPoolExecutor) -> Job[None]:
+        """Have images read ahead that no other run has; those that others did have ended."""
+        for number in list(self.left):
+            # The last images are left to others, instead of being read ahead.
+            others = 0 if self.share is None else self.share.others
+            if len(self.loading) > (READ_AHEAD if len(self.left) > others else 0):
+                return
+            task = self.tasks[number]
+            found = Claim(self.resume) if self.share is None else self.share.take(task)
+            if found is None:
+                continue
+            self.left.remove(number)
+            if isinstance(found, TaskOutcome):
+                yield self.run.ended(number, found)
+            else:
+                self.claims[number] = found
+                loading = reader.submit(recover_and_load, task, self.config, found.resume)
+                self.loading.append(_Loading(number, loading))
+
+    def _wait_for_others_job(self) -> Job[None]:
+        while self._has_written:
+            yield from self._write_job(self.writing[0].number)
+        yield self.run.progress(self.left[0], "reading", Progress(0, 0, WAITING))
+        time.sleep(POLL)
 
     def _run_task_job(
         self, number: int, loading: Future[LoadedImage], writer: ThreadPoolExecutor
     ) -> Job[None]:
         """Segment an image that is being read, and queue the result for writing."""
+        claim = self.claims[number]
         start = time.monotonic()
         try:
             yield from self._with_written_job(self._wait_job(loading, number, "reading"))
             loaded = loading.result()
-            job = segment_loaded_job(loaded, self.predictor, resume=self.resume)
+            job = segment_loaded_job(loaded, self.predictor, resume=claim.resume)
             job = map_progress(job, partial(self.run.progress, number, "segmenting"))
             result = yield from self._with_written_job(job)
         except Exception as error:
@@ -157,11 +203,18 @@ class _TaskRunner:
         finally:
             self.predictor.cache.clear()  # the next image needs none of its embeddings
         # Submitted before the next yield, where the run may be canceled: results are written.
-        outcome = writer.submit(finish_task, result, loaded, self.predictor.model.spec)
+        outcome = writer.submit(self._finish, claim, result, loaded)
         self.writing.append(_Writing(number, outcome))
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
         while self._has_written or len(self.writing) > WRITE_BEHIND + 1:
             yield from self._write_job(number)
+
+    def _finish(
+        self, claim: Claim, result: SegmentedImage | TaskOutcome, loaded: LoadedImage
+    ) -> TaskOutcome:
+        outcome = finish_task(result, loaded, self.predictor.model.spec)
+        claim.end(outcome)
+        return outcome
 
     @property
     def _has_written(self) -> bool:
@@ -193,12 +246,14 @@ class _TaskRunner:
     def _wait_job(
         self, future: Future[Any], number: int, state: Literal["reading", "writing"]
     ) -> Job[None]:
-        while not wait([future], timeout=_POLL).done:
+        while not wait([future], timeout=POLL).done:
             yield self.run.progress(number, state, Progress(0, 0, state))
 
     def _failed(self, number: int, error: Exception, seconds: float) -> BatchProgress:
         self.disk_full = self.disk_full or isinstance(error, DiskFullError)
-        return self.run.ended(number, failed_outcome(self.tasks[number], error, seconds))
+        outcome = failed_outcome(self.tasks[number], error, seconds)
+        self.claims[number].end(outcome)
+        return self.run.ended(number, outcome)
 
 
 class RunStatus:

@@ -27,6 +27,7 @@ from napari_simmat.batch.options import (
     SeriesOptions,
     SlideOptions,
 )
+from napari_simmat.batch.plan import SPATIAL
 from napari_simmat.cli import app
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.linking import LAPTRACK_MISSING
@@ -141,6 +142,7 @@ def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     assert "There are no prompts beside" in tab.table.files.rows[5].message
     tab.form.also.set_open(True)
     absent = {kind for kind, each in TABLE_FORMATS.items() if find_spec(each.package) is None}
+    absent |= {SPATIAL} if find_spec("spatialdata") is None else set()
     for kind in [kind for kind in EXTRAS if kind not in absent]:
         box = tab.form.files[kind]
         QTest.mouseClick(box, LEFT, pos=box.rect().center() / 4)

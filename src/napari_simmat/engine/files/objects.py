@@ -31,6 +31,7 @@ from napari_simmat.engine.files.label_images import (
 )
 from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.outline_reading import LARGEST_LIST, usual_axes
+from napari_simmat.engine.files.spatial import spatial_problem
 from napari_simmat.io.dicom import seg_problem
 from napari_simmat.io.files import atomic_write, check_size
 from napari_simmat.io.image_file import RefusedFileError, unreadable
@@ -176,6 +177,7 @@ def format_problem(
         "geojson": partial(geojson_problem, axes),
         "map": partial(map_problem, axes, reference),
         "seg": partial(seg_problem, axes, reference),
+        "spatialdata": partial(spatial_problem, axes),
     }
     return problems[kind]() if kind in problems else ""
 

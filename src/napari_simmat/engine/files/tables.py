@@ -129,6 +129,11 @@ def write_anndata(
     path, columns, rows, about
         As of `write_parquet`.
     """
+    table_as_anndata(columns, rows, about).write_h5ad(path, compression="gzip")
+
+
+def table_as_anndata(columns: Sequence[str], rows: Iterable[Row], about: TableAbout) -> Any:
+    """The `AnnData` that `write_anndata` writes."""
     import anndata
     import pandas as pd
 
@@ -152,7 +157,7 @@ def write_anndata(
         index=names,
     )
     spatial, unit = _spatial(others, columns)
-    data = anndata.AnnData(
+    return anndata.AnnData(
         X=values,
         obs=obs,
         var=pd.DataFrame(index=pd.Index(channels, dtype=object)),
@@ -160,7 +165,6 @@ def write_anndata(
         obsm={"spatial": spatial},
         uns={"simmat": _about_values(about, first, unit)},
     )
-    data.write_h5ad(path, compression="gzip")
 
 
 TABLE_FORMATS = {
