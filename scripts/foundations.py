@@ -29,7 +29,7 @@ from napari_simmat.progress import finish
 
 T = TypeVar("T")
 FOUNDATIONS = (
-    "vit_t", "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large", "vit_b"
+    "edgetam", "vit_t", "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large", "vit_b"
 )  # fmt: skip
 ROW = (
     "| {name} | {parameters:.0f} M | {encode:.1f} s | {click:.0f} ms | {recall} "

@@ -1,10 +1,11 @@
-"""SAM 2 here against Meta's own code, both with the same random weights.
+"""SAM 2 and EdgeTAM here against Meta's own code, both with the same random weights.
 
 ``python research/scripts/sam2_parity.py --sam2 CHECKOUT`` prints the largest differences, beside
 the largest value: names of all four sizes, embedding and maps, masks of each kind of prompt, and a
 film whose object is outlined on one image and followed in one direction. CHECKOUT is a clone of
 https://github.com/facebookresearch/sam2, which needs ``hydra-core`` and ``iopath``; nothing of it
-is installed.
+is installed. With ``--edgetam CHECKOUT``, a clone of https://github.com/facebookresearch/EdgeTAM,
+it compares names, embedding and masks of EdgeTAM instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from napari_simmat.checkpoints.sam2_names import renamed_sam2
-from napari_simmat.models.sam2 import Sam2Network, build_sam2
+from napari_simmat.models.edgetam import build_edgetam
+from napari_simmat.models.sam2 import Sam2ImageNetwork, Sam2Network, build_sam2
 from napari_simmat.models.sam2_memory import Memories, ObjectMemory
 
 CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
@@ -37,10 +39,15 @@ PROMPTS: dict[str, dict[str, Tensor]] = {
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sam2", type=Path, required=True, help="a clone of Meta's repository")
+    clone = parser.add_mutually_exclusive_group(required=True)
+    clone.add_argument("--sam2", type=Path, help="a clone of Meta's repository")
+    clone.add_argument("--edgetam", type=Path, help="a clone of Meta's repository of EdgeTAM")
     parser.add_argument("--reverse", action="store_true", help="follow the object backwards")
     given = parser.parse_args()
-    sys.path.insert(0, str(given.sam2))
+    sys.path.insert(0, str(given.sam2 or given.edgetam))
+    if given.edgetam:
+        compare_edgetam()
+        return
     for size in CONFIGS:
         compare_names(size)
     torch.manual_seed(0)
@@ -54,9 +61,32 @@ def main() -> None:
         compare_film(theirs, ours, film, given.reverse)
 
 
+def compare_edgetam() -> None:
+    """Print differences of EdgeTAM's names, embedding and masks."""
+    import timm
+    from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]
+    from sam2.modeling.backbones import timm as trunk  # type: ignore[import-not-found]
+
+    def without_weights(name: str, **named: Any) -> Any:
+        return timm.create_model(name, **(named | {"pretrained": False}))
+
+    trunk.create_model = without_weights  # it would download them
+    torch.manual_seed(0)
+    theirs = build_sam2_video_predictor("configs/edgetam.yaml", ckpt_path=None, device="cpu")
+    theirs = with_random_numbers(theirs.eval())
+    renamed = renamed_sam2(theirs.state_dict())
+    ours = build_edgetam(initialize=False)
+    ours.load_state_dict(renamed, strict=True, assign=True)
+    ours.requires_grad_(False)
+    left_out = len(theirs.state_dict()) - len(renamed)
+    print(f"edgetam: {len(renamed)} tensors, all equal; {left_out} of the memory left out")
+    with torch.inference_mode():
+        compare_masks(theirs, ours, torch.randn(1, 3, SIDE, SIDE))
+
+
 def meta_model(size: str) -> Any:
     """Meta's model with random weights."""
-    from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]
+    from sam2.build_sam import build_sam2_video_predictor
 
     config = f"configs/sam2.1/sam2.1_hiera_{CONFIGS[size]}.yaml"
     return build_sam2_video_predictor(config, ckpt_path=None, device="cpu").eval()
@@ -84,7 +114,7 @@ def compare_names(size: str) -> None:
     print(f"{size}: {len(theirs)} tensors, {'all equal' if equal else 'NOT EQUAL'}")
 
 
-def compare_masks(theirs: Any, ours: Sam2Network, image: Tensor) -> None:
+def compare_masks(theirs: Any, ours: Sam2ImageNetwork, image: Tensor) -> None:
     """Print differences of embedding and masks on one image."""
     from sam2.sam2_image_predictor import SAM2ImagePredictor  # type: ignore[import-not-found]
 

@@ -39,9 +39,11 @@ SIZES = {
     "hiera_small": 184_416_285,
     "hiera_base_plus": 323_606_802,
     "hiera_large": 898_083_611,
+    "edgetam": 56_200_000,
     "sam3": 3_440_000_000,
 }
-"""Bytes of a file with the tensors of an architecture; approximate for ``vit_l`` and ``sam3``."""
+"""Bytes of a file with the tensors of an architecture; approximate for ``vit_l``, ``edgetam`` and
+``sam3``."""
 ON_REQUEST = {
     "sam3": "SAM 3 is given on request, so it cannot be downloaded here: accept its terms (SAM "
     "License) on https://huggingface.co/facebook/sam3, save model.safetensors and tokenizer.json "
@@ -466,7 +468,7 @@ def sam_spec(name: str, architecture: str, sha256: str, *, with_decoder: bool = 
     """
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of the shape of {foundation_title(architecture)}."
-    preprocessing = "sam2" if architecture.startswith("hiera") else "sam"
+    preprocessing = "sam2" if base.is_sam2 else "sam"
     words = {"modality": "RGB", "description": description}
     if architecture == "sam3":
         preprocessing, words["license"] = "sam3", base.binding_license
@@ -478,6 +480,8 @@ def foundation_title(architecture: str) -> str:
     """What an architecture is called: ``Segment Anything (ViT-B)``."""
     if architecture == "sam3":
         return "Segment Anything 3"
+    if architecture == "edgetam":
+        return "EdgeTAM"
     family, _, size = architecture.partition("_")
     if family == "hiera":
         return f"Segment Anything 2.1 (Hiera {size.replace('_', ' ')})"

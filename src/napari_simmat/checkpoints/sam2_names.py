@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 META_PREFIX = "image_encoder.trunk."
 HUB_PREFIX = "vision_encoder.backbone."
+EDGETAM_PREFIX = "image_encoder.trunk.body."
 POINTS = "prompt_encoder.point_embed.weight"
+_EDGETAM_MEMORY = ("memory.", "spatial_perceiver.")
+"""What its memory is made of, which `models.edgetam` leaves out."""
 _SECOND_POSITIONS = "shared_image_embedding.positional_embedding"
 
 Rules = tuple[tuple[str, str], ...]
@@ -55,6 +58,7 @@ _OF_META: Rules = (
 _DOWNSAMPLER = re.compile(r"^(memory\.encoder\.mask_downsampler)\.encoder\.(\d+)\.")
 """Of Meta: convolution, norm and activation of four layers, one after the other."""
 _OF_HUB: Rules = (
+    (r"^vision_encoder\.backbone\.timm_model\.", EDGETAM_PREFIX),
     (r"^vision_encoder\.backbone\.", META_PREFIX),
     (r"^vision_encoder\.neck\.", "image_encoder.neck."),
     (
@@ -98,11 +102,16 @@ def is_of_hub(names: Iterable[str]) -> bool:
 
 def renamed_sam2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file under the names of `models.sam2`; others as they are."""
+    renamed = dict(tensors)
     if is_of_hub(tensors):
-        return of_sam2_hub(tensors)
-    if any(name.startswith("sam_mask_decoder.") for name in tensors):
-        return {of_sam2_meta(name): each for name, each in tensors.items()}
-    return dict(tensors)
+        renamed = of_sam2_hub(tensors)
+    elif any(name.startswith("sam_mask_decoder.") for name in tensors):
+        renamed = {of_sam2_meta(name): each for name, each in tensors.items()}
+    if any(name.startswith(EDGETAM_PREFIX) for name in renamed):
+        return {
+            name: each for name, each in renamed.items() if not name.startswith(_EDGETAM_MEMORY)
+        }
+    return renamed
 
 
 def of_sam2_meta(name: str) -> str:

@@ -309,7 +309,7 @@ class AutomaticSettings:
         if known is not None or self.object_side or spec.expects_kind:
             return clicking.with_thresholds(KIND_THRESHOLDS)
         if spec.mask_choice == "stock":
-            is_sam2 = spec.base.architecture.startswith("hiera")
+            is_sam2 = spec.base.is_sam2
             return clicking.with_thresholds(SAM2_THRESHOLDS if is_sam2 else SAM_THRESHOLDS)
         lite = spec.base.architecture == "tiny_lite"
         return clicking.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)

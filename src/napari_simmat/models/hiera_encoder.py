@@ -142,13 +142,8 @@ class HieraEncoder(nn.Module):
         Returns maps (B, 256, h, w) at strides 4, 8 and 16; the coarsest stage is a part of the
         last one.
         """
-        convs = list(self.neck.convs)[::-1]
-        projected = [
-            conv(stage.permute(0, 3, 1, 2)) for conv, stage in zip(convs, stages, strict=True)
-        ]
-        fine, middle, coarse, coarsest = projected
-        above = functional.interpolate(coarsest.float(), scale_factor=2.0, mode="nearest")
-        return fine, middle, coarse + above.to(coarse.dtype)
+        maps = [stage.permute(0, 3, 1, 2) for stage in stages]
+        return feature_pyramid(self.neck.convs, maps)
 
 
 class HieraBlock(nn.Module):
@@ -234,6 +229,19 @@ class HieraAttention(nn.Module):
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (N, heads, n, c), with those of a tuning."""
         return key, value
+
+
+def feature_pyramid(
+    convs: nn.ModuleList, stages: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps (B, 256, h, w) at strides 4, 8 and 16 of those of four stages (B, d, h, w).
+
+    The projections `convs` begin with that of the coarsest stage, which is added to the one before.
+    """
+    projected = [conv(stage) for conv, stage in zip(list(convs)[::-1], stages, strict=True)]
+    fine, middle, coarse, coarsest = projected
+    above = functional.interpolate(coarsest.float(), scale_factor=2.0, mode="nearest")
+    return fine, middle, coarse + above.to(coarse.dtype)
 
 
 def pooled(tokens: Tensor, stride: int) -> Tensor:

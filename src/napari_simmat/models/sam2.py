@@ -54,14 +54,19 @@ def build_sam2(architecture: str, *, initialize: bool = True) -> Sam2Network:
     """
     with nullcontext() if initialize else torch.device("meta"):
         whole = build_video_model(architecture)
-        side = hiera_encoder.SIDE
-        prompts = PromptEncoder(EMBEDDING, (side // 16, side // 16), (side, side), 16)
-        transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
-        masks = Sam2MaskDecoder(transformer)
+        prompts, masks = build_prompts_and_masks()
     encoder = HieraEncoder(whole.vision_encoder)
     network = Sam2Network(encoder, prompts, masks, Sam2Memory(whole))
     network.eval()
     return network
+
+
+def build_prompts_and_masks() -> tuple[PromptEncoder, Sam2MaskDecoder]:
+    """The prompt encoder and the mask decoder with random weights, on torch's default device."""
+    side = hiera_encoder.SIDE
+    prompts = PromptEncoder(EMBEDDING, (side // 16, side // 16), (side, side), 16)
+    transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
+    return prompts, Sam2MaskDecoder(transformer)
 
 
 class Sam2MaskDecoder(MaskDecoder):
@@ -108,11 +113,9 @@ class Sam2MaskDecoder(MaskDecoder):
         return masks, self.iou_prediction_head(queries[:, 0])
 
 
-class Sam2Network(SamNetwork):
-    """SAM 2.1 on single images; `memory` carries an object on to other images."""
+class Sam2ImageNetwork(SamNetwork):
+    """SAM 2's prompts and masks on single images, behind an encoder with a pyramid of features."""
 
-    slot = "image_encoder.trunk.patch_embed.projection"
-    has_memory = True
     mask_decoder: Sam2MaskDecoder
 
     def __init__(
@@ -120,15 +123,13 @@ class Sam2Network(SamNetwork):
         image_encoder: nn.Module,
         prompt_encoder: PromptEncoder,
         mask_decoder: Sam2MaskDecoder,
-        memory: Sam2Memory,
     ) -> None:
         super().__init__(image_encoder, prompt_encoder, mask_decoder)
-        self.memory = memory
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, EMBEDDING))
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
-        """The two tables of positions: of the image and of each window."""
-        yield from (self.image_encoder.trunk.pos_embed, self.image_encoder.trunk.pos_embed_window)
+        """None."""
+        yield from ()
 
     def encode_job(self, image: Tensor, averaged: bool = False) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024); maps: the decoder's ``s0`` and ``s1``."""
@@ -151,15 +152,11 @@ class Sam2Network(SamNetwork):
 
     def _features_job(self, image: Tensor) -> Job[Encoded]:
         """The embedding, and maps ``fine`` and ``middle``, of (B, C, H, W)."""
-        encoder = self.image_encoder
-        tokens = encoder.embed(image)
-        blocks, stages = encoder.blocks, []
-        for index, block in enumerate(blocks):
-            tokens = self.run_block(block, tokens)
-            if index in encoder.stage_ends:
-                stages.append(tokens)
-            yield Progress(index + 1, len(blocks) + 1, "encoding")
-        fine, middle, coarse = encoder.pyramid(stages)
+        raise NotImplementedError
+
+    def single_image(self, pyramid: tuple[Tensor, Tensor, Tensor], image: Tensor) -> Encoded:
+        """What an encoder's maps at strides 4, 8 and 16 say of an image without a memory."""
+        fine, middle, coarse = pyramid
         embedding = (coarse + self.no_mem_embed[0, :, :, None, None]).float()
         height, width = image.shape[-2:]
         return Encoded(embedding, (height, width), {"fine": fine, "middle": middle})
@@ -247,6 +244,38 @@ class Sam2Network(SamNetwork):
         best = 1 + int(quality[1:].argmax())
         order = torch.tensor([best, 1, 2, 3], device=logits.device)
         return logits[order], quality[order]
+
+
+class Sam2Network(Sam2ImageNetwork):
+    """SAM 2.1 on single images; `memory` carries an object on to other images."""
+
+    slot = "image_encoder.trunk.patch_embed.projection"
+    has_memory = True
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: Sam2MaskDecoder,
+        memory: Sam2Memory,
+    ) -> None:
+        super().__init__(image_encoder, prompt_encoder, mask_decoder)
+        self.memory = memory
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The two tables of positions: of the image and of each window."""
+        yield from (self.image_encoder.trunk.pos_embed, self.image_encoder.trunk.pos_embed_window)
+
+    def _features_job(self, image: Tensor) -> Job[Encoded]:
+        encoder = self.image_encoder
+        tokens = encoder.embed(image)
+        blocks, stages = encoder.blocks, []
+        for index, block in enumerate(blocks):
+            tokens = self.run_block(block, tokens)
+            if index in encoder.stage_ends:
+                stages.append(tokens)
+            yield Progress(index + 1, len(blocks) + 1, "encoding")
+        return self.single_image(encoder.pyramid(stages), image)
 
     def remember(self, encoded: Encoded, mask: Tensor) -> ObjectMemory:
         """As ``add_new_mask`` of Meta's code."""

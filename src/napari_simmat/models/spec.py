@@ -240,7 +240,7 @@ class Base:
     architecture
         The network: one of `EMBEDDED`, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"`` (SAM), ``"vit_t"``
         (MobileSAM), or ``"hiera_tiny"``, ``"hiera_small"``, ``"hiera_base_plus"`` or
-        ``"hiera_large"`` (SAM 2.1), or ``"sam3"``.
+        ``"hiera_large"`` (SAM 2.1), ``"edgetam"``, or ``"sam3"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """
@@ -248,6 +248,11 @@ class Base:
     name: str
     architecture: str
     sha256: str
+
+    @property
+    def is_sam2(self) -> bool:
+        """Whether its prompts and masks are those of SAM 2."""
+        return self.architecture == "edgetam" or self.architecture.startswith("hiera_")
 
     @property
     def reads_words(self) -> bool:

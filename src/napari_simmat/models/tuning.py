@@ -20,7 +20,10 @@ from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
 from napari_simmat.models import sam3_encoder
+from napari_simmat.models.edgetam import ARCHITECTURE as EDGETAM
+from napari_simmat.models.edgetam import RepVitEncoder, build_edgetam
 from napari_simmat.models.hiera_encoder import (
+    EMBEDDING,
     VARIANTS,
     HieraAttention,
     HieraBlock,
@@ -57,9 +60,12 @@ from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
-ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t", *VARIANTS, SAM3)
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t", *VARIANTS, EDGETAM, SAM3)
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 """Width and depth of the image encoder -> SAM's variant."""
+NO_ATTENTION = (
+    "EdgeTAM's image encoder has no attention, which strategy {} would change; use one of {}."
+)
 REFERENCE_WIDTH = 768
 """Token width to which the sizes of `STRATEGIES` refer: that of ViT-B."""
 Parameters = Iterable[nn.Parameter]
@@ -98,6 +104,8 @@ def build_network(
         network: Network = build_tiny(architecture, initialize=initialize)
     elif architecture in VARIANTS:
         network = build_sam2(architecture, initialize=initialize)
+    elif architecture == EDGETAM:
+        network = build_edgetam(initialize=initialize)
     elif architecture == SAM3:
         network = build_sam3(initialize=initialize)
     elif architecture in ARCHITECTURES:
@@ -142,6 +150,8 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
         return "vit_t"
     if "image_encoder.trunk.patch_embed.projection.weight" in state:
         return _hiera_of(state)
+    if "image_encoder.trunk.body.stem.conv1.c.weight" in state:
+        return EDGETAM
     if "image_encoder.patch_embed.projection.weight" in state:
         return SAM3
     position = state.get("image_encoder.pos_embed")
@@ -189,12 +199,15 @@ class Strategy:
         Rank, bottleneck or number of tokens at `REFERENCE_WIDTH`; 0 if none.
     whole
         Whether a checkpoint contains all tensors of the network, including buffers.
+    needs_attention
+        Whether what it changes of an image encoder are attentions and their blocks.
     """
 
     apply: Callable[[Network, int], Parameters] | None = None
     parts: tuple[str, ...] = ()
     size: int = 0
     whole: bool = False
+    needs_attention: bool = False
 
 
 class TunedParameters(NamedTuple):
@@ -225,6 +238,9 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
     if strategy not in STRATEGIES:
         raise ValueError(f"Strategy {strategy!r} is unknown; use one of {', '.join(STRATEGIES)}.")
     row = STRATEGIES[strategy]
+    if row.needs_attention and isinstance(network.image_encoder, RepVitEncoder):
+        others = ", ".join(name for name, other in STRATEGIES.items() if not other.needs_attention)
+        raise ValueError(NO_ATTENTION.format(strategy, others))
     if size is None:
         size = default_size(strategy, network)
     elif not row.size and size:
@@ -249,6 +265,8 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
 def default_size(strategy: str, network: Network) -> int:
     """The paper's size, scaled from ViT-B's width to that of the network's tokens."""
     row = STRATEGIES[strategy]
+    if isinstance(network.image_encoder, RepVitEncoder):
+        return max(1, round(row.size * EMBEDDING / REFERENCE_WIDTH)) if row.size else 0
     widths = [block.attn.qkv.in_features for _, _, block in _blocks(network)]
     width = mode(widths) if isinstance(network.image_encoder, HieraEncoder) else widths[0]
     return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
@@ -356,7 +374,9 @@ _ADAPTED: tuple[tuple[type[nn.Module], Callable[..., Any]], ...] = (
 def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int, Any]]:
     """Every block of the image encoder that has attention, with its list and index."""
     encoder = network.image_encoder
-    if isinstance(encoder, MobileEncoder):
+    if isinstance(encoder, RepVitEncoder):
+        lists = []
+    elif isinstance(encoder, MobileEncoder):
         lists = [stage.blocks for stage in encoder.stages[1:]]
     else:
         lists = [encoder.blocks]
@@ -377,11 +397,11 @@ STRATEGIES: dict[str, Strategy] = {
     "frozen": Strategy(),
     "decoder": Strategy(parts=("mask_decoder",)),
     "linear": Strategy(_linear),
-    "lora": Strategy(_lora, size=100),
+    "lora": Strategy(_lora, size=100, needs_attention=True),
     "lora_conv": Strategy(_lora_conv, size=100),
-    "adapter": Strategy(_adapter, size=200),
-    "prompt": Strategy(partial(_extended, kind=LearnedTokens), size=400),
-    "prefix": Strategy(partial(_extended, kind=LearnedPrefix), size=200),
+    "adapter": Strategy(_adapter, size=200, needs_attention=True),
+    "prompt": Strategy(partial(_extended, kind=LearnedTokens), size=400, needs_attention=True),
+    "prefix": Strategy(partial(_extended, kind=LearnedPrefix), size=200, needs_attention=True),
     "full": Strategy(parts=("image_encoder", "mask_decoder")),
     "scratch": Strategy(parts=("image_encoder", "prompt_encoder", "mask_decoder"), whole=True),
     "scratch_full": Strategy(parts=("image_encoder", "mask_decoder"), whole=True),
