@@ -40,6 +40,7 @@ OPTIONAL = {
     "ipython",
     "pandas",
     "pyarrow",
+    "timm",
     "transformers",
     "tokenizers",
 }
