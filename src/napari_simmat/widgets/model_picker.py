@@ -299,12 +299,7 @@ def _card(entry: ModelEntry) -> str:
     spec = entry.spec
     if spec is None:
         return ""
-    facts = [spec.license, format_size(entry.size_bytes)]
-    lines = [
-        f"{spec.modality}: {', '.join(spec.channel_names)}",
-        _metrics(spec),
-        " · ".join(fact for fact in facts if fact),
-    ]
+    lines = [f"{spec.modality}: {', '.join(spec.channel_names)}", _metrics(spec)]
     return "\n".join(line for line in lines if line)
 
 
@@ -316,6 +311,8 @@ def _details(entry: ModelEntry) -> str:
         "Base": spec.base.name if spec.base.name != spec.name else "",
         "Transfer": spec.transfer,
         "Tuning": spec.strategy,
+        "Size": format_size(entry.size_bytes),
+        "License": spec.license,
         "Author": spec.author,
         "Date": spec.date,
         "Cite": catalog_words(entry.name if entry.kind != "own" else "").get("citation", ""),

@@ -14,6 +14,7 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
+from napari_simmat._text import pluralize
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import (
     ChosenModel,
@@ -57,6 +58,9 @@ MISSED_COMMIT = (
     "again."
 )
 CANCELED = "Canceled. Segment (S) starts again."
+DROPPED = "What was propagated is discarded; its prompts are still open."
+DRAFTS_DROPPED = "Discarded {drafts}."
+BRING_BACK = "Bring back"
 SEGMENT = "Segment"
 STOP_ENCODING = "Stop encoding"
 REFINED = "Refined on the whole image."
@@ -129,7 +133,7 @@ class SegmentController(QObject):
             "flip": workspace.prompt_layers.flip,
             "segment": self.segment,
             "commit": self.commit_all,
-            "clear": self.prompts.clear,
+            "clear": self.discard,
             "undo": workspace.undo,
             "redo": workspace.redo,
             "cycle": self.prompts.choose_mask,
@@ -139,8 +143,6 @@ class SegmentController(QObject):
             "merge": self.objects.merge,
             "split": self.objects.split,
             "stop propagating": self.propagation.cancel,
-            "commit propagation": self.commit_propagation,
-            "discard propagation": self.propagation.drop,
             "encode whole stack": self.prefetcher.encode_whole,
             "stop encoding": self.prefetcher.cancel,
             "clear embeddings": self.prefetcher.clear,
@@ -148,8 +150,6 @@ class SegmentController(QObject):
             "accept": self.review.accept,
             "reject": self.review.reject,
             "next doubtful": self.review.go_on,
-            "commit everything": self.review.commit,
-            "discard everything": self.automatic.drop,
         }
         self.waiting = NOTHING
         # The plane that was handled last; None makes the next event of the viewer handle its plane
@@ -317,6 +317,26 @@ class SegmentController(QObject):
             self.review.commit()
         else:
             self.commit()
+
+    @needs_image
+    def discard(self, session: LayerSession) -> None:
+        """Take away what `commit_all` would write: a propagation, open prompts, or drafts.
+
+        Drafts are nothing that is undone, so the status line offers to bring them back.
+        """
+        plane, result = self.workspace.plane_or_none(), self.propagation.result
+        open_here = plane is not None and bool(session.prompt_state.on(plane))
+        if result is not None and (result.is_shown or not open_here):
+            self.propagation.drop()
+            self.workspace.say(DROPPED)
+        elif self.review.is_shown and not open_here:
+            found = session.drafts.found._replace(drafts=session.drafts.open)
+            self.automatic.drop()
+            text = DRAFTS_DROPPED.format(drafts=pluralize(len(found.drafts), "draft"))
+            back = partial(self.workspace.propose, session, found)
+            self.workspace.offer(Status("done", text, offer=BRING_BACK), back)
+        else:
+            self.prompts.clear()
 
     @needs_plane
     def commit(self, session: LayerSession, plane: Plane) -> None:
@@ -553,6 +573,8 @@ class SegmentController(QObject):
         first, self._plane = self._plane is None, plane
         if plane is None:
             return
+        if first:
+            workspace.prompt_layers.restore_tool()  # napari takes it away in 3D
         # Prompts in layers of fewer axes go along with the slider, and no layer event says so.
         drawn = workspace.read_prompts()
         workspace.prompt_layers.continue_last_group(session.prompts.on(plane))

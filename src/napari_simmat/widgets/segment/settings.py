@@ -38,12 +38,11 @@ class TabSettings:
     """How objects are drawn."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
-    open_parts: tuple[str, ...] = ()
-    closed_parts: tuple[str, ...] = ()
-    """Sections of the form that the user opened, and that the user closed."""
     encode_ahead: bool = True
     keep_on_disk: bool = False
     """Whether planes are encoded before they are shown, and whether embeddings are stored."""
+    show_helpers: bool = False
+    """Whether napari lists the layers of prompts, preview and outline."""
     channels: tuple[RememberedChannels, ...] = ()
     """The channels that were chosen by hand, the last first."""
     table: TableOptions = field(default_factory=TableOptions)
