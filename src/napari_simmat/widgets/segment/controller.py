@@ -35,6 +35,7 @@ from napari_simmat.widgets.segment.large_plane import LargePlane
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
+from napari_simmat.widgets.segment.patient_view import Convention, PatientView
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
@@ -111,6 +112,8 @@ class SegmentController(QObject):
         Naming objects by those that are classed by hand.
     arrangement
         What layers need before they are used.
+    patient_view
+        How planes of patients are seen.
     actions
         The user's actions by name, but for those that need a value of the form.
     waiting
@@ -129,6 +132,9 @@ class SegmentController(QObject):
         self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
         self.arrangement = LayerArrangement(workspace, inference)
+        self.patient_view = PatientView(viewer)
+        for turned in (workspace.subject_changed, workspace.view_changed):
+            turned.connect(self._turn_canvas)
         self.actions: dict[str, Callable[[], object]] = {
             "flip": workspace.prompt_layers.flip,
             "segment": self.segment,
@@ -174,6 +180,7 @@ class SegmentController(QObject):
         self.propagation.finished.connect(self._on_propagated)
         self.propagation.stopped.connect(self._on_propagation_stopped)
         dims = viewer.dims.events
+        dims.ndisplay.connect(self._turn_canvas)
         self._view_events = (dims.current_step, dims.ndisplay, dims.order)
         for event in self._view_events:
             event.connect(self._on_plane)
@@ -201,12 +208,24 @@ class SegmentController(QObject):
             self.workspace.prompted or self.propagation.result is not None or self.review.has_drafts
         )
 
+    def _turn_canvas(self, *_: object) -> None:
+        session = self.workspace.session
+        self.patient_view.show(None if session is None else session.geometry)
+
+    def see_planes(self, convention: Convention) -> None:
+        """See the planes of patients by a convention."""
+        self.patient_view.convention = convention
+        self._turn_canvas()
+        self.request()  # says what is on the left and at the top
+
     def release(self) -> None:
         """Stop working and stop following the viewer; its layers stay, except for the preview."""
         if self.workspace.released:
             return
         self.propagation.cancel()
         self._large.cancel()
+        self.patient_view.release()
+        self.workspace.viewer.dims.events.ndisplay.disconnect(self._turn_canvas)
         self.prefetcher.release()
         self.automatic.release()
         self.naming.release()
@@ -480,7 +499,7 @@ class SegmentController(QObject):
         self._stop_waiting()
         if not request.objects:
             missed, self._missed = self._missed, ""
-            after = (session.geometry.remark, prediction.note)
+            after = (self.patient_view.words(session.geometry.remark), prediction.note)
             self._say(Said(Status("ready", ""), missed, after, prediction))
             self._offer_channels(session)
         elif not request.whole or request.state == session.prompt_state.on(plane):

@@ -19,6 +19,7 @@ from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
+    ComboBox,
     LayerChoice,
     MenuButton,
     StatusLine,
@@ -46,6 +47,7 @@ from napari_simmat.widgets.segment.panels import (
     StackAxis,
     StackPanel,
 )
+from napari_simmat.widgets.segment.patient_view import CONVENTIONS
 from napari_simmat.widgets.segment.settings import TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
 from napari_simmat.widgets.segment.welcome import TourPanel, WelcomePanel
@@ -98,6 +100,10 @@ class SegmentForm(QWidget):
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.buttons, self.status = PromptButtons(), StatusLine()
+        self.planes = ComboBox()
+        self.planes.setToolTip("On which side of the canvas a patient's right is; pixels stay")
+        for convention, title in CONVENTIONS.items():
+            self.planes.addItem(title, convention)
         self.welcome, self.tour = WelcomePanel(), TourPanel()
         self.helpers = QCheckBox("List the layers of prompts and preview")
         self.helpers.setToolTip("In napari's list of layers, as to save points from its menu")
@@ -135,6 +141,7 @@ class SegmentForm(QWidget):
             ("Device", self.compute),
             ("Overlap", self.object_panel.overlap),
             ("Draw", self.object_panel.look),
+            ("Patients", self.planes),
             self.helpers,
             self.encoding_panel,
             parent=settings,
@@ -233,6 +240,7 @@ class SegmentForm(QWidget):
             encode_ahead=self.encoding_panel.ahead.isChecked(),
             keep_on_disk=self.encoding_panel.disk.isChecked(),
             show_helpers=self.helpers.isChecked(),
+            planes=self.planes.currentData(),
             channels=tuple(self.channels.remembered),
             table=self.object_panel.saved_table.value(),
         )
@@ -251,6 +259,7 @@ class SegmentForm(QWidget):
         self.encoding_panel.ahead.setChecked(settings.encode_ahead)
         self.encoding_panel.disk.setChecked(settings.keep_on_disk)
         self.helpers.setChecked(settings.show_helpers)
+        self.planes.setCurrentIndex(self.planes.findData(settings.planes))
         self.channels.remembered = list(settings.channels)
         self.object_panel.saved_table.set_value(settings.table)
 

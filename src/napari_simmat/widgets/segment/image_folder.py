@@ -235,9 +235,9 @@ class FolderPanel(QWidget):
         self.folder.path.editingFinished.connect(self._on_typed)
         self.set_state(can_go=False, place="")
 
-    def set_state(self, *, can_go: bool, place: str) -> None:
-        """Show where the list stands, and whether one can go on."""
-        self.empty.setVisible(can_go)
+    def set_state(self, *, can_go: bool, place: str, is_empty: bool = True) -> None:
+        """Show where the list stands, whether one can go on, and whether nothing was done here."""
+        self.empty.setVisible(can_go and is_empty)
         self.by_score.setEnabled(can_go or not place)
         self.previous.setEnabled(can_go)
         self.next.setEnabled(can_go)

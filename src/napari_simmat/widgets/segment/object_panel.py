@@ -130,7 +130,7 @@ def rows_of(editor: LayerEditor | None, geometry: ImageGeometry | None) -> list[
 
 
 def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
-    """Area or volume of a voxel and its unit, as in saved files.
+    """Area or volume of a voxel and its unit, as in saved files, but for ml instead of mm³.
 
     NaN and empty unless all axes share a unit.
     """
@@ -143,7 +143,10 @@ def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
     # The layer may be sheared.
     part = abs(np.linalg.det(geometry.matrix[:-1, :-1])) / math.prod(geometry.spacing)
     unit = units.pop().replace("um", "\N{MICRO SIGN}m")
-    return math.prod(sizes) * float(part), f"{unit}{'²' if geometry.ndim == 2 else '³'}"
+    voxel = math.prod(sizes) * float(part)
+    if geometry.ndim == 3 and unit == "mm":
+        return voxel / 1000, "ml"  # as radiologists say it
+    return voxel, f"{unit}{'²' if geometry.ndim == 2 else '³'}"
 
 
 class ObjectTableModel(QAbstractTableModel):

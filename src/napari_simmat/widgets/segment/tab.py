@@ -277,6 +277,7 @@ class SegmentTab(SegmentForm):
             (panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
             (stack.bars.chosen, self._on_bar),
             (encoding.ahead.toggled, ahead.set_enabled, self._save_settings),
+            (self.planes.activated, self._on_planes, self._save_settings),
             (self.helpers.toggled, self.rows.show_helpers, self._save_settings),
             (encoding.disk.toggled, ahead.keep_on_disk, self._save_settings),
             (automatic.sifted, lambda: everything.filter(automatic.value())),
@@ -335,6 +336,7 @@ class SegmentTab(SegmentForm):
         self.drawing.look = settings.look
         self.workspace.classes.add(settings.classes)
         self.rows.show_helpers(settings.show_helpers)
+        self.controller.patient_view.convention = settings.planes
         prefetcher.enabled = settings.encode_ahead
         prefetcher.keep_on_disk(settings.keep_on_disk)
         return self.settings(self.workspace.classes.names)
@@ -458,6 +460,9 @@ class SegmentTab(SegmentForm):
         if self.workspace.prompt_layers.tool in ("point", "box"):  # otherwise napari zooms
             self.controller.edit_at(event.position)
 
+    def _on_planes(self, _: int) -> None:
+        self.controller.see_planes(self.planes.currentData())
+
     @needs_image
     def _on_visited(self, session: LayerSession, label: int) -> None:
         if session.editor is not None and self.workspace.has_pixels():
@@ -571,7 +576,9 @@ class SegmentTab(SegmentForm):
             self.sections["folder"].set_open(False)  # what leads on is shown instead
         self._has_folder = bool(folder.images)
         can_go = folder.current is not None and not folder.busy
-        self.folder_panel.set_state(can_go=can_go, place=folder.described())
+        editor = self.workspace.editor
+        is_empty = not self.workspace.prompted and (editor is None or not editor.labels)
+        self.folder_panel.set_state(can_go=can_go, place=folder.described(), is_empty=is_empty)
 
     def _show_learning(self) -> None:
         editor = self.workspace.editor
