@@ -277,6 +277,15 @@ class Run:
             layers.insert(1, Labels(np.zeros((side, side), np.uint8), name="Labels"))
             viewer.reset_view()
 
+        def choose(side: int) -> None:
+            layers["chosen"].data = np.ones((side, side), np.uint8)
+            layers["chosen"].contour = 1
+
+        def replace_image() -> None:
+            layers.remove("image")
+            layers.insert(0, Image(np.roll(blobs(SIDE), 3), name="image"))
+            viewer.reset_view()
+
         for phase, *steps in (
             (
                 "open the tab",
@@ -286,6 +295,19 @@ class Run:
                 lambda: viewer.add_shapes(ndim=2),
             ),
             ("clicks, tiny", *(click,) * CLICKS),
+            (
+                "the first commit",
+                lambda: viewer.add_labels(np.zeros((SIDE, SIDE), np.int32), name="objects"),
+            ),
+            (
+                "rows of the table",
+                lambda: viewer.add_labels(np.zeros((40, 40), np.uint8), name="chosen"),
+                *(lambda side=side: choose(side) for side in (30, 50)),
+            ),
+            ("next image", replace_image),
+            ("", lambda: viewer.add_image(np.roll(blobs(SIDE), 7, axis=1), name="second")),
+            ("an image is removed", lambda: layers.remove("second")),
+            ("", lambda: layers.remove("objects"), lambda: layers.remove("chosen")),
             ("", lambda: show(LARGE)),
             (f"first click, {LARGE} x {LARGE}", click),
             ("", lambda: show(EVERYTHING)),
@@ -462,10 +484,11 @@ class Run:
         """Go to doubtful drafts, and accept, reject and commit."""
         from napari_simmat.engine.settings import AutomaticSettings
 
-        self.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=8))
+        self.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=16))
         self.tab.act("segment everything")
         self.until(self.idle)
         session, review = self.workspace.session, self.controller.review
+        assert len(session.drafts.open) > 6, self.tab.status.value()
         self.workspace.propose(session, session.drafts.found._replace(doubt=1.0))
         self.turns(20)
         for action in ("next doubtful", "accept", "reject") * 3:

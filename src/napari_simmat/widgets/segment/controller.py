@@ -64,6 +64,8 @@ DRAFTS_DROPPED = "Discarded {drafts}."
 BRING_BACK = "Bring back"
 SEGMENT = "Segment"
 STOP_ENCODING = "Stop encoding"
+CUT = "The mask ends where the encoded part does."
+CUT_WAITS = f"{CUT} It is committed once it is refined."
 REFINED = "Refined on the whole image."
 
 
@@ -168,7 +170,7 @@ class SegmentController(QObject):
         self._large = LargePlane(inference, self)
         self._large.changed.connect(self._say_on)
         self._large.encoded.connect(self._on_encoded)
-        self._large.failed.connect(workspace.fail)
+        self._large.failed.connect(self._on_failed)
         workspace.status.connect(partial(setattr, self, "_shown"))
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
@@ -369,6 +371,10 @@ class SegmentController(QObject):
             self.workspace.say(there if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)
+        if prediction is not None and prediction.cut and self._large.busy:
+            self.waiting = Waiting(plane)
+            self._say_on()
+            return
         if prediction is not None:
             self.objects.commit(plane, prediction)
             return
@@ -644,16 +650,24 @@ class SegmentController(QObject):
         elif large and self._large.busy:
             status = replace(status, offer=STOP_ENCODING)
             self._composed = status
-            workspace.offer(status, self._large.decline)
+            workspace.offer(status, self._stop_encoding)
         else:
             self._composed = status
             workspace.status.emit(status)
+
+    def _stop_encoding(self) -> None:
+        self._stop_waiting()
+        self._large.decline()
 
     def _text_of_part(self, prediction: Prediction | None) -> str:
         """What to say of a prediction on a part of its plane; empty for one on the whole."""
         if prediction is None:
             return ""
-        return self._large.text(prediction, self.inference.request)
+        text = self._large.text(prediction, self.inference.request)
+        if not (text and prediction.cut):
+            return text
+        waits = self.waiting.plane is not None
+        return f"{CUT_WAITS if waits else CUT} {text}"
 
     def _what_a_click_does(self) -> str:
         workspace = self.workspace
