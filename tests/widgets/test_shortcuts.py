@@ -76,8 +76,8 @@ def test_key_c_with_nothing_to_commit_is_naparis(ready):
 def test_keys_while_a_list_has_the_focus_act(ready, where):
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
-    ready.tab.sections["model"].set_open(True)
     ready.click(*CENTERS[0])
+    ready.tab.sections["model"].set_open(True)
     ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,

@@ -540,7 +540,7 @@ STATUS_TONES: dict[StatusKind, Tone] = {
     "failed": "error",
     "done": "good",
 }
-MIN_FRACTION, MIN_SECONDS = 0.05, 5.0
+MIN_FRACTION, MIN_SECONDS = 0.03, 2.0
 """What must be done, and how long it must have taken, before the time left is estimated."""
 _SHOW_DELAY = 150
 """Milliseconds before work is shown, so that quick results do not flicker."""
