@@ -39,6 +39,7 @@ def test_picker_begins_with_the_embedded_model(picker):
     assert picker.reference() == entry.name
     assert "red, green, blue" in picker.card.text()
     assert "BSD-3-Clause" in picker.card.toolTip()
+    assert "zeroshot" not in picker.card.toolTip(), "it has no transfer layer"
     assert not picker.fetch_button.isVisible()
 
 
