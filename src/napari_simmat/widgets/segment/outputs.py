@@ -11,7 +11,6 @@ import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
-from qtpy.QtCore import QTimer
 
 from napari_simmat import __version__
 from napari_simmat.annotation.history import LayerEdit, ObjectEntry
@@ -49,8 +48,6 @@ seconds for wide outlines on large planes.
 """
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
-_CLOSED = 200
-"""Milliseconds after which a closed tab takes the outline away, behind the preview."""
 _TABLE = 1 << 24
 """Object numbers below this are looked up in a table."""
 
@@ -405,13 +402,8 @@ class ObjectDrawing:
             self._viewer.layers.remove(layer)
 
     def release(self) -> None:
-        """Give objects back the colors that they had, and take the outline away a little later.
-
-        Each layer that goes is a stall of napari's, so they do not go in one turn.
-        """
-        if self._layer is not None:
-            self._layer.visible = False
-            QTimer.singleShot(_CLOSED, lambda: self.remove())  # a bound method is held weakly
+        """Take the outline away, and give objects back the colors that they had."""
+        self.remove()
         for layer, usual in self._usual.items():
             layer.colormap = usual
         self._usual.clear()
