@@ -83,7 +83,7 @@ def test_each_step_shows_twelve_controls_at_most(narrow):
 
     def note(step: str) -> None:
         shown[step] = names(tab)
-        assert in_sight(narrow), step
+        narrow.qtbot.waitUntil(lambda: in_sight(narrow))  # once Qt has laid it out
 
     narrow.viewer.add_image(gray(), name="discs")
     narrow.idle()
@@ -129,7 +129,7 @@ def test_a_stack_shows_twelve_controls_at_most(narrow):
     narrow.push(narrow.tab.stack_panel.start)
     assert narrow.controller.propagation.result is not None
     assert len(controls(narrow.tab)) <= MOST, names(narrow.tab)
-    assert in_sight(narrow)
+    narrow.qtbot.waitUntil(lambda: in_sight(narrow))
 
 
 def test_table_save_and_status_are_seen_with_any_section(narrow):
@@ -139,7 +139,8 @@ def test_table_save_and_status_are_seen_with_any_section(narrow):
     for name, section in narrow.tab.sections.items():
         section.set_open(True)
         narrow.idle()
-        assert in_sight(narrow), name
+        narrow.qtbot.waitUntil(lambda: in_sight(narrow))
+        assert section.isVisible(), name
     assert [each for each in narrow.tab.sections.values() if each.is_open] == [section]
 
 
