@@ -137,17 +137,15 @@ def demo() -> None:
             tab.buttons.commit.click()
             settle(tab)
             film.hold(700)
-        fold = tab.sections["everything"]
-        fold.set_open(True)
-        settle(tab)
+        press(film, tab, tab.buttons.everything, 500)
         film.point_at(tab.automatic_panel.start)
         film.hold(300, pressed=True)
         tab.automatic_panel.start.click()
         settle(tab)
         film.hold(2000)
-        film.point_at(tab.automatic_panel.commit)
+        film.point_at(tab.buttons.commit)
         film.hold(300, pressed=True)
-        tab.automatic_panel.commit.click()
+        tab.buttons.commit.click()
         settle(tab)
         film.hold(2500)
         film.save("demo")
@@ -190,7 +188,7 @@ def learn() -> None:
             tab.buttons.commit.click()
             settle(tab)
             film.hold(500)
-        tab.sections["objects"].set_open(False)
+        tab.sections["learn"].set_open(True)
         settle(tab)
         film.point_at(panel.start)
         film.hold(250, pressed=True)
@@ -231,7 +229,6 @@ def embryo() -> None:
         layer.scale = 2.18, 1, 1
         settle(tab)
         viewer.reset_view()
-        tab.sections["stack"].set_open(True)
         film = Film(viewer)
 
         def show(plane: int) -> None:
@@ -252,7 +249,7 @@ def embryo() -> None:
             for near in (*range(plane - 5, plane), *range(plane + 1, plane + 6)):
                 show(near)
                 film.hold(400)
-            press(film, tab, panel.commit, 1500)
+            press(film, tab, tab.buttons.commit, 1500)
         for plane in range(12, 27):
             show(plane)
             film.hold(250)
@@ -291,13 +288,15 @@ def lesions() -> None:
         film.hold(800)
         truth = TUTORIALS / "ms-brain_six-lesions.nii.gz"
         [outlines] = viewer.open(truth, plugin="napari-simmat", layer_type="labels")
+        tab.sections["model"].set_open(True)
         settle(tab)
-        tab.sections["stack"].set_open(False)
         film.point_at(tab.objects)
         tab.objects.setCurrentText(outlines.name)
         tab.objects.activated.emit(tab.objects.currentIndex())
         settle(tab)
         film.hold(1500)
+        tab.sections["learn"].set_open(True)
+        settle(tab)
         film.point_at(panel.start)
         film.hold(250, pressed=True)
         panel.start.click()

@@ -37,6 +37,8 @@ SIDE, CLICKS, OBJECTS = 1024, 6, 10
 """Of the small image; objects that are learned from."""
 LARGE, EVERYTHING, MANY = 4000, 2048, 2000
 """Sides of the large images; objects that are saved."""
+PLANE, PLANES = 512, 12
+"""Side and number of the planes of the stack."""
 LOOKED_AT = 20.0
 """Seconds of learning, training and segmenting everything that are looked at."""
 FLOOR, WIDGETS = "floor", 450
@@ -275,6 +277,15 @@ class Run:
             layers.insert(1, Labels(np.zeros((side, side), np.uint8), name="Labels"))
             viewer.reset_view()
 
+        def choose(side: int) -> None:
+            layers["chosen"].data = np.ones((side, side), np.uint8)
+            layers["chosen"].contour = 1
+
+        def replace_image() -> None:
+            layers.remove("image")
+            layers.insert(0, Image(np.roll(blobs(SIDE), 3), name="image"))
+            viewer.reset_view()
+
         for phase, *steps in (
             (
                 "open the tab",
@@ -284,6 +295,19 @@ class Run:
                 lambda: viewer.add_shapes(ndim=2),
             ),
             ("clicks, tiny", *(click,) * CLICKS),
+            (
+                "the first commit",
+                lambda: viewer.add_labels(np.zeros((SIDE, SIDE), np.int32), name="objects"),
+            ),
+            (
+                "rows of the table",
+                lambda: viewer.add_labels(np.zeros((40, 40), np.uint8), name="chosen"),
+                *(lambda side=side: choose(side) for side in (30, 50)),
+            ),
+            ("next image", replace_image),
+            ("", lambda: viewer.add_image(np.roll(blobs(SIDE), 7, axis=1), name="second")),
+            ("an image is removed", lambda: layers.remove("second")),
+            ("", lambda: layers.remove("objects"), lambda: layers.remove("chosen")),
             ("", lambda: show(LARGE)),
             (f"first click, {LARGE} x {LARGE}", click),
             ("", lambda: show(EVERYTHING)),
@@ -456,6 +480,56 @@ class Run:
         self.show("image", SIDE)
         self.until(self.idle)
 
+    def drafts(self) -> None:
+        """Go to doubtful drafts, and accept, reject and commit."""
+        from napari_simmat.engine.settings import AutomaticSettings
+
+        self.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=16))
+        self.tab.act("segment everything")
+        self.until(self.idle)
+        session, review = self.workspace.session, self.controller.review
+        assert len(session.drafts.open) > 6, self.tab.status.value()
+        self.workspace.propose(session, session.drafts.found._replace(doubt=1.0))
+        self.turns(20)
+        for action in ("next doubtful", "accept", "reject") * 3:
+            self.meter.phase = f"{action}, of drafts"
+            self.tab.act(action)
+            self.turns(20)
+        assert review.has_drafts
+        self.meter.phase = "all drafts are committed"
+        self.tab.act("commit")
+        self.until(self.idle)
+        self.turns(20)
+        self.meter.phase = ""
+        for _ in range(len(session.history)):
+            self.tab.act("undo")
+        self.tab.act("clear")
+        self.until(self.idle)
+
+    def propagate(self) -> None:
+        """Follow an object through planes, whose masks appear meanwhile, and commit it."""
+        for layer in [each for each in self.viewer.layers if type(each).__name__ == "Image"]:
+            self.viewer.layers.remove(layer)
+        self.viewer.add_image(np.stack([blobs(PLANE)] * PLANES), name="stack")
+        self.viewer.reset_view()
+        self.until(lambda: self.workspace.session is not None and self.idle())
+        self.tab.buttons.tools["point"].click()
+        self.turns(20)
+        self.press(250, 250)
+        self.until(self.idle)
+        self.meter.phase = f"propagation, {PLANES} planes"
+        self.tab.act("propagate")
+        self.until(self.idle)
+        assert self.controller.propagation.result is not None
+        self.turns(20)
+        self.meter.phase = "its commit"
+        self.tab.act("commit")
+        self.until(self.idle)
+        self.turns(20)
+        self.meter.phase = ""
+        self.show("image", SIDE)
+        self.until(self.idle)
+
     def save(self) -> None:
         """Save many objects."""
         rows, columns = np.indices((SIDE, SIDE)) // 16
@@ -556,6 +630,8 @@ JOBS: dict[str, Callable[[Run], None]] = {
     "load vit_b": Run.load_vit_b,
     "large": Run.large,
     "everything": Run.everything,
+    "drafts": Run.drafts,
+    "propagate": Run.propagate,
     "save": Run.save,
     "close": Run.close,
 }

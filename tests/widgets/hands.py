@@ -27,6 +27,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 from vispy.app.canvas import MouseEvent
 
+from napari_simmat.widgets.controls import CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
 from napari_simmat.widgets.segment.tab import SegmentTab
 
@@ -52,7 +53,7 @@ class Hands:
         if isinstance(self.widget, SimMATWidget):
             self.widget.open_now()
         # So that tests count what they ask for; what is encoded unasked has tests of its own.
-        self.widget.segment.stack_panel.ahead.setChecked(False)
+        self.widget.segment.encoding_panel.ahead.setChecked(False)
         self._show()
         return self.widget
 
@@ -141,6 +142,13 @@ class Hands:
         self.take(button)
         self.idle()
 
+    def pick(self, entry: Any) -> None:
+        """Choose an entry of a menu, and wait for what follows."""
+        assert entry.isEnabled()
+        self._enter(False)
+        entry.trigger()
+        self.idle()
+
     def idle(self) -> None:
         """Wait until nothing is pending in the window and the worker."""
         self.qtbot.waitUntil(lambda: self._is_idle(), timeout=SECONDS)
@@ -153,8 +161,13 @@ class Hands:
         return was_idle and worker.idle and not self.tab.busy
 
     def take(self, tool: Any) -> None:
-        """Press a button of the tab, as to take a tool in hand."""
+        """Press a button of the tab, as to take a tool in hand; its sections are opened before."""
         self._enter(False)
+        above = tool
+        while above is not None and not tool.isVisible():
+            if isinstance(above, CollapsibleSection):
+                above.set_open(True)
+            above = above.parentWidget()
         QTest.mouseClick(tool, LEFT)
 
     def click(self, y: float, x: float) -> None:
@@ -219,7 +232,7 @@ class Hands:
 
     def stroke(self, path: Sequence[tuple[float, float]]) -> None:
         """Draw a line with the tool for scribbles, and wait for the answer."""
-        self.take(self.tab.buttons.tools["scribble"])
+        self.tab.buttons.shapes.entries["scribble"].trigger()
         self.press(*path[0])
         for (y0, x0), (y1, x1) in itertools.pairwise(path):
             for part in np.linspace(0, 1, 6):

@@ -38,7 +38,7 @@ def test_folder_is_gone_through_capture_by_capture(window, flight):
     window.push(panel.captures)
     assert panel.folder.value() == str(flight / PATTERN)
     assert panel.captures.isHidden()
-    assert panel.place.text() == "1 of 2, 2 done · IMG_0"
+    assert panel.place.text() == "1 of 2, 1 seen, 2 done · IMG_0"
     image = window.viewer.layers["IMG_0"]
     assert image.data.shape == (3, *gray().shape)
     assert (window.workspace.objects.data > 0).any(), "with the labels beside the bands"
@@ -64,7 +64,7 @@ def test_objects_of_a_capture_are_saved_beside_its_bands(window, flight):
     window.add_object(*CENTERS[0])
     made = np.array(window.workspace.objects.data)
     window.push(window.tab.folder_panel.next)
-    assert window.tab.folder_panel.place.text() == "2 of 2, 1 done · IMG_1"
+    assert window.tab.folder_panel.place.text() == "2 of 2, 2 seen, 1 done · IMG_1"
     np.testing.assert_array_equal(tifffile.imread(flight / "IMG_0_labels.tif"), made)
     window.push(window.tab.folder_panel.previous)
     np.testing.assert_array_equal(window.workspace.objects.data, made)

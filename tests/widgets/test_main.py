@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.annotation.predictions import Candidate
-from napari_simmat.widgets import main
+from napari_simmat.widgets import main, samples
 from napari_simmat.widgets.controls import NAMED_CONTROLS, CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.conftest import SECONDS, Window
@@ -56,7 +56,7 @@ def test_sample_opened_twice_is_equal(command):
 def test_samples_cover_the_common_instruments():
     names = " ".join(each.display_name for each in MANIFEST.contributions.sample_data or [])
     assert all(word in names for word in ("CT", "MRI", "Thermal", "stack", "Polarization"))
-    [(stack, options, _), _] = main.cells_3d()
+    [(stack, options, _), _] = samples.cells_3d()
     assert (stack.ndim, options["scale"], options["axis_labels"]) == (3, (2, 1, 1), ("z", "y", "x"))
 
 

@@ -12,7 +12,7 @@ from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
 from napari_simmat.engine.masks import interior_point
-from napari_simmat.widgets import main
+from napari_simmat.widgets import main, samples
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.hands import NONE, SECONDS, Window
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -80,12 +80,12 @@ def photograph(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     """Coins, and one of them."""
     y, x = np.indices((303, 384))
     coin = np.hypot(y - main.FIRST_CLICK[0], x - main.FIRST_CLICK[1]) <= 20
-    return main.coins(), main.FIRST_CLICK, coin
+    return samples.coins(), main.FIRST_CLICK, coin
 
 
 def two_channels(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     """Nuclei and membranes as two layers, and the largest cell."""
-    layers = main.fluorescence()
+    layers = samples.fluorescence()
     cell = largest(layers[-1][0])
     return layers[:-1], interior_point(cell), cell
 

@@ -43,4 +43,4 @@ def test_help_opens_the_page_of_the_tab_that_is_shown(ready, monkeypatch, tmp_pa
 
 def test_shortcuts_text_lists_every_key():
     text = shortcuts_text()
-    assert all(str(each.binding()) in text and each.meaning in text for each in SHORTCUTS)
+    assert all(each.text() in text and each.meaning in text for each in SHORTCUTS)

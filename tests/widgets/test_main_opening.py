@@ -28,7 +28,7 @@ viewer = napari.Viewer(show=True)
 viewer.add_image(np.zeros((64, 64), np.uint8) + np.eye(64, dtype=np.uint8) * 200)
 sys.meta_path.insert(0, Noted())
 _, widget = viewer.window.add_plugin_dock_widget("napari-simmat")
-assert "napari_simmat.widgets.segment.tab" not in sys.modules
+assert "napari_simmat.widgets.segment.tab" not in imported, "a thread may have begun with it"
 while not widget._loading.isVisible():
     QApplication.processEvents()
 assert not made

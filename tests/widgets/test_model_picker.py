@@ -38,7 +38,8 @@ def test_picker_begins_with_the_embedded_model(picker):
     assert picker.problem() is None
     assert picker.reference() == entry.name
     assert "red, green, blue" in picker.card.text()
-    assert "BSD-3-Clause" in picker.card.text()
+    assert "BSD-3-Clause" in picker.card.toolTip()
+    assert "zeroshot" not in picker.card.toolTip(), "it has no transfer layer"
     assert not picker.fetch_button.isVisible()
 
 
@@ -177,7 +178,7 @@ def test_card_shows_metrics(picker, metrics, words, monkeypatch):
     monkeypatch.setattr(registry, "list_models", lambda: [measured])
     picker.refresh()
     lines = picker.card.text().splitlines()
-    assert lines[1:-1] == ([words] if words else [])
+    assert lines[1:] == ([words] if words else [])
 
 
 def test_picker_lists_a_damaged_file_with_its_problem(picker, user_folder):

@@ -3,14 +3,46 @@
 import numpy as np
 import pytest
 from napari.layers import Labels, Points
+from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractItemView, QApplication
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QMessageBox
 
-from napari_simmat.widgets.shortcuts import SHORTCUTS
+from napari_simmat.widgets.main import shortcuts_text
+from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS
 from tests.widgets.scenes import CENTERS, gray
 
 CTRL = Qt.KeyboardModifier.ControlModifier
+
+
+def test_keys_that_napari_has_too_are_known_and_explained():
+    """A later napari that takes another of our keys fails here."""
+    ours = {each.text(): each.action for each in SHORTCUTS}
+    both = {
+        (action.removeprefix("napari:"), str(key))
+        for action, keys in get_settings().shortcuts.shortcuts.items()
+        for key in keys
+        if str(key) in ours
+    }
+    assert both == {
+        ("auto_contrast_once", "C"),
+        ("activate_add_ellipse_mode", "E"),
+        ("activate_labels_erase_mode", "E"),
+        ("activate_points_select_mode", "S"),
+        ("activate_select_mode", "S"),
+        ("activate_add_path_mode", "T"),
+    }
+    assert len(ours) == len(SHORTCUTS), "no key means two things"
+    assert all(each in shortcuts_text() for each in KEPT_BY_NAPARI)
+
+
+@pytest.mark.all_tabs
+def test_question_mark_shows_the_keys(ready, monkeypatch):
+    said = []
+    monkeypatch.setattr(QMessageBox, "open", lambda box: said.append(box.text()))
+    ready.key(Qt.Key.Key_Question, Qt.KeyboardModifier.ShiftModifier)
+    assert said == [shortcuts_text()]
+    assert "<b>?</b>" in said[0]
 
 
 def test_keys_on_image_or_no_layer_act(ready):
@@ -44,9 +76,8 @@ def test_key_c_with_nothing_to_commit_is_naparis(ready):
 def test_keys_while_a_list_has_the_focus_act(ready, where):
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
-    for section in ("model", "objects"):
-        ready.tab.sections[section].set_open(True)
     ready.click(*CENTERS[0])
+    ready.tab.sections["model"].set_open(True)
     ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,
@@ -70,7 +101,6 @@ def test_keys_while_a_list_has_the_focus_act(ready, where):
 
 def test_class_field_takes_letters_then_gives_keys_back(ready):
     ready.click(*CENTERS[0])
-    ready.tab.sections["objects"].set_open(True)
     ready.activate()
     field = ready.tab.object_panel.category.lineEdit()
     field.setFocus()

@@ -354,6 +354,8 @@ class InferenceService:
             for prompt, result in zip(prompts, results, strict=True)
         ]
         last = (prompts[-1], results[-1], choices[-1]) if results else None
+        pairs = zip(prompts, results, strict=True)
+        cut = part is not None and any(part.cuts(prompt, each.mask) for prompt, each in pairs)
         return Prediction(
             request.objects,
             tuple(result.mask for result in results),
@@ -363,6 +365,7 @@ class InferenceService:
             tuple(result.left_out for result in results),
             () if last is None else self._candidates(*last, request.plane),
             part is not None,
+            cut,
         )
 
     def _candidates(

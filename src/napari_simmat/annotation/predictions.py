@@ -103,7 +103,7 @@ class Prediction:
     `choices` says which of the model's candidates each mask is, `left_out` counts the small pieces
     that each lacks, and `candidates` are those of the last one, in the order in which Q goes
     through them; none if there is nothing to choose from. `part`: the model has seen a part of the
-    plane only, since the whole is not encoded yet.
+    plane only, since the whole is not encoded yet. `cut`: a mask ends where that part does.
     """
 
     objects: tuple[ObjectPrompt, ...]
@@ -114,6 +114,7 @@ class Prediction:
     left_out: tuple[int, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     part: bool = False
+    cut: bool = False
 
     def __repr__(self) -> str:
         """How many objects and how good, without their pixels."""

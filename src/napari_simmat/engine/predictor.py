@@ -786,6 +786,10 @@ class OutsidePartError(ValueError):
     """A prompt needs more of its plane than one part of it."""
 
 
+_CUT = 1 / 8
+"""Share of a side of a part that a mask must reach to count as cut: less may be its end."""
+
+
 class PartPredictor:
     """Predicts on a large plane before the whole of it is encoded: each prompt in a part around it.
 
@@ -811,6 +815,22 @@ class PartPredictor:
         if (window := self._windows.around(around)) is not None:
             with self._predictor.keeping_plane():
                 yield from self._predictor.encode_tile_job(self._plane, *window)
+
+    def cuts(self, prompt: Prompt, mask: NDArray[np.bool_]) -> bool:
+        """Whether the part around a prompt ends where its mask (Y, X) would go on."""
+        window = self._windows.around(prompt)
+        if window is None:
+            return False
+        (y0, y1), (x0, x1) = ((span.start, span.stop) for span in window)
+        height, width = self._predictor.shape[-2:]
+        inner = (
+            (y0 > 0, mask[y0]),
+            (y1 < height, mask[y1 - 1]),
+            (x0 > 0, mask[:, x0]),
+            (x1 < width, mask[:, x1 - 1]),
+        )
+        least = max(y1 - y0, x1 - x0) * _CUT
+        return any(goes_on and line.sum() >= least for goes_on, line in inner)
 
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """As that of `Predictor`; OutsidePartError if a prompt is larger than a part."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +51,20 @@ MAX_REMEMBERED = 1024
 """Intervals and annotated planes that are cached; each takes some KiB."""
 MAX_MEMORIES = 64
 """Objects on annotated planes whose memory is cached; each takes half a MiB."""
+
+
+@dataclass(frozen=True)
+class PropagationProgress(Progress):
+    """A plane was visited; `tracks` are the objects as far as they are found."""
+
+    tracks: tuple[Track, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Visited(Progress):
+    """A plane was visited; `found` is what lies on the planes of each interval so far."""
+
+    found: Mapping[SliceInterval, Sequence[tuple[int, Section]]] = field(default_factory=dict)
 
 
 class Propagator:
@@ -164,7 +179,8 @@ class Propagator:
                     clearest = self._clearest_end(sections, interval)
                     intervals.append((sections, replace(interval, clearest=clearest)))
             reached = [interval for _, interval in intervals]
-            yield from self._propagate_intervals_job(reached, len(annotated))
+            visiting = self._propagate_intervals_job(reached, len(annotated))
+            yield from self._with_tracks_job(visiting, objects, found, intervals)
             for sections, interval in intervals:
                 for index, section in self._known[interval]:
                     sections[interval.plane(index)] = section
@@ -176,6 +192,31 @@ class Propagator:
             Track(each.object, shape, sections)
             for each, sections in zip(objects, found, strict=True)
         ]
+
+    def _with_tracks_job(
+        self,
+        visiting: Job[None],
+        objects: Sequence[ObjectAnnotations],
+        found: Sequence[dict[PlaneIndex, Section]],
+        intervals: Sequence[tuple[dict[PlaneIndex, Section], SliceInterval]],
+    ) -> Job[None]:
+        """Tell with each plane that was visited what the objects are by then."""
+        numbers = {id(sections): number for number, sections in enumerate(found)}
+        with closing(visiting):
+            for progress in visiting:
+                if not isinstance(progress, _Visited):
+                    yield progress
+                    continue
+                now = [dict(sections) for sections in found]
+                for sections, interval in intervals:
+                    known = self._known.get(interval) or progress.found.get(interval, ())
+                    for index, section in known:
+                        now[numbers[id(sections)]][interval.plane(index)] = section
+                tracks = tuple(
+                    Track(each.object, self.predictor.shape, sections)
+                    for each, sections in zip(objects, now, strict=True)
+                )
+                yield PropagationProgress(progress.done, progress.total, progress.message, tracks)
 
     def _annotated_sections_job(
         self, objects: Sequence[ObjectAnnotations], total: int, choices: CandidateChoices
@@ -253,6 +294,7 @@ class Propagator:
                     score = result.score if origin == "propagated" else float("nan")
                     section = Section(ObjectMask.of(mask), score, origin, evidence)
                     found[propagator.interval].append((index, section))
+            yield _Visited(encoded.done, encoded.total, encoded.message, found)
         for interval, sections in found.items():
             if interval in self._known:
                 self._known.move_to_end(interval)

@@ -85,8 +85,10 @@ class ChannelsForm(QWidget):
         The choices by hand, the last first: an image that is shown again keeps its own.
     image, slots, name_fields, removes
         The list of images, and the widgets of each channel.
+    section, notes
+        The slots, and what is to be said of the choice.
     details
-        The slots, to be laid out below the list of images.
+        Both, to be laid out below the list of images.
     """
 
     changed = Signal()
@@ -147,8 +149,10 @@ class ChannelsForm(QWidget):
         rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
         self.section = CollapsibleSection("Channels", inside)
         self.remark, self.hint = text_label("warning"), text_label("muted")
+        self.notes = QWidget()
         notes = (self.remark, self.hint, self.shown, self.displayed)
-        vbox(self.section, *notes, parent=self.details, spacing=2)
+        vbox(*notes, parent=self.notes, spacing=2)
+        vbox(self.section, self.notes, parent=self.details, spacing=2)
         vbox(self.image, parent=self)
         self._show()
 

@@ -191,6 +191,28 @@ class MainButton(Button):
         )
 
 
+class MenuButton(QToolButton):
+    """A button with a menu: its only one, or beside what a press does.
+
+    Parameters
+    ----------
+    text, tip
+        As of `Button`.
+    splits
+        Whether a press on the text does something else than open the menu.
+    """
+
+    def __init__(self, text: str, tip: str = "", *, splits: bool = False) -> None:
+        super().__init__()
+        modes = QToolButton.ToolButtonPopupMode
+        self.setText(text)
+        self.setToolTip(tip)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setPopupMode(modes.MenuButtonPopup if splits else modes.InstantPopup)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMenu(QMenu(self))
+
+
 class VerticalScroll(QScrollArea):
     """As high as its content if there is room, else it scrolls."""
 
@@ -348,12 +370,31 @@ def _filled(layout: Any, parts: Sequence[Part]) -> Any:
 def tone_color(tone: Tone, on: QWidget) -> str:
     """The color of a tone on the background of a widget."""
     dark, light = TONES[tone]
-    return dark if on.palette().window().color().lightness() < 128 else light
+    return dark if _is_dark(on) else light
 
 
 def tone_sheet(on: QWidget) -> str:
-    """The style sheet that colors what `set_tone` has marked inside `on`."""
-    return "".join(f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in TONES)
+    """The style sheet that colors what `set_tone` has marked inside `on`, and `MenuButton`."""
+    colors = (f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in TONES)
+    return "".join([*colors, _MENU_BUTTON % _BUTTON_COLORS[not _is_dark(on)]])
+
+
+_BUTTON_COLORS = (
+    {"rest": "#424a54", "hover": "#61696e", "checked": "#4560c4", "off": "#7f868e"},
+    {"rest": "#c5c3c1", "hover": "#afacaa", "checked": "#a0b8ff", "off": "#7a7876"},
+)
+"""Of napari's buttons on dark and on light themes: it styles no tool buttons with text."""
+_MENU_BUTTON = """
+MenuButton { background-color: %(rest)s; border: 0; border-radius: 2px; padding: 4px; }
+MenuButton:hover, MenuButton::menu-button:hover { background-color: %(hover)s; }
+MenuButton:checked { background-color: %(checked)s; }
+MenuButton:disabled { background-color: transparent; border: 1px solid %(rest)s; color: %(off)s; }
+MenuButton::menu-button { border: 0; width: 20px; }
+"""
+
+
+def _is_dark(on: QWidget) -> bool:
+    return bool(on.palette().window().color().lightness() < 128)
 
 
 def set_tone(widget: QWidget, tone: Tone) -> None:
@@ -499,7 +540,7 @@ STATUS_TONES: dict[StatusKind, Tone] = {
     "failed": "error",
     "done": "good",
 }
-MIN_FRACTION, MIN_SECONDS = 0.05, 5.0
+MIN_FRACTION, MIN_SECONDS = 0.03, 2.0
 """What must be done, and how long it must have taken, before the time left is estimated."""
 _SHOW_DELAY = 150
 """Milliseconds before work is shown, so that quick results do not flicker."""

@@ -1,4 +1,4 @@
-"""The dock widget and its help, `simmat demo --gui`, and the sample data of napari's menu.
+"""The dock widget and its help, and `simmat demo --gui`.
 
 napari imports this file when the user opens the widget, so importing it loads little: what the
 tabs need is imported in a thread.
@@ -10,13 +10,12 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
-import numpy as np
 from packaging.version import Version
 from qtpy import API_NAME, QT_VERSION
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
@@ -31,7 +30,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_simmat.io.files import SAMPLES, log_file, logged
+from napari_simmat.io.files import log_file, logged
 from napari_simmat.widgets.controls import (
     OPEN_WIDGETS,
     Status,
@@ -41,7 +40,8 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.garbage import LeftOut
-from napari_simmat.widgets.shortcuts import SHORTCUTS
+from napari_simmat.widgets.samples import coins
+from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS, shortcut_text
 from napari_simmat.widgets.torch_import import import_window_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker
 
@@ -58,8 +58,6 @@ FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
 PAGES = ("segment-tab", "train-tab", "batch")
 """Of the documentation, one for each tab."""
-LayerData = tuple[Any, dict[str, Any], str]
-
 OLDEST_NAPARI = "0.7.1"
 """As in the extra `napari` of pyproject.toml."""
 _TURN = 0.02
@@ -184,6 +182,8 @@ class SimMATWidget(QWidget):
             lambda: PAGES[tabs.currentIndex()], lambda: described(tabs.currentWidget()), self
         )
         tabs.setCornerWidget(self.help)
+        segment.keys_wanted.connect(self.help.show_shortcuts)
+        self.help.tour.connect(lambda: (tabs.setCurrentWidget(segment), segment.begin_tour()))
         yield
         tabs.addTab(segment, "Segment")
         for title in ("Train", "Batch"):
@@ -310,27 +310,32 @@ class HelpButton(QToolButton):
         Returns lines that say what is shown.
     """
 
+    tour = Signal()
+    """The user wants to be led."""
+
     def __init__(
         self, page: Callable[[], str], state: Callable[[], list[str]], parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
         self._page, self._state = page, state
-        self.setText("Help")
-        self.setToolTip("Shortcuts, documentation, and what to report")
+        self.setText("?")
+        self.setAccessibleName("Help")
+        self.setToolTip("Keys, a tour, documentation, and what to report")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.setStyleSheet(
             "QToolButton { padding: 2px 8px; } QToolButton::menu-indicator { image: none; }"
         )
         menu = QMenu(self)
-        menu.addAction("Shortcuts", self.show_shortcuts)
+        menu.addAction(f"Keys\t{shortcut_text('keys')}", self.show_shortcuts)
+        menu.addAction("Tour in five steps", self.tour)
         menu.addAction("Documentation of this tab", self.open_page)
         menu.addAction("Copy what to report", self.copy_report)
         self.setMenu(menu)
 
     def show_shortcuts(self) -> None:
         """List the keys that act on the canvas."""
-        self._say("Shortcuts", shortcuts_text())
+        self._say("Keys", shortcuts_text())
 
     def open_page(self) -> None:
         """Open the documentation where it is about what is shown."""
@@ -355,12 +360,16 @@ class HelpButton(QToolButton):
 def shortcuts_text() -> str:
     """All shortcuts as a table in HTML."""
     rows = "".join(
-        f"<tr><td><b>{each.binding()}</b>&nbsp;&nbsp;</td><td>{each.meaning}"
-        + (f" (on shapes: {each.binding(shapes=True)})" if each.on_shapes is not None else "")
+        f"<tr><td><b>{each.text()}</b>&nbsp;&nbsp;</td><td>{each.meaning}"
+        + (f" (on shapes: {each.text(shapes=True)})" if each.on_shapes is not None else "")
         + "</td></tr>"
         for each in SHORTCUTS
     )
-    return f"<p>On the canvas, while the Segment tab is shown:</p><table>{rows}</table>"
+    kept = "".join(f"<br>{each}" for each in KEPT_BY_NAPARI)
+    return (
+        f"<p>While the Segment tab is shown, but not while you type:</p><table>{rows}</table>"
+        f"<p>napari keeps its own keys where it needs them:{kept}</p>"
+    )
 
 
 def docs_address(page: str) -> str:
@@ -411,65 +420,3 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
     if run:
         napari.run()
     return viewer
-
-
-def _real(function: str, name: str, **options: Any) -> list[LayerData]:
-    """An image of scikit-image."""
-    from skimage import data
-
-    return [(getattr(data, function)(), {"name": name, **options}, "image")]
-
-
-def _stored(name: str, **options: Any) -> list[LayerData]:
-    """An image that comes with the package, and its true objects."""
-    from napari_simmat.io.readers import read_image
-
-    labels = read_image(SAMPLES / f"{name}_labels.tif").data
-    return [
-        (read_image(SAMPLES / f"{name}.tif").data, {"name": name, **options}, "image"),
-        (labels.astype(np.int32), {"name": "known objects", "visible": False}, "labels"),
-    ]
-
-
-def _layer_for_each_channel(name: str) -> list[LayerData]:
-    """A stored sample with a layer for each channel, the first of which is visible."""
-    from napari_simmat.io.readers import read_image
-
-    image, (_, truth) = read_image(SAMPLES / f"{name}.tif"), _stored(name)
-    layers: list[LayerData] = [
-        (channel, {"name": title, "visible": number == 0}, "image")
-        for number, (channel, title) in enumerate(
-            zip(image.data, image.channel_names or (), strict=True)
-        )
-    ]
-    return [*layers, truth]
-
-
-def fluorescence() -> list[LayerData]:
-    """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
-    *stains, truth = _layer_for_each_channel("fluorescence")
-    for (_, options, _), colormap in zip(stains, ("bop blue", "bop orange"), strict=True):
-        options.update(colormap=colormap, blending="additive", visible=True)
-    return [*stains, truth]
-
-
-def cells_3d() -> list[LayerData]:
-    """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
-    layers = _stored("cells")
-    for _, options, _ in layers:
-        options.update(scale=(2.0, 1.0, 1.0), axis_labels=("z", "y", "x"))
-    return layers
-
-
-# The samples of napari's menu, by their names in `napari.yaml`.
-coins = partial(_real, "coins", "coins")
-cell = partial(_real, "cell", "cell")
-immunohistochemistry = partial(_real, "immunohistochemistry", "tissue", rgb=True)
-retina = partial(_real, "retina", "retina", rgb=True)
-microaneurysms = partial(_real, "microaneurysms", "microaneurysms")
-polarization = partial(_layer_for_each_channel, "polarization")
-polarization_stack = partial(_stored, "polarization", axis_labels=("channel", "y", "x"))
-multispectral = partial(_layer_for_each_channel, "multispectral")
-thermal = partial(_stored, "thermal")
-ct = partial(_stored, "ct", contrast_limits=(-160, 240))  # Hounsfield units
-mri = partial(_stored, "mri")

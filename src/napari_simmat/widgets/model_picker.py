@@ -21,7 +21,7 @@ from napari_simmat.checkpoints import library, registry, sam_weights
 from napari_simmat.checkpoints.catalog import IMAGE_KINDS, OTHER_SENSORS, catalog_words, image_kind
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
-from napari_simmat.models.spec import ModelSpec
+from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import (
     Button,
@@ -299,12 +299,7 @@ def _card(entry: ModelEntry) -> str:
     spec = entry.spec
     if spec is None:
         return ""
-    facts = [spec.license, format_size(entry.size_bytes)]
-    lines = [
-        f"{spec.modality}: {', '.join(spec.channel_names)}",
-        _metrics(spec),
-        " · ".join(fact for fact in facts if fact),
-    ]
+    lines = [f"{spec.modality}: {', '.join(spec.channel_names)}", _metrics(spec)]
     return "\n".join(line for line in lines if line)
 
 
@@ -314,8 +309,10 @@ def _details(entry: ModelEntry) -> str:
     rows = {
         "What": spec.description,
         "Base": spec.base.name if spec.base.name != spec.name else "",
-        "Transfer": spec.transfer,
-        "Tuning": spec.strategy,
+        "Transfer layer": "" if spec.transfer == "zeroshot" else spec.transfer,
+        "Trained": STRATEGY_TITLES.get(spec.strategy, spec.strategy),
+        "Size": format_size(entry.size_bytes),
+        "License": spec.license,
         "Author": spec.author,
         "Date": spec.date,
         "Cite": catalog_words(entry.name if entry.kind != "own" else "").get("citation", ""),

@@ -172,13 +172,18 @@ class ImageGeometry:
     @property
     def remark(self) -> str:
         """What the user should know about the level and about the patient's planes, or empty."""
-        world, last = self.reference.world, self.ndim - 1
-        rows, columns = reordered(tuple(range(self.ndim)), self.order)[-2:]
-        within = min(rows, columns) > last - 3
-        name = world.plane_name(last - rows, last - columns) if world and within else ""
+        name = self.plane_name
         return " ".join(
             filter(None, [self._level_remark, f"{name[:1].upper()}{name[1:]}." * bool(name)])
         )
+
+    @property
+    def plane_name(self) -> str:
+        """How a radiologist calls the planes of the view, as they are stored; empty for others."""
+        world, last = self.reference.world, self.ndim - 1
+        rows, columns = reordered(tuple(range(self.ndim)), self.order)[-2:]
+        within = min(rows, columns) > last - 3
+        return world.plane_name(last - rows, last - columns) if world and within else ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ class Shortcut:
 
     def text(self, shapes: bool = False) -> str:
         """For a button, e.g. ``Ctrl+Z``."""
-        return str(self.binding(shapes))
+        return str(self.binding(shapes)).replace("Shift+/", "?")
 
     def binding(self, shapes: bool = False) -> KeyBinding:
         """For napari's `bind_key`."""
@@ -76,7 +76,15 @@ SHORTCUTS = (
     Shortcut("reject", KeyCode.KeyH, "take the draft under the mouse away"),
     Shortcut("next image", KeyMod.Shift | KeyCode.KeyN, "the next image of the folder"),
     Shortcut("previous image", KeyMod.Shift | KeyCode.KeyB, "the previous image of the folder"),
+    Shortcut("keys", KeyMod.Shift | KeyCode.Slash, "this page"),
 )
+KEPT_BY_NAPARI = (
+    "on boxes E draws an ellipse: take Alt+E",
+    "on layers of your own its keys come first: S selects on points and shapes, E erases on labels",
+    "on the image C is its automatic contrast while there is nothing to commit",
+    "3 selects on the points of the tab, 1 is the eraser on its objects",
+)
+"""In words, for the page of keys."""
 
 
 def shortcut_text(action: str) -> str:

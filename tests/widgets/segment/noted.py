@@ -38,7 +38,6 @@ def work_on(window: Any) -> None:
         window.add_object(*CENTERS[number])
     window.key_over(*CENTERS[1], Qt.Key.Key_D, SHIFT)
     window.undo()
-    window.tab.sections["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
     window.click(*CENTERS[2])

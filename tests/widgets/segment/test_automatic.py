@@ -68,7 +68,7 @@ def test_everything_is_proposed_filtered_and_committed(ready, everything):
     assert everything.proposals.candidates is candidates, "nothing was asked again"
     assert ready.controller.inference.service.encodes == encodes
 
-    ready.push(panel.commit)
+    ready.push(ready.tab.buttons.commit)
     objects = ready.objects
     _, labels = discs()
     for number, center in enumerate(at_centers(objects), start=1):
@@ -93,7 +93,7 @@ def test_commit_undone_shows_the_proposals_again(ready, everything):
     ready.undo()
     assert not ready.objects.any()
     assert np.array_equal(ready.preview, shown)
-    assert panel.commit.isEnabled()
+    assert ready.tab.buttons.commit.isEnabled()
     panel.options["min_area"].setValue(100_000)
     ready.idle()
     assert not ready.preview.any(), "the sliders filter them, and nothing is proposed again"
@@ -116,7 +116,7 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     labels[:, np.nonzero(labels)[1].max() - 2 :] = 0  # its rim is left
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
     before = labels == 9
-    ready.push(ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.buttons.commit)
     assert "1 object mostly on 9 is left out" in ready.status.text
     np.testing.assert_array_equal(labels == 9, before)
     assert set(np.unique(labels)) == {0, *range(9, 9 + len(np.unique(labels)) - 1)}, "no gap"
@@ -129,7 +129,7 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     alone = BY_ITSELF.format(met=4, count=4)
     assert ready.status.text == f"0 objects found. {size} {alone} {known} {LOOSEN}"
     assert not ready.preview.any()
-    assert not ready.tab.automatic_panel.commit.isEnabled()
+    assert not ready.tab.buttons.commit.isEnabled()
     labels[labels == 9] = 0
     ready.viewer.layers["mine"].data = labels.copy()
     ready.push(ready.tab.automatic_panel.start)
@@ -141,13 +141,13 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
     labels[CENTERS[0]] = 255
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
     ready.push(ready.tab.automatic_panel.start)
-    ready.push(ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.buttons.commit)
     assert ready.controller.review.has_drafts, "nothing is written yet"
     ready.push(ready.tab.status.offer)
     assert ready.objects[CENTERS[1]]
     assert not ready.controller.review.has_drafts
     assert not ready.preview.any()
-    assert not ready.tab.automatic_panel.commit.isEnabled()
+    assert not ready.tab.buttons.commit.isEnabled()
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
@@ -155,12 +155,12 @@ def test_everything_is_dropped_for_another_model(ready, everything, when, other_
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
-        assert ready.tab.automatic_panel.commit.isEnabled()
+        assert ready.tab.buttons.commit.isEnabled()
     ready.tab.models.set_value(other_foundation)
     ready.idle()
     assert everything.proposals is None
     assert not ready.preview.any()
-    assert not ready.tab.automatic_panel.commit.isEnabled()
+    assert not ready.tab.buttons.commit.isEnabled()
 
 
 def test_a_click_hides_the_proposals_until_it_is_committed(ready, everything):
@@ -171,7 +171,7 @@ def test_a_click_hides_the_proposals_until_it_is_committed(ready, everything):
     ready.commit()
     others = np.where(found == found[CENTERS[0]], 0, found)
     np.testing.assert_array_equal(ready.preview, others, "the object takes its draft away")
-    ready.push(ready.tab.automatic_panel.commit)
+    ready.push(ready.tab.buttons.commit)
     assert len(set(at_centers(ready.objects))) == 4
     assert not ready.preview.any()
 
@@ -222,9 +222,9 @@ def test_like_mine_without_examples_says_so(ready, everything):
     toggle(ready, panel.like_mine)
     assert ready.status.text == f"{before} objects found. {COMMIT_FOUND} {NO_EXAMPLES}"
     toggle(ready, panel.like_mine)
-    ready.push(panel.drop)
+    ready.push(ready.tab.buttons.clear)
     assert not ready.preview.any()
-    assert not panel.commit.isEnabled()
+    assert not ready.tab.buttons.commit.isEnabled()
     assert everything.proposals is None
 
 

@@ -231,7 +231,7 @@ def test_next_image_is_drafted_at_once_if_wanted(taught_file, tmp_path):
     open_file(window, tmp_path / "one" / "b.tif")
     assert says_size(window, f"{THREE} of a")
     assert window.preview[CENTERS[3]]
-    window.push(window.tab.automatic_panel.drop)
+    window.push(window.tab.buttons.clear)
     window.idle()
     assert not window.preview.any(), "it begins only once"
     open_file(window, tmp_path / "two" / "c.tif")
@@ -269,7 +269,7 @@ def test_next_plane_is_drafted_by_itself_if_wanted(taught_stack, monkeypatch):
     go_to(window, 0)
     tick.click()
     wait_for_ahead(window)
-    window.push(window.tab.automatic_panel.commit)
+    window.push(window.tab.buttons.commit)
     window.idle()
     with monkeypatch.context() as computed:
         computed.setattr(mask_proposals, "propose_masks_job", None)
@@ -287,11 +287,11 @@ def test_a_plane_with_drafts_or_objects_is_left_alone(taught_stack):
     go_to(window, 2)
     assert session.drafts.place == ((), (0,)), "open drafts wait"
     go_to(window, 0)
-    window.push(window.tab.automatic_panel.drop)
+    window.push(window.tab.buttons.clear)
     window.idle()
     go_to(window, 1)
     assert session.drafts.place == ((), (1,))
-    window.push(window.tab.automatic_panel.drop)
+    window.push(window.tab.buttons.clear)
     window.idle()
     go_to(window, 0)
     assert session.drafts.place is None, "it has objects"
@@ -303,7 +303,7 @@ def test_images_of_a_folder_are_drafted_ahead(window, tmp_path, monkeypatch):
     for number in range(3):
         tifffile.imwrite(tmp_path / f"{number}.tif", np.clip(gray(), 0, 240) + np.uint8(number))
     window.open_widget()
-    window.tab.stack_panel.ahead.setChecked(True)
+    window.tab.encoding_panel.ahead.setChecked(True)
     window.tab.folder_panel.folder.set_value(str(tmp_path))
     window.qtbot.waitUntil(lambda: len(window.controller.inference.service.cache) == 2)
     window.idle()
@@ -314,7 +314,7 @@ def test_images_of_a_folder_are_drafted_ahead(window, tmp_path, monkeypatch):
     window.tab.automatic_panel.draft_next.click()
     start(window)
     wait_for_ahead(window)
-    window.push(window.tab.automatic_panel.commit)
+    window.push(window.tab.buttons.commit)
     window.idle()
     with monkeypatch.context() as computed:
         computed.setattr(mask_proposals, "propose_masks_job", None)

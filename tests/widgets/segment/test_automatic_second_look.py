@@ -88,7 +88,7 @@ def test_second_look_stopped_keeps_the_first(ready, second_look):
 
 
 def test_second_look_ends_with_the_drafts_that_are_discarded(ready, second_look):
-    ready.push(ready.tab.automatic_panel.drop)
+    ready.push(ready.tab.buttons.clear)
     assert not ready.controller.automatic.proposing
     assert not drafts(ready).open
     assert not ready.preview.any()

@@ -32,7 +32,7 @@ def test_a_saved_session_replays_and_is_not_offered_again(open_window, tmp_path,
     window = open_image(open_window(), gray())
     work_on(window)
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
-    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert "mine_session.jsonl" in window.status.text
     state = replayed(tmp_path / "mine_session.jsonl")
@@ -184,7 +184,7 @@ def test_autosave_that_cannot_write_warns_once(ready, spoil, early, reason, tmp_
     assert ready.tab.status.warning == told[0], "what was said since has not hidden it"
     assert ready.tab.status._warning.isVisible()
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
-    QTest.mouseClick(ready.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.object_panel.save, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
     assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), ready.objects)
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"

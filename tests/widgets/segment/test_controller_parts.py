@@ -12,7 +12,7 @@ from napari_simmat.engine import detail_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.controller import REFINED, STOP_ENCODING
+from napari_simmat.widgets.segment.controller import CUT, CUT_WAITS, REFINED, STOP_ENCODING
 from napari_simmat.widgets.segment.large_plane import PART, PART_ALONE
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -101,6 +101,26 @@ def test_commit_of_a_part_stays_and_is_recorded(window, encode_whole):
     [made] = session.editor.register.entries[1].provenance
     assert made.part
     assert '"part"' in window.tab.autosave.snapshot(session).text()
+
+
+def test_commit_of_a_mask_that_the_part_cuts_waits_for_the_whole(window, encode_whole):
+    window.viewer.layers.clear()
+    wide = np.full((400, 440), 60, np.uint8)
+    wide[180:240, 20:420] = 190  # longer than a part
+    window.viewer.add_image(wide, name="wide")
+    window.qtbot.waitUntil(lambda: "SimMAT preview" in window.viewer.layers)
+    window.qtbot.waitUntil(lambda: not window.controller.inference.busy)
+    click(window, 210, 220)
+    first = window.mask.copy()
+    assert CUT in window.status.text
+    window.tap(Qt.Key.Key_C)
+    window.qtbot.waitUntil(lambda: CUT_WAITS in window.status.text)
+    assert "SimMAT objects" not in window.viewer.layers
+    encode_whole.set()
+    window.idle()
+    widths = [np.ptp(np.flatnonzero(mask.any(0))) for mask in (first, window.objects > 0)]
+    assert widths[0] <= 128
+    assert widths[1] > 300, "the whole bar"
 
 
 def test_box_larger_than_a_part_waits_for_the_whole(window, encode_whole):

@@ -26,7 +26,6 @@ from tests.widgets.segment.noted import save_as
 def open_two_nuclei(window: Any) -> None:
     """Commit two discs of half a micrometer a pixel; the second one is a nucleus."""
     window.open(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
-    window.tab.sections["objects"].set_open(True)
     for number in (0, 1):
         window.add_object(*(np.array(CENTERS[number]) / 2))
         window.type_class("nucleus")
@@ -35,9 +34,9 @@ def open_two_nuclei(window: Any) -> None:
 def test_saved_table_holds_what_its_dialog_says(window, tmp_path, monkeypatch):
     open_two_nuclei(window)
     choice = window.tab.object_panel.saved_table
-    save = window.tab.object_panel.buttons["save"]
-    assert save.contextMenuPolicy() == Qt.ContextMenuPolicy.ActionsContextMenu
-    [action] = save.actions()
+    save = window.tab.object_panel.save
+    [*_, action] = save.menu().actions()
+    assert action in window.tab.object_panel.table.actions()
     action.trigger()
     dialog = choice.dialog
     ok = dialog.buttons.button(QDialogButtonBox.StandardButton.Ok)
@@ -75,7 +74,7 @@ def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatc
         return str(target), ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
-    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert offered == ["discs_labels.tif"]
     objects = window.viewer.layers["SimMAT objects"].data
@@ -144,7 +143,7 @@ def choose_to_save(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str = "") 
 
 def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    window.push(window.tab.object_panel.buttons["load"])
+    window.pick(window.tab.object_panel.entries["load"])
 
 
 @pytest.mark.parametrize("kind", ["labels", "zarr", "coco"])

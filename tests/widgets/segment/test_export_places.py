@@ -77,10 +77,10 @@ def test_save_keeps_the_place_of_the_image(window, tmp_path, monkeypatch, name):
 def test_status_names_the_plane_of_a_patient(window, tmp_path):
     window.viewer.open([PLACES["nifti"][0](tmp_path)], plugin="napari-simmat")
     window.start()
-    assert "Oblique axial plane, L on the left, P at the top." in window.status.text
+    assert "Oblique axial plane, R on the left, A at the top." in window.status.text
     window.viewer.dims.order = (1, 0, 2)
     window.idle()
-    assert "Oblique coronal plane, L on the left, I at the top." in window.status.text
+    assert "Oblique coronal plane, R on the left, S at the top." in window.status.text
 
 
 def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.naming import ALL_BY_HAND, CANCELED, LEFT_ALONE, OTHER_IMAGE
-from napari_simmat.widgets.segment.object_panel import NAMED_TIP
+from napari_simmat.widgets.segment.object_panel import NAME_OTHERS, NAMED_TIP
 from tests.widgets.conftest import SECONDS
 from tests.widgets.segment.noted import crash, open_image, replayed, restore, save_as
 
@@ -42,7 +42,6 @@ def paint_all(window: Any, labels: np.ndarray) -> None:
     for label in np.unique(labels[labels > 0]).tolist():
         layer.data_setitem(np.nonzero(labels == label), label)
     window.idle()
-    window.tab.sections["objects"].set_open(True)
 
 
 def class_by_hand(window: Any, classes: dict[int, str]) -> None:
@@ -65,7 +64,7 @@ def by_program(window: Any) -> set[int]:
 
 
 def name_others(window: Any) -> None:
-    window.push(window.tab.object_panel.name_others)
+    window.pick(window.tab.object_panel.entries[NAME_OTHERS])
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ class Held:
             return (yield from original(*given))
 
         service.name_job = waiting
-        window.take(window.tab.object_panel.name_others)
+        window.tab.object_panel.entries[NAME_OTHERS].trigger()
         assert self.reached.wait(SECONDS / 1000)
 
     def release(self) -> None:
@@ -175,7 +174,7 @@ def test_doubtful_objects_get_no_class(few):
 
 def test_too_few_by_hand_are_refused_in_a_sentence(open_window):
     window = open_image(open_window(), shapes()[0])
-    assert not window.tab.object_panel.name_others.isEnabled(), "there is no object"
+    assert not window.tab.object_panel.entries[NAME_OTHERS].isEnabled(), "there is no object"
     paint_all(window, shapes()[1])
     class_by_hand(window, {1: BAR, 2: DISK, 3: DISK, 4: BAR, 5: DISK})
     name_others(window)
@@ -251,10 +250,10 @@ def test_merged_and_split_objects_stay_named_by_the_program(few):
     entry = few.workspace.editor.register.entry
     certain = entry(9).certainty
     few.controller.objects.chosen = (9, 11)
-    few.push(few.tab.object_panel.buttons["merge"])
+    few.pick(few.tab.object_panel.entries["merge"])
     assert (entry(9).category, entry(9).certainty) == (DISK, certain)
     few.controller.objects.chosen = (9,)
-    few.push(few.tab.object_panel.buttons["split"])
+    few.pick(few.tab.object_panel.entries["split"])
     parts = [label for label in few.workspace.editor.labels if label in (9, 11, 17)]
     assert len(parts) == 2
     assert {entry(label).certainty for label in parts} == {certain}

@@ -10,7 +10,6 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.annotation.predictions import EDITING
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry
 from napari_simmat.widgets.segment.object_actions import (
@@ -107,7 +106,6 @@ def test_edit_opens_an_object_with_its_prompts(ready, how):
     elif how == "double click":
         ready.double_click(CENTERS[0][0] + 3, CENTERS[0][1] + 3)
     else:
-        ready.tab.sections["objects"].set_open(True)
         ready.click_row(0, double=True)
     asked = [CENTERS[0], (CENTERS[0][0] + 9, CENTERS[0][1])]
     shown = ready.workspace.prompt_layers.points.data
@@ -246,7 +244,6 @@ def test_split_at_points_cuts_at_the_neck(ready):
 
 def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     commit_discs(ready, 3)
-    ready.tab.sections["objects"].set_open(True)
     ready.click_row(0)
     ready.key_over(*CENTERS[2], Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 2}, "not the one in the table"
@@ -266,23 +263,13 @@ def test_target_is_under_the_mouse_whatever_rows_are_chosen(ready):
     assert ready.status.text == POINT_AT_OBJECT
     ready.key_over(*CENTERS[1], Qt.Key.Key_D, SHIFT)
     assert set(np.unique(ready.objects)) == {0, 1, 3}
-    ready.push(ready.tab.object_panel.buttons["delete"])
+    ready.pick(ready.tab.object_panel.entries["delete"])
     assert set(np.unique(ready.objects)) == {0}, "the button means the rows"
     assert ready.status.offer == "Undo"
 
 
-def test_target_in_a_closed_table_is_none(ready):
-    commit_discs(ready, 2)
-    ready.tab.sections["objects"].set_open(True)
-    ready.click_row(0)
-    QTest.mouseClick(ready.tab.sections["objects"].toggleButton(), Qt.MouseButton.LeftButton)
-    ready.key(Qt.Key.Key_D, SHIFT)
-    assert set(np.unique(ready.objects)) == {0, 1, 2}
-
-
 def test_objects_layer_deleted_comes_back_on_undo(ready):
     commit_discs(ready, 2)
-    ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     layers, committed = ready.viewer.layers, ready.objects.copy()
@@ -318,7 +305,6 @@ def test_objects_layer_deleted_comes_back_on_undo(ready):
 
 def test_classes_have_a_layer_and_follow_undo(ready):
     commit_discs(ready, 2)
-    ready.tab.sections["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     count = len(ready.workspace.session.history)
@@ -358,7 +344,6 @@ def test_table_sorts_and_leads_to_the_objects(window):
     window.add_object(*(np.array(CENTERS[0]) / 2))
     window.show_plane(2)
     window.add_object(*(np.array(CENTERS[1]) / 2))
-    window.tab.sections["objects"].set_open(True)
     table = window.tab.object_panel.table
     sizes = [int((window.objects == n).sum()) for n in (1, 2)]
     header = [table.model().headerData(n, Qt.Orientation.Horizontal) for n in range(4)]
@@ -451,7 +436,6 @@ def test_click_after_zooming_in_takes_what_fits_the_view(window):
 def test_rows_clicked_remove_no_layer(ready):
     """napari collects garbage with each removal, which stops the window for seconds."""
     commit_discs(ready, 3)
-    ready.tab.sections["objects"].set_open(True)
     removed = []
     ready.viewer.layers.events.removed.connect(lambda event: removed.append(event.value.name))
     for row in (0, 2, 1):
@@ -470,7 +454,6 @@ def test_rows_clicked_remove_no_layer(ready):
 
 def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):
     commit_discs(ready, 2)
-    ready.tab.sections["objects"].set_open(True)
     camera = ready.viewer.scene.camera
     before = (camera.center, camera.zoom)
     ready.click_row(1)
@@ -483,8 +466,8 @@ def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):
     seen[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = outline.data > 0
     assert np.array_equal(seen, ready.objects == 2)
     assert ready.viewer.layers.selection.active.name == "SimMAT points"
-    ready.key(Qt.Key.Key_D, SHIFT) if ready.viewer.mouse_over_canvas else ready.push(
-        ready.tab.object_panel.buttons["delete"]
+    ready.key(Qt.Key.Key_D, SHIFT) if ready.viewer.mouse_over_canvas else ready.pick(
+        ready.tab.object_panel.entries["delete"]
     )
     assert not outline.visible
     ready.undo()
@@ -496,7 +479,6 @@ def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):
 def test_objects_are_drawn_by_class_and_as_contours(ready):
     commit_discs(ready, 3)
     layer, panel = ready.viewer.layers["SimMAT objects"], ready.tab.object_panel
-    ready.tab.sections["objects"].set_open(True)
     usual = layer.get_color(1)
     for row, name in ((0, "cell"), (1, "nucleus"), (2, "cell")):
         ready.click_row(row)
@@ -508,21 +490,3 @@ def test_objects_are_drawn_by_class_and_as_contours(ready):
     ready.choose(panel.look, "filled")
     assert np.allclose(layer.get_color(1), usual)
     assert not layer.contour
-
-
-def test_table_takes_the_height_that_is_free(ready):
-    labels = np.repeat(np.arange(23 * 20, dtype=np.int32).reshape(23, 20) + 1, 8, axis=0)
-    layer = ready.viewer.add_labels(np.zeros(ready.workspace.session.geometry.shape, np.int32))
-    layer.data[: labels.shape[0], :20] = (labels - 1) // 20 + 1
-    ready.tab.objects.chosen.emit(layer)
-    ready.widget.resize(400, 1000)
-    ready.idle()
-    table = ready.tab.object_panel.table
-    assert len(rows(ready)) == 23
-    scroll = ready.tab.findChild(VerticalScroll)
-    bar = scroll.verticalScrollBar()
-    ready.qtbot.waitUntil(lambda: table.height() > 250 and bar.maximum() == 0)
-    # Nothing is left free.
-    ready.qtbot.waitUntil(lambda: ready.tab.status.y() - scroll.geometry().bottom() < 30)
-    ready.widget.resize(400, 500)
-    ready.qtbot.waitUntil(lambda: table.height() == 114)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from scipy.ndimage import label
 from skimage.data import coins
@@ -99,7 +98,7 @@ def test_scribble_gives_signed_points_along_it(ready):
     ready.key(Qt.Key.Key_T)
     assert not ready.workspace.prompt_layers.positive
     (y, x), radius = CENTERS[1], RADII[1]
-    QTest.mouseClick(ready.tab.buttons.tools["scribble"], Qt.MouseButton.LeftButton)
+    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
     ready.stroke([(y, x - radius / 2), (y + 4, x), (y, x + radius / 2)])
     [box, scribble] = ready.workspace.session.prompts.outlines
     assert (box.kind, scribble.kind, scribble.label) == ("rectangle", "path", 0)
@@ -110,7 +109,8 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert 2 <= len(prompt.points) <= 8
     assert not ready.preview[CENTERS[1]]
     assert (ready.preview > 0).sum() < both.sum()
-    assert ready.tab.buttons.tools["scribble"].isChecked()
+    assert ready.tab.buttons.shapes.isChecked()
+    assert "Scribble" in ready.tab.buttons.shapes.text()
     ready.key(Qt.Key.Key_T)
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.stroke([(CENTERS[0][0], CENTERS[0][1] - 9), (CENTERS[0][0], CENTERS[0][1] + 9)])

@@ -1,5 +1,6 @@
 """An object followed through a stack in the window: with mouse and keys, on a preview first."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.engine.propagation import PropagationProgress
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
-from napari_simmat.widgets.segment.propagation import DOUBTFUL, PROPAGATING
+from napari_simmat.widgets.segment.propagation import DOUBTFUL, KEPT, PROPAGATING
 from tests.widgets.gate import Gate
 from tests.widgets.scenes import iou, nucleus_in_cell
 
@@ -150,9 +152,9 @@ def test_propagate_ends_at_negative_points_and_at_its_range(stack):
     stack.click(*CENTER)
     stack.push(panel.start)
     assert set(np.flatnonzero(stack.mask.any((1, 2)))) == {2, 3, 4}
-    stack.push(panel.drop)
+    stack.push(stack.tab.buttons.clear)
     assert not stack.mask[[2, 4]].any()
-    assert not panel.commit.isEnabled()
+    assert stack.controller.propagation.result is None
 
 
 def test_a_correction_predicts_only_what_depends_on_it(stack):
@@ -166,7 +168,7 @@ def test_a_correction_predicts_only_what_depends_on_it(stack):
     propagator = stack.controller.inference.service._propagator[1]
     assert propagator.predictor.stack is stack.controller.inference.service.predictor.stack
     assert np.array_equal(stack.mask[1:4], before[1:4])
-    stack.push(panel.commit)
+    stack.push(stack.tab.buttons.commit)
     assert set(np.flatnonzero((stack.objects == 1).any((1, 2)))) == {1, 2, 3, 4, 5}
     made = stack.workspace.session.editor.register.entry(1).provenance
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
@@ -188,6 +190,33 @@ def test_a_click_preempts_propagation_and_cancel_stops_it(stack):
     stack.push(stack.tab.stack_panel.start)
     assert propagation.result is None
     assert stack.status.kind == "canceled"
+
+
+def test_planes_appear_as_they_are_found_and_cancel_keeps_them(stack):
+    service = stack.controller.inference.service
+    original = service.propagate_job
+
+    def held_after_two_planes(*given: Any) -> Any:
+        visited = 0
+        for progress in original(*given):
+            yield progress
+            visited += isinstance(progress, PropagationProgress)
+            while visited == 2:
+                yield progress
+                time.sleep(0.01)
+
+    service.propagate_job = held_after_two_planes
+    stack.click(*CENTER)
+    stack.tab.act("propagate")
+    stack.qtbot.waitUntil(lambda: stack.mask.any((1, 2)).sum() == 3)
+    bars = stack.tab.stack_panel.bars
+    assert [bar.plane for bar in bars.bars] == [(3,), (4,), (5,)]
+    stack.push(stack.tab.stack_panel.start)
+    assert stack.status.text == KEPT.format(planes="3 planes")
+    stack.commit()
+    found = np.flatnonzero((stack.objects == 1).any((1, 2)))
+    assert found.tolist() == [3, 4, 5]
+    assert not stack.mask.any()
 
 
 def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
@@ -271,7 +300,7 @@ def test_undo_of_a_correction_of_the_second_of_two(two):
 def test_propagate_survives_layers_that_change(stack, what):
     viewer = stack.viewer
     stack.click(*CENTER)
-    stack.tab.stack_panel.ahead.setChecked(True)
+    stack.tab.encoding_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
     if what in viewer.layers:
@@ -294,7 +323,7 @@ def test_propagate_survives_layers_that_change(stack, what):
 
 def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
     stack.click(*CENTER)
-    stack.tab.stack_panel.ahead.setChecked(True)
+    stack.tab.encoding_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
     stack.close_widget()

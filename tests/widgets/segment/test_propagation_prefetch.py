@@ -22,7 +22,7 @@ def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (4, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
-    panel, service = window.tab.stack_panel, window.controller.inference.service
+    panel, service = window.tab.encoding_panel, window.controller.inference.service
     panel.ahead.setChecked(True)
     qtbot.waitUntil(lambda: len(service.cache) == 4)
     window.idle()
@@ -52,11 +52,11 @@ def test_embeddings_are_kept_on_disk_only_if_switched_on(window, qtbot):
     tab, cache = window.tab, window.controller.inference.service.cache
     window.idle()
     assert not cache.keeps_on_disk
-    tab.stack_panel.disk.setChecked(True)
-    QTest.mouseClick(tab.stack_panel.whole, Qt.MouseButton.LeftButton)
+    tab.encoding_panel.disk.setChecked(True)
+    QTest.mouseClick(tab.encoding_panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) == 2)
     window.idle()
     assert len(cache.store) >= 1
-    assert "on disk" in tab.stack_panel.encoded.text()
-    QTest.mouseClick(tab.stack_panel.clear, Qt.MouseButton.LeftButton)
+    assert "on disk" in tab.encoding_panel.encoded.text()
+    QTest.mouseClick(tab.encoding_panel.clear, Qt.MouseButton.LeftButton)
     assert len(cache.store) == 0

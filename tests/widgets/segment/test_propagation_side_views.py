@@ -181,8 +181,7 @@ def test_save_from_the_side_has_the_axes_of_the_image(window, tmp_path, monkeypa
     window.add_object(*on_screen(window, middle))
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    window.tab.sections["objects"].set_open(True)
-    QTest.mouseClick(window.tab.object_panel.buttons["save"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:
         assert file.series[0].axes == "ZYX"

@@ -115,7 +115,7 @@ def test_commit_accepts_all_that_are_left(drafted):
     assert at_centers(drafted.objects) == [False, True, True, True]
     assert not drafted.preview.any()
     assert not drafted.controller.can_commit
-    assert not drafted.tab.automatic_panel.accept.isEnabled()
+    assert not drafted.tab.review_panel.isVisible()
     drafted.undo()
     assert np.array_equal(drafted.objects, one)
     assert at_centers(drafted.preview) == [False, False, True, True]
@@ -236,7 +236,7 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
     assert outline.visible
     assert outline.contour
     camera.zoom = 0.1
-    drafted.push(drafted.tab.automatic_panel.next)
+    drafted.push(drafted.tab.review_panel.next)
     assert current(drafted) == order[1]
     assert camera.zoom > 0.5, "one could not see it"
 
@@ -256,7 +256,7 @@ def test_keys_mean_the_current_draft_while_the_mouse_rests(drafted):
     drafted.key_over(last[0], last[1] + 3, ACCEPT)
     assert drafted.objects[last], "the mouse has moved: that under it is meant"
     assert current(drafted) == order[2], "and nothing moves"
-    drafted.push(drafted.tab.automatic_panel.reject)
+    drafted.push(drafted.tab.review_panel.reject)
     assert drafted.status.text == f"{REJECTED} {ALL_DONE}"
     assert drafted.controller.review.current is None
     assert not drafted.viewer.layers["SimMAT chosen"].visible

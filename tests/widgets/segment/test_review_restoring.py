@@ -73,7 +73,7 @@ def test_drafts_alone_are_offered_until_they_are_discarded(open_window):
     restore(second)
     assert np.array_equal(second.preview, found)
     assert len(second.workspace.session.drafts.found.drafts) == 4
-    second.push(second.tab.automatic_panel.drop)
+    second.push(second.tab.buttons.clear)
     assert not second.preview.any()
     second.close_widget()
     assert open_image(open_window(), gray()).status.offer == ""

@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 
-import numpy as np
 import pytest
 
 from napari_simmat.checkpoints.registry import find_model
@@ -28,9 +27,8 @@ def test_settings_saved_round_trip():
         compute=Compute(device="cuda:1", precision="exact"),
         overlap="overwrite",
         classes=("nucleus", "µ"),
-        open_parts=("objects",),
-        closed_parts=("stack",),
         encode_ahead=False,
+        show_helpers=True,
         keep_on_disk=True,
     )
     save_settings(settings)
@@ -80,8 +78,7 @@ def test_settings_of_the_last_window_open_the_next(ready, open_window):
     first.tab.models.refresh()
     first.tab.models.set_value("mine")
     first.idle()
-    first.take(first.tab.sections["objects"].toggleButton())
-    first.tab.stack_panel.disk.setChecked(True)
+    first.tab.encoding_panel.disk.setChecked(True)
     first.choose(first.tab.object_panel.overlap, "overwrite")
     first.type_class("nucleus")
     chosen = first.tab.models.reference()
@@ -93,8 +90,7 @@ def test_settings_of_the_last_window_open_the_next(ready, open_window):
     assert second.tab.models.reference() == chosen
     assert second.tab.object_panel.overlap.currentText() == "overwrite"
     assert second.controller.objects.overlap == "overwrite"
-    assert second.tab.sections["objects"].is_open
-    assert second.tab.stack_panel.disk.isChecked()
+    assert second.tab.encoding_panel.disk.isChecked()
     assert second.controller.inference.service.cache.keeps_on_disk
     assert not second.tab.sections["everything"].is_open
     second.idle()
@@ -119,30 +115,6 @@ def test_settings_with_an_unfit_model_offer_tiny(window):
     window.tab.models.set_value("polarization")
     window.idle()
     assert (window.status.kind, window.status.offer) == ("failed", USE_TINY)
-
-
-def test_sections_open_by_themselves_until_they_are_closed(window, open_window):
-    def is_open(opened):
-        return {name: fold.is_open for name, fold in opened.tab.sections.items()}
-
-    window.open_widget()
-    assert not any(is_open(window).values())
-    window.viewer.add_image(np.stack([gray()] * 3), name="stack")
-    window.idle()
-    assert [name for name, opened in is_open(window).items() if opened] == ["stack"]
-    window.take(window.tab.sections["stack"].toggleButton())
-    window.tab.models.set_value("vit_b")
-    window.idle()
-    assert is_open(window) | {"model": True} == is_open(window), "where it is downloaded"
-    window.tab.models.choose_embedded()
-    window.release()
-
-    second = open_window()
-    second.open_widget()
-    assert not any(is_open(second).values()), "what opened by itself is not remembered"
-    second.viewer.add_image(np.stack([gray()] * 3), name="stack")
-    second.idle()
-    assert not is_open(second)["stack"], "it was closed by hand"
 
 
 def test_settings_with_a_deleted_model_give_the_default(window):

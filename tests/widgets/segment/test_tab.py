@@ -2,17 +2,7 @@
 
 import numpy as np
 import pytest
-from napari._qt.qt_resources import get_stylesheet
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QAbstractButton,
-    QAbstractSlider,
-    QAbstractSpinBox,
-    QComboBox,
-    QLineEdit,
-    QScrollBar,
-    QWidget,
-)
 
 from napari_simmat.annotation.predictions import (
     COMMIT_NEXT,
@@ -24,7 +14,7 @@ from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate
-from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
+from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
@@ -243,62 +233,57 @@ def test_click_reports_each_change_once(ready):
     assert changes == ["prompts", "prediction", "prediction"], "drawn, requested, predicted"
 
 
-def controls(tab: QWidget) -> list[QWidget]:
-    """What a user sees in the tab to press, choose or type into."""
-    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QAbstractSlider, QLineEdit)
-    seen = [each for kind in kinds for each in tab.findChildren(kind)]
-    return [each for each in seen if each.isVisible() and not isinstance(each, QScrollBar)]
-
-
-def test_tab_at_first_shows_ten_controls(window):
-    window.open(gray(), name="discs")
-    seen = controls(window.tab)
-    names = [each.text() for each in seen if isinstance(each, QAbstractButton)]
-    assert len(seen) <= 10, names
-    buttons, tab = window.tab.buttons, window.tab
-    assert {
-        buttons.tools["point"],
-        buttons.tools["box"],
-        buttons.commit,
-        tab.channels.image,
-    } <= set(seen)
-    assert {tab.sections[name].toggleButton() for name in ("model", "everything", "objects")} < {
-        *seen
-    }
-
-
-def test_tab_while_an_object_is_made_keeps_its_layout(window):
-    window.viewer.add_image(nucleus_in_cell(), name="cell")
-    window.open_widget().setStyleSheet(get_stylesheet("dark"))
-    window.idle()
-    parts = [fold for fold in window.tab.sections.values() if fold.isVisible()]
-    parts += [window.tab.buttons.tools["point"], window.tab.buttons.commit]
-
-    def places():
-        return [part.mapTo(window.tab, part.rect().topLeft()).y() for part in parts]
-
-    before = places()
-    window.click(100, 90)
-    assert len([each for each in window.tab.candidates.buttons if each.isVisible()]) > 1
-    assert places() == before
-    window.commit()
-    assert not window.tab.candidates.isVisible()
-    assert window.tab.sections["objects"].is_open, "the object is seen, and can be saved"
-    assert places() == before
-
-
 def test_status_in_a_low_window_stays_in_sight(ready):
     tab = ready.tab
+    ready.click(*CENTERS[0])
     for fold in tab.sections.values():
         fold.set_open(True)
     ready.widget.resize(400, 400)
-    ready.click(*CENTERS[0])
+    ready.idle()
     bar = tab.findChild(VerticalScroll).verticalScrollBar()
     assert bar.maximum() > 0, "the form is higher than the window"
     for value in (0, bar.maximum()):
         bar.setValue(value)
         assert not tab.status.visibleRegion().isEmpty()
         assert tab.status.visibleRegion().boundingRect() == tab.status.rect()
+
+
+def test_an_image_that_was_just_opened_is_not_denied(window):
+    window.open_widget()
+    window.idle()
+    said = []
+    window.workspace.status.connect(said.append)
+    window.viewer.add_image(gray(), name="discs")
+    window.workspace.model_changed.emit()  # whatever asks for the choice before it was read
+    window.idle()
+    assert [each.kind for each in said if each.kind in ("failed", "nothing")] == []
+    assert window.status.kind == "ready"
+
+
+def test_objects_stay_in_the_table_while_a_model_cannot_be_used(ready):
+    ready.add_object(*CENTERS[0])
+    table = ready.tab.object_panel.table
+    ready.tab.models.set_value("vit_b")
+    ready.idle()
+    assert ready.workspace.session is None
+    assert table.model().rowCount() == 1
+    assert not table.isEnabled()
+    ready.tab.models.choose_embedded()
+    ready.idle()
+    assert table.isEnabled()
+    ready.click_row(0)
+    ready.viewer.layers.clear()
+    ready.idle()
+    assert table.model().rowCount() == 0
+
+
+def test_tool_is_back_in_hand_after_3d(ready):
+    for ndisplay in (3, 2):
+        ready.viewer.dims.ndisplay = ndisplay
+        ready.idle()
+    ready.press(*CENTERS[0])
+    ready.idle()
+    assert len(ready.workspace.prompt_layers.points.data) == 1
 
 
 def test_status_after_each_step_says_what_comes_next(ready):

@@ -189,7 +189,7 @@ class AnyActions(RuleBasedStateMachine):
 
     @rule()
     def drop_what_was_followed(self) -> None:
-        self.window.tab.stack_panel.drop.clicked.emit()
+        self.window.tab.buttons.clear.clicked.emit()
         self.window.idle()
 
     @rule(doubt=st.sampled_from([0.0, 1.0]))

@@ -10,7 +10,7 @@ from napari_simmat import Predictor, load_model
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.cli.demo import demo_samples
 from napari_simmat.io.files import ASSETS
-from napari_simmat.widgets import main
+from napari_simmat.widgets import samples
 from tests.widgets.scenes import iou
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
@@ -95,7 +95,7 @@ def test_channels_may_lack_if_trained_for_it(window, tmp_path):
     assert np.array_equal(window.mask, predictor.predict_many(prompts)[0].mask)
 
 
-@pytest.mark.parametrize("sample", [main.polarization, main.polarization_stack])
+@pytest.mark.parametrize("sample", [samples.polarization, samples.polarization_stack])
 def test_samples_feed_the_checkpoint(window, sample):
     for data, options, kind in sample():
         getattr(window.viewer, f"add_{kind}")(data, **options)

@@ -130,7 +130,7 @@ def test_data_changed_on_one_plane_encodes_that_plane_again(window):
     window.open_widget()
     puts = encoded(window)
     window.show_plane(2)
-    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
+    panel, cache = window.tab.encoding_panel, window.controller.inference.service.cache
     window.push(panel.whole)
     assert len(cache) == 4, "the first and the last plane are equal"
     puts.clear()
@@ -152,7 +152,7 @@ def test_encode_whole_stack_canceled_continues_where_it_was(window, qtbot):
     window.open_widget()
     puts = encoded(window)
     window.show_plane(0)
-    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
+    panel, cache = window.tab.encoding_panel, window.controller.inference.service.cache
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 3)
     window.push(panel.whole)  # which says Cancel now
@@ -170,7 +170,7 @@ def test_encode_whole_stack_ends_with_its_image(window, qtbot, what):
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
     window.show_plane(0)
-    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
+    panel, cache = window.tab.encoding_panel, window.controller.inference.service.cache
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 2)
     if what == "another":

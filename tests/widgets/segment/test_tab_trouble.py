@@ -160,10 +160,8 @@ def test_own_layer_deleted_during_work_is_made_again(ready, name):
     gate = Gate(ready, CENTERS[0][0] + 3, CENTERS[0][1])
     ready.viewer.layers.remove(name)
     gate.release()
-    if name == "SimMAT points":
-        assert not ready.workspace.session.prompts
-        ready.undo()
-        assert len(ready.viewer.layers[name].data) == 2, "undo brings the prompts back"
+    assert len(ready.viewer.layers["SimMAT points"].data) == 2, "no prompt is lost"
+    assert ready.mask.any()
     ready.commit()
     assert iou(ready.objects == 1, discs()[1] == 1) > 0.8
 

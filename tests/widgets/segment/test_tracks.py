@@ -112,7 +112,7 @@ def test_link_without_objects_or_axis_says_why(linked, monkeypatch):
 def test_depth_is_not_taken_for_time(window):
     image, labels = series()
     window.open(image, name="stack", axis_labels=("z", "y", "x"))
-    tracks = window.tab.sections["tracks"]
+    tracks = window.tab.entries["tracks"]
     assert not tracks.isVisible(), "tracks are of time series"
     for name in ("t", "z", "t"):
         window.viewer.layers["stack"].axis_labels = (name, "y", "x")
@@ -136,8 +136,7 @@ def test_depth_is_not_taken_for_time(window):
 def test_tracks_are_saved_and_restored(linked, tmp_path, monkeypatch):
     path = tmp_path / "s_labels.tif"
     save_as(monkeypatch, path)
-    linked.tab.sections["objects"].set_open(True)
-    QTest.mouseClick(linked.tab.object_panel.buttons["save"], LEFT)
+    QTest.mouseClick(linked.tab.object_panel.save, LEFT)
     linked.qtbot.waitUntil(lambda: (tmp_path / "s_session.jsonl").exists())
     (one, other), _, (_, third, last) = labels_at(linked)
     rows = [line.split() for line in (tmp_path / "s_res_track.txt").read_text().splitlines()]
@@ -166,7 +165,7 @@ def test_join_planes_gives_objects_in_3d(window):
     window.tab.objects.chosen.emit(layer)
     window.tab.sections["stack"].set_open(True)
     window.idle()
-    window.push(window.tab.stack_panel.join)
+    window.pick(window.tab.object_panel.entries["join planes"])
     (one, other), second, third = labels_at(window)
     assert second == [one, other]
     assert third[0] == one

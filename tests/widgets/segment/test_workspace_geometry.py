@@ -109,22 +109,23 @@ def test_plane_between_two_is_the_one_that_is_shown(window):
     assert not objects.any()
 
 
-def test_prompts_deleted_from_another_plane_leave_no_mask(window):
+def test_prompt_layer_removed_comes_back_with_its_prompts(window):
     window.viewer.add_image(np.stack([gray(), gray()]), name="stack")
     window.open_widget()
     window.show_plane(0)
     window.click(*CENTERS[0])
-    preview = window.preview
-    assert preview[0].any()
     window.show_plane(1)
     window.click(*CENTERS[1])
-    window.viewer.layers.remove("SimMAT points")
+    before = window.preview.copy()
+    window.viewer.layers.selection.active = window.viewer.layers["SimMAT points"]
+    window.viewer.layers.remove_selected()  # as napari's button does, though it is not listed
     window.idle()
-    assert not preview.any()
-    window.undo()
-    assert preview[1].any()
-    window.show_plane(0)
-    assert iou(preview[0] > 0, discs()[1] == 1) > 0.8
+    assert len(window.viewer.layers["SimMAT points"].data) == 2
+    assert np.array_equal(window.preview, before)
+    assert window.tab.buttons.tools["point"].isChecked(), "the tool is in hand again"
+    window.viewer.layers.remove("SimMAT preview")
+    window.idle()
+    assert np.array_equal(window.preview, before)
 
 
 def test_channel_axis_is_no_axis_of_the_objects(window):

@@ -132,7 +132,7 @@ def test_everything_found_holds_its_image_until_committed(ready):
     ready.idle()
     open_other(ready)
     assert ready.tab.channels.image.currentText() == "discs"
-    ready.tab.automatic_panel.commit.click()
+    ready.tab.buttons.commit.click()
     ready.idle()
     assert ready.objects.any()
     assert ready.tab.channels.image.currentText() == "other"

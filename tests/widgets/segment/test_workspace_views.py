@@ -118,7 +118,6 @@ def test_edit_from_the_side_opens_the_prompts_made_there(window):
     middle = BLOBS[0][0]
     look(window, ZX, middle)
     window.click(*on_screen(window, middle))
-    window.tab.sections["objects"].set_open(True)
     window.commit()
     window.click_row(0)
     window.type_class("nucleus")
@@ -267,7 +266,6 @@ def test_table_row_from_the_side_leads_to_the_object(window):
     labels = open_blobs(window)
     window.viewer.add_labels(labels, name="mine", **PLACED)
     window.choose(window.tab.objects, "mine")
-    window.tab.sections["objects"].set_open(True)
     look(window, ZX, (0, 0, 0))
     camera = getattr(window.viewer, "scene", window.viewer).camera
     camera.center = (900, 900)

@@ -111,6 +111,7 @@ class LayerArrangement(QObject):
             moved = channels_in_front(layer, axis)
             self._replace(layer, moved)
             layers.selection.active = moved
+            self._workspace.viewer.reset_view()  # the axes that it shows are others
 
     def resample(self, layer: Image, first: Image) -> None:
         """Replace a layer by its image on the voxels of another, once that is computed."""

@@ -14,6 +14,7 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
+from napari_simmat._text import pluralize
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import (
     ChosenModel,
@@ -34,6 +35,7 @@ from napari_simmat.widgets.segment.large_plane import LargePlane
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
+from napari_simmat.widgets.segment.patient_view import Convention, PatientView
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
@@ -57,8 +59,13 @@ MISSED_COMMIT = (
     "again."
 )
 CANCELED = "Canceled. Segment (S) starts again."
+DROPPED = "What was propagated is discarded; its prompts are still open."
+DRAFTS_DROPPED = "Discarded {drafts}."
+BRING_BACK = "Bring back"
 SEGMENT = "Segment"
 STOP_ENCODING = "Stop encoding"
+CUT = "The mask ends where the encoded part does."
+CUT_WAITS = f"{CUT} It is committed once it is refined."
 REFINED = "Refined on the whole image."
 
 
@@ -107,6 +114,8 @@ class SegmentController(QObject):
         Naming objects by those that are classed by hand.
     arrangement
         What layers need before they are used.
+    patient_view
+        How planes of patients are seen.
     actions
         The user's actions by name, but for those that need a value of the form.
     waiting
@@ -125,11 +134,14 @@ class SegmentController(QObject):
         self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
         self.arrangement = LayerArrangement(workspace, inference)
+        self.patient_view = PatientView(viewer)
+        for turned in (workspace.subject_changed, workspace.view_changed):
+            turned.connect(self._turn_canvas)
         self.actions: dict[str, Callable[[], object]] = {
             "flip": workspace.prompt_layers.flip,
             "segment": self.segment,
             "commit": self.commit_all,
-            "clear": self.prompts.clear,
+            "clear": self.discard,
             "undo": workspace.undo,
             "redo": workspace.redo,
             "cycle": self.prompts.choose_mask,
@@ -139,8 +151,6 @@ class SegmentController(QObject):
             "merge": self.objects.merge,
             "split": self.objects.split,
             "stop propagating": self.propagation.cancel,
-            "commit propagation": self.commit_propagation,
-            "discard propagation": self.propagation.drop,
             "encode whole stack": self.prefetcher.encode_whole,
             "stop encoding": self.prefetcher.cancel,
             "clear embeddings": self.prefetcher.clear,
@@ -148,8 +158,6 @@ class SegmentController(QObject):
             "accept": self.review.accept,
             "reject": self.review.reject,
             "next doubtful": self.review.go_on,
-            "commit everything": self.review.commit,
-            "discard everything": self.automatic.drop,
         }
         self.waiting = NOTHING
         # The plane that was handled last; None makes the next event of the viewer handle its plane
@@ -162,7 +170,7 @@ class SegmentController(QObject):
         self._large = LargePlane(inference, self)
         self._large.changed.connect(self._say_on)
         self._large.encoded.connect(self._on_encoded)
-        self._large.failed.connect(workspace.fail)
+        self._large.failed.connect(self._on_failed)
         workspace.status.connect(partial(setattr, self, "_shown"))
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
@@ -174,6 +182,7 @@ class SegmentController(QObject):
         self.propagation.finished.connect(self._on_propagated)
         self.propagation.stopped.connect(self._on_propagation_stopped)
         dims = viewer.dims.events
+        dims.ndisplay.connect(self._turn_canvas)
         self._view_events = (dims.current_step, dims.ndisplay, dims.order)
         for event in self._view_events:
             event.connect(self._on_plane)
@@ -201,12 +210,24 @@ class SegmentController(QObject):
             self.workspace.prompted or self.propagation.result is not None or self.review.has_drafts
         )
 
+    def _turn_canvas(self, *_: object) -> None:
+        session = self.workspace.session
+        self.patient_view.show(None if session is None else session.geometry)
+
+    def see_planes(self, convention: Convention) -> None:
+        """See the planes of patients by a convention."""
+        self.patient_view.convention = convention
+        self._turn_canvas()
+        self.request()  # says what is on the left and at the top
+
     def release(self) -> None:
         """Stop working and stop following the viewer; its layers stay, except for the preview."""
         if self.workspace.released:
             return
         self.propagation.cancel()
         self._large.cancel()
+        self.patient_view.release()
+        self.workspace.viewer.dims.events.ndisplay.disconnect(self._turn_canvas)
         self.prefetcher.release()
         self.automatic.release()
         self.naming.release()
@@ -318,6 +339,26 @@ class SegmentController(QObject):
         else:
             self.commit()
 
+    @needs_image
+    def discard(self, session: LayerSession) -> None:
+        """Take away what `commit_all` would write: a propagation, open prompts, or drafts.
+
+        Drafts are nothing that is undone, so the status line offers to bring them back.
+        """
+        plane, result = self.workspace.plane_or_none(), self.propagation.result
+        open_here = plane is not None and bool(session.prompt_state.on(plane))
+        if result is not None and (result.is_shown or not open_here):
+            self.propagation.drop()
+            self.workspace.say(DROPPED)
+        elif self.review.is_shown and not open_here:
+            found = session.drafts.found._replace(drafts=session.drafts.open)
+            self.automatic.drop()
+            text = DRAFTS_DROPPED.format(drafts=pluralize(len(found.drafts), "draft"))
+            back = partial(self.workspace.propose, session, found)
+            self.workspace.offer(Status("done", text, offer=BRING_BACK), back)
+        else:
+            self.prompts.clear()
+
     @needs_plane
     def commit(self, session: LayerSession, plane: Plane) -> None:
         """Commit the masks of the current plane, now or as soon as they are predicted."""
@@ -330,6 +371,10 @@ class SegmentController(QObject):
             self.workspace.say(there if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)
+        if prediction is not None and prediction.cut and self._large.busy:
+            self.waiting = Waiting(plane)
+            self._say_on()
+            return
         if prediction is not None:
             self.objects.commit(plane, prediction)
             return
@@ -460,7 +505,7 @@ class SegmentController(QObject):
         self._stop_waiting()
         if not request.objects:
             missed, self._missed = self._missed, ""
-            after = (session.geometry.remark, prediction.note)
+            after = (self.patient_view.words(session.geometry.remark), prediction.note)
             self._say(Said(Status("ready", ""), missed, after, prediction))
             self._offer_channels(session)
         elif not request.whole or request.state == session.prompt_state.on(plane):
@@ -553,6 +598,8 @@ class SegmentController(QObject):
         first, self._plane = self._plane is None, plane
         if plane is None:
             return
+        if first:
+            workspace.prompt_layers.restore_tool()  # napari takes it away in 3D
         # Prompts in layers of fewer axes go along with the slider, and no layer event says so.
         drawn = workspace.read_prompts()
         workspace.prompt_layers.continue_last_group(session.prompts.on(plane))
@@ -603,16 +650,24 @@ class SegmentController(QObject):
         elif large and self._large.busy:
             status = replace(status, offer=STOP_ENCODING)
             self._composed = status
-            workspace.offer(status, self._large.decline)
+            workspace.offer(status, self._stop_encoding)
         else:
             self._composed = status
             workspace.status.emit(status)
+
+    def _stop_encoding(self) -> None:
+        self._stop_waiting()
+        self._large.decline()
 
     def _text_of_part(self, prediction: Prediction | None) -> str:
         """What to say of a prediction on a part of its plane; empty for one on the whole."""
         if prediction is None:
             return ""
-        return self._large.text(prediction, self.inference.request)
+        text = self._large.text(prediction, self.inference.request)
+        if not (text and prediction.cut):
+            return text
+        waits = self.waiting.plane is not None
+        return f"{CUT_WAITS if waits else CUT} {text}"
 
     def _what_a_click_does(self) -> str:
         workspace = self.workspace

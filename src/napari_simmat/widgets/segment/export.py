@@ -145,6 +145,10 @@ class ObjectExporter(QObject):
             )
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
+    def follow(self, job: Callable[[], Job[list[Path]]]) -> None:
+        """Write what follows from what was saved; the status line says when."""
+        self.worker.submit("Saving", job, _RANK)
+
     def release(self) -> None:
         """Write what is left and end the thread."""
         self.worker.finish()

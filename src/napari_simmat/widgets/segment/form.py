@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from napari import Viewer
 from napari.layers import Image, Labels, Points, Shapes
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFormLayout, QFrame, QSizePolicy, QSpacerItem, QWidget
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QSizePolicy, QWidget
 
 from napari_simmat.annotation.inference_service import ComputeInUse
 from napari_simmat.annotation.predictions import ChosenModel
@@ -18,10 +19,13 @@ from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
+    ComboBox,
     LayerChoice,
+    MenuButton,
     StatusLine,
     VerticalScroll,
     form_rows,
+    hbox,
     vbox,
 )
 from napari_simmat.widgets.model_picker import ModelPicker
@@ -36,20 +40,41 @@ from napari_simmat.widgets.segment.panels import (
     AutomaticPanel,
     CandidateStrip,
     ComputeChoice,
+    EncodingPanel,
     LevelChoice,
     PromptButtons,
+    ReviewPanel,
     StackAxis,
     StackPanel,
 )
+from napari_simmat.widgets.segment.patient_view import CONVENTIONS
 from napari_simmat.widgets.segment.settings import TabSettings
 from napari_simmat.widgets.segment.tracks import TracksPanel
+from napari_simmat.widgets.segment.welcome import TourPanel, WelcomePanel
+from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import later
 
 MODEL = "Model and layers"
+MENU = {
+    "model": "Model, channels and layers",
+    "learn": "Learn from these objects",
+    "tracks": "Link over time",
+    "stack": "Planes to propagate to",
+    "folder": "Folder of images",
+    "settings": "Settings",
+}
+"""What the menu opens, by the names of sections."""
+PROMPT_MENU = {
+    "next": "Another object beside the open ones",
+    "cycle": "Next mask of the model",
+    "segment": "Segment again",
+    "flip": "Positive or negative",
+}
+MENU_TIP = "Model and channels, learning, folders, settings, and all that is done with objects"
 _UNFOLDED = 100
 """Milliseconds after which a section that was opened has its height."""
 _LETTERS = 24
-"""Letters of a model's name in the title of its section."""
+"""Letters of a model's name in the menu's button."""
 
 
 class SegmentForm(QWidget):
@@ -58,7 +83,9 @@ class SegmentForm(QWidget):
     Attributes
     ----------
     sections
-        Its collapsible sections by name.
+        What is not needed for each object, by name; one of them is open at a time.
+    menu, entries
+        The menu that opens them, and its entries by the names of sections.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -73,21 +100,35 @@ class SegmentForm(QWidget):
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.buttons, self.status = PromptButtons(), StatusLine()
+        self.planes = ComboBox()
+        self.planes.setToolTip("On which side of the canvas a patient's right is; pixels stay")
+        for convention, title in CONVENTIONS.items():
+            self.planes.addItem(title, convention)
+        self.welcome, self.tour = WelcomePanel(), TourPanel()
+        self.helpers = QCheckBox("List the layers of prompts and preview")
+        self.helpers.setToolTip("In napari's list of layers, as to save points from its menu")
         self.channel_panel = ChannelPanel()
         self.candidates = CandidateStrip()
         self.object_panel, self.stack_panel = ObjectPanel(), StackPanel()
+        self.review_panel, self.encoding_panel = ReviewPanel(), EncodingPanel()
         self.automatic_panel, self.learn_panel = AutomaticPanel(viewer), LearnPanel(viewer)
         self.folder_panel, self.tracks_panel = FolderPanel(), TracksPanel()
-        choices, model, rule, form = QFormLayout(), QWidget(), QFrame(), QWidget()
-        choices.setVerticalSpacing(6)
-        choices.setHorizontalSpacing(8)
-        choices.addRow("Image", self.channels)
-        choices.addRow(self.channels.details)
-        self.level = LevelChoice(choices)
+        self.sections = self._make_sections()
+        self.menu = self._make_menu()
+        self._lay_out()
+        self._sought = self.sections["model"]
+        self._seek_later = later(self, self._seek, _UNFOLDED)
+        self._closed_by_hand: set[str] = set()
+        self._shown_objects: tuple[object, int] | None = None
+        self._candidates_on: tuple[object, object] = (None, None)
+
+    def _make_sections(self) -> dict[str, CollapsibleSection]:
+        """What is not needed for each object; one of them is open at a time, or none."""
+        model, settings = QWidget(), QWidget()
         form_rows(
             ("Model", self.models),
             self.models.details,
-            ("Device", self.compute),
+            self.channels.section,
             ("Objects", self.objects),
             ("Points", self.points),
             ("Boxes", self.boxes),
@@ -96,37 +137,85 @@ class SegmentForm(QWidget):
             parent=model,
             indent=INDENT,
         )
+        form_rows(
+            ("Device", self.compute),
+            ("Overlap", self.object_panel.overlap),
+            ("Draw", self.object_panel.look),
+            ("Patients", self.planes),
+            self.helpers,
+            self.encoding_panel,
+            parent=settings,
+            indent=INDENT,
+        )
         contents = {
-            "folder": ("Folder", self.folder_panel),
-            "model": (MODEL, model),
             "everything": ("Everything", self.automatic_panel),
-            "stack": ("Stack", self.stack_panel),
-            "tracks": ("Tracks", self.tracks_panel),
-            "objects": ("Objects", self.object_panel),
+            "model": (MODEL, model),
             "learn": ("Learn", self.learn_panel),
+            "tracks": ("Tracks", self.tracks_panel),
+            "stack": ("Planes to propagate to", self.stack_panel.range),
+            "folder": ("Folder", self.folder_panel),
+            "settings": ("Settings", settings),
         }
-        self.sections = {name: CollapsibleSection(*each) for name, each in contents.items()}
-        above = list(self.sections.values())[:2]
-        below = list(self.sections.values())[2:]
-        for section in above:
-            choices.addRow(section)
-        rule.setFrameShape(QFrame.Shape.HLine)
-        rows = vbox(choices, rule, self.buttons, *below, parent=form, spacing=8)
+        sections = {name: CollapsibleSection(*each) for name, each in contents.items()}
+        for name, section in sections.items():
+            section.setVisible(False)
+            section.toggled.connect(partial(self._on_section, name))
+        sections["everything"].toggleButton().hide()  # its button is among the tools
+        self.buttons.everything.clicked.connect(
+            lambda on: self._open_by_hand("everything", opened=on)
+        )
+        return sections
+
+    def _make_menu(self) -> MenuButton:
+        """The door to all that is not needed for each object; it names the model."""
+        button = MenuButton("", MENU_TIP)
+        button.setAccessibleName("Menu")
+        button.setStyleSheet("MenuButton::menu-indicator { image: none; }")
+        button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        menu = button.menu()
+        self.entries: dict[str, QAction] = {}
+        for name, title in MENU.items():
+            self.entries[name] = entry = menu.addAction(title)
+            entry.setCheckable(True)
+            entry.triggered.connect(lambda on, name=name: self._open_by_hand(name, opened=on))
+        menu.addSeparator()
+        objects = menu.addMenu("Objects")
+        objects.addActions(list(self.object_panel.entries.values()))
+        objects.addAction(self.object_panel.saved_table.action)
+        prompts = menu.addMenu("Prompts")
+        for action, title in PROMPT_MENU.items():
+            entry = prompts.addAction(f"{title}\t{shortcut_text(action)}")
+            entry.triggered.connect(lambda _=False, action=action: self.buttons.acted.emit(action))
+        return button
+
+    def _lay_out(self) -> None:
+        """What is always in sight, around what scrolls."""
+        header = hbox((self.channels, 1), (self.menu, 0))
+        header.setSpacing(6)
+        levels = QFormLayout()
+        self.level = LevelChoice(levels)
+        inside = QWidget()
+        vbox(*self.sections.values(), parent=inside, spacing=4)
+        self._scroll = VerticalScroll(inside)
+        self._scroll.hide()
+        rows = vbox(
+            header,
+            self.tour,
+            (self.welcome, 1),
+            self.channels.notes,
+            levels,
+            self.folder_panel.strip,
+            self.buttons,
+            self.review_panel,
+            self.stack_panel,
+            self._scroll,
+            (self.object_panel, 1),
+            self.status,
+            self.candidates,
+            parent=self,
+            spacing=6,
+        )
         rows.setContentsMargins(8, 8, 8, 8)
-        footer = vbox(self.status, self.candidates)  # not in what scrolls
-        footer.setContentsMargins(8, 0, 8, 8)
-        self._scroll = VerticalScroll(form)
-        # PySide6 takes no names here.
-        self._spare = QSpacerItem(0, 0, QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Expanding)
-        layout = vbox(self._scroll, parent=self)
-        layout.addItem(self._spare)
-        layout.addLayout(footer)
-        self._fit_later = later(self, self._fit_table)
-        self._sought = self.sections["objects"]
-        self._seek_later = later(self, self._seek, _UNFOLDED)
-        self._by_hand: dict[str, bool] = {}
-        self._shown_objects: tuple[object, int] | None = None
-        self._candidates_on: tuple[object, object] = (None, None)
 
     def choice(self, images: list[Image], versions: Mapping[str, int]) -> FormChoice:
         """The model and the channels that are chosen, of all open images."""
@@ -148,10 +237,10 @@ class SegmentForm(QWidget):
             overlap=self.object_panel.overlap.currentText(),
             look=self.object_panel.look.currentData(),
             classes=tuple(classes),
-            open_parts=tuple(name for name, is_open in self._by_hand.items() if is_open),
-            closed_parts=tuple(name for name, is_open in self._by_hand.items() if not is_open),
-            encode_ahead=self.stack_panel.ahead.isChecked(),
-            keep_on_disk=self.stack_panel.disk.isChecked(),
+            encode_ahead=self.encoding_panel.ahead.isChecked(),
+            keep_on_disk=self.encoding_panel.disk.isChecked(),
+            show_helpers=self.helpers.isChecked(),
+            planes=self.planes.currentData(),
             channels=tuple(self.channels.remembered),
             table=self.object_panel.saved_table.value(),
         )
@@ -167,23 +256,49 @@ class SegmentForm(QWidget):
         look = self.object_panel.look
         look.setCurrentIndex(look.findData(settings.look))
         self.object_panel.category.set_names(settings.classes)
-        self.stack_panel.ahead.setChecked(settings.encode_ahead)
-        self.stack_panel.disk.setChecked(settings.keep_on_disk)
+        self.encoding_panel.ahead.setChecked(settings.encode_ahead)
+        self.encoding_panel.disk.setChecked(settings.keep_on_disk)
+        self.helpers.setChecked(settings.show_helpers)
+        self.planes.setCurrentIndex(self.planes.findData(settings.planes))
         self.channels.remembered = list(settings.channels)
         self.object_panel.saved_table.set_value(settings.table)
-        self._by_hand = dict.fromkeys(settings.closed_parts, False)
-        self._by_hand |= dict.fromkeys(settings.open_parts, True)
-        for name, section in self.sections.items():
-            section.set_open(self._by_hand.get(name, False))
 
-    def note_section(self, name: str, opened: bool) -> None:
-        """Remember that the user opened or closed a section."""
-        self._by_hand[name] = opened
+    def _open_by_hand(self, name: str, *, opened: bool) -> None:
+        """Open or close a section for the user: one that was closed does not open by itself."""
+        self._closed_by_hand.discard(name) if opened else self._closed_by_hand.add(name)
+        self.sections[name].set_open(opened)
+
+    def _on_section(self, name: str, opened: bool) -> None:
+        """Show a section alone, or none."""
+        for other, section in self.sections.items():
+            if opened and other != name:
+                section.set_open(False)
+        self.sections[name].setVisible(opened)
+        self._scroll.setVisible(any(each.is_open for each in self.sections.values()))
+        if name in self.entries:
+            self.entries[name].setChecked(opened)
+        if name == "everything":
+            self.buttons.everything.setChecked(opened)
 
     def open_section(self, name: str) -> None:
-        """Open a section where it matters, unless the user once closed it."""
-        if self._by_hand.get(name, True):
+        """Open a section where it matters, unless the user closed it or works in another."""
+        if name not in self._closed_by_hand and not self._is_any_open:
             self.sections[name].set_open(True)
+
+    @property
+    def _is_any_open(self) -> bool:
+        return any(each.is_open for each in self.sections.values())
+
+    def close_settings(self) -> None:
+        """Close what was opened to choose something, since the user marks objects now."""
+        for name in ("model", "stack", "folder", "settings"):
+            self.sections[name].set_open(False)
+
+    def offer_section(self, name: str, *, offered: bool) -> None:
+        """List a section in the menu, or close it, since it is of no use for the image."""
+        self.entries[name].setVisible(offered)
+        if not offered:
+            self.sections[name].set_open(False)
 
     def show_section(self, name: str) -> None:
         """Open a section, and scroll to it."""
@@ -196,25 +311,19 @@ class SegmentForm(QWidget):
 
     # -------------------------------------------------------------------- shown
 
-    def event(self, event: QEvent) -> bool:
-        """Give the table of objects the height that is free."""
-        done = super().event(event)
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
-            self._fit_later.start()  # behind the events that pass a new height on
-        return done
+    def show_welcome(self, *, empty: bool) -> None:
+        """Show what to do without an image, or what is done with one."""
+        self.welcome.setVisible(empty)
+        for part in (self.channels, self.buttons, self.object_panel):
+            part.setVisible(not empty)
 
-    def _fit_table(self) -> None:
-        table, scroll = self.object_panel.table, self._scroll
-        if table.isVisible():
-            room = scroll.viewport().height() + self._spare.geometry().height()
-            table.set_height(table.height() + room - scroll.content_height)
-
-    def show_buttons(self, session: LayerSession | None, *, commits: bool) -> None:
+    def show_buttons(self, session: LayerSession | None, *, commits: bool, reviews: bool) -> None:
         """Show what can be done with an image, or with none."""
         self.buttons.set_state(
             working=session is not None,
             prompted=session is not None and bool(session.prompt_state),
             commits=commits,
+            reviews=reviews,
             undo=session is not None and session.history.can_undo,
             redo=session is not None and session.history.can_redo,
         )
@@ -246,10 +355,6 @@ class SegmentForm(QWidget):
         rows = rows_of(editor, geometry)
         unit, ndim = ("", 2) if geometry is None else (voxel_of(geometry)[1], geometry.ndim)
         panel.set_rows(rows, ndim, unit)
-        self._fit_later.start()
-        self.sections["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
-        if rows:
-            self.open_section("objects")
 
     def show_stack(self, session: LayerSession | None) -> None:
         """Offer the axes along which the image has planes; without any the sections are hidden."""
@@ -260,12 +365,12 @@ class SegmentForm(QWidget):
             for index, size in enumerate(sizes)
             if size > 1
         )
-        if axes and not self.sections["stack"].isVisibleTo(self):
-            self.open_section("stack")
         linked = session is not None and session.time_axis is not None
-        series = any(each.name.casefold() not in DEPTH_NAMES for each in axes)
-        self.sections["stack"].setVisible(bool(axes))
-        self.sections["tracks"].setVisible(series or linked)
+        series = any(each.name.casefold() not in (*DEPTH_NAMES, "y", "x") for each in axes)
+        self.stack_panel.setVisible(bool(axes))
+        self.object_panel.entries["join planes"].setVisible(bool(axes))
+        self.offer_section("stack", offered=bool(axes))
+        self.offer_section("tracks", offered=series or linked)
         self.stack_panel.set_axes(axes)
         self.tracks_panel.set_axes(axes)
 
@@ -285,6 +390,7 @@ class SegmentForm(QWidget):
         entry = self.models.value()
         parts = ["" if entry is None else entry.name[:_LETTERS], "" if used is None else used.title]
         self.sections["model"].set_title(f"{MODEL}: {', '.join(filter(None, parts))}")
+        self.menu.setText(f"{parts[0]}  ☰")
         if self.models.problem() is not None:
             self.open_section("model")
 

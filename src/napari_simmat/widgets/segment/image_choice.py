@@ -102,6 +102,11 @@ class ImageChoice(QObject):
         """Whether layers, files or pixels are to be read."""
         return self._later.isActive() or self._naming.busy or self._ranking.busy
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether layers have changed that are not read yet."""
+        return self._later.isActive()
+
     def release(self) -> None:
         """Stop reading, and stop following the viewer."""
         self._later.stop()

@@ -43,6 +43,7 @@ from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.export import ObjectExporter
+from napari_simmat.widgets.segment.folder_review import SeenImages, follow_job, table_of_all
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
@@ -187,7 +188,13 @@ def open_image_job(image: FolderImage) -> Job[ReadImage]:
 
 
 class FolderPanel(QWidget):
-    """Chooses a folder, and goes to its next or previous image."""
+    """Chooses a folder, and goes to its next or previous image.
+
+    Attributes
+    ----------
+    strip
+        Goes on, and says where one is; to be laid out where it is always in sight.
+    """
 
     folder_chosen = Signal(str)
     order_chosen = Signal(bool)
@@ -219,24 +226,23 @@ class FolderPanel(QWidget):
             hbox((self.folder, 1), self.batch),
             self.captures,
             self.by_score,
-            hbox(self.previous, self.next),
-            self.empty,
-            self.place,
             parent=self,
         )
+        self.strip = QWidget()
+        vbox(hbox(self.previous, self.next), self.empty, self.place, parent=self.strip)
         self.by_score.toggled.connect(self.order_chosen)
         self.folder.changed.connect(self._on_folder)
         self.folder.path.editingFinished.connect(self._on_typed)
         self.set_state(can_go=False, place="")
 
-    def set_state(self, *, can_go: bool, place: str) -> None:
-        """Show where the list stands, and whether one can go on."""
-        self.empty.setVisible(can_go)
+    def set_state(self, *, can_go: bool, place: str, is_empty: bool = True) -> None:
+        """Show where the list stands, whether one can go on, and whether nothing was done here."""
+        self.empty.setVisible(can_go and is_empty)
         self.by_score.setEnabled(can_go or not place)
         self.previous.setEnabled(can_go)
         self.next.setEnabled(can_go)
         self.place.setText(place)
-        self.place.setVisible(bool(place))
+        self.strip.setVisible(bool(place))
 
     def _on_folder(self) -> None:
         if not self.folder.path.isModified():  # dropped or browsed for
@@ -313,6 +319,8 @@ class ImageFolder(QObject):
         self.number = -1
         self.problem = ""
         self._done: set[int] = set()
+        self._seen = SeenImages()
+        self._output: Path | None = None  # of the batch whose images these are
         self._by_score = False
         self._opened: ReadImage | None = None
         self._unrestored = ""
@@ -356,11 +364,12 @@ class ImageFolder(QObject):
         return self.images[self.number] if 0 <= self.number < len(self.images) else None
 
     def described(self) -> str:
-        """Where the list stands, e.g. ``3 of 10, 2 done``."""
+        """Where the list stands, e.g. ``3 of 10, 3 seen, 2 done``."""
         if self.current is None:
             return ""
-        where = f"{self.number + 1} of {len(self.images)}, {len(self._done)} done"
-        return f"{where} · {self.current.name}"
+        parts = [f"{self.number + 1} of {len(self.images)}", f"{len(self._seen)} seen"]
+        parts += [f"{len(self._done)} done", self._seen.left()]
+        return f"{', '.join(filter(None, parts))} · {self.current.name}"
 
     def release(self) -> None:
         """Stop reading and encoding."""
@@ -373,6 +382,7 @@ class ImageFolder(QObject):
         """Take the images of a folder, and open the first that is not done."""
         if folder and not self.busy:
             path = Path(folder).expanduser()
+            self._output = None
             self._list(lambda: list_folder_job(path, self._by_score))
 
     def choose_plan(self, plan: Plan | None) -> None:
@@ -384,6 +394,7 @@ class ImageFolder(QObject):
                 FolderImage(one.image, one.files.labels.parent, number)
                 for number, one in enumerate(plan.tasks)
             ]
+            self._output = plan.output
             self._list(lambda: look_for_results_job(images, self._by_score))
 
     def order(self, by_score: bool) -> None:
@@ -446,6 +457,10 @@ class ImageFolder(QObject):
         self._close()
         if listed is not None:
             self.images, self._done, self._ready = listed.images, listed.done, None
+            self._seen = SeenImages([str(image.results / image.name) for image in listed.images])
+            if self._output is not None:  # a batch is looked over from its first image
+                unseen = (n for n in range(len(self.images)) if n not in self._seen)
+                number = next(unseen, number)
         self._open(number)
 
     def _save(self, then: Callable[[], object]) -> None:
@@ -489,8 +504,21 @@ class ImageFolder(QObject):
             self._saving = None
             self._autosave.mark_saved(saving.snapshot)
             self._done.add(self.number)
+            self._follow(self.images[self.number])
             saving.then()
             self.changed.emit()
+
+    def _follow(self, image: FolderImage) -> None:
+        """Let the table of all images of a batch follow what was just saved of one."""
+        table = None if self._output is None else table_of_all(self._output)
+        if table is not None and self._output is not None:
+            inside = image.results.is_relative_to(self._output)
+            folder = image.results.relative_to(self._output) if inside else Path()
+            name = (folder / image.name).as_posix()
+            objects = image.results / f"{stem_of(image.path)}_objects.csv"
+            self.worker.submit(
+                "Table of all", lambda: follow_job(table, name, objects), _AHEAD_RANK
+            )
 
     def _on_not_saved(self, task: WorkerTask, _: str) -> None:
         if self._saving is not None and task is self._saving.task:
@@ -563,6 +591,7 @@ class ImageFolder(QObject):
         session = self._workspace.session
         if self._new and session is not None and session is self._session():
             self._new = False
+            self._seen.add(self.number)
             self._restore(session)
             self.changed.emit()
 

@@ -17,13 +17,12 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtGui import QFont
+from qtpy.QtGui import QAction, QColor, QFont, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
     QCheckBox,
     QComboBox,
-    QGridLayout,
     QHeaderView,
     QInputDialog,
     QLabel,
@@ -38,20 +37,24 @@ from napari_simmat.training.evidence import FEW, LEAP
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
+    CollapsibleSection,
     ComboBox,
     LayerChoice,
+    MenuButton,
     hbox,
     text_label,
     thin_bar,
+    tone_color,
     vbox,
 )
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
-from napari_simmat.widgets.segment.panels import Panel
+from napari_simmat.widgets.segment.panels import MORE_SETTINGS, Panel
 from napari_simmat.widgets.segment.prompt_layers import BOXES
 from napari_simmat.widgets.segment.saved_table import SavedTable
+from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 _OVERLAPS: tuple[Overlap, ...] = ("keep", "overwrite")
 _LOOKS: dict[Look, str] = {
@@ -67,6 +70,22 @@ NAME_OTHERS = "name others"
 NAME_OTHERS_TIP = (
     "Class at least three objects of each class; the others are named by size, shape and looks"
 )
+_OBJECT_ACTIONS = {
+    "edit": ("Edit", "Open it again with its prompts (or double-click it)"),
+    "merge": ("Merge", "Merge those under the points, or chosen here"),
+    "split": ("Split", "One object per point on it, or per separate piece"),
+    "delete": ("Delete", "Delete the chosen objects"),
+    NAME_OTHERS: ("Name the others", NAME_OTHERS_TIP),
+    "join planes": (
+        "Join planes into 3D objects",
+        "Committed objects that go on from plane to plane get one id, one row and one volume",
+    ),
+    "load": ("Load ...", "Add the objects of a file in any of the formats of Save"),
+}
+"""Title and tool tip of what is done with objects."""
+LOAD = "Load objects ..."
+SAVE_TIP = "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table"
+NO_ROWS = "Objects that you commit are listed here."
 _LETTERS = 3
 """Minimum letters that a list shows: two lists stand side by side in a narrow dock."""
 _TABLE_HEIGHT = 114
@@ -111,7 +130,7 @@ def rows_of(editor: LayerEditor | None, geometry: ImageGeometry | None) -> list[
 
 
 def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
-    """Area or volume of a voxel and its unit, as in saved files.
+    """Area or volume of a voxel and its unit, as in saved files, but for ml instead of mm³.
 
     NaN and empty unless all axes share a unit.
     """
@@ -124,7 +143,10 @@ def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
     # The layer may be sheared.
     part = abs(np.linalg.det(geometry.matrix[:-1, :-1])) / math.prod(geometry.spacing)
     unit = units.pop().replace("um", "\N{MICRO SIGN}m")
-    return math.prod(sizes) * float(part), f"{unit}{'²' if geometry.ndim == 2 else '³'}"
+    voxel = math.prod(sizes) * float(part)
+    if geometry.ndim == 3 and unit == "mm":
+        return voxel / 1000, "ml"  # as radiologists say it
+    return voxel, f"{unit}{'²' if geometry.ndim == 2 else '³'}"
 
 
 class ObjectTableModel(QAbstractTableModel):
@@ -244,7 +266,7 @@ class ObjectTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.set_height(0)
+        self.setMinimumHeight(_TABLE_HEIGHT)
         self.setTabKeyNavigation(False)
         self.verticalHeader().hide()
         self.verticalHeader().setDefaultSectionSize(22)
@@ -268,13 +290,13 @@ class ObjectTable(QTableView):
         if self.value() != before:
             self.chosen.emit(self.value())
 
-    def set_height(self, room: int) -> None:
-        """Take as many pixels of `room` as there are rows for, and four rows at least."""
-        rows = self.verticalHeader().defaultSectionSize() * self.model().rowCount()
-        needed = self.horizontalHeader().height() + rows + 2 * self.frameWidth()
-        height = max(_TABLE_HEIGHT, min(room, needed))
-        if height != self.height():
-            self.setFixedHeight(height)
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Say what will be listed, as long as nothing is."""
+        super().paintEvent(event)
+        if not self._model.rows:
+            painter = QPainter(self.viewport())
+            painter.setPen(QColor(tone_color("muted", self)))
+            painter.drawText(self.viewport().rect(), Qt.AlignmentFlag.AlignCenter, NO_ROWS)
 
     def choose(self, labels: Sequence[int]) -> None:
         """Choose exactly these objects."""
@@ -333,7 +355,15 @@ class ClassChoice(QComboBox):
 
 
 class ObjectPanel(Panel):
-    """Shows the committed objects; emits what is to be done with them."""
+    """Shows the committed objects; emits what is to be done with them.
+
+    Attributes
+    ----------
+    entries
+        What is done with objects, by name, for menus.
+    overlap, look
+        Lists that are laid out elsewhere.
+    """
 
     overlap_chosen = Signal(str)
     look_chosen = Signal(str)
@@ -350,42 +380,48 @@ class ObjectPanel(Panel):
             self.look.addItem(title, look)
         self.look.setToolTip("How objects are drawn, and whether a color is an object or a class")
         self.overlap.setToolTip("Where a new object overlaps others: keep them, or overwrite them")
-        rows = (
-            ("edit", "Edit", "Open it again with its prompts (or double-click it)"),
-            ("merge", "Merge", "Merge those under the points, or chosen here"),
-            ("split", "Split", "One object per point on it, or per separate piece"),
-            ("delete", "Delete", "Delete the chosen objects"),
-            ("load", "Load ...", "Add the objects of a file in any of these formats"),
-            (
-                "save",
-                "Save ...",
-                "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table; a right click "
-                "chooses its statistics",
-            ),
-        )
-        self.buttons = {row[0]: self.button(*row) for row in rows}
-        self.saved_table = SavedTable(self.table, self.buttons["save"], parent=self)
-        self.name_others = self.button(NAME_OTHERS, "Name the others", NAME_OTHERS_TIP)
-        grid = QGridLayout()
-        grid.setSpacing(4)
-        for number, button in enumerate(self.buttons.values()):
-            grid.addWidget(button, number // 3, number % 3)
-        classes = hbox(QLabel("Class"), (self.category, 1), self.name_others)
-        choices = hbox(QLabel("Overlap"), (self.overlap, 2), QLabel("Draw"), (self.look, 3))
-        for row in (classes, choices):
-            row.setSpacing(6)
-        vbox(classes, choices, self.table, grid, parent=self)
+        self.entries = {name: self._action(name, *each) for name, each in _OBJECT_ACTIONS.items()}
+        self.table.addActions(list(self.entries.values()))
+        self.chosen_menu = MenuButton("Object", "What can be done with the chosen objects")
+        of_chosen = [self.entries[name] for name in ("edit", "merge", "split", "delete")]
+        self.chosen_menu.menu().addActions(of_chosen)
+        self.save = MenuButton("Save ...", SAVE_TIP, splits=True)
+        self.save.clicked.connect(self._on_save)
+        self.saved_table = SavedTable(self.table, parent=self)
+        self.save.menu().addActions([self.entries["load"], self.saved_table.action])
+        row = hbox(QLabel("Class"), (self.category, 3), (self.chosen_menu, 2), (self.save, 3))
+        row.setSpacing(6)
+        vbox((self.table, 1), row, parent=self)
         self.look.activated.connect(lambda _: self.look_chosen.emit(self.look.currentData()))
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
+        self.table.chosen.connect(lambda _: self.show_actions())
         self.set_rows([], 2, "")
+
+    def _action(self, name: str, title: str, tip: str) -> QAction:
+        action = QAction(title, self)
+        action.setToolTip(tip)
+        if key := next((each.text() for each in SHORTCUTS if each.action == name), ""):
+            action.setText(f"{title}\t{key}")
+        action.triggered.connect(lambda: self.acted.emit(name))
+        return action
+
+    def _on_save(self) -> None:
+        self.acted.emit("save" if self.table.model().rowCount() else "load")
 
     def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
         """Show these objects; sizes have `unit`, or are counts if it is empty."""
         self.table.set_rows(rows, ndim, unit)
-        for action, button in self.buttons.items():
-            button.setEnabled(bool(rows) or action == "load")
-        self.name_others.setEnabled(bool(rows))
+        for name, action in self.entries.items():
+            action.setEnabled(bool(rows) or name == "load")
+        # Without objects a press loads some: that is what can be done then.
+        self.save.setText(f"Save {len(rows)} ..." if rows else LOAD)
+        self.save.setToolTip(SAVE_TIP if rows else self.entries["load"].toolTip())
+        self.show_actions()
+
+    def show_actions(self) -> None:
+        """Show what can be done with chosen objects, if any are chosen."""
+        self.chosen_menu.setVisible(bool(self.table.value()))
 
 
 # -------------------------------------------------------------------------------- learning
@@ -437,15 +473,17 @@ class LearnPanel(QWidget):
             button.setCheckable(True)
             both.addButton(button)
         self._outcome = QWidget()
+        options = QWidget()
+        vbox(self.all_channels, hbox(self.complete, (self.region, 1)), parent=options)
+        self.more = CollapsibleSection(MORE_SETTINGS, options)
         compare = hbox((self.before, 1), (self.after, 1), (self.keep, 2))
         vbox(self.result, compare, parent=self._outcome)
         vbox(
             self.hint,
-            self.all_channels,
-            hbox(self.complete, (self.region, 1)),
             self.start,
             self.bar,
             self._outcome,
+            self.more,
             parent=self,
             indent=INDENT,
         )
@@ -498,6 +536,9 @@ class LearnPanel(QWidget):
         again = LEARN if state.adapted is None else LEARN_AGAIN
         self.start.setText(CANCEL if learns else again)
         self.start.setEnabled(learns or state.ready)
+        # Once it has learned, there is nothing to start before there are more objects.
+        for part in (self.start, self.more):
+            part.setVisible(learns or state.ready or state.adapted is None)
         self.bar.setVisible(learns)
         learned, taught = state.adapted is not None, bool(state.taught)
         for button in (self.before, self.after):

@@ -1,4 +1,4 @@
-"""Parts of the form: prompts, stack, everything, the device of the model, the level of a pyramid.
+"""Parts of the form: prompts, stack, everything, review, the device, the level of a pyramid.
 
 They compute nothing; they show what they are given and emit what the user asks for. A button emits
 the name of its action.
@@ -12,19 +12,22 @@ from typing import Literal, NamedTuple
 
 from napari import Viewer
 from napari.layers import Image, Labels, Points
-from qtpy.QtCore import QEvent, QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QMouseEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QCheckBox,
     QFormLayout,
     QLabel,
     QLineEdit,
+    QSizePolicy,
     QSpinBox,
     QStackedLayout,
     QToolButton,
     QWidget,
 )
 
+from napari_simmat._text import pluralize
 from napari_simmat.annotation.inference_service import ComputeInUse
 from napari_simmat.annotation.predictions import Candidate
 from napari_simmat.annotation.prompt_state import Plane, plane_names
@@ -39,6 +42,7 @@ from napari_simmat.widgets.controls import (
     ComboBox,
     LayerChoice,
     MainButton,
+    MenuButton,
     form_rows,
     hbox,
     set_tone,
@@ -51,7 +55,7 @@ from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
-from napari_simmat.widgets.shortcuts import SHORTCUTS, shortcut_text
+from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 Direction = Literal["both", "up", "down"]
 _DIRECTIONS: dict[Direction, str] = {
@@ -60,14 +64,15 @@ _DIRECTIONS: dict[Direction, str] = {
     "down": "to earlier planes",
 }
 _BARS_HEIGHT = 44
+_ICON_WIDTH = 36
 NO_BARS = "Propagate shows how sure each plane is."
 POSITIVE_TEXT, NEGATIVE_TEXT = "● positive", "✕ negative"
-KEYS_TEXT = (
-    "Keys: {flip} positive or negative, {cycle} another mask, {next} another object beside it, "
-    "{undo} undo."
-)
+COMMIT_TIP = "Write what is shown: open objects, drafts, or what was propagated to all planes"
+DISCARD_TIP = "Take away what a commit would write ({key})"
 MORE_SETTINGS = "More settings"
-NEXT_DOUBTFUL = "Next doubtful ({count})  {key}"
+NEXT_DOUBTFUL = "Doubtful ({count})  {key}"
+NEXT_TIP = "Go to the draft that is least certain; {key} opens it, and clicks mend it"
+REVIEWED = "{drafts} left, {settled} decided"
 CANDIDATE = "Mask {number} of {count}"
 CANDIDATE_TIP = "{name}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
@@ -90,15 +95,44 @@ class Panel(QWidget):
 # --------------------------------------------------------------------------------- prompts
 
 
+class ShapeButton(MenuButton):
+    """The button of a tool for shapes, with the other tools for shapes in a list beside it."""
+
+    chosen = Signal(str)
+    """The name of a tool."""
+
+    def __init__(self) -> None:
+        super().__init__("", splits=True)
+        self._tool: Tool = "box"
+        self.setCheckable(True)
+        self.entries = {}
+        for name, tool in TOOLS.items():
+            if tool.shape is not None:
+                self.entries[name] = self.menu().addAction(
+                    tool.title, lambda name=name: self.chosen.emit(name)
+                )
+                self.entries[name].setToolTip(tool.tip)
+        self.clicked.connect(lambda: self.chosen.emit(self._tool))
+        self.set_tool("box")
+
+    def set_tool(self, tool: Tool) -> None:
+        """Show which of the tools a press takes."""
+        self._tool = tool
+        self.setText(TOOLS[tool].title)
+        self.setToolTip(f"{TOOLS[tool].tip}; the list has other shapes")
+
+
 class PromptButtons(Panel):
     """Tools and actions; each button shows its key.
 
-    What needs a prompt or something to undo has a fixed place, which shows the keys until then.
+    *Discard* and *Redo* are shown while there is something to discard or to redo.
 
     Attributes
     ----------
     tools
-        The button of each tool that has one.
+        The button of points, and that of shapes.
+    everything
+        Opens what finds all objects; while prompts are open, `sign` has its place.
     """
 
     tool_chosen = Signal(str)
@@ -106,70 +140,87 @@ class PromptButtons(Panel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tools = {n: Button(t.button, tip=t.tip) for n, t in TOOLS.items() if t.button}
-        for name, button in self.tools.items():
-            button.setCheckable(True)
-            button.clicked.connect(lambda _=False, name=name: self.tool_chosen.emit(name))
+        point = Button(TOOLS["point"].title, tip=TOOLS["point"].tip)
+        point.setCheckable(True)
+        point.clicked.connect(lambda: self.tool_chosen.emit("point"))
+        self.shapes = ShapeButton()
+        self.shapes.chosen.connect(self.tool_chosen)
+        self.tools: dict[str, QAbstractButton] = {"point": point, "box": self.shapes}
         self.sign = Button("", tip="Flip between positive and negative")
         self.sign.clicked.connect(lambda: self.acted.emit("flip"))
-        self.commit = self.button(
-            "commit", "Commit", "Write the object; then the next one", MainButton
+        self.everything = Button("✦ Everything", tip="Find all objects of the plane")
+        self.everything.setCheckable(True)
+        self.commit = self.button("commit", "Commit", COMMIT_TIP, MainButton)
+        self.clear = Button("Discard", "", DISCARD_TIP.format(key=_KEYS["clear"]))
+        self.clear.clicked.connect(lambda: self.acted.emit("clear"))
+        self.undo, self.redo = (
+            self._icon(name, text) for name, text in (("undo", "↶"), ("redo", "↷"))
         )
-        self.clear = self.button("clear", "Clear", "Remove the prompts shown")
-        self.undo = self.button("undo", "Undo", "Undo the last action")
-        self.redo = Button("Redo", "", f"Redo it ({shortcut_text('redo')})")
-        self.redo.clicked.connect(lambda: self.acted.emit("redo"))
-        self.cycle = self.button("cycle", "Next mask", "Another of the model's candidates")
-        self.next = self.button("next", "New object", "Another object beside the open ones")
-        self.keys = text_label("muted")
-        self.keys.setText(KEYS_TEXT.format(**_KEYS))
-        self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
-        tools = hbox(*self.tools.values(), self.sign)
-        first = hbox(self.cycle, self.next)
-        second = hbox(self.undo, self.redo, self.clear)
-        for row in (tools, first, second):
+        self._third = QStackedLayout()
+        self._third.addWidget(self.everything)
+        self._third.addWidget(self.sign)
+        self._third.addWidget(QWidget())  # while drafts are looked over
+        third = QWidget()
+        third.setLayout(self._third)
+        third.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        tools = hbox((point, 1), (self.shapes, 1), (third, 1))
+        actions = hbox(self.undo, self.redo, (self.commit, 1), self.clear)
+        for row in (tools, actions):
             row.setSpacing(4)
-        actions, self._room = QWidget(), QWidget()
-        self._rows = vbox(first, second, parent=actions)
-        self._rows.addStretch(1)
-        self._actions = QStackedLayout(self._room)
-        self._actions.addWidget(self.keys)
-        self._actions.addWidget(actions)
-        vbox(tools, self.commit, self._room, parent=self, spacing=8)
+        self._prompted, self._positive, self._reviews = False, True, False
+        self.tool_row = QWidget()
+        self.tool_row.setLayout(tools)
+        vbox(self.tool_row, actions, parent=self, spacing=6)
         self.set_sign(True)
 
+    def _icon(self, action: str, text: str) -> Button:
+        name = action.capitalize()
+        button = Button(text, "", f"{name} ({_KEYS[action]})")
+        button.setAccessibleName(name)
+        button.setFixedWidth(_ICON_WIDTH)
+        button.setStyleSheet("QPushButton { padding: 0; font-size: 13pt; }")
+        button.clicked.connect(lambda: self.acted.emit(action))
+        return button
+
     def set_tool(self, tool: Tool) -> None:
-        """Show the tool in use; one without a button belongs to that of the tool before it."""
-        names = list(TOOLS)[: list(TOOLS).index(tool) + 1] if tool else []
-        shown = next((name for name in reversed(names) if name in self.tools), "")
-        for name, button in self.tools.items():
-            button.setChecked(name == shown)
+        """Show the tool in use."""
+        is_shape = bool(tool) and TOOLS[tool].shape is not None
+        self.tools["point"].setChecked(tool == "point")
+        self.shapes.setChecked(is_shape)
+        if is_shape:
+            self.shapes.set_tool(tool)
 
     def set_sign(self, positive: bool) -> None:
         """Show whether new prompts are positive."""
+        self._positive = positive
         self.sign.setText(f"{POSITIVE_TEXT if positive else NEGATIVE_TEXT}  {_KEYS['flip']}")
         set_tone(self.sign, "good" if positive else "error")
+        self._show_third()
 
-    def event(self, event: QEvent) -> bool:
-        """Keep as much room as the actions need, so that nothing moves when they are seen."""
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show, QEvent.Type.Resize):
-            # Buttons that were not seen yet do not know the theme's size; all are as high as this.
-            row = self.commit.sizeHint().height() + self._rows.spacing()
-            self._room.setFixedHeight(max(2 * row, self.keys.heightForWidth(self.width())))
-        return super().event(event)
+    def _show_third(self) -> None:
+        shows_sign = self._prompted or not self._positive
+        self._third.setCurrentIndex(2 if self._reviews and not shows_sign else int(shows_sign))
 
     def set_state(
-        self, *, working: bool, prompted: bool, commits: bool, undo: bool, redo: bool
+        self,
+        *,
+        working: bool,
+        prompted: bool,
+        commits: bool,
+        undo: bool,
+        redo: bool,
+        reviews: bool = False,
     ) -> None:
-        """Enable what can be done with an image, with prompts, and with something to commit."""
-        for button in (*self.tools.values(), self.sign):
+        """Show what can be done with an image, prompts, something to commit, and drafts."""
+        for button in (*self.tools.values(), self.sign, self.everything):
             button.setEnabled(working)
-        for button in (self.clear, self.cycle, self.next):
-            button.setEnabled(prompted)
         self.commit.setEnabled(commits)
+        self.clear.setVisible(commits)
         self.undo.setEnabled(undo)
         self.redo.setEnabled(redo)
-        self._actions.setCurrentIndex(prompted or undo or redo)
+        self.redo.setVisible(redo)
+        self._prompted, self._reviews = prompted, reviews
+        self._show_third()
 
 
 class CandidateStrip(QWidget):
@@ -316,13 +367,19 @@ class PlaneBars(QWidget):
 
 
 class StackPanel(Panel):
-    """Settings and buttons for propagation and for encoding ahead."""
+    """Propagates open objects, and shows how sure each plane is.
+
+    Attributes
+    ----------
+    range
+        Along which axes, and to which planes; to be laid out elsewhere.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._axes: tuple[StackAxis, ...] = ()
         self._routes: list[tuple[StackAxis, ...]] = []
-        self._propagating = self._encoding = False
+        self._propagating = False
         self.along, self.direction = ComboBox(), ComboBox()
         self.along.setAccessibleName("Along")
         self.direction.addItems(_DIRECTIONS.values())
@@ -333,52 +390,23 @@ class StackPanel(Panel):
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # not by the wheel
             box.setMaximum(0)
         self.start = Button("", "", "Follow the open objects through the planes")
-        self.commit = self.button(
-            "commit propagation", "Commit all", "Write what was found on all planes (C)"
-        )
-        self.drop = self.button("discard propagation", "Discard", "Discard what was found")
         self.bars = PlaneBars()
-        self.join = self.button(
-            "join planes", "Join planes into 3D objects",
-            "Committed objects that go on from plane to plane get one id, one row and one volume",
-        )  # fmt: skip
-        self.whole = Button("", "", "All planes, so that each click is fast")
-        self.clear = self.button(
-            "clear embeddings", "Clear", "Forget all embeddings, in memory and on disk"
-        )
-        self.ahead, self.disk = QCheckBox("Encode planes ahead"), QCheckBox("Keep on disk")
-        self.ahead.setChecked(True)
-        self.disk.setToolTip(
-            "Saves encoding next time. Off by default: embeddings reveal much of the image."
-        )
-        self.bar, self.encoded = thin_bar(), text_label()
         planes = hbox(self.first, QLabel("to"), self.last)
+        self.range = QWidget()
         form = form_rows(
-            ("Along", self.along), ("Direction", self.direction), spacing=6, indent=INDENT
+            ("Along", self.along),
+            ("Direction", self.direction),
+            parent=self.range,
+            spacing=6,
+            indent=INDENT,
         )
         form.addRow("Planes", planes)
-        vbox(
-            form,
-            self.start,
-            hbox(self.commit, self.drop),
-            self.bars,
-            self.join,
-            hbox(self.ahead, self.disk),
-            hbox((self.whole, 2), (self.clear, 1)),
-            self.bar,
-            self.encoded,
-            parent=self,
-            spacing=6,
-        )
+        vbox(self.start, self.bars, parent=self, spacing=4)
         self.along.currentIndexChanged.connect(self._on_along)
         self.start.clicked.connect(
             lambda: self.acted.emit("stop propagating" if self._propagating else "propagate")
         )
-        self.whole.clicked.connect(
-            lambda: self.acted.emit("stop encoding" if self._encoding else "encode whole stack")
-        )
-        self.set_state(working=False, busy=False, found=False)
-        self.show_encoded("", 1.0, whole=False)
+        self.set_state(working=False, busy=False)
 
     def set_axes(self, axes: Sequence[StackAxis]) -> None:
         """Offer the axes along which an image has planes; the last is the usual one."""
@@ -412,21 +440,11 @@ class StackPanel(Panel):
             last = max(min(last, max(at)), first)
         return first, last
 
-    def set_state(self, *, working: bool, busy: bool, found: bool) -> None:
-        """Enable what can be done: with prompts, while propagating, with something found."""
+    def set_state(self, *, working: bool, busy: bool) -> None:
+        """Enable what can be done: with prompts, while propagating."""
         self._propagating = busy
         self.start.setText("Cancel" if busy else f"Propagate  {_KEYS['propagate']}")
         self.start.setEnabled(busy or (working and bool(self._axes)))
-        for button in (self.commit, self.drop):
-            button.setEnabled(found)
-
-    def show_encoded(self, text: str, fraction: float, *, whole: bool) -> None:
-        """Show the progress of encoding, and whether it is of the whole stack; 1 means idle."""
-        self._encoding = whole
-        self.whole.setText("Cancel encoding" if whole else "Encode whole stack")
-        self.encoded.setText(text)
-        self.bar.setVisible(fraction < 1)
-        self.bar.setValue(round(100 * fraction))
 
     def _on_along(self) -> None:
         if 0 <= self.along.currentIndex() < len(self._routes):
@@ -437,11 +455,73 @@ class StackPanel(Panel):
             self.last.setValue(last)
 
 
+class EncodingPanel(Panel):
+    """Which planes are encoded before they are shown, and where embeddings are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encoding = False
+        self.whole = Button("", "", "All planes, so that each click is fast")
+        self.clear = self.button(
+            "clear embeddings", "Clear", "Forget all embeddings, in memory and on disk"
+        )
+        self.ahead, self.disk = QCheckBox("Encode planes ahead"), QCheckBox("Keep on disk")
+        self.ahead.setChecked(True)
+        self.disk.setToolTip(
+            "Saves encoding next time. Off by default: embeddings reveal much of the image."
+        )
+        self.bar, self.encoded = thin_bar(), text_label()
+        vbox(
+            hbox(self.ahead, self.disk),
+            hbox((self.whole, 2), (self.clear, 1)),
+            self.bar,
+            self.encoded,
+            parent=self,
+            spacing=6,
+        )
+        self.whole.clicked.connect(
+            lambda: self.acted.emit("stop encoding" if self._encoding else "encode whole stack")
+        )
+        self.show_encoded("", 1.0, whole=False)
+
+    def show_encoded(self, text: str, fraction: float, *, whole: bool) -> None:
+        """Show the progress of encoding, and whether it is of the whole stack; 1 means idle."""
+        self._encoding = whole
+        self.whole.setText("Cancel encoding" if whole else "Encode whole stack")
+        self.encoded.setText(text)
+        self.bar.setVisible(fraction < 1)
+        self.bar.setValue(round(100 * fraction))
+
+
 # ------------------------------------------------------------------------------ everything
 
 
+class ReviewPanel(Panel):
+    """What is done with the drafts one by one; shown while there are any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accept = self.button("accept", "Accept", "Write the draft that is outlined")
+        self.reject = self.button("reject", "Reject", "Take the draft that is outlined away")
+        self.next = self.button("next doubtful", "", NEXT_TIP.format(key=_KEYS["edit"]))
+        self.left = text_label("muted")
+        self.bar = thin_bar()
+        row = hbox((self.accept, 2), (self.reject, 2), (self.next, 3))
+        row.setSpacing(4)
+        vbox(row, hbox((self.left, 2), (self.bar, 1)), parent=self)
+        self.set_state(drafts=0, doubtful=0, settled=0)
+
+    def set_state(self, *, drafts: int, doubtful: int, settled: int) -> None:
+        """Show how many drafts are open, how many of these are doubtful, how many are settled."""
+        self.setVisible(drafts > 0)
+        self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
+        self.left.setText(REVIEWED.format(drafts=pluralize(drafts, "draft"), settled=settled))
+        self.bar.setRange(0, max(1, drafts + settled))
+        self.bar.setValue(settled)
+
+
 class AutomaticPanel(Panel):
-    """Buttons for all objects of a plane and for their drafts; the settings are folded below them.
+    """Finds all objects of a plane; the settings are folded below the button.
 
     Parameters
     ----------
@@ -470,13 +550,6 @@ class AutomaticPanel(Panel):
             "segment everything", "Segment everything", "All objects of the current plane"
         )
         self.stop = self.button("stop everything", "Stop", "Stop segmenting")
-        self.commit = self.button(
-            "commit everything", "Commit all", "Write all drafts as objects (C)"
-        )
-        self.drop = self.button("discard everything", "Discard", "Discard all drafts")
-        self.next = self.button("next doubtful", "", "Go to the draft that is least certain")
-        self.accept = self.button("accept", "Accept", "Write the draft that is outlined")
-        self.reject = self.button("reject", "Reject", "Take the draft that is outlined away")
         self.like_mine = QCheckBox("Only objects like mine")
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
@@ -496,31 +569,19 @@ class AutomaticPanel(Panel):
         row, _ = self.form.rows.getWidgetPosition(above)
         self.form.rows.insertRow(row + 1, "or on a layer", self.layer)
         self.setTabOrder(above, self.layer)
-        self.more = CollapsibleSection(MORE_SETTINGS, self.form)
+        settings = QWidget()
+        mine = (self.expect_mine, self.draft_next, self.like_mine)
+        vbox(*mine, self.form, parent=settings)
+        self.more = CollapsibleSection(MORE_SETTINGS, settings)
         self.form.words.returnPressed.connect(self.start.click)
-        vbox(
-            self.form.words_row,
-            hbox(self.start, self.stop),
-            hbox(self.commit, self.drop),
-            self.next,
-            hbox(self.accept, self.reject),
-            self.expect_mine,
-            self.draft_next,
-            self.like_mine,
-            self.more,
-            parent=self,
-            indent=INDENT,
-        )
-        self.set_state(working=False, busy=False, found=False, doubtful=0)
+        vbox(self.form.words_row, hbox(self.start, self.stop), self.more, parent=self)
+        self.set_state(working=False, busy=False)
 
-    def set_state(self, *, working: bool, busy: bool, found: bool, doubtful: int) -> None:
-        """Enable what can be done: with an image, while masks are proposed, with open drafts."""
+    def set_state(self, *, working: bool, busy: bool) -> None:
+        """Enable what can be done: with an image, while masks are proposed."""
         self.start.setVisible(not busy)
         self.start.setEnabled(working)
         self.stop.setVisible(busy)
-        for button in (self.commit, self.drop, self.next, self.accept, self.reject):
-            button.setEnabled(found)
-        self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
 
 
 # ------------------------------------------------------------------------- model and level

@@ -48,21 +48,18 @@ class PromptTool(NamedTuple):
     """napari's modes that draw with it; its button takes the first."""
     shape: ShapeKind | None
     """What is drawn; None for points."""
-    button: str = ""
-    tip: str = ""
-    """Text and tool tip of its button; without one that of the tool before stands for it."""
+    title: str
+    tip: str
+    """Text and tool tip, of its button or of its entry in the list of shapes."""
 
 
 TOOLS: dict[Tool, PromptTool] = {
     "point": PromptTool(("add",), None, "● Point", "Click on the object"),
-    "box": PromptTool(
-        ("add_rectangle",),
-        "rectangle",
-        "▭ Box",
-        "Draw a box around each object; E and P: ellipse, polygon",
+    "box": PromptTool(("add_rectangle",), "rectangle", "▭ Box", "Draw a box around each object"),
+    "ellipse": PromptTool(("add_ellipse",), "ellipse", "◯ Ellipse", "Draw an ellipse around it"),
+    "polygon": PromptTool(
+        ("add_polygon", "add_polygon_lasso"), "polygon", "⬠ Polygon", "Click around the object"
     ),
-    "ellipse": PromptTool(("add_ellipse",), "ellipse"),
-    "polygon": PromptTool(("add_polygon", "add_polygon_lasso"), "polygon"),
     "scribble": PromptTool(
         ("add_path", "add_polyline", "add_line"), "path", "∿ Scribble", "Scribble over the object"
     ),
@@ -384,6 +381,11 @@ class ShapesAdapter(LayerAdapter):
             self.edited.emit()
 
 
+def is_drawing(layer: Any) -> bool:
+    """Whether the mode of a layer is one of the tools."""
+    return str(layer.mode) in _TOOL_OF_MODE
+
+
 def unreadable(layer: Any) -> str | None:
     """Why the features of a points or shapes layer cannot be read as prompts, or None."""
     for name in _DEFAULTS:
@@ -589,8 +591,12 @@ class PromptLayers(QObject):
         """Activate the last-used tool, at first points; one in hand stays, also napari's."""
         active = self._viewer.layers.selection.active
         if active is None or str(active.mode) == "pan_zoom":
-            on_points = self._last_mode in TOOLS["point"].modes
-            self._activate(self.points if on_points else self.boxes, self._last_mode)
+            self.take_up_tool()
+
+    def take_up_tool(self) -> None:
+        """Activate the last-used tool, whatever is in hand."""
+        on_points = self._last_mode in TOOLS["point"].modes
+        self._activate(self.points if on_points else self.boxes, self._last_mode)
 
     def release(self) -> None:
         """Stop following the layers; they stay in the viewer."""

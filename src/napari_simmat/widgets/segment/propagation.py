@@ -41,6 +41,7 @@ MAX_NAMED = 3
 """Doubtful planes that the status line names."""
 PROPAGATING = "Propagating"
 CANCELED = "Propagation canceled."
+KEPT = "Stopped: {planes} are kept. Commit (C) writes them, Propagate goes on."
 NOTHING_OPEN = "There is nothing to propagate: click on an object first."
 FOUND = "{} on {} ({} to {})."
 DOUBTFUL, MANY_DOUBTFUL = "Doubtful: {}.", "{} doubtful: click an orange bar to look."
@@ -221,6 +222,7 @@ class Propagation(QObject):
         self._request: VolumeRequest | None = None
         self._progress = Status("working", PROPAGATING)
         self.result: PropagationResult | None = None
+        self._partial: PropagationResult | None = None
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
@@ -292,6 +294,7 @@ class Propagation(QObject):
             planes=planes,
         )
         service = self._inference.service
+        self._partial = None
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
         self._progress = Status("working", PROPAGATING)
         self.say_progress()
@@ -323,9 +326,15 @@ class Propagation(QObject):
         self._objects.write("propagation", objects, closing=closing, done=self.drop)
 
     def cancel(self) -> None:
-        """Stop; what was found before stays on the preview."""
+        """Stop; what was found stays on the preview, and can be committed."""
         if self._job.cancel():
-            self._workspace.status.emit(Status("canceled", CANCELED))
+            partial, self._partial = self._partial, None
+            if partial is not None and self.result is None:
+                self._take(partial)
+                count = pluralize(len(partial.planes), "plane")
+                self._workspace.status.emit(Status("canceled", KEPT.format(planes=count)))
+            else:
+                self._workspace.status.emit(Status("canceled", CANCELED))
             self._stop()
 
     def drop(self) -> None:
@@ -357,8 +366,38 @@ class Propagation(QObject):
     def _on_progress(self, progress: Progress) -> None:
         text = f"{PROPAGATING}: {progress.message or 'getting ready'}"
         self._progress = Status("working", text, progress.fraction)
+        tracks = getattr(progress, "tracks", None)
+        if tracks is not None:
+            self._show_so_far(tracks)
         if not self._inference.busy:
             self.say_progress()
+
+    def _show_so_far(self, tracks: tuple[Track, ...]) -> None:
+        """Show the planes that were found since the last time, unless others are shown still."""
+        request = self._request
+        if request is None or self._workspace.session is not request.session or self.result:
+            return
+        before, self._partial = self._partial, PropagationResult(request, tracks)
+        if request.order != request.session.geometry.order:
+            return
+        known = () if before is None else before.planes
+        new = [plane for plane in self._partial.planes if plane not in known]
+        masks = {plane: [track.mask(plane) for track in tracks] for plane in new}
+        if masks:
+            self._workspace.preview.show_all(request.geometry, masks)
+        self.changed.emit()
+
+    @property
+    def bars(self) -> list[PlaneBar]:
+        """How sure each plane is of what was found, or is found so far."""
+        shown = self.result or self._partial
+        return [] if shown is None or not shown.is_shown else shown.bars()
+
+    def _take(self, result: PropagationResult) -> None:
+        """Let a result be what a commit writes, and clicks correct."""
+        self._show(result)
+        self.result = result
+        result.request.view.propagated = result.corrected_by_clicks()
 
     def _on_returned(self, tracks: list[Track]) -> None:
         request = self._request
@@ -368,22 +407,33 @@ class Propagation(QObject):
             if self.result is not None and self.result.request.order != request.order:
                 self.drop()
             result = PropagationResult(request, tuple(tracks))
-            self._show(result)
-            self.result = result
-            request.view.propagated = result.corrected_by_clicks()
+            if self._partial is not None and self.result is None:  # it may end sooner than so far
+                self._workspace.preview.clear(self._partial.planes, request.order)
+            self._take(result)
             self._workspace.say(result.described())
+        self._partial = None
         self.changed.emit()
         self.finished.emit()
 
     def _on_failed(self, reason: str) -> None:
+        self._forget_partial()
         self._workspace.fail(reason)
         self._stop()
+
+    def _forget_partial(self) -> None:
+        """Take what was shown so far from the preview."""
+        partial, self._partial = self._partial, None
+        if partial is not None and self.result is None:
+            view = partial.request.view
+            closed = [plane for plane in partial.planes if not view.prompt_state.on(plane)]
+            self._workspace.preview.clear(closed, partial.request.order)
 
     def _on_subject(self) -> None:
         """Stop, and forget what was found, if the model or the image has changed."""
         request = self._request
         subject = self._workspace.subject
         if request is not None and request.subject != subject and self._job.cancel():
+            self._partial = None
             self._stop()
         if self.result is not None and self.result.request.subject != subject:
             self.drop()

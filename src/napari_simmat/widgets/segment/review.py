@@ -102,6 +102,15 @@ class DraftReview(QObject):
         return 0 if session is None else len(session.drafts.doubtful)
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """How many drafts are open, and how many were accepted, rejected or replaced."""
+        session = self._workspace.session
+        if session is None:
+            return 0, 0
+        drafts = session.drafts
+        return len(drafts.open), len(drafts.found.drafts) - len(drafts.open)
+
+    @property
     def current(self) -> Draft | None:
         """The draft that was gone to last, if it is still open."""
         session, visited = self._workspace.session, self._visited

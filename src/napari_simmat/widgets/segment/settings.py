@@ -15,6 +15,7 @@ from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
 from napari_simmat.widgets.segment.outputs import Look
+from napari_simmat.widgets.segment.patient_view import Convention
 
 if TYPE_CHECKING:
     pass
@@ -38,12 +39,13 @@ class TabSettings:
     """How objects are drawn."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
-    open_parts: tuple[str, ...] = ()
-    closed_parts: tuple[str, ...] = ()
-    """Sections of the form that the user opened, and that the user closed."""
     encode_ahead: bool = True
     keep_on_disk: bool = False
     """Whether planes are encoded before they are shown, and whether embeddings are stored."""
+    show_helpers: bool = False
+    """Whether napari lists the layers of prompts, preview and outline."""
+    planes: Convention = "radiological"
+    """How planes of patients are seen."""
     channels: tuple[RememberedChannels, ...] = ()
     """The channels that were chosen by hand, the last first."""
     table: TableOptions = field(default_factory=TableOptions)

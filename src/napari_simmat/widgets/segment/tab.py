@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from napari import Viewer
-from napari.layers import Labels
+from napari.layers import Labels, Layer
+from qtpy.QtCore import Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import layer_key
+from napari_simmat.widgets.samples import OFFERED
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.channel_tools import ChannelTools
 from napari_simmat.widgets.segment.controller import SegmentController
@@ -28,6 +30,7 @@ from napari_simmat.widgets.segment.form import SegmentForm
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.image_folder import ImageFolder
+from napari_simmat.widgets.segment.layer_rows import LayerRows
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.open_images import LayerSession
@@ -35,9 +38,10 @@ from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
 from napari_simmat.widgets.segment.settings import TabSettings, load_settings, save_settings
 from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
+from napari_simmat.widgets.segment.welcome import TourState
 from napari_simmat.widgets.segment.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
-from napari_simmat.widgets.worker import WorkerTask
+from napari_simmat.widgets.worker import WorkerTask, later
 
 CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
@@ -57,6 +61,8 @@ class SegmentTab(SegmentForm):
     """
 
     actions: dict[str, Callable[[], object]]
+    keys_wanted = Signal()
+    """The user asks for the page of keys."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -86,6 +92,7 @@ class SegmentTab(SegmentForm):
         )
         self.list_keys = ListShortcuts(self, self.keys)
         self.drawing = ObjectDrawing(viewer)
+        self.rows = LayerRows(viewer, self)
         self.image_choice = ImageChoice(
             workspace,
             self.channels,
@@ -97,7 +104,11 @@ class SegmentTab(SegmentForm):
             workspace, controller.inference, self.image_choice, parent=self
         )
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
+        # Not in the event of a removal: what clears the list would find the outline made again.
+        self._draw_later = later(self, self._show_drawing)
         self._saved = self._restore_settings()
+        self._has_drafts = self._has_folder = self._was_prompted = False
+        self._left: Callable[[], LayerSession | None] = lambda: None
         self._connect_parts()
         self._connect_form()
         entry = self.models.value()
@@ -110,16 +121,18 @@ class SegmentTab(SegmentForm):
 
     def start(self) -> None:
         """Choose an image, and begin to follow what is open."""
+        self.rows.update()
         self.image_choice.read_later()
 
     def release(self) -> None:
         """Stop the threads, and give back keys, events and the preview."""
+        self._draw_later.stop()
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
         self.viewer.dims.events.current_step.disconnect(self._show_plane)
         for part in (
             *(self.keys, self.list_keys, self.objects, self.points, self.boxes, self.masks),
             *(self.automatic_panel.layer, self.learn_panel, self.models, self.image_folder),
-            *(self.tracks, self.loader, self.exporter, self.image_choice, self.drawing),
+            *(self.tracks, self.loader, self.exporter, self.image_choice, self.drawing, self.rows),
         ):
             part.release()
         for task in [task for task in self._snapshots if task.done]:
@@ -158,6 +171,7 @@ class SegmentTab(SegmentForm):
             "previous image": lambda: self.image_folder.go(-1),
             "no objects": self.image_folder.mark_empty,
             "see": lambda: self.channel_tools.see(),
+            "keys": self.keys_wanted.emit,
         }
 
     def _connect_parts(self) -> None:
@@ -226,11 +240,13 @@ class SegmentTab(SegmentForm):
         ahead = controller.prefetcher
         learn = self.learn_panel
         stack = self.stack_panel
+        encoding = self.encoding_panel
         automatic = self.automatic_panel
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         self.exporter.table = lambda: panel.saved_table.value().settings
-        for part in (self.buttons, self.channel_panel, panel, stack, automatic):
+        parts = (self.buttons, self.channel_panel, panel, stack, automatic)
+        for part in (*parts, self.review_panel, encoding):
             part.acted.connect(self.act)
         for name, button in (
             *self.tracks_panel.buttons.items(),
@@ -240,8 +256,7 @@ class SegmentTab(SegmentForm):
         ):
             button.clicked.connect(lambda _=False, name=name: self.act(name))
         for name, section in self.sections.items():
-            section.pressed.connect(partial(self.note_section, name))
-            section.pressed.connect(self._save_settings)
+            section.pressed.connect(lambda on, name=name: self._open_by_hand(name, opened=on))
         for signal, *slots in (
             (self.models.changed, self._on_model, self._save_settings),
             (self.channels.changed, self._save_settings),
@@ -260,10 +275,11 @@ class SegmentTab(SegmentForm):
             (panel.table.chosen, partial(setattr, objects, "chosen"), self._show_drawing),
             (panel.table.visited, self._on_visited),
             (panel.table.opened, lambda n: perform(lambda: objects.edit(n))),
-            (self.sections["objects"].toggled, self._on_objects_toggled),
             (stack.bars.chosen, self._on_bar),
-            (stack.ahead.toggled, ahead.set_enabled, self._save_settings),
-            (stack.disk.toggled, ahead.keep_on_disk, self._save_settings),
+            (encoding.ahead.toggled, ahead.set_enabled, self._save_settings),
+            (self.planes.activated, self._on_planes, self._save_settings),
+            (self.helpers.toggled, self.rows.show_helpers, self._save_settings),
+            (encoding.disk.toggled, ahead.keep_on_disk, self._save_settings),
             (automatic.sifted, lambda: everything.filter(automatic.value())),
             (automatic.like_mine.toggled, everything.set_like_mine),
             (automatic.expect_mine.toggled, everything.set_expects_mine),
@@ -274,6 +290,8 @@ class SegmentTab(SegmentForm):
             ),
             (folder.proposed, self.folder_panel.captures.offer),
             (self.folder_panel.order_chosen, lambda on: perform(lambda: folder.order(on))),
+            (self.welcome.sample_chosen, self.open_sample),
+            (self.welcome.tour_wanted, self.begin_tour),
             (learn.started, self._on_learn),
             (learn.stopped, self.learning.cancel),
             (learn.compared, lambda after: perform(lambda: self.learning.show(after))),
@@ -289,6 +307,24 @@ class SegmentTab(SegmentForm):
         button.show()
         button.clicked.connect(lambda: self.controller.perform(lambda: folder.choose_plan(plan())))
 
+    def open_sample(self, number: int = 0) -> None:
+        """Open a real image that is offered while there is none."""
+        for each in OFFERED[number].make():
+            self.viewer.add_layer(Layer.create(*each))
+        self.viewer.reset_view()
+
+    def begin_tour(self) -> None:
+        """Lead from a click to a saved table, on the coins if no image is open."""
+        if not self.workspace.images:
+            self.open_sample()
+        self.tour.begin()
+
+    def _show_tour(self, *_: Any) -> None:
+        editor = self.workspace.editor
+        objects = 0 if editor is None else len(editor.labels)
+        drafts, _ = self.controller.review.counts
+        self.tour.follow(TourState(self.workspace.prompted, objects, drafts, saved=False))
+
     # ----------------------------------------------------------------- settings
 
     def _restore_settings(self) -> TabSettings:
@@ -299,6 +335,8 @@ class SegmentTab(SegmentForm):
         self.controller.objects.overlap = settings.overlap
         self.drawing.look = settings.look
         self.workspace.classes.add(settings.classes)
+        self.rows.show_helpers(settings.show_helpers)
+        self.controller.patient_view.convention = settings.planes
         prefetcher.enabled = settings.encode_ahead
         prefetcher.keep_on_disk(settings.keep_on_disk)
         return self.settings(self.workspace.classes.names)
@@ -335,8 +373,11 @@ class SegmentTab(SegmentForm):
                 choice = self.learning.applied(choice)
             except (ValueError, TypeError) as error:
                 problem = str(error)
+        self.show_welcome(empty=not choice.images)
         used = choice.layers
         self.level.show_layers(layer for layer in choice.images if layer_key(layer) in used)
+        if problem is not None and choice.images and self.image_choice.is_behind:
+            return  # an image was opened just now: it is read in the next turn
         if problem is not None:
             self._refuse(choice, problem)
         elif self.workspace.session is None and self.workspace.make_layer(choice.geometry):
@@ -348,6 +389,8 @@ class SegmentTab(SegmentForm):
     def _refuse(self, choice: FormChoice, problem: str) -> None:
         """Have nothing chosen, and say why, with a way out."""
         images = choice.images
+        if self.workspace.session is not None:
+            self._left = ref(self.workspace.session)
         self.controller.set_subject(choice.model, None, None, frozenset())
         if self.image_folder.busy and not images:
             return  # it says which image it opens
@@ -399,6 +442,7 @@ class SegmentTab(SegmentForm):
         snapshot = self._snapshots.pop(task, None)
         if snapshot is not None:
             self.autosave.mark_saved(snapshot)
+            self.tour.follow(TourState(prompted=False, objects=0, drafts=0, saved=True))
 
     def _on_learn(self) -> None:
         panel = self.learn_panel
@@ -416,10 +460,8 @@ class SegmentTab(SegmentForm):
         if self.workspace.prompt_layers.tool in ("point", "box"):  # otherwise napari zooms
             self.controller.edit_at(event.position)
 
-    def _on_objects_toggled(self, opened: bool) -> None:
-        """Rows that are not seen are not chosen: no action may mean them."""
-        if not opened:
-            self.object_panel.table.choose(())
+    def _on_planes(self, _: int) -> None:
+        self.controller.see_planes(self.planes.currentData())
 
     @needs_image
     def _on_visited(self, session: LayerSession, label: int) -> None:
@@ -433,19 +475,35 @@ class SegmentTab(SegmentForm):
     # -------------------------------------------------------------------- shown
 
     def _on_prompts(self) -> None:
+        prompted = self.workspace.prompted
+        if prompted and not self._was_prompted:
+            self.close_settings()
+        self._was_prompted = prompted
         self._show_stack()
         self._on_prediction()
         self._show_layers()
         self._show_buttons()
 
+    def _shown_session(self) -> LayerSession | None:
+        """The session of the image; while the model cannot be used, that before it was chosen.
+
+        Objects that are committed are not to look lost.
+        """
+        session, left = self.workspace.session, self._left()
+        if session is None and left is not None:
+            open_layers = {layer_key(layer) for layer in self.workspace.images}
+            return left if open_layers & set(left.layers) else None
+        return session
+
     def _on_objects(self) -> None:
-        session = self.workspace.session
+        session = self._shown_session()
+        self.object_panel.setEnabled(self.workspace.session is not None)
         classes = self.workspace.classes
         self._show_layers()
         self.show_objects(session, classes.names)
         self._show_tracks()
         self._show_learning()
-        self._show_drawing()
+        self._draw_later.start()
         self._bind_keys()
         self._save_settings()  # a typed name becomes a class when an object gets it
 
@@ -454,7 +512,13 @@ class SegmentTab(SegmentForm):
         self._bind_keys()  # also to a preview layer that was made again
 
     def _show_buttons(self) -> None:
-        self.show_buttons(self.workspace.session, commits=self.controller.can_commit)
+        self._show_tour()
+        controller = self.controller
+        self.show_buttons(
+            self.workspace.session,
+            commits=controller.can_commit,
+            reviews=controller.review.has_drafts,
+        )
 
     def _show_layers(self) -> None:
         layers = self.workspace.prompt_layers
@@ -481,13 +545,8 @@ class SegmentTab(SegmentForm):
     def _show_stack(self) -> None:
         propagation = self.controller.propagation
         self.show_stack(self.workspace.session)
-        result = propagation.result
-        self.stack_panel.set_state(
-            working=self.workspace.prompted,
-            busy=propagation.busy,
-            found=result is not None,
-        )
-        self.stack_panel.bars.set_bars(result.bars() if result and result.is_shown else ())
+        self.stack_panel.set_state(working=self.workspace.prompted, busy=propagation.busy)
+        self.stack_panel.bars.set_bars(propagation.bars)
         self._show_plane()
 
     def _show_plane(self, *_: Any) -> None:
@@ -495,24 +554,31 @@ class SegmentTab(SegmentForm):
 
     def _show_encoded(self, text: str, fraction: float) -> None:
         whole = self.controller.prefetcher.encoding_whole
-        self.stack_panel.show_encoded(text, fraction, whole=whole)
+        self.encoding_panel.show_encoded(text, fraction, whole=whole)
 
     def _show_automatic(self) -> None:
         review = self.controller.review
         self.automatic_panel.set_state(
             working=self.workspace.session is not None,
             busy=self.controller.automatic.proposing,
-            found=review.has_drafts,
-            doubtful=review.doubtful,
         )
+        open_, settled = review.counts
+        if open_ and not self._has_drafts:
+            self.sections["everything"].set_open(False)  # what is done with them is shown instead
+            self.object_panel.table.choose(())
+        self._has_drafts = open_ > 0
+        self.review_panel.set_state(drafts=open_, doubtful=review.doubtful, settled=settled)
         self._show_buttons()
 
     def _show_folder(self) -> None:
         folder = self.image_folder
-        if folder.images:
-            self.open_section("folder")
+        if folder.images and not self._has_folder:
+            self.sections["folder"].set_open(False)  # what leads on is shown instead
+        self._has_folder = bool(folder.images)
         can_go = folder.current is not None and not folder.busy
-        self.folder_panel.set_state(can_go=can_go, place=folder.described())
+        editor = self.workspace.editor
+        is_empty = not self.workspace.prompted and (editor is None or not editor.labels)
+        self.folder_panel.set_state(can_go=can_go, place=folder.described(), is_empty=is_empty)
 
     def _show_learning(self) -> None:
         editor = self.workspace.editor
@@ -520,7 +586,7 @@ class SegmentTab(SegmentForm):
         self.learn_panel.set_state(state)
         has_objects = editor is not None and editor.labels
         is_seen = state.working and (bool(has_objects) or state.adapted is not None)
-        self.sections["learn"].setVisible(is_seen)
+        self.offer_section("learn", offered=is_seen)
         if state.progress is not None or state.adapted is not None:
             self.open_section("learn")
 

@@ -35,8 +35,15 @@ from napari_simmat.widgets.segment.images_in_view import (
 )
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession, RemovedObjects, Sessions
-from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
-from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers, Tool, unreadable
+from napari_simmat.widgets.segment.outputs import PREVIEW, ClassLayers, Preview
+from napari_simmat.widgets.segment.prompt_layers import (
+    BOXES,
+    POINTS,
+    PromptLayers,
+    Tool,
+    is_drawing,
+    unreadable,
+)
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import later
 
@@ -154,7 +161,8 @@ class Workspace(QObject):
         self._orphans: list[Labels] = []
         self._later = later(self, self._update_classes)
         self._offer: Callable[[], object] | None = None
-        self.released = self._replaying = False
+        self.released = self._replaying = self._lost_tool = False
+        self._restore_later = later(self, self._restore)
         self.prompt_layers.replaced.connect(self.prompts_changed)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -165,6 +173,7 @@ class Workspace(QObject):
         """
         self.released = True
         self._later.stop()
+        self._restore_later.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.sessions.release(self.viewer.layers)
         self.prompt_layers.release()
@@ -408,7 +417,7 @@ class Workspace(QObject):
     def read_prompts(self) -> bool:
         """Take over what the user drew; whether anything was new."""
         session = self.session
-        if session is None or self.released:
+        if session is None or self.released or self._restore_later.isActive():
             return False
         drawn = self.prompt_layers.read(session.geometry, self.viewer.dims.point)
         drawn = replace(drawn, masks=session.prompts.masks)
@@ -612,6 +621,10 @@ class Workspace(QObject):
 
     def _remove(self, gone: Layer, index: int) -> None:
         """Follow the removal of a layer; objects that went with it come back on undo."""
+        if gone.name in (POINTS, BOXES, PREVIEW):
+            # Nothing is lost with a layer that only shows what the session holds.
+            self._lost_tool |= gone.name != PREVIEW and is_drawing(gone)
+            self._restore_later.start()
         editor = self.sessions.editor_of(str(gone.unique_id))
         affected = self.sessions.remove(gone, index, self.viewer.layers)
         if editor is not None and (classes := self.classes.layer(editor)) is not None:
@@ -625,6 +638,22 @@ class Workspace(QObject):
             self.offer(Status("done", text, offer=UNDO), self.undo)
         self.prompts_changed.emit()
         self.objects_changed.emit()
+
+    @needs_image
+    def _restore(self, session: LayerSession) -> None:
+        """Make layers again that showed prompts and masks, unless the image went with them."""
+        if self.released or not any(map(self.is_used, self.images)):
+            return
+        lost_preview = self.preview.layer not in self.viewer.layers
+        self.preview.prepare(session.geometry)
+        self.show_prompts(session.prompt_state)
+        if lost_preview:
+            self.view_changed.emit()
+            self.show_predictions()
+        if self._lost_tool:
+            self._lost_tool = False
+            self.prompt_layers.take_up_tool()
+        self.prompts_changed.emit()
 
     def _put_back(self, session: LayerSession, removed: RemovedObjects) -> None:
         """Show an objects layer again that was removed; the active layer stays active."""

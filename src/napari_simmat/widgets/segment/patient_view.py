@@ -1,0 +1,85 @@
+"""Planes of a patient as radiologists read them: the canvas is turned, pixels and places are not.
+
+napari shows the first row at the top and the first column on the left. An axial plane of NIfTI then
+has the patient's back at the top. Its camera can let rows count upward and columns to the left, in
+two dimensions without any change of what a click means.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from napari import Viewer
+
+from napari_simmat.widgets.placement import ImageGeometry
+
+Convention = Literal["radiological", "neurological", "as stored"]
+CONVENTIONS: dict[Convention, str] = {
+    "radiological": "radiological: R on the left",
+    "neurological": "neurological: L on the left",
+    "as stored": "as stored",
+}
+_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
+_USUAL = ("down", "right")
+
+
+class PatientView:
+    """Turns the canvas by the convention, while the chosen image lies in a patient.
+
+    Attributes
+    ----------
+    convention
+        How planes are seen; sagittal ones have the face on the left in both.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.convention: Convention = "radiological"
+        self._turned = False
+
+    def show(self, geometry: ImageGeometry | None) -> None:
+        """Turn the canvas for an image in its current view; back for any other, and in 3D."""
+        wanted = _USUAL
+        if geometry is not None and self._viewer.dims.ndisplay == 2:
+            wanted = self._wanted(geometry.plane_name)
+        if wanted != _USUAL or self._turned:
+            self._turned = wanted != _USUAL
+            if self._directions != wanted:
+                self._camera.orientation2d = wanted
+
+    def release(self) -> None:
+        """Show rows downward and columns to the right, as napari does."""
+        self.show(None)
+
+    def words(self, remark: str) -> str:
+        """What is said of an image, with the sides of the plane as they are seen."""
+        down, right = self._directions
+        for at, is_turned in (("on the left", right != "right"), ("at the top", down != "down")):
+            for side in re.findall(rf"\b([LRAPSI]) {at}", remark) if is_turned else ():
+                remark = remark.replace(f"{side} {at}", f"{_OPPOSITE[side]} {at}")
+        return remark
+
+    @property
+    def _camera(self) -> Any:
+        return getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
+
+    @property
+    def _directions(self) -> tuple[str, str]:
+        down, right = self._camera.orientation2d
+        return str(getattr(down, "value", down)), str(getattr(right, "value", right))
+
+    def _wanted(self, plane: str) -> tuple[str, str]:
+        """How rows and columns count, of a plane as `World.plane_name` calls it."""
+        if self.convention == "as stored" or " plane, " not in plane:
+            return _USUAL
+        name, sides = plane.split(" plane, ")
+        left, top = (each.split()[0] for each in sides.split(", "))
+        is_sagittal = name.endswith("sagittal")
+        wanted_top = "A" if name.endswith("axial") else "S"
+        side = "A" if is_sagittal else "R" if self.convention == "radiological" else "L"
+        if {left, top} - {side, _OPPOSITE[side], wanted_top, _OPPOSITE[wanted_top]}:
+            return _USUAL
+        if left in (wanted_top, _OPPOSITE[wanted_top]):
+            return _USUAL  # rows and columns are exchanged, which no turn of the canvas mends
+        return "down" if top == wanted_top else "up", "right" if left == side else "left"

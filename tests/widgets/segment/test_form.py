@@ -1,0 +1,214 @@
+"""How many controls each step of the work shows, and what is always in sight."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari._qt.qt_resources import get_stylesheet
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QHeaderView,
+    QLineEdit,
+    QScrollBar,
+    QWidget,
+)
+
+from napari_simmat.engine.settings import AutomaticSettings
+from tests.widgets.scenes import CENTERS, gray, nucleus_in_cell
+
+MOST = 12
+"""Controls at a time, without the door to the settings and what the user opened behind it."""
+ROOM = (380, 690)
+"""Of the tab in a window of 1280 x 800."""
+
+
+def controls(tab: Any) -> list[QWidget]:
+    """What a user sees in the tab to press, choose or type into.
+
+    The pictures of the candidates are one choice, as the entries of a list are.
+    """
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QAbstractSlider, QLineEdit)
+    seen = [each for kind in (*kinds, QAbstractItemView) for each in tab.findChildren(kind)]
+    parts = (QAbstractItemView, QAbstractSpinBox, QComboBox)
+    pictures = tab.candidates.buttons[1:]
+    return [
+        each
+        for each in seen
+        if each.isVisible()
+        and each is not tab.menu
+        and each not in pictures
+        and not isinstance(each, (QScrollBar, QHeaderView))
+        and not isinstance(each.parentWidget(), parts)
+    ]
+
+
+def names(tab: Any) -> list[str]:
+    """What they are called."""
+    return [
+        (each.text() if isinstance(each, QAbstractButton) else "") or type(each).__name__
+        for each in controls(tab)
+    ]
+
+
+def in_sight(window: Any) -> bool:
+    """Whether four rows of the table, Save and the status are seen, whole."""
+    tab = window.tab
+    parts = (tab.object_panel.table, tab.object_panel.save, tab.status.text, tab.buttons.commit)
+    whole = [part.visibleRegion().boundingRect().size() == part.size() for part in parts]
+    return all(whole) and tab.object_panel.table.height() > 4 * 22
+
+
+@pytest.fixture
+def narrow(window):
+    """The tab as wide and as high as it is in a window of 1280 x 800, without an image."""
+    window.open_widget().setStyleSheet(get_stylesheet("dark"))
+    window.widget.resize(*ROOM)
+    window.idle()
+    return window
+
+
+def test_an_empty_tab_offers_images_and_a_tour(narrow):
+    assert names(narrow.tab) == ["Coins", "A cell", "Retina", "Tour in five steps"]
+
+
+def test_each_step_shows_twelve_controls_at_most(narrow):
+    tab = narrow.tab
+    shown = {}
+
+    def note(step: str) -> None:
+        shown[step] = names(tab)
+        narrow.qtbot.waitUntil(lambda: in_sight(narrow))  # once Qt has laid it out
+
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    note("ready")
+    narrow.click(*CENTERS[0])
+    note("a click")
+    narrow.undo()
+    note("undone")
+    narrow.redo()
+    narrow.commit()
+    note("an object")
+    narrow.click_row(0)
+    note("a row")
+    narrow.type_class("disc")
+    narrow.click(*CENTERS[1])
+    note("a click, with classes")
+    narrow.commit()
+    narrow.push(tab.buttons.everything)
+    note("everything")
+    tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    narrow.push(tab.automatic_panel.start)
+    assert tab.review_panel.isVisible()
+    assert not tab.sections["everything"].isVisible(), "what is done with drafts is shown instead"
+    note("drafts")
+    narrow.push(tab.buttons.clear)
+    assert not tab.review_panel.isVisible()
+    narrow.push(tab.status.offer)
+    assert tab.review_panel.isVisible(), "they are brought back"
+    narrow.push(tab.buttons.commit)
+    narrow.pick(tab.entries["learn"])
+    note("learning")
+    too_many = {step: found for step, found in shown.items() if len(found) > MOST}
+    assert not too_many
+
+
+def test_a_stack_shows_twelve_controls_at_most(narrow):
+    narrow.viewer.add_image(np.stack([gray()] * 3), name="stack")
+    narrow.idle()
+    narrow.add_object(*CENTERS[0])
+    narrow.type_class("disc")
+    narrow.click(*CENTERS[1])
+    assert len(controls(narrow.tab)) <= MOST, names(narrow.tab)
+    narrow.push(narrow.tab.stack_panel.start)
+    assert narrow.controller.propagation.result is not None
+    assert len(controls(narrow.tab)) <= MOST, names(narrow.tab)
+    narrow.qtbot.waitUntil(lambda: in_sight(narrow))
+
+
+def test_table_save_and_status_are_seen_with_any_section(narrow):
+    narrow.viewer.add_image(np.stack([gray()] * 3), name="stack")
+    narrow.idle()
+    narrow.add_object(*CENTERS[0])
+    for name, section in narrow.tab.sections.items():
+        section.set_open(True)
+        narrow.idle()
+        narrow.qtbot.waitUntil(lambda: in_sight(narrow))
+        assert section.isVisible(), name
+    assert [each for each in narrow.tab.sections.values() if each.is_open] == [section]
+
+
+def test_a_section_is_opened_and_closed_in_the_menu(narrow):
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    tab = narrow.tab
+    assert not tab.entries["stack"].isVisible(), "the image has no planes"
+    assert not tab.entries["learn"].isVisible(), "there are no objects"
+    narrow.pick(tab.entries["settings"])
+    assert tab.compute.isVisible()
+    narrow.pick(tab.entries["model"])
+    assert not tab.compute.isVisible(), "one at a time"
+    assert tab.models.isVisible()
+    QTest.mouseClick(tab.sections["model"].toggleButton(), Qt.MouseButton.LeftButton)
+    assert not tab.models.isVisible()
+    assert not tab.entries["model"].isChecked()
+
+
+def test_settings_are_closed_when_marking_begins(narrow):
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    narrow.pick(narrow.tab.entries["model"])
+    narrow.click(*CENTERS[0])
+    assert not narrow.tab.sections["model"].is_open
+    narrow.pick(narrow.tab.entries["model"])
+    narrow.click(*CENTERS[1])
+    assert narrow.tab.sections["model"].is_open, "a further click is no new work"
+
+
+def test_while_an_object_is_made_nothing_moves(narrow):
+    narrow.viewer.add_image(nucleus_in_cell(), name="cell")
+    narrow.idle()
+    tab = narrow.tab
+    parts = [*tab.buttons.tools.values(), tab.buttons.commit, tab.object_panel.table]
+
+    def places() -> list[int]:
+        return [part.mapTo(tab, part.rect().topLeft()).y() for part in parts]
+
+    before = places()
+    narrow.click(100, 90)
+    assert len([each for each in tab.candidates.buttons if each.isVisible()]) > 1
+    assert places() == before
+    narrow.commit()
+    assert not tab.candidates.isVisible()
+    assert places() == before
+
+
+def test_a_shape_of_the_list_is_the_tool_of_its_button(narrow):
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    shapes = narrow.tab.buttons.shapes
+    narrow.pick(shapes.entries["polygon"])
+    assert narrow.workspace.prompt_layers.tool == "polygon"
+    assert shapes.isChecked()
+    narrow.take(narrow.tab.buttons.tools["point"])
+    assert not shapes.isChecked()
+    narrow.take(shapes)
+    assert narrow.workspace.prompt_layers.tool == "polygon", "a press takes what it shows"
+
+
+def test_save_loads_as_long_as_there_are_no_objects(narrow, monkeypatch):
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    asked = []
+    for name in ("load", "save"):
+        monkeypatch.setitem(narrow.tab.actions, name, lambda name=name: asked.append(name))
+    narrow.push(narrow.tab.object_panel.save)
+    narrow.add_object(*CENTERS[0])
+    narrow.push(narrow.tab.object_panel.save)
+    assert asked == ["load", "save"]
