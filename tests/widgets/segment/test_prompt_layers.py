@@ -128,7 +128,7 @@ def test_scribble_mends_the_mask_of_a_box_along_its_line(ready):
     right = x + radius  # the outline
     assert before[y, right - 3], "or this is no test"
     ready.key(Qt.Key.Key_T)
-    QTest.mouseClick(ready.tab.buttons.tools["scribble"], Qt.MouseButton.LeftButton)
+    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
     ready.stroke([(y - 8, right - 3), (y, right - 3), (y + 8, right - 3)])
     [prompt] = ready.controller.inference.request.prompts
     assert set(prompt.scribbles) == {1}
