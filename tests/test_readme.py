@@ -14,6 +14,7 @@ import pytest
 
 from napari_simmat.cli import main
 from napari_simmat.cli.extensions import RESEARCH_COMMANDS
+from tests.nightly import nightly_but
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,12 +37,16 @@ def command_lines() -> list[str]:
     return lines
 
 
+def has_python(page: Path) -> bool:
+    return bool(blocks(page, "python"))
+
+
 def simmat_commands() -> list[str]:
     return sorted({line for line in command_lines() if line.startswith("simmat")})
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+    "page", nightly_but(filter(has_python, PAGES), ROOT / "README.md"), ids=lambda page: page.name
 )
 def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     """From top to bottom, in one interpreter and a folder with the practice slide alone."""
@@ -62,6 +67,7 @@ def programs_of_pages(folder: Path) -> list[str]:
     return [str(path) for path in programs]
 
 
+@pytest.mark.slow
 def test_python_blocks_of_all_pages_pass_strict_types(tmp_path):
     """As a user's own program, whose types are checked against those of the package.
 
@@ -95,11 +101,10 @@ def test_python_blocks_of_all_pages_pass_pyright(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "label-train-segment",
         "programmer",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("embryo", "ms-lesions", "remote-sensing")
+            for name in ("embryo", "label-train-segment", "ms-lesions", "remote-sensing")
         ),
     ],
 )

@@ -201,6 +201,7 @@ def test_second_look_is_left_out_where_it_takes_minutes(monkeypatch):
     assert len(looks(again, small_discs())[1].cuts) == 1
 
 
+@pytest.mark.slow
 def test_second_look_needs_objects_a_grid_and_no_known_size():
     labels = small_discs()
     again = AutomaticSettings(second_look=True)

@@ -14,11 +14,13 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import mobile_encoder, multiscale
 from napari_simmat.models.sam2_memory import Memories
 from napari_simmat.models.tuning import build_network
+from tests.nightly import nightly_but
 from tests.plain_authors import small_sam
 from tests.pretended_gpu import pretended_gpu, waits
 from tests.sam2_models import shrink_sam2
 
-GPUS = ["cuda:0", "mps:0"]
+GPUS = nightly_but(("cuda:0", "mps:0"), "cuda:0")
+SOME_STRATEGIES = nightly_but(("frozen", "lora", "prompt", "adapter"), "frozen", "lora")
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_predict_on_a_gpu_gives_the_masks_of_the_cpu(gpu, tiny, image, monkeypat
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt", "adapter"])
+@pytest.mark.parametrize("strategy", SOME_STRATEGIES)
 @torch.no_grad()
 def test_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
     torch.manual_seed(0)
@@ -79,7 +81,7 @@ SMALL_MOBILE = {"WIDTHS": (8, 16, 16, 32), "DEPTHS": (1, 1, 1, 1), "HEADS": (1, 
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt", "adapter"])
+@pytest.mark.parametrize("strategy", SOME_STRATEGIES)
 @torch.no_grad()
 def test_mobile_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
     for name, value in SMALL_MOBILE.items():
@@ -97,7 +99,7 @@ def test_mobile_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypa
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("strategy", ["frozen", "lora", "prompt", "adapter"])
+@pytest.mark.parametrize("strategy", SOME_STRATEGIES)
 @torch.no_grad()
 def test_sam2_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
     shrink_sam2(monkeypatch)

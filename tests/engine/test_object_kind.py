@@ -72,6 +72,7 @@ def test_the_same_objects_give_the_same_likeness():
     np.testing.assert_array_equal(*maps)
 
 
+@pytest.mark.slow
 def test_ground_on_an_object_does_not_count():
     image, labels = bright_and_striped()
     objects, ground = lesson(labels)

@@ -41,6 +41,7 @@ from napari_simmat.models.tiny_encoder import (
     TokenAttention,
 )
 from napari_simmat.progress import finish
+from tests.nightly import nightly_but
 
 
 def level(height: int, width: int, scale: float, size: float = 40.0) -> Encoded:
@@ -334,7 +335,7 @@ def test_predict_finds_a_galaxy_in_a_large_field():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("factor", [0.5, 2, 4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("factor", nightly_but((0.5, 2, 4, 8), 0.5, 2))
 def test_decode_of_an_enlarged_image_enlarges_the_mask(factor):
     """Discs on a plain background, at half the size and enlarged: the mask is nearly the same."""
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")

@@ -15,6 +15,7 @@ from napari_simmat.models.multiscale import (
 )
 from napari_simmat.models.tiny_encoder import FOREGROUND
 from napari_simmat.progress import finish
+from tests.nightly import nightly_but
 from tests.widgets.scenes import discs
 
 
@@ -23,7 +24,7 @@ def tiny():
     return load_model("tiny").network
 
 
-@pytest.fixture(scope="module", params=["fast", "best"])
+@pytest.fixture(scope="module", params=nightly_but(("fast", "best"), "fast"))
 def encoded(tiny, request):
     image, _ = discs((300, 420))
     values = torch.tensor(np.broadcast_to(image, (1, 3, *image.shape)), dtype=torch.float32)

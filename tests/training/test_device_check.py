@@ -53,6 +53,7 @@ def test_check_of_a_cpu_passes(one_process, monkeypatch):
     assert torch.__version__ in text
 
 
+@pytest.mark.slow
 def test_check_of_a_gpu_computes_there(monkeypatch):
     """What is compared is computed on the device: a broken kernel of it is found."""
     with pretended_gpu(monkeypatch):
@@ -112,6 +113,7 @@ def test_drawn_images_differ_and_have_four_discs():
     assert not np.array_equal(image, drawn_image(1)[0])
 
 
+@pytest.mark.slow
 def test_command_writes_the_report_and_fails_with_it(tmp_path, one_process, monkeypatch, capsys):
     monkeypatch.setattr("napari_simmat.engine.device.half_precision_is_faster", lambda: False)
     path = tmp_path / "check.md"

@@ -107,6 +107,7 @@ def test_learning_on_a_gpu_gives_the_model_of_a_cpu(gpu, base, monkeypatch):
     assert equal(found.checkpoint, expected.checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_interrupted_learning_ends_with_the_same_model(base, tmp_path, monkeypatch):
     monkeypatch.setattr(few_shot, "SAVE_INTERVAL", -1.0)
@@ -168,6 +169,7 @@ def test_lone_click_means_objects_of_the_expected_size(base):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_learning_again_needs_new_objects(base, tmp_path):
     first = learned(base, squares(count=3))
@@ -255,6 +257,7 @@ def test_train_few_command_learns_from_one_image(tmp_path, capsys):
     assert load_model(output).spec.description.endswith(steps[-1]["sentence"])
 
 
+@pytest.mark.slow
 def test_train_few_command_writes_only_a_better_model(tmp_path, capsys, monkeypatch):
     plane, output = squares(), tmp_path / "mine.safetensors"
     tifffile.imwrite(tmp_path / "one.tif", plane.values[0].astype(np.uint8))
@@ -267,6 +270,7 @@ def test_train_few_command_writes_only_a_better_model(tmp_path, capsys, monkeypa
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_learning_sees_long_pixels_as_prediction_does(base, monkeypatch):
     seen, encode_job = [], TinyNetwork.encode_job
@@ -353,6 +357,7 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[bo
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_learning_on_sam_encodes_each_plane_once(sam, tmp_path, monkeypatch):
     blocks = calls_of(monkeypatch, ViTBlock, "forward")
@@ -400,6 +405,7 @@ def test_learning_on_sam_scores_each_folds_transfer_layer(sam, monkeypatch):
     assert blocks.count(False) == encodings * DEPTH
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_learning_on_sam2_changes_its_decoder_alone(sam2_pair, tmp_path, monkeypatch):
     """The finer features of each plane are kept as the frozen projections give them."""

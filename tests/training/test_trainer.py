@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("every", [0.0, 60.0])
-@pytest.mark.parametrize("settings", [{}, RICH])
+@pytest.mark.parametrize("settings", [{}, pytest.param(RICH, marks=pytest.mark.slow)])
 def test_resumed_training_ends_with_the_same_bits(every, settings, begin, tmp_path, monkeypatch):
     """Twice interrupted, saved after each step or at the validations alone."""
     monkeypatch.setattr(trainer, "SAVE_INTERVAL", every)
@@ -78,6 +78,7 @@ def test_resumed_training_ends_with_the_same_bits(every, settings, begin, tmp_pa
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
 
 
+@pytest.mark.slow
 def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch):
     """A minute passes between two savings, however long they take."""
     now, saved = [0.0], []
@@ -92,6 +93,7 @@ def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch):
     assert saved == [0, 3, 6]  # the validations
 
 
+@pytest.mark.slow
 def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch):
     """Whether half of it is quicker is measured, and may come out otherwise another time."""
     monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: True)
@@ -115,6 +117,7 @@ def test_finished_training_is_not_repeated(begin):
     assert again.spec == first.spec
 
 
+@pytest.mark.slow
 def test_training_killed_before_its_first_state_begins_anew(begin, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / LOG_FILE).write_text(
@@ -142,9 +145,15 @@ def test_resume_from_removes_a_cut_row(tmp_path):
     ("settings", "sentence"),
     [
         ({"seed": 5}, "holds a training with seed 0, not 5. Use its settings, choose"),
-        ({"strategy": "full"}, 'with strategy "lora", not "full".'),
-        ({"prompts": ("box", "click")}, 'with prompts ["anywhere"], not ["box", "click"].'),
-        ({"size": 3}, "with size null, not 3."),
+        pytest.param(
+            {"strategy": "full"}, 'with strategy "lora", not "full".', marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"prompts": ("box", "click")},
+            'with prompts ["anywhere"], not ["box", "click"].',
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"size": 3}, "with size null, not 3.", marks=pytest.mark.slow),
     ],
 )
 def test_read_state_refuses_other_settings(settings, sentence, begin, tmp_path):

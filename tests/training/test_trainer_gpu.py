@@ -13,12 +13,13 @@ from napari_simmat.training.batches import UNKNOWN, Batches, LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.validation import validate_network_job
+from tests.nightly import nightly_but
 from tests.pretended_gpu import pretended_gpu
 from tests.training.squares import short
 
 
-@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("gpu", nightly_but(("cuda:0", "mps:0"), "cuda:0"))
+@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora", "full"))
 def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, dataset, monkeypatch):
     config = short(strategy=strategy, auxiliary=True, corrections=2, prompts=("click",))
     losses = []
@@ -42,7 +43,7 @@ def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, da
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
+@pytest.mark.parametrize("gpu", nightly_but(("cuda:0", "mps:0"), "cuda:0"))
 def test_frozen_features_and_unknown_pixels_on_a_gpu(gpu, base, dataset, monkeypatch):
     """The second step takes the features from main memory; both losses are those of a CPU."""
     config = short(strategy="decoder", transfer="zeroshot", prompts=("click",))
@@ -62,7 +63,7 @@ def test_frozen_features_and_unknown_pixels_on_a_gpu(gpu, base, dataset, monkeyp
     assert found[gpu] == pytest.approx(found["cpu"], rel=1e-5)
 
 
-@pytest.mark.parametrize("gpu", ["cuda:0", "mps:0"])
+@pytest.mark.parametrize("gpu", nightly_but(("cuda:0", "mps:0"), "cuda:0"))
 def test_validation_on_a_gpu_is_that_of_a_cpu(gpu, base, dataset, monkeypatch):
     student = make_trainable(base, dataset, short(), "squares")
     planes = LabeledPlanes(dataset, dataset.train, student.spec, 64)

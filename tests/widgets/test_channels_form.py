@@ -24,6 +24,7 @@ from tests.annotation.test_channel_choice import (
     parts,
     whole,
 )
+from tests.nightly import nightly_but
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -202,6 +203,7 @@ def choose_parts(window: Hands, *numbers: int) -> None:
         window.choose(slot, f"bands · {number}")
 
 
+@pytest.mark.slow
 def test_form_remembers_the_channels_of_each_image(window, bands):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
     assert chosen(window) == [0, 1, 2]
@@ -226,7 +228,9 @@ def test_form_remembers_the_channels_of_each_image(window, bands):
     assert iou(window.mask, discs()[1] == 1) > 0.85
 
 
-@pytest.mark.parametrize("how", ["in another window", "an alike image"])
+@pytest.mark.parametrize(
+    "how", nightly_but(("in another window", "an alike image"), "an alike image")
+)
 def test_form_takes_the_channels_chosen_before(window, open_window, bands, how):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
     choose_parts(window, 42, 41, 39)

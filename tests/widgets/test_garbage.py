@@ -79,6 +79,7 @@ def test_removed_layer_that_was_left_out_is_freed_after_release(viewer, owner):
     assert pixels() is None
 
 
+@pytest.mark.slow
 def test_large_removed_layer_that_was_left_out_is_freed(viewer, owner, monkeypatch):
     monkeypatch.setattr(garbage, "HELD_AT_MOST", 64 * 64 * 8)
     first, second = add(viewer), add(viewer)

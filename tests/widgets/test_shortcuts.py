@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractItemView, QApplication, QMessageBox
 
 from napari_simmat.widgets.main import shortcuts_text
 from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, gray
 
 CTRL = Qt.KeyboardModifier.ControlModifier
@@ -72,7 +73,7 @@ def test_key_c_with_nothing_to_commit_is_naparis(ready):
 
 
 @pytest.mark.real_window
-@pytest.mark.parametrize("where", ["layer list", "model", "table"])
+@pytest.mark.parametrize("where", nightly_but(("layer list", "model", "table"), "table"))
 def test_keys_while_a_list_has_the_focus_act(ready, where):
     ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()

@@ -43,6 +43,7 @@ def triton(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_prediction_does_without_triton(triton):
     paths = os.pathsep.join([str(triton), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

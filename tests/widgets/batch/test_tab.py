@@ -118,6 +118,7 @@ def batch(window):
     return Batch(window)
 
 
+@pytest.mark.slow
 def test_run_in_which_every_file_fails_says_so(batch, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "out").mkdir()
@@ -191,6 +192,7 @@ def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     assert load_request().images == str(data)
 
 
+@pytest.mark.slow
 def test_a_trial_does_what_the_run_does(batch, data, tmp_path):
     tab, window = batch.tab, batch.window
     tab.form.files["pattern"].setText("b.tif")
@@ -210,6 +212,7 @@ def test_a_trial_does_what_the_run_does(batch, data, tmp_path):
     assert record["settings"]["pixel_ratio"] == 2.5
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_says_why(batch, data, tmp_path):
     batch.tab.form.files["pattern"].setText("broken.tif")
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
@@ -218,6 +221,7 @@ def test_a_trial_that_fails_says_why(batch, data, tmp_path):
     assert "broken.tif" in batch.status.text
 
 
+@pytest.mark.slow
 def test_a_stopped_trial_leaves_the_files_as_they_were(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
@@ -228,6 +232,7 @@ def test_a_stopped_trial_leaves_the_files_as_they_were(batch, data, tmp_path):
     assert tab.table.files.rows == rows
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_start_takes_a_number_that_is_half_typed(batch, data, tmp_path):
     tab = batch.tab
@@ -261,6 +266,7 @@ def test_a_choice_taken_back_can_be_run(batch, data, tmp_path):
     assert batch.status == ready
 
 
+@pytest.mark.slow
 def test_run_shows_files_that_changed_since_the_scan(batch, data, tmp_path):
     tab, window = batch.tab, batch.window
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
@@ -303,6 +309,7 @@ def test_open_result_of_any_axes_shows_image_and_labels(
     assert len(layers) == (4 if colors else 2)
 
 
+@pytest.mark.slow
 def test_pause_stop_and_resume_complete_the_run(batch, data, tmp_path):
     tab = batch.tab
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
@@ -323,6 +330,7 @@ def test_pause_stop_and_resume_complete_the_run(batch, data, tmp_path):
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
 
 
+@pytest.mark.slow
 def test_a_stopped_run_shows_done_files_and_failures(batch, tmp_path):
     tab, table, folder = batch.tab, batch.tab.table, tmp_path / "data"
     folder.mkdir()

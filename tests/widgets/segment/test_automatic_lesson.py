@@ -33,6 +33,7 @@ from napari_simmat.widgets.segment.automatic import EXPECTED_BY_MODEL
 from napari_simmat.widgets.segment.labeled_region import WITHOUT_REGION
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import KEPT
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import crash, open_image, restore
 
@@ -96,6 +97,7 @@ def test_the_tick_off_expects_nothing(taught):
     assert "Expected" not in taught.status.text
 
 
+@pytest.mark.slow
 def test_negative_marks_alone_are_taken_for_ground(taught):
     mark_ground(taught)
     assert "ground" in taught.status.text
@@ -115,7 +117,7 @@ def test_negative_marks_alone_are_taken_for_ground(taught):
     assert session.drafts.ground == (marked,)
 
 
-@pytest.mark.parametrize("in_a_region", [False, True])
+@pytest.mark.parametrize("in_a_region", nightly_but((False, True), True))
 def test_what_is_unlabeled_where_all_is_labeled_is_ground(taught, in_a_region):
     window, panel = taught, taught.tab.learn_panel
     window.tab.sections["learn"].set_open(True)
@@ -205,6 +207,7 @@ def test_given_size_is_no_kind_that_the_model_was_taught(taught):
     assert EXPECTED_BY_MODEL not in taught.status.text
 
 
+@pytest.mark.slow
 def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     start(taught)
     monkeypatch.setattr(mask_proposals, "propose_masks_job", None)
@@ -214,6 +217,7 @@ def test_new_ground_weighs_the_same_masks(taught, monkeypatch):
     assert taught.preview[CENTERS[3]]
 
 
+@pytest.mark.slow
 def test_next_image_expects_nothing_unless_wanted(taught_file, tmp_path):
     """It may be of another magnification."""
     window = taught_file
@@ -344,6 +348,7 @@ def open_file(window: Any, path: Path) -> None:
     window.idle()
 
 
+@pytest.mark.slow
 def test_ground_is_there_after_a_crash(open_window):
     first = open_image(open_window(), gray())
     for center in CENTERS[:3]:

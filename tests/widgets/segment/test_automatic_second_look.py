@@ -104,6 +104,7 @@ def test_everything_again_shows_both_looks_at_once(ready, second_look):
     assert not ready.controller.automatic.proposing
 
 
+@pytest.mark.slow
 def test_second_look_beside_a_click_leaves_its_mask_alone(ready, second_look):
     ready.take(ready.tab.buttons.tools["point"])
     ready.press(*CENTERS[0])

@@ -190,6 +190,7 @@ def test_autosave_that_cannot_write_warns_once(ready, spoil, early, reason, tmp_
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
 
 
+@pytest.mark.slow
 def test_autosave_reads_a_full_layer_during_edits(ready):
     labels = np.arange(1, gray().size + 1, dtype=np.int32).reshape(gray().shape)
     first = labels.copy()

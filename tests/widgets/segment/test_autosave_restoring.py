@@ -224,6 +224,7 @@ def test_recovery_offers_nothing_without_content(open_window):
     assert open_image(open_window(), gray()).status.offer == ""
 
 
+@pytest.mark.slow
 def test_recovery_canceled_is_offered_again(open_window):
     first, second = crashed(open_window)
     gate = threading.Event()
@@ -240,6 +241,7 @@ def test_recovery_canceled_is_offered_again(open_window):
     assert np.array_equal(second.objects, first.objects)
 
 
+@pytest.mark.slow
 def test_recovery_does_not_replace_work_done_meanwhile(open_window):
     _first, second = crashed(open_window)
     gate = threading.Event()

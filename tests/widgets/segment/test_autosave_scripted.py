@@ -52,6 +52,7 @@ def test_script_goes_on_with_the_log_of_a_window(ready, log, tmp_path):
         assert not session.labels.any()
 
 
+@pytest.mark.slow
 def test_window_restores_the_log_of_a_script(window, tmp_path):
     path = tmp_path / "scripted.jsonl"
     with Session(SessionImage.of(gray(), name="discs"), log=path) as session:

@@ -215,6 +215,7 @@ def test_register_moves_the_displaced_channel(window):
     assert window.status.kind == "ready"
 
 
+@pytest.mark.slow
 def test_register_turns_and_scales_a_camera(window, shared_image):
     pytest.importorskip("SimpleITK")
     bands = shared_image("multispectral4_sentinel2.tif")[:2, :200, :200].astype(np.float32)

@@ -242,6 +242,7 @@ def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     assert not list(user_folder("sessions").glob("*.learning-*"))
 
 
+@pytest.mark.slow
 def test_learning_from_long_pixels_keeps_their_shape(window, core):
     window.open(cells()[0][::2], name="cells", scale=(2, 1))
     commit(window, 0, 1, 2)
@@ -274,6 +275,7 @@ def test_recovery_without_the_adapted_model_says_it_is_lost(learned, open_window
     assert second.tab.learn_panel.start.isEnabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["cut off", "of another model"])
 def test_learning_with_useless_leftovers_begins_anew(with_cells, monkeypatch, state):
     offer_anything(monkeypatch)
@@ -410,6 +412,7 @@ def test_keep_lists_the_model_and_segments_the_same(learned, monkeypatch):
     assert panel._outcome.isHidden(), "another model has learned nothing yet"
 
 
+@pytest.mark.slow
 def test_learning_again_goes_on_after_three_more_objects(learned, core):
     window, panel = learned, learned.tab.learn_panel
     first = window.workspace.session.adapted
@@ -428,6 +431,7 @@ def test_learning_again_goes_on_after_three_more_objects(learned, core):
     assert [path.name for path in user_folder("sessions").glob("*.safetensors*")] == [second.file]
 
 
+@pytest.mark.slow
 def test_learning_from_all_channels_leaves_empty_ones_out(window, monkeypatch):
     offer_anything(monkeypatch)
     image = cells()[0]

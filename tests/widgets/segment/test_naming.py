@@ -271,6 +271,7 @@ def test_all_planes_of_a_stack_are_named(open_window):
     assert classed(window) == classes
 
 
+@pytest.mark.slow
 def test_names_come_back_after_a_crash(few, open_window: Callable[[], Any]):
     name_others(few)
     crash(few)

@@ -78,6 +78,7 @@ def test_compute_after_memory_ran_out_shows_the_device_now(ready):
     assert ready.tab.compute.value() == Compute(device=QUICK.name, quality="best")
 
 
+@pytest.mark.slow
 def test_compute_of_best_quality_predicts_anew_and_is_kept(ready, open_window):
     ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.quality, "Quality: best, four times slower")

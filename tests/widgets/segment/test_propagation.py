@@ -12,6 +12,7 @@ from napari_simmat.engine.propagation import PropagationProgress
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
 from napari_simmat.widgets.segment.propagation import DOUBTFUL, KEPT, PROPAGATING
+from tests.nightly import nightly_but
 from tests.widgets.gate import Gate
 from tests.widgets.scenes import iou, nucleus_in_cell
 
@@ -296,7 +297,9 @@ def test_undo_of_a_correction_of_the_second_of_two(two):
     assert iou(two.objects[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
 
 
-@pytest.mark.parametrize("what", ["ball", "SimMAT points", "data", "other image"])
+@pytest.mark.parametrize(
+    "what", nightly_but(("ball", "SimMAT points", "data", "other image"), "data")
+)
 def test_propagate_survives_layers_that_change(stack, what):
     viewer = stack.viewer
     stack.click(*CENTER)

@@ -25,6 +25,7 @@ from tests.widgets.segment.test_workspace_views import (
 )
 
 
+@pytest.mark.slow
 def test_propagate_along_y_is_seen_from_the_front(window):
     labels = open_blobs(window)
     middle = BLOBS[0][0]
@@ -57,6 +58,7 @@ def test_propagate_along_y_is_seen_from_the_front(window):
     assert np.array_equal(window.objects, made)
 
 
+@pytest.mark.slow
 def test_propagation_from_one_side_is_committed_from_another(window):
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
@@ -81,6 +83,7 @@ def test_propagation_from_one_side_is_committed_from_another(window):
     assert np.array_equal(window.objects, alone)
 
 
+@pytest.mark.slow
 def test_everything_from_the_side_is_committed(window):
     labels = open_blobs(window)
     middle = (23, 38, 44)

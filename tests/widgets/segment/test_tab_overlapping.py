@@ -162,6 +162,7 @@ def overlap(window: Any, sessions: int) -> None:
         run_state_machine_as_test(machine, settings=chosen)
 
 
+@pytest.mark.slow
 def test_tab_overlapping_work_comes_to_rest(window):
     overlap(window, min(SESSIONS, 8))
 

@@ -33,6 +33,7 @@ def chosen_names(window: Any) -> list[str | None]:
     return [source and names[source.layer] for source in window.tab.channels.value()]
 
 
+@pytest.mark.slow
 def test_channels_opened_in_wrong_order_are_sorted_by_name(window):
     sample = demo_samples()[2]
     open_layers(window, WRONG_ORDER)

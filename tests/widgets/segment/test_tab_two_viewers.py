@@ -35,6 +35,7 @@ def test_two_viewers_are_independent(open_window):
     assert np.array_equal(layers[1].data, committed[1])
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_two_viewers_with_one_closed_leave_the_other_alone(open_window):
     """The second one is hidden meanwhile, and its layers are compared, not its canvas.

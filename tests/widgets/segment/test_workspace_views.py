@@ -176,6 +176,7 @@ def test_edit_of_a_crossing_object_replaces_one_plane(window):
     assert window.workspace.session.editor.register.index == LabelIndex.of(layer.data)
 
 
+@pytest.mark.slow
 def test_shapes_and_scribbles_from_the_side_segment(window):
     labels = open_blobs(window, translate=(0.0, 0.0, 0.0), scale=(2.0, 1.0, 1.0))
     z, y, x = BLOBS[0][0]

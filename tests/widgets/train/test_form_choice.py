@@ -199,6 +199,7 @@ def test_resume_of_a_run_in_another_window_is_refused(trainer):
     assert not trainer.training.busy
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_train_tab_in_little_room_scrolls_and_cuts_nothing_off(trainer):
     from napari_simmat.widgets.controls import VerticalScroll

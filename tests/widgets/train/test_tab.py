@@ -167,6 +167,7 @@ def test_a_model_worse_than_its_base_offers_the_base(trainer, monkeypatch, click
     assert wanted == ["two channels", "tiny-5"]
 
 
+@pytest.mark.slow
 def test_stopped_early_the_best_is_kept(trainer, user_folder, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")  # as on the desktop of a cluster's node
     monkeypatch.setenv("SLURM_JOB_NAME", "desktop")
