@@ -202,11 +202,10 @@ class User:
             self.push(button)
 
     def everything(self) -> None:
-        """Segment everything; the section is opened before."""
+        """Segment everything; its section is opened before."""
         tab = self.hands.tab
-        section = tab.sections["everything"]
         if not tab.automatic_panel.start.isVisible():
-            self.push(section.toggleButton())
+            self.push(tab.buttons.everything)
         self.push(tab.automatic_panel.start)
 
     def finish_by_drafts(self) -> None:
