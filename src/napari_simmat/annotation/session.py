@@ -226,7 +226,8 @@ class Session:
         Parameters
         ----------
         kind
-            ``"path"`` is a scribble, which mends a mask that is there; ``"rectangle"``, ``"ellipse"`` and ``"polygon"`` enclose.
+            ``"path"`` is a scribble, which mends a mask that is there; ``"rectangle"``,
+            ``"ellipse"`` and ``"polygon"`` enclose.
         vertices
             (N, 2); the corners of a rectangle, or of the box around an ellipse. Pixel k reaches
             from k - 0.5 to k + 0.5.
