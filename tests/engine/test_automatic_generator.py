@@ -50,7 +50,7 @@ class Oracle:
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth, self.shape = truth, truth.shape
-        base = SimpleNamespace(embedded=True, architecture="tiny_deep")
+        base = SimpleNamespace(embedded=True, architecture="tiny_deep", is_sam2=False)
         self.model = SimpleNamespace(
             spec=SimpleNamespace(
                 mask_choice="single",
