@@ -33,7 +33,7 @@ from napari_simmat.engine.seeds import MOST_SEEDS_PER_SIDE, prompts_at, seed_pro
 from napari_simmat.engine.settings import KIND_THRESHOLDS, LOOKS_THRESHOLDS
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
-from napari_simmat.models.spec import InputSize
+from napari_simmat.models.spec import Base, InputSize
 from napari_simmat.progress import finish
 from tests.sam2_models import sam2_model
 from tests.scripted_predictor import all_match
@@ -50,7 +50,7 @@ class Oracle:
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth, self.shape = truth, truth.shape
-        base = SimpleNamespace(embedded=True, architecture="tiny_deep", is_sam2=False)
+        base = Base(name="tiny", architecture="tiny_deep", sha256="0" * 64)
         self.model = SimpleNamespace(
             spec=SimpleNamespace(
                 mask_choice="single",
@@ -482,7 +482,7 @@ def test_proposed_masks_are_filtered_as_their_model_wants(predictor, choice, thr
     """Also by settings that set no thresholds, as the window's, which are not for a model."""
     model = SimpleNamespace(
         mask_choice=choice,
-        base=SimpleNamespace(architecture="tiny_lite", embedded=True),
+        base=Base(name="tiny", architecture="tiny_lite", sha256="0" * 64),
         expects_kind=False,
         kind=None,
         finds_instances=False,
