@@ -208,7 +208,8 @@ class AnyActions(RuleBasedStateMachine):
 
     @rule()
     def discard_drafts(self) -> None:
-        self.window.tab.act("discard everything")
+        self.window.tab.act("clear")
+        self.window.idle()
 
     @rule()
     def ask_with_masks(self) -> None:
