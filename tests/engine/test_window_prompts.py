@@ -6,7 +6,7 @@ import pytest
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine import window_prompts
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.window_prompts import predict_in_windows_job
+from napari_simmat.engine.window_prompts import _moved, predict_in_windows_job
 from napari_simmat.progress import finish
 
 SIDE = 1000
@@ -77,3 +77,11 @@ def test_prompt_larger_than_a_window_is_seen_whole(model):
 def test_click_beside_the_plane_is_refused(model):
     with pytest.raises(ValueError, match="outside"):
         finish(predict_in_windows_job(opened(model, Read()), [Prompt(points=[(1, SIDE + 5)])]))
+
+
+def test_scribble_stays_one_line_in_its_window():
+    lines = [(700.0, 400.0), (700.0, 410.0), (720.0, 410.0)]
+    prompt = Prompt(points=lines, labels=[1, 1, 0], scribbles=[1, 1, 0])
+    moved = _moved(prompt, (slice(600, 900), slice(300, 600)))
+    assert moved.points == ((100, 100), (100, 110), (120, 110))
+    assert moved.scribbles == (1, 1, 0)
